@@ -1,0 +1,1 @@
+"""Thin adapters, one outside thing each, behind the Protocols of `agent.ports`; only `agent.wire` imports them."""

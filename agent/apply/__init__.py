@@ -1,0 +1,1 @@
+"""The transaction: journal, act, prove, or put back."""

@@ -1,0 +1,1 @@
+"""The resident part: probes, judgement, the fence, the local endpoint."""

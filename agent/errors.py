@@ -1,0 +1,105 @@
+"""The exception tree, by origin. Each error carries a code of the catalogue, a cause, evidence and one command to try.
+
+`agent.catalogue` declares every code once (what failed, exit code, what to do); it feeds the CLI, the man page and the
+journal's catalogue. An error is printed as::
+
+    error[NNA0203]: what failed
+    cause: why
+    seen:  evidence
+    try:   one command
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Exit(enum.IntEnum):
+    """Exit codes of every verb, fixed from the first release (docs/design.md, "CLI contract")."""
+
+    OK = 0
+    FAILED = 1  # the node is as it was before
+    USAGE = 2  # usage or configuration, nothing touched
+    NOT_AS_WANTED = 3  # works, but degraded, drifted, or changes pending
+    UNKNOWN = 4  # could not tell
+    LOCKED = 75  # another run holds the lock, try later
+
+
+class AgentError(Exception):
+    """Base of all errors that reach the operator."""
+
+    def __init__(self, code: str, what: str, *, cause: str = "", seen: tuple[str, ...] = (), try_: str = "") -> None:
+        super().__init__(f"{what}: {cause}" if cause else what)
+        self.code = code
+        self.what = what
+        self.cause = cause
+        self.seen = seen
+        self.try_ = try_
+
+
+class ConfigError(AgentError):
+    """agent.toml or a drop-in is wrong; `problems` holds every one that was found."""
+
+
+class FactError(AgentError):
+    """Something on the node is missing or not as it must be (binaries, rights, versions)."""
+
+
+class PlanError(AgentError):
+    """The wanted state cannot be reached safely from what is there."""
+
+
+class ApplyError(AgentError):
+    """A step or the proof failed; the node was put back (or the message says what was not)."""
+
+
+class LockedError(AgentError):
+    """Another run of apply, remove or recover holds the lock."""
+
+
+class PortError(AgentError):
+    """An outside thing did not do what was asked. Base of the errors that adapters raise."""
+
+
+class SystemdError(PortError):
+    """A unit or job of systemd failed, or D-Bus did not answer in time."""
+
+
+class ContainerdError(PortError):
+    """containerd, its CRI plugin or the snapshotter's socket gave an error or no answer."""
+
+
+class ContainerdNotFoundError(ContainerdError):
+    """containerd answered NOT_FOUND."""
+
+
+class ContainerdUnavailableError(ContainerdError):
+    """Nobody answers on the socket (UNAVAILABLE, DEADLINE_EXCEEDED)."""
+
+
+class ContainerdInvalidError(ContainerdError):
+    """containerd answered INVALID_ARGUMENT ("snapshotter not loaded")."""
+
+
+class NydusdError(PortError):
+    """A nydusd's API socket gave an error or no answer."""
+
+
+class FileError(PortError):
+    """A file could not be read or written; nothing is half written."""
+
+
+class FileChangedError(FileError):
+    """The file is not what it was when the facts were taken; it was left alone."""
+
+
+class HttpError(PortError):
+    """A bounded HTTP request failed (no answer, too long, not HTTP)."""
+
+
+class FenceError(PortError):
+    """nft or the destruction of sockets failed."""
+
+
+class ProcessError(PortError):
+    """A child process failed or did not end in time."""

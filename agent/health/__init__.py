@@ -1,0 +1,1 @@
+"""What to think of the mirror and which route to take. Pure: no clock, no sockets."""

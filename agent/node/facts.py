@@ -1,0 +1,156 @@
+"""Facts: one frozen picture of the node, on which a whole plan is decided.
+
+Three spellings, never mixed up: a value, `None` for "is not there", and `Unknown` for "could not be read".
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from agent.config.model import Dialect, Switch
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A fact that could not be read, with the reason."""
+
+    reason: str
+
+
+class Arch(enum.StrEnum):
+    """Machine of an ELF file or of the node, in Debian's words."""
+
+    AMD64 = "amd64"
+    ARM64 = "arm64"
+    SCRIPT = "script"  # starts with #!, runs everywhere
+    OTHER = "other"
+
+
+Version: TypeAlias = tuple[int, ...]
+"""(2, 2, 0); compared as a tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A program that was found in PATH."""
+
+    path: str
+    arch: Arch
+    version: Version | Unknown
+    version_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """A file's content and inode data as seen; `sha256` is the precondition of a later write."""
+
+    path: str
+    content: bytes
+    sha256: str
+    mode: int
+    uid: int
+    gid: int
+    symlink_target: str = ""  # the resolved path, where `path` is a symlink
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFact:
+    """systemd's view of a unit."""
+
+    name: str
+    load_state: str  # loaded, not-found, masked, ...
+    active_state: str  # active, inactive, failed, ...
+    sub_state: str
+    unit_file_state: str  # enabled, disabled, ""
+    main_pid: int
+    invocation_id: str
+    fragment_path: str
+    drop_in_paths: tuple[str, ...] = ()
+    kill_mode: str = ""
+    result: str = ""
+    n_restarts: int = 0
+    environment: tuple[str, ...] = ()
+    needs_reload: bool = False
+    inactive_exit_us: int = 0  # InactiveExitTimestamp, microseconds of the realtime clock
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFact:
+    """One entry of containerd's introspection: `exports` holds address and root of a proxy plugin."""
+
+    type: str
+    id: str
+    exports: tuple[tuple[str, str], ...] = ()
+    init_err: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningContainerd:
+    """What the running daemon says of itself (introspection Server, version, Plugins)."""
+
+    version: Version
+    version_text: str
+    pid: int
+    plugins: tuple[PluginFact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsCanary:
+    """Whether the mirror's rules fetch an https registry by TLS (useTLS) when asked in plain http."""
+
+    host: str
+    ok: bool | Unknown
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class FenceAbility:
+    """Result of the fence's self-test on this node."""
+
+    usable: bool
+    reason: str  # why not, or what was shown
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a plan is decided on."""
+
+    arch: Arch
+    systemd_running: bool
+    nydusd: Binary | None | Unknown
+    nydus_image: Binary | None | Unknown
+    snapshotter: Binary | None | Unknown
+    containerd: Binary | None | Unknown
+    running_containerd: RunningContainerd | None | Unknown
+    containerd_unit: UnitFact | None | Unknown
+    snapshotter_unit: UnitFact | None | Unknown
+    fence: FenceAbility | Unknown
+    tls_canaries: tuple[TlsCanary, ...] = ()
+    files: tuple[FileFact | tuple[str, None] | tuple[str, Unknown], ...] = ()
+    """Every file that a plan may touch: a FileFact, (path, None) where it is not there, (path, Unknown)."""
+    dpkg_conffiles: tuple[tuple[str, str], ...] = ()
+    """(path, package) of files among `files` that dpkg owns as conffiles."""
+
+    def file(self, path: str) -> FileFact | None | Unknown:
+        """The fact about `path`; Unknown where nobody looked."""
+        for entry in self.files:
+            if isinstance(entry, FileFact):
+                if entry.path == path:
+                    return entry
+            elif entry[0] == path:
+                return entry[1]
+        return Unknown("not observed")
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What "auto" came to on this node, each choice with its reason."""
+
+    switch: Switch  # FENCE or NATIVE
+    dialect: Dialect  # PROXY or MIRRORS
+    use_http: bool
+    reasons: tuple[str, ...] = ()
+    not_accelerated: tuple[str, ...] = field(default=())
+    """Registries whose nydus images go direct, each with the reason."""

@@ -1,0 +1,117 @@
+"""The closed set of things that may be done to a node. Each step says what it does, why, and what it costs."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """Write a whole file atomically; parents are made 0755 where missing (and recorded).
+
+    `expect_sha256` is the digest of the content seen when the facts were taken, "" for "was not there": anything else
+    at the time of writing aborts the step. `content_before` feeds the diff and the inverse.
+    """
+
+    path: str
+    content: bytes
+    mode: int
+    reason: str
+    expect_sha256: str
+    content_before: bytes | None
+    mode_before: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    owned: bool = True
+    """Ours from the first byte (removal deletes it), or another owner's file that we edited (removal restores it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFile:
+    """Remove a file that is still what was seen."""
+
+    path: str
+    reason: str
+    expect_sha256: str
+    content_before: bytes
+    mode_before: int
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckContainerdConfig:
+    """`containerd config dump` on the candidate, and our expected values in its output, before it goes live."""
+
+    path: str
+    candidate: bytes
+    expect: tuple[tuple[str, str], ...]
+    """(dotted key path, value) pairs that must be in the dump."""
+    reason: str = "a candidate that containerd cannot load must never go live"
+
+
+class UnitVerb(enum.StrEnum):
+    """What is done to a unit."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStep:
+    """One job of systemd, awaited. `cost` says in words what the node's users notice."""
+
+    unit: str
+    verb: UnitVerb
+    reason: str
+    cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadUnits:
+    """systemctl daemon-reload."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitSnapshotter:
+    """Wait until the snapshotter answers Stat of a random key on its own socket (NotFound = alive)."""
+
+    address: str
+    deadline_s: float = 20.0
+    reason: str = "containerd must never need a snapshotter that does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitContainerd:
+    """Wait until containerd answers on its socket, with another pid than before the restart."""
+
+    address: str
+    deadline_s: float = 30.0
+    reason: str = "a restart counts only when a new process answers"
+
+
+Step: TypeAlias = (
+    WriteFile | RemoveFile | CheckContainerdConfig | UnitStep | ReloadUnits | AwaitSnapshotter | AwaitContainerd
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered steps; what `plan` prints is the object that `apply` runs. Empty: nothing to do."""
+
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Choices and their reasons (mode fence because ..., registry X not accelerated because ...)."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do."""
+        return not self.steps

@@ -1,0 +1,218 @@
+"""The Protocols between the program and the outside. Adapters implement them, tests/fakes too, and one contract test
+runs on both. Every call that can wait takes a deadline in seconds; every error is a subclass of `errors.PortError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.node.facts import FileFact, PluginFact, RunningContainerd, UnitFact
+
+
+class Files(Protocol):
+    """Files under a root directory (the node's "/", or a directory in tests)."""
+
+    def read(self, path: str) -> FileFact | None:
+        """The file, following symlinks only where every directory on the way belongs to root; None: not there.
+
+        Raises FileError (too large, not a regular file, no permission).
+        """
+
+    def listdir(self, path: str) -> tuple[str, ...]:
+        """Names in a directory, sorted; empty where it is not there."""
+
+    def replace(
+        self, path: str, content: bytes, *, mode: int, uid: int, gid: int, expect_sha256: str
+    ) -> tuple[str, ...]:
+        """Write atomically: temp in the same directory, fsync, owner and mode, rename, fsync of the directory.
+
+        A symlink at `path` stays one: its target is replaced. `expect_sha256` "" means must not exist.
+        Returns the directories that had to be made, outermost first. Raises FileChangedError, FileError.
+        """
+
+    def remove(self, path: str, *, expect_sha256: str) -> None:
+        """Remove a file that is still what was seen. Raises FileChangedError, FileError."""
+
+    def remove_empty_directory(self, path: str) -> bool:
+        """Remove a directory if it is empty; says whether it was removed."""
+
+
+class Units(Protocol):
+    """systemd's manager."""
+
+    def running(self) -> bool:
+        """Whether systemd is PID 1 here and its bus answers."""
+
+    def get(self, name: str) -> UnitFact | None:
+        """The unit as systemd sees it; None: no such unit. Raises SystemdError."""
+
+    def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
+        """Queue start, stop or restart (mode "replace"), wait for the job's own JobRemoved signal, return the unit.
+
+        A failed start state is reset first. Raises SystemdError with the job's result, the unit's state and its last
+        journal lines.
+        """
+
+    def enable(self, name: str) -> None:
+        """Enable a unit file. Raises SystemdError."""
+
+    def disable(self, name: str) -> None:
+        """Disable a unit file. Raises SystemdError."""
+
+    def reload(self) -> None:
+        """daemon-reload. Raises SystemdError."""
+
+    def journal_tail(self, name: str, lines: int) -> tuple[str, ...]:
+        """The unit's last journal lines, for error messages; empty where there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFsInfo:
+    """CRI's ImageFsInfo: mount points, the default snapshotter's first."""
+
+    mountpoints: tuple[str, ...]
+
+
+class Containerd(Protocol):
+    """containerd on one socket. Raises subclasses of ContainerdError."""
+
+    def server(self, *, deadline_s: float) -> RunningContainerd:
+        """Version, pid and plugins in one picture."""
+
+    def plugins(self, *, deadline_s: float) -> tuple[PluginFact, ...]:
+        """All plugins by introspection."""
+
+    def image_fs_info(self, *, deadline_s: float) -> ImageFsInfo:
+        """CRI ImageFsInfo."""
+
+    def cri_status(self, *, deadline_s: float) -> Mapping[str, str]:
+        """CRI Status(verbose): conditions as "RuntimeReady" -> "true", and info's keys."""
+
+    def prepare_and_remove(self, snapshotter: str, namespace: str, key: str, *, deadline_s: float) -> None:
+        """Prepare and Remove a unique key through containerd in a private namespace, which is removed too."""
+
+    def snapshot_keys(
+        self, snapshotter: str, namespace: str, *, deadline_s: float
+    ) -> tuple[tuple[str, Mapping[str, str]], ...]:
+        """(key, labels) of all snapshots of a snapshotter in a namespace."""
+
+    def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
+        """All namespaces."""
+
+
+class SnapshotterSocket(Protocol):
+    """The snapshotter's own gRPC socket."""
+
+    def alive(self, address: str, *, deadline_s: float) -> None:
+        """Stat of a random key answers NotFound. Raises ContainerdUnavailableError and others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NydusdInfo:
+    """One running nydusd as its API socket tells it."""
+
+    socket: str
+    id: str
+    version: str
+    state: str
+    pid: int | None
+    backends: tuple[tuple[str, Mapping[str, object]], ...]
+    """(mount point, effective backend configuration)."""
+
+
+class Nydusd(Protocol):
+    """Running nydusd processes of a snapshotter root, and short-lived private ones."""
+
+    def sockets(self, snapshotter_root: str) -> tuple[str, ...]:
+        """API sockets under the snapshotter's root."""
+
+    def info(self, socket: str, *, deadline_s: float) -> NydusdInfo:
+        """GET /api/v1/daemon. Raises NydusdError."""
+
+    def backend_metrics(self, socket: str, *, deadline_s: float) -> Mapping[str, object]:
+        """GET /api/v1/metrics/backend. Raises NydusdError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A child that ended by itself."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Processes(Protocol):
+    """The only spawn point. argv only, minimal environment, stdin null."""
+
+    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
+        """Raises ProcessError (not found, no end in time, another exit code than `ok`)."""
+
+    def which(self, name: str) -> str | None:
+        """Absolute path of a program in PATH."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A complete answer."""
+
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+
+
+class Http(Protocol):
+    """One bounded request: no redirects, no proxy environment, body cap, deadline for the whole exchange."""
+
+    def get(
+        self,
+        url: str,
+        *,
+        deadline_s: float,
+        proxy: str = "",
+        headers: Mapping[str, str] | None = None,
+        body_cap: int = 65536,
+        unix_socket: str = "",
+    ) -> HttpAnswer:
+        """GET; with `proxy` in absolute form through it. Raises HttpError."""
+
+
+class Fence(Protocol):
+    """The nft fence and the destruction of sockets (DESIGN: "How a route is switched")."""
+
+    def available(self) -> str:
+        """ "" where nft can be used, else the reason."""
+
+    def assert_table(self) -> None:
+        """Make the table, set, chain and rule as they must be (idempotent). Raises FenceError."""
+
+    def renew(self, address: str, port: int, lease_ms: int) -> None:
+        """add + delete + add of the element in one transaction. Raises FenceError."""
+
+    def lift(self, address: str, port: int) -> None:
+        """Remove the element (no error where it has lapsed)."""
+
+    def fenced(self) -> tuple[tuple[str, int, int], ...]:
+        """(address, port, milliseconds left) of each element."""
+
+    def destroy(self, address: str, port: int, cgroups: Sequence[str]) -> int:
+        """Destroy the sockets of these cgroups towards the address; how many. Raises FenceError."""
+
+    def remove_table(self) -> None:
+        """Delete our table (no error where there is none)."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
