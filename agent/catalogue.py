@@ -1,8 +1,8 @@
 """The catalogue: every error code once, with what it means, its exit code and what to do.
 
 It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and rights,
-03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and fence, 09 daemon and
-endpoint, 10 command line.
+03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and fence, 09 daemon
+and endpoint, 10 command line.
 """
 
 from __future__ import annotations

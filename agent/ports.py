@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.node.facts import FileFact, PluginFact, RunningContainerd, UnitFact
+from agent.node.facts import FenceAbility, FileFact, PluginFact, RunningContainerd, UnitFact
 
 
 class Files(Protocol):
@@ -185,6 +185,11 @@ class Fence(Protocol):
 
     def available(self) -> str:
         """ "" where nft can be used, else the reason."""
+
+    def self_test(self, *, deadline_s: float) -> FenceAbility:
+        """Fence a port of our own for a moment, in a table of its own, and show that a connect is refused and that an
+        open connection is destroyed. Leaves nothing behind.
+        """
 
     def assert_table(self) -> None:
         """Make the table, set, chain and rule as they must be (idempotent). Raises FenceError."""

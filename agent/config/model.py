@@ -92,6 +92,7 @@ class MirrorConfig:
 
     url: str = setting("http://127.0.0.1:4001", "dfdaemon's proxy; an address, not a name")
     ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL")
+    metrics_url: str = setting("http://127.0.0.1:4002/metrics", "the mirror's own metrics; rung 10 counts bytes there")
     switch: Switch = setting(Switch.AUTO, "auto, fence or native")
     dialect: Dialect = setting(Dialect.AUTO, "auto (= proxy), proxy or mirrors")
     user: str = setting("root", "the user that the mirror's listener must belong to, where it is local")

@@ -1,0 +1,40 @@
+"""Where our files lie on a node. Names only; nothing here reads or writes.
+
+Owners: /etc/nydus-agent and /var/lib/nydus-agent are root's, /run/nydus-agent is the daemon user's. Root code never
+follows a symlink below a directory that is not root's.
+"""
+
+from __future__ import annotations
+
+CONFIG_FILE = "/etc/nydus-agent/agent.toml"
+CONF_D = "/etc/nydus-agent/conf.d"
+
+STATE_DIR = "/var/lib/nydus-agent"
+LOCK = "/var/lib/nydus-agent/lock"
+JOURNAL = "/var/lib/nydus-agent/journal"  # the open transaction, 0700
+GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
+CLIMB = "/var/lib/nydus-agent/climb.json"  # last climb of the ladder, 0644, no secrets
+EFFECTIVE = "/var/lib/nydus-agent/effective.json"  # what "auto" came to; the daemon reads its mode there, 0644
+PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
+
+RUN_DIR = "/run/nydus-agent"
+STATUS = "/run/nydus-agent/status.json"  # the daemon's last published status
+API_SOCKET = "/run/nydus-agent/api.sock"  # /status and /metrics
+REQUESTS = "/run/nydus-agent/request"  # a file here asks for an inspection; existence only, never read
+
+NYDUSD_TEMPLATE = "/etc/nydus/nydusd-config.json"
+SNAPSHOTTER_CONFIG = "/etc/nydus/snapshotter.toml"
+SNAPSHOTTER_UNIT = "nydus-snapshotter.service"
+SNAPSHOTTER_UNIT_FILE = "/etc/systemd/system/nydus-snapshotter.service"
+SNAPSHOTTER_SOCKET = "/run/containerd-nydus/containerd-nydus-grpc.sock"
+SNAPSHOTTER_SYSTEM_SOCKET = "/run/containerd-nydus/system.sock"
+
+CERTS_D = "/etc/containerd/certs.d"
+CONTAINERD_UNIT = "containerd.service"
+PROXY_PLUGIN = "nydus"  # the snapshotter's name in containerd
+
+AGENT_UNIT = "nydus-agent.service"
+APPLY_UNIT = "nydus-agent-apply.service"
+RECOVER_UNIT = "nydus-agent-recover.service"
+INSPECT_UNIT = "nydus-agent-inspect.service"
+USER = "nydus-agent"
