@@ -1,0 +1,95 @@
+"""What lies on a node before a test begins: the parts that an operator has installed, and nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.node import cache
+from tests.node.machine import Machine
+
+PARTS = Path(__file__).parent / "parts"
+PARTS_ON_NODE = "/opt/test-parts"
+SCHEDULER_ON_NODE = "/opt/test-scheduler"
+
+_CRICTL = "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: unix:///run/containerd/containerd.sock\n"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Which parts the node has; the words are those of `boot.Node`."""
+
+    snapshotter: str
+    nydus: bool
+
+
+def shares() -> dict[str, Path]:
+    """Directories of the machine that every node sees read-only, by their path there."""
+    return {PARTS_ON_NODE: PARTS}
+
+
+def fill(upper: Path, contents: Contents, machine: Machine) -> None:
+    """Write into the upper layer of a node's root what Debian's packages do not bring."""
+    _write(upper / "etc/machine-id", secrets.token_hex(16) + "\n", 0o444)
+    _write(upper / "etc/crictl.yaml", _CRICTL)
+    _write(upper / "etc/containerd/config.toml", containerd_config(machine))
+    _copy(cache.make("crictl") / "bin/crictl", upper / "usr/local/bin/crictl")
+    if contents.nydus:
+        _put_nydus(upper, machine)
+    if contents.snapshotter == "0.16.1":
+        binary = cache.make("snapshotter") / "bin/containerd-nydus-grpc"
+        _copy(binary, upper / "usr/local/bin/containerd-nydus-grpc")
+    elif contents.snapshotter == "none":
+        _whiteout(upper / "usr/bin/containerd-nydus-grpc")
+    elif contents.snapshotter != "0.13.4":
+        raise ValueError(f"no such snapshotter here: {contents.snapshotter}")
+
+
+def _put_nydus(upper: Path, machine: Machine) -> None:
+    made = cache.make("nydus") / "bin"
+    _copy(made / "nydus-image", upper / "usr/local/bin/nydus-image")
+    if machine.sys_resource:
+        _copy(made / "nydusd", upper / "usr/local/bin/nydusd")
+    else:  # nydusd would exit where it may not raise its own limit of open files
+        _copy(made / "nydusd", upper / "usr/local/libexec/nydusd.real")
+        _copy(cache.make("wrapper") / "bin/nydusd", upper / "usr/local/bin/nydusd")
+
+
+def containerd_config(machine: Machine) -> str:
+    """Debian's /etc/containerd/config.toml, with what the CRI part needs on a machine with fewer abilities."""
+    extra = [] if machine.controllers else ["    disable_cgroup = true"]
+    extra += [] if machine.sys_resource else ["    restrict_oom_score_adj = true"]
+    lines = [
+        "version = 2",
+        "",
+        "[plugins]",
+        '  [plugins."io.containerd.grpc.v1.cri"]',
+        *extra,
+        '    [plugins."io.containerd.grpc.v1.cri".cni]',
+        '      bin_dir = "/usr/lib/cni"',
+        '      conf_dir = "/etc/cni/net.d"',
+        '  [plugins."io.containerd.internal.v1.opt"]',
+        '    path = "/var/lib/containerd/opt"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o755)
+
+
+def _whiteout(path: Path) -> None:
+    # overlayfs shows no file where the upper layer has a character device 0:0.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mknod(path, 0o020000, os.makedev(0, 0))
