@@ -75,6 +75,16 @@ class ImageFsInfo:
     mountpoints: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image in a namespace of containerd: its name, and the manifest or index that the name stands for."""
+
+    name: str
+    digest: str
+    media_type: str
+    labels: Mapping[str, str]
+
+
 class Containerd(Protocol):
     """containerd on one socket. Raises subclasses of ContainerdError."""
 
@@ -100,6 +110,15 @@ class Containerd(Protocol):
 
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """All namespaces."""
+
+    def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
+        """All images of a namespace, by name."""
+
+    def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
+        """A blob of containerd's content store (a manifest, an index), at most `cap` bytes.
+
+        Raises ContainerdNotFoundError where it is not there (any more), ContainerdError where it is longer.
+        """
 
 
 class SnapshotterSocket(Protocol):

@@ -1,0 +1,29 @@
+"""A clock that moves only when told to, or by sleeping."""
+
+from __future__ import annotations
+
+
+class FakeClock:
+    """Starts at 2026-01-01 00:00 UTC, monotonic 1000 s."""
+
+    def __init__(self, now: float = 1767225600.0, monotonic: float = 1000.0) -> None:
+        self._now = now
+        self._monotonic = monotonic
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(max(0.0, seconds))
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self._now += seconds
+        self._monotonic += seconds
+
+    def step(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self._now += seconds

@@ -1,0 +1,139 @@
+"""A containerd of dictionaries, and the snapshotter's own socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from agent.errors import (
+    ContainerdError,
+    ContainerdInvalidError,
+    ContainerdNotFoundError,
+    ContainerdUnavailableError,
+)
+from agent.node.facts import PluginFact, RunningContainerd
+from agent.ports import ImageFsInfo, ImageRecord
+from tests.fakes.faults import Faults
+
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
+CRI = "io.containerd.grpc.v1"
+
+STOCK_PLUGINS = (
+    PluginFact(SNAPSHOTTER, "overlayfs", (("root", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),)),
+    PluginFact(CRI, "cri"),
+    PluginFact(CRI, "introspection"),
+)
+
+
+def nydus_plugin(address: str, root: str) -> PluginFact:
+    """The entry of a proxy snapshotter named nydus, as introspection shows it."""
+    return PluginFact(SNAPSHOTTER, "nydus", (("address", address), ("root", root)))
+
+
+class FakeContainerd:
+    """A daemon that can be down, restarted, and lack plugins. Faults count `prepare_and_remove`.
+
+    As the real one, it says that a proxy plugin is fine whoever answers on its socket; only Prepare asks
+    `backend_alive`.
+    """
+
+    def __init__(self, plugins: tuple[PluginFact, ...] = STOCK_PLUGINS, *, faults: Faults | None = None) -> None:
+        self.faults = faults if faults is not None else Faults()
+        self.up = True
+        self.version_text = "1.7.24"
+        self.pid = 500
+        self.plugin_facts = plugins
+        self.mountpoints: tuple[str, ...] = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",)
+        self.status: dict[str, str] = {"RuntimeReady": "true", "NetworkReady": "true", "config": "{}"}
+        self.namespace_images: dict[str, list[ImageRecord]] = {"default": []}
+        self.blobs: dict[tuple[str, str], bytes] = {}
+        """(namespace, digest) -> content."""
+        self.snapshots: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+        """(snapshotter, namespace) -> key -> labels."""
+        self.backend_alive: Callable[[str], bool] = lambda _snapshotter: True
+
+    def restart(self, plugins: tuple[PluginFact, ...] | None = None) -> None:
+        """A new process, with these plugins where given."""
+        self.up = True
+        self.pid += 1
+        self.plugin_facts = self.plugin_facts if plugins is None else plugins
+
+    def set_init_err(self, plugin_id: str, text: str) -> None:
+        """A plugin that failed to start."""
+        self.plugin_facts = tuple(
+            replace(fact, init_err=text) if fact.id == plugin_id else fact for fact in self.plugin_facts
+        )
+
+    def server(self, *, deadline_s: float) -> RunningContainerd:
+        self._need_up("Server")
+        version = tuple(int(part) for part in self.version_text.split("."))
+        return RunningContainerd(version, self.version_text, self.pid, self.plugin_facts)
+
+    def plugins(self, *, deadline_s: float) -> tuple[PluginFact, ...]:
+        self._need_up("Plugins")
+        return self.plugin_facts
+
+    def image_fs_info(self, *, deadline_s: float) -> ImageFsInfo:
+        self._need_cri("ImageFsInfo")
+        return ImageFsInfo(self.mountpoints)
+
+    def cri_status(self, *, deadline_s: float) -> Mapping[str, str]:
+        self._need_cri("Status")
+        return dict(self.status)
+
+    def prepare_and_remove(self, snapshotter: str, namespace: str, key: str, *, deadline_s: float) -> None:
+        with self.faults.around("prepare_and_remove", snapshotter, namespace, key):
+            self._need_up("Prepare")
+            self._need_snapshotter(snapshotter)
+            if not self.backend_alive(snapshotter):
+                raise ContainerdUnavailableError("NNA0602", "containerd: Prepare failed", cause="dial unix: no such file")
+
+    def snapshot_keys(
+        self, snapshotter: str, namespace: str, *, deadline_s: float
+    ) -> tuple[tuple[str, Mapping[str, str]], ...]:
+        self._need_up("List")
+        self._need_snapshotter(snapshotter)
+        return tuple(sorted(self.snapshots.get((snapshotter, namespace), {}).items(), key=lambda pair: pair[0]))
+
+    def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
+        self._need_up("List")
+        return tuple(sorted(self.namespace_images))
+
+    def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
+        self._need_up("List")
+        return tuple(sorted(self.namespace_images.get(namespace, ()), key=lambda image: image.name))
+
+    def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
+        self._need_up("Read")
+        blob = self.blobs.get((namespace, digest))
+        if blob is None:
+            raise ContainerdNotFoundError("NNA0603", "containerd: Read failed", cause=f"content {digest}: not found")
+        if len(blob) > cap:
+            raise ContainerdError("NNA0606", f"{digest} is too long", cause=f"over {cap} bytes")
+        return blob
+
+    def _need_up(self, method: str) -> None:
+        if not self.up:
+            raise ContainerdUnavailableError("NNA0602", f"containerd: {method} failed", cause="connection refused")
+
+    def _need_cri(self, method: str) -> None:
+        self._need_up(method)
+        if not any(fact.id == "cri" and not fact.init_err for fact in self.plugin_facts):
+            raise ContainerdError("NNA0607", f"containerd: {method} failed", cause="unknown service runtime.v1")
+
+    def _need_snapshotter(self, name: str) -> None:
+        if not any(fact.type == SNAPSHOTTER and fact.id == name for fact in self.plugin_facts):
+            raise ContainerdInvalidError(
+                "NNA0604", "containerd: Prepare failed", cause=f"snapshotter not loaded: {name}"
+            )
+
+
+class FakeSnapshotterSocket:
+    """The snapshotters that answer, by socket address."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.answering: set[str] = set(addresses)
+
+    def alive(self, address: str, *, deadline_s: float) -> None:
+        if address not in self.answering:
+            raise ContainerdUnavailableError("NNA0602", f"nobody answers on {address}", cause="connection refused")

@@ -1,0 +1,70 @@
+"""A fence of dictionaries; leases end on the clock that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.errors import FenceError
+from agent.node.facts import FenceAbility
+from tests.fakes.clock import FakeClock
+from tests.fakes.faults import Faults
+
+
+class FakeFence:
+    """Faults count `assert_table`, `renew`, `destroy`."""
+
+    def __init__(self, clock: FakeClock | None = None, *, faults: Faults | None = None) -> None:
+        self.faults = faults if faults is not None else Faults()
+        self.clock = clock if clock is not None else FakeClock()
+        self.unavailable = ""
+        """The reason why nft cannot be used; "" = it can."""
+        self.ability = FenceAbility(usable=True, reason="a connect was refused and an open connection destroyed")
+        self.table = False
+        self.destroyed: list[tuple[str, int, tuple[str, ...]]] = []
+        self.open_sockets = 0
+        """How many sockets the next `destroy` finds."""
+        self._until: dict[tuple[str, int], float] = {}
+
+    def flush(self) -> None:
+        """Somebody runs `nft flush ruleset`."""
+        self.table = False
+        self._until.clear()
+
+    def available(self) -> str:
+        return self.unavailable
+
+    def self_test(self, *, deadline_s: float) -> FenceAbility:
+        return FenceAbility(usable=False, reason=self.unavailable) if self.unavailable else self.ability
+
+    def assert_table(self) -> None:
+        with self.faults.around("assert_table"):
+            self._need_nft()
+            self.table = True
+
+    def renew(self, address: str, port: int, lease_ms: int) -> None:
+        with self.faults.around("renew", address, str(port)):
+            self._need_nft()
+            if not self.table:
+                raise FenceError("NNA0801", "the fence's table is gone", cause="somebody flushed the ruleset")
+            self._until[address, port] = self.clock.monotonic() + lease_ms / 1000
+
+    def lift(self, address: str, port: int) -> None:
+        self._until.pop((address, port), None)
+
+    def fenced(self) -> tuple[tuple[str, int, int], ...]:
+        now = self.clock.monotonic()
+        left = ((*where, round((until - now) * 1000)) for where, until in sorted(self._until.items()))
+        return tuple((address, port, ms) for address, port, ms in left if ms > 0)
+
+    def destroy(self, address: str, port: int, cgroups: Sequence[str]) -> int:
+        with self.faults.around("destroy", address, str(port)):
+            self.destroyed.append((address, port, tuple(cgroups)))
+            found, self.open_sockets = self.open_sockets, 0
+        return found
+
+    def remove_table(self) -> None:
+        self.flush()
+
+    def _need_nft(self) -> None:
+        if self.unavailable:
+            raise FenceError("NNA0801", "nft cannot be used", cause=self.unavailable)

@@ -1,0 +1,60 @@
+"""A whole node of fakes, wired so that a job of systemd has its consequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent import paths
+from agent.node.facts import PluginFact
+from agent.wire import Ports
+from tests.fakes.clock import FakeClock
+from tests.fakes.containerd import FakeContainerd, FakeSnapshotterSocket
+from tests.fakes.faults import Faults
+from tests.fakes.fence import FakeFence
+from tests.fakes.files import FakeFiles
+from tests.fakes.http import FakeHttp
+from tests.fakes.nydusd import FakeNydusd
+from tests.fakes.processes import FakeProcesses
+from tests.fakes.units import FakeUnits, unit
+
+
+class FakeNode:
+    """A node with a running containerd and nothing of ours; one `faults` counts all effects in order.
+
+    Starting or stopping the containerd and snapshotter units moves `containerd` and `snapshotter`. `load_plugins`
+    says which plugins a new containerd finds in its configuration (a test that writes real configuration reads
+    `files` there).
+    """
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.clock = FakeClock()
+        self.files = FakeFiles(faults=self.faults)
+        self.units = FakeUnits([unit(paths.CONTAINERD_UNIT, active=True, pid=500)], files=self.files, faults=self.faults)
+        self.containerd = FakeContainerd(faults=self.faults)
+        self.snapshotter = FakeSnapshotterSocket()
+        self.nydusd = FakeNydusd()
+        self.processes = FakeProcesses(faults=self.faults)
+        self.http = FakeHttp()
+        self.fence = FakeFence(self.clock, faults=self.faults)
+        self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
+        self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
+        self.units.on_job.append(self._job_done)
+
+    @property
+    def ports(self) -> Ports:
+        """The node as the program sees it."""
+        return Ports(
+            files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
+            nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
+        )  # fmt: skip
+
+    def _job_done(self, name: str, verb: str) -> None:
+        if name == paths.SNAPSHOTTER_UNIT:
+            answering = {paths.SNAPSHOTTER_SOCKET} if verb != "stop" else set()
+            self.snapshotter.answering = answering
+        elif name == paths.CONTAINERD_UNIT:
+            if verb == "stop":
+                self.containerd.up = False
+            elif verb == "restart" or not self.containerd.up:
+                self.containerd.restart(self.load_plugins())
