@@ -4,7 +4,8 @@ runs on both. Every call that can wait takes a deadline in seconds; every error 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,15 @@ class Files(Protocol):
 
     def remove_empty_directory(self, path: str) -> bool:
         """Remove a directory if it is empty; says whether it was removed."""
+
+    def remove_link(self, path: str) -> bool:
+        """Remove a symbolic link (never what it points to); says whether there was one. Raises FileError."""
+
+    def empty(self, path: str) -> int:
+        """Remove the entries of a directory that another user writes to, without following a link; how many.
+
+        A directory inside is left alone. 0 where there is no such directory. Raises FileError.
+        """
 
 
 class Units(Protocol):
@@ -240,3 +250,82 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""
+
+
+class Ledger(Protocol):
+    """The lock, and the journal of the open transaction: a line is on the disk before the act that it undoes."""
+
+    def lock(self, who: str) -> AbstractContextManager[None]:
+        """Hold the one lock of apply, remove and recover. Raises LockedError (says who holds it), FileError."""
+
+    def begin(self, reserve: int) -> None:
+        """Open an empty journal, with `reserve` bytes set aside so that the undo has room. Raises FileError."""
+
+    def append(self, line: bytes) -> None:
+        """Add a line and wait until it is on the disk. Raises FileError."""
+
+    def lines(self) -> tuple[bytes, ...]:
+        """The lines of the open journal, without a torn last one; empty where none is open. Raises FileError."""
+
+    def spend(self) -> None:
+        """Give the reserve back to the file system: the undo begins."""
+
+    def close(self) -> None:
+        """Remove the journal: the transaction is over. Raises FileError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a real read by a private nydusd showed."""
+
+    version: str
+    read: int
+    """Bytes that were read from files of the image."""
+    fetched: int
+    """Bytes that nydusd asked its backend for (its metric read_amount_total)."""
+    relayed: int
+    """Bytes of answers that the mirror gave to this nydusd."""
+    tasks: int
+    """... of which in answers that named a Dragonfly task (X-Dragonfly-Task-Id)."""
+    answers: tuple[tuple[str, int], ...]
+    """(status, how often) of the mirror's answers; "tunnel" for CONNECT, "refused" where nobody answered."""
+    error: str = ""
+    """Why the read ended early, where it did; without credentials."""
+
+
+class Trials(Protocol):
+    """Short-lived private nydusd processes: own mount namespace, empty cache, limits, a deadline."""
+
+    def read(
+        self,
+        nydusd: str,
+        bootstrap: bytes,
+        configure: Callable[[str, str], bytes],
+        *,
+        mirror: tuple[str, int],
+        limit: int,
+        deadline_s: float,
+    ) -> Trial:
+        """Mount an image, read about `limit` bytes of its files, and end without a trace.
+
+        `configure(relay, work_dir)` gives nydusd's configuration: `relay` is the URL of a relay of ours to `mirror`
+        that lives as long as the read and counts its bytes, `work_dir` the empty cache. The configuration may hold
+        credentials: it is written 0600 in a directory of root and never logged. Raises NydusdError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that root's verbs (plan, apply, doctor, inspect, remove) may touch."""
+
+    files: Files
+    units: Units
+    containerd: Containerd
+    snapshotter: SnapshotterSocket
+    nydusd: Nydusd
+    processes: Processes
+    http: Http
+    fence: Fence
+    clock: Clock
+    ledger: Ledger
+    trials: Trials

@@ -6,25 +6,9 @@ Imports are inside the functions, because each verb and the daemon pays only for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from agent import paths
 from agent.config.model import Config
-from agent.ports import Clock, Containerd, Fence, Files, Http, Nydusd, Processes, SnapshotterSocket, Units
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Everything that root's verbs (plan, apply, doctor, inspect, remove) may touch."""
-
-    files: Files
-    units: Units
-    containerd: Containerd
-    snapshotter: SnapshotterSocket
-    nydusd: Nydusd
-    processes: Processes
-    http: Http
-    fence: Fence
-    clock: Clock
+from agent.ports import Ports
 
 
 def root_ports(config: Config) -> Ports:
@@ -34,9 +18,11 @@ def root_ports(config: Config) -> Ports:
     from agent.adapters.fence import NftFence
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
+    from agent.adapters.ledger import DiskLedger
     from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
+    from agent.adapters.trial import PrivateTrials
 
     processes = ChildProcesses()
     return Ports(
@@ -49,4 +35,9 @@ def root_ports(config: Config) -> Ports:
         http=PlainHttp(),
         fence=NftFence(processes),
         clock=SystemClock(),
+        ledger=DiskLedger(paths.STATE_DIR),
+        trials=PrivateTrials(),
     )
+
+
+__all__ = ["Ports", "root_ports"]

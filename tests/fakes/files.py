@@ -24,7 +24,7 @@ class FakeFile:
 
 
 class FakeFiles:
-    """Files, links and directories by absolute path. Faults count `replace`, `remove`, `remove_empty_directory`."""
+    """Files, links and directories by absolute path. Faults count `replace`, `remove` and the other removals."""
 
     def __init__(self, contents: dict[str, bytes] | None = None, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
@@ -115,6 +115,18 @@ class FakeFiles:
                 return False
             self.directories.discard(path)
         return True
+
+    def remove_link(self, path: str) -> bool:
+        with self.faults.around("remove_link", path):
+            return self.links.pop(path, None) is not None
+
+    def empty(self, path: str) -> int:
+        names = [f"{path}/{name}" for name in self.listdir(path)]
+        gone = [name for name in names if name in self.files or name in self.links]
+        for name in gone:
+            self.files.pop(name, None)
+            self.links.pop(name, None)
+        return len(gone)
 
     def _expect(self, path: str, expect_sha256: str) -> None:
         fact = self.read(path)

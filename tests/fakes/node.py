@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from agent import paths
 from agent.node.facts import PluginFact
-from agent.wire import Ports
+from agent.ports import Ports
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import FakeContainerd, FakeSnapshotterSocket
 from tests.fakes.faults import Faults
 from tests.fakes.fence import FakeFence
 from tests.fakes.files import FakeFiles
 from tests.fakes.http import FakeHttp
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.nydusd import FakeNydusd
 from tests.fakes.processes import FakeProcesses
+from tests.fakes.trials import FakeTrials
 from tests.fakes.units import FakeUnits, unit
 
 
@@ -37,6 +39,8 @@ class FakeNode:
         self.processes = FakeProcesses(faults=self.faults)
         self.http = FakeHttp()
         self.fence = FakeFence(self.clock, faults=self.faults)
+        self.ledger = FakeLedger(faults=self.faults)
+        self.trials = FakeTrials()
         self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
         self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
         self.units.on_job.append(self._job_done)
@@ -47,6 +51,7 @@ class FakeNode:
         return Ports(
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
+            ledger=self.ledger, trials=self.trials,
         )  # fmt: skip
 
     def _job_done(self, name: str, verb: str) -> None:
