@@ -12,6 +12,7 @@ journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 
 class Exit(enum.IntEnum):
@@ -37,8 +38,32 @@ class AgentError(Exception):
         self.try_ = try_
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in the configuration: where, what was written, why it cannot be, what to do."""
+
+    file: str
+    key: str  # dotted path; "" where the file as a whole is meant
+    value: str  # as written, shortened; "" where there is none
+    reason: str
+    action: str
+
+    def __str__(self) -> str:
+        setting = f"{self.key} = {self.value}" if self.value else self.key
+        place = f"{self.file}: {setting}" if setting else self.file
+        return f"{place}: {self.reason}; {self.action}" if self.action else f"{place}: {self.reason}"
+
+
 class ConfigError(AgentError):
     """agent.toml or a drop-in is wrong; `problems` holds every one that was found."""
+
+    def __init__(self, code: str, what: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(code, what, seen=tuple(map(str, problems)), try_="nydus-agent check")
+        self.problems = problems
+
+
+class UsageError(AgentError):
+    """The command line is wrong, or the verb needs rights that the caller has not."""
 
 
 class FactError(AgentError):

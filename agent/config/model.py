@@ -11,12 +11,27 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from agent.config.forms import Form
 
-def setting(default: Any, doc: str) -> Any:  # noqa: ANN401 - dataclasses.field is typed this way too
-    """A field with its default and its one-line meaning."""
+
+def setting(
+    default: Any,  # noqa: ANN401 - dataclasses.field is typed this way too
+    doc: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    form: Form | None = None,
+) -> Any:  # noqa: ANN401
+    """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a list)."""
+    metadata = {"doc": doc, "low": low, "high": high, "form": form}
     if isinstance(default, (tuple, str, int, bool, enum.Enum)) or default is None:
-        return dataclasses.field(default=default, metadata={"doc": doc})
-    return dataclasses.field(default_factory=type(default), metadata={"doc": doc})
+        return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default_factory=type(default), metadata=metadata)
+
+
+def required(doc: str, *, form: Form | None = None) -> Any:  # noqa: ANN401
+    """A field that has no default."""
+    return dataclasses.field(metadata={"doc": doc, "low": None, "high": None, "form": form})
 
 
 class Switch(enum.StrEnum):
@@ -64,6 +79,16 @@ class Repair(enum.StrEnum):
     OWN = "own"
 
 
+class LogLevel(enum.StrEnum):
+    """The snapshotter's log levels, and nydusd's."""
+
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
 class Scheme(enum.StrEnum):
     """How a registry is spoken to."""
 
@@ -75,28 +100,42 @@ class Scheme(enum.StrEnum):
 class HealthConfig:
     """Thresholds of the health machine; the reason of each default is in docs/design.md."""
 
-    interval_ms: int = setting(250, "time between two pings of the mirror")
-    window_ms: int = setting(600, "a mirror that answers nothing for this long is hung")
-    fall: int = setting(2, "consecutive soft failures until the verdict is down; hard evidence fences at once")
-    rise: int = setting(10, "consecutive successes until a mirror that was down may be used again")
-    dwell_ms: int = setting(5000, "a mirror stays down at least this long")
-    canary_interval_ms: int = setting(2000, "time between two canaries through the mirror's data path")
-    tentative_ms: int = setting(3000, "length of the fence that the first hard evidence raises")
-    lease_ms: int = setting(10_000, "the fence ends by itself this long after its last renewal")
-    renew_ms: int = setting(1000, "time between two renewals of the fence's lease")
+    interval_ms: int = setting(250, "time between two pings of the mirror", low=50, high=60_000)
+    window_ms: int = setting(600, "a mirror that answers nothing for this long is hung", low=100, high=60_000)
+    fall: int = setting(
+        2, "consecutive soft failures until the verdict is down; hard evidence fences at once", low=1, high=100
+    )
+    rise: int = setting(10, "consecutive successes until a mirror that was down may be used again", low=1, high=1000)
+    dwell_ms: int = setting(5000, "a mirror stays down at least this long", low=0, high=3_600_000)
+    canary_interval_ms: int = setting(
+        2000, "time between two canaries through the mirror's data path", low=200, high=600_000
+    )
+    tentative_ms: int = setting(3000, "length of the fence that the first hard evidence raises", low=500, high=60_000)
+    lease_ms: int = setting(10_000, "the fence ends by itself this long after its last renewal", low=2000, high=60_000)
+    renew_ms: int = setting(1000, "time between two renewals of the fence's lease", low=100, high=20_000)
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorConfig:
     """The Dragonfly endpoint on or near the node."""
 
-    url: str = setting("http://127.0.0.1:4001", "dfdaemon's proxy; an address, not a name")
-    ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL")
-    metrics_url: str = setting("http://127.0.0.1:4002/metrics", "the mirror's own metrics; rung 10 counts bytes there")
-    switch: Switch = setting(Switch.AUTO, "auto, fence or native")
-    dialect: Dialect = setting(Dialect.AUTO, "auto (= proxy), proxy or mirrors")
-    user: str = setting("root", "the user that the mirror's listener must belong to, where it is local")
-    registry: str = setting("", "mirrors dialect only: value of the X-Dragonfly-Registry header, an origin's URL")
+    url: str = setting("http://127.0.0.1:4001", "dfdaemon's proxy; an address, not a name", form=Form.MIRROR_URL)
+    ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL", form=Form.HTTP_URL)
+    metrics_url: str = setting(
+        "http://127.0.0.1:4002/metrics",
+        "the mirror's own metrics; rung 10 counts bytes there",
+        form=Form.HTTP_URL,
+    )
+    switch: Switch = setting(
+        Switch.AUTO, "how the route is switched: by the fence, natively by nydusd, or what the node can do"
+    )
+    dialect: Dialect = setting(Dialect.AUTO, "how nydusd is told about the mirror; auto = proxy")
+    user: str = setting("root", "the user that the mirror's listener must belong to, where it is local", form=Form.USER)
+    registry: str = setting(
+        "",
+        "mirrors dialect only: value of the X-Dragonfly-Registry header, an origin's URL",
+        form=Form.ORIGIN_URL,
+    )
     health: HealthConfig = setting(HealthConfig(), "thresholds")
 
 
@@ -104,16 +143,20 @@ class MirrorConfig:
 class RegistryHost:
     """A registry that needs more than its name: plain http, or a private CA."""
 
-    host: str
-    scheme: Scheme = setting(Scheme.HTTPS, "http or https")
-    ca: str = setting("", "file with the CA that signed its certificate; empty: the system's store")
+    host: str = required("the registry's host and port, as image names spell it", form=Form.REGISTRY)
+    scheme: Scheme = setting(Scheme.HTTPS, "how the registry is spoken to")
+    ca: str = setting(
+        "", "file with the CA that signed its certificate; empty: the system's store", form=Form.OPTIONAL_PATH
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class RegistriesConfig:
     """Plain images that go through the mirror."""
 
-    include: tuple[str, ...] = setting(("*",), 'registries whose plain images go through the mirror; "*" = all')
+    include: tuple[str, ...] = setting(
+        ("*",), 'registries whose plain images go through the mirror; "*" = all', form=Form.REGISTRY_OR_ALL
+    )
     hosts: tuple[RegistryHost, ...] = setting((), "one table per registry that needs a scheme or a CA")
 
 
@@ -121,26 +164,31 @@ class RegistriesConfig:
 class ContainerdConfig:
     """containerd's side."""
 
-    mode: ContainerdMode = setting(ContainerdMode.DEFAULT, "default, runtime-class or plugin-only")
-    restart: RestartPolicy = setting(RestartPolicy.AUTO, "auto, or never (report that a restart is due)")
-    config: str = setting("/etc/containerd/config.toml", "containerd's root configuration file")
-    address: str = setting("/run/containerd/containerd.sock", "containerd's socket")
+    mode: ContainerdMode = setting(
+        ContainerdMode.DEFAULT,
+        "where containerd uses the nydus snapshotter: for all pods, for one runtime class, on request",
+    )
+    restart: RestartPolicy = setting(
+        RestartPolicy.AUTO, "whether apply may restart containerd; never: report that a restart is due"
+    )
+    config: str = setting("/etc/containerd/config.toml", "containerd's root configuration file", form=Form.PATH)
+    address: str = setting("/run/containerd/containerd.sock", "containerd's socket", form=Form.SOCKET_PATH)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotterConfig:
     """The nydus snapshotter that we render and manage."""
 
-    daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "dedicated or shared")
-    root: str = setting("/var/lib/containerd-nydus", "its root directory, at most 70 bytes")
-    log_level: str = setting("info", "trace, debug, info, warn or error; symptoms are read at info")
+    daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
+    root: str = setting("/var/lib/containerd-nydus", "its root directory", form=Form.ROOT_PATH)
+    log_level: LogLevel = setting(LogLevel.INFO, "its log level and nydusd's; symptoms are read at info")
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactsConfig:
     """Where the nydus binaries come from."""
 
-    nydus: str = setting("system", '"system": what is in PATH')
+    nydus: str = setting("system", '"system": what is in PATH', form=Form.ARTIFACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +202,32 @@ class ApplyConfig:
 class DriftConfig:
     """What happens when something of ours was changed by others."""
 
-    repair: Repair = setting(Repair.REPORT, "report, or own (repair what carries our mark)")
+    repair: Repair = setting(Repair.REPORT, "on drift: report it, or repair what carries our mark")
 
 
 @dataclass(frozen=True, slots=True)
 class FleetConfig:
     """Behaviour among many nodes."""
 
-    return_window_s: int = setting(60, "after an outage the return to the mirror is spread over this window")
+    return_window_s: int = setting(
+        60, "after an outage the return to the mirror is spread over this window", low=0, high=3600
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """The local health endpoint."""
 
-    port: int = setting(14003, "TCP port on 127.0.0.1 for /livez, /readyz and /canary")
+    port: int = setting(14003, "TCP port on 127.0.0.1 for /livez, /readyz and /canary", low=1, high=65535)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
     """Metrics beyond the unix socket."""
 
-    listen: str = setting("", 'a second listener for /metrics, such as "127.0.0.1:14004"; empty: none')
+    listen: str = setting(
+        "", 'a second listener for /metrics, such as "127.0.0.1:14004"; empty: none', form=Form.LISTEN
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,217 @@
+"""Forms that texts in the configuration may have. Pure: nothing here looks at the node.
+
+A form's check returns None where the text is right, else the reason and what to write instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+ROOT_BYTES = 70
+"""Longest snapshotter root. nydusd's API socket lies below it and a socket's path ends at 107 bytes (unix(7));
+the snapshotter itself refuses more since 0.15.3 (containerd/nydus-snapshotter#655)."""
+
+SOCKET_BYTES = 107  # sun_path without its final zero, unix(7)
+
+Complaint: TypeAlias = tuple[str, str]
+"""(reason, what to do)."""
+
+
+class Form(enum.Enum):
+    """What a text must look like."""
+
+    MIRROR_URL = "http://ADDRESS:PORT"
+    HTTP_URL = "http(s)://ADDRESS[:PORT]/PATH"
+    ORIGIN_URL = "empty, or http(s)://HOST[:PORT]"
+    PATH = "absolute path"
+    ROOT_PATH = "absolute path of at most 70 bytes"
+    SOCKET_PATH = "absolute path of at most 107 bytes"
+    OPTIONAL_PATH = "empty, or an absolute path"
+    REGISTRY = "HOST[:PORT]"
+    REGISTRY_OR_ALL = 'HOST[:PORT], or "*"'
+    LISTEN = "empty, or ADDRESS:PORT"
+    USER = "user name"
+    ARTIFACT = '"system"'
+
+    def complaint(self, text: str) -> Complaint | None:
+        """None where `text` has this form."""
+        if any(ord(char) < 32 or ord(char) == 127 for char in text):
+            return "holds a control character", "remove it"
+        return _CHECKS[self](text)
+
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def address_of(host: str) -> Address | None:
+    """The IP address that `host` spells, or None for a name."""
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def endpoint_of(url: str) -> tuple[str, int] | None:
+    """(address, port) of an http(s) URL, the scheme's port where none is named; None for anything else."""
+    parts = _split(url)
+    if not isinstance(parts, SplitResult) or not parts.hostname:
+        return None
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    port = parts.port or default
+    return (parts.hostname, port) if port else None
+
+
+def _split(url: str) -> SplitResult | Complaint:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"is not a URL ({error})", "write it as scheme://host:port/path"
+    if port == 0:
+        return "has port 0", "write the real port"
+    return parts
+
+
+def _bad_address(host: str) -> Complaint | None:
+    """Refuses what can be no mirror: a proxy or ping there would reach the cloud's metadata service or nobody."""
+    address = address_of(host)
+    if address is None:
+        fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
+        return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
+    if address.is_link_local:
+        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
+    if address.is_unspecified or address.is_multicast:
+        return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
+    return None
+
+
+def _mirror_url(text: str) -> Complaint | None:
+    parts = _split(text)
+    if not isinstance(parts, SplitResult):
+        return parts
+    if parts.scheme != "http" or not parts.hostname:
+        return "must be http://ADDRESS:PORT (dfdaemon's proxy port speaks plain http)", "write http://127.0.0.1:4001"
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return "must end after the port", f"write http://{parts.hostname}:{parts.port or 4001}"
+    if parts.port is None:
+        return "names no port", f"write http://{parts.hostname}:4001"
+    return _bad_address(parts.hostname)
+
+
+def _http_url(text: str) -> Complaint | None:
+    parts = _split(text)
+    if not isinstance(parts, SplitResult):
+        return parts
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must be an http or https URL", "write something like http://127.0.0.1:4003/healthy"
+    if parts.username is not None:
+        return "holds a user name", "remove it: there are no secrets in this file"
+    return _bad_address(parts.hostname)
+
+
+def _origin_url(text: str) -> Complaint | None:
+    if not text:
+        return None
+    parts = _split(text)
+    if not isinstance(parts, SplitResult):
+        return parts
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must be a registry's URL with its scheme", "write something like https://registry.example.org"
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        # dfdaemon parses the header as a URL and drops the connection where that fails.
+        return "must end after the host and port, without a slash", f"write {parts.scheme}://{parts.netloc}"
+    return None
+
+
+def _path(text: str) -> Complaint | None:
+    if not text.startswith("/"):
+        return "is not an absolute path", "write the whole path from /"
+    if any(part in ("..", ".") for part in text.split("/")):
+        return 'holds "." or ".."', "write the path without them"
+    return None
+
+
+def _short_path(limit: int, why: str) -> Callable[[str], Complaint | None]:
+    def check(text: str) -> Complaint | None:
+        size = len(text.encode())
+        if size > limit:
+            return f"is {size} bytes long, at most {limit} are possible ({why})", "choose a shorter path"
+        if text.strip("/") == "":
+            return "must name something below /", "write the whole path from /"
+        return _path(text)
+
+    return check
+
+
+def _optional(check: Callable[[str], Complaint | None]) -> Callable[[str], Complaint | None]:
+    return lambda text: check(text) if text else None
+
+
+# A registry as image names spell it: a DNS name, an IPv4 address or [IPv6], and a port.
+_REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+
+
+def _registry(text: str) -> Complaint | None:
+    if "/" in text:
+        host = text.split("://")[-1].split("/")[0]
+        return "must be a registry's host and port only", f"write {host}" if host else "write HOST or HOST:PORT"
+    match = _REGISTRY.fullmatch(text)
+    if not match:
+        return "is not the name of a registry", "write HOST or HOST:PORT as image names spell it"
+    if match[1] and not 1 <= int(match[1]) <= 65535:
+        return "has a port out of range", "write a port from 1 to 65535"
+    return None
+
+
+def _registry_or_all(text: str) -> Complaint | None:
+    return None if text == "*" else _registry(text)
+
+
+def listen_of(text: str) -> tuple[Address, int] | None:
+    """(address, port) of "ADDRESS:PORT" or "[ADDRESS]:PORT"; None where it is not that."""
+    host, colon, port = text.rpartition(":")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return None
+    address = address_of(host.strip("[]"))
+    if not colon or address is None or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        return None
+    return address, int(port)
+
+
+def _listen(text: str) -> Complaint | None:
+    if not text or listen_of(text):
+        return None
+    return "must be ADDRESS:PORT with a port from 1 to 65535", 'write something like "127.0.0.1:14004"'
+
+
+def _user(text: str) -> Complaint | None:
+    if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}|[0-9]{1,10}", text):
+        return None
+    return "is neither a user name nor a uid", 'write the user that dfdaemon runs as, such as "root"'
+
+
+def _artifact(text: str) -> Complaint | None:
+    if text == "system":
+        return None
+    return "this version of the agent can only use installed programs", 'write "system"'
+
+
+_CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
+    Form.MIRROR_URL: _mirror_url,
+    Form.HTTP_URL: _http_url,
+    Form.ORIGIN_URL: _origin_url,
+    Form.PATH: _path,
+    Form.ROOT_PATH: _short_path(ROOT_BYTES, "nydusd's sockets lie below it"),
+    Form.SOCKET_PATH: _short_path(SOCKET_BYTES, "a socket's path"),
+    Form.OPTIONAL_PATH: _optional(_path),
+    Form.REGISTRY: _registry,
+    Form.REGISTRY_OR_ALL: _registry_or_all,
+    Form.LISTEN: _listen,
+    Form.USER: _user,
+    Form.ARTIFACT: _artifact,
+}

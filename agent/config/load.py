@@ -1,0 +1,102 @@
+"""Reads agent.toml and its drop-ins: the only reader of the configuration."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent import paths
+from agent.config.model import Config
+from agent.config.parse import Document, parse
+from agent.errors import ConfigError, Problem
+
+SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The configuration and where it came from. `sources` in reading order; empty: all defaults."""
+
+    config: Config
+    sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Dotted key -> file; keys at their default are not in it."""
+
+
+def load(config_file: str = paths.CONFIG_FILE, conf_d: str = paths.CONF_D, *, candidate: str = "") -> Loaded:
+    """The base file, then conf.d/*.toml by name, then `candidate` (a drop-in that is not in place yet).
+
+    A base file or conf.d that is not there is no error: the defaults fit a node with a local dfdaemon.
+    Raises ConfigError with every problem (NNA0101; NNA0102 where files could only not be read).
+    """
+    documents: list[Document] = []
+    unreadable: list[Problem] = []
+    warnings: list[str] = []
+    for path, drop_in, optional in _files(config_file, conf_d, candidate, unreadable, warnings):
+        text = _read(path, unreadable, warnings, optional=optional)
+        if text is not None:
+            documents.append(Document(path, text, drop_in))
+    parsed = parse(documents)
+    problems = (*unreadable, *parsed.problems)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        if parsed.problems:
+            raise ConfigError("NNA0101", f"the configuration is wrong ({count}), nothing was touched", problems)
+        raise ConfigError("NNA0102", f"the configuration cannot be read ({count}), nothing was touched", problems)
+    sources = tuple(document.file for document in documents)
+    return Loaded(parsed.config, sources, (*warnings, *parsed.warnings), parsed.origins)
+
+
+def _files(
+    config_file: str, conf_d: str, candidate: str, unreadable: list[Problem], warnings: list[str]
+) -> Iterator[tuple[str, bool, bool]]:
+    """(path, drop-in, may be missing) in reading order."""
+    yield config_file, False, True
+    try:
+        names = sorted(entry.name for entry in Path(conf_d).iterdir())
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        unreadable.append(Problem(conf_d, "", "", f"cannot be listed: {error.strerror}", "look at its rights"))
+        names = []
+    for name in names:
+        if name.endswith(".toml") and not name.startswith("."):
+            yield str(Path(conf_d) / name), True, False
+        elif name.endswith((".conf", ".tml", ".json", ".yaml", ".yml")):
+            warnings.append(f"{Path(conf_d) / name} is not read: the names of drop-ins end in .toml")
+    if candidate:
+        yield candidate, True, False
+
+
+def _read(path: str, unreadable: list[Problem], warnings: list[str], *, optional: bool) -> str | None:
+    """The text of a regular file of bounded size; None where it is not there or was noted in `unreadable`."""
+    try:
+        # O_NONBLOCK: opening a FIFO that somebody put there must not hang.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        if not optional:
+            unreadable.append(Problem(path, "", "", f"cannot be read: {error.strerror}", "look at the name"))
+        return None
+    except OSError as error:
+        unreadable.append(Problem(path, "", "", f"cannot be read: {error.strerror}", "look at its rights"))
+        return None
+    with open(descriptor, "rb") as file:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            unreadable.append(Problem(path, "", "", "is not a regular file", "put a file there, or remove it"))
+            return None
+        content = file.read(SIZE_CAP + 1)
+    if len(content) > SIZE_CAP:
+        unreadable.append(Problem(path, "", "", f"is larger than {SIZE_CAP} bytes", "is it the right file?"))
+        return None
+    if seen.st_mode & stat.S_IWOTH or seen.st_uid not in (0, os.geteuid()):
+        warnings.append(f"{path} can be written by others than root: they decide what root does; chown and chmod it")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        unreadable.append(Problem(path, "", "", f"is not UTF-8 (byte {error.start})", "save it as UTF-8"))
+        return None
