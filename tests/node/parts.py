@@ -1,0 +1,332 @@
+"""The servers around a node under test, each a transient unit on the node's loopback: registry, mirror, dfdaemon.
+
+Units are called test-…, so that nothing of ours is taken for them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.node import cache, stock
+from tests.node.boot import Node, NodeError
+
+REGISTRY_NAME = "registry.test"
+PKI = "/etc/test-pki"
+USER, PASSWORD = "puller", "not-a-secret"
+
+BLOB_RULE = {"regex": "blobs/sha256.*"}
+
+
+@dataclass
+class Unit:
+    """A transient unit on a node."""
+
+    node: Node
+    name: str
+
+    def kill(self, signal: str = "KILL") -> None:
+        """Send a signal to all its processes: KILL, STOP (freeze), CONT (thaw)."""
+        self.node.run(["systemctl", "kill", f"--signal={signal}", self.name])
+
+    def freeze(self) -> None:
+        self.kill("STOP")
+
+    def thaw(self) -> None:
+        self.kill("CONT")
+
+    def stop(self) -> None:
+        self.node.run(["systemctl", "stop", self.name], check=False)
+
+    def is_active(self) -> bool:
+        return self.node.run(["systemctl", "is-active", "--quiet", self.name], check=False).returncode == 0
+
+    @property
+    def pid(self) -> int:
+        return int(self.node.run(["systemctl", "show", "--property=MainPID", "--value", self.name]).stdout)
+
+
+def start_unit(
+    node: Node, name: str, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None, port: int = 0
+) -> Unit:
+    """Start `test-NAME.service`; wait until something listens on the TCP port, if one is given (30 s)."""
+    unit = Unit(node, f"test-{name}.service")
+    command = ["systemd-run", "--quiet", "--collect", f"--unit={unit.name}", "--property=KillMode=mixed"]
+    command += ["--property=TimeoutStopSec=2"]
+    command += [f"--uid={user}"] if user else []
+    command += [f"--setenv={key}={value}" for key, value in (env or {}).items()]
+    node.run(["systemctl", "reset-failed", unit.name], check=False)
+    node.run([*command, "--", *argv])
+    if port:
+        wait_for_port(node, port, unit)
+    return unit
+
+
+def wait_for_port(node: Node, port: int, unit: Unit, deadline_s: float = 30) -> None:
+    """Wait until something listens on the node's TCP port. Raises NodeError, with the unit's journal, otherwise."""
+
+    def listens() -> bool:
+        if node.run(["ss", "-Hltn", "sport", "=", f":{port}"]).stdout.strip():
+            return True
+        if not unit.is_active():
+            raise NodeError(f"{unit.name} is not running: {node.journal(unit.name)[-3000:]}")
+        return False
+
+    node.wait_until(listens, deadline_s, f"{unit.name} listens on port {port}")
+
+
+# Certificates
+
+
+def make_ca(node: Node, name: str = "ca") -> str:
+    """Make a certificate authority on the node; returns the path of its certificate (PEM)."""
+    base = f"{PKI}/{name}"
+    node.run(
+        f"mkdir -p {PKI} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 "
+        f"-subj '/CN=test {name}' -keyout {base}.key -out {base}.crt -addext basicConstraints=critical,CA:TRUE "
+        f"-addext keyUsage=critical,keyCertSign 2>&1"
+    )
+    return f"{base}.crt"
+
+
+def _make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
+    base = f"{PKI}/{host}"
+    key = ca.removesuffix(".crt") + ".key"
+    node.run(
+        f"openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={host} -keyout {base}.key -out {base}.csr 2>&1 && "
+        f"openssl x509 -req -in {base}.csr -CA {ca} -CAkey {key} -days 30 -out {base}.crt "
+        f"-extfile <(printf 'subjectAltName=DNS:{host},IP:127.0.0.1') 2>&1 && chmod a+r {base}.key"
+    )
+    return f"{base}.crt", f"{base}.key"
+
+
+def trust(node: Node, ca: str) -> None:
+    """Put a CA into the node's system store."""
+    node.run(f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh >/dev/null 2>&1")
+
+
+# Registry
+
+
+@dataclass
+class Registry:
+    """Debian's docker-registry. All registries of a node share one storage: push once, pull from each."""
+
+    unit: Unit
+    host: str
+    """As in an image's name: 127.0.0.1:5000, registry.test:5443."""
+    tls: bool = False
+    ca: str | None = None
+    user: str | None = None
+    password: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}"
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What it answered, oldest first: method, uri, status, bytes (of the body)."""
+        lines = self.unit.node.journal(self.unit.name, output="cat").splitlines()
+        found = []
+        for line in lines:
+            entry = json.loads(line) if line.startswith("{") else {}
+            if "http.response.status" in entry:
+                found.append({
+                    "method": entry["http.request.method"],
+                    "uri": entry["http.request.uri"],
+                    "status": entry["http.response.status"],
+                    "bytes": entry["http.response.written"],
+                })  # fmt: skip
+        return found
+
+    def blob_bytes(self) -> int:
+        """Bytes of blobs sent since it was started, to whomever."""
+        return sum(entry["bytes"] for entry in self.requests() if entry["method"] == "GET" and "/blobs/" in entry["uri"])
+
+
+def start_registry(node: Node, *, port: int = 5000) -> Registry:
+    """http on 127.0.0.1."""
+    return _start_registry(node, f"registry-{port}", port, {})
+
+
+def start_tls_registry(node: Node, *, port: int = 5443, trusted: bool = False, ca: str | None = None) -> Registry:
+    """https as registry.test, with a private CA; `trusted` puts the CA into the system store before it is used."""
+    ca = ca or make_ca(node)
+    certificate, key = _make_certificate(node, ca, REGISTRY_NAME)
+    if trusted:
+        trust(node, ca)
+    node.run(f"grep -q {REGISTRY_NAME} /etc/hosts || echo '127.0.0.1 {REGISTRY_NAME}' >>/etc/hosts")
+    registry = _start_registry(node, f"registry-{port}", port, {"tls": {"certificate": certificate, "key": key}})
+    registry.host, registry.tls, registry.ca = f"{REGISTRY_NAME}:{port}", True, ca
+    return registry
+
+
+def start_auth_registry(node: Node, *, port: int = 5001) -> Registry:
+    """http with basic authentication (USER, PASSWORD)."""
+    path = "/etc/test-registry/htpasswd"
+    node.write(path, f"{USER}:{_HASH}\n")
+    registry = _start_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": path}})
+    registry.user, registry.password = USER, PASSWORD
+    return registry
+
+
+# bcrypt of PASSWORD at the lowest cost: the registry checks it with every request.
+_HASH = "$2b$04$Tn0dsPbPR3lLcXzW0CVfEuZx3ExWtmPl0dD4xeyTXX3TqqEJKD0ci"
+
+
+def _start_registry(node: Node, name: str, port: int, http: dict[str, Any], auth: dict[str, Any] | None = None) -> Registry:
+    config: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": "/var/lib/docker-registry"}, "delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{port}", **http},
+    }
+    if auth is not None:
+        config["auth"] = auth
+    path = f"/etc/test-registry/{name}.yml"
+    node.write(path, json.dumps(config))  # JSON is YAML
+    unit = start_unit(node, name, ["docker-registry", "serve", path], user="docker-registry", port=port)
+    return Registry(unit, f"127.0.0.1:{port}")
+
+
+# Mirror and fault front
+
+
+@dataclass
+class Faulty:
+    """A part that takes faults: see parts/faults.py for what each kind does."""
+
+    unit: Unit
+    control: str
+
+    def fault(self, kind: str = "none", **settings: Any) -> None:
+        """Set the fault, at once; `fault()` ends it. Settings: status, share, rate, match, times."""
+        self._ask({"fault": {"kind": kind, **settings}})
+
+    def ping(self, answer: str) -> None:
+        """What /healthy answers: ok, 503, hang, refuse (the connection is reset). For the stand-in only."""
+        self._ask({"ping": answer})
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent to clients), open connections."""
+        return dict(self._ask({"stats": True})["stats"])
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); "
+        script += "s.sendall(sys.argv[2].encode()+b'\\n'); print(s.makefile().readline())"
+        command = ["python3", "-S", "-c", script, self.control, json.dumps(question)]
+        answer: dict[str, Any] = json.loads(self.unit.node.run(command, timeout=20).stdout)
+        if "error" in answer:
+            raise NodeError(f"{self.unit.name}: {answer['error']}")
+        return answer
+
+
+@dataclass
+class Mirror(Faulty):
+    """The stand-in for dfdaemon (parts/mirror.py)."""
+
+    log_path: str = ""
+    rules: list[dict[str, Any]] = field(default_factory=list)
+
+    def log(self) -> list[dict[str, Any]]:
+        """One entry a request: at, url, bytes, method, status, via (task, forward, tunnel), range, fault."""
+        return [json.loads(line) for line in self.unit.node.read(self.log_path).splitlines()]
+
+    def start_again(self) -> None:
+        """After a kill: the same unit, the same ports, an empty log."""
+        self.unit.stop()
+        _start_mirror(self)
+
+
+def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None) -> Mirror:
+    """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml."""
+    mirror = Mirror(
+        Unit(node, "test-mirror.service"), "/run/test-mirror/control", "/run/test-mirror/log.jsonl", rules or [BLOB_RULE]
+    )
+    _start_mirror(mirror)
+    return mirror
+
+
+def _start_mirror(mirror: Mirror) -> None:
+    node = mirror.unit.node
+    node.run(["rm", "-rf", "/run/test-mirror"])
+    node.run(["mkdir", "-p", "/run/test-mirror"])
+    argv = ["python3", f"{stock.PARTS_ON_NODE}/mirror.py", "--log", mirror.log_path, "--control", mirror.control]
+    start_unit(node, "mirror", [*argv, "--rules", json.dumps(mirror.rules)], port=4001)
+
+
+def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> Faulty:
+    """A fault front on the node's port `listen` before the server on `target`; `raw` for TLS."""
+    control = f"/run/test-front-{listen}/control"
+    argv = ["python3", f"{stock.PARTS_ON_NODE}/front.py", "--control", control]
+    argv += ["--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}", *(["--raw"] if raw else [])]
+    return Faulty(start_unit(node, f"front-{listen}", argv, port=listen), control)
+
+
+# Dragonfly
+
+
+@dataclass
+class Dfdaemon:
+    """A real dfdaemon and the scheduler that it needs."""
+
+    unit: Unit
+    scheduler: Unit
+
+    def metrics(self) -> dict[str, float]:
+        """Its counters by series, as on port 4002."""
+        return scrape(self.unit.node)
+
+
+def start_scheduler(node: Node) -> Unit:
+    argv = ["python3", f"{stock.PARTS_ON_NODE}/scheduler.py", "--listen", "127.0.0.1:8002"]
+    return start_unit(node, "scheduler", argv, env={"PYTHONPATH": f"{stock.SCHEDULER_ON_NODE}/site"}, port=8002)
+
+
+def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
+    """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
+    scheduler = start_scheduler(node)
+    node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(_dfdaemon_config(rules or [BLOB_RULE], port)))
+    node.write("/etc/dragonfly/dynconfig.yaml", json.dumps({"scheduler": {"addrs": ["127.0.0.1:8002"]}}))
+    argv = [f"{DFDAEMON_ON_NODE}/bin/dfdaemon", "--config", "/etc/dragonfly/dfdaemon.yaml"]
+    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console", "--log-level", "info"]
+    unit = start_unit(node, "dfdaemon", argv, port=port)
+    return Dfdaemon(unit, scheduler)
+
+
+DFDAEMON_ON_NODE = "/opt/test-dfdaemon"
+
+
+def dragonfly_shares() -> dict[str, Path]:
+    """What a node must see of the machine for `start_dfdaemon`; makes it when it is not in the cache (25 minutes)."""
+    return {DFDAEMON_ON_NODE: cache.make("dfdaemon"), stock.SCHEDULER_ON_NODE: cache.make("scheduler")}
+
+
+def _dfdaemon_config(rules: list[dict[str, Any]], port: int) -> dict[str, Any]:
+    loopback = {"ip": "127.0.0.1"}
+    return {
+        "host": {**loopback, "hostname": "node"},
+        "server": {"cacheDir": "/var/cache/dragonfly"},
+        "download": {"server": {"socketPath": "/run/dragonfly/dfdaemon.sock"}},
+        "upload": {"server": {**loopback, "port": 4000}},
+        "storage": {"dir": "/var/lib/dragonfly", "server": {**loopback}},
+        "metrics": {"server": {**loopback, "port": 4002}},
+        "health": {"server": {**loopback, "port": 4003}},
+        "stats": {"server": {**loopback, "port": 4004}},
+        "proxy": {
+            "server": {**loopback, "port": port, "requestRateLimit": 100000},
+            "rules": rules,
+            "prefetch": True,
+        },
+    }
+
+
+def scrape(node: Node, port: int = 4002) -> dict[str, float]:
+    """Prometheus series of a metrics port on the node, by their full text."""
+    text = node.run(["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{port}/metrics"]).stdout
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
