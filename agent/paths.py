@@ -6,6 +6,9 @@ follows a symlink below a directory that is not root's.
 
 from __future__ import annotations
 
+MARK = "Managed by nydus-agent"
+"""In the first line of every file that is ours from the first byte (where the format has comments)."""
+
 CONFIG_FILE = "/etc/nydus-agent/agent.toml"
 CONF_D = "/etc/nydus-agent/conf.d"
 

@@ -4,6 +4,7 @@ runs on both. Every call that can wait takes a deadline in seconds; every error 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ class Files(Protocol):
 
         Raises FileError (too large, not a regular file, no permission).
         """
+
+    def head(self, path: str, count: int) -> bytes | None:
+        """The first `count` bytes of a file of any size, found as `read` does; None: not there. Raises FileError."""
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """Names in a directory, sorted; empty where it is not there."""
@@ -209,6 +213,30 @@ class Http(Protocol):
         """GET; with `proxy` in absolute form through it. Raises HttpError."""
 
 
+class Sight(enum.StrEnum):
+    """What a listener of ours saw first."""
+
+    TLS = "tls"
+    PLAIN = "plain"
+    NOBODY = "nobody"
+
+
+class Tls(Protocol):
+    """TLS towards registries, and whether others speak it. Only root's oneshots have this port (ssl is heavy)."""
+
+    def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
+        """ "" where the certificate of HOST[:PORT] verifies against the CA file (empty: the system's store), else why
+        not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
+        """
+
+    def sight(self, fetch: Callable[[str], None], *, deadline_s: float) -> Sight:
+        """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to speak.
+
+        The client is cut off after its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError
+        where no port can be opened.
+        """
+
+
 class Fence(Protocol):
     """The nft fence and the destruction of sockets (DESIGN: "How a route is switched")."""
 
@@ -299,7 +327,7 @@ class Trials(Protocol):
     def read(
         self,
         nydusd: str,
-        bootstrap: bytes,
+        bootstrap: str,
         configure: Callable[[str, str], bytes],
         *,
         mirror: tuple[str, int],
@@ -329,3 +357,4 @@ class Ports:
     clock: Clock
     ledger: Ledger
     trials: Trials
+    tls: Tls

@@ -22,6 +22,7 @@ def root_ports(config: Config) -> Ports:
     from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
+    from agent.adapters.tls import RegistryTls
     from agent.adapters.trial import PrivateTrials
 
     processes = ChildProcesses()
@@ -37,6 +38,7 @@ def root_ports(config: Config) -> Ports:
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
         trials=PrivateTrials(),
+        tls=RegistryTls(),
     )
 
 

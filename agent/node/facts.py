@@ -96,9 +96,25 @@ class RunningContainerd:
     plugins: tuple[PluginFact, ...]
 
 
+ANY_HOST = "*"
+"""Host of the canary that stands for every https registry that the configuration does not name."""
+
+
 @dataclass(frozen=True, slots=True)
 class TlsCanary:
-    """Whether the mirror's rules fetch an https registry by TLS (useTLS) when asked in plain http."""
+    """Whether the mirror's rules fetch an https registry by TLS (useTLS) when asked in plain http.
+
+    For a registry that speaks plain http: whether the mirror fetches it without TLS, as it must.
+    """
+
+    host: str
+    ok: bool | Unknown
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateCheck:
+    """Whether a registry's certificate verifies against its configured CA; asked of the registry, not of the mirror."""
 
     host: str
     ok: bool | Unknown
@@ -132,6 +148,13 @@ class Facts:
     """Every file that a plan may touch: a FileFact, (path, None) where it is not there, (path, Unknown)."""
     dpkg_conffiles: tuple[tuple[str, str], ...] = ()
     """(path, package) of files among `files` that dpkg owns as conffiles."""
+    certificates: tuple[CertificateCheck, ...] = ()
+    mirror_reads_ns: bool | Unknown = Unknown("not looked at")
+    """Whether the mirror takes the registry from `?ns=` (Dragonfly client v1.3.5); older ones ask one fixed host."""
+    nydusd_reads_mirrors: bool | Unknown = Unknown("not looked at")
+    """Whether this nydusd knows the `mirrors` block at all (removed in v2.3.5, dragonflyoss/nydus#1723)."""
+    listening: tuple[int, ...] | Unknown = ()
+    """TCP ports of this node that somebody listens on."""
 
     def file(self, path: str) -> FileFact | None | Unknown:
         """The fact about `path`; Unknown where nobody looked."""

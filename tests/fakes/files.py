@@ -79,6 +79,10 @@ class FakeFiles:
             path, file.content, digest, file.mode, file.uid, file.gid, target if target != path else ""
         )  # fmt: skip
 
+    def head(self, path: str, count: int) -> bytes | None:
+        fact = self.read(path)
+        return None if fact is None else fact.content[:count]
+
     def listdir(self, path: str) -> tuple[str, ...]:
         prefix = path.rstrip("/") + "/"
         names = {

@@ -16,6 +16,7 @@ from tests.fakes.http import FakeHttp
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.nydusd import FakeNydusd
 from tests.fakes.processes import FakeProcesses
+from tests.fakes.tls import FakeTls
 from tests.fakes.trials import FakeTrials
 from tests.fakes.units import FakeUnits, unit
 
@@ -41,6 +42,7 @@ class FakeNode:
         self.fence = FakeFence(self.clock, faults=self.faults)
         self.ledger = FakeLedger(faults=self.faults)
         self.trials = FakeTrials()
+        self.tls = FakeTls()
         self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
         self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
         self.units.on_job.append(self._job_done)
@@ -51,7 +53,7 @@ class FakeNode:
         return Ports(
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
-            ledger=self.ledger, trials=self.trials,
+            ledger=self.ledger, trials=self.trials, tls=self.tls,
         )  # fmt: skip
 
     def _job_done(self, name: str, verb: str) -> None:

@@ -18,7 +18,7 @@ class FakeTrials:
     def read(
         self,
         nydusd: str,
-        bootstrap: bytes,
+        bootstrap: str,
         configure: Callable[[str, str], bytes],
         *,
         mirror: tuple[str, int],

@@ -1,0 +1,85 @@
+"""TLS towards registries, and a listener that sees whether others speak it. For root's oneshots only: ssl costs 4 MB.
+
+No request is sent to a registry here: the handshake alone tells whether its certificate verifies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from agent.errors import FileError, HttpError
+from agent.ports import Sight
+
+_HTTPS_PORT = 443
+_HANDSHAKE = 0x16  # content type of the record that a TLS client sends first (RFC 8446, section 5.1)
+
+
+class RegistryTls:
+    """The `Tls` port."""
+
+    def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
+        """See ports.Tls."""
+        context = _context(ca)
+        parts = urlsplit(f"//{host}")
+        name, port = parts.hostname or "", parts.port or _HTTPS_PORT
+        try:
+            with (
+                socket.create_connection((name, port), timeout=deadline_s) as plain,
+                context.wrap_socket(plain, server_hostname=name),
+            ):
+                return ""
+        except ssl.SSLCertVerificationError as error:
+            return error.verify_message
+        except ssl.SSLError as error:
+            return f"no TLS there ({error.reason or error})"
+        except OSError as error:
+            raise HttpError("NNA0821", f"no answer from {host}", cause=str(error)) from error
+
+    def sight(self, fetch: Callable[[str], None], *, deadline_s: float) -> Sight:
+        """See ports.Tls."""
+        try:
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+        except OSError as error:
+            raise HttpError("NNA0822", "cannot listen on the loopback", cause=str(error)) from error
+        seen = [Sight.NOBODY]
+        with listener:
+            thread = threading.Thread(target=_watch, args=(listener, seen, deadline_s), daemon=True)
+            thread.start()
+            with contextlib.suppress(HttpError):
+                fetch(f"127.0.0.1:{listener.getsockname()[1]}")
+            # shutdown wakes the accept of a thread that still waits; close alone would not (accept(2) on Linux).
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(deadline_s)
+        return seen[0]
+
+
+def _context(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except ssl.SSLError as error:
+        raise FileError("NNA0421", f"cannot use the CA {ca}", cause=f"no certificate in it ({error.reason})") from error
+    except OSError as error:
+        raise FileError("NNA0421", f"cannot use the CA {ca}", cause=error.strerror or str(error)) from error
+
+
+def _watch(listener: socket.socket, seen: list[Sight], deadline_s: float) -> None:
+    """Cut off each client after its first byte (a mirror may try again), until the listener or the time ends."""
+    end = time.monotonic() + deadline_s
+    while (left := end - time.monotonic()) > 0:
+        listener.settimeout(left)
+        try:
+            client, _address = listener.accept()
+            with client:
+                client.settimeout(left)
+                first = client.recv(1)
+        except OSError:
+            return
+        if first and seen[0] is Sight.NOBODY:
+            seen[0] = Sight.TLS if first[0] == _HANDSHAKE else Sight.PLAIN
