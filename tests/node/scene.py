@@ -1,0 +1,276 @@
+"""The stage that the demo and the node tests share: a node with registry, mirror and images, our package installed by
+apt with on_install set, and containers on it that are timed or read all the time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.node import images, parts
+from tests.node.boot import Node, NodeError
+
+HTTP_SITE = '[apply]\non_install = true\n[[registries.hosts]]\nhost = "127.0.0.1:5000"\nscheme = "http"\n'
+"""What a fleet writes into conf.d for a registry that speaks plain http."""
+
+APPLY_UNIT = "nydus-agent-apply.service"
+REPOSITORY = Path(__file__).parents[2]
+
+
+def deb() -> Path:
+    """The package that `make deb` built. Raises FileNotFoundError, with the command, where there is none."""
+    found = sorted((REPOSITORY / "build" / "deb").glob("nydus-node-agent_*_all.deb"))
+    if not found:
+        raise FileNotFoundError("build/deb/nydus-node-agent_*_all.deb: run `make deb`")
+    return found[-1]
+
+
+def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> float:
+    """Install by apt as a fleet would, and wait for the change that the installation ordered.
+
+    Returns the seconds from apt's start to the end of the change. Raises NodeError, with the unit's journal, when the
+    change fails.
+    """
+    started = time.monotonic()
+    node.install_deb(deb(), {"50-site.toml": site})
+    node.wait_until(lambda: _apply_ended(node), deadline_s, f"{APPLY_UNIT} has ended")
+    result = _show(node, APPLY_UNIT, "Result")
+    if result != "success":
+        raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
+    return time.monotonic() - started
+
+
+def _apply_ended(node: Node) -> bool:
+    return _show(node, APPLY_UNIT, "ActiveState") in ("inactive", "failed") and _show(
+        node, APPLY_UNIT, "ExecMainExitTimestampMonotonic"
+    ) not in ("", "0")
+
+
+def _show(node: Node, unit: str, name: str) -> str:
+    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
+
+
+def agent(node: Node, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run `nydus-agent` on the node as root."""
+    return node.run(["nydus-agent", *arguments], check=check, timeout=timeout)
+
+
+def agent_json(node: Node, *arguments: str, timeout: float = 120) -> dict[str, Any]:
+    """What `nydus-agent … --format json` printed, whatever its exit code."""
+    done = agent(node, *arguments, "--format", "json", check=False, timeout=timeout)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise NodeError(f"nydus-agent {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
+    return answer
+
+
+def daemon_status(node: Node) -> dict[str, Any]:
+    """What the daemon published last."""
+    status: dict[str, Any] = json.loads(node.read("/run/nydus-agent/status.json"))
+    return status
+
+
+def route(node: Node) -> str:
+    """Where reads go now."""
+    return str(daemon_status(node)["route"])
+
+
+def wait_for_route(node: Node, wanted: str, deadline_s: float = 30) -> float:
+    """Seconds until the daemon's route is `wanted`. Raises NodeError with the last status otherwise."""
+    started = time.monotonic()
+    try:
+        node.wait_until(lambda: route(node) == wanted, deadline_s, f"route {wanted}")
+    except NodeError as error:
+        raise NodeError(f"{error}\n{json.dumps(daemon_status(node), indent=1)}") from None
+    return time.monotonic() - started
+
+
+def pull(node: Node, ref: str, *, credentials: str = "", timeout: float = 120) -> float:
+    """Pull through CRI, as the kubelet does; returns seconds."""
+    started = time.monotonic()
+    node.run(["crictl", "pull", *(["--creds", credentials] if credentials else []), ref], timeout=timeout)
+    return time.monotonic() - started
+
+
+def drop_caches() -> None:
+    """Forget the page cache, so that what follows is cold."""
+    subprocess.run(["sync"], check=True, timeout=60)
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+@dataclass(frozen=True)
+class Start:
+    """One cold start: pull, then run until the container's first line of output."""
+
+    pull_s: float
+    first_output_s: float
+    """From the start of the pull."""
+    output: str
+
+
+def start_plain(node: Node, ref: str) -> Start:
+    """A plain OCI image on overlayfs by `ctr`, cold, its first output timed; container and image are removed."""
+    drop_caches()
+    began = time.monotonic()
+    node.run(["ctr", "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref], timeout=300)
+    pulled = time.monotonic()
+    output = _run(node, "default", "overlayfs", ref)
+    ended = time.monotonic()
+    node.run(["ctr", "images", "rm", "--sync", ref])
+    return Start(pulled - began, ended - began, output)
+
+
+def start_nydus(node: Node, ref: str) -> Start:
+    """A nydus image pulled through CRI and run by `ctr` with the nydus snapshotter, cold, its first output timed."""
+    drop_caches()
+    began = time.monotonic()
+    pull(node, ref)
+    pulled = time.monotonic()
+    output = _run(node, "k8s.io", "nydus", ref)
+    return Start(pulled - began, time.monotonic() - began, output)
+
+
+def _run(node: Node, namespace: str, snapshotter: str, ref: str, *command: str, name: str = "start") -> str:
+    argv = [
+        "ctr",
+        "--namespace",
+        namespace,
+        "run",
+        "--rm",
+        "--cpu-shares",
+        "0",
+        "--snapshotter",
+        snapshotter,
+        ref,
+        name,
+    ]
+    return node.run([*argv, *command], timeout=120).stdout
+
+
+def nydusd_bytes(node: Node, root: str = "/var/lib/containerd-nydus") -> int:
+    """Bytes that all running nydusd asked their backends for (their own metrics)."""
+    total = 0
+    for socket in node.run(f"ls {root}/socket/*/api*.sock 2>/dev/null || true").stdout.split():
+        answer = node.run(
+            ["curl", "--silent", "--max-time", "5", "--unix-socket", socket, "http://localhost/api/v1/metrics/backend"]
+        ).stdout
+        total += int(json.loads(answer)["read_amount_total"])
+    return total
+
+
+@dataclass(frozen=True)
+class Read:
+    """One file that the reader read."""
+
+    at: float
+    ms: float
+    error: str | None
+
+
+class Reader:
+    """A container that reads all the time; each read is checked and timed in the container itself."""
+
+    def __init__(self, node: Node, ref: str, *, pause_ms: int = 50, rounds: int = 0, name: str = "reader") -> None:
+        self._node, self._name = node, name
+        self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by stop
+        argv = ["ctr", "--namespace", "k8s.io", "run", "--rm", "--cpu-shares", "0", "--snapshotter", "nydus", ref, name]
+        argv += ["/reader", "read", "/data", str(images.READER_FILES), str(pause_ms), str(rounds)]
+        self._process = node.popen(argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def reads(self) -> list[Read]:
+        """All reads so far. Raises NodeError where the container wrote something else (it could not start)."""
+        with open(f"/proc/self/fd/{self._file.fileno()}", "rb") as copy:
+            lines = copy.read().split(b"\n")[:-1]
+        found = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                raise NodeError(f"reader: {line.decode(errors='replace')}") from None
+            found.append(Read(entry["at"], entry["ms"], entry["error"]))
+        return found
+
+    def wait_for(self, count: int, deadline_s: float = 30) -> None:
+        """Wait until `count` more reads are done."""
+        wanted = len(self.reads()) + count
+        self._node.wait_until(
+            lambda: len(self.reads()) >= wanted, deadline_s, f"the reader has done {count} more reads"
+        )
+
+    def errors(self) -> list[str]:
+        """Errors of all reads so far."""
+        return [read.error for read in self.reads() if read.error]
+
+    def slowest_ms(self, since: float = 0.0) -> float:
+        """The slowest read that ended after `since` (epoch seconds)."""
+        return max((read.ms for read in self.reads() if read.at + read.ms / 1000 >= since), default=0.0)
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the container."""
+        if self.running():
+            self._node.run(
+                ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name], check=False
+            )
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(5)
+
+
+def pod(node: Node, ref: str, command: Sequence[str], *, name: str = "demo", timeout: float = 60) -> str:
+    """Run a container of a nydus image in a CRI pod to its end; returns its log."""
+    base = f"/var/tmp/pod-{name}"
+    sandbox = {
+        "metadata": {"name": name, "namespace": "default", "uid": name, "attempt": 1},
+        "log_directory": f"{base}/logs",
+        "linux": {"security_context": {"namespace_options": {"network": 2}}},
+    }
+    container = {
+        "metadata": {"name": name},
+        "image": {"image": ref},
+        "command": list(command),
+        "log_path": "out.log",
+        "linux": {"security_context": {"namespace_options": {"network": 2}}},
+    }
+    node.run(["mkdir", "-p", f"{base}/logs"])
+    node.write(f"{base}/pod.json", json.dumps(sandbox))
+    node.write(f"{base}/container.json", json.dumps(container))
+    pod_id = node.run(["crictl", "runp", f"{base}/pod.json"], timeout=timeout).stdout.strip()
+    try:
+        made = node.run(["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"], timeout=timeout)
+        identity = made.stdout.strip()
+        node.run(["crictl", "start", identity], timeout=timeout)
+
+        def exited() -> bool:
+            state = json.loads(node.run(["crictl", "inspect", identity]).stdout)["status"]["state"]
+            return bool(state == "CONTAINER_EXITED")
+
+        node.wait_until(exited, timeout, "the pod's container has ended")
+        return node.run(["crictl", "logs", identity]).stdout
+    finally:
+        node.run(["crictl", "rmp", "-f", pod_id], check=False, timeout=timeout)
+
+
+def mirror_bytes(mirror: parts.Mirror | parts.Dfdaemon) -> int:
+    """Blob bytes that came through the mirror, by its own account."""
+    if isinstance(mirror, parts.Mirror):
+        return mirror.stats()["blob_bytes"]
+    series = mirror.metrics()
+    return int(sum(value for name, value in series.items() if name.startswith("dragonfly_client_download_traffic")))
