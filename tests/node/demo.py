@@ -1,8 +1,8 @@
 """`make demo`: the main job on real parts, told as it happens. Exit 0 only if every promise was kept.
 
-A Debian node is booted, the package installed by apt, an image of over 100 MB run plain and lazily, and then the
-mirror is killed and frozen under a container that reads all the time. DRAGONFLY=real takes a real dfdaemon, =stand-in the
-light one; unset: the real one where it is in the cache already.
+A Debian node is booted, the package installed by apt, an image of over 100 MB run plain and lazily, and then the mirror
+is killed and frozen under a container that reads all the time. DRAGONFLY=real takes a real dfdaemon, =stand-in
+the light one; unset: the real one where it is in the cache already.
 """
 
 from __future__ import annotations

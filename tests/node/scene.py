@@ -8,7 +8,8 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -274,3 +275,32 @@ def mirror_bytes(mirror: parts.Mirror | parts.Dfdaemon) -> int:
         return mirror.stats()["blob_bytes"]
     series = mirror.metrics()
     return int(sum(value for name, value in series.items() if name.startswith("dragonfly_client_download_traffic")))
+
+
+@dataclass
+class Stage:
+    """A node that is set up: what `staged` made."""
+
+    node: Node
+    registry: parts.Registry
+    mirror: parts.Mirror
+    install_s: float
+
+    def ref(self, name: str) -> str:
+        """The reference of an image of `images` in the stage's registry."""
+        return f"{self.registry.host}/{name}:1"
+
+
+@contextmanager
+def staged(*names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, installed: bool = True) -> Iterator[Stage]:
+    """A node with an http registry that holds the named images, the stand-in as mirror, and our package applied."""
+    with Node(snapshotter=snapshotter) as node:
+        registry = parts.start_registry(node)
+        mirror = parts.start_mirror(node)
+        stage = Stage(node, registry, mirror, 0.0)
+        for name in names:
+            images.push(node, name, stage.ref(name))
+        images.load_pause(node)
+        if installed:
+            stage.install_s = install(node, site)
+        yield stage
