@@ -33,6 +33,15 @@ _ENTRIES = (
     Entry("NNA1001", "must be root", Exit.USAGE,
           "This verb changes the node or reads root's sockets.",
           "Run it with sudo."),
+    Entry("NNA1002", "command line is wrong", Exit.USAGE,
+          "A verb or option is unknown, missing or has an impossible value.",
+          "Look at `nydus-agent --help` and nydus-agent(8)."),
+    Entry("NNA1003", "route was pinned, but the agent did not confirm it", Exit.UNKNOWN,
+          "The pin is on disk, but the daemon published no status that shows it within the deadline.",
+          "Look at `nydus-agent status` and `systemctl status nydus-agent`."),
+    Entry("NNA1099", "bug in nydus-agent", Exit.FAILED,
+          "Something happened that the program was not written for.",
+          "Report it with the output of the same command under NYDUS_AGENT_DEBUG=1."),
 )  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {entry.code: entry for entry in _ENTRIES}

@@ -57,8 +57,8 @@ class Problem:
 class ConfigError(AgentError):
     """agent.toml or a drop-in is wrong; `problems` holds every one that was found."""
 
-    def __init__(self, code: str, what: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__(code, what, seen=tuple(map(str, problems)), try_="nydus-agent check")
+    def __init__(self, code: str, what: str, problems: tuple[Problem, ...], *, try_: str = "nydus-agent check") -> None:
+        super().__init__(code, what, seen=tuple(map(str, problems)), try_=try_)
         self.problems = problems
 
 

@@ -27,17 +27,24 @@ class Loaded:
     """Dotted key -> file; keys at their default are not in it."""
 
 
-def load(config_file: str = paths.CONFIG_FILE, conf_d: str = paths.CONF_D, *, candidate: str = "") -> Loaded:
+def load(
+    config_file: str = paths.CONFIG_FILE,
+    conf_d: str = paths.CONF_D,
+    *,
+    candidate: str = "",
+    required: bool = False,
+) -> Loaded:
     """The base file, then conf.d/*.toml by name, then `candidate` (a drop-in that is not in place yet).
 
-    A base file or conf.d that is not there is no error: the defaults fit a node with a local dfdaemon.
+    A base file (unless `required`) or conf.d that is not there is no error: the defaults fit a node with a local
+    dfdaemon.
     Raises ConfigError with every problem (NNA0101; NNA0102 where files could only not be read).
     """
     documents: list[Document] = []
     unreadable: list[Problem] = []
     warnings: list[str] = []
     for path, drop_in, optional in _files(config_file, conf_d, candidate, unreadable, warnings):
-        text = _read(path, unreadable, warnings, optional=optional)
+        text = _read(path, unreadable, warnings, optional=optional and not required)
         if text is not None:
             documents.append(Document(path, text, drop_in))
     parsed = parse(documents)

@@ -1,0 +1,106 @@
+"""Where errors become exit codes and messages; nothing below this module ends the process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from agent import cli
+from agent.commands.context import Context
+from agent.console import Colour, Console, Format, exit_of
+from agent.errors import AgentError, Exit, UsageError
+
+DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+    uid: int | None = None,
+    root: str = "/",
+) -> int:
+    """Run one command line and return its exit code. The keyword arguments are for tests."""
+    argv = sys.argv[1:] if argv is None else argv
+    environment = os.environ if environment is None else environment  # noqa: TID251 - the one place that reads it
+    out, err = out or sys.stdout, err or sys.stderr
+    console = Console(out, err)
+    try:
+        options = cli.options(argv)
+        console = _console(options, out, err, environment)
+        uid = os.geteuid() if uid is None else uid
+        context = Context(console, uid, environment, options.config, options.conf_d, root)
+        code = int(cli.run(argv, options.words, context))
+        out.flush()
+    except AgentError as error:
+        if isinstance(error, UsageError) and _asks_for_json(argv):
+            console = Console(out, err, Format.JSON)
+        console.error(error)
+        return int(exit_of(error))
+    except SystemExit as end:  # argparse: --help, --version
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        console.progress("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone(out)
+    except Exception as error:  # noqa: BLE001 - one of the two places that may: a bug must still end in a message
+        return _bug(console, error, environment)
+    return code
+
+
+def _console(options: cli.Options, out: TextIO, err: TextIO, environment: Mapping[str, str]) -> Console:
+    colour: Colour = options.color
+    return Console(out, err, options.format, colour.wanted(out, environment), colour.wanted(err, environment))
+
+
+def _asks_for_json(argv: Sequence[str]) -> bool:
+    """Also where the command line as a whole could not be understood."""
+    return "--format=json" in argv or any(pair == ("--format", "json") for pair in itertools.pairwise(argv))
+
+
+def _reader_gone(out: TextIO) -> int:
+    """The reader of our output (`| head -1`) has gone. The interpreter must not complain again when it flushes at its
+    end, so the rest goes nowhere (Python's documentation, "Note on SIGPIPE")."""
+    if out is sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    return BROKEN_PIPE
+
+
+def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:
+    debug = bool(environment.get(DEBUG_VARIABLE))
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
+    bug = AgentError(
+        "NNA1099",
+        "this is a bug in nydus-agent",
+        cause=f"{type(error).__name__}: {error}",
+        seen=place,
+        try_="report it with the output of the same command under "
+        f"{DEBUG_VARIABLE}=1" if not debug else "report it with the traceback above",
+    )  # fmt: skip
+    if debug:
+        console.progress("".join(traceback.format_exception(error)).rstrip())
+    console.error(bug)
+    return int(Exit.FAILED)
+
+
+def _unbreakable(stream: TextIO) -> None:
+    """A character that the locale cannot encode is spelled out instead of ending the program."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    _unbreakable(sys.stdout)
+    _unbreakable(sys.stderr)
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The verb table and the command line; no logic. A verb's module is imported only when that verb runs (or when help
+is asked for), so that `status` never pays for grpcio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol, cast
+
+from agent import __version__, paths
+from agent.commands.context import Context
+from agent.console import Colour, Format
+from agent.errors import Exit, UsageError
+
+PROGRAM = "nydus-agent"
+DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
+
+
+class VerbModule(Protocol):
+    """What agent.commands.VERB offers."""
+
+    HELP: str
+    """One line, lower case, without a full stop."""
+    NEEDS_ROOT: bool
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the verb's own arguments."""
+
+    def run(self, args: argparse.Namespace, context: Context) -> Exit:
+        """Load, call, print. Raises AgentError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One entry of the table. Internal verbs are run by units and maintainer scripts."""
+
+    name: str
+    internal: bool = False
+
+    def load(self) -> VerbModule:
+        """Import the verb's module."""
+        return cast("VerbModule", importlib.import_module(f"agent.commands.{self.name}"))
+
+
+VERBS = (
+    Verb("check"),
+    Verb("plan"),
+    Verb("apply"),
+    Verb("status"),
+    Verb("doctor"),
+    Verb("route"),
+    Verb("version"),
+    Verb("daemon", internal=True),
+    Verb("inspect", internal=True),
+    Verb("recover", internal=True),
+    Verb("remove", internal=True),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises UsageError instead of printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError (NNA1002)."""
+        raise UsageError("NNA1002", message, seen=(self.format_usage().strip(),), try_=f"{self.prog} --help")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options that every verb takes, before or after the verb."""
+
+    format: Format = Format.TEXT
+    color: Colour = Colour.AUTO
+    config: str = paths.CONFIG_FILE
+    conf_d: str = paths.CONF_D
+    words: tuple[str, ...] = ()
+    """The rest of the command line, options of the verb too."""
+
+
+def _common() -> Parser:
+    # SUPPRESS: with a default, the verb's parser would undo what was given before the verb.
+    parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("options of every verb")
+    group.add_argument("--format", choices=[item.value for item in Format], help="form of the answer (default text)")
+    group.add_argument("--color", choices=[item.value for item in Colour], help="use colour (default auto)")
+    group.add_argument("--config", metavar="FILE", help=f"the base file (default {paths.CONFIG_FILE})")
+    group.add_argument("--conf-d", metavar="DIRECTORY", help=f"the drop-ins (default {paths.CONF_D})")
+    return parser
+
+
+def options(argv: Sequence[str]) -> Options:
+    """The options of every verb. Raises UsageError."""
+    known, words = _common().parse_known_args(list(argv))
+    given = vars(known)
+    return Options(
+        Format(given.get("format", Format.TEXT)),
+        Colour(given.get("color", Colour.AUTO)),
+        given.get("config", paths.CONFIG_FILE),
+        given.get("conf_d", paths.CONF_D),
+        tuple(words),
+    )
+
+
+def build_parser(verbs: Sequence[Verb]) -> Parser:
+    """The parser of these verbs; imports their modules."""
+    common = _common()
+    parser = Parser(prog=PROGRAM, description=DESCRIPTION, parents=[common], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for verb in verbs:
+        module = verb.load()
+        about = module.HELP[0].upper() + module.HELP[1:] + "."
+        if verb.internal:  # without `help` it is not listed
+            verb_parser = subparsers.add_parser(verb.name, parents=[common], description=about, allow_abbrev=False)
+        else:
+            verb_parser = subparsers.add_parser(
+                verb.name, parents=[common], description=about, allow_abbrev=False, help=module.HELP
+            )
+        module.add_arguments(verb_parser)
+    return parser
+
+
+def public_verbs() -> tuple[Verb, ...]:
+    """The verbs for people."""
+    return tuple(verb for verb in VERBS if not verb.internal)
+
+
+def run(argv: Sequence[str], words: Sequence[str], context: Context) -> Exit:
+    """Run the verb that `words` (the command line without common options) names.
+
+    Raises AgentError, and SystemExit after --help and --version.
+    """
+    named = next((word for word in words if not word.startswith("-")), "")
+    verb = next((verb for verb in VERBS if verb.name == named), None)
+    if verb is None and named:
+        near = difflib.get_close_matches(named, [verb.name for verb in public_verbs()], n=1)
+        hint = f"{PROGRAM} {near[0]}" if near else f"{PROGRAM} --help"
+        raise UsageError("NNA1002", f"there is no verb {named!r}", try_=hint)
+    args = build_parser([verb] if verb else public_verbs()).parse_args(list(argv))
+    if verb is None:
+        raise UsageError("NNA1002", "a verb is missing", try_=f"{PROGRAM} --help")
+    module = verb.load()
+    if module.NEEDS_ROOT:
+        context.require_root(verb.name)
+    return module.run(args, context)

@@ -1,0 +1,51 @@
+"""What every verb is given: the console, where things lie, who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent import paths
+from agent.config.load import Loaded, load
+from agent.console import Console, Format
+from agent.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of one run of a verb."""
+
+    console: Console
+    uid: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    config_file: str = paths.CONFIG_FILE
+    conf_d: str = paths.CONF_D
+    root: str = "/"
+    """Where the files of `agent.paths` lie: "/", or a directory in tests."""
+
+    @property
+    def format(self) -> Format:
+        """text or json."""
+        return self.console.format
+
+    def path(self, name: str) -> str:
+        """A name of `agent.paths` below the root directory."""
+        return name if self.root == "/" else str(Path(self.root) / name.lstrip("/"))
+
+    def load_config(self) -> Loaded:
+        """The operator's configuration; its warnings go to stderr. Raises ConfigError with every problem."""
+        loaded = load(self.config_file, self.conf_d)
+        for warning in loaded.warnings:
+            self.console.warn(warning)
+        return loaded
+
+    def require_root(self, verb: str) -> None:
+        """Raises UsageError (NNA1001) where the caller is not root."""
+        if self.uid != 0:
+            raise UsageError(
+                "NNA1001",
+                f"{verb} must run as root",
+                cause=f"it was started by uid {self.uid}",
+                try_=f"sudo nydus-agent {verb}",
+            )
