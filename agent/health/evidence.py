@@ -1,0 +1,164 @@
+"""What was seen of the mirror and its surroundings, as frozen values: the only input of the health machine.
+
+`started` is the monotonic time at which a probe began; a probe that began before a suspicion says nothing about it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agent.health.owner import Owner
+
+
+class Route(enum.StrEnum):
+    """Where blob reads go."""
+
+    MIRROR = "mirror"
+    ORIGIN = "origin"
+
+
+class Mode(enum.StrEnum):
+    """What the node was set up for; UNKNOWN: nothing was applied yet, so nothing of ours uses the mirror."""
+
+    FENCE = "fence"
+    NATIVE = "native"
+    UNKNOWN = "unknown"
+
+
+class Failure(enum.StrEnum):
+    """How a probe failed. All but SILENT are hard: an answer that cannot come from a mirror that is well."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    RESET = "reset"
+    CLOSED = "closed"  # the connection ended before a complete answer
+    STATUS = "status"
+    CONTENT = "content"
+    SILENT = "silent"
+
+    @property
+    def hard(self) -> bool:
+        """Whether one such failure is enough to raise a tentative fence."""
+        return self is not Failure.SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class PingOk:
+    """The mirror's ping_url answered 2xx or 3xx (what nydusd takes for healthy)."""
+
+    started: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PingFailed:
+    """A whole round of pings failed."""
+
+    started: float
+    failure: Failure
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryOk:
+    """The canary came back through the mirror's data path: status, length and content right."""
+
+    started: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryFailed:
+    """A canary did not come back as it must."""
+
+    started: float
+    failure: Failure
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelClosed:
+    """The idle connection to the mirror's proxy port ended."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSeen:
+    """What the socket tables say of the mirror's port."""
+
+    owner: Owner
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSeen:
+    """Whether the origins in use can be reached; None: asked, and no answer either way."""
+
+    good: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLate:
+    """A round that would have counted as silence, in which the agent itself was late."""
+
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockJump:
+    """The machine slept: whatever was counted in succession is no longer."""
+
+    slept_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The operator holds the route (`route: None` = the pin ended)."""
+
+    route: Route | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChanged:
+    """What apply has set up, or that the fence cannot be used."""
+
+    mode: Mode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A former run of the agent left a fence that is still up."""
+
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FenceFailed:
+    """The fence could not be raised or renewed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """Evidence from real reads (nydusd's error lines, the mirror's own counters)."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | OwnerSeen | OriginSeen | LoopLate | ClockJump
+    | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | Tick
+)  # fmt: skip

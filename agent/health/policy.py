@@ -1,0 +1,81 @@
+"""Thresholds of the health machine as one frozen value in seconds, each with its reason.
+
+`Policy.of` makes it from the operator's configuration; what the operator cannot set has its reason at the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.config.model import HealthConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All numbers that the machine uses. Times are seconds; `return_delay_s` is this node's own slot."""
+
+    interval_s: float = 0.25
+    """Between two pings. Four a second cost 0.1 % of a core and bound the detection of a hang by interval + window."""
+    window_s: float = 0.6
+    """A mirror of which five staggered probes got no answer for this long is hung. Long enough for one lost packet
+    (TCP retransmits after 200 ms at the earliest) and for a busy node, short enough to fence within a second."""
+    fall: int = 2
+    """Soft failures (silence) in succession that make the verdict down."""
+    rise: int = 10
+    """Successes in succession before a mirror that was down is on probation: 2.5 s at the default interval."""
+    dwell_s: float = 5.0
+    """A mirror stays down at least this long, so that one that crashes in a loop is not believed between crashes."""
+    canary_interval_s: float = 2.0
+    """Between two canaries. A canary costs the mirror 1 to 2 ms."""
+    tentative_s: float = 3.0
+    """The first evidence fences for this long. Two canaries, each with its own patience, fit into it."""
+    lease_s: float = 10.0
+    """Life of the fence without renewal: what a crashed or frozen agent leaves behind ends by then."""
+    renew_s: float = 1.0
+    """Between two renewals; the table is asserted with each, because somebody may flush the ruleset."""
+    return_delay_s: float = 0.0
+    """This node's slot in the fleet's window; waited only after an outage that was seen here."""
+    canary: bool = True
+    """Whether the mirror can reach the node's loopback, on which the canary's object is served. Without a canary,
+    pings alone decide: `clean_pings` of them take its place."""
+
+    canary_window_s: float = 1.2
+    """A canary that got no answer for this long failed. Twice the window: the data path of a loaded dfdaemon on a
+    busy node was seen to take 0.55 s."""
+    clean_pings: int = 3
+    """Without a canary: successes in succession that clear a suspicion."""
+    grace_s: float = 30.0
+    """After silence that a canary refuted, silence must last for `fall` rounds before it fences again."""
+    late_rounds: int = 4
+    """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
+    node that is always overloaded would never notice a hang."""
+
+    flap_penalty: float = 1000.0
+    """Each outage adds this much (the scheme of RFC 2439, which FRR uses for routes)."""
+    flap_half_life_s: float = 300.0
+    """The penalty halves in this time."""
+    flap_suppress: float = 2000.0
+    """Above this a mirror is not believed again ..."""
+    flap_reuse: float = 750.0
+    """... until the penalty has fallen below this: three quick outages cost about ten minutes."""
+    flap_cap: float = 6000.0
+    """Never held longer than 15 minutes: operators switched damping off where it punished too much (RFC 7196)."""
+
+    @classmethod
+    def of(cls, health: HealthConfig, *, return_delay_s: float, canary: bool) -> Policy:
+        """The policy that the operator's configuration asks for."""
+        window_s = health.window_ms / 1000
+        return cls(
+            interval_s=health.interval_ms / 1000,
+            window_s=window_s,
+            fall=health.fall,
+            rise=health.rise,
+            dwell_s=health.dwell_ms / 1000,
+            canary_interval_s=health.canary_interval_ms / 1000,
+            tentative_s=min(health.tentative_ms, health.lease_ms) / 1000,
+            lease_s=health.lease_ms / 1000,
+            renew_s=health.renew_ms / 1000,
+            return_delay_s=return_delay_s,
+            canary=canary,
+            canary_window_s=2 * window_s,
+        )

@@ -1,0 +1,87 @@
+"""The route: derived from the state each time, never remembered, so that it cannot disagree with the verdict."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import replace
+
+from agent.health.evidence import Mode, Route
+from agent.health.owner import Owner
+from agent.health.policy import Policy
+from agent.health.state import Effect, ExtendFence, Fence, LiftFence, RaiseFence, State, Verdict
+
+
+class Wish(enum.Enum):
+    """Which fence the state calls for."""
+
+    NONE = enum.auto()
+    TENTATIVE = enum.auto()
+    HELD = enum.auto()
+
+
+def wish(state: State) -> Wish:
+    """Which fence the state calls for.
+
+    Never into the dark: with the origin bad, a slow mirror is better than none. Two exceptions. The operator's pin
+    is the operator's. And a port of ours that a foreign process took: whoever holds it, the mirror itself is gone
+    (no user can bind beside a live listener), so the fence takes nothing away and keeps foreign bytes out.
+    """
+    if state.mode is not Mode.FENCE or state.pin is Route.MIRROR:
+        return Wish.NONE
+    if state.pin is Route.ORIGIN or (state.local and state.owner is Owner.FOREIGN):
+        return Wish.HELD
+    if state.origin is not True:
+        return Wish.NONE
+    match state.verdict:
+        case Verdict.SUSPECT:
+            return Wish.TENTATIVE
+        case Verdict.DOWN | Verdict.PROBATION:
+            return Wish.HELD
+        case Verdict.UNKNOWN | Verdict.HEALTHY:
+            return Wish.NONE
+
+
+def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
+    """Bring the fence to what the state calls for."""
+    wanted = wish(state)
+    if wanted is Wish.NONE:
+        return (state, ()) if state.fence is None else (replace(state, fence=None), (LiftFence(),))
+    tentative = wanted is Wish.TENTATIVE
+    lease_s = policy.lease_s
+    if tentative:
+        lease_s = min(policy.lease_s, state.since + policy.tentative_s - now)
+    up = replace(state, fence=Fence(tentative, now), fence_error="")
+    if state.fence is None:
+        again = now - state.fence_failed_at >= policy.renew_s
+        return (up, (RaiseFence(lease_s, tentative),)) if again else (state, ())
+    if state.fence.tentative != tentative or now - state.fence.renewed >= policy.renew_s:
+        return up, (ExtendFence(lease_s, tentative),)
+    return state, ()
+
+
+def route(state: State) -> Route:
+    """Where blob reads go now."""
+    match state.mode:
+        case Mode.FENCE:
+            return Route.MIRROR if state.fence is None else Route.ORIGIN
+        case Mode.NATIVE:
+            return Route.ORIGIN if state.ping_ok is False else Route.MIRROR
+        case Mode.UNKNOWN:
+            return Route.ORIGIN
+
+
+def route_reason(state: State) -> str:
+    """Why the route is what it is, in words."""
+    if state.mode is Mode.UNKNOWN:
+        return "nothing was applied on this node yet, so nothing of ours uses the mirror"
+    if state.mode is Mode.NATIVE:
+        return "native: nydusd's own ping decides"
+    if state.fence_error:
+        return f"the fence could not be raised: {state.fence_error}"
+    if state.pin is not None:
+        return f"pinned to the {state.pin}: {state.pin_reason}"
+    if state.verdict in (Verdict.UNKNOWN, Verdict.HEALTHY) or state.fence is not None:
+        return f"the mirror is {state.verdict}: {state.reason}"
+    if state.origin is False:
+        return f"both bad, and a bad mirror is better than none: {state.reason}; {state.origin_detail}"
+    return f"the mirror is {state.verdict}: {state.reason}; no fence before an origin has answered"

@@ -1,0 +1,140 @@
+"""What the health machine knows (State) and what it asks for (effects). Values only."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from agent.health.damping import Flap
+from agent.health.evidence import Mode, Route
+from agent.health.owner import Owner
+
+NEVER = float("-inf")
+
+
+class Verdict(enum.StrEnum):
+    """What is thought of the mirror."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    """First evidence was seen; a tentative fence is up while it is being confirmed or refuted."""
+    DOWN = "down"
+    PROBATION = "probation"
+    """Well again; the route stays at the origin until this node's slot in the fleet's return has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The fence as it was last raised or renewed."""
+
+    tentative: bool
+    renewed: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything on which the next verdict depends. Times are monotonic seconds."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    since: float = 0.0
+    reason: str = "nothing was seen yet"
+    evidence: str = ""
+
+    mode: Mode = Mode.UNKNOWN
+    mode_reason: str = ""
+    pin: Route | None = None
+    pin_reason: str = ""
+
+    owner: Owner = Owner.UNKNOWN
+    local: bool = False
+    """The mirror's listener was seen on this node with the right owner: from then on, its absence is evidence."""
+    origin: bool | None = None
+    origin_detail: str = ""
+
+    ping_ok: bool | None = None
+    oks: int = 0
+    """Successes since the last failure."""
+    ping_soft: int = 0
+    canary_soft: int = 0
+    late: int = 0
+    failed_at: float = NEVER
+    canary_ok: float = NEVER
+    """When the last good canary began."""
+    ping_refuted: bool = False
+    """Pings fail although the data path works (a canary showed it): until a ping succeeds they count no more."""
+    sentinel_trusted: bool = True
+    """False after the sentinel's end was refuted: this mirror closes idle connections."""
+    suspected_by_sentinel: bool = False
+    grace_until: float = NEVER
+
+    was_well: bool = False
+    """The mirror was healthy before, in this run or (an adopted fence) in a former one."""
+    flap: Flap = field(default_factory=Flap)
+    return_at: float = NEVER
+    fence: Fence | None = None
+    fence_error: str = ""
+    """Why the fence could not be raised the last time; "" = it could, or was not tried."""
+    fence_failed_at: float = NEVER
+
+    @property
+    def soft(self) -> int:
+        """Soft failures in succession, of either kind of probe."""
+        return self.ping_soft + self.canary_soft
+
+    @property
+    def owner_fits(self) -> bool:
+        """Whether the listener's owner allows the mirror's use."""
+        return self.owner is not Owner.FOREIGN and not (self.local and self.owner is Owner.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseFence:
+    """Fence the mirror for `lease_s` seconds, then destroy nydusd's open connections to it."""
+
+    lease_s: float
+    tentative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendFence:
+    """Assert the table and renew the lease."""
+
+    lease_s: float
+    tentative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiftFence:
+    """Let connections to the mirror through again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskCanary:
+    """Send a canary now."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskOrigin:
+    """Ask the origins now."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskOwner:
+    """Look at the listener's owner now."""
+
+
+Effect: TypeAlias = RaiseFence | ExtendFence | LiftFence | AskCanary | AskOrigin | AskOwner
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """The verdict or the route changed: what is logged, counted and kept as history."""
+
+    before: Verdict
+    after: Verdict
+    route_before: Route
+    route: Route
+    reason: str
+    evidence: str
