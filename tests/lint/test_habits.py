@@ -1,0 +1,117 @@
+"""Habits that hide faults: broad handlers, mocks, tests that may not run, tests that cannot fail."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.lint.source import ROOT, Module, dotted, imports, modules
+
+# The two places where any error must end: the command's exit code, and one turn of the daemon that must not end the daemon.
+_LAST_RESORTS = Counter({"agent/__main__.py": 1, "agent/daemon/loop.py": 1})
+
+_MOCKS = ("unittest.mock", "mock", "pytest_mock")
+_NOT_RUN = {
+    "pytest.skip", "pytest.importorskip", "pytest.xfail", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail",
+    "unittest.skip", "unittest.skipIf", "unittest.skipUnless",
+}  # fmt: skip
+
+
+def _is_broad(kind: ast.expr | None) -> bool:
+    if kind is None:
+        return True
+    if isinstance(kind, ast.Tuple):
+        return any(_is_broad(part) for part in kind.elts)
+    return dotted(kind).removeprefix("builtins.") in ("Exception", "BaseException")
+
+
+def _broad_handlers(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type):
+            last = node.body[-1]
+            if not (isinstance(last, ast.Raise) and last.exc is None):  # clean up and raise on: nothing is hidden
+                yield f"{module.path}:{node.lineno}"
+        elif isinstance(node, ast.Call) and dotted(node.func).endswith("suppress") and any(map(_is_broad, node.args)):
+            yield f"{module.path}:{node.lineno}"
+
+
+def test_errors_are_swallowed_in_two_named_places_only() -> None:
+    found = [place for module in modules("agent") for place in _broad_handlers(module)]
+    assert Counter(place.rpartition(":")[0] for place in found) - _LAST_RESORTS == Counter(), found
+
+
+def test_our_own_code_is_never_mocked() -> None:
+    found = []
+    for module in modules("tests"):
+        found += [
+            f"{module.path}:{line} imports {name}"
+            for line, name in imports(module)
+            if any(name == mock or name.startswith(mock + ".") for mock in _MOCKS)
+        ]
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and dotted(node.func) in ("monkeypatch.setattr", "mocker.patch"):
+                found.append(f"{module.path}:{node.lineno} calls {dotted(node.func)}")
+    assert found == []
+
+
+def test_every_test_runs_on_every_machine() -> None:
+    found = []
+    for module in modules("tests"):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute | ast.Name) and dotted(node) in _NOT_RUN:
+                found.append(f"{module.path}:{node.lineno} {dotted(node)}")
+    assert found == []
+
+
+def _tests(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+def _can_fail(test: ast.AST) -> bool:
+    for node in ast.walk(test):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = dotted(node.func).rpartition(".")[2]
+            if name in ("raises", "fail") or name.startswith(("assert_", "expect", "check", "wait_")):
+                return True
+    return False
+
+
+def test_every_test_can_fail() -> None:
+    mute = [
+        f"{module.path}:{test.lineno} {test.name}"
+        for module in modules("tests")
+        for test in _tests(module)
+        if not _can_fail(test)
+    ]
+    assert mute == []
+
+
+def test_no_test_sleeps_and_hopes() -> None:
+    """Waiting is polling with a deadline (a helper's business), never a pause of a length that somebody guessed."""
+    found = []
+    for module in modules("tests"):
+        for test in _tests(module):
+            for node in ast.walk(test):
+                if isinstance(node, ast.Call) and dotted(node.func) in ("time.sleep", "sleep"):
+                    found.append(f"{module.path}:{node.lineno} {test.name}")
+    assert found == []
+
+
+def test_a_type_error_is_ignored_only_with_its_reason() -> None:
+    marker, found = "type: " + "ignore", []
+    for top in ("agent", "tests"):
+        for module in modules(top):
+            for number, line in enumerate(_lines(module), 1):
+                after = line.partition(marker)[2]
+                if marker in line and "#" not in after:
+                    found.append(f"{module.path}:{number}")
+    assert found == []
+
+
+def _lines(module: Module) -> list[str]:
+    return (ROOT / module.path).read_text().splitlines()

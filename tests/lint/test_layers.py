@@ -1,0 +1,141 @@
+"""Arrows between the layers go one way, so that what decides can be tested without a node.
+
+commands, daemon -> apply, node -> plan, health -> config, node.facts, plan.steps, errors; adapters know only the ports.
+"""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.lint.source import ROOT, Module, dotted, imports, modules
+
+# A module may import from its own layer's package and from every lower layer.
+_LAYERS: tuple[tuple[str, ...], ...] = (
+    ("agent.errors", "agent.paths", "agent"),
+    ("agent.catalogue",),
+    ("agent.console",),
+    ("agent.config",),
+    ("agent.node.facts", "agent.plan.steps"),
+    ("agent.ports",),
+    ("agent.plan", "agent.health"),
+    ("agent.node",),
+    ("agent.apply",),
+    ("agent.wire",),
+    ("agent.daemon",),
+    ("agent.commands",),
+    ("agent.cli",),
+    ("agent.__main__",),
+)
+_ADAPTERS_MAY = (
+    "agent.errors",
+    "agent.paths",
+    "agent.config",
+    "agent.node.facts",
+    "agent.plan.steps",
+    "agent.ports",
+    "agent.adapters",
+    "agent._pb",
+)
+_WIRE_MAY = ("agent.adapters",)
+
+_PURE = ("agent.plan", "agent.health", "agent.node.facts")
+_PURE_MAY_IMPORT = {
+    "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "functools", "hashlib", "ipaddress",
+    "itertools", "json", "math", "operator", "re", "shlex", "string", "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
+}  # fmt: skip
+_PURE_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def _layer(name: str) -> int | None:
+    """The number of the most particular layer that a name belongs to."""
+    best: tuple[int, int] | None = None
+    for number, layer in enumerate(_LAYERS):
+        for member in layer:
+            if _within(name, member) and (best is None or len(member) > best[0]):
+                best = (len(member), number)
+    return None if best is None else best[1]
+
+
+def _within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def _target(name: str) -> str:
+    """The module behind `from a.b import c`: a.b, unless a.b.c is a module itself."""
+    path = ROOT / name.replace(".", "/")
+    is_module = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() or _within(name, "agent._pb")
+    return name if is_module else name.rpartition(".")[0]
+
+
+def _forbidden(module: Module) -> list[str]:
+    found = []
+    for line, name in imports(module):
+        if not _within(name, "agent"):
+            continue
+        target = _target(name)
+        if not _may(module.name, target):
+            found.append(f"{module.path}:{line} imports {target}")
+    return found
+
+
+def _may(source: str, target: str) -> bool:
+    if _within(source, "agent.adapters"):
+        return target == "agent" or any(_within(target, allowed) for allowed in _ADAPTERS_MAY)
+    if source == "agent.wire" and any(_within(target, allowed) for allowed in _WIRE_MAY):
+        return True
+    here, there = _layer(source), _layer(target)
+    if here is None or there is None or _within(target, "agent.adapters") or _within(target, "agent._pb"):
+        return False
+    return there < here or (there == here and source.split(".")[1:2] == target.split(".")[1:2])
+
+
+def test_every_import_goes_down_the_layers() -> None:
+    assert [line for module in modules("agent") for line in _forbidden(module)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "allowed"),
+    [
+        ("agent.commands.apply", "agent.apply.execute", True),
+        ("agent.apply.execute", "agent.plan.order", True),
+        ("agent.plan.order", "agent.plan.steps", True),
+        ("agent.wire", "agent.adapters.files", True),
+        ("agent.adapters.files", "agent.ports", True),
+        ("agent.plan.order", "agent.ports", True),  # by layer; the purity of plan/ forbids it below
+        ("agent.apply.execute", "agent.adapters.files", False),
+        ("agent.commands.apply", "agent.adapters.files", False),
+        ("agent.commands.apply", "agent._pb.cri_pb2", False),
+        ("agent.plan.order", "agent.apply.execute", False),
+        ("agent.plan.order", "agent.health.machine", False),
+        ("agent.node.facts", "agent.node.observe", False),
+        ("agent.adapters.files", "agent.plan.order", False),
+        ("agent.errors", "agent.catalogue", False),
+    ],
+)
+def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: bool) -> None:
+    assert _may(source, target) is allowed
+
+
+def test_what_decides_touches_nothing_outside() -> None:
+    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a verdict."""
+    found = []
+    for module in modules("agent"):
+        if not any(_within(module.name, package) for package in _PURE):
+            continue
+        for line, name in imports(module):
+            outside = not _within(name, "agent") and not any(_within(name, allowed) for allowed in _PURE_MAY_IMPORT)
+            if outside or _within(name, "agent.ports"):
+                found.append(f"{module.path}:{line} imports {name}")
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and dotted(node.func) in _PURE_MAY_NOT_CALL:
+                found.append(f"{module.path}:{node.lineno} calls {dotted(node.func)}")
+    assert found == []
+
+
+def test_only_one_module_spawns_processes() -> None:
+    spawners = {
+        module.path for module in modules("agent") for _, name in imports(module) if _within(name, "subprocess")
+    }
+    assert spawners <= {"agent/adapters/process.py"}

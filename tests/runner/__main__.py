@@ -1,0 +1,142 @@
+"""`tests/run STAGE…`: set-up, then the stages in the order given; exit 1 when anything failed or did not run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from tests.runner import builds, host, report, stages
+from tests.runner.stages import RESULTS, Command, Stage
+
+_BAR = "─" * 10
+
+
+def main() -> int:
+    """Run what the command line names."""
+    wanted = _parse()
+    os.chdir(stages.ROOT)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    started = time.monotonic()
+    nodes = any(stage.nodes for stage in wanted)
+    try:
+        _say("set-up", "packages of this machine, tools, the build root")
+        host.prepare(nodes=nodes)
+        environment = host.environment()
+        _check(["python3", "-m", "tests.node.cache", "build-root"], environment, deadline_s=1800)
+    except (host.HostError, subprocess.SubprocessError) as error:
+        print(f"set-up failed: {error}", file=sys.stderr)
+        return 1
+    background = builds.Builds(environment, RESULTS)
+    try:
+        if nodes:
+            background.start()
+        outcomes = _run_all(wanted, environment, background)
+    finally:
+        background.stop()
+    if len(wanted) > 1:
+        _say("summary", "")
+    print(report.table(outcomes, time.monotonic() - started), flush=True)
+    if any(outcome.counts != report.Counts() for outcome in outcomes):
+        print(report.closing_line(outcomes), flush=True)
+    return 1 if any(outcome.reasons for outcome in outcomes) else 0
+
+
+def _parse() -> list[Stage]:
+    known = [*stages.STAGES, *stages.benches()]
+    listing = "\n".join(f"  {stage.name:<10}{stage.what}" for stage in stages.STAGES.values())
+    parser = argparse.ArgumentParser(
+        prog="make", usage="make test | STAGE | clean", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"test runs lint, types, unit, contract, package and node.\n\nstages:\n{listing}\n"
+        f"  {'benches':<10}{' '.join(stages.benches()) or 'none yet'}",
+    )  # fmt: skip
+    parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")
+    names = parser.parse_args().stages
+    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name) for name in names]
+
+
+def _run_all(
+    wanted: Sequence[Stage], environment: Mapping[str, str], background: builds.Builds
+) -> list[report.Outcome]:
+    outcomes: list[report.Outcome] = []
+    for number, stage in enumerate(wanted, 1):
+        count = f" ({number} of {len(wanted)})" if len(wanted) > 1 else ""
+        _say(stage.name + count, stage.what)
+        started = time.monotonic()
+        try:
+            _prepare(stage, environment, background)
+        except subprocess.CalledProcessError as error:
+            counts, reasons = report.Counts(), [f"{' '.join(error.cmd)}: exit status {error.returncode}"]
+        except host.HostError as error:
+            counts, reasons = report.Counts(), [str(error)]
+        else:
+            counts, reasons = _run_commands(stage.commands(), environment)
+        outcomes.append(report.Outcome(stage.name, counts, time.monotonic() - started, tuple(reasons)))
+    return outcomes
+
+
+def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Builds) -> None:
+    if stage.protos and not stages.protos_are_fresh():
+        _check(["tests/in-root", "packaging/generate-protos", "agent/_pb"], environment)
+    if stage.deb:
+        _check(["packaging/build-deb"], environment)
+    if stage.nodes:
+        failed = background.wait()
+        if failed:
+            raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
+
+
+def _run_commands(commands: Sequence[Command], environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:
+    total, reasons = report.Counts(), []
+    for command in commands:
+        if command.junit is not None:
+            command.junit.unlink(missing_ok=True)
+        code = _run(command, environment)
+        if code != 0:
+            reasons.append(f"{' '.join(command.argv)}: exit status {code}")
+        if command.junit is not None:
+            counts = report.read_junit(command.junit)
+            total += counts
+            if counts.skipped:
+                reasons.append(f"{counts.skipped} tests did not run (skipped or expected to fail): {command.junit}")
+    return total, reasons
+
+
+def _run(command: Command, environment: Mapping[str, str]) -> int:
+    process = subprocess.Popen(command.argv, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait(command.deadline_s)
+    except subprocess.TimeoutExpired:
+        print(f"not done after {command.deadline_s:g} s, ended", flush=True)
+        return 124
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a command's whole group to end, so that tests can clean up, then make it."""
+    for sign, patience in ((signal.SIGINT, 60), (signal.SIGKILL, 10)):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, sign)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _check(argv: list[str], environment: Mapping[str, str], deadline_s: float = 900) -> None:
+    subprocess.run(argv, env=dict(environment), stdin=subprocess.DEVNULL, check=True, timeout=deadline_s)
+
+
+def _say(title: str, what: str) -> None:
+    print(f"\n{_BAR} {title} {_BAR} {what}".rstrip(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Builds what nodes are made of in the background, while the quick stages run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.node import cache
+
+_IMAGES = (sys.executable, "-c", "from tests.node import images; images.made()")
+_LANES: tuple[tuple[str, ...], ...] = (
+    ("dfdaemon",),  # the longest by far: begun first, beside all the others
+    ("root", "wrapper", "crictl", "scheduler", "snapshotter", "nydus", "images"),
+)
+_DEADLINE_S = 3600.0
+_REPORT_S = 30.0
+
+
+@dataclass
+class Builds:
+    """Two lanes of builds at low priority; `wait` reports until both are done."""
+
+    environment: Mapping[str, str]
+    log: Path
+    _lanes: list[threading.Thread] = field(default_factory=list)
+    _running: dict[str, tuple[subprocess.Popen[bytes], float]] = field(default_factory=dict)
+    _failed: list[str] = field(default_factory=list)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, without: Sequence[str] = ()) -> None:
+        """Begin; returns at once. `without` names what is not needed."""
+        for lane in _LANES:
+            names = [name for name in lane if name not in without]
+            thread = threading.Thread(target=self._build, args=(names,), name=f"build {' '.join(names)}", daemon=True)
+            self._lanes.append(thread)
+            thread.start()
+
+    def wait(self) -> list[str]:
+        """The names of what could not be built, once all is done; says every half minute what is still under way."""
+        deadline = time.monotonic() + _DEADLINE_S
+        said = time.monotonic()
+        while any(lane.is_alive() for lane in self._lanes):
+            if time.monotonic() > deadline:
+                self.stop()
+                return [*self._failed, "(not done within an hour)"]
+            if time.monotonic() - said > _REPORT_S:
+                said = time.monotonic()
+                print(f"building: {self._story()}", flush=True)
+            for lane in self._lanes:
+                lane.join(0.5)
+        return list(self._failed)
+
+    def stop(self) -> None:
+        """End what is still being built. What is complete stays."""
+        self._stopped.set()
+        for process, _ in list(self._running.values()):
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has just ended
+        for lane in self._lanes:
+            lane.join(10)
+
+    def _build(self, names: Sequence[str]) -> None:
+        for name in names:
+            if self._stopped.is_set():
+                return
+            command = _IMAGES if name == "images" else (sys.executable, "-m", "tests.node.cache", name)
+            with open(self.log / f"build-{name}.log", "wb") as log:
+                process = subprocess.Popen(
+                    ["nice", "-n", "10", *command],
+                    env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+                self._running[name] = (process, time.monotonic())
+                code = process.wait()
+            del self._running[name]
+            if code != 0 and not self._stopped.is_set():
+                self._failed.append(name)
+
+    def _story(self) -> str:
+        parts = []
+        for name, (_, since) in sorted(self._running.items()):
+            parts.append(f"{name} for {time.monotonic() - since:.0f} s{_last_line(name)}")
+        return "; ".join(parts) or "nothing"
+
+
+def _last_line(name: str) -> str:
+    """The last line of a recipe's own log, as a sign of life."""
+    logs = sorted(cache.cache_dir().glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
+    lines = logs[-1].read_text(errors="replace").split("\n") if logs else []
+    told = [line.strip() for line in lines if line.strip()]
+    return f" ({told[-1][:60]})" if told else ""

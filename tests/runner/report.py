@@ -1,0 +1,65 @@
+"""What a run of the stages says: a header per stage, a table at the end, and one closing line with all counts."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tests of one or more junit files. `skipped` holds expected failures too."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+
+def read_junit(path: Path) -> Counts:
+    """The counts that pytest wrote; none where it did not get that far."""
+    if not path.is_file():
+        return Counts()
+    total = Counts()
+    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+        tests, skipped = int(suite.get("tests", "0")), int(suite.get("skipped", "0"))
+        failed = int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
+        total += Counts(max(0, tests - failed - skipped), failed, skipped)
+    return total
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one stage ended; `reasons` is empty where it is fine."""
+
+    stage: str
+    counts: Counts
+    elapsed_s: float
+    reasons: tuple[str, ...] = ()
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: 3:07."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def table(outcomes: list[Outcome], elapsed_s: float) -> str:
+    """One line per stage, and the reasons of those that failed."""
+    lines = [f"{'stage':<18}{'result':<9}{'passed':>7}{'failed':>7}{'skipped':>8}{'time':>8}"]
+    for outcome in outcomes:
+        counts, result = outcome.counts, "FAILED" if outcome.reasons else "ok"
+        numbers = f"{counts.passed:>7}{counts.failed:>7}{counts.skipped:>8}"
+        lines.append(f"{outcome.stage:<18}{result:<9}{numbers}{clock(outcome.elapsed_s):>8}")
+        lines += [f"    {reason}" for reason in outcome.reasons]
+    lines.append(f"{'all':<49}{clock(elapsed_s):>8}")
+    return "\n".join(lines)
+
+
+def closing_line(outcomes: list[Outcome]) -> str:
+    """The sum of all stages, as the last line of a run."""
+    total = sum((outcome.counts for outcome in outcomes), Counts())
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    return f"tests: {total.passed} passed, {total.failed} failed{skipped}"

@@ -1,0 +1,127 @@
+"""The stages: what each runs, where, and what it needs first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path("build/test-results")
+SCRIPTS = ("packaging/nydus-agent",)  # Python without the suffix
+_IN_ROOT = "tests/in-root"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a stage. With `junit` it is a pytest run, whose counts are taken from there."""
+
+    argv: tuple[str, ...]
+    junit: Path | None = None
+    deadline_s: float = 600
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A name, what it shows, and its commands in order; a command that fails does not keep the next ones from running."""
+
+    name: str
+    what: str
+    commands: Callable[[], tuple[Command, ...]]
+    protos: bool = True
+    deb: bool = False
+    nodes: bool = False
+
+
+def _here(*argv: str, deadline_s: float = 600) -> Command:
+    return Command(("python3", *argv), deadline_s=deadline_s)
+
+
+def _in_root(*argv: str, deadline_s: float = 600) -> Command:
+    return Command((_IN_ROOT, *argv), deadline_s=deadline_s)
+
+
+def _pytest(place: str, *paths: str, deadline_s: float) -> Command:
+    name = paths[0].removeprefix("tests/").replace("/", "-")
+    junit = RESULTS / f"{name}.xml"
+    argv = ("python3", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *paths)
+    return Command((_IN_ROOT, *argv) if place == "root" else argv, junit, deadline_s)
+
+
+def _lint() -> tuple[Command, ...]:
+    return (
+        _here("-m", "ruff", "check", "--quiet", ".", *SCRIPTS),
+        _here("-m", "ruff", "format", "--quiet", "--check", "--diff", ".", *SCRIPTS),
+        _here("-m", "tests.lint.sizes"),
+        _pytest("root", "tests/lint", deadline_s=300),
+    )
+
+
+def _types() -> tuple[Command, ...]:
+    return (_in_root("mypy", "--no-error-summary", "agent", "tests"),)
+
+
+def _unit() -> tuple[Command, ...]:
+    golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
+    return (_pytest("root", "tests/unit", *golden, deadline_s=300),)
+
+
+def _contract() -> tuple[Command, ...]:
+    return (_pytest("root", "tests/contract", deadline_s=900),)
+
+
+def _package() -> tuple[Command, ...]:
+    return (_pytest("here", "tests/package", deadline_s=1200),)
+
+
+def _node() -> tuple[Command, ...]:
+    return (_pytest("here", "tests/node", deadline_s=3000),)
+
+
+def _demo() -> tuple[Command, ...]:
+    return (_here("-m", "tests.node.demo", deadline_s=3000),)
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
+        Stage("types", "mypy --strict", _types),
+        Stage("unit", "pure code and fakes, in Debian's Python", _unit),
+        Stage("contract", "each adapter and its fake, the same tests on both", _contract),
+        Stage("package", "the .deb: content, lintian, units, install and purge", _package, deb=True),
+        Stage("node", "booted Debian nodes with real parts", _node, deb=True, nodes=True),
+        Stage("demo", "the main job on a booted node", _demo, deb=True, nodes=True),
+        Stage("deb", "build the package into build/deb", lambda: (), deb=True),
+        Stage("protos", "generate agent/_pb from protos/", lambda: ()),
+    )
+}
+
+
+def bench(name: str) -> Stage:
+    """A bench is a module of tests.bench with its own main."""
+    module = name.removeprefix("bench-").replace("-", "_")
+    return Stage(
+        name, "a measurement", lambda: (_here("-m", f"tests.bench.{module}", deadline_s=3000),), deb=True, nodes=True
+    )
+
+
+def benches() -> list[str]:
+    """The benches that exist."""
+    found = sorted((ROOT / "tests/bench").glob("[a-z]*.py"))
+    return ["bench-" + path.stem.replace("_", "-") for path in found if "def main" in path.read_text()]
+
+
+def protos_are_fresh() -> bool:
+    """Whether agent/_pb was generated from these protos by this generator; if not, the stamp is renewed."""
+    stamp = ROOT / "build/protos.stamp"
+    digest = hashlib.sha256()
+    for path in (*sorted((ROOT / "protos").glob("*.proto")), ROOT / "packaging/generate-protos"):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    wanted = digest.hexdigest()
+    if (ROOT / "agent/_pb/__init__.py").is_file() and stamp.is_file() and stamp.read_text() == wanted:
+        return True
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(wanted)
+    return False
