@@ -21,7 +21,7 @@ DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a 
 
 
 class VerbModule(Protocol):
-    """What agent.commands.VERB offers."""
+    """What agent.commands.VERB offers ("-" is written "_")."""
 
     HELP: str
     """One line, lower case, without a full stop."""
@@ -43,7 +43,7 @@ class Verb:
 
     def load(self) -> VerbModule:
         """Import the verb's module."""
-        return cast("VerbModule", importlib.import_module(f"agent.commands.{self.name}"))
+        return cast("VerbModule", importlib.import_module(f"agent.commands.{self.name.replace('-', '_')}"))
 
 
 VERBS = (
@@ -58,6 +58,8 @@ VERBS = (
     Verb("inspect", internal=True),
     Verb("recover", internal=True),
     Verb("remove", internal=True),
+    Verb("due", internal=True),
+    Verb("after-dpkg", internal=True),
 )
 
 
