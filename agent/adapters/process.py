@@ -1,0 +1,188 @@
+"""The only spawn point: argv (never a shell), a minimal environment, stdin null, output capped, a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from agent.errors import ProcessError
+from agent.ports import Finished
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OUTPUT_CAP = 1 << 20
+"""Bytes kept of each stream; the rest is read and dropped, so that the child never blocks on a full pipe."""
+
+_KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
+
+
+class ChildProcesses:
+    """Children of this process; each is the leader of its own session and process group."""
+
+    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
+        """See ports.Processes. At the deadline the whole group is killed and reaped."""
+        if not argv:
+            raise ProcessError("NNA0221", "cannot run a program", cause="no program was named")
+        deadline = time.monotonic() + deadline_s
+        child = _spawn(argv, pipe_stdin=bool(stdin))
+        try:
+            streams = _Streams(child, stdin)
+            try:
+                ended = streams.follow(deadline)
+            finally:
+                streams.close()
+        finally:
+            _end(child)
+        finished = Finished(tuple(argv), child.returncode, streams.text("stdout"), streams.text("stderr"))
+        if not ended:
+            raise _no_end(finished, deadline_s)
+        if finished.code not in ok:
+            raise _failed(finished)
+        return finished
+
+    def which(self, name: str) -> str | None:
+        """See ports.Processes. PATH is ours, not the caller's."""
+        return shutil.which(name, path=PATH)
+
+
+def _spawn(argv: Sequence[str], *, pipe_stdin: bool) -> subprocess.Popen[bytes]:
+    program = shutil.which(argv[0], path=PATH)
+    if program is None:
+        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
+    try:
+        return subprocess.Popen(
+            list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
+            stdin=subprocess.PIPE if pipe_stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
+
+
+def _environment() -> dict[str, str]:
+    try:
+        home = pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        home = "/"
+    return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home}
+
+
+class _Streams:
+    """Feeds stdin and collects the output, until the child itself has ended (not until its pipes are closed: a
+    grandchild may hold them open for ever).
+    """
+
+    def __init__(self, child: subprocess.Popen[bytes], stdin: bytes) -> None:
+        self._child = child
+        self._stdin = memoryview(stdin)
+        self._kept = {"stdout": bytearray(), "stderr": bytearray()}
+        self._selector = selectors.DefaultSelector()
+        self._pidfd = os.pidfd_open(child.pid)
+        self._selector.register(self._pidfd, selectors.EVENT_READ, "ended")
+        for name, stream in (("stdout", child.stdout), ("stderr", child.stderr)):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
+            self._selector.register(stream, selectors.EVENT_READ, name)
+        if child.stdin is not None:
+            os.set_blocking(child.stdin.fileno(), False)
+            self._selector.register(child.stdin, selectors.EVENT_WRITE, "stdin")
+
+    def follow(self, deadline: float) -> bool:
+        """Until the child ends (True) or the deadline (False)."""
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            ready = {key.data for key, _ in self._selector.select(left)}
+            for name in ready - {"ended"}:
+                self._move(name)
+            if "ended" in ready:
+                for name in self._kept:
+                    self._drain(name)
+                return True
+
+    def text(self, name: str) -> str:
+        return self._kept[name].decode(errors="replace")
+
+    def close(self) -> None:
+        self._selector.close()
+        os.close(self._pidfd)
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _move(self, name: str) -> None:
+        if name == "stdin":
+            self._feed()
+        else:
+            self._take(name)
+
+    def _feed(self) -> None:
+        assert self._child.stdin is not None
+        try:
+            self._stdin = self._stdin[os.write(self._child.stdin.fileno(), self._stdin) :]
+        except BrokenPipeError:  # the child wants no more
+            self._stdin = self._stdin[:0]
+        if not self._stdin:
+            self._selector.unregister(self._child.stdin)
+            self._child.stdin.close()
+
+    def _take(self, name: str) -> bool:
+        """Read once; False at the end of the stream or where there is nothing now."""
+        stream = self._child.stdout if name == "stdout" else self._child.stderr
+        assert stream is not None
+        try:
+            piece = os.read(stream.fileno(), 65536)
+        except BlockingIOError:
+            return False
+        if not piece:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(stream)
+            return False
+        kept = self._kept[name]
+        kept += piece[: OUTPUT_CAP - len(kept)]
+        return True
+
+    def _drain(self, name: str) -> None:
+        for _ in range(OUTPUT_CAP // 4096):  # a grandchild that writes without end must not hold us
+            if not self._take(name):
+                return
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group and reap the child."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_KILL_GRACE_S)
+    if child.returncode is None:
+        raise ProcessError(
+            "NNA0222", f"process {child.pid} does not end", cause="it was killed and hangs in the kernel"
+        )
+
+
+def _no_end(finished: Finished, deadline_s: float) -> ProcessError:
+    return ProcessError(
+        "NNA0222", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
+        seen=(" ".join(finished.argv), *_last_lines(finished)),
+    )  # fmt: skip
+
+
+def _failed(finished: Finished) -> ProcessError:
+    code = finished.code
+    how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+    return ProcessError(
+        "NNA0223", f"{finished.argv[0]} failed", cause=how, seen=(" ".join(finished.argv), *_last_lines(finished))
+    )
+
+
+def _last_lines(finished: Finished) -> tuple[str, ...]:
+    lines = (finished.stderr or finished.stdout).splitlines()
+    return tuple(line[:300] for line in lines[-5:])
