@@ -4,6 +4,7 @@ apt with on_install set, and containers on it that are timed or read all the tim
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import tempfile
@@ -45,6 +46,17 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
     if result != "success":
         raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
     return time.monotonic() - started
+
+
+def install_only(node: Node, site: str) -> None:
+    """Install by apt with a configuration that orders no change."""
+    node.install_deb(deb(), {"50-site.toml": site})
+
+
+def docker_login(node: Node, registry: parts.Registry) -> None:
+    """Root's docker configuration with the registry's credentials, where the snapshotter looks for them."""
+    token = base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode()
+    node.write("/root/.docker/config.json", json.dumps({"auths": {registry.host: {"auth": token}}}), mode=0o600)
 
 
 def _apply_ended(node: Node) -> bool:

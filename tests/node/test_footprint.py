@@ -1,0 +1,38 @@
+"""The daemon is small, has few rights, and is silent when nothing happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node import scene
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged() as made:
+        yield made
+
+
+def test_the_daemons_unit_exposes_little(stage: scene.Stage) -> None:
+    done = stage.node.run(
+        ["systemd-analyze", "security", "--no-pager", "--threshold=20", "nydus-agent.service"], check=False
+    )
+    print(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_daemon_is_silent_in_an_idle_minute_and_stays_small(stage: scene.Stage) -> None:
+    node = stage.node
+    since = node.run(["date", "+%Y-%m-%d %H:%M:%S"]).stdout.strip()
+    time.sleep(60)
+    pid = node.run(["systemctl", "show", "--property=MainPID", "--value", "nydus-agent"]).stdout.strip()
+    rollup = node.read(f"/proc/{pid}/smaps_rollup")
+    kilobytes = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in rollup.splitlines()[1:]}
+    threads = len(node.run(["ls", f"/proc/{pid}/task"]).stdout.split())
+    print(f"RSS {kilobytes['Rss'] / 1024:.1f} MiB, PSS {kilobytes['Pss'] / 1024:.1f} MiB, {threads} threads")
+    assert kilobytes["Pss"] <= 24 * 1024
+    assert threads <= 4
+    assert node.journal("nydus-agent.service", since).strip() == ""

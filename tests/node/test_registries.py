@@ -1,0 +1,125 @@
+"""Bytes come through the mirror whatever the registry speaks, or the operator is told that they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.node import cache, parts, scene
+from tests.node import images as image_store
+from tests.node.boot import Node
+
+TLS_RULE = {"regex": "blobs/sha256.*", "useTLS": True}
+
+
+@contextmanager
+def https_node(rules: list[dict[str, object]], *, real: bool = False) -> Iterator[tuple[Node, parts.Registry, object]]:
+    """A node with an https registry of a private CA that the system trusts, and a mirror with these rules."""
+    with Node(shares=parts.dragonfly_shares() if real else {}) as node:
+        registry = parts.start_tls_registry(node, trusted=True)
+        mirror = parts.start_dfdaemon(node, rules=rules) if real else parts.start_mirror(node, rules=rules)
+        image_store.push(node, "python-nydus", f"{registry.host}/python-nydus:1", tls=True)
+        image_store.load_pause(node)
+        yield node, registry, mirror
+
+
+def https_site(registry: parts.Registry, ca: str) -> str:
+    return (
+        f'[apply]\non_install = true\n[[registries.hosts]]\nhost = "{registry.host}"\nscheme = "https"\nca = "{ca}"\n'
+    )
+
+
+def shares(node: Node, mirror: parts.Mirror, registry: parts.Registry) -> tuple[int, int]:
+    """Run the image; (bytes that nydusd fetched, bytes through the mirror)."""
+    before = mirror.stats()["blob_bytes"]
+    started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
+    assert started.output == "hello from python\n"
+    return scene.nydusd_bytes(node), mirror.stats()["blob_bytes"] - before
+
+
+def test_an_https_registry_is_accelerated_where_the_mirror_has_a_tls_rule() -> None:
+    with https_node([TLS_RULE]) as (node, registry, mirror):
+        assert isinstance(mirror, parts.Mirror)
+        scene.install(node, https_site(registry, registry.ca or ""))
+        fetched, through = shares(node, mirror, registry)
+        print(f"https, useTLS rule: {through} of {fetched} bytes through the mirror")
+        assert through >= 0.9 * fetched > 0
+
+
+def test_without_a_tls_rule_reads_go_direct_and_the_operator_is_told() -> None:
+    with https_node([{"regex": "blobs/sha256.*"}]) as (node, registry, mirror):
+        assert isinstance(mirror, parts.Mirror)
+        scene.install(node, https_site(registry, registry.ca or ""))
+        fetched, through = shares(node, mirror, registry)
+        print(f"https, no useTLS rule: {through} of {fetched} bytes through the mirror")
+        assert fetched > 0
+        assert through == 0
+        status = scene.agent(node, "status", check=False)
+        assert registry.host in status.stdout, status.stdout
+        assert "not accelerated" in status.stdout
+
+
+def test_a_registry_whose_certificate_the_ca_did_not_sign_is_refused() -> None:
+    with https_node([TLS_RULE]) as (node, registry, _):
+        wrong = parts.make_ca(node, "wrong")
+        scene.install_only(node, https_site(registry, wrong).replace("on_install = true", "on_install = false"))
+        told = scene.agent(node, "plan", check=False)
+        assert registry.host in told.stdout + told.stderr
+        assert "certificate" in (told.stdout + told.stderr).lower()
+        assert '"use_http": true' not in told.stdout
+
+
+def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:
+    with Node(shares=parts.dragonfly_shares()) as node:
+        registry = parts.start_registry(node)
+        mirror = parts.start_dfdaemon(node)
+        image_store.push(node, "python-nydus", f"{registry.host}/python-nydus:1")
+        image_store.load_pause(node)
+        scene.install(node)
+        before = registry.blob_bytes()
+        started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
+        assert started.output == "hello from python\n"
+        fetched, through = scene.nydusd_bytes(node), scene.mirror_bytes(mirror)
+        print(
+            f"dfdaemon: nydusd asked for {fetched}, dfdaemon moved {through}, registry sent {registry.blob_bytes() - before}"
+        )
+        assert through >= 0.9 * fetched > 0
+        climb = scene.agent_json(node, "doctor")
+        assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, climb
+
+
+def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_https_with_a_private_ca() -> None:
+    with https_node([TLS_RULE], real=True) as (node, registry, mirror):
+        assert isinstance(mirror, parts.Dfdaemon)
+        scene.install(node, https_site(registry, registry.ca or ""))
+        started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
+        assert started.output == "hello from python\n"
+        fetched, through = scene.nydusd_bytes(node), scene.mirror_bytes(mirror)
+        print(f"dfdaemon, https: nydusd asked for {fetched}, dfdaemon moved {through}")
+        assert through >= 0.9 * fetched > 0
+
+
+def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_that_asks_for_credentials() -> None:
+    assert cache.find("nydus"), "nydusd 2.2.0 knows mirrors"
+    with Node(snapshotter="0.13.4") as node:
+        registry = parts.start_auth_registry(node)
+        mirror = parts.start_mirror(node)
+        ref = f"{registry.host}/python-nydus:1"
+        image_store.push(node, "python-nydus", ref, user=registry.user, password=registry.password)
+        image_store.load_pause(node)
+        scene.docker_login(node, registry)
+        site = (
+            f'[apply]\non_install = true\n[mirror]\ndialect = "mirrors"\nregistry = "{registry.url}"\n'
+            f'[[registries.hosts]]\nhost = "{registry.host}"\nscheme = "http"\n'
+        )
+        scene.install(node, site)
+        scene.drop_caches()
+        scene.pull(node, ref, credentials=f"{registry.user}:{registry.password}")
+        before = mirror.stats()["blob_bytes"]
+        output = node.run(
+            ["ctr", "-n", "k8s.io", "run", "--rm", "--cpu-shares", "0", "--snapshotter", "nydus", ref, "m"]
+        )
+        assert output.stdout == "hello from python\n"
+        fetched, through = scene.nydusd_bytes(node), mirror.stats()["blob_bytes"] - before
+        print(f"mirrors dialect: {through} of {fetched} bytes through the mirror")
+        assert through >= 0.9 * fetched > 0

@@ -1,0 +1,178 @@
+"""Each rung of the ladder fails for its own reason: every test breaks exactly one thing and reads the headline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node import scene
+from tests.node.boot import Node
+
+SNAPSHOTTER = "nydus-snapshotter.service"
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged("python-nydus") as made:
+        scene.pull(made.node, made.ref("python-nydus"))
+        assert scene.start_nydus(made.node, made.ref("python-nydus")).output == "hello from python\n"
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def whole(stage: scene.Stage) -> Iterator[None]:
+    """Before and after each test all ten rungs are proved, so that what it sees is its own doing."""
+    yield
+    climb = scene.agent_json(stage.node, "doctor")
+    assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, json.dumps(climb, indent=1)
+
+
+def headline(node: Node) -> tuple[int, str]:
+    """(number, cause with evidence) of the first rung that is not proved; `doctor` must not exit 0."""
+    assert scene.agent(node, "doctor", check=False).returncode in (3, 4)
+    climb = scene.agent_json(node, "doctor")
+    first = next(rung for rung in climb["rungs"] if rung["state"] != "ok")
+    assert first["state"] == "failed", first
+    assert first["code"].startswith("NNA")
+    assert first["try"], "a failure names the next command"
+    return first["number"], " ".join([first["detail"], first["cause"], *first["evidence"]])
+
+
+def test_rung_1_names_a_nydusd_of_another_architecture(stage: scene.Stage) -> None:
+    node = stage.node
+    node.run("cp -a /usr/local/bin/nydusd /usr/local/bin/nydusd.kept")
+    # A new file, because the old one is being executed.
+    node.run(
+        "cp /usr/local/bin/nydusd /usr/local/bin/nydusd.new && "
+        r"printf '\xb7\x00' | dd of=/usr/local/bin/nydusd.new bs=1 seek=18 conv=notrunc status=none && "
+        "mv /usr/local/bin/nydusd.new /usr/local/bin/nydusd"
+    )
+    try:
+        number, told = headline(node)
+    finally:
+        node.run("mv /usr/local/bin/nydusd.kept /usr/local/bin/nydusd")
+    assert number == 1
+    assert "arm64" in told
+
+
+def test_rung_2_names_a_unit_that_would_kill_the_mounts(stage: scene.Stage) -> None:
+    node = stage.node
+    node.write(f"/etc/systemd/system/{SNAPSHOTTER}.d/50-kill.conf", "[Service]\nKillMode=control-group\n")
+    node.run(["systemctl", "daemon-reload"])
+    try:
+        number, told = headline(node)
+    finally:
+        node.run(f"rm -r /etc/systemd/system/{SNAPSHOTTER}.d && systemctl daemon-reload")
+    assert number == 2
+    assert "KillMode" in told
+    assert "50-kill.conf" in told
+
+
+def test_rung_3_names_a_snapshotter_that_does_not_answer(stage: scene.Stage) -> None:
+    node = stage.node
+    node.run(["systemctl", "kill", "--kill-whom=main", "--signal=STOP", SNAPSHOTTER])
+    try:
+        number, told = headline(node)
+    finally:
+        node.run(["systemctl", "kill", "--kill-whom=main", "--signal=CONT", SNAPSHOTTER])
+    assert number == 3
+    assert "containerd-nydus-grpc.sock" in told
+
+
+def test_rung_4_names_a_containerd_that_does_not_answer(stage: scene.Stage) -> None:
+    node = stage.node
+    node.run(["systemctl", "stop", "containerd"])
+    try:
+        number, told = headline(node)
+    finally:
+        node.run(["systemctl", "start", "containerd"])
+    assert number == 4
+    assert "containerd" in told
+
+
+def changed_config(node: Node, old: str, new: str) -> str:
+    """Change containerd's configuration and restart it; returns what it was."""
+    before = node.read(CONTAINERD_CONFIG)
+    assert old in before
+    node.write(CONTAINERD_CONFIG, before.replace(old, new))
+    node.run(["systemctl", "restart", "containerd"])
+    return before
+
+
+def put_back(node: Node, text: str) -> None:
+    node.write(CONTAINERD_CONFIG, text)
+    node.run(["systemctl", "restart", "containerd"])
+
+
+def test_rung_5_names_the_address_that_containerd_really_uses(stage: scene.Stage) -> None:
+    before = changed_config(stage.node, "containerd-nydus-grpc.sock", "elsewhere.sock")
+    try:
+        number, told = headline(stage.node)
+    finally:
+        put_back(stage.node, before)
+    assert number == 5
+    assert "elsewhere.sock" in told
+
+
+def test_rung_6_names_the_root_that_cri_reports_to_the_kubelet(stage: scene.Stage) -> None:
+    before = changed_config(stage.node, 'root = "/var/lib/containerd-nydus"', 'root = "/var/lib/elsewhere"')
+    try:
+        number, told = headline(stage.node)
+    finally:
+        put_back(stage.node, before)
+    assert number == 6
+    assert "/var/lib/elsewhere" in told
+
+
+def test_rung_7_names_a_snapshotter_that_cannot_make_a_snapshot(stage: scene.Stage) -> None:
+    node = stage.node
+    # In the snapshotter's own mount namespace, which is the node's.
+    node.run("mount --bind /var/lib/containerd-nydus/snapshots /var/lib/containerd-nydus/snapshots")
+    node.run("mount -o remount,ro,bind /var/lib/containerd-nydus/snapshots")
+    try:
+        number, told = headline(node)
+    finally:
+        node.run("umount --lazy /var/lib/containerd-nydus/snapshots")
+    assert number == 7
+    assert "read-only" in told.lower()
+
+
+def test_rung_8_names_a_running_nydusd_that_is_not_what_the_template_says(stage: scene.Stage) -> None:
+    node = stage.node
+    template = json.loads(node.read("/etc/nydus/nydusd-config.json"))
+    before = node.read("/etc/nydus/nydusd-config.json")
+    template["device"]["backend"]["config"]["proxy"]["url"] = "http://127.0.0.1:4999"
+    node.write("/etc/nydus/nydusd-config.json", json.dumps(template))
+    try:
+        number, told = headline(node)
+    finally:
+        node.write("/etc/nydus/nydusd-config.json", before)
+    assert number == 8
+    assert "4999" in told
+
+
+def test_rung_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage) -> None:
+    stage.mirror.ping("503")
+    try:
+        number, told = headline(stage.node)
+    finally:
+        stage.mirror.ping("ok")
+        scene.wait_for_route(stage.node, "mirror", 120)
+    assert number == 9
+    assert "503" in told
+
+
+def test_rung_10_names_the_bytes_that_did_not_come_through_the_mirror(stage: scene.Stage) -> None:
+    node = stage.node
+    # The ping and the canary are well, but every blob that the mirror is asked for is refused: nydusd falls back.
+    stage.mirror.fault("status", status=503, match="blobs/sha256")
+    try:
+        number, told = headline(node)
+    finally:
+        stage.mirror.fault()
+        scene.wait_for_route(node, "mirror", 120)
+    assert number == 10
+    assert "bytes" in told
