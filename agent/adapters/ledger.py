@@ -1,0 +1,132 @@
+"""The lock and the journal of the open transaction, as files of the state directory.
+
+The journal is one file of lines (0600 in a directory of 0700, because it holds the files that it can put back). A
+line is on the disk (fdatasync) before `append` returns; a torn last line is one whose act never began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from agent.errors import FileError, LockedError
+
+_JOURNAL = "journal"
+_LINES = "journal/open.jsonl"
+_RESERVE = "journal/reserve"
+_MADE = "journal/open.jsonl.new"
+
+
+class DiskLedger:
+    """A ledger in `directory`, which is made where it is missing (0755, as systemd's StateDirectory makes it)."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    @contextlib.contextmanager
+    def lock(self, who: str) -> Iterator[None]:
+        """Take the lock at once or not at all; the holder's pid and verb stand in the file."""
+        with _told("take the lock", self._path("lock")):
+            os.makedirs(self._directory, mode=0o755, exist_ok=True)
+            fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            self._take(fd, who)
+            yield
+        finally:
+            os.close(fd)
+
+    def _take(self, fd: int, who: str) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "an unknown process"
+            raise LockedError(
+                "NNA0401", "another run is under way", cause=f"{holder} holds {self._path('lock')}",
+                try_="wait until it is done, then try again",
+            ) from None  # fmt: skip
+        # Who holds it is a courtesy: a full disk must not keep an undo from running.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"pid {os.getpid()} ({who})\n".encode(), 0)
+
+    def begin(self, reserve: int) -> None:
+        """An empty journal appears by rename, after its reserve is there."""
+        with _told("begin the journal", self._path(_LINES)):
+            os.makedirs(self._path(_JOURNAL), mode=0o700, exist_ok=True)
+            os.chmod(self._path(_JOURNAL), 0o700)
+            fd = os.open(self._path(_RESERVE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, max(1, reserve))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            new = os.open(self._path(_MADE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            os.fsync(new)
+            os.close(new)
+            os.rename(self._path(_MADE), self._path(_LINES))
+            self._sync(_JOURNAL)
+            self._sync("")
+
+    def append(self, line: bytes) -> None:
+        """One line, whole or not at all in the eyes of `lines`."""
+        with _told("write to the journal", self._path(_LINES)):
+            fd = os.open(self._path(_LINES), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                size = os.fstat(fd).st_size
+                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                data = (b"\n" if torn else b"") + line + b"\n"
+                try:
+                    while data:
+                        data = data[os.write(fd, data) :]
+                    os.fdatasync(fd)
+                except OSError:
+                    os.ftruncate(fd, size)
+                    raise
+            finally:
+                os.close(fd)
+
+    def lines(self) -> tuple[bytes, ...]:
+        """All whole lines."""
+        with _told("read the journal", self._path(_LINES)):
+            try:
+                with open(self._path(_LINES), "rb") as file:
+                    content = file.read()
+            except FileNotFoundError:
+                return ()
+        whole, _, _torn = content.rpartition(b"\n")
+        return tuple(line for line in whole.split(b"\n") if line)
+
+    def spend(self) -> None:
+        """The reserve's blocks become free."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path(_RESERVE))
+
+    def close(self) -> None:
+        """The journal's file goes first: what is left without it is nothing to undo."""
+        with _told("close the journal", self._path(_LINES)):
+            for name in (_LINES, _RESERVE, _MADE):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path(name))
+                if name == _LINES:
+                    self._sync(_JOURNAL)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._directory, name)
+
+    def _sync(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(self._path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+@contextlib.contextmanager
+def _told(doing: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError("NNA0431", f"cannot {doing}", cause=f"{path}: {error.strerror}") from None

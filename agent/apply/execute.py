@@ -1,0 +1,216 @@
+"""Carry out the steps of a plan, each after its undo is in the journal."""
+
+from __future__ import annotations
+
+import posixpath
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from agent import paths
+from agent.apply import undo, waits
+from agent.apply.journal import Journal
+from agent.errors import ApplyError, ProcessError
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    CheckContainerdConfig,
+    ReloadUnits,
+    RemoveFile,
+    Step,
+    UnitStep,
+    UnitVerb,
+    WriteFile,
+)
+from agent.ports import Ports
+
+_CHECK_S = 20.0
+
+
+@dataclass
+class Stop:
+    """Set by a signal; looked at between two steps, so that no step is cut in half."""
+
+    signal: str = ""
+
+    def check(self) -> None:
+        """Raises ApplyError NNA0404 once a signal has come."""
+        if self.signal:
+            raise ApplyError("NNA0404", "interrupted", cause=f"{self.signal} was received")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step that was carried out."""
+
+    number: int
+    total: int
+    what: str
+    took_s: float
+
+
+@dataclass
+class Executor:
+    """Runs steps in order and stops at the first that fails (AgentError); nothing is undone here."""
+
+    ports: Ports
+    journal: Journal
+    stop: Stop
+    report: Callable[[Progress], None]
+    _containerd_pid: int = field(default=0, init=False)
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """All steps. Raises the first step's error, and ApplyError NNA0404 after a signal."""
+        for number, step in enumerate(steps, 1):
+            self.stop.check()
+            began = self.ports.clock.monotonic()
+            intent = self.journal.intend(what(step), self._undo(step))
+            self._act(step)
+            self.journal.done(intent)
+            took = self.ports.clock.monotonic() - began
+            self.report(Progress(number, len(steps), what(step), took))
+        self.stop.check()
+
+    def _undo(self, step: Step) -> undo.Undo:
+        match step:
+            case WriteFile():
+                return undo.PutBack(
+                    step.path, step.content_before, undo.digest(step.content), step.mode_before, step.uid, step.gid,
+                    missing_directories(self.ports, step.path), step.owned,
+                )  # fmt: skip
+            case RemoveFile():
+                return undo.PutBack(step.path, step.content_before, "", step.mode_before, step.uid, step.gid)
+            case CheckContainerdConfig():
+                return undo.Scratch(candidate_path(step.path), undo.digest(step.candidate))
+            case UnitStep():
+                return undo.unit_back(self.ports.units.get(step.unit), step.unit, step.verb)
+            case ReloadUnits():
+                return undo.ReloadBack()
+            case AwaitSnapshotter() | AwaitContainerd():
+                return undo.Nothing()
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _act(self, step: Step) -> None:
+        match step:
+            case WriteFile():
+                self.ports.files.replace(
+                    step.path, step.content, mode=step.mode, uid=step.uid, gid=step.gid,
+                    expect_sha256=step.expect_sha256,
+                )  # fmt: skip
+            case RemoveFile():
+                self.ports.files.remove(step.path, expect_sha256=step.expect_sha256)
+            case CheckContainerdConfig():
+                check_containerd_config(self.ports, step)
+            case UnitStep():
+                self._unit(step)
+            case ReloadUnits():
+                self.ports.units.reload()
+            case AwaitSnapshotter():
+                waits.snapshotter(self.ports, step.address, step.deadline_s)
+            case AwaitContainerd():
+                waits.containerd(self.ports, self._containerd_pid, step.deadline_s)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _unit(self, step: UnitStep) -> None:
+        match step.verb:
+            case UnitVerb.ENABLE:
+                self.ports.units.enable(step.unit)
+            case UnitVerb.DISABLE:
+                self.ports.units.disable(step.unit)
+            case UnitVerb.START | UnitVerb.STOP | UnitVerb.RESTART:
+                if step.unit == paths.CONTAINERD_UNIT:
+                    self._containerd_pid = waits.containerd_pid(self.ports)
+                self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.JOB_S)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+
+def what(step: Step) -> str:
+    """A step in a few words, for progress lines and the journal."""
+    match step:
+        case WriteFile():
+            return f"write {step.path}"
+        case RemoveFile():
+            return f"remove {step.path}"
+        case CheckContainerdConfig():
+            return f"let containerd check the new {step.path}"
+        case UnitStep():
+            return f"{step.verb.value} {step.unit}"
+        case ReloadUnits():
+            return "let systemd read its unit files again"
+        case AwaitSnapshotter():
+            return "wait until the snapshotter answers"
+        case AwaitContainerd():
+            return "wait until containerd answers"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def missing_directories(ports: Ports, path: str) -> tuple[str, ...]:
+    """Directories above `path` that are not there, outermost first."""
+    missing: list[str] = []
+    directory = posixpath.dirname(path)
+    while directory != "/" and posixpath.basename(directory) not in ports.files.listdir(posixpath.dirname(directory)):
+        missing.insert(0, directory)
+        directory = posixpath.dirname(directory)
+    return tuple(missing)
+
+
+def candidate_path(path: str) -> str:
+    """Where a candidate lies while containerd checks it: beside the real file, because imports are relative to it.
+
+    The name ends in nothing that an import's glob would match.
+    """
+    return posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.nydus-agent-candidate")
+
+
+def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
+    """`containerd config dump` on the candidate. Raises ApplyError NNA0407 (refused), NNA0408 (not as expected)."""
+    candidate = candidate_path(step.path)
+    left = ports.files.read(candidate)
+    ports.files.replace(
+        candidate, step.candidate, mode=0o600, uid=0, gid=0, expect_sha256=left.sha256 if left is not None else ""
+    )
+    try:
+        dump = ports.processes.run(["containerd", "--config", candidate, "config", "dump"], deadline_s=_CHECK_S)
+    except ProcessError as error:
+        raise ApplyError(
+            "NNA0407", "containerd refuses the new configuration", cause=error.cause or error.what, seen=error.seen,
+            try_="nydus-agent plan",
+        ) from None  # fmt: skip
+    finally:
+        ports.files.remove(candidate, expect_sha256=undo.digest(step.candidate))
+    wrong = unexpected(dump.stdout, step.expect)
+    if wrong:
+        raise ApplyError(
+            "NNA0408", "containerd would not read the new configuration as meant", cause="; ".join(wrong),
+            try_="containerd config dump",
+        )  # fmt: skip
+
+
+def unexpected(dump: str, expect: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Expectations that do not hold in a TOML text, in words."""
+    try:
+        parsed = tomllib.loads(dump)
+    except tomllib.TOMLDecodeError as error:
+        return (f"its dump is not TOML: {error}",)
+    wrong = []
+    for dotted, value in expect:
+        found = _at(parsed, dotted)
+        if found != value:
+            wrong.append(f"{dotted} is {found or 'not set'}, wanted {value}")
+    return tuple(wrong)
+
+
+def _at(parsed: object, dotted: str) -> str:
+    """The value under a dotted TOML key, as text; "" where it is not there."""
+    path: object = tomllib.loads(f"{dotted} = 0")
+    while isinstance(path, dict):
+        ((key, path),) = path.items()
+        if not isinstance(parsed, dict) or key not in parsed:
+            return ""
+        parsed = parsed[key]
+    return str(parsed).lower() if isinstance(parsed, bool) else str(parsed)

@@ -1,0 +1,204 @@
+"""Accepted states: one JSON file per generation, with the undo records of all its steps.
+
+A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that hold what was
+there before may hold secrets (containerd's registry credentials), so they are 0600. None is ever thrown away: the
+oldest record of a file is what removal puts back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent import __version__, paths
+from agent.apply import undo
+from agent.config.model import Dialect, Switch
+from agent.errors import ApplyError
+from agent.node.facts import Effective
+from agent.ports import Files
+
+API_VERSION = "nydus-agent/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that was carried out, and what undoes it."""
+
+    what: str
+    undo: undo.Undo
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One accepted state."""
+
+    number: int
+    id: str  # of the transaction; a journal with this id is one that was accepted
+    at: float  # seconds since the epoch
+    verb: str  # "apply" or "remove"
+    steps: tuple[Done, ...]
+    effective: Effective | None
+    versions: tuple[tuple[str, str], ...] = ()
+    """(program, version) pairs as they were seen."""
+
+    def files(self) -> Mapping[str, str]:
+        """path -> SHA-256 of what this generation made of a file ("" = removed)."""
+        return {one.undo.path: one.undo.after_sha256 for one in self.steps if isinstance(one.undo, undo.PutBack)}
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A file as it was before we touched it for the first time, and what we wrote last."""
+
+    path: str
+    content: bytes | None  # None: was not there
+    mode: int
+    uid: int
+    gid: int
+    missing: tuple[str, ...]
+    owned: bool
+    written_sha256: str
+    unbroken: bool
+    """Every generation found what the one before it had written: nobody else changed the file in between."""
+
+
+def numbers(files: Files) -> tuple[int, ...]:
+    """The numbers of all generations, ascending."""
+    stems = (name.removesuffix(".json") for name in files.listdir(paths.GENERATIONS) if name.endswith(".json"))
+    return tuple(sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit()))
+
+
+def newest(files: Files) -> Generation | None:
+    """The newest generation; None where nothing was applied. Raises ApplyError NNA0413, FileError."""
+    known = numbers(files)
+    return read(files, known[-1]) if known else None
+
+
+def applied(files: Files) -> Generation | None:
+    """The newest generation, None where nothing was applied or all was removed again."""
+    last = newest(files)
+    return None if last is None or last.verb == "remove" else last
+
+
+def history(files: Files) -> tuple[Generation, ...]:
+    """All generations since the last removal, oldest first."""
+    since: list[Generation] = []
+    for number in numbers(files):
+        generation = read(files, number)
+        since = [] if generation.verb == "remove" else [*since, generation]
+    return tuple(since)
+
+
+def read(files: Files, number: int) -> Generation:
+    """One generation. Raises ApplyError NNA0413 where its file is damaged, FileError."""
+    fact = files.read(_path(number))
+    try:
+        if fact is None:
+            raise ValueError("it is not there")
+        return _decode(json.loads(fact.content))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApplyError(
+            "NNA0413", f"the record of generation {number} is damaged", cause=f"{_path(number)}: {error!r}",
+            try_=f"ls -l {paths.GENERATIONS}",
+        ) from None  # fmt: skip
+
+
+def save(files: Files, generation: Generation) -> None:
+    """Accept: after this the transaction is not undone any more. Raises FileError."""
+    content = json.dumps(_encode(generation), indent=1).encode() + b"\n"
+    files.replace(_path(generation.number), content, mode=0o600, uid=0, gid=0, expect_sha256="")
+
+
+def publish(files: Files, effective: Effective | None) -> bool:
+    """Write effective.json where it does not say so already; None removes it. Says whether something was written.
+
+    Reasons alone (they may hold figures of this very minute) are no news.
+    """
+    fact = files.read(paths.EFFECTIVE)
+    seen = fact.sha256 if fact is not None else ""
+    if effective is None:
+        if fact is not None:
+            files.remove(paths.EFFECTIVE, expect_sha256=seen)
+        return fact is not None
+    if fact is not None and _says(fact.content, effective):
+        return False
+    document = {"apiVersion": API_VERSION, "kind": "Effective", **encode_effective(effective)}
+    content = json.dumps(document, indent=1).encode() + b"\n"
+    files.replace(paths.EFFECTIVE, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
+    return True
+
+
+def _says(content: bytes, effective: Effective) -> bool:
+    try:
+        written = _decode_effective(json.loads(content))
+    except (ValueError, KeyError, TypeError):
+        return False
+    hosts = [{text.partition(":")[0] for text in one.not_accelerated} for one in (written, effective)]
+    return hosts[0] == hosts[1] and (
+        (written.switch, written.dialect, written.use_http) == (effective.switch, effective.dialect, effective.use_http)
+    )
+
+
+def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
+    """What the files were before the first generation, in the order in which they were touched."""
+    found: dict[str, Original] = {}
+    for generation in generations:
+        for one in generation.steps:
+            back = one.undo
+            if not isinstance(back, undo.PutBack):
+                continue
+            first = found.get(back.path)
+            unbroken = first is None or (first.unbroken and back.before_sha256 == first.written_sha256)
+            found[back.path] = Original(
+                back.path, first.content if first else back.before, first.mode if first else back.mode,
+                first.uid if first else back.uid, first.gid if first else back.gid,
+                first.missing if first else back.missing, first.owned if first else back.owned,
+                back.after_sha256, unbroken,
+            )  # fmt: skip
+    return tuple(found.values())
+
+
+def encode_effective(effective: Effective) -> dict[str, object]:
+    """For effective.json and a generation's record."""
+    return {
+        "switch": effective.switch.value, "dialect": effective.dialect.value, "use_http": effective.use_http,
+        "reasons": list(effective.reasons), "not_accelerated": list(effective.not_accelerated),
+    }  # fmt: skip
+
+
+def _decode_effective(data: Mapping[str, Any]) -> Effective:
+    return Effective(
+        Switch(data["switch"]), Dialect(data["dialect"]), bool(data["use_http"]), tuple(data["reasons"]),
+        tuple(data["not_accelerated"]),
+    )  # fmt: skip
+
+
+def _path(number: int) -> str:
+    return f"{paths.GENERATIONS}/{number}.json"
+
+
+def _encode(generation: Generation) -> dict[str, object]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Generation",
+        "number": generation.number,
+        "id": generation.id,
+        "at": generation.at,
+        "verb": generation.verb,
+        "agent": __version__,
+        "versions": dict(generation.versions),
+        "effective": None if generation.effective is None else encode_effective(generation.effective),
+        "files": dict(generation.files()),
+        "steps": [{"what": one.what, "undo": undo.encode(one.undo)} for one in generation.steps],
+    }
+
+
+def _decode(data: Mapping[str, Any]) -> Generation:
+    steps = tuple(Done(one["what"], undo.decode(one["undo"])) for one in data["steps"])
+    effective = None if data["effective"] is None else _decode_effective(data["effective"])
+    return Generation(
+        int(data["number"]), data["id"], float(data["at"]), data["verb"], steps, effective,
+        tuple(dict(data["versions"]).items()),
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""The journal of the open transaction: its undo records, each on the disk before the act that it undoes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agent.apply import undo
+from agent.errors import ApplyError
+from agent.ports import Ledger
+
+_RESERVE_MARGIN = 1 << 20  # file system metadata, and the journal's own last lines
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first record: who began what, and what the node was able to do before."""
+
+    id: str
+    verb: str
+    generation: int
+    started: float  # seconds since the epoch
+    containerd_answered: bool
+    mountpoint: str  # first mount point of CRI's ImageFsInfo, "" where CRI did not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One step that was begun; `done` says that its act is known to have ended."""
+
+    number: int
+    what: str
+    undo: undo.Undo
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A transaction that nobody closed."""
+
+    begin: Begin
+    intents: tuple[Intent, ...]
+
+
+class Journal:
+    """Writes the records of one transaction. All methods raise FileError."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._intents: list[Intent] = []
+
+    def begin(self, begin: Begin, *, reserve: int) -> None:
+        """Open it; `reserve` bytes and some more are set aside for the undo."""
+        self._ledger.begin(reserve + _RESERVE_MARGIN)
+        self._append(
+            t="begin", id=begin.id, verb=begin.verb, generation=begin.generation, started=begin.started,
+            containerd_answered=begin.containerd_answered, mountpoint=begin.mountpoint,
+        )  # fmt: skip
+
+    def intend(self, what: str, back: undo.Undo) -> int:
+        """What is about to be done and what undoes it; returns its number."""
+        number = len(self._intents)
+        self._append(t="intent", n=number, what=what, undo=undo.encode(back))
+        self._intents.append(Intent(number, what, back, done=False))
+        return number
+
+    def done(self, number: int) -> None:
+        """The act of this intent is over."""
+        self._append(t="done", n=number)
+        intent = self._intents[number]
+        self._intents[number] = Intent(intent.number, intent.what, intent.undo, done=True)
+
+    @property
+    def intents(self) -> tuple[Intent, ...]:
+        """All that was intended so far."""
+        return tuple(self._intents)
+
+    def close(self) -> None:
+        """The transaction is over, either way."""
+        self._ledger.close()
+
+    def _append(self, **record: object) -> None:
+        self._ledger.append(json.dumps(record, separators=(",", ":")).encode())
+
+
+def read(ledger: Ledger) -> Open | None:
+    """The open transaction, None where there is none.
+
+    A line that is no JSON is one that was torn when the machine stopped: its act never began, so it is left out.
+    Raises ApplyError NNA0410 where the journal is not one of ours, FileError.
+    """
+    records = [record for line in ledger.lines() if (record := _parse(line)) is not None]
+    if not records:
+        return None
+    try:
+        return _understand(records)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ApplyError(
+            "NNA0410", "the journal of an interrupted change cannot be understood", cause=repr(error),
+            try_="nydus-agent version; ls -l /var/lib/nydus-agent/journal",
+        ) from None  # fmt: skip
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _understand(records: list[dict[str, Any]]) -> Open:
+    first = records[0]
+    if first["t"] != "begin":
+        raise ValueError("it does not begin with a begin record")
+    begin = Begin(
+        first["id"], first["verb"], first["generation"], first["started"], first["containerd_answered"],
+        first["mountpoint"],
+    )  # fmt: skip
+    done = {record["n"] for record in records if record["t"] == "done"}
+    intents = [
+        Intent(record["n"], record["what"], undo.decode(record["undo"]), record["n"] in done)
+        for record in records
+        if record["t"] == "intent"
+    ]
+    return Open(begin, tuple(intents))

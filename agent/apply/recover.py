@@ -1,0 +1,71 @@
+"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent import paths
+from agent.apply import generations, journal, unwind
+from agent.errors import ApplyError, SystemdError
+from agent.node.facts import Effective
+from agent.ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found and done."""
+
+    verb: str
+    started: float
+    finished: bool
+    """True: it had been accepted, only its end was missing. False: it was undone."""
+    restored: tuple[str, ...] = ()
+
+
+def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered | None:
+    """Close an open journal; None where there is none. The caller holds the lock.
+
+    `jobs` False: files only (at boot). Raises ApplyError NNA0403 where something could not be put back (the journal
+    then stays, the next run tries again), NNA0410, NNA0413, FileError.
+    """
+    found = journal.read(ports.ledger)
+    if found is None:
+        if ports.ledger.lines():
+            ports.ledger.close()  # not even its first record was whole: nothing had been done
+        return None
+    last = generations.newest(ports.files)
+    if last is not None and last.id == found.begin.id:
+        settle(ports, last.effective)
+        return Recovered(found.begin.verb, found.begin.started, finished=True)
+    say(f"undoing an interrupted {found.begin.verb}")
+    report = unwind.unwind(ports, [intent.undo for intent in found.intents], jobs=jobs, say=say)
+    if jobs:
+        wrong = unwind.witness(ports, answered=found.begin.containerd_answered, mountpoint=found.begin.mountpoint)
+        report.left.extend([f"containerd after that: {wrong}"] if wrong else [])
+    if not report.complete:
+        raise ApplyError(
+            "NNA0403", f"an interrupted {found.begin.verb} could not be undone as a whole",
+            cause="; ".join(report.left), seen=tuple(f"put back: {one}" for one in report.restored),
+            try_="mend what is named above, then: nydus-agent recover",
+        )  # fmt: skip
+    ports.ledger.close()
+    return Recovered(found.begin.verb, found.begin.started, finished=False, restored=tuple(report.restored))
+
+
+def settle(ports: Ports, effective: Effective | None) -> None:
+    """The end of an accepted transaction: what the daemon reads, and the journal closed. May run twice."""
+    generations.publish(ports.files, effective)
+    ports.ledger.close()
+
+
+def runtime_runs(ports: Ports) -> bool:
+    """Whether containerd's unit is active: then an undo must restart it, and systemd is not in the middle of the boot.
+
+    At boot it is not, because recovery is ordered before it: a job would wait for the unit that waits for us.
+    """
+    try:
+        unit = ports.units.get(paths.CONTAINERD_UNIT) if ports.units.running() else None
+    except SystemdError:
+        return False
+    return unit is not None and unit.active_state == "active"

@@ -1,0 +1,152 @@
+"""One change of the node: journal, steps, proof, and either a new generation or the node as it was before.
+
+    lock (the caller's) → undo an open journal → facts → plan → [undo on disk → act] per step → proof → generation
+
+The proof decides: a change whose proof fails is undone like one whose step failed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.apply import generations, journal, recover, undo, unwind, waits
+from agent.apply.execute import Executor, Progress, Stop
+from agent.errors import AgentError, ApplyError, ContainerdError, FileError
+from agent.node.facts import Effective
+from agent.plan.steps import Plan, RemoveFile, WriteFile
+from agent.ports import Ports
+
+Prove = Callable[[], AgentError | None]
+"""Looks at the changed node: None, or the reason why the change must not stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intention:
+    """What is to be done, and in whose name."""
+
+    verb: str  # "apply" or "remove"
+    plan: Plan
+    effective: Effective | None
+    versions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of it: `generation` is None where nothing had to be changed."""
+
+    generation: int | None
+    steps: tuple[Progress, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Something on the node is other than before."""
+        return bool(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run is given from outside: where it reports and what may interrupt it."""
+
+    say: Callable[[str], None]
+    progress: Callable[[Progress], None]
+    stop: Stop
+
+
+def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
+    """Run a plan as one transaction. The caller holds the lock and has called `recover.finish`.
+
+    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed and
+    the node was put back) or NNA0403 (something could not be put back; it names what).
+    """
+    last = generations.newest(ports.files)
+    if intention.plan.empty and last is not None and last.verb == intention.verb:
+        generations.publish(ports.files, intention.effective)
+        return Result(None)
+    begin = _begin(ports, intention.verb, last.number + 1 if last is not None else 1)
+    log = journal.Journal(ports.ledger)
+    log.begin(begin, reserve=_reserve(intention.plan))
+    took: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        took.append(progress)
+        around.progress(progress)
+
+    try:
+        Executor(ports, log, around.stop, report).run(intention.plan.steps)
+        failed = prove()
+        around.stop.check()
+        if failed is None:
+            _accept(ports, begin, log, intention)
+    except AgentError as error:
+        failed = error
+    if failed is not None:
+        raise put_back(ports, begin, log.intents, failed, around.say)
+    recover.settle(ports, intention.effective)
+    return Result(begin.generation, tuple(took))
+
+
+def _begin(ports: Ports, verb: str, number: int) -> journal.Begin:
+    answered = waits.containerd_pid(ports) != 0
+    try:
+        points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()
+    except ContainerdError:
+        points = ()
+    return journal.Begin(
+        secrets.token_hex(8), verb, number, ports.clock.now(), answered, points[0] if points else ""
+    )  # fmt: skip
+
+
+def _reserve(plan: Plan) -> int:
+    """Bytes that the undo of all files needs, so that a full disk in the middle does not stop it."""
+    befores = [step.content_before or b"" for step in plan.steps if isinstance(step, (WriteFile, RemoveFile))]
+    return 2 * sum(len(before) for before in befores)
+
+
+def _accept(ports: Ports, begin: journal.Begin, log: journal.Journal, intention: Intention) -> None:
+    lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
+    steps = tuple(generations.Done(one.what, one.undo) for one in log.intents if isinstance(one.undo, lasting))
+    generations.save(
+        ports.files,
+        generations.Generation(
+            begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
+            intention.versions,
+        ),
+    )  # fmt: skip
+
+
+def put_back(
+    ports: Ports,
+    begin: journal.Begin,
+    intents: tuple[journal.Intent, ...],
+    failed: AgentError,
+    say: Callable[[str], None],
+) -> ApplyError:
+    """Undo and prove what was before; the error to raise says both causes and what exactly was put back.
+
+    The journal is closed only when everything was put back: otherwise the next run tries again.
+    """
+    say(f"failed: {failed.what}; putting the node back as it was")
+    report = unwind.unwind(ports, [intent.undo for intent in intents], jobs=True, say=say)
+    wrong = unwind.witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)
+    if wrong:
+        report.left.append(f"containerd after that: {wrong}")
+    if report.complete:
+        try:
+            ports.ledger.close()
+        except FileError as error:
+            report.left.append(str(error))
+    cause = f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    seen = (*failed.seen, *(f"put back: {one}" for one in report.restored))
+    if report.complete:
+        return ApplyError(
+            "NNA0402", f"{begin.verb} failed; the node is as it was before", cause=cause,
+            seen=seen or ("nothing had been changed yet",), try_=failed.try_,
+        )  # fmt: skip
+    left = tuple(f"NOT put back: {one}" for one in report.left)
+    return ApplyError(
+        "NNA0403", f"{begin.verb} failed, and not everything could be put back",
+        cause=f"{cause}; and then: {'; '.join(report.left)}", seen=(*seen, *left),
+        try_="mend what is named above, then: nydus-agent recover",
+    )  # fmt: skip

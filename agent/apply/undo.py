@@ -1,0 +1,155 @@
+"""What undoes a step: values that go into the journal before the act, and the order in which they run.
+
+An undo holds its own preconditions: a file is put back only while it is what our step made of it. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from agent.node.facts import UnitFact
+from agent.plan.steps import UnitVerb
+
+
+def digest(content: bytes | None) -> str:
+    """SHA-256 in hex; "" stands for a file that is not there."""
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A file as it was: `before` None means that it was not there."""
+
+    path: str
+    before: bytes | None
+    after_sha256: str  # what our step makes of it, "" = removed
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    missing: tuple[str, ...] = ()
+    """Directories above it that were not there, outermost first."""
+    owned: bool = True
+
+    @property
+    def before_sha256(self) -> str:
+        """Digest of `before`."""
+        return digest(self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitBack:
+    """A unit as it was before a job or a change of its state."""
+
+    unit: str
+    verb: UnitVerb
+    was_active: bool
+    was_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadBack:
+    """systemd read its unit files: it must do so again after they were put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A file of ours that lives only during its step: removed where a crash left it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The step looks and does not touch."""
+
+
+Undo: TypeAlias = PutBack | Scratch | UnitBack | ReloadBack | Nothing
+
+
+def unit_back(fact: UnitFact | None, unit: str, verb: UnitVerb) -> UnitBack:
+    """The undo of a unit step, from what systemd says of the unit just before it."""
+    active = fact is not None and fact.active_state in ("active", "activating", "reloading")
+    enabled = fact is not None and fact.unit_file_state in ("enabled", "enabled-runtime", "alias")
+    return UnitBack(unit, verb, active, enabled)
+
+
+def encode(undo: Undo) -> dict[str, Any]:
+    """For one line of JSON."""
+    match undo:
+        case PutBack():
+            before = None if undo.before is None else base64.b64encode(undo.before).decode()
+            return {
+                "kind": "file", "path": undo.path, "before": before, "after_sha256": undo.after_sha256,
+                "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing), "owned": undo.owned,
+            }  # fmt: skip
+        case UnitBack():
+            return {
+                "kind": "unit", "unit": undo.unit, "verb": undo.verb.value,
+                "was_active": undo.was_active, "was_enabled": undo.was_enabled,
+            }  # fmt: skip
+        case Scratch():
+            return {"kind": "scratch", "path": undo.path, "sha256": undo.sha256}
+        case ReloadBack():
+            return {"kind": "reload"}
+        case Nothing():
+            return {"kind": "nothing"}
+
+
+def decode(data: Mapping[str, Any]) -> Undo:
+    """The reverse of `encode`. Raises KeyError or ValueError where it is none of ours."""
+    match data["kind"]:
+        case "file":
+            before = None if data["before"] is None else base64.b64decode(data["before"], validate=True)
+            return PutBack(
+                data["path"], before, data["after_sha256"], data["mode"], data["uid"], data["gid"],
+                tuple(data["missing"]), data["owned"],
+            )  # fmt: skip
+        case "unit":
+            return UnitBack(data["unit"], UnitVerb(data["verb"]), data["was_active"], data["was_enabled"])
+        case "scratch":
+            return Scratch(data["path"], data["sha256"])
+        case "reload":
+            return ReloadBack()
+        case "nothing":
+            return Nothing()
+        case kind:
+            raise ValueError(f"unknown kind of undo: {kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Undos of one stretch of the plan: files, then the jobs that made programs read them."""
+
+    files: tuple[PutBack, ...]  # newest first
+    units: tuple[UnitBack, ...]  # newest first
+    reload: bool
+    scratch: tuple[Scratch, ...] = ()
+
+
+def stages(undos: Sequence[Undo]) -> tuple[Stage, ...]:
+    """The undos (given in the order of their steps) as stages, newest first.
+
+    A plan is stretches of "write files, then restart what reads them". A restart is undone by another restart *after*
+    the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch.
+    """
+    found: list[list[Undo]] = [[]]
+    for undo in undos:
+        if isinstance(undo, PutBack) and any(isinstance(one, UnitBack) for one in found[-1]):
+            found.append([])
+        if not isinstance(undo, Nothing):
+            found[-1].append(undo)
+    return tuple(
+        Stage(
+            tuple(one for one in reversed(part) if isinstance(one, PutBack)),
+            tuple(one for one in reversed(part) if isinstance(one, UnitBack)),
+            any(isinstance(one, ReloadBack) for one in part),
+            tuple(one for one in part if isinstance(one, Scratch)),
+        )
+        for part in reversed(found)
+        if part
+    )

@@ -1,0 +1,169 @@
+"""Put a node back: run the undo records of a transaction, newest stage first, and say exactly what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from agent import paths
+from agent.apply import undo, waits
+from agent.errors import AgentError, FileError
+from agent.plan.steps import UnitVerb
+from agent.ports import Ports
+
+Say = Callable[[str], None]
+_WANTS = "/etc/systemd/system"
+_STARTED = (UnitVerb.START, UnitVerb.RESTART)
+
+
+@dataclass
+class Report:
+    """What was put back, and what was not (each with the reason)."""
+
+    restored: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Everything is as it was."""
+        return not self.left
+
+
+def unwind(ports: Ports, undos: Sequence[undo.Undo], *, jobs: bool, say: Say) -> Report:
+    """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
+
+    `jobs` False is for the boot: files only, because a queued job would wait for the unit that waits for us.
+    """
+    report = Report()
+    ports.ledger.spend()
+    for stage in undo.stages(undos):
+        _stage(ports, stage, report, say, jobs=jobs)
+    return report
+
+
+def _stage(ports: Ports, stage: undo.Stage, report: Report, say: Say, *, jobs: bool) -> None:
+    for scratch in stage.scratch:
+        _try(report, scratch.path, partial(_scratch, ports, scratch))
+    for unit in stage.units:
+        _try(report, f"{unit.unit} stopped and disabled", partial(_narrow, ports, unit, jobs=jobs))
+    for file in stage.files:
+        say(f"putting back {file.path}")
+        _try(report, file.path, partial(_file_back, ports, file))
+    if not jobs:
+        return
+    if stage.reload:
+        _try(report, "", partial(_reload, ports))
+    for unit in stage.units:
+        _try(report, f"{unit.unit} as before", partial(_widen, ports, unit, say))
+
+
+def _try(report: Report, what: str, act: Callable[[], str]) -> None:
+    """`act` returns "" where there was nothing to do, else a word for the report."""
+    try:
+        done = act()
+    except AgentError as error:
+        report.left.append(f"{what or 'systemctl daemon-reload'}: {error}")
+    else:
+        if done and what:
+            report.restored.append(f"{what} ({done})")
+
+
+def _narrow(ports: Ports, unit: undo.UnitBack, *, jobs: bool) -> str:
+    """Before the files go back: what was not running stops, what was not enabled is disabled."""
+    if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
+        if jobs:
+            ports.units.disable(unit.unit)
+            return "disabled"
+        return _unlink(ports, unit.unit)
+    if unit.verb in _STARTED and not unit.was_active and jobs:
+        fact = ports.units.get(unit.unit)
+        if fact is not None and fact.active_state not in ("inactive", "failed"):
+            ports.units.job(unit.unit, "stop", deadline_s=waits.JOB_S)
+            return "stopped"
+    return ""
+
+
+def _unlink(ports: Ports, unit: str) -> str:
+    """Disable without systemd: remove the links that enable it."""
+    gone = 0
+    for directory in ports.files.listdir(_WANTS):
+        if directory.endswith((".wants", ".requires")):
+            gone += ports.files.remove_link(f"{_WANTS}/{directory}/{unit}")
+    return "disabled" if gone else ""
+
+
+def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
+    """After the files went back: what was running runs on them, what was enabled is enabled."""
+    if unit.verb is UnitVerb.DISABLE and unit.was_enabled:
+        ports.units.enable(unit.unit)
+        return "enabled"
+    if not unit.was_active or unit.verb not in (UnitVerb.RESTART, UnitVerb.STOP):
+        return ""
+    say(f"restarting {unit.unit}")
+    old = waits.containerd_pid(ports) if unit.unit == paths.CONTAINERD_UNIT else 0
+    ports.units.job(unit.unit, "restart", deadline_s=waits.JOB_S)
+    if unit.unit == paths.CONTAINERD_UNIT:
+        waits.containerd(ports, old, waits.ANSWER_S)
+    elif unit.unit == paths.SNAPSHOTTER_UNIT:
+        waits.snapshotter(ports, paths.SNAPSHOTTER_SOCKET, waits.ANSWER_S)
+    return "restarted"
+
+
+def _reload(ports: Ports) -> str:
+    ports.units.reload()
+    return ""
+
+
+def _scratch(ports: Ports, scratch: undo.Scratch) -> str:
+    fact = ports.files.read(scratch.path)
+    if fact is None or fact.sha256 != scratch.sha256:
+        return ""
+    ports.files.remove(scratch.path, expect_sha256=scratch.sha256)
+    return "removed"
+
+
+def _file_back(ports: Ports, back: undo.PutBack) -> str:
+    fact = ports.files.read(back.path)
+    seen = fact.sha256 if fact is not None else ""
+    if seen not in (back.before_sha256, back.after_sha256):
+        raise FileError("NNA0412", "left alone", cause="another program changed it since; its content was kept")
+    if back.before is None:
+        if fact is not None:
+            ports.files.remove(back.path, expect_sha256=seen)
+        _remove_directories(ports, back.missing)
+        return "removed, as it was not there before" if fact is not None else ""
+    if fact is not None and seen == back.before_sha256 and (fact.mode, fact.uid, fact.gid) == _inode(back):
+        return ""
+    ports.files.replace(back.path, back.before, mode=back.mode, uid=back.uid, gid=back.gid, expect_sha256=seen)
+    return "as before, byte for byte"
+
+
+def _inode(back: undo.PutBack) -> tuple[int, int, int]:
+    return back.mode, back.uid, back.gid
+
+
+def _remove_directories(ports: Ports, missing: Sequence[str]) -> None:
+    for directory in reversed(missing):
+        if not ports.files.remove_empty_directory(directory):
+            return
+
+
+def witness(ports: Ports, *, answered: bool, mountpoint: str) -> str:
+    """Prove on what was before: "" where containerd answers as it did, else what is wrong."""
+    if not answered:
+        return ""
+    try:
+        waits.containerd(ports, 0, waits.ANSWER_S)
+        if mountpoint:
+            now = waits.poll(ports.clock, waits.ANSWER_S, lambda: _first_mountpoint(ports))
+            if now != mountpoint:
+                return f"CRI's image file system is {now or 'not known'}, before it was {mountpoint}"
+    except AgentError as error:
+        return str(error)
+    return ""
+
+
+def _first_mountpoint(ports: Ports) -> str:
+    found = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints
+    return found[0] if found else ""

@@ -1,0 +1,91 @@
+"""Waiting with a deadline for containerd and the snapshotter to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from agent import paths
+from agent.errors import ApplyError, ContainerdError, PortError
+from agent.node.facts import RunningContainerd
+from agent.ports import Clock, Ports
+
+JOB_S = 90.0  # systemd's own default for a start or stop
+ANSWER_S = 30.0
+CALL_S = 5.0
+_STEP_S = 0.1
+_TOO_MANY_RESTARTS = 3
+
+_T = TypeVar("_T")
+
+
+def poll(clock: Clock, deadline_s: float, ask: Callable[[], _T]) -> _T:
+    """The first answer of `ask` that is no PortError; the last error once the deadline has passed."""
+    end = clock.monotonic() + deadline_s
+    while True:
+        try:
+            return ask()
+        except PortError:
+            if clock.monotonic() >= end:
+                raise
+        clock.sleep(_STEP_S)
+
+
+def containerd_pid(ports: Ports) -> int:
+    """The pid of the containerd that answers now, 0 where none does."""
+    try:
+        return ports.containerd.server(deadline_s=CALL_S).pid
+    except ContainerdError:
+        return 0
+
+
+def containerd(ports: Ports, old_pid: int, deadline_s: float) -> RunningContainerd:
+    """Wait until a containerd with another pid than `old_pid` answers.
+
+    Raises ApplyError NNA0405 with the last error and the unit's journal.
+    """
+
+    def ask() -> RunningContainerd:
+        server = ports.containerd.server(deadline_s=CALL_S)
+        if old_pid and server.pid == old_pid:
+            raise ContainerdError("NNA0405", "containerd was not restarted", cause=f"process {old_pid} still answers")
+        return server
+
+    try:
+        return poll(ports.clock, deadline_s, ask)
+    except ContainerdError as error:
+        raise ApplyError(
+            "NNA0405", "containerd did not come back", cause=f"{error} (after {deadline_s:.0f} s)",
+            seen=ports.units.journal_tail(paths.CONTAINERD_UNIT, 5), try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
+        ) from None  # fmt: skip
+
+
+def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
+    """Wait until the snapshotter answers on its own socket; give up early where its process keeps dying.
+
+    Raises ApplyError NNA0406 with the unit's state and its journal.
+    """
+    end = ports.clock.monotonic() + deadline_s
+    while True:
+        try:
+            ports.snapshotter.alive(address, deadline_s=CALL_S)
+        except ContainerdError as error:
+            state = _dying(ports)
+            if state or ports.clock.monotonic() >= end:
+                raise ApplyError(
+                    "NNA0406", "the snapshotter does not answer", cause=f"{state}; {error}" if state else str(error),
+                    seen=ports.units.journal_tail(paths.SNAPSHOTTER_UNIT, 5),
+                    try_=f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50",
+                ) from None  # fmt: skip
+        else:
+            return
+        ports.clock.sleep(_STEP_S)
+
+
+def _dying(ports: Ports) -> str:
+    unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
+    if unit is None:
+        return "there is no such unit"
+    if unit.active_state == "failed" or unit.n_restarts >= _TOO_MANY_RESTARTS:
+        return f"its process died ({unit.result or unit.active_state}, restarted {unit.n_restarts} times)"
+    return ""
