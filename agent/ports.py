@@ -243,16 +243,22 @@ class Fence(Protocol):
     def available(self) -> str:
         """ "" where nft can be used, else the reason."""
 
-    def self_test(self, *, deadline_s: float) -> FenceAbility:
+    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
         """Fence a port of our own for a moment, in a table of its own, and show that a connect is refused and that an
-        open connection is destroyed. Leaves nothing behind.
+        open connection is destroyed; with `mirror`, also that a packet of ours to that address meets a rule (others'
+        connections to it are not touched). Leaves nothing behind.
         """
 
     def assert_table(self) -> None:
         """Make the table, set, chain and rule as they must be (idempotent). Raises FenceError."""
 
     def renew(self, address: str, port: int, lease_ms: int) -> None:
-        """add + delete + add of the element in one transaction. Raises FenceError."""
+        """Fence the address for `lease_ms` from now: the table is asserted, and the element is added, deleted and
+        added again, in one transaction. Raises FenceError.
+        """
+
+    def refused(self) -> int:
+        """How many attempts to connect the fence has refused since its table was made."""
 
     def lift(self, address: str, port: int) -> None:
         """Remove the element (no error where it has lapsed)."""
@@ -278,6 +284,13 @@ class Clock(Protocol):
 
     def sleep(self, seconds: float) -> None:
         """Sleep."""
+
+
+class PackageManager(Protocol):
+    """dpkg and what drives it."""
+
+    def holder(self) -> int | None:
+        """The process that holds dpkg's frontend lock (0: one of another pid namespace); None: nobody."""
 
 
 class Ledger(Protocol):

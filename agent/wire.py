@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent import paths
 from agent.config.model import Config
-from agent.ports import Ports
+from agent.ports import Clock, Files, PackageManager, Ports
 
 
 def root_ports(config: Config) -> Ports:
@@ -34,7 +34,7 @@ def root_ports(config: Config) -> Ports:
         nydusd=NydusdApi(),
         processes=processes,
         http=PlainHttp(),
-        fence=NftFence(processes),
+        fence=NftFence(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
         trials=PrivateTrials(),
@@ -42,4 +42,25 @@ def root_ports(config: Config) -> Ports:
     )
 
 
-__all__ = ["Ports", "root_ports"]
+def root_files(root: str) -> Files:
+    """The files below `root` alone, for verbs that need nothing else."""
+    from agent.adapters.files import RootFiles
+
+    return RootFiles(root)
+
+
+def clock() -> Clock:
+    """The clock alone."""
+    from agent.adapters.clock import SystemClock
+
+    return SystemClock()
+
+
+def package_manager(root: str) -> PackageManager:
+    """dpkg's lock below `root`."""
+    from agent.adapters.dpkg import DpkgFrontend
+
+    return DpkgFrontend(root)
+
+
+__all__ = ["Ports", "clock", "package_manager", "root_files", "root_ports"]

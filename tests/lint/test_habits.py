@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tests.lint.source import ROOT, Module, dotted, imports, modules
 
-# The two places where any error must end: the command's exit code, and one turn of the daemon that must not end the daemon.
+# Where any error must end: the command's exit code, and one turn of the daemon, which must not end the daemon.
 _LAST_RESORTS = Counter({"agent/__main__.py": 1, "agent/daemon/loop.py": 1})
 
 _MOCKS = ("unittest.mock", "mock", "pytest_mock")
@@ -58,9 +58,8 @@ def test_our_own_code_is_never_mocked() -> None:
 def test_every_test_runs_on_every_machine() -> None:
     found = []
     for module in modules("tests"):
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Attribute | ast.Name) and dotted(node) in _NOT_RUN:
-                found.append(f"{module.path}:{node.lineno} {dotted(node)}")
+        names = [node for node in ast.walk(module.tree) if isinstance(node, ast.Attribute | ast.Name)]
+        found += [f"{module.path}:{node.lineno} {dotted(node)}" for node in names if dotted(node) in _NOT_RUN]
     assert found == []
 
 
@@ -96,9 +95,8 @@ def test_no_test_sleeps_and_hopes() -> None:
     found = []
     for module in modules("tests"):
         for test in _tests(module):
-            for node in ast.walk(test):
-                if isinstance(node, ast.Call) and dotted(node.func) in ("time.sleep", "sleep"):
-                    found.append(f"{module.path}:{node.lineno} {test.name}")
+            calls = [dotted(node.func) for node in ast.walk(test) if isinstance(node, ast.Call)]
+            found += [f"{module.path}:{test.lineno} {test.name}" for call in calls if call in ("time.sleep", "sleep")]
     assert found == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -61,10 +62,8 @@ class Builds:
         """End what is still being built. What is complete stays."""
         self._stopped.set()
         for process, _ in list(self._running.values()):
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has just ended
         for lane in self._lanes:
             lane.join(10)
 
@@ -76,7 +75,8 @@ class Builds:
             with open(self.log / f"build-{name}.log", "wb") as log:
                 process = subprocess.Popen(
                     ["nice", "-n", "10", *command],
-                    env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                    env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    start_new_session=True,
                 )  # fmt: skip
                 self._running[name] = (process, time.monotonic())
                 code = process.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def read_junit(path: Path) -> Counts:
     if not path.is_file():
         return Counts()
     total = Counts()
-    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+    for suite in ET.parse(path).getroot().iter("testsuite"):
         tests, skipped = int(suite.get("tests", "0")), int(suite.get("skipped", "0"))
         failed = int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
         total += Counts(max(0, tests - failed - skipped), failed, skipped)

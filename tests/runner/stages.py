@@ -24,7 +24,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Stage:
-    """A name, what it shows, and its commands in order; a command that fails does not keep the next ones from running."""
+    """A name, what it shows, and its commands in order; the next ones run even when one fails."""
 
     name: str
     what: str
