@@ -1,0 +1,236 @@
+"""systemd over D-Bus (org.freedesktop.systemd1(5)), with pystemd's bus and nothing of its object layer.
+
+Why not its objects: they introspect on each load, make a call per attribute and wait for no job. Here a bus is opened
+per operation, properties come in one GetAll, and a job is awaited by its own JobRemoved signal.
+
+Deadlines: a method call ends after 25 s (sd-bus' default, sd_bus_set_method_call_timeout(3)); a job after the
+caller's `deadline_s`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pystemd.dbusexc import DBusBaseError
+from pystemd.dbuslib import DBus, apply_signature
+
+from agent.adapters.process import ChildProcesses
+from agent.errors import ProcessError, SystemdError
+from agent.node.facts import UnitFact
+from agent.ports import Processes
+
+_SYSTEMD = b"org.freedesktop.systemd1"
+_MANAGER_PATH = b"/org/freedesktop/systemd1"
+_MANAGER = b"org.freedesktop.systemd1.Manager"
+_UNIT = b"org.freedesktop.systemd1.Unit"
+_SERVICE = b"org.freedesktop.systemd1.Service"
+_PROPERTIES = b"org.freedesktop.DBus.Properties"
+
+_JOB_METHODS = {"start": b"StartUnit", "stop": b"StopUnit", "restart": b"RestartUnit"}
+_WAIT_SLICE_S = 1.0  # sd_bus_wait holds the interpreter: a signal to us must not wait longer than this
+_JOURNAL_S = 5.0
+_LINES_IN_ERRORS = 8
+
+
+class SystemdUnits:
+    """The system manager. Works where PID 1 is another program: `running` says False, the rest raise SystemdError."""
+
+    def __init__(self, processes: Processes | None = None) -> None:
+        self._processes = processes if processes is not None else ChildProcesses()
+
+    def running(self) -> bool:
+        """See ports.Units; sd_booted(3), and the bus answers."""
+        if not os.path.isdir("/run/systemd/system"):
+            return False
+        try:
+            with _bus("ask systemd for its version") as bus:
+                bus.get_property(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"Version", b"s")
+        except SystemdError:
+            return False
+        return True
+
+    def get(self, name: str) -> UnitFact | None:
+        """See ports.Units. A unit that systemd has not loaded yet is read from the disk."""
+        with _bus(f"look at {name}") as bus:
+            return _unit(bus, name)
+
+    def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
+        """See ports.Units. At the deadline the job is left to systemd: cancelling it could do more harm."""
+        method = _JOB_METHODS[verb]
+        with _bus(f"{verb} {name}") as bus:
+            before = _unit(bus, name)
+            if before is None:
+                raise SystemdError("NNA0502", f"cannot {verb} {name}", cause="there is no such unit")
+            ended = _Ended(bus)
+            if before.active_state == "failed":
+                _manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
+            job = bytes(_manage(bus, method, b"ss", [name.encode(), b"replace"]))
+            result = ended.result(job, time.monotonic() + deadline_s)
+            after = _unit(bus, name)
+        if result == "done" and after is not None:
+            return after
+        raise self._job_failed(name, verb, result, after, deadline_s)
+
+    def enable(self, name: str) -> None:
+        """See ports.Units, with the reload that systemctl makes too."""
+        with _bus(f"enable {name}") as bus:
+            _manage(bus, b"EnableUnitFiles", b"asbb", [[name.encode()], False, False])
+            _manage(bus, b"Reload", b"", [])
+
+    def disable(self, name: str) -> None:
+        """See ports.Units, with the reload that systemctl makes too."""
+        with _bus(f"disable {name}") as bus:
+            if _unit(bus, name) is None:
+                raise SystemdError("NNA0502", f"cannot disable {name}", cause="there is no such unit")
+            _manage(bus, b"DisableUnitFiles", b"asb", [[name.encode()], False])
+            _manage(bus, b"Reload", b"", [])
+
+    def reload(self) -> None:
+        """See ports.Units; systemd answers when it has read all unit files again."""
+        with _bus("reload systemd's units") as bus:
+            _manage(bus, b"Reload", b"", [])
+
+    def journal_tail(self, name: str, lines: int) -> tuple[str, ...]:
+        """See ports.Units."""
+        if lines <= 0:
+            return ()
+        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={lines}", f"--unit={name}")
+        try:
+            finished = self._processes.run(argv, deadline_s=_JOURNAL_S)
+        except ProcessError:
+            return ()
+        return tuple(line[:300] for line in finished.stdout.splitlines()[-lines:])
+
+    def _job_failed(self, name: str, verb: str, result: str, after: UnitFact | None, deadline_s: float) -> SystemdError:
+        state = "" if after is None else f"{name}: {after.active_state} ({after.sub_state}), result {after.result}"
+        seen = (*filter(None, (state,)), *self.journal_tail(name, _LINES_IN_ERRORS))
+        if result:
+            cause = f"systemd's job ended with: {result}"
+            return SystemdError(
+                "NNA0503", f"{verb} of {name} failed", cause=cause, seen=seen, try_=f"systemctl status {name}"
+            )
+        cause = f"no end within {deadline_s:g} s; systemd goes on with it"
+        return SystemdError(
+            "NNA0504", f"{verb} of {name} takes too long", cause=cause, seen=seen, try_=f"systemctl status {name}"
+        )
+
+
+@contextlib.contextmanager
+def _bus(doing: str) -> Iterator[DBus]:
+    """The system bus, for one operation; its errors become SystemdError here and nowhere else."""
+    bus = DBus()
+    try:
+        bus.open()
+        try:
+            yield bus
+        finally:
+            bus.close()
+    except DBusBaseError as error:
+        raise _translated(doing, error) from error
+
+
+def _translated(doing: str, error: DBusBaseError) -> SystemdError:
+    kind, message = type(error).__name__, error.err_message or str(error)
+    detail = (
+        f"{error.err_name.decode() if isinstance(error.err_name, bytes) else error.err_name or kind}: {_text(message)}"
+    )
+    match kind:
+        case "DBusNoSuchUnitError" | "DBusFileNotFoundError":
+            code = "NNA0502"
+        case "DBusNoReplyError" | "DBusTimeoutError" | "DBusTimedOutError":
+            code = "NNA0504"
+        case "DBusAccessDeniedError" | "DBusInteractiveAuthorizationRequiredError":
+            code = "NNA0505"
+        case "DBusConnectionRefusedError" | "DBusDisconnectedError" | "DBusServiceUnknownError" | "DBusNoServerError":
+            code = "NNA0501"
+        case _:
+            code = "NNA0506"
+    return SystemdError(code, f"cannot {doing}", cause=_text(message), seen=(detail,))
+
+
+class _Ended:
+    """JobRemoved signals, collected from before the job is queued, so that none can be missed."""
+
+    def __init__(self, bus: DBus) -> None:
+        self._bus = bus
+        self._results: dict[bytes, str] = {}
+
+        # pystemd hangs an attribute on the callback (so no bound method) and keeps no reference to it (so we do).
+        def removed(message: Any, error: object = None, userdata: object = None) -> None:  # noqa: ANN401, ARG001
+            message.process_reply(with_headers=False)
+            _number, job, _unit_name, result = message.body
+            self._results[bytes(job)] = _text(result)
+
+        self._callback = removed
+        bus.match_signal(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"JobRemoved", removed, None)
+        _manage(bus, b"Subscribe", b"", [])  # without a subscriber systemd sends no signals
+
+    def result(self, job: bytes, deadline: float) -> str:
+        """The job's result, "" at the deadline."""
+        while job not in self._results:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return ""
+            with contextlib.suppress(InterruptedError):
+                self._bus.process()
+                if job not in self._results:
+                    self._bus.wait(int(min(left, _WAIT_SLICE_S) * 1e6))
+        return self._results[job]
+
+
+def _manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[object]) -> Any:  # noqa: ANN401
+    """Call a method of the manager; the body of its answer."""
+    encoded = apply_signature(signature, list(arguments)) if signature else []
+    return bus.call_method(_SYSTEMD, _MANAGER_PATH, _MANAGER, method, encoded).body
+
+
+def _properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:
+    body = bus.call_method(_SYSTEMD, path, _PROPERTIES, b"GetAll", apply_signature(b"s", [interface])).body
+    return {_text(name): value for name, value in body.items()} if isinstance(body, dict) else {}
+
+
+def _unit(bus: DBus, name: str) -> UnitFact | None:
+    path = bytes(_manage(bus, b"LoadUnit", b"s", [name.encode()]))
+    unit = _properties(bus, path, _UNIT)
+    if _text(unit.get("LoadState")) == "not-found":
+        return None
+    service = _properties(bus, path, _SERVICE) if name.endswith(".service") else {}
+    return UnitFact(
+        name=name,
+        load_state=_text(unit.get("LoadState")),
+        active_state=_text(unit.get("ActiveState")),
+        sub_state=_text(unit.get("SubState")),
+        unit_file_state=_text(unit.get("UnitFileState")),
+        main_pid=_number(service.get("MainPID")),
+        invocation_id=_hex(unit.get("InvocationID")),
+        fragment_path=_text(unit.get("FragmentPath")),
+        drop_in_paths=_texts(unit.get("DropInPaths")),
+        kill_mode=_text(service.get("KillMode")),
+        result=_text(service.get("Result")),
+        n_restarts=_number(service.get("NRestarts")),
+        environment=_texts(service.get("Environment")),
+        needs_reload=bool(unit.get("NeedDaemonReload")),
+        inactive_exit_us=_number(unit.get("InactiveExitTimestamp")),
+    )
+
+
+def _text(value: object) -> str:
+    """pystemd gives strings as bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_text(entry) for entry in value) if isinstance(value, list) else ()
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _hex(value: object) -> str:
+    """An `ay` comes as a list of integers."""
+    return bytes(value).hex() if isinstance(value, list) else ""
