@@ -80,9 +80,8 @@ def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:
         started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
         assert started.output == "hello from python\n"
         fetched, through = scene.nydusd_bytes(node), scene.mirror_bytes(mirror)
-        print(
-            f"dfdaemon: nydusd asked for {fetched}, dfdaemon moved {through}, registry sent {registry.blob_bytes() - before}"
-        )
+        sent = registry.blob_bytes() - before
+        print(f"dfdaemon: nydusd asked for {fetched}, dfdaemon moved {through}, the registry sent {sent}")
         assert through >= 0.9 * fetched > 0
         climb = scene.agent_json(node, "doctor")
         assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, climb
