@@ -18,8 +18,16 @@ from typing import Any, Self
 from tests.node import images, parts
 from tests.node.boot import Node, NodeError
 
-HTTP_SITE = '[apply]\non_install = true\n[[registries.hosts]]\nhost = "127.0.0.1:5000"\nscheme = "http"\n'
-"""What a fleet writes into conf.d for a registry that speaks plain http."""
+HTTP_SITE = """\
+[apply]
+on_install = true
+[fleet]
+return_window_s = 0
+[[registries.hosts]]
+host = "127.0.0.1:5000"
+scheme = "http"
+"""
+"""What a small fleet writes into conf.d for a registry that speaks plain http."""
 
 APPLY_UNIT = "nydus-agent-apply.service"
 REPOSITORY = Path(__file__).parents[2]

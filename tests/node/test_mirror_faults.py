@@ -19,7 +19,10 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    """A reader on a cold image: snapshot, nydusd and cache are made anew."""
+    """A reader on a cold image: snapshot, nydusd and cache are made anew. The agent forgets the outages of the tests
+    before, or three in a row would keep it at the origin for minutes (flap penalty).
+    """
+    stage.node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(stage.node, "mirror", 120)
     stage.node.run(["crictl", "rmi", stage.ref("reader-nydus")], check=False)
     scene.pull(stage.node, stage.ref("reader-nydus"))
