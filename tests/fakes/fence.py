@@ -21,6 +21,8 @@ class FakeFence:
         self.ability = FenceAbility(usable=True, reason="a connect was refused and an open connection destroyed")
         self.table = False
         self.destroyed: list[tuple[str, int, tuple[str, ...]]] = []
+        self.refusals = 0
+        """What the counter of the table says."""
         self.open_sockets = 0
         """How many sockets the next `destroy` finds."""
         self._until: dict[tuple[str, int], float] = {}
@@ -33,7 +35,7 @@ class FakeFence:
     def available(self) -> str:
         return self.unavailable
 
-    def self_test(self, *, deadline_s: float) -> FenceAbility:
+    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
         return FenceAbility(usable=False, reason=self.unavailable) if self.unavailable else self.ability
 
     def assert_table(self) -> None:
@@ -44,12 +46,14 @@ class FakeFence:
     def renew(self, address: str, port: int, lease_ms: int) -> None:
         with self.faults.around("renew", address, str(port)):
             self._need_nft()
-            if not self.table:
-                raise FenceError("NNA0801", "the fence's table is gone", cause="somebody flushed the ruleset")
+            self.table = True
             self._until[address, port] = self.clock.monotonic() + lease_ms / 1000
 
     def lift(self, address: str, port: int) -> None:
         self._until.pop((address, port), None)
+
+    def refused(self) -> int:
+        return self.refusals if self.table else 0
 
     def fenced(self) -> tuple[tuple[str, int, int], ...]:
         now = self.clock.monotonic()

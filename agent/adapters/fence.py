@@ -1,0 +1,275 @@
+"""The nft fence, through libnftables in this process, and the destruction of connections through sock_diag.
+
+The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds (libnftables'
+JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import json
+import os
+import pwd
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from agent import paths
+from agent.adapters.cgroups import CgroupTree
+from agent.adapters.netlink import SockDiag
+from agent.errors import FenceError
+from agent.node.facts import FenceAbility
+
+_TABLE = "inet nydus_agent"
+_SETS = {4: "mirror4", 6: "mirror6"}
+_PRIORITY = -150
+"""Before destination NAT (-100): at 0 the address of a Service or NodePort is rewritten before the rule sees it."""
+_TRIAL_PRIORITY = _PRIORITY - 1
+"""The self-test's rules are met before the fence's own, which may be up meanwhile."""
+_SYN = "tcp flags & (syn | ack) == syn"
+"""Only attempts to connect: resetting a stray ACK of a transfer under way would cut containerd's pulls."""
+
+
+class NftFence:
+    """The fence in this network namespace.
+
+    `exempt_uid` is the user whose probes pass: the daemon's. Root is never exempt, because nydusd is root.
+    """
+
+    def __init__(self, exempt_uid: int | None = None, cgroups: CgroupTree | None = None) -> None:
+        self._exempt = _daemon_uid() if exempt_uid is None else exempt_uid
+        self._cgroups = cgroups if cgroups is not None else CgroupTree()
+        self._nft: Any = None
+
+    def available(self) -> str:
+        """See ports.Fence."""
+        try:
+            self._run("list tables")
+        except FenceError as error:
+            return error.cause
+        return ""
+
+    def assert_table(self) -> None:
+        """See ports.Fence."""
+        self._assert_and("")
+
+    def renew(self, address: str, port: int, lease_ms: int) -> None:
+        """See ports.Fence."""
+        where, element = _element(address, port)
+        entry = f"{_TABLE} {where} {{ {element} timeout {max(1, lease_ms)}ms }}\n"
+        # Adding alone does not renew a running timeout; deleting alone fails once the element has lapsed.
+        self._assert_and(f"add element {entry}delete element {_TABLE} {where} {{ {element} }}\nadd element {entry}")
+
+    def lift(self, address: str, port: int) -> None:
+        """See ports.Fence."""
+        where, element = _element(address, port)
+        with contextlib.suppress(_GoneError):
+            self._run(f"delete element {_TABLE} {where} {{ {element} }}")
+
+    def fenced(self) -> tuple[tuple[str, int, int], ...]:
+        """See ports.Fence. The milliseconds are whole seconds, rounded down."""
+        found: list[tuple[str, int, int]] = []
+        for where in _SETS.values():
+            with contextlib.suppress(_GoneError):
+                for item in self._objects(f"list set {_TABLE} {where}", "set"):
+                    found += [_fenced(entry["elem"]) for entry in item.get("elem", [])]
+        return tuple(found)
+
+    def refused(self) -> int:
+        """See ports.Fence."""
+        with contextlib.suppress(_GoneError):
+            for item in self._objects(f"list counter {_TABLE} refused", "counter"):
+                return int(item["packets"])
+        return 0
+
+    def destroy(self, address: str, port: int, cgroups: Sequence[str]) -> int:
+        """See ports.Fence."""
+        ids = self._cgroups.ids(tuple(cgroups))
+        if not ids:
+            return 0
+        with SockDiag() as diag:
+            return sum(diag.destroy(found) for found in diag.towards(address, port) if found.cgroup in ids)
+
+    def remove_table(self) -> None:
+        """See ports.Fence."""
+        self._run(f"add table {_TABLE}\ndelete table {_TABLE}")
+
+    def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
+        """See ports.Fence."""
+        try:
+            with _Trial(self._run, self._objects, deadline_s) as trial:
+                shown = trial.refuses_and_destroys(self.destroy, self._cgroups.own())
+                if mirror is not None:
+                    shown += trial.sees(*mirror)
+        except (FenceError, OSError) as error:
+            reason = f"{error.what}: {error.cause}" if isinstance(error, FenceError) else str(error)
+            return FenceAbility(usable=False, reason=reason)
+        return FenceAbility(usable=True, reason=shown)
+
+    def _assert_and(self, more: str) -> None:
+        try:
+            self._run(self._table() + more)
+        except FenceError:
+            # Somebody left a table, set or chain of our name with another shape: make it anew, in one transaction.
+            self._run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
+
+    def _table(self) -> str:
+        exempt = f" meta skuid != {self._exempt}" if self._exempt > 0 else ""
+        lines = [
+            f"add table {_TABLE}",
+            f"add counter {_TABLE} refused",
+            f"add set {_TABLE} {_SETS[4]} {{ type ipv4_addr . inet_service; flags timeout; }}",
+            f"add set {_TABLE} {_SETS[6]} {{ type ipv6_addr . inet_service; flags timeout; }}",
+            f"add chain {_TABLE} output {{ type filter hook output priority {_PRIORITY}; policy accept; }}",
+            f"flush chain {_TABLE} output",
+        ]
+        for family, where in (("ip", _SETS[4]), ("ip6", _SETS[6])):
+            match = f"{_SYN}{exempt} {family} daddr . tcp dport @{where}"
+            lines.append(f"add rule {_TABLE} output {match} counter name refused reject with tcp reset")
+        return "\n".join(lines) + "\n"
+
+    def _objects(self, command: str, kind: str) -> Iterator[dict[str, Any]]:
+        for entry in json.loads(self._run(command))["nftables"]:
+            if kind in entry:
+                yield entry[kind]
+
+    def _run(self, text: str) -> str:
+        code, output, error = self._library().cmd(text)
+        if code == 0:
+            return str(output)
+        cause = _cause(str(error))
+        kind = _GoneError if "No such file" in cause else FenceError
+        raise kind("NNA0801", "nft refused a command", cause=cause, seen=(text.strip().splitlines()[-1],))
+
+    def _library(self) -> Any:  # noqa: ANN401 - the binding has no types
+        if self._nft is None:
+            try:
+                import nftables
+
+                self._nft = nftables.Nftables()
+            except (ImportError, OSError) as error:
+                raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
+            self._nft.set_json_output(True)
+        return self._nft
+
+
+class _GoneError(FenceError):
+    """The table, set or element is not there."""
+
+
+class _Trial:
+    """The self-test's own table. It belongs to this process (flags owner): the kernel removes it if we die."""
+
+    def __init__(
+        self, run: Callable[[str], str], objects: Callable[[str, str], Iterator[dict[str, Any]]], deadline_s: float
+    ) -> None:
+        self._run = run
+        self._objects = objects
+        self._until = time.monotonic() + deadline_s
+        self._table = f"inet nydus_agent_test_{os.getpid()}"
+
+    def __enter__(self) -> _Trial:
+        self._run(
+            f"add table {self._table} {{ flags owner; }}\n"
+            f"add chain {self._table} output {{ type filter hook output priority {_TRIAL_PRIORITY}; policy accept; }}\n"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(f"delete table {self._table}")
+
+    def refuses_and_destroys(self, destroy: Callable[[str, int, Sequence[str]], int], cgroup: str) -> str:
+        """Fence a listener of ours: a new connection is refused, an open one ends. Raises FenceError."""
+        with socket.create_server(("127.0.0.1", 0), backlog=4) as server:
+            port = int(server.getsockname()[1])
+            with socket.create_connection(("127.0.0.1", port), timeout=self._left()) as opened:
+                self._refuse(f"ip daddr 127.0.0.1 tcp dport {port}")
+                self._must_be_refused(port)
+                if destroy("127.0.0.1", port, (cgroup,)) < 1:
+                    raise _unusable("an open connection was not destroyed", f"none was found in cgroup {cgroup}")
+                self._must_have_ended(opened)
+        return "a connection was refused and an open one destroyed"
+
+    def sees(self, address: str, port: int) -> str:
+        """One packet of ours to the mirror's own address meets the rule, whether or not the mirror lives.
+
+        A load balancer in the socket layer (eBPF) would have rewritten the address before netfilter. The rule names
+        our source port, so nobody else's connection is touched. Raises FenceError.
+        """
+        family = socket.AF_INET if ipaddress.ip_address(address).version == 4 else socket.AF_INET6
+        daddr = "ip daddr" if family == socket.AF_INET else "ip6 daddr"
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(self._left())
+            probe.bind(("", 0))
+            self._refuse(f"{daddr} {address} tcp dport {port} tcp sport {probe.getsockname()[1]}")
+            try:
+                probe.connect((address, port))
+            except OSError as error:
+                if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                    return f"; the mirror's own address was not tested ({os.strerror(error.errno)})"
+        rules = self._objects(f"list chain {self._table} output", "rule")
+        counted = [part["counter"]["packets"] for rule in rules for part in rule["expr"] if "counter" in part]
+        if not counted or counted[-1] < 1:
+            raise _unusable(
+                "a connection to the mirror's address was not seen by the fence",
+                "something rewrites the address before netfilter (a load balancer in the socket layer?)",
+            )
+        return "; the mirror's own address is seen"
+
+    def _refuse(self, what: str) -> None:
+        self._run(f"add rule {self._table} output {_SYN} {what} counter reject with tcp reset")
+
+    def _must_be_refused(self, port: int) -> None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=self._left()).close()
+        except ConnectionRefusedError:
+            return
+        raise _unusable("a fenced port was still reached", "netfilter does not see connections of this process")
+
+    def _must_have_ended(self, opened: socket.socket) -> None:
+        opened.settimeout(self._left())
+        try:
+            ended = opened.recv(1)
+        except TimeoutError as error:
+            raise _unusable("an open connection was not destroyed", "it was still open afterwards") from error
+        except OSError:
+            return  # ECONNABORTED: the kernel ended it
+        raise _unusable("an open connection was not destroyed", f"it read {ended!r}")
+
+    def _left(self) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise _unusable("the self-test took too long", "its deadline passed")
+        return left
+
+
+def _unusable(what: str, cause: str) -> FenceError:
+    return FenceError("NNA0803", what, cause=cause)
+
+
+def _element(address: str, port: int) -> tuple[str, str]:
+    parsed = ipaddress.ip_address(address)
+    return _SETS[parsed.version], f"{parsed} . {int(port)}"
+
+
+def _fenced(element: dict[str, Any]) -> tuple[str, int, int]:
+    address, port = element["val"]["concat"]
+    return str(address), int(port), int(element.get("expires", 0)) * 1000
+
+
+def _cause(error: str) -> str:
+    first = next((line for line in error.splitlines() if line.strip()), "no reason given").strip()
+    if "Operation not permitted" in first:
+        return "no permission (CAP_NET_ADMIN is missing)"
+    return first.removeprefix("internal:0:0-0: ").removeprefix("Error: ")
+
+
+def _daemon_uid() -> int:
+    """The daemon's user; where there is none (tests), this process's own unless it is root."""
+    try:
+        return pwd.getpwnam(paths.USER).pw_uid
+    except KeyError:
+        return os.geteuid()
