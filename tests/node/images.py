@@ -5,7 +5,8 @@ python-nydus      the same as RAFS v6
 reader            600 files of 200 KiB and the reader (programs/reader.c), plain OCI
 reader-nydus      the same as RAFS v6, zstd: wrong bytes cannot be decoded
 reader-raw-nydus  the same, not compressed: wrong bytes reach the container
-pause             what a pod's sandbox runs
+
+Beside them, not for a registry: the sandbox image of pods, see `load_pause`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pathlib import Path
 from tests.node import cache, layout, registry_push
 from tests.node.boot import Node, NodeError
 
+PAUSE_REF = "registry.k8s.io/pause:3.8"  # what containerd 1.7.24 asks for unless it is configured
 READER_FILES = 600
 READER_FILE_BYTES = 200 * 1024
-PAUSE_REF = "registry.k8s.io/pause:3.8"  # what containerd 1.7.24 asks for unless it is configured
 
 _HERE = Path(__file__).parent
 
@@ -50,7 +51,7 @@ class Image:
 
 @functools.cache
 def made() -> Path:
-    """The OCI layout with all the images, made now if it is not there (about a minute)."""
+    """Where the images are, made now if they are not there (about a minute)."""
     reader, writer = _HERE / "programs" / "reader.c", Path(layout.__file__)
     texts = hashlib.sha256(reader.read_bytes() + writer.read_bytes()).hexdigest()
     env = {
@@ -64,14 +65,14 @@ def made() -> Path:
 @functools.cache
 def image(name: str) -> Image:
     """An image by its name above. Raises KeyError for another name."""
-    index = json.loads((made() / "index.json").read_text())
+    index = json.loads((made() / "layout" / "index.json").read_text())
     names = {entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"] for entry in index["manifests"]}
     manifest = json.loads(_blob_file(names[name]).read_text())
     return Image(name, names[name], tuple((layer["digest"], layer["size"]) for layer in manifest["layers"]))
 
 
 def _blob_file(digest: str) -> Path:
-    return made() / "blobs" / "sha256" / digest.removeprefix("sha256:")
+    return made() / "layout" / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
 def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None = None, password: str = "") -> str:
@@ -83,7 +84,7 @@ def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None
     host, _, rest = ref.partition("/")
     repository, _, tag = rest.rpartition(":")
     command = ["nsenter", f"--target={node.leader}", "--net", "--", sys.executable, registry_push.__file__]
-    command += [str(made()), image(name).manifest, host, repository, tag]
+    command += [str(made() / "layout"), image(name).manifest, host, repository, tag]
     command += ["--tls"] if tls else []
     command += ["--user", user] if user is not None else []
     done = subprocess.run(command, input=password, capture_output=True, text=True, timeout=120)
@@ -93,26 +94,14 @@ def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None
 
 
 def load_pause(node: Node) -> None:
-    """Put the sandbox image where containerd's CRI part finds it, so that no registry is asked for it."""
-    tar = subprocess.run(
-        ["tar", "--create", "--directory", str(_pause_layout()), "."], capture_output=True, check=True, timeout=60
+    """Put the sandbox image of pods where containerd's CRI part finds it, so that no registry is asked for it."""
+    layout_tar = subprocess.run(
+        ["tar", "--create", "--directory", str(made() / "pause"), "."], capture_output=True, check=True, timeout=60
     )
-    command = ["ctr", "--namespace=k8s.io", "images", "import", f"--index-name={PAUSE_REF}", "-"]
-    node.run(command, input=tar.stdout)
+    node.run(["ctr", "--namespace=k8s.io", "images", "import", "-"], input=layout_tar.stdout)
+    # CRI learns of the image by an event, a moment later.
+    node.wait_until(lambda: has_pause(node), 20, f"CRI knows {PAUSE_REF}")
 
 
-@functools.cache
-def _pause_layout() -> Path:
-    # An archive for import may hold one image only: a layout with nothing but the pause image, beside the big one.
-    target = made().with_name(made().name + ".pause")
-    if not (target / "index.json").exists():
-        index = json.loads((made() / "index.json").read_text())
-        index["manifests"] = [entry for entry in index["manifests"] if entry["digest"] == image("pause").manifest]
-        manifest = json.loads(_blob_file(image("pause").manifest).read_text())
-        blobs = [image("pause").manifest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
-        (target / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        for digest in blobs:
-            (target / "blobs" / "sha256" / digest.removeprefix("sha256:")).write_bytes(_blob_file(digest).read_bytes())
-        (target / "oci-layout").write_bytes((made() / "oci-layout").read_bytes())
-        (target / "index.json").write_text(json.dumps(index))
-    return target
+def has_pause(node: Node) -> bool:
+    return bool(node.run(["crictl", "inspecti", "--quiet", PAUSE_REF], check=False).stdout.strip())

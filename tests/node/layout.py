@@ -61,7 +61,7 @@ class Layout:
             "layers": layers,
         }
         entry = self.add_bytes(_json(manifest), _MANIFEST)
-        entry["annotations"] = {"org.opencontainers.image.ref.name": name}
+        entry["annotations"] = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
         index_file = self.directory / "index.json"
         index = json.loads(index_file.read_text()) if index_file.exists() else {"schemaVersion": 2, "manifests": []}
         index["manifests"].append(entry)

@@ -3,10 +3,11 @@
  * JSON line a read, how long each took. It is the container that must never see an error.
  *
  *   reader make DIR COUNT BYTES   write COUNT files (text, so that it compresses a little; each unlike the others)
- *   reader read DIR COUNT PAUSE_MS [ROUNDS [SEED]]   read them in a shuffled order, ROUNDS times over (0: for ever)
+ *   reader read DIR COUNT PAUSE_MS [ROUNDS]   read them, the last one first, ROUNDS times over (0: for ever)
  *   reader pause                  wait for a signal (a pod's first container)
  *
- * A file is 16 hexadecimal digits, the FNV-1a hash of the rest, and the rest.
+ * A file is 16 hexadecimal digits, the FNV-1a hash of the rest, and the rest. The last file is read first because
+ * nydusd fetches up to 1 MiB from where a cold read begins: forwards, four reads of five would find their data there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,28 +91,20 @@ static const char *read_one(const char *path, char *data, size_t room, size_t *l
     return memcmp(sum, data, 16) ? "wrong content" : NULL;
 }
 
-static int read_all(const char *dir, unsigned long count, unsigned long pause_ms, unsigned long rounds, uint64_t seed)
+static int read_all(const char *dir, unsigned long count, unsigned long pause_ms, unsigned long rounds)
 {
     const size_t room = 16 << 20;
     char path[4096], *data = malloc(room);
-    unsigned long *order = calloc(count, sizeof *order), errors = 0;
-    uint64_t state = 0x9e3779b97f4a7c15u ^ (seed * 0x2545f4914f6cdd1du);
-    for (unsigned long index = 0; index < count; index++)
-        order[index] = index;
-    for (unsigned long index = count; index > 1; index--) {
-        unsigned long other = next(&state) % index, kept = order[index - 1];
-        order[index - 1] = order[other];
-        order[other] = kept;
-    }
+    unsigned long errors = 0;
     for (unsigned long round = 0; rounds == 0 || round < rounds; round++) {
-        for (unsigned long index = 0; index < count; index++) {
+        for (unsigned long index = count; index-- > 0;) {
             size_t length = 0;
-            name_of(path, sizeof path, dir, order[index]);
+            name_of(path, sizeof path, dir, index);
             double at = now(CLOCK_REALTIME), began = now(CLOCK_MONOTONIC);
             const char *error = read_one(path, data, room, &length);
             double took = now(CLOCK_MONOTONIC) - began;
             printf("{\"at\": %.6f, \"round\": %lu, \"file\": %lu, \"bytes\": %zu, \"ms\": %.3f, \"error\": ", at, round,
-                   order[index], length, took * 1e3);
+                   index, length, took * 1e3);
             printf(error ? "\"%s\"}\n" : "null}\n", error);
             fflush(stdout);
             errors += error != NULL;
@@ -136,10 +129,10 @@ int main(int argc, char **argv)
         return make(argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
     if (!strcmp(verb, "read") && argc >= 5)
         return read_all(argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10),
-                        argc > 5 ? strtoul(argv[5], NULL, 10) : 1, argc > 6 ? strtoul(argv[6], NULL, 10) : 1);
+                        argc > 5 ? strtoul(argv[5], NULL, 10) : 1);
     if (!strcmp(verb, "pause"))
         for (;;)
             pause();
-    fprintf(stderr, "usage: reader make DIR COUNT BYTES | read DIR COUNT PAUSE_MS [ROUNDS [SEED]] | pause\n");
+    fprintf(stderr, "usage: reader make DIR COUNT BYTES | read DIR COUNT PAUSE_MS [ROUNDS] | pause\n");
     return 2;
 }

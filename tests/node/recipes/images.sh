@@ -1,5 +1,6 @@
 #!/bin/bash
-# The images that nodes run, in one OCI layout (see ../images.py for what each is for): plain ones and RAFS v6 ones.
+# The images that nodes run, as OCI layouts (see ../images.py for what each is for): in layout/ those for a registry,
+# plain and RAFS v6; in pause/ the sandbox image alone, as `ctr images import` wants it.
 # Called with OUT (empty directory to fill), WORK (scratch), NYDUS_IMAGE (the converter), READER_C (the reader's
 # source) and LAYOUT_PY (the program that writes the layout) in the environment.
 set -euo pipefail
@@ -8,7 +9,6 @@ files=600
 bytes=204800
 
 mmdebstrap --variant=minbase --include=python3 --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "5"' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/etc/resolv.conf' "$suite" "$WORK/python"
 
 mkdir -p "$WORK/pause" "$WORK/reader/data"
@@ -29,9 +29,9 @@ rafs python-nydus zstd python
 rafs reader-nydus zstd reader
 rafs reader-raw-nydus none reader
 
-python3 "$LAYOUT_PY" plain "$OUT" python "$WORK/python.tar" -- python3 -c 'print("hello from python")'
-python3 "$LAYOUT_PY" plain "$OUT" reader "$WORK/reader.tar" -- /reader read /data "$files" 0
-python3 "$LAYOUT_PY" plain "$OUT" pause "$WORK/pause.tar" -- /reader pause
-python3 "$LAYOUT_PY" nydus "$OUT" python-nydus "$WORK/python-nydus" -- python3 -c 'print("hello from python")'
-python3 "$LAYOUT_PY" nydus "$OUT" reader-nydus "$WORK/reader-nydus" -- /reader read /data "$files" 0
-python3 "$LAYOUT_PY" nydus "$OUT" reader-raw-nydus "$WORK/reader-raw-nydus" -- /reader read /data "$files" 0
+python3 "$LAYOUT_PY" plain "$OUT/layout" python "$WORK/python.tar" -- python3 -c 'print("hello from python")'
+python3 "$LAYOUT_PY" plain "$OUT/layout" reader "$WORK/reader.tar" -- /reader read /data "$files" 0
+python3 "$LAYOUT_PY" plain "$OUT/pause" registry.k8s.io/pause:3.8 "$WORK/pause.tar" -- /reader pause
+python3 "$LAYOUT_PY" nydus "$OUT/layout" python-nydus "$WORK/python-nydus" -- python3 -c 'print("hello from python")'
+python3 "$LAYOUT_PY" nydus "$OUT/layout" reader-nydus "$WORK/reader-nydus" -- /reader read /data "$files" 0
+python3 "$LAYOUT_PY" nydus "$OUT/layout" reader-raw-nydus "$WORK/reader-raw-nydus" -- /reader read /data "$files" 0
