@@ -299,8 +299,11 @@ class Ledger(Protocol):
     def lock(self, who: str) -> AbstractContextManager[None]:
         """Hold the one lock of apply, remove and recover. Raises LockedError (says who holds it), FileError."""
 
-    def begin(self, reserve: int) -> None:
-        """Open an empty journal, with `reserve` bytes set aside so that the undo has room. Raises FileError."""
+    def begin(self, first: bytes, reserve: int) -> None:
+        """Open a journal that holds one line, with `reserve` bytes set aside so that the undo has room.
+
+        Raises FileError; no journal is open then.
+        """
 
     def append(self, line: bytes) -> None:
         """Add a line and wait until it is on the disk. Raises FileError."""

@@ -51,21 +51,20 @@ class DiskLedger:
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"pid {os.getpid()} ({who})\n".encode(), 0)
 
-    def begin(self, reserve: int) -> None:
-        """An empty journal appears by rename, after its reserve is there."""
+    def begin(self, first: bytes, reserve: int) -> None:
+        """The journal appears by rename, with its first line and after its reserve is there."""
         with _told("begin the journal", self._path(_LINES)):
             os.makedirs(self._path(_JOURNAL), mode=0o700, exist_ok=True)
             os.chmod(self._path(_JOURNAL), 0o700)
-            fd = os.open(self._path(_RESERVE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.posix_fallocate(fd, 0, max(1, reserve))
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            new = os.open(self._path(_MADE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            os.fsync(new)
-            os.close(new)
-            os.rename(self._path(_MADE), self._path(_LINES))
+                with _new(self._path(_RESERVE)) as fd:
+                    os.posix_fallocate(fd, 0, max(1, reserve))
+                with _new(self._path(_MADE)) as fd:
+                    _write(fd, first + b"\n")
+                os.rename(self._path(_MADE), self._path(_LINES))
+            except OSError:
+                self._forget(_RESERVE, _MADE)
+                raise
             self._sync(_JOURNAL)
             self._sync("")
 
@@ -78,9 +77,7 @@ class DiskLedger:
                 torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
                 data = (b"\n" if torn else b"") + line + b"\n"
                 try:
-                    while data:
-                        data = data[os.write(fd, data) :]
-                    os.fdatasync(fd)
+                    _write(fd, data)
                 except OSError:
                     os.ftruncate(fd, size)
                     raise
@@ -106,14 +103,17 @@ class DiskLedger:
     def close(self) -> None:
         """The journal's file goes first: what is left without it is nothing to undo."""
         with _told("close the journal", self._path(_LINES)):
-            for name in (_LINES, _RESERVE, _MADE):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._path(name))
-                if name == _LINES:
-                    self._sync(_JOURNAL)
+            self._forget(_LINES)
+            self._sync(_JOURNAL)
+            self._forget(_RESERVE, _MADE)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(name))
 
     def _sync(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -122,6 +122,23 @@ class DiskLedger:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+@contextlib.contextmanager
+def _new(path: str) -> Iterator[int]:
+    """A new file of root's, on the disk when the block ends."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield fd
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+    os.fdatasync(fd)
 
 
 @contextlib.contextmanager

@@ -52,22 +52,22 @@ class Journal:
 
     def begin(self, begin: Begin, *, reserve: int) -> None:
         """Open it; `reserve` bytes and some more are set aside for the undo."""
-        self._ledger.begin(reserve + _RESERVE_MARGIN)
-        self._append(
+        first = _line(
             t="begin", id=begin.id, verb=begin.verb, generation=begin.generation, started=begin.started,
             containerd_answered=begin.containerd_answered, mountpoint=begin.mountpoint,
         )  # fmt: skip
+        self._ledger.begin(first, reserve + _RESERVE_MARGIN)
 
     def intend(self, what: str, back: undo.Undo) -> int:
         """What is about to be done and what undoes it; returns its number."""
         number = len(self._intents)
-        self._append(t="intent", n=number, what=what, undo=undo.encode(back))
+        self._ledger.append(_line(t="intent", n=number, what=what, undo=undo.encode(back)))
         self._intents.append(Intent(number, what, back, done=False))
         return number
 
     def done(self, number: int) -> None:
         """The act of this intent is over."""
-        self._append(t="done", n=number)
+        self._ledger.append(_line(t="done", n=number))
         intent = self._intents[number]
         self._intents[number] = Intent(intent.number, intent.what, intent.undo, done=True)
 
@@ -79,9 +79,6 @@ class Journal:
     def close(self) -> None:
         """The transaction is over, either way."""
         self._ledger.close()
-
-    def _append(self, **record: object) -> None:
-        self._ledger.append(json.dumps(record, separators=(",", ":")).encode())
 
 
 def read(ledger: Ledger) -> Open | None:
@@ -100,6 +97,10 @@ def read(ledger: Ledger) -> Open | None:
             "NNA0410", "the journal of an interrupted change cannot be understood", cause=repr(error),
             try_="nydus-agent version; ls -l /var/lib/nydus-agent/journal",
         ) from None  # fmt: skip
+
+
+def _line(**record: object) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -31,8 +31,6 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     """
     found = journal.read(ports.ledger)
     if found is None:
-        if ports.ledger.lines():
-            ports.ledger.close()  # not even its first record was whole: nothing had been done
         return None
     last = generations.newest(ports.files)
     if last is not None and last.id == found.begin.id:

@@ -72,10 +72,12 @@ def _try(report: Report, what: str, act: Callable[[], str]) -> None:
 def _narrow(ports: Ports, unit: undo.UnitBack, *, jobs: bool) -> str:
     """Before the files go back: what was not running stops, what was not enabled is disabled."""
     if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
-        if jobs:
-            ports.units.disable(unit.unit)
-            return "disabled"
-        return _unlink(ports, unit.unit)
+        if not jobs:
+            return _unlink(ports, unit.unit)
+        if ports.units.get(unit.unit) is None:
+            return ""
+        ports.units.disable(unit.unit)
+        return "disabled"
     if unit.verb in _STARTED and not unit.was_active and jobs:
         fact = ports.units.get(unit.unit)
         if fact is not None and fact.active_state not in ("inactive", "failed"):
@@ -145,8 +147,7 @@ def _inode(back: undo.PutBack) -> tuple[int, int, int]:
 
 def _remove_directories(ports: Ports, missing: Sequence[str]) -> None:
     for directory in reversed(missing):
-        if not ports.files.remove_empty_directory(directory):
-            return
+        ports.files.remove_empty_directory(directory)
 
 
 def witness(ports: Ports, *, answered: bool, mountpoint: str) -> str:

@@ -29,9 +29,9 @@ class FakeLedger:
         finally:
             self.held = ""
 
-    def begin(self, reserve: int) -> None:
+    def begin(self, first: bytes, reserve: int) -> None:
         with self.faults.around("begin"):
-            self.open, self.reserve, self.written = True, reserve, []
+            self.open, self.reserve, self.written = True, reserve, [first]
 
     def append(self, line: bytes) -> None:
         with self.faults.around("append"):
