@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -34,7 +35,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def deb() -> Path:
-    """The package that `make deb` built. Raises FileNotFoundError, with the command, where there is none."""
+    """The package under test: $NYDUS_AGENT_DEB, or the one that `make deb` built.
+
+    Raises FileNotFoundError, with the command, where there is none.
+    """
+    named = os.environ.get("NYDUS_AGENT_DEB")
+    if named:
+        return Path(named).resolve(strict=True)
     found = sorted((REPOSITORY / "build" / "deb").glob("nydus-node-agent_*_all.deb"))
     if not found:
         raise FileNotFoundError("build/deb/nydus-node-agent_*_all.deb: run `make deb`")
@@ -324,3 +331,11 @@ def staged(*names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, inst
         if installed:
             stage.install_s = install(node, site)
         yield stage
+
+
+def forget(node: Node, ref: str) -> None:
+    """Remove a nydus image with its snapshots, its nydusd and its cache, so that the next start is cold."""
+    node.run(["crictl", "rmi", ref])
+    gone = "! ls /var/lib/containerd-nydus/socket/*/api*.sock >/dev/null 2>&1"
+    node.wait_until(lambda: node.run(gone, check=False).returncode == 0, 30, "the image's nydusd has ended")
+    node.run("rm -rf /var/lib/containerd-nydus/cache/*")

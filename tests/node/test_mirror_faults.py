@@ -24,7 +24,7 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """
     stage.node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(stage.node, "mirror", 120)
-    stage.node.run(["crictl", "rmi", stage.ref("reader-nydus")], check=False)
+    scene.forget(stage.node, stage.ref("reader-nydus"))
     scene.pull(stage.node, stage.ref("reader-nydus"))
     with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
         made.wait_for(15)
