@@ -38,7 +38,7 @@ def main(
         console = _console(options, out, err, environment)
         uid = os.geteuid() if uid is None else uid
         context = Context(console, uid, environment, options.config, options.conf_d, root)
-        code = int(cli.run(argv, options.words, context))
+        code = int(cli.run(options.words, context))
         out.flush()
     except AgentError as error:
         if isinstance(error, UsageError) and _asks_for_json(argv):

@@ -131,7 +131,7 @@ def public_verbs() -> tuple[Verb, ...]:
     return tuple(verb for verb in VERBS if not verb.internal)
 
 
-def run(argv: Sequence[str], words: Sequence[str], context: Context) -> Exit:
+def run(words: Sequence[str], context: Context) -> Exit:
     """Run the verb that `words` (the command line without common options) names.
 
     Raises AgentError, and SystemExit after --help and --version.
@@ -142,7 +142,7 @@ def run(argv: Sequence[str], words: Sequence[str], context: Context) -> Exit:
         near = difflib.get_close_matches(named, [verb.name for verb in public_verbs()], n=1)
         hint = f"{PROGRAM} {near[0]}" if near else f"{PROGRAM} --help"
         raise UsageError("NNA1002", f"there is no verb {named!r}", try_=hint)
-    args = build_parser([verb] if verb else public_verbs()).parse_args(list(argv))
+    args = build_parser([verb] if verb else public_verbs()).parse_args(list(words))
     if verb is None:
         raise UsageError("NNA1002", "a verb is missing", try_=f"{PROGRAM} --help")
     module = verb.load()

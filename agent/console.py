@@ -135,7 +135,7 @@ class Console:
 
     def _document(self, kind: str, body: Mapping[str, object]) -> None:
         document = {"apiVersion": API_VERSION, "kind": kind, **body}
-        json.dump(document, self.out, indent=2, ensure_ascii=False, default=_encoded)
+        json.dump(document, self.out, indent=2, default=_encoded)  # ASCII: right in every locale and terminal
         print(file=self.out)
 
     @staticmethod
@@ -152,7 +152,8 @@ class Console:
 def _encoded(value: object) -> object:
     """What json does not know: our frozen values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        # A field that would be a keyword of Python is written with an underscore at its end.
+        return {field.name.rstrip("_"): getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
     if isinstance(value, Mapping):
@@ -166,13 +167,13 @@ def exit_of(error: AgentError) -> Exit:
     return entry.exit if entry else Exit.FAILED
 
 
-def error_lines(error: AgentError) -> list[tuple[Part, ...]]:
+def error_lines(error: AgentError, label: str = "error") -> list[tuple[Part, ...]]:
     """An error as text: what failed, cause, evidence, one command to try (else the catalogue's advice)."""
     entry = CATALOGUE.get(error.code)
-    lines: list[tuple[Part, ...]] = [(Toned(f"error[{error.code}]:", Tone.BAD), f" {error.what}")]
+    lines: list[tuple[Part, ...]] = [(Toned(f"{label}[{error.code}]:", Tone.BAD), f" {error.what}")]
     told = [("cause:", error.cause), *(("seen:", seen) for seen in error.seen)]
     told.append(("try:", error.try_ or (entry.action if entry else "")))
-    lines += [(Toned(f"{label:<6}", Tone.STRONG), " ", _hanging(text)) for label, text in told if text]
+    lines += [(Toned(f"{name:<6}", Tone.STRONG), " ", _hanging(text)) for name, text in told if text]
     return lines
 
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 
-from agent import __version__
+from agent import __version__, paths
 from agent.commands.context import Context
+from agent.commands.published import climb_of, read_json
 from agent.errors import Exit
 
 HELP = "print the versions of the agent and of what it manages"
 NEEDS_ROOT = False
+UNKNOWN = "unknown"
+_COMPONENTS = ("nydusd", "nydus-image", "snapshotter", "containerd")
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """None of its own."""
 
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
-    """Always OK: a version that nobody has seen yet is printed as unknown."""
-    context.console.line(f"nydus-agent  {__version__}")
-    context.console.emit("Version", {"agent": __version__})
+    """Always OK: a version that no inspection has seen is printed as unknown."""
+    raw = read_json(context.path(paths.CLIMB))
+    climb = climb_of(raw) if isinstance(raw, dict) else None
+    seen = climb.versions if climb else {}
+    versions = {name: seen.get(name) or UNKNOWN for name in _COMPONENTS}
+    context.console.table([("nydus-agent", __version__), *versions.items()])
+    if UNKNOWN in versions.values():
+        context.console.line("(what no inspection has seen is unknown: sudo nydus-agent doctor)")
+    context.console.emit("Version", {"agent": __version__, "components": versions, "seenAt": climb and climb.at})
     return Exit.OK

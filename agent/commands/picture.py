@@ -1,0 +1,117 @@
+"""One picture of what was published and of whether the daemon lives, on which `status` and `route` answer.
+
+Needs neither root nor the daemon: only files that everyone may read.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import paths
+from agent.commands.context import Context
+from agent.commands.published import (
+    Climb,
+    DaemonStatus,
+    EffectiveStatus,
+    Loose,
+    Pin,
+    Unreadable,
+    climb_of,
+    daemon_status,
+    effective_of,
+    pin_of,
+    read_json,
+)
+from agent.config.load import load
+from agent.errors import ConfigError
+
+STALE_S = 15.0
+"""The daemon publishes every few seconds, and its watchdog restarts it after 3: silence this long is no accident."""
+
+_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+
+
+class Agent(enum.StrEnum):
+    """What is known about the daemon."""
+
+    RUNNING = "running"
+    SILENT = "silent"  # lives, but publishes nothing
+    GONE = "gone"  # published, and its process is not there any more
+    STOPPED = "stopped"  # nothing is published
+    UNREADABLE = "unreadable"
+    NOT_INSTALLED = "not-installed"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What was read, at `now` (seconds since the epoch)."""
+
+    now: float
+    agent: Agent
+    daemon: DaemonStatus | Unreadable | None
+    climb: Climb | Unreadable | None
+    effective: EffectiveStatus | Unreadable | None
+    pin: Pin | None
+    config_error: ConfigError | None = None
+
+    def age(self, at: float | None) -> float:
+        """Seconds since `at`; 0 where it is not known or in the future (the clock stepped)."""
+        return max(0.0, self.now - at) if at is not None else 0.0
+
+
+def take(context: Context, now: float) -> Picture:
+    """Read everything once. Never raises on what it finds."""
+    raw = read_json(context.path(paths.STATUS))
+    daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
+    climb = read_json(context.path(paths.CLIMB))
+    effective = read_json(context.path(paths.EFFECTIVE))
+    pin = read_json(context.path(paths.PIN))
+    config_error = None
+    try:
+        load(context.config_file, context.conf_d)
+    except ConfigError as error:
+        config_error = error
+    return Picture(
+        now,
+        _agent(context, daemon, now),
+        daemon,
+        climb_of(climb) if isinstance(climb, dict) else _not_read(climb),
+        effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
+        pin_of(pin) if isinstance(pin, dict) else None,
+        config_error,
+    )
+
+
+def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:
+    return raw if isinstance(raw, Unreadable) else None
+
+
+def _agent(context: Context, daemon: DaemonStatus | Unreadable | None, now: float) -> Agent:
+    if isinstance(daemon, Unreadable):
+        return Agent.UNREADABLE
+    if daemon is None:
+        directories = (Path(context.path(name)) / paths.AGENT_UNIT for name in _UNIT_DIRECTORIES)
+        return Agent.STOPPED if any(path.is_symlink() or path.exists() for path in directories) else Agent.NOT_INSTALLED
+    fresh = daemon.at is not None and now - daemon.at < STALE_S
+    alive = _is_alive(Path(context.path("/proc")), daemon.pid)
+    if alive is None:  # /proc hides other users' processes: only the time of the publication is left
+        return Agent.RUNNING if fresh else Agent.GONE
+    if not alive:
+        return Agent.GONE
+    return Agent.RUNNING if fresh else Agent.SILENT
+
+
+def _is_alive(proc: Path, pid: int) -> bool | None:
+    """Whether `pid` is our daemon (not a later process with its number); None: cannot be told."""
+    if pid <= 0 or not (proc / "1").exists():
+        return None
+    try:
+        cgroup = (proc / str(pid) / "cgroup").read_text(errors="replace")
+        command = (proc / str(pid) / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:
+        return None
+    return paths.AGENT_UNIT in cgroup or b"nydus-agent" in command or b"\0daemon\0" in command

@@ -1,0 +1,254 @@
+"""What the daemon and root's verbs have published, read defensively: status.json is written by an unprivileged user, so
+its size is capped, links are not followed, and a value of another type than expected counts as not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+SIZE_CAP = 1 << 20  # bytes; a status is a few thousand
+
+Loose: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The file is there but could not be read or understood."""
+
+    path: str
+    reason: str
+    permission: bool = False
+
+
+def read_json(path: str) -> Loose | Unreadable | None:
+    """A JSON object; None: no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Unreadable(path, error.strerror or str(error), isinstance(error, PermissionError))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Unreadable(path, "is not a regular file")
+        content = file.read(SIZE_CAP + 1)
+    if len(content) > SIZE_CAP:
+        return Unreadable(path, f"is larger than {SIZE_CAP} bytes")
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return Unreadable(path, "is not JSON")
+    return document if isinstance(document, dict) else Unreadable(path, "is not a JSON object")
+
+
+def text(loose: Loose, key: str, default: str = "") -> str:
+    """A text, shortened to 1000 characters."""
+    value = loose.get(key)
+    return value[:1000] if isinstance(value, str) else default
+
+
+def number(loose: Loose, key: str) -> float | None:
+    """A finite number; a bool is none."""
+    value = loose.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        return None
+    return float(value)
+
+
+def whole(loose: Loose, key: str, default: int = 0) -> int:
+    """A whole number."""
+    value = number(loose, key)
+    return default if value is None else int(value)
+
+
+def truth(loose: Loose, key: str) -> bool | None:
+    """True, False, or None for "not known"."""
+    value = loose.get(key)
+    return value if isinstance(value, bool) else None
+
+
+def table(loose: Loose, key: str) -> Loose:
+    """A nested object; empty where there is none."""
+    value = loose.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def tables(loose: Loose, key: str) -> Iterator[Loose]:
+    """The objects in a list, at most 100."""
+    value = loose.get(key)
+    yield from (item for item in (value[:100] if isinstance(value, list) else ()) if isinstance(item, dict))
+
+
+def texts(loose: Loose, key: str) -> tuple[str, ...]:
+    """The texts in a list, at most 100."""
+    value = loose.get(key)
+    items = value[:100] if isinstance(value, list) else []
+    return tuple(item[:1000] for item in items if isinstance(item, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transition of verdict or route."""
+
+    at: float
+    from_: str
+    to: str
+    route: str
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition; its type names the problem, so "True" is bad."""
+
+    type: str
+    status: str
+    since: float | None
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A route that an operator has pinned."""
+
+    route: str
+    until: float
+    reason: str
+    by: str
+    at: float | None = None
+
+
+def pin_of(loose: Loose) -> Pin | None:
+    """A pin, or None where it names no route or no end."""
+    route, until = text(loose, "route"), number(loose, "until")
+    if route not in ("mirror", "origin") or until is None:
+        return None
+    return Pin(route, until, text(loose, "reason"), text(loose, "by"), number(loose, "at"))
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon's last publication. Times are seconds since the epoch, None where they are not known."""
+
+    pid: int
+    at: float | None
+    started_at: float | None
+    mode: str
+    mode_reason: str
+    verdict: str
+    verdict_since: float | None
+    verdict_reason: str
+    route: str
+    route_since: float | None
+    route_reason: str
+    fence: Loose
+    mirror: Loose
+    origins: tuple[Loose, ...]
+    pin: Pin | None
+    conditions: tuple[Condition, ...]
+    history: tuple[Change, ...]
+
+    @property
+    def mirror_address(self) -> str:
+        """The mirror as ADDRESS:PORT."""
+        url = text(self.mirror, "url")
+        return url.split("://")[-1].split("/")[0]
+
+
+def daemon_status(loose: Loose) -> DaemonStatus:
+    """What status.json says."""
+    return DaemonStatus(
+        pid=whole(loose, "pid"),
+        at=number(loose, "at"),
+        started_at=number(loose, "started_at"),
+        mode=text(loose, "mode", "unknown"),
+        mode_reason=text(loose, "mode_reason"),
+        verdict=text(loose, "verdict", "unknown"),
+        verdict_since=number(loose, "verdict_since"),
+        verdict_reason=text(loose, "verdict_reason"),
+        route=text(loose, "route", "unknown"),
+        route_since=number(loose, "route_since"),
+        route_reason=text(loose, "route_reason"),
+        fence=table(loose, "fence"),
+        mirror=table(loose, "mirror"),
+        origins=tuple(tables(loose, "origins")),
+        pin=pin_of(table(loose, "pin")),
+        conditions=tuple(
+            Condition(text(item, "type"), text(item, "status"), number(item, "since"),
+                      text(item, "reason"), text(item, "message"))
+            for item in tables(loose, "conditions")
+        ),
+        history=tuple(
+            Change(number(item, "at") or 0.0, text(item, "from"), text(item, "to"), text(item, "route"),
+                   text(item, "reason"), text(item, "evidence"))
+            for item in tables(loose, "history")
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of the last climb."""
+
+    number: int
+    name: str
+    state: str
+    detail: str
+    code: str
+    cause: str
+    evidence: tuple[str, ...]
+    try_: str
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """The last climb of the ladder of proof."""
+
+    at: float | None
+    rungs: tuple[Rung, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def failed(self) -> tuple[Rung, ...]:
+        """Rungs that failed, lowest first."""
+        return tuple(rung for rung in self.rungs if rung.state == "failed")
+
+
+def climb_of(loose: Loose) -> Climb:
+    """What climb.json says; an unknown state counts as unknown."""
+    rungs = tuple(
+        Rung(whole(item, "number"), text(item, "name"),
+             state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
+             text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"), text(item, "try"))
+        for item in tables(loose, "rungs")
+    )  # fmt: skip
+    versions = {name: value for name, value in table(loose, "versions").items() if isinstance(value, str)}
+    return Climb(number(loose, "at"), tuple(sorted(rungs, key=lambda rung: rung.number)), versions)
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveStatus:
+    """What "auto" came to when the node was changed."""
+
+    at: float | None
+    generation: int
+    switch: str
+    dialect: str
+    use_http: bool | None
+    reasons: tuple[str, ...]
+    not_accelerated: tuple[str, ...]
+
+
+def effective_of(loose: Loose) -> EffectiveStatus:
+    """What effective.json says."""
+    return EffectiveStatus(
+        number(loose, "at"), whole(loose, "generation"), text(loose, "switch", "unknown"), text(loose, "dialect"),
+        truth(loose, "use_http"), texts(loose, "reasons"), texts(loose, "not_accelerated"),
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""`nydus-agent route`: where reads go, and the lever that pins them for a while.
+
+A pin is a file of root's that the daemon watches; it always has an end. `pin` and `auto` wait until the daemon's status
+shows the change, so that the operator does not have to guess.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pwd
+from collections.abc import Callable
+
+from agent import paths, wire
+from agent.commands.context import Context
+from agent.commands.picture import Agent, Picture, take
+from agent.commands.published import DaemonStatus, Pin
+from agent.console import API_VERSION, Part, Tone, Toned
+from agent.durations import in_words, parse_duration
+from agent.errors import AgentError, Exit
+from agent.ports import Clock
+
+HELP = "show, pin or release the route of reads"
+NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
+
+CONFIRM_S = 5.0
+POLL_S = 0.1
+LONGEST_S = 30 * 86400
+SAME_END_S = 1.0
+"""The daemon may publish the end of a pin rounded; nobody pins twice within a second."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """show, pin, auto."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("show", help="say where reads go and why", allow_abbrev=False)
+    pin = actions.add_parser("pin", help="send all reads one way for a while (root)", allow_abbrev=False)
+    pin.add_argument("route", choices=["mirror", "origin"], help="where reads go")
+    pin.add_argument(
+        "--for", dest="duration", type=_duration, default=3600, metavar="TIME",
+        help="how long, such as 30s, 10m, 2h or 1h30m; at most 30d (default 1h)",
+    )  # fmt: skip
+    pin.add_argument("--reason", default="", metavar="TEXT", help="why; status shows it")
+    actions.add_parser("auto", help="end a pin: the agent judges again (root)", allow_abbrev=False)
+
+
+def _duration(text: str) -> int:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 1 <= seconds <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1s and 30d")
+    return seconds
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises UsageError (no root), FileError, AgentError NNA1003 (not confirmed in time)."""
+    clock = wire.clock()
+    if args.action == "show":
+        return _show(context, take(context, clock.now()))
+    context.require_root(f"route {args.action}")
+    if args.action == "auto":
+        return _auto(context, clock)
+    now = clock.now()
+    pin = Pin(args.route, float(int(now) + args.duration), " ".join(args.reason.split())[:200], _who(context), now)
+    return _pin(context, clock, pin)
+
+
+def _show(context: Context, picture: Picture) -> Exit:
+    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
+    known = daemon if picture.agent is Agent.RUNNING else None
+    pin = _valid_pin(picture)
+    route = known.route if known else "unknown"
+    since = f", since {in_words(picture.age(known.route_since))}" if known and known.route_since else ""
+    why = known.route_reason if known else f"the agent is {picture.agent.value}: nydusd decides read by read"
+    tone = {"mirror": Tone.GOOD, "origin": Tone.WARN}.get(route, Tone.WARN)
+    console = context.console
+    rows: list[tuple[Part, ...]] = [("route", Toned(route, tone), f"{why}{since}")]
+    rows.append(("pin", *_pin_cells(pin, picture.now)))
+    console.table(rows)
+    for change in known.history[-5:] if known else ():
+        when = f"{in_words(picture.age(change.at))} ago"
+        console.line(f"  {when}: {change.from_} -> {change.to}, route {change.route}: {change.reason}")
+    console.emit(
+        "Route",
+        {
+            "route": route, "reason": why, "since": known.route_since if known else None, "pin": pin,
+            "agent": picture.agent, "history": known.history if known else (),
+        },
+    )  # fmt: skip
+    if known is None or route == "unknown":
+        return Exit.UNKNOWN
+    return Exit.OK if route == "mirror" else Exit.NOT_AS_WANTED
+
+
+def _valid_pin(picture: Picture) -> Pin | None:
+    daemon = picture.daemon
+    published = daemon.pin if isinstance(daemon, DaemonStatus) and picture.agent is Agent.RUNNING else None
+    pin = published or picture.pin
+    return pin if pin is not None and pin.until > picture.now else None
+
+
+def _pin_cells(pin: Pin | None, now: float) -> tuple[str, ...]:
+    if pin is None:
+        return ("none",)
+    why = f": {pin.reason}" if pin.reason else ""
+    return pin.route, f"for another {in_words(pin.until - now)}, by {pin.by or 'root'}{why}"
+
+
+def _who(context: Context) -> str:
+    """Who asked: the user behind sudo, else the name of the uid."""
+    name = context.environment.get("SUDO_USER", "")
+    if name and len(name) <= 64 and name.isprintable():
+        return name
+    try:
+        return pwd.getpwuid(context.uid).pw_name
+    except KeyError:
+        return f"uid {context.uid}"
+
+
+def _pin(context: Context, clock: Clock, pin: Pin) -> Exit:
+    picture = take(context, clock.now())
+    daemon = picture.daemon
+    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
+        context.console.warn(f"the mirror is {daemon.verdict}: {daemon.verdict_reason}; reads may hang or fail")
+    document = {"apiVersion": API_VERSION, "kind": "Pin", "route": pin.route, "until": pin.until,
+                "reason": pin.reason, "by": pin.by, "at": pin.at}  # fmt: skip
+    _write(context, json.dumps(document, indent=1).encode() + b"\n")
+    left = in_words(pin.until - clock.now() + 0.5)
+    return _confirm(
+        context, clock, f"reads are pinned to the {pin.route} for {left}", pin, lambda seen: _same(seen, pin)
+    )
+
+
+def _same(seen: Pin | None, wanted: Pin) -> bool:
+    return seen is not None and seen.route == wanted.route and abs(seen.until - wanted.until) < SAME_END_S
+
+
+def _auto(context: Context, clock: Clock) -> Exit:
+    files = wire.root_files(context.root)
+    there = files.read(paths.PIN)
+    if there is not None:
+        files.remove(paths.PIN, expect_sha256=there.sha256)
+    return _confirm(context, clock, "the agent judges the route again", None, lambda seen: seen is None)
+
+
+def _write(context: Context, content: bytes) -> None:
+    """Replace the pin atomically. Raises FileError."""
+    files = wire.root_files(context.root)
+    there = files.read(paths.PIN)
+    expect = there.sha256 if there is not None else ""
+    files.replace(paths.PIN, content, mode=0o644, uid=0, gid=0, expect_sha256=expect)
+
+
+def _confirm(
+    context: Context, clock: Clock, done: str, pin: Pin | None, is_shown: Callable[[Pin | None], bool]
+) -> Exit:
+    """Wait until the daemon shows it. Raises AgentError NNA1003 after CONFIRM_S."""
+    console, deadline = context.console, clock.monotonic() + CONFIRM_S
+    while True:
+        picture = take(context, clock.now())
+        daemon = picture.daemon
+        if picture.agent is not Agent.RUNNING or not isinstance(daemon, DaemonStatus):
+            effect = "it takes effect when the agent starts" if pin else "there is nothing to release"
+            console.line(f"written, but the agent is {picture.agent.value}: {effect}")
+            console.line("until then nydusd's own fallback decides, read by read")
+            console.emit("RoutePin", {"pin": pin, "confirmed": False, "agent": picture.agent})
+            return Exit.NOT_AS_WANTED
+        if is_shown(daemon.pin):
+            console.line(Toned(done, Tone.GOOD), f"; route now: {daemon.route}")
+            console.emit("RoutePin", {"pin": pin, "confirmed": True, "agent": picture.agent, "route": daemon.route})
+            return Exit.OK
+        if clock.monotonic() >= deadline:
+            raise AgentError(
+                "NNA1003", f"the agent did not show the change within {CONFIRM_S:g} s",
+                cause=f"{paths.PIN} is written; pid {daemon.pid} has not published it yet",
+                try_=f"systemctl status {paths.AGENT_UNIT}",
+            )  # fmt: skip
+        clock.sleep(POLL_S)

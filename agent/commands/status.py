@@ -1,0 +1,152 @@
+"""`nydus-agent status`: the verdict in words, then the details, then what is wrong. No root, no daemon needed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+
+from agent.commands.assess import Assessment, assess
+from agent.commands.context import Context
+from agent.commands.picture import Agent, Picture, take
+from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, Loose, number, text, truth, whole
+from agent.console import Part, Tone, Toned, error_body, error_lines
+from agent.durations import in_words
+from agent.errors import Exit
+
+HELP = "say where reads go and what was proved"
+NEEDS_ROOT = False
+
+_TONES = {
+    "healthy": Tone.GOOD, "down": Tone.BAD, "suspect": Tone.WARN, "probation": Tone.WARN, "unknown": Tone.WARN,
+    "ok": Tone.GOOD, "failed": Tone.BAD, "not-proved": Tone.WARN,
+}  # fmt: skip
+
+
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(_args: argparse.Namespace, context: Context) -> Exit:
+    """Never raises on what it finds: what cannot be told is told so."""
+    picture = take(context, time.time())
+    found = assess(picture)
+    console = context.console
+    console.line(Toned(found.headline, found.tone))
+    rows = list(_rows(picture))
+    if rows:
+        console.line()
+        console.table(rows)
+    if isinstance(picture.climb, Climb) and picture.climb.rungs:
+        console.line()
+        console.line(f"ladder, climbed {in_words(picture.age(picture.climb.at))} ago")
+        console.table(list(_ladder(picture.climb)), indent=2)
+    if found.problems:
+        console.line()
+        console.line(Toned("problems", Tone.STRONG))
+    for problem in found.problems:
+        for parts in error_lines(problem, "problem"):
+            console.line("  ", *parts)
+    console.emit("Status", _body(picture, found))
+    return found.exit
+
+
+def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
+    daemon = picture.daemon
+    if isinstance(daemon, DaemonStatus):
+        yield from _daemon_rows(picture, daemon)
+    if isinstance(picture.effective, EffectiveStatus):
+        yield from _effective_rows(picture.effective)
+
+
+def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
+    if picture.agent is Agent.RUNNING:  # otherwise these are memories
+        yield "route", daemon.route, _since(picture, daemon.route_since, daemon.route_reason)
+        verdict = Toned(daemon.verdict, _TONES.get(daemon.verdict, Tone.WARN))
+        yield "verdict", verdict, _since(picture, daemon.verdict_since, daemon.verdict_reason)
+        yield "mode", daemon.mode, daemon.mode_reason
+        yield ("fence", *_fence(daemon.fence))
+        yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
+        for origin in daemon.origins:
+            answer = _answer(origin, "ok")
+            yield "origin", text(origin, "host") or "unknown", f"{answer}{_ago(picture, number(origin, 'at'))}"
+    pin = daemon.pin or picture.pin
+    if pin is None or pin.until <= picture.now:
+        yield "pin", "none", ""
+    else:
+        why = f": {pin.reason}" if pin.reason else ""
+        yield "pin", pin.route, f"for another {in_words(pin.until - picture.now)}, by {pin.by or 'root'}{why}"
+    since = f", since {in_words(picture.age(daemon.started_at))}" if daemon.started_at else ""
+    published = (
+        f"pid {daemon.pid}{since if picture.agent is Agent.RUNNING else ''}{_ago(picture, daemon.at, 'published ')}"
+    )
+    yield "agent", picture.agent.value, published
+
+
+def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
+    number_ = f"generation {effective.generation}" if effective.generation else ""
+    yield "applied", f"{effective.switch}, {effective.dialect}", "; ".join(filter(None, (number_, *effective.reasons)))
+    for registry in effective.not_accelerated:
+        yield "not accelerated", registry
+
+
+def _fence(fence: Loose) -> tuple[str, str]:
+    test = text(fence, "self_test", "not-run")
+    reason = text(fence, "self_test_reason")
+    tested = f"self-test {test}" + (f": {reason}" if reason and test != "ok" else "")
+    if not truth(fence, "active"):
+        return "not raised", tested
+    where = f"{text(fence, 'address')}:{whole(fence, 'port')}"
+    refused = whole(fence, "refused_connects")
+    return (
+        "raised",
+        f"at {where}, lease ends in {whole(fence, 'lease_left_ms')} ms, {refused} connects refused, {tested}",
+    )
+
+
+def _mirror(picture: Picture, mirror: Loose) -> str:
+    told = []
+    for name in ("ping", "canary"):
+        answer = _answer(mirror, f"{name}_ok")
+        took = number(mirror, f"{name}_ms")
+        spent = f" in {took:.1f} ms" if took is not None and answer == "ok" else ""
+        told.append(f"{name} {answer}{spent}{_ago(picture, number(mirror, f'{name}_at'))}")
+    owner, detail = text(mirror, "owner", "unknown"), text(mirror, "owner_detail")
+    told.append(f"owner {owner}" + (f" ({detail})" if detail else ""))
+    return "; ".join(told)
+
+
+def _answer(loose: Loose, key: str) -> str:
+    return {True: "ok", False: "failed", None: "unknown"}[truth(loose, key)]
+
+
+def _ago(picture: Picture, at: float | None, before: str = "") -> str:
+    return f", {before}{in_words(picture.age(at))} ago" if at is not None else ""
+
+
+def _since(picture: Picture, at: float | None, reason: str) -> str:
+    since = f"since {in_words(picture.age(at))}" if at is not None else ""
+    return ": ".join(filter(None, (since, reason)))
+
+
+def _ladder(climb: Climb) -> Iterator[tuple[Part, ...]]:
+    for rung in climb.rungs:
+        state = Toned(rung.state.replace("-", " "), _TONES.get(rung.state, Tone.WARN))
+        yield f"{rung.number:>2}", state, rung.name, rung.detail
+
+
+def _body(picture: Picture, found: Assessment) -> dict[str, object]:
+    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
+    return {
+        "headline": found.headline,
+        "exit": int(found.exit),
+        "agent": {
+            "state": picture.agent,
+            "age_s": round(picture.age(daemon.at), 1) if daemon and daemon.at is not None else None,
+        },
+        "daemon": picture.daemon,
+        "effective": picture.effective,
+        "climb": picture.climb,
+        "pin": (daemon and daemon.pin) or picture.pin,
+        "problems": [error_body(problem) for problem in found.problems],
+    }
