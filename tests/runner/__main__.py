@@ -75,7 +75,7 @@ def _run_all(
         except host.HostError as error:
             counts, reasons = report.Counts(), [str(error)]
         else:
-            counts, reasons = _run_commands(stage.commands(), environment)
+            counts, reasons = run_commands(stage.commands(), environment)
         outcomes.append(report.Outcome(stage.name, counts, time.monotonic() - started, tuple(reasons)))
     return outcomes
 
@@ -91,7 +91,8 @@ def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Bu
             raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
 
 
-def _run_commands(commands: Sequence[Command], environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:
+def run_commands(commands: Sequence[Command], environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:
+    """Run commands one after the other; what their tests counted, and the reasons why the run is not green."""
     total, reasons = report.Counts(), []
     for command in commands:
         if command.junit is not None:

@@ -1,0 +1,45 @@
+"""Our units on the oldest and the newest systemd that they must work with."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.package.deb import Package, in_root
+
+_VERIFY = """
+dpkg-deb --extract {deb} /
+cd /usr/lib/systemd/system
+systemd-analyze verify --recursive-errors=no {man} nydus-agent*
+"""
+
+
+@pytest.mark.parametrize(("root", "version", "man"), [("build-root", 257, "yes"), ("systemd-252", 252, "no")])
+def test_systemd_has_nothing_to_say_about_our_units(package: Package, root: str, version: int, man: str) -> None:
+    told = in_root("systemctl --version", root)
+    assert told.stdout.startswith(f"systemd {version} ")
+    # The user is made by sysusers on a node; here it is the name alone that is looked up.
+    script = "echo nydus-agent:x:998:998::/:/usr/sbin/nologin >>/etc/passwd; echo nydus-agent:x:998: >>/etc/group\n"
+    done = in_root(script + _VERIFY.format(deb=f"/src/build/deb/{package.path.name}", man=f"--man={man}"), root)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_daemons_sandbox_is_tight(package: Package) -> None:
+    """Exposure at most 2.0 of 10."""
+    script = f"""
+        dpkg-deb --extract /src/build/deb/{package.path.name} /
+        systemd-analyze security --offline=yes --threshold=20 --no-pager nydus-agent.service
+    """
+    done = in_root(script)
+    shown = re.search(r"Overall exposure level for nydus-agent\\.service: .*", done.stdout)
+    print(shown[0] if shown else done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_roots_units_give_up_what_they_do_not_need(package: Package) -> None:
+    for name in ("apply", "boot", "inspect", "recover"):
+        text = package.read(f"/usr/lib/systemd/system/nydus-agent-{name}.service")
+        for setting in ("NoNewPrivileges=yes", "ProtectSystem=", "PrivateTmp=yes", "CapabilityBoundingSet=CAP_",
+                        "RestrictAddressFamilies=", "SystemCallFilter=", "TimeoutStartSec="):  # fmt: skip
+            assert setting in text, (name, setting)
