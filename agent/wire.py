@@ -6,9 +6,11 @@ Imports are inside the functions, because each verb and the daemon pays only for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent import paths
 from agent.config.model import Config
-from agent.ports import Clock, Files, PackageManager, Ports
+from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
 
 
 def root_ports(config: Config) -> Ports:
@@ -37,7 +39,7 @@ def root_ports(config: Config) -> Ports:
         fence=NftFence(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
-        trials=PrivateTrials(),
+        trials=PrivateTrials(paths.STATE_DIR),
         tls=RegistryTls(),
     )
 
@@ -63,4 +65,33 @@ def package_manager(root: str) -> PackageManager:
     return DpkgFrontend(root)
 
 
-__all__ = ["Ports", "clock", "package_manager", "root_files", "root_ports"]
+def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
+    """The ports of the resident daemon; structlog writes to the journal from now on."""
+    from agent.adapters import log
+    from agent.adapters.cgroups import CgroupTree
+    from agent.adapters.fence import NftFence
+    from agent.adapters.names import SystemNames
+    from agent.adapters.notify import SystemdNotify
+    from agent.adapters.sockets import ProcNet
+    from agent.adapters.watch import InotifyWatch
+
+    log.configure()
+    cgroups = CgroupTree()
+    return DaemonPorts(
+        fence=NftFence(cgroups=cgroups),
+        notify=SystemdNotify(environment),
+        watch=InotifyWatch("/"),
+        cgroups=cgroups,
+        tables=ProcNet(),
+        names=SystemNames(),
+        processes=_processes,
+    )
+
+
+def _processes() -> Processes:
+    from agent.adapters.process import ChildProcesses
+
+    return ChildProcesses()
+
+
+__all__ = ["DaemonPorts", "Ports", "clock", "daemon_ports", "package_manager", "root_files", "root_ports"]

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agent.errors import ProcessError
 from agent.ports import Finished
@@ -49,6 +49,30 @@ class ChildProcesses:
     def which(self, name: str) -> str | None:
         """See ports.Processes. PATH is ours, not the caller's."""
         return shutil.which(name, path=PATH)
+
+
+@contextlib.contextmanager
+def companion(argv: Sequence[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that lives as long as the block; `output` takes what it writes. Raises ProcessError.
+
+    It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread, because the
+    kernel means the thread: prctl(2), PR_SET_PDEATHSIG).
+    """
+    whole = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    program = shutil.which(whole[0], path=PATH)
+    if program is None or shutil.which(argv[0], path=PATH) is None:
+        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
+    try:
+        child = subprocess.Popen(
+            whole, executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
+    try:
+        yield child
+    finally:
+        _end(child)
 
 
 def _spawn(argv: Sequence[str], *, pipe_stdin: bool) -> subprocess.Popen[bytes]:

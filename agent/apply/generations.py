@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import __version__, paths
 from agent.apply import undo
-from agent.config.model import Dialect, Switch
+from agent.config.model import Dialect, Scheme, Switch
 from agent.errors import ApplyError
 from agent.node.facts import Effective
 from agent.ports import Files
@@ -137,8 +137,12 @@ def _says(content: bytes, effective: Effective) -> bool:
         return False
     hosts = [{text.partition(":")[0] for text in one.not_accelerated} for one in (written, effective)]
     return hosts[0] == hosts[1] and (
-        (written.switch, written.dialect, written.use_http) == (effective.switch, effective.dialect, effective.use_http)
+        _choices(written) == _choices(effective)
     )
+
+
+def _choices(effective: Effective) -> tuple[object, ...]:
+    return effective.switch, effective.dialect, effective.use_http, effective.scheme
 
 
 def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
@@ -164,6 +168,7 @@ def encode_effective(effective: Effective) -> dict[str, object]:
     """For effective.json and a generation's record."""
     return {
         "switch": effective.switch.value, "dialect": effective.dialect.value, "use_http": effective.use_http,
+        "scheme": effective.scheme.value,
         "reasons": list(effective.reasons), "not_accelerated": list(effective.not_accelerated),
     }  # fmt: skip
 
@@ -171,7 +176,7 @@ def encode_effective(effective: Effective) -> dict[str, object]:
 def _decode_effective(data: Mapping[str, Any]) -> Effective:
     return Effective(
         Switch(data["switch"]), Dialect(data["dialect"]), bool(data["use_http"]), tuple(data["reasons"]),
-        tuple(data["not_accelerated"]),
+        tuple(data["not_accelerated"]), Scheme(data["scheme"]),
     )  # fmt: skip
 
 

@@ -1,0 +1,170 @@
+"""A relay to the mirror that counts bytes: it lives as long as one real read (ladder of proof, rung 10).
+
+A private nydusd is told that this relay is the mirror. So what passes here is exactly what the mirror gave to that
+nydusd, whatever else the mirror does at the same time, and Dragonfly's own header says which answers were tasks of
+its data path and which were merely forwarded (`X-Dragonfly-Task-Id`: dragonflyoss/client, proxy/mod.rs,
+make_response_headers; forwarded requests have none).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+_HEAD_CAP = 65536
+_PIECE = 65536
+_IDLE_S = 15.0
+_TASK = b"x-dragonfly-task-id"
+
+
+class Relay:
+    """`with Relay(mirror) as relay:`: serves on a port of the node's loopback, for root's connections only."""
+
+    def __init__(self, mirror: tuple[str, int]) -> None:
+        self.relayed = 0
+        """Bytes of bodies of complete answers (200, 206) and of tunnels."""
+        self.tasks = 0
+        """... of which in answers that named a task."""
+        self.answers: Counter[str] = Counter()
+        self._mirror = mirror
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._open: set[socket.socket] = set()
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """What nydusd is told."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, name="relay", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End: the listener and all connections are closed, their threads end with them."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for one in self._open:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while not self._closed:
+            try:
+                client, peer = self._listener.accept()
+            except OSError:
+                return
+            if not _is_roots(peer):
+                client.close()
+                continue
+            threading.Thread(target=self._handle, args=(client,), name="relay", daemon=True).start()
+
+    def _handle(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._held(client):
+            head, rest = _read_head(client)
+            if not head:
+                return
+            try:
+                mirror = socket.create_connection(self._mirror, timeout=_IDLE_S)
+            except OSError:
+                self._count("refused")
+                return
+            with self._held(mirror):
+                if head.startswith(b"CONNECT "):
+                    self._tunnel(client, mirror, head + rest)
+                else:
+                    self._exchange(client, mirror, _closing(head) + rest)
+
+    def _exchange(self, client: socket.socket, mirror: socket.socket, request: bytes) -> None:
+        mirror.sendall(request)
+        head, body = _read_head(mirror)
+        status = head.split(b" ", 2)[1].decode(errors="replace") if head.count(b" ") else "none"
+        self._count(status)
+        client.sendall(_closing(head))
+        task = any(line.lower().startswith(_TASK + b":") for line in head.split(b"\r\n"))
+        data = status in ("200", "206")
+        while body:
+            client.sendall(body)
+            if data:
+                self._add(len(body), task=task)
+            body = mirror.recv(_PIECE)
+
+    def _tunnel(self, client: socket.socket, mirror: socket.socket, request: bytes) -> None:
+        """CONNECT: what is inside is not ours to see, so none of it counts as a task."""
+        self._count("tunnel")
+        mirror.sendall(request)
+        back = threading.Thread(target=self._pump, args=(client, mirror), name="relay", daemon=True)
+        back.start()
+        self._pump(mirror, client, count=True)
+        back.join(_IDLE_S)
+
+    def _pump(self, source: socket.socket, target: socket.socket, *, count: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(_PIECE):
+                target.sendall(piece)
+                if count:
+                    self._add(len(piece), task=False)
+            target.shutdown(socket.SHUT_WR)
+
+    def _count(self, status: str) -> None:
+        with self._lock:
+            self.answers[status] += 1
+
+    def _add(self, size: int, *, task: bool) -> None:
+        with self._lock:
+            self.relayed += size
+            self.tasks += size if task else 0
+
+    @contextlib.contextmanager
+    def _held(self, one: socket.socket) -> Iterator[None]:
+        one.settimeout(_IDLE_S)
+        with self._lock:
+            self._open.add(one)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(one)
+            one.close()
+
+
+def _is_roots(peer: tuple[str, int]) -> bool:
+    """Whether the other end of a loopback connection belongs to root: others must not add to the count."""
+    try:
+        with open("/proc/net/tcp") as table:
+            rows = [line.split() for line in table]
+    except OSError:
+        return False
+    here = f"0100007F:{peer[1]:04X}"
+    return any(len(row) > 7 and row[1] == here and row[7] == "0" for row in rows)
+
+
+def _read_head(source: socket.socket) -> tuple[bytes, bytes]:
+    """(head with its empty line, what came after it); empty where the other side closed or sent too much."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        piece = source.recv(_PIECE)
+        if not piece or len(got) > _HEAD_CAP:
+            return b"", b""
+        got += piece
+    head, _, rest = got.partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n", rest
+
+
+def _closing(head: bytes) -> bytes:
+    """The head with `Connection: close`: one exchange per connection, so that a body ends where the stream ends."""
+    lines = [
+        line
+        for line in head.rstrip(b"\r\n").split(b"\r\n")
+        if not line.lower().startswith((b"connection:", b"proxy-connection:", b"keep-alive:"))
+    ]
+    return b"\r\n".join([*lines, b"Connection: close", b"", b""])

@@ -1,0 +1,195 @@
+"""A real read by a private nydusd (ladder of proof, rung 10): own mount namespace, empty cache, limits, a deadline.
+
+The mount is made in a namespace that only this nydusd is in, and is read through /proc/PID/root. When nydusd ends,
+for whatever reason, the namespace and with it the mount are gone; only a directory of files is left to remove.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agent.adapters.nydusd import NydusdApi
+from agent.adapters.process import companion
+from agent.adapters.relay import Relay
+from agent.errors import NydusdError
+from agent.ports import Trial
+
+_PREFIX = "trial-"
+_STALE_S = 600  # of a run that was killed; a running one is minutes at most
+_MOUNT_S = 15.0
+_STEP_S = 0.05
+_PIECE = 1 << 20
+_ENOUGH = 400  # files looked at before the largest are read
+_CPU_S = 60
+
+
+class PrivateTrials:
+    """Trials with their files in `directory` (root's, not a temporary file system of the unit's own)."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def read(
+        self,
+        nydusd: str,
+        bootstrap: str,
+        configure: Callable[[str, str], bytes],
+        *,
+        mirror: tuple[str, int],
+        limit: int,
+        deadline_s: float,
+    ) -> Trial:
+        """See ports.Trials. What this process began is ended at the deadline, reads that hang included."""
+        deadline = time.monotonic() + deadline_s
+        with self._room() as room, Relay(mirror) as relay:
+            for name in ("cache", "mount"):
+                (room / name).mkdir(mode=0o700)
+            _secret(room / "config.json", configure(relay.url, str(room / "cache")))
+            with open(room / "log", "wb") as log, companion(_argv(nydusd, bootstrap, room), log.fileno()) as child:
+                # A read of a hung FUSE mount ends only with the process that serves it.
+                guard = threading.Timer(max(0.1, deadline - time.monotonic()), _kill, [child])
+                guard.start()
+                try:
+                    return _try(child, room, relay, limit, min(deadline, time.monotonic() + _MOUNT_S))
+                finally:
+                    guard.cancel()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[Path]:
+        self._sweep()
+        try:
+            room = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._directory))  # 0700
+        except OSError as error:
+            raise NydusdError(
+                "NNA0731", "a real read could not begin", cause=f"{self._directory}: {error.strerror}"
+            ) from None
+        try:
+            yield room
+        except OSError as error:
+            raise NydusdError("NNA0731", "a real read could not begin", cause=f"{room}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left: files only, its mount went with its nydusd."""
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self._directory):
+                if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _argv(nydusd: str, bootstrap: str, room: Path) -> list[str]:
+    # No core (it would hold credentials); CPU seconds against a busy loop. The address space is not limited: nydusd
+    # maps bootstraps and cache files of any size.
+    limits = ["prlimit", "--core=0:0", f"--cpu={_CPU_S}:{_CPU_S}", "--"]
+    return [
+        "unshare", "--mount", "--propagation", "private", "--", *limits, nydusd, "fuse",
+        "--config", str(room / "config.json"), "--bootstrap", bootstrap, "--mountpoint", str(room / "mount"),
+        "--apisock", str(room / "api.sock"), "--log-level", "warn", "--thread-num", "2",
+    ]  # fmt: skip
+
+
+def _secret(path: Path, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, 9)
+
+
+def _try(child: subprocess.Popen[bytes], room: Path, relay: Relay, limit: int, mount_by: float) -> Trial:
+    api, socket = NydusdApi(), str(room / "api.sock")
+    version, pid = _wait(child, room, api, socket, mount_by)
+    top = f"/proc/{pid}/root{room / 'mount'}"
+    read, error = _read_files(top, limit)
+    fetched = 0
+    try:
+        amount = api.backend_metrics(socket, deadline_s=5).get("read_amount_total", 0)
+        fetched = amount if isinstance(amount, int) else 0
+    except NydusdError as failed:
+        error = error or str(failed)
+    if error and child.poll() is None:
+        error = "; ".join((error, *_last_lines(room)))
+    return Trial(version, read, fetched, relay.relayed, relay.tasks, tuple(sorted(relay.answers.items())), error)
+
+
+def _wait(child: subprocess.Popen[bytes], room: Path, api: NydusdApi, socket: str, until: float) -> tuple[str, int]:
+    """(version, pid) once the mount is there. Raises NydusdError NNA0732."""
+    cause = ""
+    while time.monotonic() < until and child.poll() is None:
+        try:
+            info = api.info(socket, deadline_s=2)
+            if info.state == "RUNNING" and os.path.ismount(f"/proc/{info.pid or child.pid}/root{room / 'mount'}"):
+                return info.version, info.pid or child.pid
+            cause = f"its state is {info.state}"
+        except NydusdError as error:
+            cause = error.cause
+        time.sleep(_STEP_S)
+    if child.poll() is not None:
+        cause = f"it ended with exit code {child.returncode}"
+    raise NydusdError("NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room))
+
+
+def _last_lines(room: Path) -> tuple[str, ...]:
+    """The end of its log, without lines that could carry credentials."""
+    try:
+        lines = (room / "log").read_bytes()[-4096:].decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(line[:300] for line in lines if "auth" not in line.lower() and "token" not in line.lower())[-3:]
+
+
+def _read_files(top: str, limit: int) -> tuple[int, str]:
+    """Read the largest of the first files below `top`, up to `limit` bytes. (bytes, why it ended early)."""
+    found: list[tuple[int, str]] = []
+    try:
+        for path, size in _regular_files(top):
+            found.append((size, path))
+            if len(found) >= _ENOUGH:
+                break
+        read = 0
+        for _size, path in sorted(found, reverse=True):
+            read += _read_file(path, limit - read)
+            if read >= limit:
+                break
+    except OSError as error:
+        return 0, f"a read failed: {error.strerror}"
+    return read, "" if read else "the image has no file with content"
+
+
+def _regular_files(top: str) -> Iterator[tuple[str, int]]:
+    """Breadth first, never through a link: the image's links would lead to the node's own files."""
+    waiting = [top]
+    for directory in waiting:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.is_file(follow_symlinks=False) and (size := entry.stat(follow_symlinks=False).st_size):
+                    yield entry.path, size
+
+
+def _read_file(path: str, limit: int) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return 0
+        read = 0
+        while read < limit and (piece := os.read(fd, min(_PIECE, limit - read))):
+            read += len(piece)
+        return read
+    finally:
+        os.close(fd)
