@@ -374,3 +374,64 @@ class Ports:
     ledger: Ledger
     trials: Trials
     tls: Tls
+
+
+class Notify(Protocol):
+    """The service manager that started the daemon (sd_notify(3))."""
+
+    watchdog_s: float
+    """How often it wants to hear of us; 0: it does not watch."""
+
+    def send(self, *assignments: str) -> None:
+        """Send "READY=1", "STATUS=…" and so on; nothing happens where nobody listens."""
+
+
+class Watch(Protocol):
+    """Changes in directories (inotify(7))."""
+
+    def fileno(self) -> int:
+        """Becomes readable when something changed."""
+
+    def add(self, directory: str) -> bool:
+        """Watch a directory (not what is below its directories); False where it is not there or not ours to see."""
+
+    def changed(self) -> tuple[str, ...]:
+        """Paths that were written, renamed or removed since the last call; does not wait."""
+
+
+class Cgroups(Protocol):
+    """The cgroup v2 tree."""
+
+    def of_processes(self, name: str) -> tuple[str, ...]:
+        """The cgroups of all processes with that short name, as paths in the tree."""
+
+
+class SocketTables(Protocol):
+    """The kernel's tables of this network namespace's TCP sockets, and who owns what."""
+
+    def listening(self) -> tuple[str, ...]:
+        """The texts of /proc/net/tcp and tcp6 as far as they hold listening sockets. Raises PortError."""
+
+    def holder(self, uid: int, inode: int) -> str:
+        """Who has the listening socket, in words: the process where we may see it, else the user."""
+
+
+class Names(Protocol):
+    """Host names to addresses."""
+
+    async def addresses(self, host: str, *, deadline_s: float) -> tuple[str, ...]:
+        """The host's addresses, in the system's order. Raises PortError (unknown, or no answer in time)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonPorts:
+    """Everything that the resident daemon may touch besides its own files, probes and listeners."""
+
+    fence: Fence
+    notify: Notify
+    watch: Watch
+    cgroups: Cgroups
+    tables: SocketTables
+    names: Names
+    processes: Callable[[], Processes]
+    """Made on demand: the daemon runs a child only when it is being stopped."""
