@@ -195,6 +195,10 @@ def _open(place: Place, path: str, flags: int) -> int | None:
         if place.laid_by_link:
             raise FileError("NNA0421", f"cannot use {path}", cause="it is a symbolic link to nothing") from None
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileError("NNA0426", f"cannot use {path}", cause="it is a symbolic link") from None
+        raise
 
 
 def _is_link(place: Place) -> bool:

@@ -125,12 +125,15 @@ def _bus(doing: str) -> Iterator[DBus]:
     bus = DBus()
     try:
         bus.open()
-        try:
-            yield bus
-        finally:
-            bus.close()
+    except DBusBaseError as error:
+        cause = f"the system bus cannot be reached: {os.strerror(abs(error.errno))}"
+        raise SystemdError("NNA0501", f"cannot {doing}", cause=cause) from error
+    try:
+        yield bus
     except DBusBaseError as error:
         raise _translated(doing, error) from error
+    finally:
+        bus.close()
 
 
 def _translated(doing: str, error: DBusBaseError) -> SystemdError:

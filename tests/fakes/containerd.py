@@ -86,7 +86,9 @@ class FakeContainerd:
             self._need_up("Prepare")
             self._need_snapshotter(snapshotter)
             if not self.backend_alive(snapshotter):
-                raise ContainerdUnavailableError("NNA0602", "containerd: Prepare failed", cause="dial unix: no such file")
+                raise ContainerdUnavailableError(
+                    "NNA0602", "containerd: Prepare failed", cause="dial unix: no such file"
+                )
 
     def snapshot_keys(
         self, snapshotter: str, namespace: str, *, deadline_s: float

@@ -50,6 +50,10 @@ class FakeFiles:
         self._mkdirs(posixpath.dirname(path))
         self.links[path] = target
 
+    def make_directory(self, path: str) -> None:
+        """Make a directory as somebody else would."""
+        self._mkdirs(path)
+
     def drop(self, path: str) -> None:
         """Remove a file as somebody else would."""
         del self.files[path]
@@ -108,7 +112,7 @@ class FakeFiles:
         with self.faults.around("remove", path):
             self.before_write(path)
             if path in self.links:
-                raise FileError("NNA0421", f"cannot remove {path}", cause="it is a symbolic link")
+                raise FileError("NNA0426", f"cannot use {path}", cause="it is a symbolic link")
             self._expect(path, expect_sha256)
             if expect_sha256:
                 del self.files[path]

@@ -33,7 +33,9 @@ class FakeNode:
         self.faults = Faults()
         self.clock = FakeClock()
         self.files = FakeFiles(faults=self.faults)
-        self.units = FakeUnits([unit(paths.CONTAINERD_UNIT, active=True, pid=500)], files=self.files, faults=self.faults)
+        self.units = FakeUnits(
+            [unit(paths.CONTAINERD_UNIT, active=True, pid=500)], files=self.files, faults=self.faults
+        )
         self.containerd = FakeContainerd(faults=self.faults)
         self.snapshotter = FakeSnapshotterSocket()
         self.nydusd = FakeNydusd()

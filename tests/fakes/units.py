@@ -13,14 +13,14 @@ from tests.fakes.files import FakeFiles
 UNIT_DIRECTORY = "/etc/systemd/system"
 
 
-def unit(name: str, *, active: bool = False, pid: int = 0) -> UnitFact:
-    """A plausible unit, loaded and enabled; active where asked."""
+def unit(name: str, *, active: bool = False, pid: int = 0, enabled: bool = True) -> UnitFact:
+    """A plausible unit, loaded; active and enabled where asked."""
     return UnitFact(
         name=name,
         load_state="loaded",
         active_state="active" if active else "inactive",
         sub_state="running" if active else "dead",
-        unit_file_state="enabled",
+        unit_file_state="enabled" if enabled else "disabled",
         main_pid=pid,
         invocation_id=f"{pid:032x}" if active else "",
         fragment_path=f"/usr/lib/systemd/system/{name}",
@@ -49,7 +49,9 @@ class FakeUnits:
         self._pid = 1000
 
     def fail_job(self, name: str, verb: str, result: str = "failed", *, times: int = 1) -> None:
-        """The next `times` jobs of this kind end with `result` (failed, timeout, dependency, canceled)."""
+        """The next `times` jobs of this kind end with `result`: failed, timeout, dependency, canceled, or "" for a job
+        that does not end before the caller's deadline.
+        """
         self._results.setdefault((name, verb), []).extend([result] * times)
 
     def running(self) -> bool:
@@ -111,6 +113,9 @@ class FakeUnits:
         )  # fmt: skip
 
     def _fail(self, found: UnitFact, verb: str, result: str) -> None:
+        if not result:
+            self.units[found.name] = replace(found, active_state="activating", sub_state="start", main_pid=0)
+            raise SystemdError("NNA0504", f"{verb} of {found.name} takes too long", cause="no end within the deadline")
         if verb != "stop":
             self.units[found.name] = replace(
                 found, active_state="failed", sub_state="failed", main_pid=0, result="exit-code"
@@ -125,9 +130,7 @@ class FakeUnits:
             return
         on_disk = {name for name in self._files.listdir(UNIT_DIRECTORY) if name.endswith((".service", ".timer"))}
         for name in on_disk - set(self.units):
-            self.units[name] = replace(
-                unit(name), fragment_path=f"{UNIT_DIRECTORY}/{name}", unit_file_state="disabled"
-            )
+            self.units[name] = replace(unit(name), fragment_path=f"{UNIT_DIRECTORY}/{name}", unit_file_state="disabled")
         for name, found in list(self.units.items()):
             gone = found.fragment_path.startswith(UNIT_DIRECTORY) and name not in on_disk
             if gone and found.active_state != "active":

@@ -1,0 +1,47 @@
+"""Clock: the contract on the fake and on the node's clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.adapters.clock import SystemClock
+from agent.ports import Clock
+from tests.fakes.clock import FakeClock
+
+
+class ClockContract:
+    """Run by a class that has a fixture `clock`."""
+
+    def test_sleeping_moves_both_clocks_on(self, clock: Clock) -> None:
+        now, monotonic = clock.now(), clock.monotonic()
+        clock.sleep(0.05)
+        assert clock.monotonic() - monotonic >= 0.049
+        assert clock.now() - now >= 0.04
+
+    def test_a_sleep_that_is_over_already_returns_at_once(self, clock: Clock) -> None:
+        before = clock.monotonic()
+        clock.sleep(-1)
+        clock.sleep(0)
+        assert 0 <= clock.monotonic() - before < 0.05
+
+    def test_now_is_a_date_of_our_time(self, clock: Clock) -> None:
+        assert clock.now() > 1_700_000_000
+
+
+class TestFake(ClockContract):
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return FakeClock()
+
+
+class TestSystem(ClockContract):
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return SystemClock()
+
+
+def test_a_stepped_wall_clock_does_not_move_the_monotonic_one() -> None:
+    clock = FakeClock()
+    before = clock.monotonic()
+    clock.step(-5)
+    assert clock.monotonic() == before

@@ -1,0 +1,155 @@
+"""Processes: the contract on the fake and on real children, and what only real children can do."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.process import OUTPUT_CAP, ChildProcesses
+from agent.errors import ProcessError
+from agent.ports import Finished, Processes
+from tests.fakes.processes import FakeProcesses
+
+_TALK = ("sh", "-c", "echo out; echo why >&2; exit 3")
+
+
+def _fake() -> Processes:
+    fake = FakeProcesses({"sh": "/usr/bin/sh"})
+    fake.on("true")
+    fake.on(*_TALK, code=3, stdout="out\n", stderr="why\n")
+    fake.act("cat", by=lambda argv, stdin: Finished(argv, 0, stdin.decode(), ""))
+    return fake
+
+
+class ProcessesContract:
+    """Run by a class that has a fixture `port`."""
+
+    def test_output_and_exit_code_come_back(self, port: Processes) -> None:
+        assert port.run(["true"], deadline_s=5) == Finished(("true",), 0, "", "")
+        assert port.run(_TALK, deadline_s=5, ok=(0, 3)) == Finished(_TALK, 3, "out\n", "why\n")
+
+    def test_another_exit_code_is_an_error_with_the_last_lines(self, port: Processes) -> None:
+        with pytest.raises(ProcessError) as caught:
+            port.run(_TALK, deadline_s=5)
+        assert caught.value.code == "NNA0223"
+        assert "3" in caught.value.cause
+        assert "why" in caught.value.seen
+
+    def test_a_missing_program_is_named(self, port: Processes) -> None:
+        with pytest.raises(ProcessError) as caught:
+            port.run(["no-such-program", "-v"], deadline_s=5)
+        assert caught.value.code == "NNA0221"
+        assert "no-such-program" in caught.value.what
+        assert port.which("no-such-program") is None
+
+    def test_stdin_reaches_the_child(self, port: Processes) -> None:
+        assert port.run(["cat"], deadline_s=5, stdin=b"candidate").stdout == "candidate"
+
+    def test_a_program_is_found_by_its_absolute_path(self, port: Processes) -> None:
+        found = port.which("sh")
+        assert found is not None
+        assert found.startswith("/")
+        assert port.which(found) == found
+
+
+class TestFake(ProcessesContract):
+    @pytest.fixture
+    def port(self) -> Processes:
+        return _fake()
+
+
+class TestChildren(ProcessesContract):
+    @pytest.fixture
+    def port(self) -> Processes:
+        return ChildProcesses()
+
+
+@pytest.fixture
+def children() -> ChildProcesses:
+    return ChildProcesses()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_at_the_deadline_the_child_and_all_that_it_started_are_gone(children: ChildProcesses, tmp_path: Path) -> None:
+    script = f"trap '' TERM; sleep 60 & echo $! >{tmp_path}/pid; echo started; sleep 60"
+    started = time.monotonic()
+    with pytest.raises(ProcessError) as caught:
+        children.run(["sh", "-c", script], deadline_s=0.5)
+    assert time.monotonic() - started < 3
+    assert caught.value.code == "NNA0222"
+    assert "started" in caught.value.seen
+    assert not _alive(int((tmp_path / "pid").read_text()))
+    with pytest.raises(ChildProcessError):  # reaped: this process has no children left
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_grandchild_that_keeps_the_pipes_open_does_not_hold_us(children: ChildProcesses, tmp_path: Path) -> None:
+    script = f"sleep 20 & echo $! >{tmp_path}/pid; echo done"
+    started = time.monotonic()
+    finished = children.run(["sh", "-c", script], deadline_s=10)
+    assert finished.stdout == "done\n"
+    assert time.monotonic() - started < 3
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+def test_endless_output_is_capped_and_the_child_is_not_blocked(children: ChildProcesses) -> None:
+    finished = children.run(["head", "-c", str(OUTPUT_CAP * 3), "/dev/zero"], deadline_s=20)
+    assert len(finished.stdout) == OUTPUT_CAP
+
+
+def test_a_child_gets_a_minimal_environment_and_no_stdin(children: ChildProcesses) -> None:
+    os.environ["NYDUS_AGENT_SECRET"] = "x"
+    try:
+        shown = children.run(["env"], deadline_s=5).stdout.splitlines()
+    finally:
+        del os.environ["NYDUS_AGENT_SECRET"]
+    assert sorted(line.partition("=")[0] for line in shown) == ["HOME", "LANG", "PATH"]
+    assert children.run(["cat"], deadline_s=5).stdout == ""
+    assert children.run(["pwd"], deadline_s=5).stdout == "/\n"
+
+
+def test_arguments_are_never_seen_by_a_shell(children: ChildProcesses) -> None:
+    assert children.run(["printf", "%s", "$(id); `id` ; rm -rf"], deadline_s=5).stdout == "$(id); `id` ; rm -rf"
+
+
+def test_a_child_that_wants_no_more_input_is_no_error(children: ChildProcesses) -> None:
+    finished = children.run(["head", "-c", "4"], deadline_s=10, stdin=b"abcd" * 1_000_000)
+    assert finished.stdout == "abcd"
+
+
+def test_a_large_input_comes_back_whole(children: ChildProcesses) -> None:
+    finished = children.run(["cat"], deadline_s=20, stdin=b"abcd" * 200_000)
+    assert finished.stdout == "abcd" * 200_000
+
+
+def test_death_by_a_signal_is_told(children: ChildProcesses) -> None:
+    with pytest.raises(ProcessError) as caught:
+        children.run(["sh", "-c", "kill -SEGV $$"], deadline_s=5)
+    assert caught.value.cause == "killed by signal 11"
+
+
+def test_a_file_that_is_no_program_is_an_error(children: ChildProcesses, tmp_path: Path) -> None:
+    (tmp_path / "rubbish").write_bytes(b"\x7fELF rubbish")
+    (tmp_path / "rubbish").chmod(0o755)
+    with pytest.raises(ProcessError) as caught:
+        children.run([str(tmp_path / "rubbish")], deadline_s=5)
+    assert caught.value.code == "NNA0221"
+
+
+def test_no_descriptor_is_left_open(children: ChildProcesses) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    children.run(["cat"], deadline_s=5, stdin=b"x")
+    with pytest.raises(ProcessError):
+        children.run(["sleep", "5"], deadline_s=0.1)
+    with pytest.raises(ProcessError):
+        children.run(["false"], deadline_s=5)
+    assert len(os.listdir("/proc/self/fd")) == before
