@@ -54,6 +54,17 @@ def unpack(place: Path) -> Package:
         return Package(deb, place / "files", place / "control", tuple(members.getmembers()))
 
 
+def next_version(package: Package, place: Path) -> Path:
+    """The same package as version 9.9.9."""
+    root = place / "next"
+    subprocess.run(["dpkg-deb", "--raw-extract", package.path, root], check=True, timeout=60)
+    control = root / "DEBIAN" / "control"
+    control.write_text(re.sub(r"^Version: .*", "Version: 9.9.9", control.read_text(), flags=re.MULTILINE))
+    deb = place / f"{NAME}_9.9.9_all.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, deb], check=True, timeout=60)
+    return deb
+
+
 def in_root(script: str, root: str = "build-root", deadline_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a bash script (with -eu) in a copy of a root that is gone afterwards; the checkout is at /src."""
     return subprocess.run(

@@ -31,7 +31,7 @@ def test_installing_starts_the_daemon_and_its_watch_and_nothing_else(package: Pa
 
 
 def test_an_ordered_change_is_queued_and_never_awaited_by_dpkg(package: Package) -> None:
-    starts = re.findall(r".*nydus-agent-apply\.service.*", package.script("postinst"))
+    starts = re.findall(r".*systemctl .*nydus-agent-apply\.service.*", package.script("postinst"))
     assert [line.strip() for line in starts] == ["systemctl start --no-block nydus-agent-apply.service || true"]
 
 

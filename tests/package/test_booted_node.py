@@ -1,0 +1,100 @@
+"""On a node that runs: apt installs, upgrades and purges without a trace and without touching what runs there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node.boot import Node
+from tests.package.deb import NAME, Package, next_version
+
+OTHERS = ("containerd.service",)
+OURS = ("nydus-agent.service", "nydus-agent-inspect.timer", "nydus-agent-inspect.path")
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with Node() as node:
+        yield node
+
+
+def _show(node: Node, unit: str, name: str) -> str:
+    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
+
+
+def _pids(node: Node) -> dict[str, str]:
+    return {unit: _show(node, unit, "MainPID") for unit in OTHERS}
+
+
+def _tree(node: Node) -> dict[str, str]:
+    """What lies on the node, without what its own services write while they run."""
+    script = (Path(__file__).parent / "tree.py").read_text()
+    lines = node.run(["python3", "-I", "-"], input=script, timeout=120).stdout.splitlines()
+    alive = ("/var/lib/containerd/", "/var/lib/systemd/", "/var/lib/apt/", "/var/tmp")
+    pairs = (line.partition(" ") for line in lines)
+    return {path: told for path, _, told in pairs if not path.startswith(alive)}
+
+
+def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, package: Package) -> None:
+    before, pids = _tree(node), _pids(node)
+
+    node.install_deb(package.path)
+    for unit in OURS:
+        assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
+    assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
+    assert node.failed_units() == []
+    assert node.run(["ps", "-o", "user=", "-p", _show(node, OURS[0], "MainPID")]).stdout.strip() == "nydus-agent"
+
+    node.apt("purge", NAME)
+    after = _tree(node)
+    assert {
+        path: (before.get(path), after.get(path)) for path in before | after if before.get(path) != after.get(path)
+    } == {}
+    assert node.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "nydus-agent*"]).stdout == ""
+    assert node.run(["getent", "passwd", "nydus-agent"], check=False).returncode == 2
+    assert node.run(["nft", "list", "tables"]).stdout == ""
+    assert node.run(["ss", "-Hltn", "sport = :14003"]).stdout == ""
+    assert not node.exists("/run/nydus-agent")
+    assert _pids(node) == pids
+
+
+def test_an_upgrade_restarts_our_daemon_alone(node: Node, package: Package, tmp_path: Path) -> None:
+    node.install_deb(package.path)
+    pids, ours = _pids(node), _show(node, OURS[0], "MainPID")
+
+    node.install_deb(next_version(package, tmp_path))
+    assert node.run(["dpkg-query", "--show", "--showformat=${Version}", NAME]).stdout == "9.9.9"
+    for unit in OURS:
+        assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
+    assert _show(node, OURS[0], "MainPID") != ours
+    assert _pids(node) == pids
+    assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
+
+
+_HOLD = """
+import fcntl, sys
+lock = open("/var/lib/dpkg/lock-frontend", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_change_that_was_ordered_waits_until_dpkg_has_finished(node: Node, package: Package) -> None:
+    node.install_deb(package.path)
+    unit = "nydus-agent-apply.service"
+
+    def has_begun() -> bool:
+        return _show(node, unit, "ExecMainStartTimestampMonotonic") not in ("", "0")
+
+    with node.popen(["python3", "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as apt:
+        assert apt.stdout is not None and apt.stdin is not None
+        assert apt.stdout.readline() == b"held\n"
+        node.run(["systemctl", "start", "--no-block", unit])
+        node.wait_until(lambda: _show(node, unit, "SubState") == "start-pre", 20, "the change waits")
+        assert not has_begun()
+        apt.stdin.close()
+        node.wait_until(has_begun, 20, "the change begins once the lock is free")
