@@ -91,7 +91,8 @@ def test_a_change_that_was_ordered_waits_until_dpkg_has_finished(node: Node, pac
         return _show(node, unit, "ExecMainStartTimestampMonotonic") not in ("", "0")
 
     with node.popen(["python3", "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as apt:
-        assert apt.stdout is not None and apt.stdin is not None
+        assert apt.stdout is not None
+        assert apt.stdin is not None
         assert apt.stdout.readline() == b"held\n"
         node.run(["systemctl", "start", "--no-block", unit])
         node.wait_until(lambda: _show(node, unit, "SubState") == "start-pre", 20, "the change waits")
