@@ -94,6 +94,11 @@ def _common() -> Parser:
     return parser
 
 
+def common_options() -> tuple[argparse.Action, ...]:
+    """What every verb takes, for the documentation."""
+    return tuple(_common()._actions)
+
+
 def options(argv: Sequence[str]) -> Options:
     """The options of every verb. Raises UsageError."""
     known, words = _common().parse_known_args(list(argv))

@@ -19,11 +19,26 @@ class Exit(enum.IntEnum):
     """Exit codes of every verb, fixed from the first release (docs/design.md, "CLI contract")."""
 
     OK = 0
-    FAILED = 1  # the node is as it was before
-    USAGE = 2  # usage or configuration, nothing touched
-    NOT_AS_WANTED = 3  # works, but degraded, drifted, or changes pending
-    UNKNOWN = 4  # could not tell
-    LOCKED = 75  # another run holds the lock, try later
+    FAILED = 1
+    USAGE = 2
+    NOT_AS_WANTED = 3
+    UNKNOWN = 4
+    LOCKED = 75
+
+    @property
+    def meaning(self) -> str:
+        """What the code tells a caller."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.OK: "fine, or nothing to do",
+    Exit.FAILED: "failed; the node is as it was before",
+    Exit.USAGE: "usage or configuration; nothing was touched",
+    Exit.NOT_AS_WANTED: "works, but not as wanted: degraded, drifted, pinned, not running, or changes pending",
+    Exit.UNKNOWN: "could not tell",
+    Exit.LOCKED: "another run holds the lock; try later",
+}
 
 
 class AgentError(Exception):

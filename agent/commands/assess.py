@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent import paths
+from agent.commands import troubles
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, Pin, Unreadable, text
+from agent.commands.published import Climb, DaemonStatus, Pin, Unreadable
 from agent.console import Tone
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
-
-OLD_PROOF_S = 3600.0
-"""The ladder is climbed every few minutes; a proof older than this proves nothing about now."""
 
 FALLBACK = "nydusd's own fallback protects reads"
 
@@ -31,16 +28,11 @@ class Assessment:
 def assess(picture: Picture) -> Assessment:
     """The whole answer of `status`."""
     headline, exit_ = _headline(picture)
-    problems = tuple(_problems(picture))
-    if exit_ is Exit.OK and problems:
-        exit_ = Exit.NOT_AS_WANTED if any(_is_certain(problem) for problem in problems) else Exit.UNKNOWN
+    problems, doubts = tuple(troubles.problems(picture)), tuple(troubles.doubts(picture))
+    if exit_ is Exit.OK and (problems or doubts):
+        exit_ = Exit.NOT_AS_WANTED if problems else Exit.UNKNOWN
     tone = {Exit.OK: Tone.GOOD, Exit.UNKNOWN: Tone.WARN}.get(exit_, Tone.BAD)
-    return Assessment(headline, tone, exit_, problems)
-
-
-def _is_certain(problem: AgentError) -> bool:
-    """Whether something is known to be wrong, as against not known to be right."""
-    return problem.code != "NNA1017"
+    return Assessment(headline, tone, exit_, (*problems, *doubts))
 
 
 def _headline(picture: Picture) -> tuple[str, Exit]:
@@ -107,130 +99,3 @@ def _proof(picture: Picture) -> str:
     if last.state == "ok":
         return f"proved {age} ago by {last.detail}" if last.detail else f"proved {age} ago"
     return f"a lazy read is not proved yet: {last.detail or last.name}"
-
-
-def _problems(picture: Picture) -> Iterator[AgentError]:
-    """What is wrong, the cause before what follows from it."""
-    if picture.config_error is not None:
-        yield picture.config_error
-    yield from _agent_problems(picture)
-    if picture.agent is Agent.RUNNING and isinstance(picture.daemon, DaemonStatus):
-        yield from _daemon_problems(picture, picture.daemon)
-    if isinstance(picture.effective, Unreadable):
-        yield _unreadable(picture.effective)
-    if picture.effective is not None:
-        yield from _climb_problems(picture)
-
-
-def _unreadable(file: Unreadable) -> AgentError:
-    action = f"ls -l {file.path}" if not file.permission else "sudo nydus-agent status"
-    return AgentError("NNA1012", "what was published cannot be read", cause=f"{file.path}: {file.reason}", try_=action)
-
-
-def _agent_problems(picture: Picture) -> Iterator[AgentError]:
-    daemon = picture.daemon
-    if picture.agent is Agent.NOT_INSTALLED:
-        yield AgentError("NNA1010", "the agent is not installed", try_="apt install nydus-node-agent")
-    elif isinstance(daemon, Unreadable):
-        yield _unreadable(daemon)
-    elif daemon is None or picture.agent is Agent.GONE:
-        cause = f"{paths.STATUS} is not there" if daemon is None else f"pid {daemon.pid} is gone"
-        yield AgentError(
-            "NNA1010",
-            "the agent is not running",
-            cause=cause,
-            try_=f"sudo systemctl start {paths.AGENT_UNIT}",
-        )
-    elif picture.agent is Agent.SILENT:
-        yield AgentError(
-            "NNA1011",
-            "the agent publishes nothing",
-            cause=f"pid {daemon.pid} lives, its last publication is {in_words(picture.age(daemon.at))} old",
-            try_=f"sudo systemctl restart {paths.AGENT_UNIT}",
-        )
-
-
-def _daemon_problems(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
-    if (
-        daemon.mode == "native"
-        and isinstance(picture.effective, EffectiveStatus)
-        and picture.effective.switch == "fence"
-    ):
-        yield AgentError(
-            "NNA1018",
-            "the mode is native although the node was set up for the fence",
-            cause=daemon.mode_reason,
-            try_="sudo nydus-agent doctor",
-        )
-    if text(daemon.mirror, "owner") == "foreign":
-        yield AgentError(
-            "NNA1019",
-            "the listener on the mirror's port is not the mirror's",
-            cause=text(daemon.mirror, "owner_detail"),
-            try_="sudo ss -tlnp",
-        )
-    if daemon.verdict in ("down", "suspect"):
-        seen = tuple(
-            f"{in_words(picture.age(change.at))} ago: {change.from_} -> {change.to}: {change.evidence}"
-            for change in daemon.history[-3:]
-            if change.evidence
-        )
-        yield AgentError(
-            "NNA1014",
-            f"the mirror is {daemon.verdict}",
-            cause=daemon.verdict_reason,
-            seen=seen,
-            try_="sudo nydus-agent doctor",
-        )
-    bad = [origin for origin in daemon.origins if origin.get("ok") is False]
-    if bad:
-        hosts = ", ".join(text(origin, "host") for origin in bad)
-        yield AgentError(
-            "NNA1016",
-            f"the origin does not answer: {hosts}",
-            cause="the mirror is not fenced while its origin is bad: a slow mirror is better than none",
-        )
-    yield from _conditions(picture, daemon)
-
-
-def _conditions(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
-    for condition in daemon.conditions:
-        if condition.status in ("True", "Unknown") and condition.type:
-            since = f"since {in_words(picture.age(condition.since))}" if condition.since else ""
-            code = "NNA1018" if condition.status == "True" else "NNA1017"
-            yield AgentError(
-                code,
-                f"{condition.type}: {condition.message or condition.reason}",
-                cause=condition.reason if condition.message else "",
-                seen=(since,) if since else (),
-                try_="sudo nydus-agent doctor",
-            )
-
-
-def _climb_problems(picture: Picture) -> Iterator[AgentError]:
-    climb = picture.climb
-    if isinstance(climb, Unreadable):
-        yield _unreadable(climb)
-    elif climb is None:
-        yield AgentError(
-            "NNA1017",
-            "nothing was proved yet",
-            cause="the ladder was not climbed since the change",
-            try_="sudo nydus-agent doctor",
-        )
-    else:
-        for rung in climb.failed[:1]:  # what follows from it is in the ladder
-            yield AgentError(
-                rung.code or "NNA1018",
-                f"rung {rung.number} ({rung.name}) failed: {rung.detail}",
-                cause=rung.cause,
-                seen=rung.evidence,
-                try_=rung.try_,
-            )
-        if picture.age(climb.at) > OLD_PROOF_S:
-            yield AgentError(
-                "NNA1017",
-                "the proof is old",
-                cause=f"the last climb was {in_words(picture.age(climb.at))} ago",
-                try_=f"systemctl status {paths.INSPECT_UNIT.replace('.service', '.timer')}",
-            )

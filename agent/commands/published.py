@@ -213,6 +213,8 @@ class Climb:
 
     at: float | None
     rungs: tuple[Rung, ...]
+    drift: tuple[str, ...]
+    """What others have changed that is ours, in words."""
     versions: Mapping[str, str]
 
     @property
@@ -230,7 +232,8 @@ def climb_of(loose: Loose) -> Climb:
         for item in tables(loose, "rungs")
     )  # fmt: skip
     versions = {name: value for name, value in table(loose, "versions").items() if isinstance(value, str)}
-    return Climb(number(loose, "at"), tuple(sorted(rungs, key=lambda rung: rung.number)), versions)
+    in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
+    return Climb(number(loose, "at"), in_order, texts(loose, "drift"), versions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,10 +133,10 @@ class MirrorConfig:
     user: str = setting("root", "the user that the mirror's listener must belong to, where it is local", form=Form.USER)
     registry: str = setting(
         "",
-        "mirrors dialect only: value of the X-Dragonfly-Registry header, an origin's URL",
+        "mirrors dialect only: the value of the X-Dragonfly-Registry header, an origin's URL",
         form=Form.ORIGIN_URL,
     )
-    health: HealthConfig = setting(HealthConfig(), "thresholds")
+    health: HealthConfig = setting(HealthConfig(), "when the mirror is judged well or not, and how the fence is held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +234,17 @@ class MetricsConfig:
 class Config:
     """All of agent.toml and its drop-ins."""
 
-    mirror: MirrorConfig = setting(MirrorConfig(), "the Dragonfly endpoint")
-    registries: RegistriesConfig = setting(RegistriesConfig(), "plain images")
+    mirror: MirrorConfig = setting(MirrorConfig(), "the mirror: Dragonfly's endpoint on or near the node")
+    registries: RegistriesConfig = setting(
+        RegistriesConfig(), "registries, and which plain images go through the mirror"
+    )
     containerd: ContainerdConfig = setting(ContainerdConfig(), "containerd's side")
-    snapshotter: SnapshotterConfig = setting(SnapshotterConfig(), "the nydus snapshotter")
-    artifacts: ArtifactsConfig = setting(ArtifactsConfig(), "the nydus binaries")
+    snapshotter: SnapshotterConfig = setting(
+        SnapshotterConfig(), "the nydus snapshotter, which is rendered and managed"
+    )
+    artifacts: ArtifactsConfig = setting(ArtifactsConfig(), "where the nydus programs come from")
     apply: ApplyConfig = setting(ApplyConfig(), "when the node is changed")
-    drift: DriftConfig = setting(DriftConfig(), "drift")
-    fleet: FleetConfig = setting(FleetConfig(), "many nodes")
-    endpoint: EndpointConfig = setting(EndpointConfig(), "the local health endpoint")
-    metrics: MetricsConfig = setting(MetricsConfig(), "metrics")
+    drift: DriftConfig = setting(DriftConfig(), "what happens when others change what was applied")
+    fleet: FleetConfig = setting(FleetConfig(), "behaviour among many nodes")
+    endpoint: EndpointConfig = setting(EndpointConfig(), "the health endpoint on the node's loopback")
+    metrics: MetricsConfig = setting(MetricsConfig(), "metrics beyond the unix socket")

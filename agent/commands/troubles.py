@@ -1,0 +1,118 @@
+"""What is wrong on the node, and what could not be told. Pure: the picture in, errors with their way out.
+
+The cause comes before what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent import paths
+from agent.commands.picture import Agent, Picture
+from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable, text
+from agent.durations import in_words
+from agent.errors import AgentError
+
+OLD_PROOF_S = 3600.0
+"""The ladder is climbed every few minutes; a proof older than this proves nothing about now."""
+
+_DOCTOR = "sudo nydus-agent doctor"
+
+
+def problems(picture: Picture) -> Iterator[AgentError]:
+    """What is known to be wrong."""
+    if picture.config_error is not None:
+        yield picture.config_error
+    daemon, climb = picture.daemon, picture.climb
+    if picture.agent is Agent.NOT_INSTALLED:
+        yield AgentError("NNA1010", "the agent is not installed", try_="apt install nydus-node-agent")
+    elif picture.agent in (Agent.STOPPED, Agent.GONE):
+        cause = f"pid {daemon.pid} is gone" if isinstance(daemon, DaemonStatus) else f"{paths.STATUS} is not there"
+        start = f"sudo systemctl start {paths.AGENT_UNIT}"
+        yield AgentError("NNA1010", "the agent is not running", cause=cause, try_=start)
+    elif picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
+        yield from _mode(picture, daemon)
+        yield from _mirror(picture, daemon)
+        yield from _origins(daemon)
+        yield from (_condition(picture, one) for one in daemon.conditions if one.status == "True")
+    if picture.effective is not None and isinstance(climb, Climb):
+        yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
+        yield from _drift(picture, climb)
+
+
+def doubts(picture: Picture) -> Iterator[AgentError]:
+    """What could not be told."""
+    daemon, climb = picture.daemon, picture.climb
+    if picture.agent is Agent.SILENT and isinstance(daemon, DaemonStatus):
+        silence = f"pid {daemon.pid} lives, its last publication is {in_words(picture.age(daemon.at))} old"
+        restart = f"sudo systemctl restart {paths.AGENT_UNIT}"
+        yield AgentError("NNA1011", "the agent publishes nothing", cause=silence, try_=restart)
+    if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
+        yield from (_condition(picture, one) for one in daemon.conditions if one.status == "Unknown")
+    yield from (_unreadable(file) for file in (daemon, picture.effective, climb) if isinstance(file, Unreadable))
+    if picture.effective is None:
+        return
+    if climb is None:
+        cause = "the ladder was not climbed since the change"
+        yield AgentError("NNA1017", "nothing was proved yet", cause=cause, try_=_DOCTOR)
+    elif isinstance(climb, Climb):
+        yield from (_rung(rung, "could not be told") for rung in climb.rungs if rung.state == "unknown")
+        if picture.age(climb.at) > OLD_PROOF_S:
+            cause = f"the last climb was {in_words(picture.age(climb.at))} ago"
+            timer = paths.INSPECT_UNIT.replace(".service", ".timer")
+            yield AgentError("NNA1017", "the proof is old", cause=cause, try_=f"systemctl status {timer}")
+
+
+def _unreadable(file: Unreadable) -> AgentError:
+    action = "sudo nydus-agent status" if file.permission else f"ls -l {file.path}"
+    return AgentError("NNA1012", "what was published cannot be read", cause=f"{file.path}: {file.reason}", try_=action)
+
+
+def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
+    applied = picture.effective
+    if daemon.mode == "native" and isinstance(applied, EffectiveStatus) and applied.switch == "fence":
+        what = "the mode is native although the node was set up for the fence"
+        yield AgentError("NNA1018", what, cause=daemon.mode_reason, try_=_DOCTOR)
+
+
+def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
+    if text(daemon.mirror, "owner") == "foreign":
+        what = "the listener on the mirror's port is not the mirror's"
+        yield AgentError("NNA1019", what, cause=text(daemon.mirror, "owner_detail"), try_="sudo ss -tlnp")
+    if daemon.verdict in ("down", "suspect"):
+        seen = tuple(
+            f"{in_words(picture.age(change.at))} ago: {change.from_} -> {change.to}: {change.evidence}"
+            for change in daemon.history[-3:]
+            if change.evidence
+        )
+        what = f"the mirror is {daemon.verdict}"
+        yield AgentError("NNA1014", what, cause=daemon.verdict_reason, seen=seen, try_=_DOCTOR)
+
+
+def _origins(daemon: DaemonStatus) -> Iterator[AgentError]:
+    bad = ", ".join(text(origin, "host") for origin in daemon.origins if origin.get("ok") is False)
+    if bad:
+        cause = "while an origin is bad the mirror is not fenced: a slow mirror is better than none"
+        yield AgentError("NNA1016", f"the origin does not answer: {bad}", cause=cause)
+
+
+def _condition(picture: Picture, condition: Condition) -> AgentError:
+    code = "NNA1018" if condition.status == "True" else "NNA1017"
+    since = (f"since {in_words(picture.age(condition.since))}",) if condition.since else ()
+    what = f"{condition.type}: {condition.message or condition.reason or condition.status}"
+    cause = condition.reason if condition.message else ""
+    return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR)
+
+
+def _rung(rung: Rung, outcome: str) -> AgentError:
+    code = rung.code or ("NNA1018" if rung.state == "failed" else "NNA1017")
+    what = f"rung {rung.number} ({rung.name}) {outcome}: {rung.detail}"
+    return AgentError(code, what, cause=rung.cause, seen=rung.evidence, try_=rung.try_)
+
+
+def _drift(picture: Picture, climb: Climb) -> Iterator[AgentError]:
+    daemon = picture.daemon
+    told = isinstance(daemon, DaemonStatus) and any("drift" in one.type.lower() for one in daemon.conditions)
+    if climb.drift and not told:
+        what = "something of ours was changed by others"
+        yield AgentError("NNA1018", what, seen=climb.drift, try_="sudo nydus-agent plan")
