@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -9,8 +10,10 @@ import secrets
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ from tests.node import cache, keeper, machine, stock
 _T = TypeVar("_T")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT_S = 60.0
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 
 Command = Sequence[str] | str
 """A program with its arguments, or the text of a bash script (run with -eu)."""
@@ -29,6 +33,13 @@ Command = Sequence[str] | str
 
 class NodeError(Exception):
     """The node did not do what a test needs: the message has the command and what it wrote."""
+
+
+living: list[Node] = []
+"""The nodes that are up in this process, oldest first."""
+
+before_stop: list[Callable[[Node, BaseException | None], None]] = []
+"""Called with each node that is about to be stopped, while it still runs, and the error that ended its `with`."""
 
 
 class Node:
@@ -65,7 +76,12 @@ class Node:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        try:
+            if self.leader:
+                for watch in before_stop:
+                    watch(self, error)
+        finally:
+            self.stop()
 
     def start(self) -> Self:
         """Make the node's files and boot it. Raises NodeError when systemd is not up after 60 s."""
@@ -77,6 +93,7 @@ class Node:
         except BaseException:
             self.stop()
             raise
+        living.append(self)
         return self
 
     def _lay_out(self) -> None:
@@ -147,6 +164,8 @@ class Node:
 
     def stop(self) -> None:
         """Kill the node and remove its files and mounts. May be called again."""
+        if self in living:
+            living.remove(self)
         held, self._keeper = self._keeper, None
         if held is not None:
             if held.stdin is not None:
@@ -208,7 +227,7 @@ class Node:
             raise NodeError(f"{self.name} is not running")
         words = ["bash", "-euc", command] if isinstance(command, str) else list(command)
         if user is not None:
-            words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env", "--", *words]
+            words = ["runuser", f"--user={user}", "--", *words]
         join = f"echo $$ >{shlex.quote(str(self._cgroup()))}/cgroup.procs && exec \"$@\""
         enter = ["nsenter", f"--target={self.leader}", "--all", "--wdns=/", "--", *words]
         return ["sh", "-c", join, "sh", *enter]
@@ -230,6 +249,35 @@ class Node:
             if time.monotonic() > deadline:
                 raise NodeError(f"{self.name}: not within {deadline_s:g} s: {what} (last answer: {answer!r})")
             time.sleep(0.05)
+
+    def connect(self, port: int, timeout: float = 10) -> socket.socket:
+        """A TCP connection from here to 127.0.0.1:`port` on the node. Raises OSError as `connect` does."""
+        made = self._socket_there()
+        made.settimeout(timeout)
+        try:
+            made.connect(("127.0.0.1", port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _socket_there(self) -> socket.socket:
+        # A socket belongs to the network namespace of the thread that makes it: a short-lived thread goes there.
+        made: list[socket.socket | OSError] = []
+
+        def make() -> None:
+            with open(f"/proc/{self.leader}/ns/net") as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                    made.append(OSError(ctypes.get_errno(), "setns"))
+                else:
+                    made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], OSError):
+            raise made[0]
+        return made[0]
 
     # Files
 

@@ -59,6 +59,7 @@ def start_unit(
     command += ["--property=TimeoutStopSec=2"]
     command += [f"--uid={user}"] if user else []
     command += [f"--setenv={key}={value}" for key, value in (env or {}).items()]
+    unit.stop()
     node.run(["systemctl", "reset-failed", unit.name], check=False)
     node.run([*command, "--", *argv])
     if port:
@@ -313,6 +314,7 @@ def _dfdaemon_config(rules: list[dict[str, Any]], port: int) -> dict[str, Any]:
         "server": {"cacheDir": "/var/cache/dragonfly"},
         "download": {"server": {"socketPath": "/run/dragonfly/dfdaemon.sock"}},
         "upload": {"server": {**loopback, "port": 4000}},
+        "backend": {"enableHickoryDNS": False},  # its own resolver does not read /etc/hosts, where the node's names are
         "storage": {"dir": "/var/lib/dragonfly", "server": {**loopback}},
         "metrics": {"server": {**loopback, "port": 4002}},
         "health": {"server": {**loopback, "port": 4003}},

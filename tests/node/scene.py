@@ -207,7 +207,7 @@ class Reader:
 
     def __init__(self, node: Node, ref: str, *, pause_ms: int = 50, rounds: int = 0, name: str = "reader") -> None:
         self._node, self._name = node, name
-        self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by stop
+        self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by __exit__
         argv = ["ctr", "--namespace", "k8s.io", "run", "--rm", "--cpu-shares", "0", "--snapshotter", "nydus", ref, name]
         argv += ["/reader", "read", "/data", str(images.READER_FILES), str(pause_ms), str(rounds)]
         self._process = node.popen(argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
@@ -217,6 +217,7 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._file.close()
 
     def reads(self) -> list[Read]:
         """All reads so far. Raises NodeError where the container wrote something else (it could not start)."""

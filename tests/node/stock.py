@@ -34,7 +34,7 @@ def shares() -> dict[str, Path]:
 def fill(upper: Path, contents: Contents, machine: Machine) -> None:
     """Write into the upper layer of a node's root what Debian's packages do not bring."""
     _write(upper / "etc/machine-id", secrets.token_hex(16) + "\n", 0o444)
-    _write(upper / "etc/resolv.conf", "")  # no name server: a lookup is refused at once; CRI wants the file
+    _write(upper / "etc/resolv.conf", "nameserver 127.0.0.1\n")  # nobody answers there: refused at once
     _write(upper / "etc/crictl.yaml", _CRICTL)
     _write(upper / "etc/containerd/config.toml", containerd_config(machine))
     _copy(cache.make("crictl") / "bin/crictl", upper / "usr/local/bin/crictl")

@@ -61,13 +61,12 @@ class Metrics:
 class Mirror:
     """The proxy port."""
 
-    def __init__(self, rules: list[Rule], registry: str, log: Log, board: Switchboard, metrics: Metrics) -> None:
+    def __init__(self, rules: list[Rule], registry: str, log: TaskLog, board: Switchboard, metrics: Metrics) -> None:
         self.rules = rules
         self.registry = registry
         self.log = log
         self.board = board
         self.metrics = metrics
-        self._finished: set[str] = set()
 
     def serve(self, client: socket.socket) -> None:
         try:
@@ -96,7 +95,8 @@ class Mirror:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         upstream = Upstream(host, port, tls, target or "/", url, headers, via="task" if task else "forward")
         if task:
-            upstream.answer_headers = self._task_headers(request, url)
+            upstream.as_task = True
+            upstream.answer_headers = self._task_headers(url)
         return upstream
 
     def _registry_of(self, request: Request) -> str:
@@ -106,13 +106,11 @@ class Mirror:
         namespace = parse_qs(urlsplit(request.target).query).get("ns")
         return f"https://{namespace[0]}" if namespace else self.registry
 
-    def _task_headers(self, request: Request, url: str) -> list[tuple[str, str]]:
+    def _task_headers(self, url: str) -> list[tuple[str, str]]:
         self.metrics.add("proxy_request_via_dfdaemon_total")
-        key = hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
-        headers = [("X-Dragonfly-Task-Id", key), ("X-Dragonfly-Server-Ip", "127.0.0.1")]
-        if key in self._finished:
+        headers = [("X-Dragonfly-Task-Id", task_id(url)), ("X-Dragonfly-Server-Ip", "127.0.0.1")]
+        if task_id(url) in self.log.finished:
             headers.append(("X-Dragonfly-Task-Download-Finished", "true"))
-        self._finished.add(key)
         return headers
 
     def _tunnel(self, connection: Connection, request: Request) -> None:
@@ -122,22 +120,26 @@ class Mirror:
         self.log.write(f"https://{request.target}", sent, method="CONNECT", via="tunnel", status=200, fault="none")
         raise Gone
 
-    def count_traffic(self, url: str, sent: int, via: str) -> None:
-        if via == "task":
-            self.metrics.add("download_traffic", 'type="BACK_TO_SOURCE"', sent)
 
-
-class CountingLog(Log):
-    """The log, which also feeds the traffic counter."""
+class TaskLog(Log):
+    """The log, which also feeds the traffic counter and knows what was fetched before."""
 
     def __init__(self, path: str | None, metrics: Metrics) -> None:
         super().__init__(path)
+        self.finished: set[str] = set()
         self._metrics = metrics
 
     def write(self, url: str, sent: int, **entry: object) -> None:
         super().write(url, sent, **entry)
         if entry.get("via") == "task" and sent:
             self._metrics.add("download_traffic", 'type="BACK_TO_SOURCE"', sent)
+            self.finished.add(task_id(url))
+
+
+def task_id(url: str) -> str:
+    """What dfdaemon calls the task: a blob's own digest, so that registries share; else a hash of the URL."""
+    blob = re.search(r"/blobs/sha256:([0-9a-f]{64})$", url.partition("?")[0])
+    return blob.group(1) if blob else hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
 
 
 class Small:
@@ -187,7 +189,7 @@ def main() -> None:
     parser.add_argument("--control", help="a unix socket for faults")
     options = parser.parse_args()
     metrics = Metrics()
-    log = CountingLog(options.log, metrics)
+    log = TaskLog(options.log, metrics)
     board = Switchboard(lambda: dict(log.totals))
     rules = [Rule(rule["regex"], rule.get("useTLS", False)) for rule in json.loads(options.rules)]
     mirror = Mirror(rules, options.registry, log, board, metrics)

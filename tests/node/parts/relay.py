@@ -60,6 +60,8 @@ class Upstream:
     answer_headers: list[tuple[str, str]] = field(default_factory=list)
     via: str = ""
     """A word for the log: how the request was routed."""
+    as_task: bool = False
+    """Whether errors are told as dfdaemon tells those of its tasks."""
 
 
 class Log:
@@ -203,11 +205,30 @@ class Connection:
             if fault.kind == "status":
                 entry["status"] = fault.status
                 return self.send_head(fault.status, [("X-Dragonfly-Error-Type", "proxy"), ("Content-Length", "0")])
-            answer = self._ask(request, upstream)
-            entry["status"] = answer.status
-            self._send(request, upstream, answer, fault, sent)
+            entry["status"] = self._answer(request, upstream, fault, sent)
         finally:
             self.log.write(upstream.url, sent[0], **entry)
+
+    def _answer(self, request: Request, upstream: Upstream, fault: Fault, sent: list[int]) -> int:
+        try:
+            answer = self._ask(request, upstream)
+        except UpstreamGone:
+            if not upstream.as_task:
+                raise
+            return self._task_error(500, "backend", [])
+        if upstream.as_task and answer.status >= 400:
+            answer.read()
+            if answer.status == 416:  # dfdaemon finds out itself that a range cannot be served
+                return self._task_error(500, "dfdaemon", [])
+            return self._task_error(answer.status, "backend", answer.getheaders())
+        self._send(request, upstream, answer, fault, sent)
+        return answer.status
+
+    def _task_error(self, status: int, kind: str, headers: list[tuple[str, str]]) -> int:
+        dropped = _HOP_BY_HOP | {"transfer-encoding", "content-length"}
+        kept = [(name, value) for name, value in headers if name.lower() not in dropped]
+        self.send_head(status, [*kept, ("X-Dragonfly-Error-Type", kind), ("Content-Length", "0")])
+        return status
 
     def _ask(self, request: Request, upstream: Upstream) -> http.client.HTTPResponse:
         key = (upstream.host, upstream.port, upstream.tls)
@@ -238,7 +259,7 @@ class Connection:
     def _send(self, request: Request, upstream: Upstream, answer: http.client.HTTPResponse, fault: Fault, sent: list[int]) -> None:
         dropped = _HOP_BY_HOP | {"transfer-encoding"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
-        length = None if answer.length is None else answer.length
+        length = answer.length
         has_body = request.method != "HEAD" and answer.status not in (204, 304)
         chunked = has_body and length is None
         headers += upstream.answer_headers if answer.status in (200, 206) else []
