@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import re
 import subprocess
 from pathlib import PurePosixPath
 
 import agent
+from agent import catalogue, cli
+from agent.config import model
 from tests.node import cache
 from tests.package.deb import Package
 
@@ -26,6 +30,11 @@ _PLACES = re.compile(
     """,
     re.VERBOSE,
 )
+
+_PAGES = {
+    "man8/nydus-agent.8": [verb.name for verb in cli.public_verbs()] + list(catalogue.CATALOGUE),
+    "man5/agent.toml.5": [field.name for field in dataclasses.fields(model.MirrorConfig)],
+}
 
 
 def _paths(package: Package) -> list[str]:
@@ -84,6 +93,21 @@ def test_the_example_changes_nothing_until_a_line_is_uncommented(package: Packag
     example = package.read("/usr/share/doc/nydus-node-agent/examples/agent.toml")
     live = [line for line in example.splitlines() if line.strip() and not line.lstrip().startswith(("#", "["))]
     assert live in ([], ["version = 1"])
+
+
+def test_tab_completes_every_verb_in_bash_and_zsh(package: Package) -> None:
+    for path in ("bash-completion/completions/nydus-agent", "zsh/vendor-completions/_nydus-agent"):
+        text = package.read(f"/usr/share/{path}")
+        assert [verb.name for verb in cli.public_verbs() if verb.name not in text] == []
+
+
+def test_the_manual_is_whole(package: Package) -> None:
+    """Its tables are generated: none may be empty."""
+    pages = {
+        name: gzip.decompress((package.files / f"usr/share/man/{name}.gz").read_bytes()).decode() for name in _PAGES
+    }
+    for name, words in _PAGES.items():
+        assert [word for word in words if word not in pages[name].replace("\\-", "-")] == [], name
 
 
 def test_no_environment_of_the_caller_changes_what_the_launcher_imports(package: Package) -> None:
