@@ -20,6 +20,7 @@ from agent.errors import HttpError, NydusdError
 from agent.ports import HttpAnswer, NydusdInfo
 
 _API_SOCKET = re.compile(r"api(\d*)\.sock")  # api.sock, then api1.sock, api2.sock … after each hot upgrade
+_SECRETS = ("auth", "registry_token", "access_key_id", "access_key_secret", "encryption_key")
 _BODY_CAP = 4 << 20  # a shared daemon lists the configuration of all its mounts
 
 
@@ -117,7 +118,14 @@ def _effective(config: object) -> Mapping[str, object]:
             config = json.loads(config)
         except ValueError:
             return {}
-    return _mapping(config)
+    return _mapping(_without_secrets(config))
+
+
+def _without_secrets(value: object) -> object:
+    """nydusd blanks `auth` and `registry_token` by itself; that is not relied on."""
+    if isinstance(value, dict):
+        return {key: None if key in _SECRETS else _without_secrets(inner) for key, inner in value.items()}
+    return value
 
 
 def _mapping(value: object) -> Mapping[str, object]:
