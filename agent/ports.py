@@ -65,7 +65,7 @@ class Units(Protocol):
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
         """Queue start, stop or restart (mode "replace"), wait for the job's own JobRemoved signal, return the unit.
 
-        A failed start state is reset first. Raises SystemdError with the job's result, the unit's state and its last
+        A failed state and the count of starts (StartLimitBurst) are reset before a start or restart. Raises SystemdError with the job's result, the unit's state and its last
         journal lines.
         """
 

@@ -1,7 +1,7 @@
 """containerd and the snapshotter's own socket over gRPC. Stubs do not leave this module.
 
-A channel per client object; every call has a deadline; status codes become errors in one place (`_error`). Reads may be
-repeated by callers, Prepare is not.
+A channel per operation; every operation has one deadline; status codes become errors in one place (`_error`). Nothing
+is retried here; callers may repeat reads, never Prepare.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -49,51 +49,41 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy in the environment has nothing to do with a unix socket
     ("grpc.use_local_subchannel_pool", 1),  # no connection state shared with other channels of this process
     ("grpc.max_receive_message_length", 16 << 20),  # as containerd's own clients
-    # grpc-core waits 1 s, then up to 2 min, before it tries a socket again: too long to await a restart.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
 )
 
 
 class ContainerdClient:
-    """containerd on the unix socket `address`; nothing is opened before the first call."""
+    """containerd on the unix socket `address`.
+
+    Each operation has a channel of its own. One that is kept gives stale answers just when it matters: after a restart
+    it refuses calls until its back-off has passed, or sends them into the connection that has died.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._channel: Any = None
 
     def server(self, *, deadline_s: float) -> RunningContainerd:
         """See ports.Containerd. `pid` is 0 before containerd 1.7.0, which does not tell it."""
-        budget = _Budget(self._address, deadline_s)
-        version = budget.call(
-            "Version", version_pb2_grpc.VersionStub(self._open()).Version, version_pb2.VersionRequest()
-        )
-        introspection = introspection_pb2_grpc.IntrospectionStub(self._open())
-        server = budget.call("Server", introspection.Server, introspection_pb2.ServerRequest())
-        return RunningContainerd(
-            version=_version(version.version),
-            version_text=version.version,
-            pid=server.pid,
-            plugins=self._plugins(budget),
-        )
+        with _session(self._address, deadline_s) as session:
+            version = session.call(version_pb2_grpc.VersionStub, "Version", version_pb2.VersionRequest())
+            server = session.call(introspection_pb2_grpc.IntrospectionStub, "Server", introspection_pb2.ServerRequest())
+            return RunningContainerd(_version(version.version), version.version, server.pid, _plugins(session))
 
     def plugins(self, *, deadline_s: float) -> tuple[PluginFact, ...]:
         """See ports.Containerd. Said when containerd started: a dead proxy plugin looks like a living one."""
-        return self._plugins(_Budget(self._address, deadline_s))
+        with _session(self._address, deadline_s) as session:
+            return _plugins(session)
 
     def image_fs_info(self, *, deadline_s: float) -> ImageFsInfo:
         """See ports.Containerd."""
-        service = cri_pb2_grpc.ImageServiceStub(self._open())
-        answer = _Budget(self._address, deadline_s).call(
-            "ImageFsInfo", service.ImageFsInfo, cri_pb2.ImageFsInfoRequest()
-        )
+        with _session(self._address, deadline_s) as session:
+            answer = session.call(cri_pb2_grpc.ImageServiceStub, "ImageFsInfo", cri_pb2.ImageFsInfoRequest())
         return ImageFsInfo(tuple(usage.fs_id.mountpoint for usage in answer.image_filesystems))
 
     def cri_status(self, *, deadline_s: float) -> Mapping[str, str]:
         """See ports.Containerd. The registries' credentials that "config" may hold are left out."""
-        service = cri_pb2_grpc.RuntimeServiceStub(self._open())
-        answer = _Budget(self._address, deadline_s).call("Status", service.Status, cri_pb2.StatusRequest(verbose=True))
+        with _session(self._address, deadline_s) as session:
+            answer = session.call(cri_pb2_grpc.RuntimeServiceStub, "Status", cri_pb2.StatusRequest(verbose=True))
         conditions = {entry.type: str(entry.status).lower() for entry in answer.status.conditions}
         info = dict(answer.info)
         if "config" in info:
@@ -107,35 +97,34 @@ class ContainerdClient:
         where it was faster than our Remove, that is no failure. The namespace is deleted where this call made it, or
         where it is `PROBE_NAMESPACE`; one that is not empty stays.
         """
-        budget = _Budget(self._address, deadline_s)
-        made = self._make_namespace(namespace, budget)
-        try:
-            self._prepare_and_remove(snapshotter, namespace, key, budget)
-        finally:
-            if made or namespace == PROBE_NAMESPACE:
-                self._delete_namespace(namespace)
+        with _session(self._address, deadline_s) as session:
+            made = _make_namespace(session, namespace)
+            try:
+                _prepare_and_remove(session, snapshotter, namespace, key)
+            finally:
+                if made or namespace == PROBE_NAMESPACE:
+                    self._delete_namespace(namespace)
 
     def snapshot_keys(
         self, snapshotter: str, namespace: str, *, deadline_s: float
     ) -> tuple[tuple[str, Mapping[str, str]], ...]:
         """See ports.Containerd."""
-        service = snapshots_pb2_grpc.SnapshotsStub(self._open())
         request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
-        answers = _Budget(self._address, deadline_s).stream("List", service.List, request, namespace)
-        return tuple(sorted(((info.name, dict(info.labels)) for answer in answers for info in answer.info), key=_first))
+        with _session(self._address, deadline_s) as session:
+            answers = session.stream(snapshots_pb2_grpc.SnapshotsStub, "List", request, namespace)
+            found = [(info.name, dict(info.labels)) for answer in answers for info in answer.info]
+        return tuple(sorted(found, key=lambda pair: pair[0]))
 
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """See ports.Containerd."""
-        service = namespaces_pb2_grpc.NamespacesStub(self._open())
-        answer = _Budget(self._address, deadline_s).call("List", service.List, namespaces_pb2.ListNamespacesRequest())
+        with _session(self._address, deadline_s) as session:
+            answer = session.call(namespaces_pb2_grpc.NamespacesStub, "List", namespaces_pb2.ListNamespacesRequest())
         return tuple(sorted(entry.name for entry in answer.namespaces))
 
     def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
         """See ports.Containerd."""
-        service = images_pb2_grpc.ImagesStub(self._open())
-        answer = _Budget(self._address, deadline_s).call(
-            "List", service.List, images_pb2.ListImagesRequest(), namespace
-        )
+        with _session(self._address, deadline_s) as session:
+            answer = session.call(images_pb2_grpc.ImagesStub, "List", images_pb2.ListImagesRequest(), namespace)
         records = (
             ImageRecord(image.name, image.target.digest, image.target.media_type, dict(image.labels))
             for image in answer.images
@@ -144,66 +133,20 @@ class ContainerdClient:
 
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
         """See ports.Containerd."""
-        service = content_pb2_grpc.ContentStub(self._open())
-        request = content_pb2.ReadContentRequest(digest=digest)
         blob = b""
-        with contextlib.closing(
-            _Budget(self._address, deadline_s).stream("Read", service.Read, request, namespace)
-        ) as answers:
-            for answer in answers:
+        request = content_pb2.ReadContentRequest(digest=digest)
+        with _session(self._address, deadline_s) as session:
+            for answer in session.stream(content_pb2_grpc.ContentStub, "Read", request, namespace):
                 blob += answer.data
                 if len(blob) > cap:
                     raise ContainerdError("NNA0606", f"{digest} is too long", cause=f"more than {cap} bytes")
         return blob
 
-    def close(self) -> None:
-        """Close the channel; the next call opens a new one."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
-    def _open(self) -> Any:  # noqa: ANN401 - grpcio has no types
-        if self._channel is None:
-            self._channel = _channel(self._address)
-        return self._channel
-
-    def _plugins(self, budget: _Budget) -> tuple[PluginFact, ...]:
-        service = introspection_pb2_grpc.IntrospectionStub(self._open())
-        answer = budget.call("Plugins", service.Plugins, introspection_pb2.PluginsRequest())
-        return tuple(
-            PluginFact(plugin.type, plugin.id, tuple(sorted(plugin.exports.items())), _init_error(plugin))
-            for plugin in answer.plugins
-        )
-
-    def _make_namespace(self, namespace: str, budget: _Budget) -> bool:
-        service = namespaces_pb2_grpc.NamespacesStub(self._open())
-        request = namespaces_pb2.CreateNamespaceRequest(namespace=namespaces_pb2.Namespace(name=namespace))
-        try:
-            budget.call("Create", service.Create, request)
-        except _AlreadyExistsError:
-            return False
-        return True
-
-    def _prepare_and_remove(self, snapshotter: str, namespace: str, key: str, budget: _Budget) -> None:
-        service = snapshots_pb2_grpc.SnapshotsStub(self._open())
-        prepare = snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key)
-        remove = snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
-        try:
-            budget.call("Prepare", service.Prepare, prepare, namespace)
-        except ContainerdUnavailableError:
-            # No answer does not mean that nothing was made.
-            with contextlib.suppress(ContainerdError):
-                _Budget(self._address, _CLEANUP_S).call("Remove", service.Remove, remove, namespace)
-            raise
-        with contextlib.suppress(ContainerdNotFoundError):
-            budget.call("Remove", service.Remove, remove, namespace)
-
     def _delete_namespace(self, namespace: str) -> None:
-        service = namespaces_pb2_grpc.NamespacesStub(self._open())
-        with contextlib.suppress(ContainerdError):  # what failed before matters more; the next probe deletes it
-            _Budget(self._address, _CLEANUP_S).call(
-                "Delete", service.Delete, namespaces_pb2.DeleteNamespaceRequest(name=namespace)
-            )
+        request = namespaces_pb2.DeleteNamespaceRequest(name=namespace)
+        # What failed before matters more; the next probe deletes it.
+        with contextlib.suppress(ContainerdError), _session(self._address, _CLEANUP_S) as session:
+            session.call(namespaces_pb2_grpc.NamespacesStub, "Delete", request)
 
 
 class SnapshotterClient:
@@ -212,45 +155,78 @@ class SnapshotterClient:
     def alive(self, address: str, *, deadline_s: float) -> None:
         """See ports.SnapshotterSocket."""
         request = snapshots_pb2.StatSnapshotRequest(key=f"nydus-agent-probe-{secrets.token_hex(8)}")
-        with contextlib.closing(_channel(address)) as channel, contextlib.suppress(ContainerdNotFoundError):
-            service = snapshots_pb2_grpc.SnapshotsStub(channel)
-            _Budget(address, deadline_s).call("Stat", service.Stat, request, "default")
+        with contextlib.suppress(ContainerdNotFoundError), _session(address, deadline_s) as session:
+            session.call(snapshots_pb2_grpc.SnapshotsStub, "Stat", request, "default")
 
 
 class _AlreadyExistsError(ContainerdError):
     """ALREADY_EXISTS; does not leave this module."""
 
 
-def _channel(address: str) -> Any:  # noqa: ANN401 - grpcio has no types
-    return grpc.insecure_channel(f"unix://{address}" if address.startswith("/") else address, options=_OPTIONS)
+@contextlib.contextmanager
+def _session(address: str, deadline_s: float) -> Iterator[_Session]:
+    """One operation: a channel to a unix socket, and one deadline over all its calls."""
+    channel = grpc.insecure_channel(f"unix://{address}", options=_OPTIONS)
+    try:
+        yield _Session(channel, address, time.monotonic() + deadline_s)
+    finally:
+        channel.close()  # ends streams that were not read to their end
 
 
-class _Budget:
-    """One deadline over several calls to one socket."""
+class _Session:
+    def __init__(self, channel: Any, address: str, deadline: float) -> None:  # noqa: ANN401 - grpcio has no types
+        self._channel = channel
+        self._deadline = deadline
+        self.address = address
 
-    def __init__(self, address: str, deadline_s: float) -> None:
-        self._address = address
-        self._deadline = time.monotonic() + deadline_s
-
-    def call(self, method: str, call: Any, request: Any, namespace: str = "") -> Any:  # noqa: ANN401
+    def call(self, stub: Any, method: str, request: Any, namespace: str = "") -> Any:  # noqa: ANN401
         """One answer for one request. Raises ContainerdError."""
         try:
-            return call(request, timeout=self._left(), metadata=_metadata(namespace))
+            return getattr(stub(self._channel), method)(request, timeout=self._left(), metadata=_metadata(namespace))
         except grpc.RpcError as error:
-            raise _error(self._address, method, error) from None
+            raise _error(self.address, method, error) from None
 
-    def stream(self, method: str, call: Any, request: Any, namespace: str) -> Generator[Any, None, None]:  # noqa: ANN401
-        """All answers of a streaming call; it is cancelled where the caller stops early."""
-        answers = call(request, timeout=self._left(), metadata=_metadata(namespace))
+    def stream(self, stub: Any, method: str, request: Any, namespace: str) -> Iterator[Any]:  # noqa: ANN401
+        """All answers of a streaming call. Raises ContainerdError."""
+        call = getattr(stub(self._channel), method)
         try:
-            yield from answers
+            yield from call(request, timeout=self._left(), metadata=_metadata(namespace))
         except grpc.RpcError as error:
-            raise _error(self._address, method, error) from None
-        finally:
-            answers.cancel()
+            raise _error(self.address, method, error) from None
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
+
+
+def _plugins(session: _Session) -> tuple[PluginFact, ...]:
+    answer = session.call(introspection_pb2_grpc.IntrospectionStub, "Plugins", introspection_pb2.PluginsRequest())
+    return tuple(
+        PluginFact(plugin.type, plugin.id, tuple(sorted(plugin.exports.items())), _init_error(plugin))
+        for plugin in answer.plugins
+    )
+
+
+def _make_namespace(session: _Session, namespace: str) -> bool:
+    request = namespaces_pb2.CreateNamespaceRequest(namespace=namespaces_pb2.Namespace(name=namespace))
+    try:
+        session.call(namespaces_pb2_grpc.NamespacesStub, "Create", request)
+    except _AlreadyExistsError:
+        return False
+    return True
+
+
+def _prepare_and_remove(session: _Session, snapshotter: str, namespace: str, key: str) -> None:
+    stub = snapshots_pb2_grpc.SnapshotsStub
+    remove = snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
+    try:
+        session.call(stub, "Prepare", snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key), namespace)
+    except ContainerdUnavailableError:
+        # No answer does not mean that nothing was made.
+        with contextlib.suppress(ContainerdError), _session(session.address, _CLEANUP_S) as later:
+            later.call(stub, "Remove", remove, namespace)
+        raise
+    with contextlib.suppress(ContainerdNotFoundError):
+        session.call(stub, "Remove", remove, namespace)
 
 
 def _metadata(namespace: str) -> tuple[tuple[str, str], ...]:
@@ -303,7 +279,3 @@ def _init_error(plugin: Any) -> str:  # noqa: ANN401 - generated messages have n
     if not plugin.HasField("init_err"):
         return ""
     return plugin.init_err.message or f"code {plugin.init_err.code}"
-
-
-def _first(pair: tuple[str, Mapping[str, str]]) -> str:
-    return pair[0]

@@ -66,8 +66,8 @@ class SystemdUnits:
             if before is None:
                 raise SystemdError("NNA0502", f"cannot {verb} {name}", cause="there is no such unit")
             ended = _Ended(bus)
-            if before.active_state == "failed":
-                _manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
+            if verb != "stop":
+                _reset(bus, name)
             job = bytes(_manage(bus, method, b"ss", [name.encode(), b"replace"]))
             result = ended.result(job, time.monotonic() + deadline_s)
             after = _unit(bus, name)
@@ -189,6 +189,17 @@ def _manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[obje
     """Call a method of the manager; the body of its answer."""
     encoded = apply_signature(signature, list(arguments)) if signature else []
     return bus.call_method(_SYSTEMD, _MANAGER_PATH, _MANAGER, method, encoded).body
+
+
+def _reset(bus: DBus, name: str) -> None:
+    """Clear a failed state and the count of starts (systemctl(1), reset-failed): a change and its undo restart
+    containerd several times, and the last of them must not be refused for "start-limit-hit".
+    """
+    try:
+        _manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
+    except DBusBaseError as error:
+        if type(error).__name__ != "DBusNoSuchUnitError":  # not in memory: there is nothing to clear
+            raise
 
 
 def _properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:

@@ -64,6 +64,11 @@ def test_a_unit_at_its_start_limit_is_reset_before_it_is_started(world: UnitsWor
         assert any("status=3" in line for line in caught.value.seen), "it was really started, not refused"
 
 
+def test_our_own_restarts_never_reach_the_start_limit(world: UnitsWorld) -> None:
+    for _ in range(8):  # systemd's default limit is 5 starts in 10 s
+        assert world.port.job("good.service", "restart", deadline_s=10).active_state == "active"
+
+
 def test_the_facts_of_a_real_service_are_all_there(world: UnitsWorld) -> None:
     drop_in = _DIRECTORY / "good.service.d"
     drop_in.mkdir()
