@@ -27,6 +27,8 @@ REQUESTS = "/run/nydus-agent/request"  # a file here asks for an inspection; exi
 
 NYDUSD_TEMPLATE = "/etc/nydus/nydusd-config.json"
 SNAPSHOTTER_CONFIG = "/etc/nydus/snapshotter.toml"
+CA_BUNDLE = "/etc/nydus/registry-cas.pem"  # CAs of private registries, for nydusd and the snapshotter
+REGISTRIES_D = "/etc/nydus/registries.d"  # scheme and CA per registry, for snapshotters from 0.16 on
 SNAPSHOTTER_UNIT = "nydus-snapshotter.service"
 SNAPSHOTTER_UNIT_FILE = "/etc/systemd/system/nydus-snapshotter.service"
 SNAPSHOTTER_SOCKET = "/run/containerd-nydus/containerd-nydus-grpc.sock"

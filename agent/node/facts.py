@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.config.model import Dialect, Switch
+from agent.config.model import Dialect, Scheme, Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +177,5 @@ class Effective:
     reasons: tuple[str, ...] = ()
     not_accelerated: tuple[str, ...] = field(default=())
     """Registries whose nydus images go direct, each with the reason."""
+    scheme: Scheme = Scheme.HTTPS
+    """How nydusd speaks to every registry that has no scheme of its own (one template serves all)."""

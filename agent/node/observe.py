@@ -1,0 +1,198 @@
+"""Look at the node once and freeze what was seen. A port that fails yields Unknown, never a default."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from agent import paths
+from agent.config.model import Config
+from agent.errors import PortError
+from agent.node import programs, registries, versions
+from agent.node.containerd_config import certs_directory
+from agent.node.facts import Arch, Facts, FenceAbility, FileFact, Unknown
+from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
+
+_RUN_S = 5.0
+_ASK_S = 5.0
+_FENCE_S = 10.0
+_LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
+_MACHINES = {"x86_64": Arch.AMD64, "aarch64": Arch.ARM64}
+
+T = TypeVar("T")
+Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
+
+
+class Ports(Protocol):
+    """What is needed of agent.ports.Ports."""
+
+    @property
+    def files(self) -> Files:
+        """Files."""
+
+    @property
+    def units(self) -> Units:
+        """Units."""
+
+    @property
+    def containerd(self) -> Containerd:
+        """Containerd."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
+
+    @property
+    def http(self) -> Http:
+        """Http."""
+
+    @property
+    def tls(self) -> Tls:
+        """Tls."""
+
+    @property
+    def fence(self) -> Fence:
+        """Fence."""
+
+
+def observe(
+    config: Config,
+    ports: Ports,
+    *,
+    probe_fence: bool = True,
+    probe_mirror: bool = True,
+    extra_paths: Sequence[str] = (),
+) -> Facts:
+    """One picture of the node.
+
+    `probe_fence` runs the fence's self-test (it needs CAP_NET_ADMIN and makes a table of its own for a moment),
+    `probe_mirror` sends canaries through the mirror to the configured registries. `extra_paths` are files of an
+    accepted generation. Nothing raises PortError: what fails is Unknown in the facts.
+    """
+    nydusd = programs.find(ports, "nydusd", versions.nydus, crate=True)
+    files = _files(config, ports, extra_paths)
+    return Facts(
+        arch=_arch(ports),
+        systemd_running=_known(ports.units.running) is True,
+        nydusd=nydusd,
+        nydus_image=programs.find(ports, "nydus-image", versions.nydus, crate=True),
+        snapshotter=programs.find(ports, "containerd-nydus-grpc", versions.snapshotter),
+        containerd=programs.find(ports, "containerd", versions.containerd),
+        running_containerd=_known(lambda: ports.containerd.server(deadline_s=_ASK_S)),
+        containerd_unit=_known(lambda: ports.units.get(paths.CONTAINERD_UNIT)),
+        snapshotter_unit=_known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT)),
+        fence=_fence(ports) if probe_fence else Unknown("not asked for"),
+        tls_canaries=registries.canaries(config, ports) if probe_mirror else (),
+        files=files,
+        dpkg_conffiles=_conffiles(ports, files),
+        certificates=registries.certificates(config, ports) if probe_mirror else (),
+        mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
+        nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
+        listening=_listening(ports),
+    )
+
+
+def _known(ask: Callable[[], T]) -> T | Unknown:
+    try:
+        return ask()
+    except PortError as error:
+        return Unknown(str(error))
+
+
+def _arch(ports: Ports) -> Arch:
+    try:
+        text = ports.processes.run(["uname", "-m"], deadline_s=_RUN_S).stdout.strip()
+    except PortError:
+        return Arch.OTHER
+    return _MACHINES.get(text, Arch.OTHER)
+
+
+def _fence(ports: Ports) -> FenceAbility | Unknown:
+    try:
+        reason = ports.fence.available()
+        if reason:
+            return FenceAbility(usable=False, reason=reason)
+        return ports.fence.self_test(deadline_s=_FENCE_S)
+    except PortError as error:
+        return FenceAbility(usable=False, reason=str(error))
+
+
+def _reads_ns(config: Config, ports: Ports) -> bool | Unknown:
+    """Only the file for all other registries needs the answer."""
+    if "*" not in config.registries.include:
+        return Unknown("not needed")
+    return registries.reads_ns(config, ports)
+
+
+def _files(config: Config, ports: Ports, extra_paths: Iterable[str]) -> tuple[Seen, ...]:
+    """Every file that a plan may touch, each once."""
+    containerd = _file(ports, config.containerd.config)
+    certs = certs_directory(containerd.content if isinstance(containerd, FileFact) else None)
+    named = ["_default", "docker.io", *(registry.host for registry in config.registries.hosts)]
+    named += [name for name in config.registries.include if name != "*"]
+    with contextlib.suppress(PortError):  # each file below says by itself why it cannot be read
+        named += ports.files.listdir(certs)
+    wanted = [
+        paths.NYDUSD_TEMPLATE,
+        paths.SNAPSHOTTER_CONFIG,
+        paths.SNAPSHOTTER_UNIT_FILE,
+        paths.CA_BUNDLE,
+        *(registry.ca for registry in config.registries.hosts if registry.ca),
+        *(posixpath.join(certs, name, "hosts.toml") for name in named),
+        *(posixpath.join(paths.REGISTRIES_D, name, "hosts.toml") for name in _own_registries(config, ports)),
+        *extra_paths,
+    ]
+    return (containerd, *(_file(ports, path) for path in dict.fromkeys(wanted) if path != config.containerd.config))
+
+
+def _own_registries(config: Config, ports: Ports) -> tuple[str, ...]:
+    try:
+        present = ports.files.listdir(paths.REGISTRIES_D)
+    except PortError:
+        present = ()
+    return (*(registry.host for registry in config.registries.hosts), *present)
+
+
+def _file(ports: Ports, path: str) -> Seen:
+    try:
+        fact = ports.files.read(path)
+    except PortError as error:
+        return (path, Unknown(str(error)))
+    return fact if fact is not None else (path, None)
+
+
+def _conffiles(ports: Ports, files: Sequence[Seen]) -> tuple[tuple[str, str], ...]:
+    """Which of the files dpkg would ask about at an upgrade."""
+    found = []
+    for fact in files:
+        if not isinstance(fact, FileFact):
+            continue
+        try:
+            owners = ports.processes.run(["dpkg-query", "-S", fact.path], deadline_s=_RUN_S).stdout
+            package = owners.partition(": ")[0].partition(",")[0].strip()
+            listed = ports.processes.run(["dpkg-query", "-W", "-f", "${Conffiles}", package], deadline_s=_RUN_S).stdout
+        except PortError:
+            continue  # no dpkg here, or no package owns the file
+        if any(line.split()[:1] == [fact.path] for line in listed.splitlines()):
+            found.append((fact.path, package))
+    return tuple(found)
+
+
+def _listening(ports: Ports) -> tuple[int, ...] | Unknown:
+    """Ports of listening TCP sockets, IPv4 and IPv6 (proc(5))."""
+    found: set[int] = set()
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            # cat, because these files have no size and are no regular files to a careful reader.
+            text = ports.processes.run(["cat", path], deadline_s=_RUN_S).stdout
+        except PortError as error:
+            if path.endswith("6"):
+                continue  # a kernel without IPv6
+            return Unknown(str(error))
+        for line in text.splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 3 and fields[3] == _LISTEN:
+                found.add(int(fields[1].rpartition(":")[2], 16))
+    return tuple(sorted(found))

@@ -1,0 +1,98 @@
+"""Programs in PATH: where, for which architecture, which version. Asks the ports; nothing raises."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from agent.errors import PortError
+from agent.node import versions
+from agent.node.elf import HEADER, architecture
+from agent.node.facts import Binary, Unknown, Version
+from agent.ports import Files, Processes
+
+DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+"""Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""
+
+_RUN_S = 5.0
+
+Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
+
+
+class Ports(Protocol):
+    """What is needed of agent.ports.Ports."""
+
+    @property
+    def files(self) -> Files:
+        """Files."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
+
+
+def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
+    """The first program of this name; None where there is none, Unknown where a directory could not be read.
+
+    `crate`: it may be a build from crates, which knows no version of its own.
+    """
+    for directory in DIRECTORIES:
+        path = posixpath.join(directory, name)
+        try:
+            head = ports.files.head(path, HEADER)
+        except PortError as error:
+            return Unknown(str(error))
+        if head is not None:
+            version, text = _version(ports, path, parse, crate=crate)
+            return Binary(path, architecture(head), version, text)
+    return None
+
+
+def _version(ports: Ports, path: str, parse: Parse, *, crate: bool) -> tuple[Version | Unknown, str]:
+    try:
+        finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
+    except PortError as error:
+        return Unknown(str(error)), ""
+    version, text = parse(finished.stdout or finished.stderr)
+    if not isinstance(version, Unknown):
+        return version, text
+    packaged = _package_version(ports, path)
+    if packaged is not None:
+        return packaged
+    return _crate_version(ports, path) if crate else (version, text)
+
+
+def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] | None:
+    """By the package that ships the file; None where no package does."""
+    try:
+        owner = ports.processes.run(["dpkg-query", "-S", path], deadline_s=_RUN_S).stdout.partition(":")[0].strip()
+        shown = ports.processes.run(["dpkg-query", "-W", "-f", "${Version}", owner], deadline_s=_RUN_S).stdout
+    except PortError:
+        return None
+    return versions.package(shown)
+
+
+def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
+    argv = ["grep", "-a", "-o", "-E", "-m", "1", versions.CRATE_PATTERN, path]
+    try:
+        return versions.crate(ports.processes.run(argv, deadline_s=_RUN_S, ok=(0, 1)).stdout)
+    except PortError as error:
+        return Unknown(str(error)), ""
+
+
+def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unknown:
+    """Whether nydusd knows the settings of the `mirrors` block: their names lie in the program as text."""
+    if not isinstance(nydusd, Binary):
+        return Unknown("no nydusd")
+    try:
+        if _holds(ports, nydusd.path, "failure_limit"):
+            return True
+        # A setting that every version has: without it this is a wrapper around the real program.
+        return False if _holds(ports, nydusd.path, "connect_timeout") else Unknown(f"{nydusd.path} is a wrapper")
+    except PortError as error:
+        return Unknown(str(error))
+
+
+def _holds(ports: Ports, path: str, text: str) -> bool:
+    return ports.processes.run(["grep", "-q", "-a", "-F", text, path], deadline_s=_RUN_S, ok=(0, 1)).code == 0

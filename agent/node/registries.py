@@ -1,0 +1,116 @@
+"""What the mirror does with registries: TLS rules, the ns parameter, certificates. Asks the ports; nothing raises.
+
+No registry of others is asked through the mirror: only those that the operator named, and a listener of ours on the
+loopback that stands for all others.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent.config.model import Config, RegistryHost, Scheme
+from agent.errors import HttpError, PortError
+from agent.node.facts import ANY_HOST, CertificateCheck, TlsCanary, Unknown
+from agent.ports import Http, HttpAnswer, Sight, Tls
+
+CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
+"""Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""
+
+_ASK_S = 5.0
+_PLAIN_TO_TLS = (b"http request to an https server", b"plain http request was sent to https")  # Go's, nginx's
+_FROM_REGISTRY = "docker-distribution-api-version"
+
+
+class Ports(Protocol):
+    """What is needed of agent.ports.Ports."""
+
+    @property
+    def http(self) -> Http:
+        """Http."""
+
+    @property
+    def tls(self) -> Tls:
+        """Tls."""
+
+
+def certificates(config: Config, ports: Ports) -> tuple[CertificateCheck, ...]:
+    """Each https registry's own certificate against its configured CA."""
+    secure = (registry for registry in config.registries.hosts if registry.scheme is Scheme.HTTPS)
+    return tuple(_certificate(registry, ports) for registry in secure)
+
+
+def _certificate(registry: RegistryHost, ports: Ports) -> CertificateCheck:
+    try:
+        problem = ports.tls.verify(registry.host, registry.ca, deadline_s=_ASK_S)
+    except HttpError as error:
+        return CertificateCheck(registry.host, Unknown(str(error)), error.cause or error.what)
+    except PortError as error:  # the CA cannot be used: whatever the registry shows, nothing verifies it
+        return CertificateCheck(registry.host, ok=False, evidence=str(error))
+    against = registry.ca or "the system's store"
+    return CertificateCheck(registry.host, not problem, problem or f"verifies against {against}")
+
+
+def canaries(config: Config, ports: Ports) -> tuple[TlsCanary, ...]:
+    """One canary per configured registry, and where one speaks https, one for all others."""
+    found = [_canary(config, registry, ports) for registry in config.registries.hosts]
+    if any(registry.scheme is Scheme.HTTPS for registry in config.registries.hosts):
+        found.append(_any_host(config, ports))
+    return tuple(found)
+
+
+def _canary(config: Config, registry: RegistryHost, ports: Ports) -> TlsCanary:
+    url = f"http://{registry.host}{CANARY_PATH}"
+    try:
+        answer = ports.http.get(url, deadline_s=_ASK_S, proxy=config.mirror.url)
+    except PortError as error:
+        return TlsCanary(registry.host, Unknown(str(error)), error.cause or error.what)
+    ok, evidence = judged(answer)
+    return TlsCanary(registry.host, ok, evidence)
+
+
+def judged(answer: HttpAnswer) -> tuple[bool | Unknown, str]:
+    """What the answer to a canary says: True = the registry itself answered, False = its TLS port met plain http."""
+    evidence = f"status {answer.status}"
+    if answer.status == 400 and any(text in answer.body.lower() for text in _PLAIN_TO_TLS):
+        return False, f"{evidence}: plain http was sent to a TLS port"
+    origin = _FROM_REGISTRY in answer.headers or b'"errors"' in answer.body
+    if answer.status in (401, 404) and origin:
+        return True, f"{evidence} from the registry"
+    kind = answer.headers.get("x-dragonfly-error-type", "")
+    return Unknown(f"an answer that proves nothing: {evidence}"), f"{evidence}{f', error of {kind}' if kind else ''}"
+
+
+def _any_host(config: Config, ports: Ports) -> TlsCanary:
+    def fetch(address: str) -> None:
+        ports.http.get(f"http://{address}{CANARY_PATH}", deadline_s=_ASK_S, proxy=config.mirror.url)
+
+    try:
+        sight = ports.tls.sight(fetch, deadline_s=_ASK_S)
+    except PortError as error:
+        return TlsCanary(ANY_HOST, Unknown(str(error)), error.cause or error.what)
+    match sight:
+        case Sight.TLS:
+            return TlsCanary(ANY_HOST, ok=True, evidence="a host that no rule can name was asked by TLS")
+        case Sight.PLAIN:
+            return TlsCanary(ANY_HOST, ok=False, evidence="a host that no rule names was asked in plain http")
+        case Sight.NOBODY:
+            return TlsCanary(ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback")
+
+
+def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
+    """Whether the mirror takes the registry from `?ns=`: it then comes to a listener of ours that ns names."""
+    answered = []
+
+    def fetch(address: str) -> None:
+        url = f"{config.mirror.url}{CANARY_PATH}?ns={address}"
+        answered.append(ports.http.get(url, deadline_s=_ASK_S).status)
+
+    try:
+        sight = ports.tls.sight(fetch, deadline_s=_ASK_S)
+    except PortError as error:
+        return Unknown(str(error))
+    if sight is not Sight.NOBODY:
+        return True
+    if answered:
+        return False
+    return Unknown("the mirror did not answer")

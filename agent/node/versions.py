@@ -1,0 +1,62 @@
+"""Versions out of what programs print about themselves. Each function takes text, none runs anything."""
+
+from __future__ import annotations
+
+import re
+
+from agent.node.facts import Unknown, Version
+
+_NUMBERS = re.compile(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
+_NYDUS = re.compile(r"Version:\s*(\S+)")
+_CRATE = re.compile(r"nydus-storage-([0-9]+\.[0-9]+\.[0-9]+)")
+
+CRATE_PATTERN = "nydus-storage-[0-9]+[.][0-9]+[.][0-9]+"
+"""grep -E pattern of a path that a build from crates leaves in the program (its panic messages)."""
+
+_CRATES: dict[str, Version] = {"0.6.2": (2, 2, 0)}
+"""nydus-storage in the lock file of a nydus-rs crate -> version of that crate; 2.2.0 is the latest that there is."""
+
+
+def parsed(text: str) -> Version | Unknown:
+    """The first version number in a text: "v0.16.1" -> (0, 16, 1)."""
+    match = _NUMBERS.search(text)
+    if match is None:
+        return Unknown(f"no version in {text[:60]!r}")
+    return tuple(int(part) for part in match[1].split("."))
+
+
+def nydus(output: str) -> tuple[Version | Unknown, str]:
+    """nydusd's and nydus-image's `--version`: "Version: \\tv2.3.8", "unknown" where it was built outside of git."""
+    match = _NYDUS.search(output)
+    if match is None:
+        return Unknown("--version printed no version"), ""
+    return parsed(match[1]), match[1]
+
+
+def crate(found: str) -> tuple[Version | Unknown, str]:
+    """The version of a build from crates, by what grep found in the program."""
+    match = _CRATE.search(found)
+    if match is None:
+        return Unknown("built outside of git, and not from crates"), "unknown"
+    known = _CRATES.get(match[1])
+    if known is None:
+        return Unknown(f"built from crates (nydus-storage {match[1]})"), f"nydus-storage {match[1]}"
+    return known, f"{'.'.join(map(str, known))} (crate)"
+
+
+def snapshotter(output: str) -> tuple[Version | Unknown, str]:
+    """containerd-nydus-grpc's `--version`; distributions build it without a version, then it says "unknown"."""
+    return nydus(output)
+
+
+def containerd(output: str) -> tuple[Version | Unknown, str]:
+    """`containerd --version`: "containerd github.com/containerd/containerd 1.7.24~ds1 1.7.24~ds1-6"."""
+    fields = output.split()
+    text = fields[2] if len(fields) > 2 else ""
+    return parsed(text), text
+
+
+def package(text: str) -> tuple[Version | Unknown, str]:
+    """A Debian version: epoch and revision are dropped ("1:0.13.4-2.1+b10" -> 0.13.4)."""
+    upstream = text.strip().rpartition(":")[2].partition("-")[0]
+    return parsed(upstream), upstream

@@ -1,0 +1,204 @@
+"""What is wanted against what is there: the plan. Pure; an empty plan means that the node is as wanted."""
+
+from __future__ import annotations
+
+from agent import paths
+from agent.config.model import Config, RestartPolicy
+from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
+from agent.plan import decide, invariants, own
+from agent.plan.order import Changes, ordered
+from agent.plan.refusal import Refusal, refuse
+from agent.plan.render_containerd import Candidate, candidate
+from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, UnitVerb, WriteFile
+from agent.plan.wanted import Wanted, wanted
+
+_SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
+_SUPPORTED_BELOW = (2, 0)
+
+
+def plan(config: Config, facts: Facts) -> Plan:
+    """The steps from `facts` to what `config` wants. Raises PlanError with all reasons why there can be none."""
+    effective, refusals = decide.choose(config, facts)
+    unreadable = _unreadable(config, facts)
+    refuse(
+        (
+            *decide.binary_refusals(facts),
+            *_containerd_refusals(facts),
+            *(() if unreadable else candidate(config, content_of(facts, config.containerd.config)).refusals),
+            *unreadable,
+            *refusals,
+        )
+    )
+    target = wanted(config, facts, effective)
+    changes = _changes(config, facts, target)
+    warnings = (*target.containerd.warnings, *_warnings(config, facts, target))
+    notes = (*effective.reasons, *(f"not accelerated: {text}" for text in effective.not_accelerated), *target.notes)
+    made = Plan(ordered(changes), warnings, notes)
+    invariants.check(made, facts, config.containerd.config)
+    return made
+
+
+def _containerd_refusals(facts: Facts) -> tuple[Refusal, ...]:
+    found = []
+    for what, fact in (("installed", facts.containerd), ("running", facts.running_containerd)):
+        version = getattr(fact, "version", None)
+        if isinstance(version, tuple) and version >= _SUPPORTED_BELOW:
+            text = ".".join(map(str, version))
+            found.append(Refusal("NNA0314", f"containerd {text} ({what}) is not yet supported (supported: 1.x)"))
+    if not facts.systemd_running:
+        found.append(Refusal("NNA0301", "systemd does not run here", "apply at the next boot"))
+    elif not isinstance(facts.containerd_unit, UnitFact) or facts.containerd_unit.load_state == "not-found":
+        found.append(Refusal("NNA0302", f"there is no {paths.CONTAINERD_UNIT}", "systemctl status containerd"))
+    elif facts.containerd_unit.load_state == "masked":
+        found.append(Refusal("NNA0302", f"{paths.CONTAINERD_UNIT} is masked", "systemctl unmask containerd"))
+    return tuple(found)
+
+
+def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:
+    """Files of which nobody knows what is in them cannot be changed safely."""
+    ours = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
+    seen = ((path, facts.file(path)) for path in (config.containerd.config, *ours))
+    return tuple(
+        Refusal("NNA0303", f"{path} could not be read: {fact.reason}", f"ls -l {path}")
+        for path, fact in seen
+        if isinstance(fact, Unknown)
+    )
+
+
+def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
+    made = (write(facts, path, content, _reason_for(path)) for path, content in target.snapshotter.items())
+    files = tuple(step for step in made if step is not None)
+    verb, why = _snapshotter_verb(facts, files)
+    unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
+    mine = {path: content for path, content in target.hosts.items() if _may_write(facts, path)}
+    plain = (write(facts, path, content, "plain images go through the mirror first") for path, content in mine.items())
+    restart = config.containerd.restart is not RestartPolicy.NEVER
+    config_step, check = _containerd_steps(config, facts, target.containerd)
+    return Changes(
+        snapshotter_files=files,
+        hosts=tuple(step for step in plain if step is not None),
+        gone=tuple(removed for path in target.gone if (removed := removal_of(facts, path)) is not None),
+        containerd_config=config_step,
+        check=check,
+        reload_reason=_reload_reason(unit, files),
+        enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
+        snapshotter_verb=verb,
+        snapshotter_reason=why,
+        containerd_reason=_restart_due(config, facts, target) if restart else "",
+        containerd_address=config.containerd.address,
+    )
+
+
+def _reason_for(path: str) -> str:
+    return {
+        paths.NYDUSD_TEMPLATE: "how each nydusd reaches mirror and origin",
+        paths.SNAPSHOTTER_CONFIG: "how the snapshotter runs",
+        paths.SNAPSHOTTER_UNIT_FILE: "systemd keeps the snapshotter up, before containerd",
+        paths.CA_BUNDLE: "nydusd must trust the CAs of private registries when it reads from the origin",
+    }.get(path, "scheme and CA of a registry for nydusd")
+
+
+def write(facts: Facts, path: str, content: bytes, reason: str) -> WriteFile | None:
+    """The step that makes a file have this content; None where it has."""
+    fact = facts.file(path)
+    if not isinstance(fact, FileFact):
+        return WriteFile(path, content, 0o644, reason, expect_sha256="", content_before=None)
+    if fact.content == content:
+        return None
+    return WriteFile(
+        path, content, fact.mode, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid,
+        owned=own.ours(facts, path),
+    )  # fmt: skip
+
+
+def removal_of(facts: Facts, path: str, reason: str = "the configuration no longer asks for it") -> RemoveFile | None:
+    """The step that removes a file; None where it is not there."""
+    fact = facts.file(path)
+    if not isinstance(fact, FileFact):
+        return None
+    return RemoveFile(path, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid)
+
+
+def content_of(facts: Facts, path: str) -> bytes | None:
+    """A file's content; None where it is not there or was not read."""
+    fact = facts.file(path)
+    return fact.content if isinstance(fact, FileFact) else None
+
+
+def _may_write(facts: Facts, path: str) -> bool:
+    """hosts.toml files of others, or that could not be read, are left alone."""
+    fact = facts.file(path)
+    return fact is None or (isinstance(fact, FileFact) and own.marked(fact.content))
+
+
+def _snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
+    unit = facts.snapshotter_unit
+    if not isinstance(unit, UnitFact) or unit.active_state not in ("active", "activating", "reloading"):
+        return UnitVerb.START, "it does not run"
+    if files:
+        changed = ", ".join(step.path.rpartition("/")[2] for step in files)
+        return UnitVerb.RESTART, f"it reads these only when it starts: {changed}"
+    return None, ""
+
+
+def _reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
+    if any(step.path == paths.SNAPSHOTTER_UNIT_FILE for step in files):
+        return "systemd must read the changed unit"
+    return "systemd has not read the unit since it changed" if unit is not None and unit.needs_reload else ""
+
+
+def _containerd_steps(
+    config: Config, facts: Facts, new: Candidate
+) -> tuple[WriteFile | None, CheckContainerdConfig | None]:
+    path = config.containerd.config
+    reason = "containerd must know the snapshotter, its root, and where hosts.toml files are"
+    step = write(facts, path, new.content, reason)
+    if step is None or not new.needs_restart:
+        return None, None
+    return step, CheckContainerdConfig(path, new.content, new.expect)
+
+
+def _restart_due(config: Config, facts: Facts, target: Wanted) -> str:
+    """Why containerd must restart, "" where it must not."""
+    if target.containerd.needs_restart:
+        return "it reads its configuration only when it starts"
+    running = facts.running_containerd
+    if isinstance(running, RunningContainerd) and not _registered(config, running):
+        return "it runs on an older configuration: the snapshotter is not registered with our address and root"
+    return ""
+
+
+def _registered(config: Config, running: RunningContainerd) -> bool:
+    plugin = next((one for one in running.plugins if _is_ours(one)), None)
+    if plugin is None:
+        return False
+    exports = dict(plugin.exports)
+    # containerd before 1.6.32 and 1.7.16 shows no exports of a proxy plugin but the address.
+    return exports.get("address") == paths.SNAPSHOTTER_SOCKET and exports.get("root", config.snapshotter.root) == (
+        config.snapshotter.root
+    )
+
+
+def _is_ours(plugin: PluginFact) -> bool:
+    return plugin.type == _SNAPSHOTTER_TYPE and plugin.id == paths.PROXY_PLUGIN
+
+
+def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
+    found = []
+    if config.containerd.restart is RestartPolicy.NEVER:
+        due = _restart_due(config, facts, target)
+        if due:
+            found.append(f"a restart of containerd is due and is left to you (containerd.restart = never): {due}")
+    foreign = (path for path in target.snapshotter if not own.ours(facts, path))
+    found += [f"{path} belongs to somebody else; it is replaced, and removal puts it back" for path in foreign]
+    for path in target.hosts:
+        if not _may_write(facts, path):
+            registry = path.rpartition("/")[0].rpartition("/")[2]
+            found.append(f"{path} belongs to somebody else and is left alone: images of {registry} do as it says")
+    if facts.nydus_image is None:
+        found.append("nydus-image is not in PATH: images can run, but none can be made here")
+    changed = {config.containerd.config} if target.containerd.needs_restart else set()
+    for path, package in facts.dpkg_conffiles:
+        if path in changed:
+            found.append(f"{path} is a conffile of {package}: dpkg will ask about it when a new version changes it")
+    return tuple(found)

@@ -1,0 +1,142 @@
+"""What must hold after each step of a plan, should everything stop there: power cut, crash, containerd restarted.
+
+A small model of the node (files, units, what the running containerd has read) is walked step by step. The rules:
+
+- containerd's configuration never names a snapshotter that the same file does not register;
+- where containerd's configuration names the snapshotter, its unit is enabled, and it was seen answering since it was
+  last started, so that containerd finds it now and after a boot;
+- containerd restarts only on a configuration that was checked;
+- a file of another owner is changed only by a step that holds its former content.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+
+from agent import paths
+from agent.config.model import ContainerdConfig
+from agent.errors import PlanError
+from agent.node.containerd_config import KEYS, PROXY_PLUGIN, at
+from agent.node.facts import Facts, FileFact, UnitFact
+from agent.plan.steps import (
+    AwaitSnapshotter,
+    CheckContainerdConfig,
+    Plan,
+    RemoveFile,
+    Step,
+    UnitStep,
+    UnitVerb,
+    WriteFile,
+)
+
+CONTAINERD_CONFIG = ContainerdConfig().config
+
+
+@dataclass
+class _Model:
+    files: dict[str, bytes]
+    enabled: bool
+    answering: bool
+    checked: set[bytes] = field(default_factory=set)
+
+
+def check(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -> None:
+    """Raises PlanError NNA0390 (a bug of ours) with every violation."""
+    found = violations(plan, facts, config_path)
+    if found:
+        raise PlanError(
+            "NNA0390", "the plan would pass through a state that is not safe", cause=found[0], seen=found[1:],
+            try_="report this as a bug, with the output of: nydus-agent plan --format json",
+        )  # fmt: skip
+
+
+def violations(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -> tuple[str, ...]:
+    """Every rule that some prefix of the plan breaks, in words. What was broken before is not the plan's fault."""
+    model = _model(facts)
+    before = set(_broken(model, config_path))
+    found: list[str] = []
+    for number, step in enumerate(plan.steps, 1):
+        found += [f"step {number}: {text}" for text in _unrecorded(step, model)]
+        found += [f"step {number}: {text}" for text in _unchecked(step, model, config_path)]
+        _act(step, model)
+        broken = [text for text in _broken(model, config_path) if text not in before]
+        found += [f"after step {number}: {text}" for text in broken]
+    return tuple(dict.fromkeys(found))
+
+
+def _model(facts: Facts) -> _Model:
+    files = {entry.path: entry.content for entry in facts.files if isinstance(entry, FileFact)}
+    unit = facts.snapshotter_unit
+    enabled = isinstance(unit, UnitFact) and unit.unit_file_state in ("enabled", "alias")
+    active = isinstance(unit, UnitFact) and unit.active_state == "active"
+    return _Model(files, enabled, active)
+
+
+def _unrecorded(step: Step, model: _Model) -> list[str]:
+    if isinstance(step, WriteFile) and step.content_before != model.files.get(step.path):
+        return [f"{step.path} would be replaced without a record of what is in it"]
+    if isinstance(step, RemoveFile) and step.content_before != model.files.get(step.path):
+        return [f"{step.path} would be removed without a record of what is in it"]
+    return []
+
+
+def _unchecked(step: Step, model: _Model, config_path: str) -> list[str]:
+    if isinstance(step, WriteFile) and step.path == config_path and step.content not in model.checked:
+        return [f"{step.path} would go live unchecked"]
+    return []
+
+
+def _act(step: Step, model: _Model) -> None:
+    match step:
+        case WriteFile():
+            model.files[step.path] = step.content
+        case RemoveFile():
+            model.files.pop(step.path, None)
+        case CheckContainerdConfig():
+            model.checked.add(step.candidate)
+        case AwaitSnapshotter():
+            model.answering = True
+        case UnitStep(unit=paths.SNAPSHOTTER_UNIT):
+            _act_on_snapshotter(step.verb, model)
+        case _:
+            pass
+
+
+def _act_on_snapshotter(verb: UnitVerb, model: _Model) -> None:
+    match verb:
+        case UnitVerb.ENABLE:
+            model.enabled = True
+        case UnitVerb.DISABLE:
+            model.enabled = False
+        case UnitVerb.START | UnitVerb.RESTART | UnitVerb.STOP:
+            # A restart keeps what was promised: the old process ends only for the new one to start (Restart=always).
+            model.answering = verb is UnitVerb.RESTART and model.answering
+
+
+def names_snapshotter(content: bytes | None) -> bool:
+    """Whether a containerd configuration names our snapshotter, as the default or for a runtime."""
+    try:
+        document = tomllib.loads(content.decode()) if content is not None else {}
+    except ValueError:
+        return False
+    keys = KEYS.get(document.get("version", 1))
+    if keys is None:
+        return False
+    runtimes = (at(document, keys.runtimes) or {}).values()
+    named = [at(document, keys.snapshotter), *(one.get("snapshotter") for one in runtimes if isinstance(one, dict))]
+    return paths.PROXY_PLUGIN in named
+
+
+def _broken(model: _Model, config_path: str) -> list[str]:
+    content = model.files.get(config_path)
+    if content is None or not names_snapshotter(content):
+        return []
+    found = []
+    if at(tomllib.loads(content.decode()), (*PROXY_PLUGIN, "address")) is None:
+        found.append("containerd names a snapshotter that is not registered")
+    if not model.enabled:
+        found.append("containerd names a snapshotter that does not start at boot")
+    if not model.answering:
+        found.append("containerd names a snapshotter that was not seen answering")
+    return found

@@ -1,0 +1,247 @@
+"""containerd's configuration with our keys in it, and everything else as it was, byte for byte.
+
+tomlkit proposes the text; what it proposes is checked: it must mean the input plus our keys, and every line of the
+input must still be there, but for those whose value we changed. Anything else is refused, never written.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from agent import paths
+from agent.config.model import Config, ContainerdMode
+from agent.node.containerd_config import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, certs_directory
+from agent.plan.refusal import Refusal
+
+Value: TypeAlias = str | bool | Mapping[str, Any]
+Wishes: TypeAlias = Mapping[KeyPath, Value]
+
+_RUNTIME = "nydus"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The new file (equal to the old one where nothing is to do), or why there can be none."""
+
+    content: bytes
+    wishes: Wishes
+    needs_restart: bool = False
+    hosts_read: bool = False
+    """Whether containerd reads hosts.toml files with this configuration."""
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def expect(self) -> tuple[tuple[str, str], ...]:
+        """(dotted key, value) pairs that `containerd config dump` must show."""
+        return tuple((dotted(path), _shown(value)) for path, value in self.wishes.items())
+
+
+def candidate(config: Config, before: bytes | None) -> Candidate:
+    """The file as it shall be; `before` is what is there (None: nothing, containerd runs on its defaults)."""
+    content = before if before is not None else _EMPTY
+    try:
+        document = tomllib.loads(content.decode())
+    except ValueError as error:
+        reason = f"{config.containerd.config} does not parse: {error}"
+        return _refused(content, "NNA0311", reason, "containerd config dump")
+    version = document.get("version", 1)
+    keys = KEYS.get(version)
+    if keys is None:
+        known = ", ".join(str(one) for one in KEYS)
+        written = f"version {version}" if "version" in document else "no version, which means 1"
+        return _refused(
+            content, "NNA0312", f"{config.containerd.config} has {written}; not yet supported (supported: {known})",
+            "containerd config default",
+        )  # fmt: skip
+    wishes, warnings = wished(config, keys, document, content)
+    edited = _edited(config, content, document, wishes, warnings)
+    return replace(edited, hosts_read=not edited.refusals and not registry_conflict(document, keys))
+
+
+def wished(
+    config: Config, keys: Keys, document: Mapping[str, Any], content: bytes
+) -> tuple[dict[KeyPath, Value], tuple[str, ...]]:
+    """Our keys and their values for this file, and what the operator should know."""
+    wishes: dict[KeyPath, Value] = {
+        (*PROXY_PLUGIN, "type"): "snapshot",
+        (*PROXY_PLUGIN, "address"): paths.SNAPSHOTTER_SOCKET,
+        # CRI tells the kubelet this path as the image file system; a wrong one stops image garbage collection.
+        (*PROXY_PLUGIN, "exports", "root"): config.snapshotter.root,
+    }
+    warnings: list[str] = []
+    if config.containerd.mode is not ContainerdMode.PLUGIN_ONLY:
+        wishes[keys.disable_snapshot_annotations] = False
+        wishes[keys.discard_unpacked_layers] = False
+        if at(document, keys.discard_unpacked_layers) is True:
+            warnings.append(
+                "layers of images that were pulled so far were discarded after unpacking; those images must be pulled "
+                "again before they run under the nydus snapshotter"
+            )
+    if config.containerd.mode is ContainerdMode.DEFAULT:
+        wishes[keys.snapshotter] = paths.PROXY_PLUGIN
+    elif config.containerd.mode is ContainerdMode.RUNTIME_CLASS:
+        wishes.update(_runtime(keys, document))
+    conflict = registry_conflict(document, keys)
+    if conflict:
+        warnings.append(conflict)
+    elif not at(document, (*keys.registry, "config_path")):
+        wishes[(*keys.registry, "config_path")] = certs_directory(content)
+    if "cri" in _disabled(document):
+        warnings.append("the CRI plugin is disabled in this file (disabled_plugins): only ctr and the like use nydus")
+    return wishes, tuple(warnings)
+
+
+def registry_conflict(document: Mapping[str, Any], keys: Keys) -> str:
+    """Why config_path cannot be set, "" where it can: CRI refuses it beside the older form (pkg/cri/config)."""
+    if at(document, (*keys.registry, "config_path")):
+        return ""
+    configs = at(document, (*keys.registry, "configs")) or {}
+    tls = any(isinstance(one, Mapping) and one.get("tls") for one in configs.values())
+    if not at(document, (*keys.registry, "mirrors")) and not tls:
+        return ""
+    return (
+        f"plain images do not go through the mirror: {dotted(keys.registry)} uses the older mirrors or configs.tls, "
+        "which containerd refuses beside config_path; move them to hosts.toml files"
+    )
+
+
+def _runtime(keys: Keys, document: Mapping[str, Any]) -> dict[KeyPath, Value]:
+    """A runtime of our own, otherwise like the default one (its cgroup driver must be the kubelet's)."""
+    base = at(document, (*keys.runtimes, at(document, keys.default_runtime) or "runc")) or {}
+    ours = (*keys.runtimes, _RUNTIME)
+    wishes: dict[KeyPath, Value] = {
+        (*ours, "runtime_type"): base.get("runtime_type", "io.containerd.runc.v2"),
+        (*ours, "snapshotter"): paths.PROXY_PLUGIN,
+    }
+    for key, value in (base.get("options") or {}).items():
+        wishes[(*ours, "options", key)] = value
+    return wishes
+
+
+def _disabled(document: Mapping[str, Any]) -> set[str]:
+    names = document.get("disabled_plugins")
+    return {str(name).rpartition(".")[2] for name in names} if isinstance(names, list) else set()
+
+
+def _edited(
+    config: Config, content: bytes, document: dict[str, Any], wishes: dict[KeyPath, Value], warnings: tuple[str, ...]
+) -> Candidate:
+    missing = {path: value for path, value in wishes.items() if at(document, path) != value}
+    if not missing:
+        return Candidate(content, wishes, warnings=warnings)
+    try:
+        text = insert(content.decode(), missing)
+    except (TOMLKitError, ValueError, TypeError) as error:
+        return _refused(
+            content, "NNA0313", f"{config.containerd.config} cannot be edited without changing other lines: {error}",
+            f"set by hand: {', '.join(dotted(path) for path in missing)}",
+        )  # fmt: skip
+    return Candidate(text.encode(), wishes, needs_restart=True, warnings=warnings)
+
+
+def insert(text: str, wishes: Wishes) -> str:
+    """`text` with these keys set. Raises ValueError where the result would be more or less than that."""
+    proposed = tomlkit.parse(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    before = tomllib.loads(text)
+    wanted = copy.deepcopy(before)
+    for path, value in wishes.items():
+        _set(wanted, path, value)
+        _propose(proposed, path, value)
+    result = proposed.as_string()
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    changed = sum(at(before, path) is not None for path in wishes)
+    _need_lines(text, result, changed)
+    return result
+
+
+def remove(text: str, undo: Mapping[KeyPath, Value | None]) -> str:
+    """`text` with these keys set to what they were, or taken out where that is None (and the tables they leave empty).
+
+    Raises ValueError where the result would be more or less than that.
+    """
+    proposed = tomlkit.parse(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    wanted = tomllib.loads(text)
+    for path, value in undo.items():
+        if value is None:
+            _take(wanted, path)
+            _take(proposed, path)
+        else:
+            _set(wanted, path, value)
+            _propose(proposed, path, value)
+    result = proposed.as_string()
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    _need_lines(result, text, sum(value is not None for value in undo.values()))
+    return result
+
+
+def _set(document: dict[str, Any], path: KeyPath, value: Value) -> None:
+    for key in path[:-1]:
+        document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise ValueError(f"{dotted(path)} is inside of something that is no table")
+    document[path[-1]] = value
+
+
+def _propose(document: Any, path: KeyPath, value: Value) -> None:  # noqa: ANN401 - tomlkit's tables
+    """The same in tomlkit's tree, with new tables indented as their sisters."""
+    for depth, key in enumerate(path[:-1]):
+        if key not in document:
+            inner = tomlkit.table(is_super_table=depth < len(path) - 2)
+            document.append(key, inner)
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _take(document: Any, path: KeyPath) -> None:  # noqa: ANN401 - dict or tomlkit's tables
+    """Take a key out, and its tables where they are empty then."""
+    tables = [document]
+    for key in path[:-1]:
+        if key not in tables[-1]:
+            return
+        tables.append(tables[-1][key])
+    for table, key in zip(reversed(tables), reversed(path), strict=True):
+        if key not in table or (key != path[-1] and len(table[key]) > 0):
+            return
+        del table[key]
+
+
+def _need_lines(fewer: str, more: str, changed: int) -> None:
+    """Every line of `fewer` is in `more`, in order, but for `changed` of them. Raises ValueError."""
+    left, right = fewer.splitlines(keepends=True), more.splitlines(keepends=True)
+    if left and not left[-1].endswith("\n"):
+        left[-1] += "\n"
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    kept = sum(block.size for block in matcher.get_matching_blocks())
+    if len(left) - kept > changed:
+        raise ValueError("lines of others would change")
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as TOML writes it."""
+    return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)
+
+
+def _shown(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _refused(content: bytes, code: str, reason: str, try_: str) -> Candidate:
+    return Candidate(content, {}, refusals=(Refusal(code, reason, try_),))
+
+
+_EMPTY = f"# {paths.MARK}: there was no configuration file, containerd ran on its defaults.\nversion = 2\n".encode()

@@ -1,0 +1,54 @@
+"""The unit of the snapshotter.
+
+One text for systemd 252 (bookworm) and newer: settings that 252 does not know are not used.
+"""
+
+from __future__ import annotations
+
+from agent import paths
+
+
+def snapshotter_unit(program: str, ca_bundle: str) -> bytes:
+    """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none."""
+    authorities = ""
+    if ca_bundle:
+        # OpenSSL and Go read both; nydusd before v2.4.3 has no setting for a CA.
+        authorities = f'Environment="SSL_CERT_FILE={ca_bundle}" "SSL_CERT_DIR=/etc/ssl/certs"\n'
+    return _UNIT.format(
+        mark=paths.MARK, program=program.replace("%", "%%"), config=paths.SNAPSHOTTER_CONFIG, authorities=authorities
+    ).encode()
+
+
+_UNIT = """\
+# {mark}; changes are seen as drift and are replaced by the next apply. Use a drop-in.
+[Unit]
+Description=Nydus snapshotter for containerd
+Documentation=man:nydus-agent(8) https://github.com/containerd/nydus-snapshotter
+After=network.target local-fs.target
+Before=containerd.service
+# containerd needs it for every pod: giving up for good would be worse than a try each second.
+StartLimitIntervalSec=0
+
+[Service]
+Type=simple
+Environment=HOME=/root
+# Loopback is never behind a proxy: nydusd obeys HTTP_PROXY, also for the mirror itself.
+Environment=NO_PROXY=127.0.0.1,localhost,::1 no_proxy=127.0.0.1,localhost,::1
+{authorities}ExecStart={program} --config {config}
+Restart=always
+RestartSec=1
+# nydusd processes are children: they serve the roots of running containers and must outlive a restart.
+KillMode=process
+OOMScoreAdjust=-999
+# One nydusd killed for want of memory must not take the snapshotter down.
+OOMPolicy=continue
+TasksMax=infinity
+StandardOutput=journal
+StandardError=journal
+# Symptoms of a sick mirror are read from these lines; a limit that drops them makes the agent blind.
+LogRateLimitIntervalSec=10s
+LogRateLimitBurst=20000
+
+[Install]
+WantedBy=multi-user.target
+"""

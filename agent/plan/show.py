@@ -1,0 +1,96 @@
+"""A plan in words: what changes, which units restart and what that costs. Never a secret.
+
+Values of keys that hold credentials in containerd's configuration are replaced in diffs (docs/cri/registry.md there:
+`auth`, `password`, `identitytoken` under registry.configs).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import assert_never
+
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    CheckContainerdConfig,
+    Plan,
+    ReloadUnits,
+    RemoveFile,
+    Step,
+    UnitStep,
+    WriteFile,
+)
+
+_SECRET = re.compile(
+    r"""(?ix) ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b ["']? \s* [=:] \s* )
+    ( "[^"]*" | '[^']*' | [^\s,}\]]+ | \[[^\]]*\] )"""
+)
+_HIDDEN = r"\1<hidden>"
+
+
+def lines(plan: Plan) -> tuple[str, ...]:
+    """The plan for people: steps with their reasons, what it costs, notes and warnings."""
+    if plan.empty:
+        return ("Nothing to do: the node is as wanted.", *_told(plan))
+    steps = [f"{number:2}. {what(step)}" for number, step in enumerate(plan.steps, 1)]
+    costs = [(step, step.cost) for step in plan.steps if isinstance(step, UnitStep) and step.cost]
+    told = [f"  {step.verb.value} {step.unit}: {cost}" for step, cost in costs]
+    cost = ["What it costs:", *told] if told else ["No unit restarts."]
+    return ("Steps:", *steps, *cost, *_told(plan))
+
+
+def _told(plan: Plan) -> tuple[str, ...]:
+    return (*(f"note: {text}" for text in plan.notes), *(f"warning: {text}" for text in plan.warnings))
+
+
+def what(step: Step) -> str:
+    """One step in a line: what it does and why."""
+    match step:
+        case WriteFile():
+            verb = "create" if step.content_before is None else "replace" if step.owned else "edit"
+            return f"{verb} {step.path}: {step.reason}"
+        case RemoveFile():
+            return f"remove {step.path}: {step.reason}"
+        case CheckContainerdConfig():
+            return f"let containerd check the new {step.path}: {step.reason}"
+        case UnitStep():
+            return f"{step.verb.value} {step.unit}: {step.reason}"
+        case ReloadUnits():
+            return f"reload systemd's unit files: {step.reason}"
+        case AwaitSnapshotter():
+            return f"wait for the snapshotter, at most {step.deadline_s:g} s: {step.reason}"
+        case AwaitContainerd():
+            return f"wait for containerd, at most {step.deadline_s:g} s: {step.reason}"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def unified_diff(step: Step) -> str:
+    """A file step as a unified diff, secrets hidden; "" for any other step."""
+    if isinstance(step, WriteFile):
+        return _diff(step.path, step.content_before, step.content)
+    if isinstance(step, RemoveFile):
+        return _diff(step.path, step.content_before, None)
+    return ""
+
+
+def diffs(plan: Plan) -> str:
+    """All diffs of a plan."""
+    return "".join(unified_diff(step) for step in plan.steps)
+
+
+def _diff(path: str, before: bytes | None, after: bytes | None) -> str:
+    old, new = _text_lines(before), _text_lines(after)
+    names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
+    found = difflib.unified_diff(old, new, *names, n=3)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
+
+
+def _text_lines(content: bytes | None) -> list[str]:
+    return hide(content.decode(errors="replace")).splitlines(keepends=True) if content is not None else []
+
+
+def hide(text: str) -> str:
+    """`text` with the values of secret-looking keys replaced."""
+    return _SECRET.sub(_HIDDEN, text)
