@@ -27,7 +27,7 @@ class DiskLedger:
 
     @contextlib.contextmanager
     def lock(self, who: str) -> Iterator[None]:
-        """Take the lock at once or not at all; the holder's pid and verb stand in the file."""
+        """Take the lock at once or not at all. The file stays empty: who holds it is the kernel's to say."""
         with _told("take the lock", self._path("lock")):
             os.makedirs(self._directory, mode=0o755, exist_ok=True)
             fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -41,15 +41,11 @@ class DiskLedger:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "an unknown process"
             raise LockedError(
-                "NNA0401", "another run is under way", cause=f"{holder} holds {self._path('lock')}",
+                "NNA0401", f"{who} cannot begin: another run is under way",
+                cause=f"{_holder(os.fstat(fd).st_ino)} holds {self._path('lock')}",
                 try_="wait until it is done, then try again",
             ) from None  # fmt: skip
-        # Who holds it is a courtesy: a full disk must not keep an undo from running.
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"pid {os.getpid()} ({who})\n".encode(), 0)
 
     def begin(self, first: bytes, reserve: int) -> None:
         """The journal appears by rename, with its first line and after its reserve is there."""
@@ -122,6 +118,18 @@ class DiskLedger:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def _holder(inode: int) -> str:
+    """The process that holds a lock of this file (proc_locks(5)), in words."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/locks") as locks:
+        for line in locks:
+            fields = line.split()
+            if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                with open(f"/proc/{int(fields[4])}/cmdline", "rb") as command:
+                    words = command.read(300).replace(b"\0", b" ").decode(errors="replace").strip()
+                return f"process {fields[4]} ({words})"
+    return "another process"
 
 
 @contextlib.contextmanager

@@ -46,7 +46,9 @@ class Relay:
         threading.Thread(target=self._serve, name="relay", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End: the listener and all connections are closed, their threads end with them."""
         self._closed = True
         with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from agent import paths
 from agent.adapters.nydusd import NydusdApi
 from agent.adapters.process import companion
 from agent.adapters.relay import Relay
@@ -92,6 +93,9 @@ def _argv(nydusd: str, bootstrap: str, room: Path) -> list[str]:
     # No core (it would hold credentials); CPU seconds against a busy loop. The address space is not limited: nydusd
     # maps bootstraps and cache files of any size.
     limits = ["prlimit", "--core=0:0", f"--cpu={_CPU_S}:{_CPU_S}", "--"]
+    # As in the snapshotter's unit: nydusd before v2.4.3 has no setting for a private CA.
+    if os.path.exists(paths.CA_BUNDLE):
+        limits += ["env", f"SSL_CERT_FILE={paths.CA_BUNDLE}", "SSL_CERT_DIR=/etc/ssl/certs"]
     return [
         "unshare", "--mount", "--propagation", "private", "--", *limits, nydusd, "fuse",
         "--config", str(room / "config.json"), "--bootstrap", bootstrap, "--mountpoint", str(room / "mount"),

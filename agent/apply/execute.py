@@ -76,11 +76,11 @@ class Executor:
         match step:
             case WriteFile():
                 return undo.PutBack(
-                    step.path, step.content_before, undo.digest(step.content), step.mode_before, step.uid, step.gid,
+                    step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid,
                     missing_directories(self.ports, step.path), step.owned,
                 )  # fmt: skip
             case RemoveFile():
-                return undo.PutBack(step.path, step.content_before, "", step.mode_before, step.uid, step.gid)
+                return undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
             case CheckContainerdConfig():
                 return undo.Scratch(candidate_path(step.path), undo.digest(step.candidate))
             case UnitStep():

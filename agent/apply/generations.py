@@ -17,6 +17,7 @@ from agent.apply import undo
 from agent.config.model import Dialect, Scheme, Switch
 from agent.errors import ApplyError
 from agent.node.facts import Effective
+from agent.plan.steps import WriteFile
 from agent.ports import Files
 
 API_VERSION = "nydus-agent/v1"
@@ -42,6 +43,8 @@ class Generation:
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
     """(program, version) pairs as they were seen."""
+    mirror: tuple[str, str] = ("", "")
+    """The mirror's url and ping_url that were applied: what the daemon probes and fences."""
 
     def files(self) -> Mapping[str, str]:
         """path -> SHA-256 of what this generation made of a file ("" = removed)."""
@@ -59,7 +62,8 @@ class Original:
     gid: int
     missing: tuple[str, ...]
     owned: bool
-    written_sha256: str
+    first_written: bytes | None
+    written: bytes | None  # last; None: removed
     unbroken: bool
     """Every generation found what the one before it had written: nobody else changed the file in between."""
 
@@ -111,38 +115,38 @@ def save(files: Files, generation: Generation) -> None:
     files.replace(_path(generation.number), content, mode=0o600, uid=0, gid=0, expect_sha256="")
 
 
-def publish(files: Files, effective: Effective | None) -> bool:
-    """Write effective.json where it does not say so already; None removes it. Says whether something was written.
+def publish(files: Files, accepted: Generation) -> bool:
+    """Write effective.json where it does not say so already; a removal removes it. Says whether something changed.
 
     Reasons alone (they may hold figures of this very minute) are no news.
     """
     fact = files.read(paths.EFFECTIVE)
     seen = fact.sha256 if fact is not None else ""
-    if effective is None:
+    if accepted.effective is None:
         if fact is not None:
             files.remove(paths.EFFECTIVE, expect_sha256=seen)
         return fact is not None
-    if fact is not None and _says(fact.content, effective):
+    url, ping_url = accepted.mirror
+    document: dict[str, object] = {
+        "apiVersion": API_VERSION, "kind": "Effective", "generation": accepted.number, "at": accepted.at,
+        **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url,
+    }  # fmt: skip
+    if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
         return False
-    document = {"apiVersion": API_VERSION, "kind": "Effective", **encode_effective(effective)}
     content = json.dumps(document, indent=1).encode() + b"\n"
     files.replace(paths.EFFECTIVE, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
     return True
 
 
-def _says(content: bytes, effective: Effective) -> bool:
+def _news(content: bytes) -> object:
+    """What makes one effective.json differ from another."""
     try:
-        written = _decode_effective(json.loads(content))
+        document = json.loads(content)
+        hosts = {text.partition(": ")[0] for text in document["not_accelerated"]}
     except (ValueError, KeyError, TypeError):
-        return False
-    hosts = [{text.partition(":")[0] for text in one.not_accelerated} for one in (written, effective)]
-    return hosts[0] == hosts[1] and (
-        _choices(written) == _choices(effective)
-    )
-
-
-def _choices(effective: Effective) -> tuple[object, ...]:
-    return effective.switch, effective.dialect, effective.use_http, effective.scheme
+        return None
+    ignored = ("generation", "at", "reasons", "not_accelerated")
+    return {key: value for key, value in document.items() if key not in ignored}, hosts
 
 
 def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
@@ -154,14 +158,30 @@ def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
             if not isinstance(back, undo.PutBack):
                 continue
             first = found.get(back.path)
-            unbroken = first is None or (first.unbroken and back.before_sha256 == first.written_sha256)
+            unbroken = first is None or (first.unbroken and back.before == first.written)
             found[back.path] = Original(
                 back.path, first.content if first else back.before, first.mode if first else back.mode,
                 first.uid if first else back.uid, first.gid if first else back.gid,
                 first.missing if first else back.missing, first.owned if first else back.owned,
-                back.after_sha256, unbroken,
+                first.first_written if first else back.after, back.after, unbroken,
             )  # fmt: skip
     return tuple(found.values())
+
+
+def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
+    """Our writes for the removal plan, one per file, in the order in which they were first made.
+
+    Where others edited a file between two generations, the content is the one that we wrote first: so the file counts
+    as edited, and only what is ours is taken out of it.
+    """
+    return tuple(
+        WriteFile(
+            one.path, content, one.mode, "as applied", undo.digest(one.content), one.content, one.mode, one.uid,
+            one.gid, one.owned,
+        )
+        for one in originals(generations)
+        if (content := one.written if one.unbroken else one.first_written) is not None
+    )  # fmt: skip
 
 
 def encode_effective(effective: Effective) -> dict[str, object]:
@@ -194,6 +214,7 @@ def _encode(generation: Generation) -> dict[str, object]:
         "verb": generation.verb,
         "agent": __version__,
         "versions": dict(generation.versions),
+        "mirror": list(generation.mirror),
         "effective": None if generation.effective is None else encode_effective(generation.effective),
         "files": dict(generation.files()),
         "steps": [{"what": one.what, "undo": undo.encode(one.undo)} for one in generation.steps],
@@ -205,5 +226,5 @@ def _decode(data: Mapping[str, Any]) -> Generation:
     effective = None if data["effective"] is None else _decode_effective(data["effective"])
     return Generation(
         int(data["number"]), data["id"], float(data["at"]), data["verb"], steps, effective,
-        tuple(dict(data["versions"]).items()),
+        tuple(dict(data["versions"]).items()), (data["mirror"][0], data["mirror"][1]),
     )  # fmt: skip

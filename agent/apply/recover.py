@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import generations, journal, unwind
+from agent.apply.generations import Generation
 from agent.errors import ApplyError, SystemdError
-from agent.node.facts import Effective
 from agent.ports import Ports
 
 
@@ -34,7 +34,7 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
         return None
     last = generations.newest(ports.files)
     if last is not None and last.id == found.begin.id:
-        settle(ports, last.effective)
+        settle(ports, last)
         return Recovered(found.begin.verb, found.begin.started, finished=True)
     say(f"undoing an interrupted {found.begin.verb}")
     report = unwind.unwind(ports, [intent.undo for intent in found.intents], jobs=jobs, say=say)
@@ -51,9 +51,9 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     return Recovered(found.begin.verb, found.begin.started, finished=False, restored=tuple(report.restored))
 
 
-def settle(ports: Ports, effective: Effective | None) -> None:
+def settle(ports: Ports, accepted: Generation) -> None:
     """The end of an accepted transaction: what the daemon reads, and the journal closed. May run twice."""
-    generations.publish(ports.files, effective)
+    generations.publish(ports.files, accepted)
     ports.ledger.close()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.apply import generations, journal, recover, undo, unwind, waits
 from agent.apply.execute import Executor, Progress, Stop
@@ -30,6 +30,8 @@ class Intention:
     plan: Plan
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
+    mirror: tuple[str, str] = ("", "")
+    """The mirror's url and ping_url."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     """
     last = generations.newest(ports.files)
     if intention.plan.empty and last is not None and last.verb == intention.verb:
-        generations.publish(ports.files, intention.effective)
+        generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
         return Result(None)
     begin = _begin(ports, intention.verb, last.number + 1 if last is not None else 1)
     log = journal.Journal(ports.ledger)
@@ -73,17 +75,19 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         took.append(progress)
         around.progress(progress)
 
+    accepted = _generation(ports, begin, intention, ())
     try:
         Executor(ports, log, around.stop, report).run(intention.plan.steps)
         failed = prove()
         around.stop.check()
         if failed is None:
-            _accept(ports, begin, log, intention)
+            accepted = _generation(ports, begin, intention, log.intents)
+            generations.save(ports.files, accepted)
     except AgentError as error:
         failed = error
     if failed is not None:
         raise put_back(ports, begin, log.intents, failed, around.say)
-    recover.settle(ports, intention.effective)
+    recover.settle(ports, accepted)
     return Result(begin.generation, tuple(took))
 
 
@@ -104,15 +108,14 @@ def _reserve(plan: Plan) -> int:
     return 2 * sum(len(before) for before in befores)
 
 
-def _accept(ports: Ports, begin: journal.Begin, log: journal.Journal, intention: Intention) -> None:
+def _generation(
+    ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
+) -> generations.Generation:
     lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
-    steps = tuple(generations.Done(one.what, one.undo) for one in log.intents if isinstance(one.undo, lasting))
-    generations.save(
-        ports.files,
-        generations.Generation(
-            begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
-            intention.versions,
-        ),
+    steps = tuple(generations.Done(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
+    return generations.Generation(
+        begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
+        intention.mirror,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ class PutBack:
 
     path: str
     before: bytes | None
-    after_sha256: str  # what our step makes of it, "" = removed
+    after: bytes | None  # what our step makes of it; None = removed
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
@@ -38,6 +38,11 @@ class PutBack:
     def before_sha256(self) -> str:
         """Digest of `before`."""
         return digest(self.before)
+
+    @property
+    def after_sha256(self) -> str:
+        """Digest of `after`."""
+        return digest(self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,8 @@ def encode(undo: Undo) -> dict[str, Any]:
     """For one line of JSON."""
     match undo:
         case PutBack():
-            before = None if undo.before is None else base64.b64encode(undo.before).decode()
             return {
-                "kind": "file", "path": undo.path, "before": before, "after_sha256": undo.after_sha256,
-                "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing), "owned": undo.owned,
+                "kind": "file", "path": undo.path, "before": _text(undo.before), "after": _text(undo.after), "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing), "owned": undo.owned,
             }  # fmt: skip
         case UnitBack():
             return {
@@ -104,9 +107,8 @@ def decode(data: Mapping[str, Any]) -> Undo:
     """The reverse of `encode`. Raises KeyError or ValueError where it is none of ours."""
     match data["kind"]:
         case "file":
-            before = None if data["before"] is None else base64.b64decode(data["before"], validate=True)
             return PutBack(
-                data["path"], before, data["after_sha256"], data["mode"], data["uid"], data["gid"],
+                data["path"], _bytes(data["before"]), _bytes(data["after"]), data["mode"], data["uid"], data["gid"],
                 tuple(data["missing"]), data["owned"],
             )  # fmt: skip
         case "unit":
@@ -119,6 +121,14 @@ def decode(data: Mapping[str, Any]) -> Undo:
             return Nothing()
         case kind:
             raise ValueError(f"unknown kind of undo: {kind}")
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text, validate=True)
 
 
 @dataclass(frozen=True, slots=True)

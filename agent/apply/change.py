@@ -1,0 +1,84 @@
+"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.apply import climb as climbing
+from agent.apply import generations, prove, recover, transaction
+from agent.apply.climb import Climb, Rung
+from agent.apply.rungs_runtime import versions
+from agent.apply.transaction import Result, Surroundings
+from agent.config.model import Config
+from agent.errors import AgentError
+from agent.node.facts import Effective, Facts
+from agent.node.observe import observe
+from agent.plan import decide, diff
+from agent.plan.steps import Plan, UnitStep, UnitVerb
+from agent.ports import Ports
+
+_STARTS = (UnitVerb.START, UnitVerb.RESTART)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an apply did. `climb` is None where nothing had to be changed."""
+
+    plan: Plan
+    effective: Effective
+    result: Result
+    climb: Climb | None
+    recovered: recover.Recovered | None
+
+
+def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
+    """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
+    facts = observe(config, ports, extra_paths=tuple(path.path for path in _known(ports)))
+    made = diff.plan(config, facts)
+    return facts, decide.effective(config, facts), made
+
+
+def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None]) -> Outcome:
+    """Change the node into what `config` wants, and prove it. The caller holds the lock.
+
+    Raises PlanError (nothing touched), ApplyError (NNA0402: put back; NNA0403: not everything could be).
+    """
+    recovered = recover.finish(ports, jobs=True, say=around.say)
+    facts, effective, plan = look(config, ports)
+    around.stop.check()
+    before = prove.before_change(ports, _restarted(plan))
+    proofs: list[Climb] = []
+
+    def proof() -> AgentError | None:
+        proofs.append(prove.climb(config, ports, facts, effective, before=before, each=each))
+        return prove.must_undo(proofs[-1])
+
+    intention = transaction.Intention(
+        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url)
+    )  # fmt: skip
+    result = transaction.carry_out(ports, intention, proof, around)
+    found = proofs[-1] if proofs else None
+    if found is not None:
+        # Drift was looked at before this generation was there to compare with.
+        found = Climb(found.at, found.rungs, (), found.versions)
+        climbing.publish(ports.files, found)
+    return Outcome(plan, effective, result, found, recovered)
+
+
+def inspect(config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None) -> Climb:
+    """Climb the ladder on the node as it is. Raises ApplyError NNA0413, FileError."""
+    facts = observe(config, ports)
+    last = generations.applied(ports.files)
+    effective = last.effective if last is not None else None
+    if effective is None:
+        effective, _refusals = decide.choose(config, facts)
+    return prove.climb(config, ports, facts, effective, each=each)
+
+
+def _restarted(plan: Plan) -> frozenset[str]:
+    return frozenset(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb in _STARTS)
+
+
+def _known(ports: Ports) -> tuple[generations.Original, ...]:
+    return generations.originals(generations.history(ports.files))

@@ -1,0 +1,131 @@
+"""One climb of the ladder of proof: what was shown, what failed, and what could not be shown."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent import __version__, paths
+from agent.errors import AgentError, Exit
+from agent.ports import Files
+
+API_VERSION = "nydus-agent/v1"
+
+
+class State(enum.StrEnum):
+    """What a rung says. Only OK is a claim."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_PROVED = "not-proved"
+    """It could not be climbed, for a reason that is no fault (no nydus image on the node yet)."""
+    UNKNOWN = "unknown"
+    """Something that had to be asked did not answer in a way that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the ladder."""
+
+    number: int
+    name: str
+    state: State
+    detail: str
+    code: str = ""
+    cause: str = ""
+    evidence: tuple[str, ...] = ()
+    try_: str = ""
+
+    def error(self) -> AgentError:
+        """As an error, for headlines and for the undo of a change whose proof failed."""
+        return AgentError(
+            self.code, f"rung {self.number} ({self.name}): {self.detail}", cause=self.cause, seen=self.evidence,
+            try_=self.try_,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """All rungs, lowest first; `at` in seconds since the epoch."""
+
+    at: float
+    rungs: tuple[Rung, ...]
+    drift: tuple[str, ...] = ()
+    """What somebody changed that is ours, in words."""
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def headline(self) -> Rung | None:
+        """The first rung that failed."""
+        return next((rung for rung in self.rungs if rung.state is State.FAILED), None)
+
+    @property
+    def exit(self) -> Exit:
+        """3 where a rung failed or something drifted, 4 where one could not be told, else 0."""
+        if self.headline is not None or self.drift:
+            return Exit.NOT_AS_WANTED
+        return Exit.UNKNOWN if any(rung.state is State.UNKNOWN for rung in self.rungs) else Exit.OK
+
+
+def ok(number: int, name: str, detail: str, *evidence: str) -> Rung:
+    """Shown."""
+    return Rung(number, name, State.OK, detail, evidence=evidence)
+
+
+def failed(
+    number: int, name: str, code: str, detail: str, *, cause: str, evidence: tuple[str, ...] = (), try_: str
+) -> Rung:
+    """Shown not to be so."""
+    return Rung(number, name, State.FAILED, detail, code, cause, evidence, try_)
+
+
+def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> Rung:
+    """Failed with an error of a port; the rung has its own code, the port's is in the cause."""
+    cause = f"[{error.code}] {error.cause}" if error.cause else f"[{error.code}]"
+    return Rung(number, name, State.FAILED, error.what, code, cause, error.seen, try_)
+
+
+def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> Rung:
+    """Could not be climbed."""
+    return Rung(number, name, State.NOT_PROVED, why, evidence=evidence, try_=try_)
+
+
+def unknown(number: int, name: str, code: str, error: AgentError) -> Rung:
+    """Could not be told."""
+    return Rung(number, name, State.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
+
+
+def body(climb: Climb) -> dict[str, object]:
+    """The climb as the body of a JSON document."""
+    return {
+        "at": climb.at,
+        "agent": __version__,
+        "ok": climb.headline is None,
+        "headline": _sentence(climb.headline) if climb.headline is not None else "",
+        "rungs": [_rung(rung) for rung in climb.rungs],
+        "drift": list(climb.drift),
+        "versions": dict(climb.versions),
+    }
+
+
+def _sentence(rung: Rung) -> str:
+    why = f": {rung.cause}" if rung.cause else ""
+    return f"rung {rung.number} ({rung.name}) failed: {rung.detail}{why}"
+
+
+def _rung(rung: Rung) -> Mapping[str, object]:
+    return {
+        "number": rung.number, "name": rung.name, "state": rung.state.value, "detail": rung.detail, "code": rung.code,
+        "cause": rung.cause, "evidence": list(rung.evidence), "try": rung.try_,
+    }  # fmt: skip
+
+
+def publish(files: Files, climb: Climb) -> None:
+    """Write climb.json for everyone to read: no rung carries a secret. Raises FileError."""
+    document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb)}
+    content = json.dumps(document, indent=1).encode() + b"\n"
+    fact = files.read(paths.CLIMB)
+    seen = fact.sha256 if fact is not None else ""
+    files.replace(paths.CLIMB, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)

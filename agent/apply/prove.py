@@ -1,0 +1,85 @@
+"""The ladder of proof: ten rungs, climbed after a change, on a timer and on demand.
+
+A rung above a failed one is still climbed where that says something new; where it cannot, it says "not proved".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent import paths
+from agent.apply import climb as climbing
+from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime, waits
+from agent.apply.climb import Climb, Rung, State
+from agent.apply.rungs_runtime import Before, View
+from agent.config.model import Config
+from agent.errors import AgentError
+from agent.node.facts import Effective, Facts
+from agent.ports import Ports
+
+_MUST_HOLD = range(1, 8)
+"""Rungs whose failure undoes a change. What lies above is the mirror's and running containers' affair: a dead mirror
+must not keep a node from being set up, because the route to the origin is part of the set-up."""
+
+_NEEDS = {3: (2,), 5: (4,), 6: (4, 5), 7: (3, 4, 5), 8: (), 10: (1, 9)}
+"""Rungs without which a rung can say nothing of its own."""
+
+NAMES = {
+    1: "binaries", 2: "snapshotter unit", 3: "snapshotter answers", 4: "containerd answers", 5: "plugin registered",
+    6: "CRI uses it", 7: "snapshot made", 8: "running nydusd", 9: "mirror", 10: "real read",
+}  # fmt: skip
+
+
+def climb(
+    config: Config,
+    ports: Ports,
+    facts: Facts,
+    effective: Effective,
+    *,
+    before: Before | None = None,
+    each: Callable[[Rung], None] = lambda _: None,
+) -> Climb:
+    """Climb all ten rungs; `each` is told of every one as it is known. Raises nothing that a port raises."""
+    view = View(ports, config, facts, before or Before())
+    looks: dict[int, Callable[[], Rung]] = {
+        1: lambda: rungs_runtime.binaries(view),
+        2: lambda: rungs_runtime.snapshotter_unit(view),
+        3: lambda: rungs_runtime.snapshotter_socket(view),
+        4: lambda: rungs_runtime.containerd(view),
+        5: lambda: rungs_runtime.plugin(view),
+        6: lambda: rungs_runtime.cri(view),
+        7: lambda: rungs_runtime.prepare(view),
+        8: lambda: rungs_nydusd.running(view, effective),
+        9: lambda: rungs_mirror.mirror(view, effective),
+        10: lambda: rungs_read.real_read(view, effective),
+    }
+    found: dict[int, Rung] = {}
+    for number, look in looks.items():
+        found[number] = _blocked(number, found) or look()
+        each(found[number])
+    return Climb(ports.clock.now(), tuple(found.values()), drift.drifted(ports.files), rungs_runtime.versions(facts))
+
+
+def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:
+    for below in _NEEDS.get(number, ()):
+        if found[below].state is State.FAILED:
+            return climbing.not_proved(number, NAMES[number], f"rung {below} ({NAMES[below]}) failed")
+    return None
+
+
+def must_undo(found: Climb) -> AgentError | None:
+    """The reason why a change must not stay, None where it may."""
+    for rung in found.rungs:
+        if rung.number in _MUST_HOLD and rung.state in (State.FAILED, State.UNKNOWN):
+            return rung.error()
+    return None
+
+
+def before_change(ports: Ports, restarted: frozenset[str]) -> Before:
+    """What runs now, so that after a change a restart counts only when something new runs."""
+    pid = waits.containerd_pid(ports) if paths.CONTAINERD_UNIT in restarted else 0
+    invocation = ""
+    if paths.SNAPSHOTTER_UNIT in restarted:
+        unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
+        invocation = unit.invocation_id if unit is not None else ""
+    return Before(restarted, invocation, pid)

@@ -1,0 +1,185 @@
+"""Rung 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent import paths
+from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
+from agent.apply.rungs_runtime import CALL_S, View
+from agent.config.model import Switch
+from agent.errors import FileError, HttpError, ProcessError
+from agent.health.owner import Listener, Owner, judge, listeners
+from agent.node.facts import Effective, Unknown
+from agent.ports import HttpAnswer, Ports
+
+_NAME = "mirror"
+_NUMBER = 9
+_FRESH_S = 10.0
+"""The daemon publishes each second; an older status says nothing about now."""
+_STATUS_LINE = "systemctl status nydus-agent.service"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonView:
+    """What the daemon published, as far as the ladder needs it. Written by an unprivileged user: nothing is trusted
+    beyond being shown, and an `origin` here only makes rungs say less.
+    """
+
+    fresh: bool
+    route: str = ""
+    reason: str = ""
+    mode: str = ""
+    mode_reason: str = ""
+
+
+def daemon_view(ports: Ports) -> DaemonView:
+    """The daemon's last status; not fresh where it is missing, old or damaged."""
+    try:
+        fact = ports.files.read(paths.STATUS)
+        status = json.loads(fact.content) if fact is not None else None
+    except (FileError, ValueError, RecursionError):
+        return DaemonView(fresh=False)
+    if not isinstance(status, dict):
+        return DaemonView(fresh=False)
+    at = status.get("at")
+    if not isinstance(at, (int, float)) or abs(ports.clock.now() - at) > _FRESH_S:
+        return DaemonView(fresh=False)
+    return DaemonView(
+        True, _text(status, "route"), _text(status, "route_reason") or _text(status, "verdict_reason"),
+        _text(status, "mode"), _text(status, "mode_reason"),
+    )  # fmt: skip
+
+
+def _text(loose: Mapping[str, Any], key: str) -> str:
+    value = loose.get(key)
+    if isinstance(value, dict):  # {"now": …, "reason": …}
+        value = value.get("now")
+    return value[:200] if isinstance(value, str) else ""
+
+
+def mirror(view: View, effective: Effective) -> Rung:
+    """The first thing that is wrong, from the port's owner to the fence."""
+    seen: list[str] = []
+    daemon = daemon_view(view.ports)
+    for look in (_owner, _ping):
+        wrong = look(view, seen)
+        if wrong is not None:
+            return wrong
+    wrong = _fence(view, effective, daemon, seen)
+    if wrong is not None:
+        return wrong
+    if daemon.route == "origin":
+        return not_proved(
+            _NUMBER, _NAME, f"reads go to the origin now: {daemon.reason or 'fenced'}", *seen, try_="nydus-agent route show"
+        )
+    wrong = _canary(view, seen)
+    return wrong if wrong is not None else ok(_NUMBER, _NAME, "; ".join(seen))
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of the mirror's URL; the configuration allows an address only."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 80
+
+
+def _owner(view: View, seen: list[str]) -> Rung | None:
+    """Whose port is it? dfdaemon gone, any local user could bind it and feed bytes."""
+    host, port = address_of(view.config.mirror.url)
+    user = view.config.mirror.user
+    try:
+        rows = _listeners(view.ports)
+        allowed = frozenset({0, _uid(view.ports, user)})
+    except (FileError, ProcessError, ValueError) as error:
+        return not_proved(_NUMBER, _NAME, f"whose port {port} is cannot be told: {error}")
+    owner, evidence = judge(rows, host, port, allowed)
+    if owner is Owner.FOREIGN:
+        return failed(
+            _NUMBER, _NAME, "NNA0811", f"the listener on {host}:{port} is not {user}'s", cause=evidence,
+            try_=f"ss -tlnp 'sport = :{port}'",
+        )  # fmt: skip
+    seen.append(evidence)
+    return None
+
+
+def _listeners(ports: Ports) -> list[Listener]:
+    found: list[Listener] = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        fact = ports.files.read(table)
+        found += listeners(fact.content.decode(errors="replace")) if fact is not None else ()
+    return found
+
+
+def _uid(ports: Ports, user: str) -> int:
+    if user == "root":
+        return 0
+    return int(user) if user.isdigit() else int(ports.processes.run(["id", "-u", user], deadline_s=CALL_S).stdout)
+
+
+def _ping(view: View, seen: list[str]) -> Rung | None:
+    url = view.config.mirror.ping_url
+    try:
+        answer = view.ports.http.get(url, deadline_s=CALL_S)
+    except HttpError as error:
+        return failed_by(_NUMBER, _NAME, "NNA0812", error, f"curl -sv {url}")
+    if not 200 <= answer.status < 400:
+        return failed(_NUMBER, _NAME, "NNA0812", f"the mirror's health URL answers {answer.status}", cause=url,
+                      try_=f"curl -sv {url}")  # fmt: skip
+    seen.append(f"ping_url answers {answer.status}")
+    return None
+
+
+def _fence(view: View, effective: Effective, daemon: DaemonView, seen: list[str]) -> Rung | None:
+    if effective.switch is Switch.NATIVE:
+        why = next((one for one in effective.reasons if one.startswith("switch native")), "switch native")
+        seen.append(why)
+        return None
+    ability = view.facts.fence
+    if isinstance(ability, Unknown):
+        return not_proved(_NUMBER, _NAME, f"the fence was not tried: {ability.reason}", *seen)
+    if not ability.usable:
+        return failed(
+            _NUMBER, _NAME, "NNA0814", "the mode is fence, and the fence does not work", cause=ability.reason,
+            evidence=tuple(seen), try_="nft list ruleset",
+        )  # fmt: skip
+    if daemon.fresh and daemon.mode == "native":
+        return failed(
+            _NUMBER, _NAME, "NNA0815", "the node is set up for the fence, and the agent does not use it",
+            cause=daemon.mode_reason or "it says mode native", evidence=tuple(seen), try_=_STATUS_LINE,
+        )  # fmt: skip
+    seen.append("fence self-test passed")
+    return None
+
+
+def _canary(view: View, seen: list[str]) -> Rung | None:
+    """A request through the mirror's data path to the agent's own object, compared with the object itself."""
+    url = f"http://127.0.0.1:{view.config.endpoint.port}/canary"
+    try:
+        direct = view.ports.http.get(url, deadline_s=CALL_S)
+    except HttpError as error:
+        return not_proved(_NUMBER, _NAME, f"the agent does not serve the canary: {error.cause or error.what}", *seen,
+                          try_=_STATUS_LINE)  # fmt: skip
+    try:
+        through = view.ports.http.get(url, deadline_s=CALL_S, proxy=view.config.mirror.url)
+    except HttpError as error:
+        return failed_by(_NUMBER, _NAME, "NNA0813", error, f"curl -sv -x {view.config.mirror.url} {url}")
+    wrong = _compare(direct, through)
+    if wrong:
+        return failed(
+            _NUMBER, _NAME, "NNA0813", "the canary through the mirror's data path came back wrong", cause=wrong,
+            evidence=tuple(seen), try_=f"curl -sv -x {view.config.mirror.url} {url}",
+        )  # fmt: skip
+    seen.append(f"canary of {len(direct.body)} bytes is right")
+    return None
+
+
+def _compare(direct: HttpAnswer, through: HttpAnswer) -> str:
+    if through.status != direct.status:
+        return f"status {through.status}, wanted {direct.status}"
+    if len(through.body) != len(direct.body):
+        return f"{len(through.body)} bytes, wanted {len(direct.body)}"
+    return "" if through.body == direct.body else "other content of the same length"

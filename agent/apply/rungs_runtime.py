@@ -1,0 +1,245 @@
+"""Rungs 1 to 7: binaries, the snapshotter and containerd."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agent import paths
+from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
+from agent.config.model import Config, ContainerdMode, RestartPolicy
+from agent.errors import ContainerdError, ContainerdNotFoundError, ContainerdUnavailableError, FileError, SystemdError
+from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown
+from agent.plan import decide
+from agent.ports import Ports
+
+CALL_S = 5.0
+_SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
+_OPEN_FILES = 1_000_000  # nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)
+_PROOF_NAMESPACE = "nydus-agent-proof"
+_JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What ran before a change, so that a restart counts only when something new runs. Empty: nothing was restarted."""
+
+    restarted: frozenset[str] = field(default_factory=frozenset)
+    snapshotter_invocation: str = ""
+    containerd_pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a rung looks at."""
+
+    ports: Ports
+    config: Config
+    facts: Facts
+    before: Before
+
+
+def binaries(view: View) -> Rung:
+    """Rung 1: present, of the node's architecture, a pair that works together."""
+    number, name = 1, "binaries"
+    refusals = decide.binary_refusals(view.facts) + decide.choose(view.config, view.facts)[1]
+    if refusals:
+        first, others = refusals[0], tuple(f"[{one.code}] {one.reason}" for one in refusals[1:])
+        looked = [view.facts.nydusd, view.facts.snapshotter, view.facts.containerd]
+        if any(isinstance(fact, Unknown) for fact in looked):
+            return Rung(number, name, State.UNKNOWN, first.reason, first.code, first.reason, others, first.try_)
+        return failed(number, name, first.code, first.reason, cause="nydus cannot run like this", evidence=others,
+                      try_=first.try_)  # fmt: skip
+    limit = _open_files(view.ports)
+    if limit and limit < _OPEN_FILES:
+        return failed(
+            number, name, "NNA0205", f"nydusd will not start: fs.nr_open is {limit}",
+            cause=f"nydusd asks for {_OPEN_FILES} open files and exits where the kernel allows fewer",
+            try_=f"sysctl -w fs.nr_open={_OPEN_FILES}",
+        )  # fmt: skip
+    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions(view.facts)))
+
+
+def versions(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """(program, version) of all that was found."""
+    named = (
+        ("nydusd", facts.nydusd), ("nydus-image", facts.nydus_image), ("snapshotter", facts.snapshotter),
+        ("containerd", facts.containerd),
+    )  # fmt: skip
+    return tuple((name, version_text(fact)) for name, fact in named if isinstance(fact, Binary))
+
+
+def version_text(fact: Binary) -> str:
+    """A version for people."""
+    if isinstance(fact.version, Unknown):
+        return fact.version_text or "of unknown version"
+    return ".".join(map(str, fact.version))
+
+
+def _open_files(ports: Ports) -> int:
+    try:
+        fact = ports.files.read("/proc/sys/fs/nr_open")
+        return int(fact.content) if fact is not None else 0
+    except (FileError, ValueError):
+        return 0
+
+
+def snapshotter_unit(view: View) -> Rung:
+    """Rung 2: the unit runs, as it must, and in a new process where it was restarted."""
+    number, name = 2, "snapshotter unit"
+    try:
+        unit = view.ports.units.get(paths.SNAPSHOTTER_UNIT)
+    except SystemdError as error:
+        return unknown(number, name, "NNA0711", error)
+    if unit is None or unit.load_state != "loaded":
+        return failed(
+            number, name, "NNA0711", f"{paths.SNAPSHOTTER_UNIT} is not there",
+            cause=f"systemd says: {unit.load_state}" if unit is not None else "systemd knows no such unit",
+            try_="nydus-agent apply",
+        )  # fmt: skip
+    code, cause = _unit_problem(unit, view.before)
+    if code:
+        return failed(
+            number, name, code, f"{unit.name} does not run as it must", cause=cause,
+            evidence=view.ports.units.journal_tail(unit.name, 3), try_=f"systemctl status {unit.name}",
+        )  # fmt: skip
+    return ok(number, name, f"runs as process {unit.main_pid}, KillMode=process")
+
+
+def _unit_problem(unit: UnitFact, before: Before) -> tuple[str, str]:
+    """(code, cause); both empty where there is none."""
+    if unit.active_state != "active":
+        why = "its start limit was hit" if unit.result == "start-limit-hit" else f"result: {unit.result}"
+        return "NNA0712", f"it is {unit.active_state} ({unit.sub_state}); {why}; restarted {unit.n_restarts} times"
+    if unit.name in before.restarted and unit.invocation_id == before.snapshotter_invocation:
+        return "NNA0713", f"process {unit.main_pid} is still the one from before the restart"
+    if unit.kill_mode != "process":
+        drop_ins = ", ".join(unit.drop_in_paths) or unit.fragment_path
+        return "NNA0714", f"KillMode={unit.kill_mode}: a restart would end all running containers' roots ({drop_ins})"
+    if not _spares_loopback(unit.environment):
+        return "NNA0715", "a proxy is set in its environment, and NO_PROXY does not name 127.0.0.1: the mirror is not reached"
+    return ("", "") if not unit.needs_reload else ("NNA0716", "its file was changed and systemd has not read it")
+
+
+def _spares_loopback(environment: Sequence[str]) -> bool:
+    named = dict(entry.partition("=")[::2] for entry in environment)
+    proxied = any(named.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    return not proxied or "127.0.0.1" in named.get("NO_PROXY", named.get("no_proxy", "")).split(",")
+
+
+def snapshotter_socket(view: View) -> Rung:
+    """Rung 3: Stat of a random key on its own socket answers NotFound."""
+    number, name = 3, "snapshotter answers"
+    try:
+        view.ports.snapshotter.alive(paths.SNAPSHOTTER_SOCKET, deadline_s=CALL_S)
+    except ContainerdError as error:
+        return failed_by(number, name, "NNA0717", error, _JOURNAL)
+    return ok(number, name, f"on {paths.SNAPSHOTTER_SOCKET}")
+
+
+def containerd(view: View) -> Rung:
+    """Rung 4: it answers, and with a new process where it was restarted."""
+    number, name = 4, "containerd answers"
+    try:
+        server = view.ports.containerd.server(deadline_s=CALL_S)
+    except ContainerdError as error:
+        return failed_by(number, name, "NNA0651", error, f"systemctl status {paths.CONTAINERD_UNIT}")
+    if paths.CONTAINERD_UNIT in view.before.restarted and server.pid == view.before.containerd_pid:
+        return failed(
+            number, name, "NNA0652", "containerd was not restarted", cause=f"process {server.pid} is the one from before",
+            try_=f"systemctl status {paths.CONTAINERD_UNIT}",
+        )  # fmt: skip
+    return ok(number, name, f"version {server.version_text}, process {server.pid}")
+
+
+def plugin(view: View) -> Rung:
+    """Rung 5: our snapshotter is registered, with our address (a proxy plugin is dialled lazily: "ok" says nothing)."""
+    number, name = 5, "plugin registered"
+    try:
+        plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
+    except ContainerdError as error:
+        return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
+    found = next((one for one in plugins if one.type == _SNAPSHOTTER_TYPE and one.id == paths.PROXY_PLUGIN), None)
+    if found is None and view.config.containerd.restart is RestartPolicy.NEVER:
+        return not_proved(
+            number, name, "containerd has not read its configuration yet: a restart is due ([containerd] restart = never)",
+            try_=f"systemctl restart {paths.CONTAINERD_UNIT}",
+        )  # fmt: skip
+    problem = "it is not registered" if found is None else _plugin_problem(found, view.config.snapshotter.root)
+    if problem:
+        return failed(
+            number, name, "NNA0653", "containerd does not use our snapshotter", cause=problem,
+            evidence=(f"exports: {dict(found.exports)}",) if found is not None else (),
+            try_=f"nydus-agent plan; systemctl restart {paths.CONTAINERD_UNIT}",
+        )  # fmt: skip
+    return ok(number, name, f"{paths.PROXY_PLUGIN} at {paths.SNAPSHOTTER_SOCKET}")
+
+
+def _plugin_problem(plugin: PluginFact, root: str) -> str:
+    exports = dict(plugin.exports)
+    if plugin.init_err:
+        return f"its start failed: {plugin.init_err}"
+    if exports.get("address") != paths.SNAPSHOTTER_SOCKET:
+        return f"its address is {exports.get('address') or 'not known'}, ours is {paths.SNAPSHOTTER_SOCKET}"
+    if exports.get("root", root) != root:
+        return f"its root is {exports['root']}, ours is {root}: image statistics look at the wrong place"
+    return ""
+
+
+def cri(view: View) -> Rung:
+    """Rung 6: CRI started, and its default snapshotter is ours in mode default."""
+    number, name = 6, "CRI uses it"
+    try:
+        plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
+        parts = [one for one in plugins if one.type.startswith("io.containerd.cri.") or one.id == "cri"]
+        broken = [f"{one.type}.{one.id}: {one.init_err}" for one in parts if one.init_err]
+        if broken:
+            return failed(
+                number, name, "NNA0654", "containerd's CRI did not start", cause=broken[0], evidence=tuple(broken[1:]),
+                try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
+            )  # fmt: skip
+        if not parts:
+            return not_proved(number, name, "this containerd has no CRI part (disabled_plugins?)")
+        points = view.ports.containerd.image_fs_info(deadline_s=CALL_S).mountpoints
+        status = view.ports.containerd.cri_status(deadline_s=CALL_S)
+    except ContainerdUnavailableError as error:
+        return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
+    except ContainerdError as error:
+        return failed_by(number, name, "NNA0654", error, f"journalctl -u {paths.CONTAINERD_UNIT} -n 50")
+    return _cri_judged(view, points, status.get("RuntimeReady", ""))
+
+
+def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
+    number, name = 6, "CRI uses it"
+    root, first = view.config.snapshotter.root, points[0] if points else ""
+    if ready == "false":
+        return failed(number, name, "NNA0656", "CRI says that its runtime is not ready", cause="RuntimeReady is false",
+                      try_="crictl info")  # fmt: skip
+    if view.config.containerd.mode is not ContainerdMode.DEFAULT:
+        return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
+    if first == root:
+        return ok(number, name, f"image file system at {root}")
+    if view.config.containerd.restart is RestartPolicy.NEVER:
+        return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)",
+                          try_=f"systemctl restart {paths.CONTAINERD_UNIT}")  # fmt: skip
+    return failed(
+        number, name, "NNA0655", "CRI uses another snapshotter by default",
+        cause=f"its image file system is at {first or 'an unknown place'}, ours is {root}",
+        try_=f"nydus-agent plan; systemctl restart {paths.CONTAINERD_UNIT}",
+    )  # fmt: skip
+
+
+def prepare(view: View) -> Rung:
+    """Rung 7: Prepare and Remove through containerd reach the snapshotter."""
+    number, name = 7, "snapshot made"
+    key = f"proof-{secrets.token_hex(8)}"
+    try:
+        view.ports.containerd.prepare_and_remove(paths.PROXY_PLUGIN, _PROOF_NAMESPACE, key, deadline_s=2 * CALL_S)
+    except (ContainerdUnavailableError, ContainerdNotFoundError) as error:
+        return failed_by(number, name, "NNA0657", error, _JOURNAL)
+    except ContainerdError as error:
+        if view.config.containerd.restart is RestartPolicy.NEVER and "not loaded" in f"{error}":
+            return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)")
+        return failed_by(number, name, "NNA0658", error, _JOURNAL)
+    return ok(number, name, "and removed, through containerd in a namespace of its own")

@@ -1,0 +1,65 @@
+"""`nydus-agent plan`: what `apply` would do, as diffs, and which units restart."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent import wire
+from agent.apply import change, journal
+from agent.apply.generations import encode_effective
+from agent.commands.context import Context
+from agent.console import Part, Tone, Toned
+from agent.errors import Exit
+from agent.node.facts import Effective
+from agent.plan import show
+from agent.plan.steps import Plan, UnitStep
+
+HELP = "show what apply would change, as diffs, and what it costs"
+NEEDS_ROOT = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("--exit-code", action="store_true", help="exit 3 where changes are pending")
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, PlanError."""
+    config = context.load_config().config
+    ports = wire.root_ports(config)
+    if journal.read(ports.ledger) is not None:
+        context.console.warn("an interrupted change is open: apply undoes it first, and this plan may then differ")
+    _facts, effective, plan = change.look(config, ports)
+    for line in show.lines(plan):
+        context.console.line(line)
+    if not plan.empty:
+        context.console.line()
+        for line in show.diffs(plan).splitlines():
+            context.console.line(_coloured(line))
+    context.console.emit("Plan", body(plan, effective))
+    return Exit.NOT_AS_WANTED if args.exit_code and not plan.empty else Exit.OK
+
+
+def _coloured(line: str) -> Part:
+    if line.startswith(("+++", "---")):
+        return Toned(line, Tone.STRONG)
+    tone = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.FAINT}.get(line[:1])
+    return line if tone is None else Toned(line, tone)
+
+
+def body(plan: Plan, effective: Effective) -> dict[str, object]:
+    """The plan as the body of a JSON document; diffs are as the text shows them, secrets hidden."""
+    return {
+        "changes": not plan.empty,
+        "effective": encode_effective(effective),
+        "steps": [
+            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)} for step in plan.steps
+        ],
+        "restarts": [
+            {"unit": step.unit, "verb": step.verb.value, "reason": step.reason, "cost": step.cost}
+            for step in plan.steps
+            if isinstance(step, UnitStep)
+        ],
+        "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
+    }

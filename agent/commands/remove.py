@@ -1,0 +1,44 @@
+"""`nydus-agent remove`: take everything of ours off the node. Run by the package's removal, or by hand."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent import wire
+from agent.apply import leave
+from agent.commands.context import Context
+from agent.commands.running import surroundings
+from agent.errors import Exit
+
+HELP = "put containerd back as it was, and take the snapshotter and our files off the node"
+NEEDS_ROOT = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("--force", action="store_true", help="also while containers run on the snapshotter")
+    parser.add_argument("--if-applied", action="store_true", help="say nothing where nothing was applied")
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, LockedError, ApplyError (NNA0411: containers run), PlanError."""
+    config = context.load_config().config
+    ports = wire.root_ports(config)
+    with surroundings(context.console) as around, ports.ledger.lock("remove"):
+        removed = leave.remove(config, ports, around, force=args.force)
+    console = context.console
+    if removed is None:
+        if not args.if_applied:
+            console.line("nothing to remove: nothing was applied on this node")
+        console.emit("RemoveResult", {"changed": False, "stays": []})
+        return Exit.OK
+    for warning in removed.plan.warnings:
+        console.warn(warning)
+    console.line("removed: containerd is as it was, and the snapshotter is gone")
+    for one in removed.stays:
+        console.line(f"  stays: {one}")
+    console.emit(
+        "RemoveResult",
+        {"changed": True, "stays": list(removed.stays), "ended": list(removed.ended), "warnings": list(removed.plan.warnings)},
+    )
+    return Exit.OK
