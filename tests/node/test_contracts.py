@@ -1,0 +1,43 @@
+"""The contracts of tests/contract/node, run on a booted node by pytest there: real systemd, containerd and nydusd."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.node.boot import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+_RESULTS = "/run/contracts.xml"
+
+
+def _hold(node: Node, *files: str) -> None:
+    """Run contract files on the node; every test must run and pass."""
+    paths = [f"tests/contract/node/{name}" for name in files]
+    options = ["--quiet", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={_RESULTS}"]
+    command = ["env", "--chdir=/src", "python3", "-m", "pytest", *options, *paths]
+    environment = {"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = node.run(command, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    counts = next(ET.fromstring(node.read(_RESULTS)).iter("testsuite")).attrib
+    assert int(counts["tests"]) > 0
+    assert int(counts["skipped"]) == 0, done.stdout[-4000:]
+
+
+@pytest.fixture
+def boot(node_factory: Callable[..., Node]) -> Callable[..., Node]:
+    """A node that sees this checkout, with the generated stubs in it, at /src."""
+    assert (ROOT / "agent/_pb/__init__.py").is_file(), "make protos"
+    return lambda **settings: node_factory(shares={"/src": ROOT}, **settings)
+
+
+def test_the_fakes_do_what_systemd_and_nydusd_do(boot: Callable[..., Node]) -> None:
+    _hold(boot(), "real_units.py", "real_nydusd.py")
+
+
+@pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
+def test_the_fakes_do_what_containerd_and_the_snapshotter_do(boot: Callable[..., Node], snapshotter: str) -> None:
+    _hold(boot(snapshotter=snapshotter), "real_containerd.py")
