@@ -94,6 +94,7 @@ class Relay:
         client.sendall(_closing(head))
         task = any(line.lower().startswith(_TASK + b":") for line in head.split(b"\r\n"))
         data = status in ("200", "206")
+        body = body or mirror.recv(_PIECE)
         while body:
             client.sendall(body)
             if data:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -31,6 +32,9 @@ _STEP_S = 0.05
 _PIECE = 1 << 20
 _ENOUGH = 400  # files looked at before the largest are read
 _CPU_S = 60
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PrivateTrials:
@@ -153,7 +157,9 @@ def _last_lines(room: Path) -> tuple[str, ...]:
         lines = (room / "log").read_bytes()[-4096:].decode(errors="replace").splitlines()
     except OSError:
         return ()
-    return tuple(line[:300] for line in lines if "auth" not in line.lower() and "token" not in line.lower())[-3:]
+    plain = (_COLOUR.sub("", line) for line in lines)
+    told = (line for line in plain if re.search(r"\b(ERROR|WARN)", line) and not re.search("auth|token", line, re.I))
+    return tuple(line[:300] for line in told)[-2:]
 
 
 def _read_files(top: str, limit: int) -> tuple[int, str]:
