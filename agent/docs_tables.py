@@ -122,7 +122,7 @@ def _key(setting: Setting) -> str:
     default = (
         "must be given" if setting.default is dataclasses.MISSING else f"default {_literal(spell(setting.default))}"
     )
-    about = f"{_escaped(_sentence(setting.doc))} {_escaped(_sentence(_limits(setting)))}"
+    about = f"{_escaped(_sentence(setting.doc))} Value: {_escaped(_limits(setting))}."
     return f"**{_name(setting)}** ({default})\n    {about}"
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from agent import paths
 from agent.commands.context import Context
+from agent.commands.loose import Loose
 from agent.commands.published import (
     Climb,
     DaemonStatus,
     EffectiveStatus,
-    Loose,
     Pin,
     Unreadable,
     climb_of,

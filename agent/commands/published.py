@@ -7,13 +7,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+
+from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
 
 SIZE_CAP = 1 << 20  # bytes; a status is a few thousand
-
-Loose: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,62 +32,22 @@ def read_json(path: str) -> Loose | Unreadable | None:
         return None
     except OSError as error:
         return Unreadable(path, error.strerror or str(error), isinstance(error, PermissionError))
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
             return Unreadable(path, "is not a regular file")
-        content = file.read(SIZE_CAP + 1)
-    if len(content) > SIZE_CAP:
-        return Unreadable(path, f"is larger than {SIZE_CAP} bytes")
+        if seen.st_size > SIZE_CAP:
+            return Unreadable(path, f"is larger than {SIZE_CAP} bytes")
+        content = os.read(descriptor, SIZE_CAP)
+    except OSError as error:
+        return Unreadable(path, error.strerror or str(error))
+    finally:
+        os.close(descriptor)
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return Unreadable(path, "is not JSON")
     return document if isinstance(document, dict) else Unreadable(path, "is not a JSON object")
-
-
-def text(loose: Loose, key: str, default: str = "") -> str:
-    """A text, shortened to 1000 characters."""
-    value = loose.get(key)
-    return value[:1000] if isinstance(value, str) else default
-
-
-def number(loose: Loose, key: str) -> float | None:
-    """A finite number; a bool is none."""
-    value = loose.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
-        return None
-    return float(value)
-
-
-def whole(loose: Loose, key: str, default: int = 0) -> int:
-    """A whole number."""
-    value = number(loose, key)
-    return default if value is None else int(value)
-
-
-def truth(loose: Loose, key: str) -> bool | None:
-    """True, False, or None for "not known"."""
-    value = loose.get(key)
-    return value if isinstance(value, bool) else None
-
-
-def table(loose: Loose, key: str) -> Loose:
-    """A nested object; empty where there is none."""
-    value = loose.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def tables(loose: Loose, key: str) -> Iterator[Loose]:
-    """The objects in a list, at most 100."""
-    value = loose.get(key)
-    yield from (item for item in (value[:100] if isinstance(value, list) else ()) if isinstance(item, dict))
-
-
-def texts(loose: Loose, key: str) -> tuple[str, ...]:
-    """The texts in a list, at most 100."""
-    value = loose.get(key)
-    items = value[:100] if isinstance(value, list) else []
-    return tuple(item[:1000] for item in items if isinstance(item, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +93,43 @@ def pin_of(loose: Loose) -> Pin | None:
 
 
 @dataclass(frozen=True, slots=True)
+class FenceStatus:
+    """The fence as the daemon holds it."""
+
+    active: bool | None
+    address: str
+    port: int
+    lease_left_ms: int
+    refused_connects: int
+    self_test: str
+    self_test_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorStatus:
+    """The mirror as the daemon's probes see it."""
+
+    url: str
+    ping_ok: bool | None
+    ping_at: float | None
+    ping_ms: float | None
+    canary_ok: bool | None
+    canary_at: float | None
+    canary_ms: float | None
+    owner: str
+    owner_detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStatus:
+    """One registry that images come from."""
+
+    host: str
+    ok: bool | None
+    at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStatus:
     """The daemon's last publication. Times are seconds since the epoch, None where they are not known."""
 
@@ -148,9 +144,9 @@ class DaemonStatus:
     route: str
     route_since: float | None
     route_reason: str
-    fence: Loose
-    mirror: Loose
-    origins: tuple[Loose, ...]
+    fence: FenceStatus
+    mirror: MirrorStatus
+    origins: tuple[OriginStatus, ...]
     pin: Pin | None
     conditions: tuple[Condition, ...]
     history: tuple[Change, ...]
@@ -158,8 +154,7 @@ class DaemonStatus:
     @property
     def mirror_address(self) -> str:
         """The mirror as ADDRESS:PORT."""
-        url = text(self.mirror, "url")
-        return url.split("://")[-1].split("/")[0]
+        return self.mirror.url.split("://")[-1].split("/")[0]
 
 
 def daemon_status(loose: Loose) -> DaemonStatus:
@@ -176,9 +171,11 @@ def daemon_status(loose: Loose) -> DaemonStatus:
         route=text(loose, "route", "unknown"),
         route_since=number(loose, "route_since"),
         route_reason=text(loose, "route_reason"),
-        fence=table(loose, "fence"),
-        mirror=table(loose, "mirror"),
-        origins=tuple(tables(loose, "origins")),
+        fence=_fence(table(loose, "fence")),
+        mirror=_mirror(table(loose, "mirror")),
+        origins=tuple(
+            OriginStatus(text(item, "host"), truth(item, "ok"), number(item, "at")) for item in tables(loose, "origins")
+        ),
         pin=pin_of(table(loose, "pin")),
         conditions=tuple(
             Condition(text(item, "type"), text(item, "status"), number(item, "since"),
@@ -190,6 +187,22 @@ def daemon_status(loose: Loose) -> DaemonStatus:
                    text(item, "reason"), text(item, "evidence"))
             for item in tables(loose, "history")
         ),
+    )  # fmt: skip
+
+
+def _fence(loose: Loose) -> FenceStatus:
+    return FenceStatus(
+        truth(loose, "active"), text(loose, "address"), whole(loose, "port"), whole(loose, "lease_left_ms"),
+        whole(loose, "refused_connects"), text(loose, "self_test", "not-run"), text(loose, "self_test_reason"),
+    )  # fmt: skip
+
+
+def _mirror(loose: Loose) -> MirrorStatus:
+    return MirrorStatus(
+        text(loose, "url"),
+        truth(loose, "ping_ok"), number(loose, "ping_at"), number(loose, "ping_ms"),
+        truth(loose, "canary_ok"), number(loose, "canary_at"), number(loose, "canary_ms"),
+        text(loose, "owner", "unknown"), text(loose, "owner_detail"),
     )  # fmt: skip
 
 

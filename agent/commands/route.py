@@ -63,8 +63,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock)
     now = clock.now()
-    pin = Pin(args.route, float(int(now) + args.duration), " ".join(args.reason.split())[:200], _who(context), now)
-    return _pin(context, clock, pin)
+    pin = Pin(args.route, now + args.duration, " ".join(args.reason.split())[:200], _who(context), now)
+    return _pin(context, clock, pin, args.duration)
 
 
 def _show(context: Context, picture: Picture) -> Exit:
@@ -119,7 +119,7 @@ def _who(context: Context) -> str:
         return f"uid {context.uid}"
 
 
-def _pin(context: Context, clock: Clock, pin: Pin) -> Exit:
+def _pin(context: Context, clock: Clock, pin: Pin, duration_s: int) -> Exit:
     picture = take(context, clock.now())
     daemon = picture.daemon
     if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
@@ -127,10 +127,8 @@ def _pin(context: Context, clock: Clock, pin: Pin) -> Exit:
     document = {"apiVersion": API_VERSION, "kind": "Pin", "route": pin.route, "until": pin.until,
                 "reason": pin.reason, "by": pin.by, "at": pin.at}  # fmt: skip
     _write(context, json.dumps(document, indent=1).encode() + b"\n")
-    left = in_words(pin.until - clock.now() + 0.5)
-    return _confirm(
-        context, clock, f"reads are pinned to the {pin.route} for {left}", pin, lambda seen: _same(seen, pin)
-    )
+    done = f"reads are pinned to the {pin.route} for {in_words(duration_s)}"
+    return _confirm(context, clock, done, pin, lambda seen: _same(seen, pin))
 
 
 def _same(seen: Pin | None, wanted: Pin) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, Loose, number, text, truth, whole
+from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.durations import in_words
 from agent.errors import Exit
@@ -21,6 +21,8 @@ _TONES = {
     "healthy": Tone.GOOD, "down": Tone.BAD, "suspect": Tone.WARN, "probation": Tone.WARN, "unknown": Tone.WARN,
     "ok": Tone.GOOD, "failed": Tone.BAD, "not-proved": Tone.WARN,
 }  # fmt: skip
+
+_ANSWERS = {True: "ok", False: "failed", None: "unknown"}
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -68,8 +70,7 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
         yield ("fence", *_fence(daemon.fence))
         yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
         for origin in daemon.origins:
-            answer = _answer(origin, "ok")
-            yield "origin", text(origin, "host") or "unknown", f"{answer}{_ago(picture, number(origin, 'at'))}"
+            yield "origin", origin.host or "unknown", f"{_ANSWERS[origin.ok]}{_ago(picture, origin.at)}"
     pin = daemon.pin or picture.pin
     if pin is None or pin.until <= picture.now:
         yield "pin", "none", ""
@@ -90,34 +91,25 @@ def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
         yield "not accelerated", registry
 
 
-def _fence(fence: Loose) -> tuple[str, str]:
-    test = text(fence, "self_test", "not-run")
-    reason = text(fence, "self_test_reason")
-    tested = f"self-test {test}" + (f": {reason}" if reason and test != "ok" else "")
-    if not truth(fence, "active"):
+def _fence(fence: FenceStatus) -> tuple[str, str]:
+    reason = f": {fence.self_test_reason}" if fence.self_test_reason and fence.self_test != "ok" else ""
+    tested = f"self-test {fence.self_test}{reason}"
+    if not fence.active:
         return "not raised", tested
-    where = f"{text(fence, 'address')}:{whole(fence, 'port')}"
-    refused = whole(fence, "refused_connects")
-    return (
-        "raised",
-        f"at {where}, lease ends in {whole(fence, 'lease_left_ms')} ms, {refused} connects refused, {tested}",
-    )
+    lease = f"lease ends in {fence.lease_left_ms} ms, {fence.refused_connects} connects refused"
+    return "raised", f"at {fence.address}:{fence.port}, {lease}, {tested}"
 
 
-def _mirror(picture: Picture, mirror: Loose) -> str:
+def _mirror(picture: Picture, mirror: MirrorStatus) -> str:
     told = []
-    for name in ("ping", "canary"):
-        answer = _answer(mirror, f"{name}_ok")
-        took = number(mirror, f"{name}_ms")
-        spent = f" in {took:.1f} ms" if took is not None and answer == "ok" else ""
-        told.append(f"{name} {answer}{spent}{_ago(picture, number(mirror, f'{name}_at'))}")
-    owner, detail = text(mirror, "owner", "unknown"), text(mirror, "owner_detail")
-    told.append(f"owner {owner}" + (f" ({detail})" if detail else ""))
+    for name, ok, took, at in (
+        ("ping", mirror.ping_ok, mirror.ping_ms, mirror.ping_at),
+        ("canary", mirror.canary_ok, mirror.canary_ms, mirror.canary_at),
+    ):
+        spent = f" in {took:.1f} ms" if took is not None and ok else ""
+        told.append(f"{name} {_ANSWERS[ok]}{spent}{_ago(picture, at)}")
+    told.append(f"owner {mirror.owner}" + (f" ({mirror.owner_detail})" if mirror.owner_detail else ""))
     return "; ".join(told)
-
-
-def _answer(loose: Loose, key: str) -> str:
-    return {True: "ok", False: "failed", None: "unknown"}[truth(loose, key)]
 
 
 def _ago(picture: Picture, at: float | None, before: str = "") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from agent import paths
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable, text
+from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable
 from agent.durations import in_words
 from agent.errors import AgentError
 
@@ -76,9 +76,9 @@ def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
 
 
 def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
-    if text(daemon.mirror, "owner") == "foreign":
+    if daemon.mirror.owner == "foreign":
         what = "the listener on the mirror's port is not the mirror's"
-        yield AgentError("NNA1019", what, cause=text(daemon.mirror, "owner_detail"), try_="sudo ss -tlnp")
+        yield AgentError("NNA1019", what, cause=daemon.mirror.owner_detail, try_="sudo ss -tlnp")
     if daemon.verdict in ("down", "suspect"):
         seen = tuple(
             f"{in_words(picture.age(change.at))} ago: {change.from_} -> {change.to}: {change.evidence}"
@@ -90,7 +90,7 @@ def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
 
 
 def _origins(daemon: DaemonStatus) -> Iterator[AgentError]:
-    bad = ", ".join(text(origin, "host") for origin in daemon.origins if origin.get("ok") is False)
+    bad = ", ".join(origin.host for origin in daemon.origins if origin.ok is False)
     if bad:
         cause = "while an origin is bad the mirror is not fenced: a slow mirror is better than none"
         yield AgentError("NNA1016", f"the origin does not answer: {bad}", cause=cause)

@@ -1,0 +1,91 @@
+"""What the daemon and root's verbs leave on a node, as files below a directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+PID = 4711
+MIRROR = "127.0.0.1:4001"
+NAMES = ("binaries", "snapshotter unit", "snapshotter socket", "containerd", "plugin", "CRI", "prepare and remove",
+         "running nydusd", "mirror", "a real read")  # fmt: skip
+
+
+class PublishedNode:
+    """A node on which all is well; tests change what they are about and write it again."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now = time.time()
+        for name in ("run/nydus-agent", "var/lib/nydus-agent", "proc/1", f"proc/{PID}", "usr/lib/systemd/system"):
+            (root / name).mkdir(parents=True)
+        (root / "usr/lib/systemd/system/nydus-agent.service").touch()
+        self.process("0::/system.slice/nydus-agent.service\n")
+        self.status: dict[str, Any] = {
+            "apiVersion": "nydus-agent/v1", "kind": "DaemonStatus", "pid": PID, "at": self.now - 1,
+            "started_at": self.now - 7300, "mode": "fence", "mode_reason": "the self-test passed",
+            "verdict": "healthy", "verdict_since": self.now - 7000, "verdict_reason": "a canary answered",
+            "route": "mirror", "route_since": self.now - 7000, "route_reason": "the mirror is healthy",
+            "fence": {"active": False, "address": "127.0.0.1", "port": 4001, "lease_left_ms": 0,
+                      "refused_connects": 0, "self_test": "ok", "self_test_reason": ""},
+            "mirror": {"url": f"http://{MIRROR}", "ping_ok": True, "ping_at": self.now - 1, "ping_ms": 0.41,
+                       "owner": "ok", "owner_detail": "uid 0", "canary_ok": True, "canary_at": self.now - 3,
+                       "canary_ms": 1.9},
+            "origins": [{"host": "registry.example.org:5000", "ok": True, "at": self.now - 40}],
+            "pin": None, "conditions": [], "history": [],
+        }  # fmt: skip
+        self.effective: dict[str, Any] = {
+            "apiVersion": "nydus-agent/v1", "kind": "Effective", "at": self.now - 7400, "generation": 3,
+            "switch": "fence", "dialect": "proxy", "use_http": False, "reasons": ["nft can be used"],
+            "not_accelerated": [],
+        }  # fmt: skip
+        self.climb: dict[str, Any] = {
+            "apiVersion": "nydus-agent/v1", "kind": "Climb", "at": self.now - 40, "versions": {"nydusd": "2.2.0"},
+            "rungs": [
+                {"number": number, "name": name, "state": "ok", "detail": "shown", "code": "", "cause": "",
+                 "evidence": [], "try": ""}
+                for number, name in enumerate(NAMES, 1)
+            ],
+        }  # fmt: skip
+        self.climb["rungs"][9]["detail"] = f"3.1 MB through {MIRROR}"
+        self.write()
+
+    def write(self) -> None:
+        """Write all three files."""
+        self.write_status()
+        self.put("var/lib/nydus-agent/effective.json", self.effective)
+        self.put("var/lib/nydus-agent/climb.json", self.climb)
+
+    def write_status(self) -> None:
+        """Write what the daemon publishes."""
+        self.put("run/nydus-agent/status.json", self.status)
+
+    def put(self, name: str, document: object) -> None:
+        """Replace one file at once, as those who publish do."""
+        path = self.root / name
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_text(json.dumps(document))
+        temporary.rename(path)
+
+    def remove(self, *names: str) -> None:
+        """Remove files."""
+        for name in names:
+            (self.root / name).unlink()
+
+    def process(self, cgroup: str, command: bytes = b"python3\0") -> None:
+        """The process with the daemon's pid is this one."""
+        (self.root / f"proc/{PID}/cgroup").write_text(cgroup)
+        (self.root / f"proc/{PID}/cmdline").write_bytes(command)
+
+    def kill(self) -> None:
+        """The process with the daemon's pid is gone."""
+        for file in (self.root / f"proc/{PID}").iterdir():
+            file.unlink()
+        (self.root / f"proc/{PID}").rmdir()
+
+    def fail(self, number: int, **told: object) -> None:
+        """Let a rung of the last climb fail."""
+        self.climb["rungs"][number - 1] |= {"state": "failed", **told}
+        self.write()

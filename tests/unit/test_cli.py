@@ -1,0 +1,403 @@
+"""The contract of the command line: exit codes, one JSON object, errors with a way out, colour, clean terminals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import __version__, cli
+from agent.__main__ import main
+from agent.catalogue import CATALOGUE
+from agent.commands import version
+from agent.commands.context import Context
+from agent.console import Colour, Console, Format, Tone, Toned, clean, error_lines, exit_of
+from agent.durations import in_words, parse_duration
+from agent.errors import AgentError, Exit, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Run:
+    """One command line, run in this process on a directory of its own."""
+
+    def __init__(self, root: Path, *argv: str, uid: int = 0, environment: dict[str, str] | None = None) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
+        self.code = main([*where, *argv], environment=environment or {}, out=out, err=err, uid=uid, root=str(root))
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        assert document["apiVersion"] == "nydus-agent/v1"
+        return document
+
+
+def program(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *argv], cwd=ROOT, text=True, capture_output=True, timeout=30, check=False,
+        **options,
+    )  # fmt: skip
+
+
+def test_a_right_configuration_is_ok_and_names_what_was_read(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("version = 1")
+    run = Run(tmp_path, "check")
+    assert run.code == 0
+    assert run.out == f"ok: the configuration is right ({tmp_path}/agent.toml)\n"
+
+
+def test_a_wrong_configuration_ends_with_2_and_every_problem(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[mirror]\nurll = 'x'\n[endpoint]\nport = 0")
+    run = Run(tmp_path, "check")
+    assert (run.code, run.out) == (2, "")
+    lines = run.err.splitlines()
+    assert lines[0] == "error[NNA0101]: the configuration is wrong (2 problems), nothing was touched"
+    assert lines[1] == f'seen:  {tmp_path}/agent.toml: mirror.urll = "x": unknown key; did you mean mirror.url?'
+    assert lines[2].endswith("endpoint.port = 0: is out of range; write a number from 1 to 65535")
+    assert lines[3].startswith("try:   ")
+
+
+def test_a_machine_gets_the_problems_as_fields(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[endpoint]\nport = 0")
+    run = Run(tmp_path, "check", "--format", "json")
+    assert (run.code, run.err) == (2, "")
+    assert run.json["kind"] == "Error"
+    assert run.json["code"] == "NNA0101"
+    assert run.json["exit"] == 2
+    assert run.json["problems"] == [
+        {
+            "file": f"{tmp_path}/agent.toml", "key": "endpoint.port", "value": "0", "reason": "is out of range",
+            "action": "write a number from 1 to 65535",
+        }
+    ]  # fmt: skip
+
+
+def test_a_drop_in_is_checked_before_it_is_in_place(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[mirror]\nregistry = 'https://a'")
+    candidate = tmp_path / "50-site.toml"
+    candidate.write_text("[mirror]\ndialect = 'mirrors'")
+    assert Run(tmp_path, "check", str(candidate)).code == 0
+    assert Run(tmp_path, "check", "--as", "base", str(candidate)).code == 2
+
+
+def test_check_shows_every_setting_and_where_it_was_set(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[fleet]\nreturn_window_s = 5")
+    rows = [line.split() for line in Run(tmp_path, "check", "--show").out.splitlines()]
+    assert ["fleet.return_window_s", "5", f"{tmp_path}/agent.toml"] in rows
+    assert ["endpoint.port", "14003", "(default)"] in rows
+    settings = Run(tmp_path, "check", "--format", "json").json["settings"]
+    assert {"key": "fleet.return_window_s", "value": 5, "source": f"{tmp_path}/agent.toml"} in settings
+
+
+def test_a_ca_file_that_is_not_there_is_a_warning_because_it_may_come_later(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[[registries.hosts]]\nhost = 'a'\nca = '/nowhere/ca.pem'")
+    run = Run(tmp_path, "check")
+    assert run.code == 0
+    assert run.out.startswith("warning: the CA file of a is not there: /nowhere/ca.pem\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "what", "hint"),
+    [
+        (["chek"], "there is no verb 'chek'", "nydus-agent check"),
+        (["frobnicate"], "there is no verb 'frobnicate'", "nydus-agent --help"),
+        (["check", "--as", "x"], "argument --as: invalid choice", "nydus-agent check --help"),
+        (["check", "--nope"], "unrecognized arguments: --nope", "--help"),
+        (["--format", "yaml", "check"], "argument --format: invalid choice", "nydus-agent --help"),
+        (["route"], "the following arguments are required: ACTION", "nydus-agent route --help"),
+        (
+            ["route", "pin", "origin", "--for", "2 weeks"],
+            "is not a duration such as 30s",
+            "nydus-agent route pin --help",
+        ),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_a_way_on(tmp_path: Path, argv: list[str], what: str, hint: str) -> None:
+    run = Run(tmp_path, *argv)
+    assert run.code == 2
+    assert run.err.startswith("error[NNA1002]: ")
+    assert what in run.err
+    assert run.err.splitlines()[-1].startswith("try:   ")
+    assert hint in run.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("argv", [["--format", "json", "chek"], ["check", "--nope", "--format=json"]])
+def test_a_machine_gets_json_even_for_a_command_line_that_was_not_understood(tmp_path: Path, argv: list[str]) -> None:
+    run = Run(tmp_path, *argv)
+    assert (run.code, run.err) == (2, "")
+    assert (run.json["kind"], run.json["code"]) == ("Error", "NNA1002")
+
+
+def test_common_options_are_understood_before_and_after_the_verb_and_its_action(tmp_path: Path) -> None:
+    for argv in (["--format", "json", "route", "show"], ["route", "--format", "json", "show"],
+                 ["route", "show", "--format", "json"]):  # fmt: skip
+        assert Run(tmp_path, *argv).json["kind"] == "Route"
+
+
+def test_without_root_a_change_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    run = Run(tmp_path, "route", "auto", uid=1000)
+    assert run.code == 2
+    assert run.err.splitlines() == [
+        "error[NNA1001]: route auto must run as root",
+        "cause: it was started by uid 1000",
+        "try:   sudo nydus-agent route auto",
+    ]
+
+
+def test_the_version_is_told_and_what_nobody_has_seen_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/nydus-agent").mkdir(parents=True)
+    climb = {"versions": {"nydusd": "2.2.0", "containerd": 3}}
+    (tmp_path / "var/lib/nydus-agent/climb.json").write_text(json.dumps(climb))
+    run = Run(tmp_path, "version")
+    assert run.code == 0
+    assert run.out.splitlines()[:2] == [f"nydus-agent  {__version__}", "nydusd       2.2.0"]
+    components = Run(tmp_path, "version", "--format", "json").json["components"]
+    assert (components["nydusd"], components["containerd"]) == ("2.2.0", version.UNKNOWN)
+
+
+def test_status_does_not_pay_for_what_only_roots_verbs_need() -> None:
+    """grpcio alone costs 20 MB and a second on a small node."""
+    code = (
+        "import sys; from agent.__main__ import main; main(['status'], root='/nonexistent'); "
+        "print([name for name in ('grpc', 'pystemd', 'nftables', 'requests', 'tomlkit') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", "check", "--show"], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE,
+            text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_output_survives_a_locale_that_cannot_write_it(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("'\N{SNOWMAN}' = 1", encoding="utf-8")
+    done = program("check", "--config", str(tmp_path / "agent.toml"), env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 2
+    assert "\\u2603" in done.stderr
+
+
+class Broken(io.StringIO):
+    """A stream on which every write ends in an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def write(self, _text: str) -> int:
+        raise self.error
+
+
+def broken(error: BaseException, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    err = io.StringIO()
+    code = main(["version"], environment=environment or {}, out=Broken(error), err=err, uid=0, root="/nonexistent")
+    return code, err.getvalue()
+
+
+def test_a_bug_says_that_it_is_one_and_shows_no_traceback() -> None:
+    code, err = broken(ZeroDivisionError("oops"))
+    assert code == 1
+    assert err.startswith("error[NNA1099]: this is a bug in nydus-agent\ncause: ZeroDivisionError: oops\n")
+    assert "Traceback" not in err
+
+
+def test_a_developer_gets_the_traceback() -> None:
+    _, err = broken(ZeroDivisionError("oops"), {"NYDUS_AGENT_DEBUG": "1"})
+    assert "Traceback" in err
+
+
+def test_an_interrupt_ends_as_shells_expect() -> None:
+    assert broken(KeyboardInterrupt()) == (130, "interrupted\n")
+
+
+def test_every_code_of_the_catalogue_has_its_words_and_one_place() -> None:
+    for code, entry in CATALOGUE.items():
+        assert code == entry.code
+        assert len(code) == 7
+        assert code.startswith("NNA")
+        assert entry.title, code
+        assert entry.meaning.endswith("."), code
+        assert entry.action, code
+        assert entry.exit is not Exit.OK, code
+
+
+def test_no_code_is_given_twice() -> None:
+    from agent import catalogue
+
+    codes = [entry.code for entry in catalogue._ENTRIES]
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_exit_codes_are_the_ones_that_were_promised() -> None:
+    assert {code.name: int(code) for code in Exit} == {
+        "OK": 0, "FAILED": 1, "USAGE": 2, "NOT_AS_WANTED": 3, "UNKNOWN": 4, "LOCKED": 75,
+    }  # fmt: skip
+    assert all(code.meaning for code in Exit)
+
+
+def test_an_error_without_an_entry_still_ends_as_a_failure() -> None:
+    assert exit_of(AgentError("NNA9999", "x")) is Exit.FAILED
+
+
+def plain(error: AgentError) -> list[str]:
+    return ["".join(part.text if isinstance(part, Toned) else part for part in line) for line in error_lines(error)]
+
+
+def test_an_error_tells_what_why_evidence_and_what_to_try() -> None:
+    error = AgentError("NNA1001", "apply failed", cause="one\ntwo", seen=("a", "b"), try_="nydus-agent doctor")
+    assert plain(error) == [
+        "error[NNA1001]: apply failed",
+        "cause: one\n       two",
+        "seen:  a",
+        "seen:  b",
+        "try:   nydus-agent doctor",
+    ]
+
+
+def test_an_error_without_advice_of_its_own_gives_the_catalogues() -> None:
+    assert plain(AgentError("NNA1001", "x")) == ["error[NNA1001]: x", "try:   Run it with sudo."]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("colour", "stream", "environment", "wanted"),
+    [
+        (Colour.AUTO, Terminal(), {"TERM": "xterm"}, True),
+        (Colour.AUTO, Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (Colour.AUTO, Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        (Colour.AUTO, Terminal(), {"TERM": "dumb"}, False),
+        (Colour.AUTO, Terminal(), {}, False),
+        (Colour.AUTO, io.StringIO(), {"TERM": "xterm"}, False),
+        (Colour.ALWAYS, io.StringIO(), {"NO_COLOR": "1"}, True),
+        (Colour.NEVER, Terminal(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_colour_only_where_it_is_wanted(
+    colour: Colour, stream: io.StringIO, environment: dict[str, str], wanted: bool
+) -> None:
+    assert colour.wanted(stream, environment) is wanted
+
+
+def test_colour_never_carries_a_meaning_alone(tmp_path: Path) -> None:
+    coloured = Run(tmp_path, "status", "--color", "always")
+    assert "\x1b[" in coloured.out
+    assert Run(tmp_path, "status").out == coloured.out.replace("\x1b[0m", "").replace("\x1b[1m", "").replace(
+        "\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[33m", "").replace("\x1b[2m", "")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\x9b31m", "\\x9b31m"),
+        ("a\rb\x00", "a\\rb\\x00"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\ud800", "\\ud800"),
+        ("größe ✔", "größe ✔"),
+    ],
+)
+def test_a_text_from_outside_cannot_drive_the_terminal(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+def test_columns_are_aligned_with_colour_and_wide_letters() -> None:
+    out = io.StringIO()
+    console = Console(out, io.StringIO())
+    console.table(
+        [("a", Toned("ok", Tone.GOOD), "x"), ("漢字", "failed", "y"), ("b",)], header=("h", "i", "j"), indent=2
+    )
+    assert out.getvalue() == "  h     i       j\n  a     ok      x\n  漢字  failed  y\n  b\n"
+
+
+def test_text_and_json_never_mix() -> None:
+    for form, expected in (
+        (Format.TEXT, "line\n"),
+        (Format.JSON, '{\n  "apiVersion": "nydus-agent/v1",\n  "kind": "K"\n}\n'),
+    ):
+        out = io.StringIO()
+        console = Console(out, io.StringIO(), form)
+        console.line("line")
+        console.emit("K", {})
+        assert out.getvalue() == expected
+
+
+def test_progress_leaves_the_answer_alone() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    Console(out, err, Format.JSON).progress("step 1")
+    assert (out.getvalue(), err.getvalue()) == ("", "step 1\n")
+
+
+def test_a_verbs_warnings_go_to_stderr(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("[mirror]\nregistry = 'https://a'")
+    out, err = io.StringIO(), io.StringIO()
+    context = Context(Console(out, err), 0, {}, str(tmp_path / "agent.toml"), str(tmp_path / "conf.d"))
+    assert context.load_config().config.mirror.registry == "https://a"
+    assert (out.getvalue(), err.getvalue().startswith("warning: ")) == ("", True)
+
+
+def test_rights_are_asked_for_by_name() -> None:
+    context = Context(Console(io.StringIO(), io.StringIO()), 7)
+    with pytest.raises(UsageError, match="apply must run as root"):
+        context.require_root("apply")
+
+
+def test_every_verb_keeps_the_contract() -> None:
+    for verb in cli.VERBS:
+        module = verb.load()
+        assert module.HELP[0].islower(), verb.name
+        assert not module.HELP.endswith("."), verb.name
+        assert "\n" not in module.HELP, verb.name
+        assert isinstance(module.NEEDS_ROOT, bool), verb.name
+    assert cli.build_parser(cli.VERBS).format_help()
+
+
+def test_help_lists_the_verbs_for_people_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert Run(tmp_path, "--help").code == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
+    assert {"check", "plan", "apply", "status", "doctor", "route", "version"} <= listed
+    assert listed.isdisjoint({"daemon", "inspect", "recover", "remove", "due", "after-dpkg"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("0s", 0)]
+)
+def test_durations_are_written_as_people_do(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "2 h", "-2h", "2.5h", "2w", "9999999s", "٣s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (185, "3 min 5 s"), (3600, "1 h"),
+        (7380, "2 h 3 min"), (3605, "1 h"), (90000, "1 d 1 h"), (86400 * 12 + 60, "12 d"),
+    ],
+)  # fmt: skip
+def test_ages_are_told_in_two_units(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

@@ -1,0 +1,191 @@
+"""The 3 a.m. lever: a pin has an end, is written whole, and is confirmed by the daemon or says that it was not."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.__main__ import main
+from tests.unit.published import PublishedNode
+
+PIN = "var/lib/nydus-agent/pin.json"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> PublishedNode:
+    return PublishedNode(tmp_path)
+
+
+class Route:
+    def __init__(self, node: PublishedNode, *argv: str, user: str = "", uid: int = 0) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        environment = {"SUDO_USER": user} if user else {}
+        self.code = main(["route", *argv], environment=environment, out=out, err=err, uid=uid, root=str(node.root))
+        self.out, self.err = out.getvalue(), err.getvalue()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+def pin_of(node: PublishedNode) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((node.root / PIN).read_text())
+    return document
+
+
+@contextmanager
+def daemon(node: PublishedNode, publish: Callable[[dict[str, Any] | None], None]) -> Iterator[None]:
+    """Something that publishes what it sees in pin.json, as the daemon does; `publish` gets the pin or None."""
+    over, path = threading.Event(), node.root / PIN
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            publish(json.loads(path.read_text()) if path.exists() else None)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join(5)
+
+
+def obedient(node: PublishedNode) -> Callable[[dict[str, Any] | None], None]:
+    def publish(pin: dict[str, Any] | None) -> None:
+        node.status |= {"pin": pin, "route": pin["route"] if pin else "mirror"}
+        node.write_status()
+
+    return publish
+
+
+def test_a_pin_is_written_for_the_daemon_and_confirmed_by_it(node: PublishedNode) -> None:
+    before = time.time()
+    with daemon(node, obedient(node)):
+        run = Route(node, "pin", "origin", "--for", "2h", "--reason", "dragonfly  upgrade\n", user="mo")
+    assert run.code == 0, run.err
+    assert run.out == "reads are pinned to the origin for 2 h; route now: origin\n"
+    pin = pin_of(node)
+    assert (pin["route"], pin["reason"], pin["by"]) == ("origin", "dragonfly upgrade", "mo")
+    assert before + 7198 < pin["until"] < time.time() + 7202
+    assert stat.S_IMODE((node.root / PIN).stat().st_mode) == 0o644
+
+
+def test_a_second_pin_replaces_the_first(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        assert Route(node, "pin", "origin", "--for", "10m").code == 0
+        assert Route(node, "pin", "mirror", "--for", "1h").code == 0
+    assert pin_of(node)["route"] == "mirror"
+    assert [path.name for path in (node.root / "var/lib/nydus-agent").iterdir() if "tmp" in path.name] == []
+
+
+def test_a_pin_without_a_time_ends_after_an_hour(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        assert Route(node, "pin", "origin").code == 0
+    assert abs(pin_of(node)["until"] - time.time() - 3600) < 5
+
+
+def test_auto_gives_the_route_back_to_the_agent(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        Route(node, "pin", "origin")
+        run = Route(node, "auto")
+    assert run.out == "the agent judges the route again; route now: mirror\n"
+    assert run.code == 0
+    assert not (node.root / PIN).exists()
+    assert Route(node, "auto").code == 0  # nothing to release is no error
+
+
+def test_a_daemon_that_does_not_take_the_pin_is_told(node: PublishedNode) -> None:
+    run = Route(node, "pin", "origin")
+    assert run.code == 4
+    assert run.err.startswith("error[NNA1003]: the agent did not show the change within 5 s\n")
+
+
+def test_without_a_daemon_the_pin_waits_and_the_operator_is_told(node: PublishedNode) -> None:
+    node.kill()
+    run = Route(node, "pin", "origin")
+    assert run.code == 3
+    assert run.out.splitlines() == [
+        "written, but the agent is gone: it takes effect when the agent starts",
+        "until then nydusd's own fallback decides, read by read",
+    ]
+    assert pin_of(node)["route"] == "origin"
+    assert Route(node, "auto", "--format", "json").json["confirmed"] is False
+
+
+def test_pinning_to_a_mirror_that_is_down_is_possible_but_not_silent(node: PublishedNode) -> None:
+    node.status |= {"verdict": "down", "verdict_reason": "connection refused"}
+    node.write()
+    with daemon(node, obedient(node)):
+        run = Route(node, "pin", "mirror")
+    assert run.code == 0
+    assert run.err == "warning: the mirror is down: connection refused; reads may hang or fail\n"
+
+
+def test_a_machine_sees_whether_the_pin_was_confirmed(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        document = Route(node, "pin", "origin", "--format", "json").json
+    assert (document["kind"], document["confirmed"], document["pin"]["route"]) == ("RoutePin", True, "origin")
+
+
+@pytest.mark.parametrize("argv", [("pin", "origin"), ("auto",)])
+def test_only_root_moves_the_route(node: PublishedNode, argv: tuple[str, ...]) -> None:
+    run = Route(node, *argv, uid=1000)
+    assert run.code == 2
+    assert "NNA1001" in run.err
+    assert not (node.root / PIN).exists()
+
+
+@pytest.mark.parametrize("time_", ["0s", "31d", "soon"])
+def test_a_pin_without_an_end_in_sight_is_refused(node: PublishedNode, time_: str) -> None:
+    run = Route(node, "pin", "origin", "--for", time_)
+    assert run.code == 2
+    assert not (node.root / PIN).exists()
+
+
+def test_show_needs_no_root_and_tells_why(node: PublishedNode) -> None:
+    node.status["history"] = [
+        {"at": node.now - 30, "from": "suspect", "to": "healthy", "route": "mirror", "reason": "ok"}
+    ]
+    node.write()
+    run = Route(node, "show", uid=1000)
+    assert run.code == 0
+    lines = [" ".join(line.split()) for line in run.out.splitlines()]
+    assert lines[0] == "route mirror the mirror is healthy, since 1 h 56 min"
+    assert lines[1] == "pin none"
+    assert lines[2] == "30 s ago: suspect -> healthy, route mirror: ok"
+
+
+def test_show_says_that_it_cannot_tell_without_a_daemon(node: PublishedNode) -> None:
+    node.kill()
+    run = Route(node, "show")
+    assert run.code == 4
+    assert "nydusd decides read by read" in run.out
+
+
+def test_a_pin_that_has_ended_is_not_shown(node: PublishedNode) -> None:
+    node.put(PIN, {"route": "origin", "until": node.now - 1, "reason": "", "by": "mo"})
+    assert Route(node, "show", "--format", "json").json["pin"] is None
+    node.put(PIN, {"route": "origin", "until": node.now + 60, "reason": "why", "by": "mo"})
+    assert "by mo: why" in Route(node, "show").out
+
+
+def test_a_link_in_the_place_of_the_pin_is_not_written_through(node: PublishedNode) -> None:
+    """The state directory is root's; should it ever not be, a pin must not overwrite what a link points to."""
+    victim = node.root / "victim"
+    victim.write_text("precious")
+    (node.root / "var/lib/nydus-agent").chmod(0o777)
+    (node.root / PIN).symlink_to(victim)
+    run = Route(node, "pin", "origin")
+    assert run.code == 1
+    assert victim.read_text() == "precious"

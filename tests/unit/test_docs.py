@@ -1,0 +1,120 @@
+"""What the manual pages, the example and the completions say is what the code does."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from docutils.core import publish_string
+
+from agent import cli, docs_tables
+from agent.catalogue import CATALOGUE
+from agent.config.fields import settings
+from agent.config.model import Config, RegistryHost, Scheme
+from agent.config.parse import Document, parse
+from agent.errors import Exit
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/man/nydus-agent.8.rst").read_text()
+KEYS = (ROOT / "docs/man/agent.toml.5.rst").read_text()
+EXAMPLE = ROOT / docs_tables.EXAMPLE
+
+
+def test_the_documentation_is_up_to_date() -> None:
+    """Else: python3 -m agent.docs_tables --write"""
+    assert [str(path.relative_to(ROOT)) for path in docs_tables.outdated(ROOT)] == []
+
+
+def test_an_outdated_page_is_noticed(tmp_path: Path) -> None:
+    for name in (*docs_tables.PAGES, docs_tables.EXAMPLE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text().replace("interval", "intervall"))
+    assert {path.name for path in docs_tables.outdated(tmp_path)} == {"agent.toml.5.rst", "agent.toml.example"}
+
+
+@pytest.mark.parametrize("page", docs_tables.PAGES)
+def test_a_manual_page_can_be_made_without_a_complaint(page: str) -> None:
+    complaints = io.StringIO()
+    made = publish_string(
+        (ROOT / page).read_text(), writer_name="manpage",
+        settings_overrides={"warning_stream": complaints, "report_level": 1, "halt_level": 5},
+    )  # fmt: skip
+    assert complaints.getvalue() == ""
+    assert b".SH NAME" in made
+
+
+def test_every_option_key_code_and_exit_code_is_documented() -> None:
+    for verb in cli.public_verbs():
+        assert f"nydus-agent {verb.name}\n" in PAGE
+    for option in ("--format", "--color", "--config", "--conf-d", "--show", "--exit-code", "--for", "--reason"):
+        assert re.search(rf"^ *{option}(=|$)", PAGE, re.M), option
+    for code in CATALOGUE:
+        assert f"**{code}**" in PAGE
+    for exit_code in Exit:
+        assert f"**{int(exit_code)}**\n" in PAGE
+    for setting in settings():
+        name = f"[[{setting.key}]]" if setting.is_tables else setting.key.rpartition(".")[2]
+        assert f"**{name}**" in KEYS
+
+
+@pytest.mark.parametrize("heading", ["FILES", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "SEE ALSO"])
+def test_the_page_has_what_administrators_look_for(heading: str) -> None:
+    assert f"\n{heading}\n===" in PAGE
+
+
+def test_the_example_as_it_is_changes_nothing() -> None:
+    parsed = parse([Document("example", EXAMPLE.read_text())])
+    assert (parsed.problems, parsed.warnings, parsed.config) == ((), (), Config())
+
+
+def test_the_example_without_its_comment_signs_is_a_right_configuration_with_every_key() -> None:
+    text = re.sub(r"^#(?! )", "", EXAMPLE.read_text(), flags=re.M)
+    parsed = parse([Document("example", text)])
+    assert parsed.problems == ()
+    assert set(parsed.origins) == {setting.key for setting in settings()}
+    assert parsed.config.registries.hosts == (
+        RegistryHost("registry.example.org:5000", Scheme.HTTPS, "/etc/ssl/certs/site.pem"),
+    )
+    assert tomllib.loads(text)["version"] == 1
+
+
+@pytest.mark.parametrize(("shell", "check"), [("bash", ["bash", "-n"]), ("zsh", [])])
+def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "packaging/make-completions.py"), shell],
+        stdout=subprocess.PIPE, text=True, timeout=60, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    script = tmp_path / "completion"
+    script.write_text(done.stdout)
+    if check:
+        subprocess.run([*check, str(script)], timeout=30, check=True)
+    for word in ("check", "plan", "apply", "status", "doctor", "route", "version", "--format", "mirror", "origin"):
+        assert word in done.stdout, word
+    assert "after-dpkg" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("nydus-agent st", "status"), ("nydus-agent route p", "pin"), ("nydus-agent route pin o", "origin"),
+     ("nydus-agent status --fo", "--format"), ("nydus-agent status --format j", "json")],
+)  # fmt: skip
+def test_tab_completes_in_a_real_bash(typed: str, offered: str, tmp_path: Path) -> None:
+    completion = subprocess.run(
+        [sys.executable, str(ROOT / "packaging/make-completions.py"), "bash"], stdout=subprocess.PIPE, text=True,
+        timeout=60, check=True,
+    ).stdout  # fmt: skip
+    (tmp_path / "completion").write_text(completion)
+    words = typed.split(" ")
+    script = (
+        f"source {tmp_path}/completion; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+        f"COMP_LINE='{typed}'; COMP_POINT={len(typed)}; "
+        "$(complete -p nydus-agent | sed 's/.*-F \\([^ ]*\\).*/\\1/') nydus-agent "
+        f"'{words[-1]}' '{words[-2]}'; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert offered in done.stdout.split()

@@ -1,0 +1,343 @@
+"""`status` answers without root and without the daemon; its first line is the verdict in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.__main__ import main
+from tests.unit.published import MIRROR, PID, PublishedNode
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> PublishedNode:
+    return PublishedNode(tmp_path)
+
+
+class Answer:
+    def __init__(self, node: PublishedNode, *options: str) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        argv = ["status", "--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d"), *options]
+        self.code = main(argv, environment={}, out=out, err=err, uid=65534, root=str(node.root))
+        self.text = out.getvalue()
+        self.headline = self.text.splitlines()[0]
+        assert err.getvalue() == ""
+
+    def row(self, name: str) -> str:
+        """The row of the table, its columns joined by one space."""
+        found = next(line for line in self.text.splitlines() if line.split("  ")[0] == name)
+        return " ".join(found.split())
+
+
+def as_json(node: PublishedNode) -> dict[str, Any]:
+    answer = Answer(node, "--format", "json")
+    document: dict[str, Any] = json.loads(answer.text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    return document
+
+
+def test_a_well_node_says_by_what_it_was_proved(node: PublishedNode) -> None:
+    answer = Answer(node)
+    assert answer.headline == f"serving from mirror, proved 40 s ago by 3.1 MB through {MIRROR}"
+    assert answer.code == 0
+    assert "problem" not in answer.text
+
+
+def test_the_details_are_in_an_aligned_table(node: PublishedNode) -> None:
+    answer = Answer(node)
+    assert answer.row("route") == "route mirror since 1 h 56 min: the mirror is healthy"
+    assert answer.row("verdict") == "verdict healthy since 1 h 56 min: a canary answered"
+    assert answer.row("mode") == "mode fence the self-test passed"
+    assert answer.row("fence") == "fence not raised self-test ok"
+    assert answer.row("mirror").startswith(f"mirror {MIRROR} ping ok in 0.4 ms, 1 s ago; canary ok in 1.9 ms, 3 s ago")
+    assert answer.row("origin") == "origin registry.example.org:5000 ok, 40 s ago"
+    assert answer.row("pin") == "pin none"
+    assert answer.row("agent").startswith(f"agent running pid {PID}, since 2 h 1 min, published 1 s ago")
+    assert answer.row("applied") == "applied fence, proxy generation 3; nft can be used"
+    table = [line for line in answer.text.splitlines() if line.startswith(("route", "verdict", "mode", "agent"))]
+    assert len({line.index(line.split()[1]) for line in table}) == 1
+
+
+def test_every_rung_of_the_last_climb_is_listed(node: PublishedNode) -> None:
+    node.climb["rungs"][9] |= {"state": "not-proved", "detail": "no nydus image on the node yet"}
+    node.write()
+    answer = Answer(node)
+    assert " ".join(answer.text.splitlines()[-1].split()) == "10 not proved a real read no nydus image on the node yet"
+    assert answer.headline == "serving from mirror, a lazy read is not proved yet: no nydus image on the node yet"
+    assert answer.code == 0
+
+
+def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> None:
+    node.status |= {
+        "verdict": "down", "verdict_since": node.now - 12, "verdict_reason": "hung (no answer for 600 ms)",
+        "route": "origin", "route_since": node.now - 12, "route_reason": "hung (no answer for 600 ms)",
+        "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin", "reason": "hung",
+                     "evidence": "no answer for 612 ms"}],
+    }  # fmt: skip
+    node.status["fence"] |= {"active": True, "lease_left_ms": 9400, "refused_connects": 44}
+    node.write()
+    answer = Answer(node)
+    assert answer.headline == "reads go to the origin since 12 s: mirror down: hung (no answer for 600 ms)"
+    assert answer.code == 3
+    assert "raised at 127.0.0.1:4001, lease ends in 9400 ms, 44 connects refused" in answer.row("fence")
+    assert "problem[NNA1014]: the mirror is down" in answer.text
+    assert "seen:  12 s ago: healthy -> down: no answer for 612 ms" in answer.text
+
+
+def test_a_pin_shows_who_why_and_when_it_ends(node: PublishedNode) -> None:
+    node.status["pin"] = {"route": "origin", "until": node.now + 4801, "reason": "dragonfly upgrade", "by": "mo"}
+    node.status["route"] = "origin"
+    node.write()
+    answer = Answer(node)
+    assert answer.headline.startswith("reads are pinned to the origin by mo for another 1 h ")
+    assert "(dragonfly upgrade)" in answer.headline
+    assert answer.code == 3
+    assert answer.row("pin").startswith("pin origin for another 1 h ")
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("healthy", 0), ("down", 3), ("unknown", 3)])
+def test_a_pin_to_a_bad_mirror_is_not_called_fine(node: PublishedNode, verdict: str, code: int) -> None:
+    node.status |= {"pin": {"route": "mirror", "until": node.now + 60, "reason": "", "by": "mo"}, "verdict": verdict}
+    node.write()
+    assert Answer(node).code == code
+
+
+def test_in_mode_native_a_dead_mirror_is_told_and_so_is_what_protects_reads(node: PublishedNode) -> None:
+    node.status |= {"mode": "native", "verdict": "down", "verdict_reason": "connection refused", "route_reason": ""}
+    node.effective["switch"] = "native"
+    node.write()
+    answer = Answer(node)
+    assert "mirror is down since" in answer.headline
+    assert "nydusd's own fallback protects reads" in answer.headline
+    assert answer.code == 3
+
+
+def test_a_fence_that_was_applied_but_does_not_work_any_more_is_a_problem(node: PublishedNode) -> None:
+    node.status |= {"mode": "native", "mode_reason": "the self-test failed"}
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 3
+    assert "the mode is native although the node was set up for the fence" in answer.text
+
+
+def test_the_first_rung_that_fails_is_the_headline_with_its_way_out(node: PublishedNode) -> None:
+    node.fail(6, detail="the plugin did not start", code="NNA0607", cause="init error", evidence=["a", "b"],
+              **{"try": "ctr plugins ls"})  # fmt: skip
+    node.fail(7, detail="no such snapshotter", code="NNA0604")
+    answer = Answer(node)
+    assert answer.headline == "not proved: rung 6 (CRI) failed: the plugin did not start"
+    assert answer.code == 3
+    foot = answer.text[answer.text.index("problems") :]
+    assert "problem[NNA0607]: rung 6 (CRI) failed: the plugin did not start" in foot
+    assert "cause: init error\n  seen:  a\n  seen:  b\n  try:   ctr plugins ls" in foot
+    assert "NNA0604" not in foot  # it follows from the first; the ladder lists it
+
+
+def test_a_rung_that_could_not_be_told_is_never_fine(node: PublishedNode) -> None:
+    node.climb["rungs"][7] |= {"state": "unknown", "detail": "nydusd did not answer", "code": "NNA0721"}
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 4
+    assert "problem[NNA0721]: rung 8 (running nydusd) could not be told" in answer.text
+
+
+def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
+    node.climb["at"] = node.now - 7200
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 4
+    assert "problem[NNA1017]: the proof is old" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ({"verdict": "suspect", "verdict_reason": "a read was cut"}, 3, "mirror is suspected"),
+        ({"verdict": "unknown", "verdict_reason": "nothing was seen yet"}, 4, "could not tell yet: nothing was seen"),
+        ({"origins": [{"host": "a", "ok": False}]}, 3, "problem[NNA1016]: the origin does not answer: a"),
+        ({"mirror": {"owner": "foreign", "owner_detail": "uid 1000"}}, 3, "problem[NNA1019]"),
+        ({"conditions": [{"type": "Drift", "status": "True", "message": "the template was edited"}]}, 3,
+         "problem[NNA1018]: Drift: the template was edited"),
+        ({"conditions": [{"type": "PortTaken", "status": "True", "message": "14003 is held by nobody"}]}, 3, "nobody"),
+        ({"conditions": [{"type": "Drift", "status": "Unknown", "message": "not readable"}]}, 4, "problem[NNA1017]"),
+        ({"conditions": [{"type": "Drift", "status": "False", "message": "x"}]}, 0, "serving from mirror"),
+    ],
+)  # fmt: skip
+def test_what_the_agent_found_reaches_the_exit_code(
+    node: PublishedNode, change: dict[str, object], code: int, told: str
+) -> None:
+    node.status |= change
+    node.write()
+    answer = Answer(node)
+    assert told in answer.text
+    assert answer.code == code
+
+
+def test_drift_that_the_inspection_saw_is_told_once(node: PublishedNode) -> None:
+    node.climb["drift"] = ["/etc/nydus/nydusd-config.json was edited"]
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 3
+    assert answer.text.count("nydusd-config.json was edited") == 1
+    node.status["conditions"] = [{"type": "Drift", "status": "True", "message": "nydusd-config.json was edited"}]
+    node.write()
+    assert Answer(node).text.count("nydusd-config.json was edited") == 1
+
+
+def test_registries_that_go_direct_are_named(node: PublishedNode) -> None:
+    node.effective["not_accelerated"] = ["registry.example.org: no useTLS rule"]
+    node.write()
+    assert "not accelerated  registry.example.org: no useTLS rule" in Answer(node).text
+
+
+def test_a_node_that_was_not_changed_yet_is_told_the_next_command(node: PublishedNode) -> None:
+    node.remove("var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/climb.json")
+    answer = Answer(node)
+    assert answer.headline == "not applied yet: run nydus-agent plan"
+    assert answer.code == 3
+
+
+def test_not_installed_is_not_confused_with_not_running(node: PublishedNode) -> None:
+    node.remove("run/nydus-agent/status.json")
+    assert Answer(node).headline == "agent is not running: nydusd's own fallback protects reads"
+    assert Answer(node).code == 3
+    node.remove("usr/lib/systemd/system/nydus-agent.service")
+    assert Answer(node).headline == "not installed on this node: there is no nydus-agent.service"
+    assert Answer(node).code == 4
+
+
+def test_an_agent_that_was_killed_is_told_from_what_it_left_behind(node: PublishedNode) -> None:
+    node.kill()
+    answer = Answer(node)
+    assert answer.headline == (
+        f"agent is not running: published 1 s ago, pid {PID} is gone: nydusd's own fallback protects reads"
+    )
+    assert answer.code == 3
+    assert "try:   sudo systemctl start nydus-agent.service" in answer.text
+    assert not any(line.startswith("verdict") for line in answer.text.splitlines())  # a memory is no verdict
+
+
+def test_another_process_with_the_agents_old_number_is_not_taken_for_it(node: PublishedNode) -> None:
+    node.process("0::/system.slice/cron.service\n", b"/usr/sbin/cron\0-f\0")
+    assert "is gone" in Answer(node).headline
+
+
+def test_an_agent_that_was_started_by_hand_counts(node: PublishedNode) -> None:
+    node.process("0::/user.slice\n", b"python3\0-m\0agent\0daemon\0")
+    assert Answer(node).code == 0
+
+
+def test_an_agent_that_lives_but_is_silent_is_not_believed(node: PublishedNode) -> None:
+    node.status["at"] = node.now - 40
+    node.write()
+    answer = Answer(node)
+    assert answer.headline == f"could not tell: the agent (pid {PID}) lives but has published nothing for 40 s"
+    assert answer.code == 4
+
+
+def test_where_proc_hides_processes_the_publications_age_decides(node: PublishedNode) -> None:
+    node.kill()
+    (node.root / "proc/1").rmdir()
+    assert Answer(node).code == 0
+    node.status["at"] = node.now - 40
+    node.write()
+    assert "is gone" in Answer(node).headline
+
+
+def test_a_broken_configuration_is_told_where_the_agent_does_not_run_because_of_it(node: PublishedNode) -> None:
+    (node.root / "agent.toml").write_text("[mirror]\nurll = 1")
+    node.remove("run/nydus-agent/status.json")
+    answer = Answer(node)
+    assert "problem[NNA0101]" in answer.text
+    assert answer.text.index("NNA0101") < answer.text.index("NNA1010")  # the cause comes first
+
+
+def test_links_in_the_daemons_directory_are_not_followed(node: PublishedNode) -> None:
+    """Root runs `status` too, and the directory belongs to an unprivileged user."""
+    secret = node.root / "secret"
+    secret.write_text('{"verdict_reason": "a secret"}')
+    node.remove("run/nydus-agent/status.json")
+    (node.root / "run/nydus-agent/status.json").symlink_to(secret)
+    answer = Answer(node)
+    assert "a secret" not in answer.text
+    assert answer.headline.startswith("could not tell: ")
+    assert answer.code == 4
+
+
+def test_a_pipe_in_the_daemons_directory_does_not_hang_root(node: PublishedNode) -> None:
+    node.remove("run/nydus-agent/status.json")
+    os.mkfifo(node.root / "run/nydus-agent/status.json")
+    assert "is not a regular file" in Answer(node).headline
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "[" * 200_000, '{"pid": ' + "9" * 5000 + "}", "\0" * 100])
+def test_a_status_that_makes_no_sense_is_told_and_never_crashes(node: PublishedNode, content: str) -> None:
+    (node.root / "run/nydus-agent/status.json").write_text(content)
+    answer = Answer(node)
+    assert answer.headline.startswith("could not tell: ")
+    assert answer.code == 4
+
+
+def test_a_huge_status_is_not_read(node: PublishedNode) -> None:
+    with open(node.root / "run/nydus-agent/status.json", "wb") as file:
+        file.truncate(1 << 40)
+    assert "is larger than" in Answer(node).headline
+
+
+def test_values_of_wrong_types_count_as_not_there(node: PublishedNode) -> None:
+    wrong: list[object] = [None, 3, "x", [], {}, True, [3], [{}], 1e400]
+    for key in list(node.status):
+        for value in wrong:
+            node.put("run/nydus-agent/status.json", node.status | {key: value})
+            assert Answer(node).code in (0, 3, 4), (key, value)
+            assert as_json(node)["kind"] == "Status"
+    for value in wrong:
+        node.put("var/lib/nydus-agent/climb.json", {"at": value, "rungs": value, "versions": value, "drift": value})
+        node.put("var/lib/nydus-agent/effective.json", {"at": value, "switch": value, "reasons": value})
+        node.put("var/lib/nydus-agent/pin.json", {"route": value, "until": value, "by": value})
+        node.write_status()
+        assert Answer(node).code in (0, 3, 4), value
+
+
+def test_a_text_of_the_daemon_cannot_drive_roots_terminal(node: PublishedNode) -> None:
+    node.status["verdict_reason"] = "\x1b]0;owned\x07\u202e"
+    node.write()
+    answer = Answer(node, "--color", "never")
+    assert not set(answer.text) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_a_machine_gets_everything_as_fields(node: PublishedNode) -> None:
+    node.fail(6, detail="x", code="NNA0607", **{"try": "y"})
+    document = as_json(node)
+    assert document["apiVersion"] == "nydus-agent/v1"
+    assert (document["kind"], document["exit"]) == ("Status", 3)
+    assert document["headline"] == Answer(node).headline
+    assert document["agent"]["state"] == "running"
+    assert document["daemon"]["route"] == "mirror"
+    assert document["climb"]["rungs"][5]["try"] == "y"
+    assert document["effective"]["generation"] == 3
+    assert [problem["code"] for problem in document["problems"]] == ["NNA0607"]
+
+
+def test_the_fields_of_the_json_status_are_the_ones_that_were_promised(node: PublishedNode) -> None:
+    """Within v1 fields are only added: a line removed here breaks somebody's monitoring."""
+    document = as_json(node)
+    promised = {
+        "": {"apiVersion", "kind", "headline", "exit", "agent", "daemon", "effective", "climb", "pin", "problems"},
+        "agent": {"state", "age_s"},
+        "daemon": {
+            "pid", "at", "started_at", "mode", "mode_reason", "verdict", "verdict_since", "verdict_reason", "route",
+            "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
+        },
+        "effective": {"at", "generation", "switch", "dialect", "use_http", "reasons", "not_accelerated"},
+        "climb": {"at", "rungs", "versions", "drift"},
+    }  # fmt: skip
+    for name, fields in promised.items():
+        assert fields <= set(document[name] if name else document), name
+    assert {"number", "name", "state", "detail", "code", "cause", "evidence", "try"} <= set(
+        document["climb"]["rungs"][0]
+    )
