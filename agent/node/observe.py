@@ -11,8 +11,8 @@ from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
 from agent.node import programs, registries, versions
-from agent.node.containerd_config import certs_directory
 from agent.node.facts import Arch, Facts, FenceAbility, FileFact, Unknown
+from agent.plan.containerd_keys import certs_directory
 from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
 
 _RUN_S = 5.0

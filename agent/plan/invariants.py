@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.errors import PlanError
-from agent.node.containerd_config import KEYS, PROXY_PLUGIN, at
 from agent.node.facts import Facts, FileFact, UnitFact
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, at
 from agent.plan.steps import (
     AwaitSnapshotter,
     CheckContainerdConfig,

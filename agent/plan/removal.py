@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config
-from agent.node.containerd_config import KEYS, PROXY_PLUGIN, KeyPath, at
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import invariants
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at
 from agent.plan.diff import removal_of
 from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
 from agent.plan.render_containerd import Value, candidate, dotted, remove

@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.node.containerd_config import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, certs_directory
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, certs_directory
 from agent.plan.refusal import Refusal
 
 Value: TypeAlias = str | bool | Mapping[str, Any]
@@ -198,13 +199,23 @@ def _set(document: dict[str, Any], path: KeyPath, value: Value) -> None:
 
 
 def _propose(document: Any, path: KeyPath, value: Value) -> None:  # noqa: ANN401 - tomlkit's tables
-    """The same in tomlkit's tree, with new tables indented as their sisters."""
+    """The same in tomlkit's tree."""
     for depth, key in enumerate(path[:-1]):
         if key not in document:
-            inner = tomlkit.table(is_super_table=depth < len(path) - 2)
-            document.append(key, inner)
+            # Only the last table gets a header of its own: a header that stands already must not come twice.
+            indent = _indent_below(document)
+            document.append(key, tomlkit.table(is_super_table=depth < len(path) - 2))
+            if indent:
+                document[key].indent(len(indent) + 2)  # its keys; a header takes its own indent
+                document[key].trivia.indent = indent
         document = document[key]
     document[path[-1]] = value
+
+
+def _indent_below(table: Any) -> str:  # noqa: ANN401 - tomlkit's tables
+    """How the headers of tables inside of this one are indented."""
+    inner = (one for one in table.values() if isinstance(one, Table))
+    return next((one.trivia.indent for one in inner if not one.is_super_table()), "")
 
 
 def _take(document: Any, path: KeyPath) -> None:  # noqa: ANN401 - dict or tomlkit's tables

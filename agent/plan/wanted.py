@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.node.containerd_config import certs_directory
 from agent.node.facts import Binary, Effective, Facts, FileFact
 from agent.plan import decide, own, render_hosts
+from agent.plan.containerd_keys import certs_directory
 from agent.plan.render_containerd import Candidate, candidate
 from agent.plan.render_nydusd import template
 from agent.plan.render_snapshotter import snapshotter_config
@@ -71,11 +70,11 @@ def _hosts(
 ) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     if not containerd.hosts_read:
         return {}, ()
-    default = posixpath.join(certs, render_hosts.DEFAULT, "hosts.toml")
+    default = f"{certs}/{render_hosts.DEFAULT}/hosts.toml"
     fact = facts.file(default)
     present = isinstance(fact, FileFact) and own.marked(fact.content)
     found = render_hosts.wanted(config, facts, default_present=present)
-    files = {posixpath.join(certs, name, "hosts.toml"): content for name, content in found.files.items()}
+    files = {f"{certs}/{name}/hosts.toml": content for name, content in found.files.items()}
     return files, found.notes
 
 
@@ -108,7 +107,7 @@ def _registries(config: Config, facts: Facts) -> Mapping[str, bytes]:
     if not decide.per_registry(facts):
         return {}
     needing = [one for one in config.registries.hosts if one.scheme is Scheme.HTTP or one.ca]
-    return {posixpath.join(paths.REGISTRIES_D, one.host, "hosts.toml"): _registry(one) for one in needing}
+    return {f"{paths.REGISTRIES_D}/{one.host}/hosts.toml": _registry(one) for one in needing}
 
 
 def _registry(registry: RegistryHost) -> bytes:
