@@ -218,7 +218,7 @@ def _recover(state: State, now: float, policy: Policy) -> State:
         case Verdict.HEALTHY:
             return state
         case Verdict.UNKNOWN:
-            return _healthy(state, "it answers", now) if _answers(state, policy) else state
+            return _healthy(state, _first(policy), now) if _answers(state, policy) else state
         case Verdict.SUSPECT:
             return _unconfirmed(state, now, policy)
         case Verdict.DOWN:
@@ -235,6 +235,10 @@ def _answers(state: State, policy: Policy) -> bool:
     return state.oks > 0 and state.owner_fits and (not policy.canary or state.canary_ok > state.failed_at)
 
 
+def _first(policy: Policy) -> str:
+    return "a ping and a canary were answered" if policy.canary else "a ping was answered"
+
+
 def _unconfirmed(state: State, now: float, policy: Policy) -> State:
     if not policy.canary and state.oks >= policy.clean_pings and state.owner_fits:
         return _cleared(state, f"{state.oks} pings in succession were answered", now, policy)
@@ -248,7 +252,7 @@ def _rising(state: State, now: float, policy: Policy) -> State:
     if not _answers(state, policy):
         return state
     if not state.was_well:
-        return _healthy(state, "it answers for the first time", now)
+        return _healthy(state, f"{_first(policy)} for the first time", now)
     if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"

@@ -81,7 +81,7 @@ def route_reason(state: State) -> str:
     if state.pin is not None:
         return f"pinned to the {state.pin}: {state.pin_reason}"
     if state.verdict in (Verdict.UNKNOWN, Verdict.HEALTHY) or state.fence is not None:
-        return f"the mirror is {state.verdict}: {state.reason}"
+        return state.reason
     if state.origin is False:
         return f"both bad, and a bad mirror is better than none: {state.reason}; {state.origin_detail}"
-    return f"the mirror is {state.verdict}: {state.reason}; no fence before an origin has answered"
+    return f"{state.reason}; no fence before an origin has answered"

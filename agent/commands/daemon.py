@@ -1,0 +1,42 @@
+"""`nydus-agent daemon`: the resident part, started by nydus-agent.service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, cast
+
+from agent.commands.context import Context
+from agent.errors import Exit
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+HELP = "probe the mirror and hold the route (run by nydus-agent.service)"
+NEEDS_ROOT = False
+
+
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(_args: argparse.Namespace, context: Context) -> Exit:
+    """Run until SIGTERM. Raises ConfigError where the configuration is wrong at the start."""
+    _without_ssl()
+    import asyncio
+
+    from agent import wire
+    from agent.daemon.service import Service
+    from agent.daemon.settings import Places
+
+    ports = wire.daemon_ports(context.environment)
+    service = Service(lambda: context.load_config().config, ports, Places.below(context.root))
+    asyncio.run(service.run())
+    return Exit.OK
+
+
+def _without_ssl() -> None:
+    """asyncio and structlog import ssl where they can and do without it where they cannot. The daemon speaks plain
+    HTTP only, and OpenSSL would cost it 4 MB. None in sys.modules makes the import fail (importlib's documentation).
+    """
+    sys.modules.setdefault("ssl", cast("ModuleType", None))

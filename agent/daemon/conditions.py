@@ -1,0 +1,38 @@
+"""The problems that the daemon tells of besides the verdict: each always listed, held or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.daemon.documents import Climb
+from agent.daemon.drift import Drift
+from agent.daemon.keeper import Keeper
+from agent.daemon.view import Condition
+from agent.health.evidence import Mode
+from agent.health.owner import Owner
+from agent.health.state import State, Verdict
+
+
+def conditions(
+    state: State, keeper: Keeper, drift: Drift, climb: Climb, *, config: str, port_taken: str, fence: str
+) -> Iterator[Condition]:
+    """`config`, `port_taken` and `fence` say what is wrong with each, "" = nothing."""
+    bad = state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
+    yield _condition("ConfigInvalid", config, "the running configuration is the one before", config)
+    yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
+                     fence or state.fence_error)  # fmt: skip
+    survive = keeper.destroy_error if state.mode is Mode.FENCE else ""
+    yield _condition("ConnectionsSurvive", survive, "nydusd's open connections could not be ended", survive)
+    yield _condition("BothBad", bad, "MirrorAndOriginFail", f"{state.reason}; {state.origin_detail}")
+    foreign = state.owner is Owner.FOREIGN
+    yield _condition("ForeignListener", foreign, "WrongUser", state.reason)
+    yield _condition("PingFails", state.ping_refuted, "DataPathWorks",
+                     "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
+    yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
+    changed = ", ".join(drift.changed)
+    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")
+    yield _condition("Drift", climb.drift, "ChangedByOthers", "; ".join(climb.drift))
+
+
+def _condition(kind: str, holds: object, reason: str, message: str) -> Condition:
+    return Condition(kind, bool(holds), reason if holds else "", message if holds else "")

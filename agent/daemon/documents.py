@@ -1,0 +1,145 @@
+"""What root's verbs have left for the daemon: the mode (effective.json), the operator's pin (pin.json), the last climb
+(climb.json). Only files of root count, links are not followed, and each is read again only when it changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from agent.health.evidence import Mode, Route
+
+_SIZE_CAP = 1 << 20
+
+Loose: TypeAlias = Mapping[str, object]
+
+
+class Document:
+    """One JSON file. `owner` is the uid that it must belong to."""
+
+    def __init__(self, path: str, owner: int = 0) -> None:
+        self._path = path
+        self._owner = owner
+        self._stamp: tuple[int, int, int] | None = None
+        self._content: Loose | None = None
+        self.problem = ""
+        """Why the file does not count, where it is there and does not."""
+
+    def load(self) -> Loose | None:
+        """The object as it is now; None where it is not there or does not count."""
+        try:
+            found = Path(self._path).lstat()
+        except FileNotFoundError:
+            self._stamp, self._content, self.problem = None, None, ""
+            return None
+        except OSError as error:
+            self._content, self.problem = None, error.strerror or str(error)
+            return None
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._content, self.problem = self._read()
+        return self._content
+
+    def _read(self) -> tuple[Loose | None, str]:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            return None, error.strerror or str(error)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != self._owner:
+                return None, f"is not a regular file of uid {self._owner}"
+            content = file.read(_SIZE_CAP + 1)
+        try:
+            value = json.loads(content) if len(content) <= _SIZE_CAP else None
+        except (ValueError, RecursionError):
+            value = None
+        return (value, "") if isinstance(value, dict) else (None, "is not a JSON object of at most 1 MiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` has set up."""
+
+    mode: Mode
+    reason: str
+    mirror_url: str = ""
+    ping_url: str = ""
+    origins: tuple[str, ...] = ()
+
+
+def applied(effective: Loose | None) -> Applied:
+    """From effective.json; its absence means that nothing was applied."""
+    if effective is None:
+        return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
+    switch = effective.get("switch")
+    reasons = "; ".join(_texts(effective.get("reasons")))
+    where = (_text(effective.get("mirror_url")), _text(effective.get("ping_url")), _texts(effective.get("origins")))
+    if switch == "fence":
+        return Applied(Mode.FENCE, reasons or "applied", *where)
+    if switch == "native":
+        return Applied(Mode.NATIVE, reasons or "applied", *where)
+    return Applied(Mode.UNKNOWN, f"effective.json names the unknown switch {switch!r}", *where)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The operator's pin. `until` and `at` are seconds since the epoch."""
+
+    route: Route
+    until: float
+    reason: str
+    by: str
+
+
+def pin(document: Loose | None, now: float) -> Pin | None:
+    """From pin.json; None where there is none, it has ended, or it makes no sense."""
+    if document is None:
+        return None
+    until = document.get("until")
+    if isinstance(until, bool) or not isinstance(until, (int, float)) or not now < until:
+        return None
+    route = document.get("route")
+    if route not in (Route.MIRROR.value, Route.ORIGIN.value):
+        return None
+    return Pin(Route(str(route)), float(until), _text(document.get("reason")), _text(document.get("by")))
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """The last climb of the ladder, as far as readiness and drift need it."""
+
+    at: float | None = None
+    """Seconds since the epoch; None: nobody climbed yet."""
+    problem: str = "nobody has climbed the ladder of proof yet"
+    """The first rung that failed, or that could not be told; "" = none."""
+    drift: tuple[str, ...] = ()
+
+
+def climb(document: Loose | None) -> Climb:
+    """From climb.json."""
+    at = document.get("at") if document is not None else None
+    if document is None or isinstance(at, bool) or not isinstance(at, (int, float)):
+        return Climb()
+    rungs = document.get("rungs")
+    listed = [rung for rung in rungs if isinstance(rung, dict)] if isinstance(rungs, list) else []
+    for state in ("failed", "unknown"):
+        for rung in listed:
+            if rung.get("state") == state:
+                where = f"rung {rung.get('number')} ({_text(rung.get('name'))})"
+                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}", _texts(document.get("drift")))
+    return Climb(float(at), "", _texts(document.get("drift")))
+
+
+def _text(value: object) -> str:
+    return value[:1000] if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_text(item) for item in value[:100] if isinstance(item, str)) if isinstance(value, list) else ()

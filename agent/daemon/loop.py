@@ -1,0 +1,357 @@
+"""One session of the daemon: a configuration, a mirror, and the loop that turns evidence into the route.
+
+One task owns all mutable state. Probes run beside it and post events; the loop steps the health machine, carries out
+the effects, fence first, and publishes. The watchdog is fed from the loop itself, so a stuck loop is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin
+from agent.daemon.drift import Drift
+from agent.daemon.keeper import Keeper
+from agent.daemon.messages import Message
+from agent.daemon.metrics import LATE, OK
+from agent.daemon.origins import Origins
+from agent.daemon.probes import Canary, CanaryObject, Pinger, jittered, watch_sentinel
+from agent.daemon.record import Record
+from agent.daemon.settings import Places, Settings
+from agent.daemon.view import Probed
+from agent.errors import FenceError, PortError
+from agent.health import owner as owners
+from agent.health.evidence import (
+    Adopted,
+    CanaryFailed,
+    CanaryOk,
+    ClockJump,
+    Event,
+    FenceFailed,
+    LoopLate,
+    Mode,
+    ModeChanged,
+    OwnerSeen,
+    PingFailed,
+    PingOk,
+    Pinned,
+    SentinelClosed,
+    Tick,
+)
+from agent.health.machine import step, transition
+from agent.health.owner import Owner
+from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
+from agent.ports import DaemonPorts
+
+_TICK_S = 0.25
+_CHORES_S = 1.0
+"""Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""
+_FIND_NYDUSD_S = 10.0
+_SELF_TEST_AGAIN_S = 60.0
+_SLEPT_S = 0.5
+
+
+class End(enum.Enum):
+    """Why a session ends."""
+
+    STOP = enum.auto()
+    RELOAD = enum.auto()
+    """The operator asks for the configuration to be read again."""
+    MOVED = enum.auto()
+    """`apply` has set up another mirror or other origins."""
+
+
+class Session:
+    """Made, run once, thrown away. What must outlive it is in `record`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        ports: DaemonPorts,
+        record: Record,
+        drift: Drift,
+        *,
+        canary: CanaryObject,
+        canary_port: Callable[[], int | None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.policy = settings.policy
+        self.record = record
+        self.drift = drift
+        self.state = State()
+        self.keeper = Keeper(ports.fence, ports.cgroups, (settings.proxy.host, settings.proxy.port), record.fence)
+        self.effective = Document(places.effective, places.owner)
+        self.climb = Document(places.climb, places.owner)
+        self.ping = Probed()
+        self.canary = Probed()
+        self.owner_detail = ""
+        self.pin: Pin | None = None
+        self.self_test = "not-run"
+        self.self_test_reason = ""
+        self.origins = Origins(settings.origins, ports.names, self.post)
+        self._ports = ports
+        self._pins = Document(places.pin, places.owner)
+        self._canary = Canary(settings.proxy, settings.policy, canary, canary_port)
+        self._on_change = on_change
+        self._queue: asyncio.Queue[Event | End] = asyncio.Queue()
+        self._canary_wanted = asyncio.Event()
+        self._told = self.state
+        self._applied: Applied | None = None
+        self._chores_at = 0.0
+        self._found_at = 0.0
+        self._tested_at = 0.0
+        self._asleep_s = _asleep()
+
+    def post(self, event: Event | End) -> None:
+        """Hand an event to the loop."""
+        self._queue.put_nowait(event)
+
+    async def run(self) -> End:
+        """Judge and hold the route until told to end. The fence stays as it is."""
+        self.begin()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(task) for task in self._tasks()]
+            try:
+                return await self._turn()
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    def begin(self) -> None:
+        """The first looks, in the order that keeps a running fence: mode, adoption, owner."""
+        self.keeper.find_nydusd()
+        self._look_at_documents()
+        self._told = self.state  # the mode is where the story begins, not a part of it
+        try:
+            left_s = self.keeper.adopt(_now())
+        except FenceError:
+            left_s = 0.0  # no nft: the self-test has said so
+        if left_s:
+            self._take(Adopted(left_s))
+        self._look_at_owner()
+        while not self._queue.empty():
+            event = self._queue.get_nowait()
+            if not isinstance(event, End):
+                self._handle(event)
+
+    def _tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        return (
+            self._ticks(), self._pings(), self._canaries(), watch_sentinel(self.settings.proxy, self.post),
+            self.origins.run(),
+        )  # fmt: skip
+
+    async def _turn(self) -> End:
+        while True:
+            event = await self._queue.get()
+            if isinstance(event, End):
+                return event
+            try:
+                self._handle(event)
+            except Exception:
+                # One of the two places that may catch everything: a bug in the treatment of one event must not end
+                # the protection of the node. A tick that fails does not feed the watchdog.
+                self.record.counts.add("internal_errors_total")
+                self.record.log.exception("an event was dropped because of a bug", message_id=Message.INTERNAL)
+
+    # The tasks beside the loop
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.post(Tick())
+
+    async def _pings(self) -> None:
+        pinger = Pinger(self.settings.ping, self.policy)
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                started = loop.time()
+                event = await pinger.round()
+                if not self.policy.canary:
+                    self._look_at_owner()  # a mirror that has just come up is local from its first answer on
+                self.post(event)
+                # Not faster than the interval, and a tenth of it earlier or later, so that a fleet does not beat.
+                rest_s = started + jittered(self.policy.interval_s) - loop.time()
+                await asyncio.sleep(max(rest_s, self.policy.interval_s / 4))
+        finally:
+            pinger.close()
+
+    async def _canaries(self) -> None:
+        while True:
+            self._canary_wanted.clear()
+            event = await self._canary.fetch()
+            if event is not None:
+                self._look_at_owner()  # before a clean canary lifts anything
+                self.post(event)
+            try:
+                async with asyncio.timeout(jittered(self.policy.canary_interval_s)):
+                    await self._canary_wanted.wait()
+            except TimeoutError:
+                continue
+
+    # What the loop does with an event
+
+    def _handle(self, event: Event) -> None:
+        self._note(event)
+        if not self._counts(event):
+            return
+        self._take(event)
+        if isinstance(event, Tick):
+            self._chores()
+        change = transition(self._told, self.state)
+        self._told = self.state
+        if change is not None:
+            self.record.transition(change)
+            self._on_change()
+
+    def _take(self, event: Event) -> None:
+        self.state, effects = step(self.state, event, _now(), self.policy)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case RaiseFence() | ExtendFence():
+                try:
+                    self.keeper.hold(effect.lease_s, _now())
+                except FenceError as error:
+                    self._take(FenceFailed(f"{error.what}: {error.cause}"))
+            case LiftFence():
+                self.keeper.lift()
+            case AskCanary():
+                self._canary_wanted.set()
+            case AskOrigin():
+                self.origins.ask()
+            case AskOwner():
+                self._look_at_owner()
+
+    def _counts(self, event: Event) -> bool:
+        """Whether a canary's failure says anything: a mirror elsewhere may not be able to reach this node's loopback,
+        so a canary counts from its first success, or from when the mirror's listener was seen on this node.
+        """
+        if self.policy.canary:
+            return True
+        if isinstance(event, CanaryOk) or self.state.local:
+            self.policy = replace(self.policy, canary=True)
+            return True
+        return not isinstance(event, CanaryFailed)
+
+    def _note(self, event: Event) -> None:
+        """Keep what is published of a probe's result."""
+        match event:
+            case PingOk():
+                self.ping = _good(event.latency_s)
+                self.record.counts.add("pings_total", OK)
+            case PingFailed():
+                self.ping = _bad(event.detail)
+                self.record.counts.add("pings_total", event.failure)
+            case LoopLate():
+                self.record.counts.add("pings_total", LATE)
+            case CanaryOk():
+                self.canary = _good(event.latency_s)
+                self.record.counts.add("canaries_total", OK)
+            case CanaryFailed():
+                self.canary = _bad(event.detail)
+                self.record.counts.add("canaries_total", event.failure)
+            case OwnerSeen():
+                self.owner_detail = event.detail
+            case SentinelClosed():
+                self.record.counts.add("sentinel_closed_total")
+            case _:
+                pass
+
+    # Once a second
+
+    def _chores(self) -> None:
+        now = _now()
+        slept = _asleep() - self._asleep_s
+        if slept > _SLEPT_S:
+            self._asleep_s += slept
+            self._take(ClockJump(slept))
+        if now - self._chores_at < _CHORES_S:
+            return
+        self._chores_at = now
+        self._look_at_documents()
+        self._look_at_owner()
+        self._look_after_drift(now)
+        self.keeper.retry()
+        self.keeper.count_refused()
+        if now - self._found_at >= _FIND_NYDUSD_S:
+            self._found_at = now
+            self.keeper.find_nydusd()
+        self._on_change()
+        self._ports.notify.send("WATCHDOG=1")
+
+    def _look_at_documents(self) -> None:
+        found = applied(self.effective.load())
+        if self._applied is not None and _places(found) != _places(self._applied):
+            self.post(End.MOVED)
+        self._applied = found
+        self._set_mode(found)
+        held = pin(self._pins.load(), time.time())
+        if held != self.pin:
+            self.pin = held
+            self.post(Pinned(None) if held is None else Pinned(held.route, f"{held.reason} (by {held.by})"))
+
+    def _set_mode(self, found: Applied) -> None:
+        """The fence is believed only after its self-test; one that failed is tried again each minute."""
+        now = _now()
+        if self.self_test == "not-run" or (self.self_test == "failed" and now - self._tested_at >= _SELF_TEST_AGAIN_S):
+            self._tested_at = now
+            usable, self.self_test_reason = self.keeper.self_test()
+            self.self_test = "ok" if usable else "failed"
+        mode, reason = found.mode, found.reason
+        if mode is Mode.FENCE and self.self_test == "failed":
+            mode, reason = Mode.NATIVE, f"the fence cannot be used: {self.self_test_reason}"
+        if (mode, reason) != (self.state.mode, self.state.mode_reason):
+            if mode is not self.state.mode:
+                text = f"mode {mode}: {reason}"
+                self.record.log.info(text, message_id=Message.MODE, mode=mode)
+            self._take(ModeChanged(mode, reason))
+
+    def _look_at_owner(self) -> None:
+        try:
+            tables = self._ports.tables.listening()
+        except PortError as error:
+            self.post(OwnerSeen(Owner.UNKNOWN, f"{error.what}: {error.cause}"))
+            return
+        rows = [row for table in tables for row in owners.listeners(table)]
+        proxy = self.settings.proxy
+        self.post(OwnerSeen(*owners.judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
+
+    def _look_after_drift(self, now: float) -> None:
+        self.drift.refresh(now)
+        self.drift.proved(climb(self.climb.load()).at)
+        try:
+            asked = self.drift.ask(now)
+        except OSError:
+            return  # a full or missing /run; the timer inspects all the same
+        if asked:
+            self.record.counts.add("inspections_requested_total")
+
+
+def _places(found: Applied) -> tuple[str, str, tuple[str, ...]]:
+    return found.mirror_url, found.ping_url, found.origins
+
+
+def _good(latency_s: float) -> Probed:
+    return Probed(ok=True, at=time.time(), ms=round(latency_s * 1000, 3))
+
+
+def _bad(detail: str) -> Probed:
+    return Probed(ok=False, at=time.time(), detail=detail)
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _asleep() -> float:
+    """Seconds that the machine has slept since it was booted: only CLOCK_BOOTTIME counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

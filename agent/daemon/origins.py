@@ -1,0 +1,159 @@
+"""Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every node of
+a fleet does it, and at once when the mirror is suspect.
+
+For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means that the
+port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agent.config.model import RegistryHost, Scheme
+from agent.daemon.http import Connection, ProbeError
+from agent.errors import PortError
+from agent.health.evidence import Failure, OriginSeen
+from agent.ports import Names
+
+EVERY_S = 45.0
+"""Mean time between two rounds; each lasts between a half and one and a half of it."""
+_DEADLINE_S = 3.0
+_AGAIN_S = 1.0
+"""A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
+send reads back to a mirror that is known to be bad."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A registry in use."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def name(self) -> str:
+        """As the operator writes it."""
+        return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStatus:
+    """What was seen of one origin last."""
+
+    host: str
+    ok: bool | None = None
+    at: float | None = None  # monotonic
+    detail: str = ""
+
+
+def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origin, ...]:
+    """The operator's registries and those that root's verbs saw in use ("host" or "host:port"), each once."""
+    schemes = {entry.host: entry.scheme for entry in hosts}
+    names = dict.fromkeys([*schemes, *in_use])
+    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in names)
+
+
+def _origin(name: str, *, tls: bool) -> Origin:
+    host, colon, port = name.rpartition(":")
+    if colon and port.isdigit() and not host.endswith(":"):
+        return Origin(host.strip("[]"), int(port), tls)
+    return Origin(name.strip("[]"), 443 if tls else 80, tls)
+
+
+class Origins:
+    """The origins in use, what was seen of them, and the task that asks."""
+
+    def __init__(self, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen], None]) -> None:
+        self._known = known
+        self._names = names
+        self._post = post
+        self._wanted = asyncio.Event()
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
+
+    def ask(self) -> None:
+        """Ask all of them now."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        if not self._known:
+            self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
+            return
+        while True:
+            self._wanted.clear()
+            if not await self._round():
+                await asyncio.sleep(_AGAIN_S)
+                if not await self._round():
+                    self._post(OriginSeen(good=False, detail=self._failures()))
+            try:
+                async with asyncio.timeout(EVERY_S * (0.5 + os.urandom(1)[0] / 256)):
+                    await self._wanted.wait()
+            except TimeoutError:
+                continue
+
+    async def _round(self) -> bool:
+        """Ask all at the same time; the first good answer is told at once. Whether there was one.
+
+        One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to others.
+        """
+        asked = [asyncio.create_task(self._ask(origin)) for origin in self._known]
+        good = False
+        try:
+            for answer in asyncio.as_completed(asked):
+                status = await answer
+                self.seen[status.host] = status
+                if status.ok and not good:
+                    good = True
+                    self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
+        finally:
+            for task in asked:
+                task.cancel()
+        return good
+
+    async def _ask(self, origin: Origin) -> OriginStatus:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                detail = await self._reach(origin)
+        except TimeoutError:
+            self._addresses.pop(origin.host, None)
+            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"no answer in {_DEADLINE_S:g} s")
+        except ProbeError as error:
+            self._addresses.pop(origin.host, None)
+            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=error.detail)
+        except PortError as error:
+            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"{error.what}: {error.cause}")
+        return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail)
+
+    async def _reach(self, origin: Origin) -> str:
+        """Addresses that answered once are kept: a decision must not wait for a name server."""
+        if origin.host not in self._addresses:
+            self._addresses[origin.host] = await self._names.addresses(origin.host, deadline_s=_DEADLINE_S)
+        last = ProbeError(Failure.UNREACHABLE, "has no address")
+        for address in self._addresses[origin.host]:
+            try:
+                return await _speak(address, origin)
+            except ProbeError as error:
+                last = error
+        raise last
+
+    def _failures(self) -> str:
+        return "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
+
+
+async def _speak(address: str, origin: Origin) -> str:
+    connection = await Connection.open(address, origin.port)
+    try:
+        if origin.tls:
+            return "accepts connections"
+        answer = await connection.get("/v2/", origin.name, {"Connection": "close"})
+    finally:
+        connection.close()
+    if answer.status >= 500:
+        raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
+    return f"answered /v2/ with {answer.status}"

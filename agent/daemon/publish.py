@@ -1,0 +1,100 @@
+"""status.json: what the CLI answers from, without root and without asking the daemon. Written each second and at each
+transition, by rename, so that a reader sees a whole document. No secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.daemon.documents import Pin
+from agent.daemon.view import Condition, HistoryEntry, Probed, View
+
+API_VERSION = "nydus-agent/v1"
+_MODE = 0o644
+
+
+def status(view: View) -> dict[str, object]:
+    """The document; fields are only ever added."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "DaemonStatus",
+        "pid": view.pid,
+        "at": view.at,
+        "started_at": view.started_at,
+        "mode": view.mode.value,
+        "mode_reason": view.mode_reason,
+        "verdict": view.verdict.value,
+        "verdict_since": view.verdict_since,
+        "verdict_reason": view.verdict_reason,
+        "route": view.route.value,
+        "route_since": view.route_since,
+        "route_reason": view.route_reason,
+        "fence": _fence(view),
+        "mirror": _mirror(view),
+        "origins": [{"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins],
+        "pin": _pin(view.pin),
+        "conditions": [_condition(condition) for condition in view.conditions],
+        "history": [_entry(entry) for entry in view.history],
+    }
+
+
+def write(path: str, content: bytes) -> None:
+    """Replace the file; /run is memory, so nothing is synced. Raises OSError."""
+    temporary = f"{path}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+    Path(temporary).replace(path)
+
+
+def encoded(view: View) -> bytes:
+    """The document as it is written and served."""
+    return json.dumps(status(view), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _fence(view: View) -> Mapping[str, object]:
+    fence = view.fence
+    return {
+        "active": fence.active, "address": fence.address, "port": fence.port, "lease_left_ms": fence.lease_left_ms,
+        "refused_connects": fence.refused, "raised": fence.raised, "destroyed_connections": fence.destroyed,
+        "self_test": fence.self_test, "self_test_reason": fence.self_test_reason,
+    }  # fmt: skip
+
+
+def _mirror(view: View) -> Mapping[str, object]:
+    return {
+        "url": view.mirror_url,
+        **_probed("ping", view.ping),
+        "owner": view.owner.value,
+        "owner_detail": view.owner_detail,
+        **_probed("canary", view.canary),
+    }
+
+
+def _probed(name: str, probed: Probed) -> Mapping[str, object]:
+    return {
+        f"{name}_ok": probed.ok, f"{name}_at": probed.at, f"{name}_ms": probed.ms, f"{name}_detail": probed.detail,
+    }  # fmt: skip
+
+
+def _pin(pin: Pin | None) -> Mapping[str, object] | None:
+    if pin is None:
+        return None
+    return {"route": pin.route.value, "until": pin.until, "reason": pin.reason, "by": pin.by}
+
+
+def _condition(condition: Condition) -> Mapping[str, object]:
+    return {
+        "type": condition.type, "status": "True" if condition.holds else "False", "since": condition.since,
+        "reason": condition.reason, "message": condition.message,
+    }  # fmt: skip
+
+
+def _entry(entry: HistoryEntry) -> Mapping[str, object]:
+    return {
+        "at": entry.at, "from": entry.before, "to": entry.after, "route": entry.route, "reason": entry.reason,
+        "evidence": entry.evidence,
+    }  # fmt: skip

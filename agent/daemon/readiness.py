@@ -1,0 +1,70 @@
+"""/livez and /readyz in Kubernetes' form: machines read the status code, people `?verbose`.
+
+Ready means: reads are served and protected, and the last climb of the ladder failed nowhere. A node that reads from
+the origin because the mirror is down works, and is ready; a node on which nothing was proved is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.daemon.view import View
+from agent.health.evidence import Mode, Route
+from agent.health.state import Verdict
+
+LIVE_WITHIN_S = 3.0
+"""The picture is made anew each second; an older one means that the daemon is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the answer."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def live(view: View, now: float) -> tuple[Check, ...]:
+    """Whether the daemon's loop turns."""
+    age_s = now - view.at
+    return (Check("loop", age_s <= LIVE_WITHIN_S, f"published {age_s:.1f} s ago"),)
+
+
+def ready(view: View, now: float) -> tuple[Check, ...]:
+    """Whether reads are served, protected and proved."""
+    held = {condition.type: condition for condition in view.conditions if condition.holds}
+    config = held.get("ConfigInvalid")
+    fence_ok = view.mode is not Mode.FENCE or "FenceUnusable" not in held
+    return (
+        *live(view, now),
+        Check("config", config is None, config.message if config else "valid"),
+        Check("applied", view.mode is not Mode.UNKNOWN, view.mode_reason),
+        Check("fence", fence_ok, view.fence.self_test_reason or f"mode {view.mode}"),
+        Check("route", _served(view), f"{view.route}: {view.route_reason}"),
+        Check("proof", not view.climb.problem, view.climb.problem or "the last climb failed nowhere"),
+    )
+
+
+def _served(view: View) -> bool:
+    """Whether somebody answers reads: the mirror, or an origin that the route leads to."""
+    if view.route is Route.ORIGIN:
+        return view.origin is not False
+    return view.verdict not in (Verdict.DOWN, Verdict.SUSPECT)
+
+
+def render(name: str, checks: tuple[Check, ...], *, verbose: bool) -> tuple[int, str]:
+    """(HTTP status, body). A failure is verbose by itself."""
+    good = all(check.ok for check in checks)
+    if good and not verbose:
+        return 200, "ok\n"
+    lines = [
+        f"[{'+' if check.ok else '-'}]{check.name} {'ok' if check.ok else 'failed'}: {check.text}" for check in checks
+    ]
+    lines.append(f"{name} check {'passed' if good else 'failed'}")
+    return (200 if good else 503), "\n".join(lines) + "\n"
+
+
+def _line(check: Check) -> str:
+    mark, word = ("+", "ok") if check.ok else ("-", "failed")
+    return f"[{mark}]{check.name} {word}: {check.text}"

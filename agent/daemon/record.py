@@ -1,0 +1,76 @@
+"""What has happened: the history, the counters, since when conditions hold. It outlives reloads. Each change is
+logged once; nothing else is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+
+from agent.daemon.keeper import FenceCounters
+from agent.daemon.messages import Message
+from agent.daemon.metrics import Counts
+from agent.daemon.view import Condition, HistoryEntry
+from agent.health.state import Transition, Verdict
+
+_HISTORY = 100
+_BAD = (Verdict.SUSPECT, Verdict.DOWN)
+
+
+class Record:
+    """Times are seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.log = structlog.get_logger()
+        self.started_at = time.time()
+        self.verdict_since = self.started_at
+        self.route_since = self.started_at
+        self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
+        self.counts = Counts()
+        self.fence = FenceCounters()
+        self._conditions: dict[str, Condition] = {}
+
+    def transition(self, change: Transition) -> None:
+        """The verdict or the route changed."""
+        now = time.time()
+        fields = {"verdict": change.after, "route": change.route, "evidence": change.evidence}
+        if change.before is not change.after:
+            self.verdict_since = now
+            self.counts.add("verdicts_total", change.after)
+        if change.route_before is not change.route:
+            self.route_since = now
+            self.counts.add("route_changes_total", change.route)
+        self.history.append(
+            HistoryEntry(now, change.before, change.after, change.route, change.reason, change.evidence)
+        )
+        text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
+        if change.evidence:
+            text += f" ({change.evidence})"
+        kind = Message.ROUTE if change.before is change.after else Message.VERDICT
+        tell = self.log.warning if change.after in _BAD else self.log.info
+        tell(text, message_id=kind, **fields)
+
+    def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
+        """The conditions with the time since when each holds or does not; changes are logged."""
+        now = time.time()
+        for condition in found:
+            before = self._conditions.get(condition.type)
+            if before is None or before.holds != condition.holds:
+                self._conditions[condition.type] = replace(condition, since=now)
+                if condition.holds or before is not None:
+                    self._tell(condition)
+            else:
+                self._conditions[condition.type] = replace(condition, since=before.since)
+        return tuple(self._conditions.values())
+
+    def _tell(self, condition: Condition) -> None:
+        if condition.holds:
+            text = f"{condition.type}: {condition.message}"
+            self.log.warning(text, message_id=Message.CONDITION, condition=condition.type, reason=condition.reason)
+        else:
+            text = f"{condition.type} is over"
+            self.log.info(text, message_id=Message.CONDITION, condition=condition.type)

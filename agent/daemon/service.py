@@ -1,0 +1,252 @@
+"""The daemon's life: listeners, sessions, signals, the start and the end as systemd sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.config.model import Config
+from agent.daemon import metrics, publish, readiness
+from agent.daemon.conditions import conditions
+from agent.daemon.documents import Document, applied, climb
+from agent.daemon.drift import Drift
+from agent.daemon.endpoint import Listener, Response
+from agent.daemon.loop import End, Session
+from agent.daemon.messages import Message
+from agent.daemon.probes import CanaryObject
+from agent.daemon.record import Record
+from agent.daemon.settings import Places, node_identity, settings
+from agent.daemon.stopping import being_restarted
+from agent.daemon.view import FenceView, View
+from agent.errors import ConfigError, FenceError, PortError
+from agent.health import owner as owners
+from agent.health.evidence import Mode
+from agent.health.route import route, route_reason
+from agent.ports import DaemonPorts
+
+_LISTEN_AGAIN_S = 5.0
+_LOOPBACK = "127.0.0.1"
+
+
+class Service:
+    """The whole daemon. `load` reads the operator's configuration and raises ConfigError."""
+
+    def __init__(self, load: Callable[[], Config], ports: DaemonPorts, places: Places) -> None:
+        self._load = load
+        self._config = load()
+        self._ports = ports
+        self._places = places
+        self._record = Record()
+        self._drift = Drift(ports.watch, self._config.containerd.config, places.requests)
+        self._object = CanaryObject()
+        self._endpoint = Listener(self._public)
+        self._spare = Listener(self._canary_only)
+        self._api = Listener(self._local, check_host=False)
+        self._metrics = Listener(self._metrics_only, check_host=False)
+        self._config_problem = ""
+        self._port_problem = ""
+        self._session: Session | None = None
+        self._view: View | None = None
+
+    async def run(self) -> None:
+        """Until SIGTERM. Raises OSError where the runtime directory cannot be used."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end, End.STOP)
+        loop.add_signal_handler(signal.SIGINT, self._end, End.STOP)
+        loop.add_signal_handler(signal.SIGHUP, self._end, End.RELOAD)
+        loop.add_reader(self._ports.watch.fileno(), self._look)
+        await self._api.listen_unix(self._places.api_socket)
+        await self._listen()
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(self._listen_again())
+            try:
+                await self._sessions()
+            finally:
+                listening.cancel()
+        self._stop()
+
+    async def _sessions(self) -> None:
+        while True:
+            session = self._session = self._new_session()
+            ready = asyncio.create_task(self._ready(session))
+            end = await session.run()
+            await ready
+            if end is End.STOP:
+                return
+            if end is End.RELOAD:
+                self._reload()
+
+    async def _ready(self, session: Session) -> None:
+        """Tell systemd once the session's first looks are done."""
+        self._publish()
+        self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
+
+    def _new_session(self) -> Session:
+        effective = Document(self._places.effective, self._places.owner)
+        return Session(
+            settings(self._config, applied(effective.load()), node_identity()),
+            self._places,
+            self._ports,
+            self._record,
+            self._drift,
+            canary=self._object,
+            canary_port=lambda: self._endpoint.port or self._spare.port,
+            on_change=self._publish,
+        )
+
+    def _end(self, end: End) -> None:
+        if self._session is not None:
+            self._session.post(end)
+
+    def _look(self) -> None:
+        self._drift.look(time.monotonic(), time.time())
+
+    # Reload and stop
+
+    def _reload(self) -> None:
+        """The new configuration, or the old one with a condition that says why."""
+        self._ports.notify.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._config = self._load()
+        except ConfigError as error:
+            self._config_problem = str(error)
+            self._record.counts.add("reloads_total", "failed")
+            text = f"the configuration was not reloaded: {error}"
+            self._record.log.error(text, message_id=Message.RELOADED)
+            return
+        self._config_problem = ""
+        self._record.counts.add("reloads_total", "ok")
+        self._record.log.info("the configuration was reloaded", message_id=Message.RELOADED)
+        if self._endpoint.port != self._config.endpoint.port:
+            self._endpoint.close()
+        self._metrics.close()
+
+    def _stop(self) -> None:
+        """A stop leaves the node as it would be without us; a restart leaves the fence to the next run's adoption."""
+        self._ports.notify.send("STOPPING=1")
+        session = self._session
+        if session is None:
+            return
+        keeps = session.state.fence is not None and being_restarted(self._ports.processes())
+        try:
+            if not keeps:
+                session.keeper.remove()
+        except FenceError:
+            pass  # no nft here; what there is ends with its lease
+        text = "stopped; the fence is left to the next run" if keeps else "stopped; nothing is fenced"
+        self._record.log.info(text, message_id=Message.STOPPED)
+
+    # Listeners
+
+    async def _listen_again(self) -> None:
+        while True:
+            await asyncio.sleep(_LISTEN_AGAIN_S)
+            await self._listen()
+
+    async def _listen(self) -> None:
+        """Bring up the listeners that are not up. Where the port is taken, the canary moves to a spare one."""
+        port = self._config.endpoint.port
+        if self._endpoint.port is None:
+            why = await self._endpoint.listen_tcp(_LOOPBACK, port)
+            self._port_problem = f"{_LOOPBACK}:{port} is {why}: {self._holder(port)}" if why else ""
+            if not why:
+                self._spare.close()
+            elif self._spare.port is None:
+                await self._spare.listen_tcp(_LOOPBACK, 0)
+        listen = self._config.metrics.listen
+        if listen and self._metrics.port is None:
+            host, _, metrics_port = listen.rpartition(":")
+            await self._metrics.listen_tcp(host.strip("[]"), int(metrics_port))
+
+    def _holder(self, port: int) -> str:
+        try:
+            rows = [row for table in self._ports.tables.listening() for row in owners.listeners(table)]
+        except PortError as error:
+            return error.cause
+        for row in rows:
+            if row.port == port:
+                return self._ports.tables.holder(row.uid, row.inode)
+        return "nobody can be seen to listen there"
+
+    def _public(self, path: str, query: str) -> Response | None:
+        if path.startswith("/canary"):
+            return self._canary_only(path, query)
+        view, now = self._view, time.time()
+        if path not in ("/livez", "/readyz"):
+            return None
+        if view is None:
+            return Response(503, b"starting\n")
+        checks = readiness.live(view, now) if path == "/livez" else readiness.ready(view, now)
+        status, text = readiness.render(path[1:], checks, verbose="verbose" in query.split("&"))
+        return Response(status, text.encode())
+
+    def _canary_only(self, path: str, _query: str) -> Response | None:
+        if path in ("/canary", self._object.path):
+            return Response(200, self._object.body, "application/octet-stream")
+        return None
+
+    def _local(self, path: str, query: str) -> Response | None:
+        view = self._view
+        if path == "/status" and view is not None:
+            return Response(200, publish.encoded(view), "application/json")
+        return self._metrics_only(path, query) or self._public(path, query)
+
+    def _metrics_only(self, path: str, _query: str) -> Response | None:
+        if path != "/metrics" or self._view is None:
+            return None
+        return Response(200, metrics.render(self._view).encode(), metrics.CONTENT_TYPE)
+
+    # The picture
+
+    def _publish(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        before, view = self._view, self._view_of(session)
+        self._view = view
+        with contextlib.suppress(OSError):  # no room in /run: the sockets still tell, and the next second tries again
+            publish.write(self._places.status, publish.encoded(view))
+        if before is None or _sentence(before) != _sentence(view):
+            self._ports.notify.send(f"STATUS={_sentence(view)}")
+
+    def _view_of(self, session: Session) -> View:
+        state, keeper, now, mono = session.state, session.keeper, time.time(), time.monotonic()
+        climbed = climb(session.climb.load())
+        fence_problem = session.self_test_reason if session.self_test == "failed" else ""
+        held = conditions(
+            state, keeper, self._drift, climbed, config=self._config_problem, port_taken=self._port_problem,
+            fence=fence_problem,
+        )  # fmt: skip
+        counters = keeper.counters
+        left_ms = max(0, round((keeper.until - mono) * 1000)) if keeper.until else 0
+        return View(
+            pid=os.getpid(), at=now, started_at=self._record.started_at,
+            mode=state.mode, mode_reason=state.mode_reason,
+            verdict=state.verdict, verdict_since=self._record.verdict_since, verdict_reason=state.reason,
+            route=route(state), route_since=self._record.route_since, route_reason=route_reason(state),
+            fence=FenceView(
+                active=state.fence is not None, address=keeper.address, port=keeper.port, lease_left_ms=left_ms,
+                refused=counters.refused, raised=counters.raised, destroyed=counters.destroyed,
+                self_test=session.self_test, self_test_reason=session.self_test_reason,
+            ),
+            mirror_url=session.settings.mirror_url, ping=session.ping, canary=session.canary,
+            owner=state.owner, owner_detail=session.owner_detail,
+            origins=tuple(
+                replace(seen, at=None if seen.at is None else now - mono + seen.at)
+                for seen in session.origins.seen.values()
+            ),
+            origin=state.origin, pin=session.pin, climb=climbed, conditions=self._record.conditions(held),
+            history=tuple(self._record.history), counts=self._record.counts.items(),
+        )  # fmt: skip
+
+
+def _sentence(view: View) -> str:
+    """The first line of `systemctl status`."""
+    if view.mode is Mode.UNKNOWN:
+        return f"mirror {view.verdict}; {view.mode_reason}"
+    return f"reads go to the {view.route}; mirror {view.verdict}: {view.verdict_reason}"

@@ -1,0 +1,87 @@
+"""What one session of the daemon works with: the operator's configuration joined with what `apply` has set up."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent import paths
+from agent.config.model import Config
+from agent.daemon.documents import Applied
+from agent.daemon.http import Url, parse_url
+from agent.daemon.origins import Origin, origins
+from agent.health.fleet import return_delay_s
+from agent.health.policy import Policy
+
+_MACHINE_ID = "/etc/machine-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the daemon's files lie; `owner` is the uid whose documents count."""
+
+    status: str = paths.STATUS
+    api_socket: str = paths.API_SOCKET
+    requests: str = paths.REQUESTS
+    effective: str = paths.EFFECTIVE
+    pin: str = paths.PIN
+    climb: str = paths.CLIMB
+    owner: int = 0
+
+    @classmethod
+    def below(cls, root: str) -> Places:
+        """The same below another root directory, whose documents are the caller's own (tests)."""
+        if root == "/":
+            return cls()
+
+        def at(path: str) -> str:
+            return str(Path(root) / path.lstrip("/"))
+
+        return cls(
+            at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
+            at(paths.CLIMB), os.geteuid(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One session's."""
+
+    mirror_url: str
+    proxy: Url
+    ping: Url
+    policy: Policy
+    allowed_uids: frozenset[int]
+    origins: tuple[Origin, ...]
+
+
+def settings(config: Config, applied: Applied, node_id: str) -> Settings:
+    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was applied."""
+    mirror_url = applied.mirror_url or config.mirror.url
+    delay_s = return_delay_s(node_id, config.fleet.return_window_s)
+    return Settings(
+        mirror_url=mirror_url,
+        proxy=parse_url(mirror_url),
+        ping=parse_url(applied.ping_url or config.mirror.ping_url),
+        policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False),
+        allowed_uids=_uids(config.mirror.user),
+        origins=origins(config.registries.hosts, applied.origins),
+    )
+
+
+def node_identity() -> str:
+    """The machine's id (machine-id(5)), else its name."""
+    try:
+        return Path(_MACHINE_ID).read_text().strip()
+    except OSError:
+        return os.uname().nodename
+
+
+def _uids(user: str) -> frozenset[int]:
+    """Root, and the configured user where there is such a user."""
+    try:
+        return frozenset({0, pwd.getpwnam(user).pw_uid})
+    except KeyError:
+        return frozenset({0})

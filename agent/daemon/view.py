@@ -1,0 +1,92 @@
+"""One immutable picture of the daemon: status.json, the metrics, readiness and sd_notify's STATUS are four renderings
+of it. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.daemon.documents import Climb, Pin
+from agent.daemon.origins import OriginStatus
+from agent.health.evidence import Mode, Route
+from agent.health.owner import Owner
+from agent.health.state import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A problem that holds or does not; the type names the problem, so "True" is bad."""
+
+    type: str
+    holds: bool
+    reason: str = ""
+    message: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One transition of the verdict or the route."""
+
+    at: float
+    before: str
+    after: str
+    route: str
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The last result of one kind of probe."""
+
+    ok: bool | None = None
+    at: float | None = None
+    ms: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceView:
+    """The fence."""
+
+    active: bool = False
+    address: str = ""
+    port: int = 0
+    lease_left_ms: int = 0
+    refused: int = 0
+    raised: int = 0
+    destroyed: int = 0
+    self_test: str = "not-run"
+    self_test_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that is published."""
+
+    pid: int
+    at: float
+    started_at: float
+    mode: Mode
+    mode_reason: str
+    verdict: Verdict
+    verdict_since: float
+    verdict_reason: str
+    route: Route
+    route_since: float
+    route_reason: str
+    fence: FenceView
+    mirror_url: str
+    ping: Probed
+    canary: Probed
+    owner: Owner
+    owner_detail: str
+    origins: tuple[OriginStatus, ...] = ()  # `at` since the epoch
+    origin: bool | None = None
+    pin: Pin | None = None
+    climb: Climb = field(default_factory=Climb)
+    conditions: tuple[Condition, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    counts: tuple[tuple[str, str, int], ...] = field(default=())
+    """(metric, label value, count), see agent.daemon.metrics."""
