@@ -27,8 +27,8 @@ from agent.commands.published import (
 from agent.config.load import load
 from agent.errors import ConfigError
 
-STALE_S = 15.0
-"""The daemon publishes every few seconds, and its watchdog restarts it after 3: silence this long is no accident."""
+STALE_S = 10.0
+"""The daemon publishes each second and its watchdog restarts it after 3: silence this long is no accident."""
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 

@@ -113,9 +113,11 @@ class MirrorStatus:
     ping_ok: bool | None
     ping_at: float | None
     ping_ms: float | None
+    ping_detail: str
     canary_ok: bool | None
     canary_at: float | None
     canary_ms: float | None
+    canary_detail: str
     owner: str
     owner_detail: str
 
@@ -127,6 +129,7 @@ class OriginStatus:
     host: str
     ok: bool | None
     at: float | None
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,8 @@ def daemon_status(loose: Loose) -> DaemonStatus:
         fence=_fence(table(loose, "fence")),
         mirror=_mirror(table(loose, "mirror")),
         origins=tuple(
-            OriginStatus(text(item, "host"), truth(item, "ok"), number(item, "at")) for item in tables(loose, "origins")
+            OriginStatus(text(item, "host"), truth(item, "ok"), number(item, "at"), text(item, "detail"))
+            for item in tables(loose, "origins")
         ),
         pin=pin_of(table(loose, "pin")),
         conditions=tuple(
@@ -200,8 +204,8 @@ def _fence(loose: Loose) -> FenceStatus:
 def _mirror(loose: Loose) -> MirrorStatus:
     return MirrorStatus(
         text(loose, "url"),
-        truth(loose, "ping_ok"), number(loose, "ping_at"), number(loose, "ping_ms"),
-        truth(loose, "canary_ok"), number(loose, "canary_at"), number(loose, "canary_ms"),
+        truth(loose, "ping_ok"), number(loose, "ping_at"), number(loose, "ping_ms"), text(loose, "ping_detail"),
+        truth(loose, "canary_ok"), number(loose, "canary_at"), number(loose, "canary_ms"), text(loose, "canary_detail"),
         text(loose, "owner", "unknown"), text(loose, "owner_detail"),
     )  # fmt: skip
 

@@ -22,8 +22,6 @@ _TONES = {
     "ok": Tone.GOOD, "failed": Tone.BAD, "not-proved": Tone.WARN,
 }  # fmt: skip
 
-_ANSWERS = {True: "ok", False: "failed", None: "unknown"}
-
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
     """None of its own."""
@@ -70,7 +68,7 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
         yield ("fence", *_fence(daemon.fence))
         yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
         for origin in daemon.origins:
-            yield "origin", origin.host or "unknown", f"{_ANSWERS[origin.ok]}{_ago(picture, origin.at)}"
+            yield "origin", origin.host or "unknown", f"{_answer(origin.ok, origin.detail)}{_ago(picture, origin.at)}"
     pin = daemon.pin or picture.pin
     if pin is None or pin.until <= picture.now:
         yield "pin", "none", ""
@@ -102,14 +100,19 @@ def _fence(fence: FenceStatus) -> tuple[str, str]:
 
 def _mirror(picture: Picture, mirror: MirrorStatus) -> str:
     told = []
-    for name, ok, took, at in (
-        ("ping", mirror.ping_ok, mirror.ping_ms, mirror.ping_at),
-        ("canary", mirror.canary_ok, mirror.canary_ms, mirror.canary_at),
+    for name, ok, took, detail, at in (
+        ("ping", mirror.ping_ok, mirror.ping_ms, mirror.ping_detail, mirror.ping_at),
+        ("canary", mirror.canary_ok, mirror.canary_ms, mirror.canary_detail, mirror.canary_at),
     ):
         spent = f" in {took:.1f} ms" if took is not None and ok else ""
-        told.append(f"{name} {_ANSWERS[ok]}{spent}{_ago(picture, at)}")
+        told.append(f"{name} {_answer(ok, detail)}{spent}{_ago(picture, at)}")
     told.append(f"owner {mirror.owner}" + (f" ({mirror.owner_detail})" if mirror.owner_detail else ""))
     return "; ".join(told)
+
+
+def _answer(ok: bool | None, detail: str) -> str:  # noqa: FBT001 - three values, not a switch
+    why = f" ({detail})" if detail and not ok else ""
+    return {True: "ok", False: "failed", None: "unknown"}[ok] + why
 
 
 def _ago(picture: Picture, at: float | None, before: str = "") -> str:

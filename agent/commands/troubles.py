@@ -18,6 +18,14 @@ OLD_PROOF_S = 3600.0
 
 _DOCTOR = "sudo nydus-agent doctor"
 
+_CODES = {
+    "ConfigInvalid": "NNA0101",
+    "BothBad": "NNA1016",
+    "ForeignListener": "NNA1019",
+    "EndpointPortTaken": "NNA0901",
+}
+"""The daemon's conditions that have a code of their own."""
+
 
 def problems(picture: Picture) -> Iterator[AgentError]:
     """What is known to be wrong."""
@@ -34,7 +42,9 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         yield from _mode(picture, daemon)
         yield from _mirror(picture, daemon)
         yield from _origins(daemon)
-        yield from (_condition(picture, one) for one in daemon.conditions if one.status == "True")
+        yield from (
+            _condition(picture, one) for one in daemon.conditions if one.status == "True" and _is_news(picture, one)
+        )
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _drift(picture, climb)
@@ -76,7 +86,7 @@ def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
 
 
 def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
-    if daemon.mirror.owner == "foreign":
+    if daemon.mirror.owner == "foreign" and not _holds(daemon, "ForeignListener"):
         what = "the listener on the mirror's port is not the mirror's"
         yield AgentError("NNA1019", what, cause=daemon.mirror.owner_detail, try_="sudo ss -tlnp")
     if daemon.verdict in ("down", "suspect"):
@@ -91,17 +101,26 @@ def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
 
 def _origins(daemon: DaemonStatus) -> Iterator[AgentError]:
     bad = ", ".join(origin.host for origin in daemon.origins if origin.ok is False)
-    if bad:
+    if bad and not _holds(daemon, "BothBad"):
         cause = "while an origin is bad the mirror is not fenced: a slow mirror is better than none"
         yield AgentError("NNA1016", f"the origin does not answer: {bad}", cause=cause)
 
 
+def _holds(daemon: DaemonStatus, kind: str) -> bool:
+    return any(one.type == kind and one.status == "True" for one in daemon.conditions)
+
+
+def _is_news(picture: Picture, condition: Condition) -> bool:
+    """A configuration that is still wrong was told already, with every problem."""
+    return condition.type != "ConfigInvalid" or picture.config_error is None
+
+
 def _condition(picture: Picture, condition: Condition) -> AgentError:
-    code = "NNA1018" if condition.status == "True" else "NNA1017"
+    code = _CODES.get(condition.type, "NNA1018") if condition.status == "True" else "NNA1017"
     since = (f"since {in_words(picture.age(condition.since))}",) if condition.since else ()
     what = f"{condition.type}: {condition.message or condition.reason or condition.status}"
     cause = condition.reason if condition.message else ""
-    return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR)
+    return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR if code == "NNA1018" else "")
 
 
 def _rung(rung: Rung, outcome: str) -> AgentError:
@@ -112,7 +131,7 @@ def _rung(rung: Rung, outcome: str) -> AgentError:
 
 def _drift(picture: Picture, climb: Climb) -> Iterator[AgentError]:
     daemon = picture.daemon
-    told = isinstance(daemon, DaemonStatus) and any("drift" in one.type.lower() for one in daemon.conditions)
+    told = isinstance(daemon, DaemonStatus) and picture.agent is Agent.RUNNING and _holds(daemon, "Drift")
     if climb.drift and not told:
         what = "something of ours was changed by others"
         yield AgentError("NNA1018", what, seen=climb.drift, try_="sudo nydus-agent plan")

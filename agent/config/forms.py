@@ -26,7 +26,7 @@ class Form(enum.Enum):
     """What a text must look like."""
 
     MIRROR_URL = "http://ADDRESS:PORT"
-    HTTP_URL = "http(s)://ADDRESS[:PORT]/PATH"
+    HTTP_URL = "http://ADDRESS[:PORT]/PATH"
     ORIGIN_URL = "empty, or http(s)://HOST[:PORT]"
     PATH = "absolute path"
     ROOT_PATH = "absolute path of at most 70 bytes"
@@ -83,7 +83,8 @@ def _bad_address(host: str) -> Complaint | None:
     if address is None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
-    if address.is_link_local:
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if (mapped or address).is_link_local:
         return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
     if address.is_unspecified or address.is_multicast:
         return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
@@ -107,8 +108,9 @@ def _http_url(text: str) -> Complaint | None:
     parts = _split(text)
     if not isinstance(parts, SplitResult):
         return parts
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "must be an http or https URL", "write something like http://127.0.0.1:4003/healthy"
+    if parts.scheme != "http" or not parts.hostname:
+        reason = "must be an http URL (dfdaemon's health and metrics ports speak plain http, and so do the probes)"
+        return reason, "write something like http://127.0.0.1:4003/healthy"
     if parts.username is not None:
         return "holds a user name", "remove it: there are no secrets in this file"
     return _bad_address(parts.hostname)

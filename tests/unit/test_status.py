@@ -162,7 +162,8 @@ def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
         ({"mirror": {"owner": "foreign", "owner_detail": "uid 1000"}}, 3, "problem[NNA1019]"),
         ({"conditions": [{"type": "Drift", "status": "True", "message": "the template was edited"}]}, 3,
          "problem[NNA1018]: Drift: the template was edited"),
-        ({"conditions": [{"type": "PortTaken", "status": "True", "message": "14003 is held by nobody"}]}, 3, "nobody"),
+        ({"conditions": [{"type": "EndpointPortTaken", "status": "True", "message": "14003 is held by nobody"}]}, 3,
+         "problem[NNA0901]: EndpointPortTaken: 14003 is held by nobody"),
         ({"conditions": [{"type": "Drift", "status": "Unknown", "message": "not readable"}]}, 4, "problem[NNA1017]"),
         ({"conditions": [{"type": "Drift", "status": "False", "message": "x"}]}, 0, "serving from mirror"),
     ],
@@ -175,6 +176,37 @@ def test_what_the_agent_found_reaches_the_exit_code(
     answer = Answer(node)
     assert told in answer.text
     assert answer.code == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "code"),
+    [
+        ("ForeignListener", {"mirror": {"owner": "foreign", "owner_detail": "uid 1000"}}, "NNA1019"),
+        ("BothBad", {"origins": [{"host": "a", "ok": False}]}, "NNA1016"),
+    ],
+)
+def test_what_the_agent_holds_as_a_condition_is_not_told_twice(
+    node: PublishedNode, kind: str, change: dict[str, object], code: str
+) -> None:
+    node.status |= change | {"conditions": [{"type": kind, "status": "True", "message": "so it is"}]}
+    node.write()
+    assert Answer(node).text.count("problem[") == 1
+    assert f"problem[{code}]: {kind}: so it is" in Answer(node).text
+
+
+def test_a_configuration_that_was_refused_at_reload_is_told_once_with_its_problems(node: PublishedNode) -> None:
+    node.status["conditions"] = [{"type": "ConfigInvalid", "status": "True", "message": "1 problem"}]
+    node.write()
+    assert "problem[NNA0101]: ConfigInvalid: 1 problem" in Answer(node).text
+    (node.root / "agent.toml").write_text("[mirror]\nurll = 1")
+    assert Answer(node).text.count("NNA0101") == 1
+    assert "mirror.urll" in Answer(node).text
+
+
+def test_a_probe_that_fails_says_why(node: PublishedNode) -> None:
+    node.status["mirror"] |= {"canary_ok": False, "canary_detail": "answered 429"}
+    node.write()
+    assert "canary failed (answered 429), 3 s ago" in Answer(node).row("mirror")
 
 
 def test_drift_that_the_inspection_saw_is_told_once(node: PublishedNode) -> None:
