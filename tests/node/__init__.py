@@ -10,7 +10,7 @@ A node is up in about a second (the first ever takes minutes: roots and programs
         mirror = parts.start_mirror(node)                # a stand-in for dfdaemon, with faults on demand
         images.push(node, "reader-nydus", "127.0.0.1:5000/reader-nydus:1")
         node.run(["ctr", "version"])                     # as root on the node; raises with all output on failure
-        mirror.fault("hang", match="blobs/")             # see parts/faults.py for the kinds
+        mirror.fault("hang", match="blobs/")             # see inside/faults.py for the kinds
         mirror.unit.kill()                               # or freeze(), thaw(), start_again()
         print(node.journal("containerd"))
 

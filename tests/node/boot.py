@@ -75,7 +75,9 @@ class Node:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if self.leader:
                 for watch in before_stop:
@@ -98,6 +100,7 @@ class Node:
 
     def _lay_out(self) -> None:
         root = self._root or cache.make("root", env={"SUITE": "trixie"})
+        stock.make(self.contents)
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir(parents=True)
         # All of /var/lib is a real directory: containerd's overlayfs cannot have its upper directory on an overlay.
@@ -194,7 +197,7 @@ class Node:
         *,
         check: bool = True,
         timeout: float = 60,
-        input: str | bytes | None = None,
+        input: str | bytes | None = None,  # noqa: A002 - as subprocess.run calls it
         env: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -215,7 +218,9 @@ class Node:
             raise
         if check and process.returncode != 0:
             raise NodeError(_story(command, f"exit status {process.returncode}", out, err))
-        return subprocess.CompletedProcess(argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+        return subprocess.CompletedProcess(
+            argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+        )
 
     def popen(self, command: Command, *, user: str | None = None, **options: object) -> subprocess.Popen[bytes]:
         """Start a command on the node and return at once; `options` go to subprocess.Popen."""
@@ -228,7 +233,7 @@ class Node:
         words = ["bash", "-euc", command] if isinstance(command, str) else list(command)
         if user is not None:
             words = ["runuser", f"--user={user}", "--", *words]
-        join = f"echo $$ >{shlex.quote(str(self._cgroup()))}/cgroup.procs && exec \"$@\""
+        join = f'echo $$ >{shlex.quote(str(self._cgroup()))}/cgroup.procs && exec "$@"'
         enter = ["nsenter", f"--target={self.leader}", "--all", "--wdns=/", "--", *words]
         return ["sh", "-c", join, "sh", *enter]
 
@@ -297,7 +302,14 @@ class Node:
         """Copy a file of the machine onto the node (its mode too, unless another is given)."""
         self.write(target, source.read_bytes(), mode=source.stat().st_mode & 0o7777 if mode is None else mode)
 
-    def journal(self, unit: str | None = None, since: str | None = None, *, priority: str | None = None, output: str = "short-precise") -> str:
+    def journal(
+        self,
+        unit: str | None = None,
+        since: str | None = None,
+        *,
+        priority: str | None = None,
+        output: str = "short-precise",
+    ) -> str:
         """Journal lines of this boot, oldest first; `unit` may be a pattern, `since` as journalctl takes it."""
         command = ["journalctl", "--boot", "--no-pager", "--quiet", f"--output={output}"]
         command += [f"--unit={unit}"] if unit else []

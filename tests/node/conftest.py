@@ -1,4 +1,4 @@
-"""What every test on nodes gets: its nodes' journals when it fails, and a failure when our units warned of something."""
+"""What every test on nodes gets: the journals of its nodes when it fails, and a failure when our units warned."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ Commands, one a line: `boot`, `halt` (orderly), `kill` (a power cut), `quit`. An
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -50,10 +51,8 @@ def drop_cgroups(name: str) -> None:
         for top in mount.rglob(name) if mount.is_dir() else ():
             _empty(top)
             for directory, _, _ in os.walk(top, topdown=False):
-                try:
+                with contextlib.suppress(OSError):  # still ending: the next run's sweep takes it
                     os.rmdir(directory)
-                except OSError:
-                    pass  # still ending: the next run's sweep takes it
 
 
 def _empty(top: Path, patience_s: float = 5.0) -> None:
@@ -64,10 +63,8 @@ def _empty(top: Path, patience_s: float = 5.0) -> None:
         if not pids:
             return
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.02)
 
 
@@ -82,8 +79,9 @@ class Keeper:
         self.nspawn: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        self.lock = open(self.directory / "lock", "w")
+        self.lock = open(self.directory / "lock.new", "w")  # noqa: SIM115 - held as long as the node lives
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (self.directory / "lock.new").rename(self.directory / "lock")  # `sweep` never sees it unlocked
         layers = f"lowerdir={self.settings['lower']},upperdir={self.directory}/upper,workdir={self.directory}/work"
         subprocess.run(
             ["mount", "-t", "overlay", "overlay", "-o", f"{layers},volatile", str(self.root)], check=True, timeout=30
@@ -119,16 +117,17 @@ class Keeper:
                 {b"boot": self.boot, b"halt": self.halt, b"kill": self.kill}[line]()
 
     def boot(self) -> None:
-        console = open(self.directory / "console.log", "ab")
-        self.nspawn = subprocess.Popen(
-            self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=_die_with_parent,
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"},
-        )  # fmt: skip
+        with open(self.directory / "console.log", "ab") as console:
+            self.nspawn = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=_die_with_parent,
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"},
+            )  # fmt: skip
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.nspawn.poll() is None:
             leader = self._leader()
             if leader is not None:
-                return _say(f"leader {leader}")
+                _say(f"leader {leader}")
+                return
             time.sleep(0.02)
         _say(f"failed systemd-nspawn did not start a node: see {self.directory}/console.log")
 
@@ -213,10 +212,8 @@ def _die_with_parent() -> None:
 
 
 def _say(line: str) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError):
         print(line, flush=True)
-    except BrokenPipeError:
-        pass
 
 
 if __name__ == "__main__":

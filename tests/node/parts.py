@@ -51,7 +51,13 @@ class Unit:
 
 
 def start_unit(
-    node: Node, name: str, argv: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None, port: int = 0
+    node: Node,
+    name: str,
+    argv: Sequence[str],
+    *,
+    user: str | None = None,
+    env: Mapping[str, str] | None = None,
+    port: int = 0,
 ) -> Unit:
     """Start `test-NAME.service`; wait until something listens on the TCP port, if one is given (30 s)."""
     unit = Unit(node, f"test-{name}.service")
@@ -65,6 +71,12 @@ def start_unit(
     if port:
         wait_for_port(node, port, unit)
     return unit
+
+
+def _start_program(node: Node, name: str, program: str, *arguments: str, port: int) -> Unit:
+    # A program of inside/, with the scheduler's libraries where the node has them.
+    env = {"PYTHONPATH": f"{stock.PYTHONPATH_ON_NODE}:{stock.SCHEDULER_ON_NODE}/site"}
+    return start_unit(node, name, ["python3", "-m", f"tests.node.inside.{program}", *arguments], env=env, port=port)
 
 
 def wait_for_port(node: Node, port: int, unit: Unit, deadline_s: float = 30) -> None:
@@ -98,7 +110,8 @@ def _make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
     base = f"{PKI}/{host}"
     key = ca.removesuffix(".crt") + ".key"
     node.run(
-        f"openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={host} -keyout {base}.key -out {base}.csr 2>&1 && "
+        f"openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={host} -keyout {base}.key "
+        f"-out {base}.csr 2>&1 && "
         f"openssl x509 -req -in {base}.csr -CA {ca} -CAkey {key} -days 30 -out {base}.crt "
         f"-extfile <(printf 'subjectAltName=DNS:{host},IP:127.0.0.1') 2>&1 && chmod a+r {base}.key"
     )
@@ -107,7 +120,9 @@ def _make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
 
 def trust(node: Node, ca: str) -> None:
     """Put a CA into the node's system store."""
-    node.run(f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh >/dev/null 2>&1")
+    node.run(
+        f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh >/dev/null 2>&1"
+    )
 
 
 # Registry
@@ -146,7 +161,9 @@ class Registry:
 
     def blob_bytes(self) -> int:
         """Bytes of blobs sent since it was started, to whomever."""
-        return sum(entry["bytes"] for entry in self.requests() if entry["method"] == "GET" and "/blobs/" in entry["uri"])
+        return sum(
+            entry["bytes"] for entry in self.requests() if entry["method"] == "GET" and "/blobs/" in entry["uri"]
+        )
 
 
 def start_registry(node: Node, *, port: int = 5000) -> Registry:
@@ -179,7 +196,9 @@ def start_auth_registry(node: Node, *, port: int = 5001) -> Registry:
 _HASH = "$2b$04$Tn0dsPbPR3lLcXzW0CVfEuZx3ExWtmPl0dD4xeyTXX3TqqEJKD0ci"
 
 
-def _start_registry(node: Node, name: str, port: int, http: dict[str, Any], auth: dict[str, Any] | None = None) -> Registry:
+def _start_registry(
+    node: Node, name: str, port: int, http: dict[str, Any], auth: dict[str, Any] | None = None
+) -> Registry:
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": True}},
@@ -199,7 +218,7 @@ def _start_registry(node: Node, name: str, port: int, http: dict[str, Any], auth
 
 @dataclass
 class Faulty:
-    """A part that takes faults: see parts/faults.py for what each kind does."""
+    """A part that takes faults: see inside/faults.py for what each kind does."""
 
     unit: Unit
     control: str
@@ -213,7 +232,7 @@ class Faulty:
         self._ask({"ping": answer})
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent to clients), open connections."""
+        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections now)."""
         return dict(self._ask({"stats": True})["stats"])
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +247,7 @@ class Faulty:
 
 @dataclass
 class Mirror(Faulty):
-    """The stand-in for dfdaemon (parts/mirror.py)."""
+    """The stand-in for dfdaemon (inside/mirror.py)."""
 
     log_path: str = ""
     rules: list[dict[str, Any]] = field(default_factory=list)
@@ -246,7 +265,10 @@ class Mirror(Faulty):
 def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None) -> Mirror:
     """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml."""
     mirror = Mirror(
-        Unit(node, "test-mirror.service"), "/run/test-mirror/control", "/run/test-mirror/log.jsonl", rules or [BLOB_RULE]
+        Unit(node, "test-mirror.service"),
+        "/run/test-mirror/control",
+        "/run/test-mirror/log.jsonl",
+        rules or [BLOB_RULE],
     )
     _start_mirror(mirror)
     return mirror
@@ -256,16 +278,16 @@ def _start_mirror(mirror: Mirror) -> None:
     node = mirror.unit.node
     node.run(["rm", "-rf", "/run/test-mirror"])
     node.run(["mkdir", "-p", "/run/test-mirror"])
-    argv = ["python3", f"{stock.PARTS_ON_NODE}/mirror.py", "--log", mirror.log_path, "--control", mirror.control]
-    start_unit(node, "mirror", [*argv, "--rules", json.dumps(mirror.rules)], port=4001)
+    arguments = ["--log", mirror.log_path, "--control", mirror.control, "--rules", json.dumps(mirror.rules)]
+    _start_program(node, "mirror", "mirror", *arguments, port=4001)
 
 
 def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> Faulty:
     """A fault front on the node's port `listen` before the server on `target`; `raw` for TLS."""
     control = f"/run/test-front-{listen}/control"
-    argv = ["python3", f"{stock.PARTS_ON_NODE}/front.py", "--control", control]
-    argv += ["--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}", *(["--raw"] if raw else [])]
-    return Faulty(start_unit(node, f"front-{listen}", argv, port=listen), control)
+    arguments = ["--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}", "--control", control]
+    arguments += ["--raw"] if raw else []
+    return Faulty(_start_program(node, f"front-{listen}", "front", *arguments, port=listen), control)
 
 
 # Dragonfly
@@ -284,8 +306,7 @@ class Dfdaemon:
 
 
 def start_scheduler(node: Node) -> Unit:
-    argv = ["python3", f"{stock.PARTS_ON_NODE}/scheduler.py", "--listen", "127.0.0.1:8002"]
-    return start_unit(node, "scheduler", argv, env={"PYTHONPATH": f"{stock.SCHEDULER_ON_NODE}/site"}, port=8002)
+    return _start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
 
 
 def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:

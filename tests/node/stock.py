@@ -11,11 +11,13 @@ from pathlib import Path
 from tests.node import cache
 from tests.node.machine import Machine
 
-PARTS = Path(__file__).parent / "parts"
-PARTS_ON_NODE = "/opt/test-parts"
+INSIDE = Path(__file__).parent / "inside"
+PYTHONPATH_ON_NODE = "/opt/test-programs"
 SCHEDULER_ON_NODE = "/opt/test-scheduler"
 
-_CRICTL = "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: unix:///run/containerd/containerd.sock\n"
+_CRICTL = (
+    "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: unix:///run/containerd/containerd.sock\n"
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,14 @@ class Contents:
 
 def shares() -> dict[str, Path]:
     """Directories of the machine that every node sees read-only, by their path there."""
-    return {PARTS_ON_NODE: PARTS}
+    return {f"{PYTHONPATH_ON_NODE}/tests/node/inside": INSIDE}
+
+
+def make(contents: Contents) -> None:
+    """Have everything made that `fill` copies: minutes the first time."""
+    for name in ("crictl", "nydus", "snapshotter", "wrapper"):
+        if name == "crictl" or (contents.snapshotter == "0.16.1" if name == "snapshotter" else contents.nydus):
+            cache.make(name)
 
 
 def fill(upper: Path, contents: Contents, machine: Machine) -> None:

@@ -16,11 +16,12 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from faults import Switchboard
-from relay import Connection, Door, Gone, Log, Request, Upstream, UpstreamGone, reset
+from tests.node.inside.faults import Switchboard
+from tests.node.inside.relay import Connection, Door, GoneError, Log, Request, Upstream, UpstreamError, reset
 
 _PREFIX = "dragonfly_client_"
 
@@ -71,10 +72,10 @@ class Mirror:
     def serve(self, client: socket.socket) -> None:
         try:
             Connection(client, self.board, self.log).serve(self.route, self._tunnel)
-        except (UpstreamGone, Gone, OSError, ValueError):
+        except (UpstreamError, GoneError, OSError, ValueError):
             # dfdaemon, too, ends the connection without a status and counts a failure.
             self.metrics.add("proxy_request_failure_total")
-            raise Gone from None
+            raise GoneError from None
 
     def route(self, request: Request) -> Upstream | None:
         absolute = request.target.startswith(("http://", "https://"))
@@ -118,7 +119,7 @@ class Mirror:
         connection.send_head(200, [], "OK")
         sent = connection.tunnel(host, int(port))
         self.log.write(f"https://{request.target}", sent, method="CONNECT", via="tunnel", status=200, fault="none")
-        raise Gone
+        raise GoneError
 
 
 class TaskLog(Log):
@@ -154,17 +155,23 @@ class Small:
             while self._board.ping == "hang":
                 time.sleep(0.05)
             if self._board.ping == "refuse":
-                return reset(client)
+                reset(client)
+                return
             found = method == "GET" and path == "/healthy"
             _answer(client, 503 if found and self._board.ping != "ok" else 200 if found else 404, b"")
 
     def metrics(self, client: socket.socket) -> None:
         for method, path in _requests(client):
             found = method == "GET" and path == "/metrics"
-            _answer(client, 200 if found else 404, self._metrics.text().encode() if found else b"", "text/plain; charset=utf-8")
+            _answer(
+                client,
+                200 if found else 404,
+                self._metrics.text().encode() if found else b"",
+                "text/plain; charset=utf-8",
+            )
 
 
-def _requests(client: socket.socket):  # type: ignore[no-untyped-def]  # a generator of (method, path)
+def _requests(client: socket.socket) -> Iterator[tuple[str, str]]:
     reader = client.makefile("rb")
     while line := reader.readline(8192):
         method, path, _ = line.decode("latin-1").split(" ", 2)
@@ -184,7 +191,9 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--ports", default="4001,4002,4003", help="proxy, metrics, health")
     parser.add_argument("--rules", default='[{"regex": "blobs/sha256.*"}]', help="JSON, as in dfdaemon.yaml")
-    parser.add_argument("--registry", default="https://index.docker.io", help="for origin-form requests without a header")
+    parser.add_argument(
+        "--registry", default="https://index.docker.io", help="for origin-form requests without a header"
+    )
     parser.add_argument("--log", help="a file for one JSON line a request")
     parser.add_argument("--control", help="a unix socket for faults")
     options = parser.parse_args()
@@ -195,7 +204,9 @@ def main() -> None:
     mirror = Mirror(rules, options.registry, log, board, metrics)
     small = Small(board, metrics)
     serves = (mirror.serve, small.metrics, small.health)
-    doors = [Door((options.address, int(port)), serve) for port, serve in zip(options.ports.split(","), serves, strict=True)]
+    doors = [
+        Door((options.address, int(port)), serve) for port, serve in zip(options.ports.split(","), serves, strict=True)
+    ]
     for door in doors:
         door.open()
     board.on_change.append(doors[0].on_fault)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults import Fault, Switchboard
+from tests.node.inside.faults import Fault, Switchboard
 
 CHUNK = 256 * 1024
 _HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "upgrade"}
@@ -25,11 +25,11 @@ _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The connection to the client is to be closed without more words."""
 
 
-class UpstreamGone(Exception):
+class UpstreamError(Exception):
     """The upstream server could not be reached or broke off before its answer began."""
 
 
@@ -68,7 +68,7 @@ class Log:
     """One JSON line a request, in a file that is only appended to."""
 
     def __init__(self, path: str | None) -> None:
-        self._file = open(path, "a") if path else None
+        self._file = open(path, "a") if path else None  # noqa: SIM115 - as long as the server runs
         self._lock = threading.Lock()
         self.totals: dict[str, int] = {"requests": 0, "bytes": 0, "blob_requests": 0, "blob_bytes": 0, "open": 0}
 
@@ -138,7 +138,7 @@ class Door:
             self._clients.add(client)
         try:
             self._serve(client)
-        except (OSError, Gone):
+        except (OSError, GoneError):
             pass
         finally:
             with self._lock:
@@ -165,7 +165,9 @@ class Connection:
         self.log = log
         self._kept: dict[tuple[str, int, bool], http.client.HTTPConnection] = {}
 
-    def serve(self, route: Callable[[Request], Upstream | None], on_unrouted: Callable[[Connection, Request], None]) -> None:
+    def serve(
+        self, route: Callable[[Request], Upstream | None], on_unrouted: Callable[[Connection, Request], None]
+    ) -> None:
         self.log.opened(1)
         try:
             while (request := self._read_request()) is not None:
@@ -199,9 +201,9 @@ class Connection:
         sent = [0]
         try:
             if fault.kind == "refuse":
-                raise Gone
+                raise GoneError
             if fault.kind == "hang" and not self.board.wait_for_change(fault, self.client):
-                raise Gone
+                raise GoneError
             if fault.kind == "status":
                 entry["status"] = fault.status
                 return self.send_head(fault.status, [("X-Dragonfly-Error-Type", "proxy"), ("Content-Length", "0")])
@@ -212,7 +214,7 @@ class Connection:
     def _answer(self, request: Request, upstream: Upstream, fault: Fault, sent: list[int]) -> int:
         try:
             answer = self._ask(request, upstream)
-        except UpstreamGone:
+        except UpstreamError:
             if not upstream.as_task:
                 raise
             return self._task_error(500, "backend", [])
@@ -245,10 +247,12 @@ class Connection:
                 connection.close()
                 self._kept.pop(key, None)
                 if fresh:
-                    raise UpstreamGone(upstream.url) from None
-        raise UpstreamGone(upstream.url)
+                    raise UpstreamError(upstream.url) from None
+        raise UpstreamError(upstream.url)
 
-    def _request(self, connection: http.client.HTTPConnection, request: Request, upstream: Upstream) -> http.client.HTTPResponse:
+    def _request(
+        self, connection: http.client.HTTPConnection, request: Request, upstream: Upstream
+    ) -> http.client.HTTPResponse:
         connection.putrequest(request.method, upstream.target, skip_host=True, skip_accept_encoding=True)
         for name, value in upstream.headers:
             if name.lower() not in _HOP_BY_HOP:
@@ -256,7 +260,9 @@ class Connection:
         connection.endheaders(request.body or None)
         return connection.getresponse()
 
-    def _send(self, request: Request, upstream: Upstream, answer: http.client.HTTPResponse, fault: Fault, sent: list[int]) -> None:
+    def _send(
+        self, request: Request, upstream: Upstream, answer: http.client.HTTPResponse, fault: Fault, sent: list[int]
+    ) -> None:
         dropped = _HOP_BY_HOP | {"transfer-encoding"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
         length = answer.length
@@ -340,7 +346,7 @@ def _faulty(
         if keep < len(piece):
             yield piece[:keep]
             if fault.kind == "cut" or not board.wait_for_change(fault, client):
-                raise Gone
+                raise GoneError
             yield piece[keep:]
             yield from pieces
             return
@@ -357,4 +363,4 @@ def _trickle(piece: memoryview, fault: Fault, board: Switchboard, client: socket
         yield piece[at : at + step]
         at += step
         if not board.wait_for_change(fault, client, 0.1):
-            raise Gone
+            raise GoneError

@@ -10,8 +10,19 @@ import argparse
 import socket
 import threading
 
-from faults import Switchboard
-from relay import CHUNK, Connection, Door, Gone, Log, Request, Upstream, UpstreamGone, pump, reset
+from tests.node.inside.faults import Switchboard
+from tests.node.inside.relay import (
+    CHUNK,
+    Connection,
+    Door,
+    GoneError,
+    Log,
+    Request,
+    Upstream,
+    UpstreamError,
+    pump,
+    reset,
+)
 
 _RAW_MEASURE = 1 << 20
 
@@ -25,8 +36,8 @@ class Front:
     def serve(self, client: socket.socket) -> None:
         try:
             Connection(client, self.board, self.log).serve(self.route, self._tunnel)
-        except (UpstreamGone, ValueError):
-            raise Gone from None
+        except (UpstreamError, ValueError):
+            raise GoneError from None
 
     def route(self, request: Request) -> Upstream | None:
         if request.method == "CONNECT":
@@ -37,7 +48,7 @@ class Front:
         head = f"CONNECT {request.target} HTTP/1.1\r\nHost: {request.target}\r\n\r\n".encode()
         sent = connection.tunnel(*self.target, head)
         self.log.write(f"https://{request.target}", sent, method="CONNECT", via="tunnel", fault="none")
-        raise Gone
+        raise GoneError
 
     def serve_raw(self, client: socket.socket) -> None:
         with socket.create_connection(self.target, 10) as server:
@@ -55,9 +66,9 @@ class Front:
         fault = self.board.take("raw")
         if fault.kind in ("refuse", "cut") and sent >= _RAW_MEASURE * fault.share:
             reset(client)
-            raise Gone
+            raise GoneError
         if fault.kind in ("hang", "hang_body") and not self.board.wait_for_change(fault, client):
-            raise Gone
+            raise GoneError
         if fault.kind == "trickle":
             self.board.wait_for_change(fault, client, len(data) / fault.rate)
         client.sendall(data)
