@@ -55,7 +55,8 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
         return prove.must_undo(proofs[-1])
 
     intention = transaction.Intention(
-        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url)
+        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
+        config.snapshotter.root,
     )  # fmt: skip
     result = transaction.carry_out(ports, intention, proof, around)
     found = proofs[-1] if proofs else None

@@ -23,6 +23,7 @@ class Begin:
     started: float  # seconds since the epoch
     containerd_answered: bool
     mountpoint: str  # first mount point of CRI's ImageFsInfo, "" where CRI did not answer
+    root: str = ""  # the snapshotter's root directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Journal:
         first = _line(
             t="begin", id=begin.id, verb=begin.verb, generation=begin.generation, started=begin.started,
             containerd_answered=begin.containerd_answered, mountpoint=begin.mountpoint,
+            root=begin.root,
         )  # fmt: skip
         self._ledger.begin(first, reserve + _RESERVE_MARGIN)
 
@@ -117,7 +119,7 @@ def _understand(records: list[dict[str, Any]]) -> Open:
         raise ValueError("it does not begin with a begin record")
     begin = Begin(
         first["id"], first["verb"], first["generation"], first["started"], first["containerd_answered"],
-        first["mountpoint"],
+        first["mountpoint"], first["root"],
     )  # fmt: skip
     done = {record["n"] for record in records if record["t"] == "done"}
     intents = [

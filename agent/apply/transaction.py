@@ -32,6 +32,8 @@ class Intention:
     versions: tuple[tuple[str, str], ...] = ()
     mirror: tuple[str, str] = ("", "")
     """The mirror's url and ping_url."""
+    root: str = ""
+    """The snapshotter's root directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     if intention.plan.empty and last is not None and last.verb == intention.verb:
         generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
         return Result(None)
-    begin = _begin(ports, intention.verb, last.number + 1 if last is not None else 1)
+    begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     log = journal.Journal(ports.ledger)
     log.begin(begin, reserve=_reserve(intention.plan))
     took: list[Progress] = []
@@ -91,14 +93,15 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     return Result(begin.generation, tuple(took))
 
 
-def _begin(ports: Ports, verb: str, number: int) -> journal.Begin:
+def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
     answered = waits.containerd_pid(ports) != 0
     try:
         points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()
     except ContainerdError:
         points = ()
     return journal.Begin(
-        secrets.token_hex(8), verb, number, ports.clock.now(), answered, points[0] if points else ""
+        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered, points[0] if points else "",
+        intention.root,
     )  # fmt: skip
 
 
@@ -131,7 +134,7 @@ def put_back(
     The journal is closed only when everything was put back: otherwise the next run tries again.
     """
     say(f"failed: {failed.what}; putting the node back as it was")
-    report = unwind.unwind(ports, [intent.undo for intent in intents], jobs=True, say=say)
+    report = unwind.unwind(ports, [intent.undo for intent in intents], begin.root, jobs=True, say=say)
     wrong = unwind.witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)
     if wrong:
         report.left.append(f"containerd after that: {wrong}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import undo, waits
+from agent.apply import daemons, undo, waits
 from agent.errors import AgentError, FileError
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
@@ -30,23 +30,23 @@ class Report:
         return not self.left
 
 
-def unwind(ports: Ports, undos: Sequence[undo.Undo], *, jobs: bool, say: Say) -> Report:
+def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> Report:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
-    `jobs` False is for the boot: files only, because a queued job would wait for the unit that waits for us.
+    `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit that waits for us.
     """
     report = Report()
     ports.ledger.spend()
     for stage in undo.stages(undos):
-        _stage(ports, stage, report, say, jobs=jobs)
+        _stage(ports, stage, root, report, say, jobs=jobs)
     return report
 
 
-def _stage(ports: Ports, stage: undo.Stage, report: Report, say: Say, *, jobs: bool) -> None:
+def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say, *, jobs: bool) -> None:
     for scratch in stage.scratch:
         _try(report, scratch.path, partial(_scratch, ports, scratch))
     for unit in stage.units:
-        _try(report, f"{unit.unit} stopped and disabled", partial(_narrow, ports, unit, jobs=jobs))
+        _try(report, unit.unit, partial(_narrow, ports, unit, root, say, jobs=jobs))
     for file in stage.files:
         say(f"putting back {file.path}")
         _try(report, file.path, partial(_file_back, ports, file))
@@ -55,7 +55,7 @@ def _stage(ports: Ports, stage: undo.Stage, report: Report, say: Say, *, jobs: b
     if stage.reload:
         _try(report, "", partial(_reload, ports))
     for unit in stage.units:
-        _try(report, f"{unit.unit} as before", partial(_widen, ports, unit, say))
+        _try(report, unit.unit, partial(_widen, ports, unit, say))
 
 
 def _try(report: Report, what: str, act: Callable[[], str]) -> None:
@@ -69,7 +69,7 @@ def _try(report: Report, what: str, act: Callable[[], str]) -> None:
             report.restored.append(f"{what} ({done})")
 
 
-def _narrow(ports: Ports, unit: undo.UnitBack, *, jobs: bool) -> str:
+def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: bool) -> str:
     """Before the files go back: what was not running stops, what was not enabled is disabled."""
     if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
         if not jobs:
@@ -81,7 +81,9 @@ def _narrow(ports: Ports, unit: undo.UnitBack, *, jobs: bool) -> str:
     if unit.verb in _STARTED and not unit.was_active and jobs:
         fact = ports.units.get(unit.unit)
         if fact is not None and fact.active_state not in ("inactive", "failed"):
+            idle = daemons.idle(ports, root, daemons.in_use(ports, root)) if root else ()
             ports.units.job(unit.unit, "stop", deadline_s=waits.JOB_S)
+            daemons.end(ports, idle, say)
             return "stopped"
     return ""
 

@@ -56,7 +56,7 @@ def containerd(ports: Ports, old_pid: int, deadline_s: float) -> RunningContaine
     except ContainerdError as error:
         raise ApplyError(
             "NNA0405", "containerd did not come back", cause=f"{error} (after {deadline_s:.0f} s)",
-            seen=ports.units.journal_tail(paths.CONTAINERD_UNIT, 5), try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
+            seen=own_words(ports, paths.CONTAINERD_UNIT), try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
         ) from None  # fmt: skip
 
 
@@ -74,12 +74,20 @@ def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
             if state or ports.clock.monotonic() >= end:
                 raise ApplyError(
                     "NNA0406", "the snapshotter does not answer", cause=f"{state}; {error}" if state else str(error),
-                    seen=ports.units.journal_tail(paths.SNAPSHOTTER_UNIT, 5),
+                    seen=own_words(ports, paths.SNAPSHOTTER_UNIT),
                     try_=f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50",
                 ) from None  # fmt: skip
         else:
             return
         ports.clock.sleep(_STEP_S)
+
+
+def own_words(ports: Ports, unit: str, count: int = 5) -> tuple[str, ...]:
+    """The unit's last journal lines, those of its own programs where there are some: systemd's say only that it ended."""
+    lines = ports.units.journal_tail(unit, 60)
+    systemds = (f"{unit}: ", "Started ", "Starting ", "Stopped ", "Stopping ")
+    own = list(dict.fromkeys(line for line in lines if not line.startswith(systemds)))
+    return tuple(line[:400] for line in (own or lines)[-count:])
 
 
 def _dying(ports: Ports) -> str:

@@ -1,0 +1,99 @@
+"""nydusd processes that outlive their snapshotter (KillMode=process), and what stands on them.
+
+A nydusd on whose mount a container's root stands is never touched. Others are cache: the snapshotter starts them again
+when it runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.errors import FileError, NydusdError, ProcessError
+from agent.ports import Ports
+
+_MOUNTS = "/proc/1/mounts"
+_CALL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Who uses the snapshotter's root, from the mount table of PID 1."""
+
+    containers: tuple[str, ...]
+    """Mount points of containers' root file systems."""
+    images: tuple[str, ...]
+    """Mount points of nydusd."""
+    busy: frozenset[str] = frozenset()
+    """Those of `images` that a container's root stands on."""
+
+
+def in_use(ports: Ports, root: str) -> Use:
+    """Containers and nydusd mounts on the snapshotter's root. Raises FileError."""
+    fact = ports.files.read(_MOUNTS)
+    containers, images, lines = [], [], []
+    for line in fact.content.decode(errors="replace").splitlines() if fact is not None else ():
+        fields = line.split(" ")
+        if len(fields) < 4:
+            continue
+        _source, point, kind, options = fields[:4]
+        if kind == "overlay" and f"{root}/snapshots/" in options:
+            containers.append(_unescaped(point))
+            lines.append(options)
+        elif kind.startswith("fuse") and _unescaped(point).startswith(f"{root}/"):
+            images.append(_unescaped(point))
+    busy = frozenset(image for image in images if any(image in options for options in lines))
+    return Use(tuple(containers), tuple(images), busy)
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def idle(ports: Ports, root: str, use: Use) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """(pid, mount points) of nydusd processes that no container stands on; asked before their sockets go."""
+    found = []
+    try:
+        sockets = ports.nydusd.sockets(root)
+    except NydusdError:
+        return ()
+    for socket in sockets:
+        try:
+            pid = ports.nydusd.info(socket, deadline_s=_CALL_S).pid
+        except NydusdError:
+            continue
+        mine = tuple(image for image in use.images if _belongs(ports, pid, image))
+        if pid is not None and not use.busy.intersection(mine):
+            found.append((pid, mine))
+    return tuple(found)
+
+
+def _belongs(ports: Ports, pid: int | None, mountpoint: str) -> bool:
+    """Whether a nydusd was started for a mount point (its command line names it)."""
+    try:
+        fact = ports.files.read(f"/proc/{pid}/cmdline")
+    except FileError:
+        return False
+    return fact is not None and mountpoint.encode() in fact.content.split(b"\0")
+
+
+def end(
+    ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Unmount what nobody uses, and end the process behind it."""
+    ended = []
+    for pid, mountpoints in daemons:
+        for mountpoint in mountpoints:
+            say(f"unmounting {mountpoint}")
+            run(ports, ["umount", "--lazy", mountpoint])
+            ended.append(mountpoint)
+        run(ports, ["kill", "-TERM", str(pid)])
+    return tuple(ended)
+
+
+def run(ports: Ports, argv: list[str]) -> None:
+    """A command whose failure changes nothing for us: what is left is named to the operator."""
+    try:
+        ports.processes.run(argv, deadline_s=_CALL_S, ok=(0, 1, 32))
+    except ProcessError:
+        return
