@@ -31,7 +31,7 @@ def main(
     """Run one command line and return its exit code. The keyword arguments are for tests."""
     argv = sys.argv[1:] if argv is None else argv
     environment = os.environ if environment is None else environment  # noqa: TID251 - the one place that reads it
-    out, err = out or sys.stdout, err or sys.stderr
+    out, err = out or _unbreakable(sys.stdout), err or _unbreakable(sys.stderr)
     console = Console(out, err)
     try:
         options = cli.options(argv)
@@ -93,14 +93,13 @@ def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> 
     return int(Exit.FAILED)
 
 
-def _unbreakable(stream: TextIO) -> None:
+def _unbreakable(stream: TextIO) -> TextIO:
     """A character that the locale cannot encode is spelled out instead of ending the program."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure:
         reconfigure(errors="backslashreplace")
+    return stream
 
 
 if __name__ == "__main__":
-    _unbreakable(sys.stdout)
-    _unbreakable(sys.stderr)
     sys.exit(main())

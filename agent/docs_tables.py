@@ -132,7 +132,7 @@ def _literal(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Characters that mean something to reST, and addresses that it would make links of."""
-    return re.sub(r"([\\*`|_])", r"\\\1", text).replace("://", ":\\//")
+    return re.sub(r"([\\*`|_]|https?://)", r"\\\1", text)
 
 
 def _indented(text: str, by: int = 4) -> str:

@@ -43,6 +43,11 @@ class Agent(enum.StrEnum):
     UNREADABLE = "unreadable"
     NOT_INSTALLED = "not-installed"
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        return self.value.replace("-", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:

@@ -73,7 +73,7 @@ def _show(context: Context, picture: Picture) -> Exit:
     pin = _valid_pin(picture)
     route = known.route if known else "unknown"
     since = f", since {in_words(picture.age(known.route_since))}" if known and known.route_since else ""
-    why = known.route_reason if known else f"the agent is {picture.agent.value}: nydusd decides read by read"
+    why = known.route_reason if known else f"the agent is {picture.agent.words}: nydusd decides read by read"
     tone = {"mirror": Tone.GOOD, "origin": Tone.WARN}.get(route, Tone.WARN)
     console = context.console
     rows: list[tuple[Part, ...]] = [("route", Toned(route, tone), f"{why}{since}")]
@@ -161,7 +161,7 @@ def _confirm(
         daemon = picture.daemon
         if picture.agent is not Agent.RUNNING or not isinstance(daemon, DaemonStatus):
             effect = "it takes effect when the agent starts" if pin else "there is nothing to release"
-            console.line(f"written, but the agent is {picture.agent.value}: {effect}")
+            console.line(f"written, but the agent is {picture.agent.words}: {effect}")
             console.line("until then nydusd's own fallback decides, read by read")
             console.emit("RoutePin", {"pin": pin, "confirmed": False, "agent": picture.agent})
             return Exit.NOT_AS_WANTED

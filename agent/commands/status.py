@@ -79,7 +79,7 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
     published = (
         f"pid {daemon.pid}{since if picture.agent is Agent.RUNNING else ''}{_ago(picture, daemon.at, 'published ')}"
     )
-    yield "agent", picture.agent.value, published
+    yield "agent", picture.agent.words, published
 
 
 def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
