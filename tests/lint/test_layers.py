@@ -18,7 +18,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.console",),
     ("agent.config",),
     ("agent.node.facts", "agent.plan.steps"),
-    ("agent.ports",),
+    ("agent.ports", "agent.ports_change"),
     ("agent.plan", "agent.health"),
     ("agent.node",),
     ("agent.apply",),
@@ -26,7 +26,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.cli",),
-    ("agent.__main__",),
+    ("agent.__main__", "agent.docs_tables"),
 )
 _ADAPTERS_MAY = (
     "agent.errors",
@@ -35,6 +35,7 @@ _ADAPTERS_MAY = (
     "agent.node.facts",
     "agent.plan.steps",
     "agent.ports",
+    "agent.ports_change",
     "agent.adapters",
     "agent._pb",
 )

@@ -14,12 +14,10 @@ import pytest
 
 from agent import __version__, cli
 from agent.__main__ import main
-from agent.catalogue import CATALOGUE
 from agent.commands import version
 from agent.commands.context import Context
-from agent.console import Colour, Console, Format, Tone, Toned, clean, error_lines, exit_of
-from agent.durations import in_words, parse_duration
-from agent.errors import AgentError, Exit, UsageError
+from agent.console import Console
+from agent.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -226,126 +224,11 @@ def test_an_interrupt_ends_as_shells_expect() -> None:
     assert broken(KeyboardInterrupt()) == (130, "interrupted\n")
 
 
-def test_every_code_of_the_catalogue_has_its_words_and_one_place() -> None:
-    for code, entry in CATALOGUE.items():
-        assert code == entry.code
-        assert len(code) == 7
-        assert code.startswith("NNA")
-        assert entry.title, code
-        assert entry.meaning.endswith("."), code
-        assert entry.action, code
-        assert entry.exit is not Exit.OK, code
-
-
-def test_no_code_is_given_twice() -> None:
-    from agent import catalogue
-
-    codes = [entry.code for entry in catalogue._ENTRIES]
-    assert sorted(codes) == sorted(set(codes))
-
-
-def test_exit_codes_are_the_ones_that_were_promised() -> None:
-    assert {code.name: int(code) for code in Exit} == {
-        "OK": 0, "FAILED": 1, "USAGE": 2, "NOT_AS_WANTED": 3, "UNKNOWN": 4, "LOCKED": 75,
-    }  # fmt: skip
-    assert all(code.meaning for code in Exit)
-
-
-def test_an_error_without_an_entry_still_ends_as_a_failure() -> None:
-    assert exit_of(AgentError("NNA9999", "x")) is Exit.FAILED
-
-
-def plain(error: AgentError) -> list[str]:
-    return ["".join(part.text if isinstance(part, Toned) else part for part in line) for line in error_lines(error)]
-
-
-def test_an_error_tells_what_why_evidence_and_what_to_try() -> None:
-    error = AgentError("NNA1001", "apply failed", cause="one\ntwo", seen=("a", "b"), try_="nydus-agent doctor")
-    assert plain(error) == [
-        "error[NNA1001]: apply failed",
-        "cause: one\n       two",
-        "seen:  a",
-        "seen:  b",
-        "try:   nydus-agent doctor",
-    ]
-
-
-def test_an_error_without_advice_of_its_own_gives_the_catalogues() -> None:
-    assert plain(AgentError("NNA1001", "x")) == ["error[NNA1001]: x", "try:   Run it with sudo."]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("colour", "stream", "environment", "wanted"),
-    [
-        (Colour.AUTO, Terminal(), {"TERM": "xterm"}, True),
-        (Colour.AUTO, Terminal(), {"TERM": "xterm", "NO_COLOR": ""}, True),
-        (Colour.AUTO, Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}, False),
-        (Colour.AUTO, Terminal(), {"TERM": "dumb"}, False),
-        (Colour.AUTO, Terminal(), {}, False),
-        (Colour.AUTO, io.StringIO(), {"TERM": "xterm"}, False),
-        (Colour.ALWAYS, io.StringIO(), {"NO_COLOR": "1"}, True),
-        (Colour.NEVER, Terminal(), {"TERM": "xterm"}, False),
-    ],
-)
-def test_colour_only_where_it_is_wanted(
-    colour: Colour, stream: io.StringIO, environment: dict[str, str], wanted: bool
-) -> None:
-    assert colour.wanted(stream, environment) is wanted
-
-
 def test_colour_never_carries_a_meaning_alone(tmp_path: Path) -> None:
     coloured = Run(tmp_path, "status", "--color", "always")
     assert "\x1b[" in coloured.out
     assert Run(tmp_path, "status").out == coloured.out.replace("\x1b[0m", "").replace("\x1b[1m", "").replace(
         "\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[33m", "").replace("\x1b[2m", "")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\tb\nc", "a\tb\nc"),
-        ("\x1b[2J", "\\x1b[2J"),
-        ("\x9b31m", "\\x9b31m"),
-        ("a\rb\x00", "a\\rb\\x00"),
-        ("\u202egnp.exe", "\\u202egnp.exe"),
-        ("\ud800", "\\ud800"),
-        ("größe ✔", "größe ✔"),
-    ],
-)
-def test_a_text_from_outside_cannot_drive_the_terminal(text: str, shown: str) -> None:
-    assert clean(text) == shown
-
-
-def test_columns_are_aligned_with_colour_and_wide_letters() -> None:
-    out = io.StringIO()
-    console = Console(out, io.StringIO())
-    console.table(
-        [("a", Toned("ok", Tone.GOOD), "x"), ("漢字", "failed", "y"), ("b",)], header=("h", "i", "j"), indent=2
-    )
-    assert out.getvalue() == "  h     i       j\n  a     ok      x\n  漢字  failed  y\n  b\n"
-
-
-def test_text_and_json_never_mix() -> None:
-    for form, expected in (
-        (Format.TEXT, "line\n"),
-        (Format.JSON, '{\n  "apiVersion": "nydus-agent/v1",\n  "kind": "K"\n}\n'),
-    ):
-        out = io.StringIO()
-        console = Console(out, io.StringIO(), form)
-        console.line("line")
-        console.emit("K", {})
-        assert out.getvalue() == expected
-
-
-def test_progress_leaves_the_answer_alone() -> None:
-    out, err = io.StringIO(), io.StringIO()
-    Console(out, err, Format.JSON).progress("step 1")
-    assert (out.getvalue(), err.getvalue()) == ("", "step 1\n")
 
 
 def test_a_verbs_warnings_go_to_stderr(tmp_path: Path) -> None:
@@ -377,27 +260,3 @@ def test_help_lists_the_verbs_for_people_only(capsys: pytest.CaptureFixture[str]
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
     assert {"check", "plan", "apply", "status", "doctor", "route", "version"} <= listed
     assert listed.isdisjoint({"daemon", "inspect", "recover", "remove", "due", "after-dpkg"})
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("30s", 30), ("10m", 600), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("0s", 0)]
-)
-def test_durations_are_written_as_people_do(text: str, seconds: int) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "5", "h", "2 h", "-2h", "2.5h", "2w", "9999999s", "٣s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
-        parse_duration(text)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-3, "0 s"), (0.9, "0 s"), (59.9, "59 s"), (60, "1 min"), (185, "3 min 5 s"), (3600, "1 h"),
-        (7380, "2 h 3 min"), (3605, "1 h"), (90000, "1 d 1 h"), (86400 * 12 + 60, "12 d"),
-    ],
-)  # fmt: skip
-def test_ages_are_told_in_two_units(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

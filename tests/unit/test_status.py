@@ -20,10 +20,10 @@ def node(tmp_path: Path) -> PublishedNode:
 
 
 class Answer:
-    def __init__(self, node: PublishedNode, *options: str) -> None:
+    def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
         out, err = io.StringIO(), io.StringIO()
         argv = ["status", "--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d"), *options]
-        self.code = main(argv, environment={}, out=out, err=err, uid=65534, root=str(node.root))
+        self.code = main(argv, environment={}, out=out, err=err, uid=uid, root=str(node.root))
         self.text = out.getvalue()
         self.headline = self.text.splitlines()[0]
         assert err.getvalue() == ""
@@ -286,6 +286,12 @@ def test_a_broken_configuration_is_told_where_the_agent_does_not_run_because_of_
     answer = Answer(node)
     assert "problem[NNA0101]" in answer.text
     assert answer.text.index("NNA0101") < answer.text.index("NNA1010")  # the cause comes first
+
+
+def test_a_configuration_that_only_root_may_read_is_no_problem_of_the_node(node: PublishedNode) -> None:
+    (node.root / "agent.toml").symlink_to("agent.toml")  # for root, too, a file that cannot be read
+    assert Answer(node).code == 0
+    assert "problem[NNA0102]" in Answer(node, uid=0).text
 
 
 def test_links_in_the_daemons_directory_are_not_followed(node: PublishedNode) -> None:
