@@ -110,7 +110,8 @@ def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) 
     )
     show.promise(
         fetched < 0.35 * size,
-        f"nydusd fetched {fetched / 1e6:.1f} of {size / 1e6:.1f} MB ({100 * fetched / size:.0f} %) before the first output",
+        f"nydusd fetched {fetched / 1e6:.1f} of {size / 1e6:.1f} MB ({100 * fetched / size:.0f} %) "
+        "before the first output",
     )
     show.promise(
         through >= 0.9 * fetched, f"{through / 1e6:.1f} MB went through the mirror, by the mirror's own count of bytes"
