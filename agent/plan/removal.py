@@ -11,6 +11,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent import paths
 from agent.config.model import Config
@@ -155,8 +156,9 @@ def _back(fact: FileFact, record: WriteFile, content: bytes) -> WriteFile:
 def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowed:
     """Others edited the file since: take out exactly our keys, or leave it alone."""
     try:
-        undo = _undo_of(config, fact.content, record)
-        content = remove(fact.content.decode(), undo).encode()
+        before = tomllib.loads(record.content_before.decode()) if record.content_before is not None else {}
+        undo = _undo_of(config, fact.content, record, before)
+        content = remove(fact.content.decode(), undo, before).encode()
     except (ValueError, KeyError, TypeError) as error:
         return _Narrowed(
             None, f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it by hand"
@@ -165,9 +167,10 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
     return _Narrowed(_back(fact, record, content), f"{record.path} was edited since: only ours is taken out ({kept})")
 
 
-def _undo_of(config: Config, content: bytes, record: WriteFile) -> Mapping[KeyPath, Value | None]:
+def _undo_of(
+    config: Config, content: bytes, record: WriteFile, before: Mapping[str, Any]
+) -> Mapping[KeyPath, Value | None]:
     """Our keys with what each was before we came; a key to which others gave another value since is theirs."""
-    before = tomllib.loads(record.content_before.decode()) if record.content_before is not None else {}
     now = tomllib.loads(content.decode())
     if now.get("version", 1) not in KEYS:
         raise ValueError(f"it has version {now.get('version', 1)} now")

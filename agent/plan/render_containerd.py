@@ -26,6 +26,8 @@ Value: TypeAlias = str | bool | Mapping[str, Any]
 Wishes: TypeAlias = Mapping[KeyPath, Value]
 
 _RUNTIME = "nydus"
+_RUNC = "runc"
+_RUNC_TYPE = "io.containerd.runc.v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def candidate(config: Config, before: bytes | None) -> Candidate:
         )  # fmt: skip
     wishes, warnings = wished(config, keys, document, content)
     edited = _edited(config, content, document, wishes, warnings)
-    return replace(edited, hosts_read=not edited.refusals and not registry_conflict(document, keys))
+    read = not edited.refusals and not cri_disabled(document) and not registry_conflict(document, keys)
+    return replace(edited, hosts_read=read)
 
 
 def wished(
@@ -78,6 +81,9 @@ def wished(
         # CRI tells the kubelet this path as the image file system; a wrong one stops image garbage collection.
         (*PROXY_PLUGIN, "exports", "root"): config.snapshotter.root,
     }
+    if cri_disabled(document):
+        # containerd does not even read the tables of a plugin that is disabled.
+        return wishes, ("the CRI plugin is disabled in this file (disabled_plugins): only ctr and the like use nydus",)
     warnings: list[str] = []
     if config.containerd.mode is not ContainerdMode.PLUGIN_ONLY:
         wishes[keys.disable_snapshot_annotations] = False
@@ -96,8 +102,6 @@ def wished(
         warnings.append(conflict)
     elif not at(document, (*keys.registry, "config_path")):
         wishes[(*keys.registry, "config_path")] = certs_directory(content)
-    if "cri" in _disabled(document):
-        warnings.append("the CRI plugin is disabled in this file (disabled_plugins): only ctr and the like use nydus")
     return wishes, tuple(warnings)
 
 
@@ -117,20 +121,25 @@ def registry_conflict(document: Mapping[str, Any], keys: Keys) -> str:
 
 def _runtime(keys: Keys, document: Mapping[str, Any]) -> dict[KeyPath, Value]:
     """A runtime of our own, otherwise like the default one (its cgroup driver must be the kubelet's)."""
-    base = at(document, (*keys.runtimes, at(document, keys.default_runtime) or "runc")) or {}
+    default = at(document, keys.default_runtime) or _RUNC
+    base = at(document, (*keys.runtimes, default)) or {}
     ours = (*keys.runtimes, _RUNTIME)
     wishes: dict[KeyPath, Value] = {
-        (*ours, "runtime_type"): base.get("runtime_type", "io.containerd.runc.v2"),
+        (*ours, "runtime_type"): base.get("runtime_type", _RUNC_TYPE),
         (*ours, "snapshotter"): paths.PROXY_PLUGIN,
     }
+    if not at(document, keys.runtimes) and default == _RUNC:
+        # A table of runtimes takes the place of the built-in one: without this line there would be no runc any more.
+        wishes[(*keys.runtimes, _RUNC, "runtime_type")] = _RUNC_TYPE
     for key, value in (base.get("options") or {}).items():
         wishes[(*ours, "options", key)] = value
     return wishes
 
 
-def _disabled(document: Mapping[str, Any]) -> set[str]:
+def cri_disabled(document: Mapping[str, Any]) -> bool:
+    """Whether the CRI plugin is switched off, as in the file that Docker's packages bring."""
     names = document.get("disabled_plugins")
-    return {str(name).rpartition(".")[2] for name in names} if isinstance(names, list) else set()
+    return isinstance(names, list) and any(str(name).rpartition(".")[2] == "cri" for name in names)
 
 
 def _edited(
@@ -167,8 +176,10 @@ def insert(text: str, wishes: Wishes) -> str:
     return result
 
 
-def remove(text: str, undo: Mapping[KeyPath, Value | None]) -> str:
-    """`text` with these keys set to what they were, or taken out where that is None (and the tables they leave empty).
+def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
+    """`text` with these keys set to what they were, or taken out where that is None.
+
+    Tables that are empty then go too, but for those that were there `before`.
 
     Raises ValueError where the result would be more or less than that.
     """
@@ -178,8 +189,8 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None]) -> str:
     wanted = tomllib.loads(text)
     for path, value in undo.items():
         if value is None:
-            _take(wanted, path)
-            _take(proposed, path)
+            _take(wanted, path, before)
+            _take(proposed, path, before)
         else:
             _set(wanted, path, value)
             _propose(proposed, path, value)
@@ -218,15 +229,17 @@ def _indent_below(table: Any) -> str:  # noqa: ANN401 - tomlkit's tables
     return next((one.trivia.indent for one in inner if not one.is_super_table()), "")
 
 
-def _take(document: Any, path: KeyPath) -> None:  # noqa: ANN401 - dict or tomlkit's tables
-    """Take a key out, and its tables where they are empty then."""
+def _take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401 - dict or tomlkit's tables
+    """Take a key out, and its tables where they are empty then and were not there before."""
     tables = [document]
     for key in path[:-1]:
         if key not in tables[-1]:
             return
         tables.append(tables[-1][key])
-    for table, key in zip(reversed(tables), reversed(path), strict=True):
-        if key not in table or (key != path[-1] and len(table[key]) > 0):
+    for depth in range(len(path) - 1, -1, -1):
+        table, key = tables[depth], path[depth]
+        inner = depth < len(path) - 1
+        if key not in table or (inner and (len(table[key]) > 0 or at(before, path[: depth + 1]) is not None)):
             return
         del table[key]
 

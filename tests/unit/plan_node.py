@@ -1,0 +1,120 @@
+"""A node of fakes as trixie ships it, with nydus installed, and a hand that carries plans out on it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent import paths
+from agent.config.model import Config, Dialect, MirrorConfig, RegistriesConfig, RegistryHost, Scheme, Switch
+from agent.node.facts import Facts, PluginFact
+from agent.node.observe import observe
+from agent.plan.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
+from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
+from tests.fakes.node import FakeNode
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+STOCK = (GOLDEN / "containerd/debian-trixie/before.toml").read_bytes()
+AMD64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00" + bytes(44)
+ARM64 = AMD64[:18] + b"\xb7\x00" + AMD64[20:]
+
+PLAIN = RegistryHost("plain.example:5000", scheme=Scheme.HTTP)
+SECURE = RegistryHost("secure.example:5001", ca="/etc/ssl/private-ca.pem")
+
+
+def config(
+    *hosts: RegistryHost, switch: Switch = Switch.AUTO, dialect: Dialect = Dialect.AUTO, registry: str = ""
+) -> Config:
+    """A configuration with these registries."""
+    return Config(
+        mirror=MirrorConfig(switch=switch, dialect=dialect, registry=registry), registries=RegistriesConfig(hosts=hosts)
+    )
+
+
+def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0") -> FakeNode:
+    """containerd 1.7.24 from Debian, nydus in /usr/local/bin, a snapshotter from Debian or built by hand."""
+    made = FakeNode()
+    for path in ("/usr/local/bin/nydusd", "/usr/local/bin/nydus-image", "/usr/bin/containerd"):
+        made.files.put(path, AMD64, mode=0o755)
+    run = made.processes
+    run.on("uname", "-m", stdout="x86_64\n")
+    run.on("cat", "/proc/net/tcp", stdout="  sl  local_address rem_address   st\n")
+    run.on("cat", "/proc/net/tcp6", stdout="  sl  local_address rem_address   st\n")
+    run.on("dpkg-query", "-S", code=1)
+    run.on("grep", "-q", "-a", "-F", "failure_limit", code=0 if nydusd < "v2.3.5" else 1)
+    run.on("grep", "-q", "-a", "-F", "connect_timeout", code=0)
+    run.on("grep", "-a", "-o", code=1)
+    for name in ("nydusd", "nydus-image"):
+        run.on(f"/usr/local/bin/{name}", "--version", stdout=f"{name} \rVersion: \t{nydusd}\nGit Commit: \tunknown\n")
+    run.on("/usr/bin/containerd", "--version", stdout="containerd github.com/containerd/containerd 1.7.24~ds1 x\n")
+    _install_snapshotter(made, snapshotter)
+    made.files.put(CONTAINERD_CONFIG, STOCK)
+    made.load_plugins = lambda: plugins(made)
+    return made
+
+
+def _install_snapshotter(made: FakeNode, version: str) -> None:
+    if version == "0.13.4":
+        path = "/usr/bin/containerd-nydus-grpc"
+        made.processes.on(path, "--version", stdout="Version:     unknown\nRevision:    unknown\n")
+        made.processes.on("dpkg-query", "-S", path, stdout=f"nydus-snapshotter: {path}\n")
+        made.processes.on("dpkg-query", "-W", "-f", "${Version}", "nydus-snapshotter", stdout="0.13.4-2.1+b10")
+    else:
+        path = "/usr/local/bin/containerd-nydus-grpc"
+        made.processes.on(path, "--version", stdout=f"Version:     v{version}\nRevision:    unknown\n")
+    made.files.put(path, AMD64, mode=0o755)
+
+
+def plugins(made: FakeNode) -> tuple[PluginFact, ...]:
+    """What a containerd that starts now finds in its configuration."""
+    document = tomllib.loads(made.files.files[CONTAINERD_CONFIG].content.decode())
+    proxy = document.get("proxy_plugins", {}).get(paths.PROXY_PLUGIN)
+    return (
+        STOCK_PLUGINS if proxy is None else (*STOCK_PLUGINS, nydus_plugin(proxy["address"], proxy["exports"]["root"]))
+    )
+
+
+def look(made: FakeNode, wanted: Config) -> Facts:
+    """The facts."""
+    return observe(wanted, made.ports)
+
+
+def carry_out(made: FakeNode, plan: Plan | Sequence[Step]) -> None:
+    """Do the steps as the transaction does, without a journal."""
+    for step in plan.steps if isinstance(plan, Plan) else plan:
+        match step:
+            case WriteFile():
+                made.files.replace(
+                    step.path, step.content, mode=step.mode, uid=step.uid, gid=step.gid,
+                    expect_sha256=step.expect_sha256,
+                )  # fmt: skip
+            case RemoveFile():
+                made.files.remove(step.path, expect_sha256=step.expect_sha256)
+            case ReloadUnits():
+                made.units.reload()
+            case UnitStep(verb=UnitVerb.ENABLE):
+                made.units.enable(step.unit)
+            case UnitStep(verb=UnitVerb.DISABLE):
+                made.units.disable(step.unit)
+            case UnitStep():
+                made.units.job(step.unit, step.verb.value, deadline_s=1)
+            case _:
+                pass
+
+
+def writes(plan: Plan) -> dict[str, WriteFile]:
+    """The plan's writes by path."""
+    return {step.path: step for step in plan.steps if isinstance(step, WriteFile)}
+
+
+def verbs(plan: Plan) -> list[str]:
+    """The plan's jobs as "restart containerd.service"."""
+    return [f"{step.verb.value} {step.unit}" for step in plan.steps if isinstance(step, UnitStep)]
+
+
+def sha256(content: bytes) -> str:
+    """As a file's fact has it."""
+    return hashlib.sha256(content).hexdigest()
