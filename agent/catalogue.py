@@ -282,7 +282,7 @@ _ENTRIES = (
           "The kernel needs CONFIG_INET_DIAG_DESTROY, the daemon CAP_NET_ADMIN."),
     Entry("NNA0803", "fence's self-test failed", Exit.NOT_AS_WANTED,
           "A fenced port was still reached, or an open connection survived: the fence would not hold on this node.",
-          "Use `switch = \"native\"`, or find out what rewrites addresses before netfilter sees them."),
+          'Use `switch = "native"`, or find out what rewrites addresses before netfilter sees them.'),
     Entry("NNA0804", "host name was not resolved", Exit.UNKNOWN,
           "The system's resolver gave no address for a registry's name, or none in time.",
           "Look at /etc/resolv.conf and the name server."),

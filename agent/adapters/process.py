@@ -51,8 +51,26 @@ class ChildProcesses:
         return shutil.which(name, path=PATH)
 
 
+class Companion:
+    """A child that runs beside us."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self.pid = child.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._child.poll()
+
+    def kill(self) -> None:
+        """End it and its group at once. May be called from any thread."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
-def companion(argv: Sequence[str], output: int) -> Iterator[subprocess.Popen[bytes]]:
+def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
     """A child that lives as long as the block; `output` takes what it writes. Raises ProcessError.
 
     It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread, because the
@@ -70,7 +88,7 @@ def companion(argv: Sequence[str], output: int) -> Iterator[subprocess.Popen[byt
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
     try:
-        yield child
+        yield Companion(child)
     finally:
         _end(child)
 

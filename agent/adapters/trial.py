@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from agent import paths
 from agent.adapters.nydusd import NydusdApi
-from agent.adapters.process import companion
+from agent.adapters.process import Companion, companion
 from agent.adapters.relay import Relay
 from agent.errors import NydusdError
 from agent.ports import Trial
@@ -61,7 +60,7 @@ class PrivateTrials:
             _secret(room / "config.json", configure(relay.url, str(room / "cache")))
             with open(room / "log", "wb") as log, companion(_argv(nydusd, bootstrap, room), log.fileno()) as child:
                 # A read of a hung FUSE mount ends only with the process that serves it.
-                guard = threading.Timer(max(0.1, deadline - time.monotonic()), _kill, [child])
+                guard = threading.Timer(max(0.1, deadline - time.monotonic()), child.kill)
                 guard.start()
                 try:
                     return _try(child, room, relay, limit, min(deadline, time.monotonic() + _MOUNT_S))
@@ -88,9 +87,10 @@ class PrivateTrials:
         """Remove what a killed run left: files only, its mount went with its nydusd."""
         with contextlib.suppress(OSError):
             for entry in os.scandir(self._directory):
-                if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
-                        shutil.rmtree(entry.path, ignore_errors=True)
+                if not (entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False)):
+                    continue
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_S:
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _argv(nydusd: str, bootstrap: str, room: Path) -> list[str]:
@@ -113,12 +113,7 @@ def _secret(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, 9)
-
-
-def _try(child: subprocess.Popen[bytes], room: Path, relay: Relay, limit: int, mount_by: float) -> Trial:
+def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float) -> Trial:
     api, socket = NydusdApi(), str(room / "api.sock")
     version, pid = _wait(child, room, api, socket, mount_by)
     top = f"/proc/{pid}/root{room / 'mount'}"
@@ -129,15 +124,15 @@ def _try(child: subprocess.Popen[bytes], room: Path, relay: Relay, limit: int, m
         fetched = amount if isinstance(amount, int) else 0
     except NydusdError as failed:
         error = error or str(failed)
-    if error and child.poll() is None:
+    if error and child.code is None:
         error = "; ".join((error, *_last_lines(room)))
     return Trial(version, read, fetched, relay.relayed, relay.tasks, tuple(sorted(relay.answers.items())), error)
 
 
-def _wait(child: subprocess.Popen[bytes], room: Path, api: NydusdApi, socket: str, until: float) -> tuple[str, int]:
+def _wait(child: Companion, room: Path, api: NydusdApi, socket: str, until: float) -> tuple[str, int]:
     """(version, pid) once the mount is there. Raises NydusdError NNA0732."""
     cause = ""
-    while time.monotonic() < until and child.poll() is None:
+    while time.monotonic() < until and child.code is None:
         try:
             info = api.info(socket, deadline_s=2)
             if info.state == "RUNNING" and os.path.ismount(f"/proc/{info.pid or child.pid}/root{room / 'mount'}"):
@@ -146,8 +141,8 @@ def _wait(child: subprocess.Popen[bytes], room: Path, api: NydusdApi, socket: st
         except NydusdError as error:
             cause = error.cause
         time.sleep(_STEP_S)
-    if child.poll() is not None:
-        cause = f"it ended with exit code {child.returncode}"
+    if child.code is not None:
+        cause = f"it ended with exit code {child.code}"
     raise NydusdError("NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room))
 
 

@@ -77,9 +77,7 @@ def _belongs(ports: Ports, pid: int | None, mountpoint: str) -> bool:
     return fact is not None and mountpoint.encode() in fact.content.split(b"\0")
 
 
-def end(
-    ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]
-) -> tuple[str, ...]:
+def end(ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]) -> tuple[str, ...]:
     """Unmount what nobody uses, and end the process behind it."""
     ended = []
     for pid, mountpoints in daemons:

@@ -108,7 +108,7 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
         found.append(f"{root}{_size(ports, root)}: images and snapshots; containerd's database refers to them")
     if force and use.busy:
         found.append(
-            f"{len(use.busy)} nydusd processes: running containers stand on them, and they end with the last one of these"
+            f"{len(use.busy)} nydusd processes: running containers stand on them; kill them when these have ended"
         )
     if force and use.containers:
         found.append(f"{len(use.containers)} containers run on; containerd cannot clean up after them")
@@ -117,7 +117,7 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
 
 def _size(ports: Ports, root: str) -> str:
     try:
-        finished = ports.processes.run(["du", "--summarize", "--one-file-system", "--block-size=1M", root], deadline_s=_SIZE_S)
+        finished = ports.processes.run(["du", "-sx", "--block-size=1M", root], deadline_s=_SIZE_S)
         return f" ({int(finished.stdout.split()[0])} MiB)"
     except (ProcessError, ValueError, IndexError):
         return ""

@@ -50,8 +50,9 @@ def daemon_view(ports: Ports) -> DaemonView:
     if not isinstance(at, (int, float)) or abs(ports.clock.now() - at) > _FRESH_S:
         return DaemonView(fresh=False)
     return DaemonView(
-        True, _text(status, "route"), _text(status, "route_reason") or _text(status, "verdict_reason"),
-        _text(status, "mode"), _text(status, "mode_reason"),
+        fresh=True, route=_text(status, "route"),
+        reason=_text(status, "route_reason") or _text(status, "verdict_reason"),
+        mode=_text(status, "mode"), mode_reason=_text(status, "mode_reason"),
     )  # fmt: skip
 
 
@@ -74,9 +75,8 @@ def mirror(view: View, effective: Effective) -> Rung:
     if wrong is not None:
         return wrong
     if daemon.route == "origin":
-        return not_proved(
-            _NUMBER, _NAME, f"reads go to the origin now: {daemon.reason or 'fenced'}", *seen, try_="nydus-agent route show"
-        )
+        why = f"reads go to the origin now: {daemon.reason or 'fenced'}"
+        return not_proved(_NUMBER, _NAME, why, *seen, try_="nydus-agent route show")
     wrong = _canary(view, seen)
     return wrong if wrong is not None else ok(_NUMBER, _NAME, "; ".join(seen))
 

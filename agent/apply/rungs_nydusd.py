@@ -33,8 +33,8 @@ def running(view: View, effective: Effective) -> Rung:
         return unknown(_NUMBER, _NAME, "NNA0721", error)
     if wanted is None:
         return failed(
-            _NUMBER, _NAME, "NNA0741", f"{paths.NYDUSD_TEMPLATE} is not there or is no JSON", cause="new mounts will fail",
-            try_="nydus-agent apply",
+            _NUMBER, _NAME, "NNA0741", f"{paths.NYDUSD_TEMPLATE} is not there or is no JSON",
+            cause="new mounts will fail", try_="nydus-agent apply",
         )  # fmt: skip
     if not sockets:
         return not_proved(_NUMBER, _NAME, "no nydus image is in use on this node")
@@ -92,8 +92,9 @@ def difference_of(has: Loose, wanted: Loose, dialect: Dialect) -> str:
         return "it has no proxy: every byte comes from the origin"
     checked = {"url": "", "fallback": True, "ping_url": "", "use_http": False}
     for key, default in checked.items():
-        if proxy.get(key, default) != template.get(key, default):
-            return f"proxy.{key} is {_text(proxy.get(key, default))}, the template says {_text(template.get(key, default))}"
+        is_, should = proxy.get(key, default), template.get(key, default)
+        if is_ != should:
+            return f"proxy.{key} is {_text(is_)}, the template says {_text(should)}"
     if has.get("retry_limit", 0) != wanted.get("retry_limit", 0):
         return f"retry_limit is {has.get('retry_limit', 0)}, the template says {wanted.get('retry_limit', 0)}"
     return ""

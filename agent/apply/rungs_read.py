@@ -104,7 +104,8 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> R
         return failed(
             _NUMBER, _NAME, "NNA0735", "the mirror forwards blob requests without taking part",
             cause=f"{mib(trial.tasks)} of {mib(trial.relayed)} came in answers that name a Dragonfly task: no rule of "
-            "dfdaemon matches them, or they are inside of TLS", evidence=seen, try_="look at proxy.rules in dfdaemon.yaml",
+            "dfdaemon matches them, or they are inside of TLS",
+            evidence=seen, try_="look at proxy.rules in dfdaemon.yaml",
         )  # fmt: skip
     if grown is None:
         return not_proved(_NUMBER, _NAME, f"the mirror's own byte counter could not be read: {no_counter}", *seen)
@@ -129,7 +130,7 @@ def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
     answers = ", ".join(f"{count} x {status}" for status, count in trial.answers) or "none"
     return (
         f"nydusd {trial.version} read {mib(trial.read)} of files and fetched {mib(trial.fetched)}",
-        f"the mirror gave it {mib(trial.relayed)}, {mib(trial.tasks)} in answers of Dragonfly tasks (answers: {answers})",
+        f"the mirror gave it {mib(trial.relayed)}, {mib(trial.tasks)} in answers of Dragonfly tasks ({answers})",
         f"the mirror's counter grew by {mib(grown)}" if grown is not None else "the mirror's counter was not read",
     )
 
@@ -197,7 +198,8 @@ def _mounts(view: View) -> list[Mount]:
     found = []
     for daemon in daemons or ():
         for snapshot, instance in sorted((daemon.get("instances") or {}).items()):
-            bootstrap = _bootstrap(view.ports, instance.get("snapshot_dir") or posixpath.join(root, "snapshots", snapshot))
+            directory = instance.get("snapshot_dir") or posixpath.join(root, "snapshots", snapshot)
+            bootstrap = _bootstrap(view.ports, directory)
             config = _config(view.ports, posixpath.join(root, "config", daemon["id"]), snapshot)
             if bootstrap and config is not None:
                 found.append(Mount(bootstrap, config))

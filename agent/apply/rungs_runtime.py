@@ -118,13 +118,13 @@ def _unit_problem(unit: UnitFact, before: Before) -> tuple[str, str]:
         drop_ins = ", ".join(unit.drop_in_paths) or unit.fragment_path
         return "NNA0714", f"KillMode={unit.kill_mode}: a restart would end all running containers' roots ({drop_ins})"
     if not _spares_loopback(unit.environment):
-        return "NNA0715", "a proxy is set in its environment, and NO_PROXY does not name 127.0.0.1: the mirror is not reached"
+        return "NNA0715", "a proxy is in its environment, NO_PROXY does not name 127.0.0.1: the mirror is not reached"
     return ("", "") if not unit.needs_reload else ("NNA0716", "its file was changed and systemd has not read it")
 
 
 def _spares_loopback(environment: Sequence[str]) -> bool:
     named = dict(entry.partition("=")[::2] for entry in environment)
-    proxied = any(named.get(name) for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    proxied = any(named.get(name) or named.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy"))
     return not proxied or "127.0.0.1" in named.get("NO_PROXY", named.get("no_proxy", "")).split(",")
 
 
@@ -147,8 +147,8 @@ def containerd(view: View) -> Rung:
         return failed_by(number, name, "NNA0651", error, f"systemctl status {paths.CONTAINERD_UNIT}")
     if paths.CONTAINERD_UNIT in view.before.restarted and server.pid == view.before.containerd_pid:
         return failed(
-            number, name, "NNA0652", "containerd was not restarted", cause=f"process {server.pid} is the one from before",
-            try_=f"systemctl status {paths.CONTAINERD_UNIT}",
+            number, name, "NNA0652", "containerd was not restarted",
+            cause=f"process {server.pid} is the one from before", try_=f"systemctl status {paths.CONTAINERD_UNIT}",
         )  # fmt: skip
     return ok(number, name, f"version {server.version_text}, process {server.pid}")
 
@@ -163,7 +163,7 @@ def plugin(view: View) -> Rung:
     found = next((one for one in plugins if one.type == _SNAPSHOTTER_TYPE and one.id == paths.PROXY_PLUGIN), None)
     if found is None and view.config.containerd.restart is RestartPolicy.NEVER:
         return not_proved(
-            number, name, "containerd has not read its configuration yet: a restart is due ([containerd] restart = never)",
+            number, name, "a restart of containerd is due ([containerd] restart = never)",
             try_=f"systemctl restart {paths.CONTAINERD_UNIT}",
         )  # fmt: skip
     problem = "it is not registered" if found is None else _plugin_problem(found, view.config.snapshotter.root)

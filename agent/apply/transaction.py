@@ -61,8 +61,8 @@ class Surroundings:
 def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
     """Run a plan as one transaction. The caller holds the lock and has called `recover.finish`.
 
-    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed and
-    the node was put back) or NNA0403 (something could not be put back; it names what).
+    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed
+    and the node was put back) or NNA0403 (something could not be put back; it names what).
     """
     last = generations.newest(ports.files)
     if intention.plan.empty and last is not None and last.verb == intention.verb:

@@ -88,7 +88,9 @@ def encode(undo: Undo) -> dict[str, Any]:
     match undo:
         case PutBack():
             return {
-                "kind": "file", "path": undo.path, "before": _text(undo.before), "after": _text(undo.after), "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing), "owned": undo.owned,
+                "kind": "file", "path": undo.path, "before": _text(undo.before), "after": _text(undo.after),
+                "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing),
+                "owned": undo.owned,
             }  # fmt: skip
         case UnitBack():
             return {

@@ -33,7 +33,8 @@ class Report:
 def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> Report:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
-    `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit that waits for us.
+    `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit
+    that waits for us.
     """
     report = Report()
     ports.ledger.spend()

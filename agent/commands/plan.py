@@ -53,7 +53,8 @@ def body(plan: Plan, effective: Effective) -> dict[str, object]:
         "changes": not plan.empty,
         "effective": encode_effective(effective),
         "steps": [
-            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)} for step in plan.steps
+            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
+            for step in plan.steps
         ],
         "restarts": [
             {"unit": step.unit, "verb": step.verb.value, "reason": step.reason, "cost": step.cost}

@@ -18,7 +18,9 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
-        "--files-only", action="store_true", help="restart nothing (the default where containerd does not run, as at boot)"
+        "--files-only",
+        action="store_true",
+        help="restart nothing (the default where containerd does not run, as at boot)",
     )
 
 
@@ -37,7 +39,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             ports.ledger.close()  # what a change left that was killed before it began
     context.console.emit(
         "RecoverResult",
-        {"recovered": done is not None, "finished": bool(done and done.finished), "put_back": list(done.restored) if done else []},
+        {
+            "recovered": done is not None,
+            "finished": bool(done and done.finished),
+            "put_back": list(done.restored) if done else [],
+        },
     )
     if done is None:
         context.console.line("nothing to recover")

@@ -39,6 +39,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         console.line(f"  stays: {one}")
     console.emit(
         "RemoveResult",
-        {"changed": True, "stays": list(removed.stays), "ended": list(removed.ended), "warnings": list(removed.plan.warnings)},
+        {
+            "changed": True,
+            "stays": list(removed.stays),
+            "ended": list(removed.ended),
+            "warnings": list(removed.plan.warnings),
+        },
     )
     return Exit.OK
