@@ -339,8 +339,8 @@ class Watch(Protocol):
 class Cgroups(Protocol):
     """The cgroup v2 tree."""
 
-    def of_processes(self, name: str) -> tuple[str, ...]:
-        """The cgroups of all processes with that short name, as paths in the tree."""
+    def of_processes(self, *names: str) -> tuple[str, ...]:
+        """The cgroups of all processes whose short name begins with one of these, as paths in the tree."""
 
 
 class SocketTables(Protocol):

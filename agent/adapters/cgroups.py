@@ -12,8 +12,8 @@ class CgroupTree:
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = Path(proc)
 
-    def of_processes(self, name: str) -> tuple[str, ...]:
-        """The cgroups of all processes whose short name (proc_pid_comm(5)) is `name`, sorted.
+    def of_processes(self, *names: str) -> tuple[str, ...]:
+        """The cgroups of all processes whose short name (proc_pid_comm(5)) begins with one of `names`, sorted.
 
         It reads one small file for each process of the node: some 20 ms where there are a thousand.
         """
@@ -21,7 +21,7 @@ class CgroupTree:
         with os.scandir(self._proc) as entries:
             pids = [entry.name for entry in entries if entry.name.isdigit()]
         for pid in pids:
-            if self._text(pid, "comm").rstrip("\n") == name:
+            if self._text(pid, "comm").startswith(names):
                 found |= {path for path in (self._cgroup_of(pid),) if path}
         return tuple(sorted(found))
 

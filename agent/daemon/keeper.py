@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from agent.errors import FenceError, PortError
 from agent.ports import Cgroups, Fence
 
-NYDUSD = "nydusd"  # its short name in /proc/PID/comm
+NYDUSD = ("nydusd", "containerd-nydus"[:15])
+"""How their short names in /proc/PID/comm begin: a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is that
+of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
 _SELF_TEST_S = 1.0
 
 
@@ -79,7 +81,7 @@ class Keeper:
 
     def find_nydusd(self) -> None:
         """Look where nydusd runs. Done beforehand and again and again, because it takes longer than the fence."""
-        self._where = self._cgroups.of_processes(NYDUSD)
+        self._where = self._cgroups.of_processes(*NYDUSD)
 
     def lift(self) -> None:
         """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the same."""
