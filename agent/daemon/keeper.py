@@ -8,8 +8,8 @@ from agent.errors import FenceError, PortError
 from agent.ports import Cgroups, Fence
 
 NYDUSD = ("nydusd", "containerd-nydus"[:15])
-"""How their short names in /proc/PID/comm begin: a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is that
-of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
+"""How their short names in /proc/PID/comm begin: a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is
+that of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
 _SELF_TEST_S = 1.0
 
 
