@@ -60,11 +60,12 @@ def _not_running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
 
 def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
     since = f"since {in_words(picture.age(daemon.verdict_since))}"
-    if daemon.pin is not None:
+    if daemon.pin is not None and daemon.mode == "fence":
         return _pinned(picture, daemon, daemon.pin)
     if daemon.route == "origin":
         since = f"since {in_words(picture.age(daemon.route_since))}"
-        why = daemon.route_reason or daemon.verdict_reason
+        reasons = (daemon.verdict_reason, daemon.route_reason)
+        why = "; ".join(filter(None, reasons)) if daemon.mode == "native" else reasons[1] or reasons[0]
         return f"reads go to the origin {since}: mirror {daemon.verdict}: {why}", Exit.NOT_AS_WANTED
     if daemon.verdict == "down":
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK

@@ -61,6 +61,14 @@ class Picture:
     pin: Pin | None
     config_error: ConfigError | None = None
 
+    @property
+    def valid_pin(self) -> Pin | None:
+        """The pin that holds: as a living daemon has taken it, else as root has written it."""
+        alive = self.agent is Agent.RUNNING
+        taken = self.daemon.pin if alive and isinstance(self.daemon, DaemonStatus) else None
+        pin = taken or self.pin
+        return pin if pin is not None and pin.until > self.now else None
+
     def age(self, at: float | None) -> float:
         """Seconds since `at`; 0 where it is not known or in the future (the clock stepped)."""
         return max(0.0, self.now - at) if at is not None else 0.0

@@ -10,11 +10,12 @@ import argparse
 import json
 import pwd
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import paths, wire
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, Pin
+from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import API_VERSION, Part, Tone, Toned
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
@@ -23,7 +24,6 @@ from agent.ports import Clock
 HELP = "show, pin or release the route of reads"
 NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
 
-CONFIRM_S = 5.0
 POLL_S = 0.1
 LONGEST_S = 30 * 86400
 SAME_END_S = 1.0
@@ -41,7 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long, such as 30s, 10m, 2h or 1h30m; at most 30d (default 1h)",
     )  # fmt: skip
     pin.add_argument("--reason", default="", metavar="TEXT", help="why; status shows it")
-    actions.add_parser("auto", help="end a pin: the agent judges again (root)", allow_abbrev=False)
+    auto = actions.add_parser("auto", help="end a pin: the agent judges again (root)", allow_abbrev=False)
+    for changing in (pin, auto):
+        changing.add_argument(
+            "--wait",
+            type=_duration,
+            default=5,
+            metavar="TIME",
+            help="how long to wait for the agent to show it (default 5s)",
+        )
 
 
 def _duration(text: str) -> int:
@@ -55,22 +63,22 @@ def _duration(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises UsageError (no root), FileError, AgentError NNA1003 (not confirmed in time)."""
+    """Raises UsageError (no root), FileError, AgentError NNA1003 (not confirmed in time), NNA1004 (no fence)."""
     clock = wire.clock()
     if args.action == "show":
         return _show(context, take(context, clock.now()))
     context.require_root(f"route {args.action}")
     if args.action == "auto":
-        return _auto(context, clock)
+        return _auto(context, clock, args.wait)
     now = clock.now()
     pin = Pin(args.route, now + args.duration, " ".join(args.reason.split())[:200], _who(context), now)
-    return _pin(context, clock, pin, args.duration)
+    return _pin(context, clock, pin, args)
 
 
 def _show(context: Context, picture: Picture) -> Exit:
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
     known = daemon if picture.agent is Agent.RUNNING else None
-    pin = _valid_pin(picture)
+    pin = picture.valid_pin
     route = known.route if known else "unknown"
     since = f", since {in_words(picture.age(known.route_since))}" if known and known.route_since else ""
     why = known.route_reason if known else f"the agent is {picture.agent.words}: nydusd decides read by read"
@@ -94,13 +102,6 @@ def _show(context: Context, picture: Picture) -> Exit:
     return Exit.OK if route == "mirror" else Exit.NOT_AS_WANTED
 
 
-def _valid_pin(picture: Picture) -> Pin | None:
-    daemon = picture.daemon
-    published = daemon.pin if isinstance(daemon, DaemonStatus) and picture.agent is Agent.RUNNING else None
-    pin = published or picture.pin
-    return pin if pin is not None and pin.until > picture.now else None
-
-
 def _pin_cells(pin: Pin | None, now: float) -> tuple[str, ...]:
     if pin is None:
         return ("none",)
@@ -119,28 +120,49 @@ def _who(context: Context) -> str:
         return f"uid {context.uid}"
 
 
-def _pin(context: Context, clock: Clock, pin: Pin, duration_s: int) -> Exit:
+def _pin(context: Context, clock: Clock, pin: Pin, args: argparse.Namespace) -> Exit:
     picture = take(context, clock.now())
+    _refuse_without_fence(picture)
     daemon = picture.daemon
     if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
         context.console.warn(f"the mirror is {daemon.verdict}: {daemon.verdict_reason}; reads may hang or fail")
     document = {"apiVersion": API_VERSION, "kind": "Pin", "route": pin.route, "until": pin.until,
                 "reason": pin.reason, "by": pin.by, "at": pin.at}  # fmt: skip
     _write(context, json.dumps(document, indent=1).encode() + b"\n")
-    done = f"reads are pinned to the {pin.route} for {in_words(duration_s)}"
-    return _confirm(context, clock, done, pin, lambda seen: _same(seen, pin))
+    done = f"reads are pinned to the {pin.route} for {in_words(args.duration)}"
+    return _confirm(
+        _Wait(context, clock, args.wait), done, pin, lambda seen: _same(seen.pin, pin) and seen.route == pin.route
+    )
+
+
+def _refuse_without_fence(picture: Picture) -> None:
+    """Raises AgentError NNA1004 where nothing would move the reads: a pin must not look as if it held."""
+    daemon, applied = picture.daemon, picture.effective
+    if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
+        mode, why = daemon.mode, daemon.mode_reason
+    elif isinstance(applied, EffectiveStatus):
+        mode, why = applied.switch, "; ".join(applied.reasons)
+    else:
+        mode, why = "unknown", "nothing was applied on this node yet"
+    if mode != "fence":
+        cause = f"only the fence can move reads; the mode is {mode}: {why}"
+        raise AgentError(
+            "NNA1004", "reads cannot be pinned on this node now", cause=cause, try_="sudo nydus-agent doctor"
+        )
 
 
 def _same(seen: Pin | None, wanted: Pin) -> bool:
     return seen is not None and seen.route == wanted.route and abs(seen.until - wanted.until) < SAME_END_S
 
 
-def _auto(context: Context, clock: Clock) -> Exit:
+def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
     files = wire.root_files(context.root)
     there = files.read(paths.PIN)
     if there is not None:
         files.remove(paths.PIN, expect_sha256=there.sha256)
-    return _confirm(context, clock, "the agent judges the route again", None, lambda seen: seen is None)
+    return _confirm(
+        _Wait(context, clock, wait_s), "the agent judges the route again", None, lambda seen: seen.pin is None
+    )
 
 
 def _write(context: Context, content: bytes) -> None:
@@ -151,11 +173,19 @@ def _write(context: Context, content: bytes) -> None:
     files.replace(paths.PIN, content, mode=0o644, uid=0, gid=0, expect_sha256=expect)
 
 
-def _confirm(
-    context: Context, clock: Clock, done: str, pin: Pin | None, is_shown: Callable[[Pin | None], bool]
-) -> Exit:
-    """Wait until the daemon shows it. Raises AgentError NNA1003 after CONFIRM_S."""
-    console, deadline = context.console, clock.monotonic() + CONFIRM_S
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """Where to look for the daemon's answer, and for how long."""
+
+    context: Context
+    clock: Clock
+    seconds: int
+
+
+def _confirm(wait: _Wait, done: str, pin: Pin | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
+    """Wait until the daemon shows it. Raises AgentError NNA1003 where it does not in time."""
+    context, clock = wait.context, wait.clock
+    console, deadline = context.console, clock.monotonic() + wait.seconds
     while True:
         picture = take(context, clock.now())
         daemon = picture.daemon
@@ -165,14 +195,14 @@ def _confirm(
             console.line("until then nydusd's own fallback decides, read by read")
             console.emit("RoutePin", {"pin": pin, "confirmed": False, "agent": picture.agent})
             return Exit.NOT_AS_WANTED
-        if is_shown(daemon.pin):
+        if is_shown(daemon):
             console.line(Toned(done, Tone.GOOD), f"; route now: {daemon.route}")
             console.emit("RoutePin", {"pin": pin, "confirmed": True, "agent": picture.agent, "route": daemon.route})
             return Exit.OK
         if clock.monotonic() >= deadline:
-            raise AgentError(
-                "NNA1003", f"the agent did not show the change within {CONFIRM_S:g} s",
-                cause=f"{paths.PIN} is written; pid {daemon.pid} has not published it yet",
-                try_=f"systemctl status {paths.AGENT_UNIT}",
-            )  # fmt: skip
+            taken = pin is not None and _same(daemon.pin, pin)
+            still = f"pid {daemon.pid} took it, but reads still go to the {daemon.route}: {daemon.route_reason}"
+            cause = still if taken else f"{paths.PIN} is as it should be; pid {daemon.pid} has not published it yet"
+            what = f"the agent did not show the change within {wait.seconds} s"
+            raise AgentError("NNA1003", what, cause=cause, try_=f"systemctl status {paths.AGENT_UNIT}")
         clock.sleep(POLL_S)

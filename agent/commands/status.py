@@ -69,8 +69,8 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
         yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
         for origin in daemon.origins:
             yield "origin", origin.host or "unknown", f"{_answer(origin.ok, origin.detail)}{_ago(picture, origin.at)}"
-    pin = daemon.pin or picture.pin
-    if pin is None or pin.until <= picture.now:
+    pin = picture.valid_pin
+    if pin is None:
         yield "pin", "none", ""
     else:
         why = f": {pin.reason}" if pin.reason else ""
@@ -142,6 +142,6 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
         "daemon": picture.daemon,
         "effective": picture.effective,
         "climb": picture.climb,
-        "pin": (daemon and daemon.pin) or picture.pin,
+        "pin": picture.valid_pin,
         "problems": [error_body(problem) for problem in found.problems],
     }

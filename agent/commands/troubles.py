@@ -83,6 +83,10 @@ def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
     if daemon.mode == "native" and isinstance(applied, EffectiveStatus) and applied.switch == "fence":
         what = "the mode is native although the node was set up for the fence"
         yield AgentError("NNA1018", what, cause=daemon.mode_reason, try_=_DOCTOR)
+    if daemon.pin is not None and daemon.mode != "fence":
+        what = f"the pin to the {daemon.pin.route} has no effect"
+        cause = f"only the fence can move reads; the mode is {daemon.mode}: {daemon.mode_reason}"
+        yield AgentError("NNA1004", what, cause=cause, try_="sudo nydus-agent route auto")
 
 
 def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:

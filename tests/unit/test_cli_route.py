@@ -106,9 +106,36 @@ def test_auto_gives_the_route_back_to_the_agent(node: PublishedNode) -> None:
 
 
 def test_a_daemon_that_does_not_take_the_pin_is_told(node: PublishedNode) -> None:
-    run = Route(node, "pin", "origin")
+    run = Route(node, "pin", "origin", "--wait", "1s")
     assert run.code == 4
-    assert run.err.startswith("error[NNA1003]: the agent did not show the change within 5 s\n")
+    assert run.err.startswith("error[NNA1003]: the agent did not show the change within 1 s\n")
+
+
+def test_a_pin_that_the_daemon_took_but_could_not_follow_is_no_success(node: PublishedNode) -> None:
+    def powerless(pin: dict[str, Any] | None) -> None:
+        node.status |= {"pin": pin, "route": "mirror", "route_reason": "the fence could not be raised: no nft"}
+        node.write_status()
+
+    with daemon(node, powerless):
+        run = Route(node, "pin", "origin", "--wait", "1s")
+    assert run.code == 4
+    assert "took it, but reads still go to the mirror: the fence could not be raised: no nft" in run.err
+
+
+def test_where_nothing_can_move_reads_a_pin_is_refused_and_nothing_is_written(node: PublishedNode) -> None:
+    node.status |= {"mode": "native", "mode_reason": "no nft"}
+    node.write()
+    run = Route(node, "pin", "origin")
+    assert run.code == 1
+    assert "error[NNA1004]" in run.err
+    assert "the mode is native: no nft" in run.err
+    node.kill()
+    node.effective["switch"] = "native"
+    node.write()
+    assert Route(node, "pin", "origin").code == 1
+    node.remove("var/lib/nydus-agent/effective.json")
+    assert "nothing was applied on this node yet" in Route(node, "pin", "origin").err
+    assert not (node.root / PIN).exists()
 
 
 def test_without_a_daemon_the_pin_waits_and_the_operator_is_told(node: PublishedNode) -> None:

@@ -106,6 +106,27 @@ def test_a_pin_to_a_bad_mirror_is_not_called_fine(node: PublishedNode, verdict: 
     assert Answer(node).code == code
 
 
+def test_a_pin_without_a_fence_is_not_called_one(node: PublishedNode) -> None:
+    pin = {"route": "origin", "until": node.now + 600, "reason": "", "by": "mo"}
+    node.status |= {"mode": "native", "mode_reason": "no nft", "pin": pin}
+    node.effective["switch"] = "native"
+    node.write()
+    answer = Answer(node)
+    assert answer.headline.startswith("serving from mirror")
+    assert "problem[NNA1004]: the pin to the origin has no effect" in answer.text
+    assert answer.code == 3
+
+
+def test_in_mode_native_the_origin_is_told_with_the_mirrors_fault(node: PublishedNode) -> None:
+    node.status |= {
+        "mode": "native", "verdict": "down", "verdict_reason": "ping refused", "route": "origin",
+        "route_since": node.now - 12, "route_reason": "native: nydusd's own ping decides",
+    }  # fmt: skip
+    node.write()
+    said = "reads go to the origin since 12 s: mirror down: ping refused; native: nydusd's own ping decides"
+    assert Answer(node).headline == said
+
+
 def test_in_mode_native_a_dead_mirror_is_told_and_so_is_what_protects_reads(node: PublishedNode) -> None:
     node.status |= {"mode": "native", "verdict": "down", "verdict_reason": "connection refused", "route_reason": ""}
     node.effective["switch"] = "native"
@@ -251,6 +272,14 @@ def test_an_agent_that_was_killed_is_told_from_what_it_left_behind(node: Publish
     assert answer.code == 3
     assert "try:   sudo systemctl start nydus-agent.service" in answer.text
     assert not any(line.startswith("verdict") for line in answer.text.splitlines())  # a memory is no verdict
+
+
+def test_a_pin_that_was_released_is_not_remembered_by_a_dead_agent(node: PublishedNode) -> None:
+    node.status["pin"] = {"route": "origin", "until": node.now + 600, "reason": "", "by": "mo"}
+    node.write()
+    node.kill()
+    assert Answer(node).row("pin") == "pin none"
+    assert as_json(node)["pin"] is None
 
 
 def test_another_process_with_the_agents_old_number_is_not_taken_for_it(node: PublishedNode) -> None:
