@@ -90,8 +90,8 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> R
     seen = _figures(trial, grown)
     if trial.error:
         return failed(
-            _NUMBER, _NAME, "NNA0733", f"a read of an image of {registry} through the mirror failed", cause=trial.error,
-            evidence=seen, try_="journalctl -u nydus-snapshotter.service -n 50",
+            _NUMBER, _NAME, "NNA0733", f"blob bytes did not come through the mirror: a read from {registry} failed",
+            cause=trial.error, evidence=seen, try_="journalctl -u nydus-snapshotter.service -n 50",
         )  # fmt: skip
     need = _SHARE * trial.fetched
     if trial.fetched <= 0 or trial.relayed < need:

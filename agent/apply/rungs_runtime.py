@@ -166,7 +166,7 @@ def plugin(view: View) -> Rung:
             number, name, "a restart of containerd is due ([containerd] restart = never)",
             try_=f"systemctl restart {paths.CONTAINERD_UNIT}",
         )  # fmt: skip
-    problem = "it is not registered" if found is None else _plugin_problem(found, view.config.snapshotter.root)
+    problem = "it is not registered" if found is None else _plugin_problem(found)
     if problem:
         return failed(
             number, name, "NNA0653", "containerd does not use our snapshotter", cause=problem,
@@ -176,14 +176,12 @@ def plugin(view: View) -> Rung:
     return ok(number, name, f"{paths.PROXY_PLUGIN} at {paths.SNAPSHOTTER_SOCKET}")
 
 
-def _plugin_problem(plugin: PluginFact, root: str) -> str:
+def _plugin_problem(plugin: PluginFact) -> str:
     exports = dict(plugin.exports)
     if plugin.init_err:
         return f"its start failed: {plugin.init_err}"
     if exports.get("address") != paths.SNAPSHOTTER_SOCKET:
         return f"its address is {exports.get('address') or 'not known'}, ours is {paths.SNAPSHOTTER_SOCKET}"
-    if exports.get("root", root) != root:
-        return f"its root is {exports['root']}, ours is {root}: image statistics look at the wrong place"
     return ""
 
 
@@ -216,7 +214,7 @@ def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
     if ready == "false":
         return failed(number, name, "NNA0656", "CRI says that its runtime is not ready", cause="RuntimeReady is false",
                       try_="crictl info")  # fmt: skip
-    if view.config.containerd.mode is not ContainerdMode.DEFAULT:
+    if view.config.containerd.mode is not ContainerdMode.DEFAULT and first != root:
         return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
     if first == root:
         return ok(number, name, f"image file system at {root}")
