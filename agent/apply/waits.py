@@ -83,7 +83,7 @@ def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
 
 
 def own_words(ports: Ports, unit: str, count: int = 5) -> tuple[str, ...]:
-    """The unit's last journal lines, those of its own programs where there are some: systemd's say only that it ended."""
+    """The unit's last journal lines; of its own programs where there are any (systemd's say only that it ended)."""
     lines = ports.units.journal_tail(unit, 60)
     systemds = (f"{unit}: ", "Started ", "Starting ", "Stopped ", "Stopping ")
     own = list(dict.fromkeys(line for line in lines if not line.startswith(systemds)))
