@@ -12,7 +12,7 @@ from typing import TextIO
 from agent import cli
 from agent.commands.context import Context
 from agent.console import Colour, Console, Format, exit_of
-from agent.errors import AgentError, Exit, UsageError
+from agent.errors import AgentError, Exit
 
 DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -32,29 +32,32 @@ def main(
     argv = sys.argv[1:] if argv is None else argv
     environment = os.environ if environment is None else environment  # noqa: TID251 - the one place that reads it
     out, err = out or _unbreakable(sys.stdout), err or _unbreakable(sys.stderr)
-    console = Console(out, err)
     try:
-        options = cli.options(argv)
-        console = _console(options, out, err, environment)
-        uid = os.geteuid() if uid is None else uid
-        context = Context(console, uid, environment, options.config, options.conf_d, root)
-        code = int(cli.run(options.words, context))
+        code = _answer(argv, environment, out, err, root, os.geteuid() if uid is None else uid)
         out.flush()
-    except AgentError as error:
-        if isinstance(error, UsageError) and _asks_for_json(argv):
-            console = Console(out, err, Format.JSON)
-        console.error(error)
-        return int(exit_of(error))
-    except SystemExit as end:  # argparse: --help, --version
-        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        console.progress("interrupted")
+        Console(out, err).progress("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone(out)
     except Exception as error:  # noqa: BLE001 - one of the two places that may: a bug must still end in a message
-        return _bug(console, error, environment)
+        form = Format.JSON if _asks_for_json(argv) else Format.TEXT
+        return _bug(Console(out, err, form), error, environment)
     return code
+
+
+def _answer(argv: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO, root: str, uid: int) -> int:
+    """Run the verb; its errors are part of the answer."""
+    console = Console(out, err, Format.JSON if _asks_for_json(argv) else Format.TEXT)
+    try:
+        options = cli.options(argv)
+        console = _console(options, out, err, environment)
+        return int(cli.run(options.words, Context(console, uid, environment, options.config, options.conf_d, root)))
+    except AgentError as error:
+        console.error(error)
+        return int(exit_of(error))
+    except SystemExit as end:  # argparse: --help, --version
+        return end.code if isinstance(end.code, int) else 0
 
 
 def _console(options: cli.Options, out: TextIO, err: TextIO, environment: Mapping[str, str]) -> Console:

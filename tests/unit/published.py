@@ -1,11 +1,14 @@
-"""What the daemon and root's verbs leave on a node, as files below a directory."""
+"""What the daemon and root's verbs leave on a node, as files below a directory, and what `status` answers to it."""
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from agent.__main__ import main
 
 PID = 4711
 MIRROR = "127.0.0.1:4001"
@@ -89,3 +92,29 @@ class PublishedNode:
         """Let a rung of the last climb fail."""
         self.climb["rungs"][number - 1] |= {"state": "failed", **told}
         self.write()
+
+
+class Answer:
+    def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        argv = ["status", "--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d"), *options]
+        self.code = main(argv, environment={}, out=out, err=err, uid=uid, root=str(node.root))
+        self.text = out.getvalue()
+        self.headline = self.text.splitlines()[0]
+        assert err.getvalue() == ""
+
+    def row(self, name: str) -> str:
+        """The row of the table, its columns joined by one space."""
+        found = next(line for line in self.text.splitlines() if line.split("  ")[0] == name)
+        return " ".join(found.split())
+
+
+def as_json(node: PublishedNode) -> dict[str, Any]:
+    answer = Answer(node, "--format", "json")
+    document: dict[str, Any] = json.loads(answer.text, parse_constant=_no_json)
+    return document
+
+
+def _no_json(name: str) -> NoReturn:
+    """Infinity and NaN: Python's parser takes them, others do not."""
+    raise ValueError(f"{name} is not JSON")

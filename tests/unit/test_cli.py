@@ -173,13 +173,14 @@ def test_status_does_not_pay_for_what_only_roots_verbs_need() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+@pytest.mark.parametrize("argv", [["check", "--show"], ["chek", "--format", "json"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_error(argv: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with open(write_end, "w") as stdout:
         done = subprocess.run(
-            [sys.executable, "-m", "agent", "check", "--show"], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE,
-            text=True, timeout=30, check=False,
+            [sys.executable, "-m", "agent", *argv], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True,
+            timeout=30, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (141, "")
 

@@ -1,0 +1,145 @@
+"""`status` without the daemon, and with files that were written by somebody who means no good."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.published import PID, Answer, PublishedNode, as_json
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> PublishedNode:
+    return PublishedNode(tmp_path)
+
+
+def test_a_node_that_was_not_changed_yet_is_told_the_next_command(node: PublishedNode) -> None:
+    node.remove("var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/climb.json")
+    answer = Answer(node)
+    assert answer.headline == "not applied yet: run nydus-agent plan"
+    assert answer.code == 3
+
+
+def test_not_installed_is_not_confused_with_not_running(node: PublishedNode) -> None:
+    node.remove("run/nydus-agent/status.json")
+    assert Answer(node).headline == "agent is not running: nydusd's own fallback protects reads"
+    assert Answer(node).code == 3
+    node.remove("usr/lib/systemd/system/nydus-agent.service")
+    assert Answer(node).headline == "not installed on this node: there is no nydus-agent.service"
+    assert Answer(node).code == 4
+
+
+def test_an_agent_that_was_killed_is_told_from_what_it_left_behind(node: PublishedNode) -> None:
+    node.kill()
+    answer = Answer(node)
+    assert answer.headline == (
+        f"agent is not running: published 1 s ago, pid {PID} is gone: nydusd's own fallback protects reads"
+    )
+    assert answer.code == 3
+    assert "try:   sudo systemctl start nydus-agent.service" in answer.text
+    assert not any(line.startswith("verdict") for line in answer.text.splitlines())  # a memory is no verdict
+
+
+def test_a_pin_that_was_released_is_not_remembered_by_a_dead_agent(node: PublishedNode) -> None:
+    node.status["pin"] = {"route": "origin", "until": node.now + 600, "reason": "", "by": "mo"}
+    node.write()
+    node.kill()
+    assert Answer(node).row("pin") == "pin none"
+    assert as_json(node)["pin"] is None
+
+
+def test_another_process_with_the_agents_old_number_is_not_taken_for_it(node: PublishedNode) -> None:
+    node.process("0::/system.slice/cron.service\n", b"/usr/sbin/cron\0-f\0")
+    assert "is gone" in Answer(node).headline
+
+
+def test_an_agent_that_was_started_by_hand_counts(node: PublishedNode) -> None:
+    node.process("0::/user.slice\n", b"python3\0-m\0agent\0daemon\0")
+    assert Answer(node).code == 0
+
+
+def test_an_agent_that_lives_but_is_silent_is_not_believed(node: PublishedNode) -> None:
+    node.status["at"] = node.now - 40
+    node.write()
+    answer = Answer(node)
+    assert answer.headline == f"could not tell: the agent (pid {PID}) lives but has published nothing for 40 s"
+    assert answer.code == 4
+
+
+def test_where_proc_hides_processes_the_publications_age_decides(node: PublishedNode) -> None:
+    node.kill()
+    (node.root / "proc/1").rmdir()
+    assert Answer(node).code == 0
+    node.status["at"] = node.now - 40
+    node.write()
+    assert "is gone" in Answer(node).headline
+
+
+def test_a_broken_configuration_is_told_where_the_agent_does_not_run_because_of_it(node: PublishedNode) -> None:
+    (node.root / "agent.toml").write_text("[mirror]\nurll = 1")
+    node.remove("run/nydus-agent/status.json")
+    answer = Answer(node)
+    assert "problem[NNA0101]" in answer.text
+    assert answer.text.index("NNA0101") < answer.text.index("NNA1010")  # the cause comes first
+
+
+def test_a_configuration_that_only_root_may_read_is_no_problem_of_the_node(node: PublishedNode) -> None:
+    (node.root / "agent.toml").symlink_to("agent.toml")  # for root, too, a file that cannot be read
+    assert Answer(node).code == 0
+    assert "problem[NNA0102]" in Answer(node, uid=0).text
+
+
+def test_links_in_the_daemons_directory_are_not_followed(node: PublishedNode) -> None:
+    """Root runs `status` too, and the directory belongs to an unprivileged user."""
+    secret = node.root / "secret"
+    secret.write_text('{"verdict_reason": "a secret"}')
+    node.remove("run/nydus-agent/status.json")
+    (node.root / "run/nydus-agent/status.json").symlink_to(secret)
+    answer = Answer(node)
+    assert "a secret" not in answer.text
+    assert answer.headline.startswith("could not tell: ")
+    assert answer.code == 4
+
+
+def test_a_pipe_in_the_daemons_directory_does_not_hang_root(node: PublishedNode) -> None:
+    node.remove("run/nydus-agent/status.json")
+    os.mkfifo(node.root / "run/nydus-agent/status.json")
+    assert "is not a regular file" in Answer(node).headline
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "[" * 200_000, '{"pid": ' + "9" * 5000 + "}", "\0" * 100])
+def test_a_status_that_makes_no_sense_is_told_and_never_crashes(node: PublishedNode, content: str) -> None:
+    (node.root / "run/nydus-agent/status.json").write_text(content)
+    answer = Answer(node)
+    assert answer.headline.startswith("could not tell: ")
+    assert answer.code == 4
+
+
+def test_a_huge_status_is_not_read(node: PublishedNode) -> None:
+    with open(node.root / "run/nydus-agent/status.json", "wb") as file:
+        file.truncate(1 << 40)
+    assert "is larger than" in Answer(node).headline
+
+
+def test_values_of_wrong_types_count_as_not_there(node: PublishedNode) -> None:
+    wrong: list[object] = [None, 3, "x", [], {}, True, [3], [{}], 1e400]
+    for key in list(node.status):
+        for value in wrong:
+            node.put("run/nydus-agent/status.json", node.status | {key: value})
+            assert Answer(node).code in (0, 3, 4), (key, value)
+            assert as_json(node)["kind"] == "Status"
+    for value in wrong:
+        node.put("var/lib/nydus-agent/climb.json", {"at": value, "rungs": value, "versions": value, "drift": value})
+        node.put("var/lib/nydus-agent/effective.json", {"at": value, "switch": value, "reasons": value})
+        node.put("var/lib/nydus-agent/pin.json", {"route": value, "until": value, "by": value})
+        node.write_status()
+        assert Answer(node).code in (0, 3, 4), value
+
+
+def test_a_text_of_the_daemon_cannot_drive_roots_terminal(node: PublishedNode) -> None:
+    node.status["verdict_reason"] = "\x1b]0;owned\x07\u202e"
+    node.write()
+    answer = Answer(node, "--color", "never")
+    assert not set(answer.text) & {"\x1b", "\x07", "\u202e"}
