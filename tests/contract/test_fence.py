@@ -96,8 +96,9 @@ def connect_as(uid: int, host: str, port: int) -> str:
         "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close(); print('open')\n"
         "except OSError as e: print(errno.errorcode.get(e.errno, repr(e)))"
     )
-    argv = [sys.executable, "-I", "-c", code, host, str(port)]
-    return subprocess.run(argv, user=uid, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    # Not subprocess's own `user`: that needs a real fork, and grpcio's fork handlers (of other tests) hang in it.
+    argv = ["setpriv", f"--reuid={uid}", "--clear-groups", sys.executable, "-I", "-c", code, host, str(port)]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
 @pytest.fixture
