@@ -144,7 +144,9 @@ def _snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitV
 def _reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
     if any(step.path == paths.SNAPSHOTTER_UNIT_FILE for step in files):
         return "systemd must read the changed unit"
-    return "systemd has not read the unit since it changed" if unit is not None and unit.needs_reload else ""
+    if unit is None or unit.needs_reload or unit.fragment_path != paths.SNAPSHOTTER_UNIT_FILE:
+        return "systemd has not read the unit since it changed"
+    return ""
 
 
 def _containerd_steps(

@@ -195,6 +195,8 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
             _set(wanted, path, value)
             _propose(proposed, path, value)
     result = proposed.as_string()
+    if result.endswith("\n\n") and not text.endswith("\n\n"):
+        result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
     if tomllib.loads(result) != wanted:
         raise ValueError("the result would mean something else")
     _need_lines(result, text, sum(value is not None for value in undo.values()))

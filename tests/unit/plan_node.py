@@ -70,11 +70,12 @@ def _install_snapshotter(made: FakeNode, version: str) -> None:
 
 def plugins(made: FakeNode) -> tuple[PluginFact, ...]:
     """What a containerd that starts now finds in its configuration."""
-    document = tomllib.loads(made.files.files[CONTAINERD_CONFIG].content.decode())
+    file = made.files.files.get(CONTAINERD_CONFIG)
+    document = tomllib.loads(file.content.decode()) if file is not None else {}
     proxy = document.get("proxy_plugins", {}).get(paths.PROXY_PLUGIN)
-    return (
-        STOCK_PLUGINS if proxy is None else (*STOCK_PLUGINS, nydus_plugin(proxy["address"], proxy["exports"]["root"]))
-    )
+    if proxy is None:
+        return STOCK_PLUGINS
+    return (*STOCK_PLUGINS, nydus_plugin(proxy["address"], proxy.get("exports", {}).get("root", "")))
 
 
 def look(made: FakeNode, wanted: Config) -> Facts:

@@ -1,0 +1,219 @@
+"""Plans over small worlds: each ends, each prefix is safe, and each can be undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent import paths
+from agent.config.model import Config, ContainerdConfig, ContainerdMode, MirrorConfig, RegistriesConfig, Switch
+from agent.errors import PlanError
+from agent.node.facts import UnitFact
+from agent.plan import invariants
+from agent.plan.diff import plan
+from agent.plan.inverse import inverse
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    CheckContainerdConfig,
+    Plan,
+    ReloadUnits,
+    RemoveFile,
+    Step,
+    UnitStep,
+    UnitVerb,
+    WriteFile,
+)
+from agent.ports import Sight
+from tests.fakes.node import FakeNode
+from tests.fakes.units import unit
+from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, PLAIN, SECURE, carry_out, look, node, sha256
+
+CASES = sorted((GOLDEN / "containerd").iterdir())
+
+CONFIGS = st.builds(
+    lambda switch, mode, hosts, every: Config(
+        mirror=MirrorConfig(switch=switch),
+        containerd=ContainerdConfig(mode=mode),
+        registries=RegistriesConfig(include=("*",) if every else tuple(host.host for host in hosts), hosts=hosts),
+    ),
+    st.sampled_from(Switch),
+    st.sampled_from(ContainerdMode),
+    st.sampled_from([(), (PLAIN,), (SECURE,), (PLAIN, SECURE)]),
+    st.booleans(),
+)
+FOREIGN = st.dictionaries(
+    st.sampled_from(
+        [
+            paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE,
+            "/etc/containerd/certs.d/_default/hosts.toml", "/etc/containerd/certs.d/docker.io/hosts.toml",
+        ]
+    ),
+    st.sampled_from([b"", b"theirs\n", b"# Managed by nydus-agent; an older one\n"]),
+)  # fmt: skip
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> FakeNode:
+    """A node with one of the golden containerd configurations, files of others, and a snapshotter or none."""
+    made = node(draw(st.sampled_from(["0.13.4", "0.16.1"])))
+    made.files.put(CONTAINERD_CONFIG, (draw(st.sampled_from(CASES)) / "before.toml").read_bytes())
+    for path, content in draw(FOREIGN).items():
+        made.files.put(path, content, mode=draw(st.sampled_from([0o600, 0o644])))
+    made.files.put(SECURE.ca, b"CA\n")
+    made.units.reload()
+    if paths.SNAPSHOTTER_UNIT in made.units.units and draw(st.booleans()):
+        made.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
+    sight = draw(st.sampled_from(Sight))
+    made.tls.sight_of = lambda: sight
+    return made
+
+
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@QUICK
+@given(made=worlds(), wanted=CONFIGS)
+def test_what_was_applied_needs_no_second_time(made: FakeNode, wanted: Config) -> None:
+    carry_out(made, plan(wanted, look(made, wanted)))
+    assert plan(wanted, look(made, wanted)).steps == ()
+
+
+@QUICK
+@given(made=worlds(), first=CONFIGS, second=CONFIGS)
+def test_any_configuration_follows_any_other_safely(made: FakeNode, first: Config, second: Config) -> None:
+    for wanted in (first, second):
+        seen = look(made, wanted)
+        found = plan(wanted, seen)
+        assert invariants.violations(found, seen) == ()
+        carry_out(made, found)
+    assert plan(second, look(made, second)).steps == ()
+
+
+@QUICK
+@given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
+def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Config, cut: int) -> None:
+    before = made.files.snapshot()
+    done: list[tuple[Step, UnitFact | None]] = []
+    for step in plan(wanted, look(made, wanted)).steps[:cut]:
+        done.append((step, made.units.get(step.unit) if isinstance(step, UnitStep) else None))
+        carry_out(made, [step])
+    for step, fact in reversed(done):
+        carry_out(made, inverse(step, fact))
+    after = made.files.snapshot()
+    assert {path: file for path, file in after.items() if file is not None} == {
+        path: file for path, file in before.items() if file is not None
+    }
+
+
+@QUICK
+@given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
+def test_a_plan_that_was_cut_anywhere_is_finished_by_the_next(made: FakeNode, wanted: Config, cut: int) -> None:
+    found = plan(wanted, look(made, wanted))
+    carry_out(made, found.steps[:cut])
+    carry_out(made, plan(wanted, look(made, wanted)))
+    assert plan(wanted, look(made, wanted)).steps == ()
+    assert made.units.units[paths.SNAPSHOTTER_UNIT].active_state == "active"
+
+
+SAFE = plan(Config(), look(node(), Config()))
+
+
+def broken(steps: tuple[Step, ...]) -> tuple[str, ...]:
+    return invariants.violations(Plan(steps), look(node(), Config()))
+
+
+def test_the_usual_plan_passes() -> None:
+    assert broken(SAFE.steps) == ()
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        (AwaitSnapshotter, "not seen answering"),
+        (CheckContainerdConfig, "unchecked"),
+        (UnitVerb.ENABLE, "does not start at boot"),
+    ],
+)
+def test_a_plan_that_leaves_out_what_makes_it_safe_is_refused(missing: object, says: str) -> None:
+    steps = tuple(
+        step
+        for step in SAFE.steps
+        if type(step) is not missing and not (isinstance(step, UnitStep) and step.verb is missing)
+    )
+    assert len(steps) == len(SAFE.steps) - 1
+    assert any(says in text for text in broken(steps))
+    with pytest.raises(PlanError) as caught:
+        invariants.check(Plan(steps), look(node(), Config()))
+    assert caught.value.code == "NNA0390"
+
+
+def test_a_plan_that_names_the_snapshotter_before_it_answers_is_refused() -> None:
+    late = sorted(SAFE.steps, key=lambda step: isinstance(step, AwaitSnapshotter))
+    assert any("not seen answering" in text for text in broken(tuple(late)))
+
+
+def test_a_plan_that_names_a_snapshotter_which_is_not_registered_is_refused() -> None:
+    half = b'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\nsnapshotter = "nydus"\n'
+    steps = [
+        replace(step, content=half) if isinstance(step, WriteFile) and step.path == CONTAINERD_CONFIG else step
+        for step in SAFE.steps
+    ]
+    checked = [replace(step, candidate=half) if isinstance(step, CheckContainerdConfig) else step for step in steps]
+    assert any("not registered" in text for text in broken(tuple(checked)))
+
+
+def test_a_plan_that_stops_the_snapshotter_under_containerd_is_refused() -> None:
+    stop = UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.STOP, "")
+    assert any("not seen answering" in text for text in broken((*SAFE.steps, stop)))
+
+
+def test_a_plan_that_forgets_what_others_wrote_is_refused() -> None:
+    steps = [
+        replace(step, content_before=b"something else") if isinstance(step, WriteFile) else step for step in SAFE.steps
+    ]
+    assert any("without a record" in text for text in broken(tuple(steps)))
+    gone = RemoveFile(CONTAINERD_CONFIG, "", sha256(b""), b"", 0o644)
+    assert any("without a record" in text for text in broken((gone,)))
+
+
+ACTIVE = unit("x.service", active=True, pid=7)
+STOPPED = replace(unit("x.service"), unit_file_state="disabled")
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "back"),
+    [
+        (UnitVerb.ENABLE, STOPPED, UnitVerb.DISABLE),
+        (UnitVerb.ENABLE, ACTIVE, None),
+        (UnitVerb.ENABLE, None, UnitVerb.DISABLE),
+        (UnitVerb.DISABLE, ACTIVE, UnitVerb.ENABLE),
+        (UnitVerb.DISABLE, STOPPED, None),
+        (UnitVerb.START, STOPPED, UnitVerb.STOP),
+        (UnitVerb.START, None, UnitVerb.STOP),
+        (UnitVerb.START, ACTIVE, None),
+        (UnitVerb.STOP, ACTIVE, UnitVerb.START),
+        (UnitVerb.STOP, STOPPED, None),
+        (UnitVerb.RESTART, ACTIVE, UnitVerb.RESTART),
+        (UnitVerb.RESTART, STOPPED, UnitVerb.STOP),
+    ],
+)
+def test_a_unit_goes_back_to_what_it_was(verb: UnitVerb, before: UnitFact | None, back: UnitVerb | None) -> None:
+    found = [step.verb for step in inverse(UnitStep("x.service", verb, ""), before) if isinstance(step, UnitStep)]
+    assert found == ([] if back is None else [back])
+
+
+@pytest.mark.parametrize(
+    ("step", "undone"),
+    [
+        (CheckContainerdConfig("/x", b"", ()), ()),
+        (AwaitSnapshotter("/x"), ()),
+        (AwaitContainerd("/x"), ()),
+        (ReloadUnits("why"), (ReloadUnits("undo: why"),)),
+    ],
+)
+def test_looking_needs_no_undo_and_a_reload_needs_another(step: Step, undone: tuple[Step, ...]) -> None:
+    assert inverse(step) == undone

@@ -1,0 +1,144 @@
+"""Removal: narrow first, what others wrote stays, nothing of ours does."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from agent import paths
+from agent.config.model import Config
+from agent.plan.containerd_keys import KEYS, at
+from agent.plan.diff import plan
+from agent.plan.removal import removal
+from agent.plan.steps import Plan, WriteFile
+from tests.fakes.files import FakeFile
+from tests.fakes.node import FakeNode
+from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, PLAIN, STOCK, carry_out, config, look, node, verbs, writes
+
+WANTED = config(PLAIN)
+
+
+def applied(made: FakeNode) -> tuple[WriteFile, ...]:
+    found = plan(WANTED, look(made, WANTED))
+    carry_out(made, found)
+    return tuple(writes(found).values())
+
+
+def removed(made: FakeNode, records: tuple[WriteFile, ...]) -> Plan:
+    found = removal(WANTED, look(made, WANTED), records)
+    carry_out(made, found)
+    return found
+
+
+def contents(made: FakeNode) -> dict[str, FakeFile]:
+    return {path: FakeFile(file.content, file.mode, file.uid, file.gid) for path, file in made.files.files.items()}
+
+
+@pytest.mark.parametrize("case", sorted((GOLDEN / "containerd").iterdir()), ids=lambda case: case.name)
+def test_every_file_is_as_before_byte_for_byte(case: object) -> None:
+    made = node()
+    made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd" / str(case) / "before.toml").read_bytes(), mode=0o600)
+    before = contents(made)
+    removed(made, applied(made))
+    assert contents(made) == before
+
+
+def test_containerd_forgets_the_snapshotter_before_it_stops() -> None:
+    made = node()
+    found = removed(made, applied(made))
+    assert verbs(found) == [
+        f"restart {paths.CONTAINERD_UNIT}", f"stop {paths.SNAPSHOTTER_UNIT}", f"disable {paths.SNAPSHOTTER_UNIT}",
+    ]  # fmt: skip
+
+
+def test_removal_of_what_is_not_there_is_empty() -> None:
+    made = node()
+    records = applied(made)
+    removed(made, records)
+    assert removal(WANTED, look(made, WANTED), records).empty
+
+
+def test_what_others_wrote_since_stays() -> None:
+    made = node()
+    records = applied(made)
+    edited = made.files.files[CONTAINERD_CONFIG].content.replace(
+        b"version = 2\n", b"version = 2 # ours\noom_score = -5\n"
+    )
+    made.files.put(CONTAINERD_CONFIG, edited)
+    found = removed(made, records)
+    assert made.files.files[CONTAINERD_CONFIG].content == STOCK.replace(
+        b"version = 2\n", b"version = 2 # ours\noom_score = -5\n"
+    )
+    assert any("was edited since: only ours is taken out" in text for text in found.warnings)
+
+
+def test_a_snapshotter_that_the_operator_chose_since_stays_chosen() -> None:
+    made = node()
+    records = applied(made)
+    made.files.put(
+        CONTAINERD_CONFIG,
+        made.files.files[CONTAINERD_CONFIG].content.replace(b'snapshotter = "nydus"', b'snapshotter = "native"'),
+    )
+    removed(made, records)
+    after = tomllib.loads(made.files.files[CONTAINERD_CONFIG].content.decode())
+    assert at(after, KEYS[2].snapshotter) == "native"
+    assert at(after, ("proxy_plugins",)) is None
+
+
+@pytest.mark.parametrize("now", [b"version = 3\n", b"version = [\n", b"\xff"])
+def test_a_file_that_cannot_be_edited_any_more_is_left_alone_and_named(now: bytes) -> None:
+    made = node()
+    records = applied(made)
+    made.files.put(CONTAINERD_CONFIG, now)
+    found = removed(made, records)
+    assert made.files.files[CONTAINERD_CONFIG].content == now
+    assert any("take the snapshotter out of it by hand" in text for text in found.warnings)
+
+
+def test_somebody_s_own_snapshotter_unit_comes_back_and_runs() -> None:
+    made = node()
+    own = b"[Unit]\nDescription=nydus snapshotter\n[Service]\nExecStart=/usr/bin/containerd-nydus-grpc\n"
+    made.files.put(paths.SNAPSHOTTER_UNIT_FILE, own)
+    made.units.reload()
+    made.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
+    records = applied(made)
+    found = removed(made, records)
+    assert made.files.files[paths.SNAPSHOTTER_UNIT_FILE].content == own
+    assert verbs(found) == [f"restart {paths.CONTAINERD_UNIT}", f"restart {paths.SNAPSHOTTER_UNIT}"]
+
+
+def test_a_node_that_used_nydus_before_us_uses_it_after_us() -> None:
+    made = node()
+    made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd/page/before.toml").read_bytes())
+    found = removed(made, applied(made))
+    assert f"stop {paths.SNAPSHOTTER_UNIT}" not in verbs(found)
+
+
+def test_the_config_that_we_had_made_goes_again() -> None:
+    made = node()
+    made.files.drop(CONTAINERD_CONFIG)
+    records = applied(made)
+    removed(made, records)
+    assert CONTAINERD_CONFIG not in made.files.files
+
+
+def test_images_on_the_node_stay_usable_because_the_root_stays() -> None:
+    made = node()
+    found = removed(made, applied(made))
+    assert any("stays" in text for text in found.notes)
+    assert not [step for step in found.steps if getattr(step, "path", "").startswith(Config().snapshotter.root)]
+
+
+def test_a_record_without_the_written_content_is_enough() -> None:
+    """The undo records hold digests of what was written, not the bytes."""
+    made = node()
+    before = contents(made)
+    records = tuple(
+        WriteFile(
+            one.path, b"", one.mode, one.reason, one.expect_sha256, one.content_before, one.mode_before, owned=one.owned
+        )
+        for one in applied(made)
+    )
+    removed(made, records)
+    assert contents(made) == before
