@@ -13,6 +13,8 @@ from agent.ports import Watch
 
 _SETTLE_S = 2.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
+_TELL_S = 15.0
+"""A change is told only when no climb has seen it for this long: `apply` writes these files too, and climbs at its end."""
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
 _REQUEST = "drift"
@@ -33,7 +35,9 @@ class Drift:
         self._due_at: float | None = None
         self._rewatch_at = float("-inf")
         self.changed: tuple[str, ...] = ()
-        """What was changed since the last climb."""
+        """What was changed since the last climb, once it is worth telling."""
+        self._unproved: tuple[str, ...] = ()
+        self._tell_at = float("inf")
         self.changed_at = 0.0
         """Seconds since the epoch."""
 
@@ -48,7 +52,8 @@ class Drift:
         """Take notice of what changed. Called when the watch's descriptor is readable."""
         found = tuple(path for path in self._watch.changed() if self._concerns_us(path))
         if found:
-            self.changed = tuple(dict.fromkeys([*self.changed, *found]))[:20]
+            self._tell_at = min(self._tell_at, now + _TELL_S)
+            self._unproved = tuple(dict.fromkeys([*self._unproved, *found]))[:20]
             self.changed_at = epoch
             self._due_at = now + _SETTLE_S
             self._rewatch_at = now
@@ -56,10 +61,13 @@ class Drift:
     def proved(self, climbed_at: float | None) -> None:
         """A climb that began after the last change has seen it."""
         if climbed_at is not None and climbed_at > self.changed_at:
-            self.changed = ()
+            self.changed = self._unproved = ()
+            self._tell_at = float("inf")
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
+        if now >= self._tell_at:
+            self.changed = self._unproved
         if self._due_at is None or now < self._due_at:
             return False
         self._due_at = None
