@@ -101,6 +101,7 @@ class Node:
     def _lay_out(self) -> None:
         root = self._root or cache.make("root", env={"SUITE": "trixie"})
         stock.make(self.contents)
+        _refuse_overlay(cache.cache_dir())
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir(parents=True)
         # All of /var/lib is a real directory: containerd's overlayfs cannot have its upper directory on an overlay.
@@ -336,6 +337,16 @@ class Node:
 def nodes_dir() -> Path:
     """Where the files of running nodes lie; on the cache's file system, which must not be an overlay."""
     return cache.cache_dir() / "nodes"
+
+
+def _refuse_overlay(directory: Path) -> None:
+    kind = subprocess.run(
+        ["stat", "--file-system", "--format=%T", str(directory)], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+    if kind == "overlayfs":
+        raise NodeError(
+            f"{directory} is on overlayfs, which cannot hold a node: set NYDUS_AGENT_TEST_CACHE to ext4, xfs …"
+        )
 
 
 def sweep() -> list[str]:

@@ -19,6 +19,7 @@ LOGS = Path(__file__).parents[2] / "build" / "node-logs"
 OUR_UNITS = ("nydus-agent*", "nydus-snapshotter.service")
 
 _seen: dict[str, str] = {}  # node name -> cursor of the last journal entry that was looked at
+_kept: set[Path] = set()  # logs that this run has written to
 _stopped_with: list[str] = []  # warnings of nodes that the running test has stopped itself
 
 
@@ -87,8 +88,10 @@ def _keep_journal(node: Node, test: str) -> None:
         text = f"{error}\n{node.console()}"
     LOGS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.\[\]-]+", "_", test.removeprefix("tests/node/"))
-    with open(LOGS / f"{name}.log", "a") as log:
+    path = LOGS / f"{name}.log"
+    with open(path, "a" if path in _kept else "w") as log:
         log.write(f"==== {node.name}\n{text}\n")
+    _kept.add(path)
 
 
 def _new_warnings(node: Node) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import boot, hand, images, machine, parts, scene
+from tests.node import boot, cache, hand, images, machine, parts, scene, stock
 from tests.node.boot import Node, NodeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,6 +50,12 @@ def test_a_node_is_a_plain_debian_node_with_containerd_running_and_nothing_faile
     assert "nydus" not in node.read("/etc/containerd/config.toml")
     assert [line.split()[0] for line in node.run(["ip", "-brief", "link"]).stdout.splitlines()] == ["lo"]
     assert "Version:" in node.run(["nydusd", "--version"]).stdout
+
+
+def test_containerds_configuration_is_debians_wherever_the_machine_allows_it() -> None:
+    able = machine.Machine(sys_resource=True, controllers=True)
+    root = cache.make("root", env={"SUITE": "trixie"})
+    assert stock.containerd_config(able) == (root / "etc/containerd/config.toml").read_text()
 
 
 @pytest.mark.parametrize(
