@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from agent.node.elf import architecture
 from agent.node.facts import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
 from agent.node.observe import observe
 from agent.node.registries import CANARY_PATH, judged
-from agent.ports import Sight
+from agent.ports import HttpAnswer, Sight
 from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import AMD64, ARM64, CONTAINERD_CONFIG, PLAIN, SECURE, config, look, node
@@ -136,29 +138,31 @@ def test_busy_ports_are_seen_in_both_families() -> None:
     assert look(made, Config()).listening == (4001, 9110)
 
 
-@dataclass
-class Broken:
+def broken(error: Exception) -> Any:
     """A port of which every call fails."""
 
-    error: Exception
+    class Broken:
+        def __getattr__(self, name: str) -> Callable[..., object]:
+            def fail(*args: object, **kwargs: object) -> object:
+                raise error
 
-    def __getattr__(self, name: str) -> object:
-        def fail(*args: object, **kwargs: object) -> object:
-            raise self.error
+            return fail
 
-        return fail
+    return Broken()
 
 
 def test_no_failing_port_becomes_a_default() -> None:
     """One picture comes out whatever fails, and each part that could not be read says so."""
-    made = FakeNode()
-    made.files = Broken(FileError("NNA0421", "no file"))  # type: ignore[assignment]
-    made.units = Broken(SystemdError("NNA0501", "no bus"))  # type: ignore[assignment]
-    made.containerd = Broken(ContainerdUnavailableError("NNA0602", "no socket"))  # type: ignore[assignment]
-    made.fence = Broken(FenceError("NNA0801", "no nft"))  # type: ignore[assignment]
-    made.http = Broken(HttpError("NNA0821", "no mirror"))  # type: ignore[assignment]
-    made.tls = Broken(HttpError("NNA0821", "no loopback"))  # type: ignore[assignment]
-    seen = observe(config(PLAIN, SECURE), made.ports)
+    ports = replace(
+        FakeNode().ports,
+        files=broken(FileError("NNA0421", "no file")),
+        units=broken(SystemdError("NNA0501", "no bus")),
+        containerd=broken(ContainerdUnavailableError("NNA0602", "no socket")),
+        fence=broken(FenceError("NNA0801", "no nft")),
+        http=broken(HttpError("NNA0821", "no mirror")),
+        tls=broken(HttpError("NNA0821", "no loopback")),
+    )
+    seen = observe(config(PLAIN, SECURE), ports)
     parts = [seen.nydusd, seen.snapshotter, seen.containerd, seen.running_containerd, seen.containerd_unit]
     parts += [seen.snapshotter_unit, seen.mirror_reads_ns, seen.nydusd_reads_mirrors, seen.listening]
     parts += [seen.file(CONTAINERD_CONFIG), *(canary.ok for canary in seen.tls_canaries), seen.certificates[0].ok]
@@ -206,8 +210,8 @@ def test_a_missing_rule_is_seen_by_the_tls_port_s_complaint(body: bytes) -> None
         answer(200, b"ok"),
     ],
 )
-def test_no_other_answer_is_taken_for_a_proof(found: object) -> None:
-    assert isinstance(judged(found)[0], Unknown)  # type: ignore[arg-type]
+def test_no_other_answer_is_taken_for_a_proof(found: HttpAnswer) -> None:
+    assert isinstance(judged(found)[0], Unknown)
 
 
 @pytest.mark.parametrize(("sight", "ok"), [(Sight.TLS, True), (Sight.PLAIN, False)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.config.model import Config, ContainerdConfig, RegistriesConfig, RestartPolicy
+from agent.config.model import Config, ContainerdConfig, RegistriesConfig, RegistryHost, RestartPolicy
 from agent.errors import FileError, PlanError
 from agent.plan import show
 from agent.plan.diff import plan
@@ -41,8 +41,8 @@ def test_a_fresh_node_is_widened_before_it_is_switched() -> None:
 
 @pytest.mark.parametrize("hosts", [(), (PLAIN,), (PLAIN, SECURE)])
 @pytest.mark.parametrize("snapshotter", ["0.13.4", "0.16.1"])
-def test_a_second_apply_is_empty(hosts: tuple[object, ...], snapshotter: str) -> None:
-    wanted = config(*hosts)  # type: ignore[arg-type]
+def test_a_second_apply_is_empty(hosts: tuple[RegistryHost, ...], snapshotter: str) -> None:
+    wanted = config(*hosts)
     made = node(snapshotter)
     made.files.put(SECURE.ca, b"CA\n")
     carry_out(made, plan(wanted, look(made, wanted)))
