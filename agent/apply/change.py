@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from agent.apply.climb import Climb, Rung
 from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
-from agent.errors import AgentError
+from agent.errors import AgentError, ApplyError, FileError
 from agent.node.facts import Effective, Facts
 from agent.node.observe import observe
 from agent.plan import decide, diff
@@ -58,13 +59,24 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
         "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root,
     )  # fmt: skip
-    result = transaction.carry_out(ports, intention, proof, around)
+    try:
+        result = transaction.carry_out(ports, intention, proof, around)
+    except ApplyError:
+        _prove_again(config, ports)
+        raise
     found = proofs[-1] if proofs else None
     if found is not None:
         # Drift was looked at before this generation was there to compare with.
         found = Climb(found.at, found.rungs, (), found.versions)
         climbing.publish(ports.files, found)
     return Outcome(plan, effective, result, found, recovered)
+
+
+def _prove_again(config: Config, ports: Ports) -> None:
+    """After an undo: what is published must be about the node as it is again, not as it was for a moment."""
+    with contextlib.suppress(ApplyError, FileError):
+        if generations.applied(ports.files) is not None:
+            climbing.publish(ports.files, inspect(config, ports))
 
 
 def inspect(config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None) -> Climb:
