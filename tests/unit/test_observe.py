@@ -163,7 +163,13 @@ def test_no_failing_port_becomes_a_default() -> None:
         tls=broken(HttpError("NNA0821", "no loopback")),
     )
     seen = observe(config(PLAIN, SECURE), ports)
-    parts = [seen.nydusd, seen.snapshotter, seen.containerd, seen.running_containerd, seen.containerd_unit]
+    parts: list[object] = [
+        seen.nydusd,
+        seen.snapshotter,
+        seen.containerd,
+        seen.running_containerd,
+        seen.containerd_unit,
+    ]
     parts += [seen.snapshotter_unit, seen.mirror_reads_ns, seen.nydusd_reads_mirrors, seen.listening]
     parts += [seen.file(CONTAINERD_CONFIG), *(canary.ok for canary in seen.tls_canaries), seen.certificates[0].ok]
     assert [part for part in parts if not isinstance(part, Unknown)] == []
