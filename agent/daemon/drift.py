@@ -14,7 +14,7 @@ from agent.ports import Watch
 _SETTLE_S = 2.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
 _TELL_S = 15.0
-"""A change is told only when no climb has seen it for this long: `apply` writes these files too, and climbs at its end."""
+"""A change is told only when no climb has seen it for this long: `apply` writes these files too, and then climbs."""
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
 _REQUEST = "drift"

@@ -37,7 +37,8 @@ class Origin:
     @property
     def name(self) -> str:
         """As the operator writes it."""
-        return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class Service:
                 await self._sessions()
             finally:
                 listening.cancel()
+                for listener in (self._endpoint, self._spare, self._api, self._metrics):
+                    listener.close()
         self._stop()
 
     async def _sessions(self) -> None:

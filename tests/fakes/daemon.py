@@ -1,0 +1,131 @@
+"""Fakes of the ports that only the daemon has, and all of them together."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from agent.errors import PortError
+from agent.ports import DaemonPorts, Processes
+from tests.fakes.clock import FakeClock
+from tests.fakes.fence import FakeFence
+from tests.fakes.processes import FakeProcesses
+
+_ROW = "   0: {address}:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {uid:5d} 0 {inode}\n"
+_LOOPBACK = "0100007F"
+
+
+class PassingClock(FakeClock):
+    """A clock that goes by itself, for a fake whose leases must really end."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class FakeNotify:
+    """Keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.watchdog_s = 3.0
+        self.sent: list[str] = []
+
+    def send(self, *assignments: str) -> None:
+        self.sent += assignments
+
+
+class FakeWatch:
+    """`touch` makes the descriptor readable, as inotify does."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._changed: list[str] = []
+        self.directories: set[str] = set()
+
+    def fileno(self) -> int:
+        return self._read
+
+    def add(self, directory: str) -> bool:
+        self.directories.add(directory)
+        return True
+
+    def changed(self) -> tuple[str, ...]:
+        if self._changed:
+            os.read(self._read, 4096)
+        found, self._changed = tuple(self._changed), []
+        return found
+
+    def touch(self, path: str) -> None:
+        self._changed.append(path)
+        os.write(self._write, b"x")
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+class FakeCgroups:
+    """One nydusd, in the snapshotter's unit."""
+
+    def of_processes(self, *names: str) -> tuple[str, ...]:
+        return ("/system.slice/nydus-snapshotter.service",) if "nydusd" in names else ()
+
+
+class FakeTables:
+    """Listening sockets on 127.0.0.1: port -> uid."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, int] = {}
+        self.broken = ""
+
+    def listening(self) -> tuple[str, ...]:
+        if self.broken:
+            raise PortError("NNA0805", "cannot read /proc/self/net/tcp", cause=self.broken)
+        rows = [
+            _ROW.format(address=_LOOPBACK, port=port, uid=uid, inode=1000 + port) for port, uid in self.held.items()
+        ]
+        return ("  sl  local_address\n" + "".join(rows),)
+
+    def holder(self, uid: int, inode: int) -> str:
+        return f"squatter (pid {inode}), uid {uid}"
+
+
+class FakeNames:
+    """A name service of a dictionary; addresses stand for themselves."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[str, ...]] = {}
+        self.asked = 0
+
+    async def addresses(self, host: str, *, deadline_s: float) -> tuple[str, ...]:
+        self.asked += 1
+        if host in self.known:
+            return self.known[host]
+        if host.replace(".", "").isdigit():
+            return (host,)
+        raise PortError("NNA0804", f"{host} was not resolved", cause="unknown name")
+
+
+class FakeDaemonPorts:
+    """All ports of the daemon, in memory."""
+
+    def __init__(self) -> None:
+        self.fence = FakeFence(PassingClock())
+        self.notify = FakeNotify()
+        self.watch = FakeWatch()
+        self.tables = FakeTables()
+        self.names = FakeNames()
+        self.processes = FakeProcesses()
+
+    def ports(self) -> DaemonPorts:
+        return DaemonPorts(
+            fence=self.fence,
+            notify=self.notify,
+            watch=self.watch,
+            cgroups=FakeCgroups(),
+            tables=self.tables,
+            names=self.names,
+            processes=self._processes,
+        )
+
+    def _processes(self) -> Processes:
+        return self.processes

@@ -1,0 +1,72 @@
+"""Files that concern us: root is asked to look once, and a change is told only where no climb has seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import paths
+from agent.daemon.drift import Drift
+from tests.fakes.daemon import FakeWatch
+
+
+class Watched:
+    def __init__(self, root: Path) -> None:
+        self.watch = FakeWatch()
+        self.requests = root / "request"
+        self.drift = Drift(self.watch, "/etc/containerd/config.toml", str(self.requests))
+        self.drift.refresh(0.0)
+
+    def touch(self, now: float, *changed: str) -> None:
+        for path in changed:
+            self.watch.touch(path)
+        self.drift.look(now, 1_000_000 + now)
+
+    def asked(self) -> list[str]:
+        return [entry.name for entry in self.requests.iterdir()] if self.requests.exists() else []
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(tmp_path)
+    yield made
+    made.watch.close()
+
+
+def test_every_directory_of_ours_is_watched(watched: Watched) -> None:
+    assert watched.watch.directories >= {"/etc/nydus", "/etc/systemd/system", "/etc/containerd", paths.CERTS_D}
+
+
+def test_a_group_of_changes_makes_one_request_when_they_have_settled(watched: Watched) -> None:
+    watched.touch(10.0, paths.NYDUSD_TEMPLATE)
+    assert watched.drift.ask(11.0) is False
+    watched.touch(11.5, "/etc/containerd/certs.d/registry.test/hosts.toml")
+    assert watched.drift.ask(12.5) is False
+    assert watched.drift.ask(13.5) is True
+    assert watched.asked() == ["drift"]
+    assert watched.drift.ask(100.0) is False
+
+
+def test_files_of_others_in_the_same_directories_are_none_of_our_business(watched: Watched) -> None:
+    watched.touch(10.0, "/etc/systemd/system/other.service", "/etc/nydus/nydusd-config.json~")
+    assert watched.drift.ask(100.0) is False
+    assert watched.asked() == []
+
+
+def test_a_change_that_a_climb_saw_soon_after_is_not_told(watched: Watched) -> None:
+    watched.touch(10.0, paths.NYDUSD_TEMPLATE)
+    watched.drift.ask(12.5)
+    watched.drift.proved(1_000_014.0)
+    watched.drift.ask(100.0)
+    assert watched.drift.changed == ()
+
+
+def test_a_change_that_no_climb_saw_is_told_until_one_did(watched: Watched) -> None:
+    watched.touch(10.0, paths.NYDUSD_TEMPLATE)
+    watched.drift.proved(1_000_009.0)  # a climb from before
+    watched.drift.ask(60.0)
+    assert watched.drift.changed == (paths.NYDUSD_TEMPLATE,)
+    watched.drift.proved(1_000_061.0)
+    assert watched.drift.changed == ()

@@ -1,0 +1,163 @@
+"""The local listeners: what they serve, to whom, and what they refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from agent.daemon.endpoint import Listener, Response
+
+T = TypeVar("T")
+
+
+def go(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(work, 20))
+
+
+def answer(path: str, query: str) -> Response | None:
+    return Response(200, b"0123456789") if path == "/thing" else None
+
+
+async def ask(listener: Listener, text: str) -> bytes:
+    """Send a request as it is written (with PORT filled in); all that comes back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(text.replace("PORT", str(listener.port)).encode())
+    await writer.drain()
+    found = await reader.read()
+    writer.close()
+    return found
+
+
+def exchange(text: str) -> tuple[str, bytes]:
+    """(head, body) of the answer to one request."""
+
+    async def work() -> bytes:
+        listener = Listener(answer)
+        assert await listener.listen_tcp("127.0.0.1", 0) == ""
+        try:
+            return await ask(listener, text)
+        finally:
+            listener.close()
+
+    head, _, body = go(work()).partition(b"\r\n\r\n")
+    return head.decode(), body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:PORT", "localhost:PORT", "[::1]:PORT"])
+def test_the_node_itself_is_answered(host: str) -> None:
+    head, body = exchange(f"GET /thing HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    assert "Connection: close" in head
+    assert body == b"0123456789"
+
+
+@pytest.mark.parametrize("host", ["evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "", "127.0.0.1:PORT.evil.example"])
+def test_a_page_in_a_browser_cannot_reach_it_by_rebinding_a_name(host: str) -> None:
+    assert exchange(f"GET /thing HTTP/1.1\r\nHost: {host}\r\n\r\n")[0].startswith("HTTP/1.1 421 ")
+
+
+def test_a_request_without_a_host_is_not_for_us() -> None:
+    assert exchange("GET /thing HTTP/1.1\r\n\r\n")[0].startswith("HTTP/1.1 421 ")
+
+
+def test_head_has_the_length_and_no_body() -> None:
+    head, body = exchange("HEAD /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+    assert "Content-Length: 10" in head
+    assert body == b""
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "CONNECT", "get"])
+def test_nothing_can_be_changed_through_it(method: str) -> None:
+    assert exchange(f"{method} /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")[0].startswith("HTTP/1.1 405 ")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /other HTTP/1.1", 404),
+        ("GET /../thing HTTP/1.1", 404),
+        ("GET http://127.0.0.1:PORT/thing HTTP/1.1", 200),
+        ("GET //[ HTTP/1.1", 400),
+        ("GET /thing", 400),
+        ("GET /thing HTTP/2.0", 400),
+        ("\x16\x03\x01", 400),
+    ],
+)
+def test_odd_request_lines(request_line: str, status: int) -> None:
+    assert exchange(f"{request_line}\r\nHost: localhost:PORT\r\n\r\n")[0].startswith(f"HTTP/1.1 {status} ")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "body"),
+    [
+        ("bytes=2-4", 206, b"234"),
+        ("bytes=8-", 206, b"89"),
+        ("bytes=8-99", 206, b"89"),
+        ("bytes=10-12", 416, b""),
+        ("bytes=-3", 200, b"0123456789"),
+        ("bytes=0-1,4-5", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+    ],
+)
+def test_dragonfly_may_ask_for_ranges(wanted: str, status: int, body: bytes) -> None:
+    head, found = exchange(f"GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\nRange: {wanted}\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert found == body
+    assert ("Content-Range" in head) == (status != 200)
+
+
+def test_a_header_without_an_end_is_given_up() -> None:
+    assert exchange("GET /thing HTTP/1.1\r\nX: " + "x" * 20_000) == ("", b"")
+
+
+def test_a_client_that_says_nothing_is_given_up_and_many_do_no_harm() -> None:
+    async def work() -> None:
+        listener = Listener(answer)
+        assert await listener.listen_tcp("127.0.0.1", 0) == ""
+        silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+        async with asyncio.timeout(5):
+            ended = [await reader.read() for reader, _ in silent]
+        assert ended == [b""] * 100
+        assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+        for _, writer in silent:
+            writer.close()
+        listener.close()
+
+    go(work())
+
+
+def test_a_port_that_is_taken_is_a_reason_and_not_an_end() -> None:
+    async def work() -> None:
+        first, second = Listener(answer), Listener(answer)
+        assert await first.listen_tcp("127.0.0.1", 0) == ""
+        assert first.port is not None
+        port = first.port
+        assert await second.listen_tcp("127.0.0.1", port) == "in use"
+        assert second.port is None
+        first.close()
+        assert await second.listen_tcp("127.0.0.1", port) == ""
+        second.close()
+
+    go(work())
+
+
+def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_file(tmp_path: Path) -> None:
+    async def work() -> None:
+        path = tmp_path / "api.sock"
+        for _ in range(2):
+            listener = Listener(answer, check_host=False)
+            await listener.listen_unix(str(path))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"GET /thing HTTP/1.1\r\n\r\n")
+            assert (await reader.read()).endswith(b"0123456789")
+            writer.close()
+            listener.close()
+            path.touch()
+
+    go(work())

@@ -1,0 +1,178 @@
+"""One picture, four renderings: status.json, the metrics, readiness, and what the operator's tools read in them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.daemon import metrics, publish, readiness
+from agent.daemon.documents import Climb, Pin
+from agent.daemon.origins import OriginStatus
+from agent.daemon.view import Condition, FenceView, HistoryEntry, Probed, View
+from agent.health.evidence import Mode, Route
+from agent.health.owner import Owner
+from agent.health.state import Verdict
+
+VIEW = View(
+    pid=42,
+    at=1000.0,
+    started_at=900.0,
+    mode=Mode.FENCE,
+    mode_reason="auto: the self-test passed",
+    verdict=Verdict.HEALTHY,
+    verdict_since=901.0,
+    verdict_reason="a ping and a canary were answered",
+    route=Route.MIRROR,
+    route_since=900.0,
+    route_reason="a ping and a canary were answered",
+    fence=FenceView(address="127.0.0.1", port=4001, self_test="ok", self_test_reason="shown"),
+    mirror_url="http://127.0.0.1:4001",
+    ping=Probed(ok=True, at=999.9, ms=0.5),
+    canary=Probed(ok=True, at=999.0, ms=1.5),
+    owner=Owner.OK,
+    owner_detail="127.0.0.1:4001 is held by uid 0",
+    origins=(OriginStatus("registry.test:5000", ok=True, at=990.0), OriginStatus('odd"name\\', ok=None)),
+    origin=True,
+    climb=Climb(at=950.0, problem=""),
+    conditions=(Condition("PingFails", holds=False, since=900.0),),
+    counts=metrics.Counts().items(),
+)
+DOWN = replace(
+    VIEW,
+    verdict=Verdict.DOWN,
+    route=Route.ORIGIN,
+    route_reason="ping refused",
+    fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),
+    pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
+    history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused"),),
+)
+
+
+def test_the_status_has_every_field_of_its_first_version() -> None:
+    status = json.loads(publish.encoded(DOWN))
+    assert (status["apiVersion"], status["kind"]) == ("nydus-agent/v1", "DaemonStatus")
+    assert set(status) >= {
+        "pid", "at", "started_at", "mode", "mode_reason", "verdict", "verdict_since", "verdict_reason", "route",
+        "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
+    }  # fmt: skip
+    assert set(status["fence"]) >= {
+        "active", "address", "port", "lease_left_ms", "refused_connects", "self_test", "self_test_reason",
+    }  # fmt: skip
+    assert set(status["mirror"]) >= {
+        "url", "ping_ok", "ping_at", "ping_ms", "owner", "owner_detail", "canary_ok", "canary_at", "canary_ms",
+    }  # fmt: skip
+    assert status["origins"][0] == {"host": "registry.test:5000", "ok": True, "at": 990.0, "detail": ""}
+    assert status["pin"] == {"route": "origin", "until": 2000.0, "reason": "maintenance", "by": "root"}
+    assert status["conditions"][0]["status"] == "False"
+    assert status["history"] == [
+        {
+            "at": 999.0,
+            "from": "healthy",
+            "to": "down",
+            "route": "origin",
+            "reason": "ping refused",
+            "evidence": "4003 refused",
+        }
+    ]
+    assert json.loads(publish.encoded(VIEW))["pin"] is None
+
+
+def test_a_reader_of_the_status_never_sees_half_a_document(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    publish.write(str(path), b"first\n")
+    opened = path.open("rb")
+    publish.write(str(path), b"second, which is longer\n")
+    with opened:
+        assert opened.read() == b"first\n"
+    assert path.read_bytes() == b"second, which is longer\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["status.json"]
+
+
+def samples(view: View) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(metrics.render(view))
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_the_metrics_can_be_scraped_and_tell_the_state() -> None:
+    found = samples(DOWN)
+    state = {name: value for (name, labels), value in found.items() for value in [value] if not labels}
+    assert state["nydus_agent_fence_active"] == 1
+    assert state["nydus_agent_fence_refused_connects_total"] == 3
+    verdicts = {labels[0][1]: value for (name, labels), value in found.items() if name == "nydus_agent_mirror_verdict"}
+    assert verdicts == {"unknown": 0, "healthy": 0, "suspect": 0, "down": 1, "probation": 0}
+    assert found["nydus_agent_route_pinned", (("route", "origin"),)] == 1
+    assert found["nydus_agent_origin_up", (("origin", "registry.test:5000"),)] == 1
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    first = {key for key in samples(VIEW) if key[0] != "nydus_agent_origin_up"}
+    assert first == {key for key in samples(DOWN) if key[0] != "nydus_agent_origin_up"}
+    assert ("nydus_agent_pings_total", (("result", "silent"),)) in first
+    assert ("nydus_agent_verdicts_total", (("verdict", "down"),)) in first
+
+
+def test_a_name_with_quotes_does_not_break_the_exposition() -> None:
+    view = replace(VIEW, origins=(OriginStatus('odd"name\\', ok=True),))
+    assert samples(view)["nydus_agent_origin_up", (("origin", 'odd"name\\'),)] == 1
+
+
+def test_every_metric_is_documented_and_nothing_else_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `nydus_agent_")}
+    rendered = {line.split()[2] for line in metrics.render(VIEW).splitlines() if line.startswith("# TYPE ")}
+    assert documented == rendered
+
+
+def test_a_counter_that_nobody_declared_is_a_bug() -> None:
+    with pytest.raises(KeyError):
+        metrics.Counts().add("pings_total", "wonderful")
+
+
+def ready(view: View, now: float = 1000.5) -> tuple[int, str]:
+    return readiness.render("readyz", readiness.ready(view, now), verbose=False)
+
+
+def test_a_node_that_serves_and_was_proved_is_ready() -> None:
+    assert ready(VIEW) == (200, "ok\n")
+
+
+def test_a_node_that_reads_from_the_origin_is_ready_because_it_works() -> None:
+    assert ready(DOWN)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"mode": Mode.UNKNOWN}, "applied"),
+        ({"climb": Climb(950.0, "rung 3 (socket) failed: no answer")}, "proof"),
+        ({"climb": Climb()}, "proof"),
+        ({"verdict": Verdict.DOWN}, "route"),
+        ({"route": Route.ORIGIN, "origin": False}, "route"),
+        ({"conditions": (Condition("ConfigInvalid", holds=True, message="line 3"),)}, "config"),
+        ({"conditions": (Condition("FenceUnusable", holds=True),)}, "fence"),
+    ],
+)
+def test_what_is_not_as_wanted_is_named(change: dict[str, object], name: str) -> None:
+    status, text = ready(replace(VIEW, **change))  # type: ignore[arg-type]  # the fields differ
+    assert status == 503
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("[-]")] == [f"[-]{name}"]
+    assert text.endswith("readyz check failed\n")
+
+
+def test_a_loop_that_is_stuck_is_not_live() -> None:
+    assert readiness.render("livez", readiness.live(VIEW, 1001.0), verbose=False)[0] == 200
+    assert readiness.render("livez", readiness.live(VIEW, 1004.0), verbose=False)[0] == 503
+
+
+def test_verbose_lists_what_was_checked() -> None:
+    text = readiness.render("readyz", readiness.ready(VIEW, 1000.5), verbose=True)[1]
+    assert "[+]route ok: mirror: a ping and a canary were answered\n" in text
+    assert text.endswith("readyz check passed\n")
