@@ -89,6 +89,11 @@ class TestEveryFence:
         assert fence.destroy("127.0.0.1", 4001, (CgroupTree().own(),)) == 0
 
 
+def as_user(uid: int) -> list[str]:
+    """Not subprocess's own `user`: that needs a real fork, and grpcio's fork handlers (of other tests) hang in it."""
+    return ["setpriv", f"--reuid={uid}", "--clear-groups", "--bounding-set=-all"]
+
+
 def connect_as(uid: int, host: str, port: int) -> str:
     """What a process of that user meets when it connects: "open", or the error's name."""
     code = (
@@ -96,8 +101,7 @@ def connect_as(uid: int, host: str, port: int) -> str:
         "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close(); print('open')\n"
         "except OSError as e: print(errno.errorcode.get(e.errno, repr(e)))"
     )
-    # Not subprocess's own `user`: that needs a real fork, and grpcio's fork handlers (of other tests) hang in it.
-    argv = ["setpriv", f"--reuid={uid}", "--clear-groups", sys.executable, "-I", "-c", code, host, str(port)]
+    argv = [*as_user(uid), sys.executable, "-I", "-c", code, host, str(port)]
     return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
@@ -217,8 +221,8 @@ class TestNft:
             "from agent.adapters.fence import NftFence\n"
             "f = NftFence(0); print(f.available()); print(f.self_test(deadline_s=1).reason)"
         )
-        argv = [sys.executable, "-c", code]
-        done = subprocess.run(argv, user=OTHER_UID, capture_output=True, text=True, check=True, timeout=20)
+        argv = [*as_user(OTHER_UID), sys.executable, "-c", code]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20)
         available, reason = done.stdout.splitlines()
         assert "CAP_NET_ADMIN" in available
         assert "CAP_NET_ADMIN" in reason
@@ -332,8 +336,8 @@ class TestDestruction:
             f"s = socket.create_connection(('127.0.0.1', {mirror}))\n"
             f"NftFence(0).destroy('127.0.0.1', {mirror}, (CgroupTree().own(),))"
         )
-        argv = [sys.executable, "-c", code]
-        done = subprocess.run(argv, user=OTHER_UID, capture_output=True, text=True, check=False, timeout=20)
+        argv = [*as_user(OTHER_UID), sys.executable, "-c", code]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
         assert "CAP_NET_ADMIN is missing" in done.stderr
 
 
