@@ -52,7 +52,9 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
     proofs: list[Climb] = []
 
     def proof() -> AgentError | None:
-        proofs.append(prove.climb(config, ports, facts, effective, before=before, each=each))
+        proofs.append(
+            prove.climb(config, ports, facts, effective, before=before, each=each, top=prove.LAST_THAT_DECIDES)
+        )
         return prove.must_undo(proofs[-1])
 
     intention = transaction.Intention(
@@ -64,11 +66,11 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
     except ApplyError:
         _prove_again(config, ports)
         raise
-    found = proofs[-1] if proofs else None
-    if found is not None:
-        # Drift was looked at before this generation was there to compare with.
-        found = Climb(found.at, found.rungs, (), found.versions)
-        climbing.publish(ports.files, found)
+    if not proofs:
+        return Outcome(plan, effective, result, None, recovered)
+    prove.await_route(ports)
+    found = prove.climb(config, ports, facts, effective, before=before, each=each, below=proofs[-1].rungs)
+    climbing.publish(ports.files, found)
     return Outcome(plan, effective, result, found, recovered)
 
 

@@ -24,6 +24,12 @@ must not keep a node from being set up, because the route to the origin is part 
 _NEEDS = {3: (2,), 5: (4,), 6: (4, 5), 7: (3, 4, 5), 8: (), 10: (1, 9)}
 """Rungs without which a rung can say nothing of its own."""
 
+LAST_THAT_DECIDES = 8
+"""Rungs above are about a node that is set up: the mirror as the daemon sees it, and a read through it."""
+
+_ROUTE_S = 5.0
+_ROUTE_STEP_S = 0.1
+
 NAMES = {
     1: "binaries", 2: "snapshotter unit", 3: "snapshotter answers", 4: "containerd answers", 5: "plugin registered",
     6: "CRI uses it", 7: "snapshot made", 8: "running nydusd", 9: "mirror", 10: "real read",
@@ -38,8 +44,13 @@ def climb(
     *,
     before: Before | None = None,
     each: Callable[[Rung], None] = lambda _: None,
+    below: tuple[Rung, ...] = (),
+    top: int = 10,
 ) -> Climb:
-    """Climb all ten rungs; `each` is told of every one as it is known. Raises nothing that a port raises."""
+    """Climb from above `below` (rungs that were climbed a moment ago) to `top`; `each` is told of every rung.
+
+    Raises nothing that a port raises.
+    """
     view = View(ports, config, facts, before or Before())
     looks: dict[int, Callable[[], Rung]] = {
         1: lambda: rungs_runtime.binaries(view),
@@ -53,8 +64,10 @@ def climb(
         9: lambda: rungs_mirror.mirror(view, effective),
         10: lambda: rungs_read.real_read(view, effective),
     }
-    found: dict[int, Rung] = {}
+    found = {rung.number: rung for rung in below}
     for number, look in looks.items():
+        if number in found or number > top:
+            continue
         found[number] = _blocked(number, found) or look()
         each(found[number])
     return Climb(ports.clock.now(), tuple(found.values()), drift.drifted(ports.files), rungs_runtime.versions(facts))
@@ -65,6 +78,16 @@ def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:
         if found[below].state is State.FAILED:
             return climbing.not_proved(number, NAMES[number], f"rung {below} ({NAMES[below]}) failed")
     return None
+
+
+def await_route(ports: Ports) -> None:
+    """Wait a moment until the daemon has read what was applied: before that, reads go to the origin for it."""
+    end = ports.clock.monotonic() + _ROUTE_S
+    while ports.clock.monotonic() < end:
+        daemon = rungs_mirror.daemon_view(ports)
+        if not daemon.fresh or daemon.route == "mirror":
+            return
+        ports.clock.sleep(_ROUTE_STEP_S)
 
 
 def must_undo(found: Climb) -> AgentError | None:
