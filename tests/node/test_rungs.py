@@ -154,6 +154,7 @@ def test_rung_8_names_a_running_nydusd_that_is_not_what_the_template_says(stage:
     assert "4999" in told
 
 
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |PingFails: )")
 def test_rung_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage) -> None:
     stage.mirror.ping("503")
     try:
@@ -165,6 +166,7 @@ def test_rung_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage
     assert "503" in told
 
 
+@pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 def test_rung_10_names_the_bytes_that_did_not_come_through_the_mirror(stage: scene.Stage) -> None:
     node = stage.node
     # The ping and the canary are well, but every blob that the mirror is asked for is refused: nydusd falls back.

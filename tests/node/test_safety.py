@@ -55,6 +55,7 @@ def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_back(no
     assert not node.exists("/etc/systemd/system/nydus-snapshotter.service")
 
 
+@pytest.mark.allow_warnings(r"^init.scope: nydus-snapshotter.service: Failed with result .exit-code")
 def test_a_snapshotter_that_dies_at_once_is_undone_with_its_own_words_as_evidence(node: Node) -> None:
     before = tree(node)
     node.write(
@@ -104,6 +105,7 @@ def test_without_root_a_change_is_refused_before_anything_is_read(node: Node) ->
     assert "NNA1001" in done.stderr
 
 
+@pytest.mark.allow_warnings(r"^nydus-agent.service: .*the configuration is wrong \(3 problems\)")
 def test_a_wrong_configuration_is_told_with_every_problem_at_once(node: Node) -> None:
     node.write("/etc/nydus-agent/conf.d/60-wrong.toml", '[mirror]\nurll = "x"\nping_url = 3\n[nope]\na = 1\n')
     done = scene.agent(node, "apply", check=False)
@@ -137,6 +139,7 @@ def test_where_nft_cannot_be_used_the_mode_is_native_and_says_so(node: Node) -> 
     assert '"ping_url"' in node.read("/etc/nydus/nydusd-config.json")
 
 
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (EndpointPortTaken: |mirror \w+ -> )")
 def test_a_taken_port_is_reported_with_its_owner_and_the_agent_still_guards() -> None:
     with Node() as node:
         node.run(
