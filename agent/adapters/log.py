@@ -18,18 +18,20 @@ _OWN_NAMES = {"message_id": "MESSAGE_ID", "exception": "NYDUS_AGENT_EXCEPTION"}
 _PREFIX = "NYDUS_AGENT_"
 
 
-def configure(socket_path: str = _SOCKET) -> None:
+def configure(socket_path: str = _SOCKET) -> JournalWriter:
     """Send everything that is logged through structlog to the journal (or stderr) from now on."""
+    writer = JournalWriter(socket_path)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            JournalWriter(socket_path),
+            writer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    return writer
 
 
 class JournalWriter:
@@ -39,6 +41,10 @@ class JournalWriter:
         self._path = socket_path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)  # noqa: FBT003 - a full journal must not stop the daemon's only thread
+
+    def close(self) -> None:
+        """Give the socket up."""
+        self._socket.close()
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401
         """structlog's processor interface."""

@@ -53,3 +53,8 @@ class InotifyWatch:
                 if event.mask & InotifyConstants.IN_IGNORED:  # the directory itself went away
                     self._watched.discard(os.fsdecode(event.src_path))
         return tuple(found)
+
+    def close(self) -> None:
+        """End the watch; its descriptor is not valid afterwards."""
+        self._inotify.close()
+        self._inotify.read_events()  # the binding frees its descriptors on the next read

@@ -25,19 +25,18 @@ class Check:
     text: str
 
 
-def live(view: View, now: float) -> tuple[Check, ...]:
-    """Whether the daemon's loop turns."""
-    age_s = now - view.at
+def live(age_s: float) -> tuple[Check, ...]:
+    """Whether the daemon's loop turns: `age_s` is the picture's, by a clock that nobody sets."""
     return (Check("loop", age_s <= LIVE_WITHIN_S, f"published {age_s:.1f} s ago"),)
 
 
-def ready(view: View, now: float) -> tuple[Check, ...]:
+def ready(view: View, age_s: float) -> tuple[Check, ...]:
     """Whether reads are served, protected and proved."""
     held = {condition.type: condition for condition in view.conditions if condition.holds}
     config = held.get("ConfigInvalid")
     fence_ok = view.mode is not Mode.FENCE or "FenceUnusable" not in held
     return (
-        *live(view, now),
+        *live(age_s),
         Check("config", config is None, config.message if config else "valid"),
         Check("applied", view.mode is not Mode.UNKNOWN, view.mode_reason),
         Check("fence", fence_ok, view.fence.self_test_reason or f"mode {view.mode}"),

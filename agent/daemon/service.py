@@ -52,6 +52,7 @@ class Service:
         self._port_problem = ""
         self._session: Session | None = None
         self._view: View | None = None
+        self._viewed_at = 0.0
 
     async def run(self) -> None:
         """Until SIGTERM. Raises OSError where the runtime directory cannot be used."""
@@ -178,12 +179,12 @@ class Service:
     def _public(self, path: str, query: str) -> Response | None:
         if path.startswith("/canary"):
             return self._canary_only(path, query)
-        view, now = self._view, time.time()
+        view, age_s = self._view, time.monotonic() - self._viewed_at
         if path not in ("/livez", "/readyz"):
             return None
         if view is None:
             return Response(503, b"starting\n")
-        checks = readiness.live(view, now) if path == "/livez" else readiness.ready(view, now)
+        checks = readiness.live(age_s) if path == "/livez" else readiness.ready(view, age_s)
         status, text = readiness.render(path[1:], checks, verbose="verbose" in query.split("&"))
         return Response(status, text.encode())
 
@@ -210,7 +211,7 @@ class Service:
         if session is None:
             return
         before, view = self._view, self._view_of(session)
-        self._view = view
+        self._view, self._viewed_at = view, time.monotonic()
         with contextlib.suppress(OSError):  # no room in /run: the sockets still tell, and the next second tries again
             publish.write(self._places.status, publish.encoded(view))
         if before is None or _sentence(before) != _sentence(view):

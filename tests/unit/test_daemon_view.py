@@ -136,8 +136,8 @@ def test_a_counter_that_nobody_declared_is_a_bug() -> None:
         metrics.Counts().add("pings_total", "wonderful")
 
 
-def ready(view: View, now: float = 1000.5) -> tuple[int, str]:
-    return readiness.render("readyz", readiness.ready(view, now), verbose=False)
+def ready(view: View, age_s: float = 0.5) -> tuple[int, str]:
+    return readiness.render("readyz", readiness.ready(view, age_s), verbose=False)
 
 
 def test_a_node_that_serves_and_was_proved_is_ready() -> None:
@@ -168,11 +168,11 @@ def test_what_is_not_as_wanted_is_named(change: dict[str, object], name: str) ->
 
 
 def test_a_loop_that_is_stuck_is_not_live() -> None:
-    assert readiness.render("livez", readiness.live(VIEW, 1001.0), verbose=False)[0] == 200
-    assert readiness.render("livez", readiness.live(VIEW, 1004.0), verbose=False)[0] == 503
+    assert readiness.render("livez", readiness.live(1.0), verbose=False)[0] == 200
+    assert readiness.render("livez", readiness.live(4.0), verbose=False)[0] == 503
 
 
 def test_verbose_lists_what_was_checked() -> None:
-    text = readiness.render("readyz", readiness.ready(VIEW, 1000.5), verbose=True)[1]
+    text = readiness.render("readyz", readiness.ready(VIEW, 0.5), verbose=True)[1]
     assert "[+]route ok: mirror: a ping and a canary were answered\n" in text
     assert text.endswith("readyz check passed\n")

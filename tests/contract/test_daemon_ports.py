@@ -1,0 +1,228 @@
+"""The daemon's small ports: the same promises for the fakes and for the real thing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from agent.adapters import log
+from agent.adapters.cgroups import CgroupTree
+from agent.adapters.names import SystemNames
+from agent.adapters.notify import SystemdNotify
+from agent.adapters.sockets import ProcNet
+from agent.adapters.watch import InotifyWatch
+from agent.errors import PortError
+from agent.health.owner import Owner, judge, listeners
+from agent.ports import Names, SocketTables, Watch
+from tests.contract.netns import own_network
+from tests.fakes.daemon import FakeNames, FakeTables, FakeWatch
+
+
+class Touched:
+    """A watch, and a way to change a file under it."""
+
+    def __init__(self, watch: Watch, directory: Path) -> None:
+        self.watch = watch
+        self.directory = directory
+
+    def change(self, name: str) -> str:
+        path = self.directory / name
+        if isinstance(self.watch, FakeWatch):
+            self.watch.touch(str(path))
+        else:
+            temporary = path.with_suffix(".new")
+            temporary.write_text("x")
+            temporary.rename(path)
+        return str(path)
+
+    def readable(self, within_s: float) -> bool:
+        return bool(select.select([self.watch.fileno()], [], [], within_s)[0])
+
+
+class TestWatch:
+    @pytest.fixture(params=["fake", "inotify"])
+    def touched(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Touched]:
+        if request.param == "fake":
+            fake = FakeWatch()
+            yield Touched(fake, tmp_path)
+            fake.close()
+            return
+        real = InotifyWatch("/")
+        yield Touched(real, tmp_path)
+        real.close()
+
+    def test_a_replaced_file_wakes_the_loop_and_is_named(self, touched: Touched) -> None:
+        assert touched.watch.add(str(touched.directory))
+        assert not touched.readable(0)
+        path = touched.change("config.toml")
+        assert touched.readable(2)
+        assert path in touched.watch.changed()
+        assert not touched.readable(0)
+        assert touched.watch.changed() == ()
+
+    def test_adding_a_directory_twice_is_no_error(self, touched: Touched) -> None:
+        assert touched.watch.add(str(touched.directory))
+        assert touched.watch.add(str(touched.directory))
+        touched.change("x")
+        assert touched.readable(2)
+
+
+class TestInotify:
+    def test_a_directory_that_is_not_there_is_watched_once_it_is(self, tmp_path: Path) -> None:
+        watch = InotifyWatch("/")
+        assert watch.add(str(tmp_path / "later")) is False
+        (tmp_path / "later").mkdir()
+        assert watch.add(str(tmp_path / "later")) is True
+        (tmp_path / "later").rmdir()
+        watch.changed()
+        (tmp_path / "later").mkdir()
+        assert watch.add(str(tmp_path / "later")) is True
+        (tmp_path / "later" / "x").touch()
+        assert str(tmp_path / "later" / "x") in watch.changed()
+        watch.close()
+
+    def test_it_takes_no_thread(self) -> None:
+        before = os.listdir("/proc/self/task")
+        watch = InotifyWatch("/")
+        assert os.listdir("/proc/self/task") == before
+        watch.close()
+
+
+class TestNames:
+    @pytest.fixture(params=["fake", "system"])
+    def names(self, request: pytest.FixtureRequest) -> Names:
+        return FakeNames() if request.param == "fake" else SystemNames()
+
+    def test_an_address_stands_for_itself(self, names: Names) -> None:
+        assert asyncio.run(names.addresses("127.0.0.1", deadline_s=5)) == ("127.0.0.1",)
+
+    def test_a_name_that_nobody_knows_is_an_error(self, names: Names) -> None:
+        with pytest.raises(PortError):
+            asyncio.run(names.addresses("no-such-host.invalid", deadline_s=10))
+
+    def test_no_thread_is_left(self) -> None:
+        async def work() -> None:
+            await SystemNames().addresses("localhost", deadline_s=5)
+            async with asyncio.timeout(5):
+                while len(os.listdir("/proc/self/task")) > before:
+                    await asyncio.sleep(0.01)
+
+        before = len(os.listdir("/proc/self/task"))
+        asyncio.run(work())
+        assert len(os.listdir("/proc/self/task")) == before
+
+
+class TestTables:
+    @pytest.fixture(params=["fake", "proc"])
+    def tables(self, request: pytest.FixtureRequest) -> Iterator[tuple[SocketTables, int]]:
+        """Tables, and a port that root holds on 127.0.0.1."""
+        if request.param == "fake":
+            fake = FakeTables()
+            fake.held[4001] = 0
+            yield fake, 4001
+            return
+        with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
+            yield ProcNet(), server.getsockname()[1]
+
+    def test_the_holder_of_a_port_is_found(self, tables: tuple[SocketTables, int]) -> None:
+        real, port = tables
+        rows = [row for table in real.listening() for row in listeners(table)]
+        assert judge(rows, "127.0.0.1", port, frozenset({0}))[0] is Owner.OK
+        assert judge(rows, "127.0.0.1", port, frozenset({7}))[0] is Owner.FOREIGN
+        assert judge(rows, "127.0.0.1", port + 1, frozenset({0}))[0] is Owner.NONE
+
+    def test_the_holder_is_told_in_words(self) -> None:
+        with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
+            tables, port = ProcNet(), server.getsockname()[1]
+            row = next(row for table in tables.listening() for row in listeners(table) if row.port == port)
+            assert f"pid {os.getpid()}" in tables.holder(row.uid, row.inode)
+            assert tables.holder(4_000_000_000, 1) == "uid 4000000000"
+
+    def test_many_connections_do_not_make_it_slow(self) -> None:
+        with own_network(), socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+            clients = [socket.create_connection(server.getsockname()) for _ in range(400)]
+            text = "".join(ProcNet().listening())
+            for client in clients:
+                client.close()
+            # Some established rows may come with the last chunk, but not all 800 ends.
+            assert len(text.splitlines()) < 600
+            assert f":{server.getsockname()[1]:04X}" in text
+
+
+class TestNotify:
+    def test_the_manager_hears_what_was_sent(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            notify = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"})
+            notify.send("READY=1", "STATUS=all well")
+            assert manager.recv(1000) == b"READY=1\nSTATUS=all well"
+            assert notify.watchdog_s == 3.0
+
+    def test_an_abstract_address_works_too(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(f"\0nydus-agent-test-{os.getpid()}")
+            SystemdNotify({"NOTIFY_SOCKET": f"@nydus-agent-test-{os.getpid()}"}).send("WATCHDOG=1")
+            assert manager.recv(1000) == b"WATCHDOG=1"
+
+    def test_nobody_who_listens_is_no_error(self, tmp_path: Path) -> None:
+        SystemdNotify({}).send("READY=1")
+        gone = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "gone")})
+        gone.send("READY=1")
+        assert gone.watchdog_s == 0.0
+
+
+class TestLog:
+    @pytest.fixture(autouse=True)
+    def structlog_as_it_was(self) -> Iterator[None]:
+        yield
+        structlog.reset_defaults()
+
+    def test_a_line_becomes_an_entry_with_fields(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+            journald.bind(str(tmp_path / "socket"))
+            writer = log.configure(str(tmp_path / "socket"))
+            structlog.get_logger().warning("mirror down", message_id="abc", route="origin", evidence="two\nlines")
+            entry = journald.recv(65536)
+            writer.close()
+        lines = entry.split(b"\n")
+        for expected in (b"MESSAGE=mirror down", b"PRIORITY=4", b"MESSAGE_ID=abc", b"NYDUS_AGENT_ROUTE=origin"):
+            assert expected in lines
+        assert b"NYDUS_AGENT_EVIDENCE\n\x09\0\0\0\0\0\0\0two\nlines\n" in entry
+
+    def test_without_a_journal_it_goes_to_stderr_with_its_priority(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        writer = log.configure(str(tmp_path / "gone"))
+        structlog.get_logger().info("started", route="mirror")
+        structlog.get_logger().debug("never seen")
+        writer.close()
+        captured = capsys.readouterr()
+        assert captured.err == "<6>started route=mirror\n"
+        assert captured.out == ""
+
+
+class TestCgroups:
+    def test_processes_are_found_by_how_their_names_begin(self) -> None:
+        tree = CgroupTree()
+        code = "open('/proc/self/comm', 'w').write('nydusd-2.4.4'); print(1, flush=True); input()"
+        pipe = subprocess.PIPE
+        with subprocess.Popen([sys.executable, "-I", "-c", code], stdin=pipe, stdout=pipe) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            assert tree.own() in tree.of_processes("nydusd")
+            assert tree.own() in tree.of_processes("no-such-program", "nydusd")
+            child.communicate(b"\n", timeout=10)
+
+    def test_the_id_of_a_cgroup_is_that_of_its_sockets(self) -> None:
+        tree = CgroupTree()
+        ids = tree.ids((tree.own(), "/no/such/cgroup"))
+        assert list(ids.values()) == [tree.own()]

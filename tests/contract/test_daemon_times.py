@@ -1,0 +1,193 @@
+"""How fast the real daemon fences: its own process and user, with one capability, real nft, and a mirror that is
+killed or frozen. What others would meet is asked of the kernel: the set's elements.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.adapters.fence import NftFence
+from tests.contract.netns import own_network
+
+ROOT = Path(__file__).parents[2]
+UID = 61234
+KILLS, FREEZES = 5, 2  # three outages in a row would be damped for minutes
+CONFIG = """
+version = 1
+[mirror.health]
+dwell_ms = 500
+rise = 3
+[fleet]
+return_window_s = 0
+"""
+DAEMON = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from agent.__main__ import main
+sys.exit(main(["--config", sys.argv[2] + "/agent.toml", "daemon"], root=sys.argv[2]))
+"""
+MIRROR = "from tests.node.inside.mirror import main; main()"
+
+
+def wait(done: Callable[[], bool], deadline_s: float, what: str) -> float:
+    """Until it is so, asked without a pause; how long it took."""
+    started = time.monotonic()
+    while not done():
+        assert time.monotonic() - started < deadline_s, f"not within {deadline_s} s: {what}"
+    return time.monotonic() - started
+
+
+class Node:
+    """The daemon and its mirror in a network of their own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fence = NftFence(UID)
+        for place in ("run/nydus-agent", "var/lib/nydus-agent"):
+            (root / place).mkdir(parents=True)
+        (root / "agent.toml").write_text(CONFIG)
+        (root / "var/lib/nydus-agent/effective.json").write_text(json.dumps({"switch": "fence", "reasons": ["test"]}))
+        for path in (root, *root.rglob("*")):
+            os.chown(path, UID, UID)
+        self.mirror: subprocess.Popen[bytes] | None = None
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def start_mirror(self) -> None:
+        self.mirror = subprocess.Popen([sys.executable, "-c", MIRROR], cwd=ROOT)
+
+    def start_daemon(self) -> None:
+        rights = ["--inh-caps=-all,+net_admin", "--ambient-caps=+net_admin", "--bounding-set=-all,+net_admin"]
+        user = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *rights, "--no-new-privs"]
+        self.daemon = subprocess.Popen([*user, sys.executable, "-I", "-c", DAEMON, str(ROOT), str(self.root)])
+
+    def status(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.root / "run/nydus-agent/status.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        assert isinstance(found, dict)
+        return found
+
+    def wait_for(self, verdict: str, route: str) -> None:
+        def is_so() -> bool:
+            time.sleep(0.02)
+            found = self.status()
+            return (found.get("verdict"), found.get("route")) == (verdict, route)
+
+        wait(is_so, 20, f"{verdict}, {route}")
+
+    def fenced(self) -> bool:
+        return bool(self.fence.fenced())
+
+    def end(self) -> None:
+        for process in (self.daemon, self.mirror):
+            if process is not None:
+                process.kill()
+                process.wait(10)
+
+
+@pytest.fixture
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    root = tmp_path_factory.mktemp("node")
+    for parent in (root, *root.parents[:2]):
+        parent.chmod(0o755)
+    with own_network():
+        made = Node(root)
+        try:
+            made.start_mirror()
+            made.start_daemon()
+            made.wait_for("healthy", "mirror")
+            yield made
+        finally:
+            made.end()
+
+
+def told(what: str, seconds: list[float]) -> None:
+    ordered = sorted(seconds)
+    print(
+        f"{what}: p50 {ordered[len(ordered) // 2] * 1000:.1f} ms, max {ordered[-1] * 1000:.1f} ms, n = {len(ordered)}"
+    )
+
+
+def test_a_killed_mirror_is_fenced_within_50_ms_each_time(node: Node) -> None:
+    took = []
+    for _ in range(KILLS):
+        assert node.mirror is not None
+        node.mirror.send_signal(signal.SIGKILL)
+        took.append(wait(node.fenced, 5, "fenced"))
+        node.mirror.wait(10)
+        node.start_mirror()
+        # A new run of the agent has forgotten the outages before.
+        node.wait_for("down", "origin")
+        assert node.daemon is not None
+        node.daemon.kill()
+        node.daemon.wait(10)
+        node.fence.remove_table()
+        (node.root / "run/nydus-agent/status.json").unlink()
+        node.start_daemon()
+        node.wait_for("healthy", "mirror")
+    told("SIGKILL to fence", took)
+    assert max(took) < 0.05
+
+
+def test_a_frozen_mirror_is_fenced_within_a_second_and_used_again(node: Node) -> None:
+    took = []
+    for _ in range(FREEZES):
+        assert node.mirror is not None
+        node.mirror.send_signal(signal.SIGSTOP)
+        took.append(wait(node.fenced, 5, "fenced"))
+        node.wait_for("down", "origin")
+        node.mirror.send_signal(signal.SIGCONT)
+        node.wait_for("healthy", "mirror")
+        assert not node.fenced()
+    told("SIGSTOP to fence", took)
+    assert max(took) < 1.0
+
+
+def test_a_crash_leaves_the_fence_to_the_next_run_and_to_its_lease(node: Node) -> None:
+    assert node.mirror is not None
+    assert node.daemon is not None
+    node.mirror.send_signal(signal.SIGSTOP)
+    node.wait_for("down", "origin")
+    node.daemon.kill()
+    node.daemon.wait(10)
+    assert node.fenced()
+    node.start_daemon()
+    wait(lambda: node.status().get("pid") == (node.daemon.pid if node.daemon else 0), 10, "a new run")
+    assert node.fenced()
+    assert (node.status()["verdict"], node.status()["route"]) == ("down", "origin")
+    node.mirror.send_signal(signal.SIGCONT)
+    node.wait_for("healthy", "mirror")
+
+
+def test_a_stop_removes_the_table(node: Node) -> None:
+    assert node.mirror is not None
+    assert node.daemon is not None
+    node.mirror.send_signal(signal.SIGSTOP)
+    node.wait_for("down", "origin")
+    node.daemon.terminate()
+    assert node.daemon.wait(10) == 0
+    listed = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=10)
+    assert listed.stdout == ""
+    node.mirror.send_signal(signal.SIGCONT)
+
+
+def test_a_flushed_ruleset_is_restored_within_a_second(node: Node) -> None:
+    assert node.mirror is not None
+    node.mirror.send_signal(signal.SIGSTOP)
+    node.wait_for("down", "origin")
+    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+    took = wait(node.fenced, 5, "fenced again")
+    told("flush to fence", [took])
+    assert took < 1.3
+    node.mirror.send_signal(signal.SIGCONT)
