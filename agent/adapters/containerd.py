@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import secrets
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -166,11 +167,29 @@ class _AlreadyExistsError(ContainerdError):
 @contextlib.contextmanager
 def _session(address: str, deadline_s: float) -> Iterator[_Session]:
     """One operation: a channel to a unix socket, and one deadline over all its calls."""
+    _need_listener(address, deadline_s)
     channel = grpc.insecure_channel(f"unix://{address}", options=_OPTIONS)
     try:
         yield _Session(channel, address, time.monotonic() + deadline_s)
     finally:
         channel.close()  # ends streams that were not read to their end
+
+
+def _need_listener(address: str, deadline_s: float) -> None:
+    """Ask the kernel first: it names the reason, and a channel that cannot connect lingers.
+
+    While grpc-core 1.51 winds one down, fork(2) in this process hangs in its pthread_atfork handler (children are
+    spawned by vfork, which runs no handlers; see `process`).
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+            probe.settimeout(deadline_s)
+            probe.connect(address)
+    except PermissionError:
+        raise ContainerdError("NNA0605", f"may not connect to {address}", cause="permission denied") from None
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise ContainerdUnavailableError("NNA0602", f"nobody answers on {address}", cause=cause) from None
 
 
 class _Session:

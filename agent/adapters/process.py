@@ -1,4 +1,8 @@
-"""The only spawn point: argv (never a shell), a minimal environment, stdin null, output capped, a deadline."""
+"""The only spawn point: argv (never a shell), a minimal environment, stdin null, output capped, a deadline.
+
+Nothing here needs fork(2) (no preexec_fn, no change of user), so Python spawns by vfork: fork hangs for ever in a
+process where grpc-core 1.51 is winding a channel down.
+"""
 
 from __future__ import annotations
 

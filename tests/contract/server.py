@@ -17,6 +17,7 @@ class Server:
     def __init__(self, listener: socket.socket, script: Script) -> None:
         self._listener = listener
         self._script = script
+        self._accepter = threading.Thread(target=self._accept)
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
         self.heads: list[bytes] = []
@@ -29,7 +30,10 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def accept(self) -> None:
+    def start(self) -> None:
+        self._accepter.start()
+
+    def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._listener.accept()
@@ -53,6 +57,7 @@ class Server:
 
     def stop(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepter.join(5)
         self._listener.close()
         for connection in self._open:
             with contextlib.suppress(OSError):
@@ -69,13 +74,11 @@ def serving(script: Script, unix_socket: str = "") -> Iterator[Server]:
     listener.bind(unix_socket or ("127.0.0.1", 0))
     listener.listen(16)
     server = Server(listener, script)
-    accepter = threading.Thread(target=server.accept)
-    accepter.start()
+    server.start()
     try:
         yield server
     finally:
         server.stop()
-        accepter.join(5)
 
 
 def answering(status: str, body: bytes, *headers: str) -> Script:

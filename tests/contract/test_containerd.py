@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import time
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.containerd import ContainerdClient, SnapshotterClient
-from agent.errors import ContainerdUnavailableError
+from agent.errors import ContainerdError, ContainerdUnavailableError
 from agent.ports import ImageRecord
 from tests.contract.containerd import ContainerdContract, ContainerdWorld
 from tests.fakes.containerd import STOCK_PLUGINS, FakeContainerd, FakeSnapshotterSocket, nydus_plugin
@@ -49,15 +51,50 @@ class TestFake(ContainerdContract):
         return _FakeWorld()
 
 
-def test_a_socket_that_accepts_and_says_nothing_ends_at_the_deadline(tmp_path: Path) -> None:
+_SILENT = """
+import socket, sys, time
+from agent.adapters.containerd import ContainerdClient, SnapshotterClient
+from agent.adapters.process import ChildProcesses
+from agent.errors import ContainerdError, ContainerdUnavailableError
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(8)
+for ask in (
+    lambda: ContainerdClient(sys.argv[1]).server(deadline_s=0.5),
+    lambda: SnapshotterClient().alive(sys.argv[1], deadline_s=0.5),
+):
+    started = time.monotonic()
+    try:
+        ask()
+    except ContainerdUnavailableError as error:
+        print(error.code, time.monotonic() - started < 2)
+print(ChildProcesses().run(["echo", "a child ran"], deadline_s=5).stdout)
+"""
+
+
+def test_a_socket_that_accepts_and_says_nothing_ends_at_the_deadline_and_children_still_run(tmp_path: Path) -> None:
+    # In a process of its own: while grpc winds the channel down, nothing may fork there (and other tests do).
+    argv = [sys.executable, "-c", _SILENT, str(tmp_path / "s")]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.split("\n")[:3] == ["NNA0602 True", "NNA0602 True", "a child ran"]
+
+
+def test_an_absent_socket_is_unavailable_and_one_that_is_roots_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "containerd.sock")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(4)
-        started = time.monotonic()
+    asks: list[Callable[[], object]] = [
+        lambda: ContainerdClient(path).plugins(deadline_s=1),
+        lambda: SnapshotterClient().alive(path, deadline_s=1),
+    ]
+    for ask in asks:
         with pytest.raises(ContainerdUnavailableError) as caught:
-            ContainerdClient(path).server(deadline_s=0.5)
-        assert caught.value.code == "NNA0602"
-        with pytest.raises(ContainerdUnavailableError):
-            SnapshotterClient().alive(path, deadline_s=0.5)
-        assert time.monotonic() - started < 3
+            ask()
+        assert (caught.value.code, caught.value.cause) == ("NNA0602", "No such file or directory")
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ContainerdError) as refused:
+            ContainerdClient(path).plugins(deadline_s=1)
+    finally:
+        os.seteuid(0)
+    assert refused.value.code == "NNA0605"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -287,8 +285,9 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(disk: _DiskWorld) -> 
         with subprocess.Popen([sys.executable, "-c", loop, str(disk.root)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
-            time.sleep(0.003 * round_number)
-            writer.send_signal(signal.SIGKILL)
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(0.003 * round_number)
+            writer.kill()
         assert disk.see("/etc/a.toml") in whole
     fact = disk.port.read("/etc/a.toml")
     assert fact is not None

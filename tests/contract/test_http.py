@@ -109,7 +109,7 @@ class TestWire(HttpContract):
             yield _WireWorld(tmp_path, stack)
 
 
-def _fails(script: Script, code: str, *, deadline_s: float = 5) -> HttpError:
+def expect_error(script: Script, code: str, *, deadline_s: float = 5) -> HttpError:
     with serving(script) as server, pytest.raises(HttpError) as caught:
         PlainHttp().get(server.url, deadline_s=deadline_s)
     assert caught.value.code == code
@@ -151,7 +151,7 @@ def _trickle(head: bytes) -> Script:
 )
 def test_whatever_hangs_the_deadline_ends_it(script: Script) -> None:
     started = time.monotonic()
-    _fails(script, "NNA0822", deadline_s=0.4)
+    expect_error(script, "NNA0822", deadline_s=0.4)
     assert time.monotonic() - started < 1.5
 
 
@@ -195,7 +195,7 @@ def test_an_endless_body_ends_at_the_cap() -> None:
         while True:
             connection.sendall(b"x" * 65536)
 
-    _fails(endless, "NNA0823")
+    expect_error(endless, "NNA0823")
 
 
 def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -265,8 +265,8 @@ def test_a_name_is_resolved_and_one_without_address_is_an_error() -> None:
 
 def test_nothing_is_left_open() -> None:
     before = (len(os.listdir("/proc/self/fd")), threading.active_count())
-    _fails(_raw(b"rubbish\r\n\r\n"), "NNA0824")
-    _fails(_then_silence(b"HTTP/1.1 200 OK\r\n"), "NNA0822", deadline_s=0.2)
+    expect_error(_raw(b"rubbish\r\n\r\n"), "NNA0824")
+    expect_error(_then_silence(b"HTTP/1.1 200 OK\r\n"), "NNA0822", deadline_s=0.2)
     with serving(answering("200 OK", b"x")) as server:
         PlainHttp().get(server.url, deadline_s=5)
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _RESULTS = "/run/contracts.xml"
 
 
-def _hold(node: Node, *files: str) -> None:
+def check_contracts(node: Node, *files: str) -> None:
     """Run contract files on the node; every test must run and pass."""
     paths = [f"tests/contract/node/{name}" for name in files]
     options = ["--quiet", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={_RESULTS}"]
@@ -35,9 +35,9 @@ def boot(node_factory: Callable[..., Node]) -> Callable[..., Node]:
 
 
 def test_the_fakes_do_what_systemd_and_nydusd_do(boot: Callable[..., Node]) -> None:
-    _hold(boot(), "real_units.py", "real_nydusd.py")
+    check_contracts(boot(), "real_units.py", "real_nydusd.py")
 
 
 @pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
 def test_the_fakes_do_what_containerd_and_the_snapshotter_do(boot: Callable[..., Node], snapshotter: str) -> None:
-    _hold(boot(snapshotter=snapshotter), "real_containerd.py")
+    check_contracts(boot(snapshotter=snapshotter), "real_containerd.py")
