@@ -58,6 +58,7 @@ def main() -> int:
         start_lazily(show, node, mirror)
         run_pod(show, node)
         break_the_mirror(show, node, mirror)
+        node.run(["systemctl", "start", "nydus-agent-inspect.service"], timeout=180)
         show.line("nydus-agent status", "▶")
         print(scene.agent(node, "status", check=False).stdout)
     for text in show.broken:
@@ -102,6 +103,8 @@ def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) 
         before = scene.mirror_bytes(mirror)
         lazy = scene.start_nydus(node, f"{REGISTRY}/python-nydus:1")
     fetched, through = scene.nydusd_bytes(node), scene.mirror_bytes(mirror) - before
+    if isinstance(mirror, parts.Mirror):
+        through -= scene.bootstrap_size("python-nydus")
     show.line(f"the container says: {lazy.output.strip()}")
     show.promise(
         lazy.first_output_s < plain.first_output_s,
@@ -114,7 +117,9 @@ def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) 
         "before the first output",
     )
     show.promise(
-        through >= 0.9 * fetched, f"{through / 1e6:.1f} MB went through the mirror, by the mirror's own count of bytes"
+        through >= 0.9 * fetched,
+        f"{through / 1e6:.1f} MB went through the mirror, by the mirror's own count"
+        + (" (dfdaemon counts whole pieces of 4 MiB)" if isinstance(mirror, parts.Dfdaemon) else ""),
     )
 
 

@@ -293,6 +293,11 @@ def pod(node: Node, ref: str, command: Sequence[str], *, name: str = "demo", tim
         node.run(["crictl", "rmp", "-f", pod_id], check=False, timeout=timeout)
 
 
+def bootstrap_size(name: str) -> int:
+    """Bytes of a nydus image's last layer, its bootstrap: containerd pulls it, through the mirror too."""
+    return images.image(name).layers[-1][1]
+
+
 def mirror_bytes(mirror: parts.Mirror | parts.Dfdaemon) -> int:
     """Blob bytes that came through the mirror, by its own account."""
     if isinstance(mirror, parts.Mirror):

@@ -113,7 +113,9 @@ def test_nft_flush_ruleset_does_not_open_the_fence_for_long(stage: scene.Stage, 
     scene.wait_for_route(stage.node, "mirror", 120)
 
 
-@pytest.mark.allow_warnings(r"^init.scope: nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing)")
+@pytest.mark.allow_warnings(
+    r"^init.scope: nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing)"
+)
 @pytest.mark.parametrize("signal", ["KILL", "STOP"])
 def test_reads_go_on_when_the_agent_itself_is_killed_or_frozen(
     stage: scene.Stage, reader: scene.Reader, signal: str
