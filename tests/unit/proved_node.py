@@ -1,0 +1,128 @@
+"""A node of fakes on which our configuration was applied and every rung of the ladder can be climbed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from agent import paths
+from agent.apply import change
+from agent.apply.climb import Climb, Rung, State
+from agent.apply.execute import Stop
+from agent.apply.transaction import Surroundings
+from agent.config.model import Config
+from agent.ports import Finished, NydusdInfo, Trial
+from tests.fakes.http import answer
+from tests.unit import plan_node
+
+CONFIG = plan_node.config(plan_node.PLAIN)
+ROOT = CONFIG.snapshotter.root
+CANARY = f"http://127.0.0.1:{CONFIG.endpoint.port}/canary"
+METRICS = "# TYPE dragonfly_client_download_traffic counter\n"
+MIB = 1 << 20
+READ = Trial("v2.2.0", read=4 * MIB, fetched=5 * MIB, relayed=5 * MIB, tasks=5 * MIB, answers=(("206", 5),))
+
+
+class ProvedNode:
+    """`node` with a mirror, the agent's endpoint, an image in use, and what a test changes of them."""
+
+    def __init__(self, config: Config = CONFIG) -> None:
+        self.config = config
+        self.node = plan_node.node("0.16.1")
+        self.traffic = 7 * MIB
+        self.traffic_step = 8 * MIB
+        node = self.node
+        node.files.put("/proc/net/tcp", listening(4001, uid=0))
+        node.files.put("/proc/net/tcp6", b"sl local_address\n")
+        node.files.put("/proc/1/mounts", b"")
+        node.http.on(config.mirror.ping_url, answer(200))
+        node.http.on(CANARY, answer(200, b"canary"))
+        node.http.on(CANARY, answer(200, b"canary"), via=config.mirror.url)
+        node.http.on(config.mirror.metrics_url, lambda _: answer(200, self._metrics()))
+        node.http.on("http://localhost/api/v1/daemons", answer(200, b"[]"), via=paths.SNAPSHOTTER_SYSTEM_SOCKET)
+        node.trials.result = READ
+        node.processes.act("containerd", "--config", by=self._dump)
+        node.units.on_job.append(self._containerd_restarted)
+        self.before = self.etc()
+
+    def etc(self) -> dict[str, object]:
+        """All files but our own state, the kernel's, and what the snapshotter and the daemon made."""
+        ignored = ("/var", "/proc", "/run")
+        return {path: what for path, what in self.node.files.snapshot().items() if not path.startswith(ignored)}
+
+    def _metrics(self) -> bytes:
+        self.traffic += self.traffic_step
+        line = f'dragonfly_client_download_traffic{{type="BACK_TO_SOURCE"}} {self.traffic}\n'
+        return (METRICS + line + 'dragonfly_client_download_traffic{type="LOCAL_PEER"} 5\n').encode()
+
+    def _dump(self, argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        return Finished(argv, 0, self.node.files.files[argv[2]].content.decode(), "")
+
+    def _containerd_restarted(self, name: str, verb: str) -> None:
+        if (name, verb) == (paths.CONTAINERD_UNIT, "restart"):
+            ours = b"proxy_plugins.nydus" in self.node.files.files[self.config.containerd.config].content
+            self.node.containerd.mountpoints = (ROOT if ours else "/var/lib/containerd/overlayfs",)
+
+    def use_image(self) -> None:
+        """A nydus image is in use: its nydusd runs with what the template says."""
+        template = json.loads(self.node.files.files[paths.NYDUSD_TEMPLATE].content)
+        backend = {
+            **template["device"]["backend"]["config"],
+            "host": "plain.example:5000",
+            "repo": "image",
+            "auth": "c2VjcmV0",
+        }
+        template["device"]["backend"]["config"] = backend
+        socket = f"{ROOT}/socket/d1/api.sock"
+        seen = {"version": 2, "backend": {"type": "registry", "registry": {**backend, "auth": ""}}}
+        self.node.nydusd.daemons[socket] = NydusdInfo(socket, "d1", "v2.2.0", "RUNNING", 77, (("/", seen),))
+        self.node.files.put(f"{ROOT}/snapshots/3/fs/image/image.boot", b"bootstrap", mode=0o600)
+        self.node.files.put(f"{ROOT}/config/d1/config.json", json.dumps(template).encode(), mode=0o600)
+        daemons = [{"id": "d1", "instances": {"3": {"snapshot_dir": f"{ROOT}/snapshots/3"}}}]
+        self.node.http.on(
+            "http://localhost/api/v1/daemons", answer(200, json.dumps(daemons).encode()),
+            via=paths.SNAPSHOTTER_SYSTEM_SOCKET,
+        )  # fmt: skip
+
+    def say(self, **status: object) -> None:
+        """The daemon publishes this."""
+        document = {"at": self.node.clock.now(), "route": "mirror", "mode": "fence", **status}
+        self.node.files.put(paths.STATUS, json.dumps(document).encode(), uid=990)
+
+    def apply(self) -> change.Outcome:
+        return change.apply(self.config, self.node.ports, quiet(), lambda _: None)
+
+    def climb(self) -> Climb:
+        return change.inspect(self.config, self.node.ports)
+
+    def unit(self, **values: object) -> None:
+        """Change what systemd says of the snapshotter's unit."""
+        known = self.node.units.units
+        known[paths.SNAPSHOTTER_UNIT] = replace(known[paths.SNAPSHOTTER_UNIT], **values)  # type: ignore[arg-type]  # a test names the fields
+
+
+def quiet() -> Surroundings:
+    def nothing(_: object) -> None:
+        pass
+
+    return Surroundings(nothing, nothing, Stop())
+
+
+def listening(port: int, *, uid: int) -> bytes:
+    """/proc/net/tcp with one listener on 127.0.0.1."""
+    row = f"   0: 0100007F:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {uid:5} 0 4242 1\n"
+    return b"  sl  local_address rem_address   st\n" + row.encode()
+
+
+def proved() -> ProvedNode:
+    """Applied, an image in use, the daemon well."""
+    made = ProvedNode()
+    made.apply()
+    made.use_image()
+    made.say()
+    return made
+
+
+def first_wrong(climb: Climb) -> Rung:
+    """The headline, or the first rung that is not ok."""
+    return next(rung for rung in climb.rungs if rung.state is not State.OK)

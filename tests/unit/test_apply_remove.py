@@ -1,0 +1,144 @@
+"""Removal: containerd as it was byte for byte, nothing of ours left, and never under running containers."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent import paths
+from agent.apply import generations, leave
+from agent.errors import ApplyError
+from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet
+
+IMAGE = f"{ROOT}/snapshots/3/mnt"
+CONTAINER = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod/rootfs"
+NYDUSD = f"nydusd {IMAGE} fuse.rafs rw,allow_other 0 0\n"
+OVERLAY = f"overlay {CONTAINER} overlay rw,lowerdir={IMAGE},upperdir={ROOT}/snapshots/4/fs 0 0\n"
+
+
+def mounted(made: ProvedNode, *lines: str) -> None:
+    made.node.files.put("/proc/1/mounts", "".join(lines).encode())
+    made.node.files.put("/proc/77/cmdline", b"\0".join([b"nydusd", b"fuse", b"--mountpoint", IMAGE.encode(), b""]))
+
+
+def remove(made: ProvedNode, *, force: bool = False) -> leave.Removed | None:
+    return leave.remove(CONFIG, made.node.ports, quiet(), force=force)
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    made = ProvedNode()
+    made.node.processes.on("du", stdout="119 /var/lib/containerd-nydus\n")
+    for program in ("umount", "kill", "rm"):
+        made.node.processes.on(program)
+    made.apply()
+    made.use_image()
+    mounted(made, NYDUSD)
+    return made
+
+
+def test_after_a_removal_every_file_is_as_it_was(node: ProvedNode) -> None:
+    removed = remove(node)
+    assert removed is not None
+    assert node.etc() == node.before
+    assert paths.SNAPSHOTTER_UNIT not in node.node.units.units
+    assert paths.EFFECTIVE not in node.node.files.files
+    assert paths.CLIMB not in node.node.files.files
+    assert not node.node.snapshotter.answering
+
+
+def test_what_stays_is_named_with_its_size(node: ProvedNode) -> None:
+    removed = remove(node)
+    assert removed is not None
+    assert removed.stays == (f"{ROOT} (119 MiB): images and snapshots; containerd's database refers to them",)
+
+
+def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(node: ProvedNode) -> None:
+    mounted(node, NYDUSD, OVERLAY)
+    calls = len(node.node.faults.calls)
+    with pytest.raises(ApplyError) as caught:
+        remove(node)
+    assert caught.value.code == "NNA0411"
+    assert "nydus-agent remove --force" in caught.value.try_
+    assert caught.value.seen == (CONTAINER,)
+    assert node.node.faults.calls[calls:] == []
+
+
+def test_a_forced_removal_leaves_the_ground_under_running_containers(node: ProvedNode) -> None:
+    mounted(node, NYDUSD, OVERLAY)
+    removed = remove(node, force=True)
+    assert removed is not None
+    assert removed.ended == ()
+    assert ("umount", "--lazy", IMAGE) not in node.node.processes.ran
+    assert any("running containers stand on them" in one for one in removed.stays)
+    assert any("1 containers run on" in one for one in removed.stays)
+
+
+def test_nydusd_that_nobody_uses_ends_with_the_snapshotter(node: ProvedNode) -> None:
+    removed = remove(node)
+    assert removed is not None
+    assert removed.ended == (IMAGE,)
+    ran = node.node.processes.ran
+    assert ran.index(("umount", "--lazy", IMAGE)) < ran.index(("kill", "-TERM", "77"))
+
+
+def test_containers_of_other_snapshotters_are_none_of_our_business(node: ProvedNode) -> None:
+    mounted(
+        node, "overlay /run/x overlay rw,lowerdir=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/1/fs 0 0\n"
+    )
+    assert remove(node) is not None
+
+
+def test_a_second_removal_has_nothing_to_do(node: ProvedNode) -> None:
+    remove(node)
+    inodes = node.node.files.inodes()
+    assert remove(node) is None
+    assert node.node.files.inodes() == inodes
+    assert generations.applied(node.node.files) is None
+
+
+def test_a_removal_after_which_containerd_does_not_answer_is_undone(node: ProvedNode) -> None:
+    before = node.etc()
+    node.node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
+    with pytest.raises(ApplyError) as caught:
+        remove(node)
+    assert caught.value.code == "NNA0402"
+    assert node.etc() == before
+    assert node.node.units.units[paths.SNAPSHOTTER_UNIT].active_state == "active"
+
+
+def test_a_removal_that_leaves_cri_on_the_snapshotter_is_undone(node: ProvedNode) -> None:
+    before = node.etc()
+    node.node.units.on_job.append(lambda _name, _verb: setattr(node.node.containerd, "mountpoints", (ROOT,)))
+    with pytest.raises(ApplyError, match="still uses the snapshotter"):
+        remove(node)
+    assert node.etc() == before
+
+
+def test_an_edit_by_the_operator_survives_the_removal(node: ProvedNode) -> None:
+    text = node.node.files.files[CONFIG.containerd.config].content
+    node.node.files.put(CONFIG.containerd.config, text + b'\n[metrics]\naddress = "127.0.0.1:1338"\n')
+    removed = remove(node)
+    assert removed is not None
+    after = node.node.files.files[CONFIG.containerd.config].content
+    assert b"127.0.0.1:1338" in after
+    assert b"nydus" not in after
+    assert any("was edited since" in warning for warning in removed.plan.warnings)
+
+
+def test_where_systemd_does_not_run_the_files_go_and_nothing_is_restarted(node: ProvedNode) -> None:
+    node.node.units.systemd_running = False
+    node.node.containerd.up = False
+    jobs = len(node.node.faults.calls)
+    assert remove(node) is not None
+    assert node.etc() == node.before
+    assert not [call for call in node.node.faults.calls[jobs:] if call[0] in ("job", "enable", "disable", "reload")]
+
+
+def test_applying_again_after_a_removal_is_a_new_generation(node: ProvedNode) -> None:
+    remove(node)
+    outcome = node.apply()
+    assert outcome.result.generation == 3
+    assert len(generations.history(node.node.files)) == 1
+    removed = remove(node)
+    assert removed is not None
+    assert node.etc() == node.before

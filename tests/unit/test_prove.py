@@ -1,0 +1,369 @@
+"""The ladder of proof: each rung fails for its own reason, and nothing is called ok that was not shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from agent import paths
+from agent.apply import prove, rungs_read
+from agent.apply.climb import State, body
+from agent.config.model import ContainerdConfig, RestartPolicy
+from agent.errors import ApplyError, Exit, FileError, NydusdError
+from agent.node.facts import FenceAbility
+from agent.node.observe import observe
+from agent.plan import decide
+from agent.ports import Trial
+from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
+from tests.fakes.http import answer
+from tests.unit import plan_node
+from tests.unit.proved_node import CANARY, CONFIG, MIB, READ, ROOT, ProvedNode, first_wrong, listening, proved
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    return proved()
+
+
+def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_rungs(node: ProvedNode) -> None:
+    climb = node.climb()
+    assert [(rung.number, rung.state) for rung in climb.rungs] == [(n, State.OK) for n in range(1, 11)]
+    assert climb.exit is Exit.OK
+    assert climb.drift == ()
+    assert climb.rungs[9].detail == "5.0 MiB of an image of plain.example:5000, 100 % through the mirror"
+
+
+def test_without_an_image_the_two_rungs_that_need_one_are_not_called_ok() -> None:
+    made = ProvedNode()
+    made.apply()
+    states = {rung.number: rung.state for rung in made.climb().rungs}
+    assert (states[8], states[10]) == (State.NOT_PROVED, State.NOT_PROVED)
+    assert made.climb().exit is Exit.OK
+
+
+def _other_architecture(made: ProvedNode) -> None:
+    made.node.files.put("/usr/local/bin/nydusd", plan_node.ARM64, mode=0o755)
+
+
+def _few_open_files(made: ProvedNode) -> None:
+    made.node.files.put("/proc/sys/fs/nr_open", b"65536\n")
+
+
+def _no_unit(made: ProvedNode) -> None:
+    del made.node.units.units[paths.SNAPSHOTTER_UNIT]
+
+
+def _kills_nydusd(made: ProvedNode) -> None:
+    made.unit(kill_mode="control-group", drop_in_paths=("/etc/systemd/system/x.d/50-kill.conf",))
+
+
+def _unreachable_snapshotter(made: ProvedNode) -> None:
+    made.node.snapshotter.answering.clear()
+
+
+def _containerd_down(made: ProvedNode) -> None:
+    made.node.containerd.up = False
+
+
+def _plugins(*entries: tuple[str, str]) -> Callable[[ProvedNode], None]:
+    def change(made: ProvedNode) -> None:
+        made.node.containerd.plugin_facts = (*STOCK_PLUGINS, *(nydus_plugin(*entry) for entry in entries))
+
+    return change
+
+
+def _init_err(plugin: str) -> Callable[[ProvedNode], None]:
+    return lambda made: made.node.containerd.set_init_err(plugin, "it broke")
+
+
+def _other_root(made: ProvedNode) -> None:
+    made.node.containerd.mountpoints = ("/var/lib/elsewhere",)
+
+
+def _not_ready(made: ProvedNode) -> None:
+    made.node.containerd.status["RuntimeReady"] = "false"
+
+
+def _dead_backend(made: ProvedNode) -> None:
+    made.node.containerd.backend_alive = lambda _name: False
+
+
+def _template(text: bytes) -> Callable[[ProvedNode], None]:
+    return lambda made: made.node.files.put(paths.NYDUSD_TEMPLATE, text)
+
+
+def _other_mirror_in_template(made: ProvedNode) -> None:
+    template = json.loads(made.node.files.files[paths.NYDUSD_TEMPLATE].content)
+    template["device"]["backend"]["config"]["proxy"]["url"] = "http://127.0.0.1:4999"
+    made.node.files.put(paths.NYDUSD_TEMPLATE, json.dumps(template).encode())
+
+
+def _deaf_nydusd(made: ProvedNode) -> None:
+    made.node.nydusd.deaf.add(f"{ROOT}/socket/d1/api.sock")
+
+
+def _foreign_listener(made: ProvedNode) -> None:
+    made.node.files.put("/proc/net/tcp", listening(4001, uid=1000))
+
+
+def _http(url: str, status: int, content: bytes = b"", via: str = "") -> Callable[[ProvedNode], None]:
+    return lambda made: made.node.http.on(url, answer(status, content), via=via)
+
+
+def _no_fence(made: ProvedNode) -> None:
+    made.node.fence.ability = FenceAbility(usable=False, reason="a connect was not refused")
+
+
+def _native_daemon(made: ProvedNode) -> None:
+    made.say(mode="native", mode_reason="nft is gone")
+
+
+def _trial(**values: object) -> Callable[[ProvedNode], None]:
+    def change(made: ProvedNode) -> None:
+        made.node.trials.result = replace(READ, **values)  # type: ignore[arg-type]  # a test names the fields
+
+    return change
+
+
+def _no_mount(made: ProvedNode) -> None:
+    made.node.trials.result = NydusdError("NNA0732", "a private nydusd could not mount", cause="exit code 1")
+
+
+def _other_mirrors_counter(made: ProvedNode) -> None:
+    made.traffic_step = 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told", "broken"),
+    [
+        (1, "NNA0202", "arm64", _other_architecture),
+        (1, "NNA0205", "fs.nr_open is 65536", _few_open_files),
+        (2, "NNA0711", "no such unit", _no_unit),
+        (2, "NNA0712", "failed", lambda made: made.unit(active_state="failed", result="exit-code")),
+        (2, "NNA0712", "start limit", lambda made: made.unit(active_state="failed", result="start-limit-hit")),
+        (2, "NNA0714", "50-kill.conf", _kills_nydusd),
+        (2, "NNA0715", "NO_PROXY", lambda made: made.unit(environment=("HTTP_PROXY=http://10.0.0.1:3128",))),
+        (2, "NNA0716", "has not read", lambda made: made.unit(needs_reload=True)),
+        (3, "NNA0717", paths.SNAPSHOTTER_SOCKET, _unreachable_snapshotter),
+        (4, "NNA0651", "containerd", _containerd_down),
+        (5, "NNA0653", "not registered", _plugins()),
+        (5, "NNA0653", "elsewhere.sock", _plugins(("/run/elsewhere.sock", ROOT))),
+        (5, "NNA0653", "it broke", _init_err("nydus")),
+        (6, "NNA0654", "it broke", _init_err("cri")),
+        (6, "NNA0655", "/var/lib/elsewhere", _other_root),
+        (6, "NNA0656", "RuntimeReady", _not_ready),
+        (7, "NNA0657", "Prepare failed", _dead_backend),
+        (8, "NNA0741", "no JSON", _template(b"{")),
+        (8, "NNA0742", "no answer", _deaf_nydusd),
+        (8, "NNA0743", "4999", _other_mirror_in_template),
+        (9, "NNA0811", "uid 1000", _foreign_listener),
+        (9, "NNA0812", "503", _http(CONFIG.mirror.ping_url, 503)),
+        (9, "NNA0813", "status 429", _http(CANARY, 429, via=CONFIG.mirror.url)),
+        (9, "NNA0813", "other content", _http(CANARY, 200, b"zeroes", via=CONFIG.mirror.url)),
+        (9, "NNA0814", "not refused", _no_fence),
+        (9, "NNA0815", "nft is gone", _native_daemon),
+        (10, "NNA0731", "exit code 1", _no_mount),
+        (10, "NNA0733", "bytes", _trial(error="a read failed: Input/output error")),
+        (10, "NNA0734", "2.0 MiB of 5.0 MiB", _trial(relayed=2 * MIB, tasks=2 * MIB)),
+        (10, "NNA0734", "0 KiB of 0 KiB", _trial(fetched=0, relayed=0, tasks=0)),
+        (10, "NNA0735", "name a Dragonfly task", _trial(tasks=MIB)),
+        (10, "NNA0736", "grew by", _other_mirrors_counter),
+    ],
+)  # fmt: skip
+def test_each_fault_fails_its_own_rung_with_its_own_code(
+    node: ProvedNode, number: int, code: str, told: str, broken: Callable[[ProvedNode], None]
+) -> None:
+    broken(node)
+    climb = node.climb()
+    rung = climb.headline
+    assert rung is not None
+    assert (rung.number, rung.code) == (number, code)
+    assert told in " ".join([rung.detail, rung.cause, *rung.evidence])
+    assert rung.try_
+    assert rung is first_wrong(climb)
+    assert climb.exit is Exit.NOT_AS_WANTED
+
+
+def test_what_stands_on_a_failed_rung_is_not_proved_instead_of_failed_again(node: ProvedNode) -> None:
+    _containerd_down(node)
+    states = {rung.number: (rung.state, rung.detail) for rung in node.climb().rungs}
+    for number in (5, 6, 7):
+        assert states[number] == (State.NOT_PROVED, "rung 4 (containerd answers) failed")
+    assert states[3][0] is State.OK
+    assert states[10][0] is State.OK
+
+
+def test_while_reads_go_to_the_origin_no_read_through_the_mirror_is_claimed(node: ProvedNode) -> None:
+    node.say(route="origin", route_reason="fenced: canary failed")
+    rungs = {rung.number: rung for rung in node.climb().rungs}
+    assert rungs[9].state is State.NOT_PROVED
+    assert rungs[10].state is State.NOT_PROVED
+    assert "canary failed" in rungs[10].detail
+    assert node.node.trials.configs == []
+
+
+def test_a_byte_counter_that_does_not_answer_is_never_ok(node: ProvedNode) -> None:
+    node.node.http.on(CONFIG.mirror.metrics_url, answer(404))
+    rung = node.climb().rungs[9]
+    assert rung.state is State.NOT_PROVED
+    assert "404" in rung.detail
+
+
+def test_reads_of_others_at_the_same_time_cannot_prove_ours(node: ProvedNode) -> None:
+    node.traffic_step = 900 * MIB
+    _trial(relayed=MIB, tasks=MIB)(node)
+    rung = node.climb().rungs[9]
+    assert (rung.state, rung.code) == (State.FAILED, "NNA0734")
+
+
+def test_the_private_nydusd_cannot_fall_back_unseen_and_its_cache_is_its_own(node: ProvedNode) -> None:
+    node.climb()
+    config = json.loads(node.node.trials.configs[0])
+    proxy = config["device"]["backend"]["config"]["proxy"]
+    assert proxy["url"] == "http://127.0.0.1:9"
+    assert proxy["fallback"] is False
+    assert config["device"]["cache"]["config"]["work_dir"] == "/run/trial/cache"
+    assert config["fs_prefetch"] == {"enable": False}
+    assert config["device"]["backend"]["config"]["auth"] == "c2VjcmV0"
+
+
+def test_no_credential_of_a_registry_reaches_what_everyone_can_read(node: ProvedNode) -> None:
+    assert "c2VjcmV0" not in json.dumps(body(node.climb()))
+
+
+def test_in_the_mirrors_dialect_the_mirror_is_the_relay() -> None:
+    config = {
+        "device": {"backend": {"config": {"mirrors": [{"host": "http://a", "headers": {"X": "y"}}]}}, "cache": {}}
+    }
+    made = json.loads(rungs_read.configured(config, "http://relay", "/work"))
+    assert made["device"]["backend"]["config"]["mirrors"] == [{"host": "http://relay", "headers": {"X": "y"}}]
+
+
+def test_a_registry_that_is_not_accelerated_is_told_with_its_reason(node: ProvedNode) -> None:
+    record = json.loads(node.node.files.files[f"{paths.GENERATIONS}/1.json"].content)
+    record["effective"]["not_accelerated"] = ["plain.example:5000: goes direct, because there is no TLS rule"]
+    node.node.files.put(f"{paths.GENERATIONS}/1.json", json.dumps(record).encode())
+    rung = node.climb().rungs[9]
+    assert rung.state is State.NOT_PROVED
+    assert "no TLS rule" in rung.detail
+
+
+def test_a_template_edited_by_hand_is_told_as_drift(node: ProvedNode) -> None:
+    text = node.node.files.files[paths.NYDUSD_TEMPLATE].content
+    node.node.files.put(paths.NYDUSD_TEMPLATE, text + b"\n")
+    climb = node.climb()
+    assert climb.drift == (f"{paths.NYDUSD_TEMPLATE} was edited after it was applied",)
+    assert climb.exit is Exit.NOT_AS_WANTED
+    node.node.files.drop(paths.NYDUSD_TEMPLATE)
+    assert node.climb().drift == (f"{paths.NYDUSD_TEMPLATE} was removed",)
+
+
+def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> None:
+    made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
+    made.apply()
+    rungs = {rung.number: rung for rung in made.climb().rungs}
+    assert rungs[5].state is State.NOT_PROVED
+    assert rungs[5].try_ == "systemctl restart containerd.service"
+
+
+def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
+    made = ProvedNode()
+    made.node.http.on(made.config.mirror.ping_url, answer(503))
+    outcome = made.apply()
+    assert outcome.result.generation == 1
+    assert outcome.climb is not None
+    assert outcome.climb.exit is Exit.NOT_AS_WANTED
+
+
+def test_a_change_after_which_containerd_makes_no_snapshot_is_undone() -> None:
+    made = ProvedNode()
+    made.node.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN
+    before = made.node.files.files[made.config.containerd.config].content
+    with pytest.raises(ApplyError, match="Prepare failed"):
+        made.apply()
+    assert made.node.files.files[made.config.containerd.config].content == before
+    assert paths.CLIMB not in made.node.files.files
+
+
+def test_an_apply_publishes_its_climb_for_everyone() -> None:
+    made = ProvedNode()
+    made.apply()
+    file = made.node.files.files[paths.CLIMB]
+    assert file.mode == 0o644
+    document = json.loads(file.content)
+    assert [rung["number"] for rung in document["rungs"]] == list(range(1, 11))
+    assert document["ok"] is True
+
+
+def test_a_second_apply_climbs_and_writes_nothing(node: ProvedNode) -> None:
+    inodes = node.node.files.inodes()
+    outcome = node.apply()
+    assert outcome.climb is None
+    assert not outcome.result.changed
+    assert node.node.files.inodes() == inodes
+
+
+def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> None:
+    made = ProvedNode()
+    made.say(route="origin", route_reason="nothing was applied")
+    start = made.node.clock.monotonic()
+
+    def read(seconds: float) -> None:
+        made.node.clock.advance(seconds)
+        if made.node.clock.monotonic() - start > 1:
+            made.say()
+
+    made.node.clock.sleep = read  # type: ignore[method-assign]  # the daemon lives while we wait
+    outcome = made.apply()
+    assert outcome.climb is not None
+    assert outcome.climb.rungs[8].state is State.OK
+
+
+def test_a_status_that_is_old_or_damaged_is_no_word_about_now(node: ProvedNode) -> None:
+    node.say(route="origin")
+    node.node.clock.advance(60)
+    assert node.climb().rungs[9].state is State.OK
+    node.node.files.put(paths.STATUS, b"[" * 100_000)
+    assert node.climb().rungs[9].state is State.OK
+
+
+def test_unreadable_files_make_a_rung_unknown_and_the_exit_code_says_so(node: ProvedNode) -> None:
+    node.node.files.unreadable[paths.NYDUSD_TEMPLATE] = FileError("NNA0427", "cannot read", cause="Input/output error")
+    rungs = {rung.number: rung.state for rung in node.climb().rungs}
+    assert rungs[8] is State.UNKNOWN
+
+
+def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode) -> None:
+    facts_of = prove.before_change(node.node.ports, frozenset({paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT}))
+    facts = observe(node.config, node.node.ports)
+    chosen = decide.effective(node.config, facts)
+    climb = prove.climb(
+        node.config, node.node.ports, facts, chosen, before=facts_of, top=prove.LAST_THAT_DECIDES
+    )  # fmt: skip
+    codes = {rung.number: rung.code for rung in climb.rungs if rung.state is State.FAILED}
+    assert codes == {2: "NNA0713", 4: "NNA0652"}
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [
+        ("", 0),
+        ("# HELP dragonfly_client_download_traffic x\n", 0),
+        ('dragonfly_client_download_traffic{type="A"} 3\ndragonfly_client_download_traffic{type="B"} 4e3\n', 4003),
+        ("dragonfly_client_download_traffic_other 9\ndragonfly_client_download_traffic 2\n", 2),
+        ("dragonfly_client_download_traffic nonsense\n", 0),
+    ],
+)
+def test_the_mirrors_counter_is_the_sum_over_all_ways(text: str, bytes_: int) -> None:
+    assert rungs_read.total(text) == bytes_
+
+
+def test_figures_are_told_in_words() -> None:
+    rung = rungs_read.judged(
+        Trial("v2.2.0", 4 * MIB, 5 * MIB, 5 * MIB, 4 * MIB, (("206", 4), ("503", 1))), 6 * MIB, "", "r"
+    )
+    assert rung.state is State.FAILED
+    assert "4 x 206, 1 x 503" in rung.evidence[1]
