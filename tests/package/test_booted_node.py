@@ -74,6 +74,20 @@ def test_an_upgrade_restarts_our_daemon_alone(node: Node, package: Package, tmp_
     assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
 
 
+def test_a_reboot_changes_a_node_only_when_its_operator_had_said_so(node: Node, package: Package) -> None:
+    node.install_deb(package.path)
+    node.reboot()
+    assert "not due" in node.journal("nydus-agent-boot.service")
+    assert node.journal("nydus-agent-apply.service") == ""
+    assert node.failed_units() == []
+
+    # As in an image whose configuration came after the package: nobody queued anything yet.
+    node.write("/etc/nydus-agent/conf.d/50-fleet.toml", "[apply]\non_install = true\n")
+    node.reboot()
+    node.wait_until(lambda: node.journal("nydus-agent-apply.service") != "", 30, "the first boot begins the change")
+    assert "due: [apply] on_install is set" in node.journal("nydus-agent-boot.service")
+
+
 _HOLD = """
 import fcntl, sys
 lock = open("/var/lib/dpkg/lock-frontend", "w")
