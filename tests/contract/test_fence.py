@@ -142,7 +142,9 @@ class TestNft:
                 peer.sendall(b"x" * 100_000)
                 received = 0
                 while received < 100_000:
-                    received += len(client.recv(65536))
+                    piece = client.recv(65536)
+                    assert piece != b"", "cut"
+                    received += len(piece)
 
     def test_a_lease_ends_by_itself(self, nft: NftFence, mirror: int) -> None:
         nft.renew("127.0.0.1", mirror, 300)

@@ -75,7 +75,7 @@ def _can_fail(test: ast.AST) -> bool:
             return True
         if isinstance(node, ast.Call):
             name = dotted(node.func).rpartition(".")[2]
-            if name in ("raises", "fail") or name.startswith(("assert_", "expect", "check", "wait_")):
+            if name in ("raises", "fail") or name.startswith(("assert_", "expect", "check", "wait_", "until")):
                 return True
     return False
 
@@ -91,12 +91,15 @@ def test_every_test_can_fail() -> None:
 
 
 def test_no_test_sleeps_and_hopes() -> None:
-    """Waiting is polling with a deadline (a helper's business), never a pause of a length that somebody guessed."""
+    """Waiting is polling with a deadline, in a loop, never a pause of a length that somebody guessed."""
     found = []
     for module in modules("tests"):
         for test in _tests(module):
-            calls = [dotted(node.func) for node in ast.walk(test) if isinstance(node, ast.Call)]
-            found += [f"{module.path}:{test.lineno} {test.name}" for call in calls if call in ("time.sleep", "sleep")]
+            loops = [node for node in ast.walk(test) if isinstance(node, ast.While)]
+            polls = {id(node) for loop in loops for node in ast.walk(loop)}
+            pauses = [node for node in ast.walk(test) if isinstance(node, ast.Call) and id(node) not in polls]
+            wrong = [node for node in pauses if dotted(node.func) in ("time.sleep", "sleep")]
+            found += [f"{module.path}:{node.lineno} {test.name}" for node in wrong]
     assert found == []
 
 
