@@ -78,12 +78,14 @@ class Run:
         """`kinds` ("ping", "canary", "tick") in each gap from start to end."""
         now = start
         while now <= end:
+            events: dict[str, Event] = {"ping": PingOk(now, 0.001), "canary": CanaryOk(now, 0.002), "tick": Tick()}
             for kind in kinds:
-                self.at(
-                    round(now, 3), {"ping": PingOk(now, 0.001), "canary": CanaryOk(now, 0.002), "tick": Tick()}[kind]
-                )
+                self.at(round(now, 3), events[kind])
             now += gap
         return self
+
+    def verdict(self) -> Verdict:
+        return self.state.verdict
 
     def fences(self) -> list[tuple[float, Effect]]:
         return [(now, effect) for now, effect in self.done if isinstance(effect, (RaiseFence, LiftFence))]
@@ -94,7 +96,7 @@ class Run:
 
 def healthy(policy: Policy = POLICY) -> Run:
     run = Run(policy, FENCE, GOOD, OwnerSeen(Owner.OK, "root"), PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
     run.told.clear()
     run.done.clear()
     return run
@@ -107,7 +109,7 @@ def test_a_cold_node_uses_the_mirror_after_one_answer_and_one_canary() -> None:
 
 
 def test_an_answer_without_a_canary_is_not_enough_to_call_the_mirror_healthy() -> None:
-    assert Run(POLICY, FENCE, GOOD).every(0.25, 1, 60, "ping", "tick").state.verdict is Verdict.UNKNOWN
+    assert Run(POLICY, FENCE, GOOD).every(0.25, 1, 60, "ping", "tick").verdict() is Verdict.UNKNOWN
 
 
 def test_a_dead_mirror_is_fenced_by_the_first_evidence_and_down_by_the_second() -> None:
@@ -136,7 +138,7 @@ def test_a_clean_canary_lifts_a_tentative_fence() -> None:
 
 def test_a_canary_sent_before_the_suspicion_does_not_lift_the_fence() -> None:
     run = healthy().at(10.0, SentinelClosed("end of file")).at(10.01, CanaryOk(9.99, 0.002))
-    assert run.state.verdict is Verdict.SUSPECT
+    assert run.verdict() is Verdict.SUSPECT
 
 
 def test_a_mirror_that_closes_idle_connections_is_not_fenced_for_it_twice() -> None:
@@ -159,11 +161,11 @@ def test_silence_fences_at_once_and_is_down_after_fall_rounds() -> None:
 def test_silence_that_a_canary_refuted_must_last_before_it_fences_again() -> None:
     run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
     run.at(12.0, PingFailed(11.4, SILENT, ""))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
     run.at(12.3, PingFailed(11.7, SILENT, ""))
-    assert run.state.verdict is Verdict.SUSPECT
+    assert run.verdict() is Verdict.SUSPECT
     late = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
-    assert late.at(10.2 + POLICY.grace_s, PingFailed(40.0, SILENT, "")).state.verdict is Verdict.SUSPECT
+    assert late.at(10.2 + POLICY.grace_s, PingFailed(40.0, SILENT, "")).verdict() is Verdict.SUSPECT
 
 
 def test_a_ping_port_that_fails_while_the_data_path_works_does_not_move_the_route() -> None:
@@ -172,13 +174,13 @@ def test_a_ping_port_that_fails_while_the_data_path_works_does_not_move_the_rout
         run.at(float(at), PingFailed(float(at), REFUSED, ""), CanaryOk(float(at), 0.002), Tick())
     assert [change for _, change, _ in run.told] == ["healthy -> suspect", "suspect -> healthy"]
     run.at(200.0, CanaryFailed(200.0, REFUSED, "")).at(200.1, CanaryFailed(200.1, REFUSED, ""))
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
 
 
 def test_a_ping_port_counts_again_once_it_has_answered() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002))
     run.at(11.0, PingOk(11.0, 0.001)).at(12.0, PingFailed(12.0, REFUSED, ""))
-    assert run.state.verdict is Verdict.SUSPECT
+    assert run.verdict() is Verdict.SUSPECT
 
 
 @pytest.mark.parametrize("failure", [f for f in Failure if f.hard])
@@ -191,12 +193,12 @@ def test_a_data_path_that_lies_is_down_although_the_ping_port_answers(failure: F
 def test_a_hung_data_path_is_down_although_the_ping_port_answers() -> None:
     run = healthy().at(10.0, CanaryFailed(8.8, SILENT, ""))
     run.every(0.25, 10.1, 11.1, "ping", "tick").at(11.2, CanaryFailed(10.0, SILENT, ""))
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
 
 
 def test_an_origin_that_is_bad_keeps_the_mirror_in_use() -> None:
     run = healthy().at(9.0, BAD).at(10.0, PingFailed(9.9, SILENT, "")).at(11.0, PingFailed(10.9, SILENT, ""))
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     assert run.fence_log() == []
     assert route_reason(run.state).startswith("both bad")
 
@@ -237,16 +239,16 @@ def test_a_clean_canary_of_a_foreign_listener_lifts_nothing() -> None:
         .at(10.0, SentinelClosed("eof"))
         .at(10.02, OwnerSeen(Owner.FOREIGN, "uid 1000"), CanaryOk(10.01, 0.002))
     )
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
 
 
 def test_a_local_mirror_whose_listener_is_gone_is_suspect() -> None:
-    assert healthy().at(10.0, OwnerSeen(Owner.NONE, "")).state.verdict is Verdict.SUSPECT
+    assert healthy().at(10.0, OwnerSeen(Owner.NONE, "")).verdict() is Verdict.SUSPECT
 
 
 def test_a_remote_mirror_is_not_judged_by_the_local_socket_tables() -> None:
     run = Run(POLICY, FENCE, GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002)).at(10.0, OwnerSeen(Owner.NONE, ""))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
 
 
 def test_the_way_back_takes_successes_dwell_a_canary_and_this_nodes_slot() -> None:
@@ -263,7 +265,7 @@ def test_the_way_back_takes_successes_dwell_a_canary_and_this_nodes_slot() -> No
 def test_without_a_canary_since_the_failure_the_mirror_stays_fenced() -> None:
     run = healthy().at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
     run.every(0.25, 10.25, 60, "ping", "tick")
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
 
 
 def test_a_failure_on_probation_begins_the_way_back_again() -> None:
@@ -291,7 +293,7 @@ def test_three_quick_outages_cost_about_ten_minutes() -> None:
         run.at(now, SentinelClosed("eof"), CanaryFailed(now, REFUSED, ""))
         run.every(0.25, now + 0.25, now + 10, "ping", "canary", "tick")
         now += 10.25
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     run.every(1.0, now, now + 900, "ping", "canary", "tick")
     healed = [at for at, change, _ in run.told if change == "probation -> healthy"][-1]
     assert 500 < healed - now < 660
@@ -313,7 +315,8 @@ def test_a_fence_is_renewed_every_second_and_never_for_longer_than_the_lease() -
     run.every(0.25, 10.25, 20, "tick")
     times = [at for at, effect in run.fence_log()]
     assert times == [10.0, 10.0, *(float(at) for at in range(11, 21))]
-    assert all(effect.lease_s <= POLICY.lease_s for _, effect in run.fence_log() if not isinstance(effect, LiftFence))
+    leases = [effect.lease_s for _, effect in run.fence_log() if isinstance(effect, RaiseFence | ExtendFence)]
+    assert max(leases) <= POLICY.lease_s
 
 
 def test_a_tentative_fence_is_asserted_but_not_prolonged() -> None:
@@ -324,29 +327,29 @@ def test_a_tentative_fence_is_asserted_but_not_prolonged() -> None:
         (12.0, ExtendFence(1.0, tentative=True)),
         (13.0, LiftFence()),
     ]
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
 
 
 def test_rounds_in_which_the_agent_was_late_do_not_count() -> None:
     run = healthy()
     for at in range(10, 14):
         run.at(float(at), LoopLate(0.3))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
     run.at(14.0, LoopLate(0.3))
-    assert run.state.verdict is Verdict.SUSPECT
+    assert run.verdict() is Verdict.SUSPECT
 
 
 def test_an_answer_between_late_rounds_starts_their_count_anew() -> None:
     run = healthy()
     for at in range(10, 30):
         run.at(float(at), LoopLate(0.3), PingOk(float(at), 0.001)) if at % 4 == 0 else run.at(float(at), LoopLate(0.3))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
 
 
 def test_a_machine_that_slept_counts_successes_anew() -> None:
     run = healthy().at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
     run.every(0.25, 10.25, 14.5, "ping", "canary").at(14.6, ClockJump(3600.0)).every(0.25, 15, 16, "ping", "canary")
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     assert run.state.oks < POLICY.rise
 
 
@@ -377,7 +380,7 @@ def test_without_the_fence_mode_nothing_is_ever_fenced(mode: Mode, where: Route)
         PingFailed(1.0, REFUSED, ""),
     )
     assert run.fence_log() == []
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     assert route(run.state) is Route.ORIGIN
 
 
@@ -392,7 +395,7 @@ def test_a_pin_to_the_mirror_keeps_a_dead_mirror_unfenced() -> None:
         .at(9.0, Pinned(Route.MIRROR, "I know better"))
         .at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
     )
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     assert run.fence_log() == []
 
 
@@ -415,11 +418,11 @@ NO_CANARY = replace(POLICY, canary=False)
 
 def test_a_mirror_that_cannot_reach_the_node_is_judged_by_its_pings() -> None:
     run = Run(NO_CANARY, FENCE, GOOD).at(1.0, PingOk(0.9, 0.001))
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
     run.at(10.0, PingFailed(9.4, SILENT, "")).every(0.25, 10.25, 10.75, "ping")
-    assert run.state.verdict is Verdict.HEALTHY
+    assert run.verdict() is Verdict.HEALTHY
     run.at(50.0, PingFailed(49.9, REFUSED, "")).at(50.1, PingFailed(50.0, REFUSED, ""))
-    assert run.state.verdict is Verdict.DOWN
+    assert run.verdict() is Verdict.DOWN
     run.every(0.25, 50.25, 90, "ping", "tick")
     assert run.told[-1][1] == "probation -> healthy"
 
