@@ -96,9 +96,9 @@ class Relay:
         data = status in ("200", "206")
         body = body or mirror.recv(_PIECE)
         while body:
-            client.sendall(body)
-            if data:
+            if data:  # counted before it is passed on: who has read a byte must find it counted
                 self._add(len(body), task=task)
+            client.sendall(body)
             body = mirror.recv(_PIECE)
 
     def _tunnel(self, client: socket.socket, mirror: socket.socket, request: bytes) -> None:
@@ -113,9 +113,9 @@ class Relay:
     def _pump(self, source: socket.socket, target: socket.socket, *, count: bool = False) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE):
-                target.sendall(piece)
                 if count:
                     self._add(len(piece), task=False)
+                target.sendall(piece)
             target.shutdown(socket.SHUT_WR)
 
     def _count(self, status: str) -> None:

@@ -1,0 +1,131 @@
+"""The ledger: the contract on the fake and on the disk, and what only a disk can do."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.ledger import DiskLedger
+from agent.errors import FileError, LockedError
+from agent.ports import Ledger
+from tests.fakes.ledger import FakeLedger
+
+JOURNAL = "journal/open.jsonl"
+RESERVE = "journal/reserve"
+
+
+@pytest.fixture(params=["fake", "disk"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    return FakeLedger() if request.param == "fake" else DiskLedger(str(tmp_path / "state"))
+
+
+def test_nothing_is_open_at_first(ledger: Ledger) -> None:
+    assert ledger.lines() == ()
+    ledger.close()
+    assert ledger.lines() == ()
+
+
+def test_lines_come_back_in_their_order_until_the_journal_is_closed(ledger: Ledger) -> None:
+    ledger.begin(b"first", 100)
+    ledger.append(b"second")
+    ledger.spend()
+    ledger.append(b"third")
+    assert ledger.lines() == (b"first", b"second", b"third")
+    ledger.close()
+    assert ledger.lines() == ()
+
+
+def test_a_new_journal_holds_nothing_of_the_one_before(ledger: Ledger) -> None:
+    ledger.begin(b"old", 1)
+    ledger.close()
+    ledger.begin(b"new", 1)
+    assert ledger.lines() == (b"new",)
+
+
+def test_the_lock_is_for_one_and_free_again_afterwards(ledger: Ledger) -> None:
+    with ledger.lock("apply"), pytest.raises(LockedError) as caught, ledger.lock("remove"):
+        pass
+    assert caught.value.code == "NNA0401"
+    with ledger.lock("remove"):
+        pass
+    assert ledger.lines() == ()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> DiskLedger:
+    return DiskLedger(str(tmp_path))
+
+
+def test_only_root_can_read_what_the_journal_can_put_back(disk: DiskLedger, tmp_path: Path) -> None:
+    disk.begin(b"secret", 10)
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / JOURNAL).stat().st_mode) == 0o600
+
+
+def test_the_reserve_holds_real_blocks_until_the_undo_needs_them(disk: DiskLedger, tmp_path: Path) -> None:
+    disk.begin(b"first", 1 << 20)
+    assert (tmp_path / RESERVE).stat().st_blocks * 512 >= 1 << 20
+    disk.spend()
+    assert not (tmp_path / RESERVE).exists()
+
+
+def test_nothing_is_left_of_a_closed_journal_that_would_run_recovery_at_boot(disk: DiskLedger, tmp_path: Path) -> None:
+    disk.begin(b"first", 10)
+    disk.close()
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_a_torn_last_line_is_left_out_and_the_next_one_stands_for_itself(disk: DiskLedger, tmp_path: Path) -> None:
+    disk.begin(b"first", 10)
+    with open(tmp_path / JOURNAL, "ab") as file:
+        file.write(b'{"half')
+    assert disk.lines() == (b"first",)
+    disk.append(b"next")
+    assert disk.lines() == (b"first", b'{"half', b"next")
+
+
+def test_a_full_disk_at_the_begin_leaves_no_journal(disk: DiskLedger, tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        disk.begin(b"first", 1 << 60)
+    assert caught.value.code == "NNA0431"
+    assert disk.lines() == ()
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+def test_a_second_lock_in_the_state_directory_writes_nothing(disk: DiskLedger, tmp_path: Path) -> None:
+    with disk.lock("apply"):
+        pass
+    before = (tmp_path / "lock").stat()
+    with disk.lock("apply"):
+        pass
+    after = (tmp_path / "lock").stat()
+    assert (before.st_mtime_ns, before.st_ino, before.st_size) == (after.st_mtime_ns, after.st_ino, 0)
+
+
+def _hold(directory: str, ready: Connection) -> None:
+    with DiskLedger(directory).lock("apply"):
+        ready.send(os.getpid())
+        signal.pause()
+
+
+def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(disk: DiskLedger, tmp_path: Path) -> None:
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path), there))
+    child.start()
+    try:
+        assert here.poll(10)
+        pid = here.recv()
+        with pytest.raises(LockedError) as caught, disk.lock("remove"):
+            pass
+        assert f"process {pid}" in caught.value.cause
+    finally:
+        child.kill()
+        child.join(10)
+    with disk.lock("remove"):
+        assert not child.is_alive()

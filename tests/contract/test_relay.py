@@ -1,0 +1,118 @@
+"""The relay of a real read: it passes on what the mirror sends, byte by byte, and counts exactly that."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agent.adapters.http import PlainHttp
+from agent.adapters.relay import Relay
+from agent.errors import HttpError
+from tests.contract.server import serving
+
+TASK = b"X-Dragonfly-Task-Id: abc\r\n"
+BLOB = "http://registry.test/v2/x/blobs/sha256:1"
+
+
+def answers(body: bytes, *, status: bytes = b"206 Partial Content", headers: bytes = b"") -> Callable[..., None]:
+    def script(connection: socket.socket, _head: bytes) -> None:
+        head = b"HTTP/1.1 " + status + b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n" + headers + b"\r\n"
+        connection.sendall(head)  # the body comes in a packet of its own
+        connection.sendall(body)
+
+    return script
+
+
+def get(relay: Relay, cap: int = 1 << 22) -> tuple[int, bytes]:
+    found = PlainHttp().get(BLOB, deadline_s=10, proxy=relay.url, body_cap=cap)
+    return found.status, found.body
+
+
+def test_bytes_of_a_task_are_passed_on_unchanged_and_counted() -> None:
+    body = os.urandom(3 << 20)
+    with serving(answers(body, headers=TASK)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        assert get(relay) == (206, body)
+        assert get(relay) == (206, body)
+    assert (relay.relayed, relay.tasks) == (2 * len(body), 2 * len(body))
+    assert dict(relay.answers) == {"206": 2}
+    assert mirror.heads[0].startswith(b"GET http://registry.test/v2/x/blobs/sha256:1 HTTP/1.1\r\n")
+
+
+def test_bytes_that_were_only_forwarded_are_no_bytes_of_a_task() -> None:
+    with serving(answers(b"x" * 1000)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        get(relay)
+    assert (relay.relayed, relay.tasks) == (1000, 0)
+
+
+def test_the_text_of_a_refusal_is_no_data() -> None:
+    script = answers(b"slow down", status=b"429 Too Many Requests", headers=TASK)
+    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        assert get(relay) == (429, b"slow down")
+    assert (relay.relayed, relay.tasks) == (0, 0)
+    assert dict(relay.answers) == {"429": 1}
+
+
+def test_a_body_that_is_cut_is_cut_for_the_reader_too_and_counted_as_far_as_it_came() -> None:
+    def script(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n" + TASK + b"\r\n" + b"y" * 400)
+
+    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        with pytest.raises(HttpError):
+            get(relay)
+        assert relay.tasks == 400
+
+
+def test_a_mirror_that_is_gone_is_told_as_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with Relay(("127.0.0.1", port)) as relay:
+        with pytest.raises(HttpError):
+            get(relay)
+        assert dict(relay.answers) == {"refused": 1}
+
+
+def test_what_is_inside_of_a_tunnel_is_counted_but_not_as_a_task() -> None:
+    def script(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        asked = connection.recv(100)
+        connection.sendall(asked * 10)
+
+    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        with socket.create_connection(("127.0.0.1", int(relay.url.rpartition(":")[2])), 10) as client:
+            client.sendall(b"CONNECT registry.test:443 HTTP/1.1\r\nHost: registry.test:443\r\n\r\n")
+            assert client.recv(100) == b"HTTP/1.1 200 OK\r\n\r\n"
+            client.sendall(b"hello")
+            got = b""
+            while piece := client.recv(100):
+                got += piece
+        assert got == b"hello" * 10
+    assert relay.relayed == len(b"HTTP/1.1 200 OK\r\n\r\n") + 50
+    assert relay.tasks == 0
+
+
+def test_another_user_cannot_add_to_the_count() -> None:
+    with serving(answers(b"z" * 1000, headers=TASK)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        port = relay.url.rpartition(":")[2]
+        program = (
+            "import os, socket, sys\nos.setuid(65534)\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10)\n"
+            "try: s.sendall(b'GET http://a/ HTTP/1.1\\r\\n\\r\\n'); print(len(s.recv(100)))\n"
+            "except ConnectionError: print(0)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, port], capture_output=True, text=True, timeout=30, check=True
+        )
+        assert done.stdout.strip() == "0"
+        assert get(relay) == (206, b"z" * 1000)
+    assert relay.tasks == 1000
+
+
+def test_after_its_end_nobody_listens() -> None:
+    with serving(answers(b"")) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
+        port = int(relay.url.rpartition(":")[2])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)

@@ -1,0 +1,116 @@
+"""A real read that does not come about: why is told, and nothing is left. (That one succeeds is shown on a node.)"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.trial import PrivateTrials
+from agent.errors import NydusdError
+
+DIES = "#!/bin/sh\necho 'ERROR cannot open the bootstrap' >&2\necho 'ERROR auth: c2VjcmV0' >&2\nexit 7\n"
+HANGS = "#!/bin/sh\nexec sleep 4217\n"
+
+
+def nydusd(directory: Path, script: str) -> str:
+    path = directory / "nydusd"
+    path.write_text(script)
+    path.chmod(0o755)
+    return str(path)
+
+
+def read(directory: Path, program: str, deadline_s: float = 10) -> None:
+    state = directory / "state"
+    state.mkdir(exist_ok=True)
+    PrivateTrials(str(state)).read(
+        program,
+        "/nowhere/image.boot",
+        lambda _relay, _work: b"{}",
+        mirror=("127.0.0.1", 9),
+        limit=1,
+        deadline_s=deadline_s,
+    )
+
+
+def test_a_nydusd_that_dies_is_told_with_its_own_words_but_no_credential(tmp_path: Path) -> None:
+    with pytest.raises(NydusdError) as caught:
+        read(tmp_path, nydusd(tmp_path, DIES))
+    assert caught.value.code == "NNA0732"
+    assert "exit code 7" in caught.value.cause
+    assert caught.value.seen == ("ERROR cannot open the bootstrap",)
+
+
+def test_a_nydusd_that_hangs_ends_with_the_deadline_and_leaves_no_process(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(NydusdError):
+        read(tmp_path, nydusd(tmp_path, HANGS), deadline_s=1)
+    assert time.monotonic() - began < 8
+    assert _processes("sleep 4217") == []
+
+
+def test_nothing_is_left_in_the_state_directory(tmp_path: Path) -> None:
+    with pytest.raises(NydusdError):
+        read(tmp_path, nydusd(tmp_path, DIES))
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_the_configuration_is_for_root_alone(tmp_path: Path) -> None:
+    looks = f"#!/bin/sh\nstat -c '%a %n' $3 >{tmp_path}/modes\nstat -c %a $(dirname $3) >>{tmp_path}/modes\nexit 1\n"
+    with pytest.raises(NydusdError):
+        read(tmp_path, nydusd(tmp_path, looks))
+    config, directory = (tmp_path / "modes").read_text().splitlines()
+    assert config.startswith("600 ")
+    assert directory == "700"
+
+
+def test_what_a_killed_run_left_is_swept_and_a_running_one_is_not(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for name, age in (("trial-old", 3600), ("trial-new", 1), ("other", 3600)):
+        (state / name).mkdir(parents=True)
+        os.utime(state / name, (time.time() - age,) * 2)
+    with pytest.raises(NydusdError):
+        read(tmp_path, nydusd(tmp_path, DIES))
+    assert sorted(path.name for path in state.iterdir()) == ["other", "trial-new"]
+
+
+def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    program = (
+        "from agent.adapters.trial import PrivateTrials\n"
+        f"PrivateTrials({str(tmp_path / 'state')!r}).read({nydusd(tmp_path, HANGS)!r}, '/x', "
+        "lambda r, w: b'{}', mirror=('127.0.0.1', 9), limit=1, deadline_s=60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        _wait_for("sleep 4217", some=True)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait(10)
+    _wait_for("sleep 4217", some=False)
+
+
+def _processes(command: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                continue
+            if words == command:
+                found.append(int(entry.name))
+    return found
+
+
+def _wait_for(command: str, *, some: bool) -> None:
+    deadline = time.monotonic() + 10
+    while bool(_processes(command)) is not some:
+        if time.monotonic() > deadline:
+            pytest.fail(f"{command}: {'not there' if some else 'still there'}")
+        time.sleep(0.02)
