@@ -69,15 +69,21 @@ def _canary(config: Config, registry: RegistryHost, ports: Ports) -> TlsCanary:
 
 
 def judged(answer: HttpAnswer) -> tuple[bool | Unknown, str]:
-    """What the answer to a canary says: True = the registry itself answered, False = its TLS port met plain http."""
-    evidence = f"status {answer.status}"
-    if answer.status == 400 and any(text in answer.body.lower() for text in _PLAIN_TO_TLS):
+    """What the answer to a canary says: True = the registry itself answered, Unknown = nobody could be asked just now.
+
+    Everything else is False: a real read would meet the same, and nydusd takes such a status for final. The origin's
+    own 400 is what Dragonfly hands on where plain http met a TLS port, without the text that says so.
+    """
+    kind = answer.headers.get("x-dragonfly-error-type", "")
+    evidence = f"status {answer.status}{f', error of {kind}' if kind else ''}"
+    if answer.status == 429 or answer.status >= 500:
+        return Unknown(f"no answer that tells: {evidence}"), evidence
+    if answer.status == 400 and (kind == "backend" or any(text in answer.body.lower() for text in _PLAIN_TO_TLS)):
         return False, f"{evidence}: plain http was sent to a TLS port"
     origin = _FROM_REGISTRY in answer.headers or b'"errors"' in answer.body
     if answer.status in (401, 404) and origin:
         return True, f"{evidence} from the registry"
-    kind = answer.headers.get("x-dragonfly-error-type", "")
-    return Unknown(f"an answer that proves nothing: {evidence}"), f"{evidence}{f', error of {kind}' if kind else ''}"
+    return False, f"{evidence}: not the registry's answer"
 
 
 def _any_host(config: Config, ports: Ports) -> TlsCanary:

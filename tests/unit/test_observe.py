@@ -208,15 +208,20 @@ def test_a_missing_rule_is_seen_by_the_tls_port_s_complaint(body: bytes) -> None
 @pytest.mark.parametrize(
     "found",
     [
+        answer(400, x_dragonfly_error_type="backend"),  # what Dragonfly makes of the complaint
         answer(404, b"<html>not found</html>"),  # another web server on port 80
         answer(403, x_dragonfly_error_type="proxy"),
-        answer(500, x_dragonfly_error_type="dfdaemon"),
         answer(400, b"bad digest"),
         answer(301, location="https://x"),
         answer(200, b"ok"),
     ],
 )
 def test_no_other_answer_is_taken_for_a_proof(found: HttpAnswer) -> None:
+    assert judged(found)[0] is False
+
+
+@pytest.mark.parametrize("found", [answer(429), answer(500, x_dragonfly_error_type="dfdaemon"), answer(502)])
+def test_a_mirror_in_trouble_disproves_nothing(found: HttpAnswer) -> None:
     assert isinstance(judged(found)[0], Unknown)
 
 
