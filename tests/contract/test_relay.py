@@ -99,7 +99,8 @@ def test_another_user_cannot_add_to_the_count() -> None:
     with serving(answers(b"z" * 1000, headers=TASK)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
         port = relay.url.rpartition(":")[2]
         program = (
-            "import os, socket, sys\nos.setuid(65534)\ns = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10)\n"
+            "import os, socket, sys\nos.setuid(65534)\n"
+            "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10)\n"
             "try: s.sendall(b'GET http://a/ HTTP/1.1\\r\\n\\r\\n'); print(len(s.recv(100)))\n"
             "except ConnectionError: print(0)"
         )
