@@ -129,7 +129,7 @@ def mib(size: int) -> str:
 def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
     answers = ", ".join(f"{count} x {status}" for status, count in trial.answers) or "none"
     return (
-        f"nydusd {trial.version} read {mib(trial.read)} of files and fetched {mib(trial.fetched)}",
+        f"nydusd read {mib(trial.read)} of files and fetched {mib(trial.fetched)}",
         f"the mirror gave it {mib(trial.relayed)}, {mib(trial.tasks)} in answers of Dragonfly tasks ({answers})",
         f"the mirror's counter grew by {mib(grown)}" if grown is not None else "the mirror's counter was not read",
     )
