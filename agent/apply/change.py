@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.apply import climb as climbing
-from agent.apply import generations, prove, recover, transaction
+from agent.apply import generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
 from agent.apply.climb import Climb, Rung
 from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Result, Surroundings
@@ -72,6 +72,15 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
     found = prove.climb(config, ports, facts, effective, before=before, each=each, below=proofs[-1].rungs)
     climbing.publish(ports.files, found)
     return Outcome(plan, effective, result, found, recovered)
+
+
+def note_origins(config: Config, ports: Ports) -> None:
+    """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an origin
+    lives before it fences the mirror, and it starts to watch anew when it reads of another.
+    """
+    daemon = rungs_mirror.daemon_view(ports)
+    if daemon.fresh and daemon.route == "mirror":
+        generations.note_origins(ports.files, rungs_nydusd.registries(config, ports))
 
 
 def _prove_again(config: Config, ports: Ports) -> None:

@@ -8,7 +8,7 @@ oldest record of a file is what removal puts back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from agent import __version__, paths
 from agent.apply import undo
 from agent.config.model import Dialect, Scheme, Switch
 from agent.errors import ApplyError
-from agent.node.facts import Effective
+from agent.node.facts import Effective, FileFact
 from agent.plan.steps import WriteFile
 from agent.ports import Files
 
@@ -130,12 +130,43 @@ def publish(files: Files, accepted: Generation) -> bool:
     document: dict[str, object] = {
         "apiVersion": API_VERSION, "kind": "Effective", "generation": accepted.number, "at": accepted.at,
         **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url,
+        "origins": list(_origins(fact)),
     }  # fmt: skip
     if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
         return False
+    _write(files, document, seen)
+    return True
+
+
+def note_origins(files: Files, hosts: Sequence[str]) -> bool:
+    """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the mirror.
+
+    They are only ever added. Says whether something was written. Raises FileError.
+    """
+    fact = files.read(paths.EFFECTIVE)
+    known = _origins(fact)
+    new = tuple(host for host in dict.fromkeys(hosts) if host and host not in known)
+    if fact is None or not new:
+        return False
+    try:
+        document = json.loads(fact.content)
+    except ValueError:
+        return False
+    _write(files, {**document, "origins": [*known, *new]}, fact.sha256)
+    return True
+
+
+def _origins(fact: FileFact | None) -> tuple[str, ...]:
+    try:
+        found = json.loads(fact.content).get("origins", []) if fact is not None else []
+    except (ValueError, AttributeError):
+        return ()
+    return tuple(host for host in found if isinstance(host, str)) if isinstance(found, list) else ()
+
+
+def _write(files: Files, document: Mapping[str, object], seen: str) -> None:
     content = json.dumps(document, indent=1).encode() + b"\n"
     files.replace(paths.EFFECTIVE, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
-    return True
 
 
 def _news(content: bytes) -> object:
@@ -145,7 +176,7 @@ def _news(content: bytes) -> object:
         hosts = {text.partition(": ")[0] for text in document["not_accelerated"]}
     except (ValueError, KeyError, TypeError):
         return None
-    ignored = ("generation", "at", "reasons", "not_accelerated")
+    ignored = ("generation", "at", "reasons", "not_accelerated", "origins")
     return {key: value for key, value in document.items() if key not in ignored}, hosts
 
 

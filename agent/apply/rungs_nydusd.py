@@ -14,10 +14,10 @@ from typing import Any, cast
 from agent import paths
 from agent.apply.climb import Rung, failed, failed_by, not_proved, ok, unknown
 from agent.apply.rungs_runtime import CALL_S, View
-from agent.config.model import Dialect
+from agent.config.model import Config, Dialect
 from agent.errors import FileError, NydusdError
 from agent.node.facts import Effective
-from agent.ports import NydusdInfo
+from agent.ports import NydusdInfo, Ports
 
 Loose = Mapping[str, Any]
 _NAME = "running nydusd"
@@ -54,6 +54,18 @@ def running(view: View, effective: Effective) -> Rung:
             try_="start the containers of these images anew: a mount keeps the configuration that it was made with",
         )  # fmt: skip
     return ok(_NUMBER, _NAME, f"{mounts} mounts of {len(sockets)} daemons have what the template says")
+
+
+def registries(config: Config, ports: Ports) -> tuple[str, ...]:
+    """Hosts that running nydusd read from; what does not answer is left out."""
+    found: list[str] = []
+    try:
+        for socket in ports.nydusd.sockets(config.snapshotter.root):
+            info = ports.nydusd.info(socket, deadline_s=CALL_S)
+            found += [str(backend_of(backend).get("host", "")) for _, backend in info.backends]
+    except NydusdError:
+        pass
+    return tuple(dict.fromkeys(host for host in found if host))
 
 
 def _template(view: View) -> Loose | None:

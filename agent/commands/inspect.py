@@ -37,6 +37,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
         context.console.line("a change began meanwhile: what was seen is of no use any more")
         return Exit.OK
     climbing.publish(ports.files, climb)
+    change.note_origins(config, ports)
     context.console.line(ladder.verdict(climb))
     context.console.emit("Climb", climbing.body(climb))
     return Exit.OK

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import prove, rungs_read
+from agent.apply import change, prove, rungs_read
 from agent.apply.climb import State, body
 from agent.config.model import ContainerdConfig, RestartPolicy
 from agent.errors import ApplyError, Exit, FileError, NydusdError
@@ -296,6 +296,22 @@ def test_an_apply_publishes_its_climb_for_everyone() -> None:
     document = json.loads(file.content)
     assert [rung["number"] for rung in document["rungs"]] == list(range(1, 11))
     assert document["ok"] is True
+
+
+def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(node: ProvedNode) -> None:
+    change.note_origins(node.config, node.node.ports)
+    assert json.loads(node.node.files.files[paths.EFFECTIVE].content)["origins"] == ["plain.example:5000"]
+    inodes = node.node.files.inodes()
+    change.note_origins(node.config, node.node.ports)
+    node.apply()
+    assert node.node.files.inodes() == inodes
+
+
+def test_the_agent_is_not_disturbed_with_new_registries_while_the_mirror_is_fenced(node: ProvedNode) -> None:
+    node.say(route="origin")
+    inodes = node.node.files.inodes()
+    change.note_origins(node.config, node.node.ports)
+    assert node.node.files.inodes() == inodes
 
 
 def test_a_second_apply_climbs_and_writes_nothing(node: ProvedNode) -> None:
