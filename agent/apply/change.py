@@ -67,6 +67,8 @@ def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Ru
         _prove_again(config, ports)
         raise
     if not proofs:
+        if not climbing.published_since_boot(ports.files):
+            climbing.publish(ports.files, prove.climb(config, ports, facts, effective))
         return Outcome(plan, effective, result, None, recovered)
     prove.await_route(ports)
     found = prove.climb(config, ports, facts, effective, before=before, each=each, below=proofs[-1].rungs)

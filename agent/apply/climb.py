@@ -12,6 +12,7 @@ from agent.errors import AgentError, Exit
 from agent.ports import Files
 
 API_VERSION = "nydus-agent/v1"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class State(enum.StrEnum):
@@ -122,9 +123,24 @@ def _rung(rung: Rung) -> Mapping[str, object]:
     }  # fmt: skip
 
 
+def published_since_boot(files: Files) -> bool:
+    """Whether what is published was climbed since this boot. Raises FileError."""
+    fact = files.read(paths.CLIMB)
+    try:
+        return fact is not None and json.loads(fact.content).get("boot_id") == _boot_id(files)
+    except (ValueError, AttributeError):
+        return False
+
+
+def _boot_id(files: Files) -> str:
+    """random(4): other after each boot."""
+    fact = files.read(_BOOT_ID)
+    return fact.content.decode(errors="replace").strip() if fact is not None else ""
+
+
 def publish(files: Files, climb: Climb) -> None:
     """Write climb.json for everyone to read: no rung carries a secret. Raises FileError."""
-    document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb)}
+    document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb), "boot_id": _boot_id(files)}
     content = json.dumps(document, indent=1).encode() + b"\n"
     fact = files.read(paths.CLIMB)
     seen = fact.sha256 if fact is not None else ""

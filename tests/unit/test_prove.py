@@ -298,6 +298,15 @@ def test_an_apply_publishes_its_climb_for_everyone() -> None:
     assert document["ok"] is True
 
 
+def test_what_was_proved_before_a_reboot_is_proved_again_after_it(node: ProvedNode) -> None:
+    node.node.files.put("/proc/sys/kernel/random/boot_id", b"another\n")
+    node.node.clock.advance(100)
+    node.say()
+    node.apply()
+    climb = json.loads(node.node.files.files[paths.CLIMB].content)
+    assert (climb["at"], climb["boot_id"]) == (node.node.clock.now(), "another")
+
+
 def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(node: ProvedNode) -> None:
     change.note_origins(node.config, node.node.ports)
     assert json.loads(node.node.files.files[paths.EFFECTIVE].content)["origins"] == ["plain.example:5000"]
