@@ -84,7 +84,9 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
 
 def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
     number_ = f"generation {effective.generation}" if effective.generation else ""
-    yield "applied", f"{effective.switch}, {effective.dialect}", "; ".join(filter(None, (number_, *effective.reasons)))
+    yield "applied", f"{effective.switch}, {effective.dialect}", number_
+    for reason in effective.reasons:
+        yield "", "", reason
     for registry in effective.not_accelerated:
         yield "not accelerated", registry
 

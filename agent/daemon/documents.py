@@ -79,12 +79,13 @@ def applied(effective: Loose | None) -> Applied:
     if effective is None:
         return Applied(Mode.UNKNOWN, "nothing was applied on this node yet (nydus-agent apply)")
     switch = effective.get("switch")
-    reasons = "; ".join(_texts(effective.get("reasons")))
+    # The first reason is that of the switch; the others are told by `status`, which reads the same document.
+    reason = next(iter(_texts(effective.get("reasons"))), "applied")
     where = (_text(effective.get("mirror_url")), _text(effective.get("ping_url")), _texts(effective.get("origins")))
     if switch == "fence":
-        return Applied(Mode.FENCE, reasons or "applied", *where)
+        return Applied(Mode.FENCE, reason, *where)
     if switch == "native":
-        return Applied(Mode.NATIVE, reasons or "applied", *where)
+        return Applied(Mode.NATIVE, reason, *where)
     return Applied(Mode.UNKNOWN, f"effective.json names the unknown switch {switch!r}", *where)
 
 
