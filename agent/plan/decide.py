@@ -52,8 +52,9 @@ def choose(config: Config, facts: Facts) -> tuple[Effective, tuple[Refusal, ...]
         reasons.extend(_mirrors_doubts(facts))
         return Effective(switch, dialect, use_http=False, reasons=tuple(reasons), scheme=scheme), refusals
     http = _use_http(config, facts)
+    direct = (*http.not_accelerated, *_plain_not_accelerated(config, facts))
     reasons.append(f"use_http {'on' if http.wanted else 'off'}: {http.reason}")
-    chosen = Effective(switch, dialect, http.wanted, tuple(reasons), http.not_accelerated, scheme)
+    chosen = Effective(switch, dialect, http.wanted, tuple(reasons), direct, scheme)
     return chosen, refusals
 
 
@@ -127,6 +128,16 @@ def _scheme(config: Config, facts: Facts) -> tuple[Scheme, tuple[str, ...]]:
             f"snapshotters before {_text(MIRRORS_NOT_WRITTEN)}, which have one scheme for all registries",
         )
     return Scheme.HTTPS, (f"scheme https: nydusd falls back to plain http for {', '.join(plain)}",)
+
+
+def _plain_not_accelerated(config: Config, facts: Facts) -> tuple[str, ...]:
+    """Plain http registries that the mirror was seen not to reach, such as by a TLS rule that covers them too."""
+    plain = {registry.host for registry in config.registries.hosts if registry.scheme is Scheme.HTTP}
+    return tuple(
+        f"{canary.host}: goes direct, because the mirror does not fetch it in plain http ({canary.evidence})"
+        for canary in facts.tls_canaries
+        if canary.host in plain and canary.ok is False
+    )
 
 
 def _use_http(config: Config, facts: Facts) -> UseHttp:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import paths
-from agent.config.model import Config
+from agent.config.model import Config, ContainerdMode
 from agent.node.facts import Facts, FileFact, UnitFact
-from agent.plan import invariants
+from agent.plan import invariants, own
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at
 from agent.plan.diff import removal_of
 from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
-from agent.plan.render_containerd import Value, candidate, dotted, remove
+from agent.plan.refusal import Refusal, refuse
+from agent.plan.render_containerd import candidate
 from agent.plan.steps import (
     AwaitContainerd,
     CheckContainerdConfig,
@@ -32,6 +33,7 @@ from agent.plan.steps import (
     UnitVerb,
     WriteFile,
 )
+from agent.plan.toml_edit import FAILURES, Value, dotted, remove
 
 _WHY = "the agent is removed"
 
@@ -42,13 +44,23 @@ class _Narrowed:
 
     step: WriteFile | RemoveFile | None
     warning: str = ""
+    stuck: bool = False
+    """Ours is still in it and cannot be taken out."""
+
+
+def _refuse_if_named(facts: Facts, record: WriteFile, why: str) -> None:
+    """containerd must never be left with the name of a snapshotter that is gone: new pods would all fail."""
+    fact = facts.file(record.path)
+    if isinstance(fact, FileFact) and paths.PROXY_PLUGIN.encode() in fact.content:
+        refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")])
 
 
 def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
     """The plan. `records` are the writes as first applied, one per file, oldest first.
 
     Files of other owners that were edited since keep what others wrote: only our keys are taken out, and where that is
-    not possible the file is left alone and named in a warning. Raises PlanError NNA0390 (a bug of ours).
+    not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where that file is
+    containerd's and would go on naming the snapshotter, and NNA0390 (a bug of ours).
     """
     warnings: list[str] = []
     back: list[Step] = []
@@ -57,6 +69,8 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
         narrowed = _narrowed(config, facts, record)
         if narrowed.warning:
             warnings.append(narrowed.warning)
+        if narrowed.stuck:
+            _refuse_if_named(facts, record, narrowed.warning)
         if narrowed.step is not None:
             (back if _read_by_containerd(config, record.path) else away).append(narrowed.step)
     back.sort(key=lambda step: getattr(step, "path", "") != config.containerd.config)
@@ -127,6 +141,8 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
         return _Narrowed(None, "" if record.owned else f"{record.path} is gone; it is not put back")
     if not isinstance(fact, FileFact):
         return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone")
+    if record.path.endswith("/hosts.toml") and not own.marked(fact.content):
+        return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:
         if record.path == config.containerd.config and _edited_since(config, fact, record):
             return _without_ours(config, fact, record)
@@ -159,10 +175,9 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
         before = tomllib.loads(record.content_before.decode()) if record.content_before is not None else {}
         undo = _undo_of(config, fact.content, record, before)
         content = remove(fact.content.decode(), undo, before).encode()
-    except (ValueError, KeyError, TypeError) as error:
-        return _Narrowed(
-            None, f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it by hand"
-        )
+    except FAILURES as error:
+        why = f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it by hand"
+        return _Narrowed(None, why, stuck=True)
     kept = ", ".join(dotted(path) for path in undo)
     return _Narrowed(_back(fact, record, content), f"{record.path} was edited since: only ours is taken out ({kept})")
 
@@ -175,9 +190,13 @@ def _undo_of(
     if now.get("version", 1) not in KEYS:
         raise ValueError(f"it has version {now.get('version', 1)} now")
     undo: dict[KeyPath, Value | None] = {}
-    for path, value in candidate(config, record.content_before).wishes.items():
-        here = at(now, path)
-        mine = here == value or (path[: len(PROXY_PLUGIN)] == PROXY_PLUGIN and here is not None)
-        if mine and here != at(before, path):
-            undo[path] = at(before, path)
+    for mode in ContainerdMode:
+        # Another mode may have been applied in between, and left keys of its own.
+        wanted = replace(config, containerd=replace(config.containerd, mode=mode))
+        for path, value in candidate(wanted, record.content_before).wishes.items():
+            here = at(now, path)
+            # What is gone was taken out by a later apply in another mode.
+            mine = here in (value, None) or path[: len(PROXY_PLUGIN)] == PROXY_PLUGIN
+            if mine and here != at(before, path):
+                undo[path] = at(before, path)
     return undo

@@ -208,6 +208,13 @@ def test_registries_that_a_newer_nydusd_cannot_read_are_named() -> None:
     assert any(f"nydus images of {PLAIN.host} cannot be read" in reason for reason in found.reasons)
 
 
+def test_a_plain_registry_that_the_mirror_cannot_fetch_is_named() -> None:
+    wanted = config(PLAIN)
+    seen = replace(look(node(), wanted), tls_canaries=(TlsCanary(PLAIN.host, ok=False, evidence="status 400"),))
+    (told,) = effective(wanted, seen).not_accelerated
+    assert told.startswith(f"{PLAIN.host}: goes direct, because ")
+
+
 def test_a_choice_never_raises_so_that_the_ladder_can_tell_it() -> None:
     _, refusals = choose(config(dialect=Dialect.MIRRORS), look(node("0.16.1", "v2.4.4"), Config()))
     assert [refusal.code for refusal in refusals] == ["NNA0321", "NNA0321", "NNA0322"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,10 @@ from agent import paths
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, MirrorConfig, RegistriesConfig, Switch
 from agent.errors import PlanError
 from agent.node.facts import UnitFact
-from agent.plan import invariants
+from agent.plan import invariants, own
 from agent.plan.diff import plan
 from agent.plan.inverse import inverse
+from agent.plan.removal import removal
 from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
@@ -117,6 +119,39 @@ def test_a_plan_that_was_cut_anywhere_is_finished_by_the_next(made: FakeNode, wa
     carry_out(made, plan(wanted, look(made, wanted)))
     assert plan(wanted, look(made, wanted)).steps == ()
     assert made.units.units[paths.SNAPSHOTTER_UNIT].active_state == "active"
+
+
+def meaning(content: bytes) -> object:
+    """What a TOML file says, without empty tables."""
+
+    def lean(value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        cleaned = {key: lean(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in cleaned.items() if inner != {}}
+
+    return lean(tomllib.loads(content.decode()))
+
+
+@QUICK
+@given(made=worlds(), first=CONFIGS, second=CONFIGS)
+def test_after_removal_nothing_of_ours_is_left_and_all_of_others_is(
+    made: FakeNode, first: Config, second: Config
+) -> None:
+    before = dict(made.files.files)
+    records: dict[str, WriteFile] = {}
+    for wanted in (first, second):
+        found = plan(wanted, look(made, wanted))
+        for step in found.steps:
+            if isinstance(step, WriteFile):
+                records.setdefault(step.path, step)
+        carry_out(made, found)
+    carry_out(made, removal(second, look(made, second), tuple(records.values())))
+    after = made.files.files
+    ours = {path for path, file in after.items() if own.marked(file.content) and path not in before}
+    assert ours == set()
+    assert set(before) - set(after) <= {path for path, file in before.items() if own.marked(file.content)}
+    assert meaning(after[CONTAINERD_CONFIG].content) == meaning(before[CONTAINERD_CONFIG].content)
 
 
 SAFE = plan(Config(), look(node(), Config()))

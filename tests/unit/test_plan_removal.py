@@ -8,6 +8,7 @@ import pytest
 
 from agent import paths
 from agent.config.model import Config
+from agent.errors import PlanError
 from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
 from agent.plan.removal import removal
@@ -84,6 +85,28 @@ def test_a_snapshotter_that_the_operator_chose_since_stays_chosen() -> None:
     after = tomllib.loads(made.files.files[CONTAINERD_CONFIG].content.decode())
     assert at(after, KEYS[2].snapshotter) == "native"
     assert at(after, ("proxy_plugins",)) is None
+
+
+@pytest.mark.parametrize(
+    "now", [b'version = 3\n[a]\nsnapshotter = "nydus"\n', b"proxy_plugins.nydus = [\n", b"nydus\xff"]
+)
+def test_containerd_is_never_left_with_the_name_of_a_snapshotter_that_is_gone(now: bytes) -> None:
+    made = node()
+    records = applied(made)
+    made.files.put(CONTAINERD_CONFIG, now)
+    with pytest.raises(PlanError) as caught:
+        removal(WANTED, look(made, WANTED), records)
+    assert (caught.value.code, CONTAINERD_CONFIG in caught.value.try_) == ("NNA0331", True)
+
+
+def test_a_hosts_file_that_somebody_replaced_since_is_theirs() -> None:
+    made = node()
+    records = applied(made)
+    path = f"/etc/containerd/certs.d/{PLAIN.host}/hosts.toml"
+    made.files.put(path, b'server = "https://theirs.example"\n')
+    found = removed(made, records)
+    assert path in made.files.files
+    assert any("replaced since by somebody else" in text for text in found.warnings)
 
 
 @pytest.mark.parametrize("now", [b"version = 3\n", b"version = [\n", b"\xff"])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, SnapshotterConfig
 from agent.plan.containerd_keys import KEYS, at, certs_directory
-from agent.plan.render_containerd import candidate, insert, remove
+from agent.plan.render_containerd import candidate
+from agent.plan.toml_edit import insert, remove
 from tests.unit.plan_node import GOLDEN, STOCK
 
 CASES = sorted((GOLDEN / "containerd").iterdir())
@@ -107,6 +108,16 @@ def test_a_runtime_class_has_the_kubelet_s_cgroup_driver() -> None:
 def test_plugin_only_leaves_the_default_snapshotter_alone() -> None:
     after = tomllib.loads(candidate(mode(ContainerdMode.PLUGIN_ONLY), STOCK).content.decode())
     assert at(after, (*CRI, "containerd")) is None
+    assert at(after, ("proxy_plugins", "nydus", "type")) == "snapshot"
+
+
+@pytest.mark.parametrize("which", [ContainerdMode.PLUGIN_ONLY, ContainerdMode.RUNTIME_CLASS])
+def test_another_mode_gives_containerd_its_own_default_snapshotter_back(which: ContainerdMode) -> None:
+    applied = candidate(Config(), STOCK).content
+    found = candidate(mode(which), applied)
+    after = tomllib.loads(found.content.decode())
+    assert found.needs_restart
+    assert at(after, KEYS[2].snapshotter) is None
     assert at(after, ("proxy_plugins", "nydus", "type")) == "snapshot"
 
 

@@ -1,0 +1,127 @@
+"""Keys into and out of a TOML text, with every other line as it was.
+
+tomlkit proposes the text; what it proposes is checked: it must mean the input plus (or minus) the keys, and every line
+of the input must still be there, but for those whose value changed. Anything else is an error, never a result.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import tomllib
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
+
+from agent.plan.containerd_keys import KeyPath, at
+
+Value: TypeAlias = str | bool | Mapping[str, Any]
+
+FAILURES = (TOMLKitError, ValueError, TypeError, KeyError)
+"""What `insert` and `remove` raise where the text cannot be had."""
+
+
+def insert(text: str, wishes: Mapping[KeyPath, Value]) -> str:
+    """`text` with these keys set. Raises ValueError where the result would be more or less than that."""
+    proposed = tomlkit.parse(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    before = tomllib.loads(text)
+    wanted = copy.deepcopy(before)
+    for path, value in wishes.items():
+        _set(wanted, path, value)
+        _propose(proposed, path, value)
+    result = proposed.as_string()
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    changed = sum(at(before, path) is not None for path in wishes)
+    _need_lines(text, result, changed)
+    return result
+
+
+def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
+    """`text` with these keys set to what they were, or taken out where that is None.
+
+    Tables that are empty then go too, but for those that were there `before`.
+
+    Raises ValueError where the result would be more or less than that.
+    """
+    proposed = tomlkit.parse(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    wanted = tomllib.loads(text)
+    for path, value in undo.items():
+        if value is None:
+            _take(wanted, path, before)
+            _take(proposed, path, before)
+        else:
+            _set(wanted, path, value)
+            _propose(proposed, path, value)
+    result = proposed.as_string()
+    if result.endswith("\n\n") and not text.endswith("\n\n"):
+        result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    _need_lines(result, text, sum(value is not None for value in undo.values()))
+    return result
+
+
+def _set(document: dict[str, Any], path: KeyPath, value: Value) -> None:
+    for key in path[:-1]:
+        document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise ValueError(f"{dotted(path)} is inside of something that is no table")
+    document[path[-1]] = value
+
+
+def _propose(document: Any, path: KeyPath, value: Value) -> None:  # noqa: ANN401 - tomlkit's tables
+    """The same in tomlkit's tree."""
+    for depth, key in enumerate(path[:-1]):
+        if key not in document:
+            # Only the last table gets a header of its own: a header that stands already must not come twice.
+            indent = _indent_below(document)
+            document.append(key, tomlkit.table(is_super_table=depth < len(path) - 2))
+            if indent:
+                document[key].indent(len(indent) + 2)  # its keys; a header takes its own indent
+                document[key].trivia.indent = indent
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _indent_below(table: Any) -> str:  # noqa: ANN401 - tomlkit's tables
+    """How the headers of tables inside of this one are indented."""
+    inner = (one for one in table.values() if isinstance(one, Table))
+    return next((one.trivia.indent for one in inner if not one.is_super_table()), "")
+
+
+def _take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401 - dict or tomlkit's tables
+    """Take a key out, and its tables where they are empty then and were not there before."""
+    tables = [document]
+    for key in path[:-1]:
+        if key not in tables[-1]:
+            return
+        tables.append(tables[-1][key])
+    for depth in range(len(path) - 1, -1, -1):
+        table, key = tables[depth], path[depth]
+        inner = depth < len(path) - 1
+        if key not in table or (inner and (len(table[key]) > 0 or at(before, path[: depth + 1]) is not None)):
+            return
+        del table[key]
+
+
+def _need_lines(fewer: str, more: str, changed: int) -> None:
+    """Every line of `fewer` is in `more`, in order, but for `changed` of them. Raises ValueError."""
+    # Without their ends: a last line may get the newline that it lacked.
+    left, right = fewer.splitlines(), more.splitlines()
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    kept = sum(block.size for block in matcher.get_matching_blocks())
+    if len(left) - kept > changed:
+        raise ValueError("lines of others would change")
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as TOML writes it."""
+    return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)
