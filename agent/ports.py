@@ -67,8 +67,8 @@ class Units(Protocol):
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
         """Queue start, stop or restart (mode "replace"), wait for the job's own JobRemoved signal, return the unit.
 
-        A failed state and the count of starts (StartLimitBurst) are reset before a start or restart. Raises SystemdError
-        with the job's result, the unit's state and its last journal lines.
+        A failed state and the count of starts (StartLimitBurst) are reset before a start or restart. Raises
+        SystemdError with the job's result, the unit's state and its last journal lines.
         """
 
     def enable(self, name: str) -> None:
@@ -258,6 +258,9 @@ class Fence(Protocol):
         """Fence the address for `lease_ms` from now: the table is asserted, and the element is added, deleted and
         added again, in one transaction. Raises FenceError.
         """
+
+    def intact(self) -> bool:
+        """Whether the table is still as this process made it (somebody may flush the ruleset). Raises FenceError."""
 
     def refused(self) -> int:
         """How many attempts to connect the fence has refused since its table was made."""

@@ -62,7 +62,7 @@ def test_the_mode_is_what_apply_has_set_up() -> None:
         {"switch": "fence", "reasons": ["a", "b"], "mirror_url": "http://127.0.0.1:4001", "origins": ["r:5000"]}
     )
     assert (found.mode, found.reason, found.mirror_url, found.origins) == (
-        Mode.FENCE, "a; b", "http://127.0.0.1:4001", ("r:5000",),
+        Mode.FENCE, "a", "http://127.0.0.1:4001", ("r:5000",),
     )  # fmt: skip
     assert applied({"switch": "native"}).mode is Mode.NATIVE
     assert applied({"switch": "magic"}).mode is Mode.UNKNOWN
