@@ -1,7 +1,8 @@
 """The nft fence, through libnftables in this process, and the destruction of connections through sock_diag.
 
 The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds (libnftables'
-JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before.
+JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before. While
+the table is as it was made, raising, renewing and lifting go over netlink directly (agent.adapters.nfnetlink).
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from typing import Any
 
 from agent import paths
 from agent.adapters.cgroups import CgroupTree
-from agent.adapters.netlink import SockDiag
+from agent.adapters.nfnetlink import Elements
+from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
 from agent.node.facts import FenceAbility
 
-_TABLE = "inet nydus_agent"
+_NAME = "nydus_agent"
+_TABLE = f"inet {_NAME}"
+_CHAIN = "output"
 _SETS = {4: "mirror4", 6: "mirror6"}
 _PRIORITY = -150
 """Before destination NAT (-100): at 0 the address of a Service or NodePort is rewritten before the rule sees it."""
@@ -43,6 +47,14 @@ class NftFence:
         self._exempt = _daemon_uid() if exempt_uid is None else exempt_uid
         self._cgroups = cgroups if cgroups is not None else CgroupTree()
         self._nft: Any = None
+        self._elements = Elements(_NAME)
+        self._rules: tuple[bytes, ...] = ()
+        """The chain as it was when we made it; empty: not made by this process."""
+
+    def close(self) -> None:
+        """Give the kernel's sockets up; the fence stays as it is."""
+        self._elements.close()
+        self._nft = None
 
     def available(self) -> str:
         """See ports.Fence."""
@@ -59,15 +71,15 @@ class NftFence:
     def renew(self, address: str, port: int, lease_ms: int) -> None:
         """See ports.Fence."""
         where, element = _element(address, port)
-        entry = f"{_TABLE} {where} {{ {element} timeout {max(1, lease_ms)}ms }}\n"
-        # Adding alone does not renew a running timeout; deleting alone fails once the element has lapsed.
+        lease_ms = max(1, lease_ms)
+        if self.intact() and self._elements.renew(where, address, port, lease_ms):
+            return
+        entry = f"{_TABLE} {where} {{ {element} timeout {lease_ms}ms }}\n"
         self._assert_and(f"add element {entry}delete element {_TABLE} {where} {{ {element} }}\nadd element {entry}")
 
     def lift(self, address: str, port: int) -> None:
         """See ports.Fence."""
-        where, element = _element(address, port)
-        with contextlib.suppress(_GoneError):
-            self._run(f"delete element {_TABLE} {where} {{ {element} }}")
+        self._elements.remove(_element(address, port)[0], address, port)
 
     def fenced(self) -> tuple[tuple[str, int, int], ...]:
         """See ports.Fence. The milliseconds are whole seconds, rounded down."""
@@ -77,6 +89,10 @@ class NftFence:
                 for item in self._objects(f"list set {_TABLE} {where}", "set"):
                     found += [_fenced(entry["elem"]) for entry in item.get("elem", [])]
         return tuple(found)
+
+    def intact(self) -> bool:
+        """See ports.Fence."""
+        return bool(self._rules) and self._elements.rules(_CHAIN) == self._rules
 
     def refused(self) -> int:
         """See ports.Fence."""
@@ -115,6 +131,7 @@ class NftFence:
         except FenceError:
             # Somebody left a table, set or chain of our name with another shape: make it anew, in one transaction.
             self._run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
+        self._rules = self._elements.rules(_CHAIN)
 
     def _table(self) -> str:
         exempt = f" meta skuid != {self._exempt}" if self._exempt > 0 else ""
@@ -123,12 +140,12 @@ class NftFence:
             f"add counter {_TABLE} refused",
             f"add set {_TABLE} {_SETS[4]} {{ type ipv4_addr . inet_service; flags timeout; }}",
             f"add set {_TABLE} {_SETS[6]} {{ type ipv6_addr . inet_service; flags timeout; }}",
-            f"add chain {_TABLE} output {{ type filter hook output priority {_PRIORITY}; policy accept; }}",
-            f"flush chain {_TABLE} output",
+            f"add chain {_TABLE} {_CHAIN} {{ type filter hook output priority {_PRIORITY}; policy accept; }}",
+            f"flush chain {_TABLE} {_CHAIN}",
         ]
         for family, where in (("ip", _SETS[4]), ("ip6", _SETS[6])):
             match = f"{_SYN}{exempt} {family} daddr . tcp dport @{where}"
-            lines.append(f"add rule {_TABLE} output {match} counter name refused reject with tcp reset")
+            lines.append(f"add rule {_TABLE} {_CHAIN} {match} counter name refused reject with tcp reset")
         return "\n".join(lines) + "\n"
 
     def _objects(self, command: str, kind: str) -> Iterator[dict[str, Any]]:

@@ -1,165 +1,157 @@
-"""Destroys TCP connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h), without a child process.
-
-What `ss -K` does, with the choice of sockets made by us: the kernel filters by remote address and port, and the
-cgroup id that it reports for each socket (Linux 5.7) is compared here. Needs CAP_NET_ADMIN in the network namespace
-and a kernel with CONFIG_INET_DIAG_DESTROY.
+"""A netlink socket (netlink(7)) for short questions and their answers; what is said on it belongs to the modules that
+use it.
 """
 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.errors import FenceError
 
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_SOCK_DESTROY = 21
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
-_NLM_F_REQUEST = 0x1
-_NLM_F_ACK = 0x4
-_NLM_F_DUMP = 0x300
-_NLM_F_DUMP_INTR = 0x10
+REQUEST = 0x1
+ACK = 0x4
+DUMP = 0x300
+CREATE = 0x400
 
-_REQ_BYTECODE = 1  # attribute of a request
-_CGROUP_ID = 21  # attribute of an answer
-_D_COND = 8  # byte code: compare the remote end
-
+_ERROR = 2
+_DONE = 3
+_DUMP_INTERRUPTED = 0x10
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
-_SOCKET = struct.Struct("=BBBB48s5I")  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
-_HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
-_OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
-
-_NO_ID = bytes(48)
-_LISTEN, _TIME_WAIT, _CLOSE = 10, 6, 7
-_CONNECTED = 0xFFF & ~(1 << _LISTEN | 1 << _TIME_WAIT | 1 << _CLOSE | 1)
-"""States that hold a connection, as a bit set; SYN_SENT is among them."""
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_NESTED = 0x8000
 _BUFFER = 1 << 16
 _ROUNDS = 3
 """A dump that the kernel calls interrupted is begun anew, at most this often."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """One TCP connection as the kernel names it."""
+class Message:
+    """One message to the kernel."""
 
-    family: int
-    state: int
-    id: bytes
-    uid: int
-    cgroup: int
+    type: int
+    flags: int
+    payload: bytes
 
 
-class SockDiag:
-    """One netlink socket, opened for a piece of work: `with SockDiag() as diag`. Raises FenceError."""
+class NetlinkError(Exception):
+    """The kernel refused a message or did not answer; `code` is an errno."""
 
-    def __init__(self, deadline_s: float = 2.0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    def __init__(self, code: int) -> None:
+        super().__init__(os.strerror(code))
+        self.code = code
+
+
+class NetlinkSocket:
+    """One socket. Raises NetlinkError."""
+
+    def __init__(self, protocol: int, deadline_s: float = 2.0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.settimeout(deadline_s)
         self._sequence = 0
 
-    def __enter__(self) -> SockDiag:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Give the socket up."""
         self._socket.close()
 
-    def towards(self, address: str, port: int) -> tuple[Connection, ...]:
-        """The connections of this network namespace whose remote end is `address:port`."""
-        remote = ipaddress.ip_address(address)
-        found: list[Connection] = []
-        # An IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d): the kernel compares those too.
-        families = (socket.AF_INET, socket.AF_INET6) if remote.version == 4 else (socket.AF_INET6,)
-        for family in families:
-            found += self._dump(family, _condition(remote, port))
-        return tuple(found)
+    def ask(self, *messages: Message) -> None:
+        """Send messages in one datagram and wait until the last one that asks for it is acknowledged."""
+        first = self._sequence + 1
+        awaited = {first + at for at, message in enumerate(messages) if message.flags & ACK}
+        self._send(messages)
+        while awaited:
+            for sequence, kind, _, payload in self._receive():
+                # An answer to an earlier question, which failed before all its answers were read, is passed over.
+                if kind == _ERROR and sequence >= first and (code := _code(payload)):
+                    raise NetlinkError(code)
+                awaited.discard(sequence)
 
-    def destroy(self, connection: Connection) -> bool:
-        """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
-        request = _REQUEST.pack(connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id)
-        self._send(_SOCK_DESTROY, _NLM_F_REQUEST | _NLM_F_ACK, request)
-        for kind, _, payload in self._answers():
-            if kind == _NLMSG_ERROR:
-                code = -int(struct.unpack_from("=i", payload)[0])
-                if code in (0, errno.ENOENT, errno.ESTALE):
-                    return code == 0
-                raise _failed("a connection could not be destroyed", code)
-        raise _failed("a connection could not be destroyed", errno.EPROTO)
-
-    def _dump(self, family: int, condition: bytes) -> list[Connection]:
-        attribute = struct.pack("=HH", 4 + len(condition), _REQ_BYTECODE) + condition
-        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _CONNECTED, _NO_ID) + attribute
+    def dump(self, message: Message) -> list[bytes]:
+        """The payloads of all answers to one question, taken at one moment."""
         for _ in range(_ROUNDS):
-            self._send(_SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, request)
-            found, interrupted = [], False
-            for kind, flags, payload in self._answers():
-                interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
-                if kind == _NLMSG_ERROR:
-                    raise _failed("connections could not be listed", -struct.unpack_from("=i", payload)[0])
-                if kind == _SOCK_DIAG_BY_FAMILY:
-                    found.append(_connection(payload))
-            if not interrupted:
-                break
-        return found
+            found, whole = self._dump(message)
+            if whole:
+                return found
+        raise NetlinkError(errno.EAGAIN)
 
-    def _send(self, kind: int, flags: int, payload: bytes) -> None:
-        self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0)
-        try:
-            self._socket.sendto(header + payload, (0, 0))
-        except OSError as error:
-            raise _failed("sock_diag did not take a request", error.errno or 0) from error
-
-    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """(type, flags, payload) of each answer to the last request, up to its end."""
+    def _dump(self, message: Message) -> tuple[list[bytes], bool]:
+        self._send([Message(message.type, message.flags | REQUEST | DUMP, message.payload)])
+        found: list[bytes] = []
+        whole = True
         while True:
-            try:
-                data = self._socket.recv(_BUFFER)
-            except OSError as error:  # a timeout is one
-                raise _failed("sock_diag did not answer", error.errno or errno.ETIMEDOUT) from error
-            at = 0
-            while at + _HEADER.size <= len(data):
-                length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
-                payload = data[at + _HEADER.size : at + length]
-                at += max(_HEADER.size, (length + 3) & ~3)
+            for sequence, kind, flags, payload in self._receive():
                 if sequence != self._sequence:
                     continue
-                if kind == _NLMSG_DONE:
-                    return
-                yield kind, flags, payload
-                if kind == _NLMSG_ERROR:
-                    return
+                whole = whole and not flags & _DUMP_INTERRUPTED
+                if kind == _DONE:
+                    return found, whole
+                if kind == _ERROR:
+                    raise NetlinkError(_code(payload))
+                found.append(payload)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        parts = []
+        for message in messages:
+            self._sequence += 1
+            length = _HEADER.size + len(message.payload)
+            parts.append(_HEADER.pack(length, message.type, message.flags, self._sequence, 0) + message.payload)
+        try:
+            self._socket.sendto(b"".join(parts), (0, 0))
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO) from error
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """(sequence, type, flags, payload) of each message of the next datagram."""
+        try:
+            data = self._socket.recv(_BUFFER)
+        except OSError as error:  # a timeout is one, without a number
+            raise NetlinkError(error.errno or errno.ETIMEDOUT) from error
+        at = 0
+        while at + _HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+            yield sequence, kind, flags, data[at + _HEADER.size : at + length]
+            at += max(_HEADER.size, _aligned(length))
 
 
-def _condition(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bytes:
-    family, bits = (socket.AF_INET, 32) if remote.version == 4 else (socket.AF_INET6, 128)
-    host = _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed
-    length = _OPERATION.size + len(host)
-    # True: jump to the end of the code (accept). False: jump beyond it (reject).
-    return _OPERATION.pack(_D_COND, length, length + 4) + host
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded."""
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_aligned(length) - length)
 
 
-def _connection(payload: bytes) -> Connection:
-    family, state, _, _, ident, _, _, _, uid, _ = _SOCKET.unpack_from(payload)
-    cgroup, at = 0, _SOCKET.size
-    while at + 4 <= len(payload):
-        length, kind = struct.unpack_from("=HH", payload, at)
-        if kind == _CGROUP_ID and length == 12:
-            cgroup = struct.unpack_from("=Q", payload, at + 4)[0]
-        at += max(4, (length + 3) & ~3)
-    return Connection(family, state, ident, uid, cgroup)
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | _NESTED, b"".join(attributes))
 
 
-def _failed(what: str, code: int) -> FenceError:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes in a payload, by type."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        found[kind & ~_NESTED] = data[at + _ATTRIBUTE.size : at + length]
+        at += max(_ATTRIBUTE.size, _aligned(length))
+    return found
+
+
+def fence_error(code: str, what: str, error: NetlinkError) -> FenceError:
+    """What the kernel's refusal means for the fence."""
     hints = {
-        errno.EPERM: "CAP_NET_ADMIN is missing",
-        errno.EOPNOTSUPP: "the kernel was built without CONFIG_INET_DIAG_DESTROY",
+        errno.EPERM: "no permission (CAP_NET_ADMIN is missing)",
+        errno.EOPNOTSUPP: "the kernel cannot do it (CONFIG_INET_DIAG_DESTROY)",
+        errno.ETIMEDOUT: "no answer in time",
     }
-    return FenceError("NNA0802", what, cause=hints.get(code, os.strerror(code)))
+    return FenceError(code, what, cause=hints.get(error.code, os.strerror(error.code)))
+
+
+def _code(payload: bytes) -> int:
+    return -int(struct.unpack_from("=i", payload)[0])
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

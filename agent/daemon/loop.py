@@ -266,7 +266,7 @@ class Session:
             case _:
                 pass
 
-    # Once a second
+    # With each tick, and once a second
 
     def _chores(self) -> None:
         now = _now()
@@ -274,6 +274,10 @@ class Session:
         if slept > _SLEPT_S:
             self._asleep_s += slept
             self._take(ClockJump(slept))
+        try:
+            self.keeper.mend(now)
+        except FenceError as error:
+            self._take(FenceFailed(f"{error.what}: {error.cause}"))
         if now - self._chores_at < _CHORES_S:
             return
         self._chores_at = now
@@ -313,6 +317,8 @@ class Session:
             if mode is not self.state.mode:
                 text = f"mode {mode}: {reason}"
                 self.record.log.info(text, message_id=Message.MODE, mode=mode)
+            if mode is Mode.FENCE:
+                self.keeper.prepare()
             self._take(ModeChanged(mode, reason))
 
     def _look_at_owner(self) -> None:

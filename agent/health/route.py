@@ -54,7 +54,8 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     if state.fence is None:
         again = now - state.fence_failed_at >= policy.renew_s
         return (up, (RaiseFence(lease_s, tentative),)) if again else (state, ())
-    if state.fence.tentative != tentative or now - state.fence.renewed >= policy.renew_s:
+    # A tenth early: ticks come a little late, and a renewal must not wait for one tick more.
+    if state.fence.tentative != tentative or now - state.fence.renewed >= 0.9 * policy.renew_s:
         return up, (ExtendFence(lease_s, tentative),)
     return state, ()
 

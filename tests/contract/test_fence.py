@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.cgroups import CgroupTree
 from agent.adapters.fence import NftFence
-from agent.adapters.netlink import SockDiag
+from agent.adapters.sockdiag import SockDiag
 from agent.ports import Fence
 from tests.contract.netns import own_network
 from tests.fakes.fence import FakeFence
@@ -33,14 +34,14 @@ def fence(request: pytest.FixtureRequest) -> Iterator[Fence]:
     if request.param == "fake":
         yield FakeFence()
         return
-    with own_network():
-        yield NftFence(AGENT_UID)
+    with own_network(), closing(NftFence(AGENT_UID)) as real:
+        yield real
 
 
 @pytest.fixture
 def nft() -> Iterator[NftFence]:
-    with own_network():
-        yield NftFence(AGENT_UID)
+    with own_network(), closing(NftFence(AGENT_UID)) as real:
+        yield real
 
 
 class TestEveryFence:
@@ -82,8 +83,10 @@ class TestEveryFence:
         else:
             subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
         assert fence.fenced() == ()
+        assert not fence.intact()
         fence.renew("127.0.0.1", 4001, 10_000)
         assert len(fence.fenced()) == 1
+        assert fence.intact()
 
     def test_nothing_is_destroyed_where_nobody_has_a_connection(self, fence: Fence) -> None:
         assert fence.destroy("127.0.0.1", 4001, (CgroupTree().own(),)) == 0
@@ -216,6 +219,24 @@ class TestNft:
         for _ in range(1000):
             nft.renew("127.0.0.1", 4001, 10_000)
         assert resident_kb() - before < 512
+
+    def test_thousands_of_other_rules_do_not_make_it_slow(self, nft: NftFence, mirror: int) -> None:
+        lines = ["add table ip services", "add map ip services where { type ipv4_addr . inet_service : verdict; }"]
+        for number in range(2000):
+            target = f"10.0.{number // 250}.{number % 250} . 80"
+            lines.append(f"add chain ip services s{number}")
+            lines.append(f"add rule ip services s{number} tcp dport 80 accept")
+            lines.append(f"add element ip services where {{ {target} : goto s{number} }}")
+        subprocess.run(["nft", "-f", "-"], input="\n".join(lines), text=True, check=True, timeout=60)
+        nft.assert_table()
+        took = []
+        for _ in range(20):
+            started = time.monotonic()
+            nft.renew("127.0.0.1", mirror, 10_000)
+            took.append(time.monotonic() - started)
+        assert sorted(took)[10] < 0.005
+        assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
+        assert nft.refused() == 1
 
     def test_without_the_right_it_says_so(self, nft: NftFence) -> None:
         code = (

@@ -52,6 +52,9 @@ class FakeFence:
     def lift(self, address: str, port: int) -> None:
         self._until.pop((address, port), None)
 
+    def intact(self) -> bool:
+        return self.table
+
     def refused(self) -> int:
         return self.refusals if self.table else 0
 

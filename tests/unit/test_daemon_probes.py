@@ -112,11 +112,32 @@ class TestPing:
 
         go(work())
 
-    def test_an_agent_that_was_late_itself_does_not_call_it_silence(self) -> None:
+    def test_an_agent_that_was_late_itself_gives_the_mirror_a_little_more_time(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror:
+                mirror.hang_first = 2
+                asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
+                pinger = Pinger(parse_url(mirror.ping_url), POLICY)
+                assert isinstance(await pinger.round(), PingOk)
+                pinger.close()
+
+        go(work())
+
+    def test_a_mirror_that_is_silent_then_too_is_silent(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
-                asyncio.get_running_loop().call_later(0.2, time.sleep, 0.4)
+                asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
+                assert isinstance(await Pinger(parse_url(mirror.ping_url), POLICY).round(), PingFailed)
+
+        go(work())
+
+    def test_an_agent_that_is_late_again_does_not_call_it_silence(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror:
+                mirror.ping_way = Way.HANG
+                for at in (0.15, 0.6):
+                    asyncio.get_running_loop().call_later(at, time.sleep, 0.4)
                 answer = await Pinger(parse_url(mirror.ping_url), POLICY).round()
                 assert isinstance(answer, LoopLate)
                 assert answer.late_s > 0.1

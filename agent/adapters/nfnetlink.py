@@ -1,0 +1,110 @@
+"""Set elements and rules of nftables over netlink (include/uapi/linux/netfilter/nf_tables.h), as far as the fence
+needs them each second.
+
+libnftables reads every set and chain of the node before it deletes an element: 0.2 ms on an empty node, 300 ms on one
+with 5,000 services in kube-proxy's nftables mode. The fence is made by libnftables, where its language is worth
+having, and raised, renewed and lifted here, in a fifth of a millisecond whatever else there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import struct
+
+from agent.adapters.netlink import (
+    ACK,
+    CREATE,
+    REQUEST,
+    Message,
+    NetlinkError,
+    NetlinkSocket,
+    attribute,
+    attributes,
+    fence_error,
+    nested,
+)
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
+_BATCH_BEGIN, _BATCH_END = 16, 17
+_NEW_ELEMENT, _DELETE_ELEMENT, _GET_RULE = (_SUBSYSTEM << 8 | number for number in (12, 14, 7))
+_INET = 1  # NFPROTO_INET
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
+_ELEMENT_KEY, _ELEMENT_TIMEOUT, _DATA_VALUE = 1, 4, 1
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_FAMILY = struct.Struct("!BBH")  # family, version, resource
+
+
+class Elements:
+    """(address . port) elements of the sets of one table of family inet. Raises FenceError (NNA0801)."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._socket: NetlinkSocket | None = None
+
+    def renew(self, where: str, address: str, port: int, lease_ms: int) -> bool:
+        """Add, delete and add an element in one transaction; False where there is no such table or set.
+
+        Adding alone does not renew a running timeout; deleting alone fails once the element has lapsed.
+        """
+        key = _key(address, port)
+        timed = nested(_LIST_ELEMENT, key, attribute(_ELEMENT_TIMEOUT, struct.pack("!Q", lease_ms)))
+        return self._transaction(
+            self._message(_NEW_ELEMENT, where, timed),
+            self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, key)),
+            self._message(_NEW_ELEMENT, where, timed),
+        )
+
+    def close(self) -> None:
+        """Give the socket up."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def remove(self, where: str, address: str, port: int) -> bool:
+        """Delete an element; False where it is not there."""
+        return self._transaction(self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port))))
+
+    def rules(self, chain: str) -> tuple[bytes, ...]:
+        """The chain's rules as the kernel writes them: equal bytes are equal rules. Empty: there is no such chain."""
+        asked = attribute(_RULE_TABLE, _name(self._table)) + attribute(_RULE_CHAIN, _name(chain))
+        try:
+            answers = self._link().dump(Message(_GET_RULE, 0, _FAMILY.pack(_INET, 0, 0) + asked))
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return ()
+            raise fence_error("NNA0801", "nft's rules could not be read", error) from error
+        return tuple(attributes(answer[_FAMILY.size :]).get(_RULE_EXPRESSIONS, b"") for answer in answers)
+
+    def _link(self) -> NetlinkSocket:
+        """Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12 ms)."""
+        if self._socket is None:
+            self._socket = NetlinkSocket(_NETLINK_NETFILTER)
+        return self._socket
+
+    def _message(self, kind: int, where: str, element: bytes) -> Message:
+        flags = REQUEST | ACK | (CREATE if kind == _NEW_ELEMENT else 0)
+        named = attribute(_LIST_TABLE, _name(self._table)) + attribute(_LIST_SET, _name(where))
+        return Message(kind, flags, _FAMILY.pack(_INET, 0, 0) + named + nested(_LIST_ELEMENTS, element))
+
+    def _transaction(self, *messages: Message) -> bool:
+        frame = _FAMILY.pack(0, 0, _SUBSYSTEM)
+        begin, end = Message(_BATCH_BEGIN, REQUEST, frame), Message(_BATCH_END, REQUEST, frame)
+        try:
+            self._link().ask(begin, *messages, end)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return False
+            raise fence_error("NNA0801", "nft refused a set element", error) from error
+        return True
+
+
+def _key(address: str, port: int) -> bytes:
+    """The parts of a concatenated key are padded to 4 bytes each."""
+    value = ipaddress.ip_address(address).packed + struct.pack("!H2x", port)
+    return nested(_ELEMENT_KEY, attribute(_DATA_VALUE, value))
+
+
+def _name(text: str) -> bytes:
+    return text.encode() + b"\0"
