@@ -74,7 +74,7 @@ def _can_fail(test: ast.AST) -> bool:
         if isinstance(node, ast.Assert):
             return True
         if isinstance(node, ast.Call):
-            name = dotted(node.func).rpartition(".")[2]
+            name = dotted(node.func).rpartition(".")[2].lstrip("_")
             if name in ("raises", "fail") or name.startswith(("assert_", "expect", "check", "wait_", "until")):
                 return True
     return False
