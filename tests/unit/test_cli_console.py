@@ -25,7 +25,6 @@ def test_every_code_of_the_catalogue_has_its_words_and_one_place() -> None:
 
 
 def test_no_code_is_given_twice() -> None:
-
     codes = [entry.code for entry in catalogue._ENTRIES]
     assert sorted(codes) == sorted(set(codes))
 
