@@ -16,7 +16,9 @@ from agent.ports import Http, HttpAnswer, Sight, Tls
 CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
 """Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""
 
-_ASK_S = 5.0
+_ASK_S = 3.0
+_TOO_MANY = 429
+_SERVER_ERROR = 500
 _PLAIN_TO_TLS = (b"http request to an https server", b"plain http request was sent to https")  # Go's, nginx's
 _FROM_REGISTRY = "docker-distribution-api-version"
 
@@ -76,7 +78,7 @@ def judged(answer: HttpAnswer) -> tuple[bool | Unknown, str]:
     """
     kind = answer.headers.get("x-dragonfly-error-type", "")
     evidence = f"status {answer.status}{f', error of {kind}' if kind else ''}"
-    if answer.status == 429 or answer.status >= 500:
+    if answer.status == _TOO_MANY or answer.status >= _SERVER_ERROR:
         return Unknown(f"no answer that tells: {evidence}"), evidence
     if answer.status == 400 and (kind == "backend" or any(text in answer.body.lower() for text in _PLAIN_TO_TLS)):
         return False, f"{evidence}: plain http was sent to a TLS port"
@@ -117,6 +119,7 @@ def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
         return Unknown(str(error))
     if sight is not Sight.NOBODY:
         return True
-    if answered:
-        return False
-    return Unknown("the mirror did not answer")
+    if answered and answered[0] < _SERVER_ERROR and answered[0] != _TOO_MANY:
+        return False  # some registry answered, and it was not the one that ns names
+    # A mirror that is not on this node reads ns and finds nobody on its own loopback.
+    return Unknown("the mirror gave no answer that tells" if answered else "the mirror did not answer")

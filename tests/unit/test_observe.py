@@ -253,6 +253,13 @@ def test_a_mirror_that_answers_from_elsewhere_does_not_read_ns() -> None:
     assert look(made, Config()).mirror_reads_ns is False
 
 
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_mirror_that_cannot_reach_us_is_not_taken_for_an_old_one(status: int) -> None:
+    made = node()
+    made.http.on(MIRROR, answer(status))
+    assert isinstance(look(made, Config()).mirror_reads_ns, Unknown)
+
+
 def test_a_mirror_that_is_down_leaves_that_unknown() -> None:
     assert isinstance(look(node(), Config()).mirror_reads_ns, Unknown)
 
