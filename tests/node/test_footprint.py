@@ -26,8 +26,9 @@ def test_the_daemons_unit_exposes_little(stage: scene.Stage) -> None:
 
 def test_the_daemon_is_silent_in_an_idle_minute_and_stays_small(stage: scene.Stage) -> None:
     node = stage.node
+    scene.wait_for_route(node, "mirror")
     stage_up = time.monotonic()
-    since = node.run(["date", "+%Y-%m-%d %H:%M:%S"]).stdout.strip()
+    since = "@" + node.run(["date", "+%s.%6N"]).stdout.strip()
     node.wait_until(lambda: time.monotonic() - stage_up >= 60, 90, "a minute has passed")
     pid = node.run(["systemctl", "show", "--property=MainPID", "--value", "nydus-agent"]).stdout.strip()
     rollup = node.read(f"/proc/{pid}/smaps_rollup")
