@@ -43,11 +43,16 @@ def _in_root(*argv: str, deadline_s: float = 600) -> Command:
 
 
 def _pytest(place: str, *paths: str, deadline_s: float) -> Command:
+    """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here")."""
     name = paths[0].removeprefix("tests/").replace("/", "-")
     junit = RESULTS / f"{name}.xml"
-    argv = ("python3", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--junitxml={junit}", *paths)
+    # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test records.
+    slow = place == "here"
+    shown = ("--verbose", "-rfEP", "--durations=10") if slow else ("--quiet",)
+    argv = ["python3", "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    argv += ["--override-ini=junit_family=xunit1", *paths]
     # In the build root there is no network but a loopback of its own.
-    return Command(("env", "IN_ROOT_NET=none", _IN_ROOT, *argv) if place == "root" else argv, junit, deadline_s)
+    return Command(tuple(argv) if slow else ("env", "IN_ROOT_NET=none", _IN_ROOT, *argv), junit, deadline_s)
 
 
 def _lint() -> tuple[Command, ...]:
