@@ -86,7 +86,8 @@ def test_nodes_run_beside_each_other_without_seeing_each_other(node_factory: Cal
 
 
 _BOOT_AND_WAIT = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell began us in the background
 from tests.node.boot import Node
 with Node() as node:
     print(node.name, node._keeper.pid, flush=True)

@@ -8,7 +8,7 @@ from tests.node import parts, scene
 from tests.node.boot import Node
 
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-STARTED_WITHOUT_MIRROR = r"^nydus-agent.service: mirror \w+ -> "
+STARTED_WITHOUT_MIRROR = r"^nydus-agent.service: (mirror \w+ -> |BothBad: )"
 
 
 def states(node: Node) -> list[str]:

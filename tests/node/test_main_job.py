@@ -25,7 +25,7 @@ def test_apt_install_alone_configures_and_proves_the_node(stage: scene.Stage) ->
 
 
 def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(
-    stage: scene.Stage, record_property: object
+    stage: scene.Stage,
 ) -> None:
     plain = scene.start_plain(stage.node, stage.ref("python"))
     before = stage.mirror.stats()["blob_bytes"]

@@ -10,6 +10,9 @@ import pytest
 from tests.node import scene
 from tests.node.boot import Node
 
+# What was changed here is told as a condition, as it must be; by and by, so also in a later test.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (ChangedSinceProof|Drift): ")
+
 SNAPSHOTTER = "nydus-snapshotter.service"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
 
