@@ -349,8 +349,8 @@ class Cgroups(Protocol):
 class SocketTables(Protocol):
     """The kernel's tables of this network namespace's TCP sockets, and who owns what."""
 
-    def listening(self) -> tuple[str, ...]:
-        """The texts of /proc/net/tcp and tcp6 as far as they hold listening sockets. Raises PortError."""
+    def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
+        """(address, uid, inode) of each TCP socket that listens on the port. Raises PortError."""
 
     def holder(self, uid: int, inode: int) -> str:
         """Who has the listening socket, in words: the process where we may see it, else the user."""

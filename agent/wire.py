@@ -72,7 +72,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.adapters.fence import NftFence
     from agent.adapters.names import SystemNames
     from agent.adapters.notify import SystemdNotify
-    from agent.adapters.sockets import ProcNet
+    from agent.adapters.sockets import KernelSockets
     from agent.adapters.watch import InotifyWatch
 
     log.configure()
@@ -82,7 +82,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
         notify=SystemdNotify(environment),
         watch=InotifyWatch("/"),
         cgroups=cgroups,
-        tables=ProcNet(),
+        tables=KernelSockets(),
         names=SystemNames(),
         processes=_processes,
     )

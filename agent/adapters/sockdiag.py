@@ -38,6 +38,7 @@ _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip
 
 _NO_ID = bytes(48)
 _LISTEN, _TIME_WAIT, _CLOSE = 10, 6, 7
+_LISTENING = 1 << _LISTEN
 _CONNECTED = 0xFFF & ~(1 << _LISTEN | 1 << _TIME_WAIT | 1 << _CLOSE | 1)
 """States that hold a connection, as a bit set; SYN_SENT is among them."""
 _GONE = (errno.ENOENT, errno.ESTALE)
@@ -52,6 +53,16 @@ class Connection:
     id: bytes
     uid: int
     cgroup: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One listening TCP socket."""
+
+    address: str
+    port: int
+    uid: int
+    inode: int
 
 
 class SockDiag:
@@ -82,6 +93,18 @@ class SockDiag:
             found += [_connection(answer) for answer in answers]
         return tuple(found)
 
+    def listening(self) -> tuple[Listening, ...]:
+        """The listening TCP sockets of this network namespace. No right is needed."""
+        found: list[Listening] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENING, _NO_ID)
+            try:
+                answers = self._link.dump(Message(_SOCK_DIAG_BY_FAMILY, 0, request))
+            except NetlinkError as error:
+                raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
+            found += [_listening(answer) for answer in answers]
+        return tuple(found)
+
     def destroy(self, connection: Connection) -> bool:
         """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
         request = _REQUEST.pack(connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id)
@@ -106,3 +129,11 @@ def _connection(payload: bytes) -> Connection:
     family, state, _, _, ident, _, _, _, uid, _ = _SOCKET.unpack_from(payload)
     cgroup = attributes(payload[_SOCKET.size :]).get(_CGROUP_ID, b"")
     return Connection(family, state, ident, uid, struct.unpack("=Q", cgroup)[0] if len(cgroup) == 8 else 0)
+
+
+def _listening(payload: bytes) -> Listening:
+    family, _, _, _, ident, _, _, _, uid, inode = _SOCKET.unpack_from(payload)
+    length = 4 if family == socket.AF_INET else 16
+    source = ipaddress.ip_address(ident[4 : 4 + length])  # after the two ports
+    mapped = source.ipv4_mapped if isinstance(source, ipaddress.IPv6Address) else None
+    return Listening(str(mapped or source), int.from_bytes(ident[:2], "big"), uid, inode)

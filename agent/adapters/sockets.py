@@ -1,4 +1,4 @@
-"""The kernel's socket tables as text (Documentation/networking/proc_net_tcp.rst), which every user may read."""
+"""Who listens: the kernel's TCP sockets, which every user may see."""
 
 from __future__ import annotations
 
@@ -7,28 +7,18 @@ import os
 import pwd
 from pathlib import Path
 
-from agent.errors import PortError
-
-_TABLES = ("/proc/self/net/tcp", "/proc/self/net/tcp6")
-_LISTEN = b"0A"
-_STATE = 3  # column of a row, split at blanks
-_CHUNK = 1 << 16
+from agent.adapters.sockdiag import SockDiag
 
 
-class ProcNet:
-    """The tables of the process's own network namespace."""
+class KernelSockets:
+    """The sockets of the process's own network namespace, by sock_diag: /proc/net/tcp walks through the table of all
+    connections, which takes the kernel milliseconds even where there are none.
+    """
 
-    def listening(self) -> tuple[str, ...]:
+    def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         """See ports.SocketTables."""
-        found = []
-        for table in _TABLES:
-            try:
-                found.append(_head(table))
-            except FileNotFoundError:
-                continue  # a kernel without IPv6
-            except OSError as error:
-                raise PortError("NNA0805", f"cannot read {table}", cause=error.strerror or str(error)) from error
-        return tuple(found)
+        with SockDiag() as diag:
+            return tuple((row.address, row.uid, row.inode) for row in diag.listening() if row.port == port)
 
     def holder(self, uid: int, inode: int) -> str:
         """See ports.SocketTables."""
@@ -39,20 +29,6 @@ class ProcNet:
                     process = link.parent.parent
                     return f"{(process / 'comm').read_text().strip()} (pid {process.name}), {_user(uid)}"
         return _user(uid)
-
-
-def _head(table: str) -> str:
-    """The table up to its first row that does not listen: the kernel prints the listening sockets first, and on a busy
-    node there may be 50,000 others.
-    """
-    with open(table, "rb", buffering=0) as file:
-        text = b""
-        while chunk := file.read(_CHUNK):
-            text += chunk
-            rows = text.splitlines()[1:-1]  # the last one may be cut
-            if any(row.split()[_STATE : _STATE + 1] != [_LISTEN] for row in rows):
-                break
-    return text.decode("ascii", "replace")
 
 
 def _user(uid: int) -> str:

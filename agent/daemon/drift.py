@@ -75,7 +75,7 @@ class Drift:
 
     def request(self) -> bool:
         """Put the request down: an empty file whose existence is all that anybody looks at. Raises OSError."""
-        self._request_dir.mkdir(mode=0o755, exist_ok=True)
+        self._request_dir.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(
             self._request_dir / _REQUEST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
         )

@@ -96,6 +96,7 @@ class Keeper:
 
     def lift(self) -> None:
         """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the same."""
+        self.count_refused()
         self.until = 0.0
         self.lift_due = True
         self.retry()

@@ -24,7 +24,6 @@ from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
 from agent.daemon.view import Probed
 from agent.errors import FenceError, PortError
-from agent.health import owner as owners
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -43,7 +42,7 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.owner import Owner
+from agent.health.owner import Listener, Owner, judge
 from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
 from agent.ports import DaemonPorts
 
@@ -76,6 +75,7 @@ class Session:
         record: Record,
         drift: Drift,
         *,
+        resettle: Callable[[Applied], Settings],
         canary: CanaryObject,
         canary_port: Callable[[], int | None],
         on_change: Callable[[], None],
@@ -98,6 +98,7 @@ class Session:
         self._ports = ports
         self._pins = Document(places.pin, places.owner)
         self._canary = Canary(settings.proxy, settings.policy, canary, canary_port)
+        self._resettle = resettle
         self._on_change = on_change
         self._queue: asyncio.Queue[Event | End] = asyncio.Queue()
         self._canary_wanted = asyncio.Event()
@@ -137,8 +138,10 @@ class Session:
         self._look_at_owner()
         while not self._queue.empty():
             event = self._queue.get_nowait()
-            if not isinstance(event, End):
-                self._handle(event)
+            if isinstance(event, End):
+                self.post(event)
+                return
+            self._handle(event)
 
     def _tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
         return (
@@ -285,7 +288,8 @@ class Session:
         self._look_at_owner()
         self._look_after_drift(now)
         self.keeper.retry()
-        self.keeper.count_refused()
+        if self.state.fence is not None:
+            self.keeper.count_refused()
         if now - self._found_at >= _FIND_NYDUSD_S:
             self._found_at = now
             self.keeper.find_nydusd()
@@ -294,9 +298,11 @@ class Session:
 
     def _look_at_documents(self) -> None:
         found = applied(self.effective.load())
-        if self._applied is not None and _places(found) != _places(self._applied):
-            self.post(End.MOVED)
-        self._applied = found
+        if found != self._applied:
+            self._applied = found
+            if self._resettle(found) != self.settings:
+                self.post(End.MOVED)
+                return
         self._set_mode(found)
         held = pin(self._pins.load(), time.time())
         if held != self.pin:
@@ -322,14 +328,14 @@ class Session:
             self._take(ModeChanged(mode, reason))
 
     def _look_at_owner(self) -> None:
+        proxy = self.settings.proxy
         try:
-            tables = self._ports.tables.listening()
+            found = self._ports.tables.listening(proxy.port)
         except PortError as error:
             self.post(OwnerSeen(Owner.UNKNOWN, f"{error.what}: {error.cause}"))
             return
-        rows = [row for table in tables for row in owners.listeners(table)]
-        proxy = self.settings.proxy
-        self.post(OwnerSeen(*owners.judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
+        rows = [Listener(address, proxy.port, uid, inode) for address, uid, inode in found]
+        self.post(OwnerSeen(*judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)
@@ -340,10 +346,6 @@ class Session:
             return  # a full or missing /run; the timer inspects all the same
         if asked:
             self.record.counts.add("inspections_requested_total")
-
-
-def _places(found: Applied) -> tuple[str, str, tuple[str, ...]]:
-    return found.mirror_url, found.ping_url, found.origins
 
 
 def _good(latency_s: float) -> Probed:

@@ -46,6 +46,7 @@ def write(path: str, content: bytes) -> None:
     temporary = f"{path}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, _MODE)  # whatever the umask: everyone may read it
         file.write(content)
     Path(temporary).replace(path)
 

@@ -13,18 +13,17 @@ from dataclasses import replace
 from agent.config.model import Config
 from agent.daemon import metrics, publish, readiness
 from agent.daemon.conditions import conditions
-from agent.daemon.documents import Document, applied, climb
+from agent.daemon.documents import Applied, Document, applied, climb
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
 from agent.daemon.probes import CanaryObject
 from agent.daemon.record import Record
-from agent.daemon.settings import Places, node_identity, settings
+from agent.daemon.settings import Places, Settings, node_identity, settings
 from agent.daemon.stopping import being_restarted
 from agent.daemon.view import FenceView, View
 from agent.errors import ConfigError, FenceError, PortError
-from agent.health import owner as owners
 from agent.health.evidence import Mode
 from agent.health.route import route, route_reason
 from agent.ports import DaemonPorts
@@ -90,13 +89,19 @@ class Service:
         self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
 
     def _new_session(self) -> Session:
+        config, identity = self._config, node_identity()
+
+        def settle(found: Applied) -> Settings:
+            return settings(config, found, identity)
+
         effective = Document(self._places.effective, self._places.owner)
         return Session(
-            settings(self._config, applied(effective.load()), node_identity()),
+            settle(applied(effective.load())),
             self._places,
             self._ports,
             self._record,
             self._drift,
+            resettle=settle,
             canary=self._object,
             canary_port=lambda: self._endpoint.port or self._spare.port,
             on_change=self._publish,
@@ -168,13 +173,13 @@ class Service:
 
     def _holder(self, port: int) -> str:
         try:
-            rows = [row for table in self._ports.tables.listening() for row in owners.listeners(table)]
+            found = self._ports.tables.listening(port)
         except PortError as error:
             return error.cause
-        for row in rows:
-            if row.port == port:
-                return self._ports.tables.holder(row.uid, row.inode)
-        return "nobody can be seen to listen there"
+        if not found:
+            return "nobody can be seen to listen there"
+        _, uid, inode = found[0]
+        return self._ports.tables.holder(uid, inode)
 
     def _public(self, path: str, query: str) -> Response | None:
         if path.startswith("/canary"):

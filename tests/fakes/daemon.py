@@ -11,9 +11,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence
 from tests.fakes.processes import FakeProcesses
 
-_ROW = "   0: {address}:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 {uid:5d} 0 {inode}\n"
-_LOOPBACK = "0100007F"
-
 
 class PassingClock(FakeClock):
     """A clock that goes by itself, for a fake whose leases must really end."""
@@ -77,13 +74,10 @@ class FakeTables:
         self.held: dict[int, int] = {}
         self.broken = ""
 
-    def listening(self) -> tuple[str, ...]:
+    def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         if self.broken:
-            raise PortError("NNA0805", "cannot read /proc/self/net/tcp", cause=self.broken)
-        rows = [
-            _ROW.format(address=_LOOPBACK, port=port, uid=uid, inode=1000 + port) for port, uid in self.held.items()
-        ]
-        return ("  sl  local_address\n" + "".join(rows),)
+            raise PortError("NNA0805", "listening sockets could not be listed", cause=self.broken)
+        return (("127.0.0.1", self.held[port], 1000 + port),) if port in self.held else ()
 
     def holder(self, uid: int, inode: int) -> str:
         return f"squatter (pid {inode}), uid {uid}"
