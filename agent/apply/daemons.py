@@ -77,13 +77,19 @@ def _belongs(ports: Ports, pid: int | None, mountpoint: str) -> bool:
     return fact is not None and mountpoint.encode() in fact.content.split(b"\0")
 
 
+UNMOUNT = ("nsenter", "--target=1", "--mount", "--", "umount", "--lazy")
+"""In the node's own mount namespace: that of nydus-agent-apply.service is its own, and an unmount in there would leave
+the mount on the node (systemd.exec(5), "Mount namespacing"; mount_namespaces(7), MS_SLAVE).
+"""
+
+
 def end(ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]) -> tuple[str, ...]:
     """Unmount what nobody uses, and end the process behind it."""
     ended = []
     for pid, mountpoints in daemons:
         for mountpoint in mountpoints:
             say(f"unmounting {mountpoint}")
-            run(ports, ["umount", "--lazy", mountpoint])
+            run(ports, [*UNMOUNT, mountpoint])
             ended.append(mountpoint)
         run(ports, ["kill", "-TERM", str(pid)])
     return tuple(ended)

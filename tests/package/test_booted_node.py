@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.apply import daemons
 from tests.node.boot import Node
 from tests.package.deb import NAME, Package, next_version
 
@@ -86,6 +87,18 @@ def test_a_reboot_changes_a_node_only_when_its_operator_had_said_so(node: Node, 
     node.reboot()
     node.wait_until(lambda: node.journal("nydus-agent-apply.service") != "", 30, "the first boot begins the change")
     assert "due: [apply] on_install is set" in node.journal("nydus-agent-boot.service")
+
+
+def test_what_a_change_unmounts_is_unmounted_on_the_node(node: Node, package: Package) -> None:
+    """The sandbox of the apply unit has a mount namespace of its own, in which an unmount alone would stay."""
+    node.install_deb(package.path)
+    node.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+    command = " ".join([*daemons.UNMOUNT, "/mnt"])
+    override = f"[Service]\nExecStartPre=\nExecStart=\nExecStart=/usr/bin/{command}\n"
+    node.write("/run/systemd/system/nydus-agent-apply.service.d/50-unmount.conf", override)
+    node.run(["systemctl", "daemon-reload"])
+    node.run(["systemctl", "start", "nydus-agent-apply.service"])
+    assert node.run(["findmnt", "/mnt"], check=False).returncode == 1
 
 
 _HOLD = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent import paths
-from agent.apply import generations, leave
+from agent.apply import daemons, generations, leave
 from agent.errors import ApplyError
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet
 
@@ -28,7 +28,7 @@ def remove(made: ProvedNode, *, force: bool = False) -> leave.Removed | None:
 def node() -> ProvedNode:
     made = ProvedNode()
     made.node.processes.on("du", stdout="119 /var/lib/containerd-nydus\n")
-    for program in ("umount", "kill", "rm"):
+    for program in ("nsenter", "kill", "rm"):
         made.node.processes.on(program)
     made.apply()
     made.use_image()
@@ -68,7 +68,7 @@ def test_a_forced_removal_leaves_the_ground_under_running_containers(node: Prove
     removed = remove(node, force=True)
     assert removed is not None
     assert removed.ended == ()
-    assert ("umount", "--lazy", IMAGE) not in node.node.processes.ran
+    assert (*daemons.UNMOUNT, IMAGE) not in node.node.processes.ran
     assert any("running containers stand on them" in one for one in removed.stays)
     assert any("1 containers run on" in one for one in removed.stays)
 
@@ -78,7 +78,7 @@ def test_nydusd_that_nobody_uses_ends_with_the_snapshotter(node: ProvedNode) -> 
     assert removed is not None
     assert removed.ended == (IMAGE,)
     ran = node.node.processes.ran
-    assert ran.index(("umount", "--lazy", IMAGE)) < ran.index(("kill", "-TERM", "77"))
+    assert ran.index((*daemons.UNMOUNT, IMAGE)) < ran.index(("kill", "-TERM", "77"))
 
 
 def test_containers_of_other_snapshotters_are_none_of_our_business(node: ProvedNode) -> None:
