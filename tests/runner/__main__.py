@@ -29,8 +29,11 @@ def main() -> int:
         host.prepare(nodes=nodes)
         environment = host.environment()
         _check(["python3", "-m", "tests.node.cache", "build-root"], environment, deadline_s=1800)
-    except (host.HostError, subprocess.SubprocessError) as error:
-        print(f"set-up failed: {error}", file=sys.stderr)
+    except host.HostError as error:
+        print(f"set-up failed: {error}", flush=True)
+        return 1
+    except subprocess.SubprocessError as error:
+        print(f"set-up failed: {error}; the end of the log:", *builds.last_lines("*", 15), sep="\n  ", flush=True)
         return 1
     background = builds.Builds(environment, RESULTS)
     try:

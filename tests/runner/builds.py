@@ -83,6 +83,7 @@ class Builds:
             del self._running[name]
             if code != 0 and not self._stopped.is_set():
                 self._failed.append(name)
+                print(f"{name} could not be built:", *last_lines(name, 15), sep="\n  ", flush=True)
 
     def _story(self) -> str:
         parts = []
@@ -91,9 +92,14 @@ class Builds:
         return "; ".join(parts) or "nothing"
 
 
-def _last_line(name: str) -> str:
-    """The last line of a recipe's own log, as a sign of life."""
+def last_lines(name: str, count: int) -> list[str]:
+    """The last lines of a recipe's newest log ("*": of any recipe's)."""
     logs = sorted(cache.cache_dir().glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
     lines = logs[-1].read_text(errors="replace").split("\n") if logs else []
-    told = [line.strip() for line in lines if line.strip()]
-    return f" ({told[-1][:60]})" if told else ""
+    return [line.strip() for line in lines if line.strip()][-count:]
+
+
+def _last_line(name: str) -> str:
+    """A sign of life."""
+    told = last_lines(name, 1)
+    return f" ({told[0][:60]})" if told else ""
