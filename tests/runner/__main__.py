@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tests.runner import builds, host, report, stages
 from tests.runner.stages import RESULTS, Command, Stage
@@ -23,10 +24,10 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
-    nodes = any(stage.nodes for stage in wanted)
+    needed = {name for stage in wanted for name in stage.needs}
     try:
         _say("set-up", "packages of this machine, tools, the build root")
-        host.prepare(nodes=nodes)
+        host.prepare(nodes=bool(needed))
         environment = host.environment()
         _check(["python3", "-m", "tests.node.cache", "build-root"], environment, deadline_s=1800)
     except host.HostError as error:
@@ -37,8 +38,7 @@ def main() -> int:
         return 1
     background = builds.Builds(environment, RESULTS)
     try:
-        if nodes:
-            background.start()
+        background.start(needed)
         outcomes = _run_all(wanted, environment, background)
     finally:
         background.stop()
@@ -84,14 +84,21 @@ def _run_all(
 
 
 def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Builds) -> None:
-    if stage.protos and not stages.protos_are_fresh():
-        _check(["tests/in-root", "packaging/generate-protos", "agent/_pb"], environment)
+    if stage.protos:
+        _generate_protos(environment)
     if stage.deb:
         _check(["packaging/build-deb"], environment)
-    if stage.nodes:
-        failed = background.wait()
-        if failed:
-            raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
+    failed = background.wait(stage.needs)
+    if failed:
+        raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
+
+
+def _generate_protos(environment: Mapping[str, str]) -> None:
+    stamp, wanted = Path("build/protos.stamp"), stages.protos_digest()
+    if Path("agent/_pb/__init__.py").is_file() and stamp.is_file() and stamp.read_text() == wanted:
+        return
+    _check(["tests/in-root", "packaging/generate-protos", "agent/_pb"], environment)
+    stamp.write_text(wanted)
 
 
 def run_commands(commands: Sequence[Command], environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:

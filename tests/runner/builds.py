@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,45 +18,49 @@ from tests.node import cache
 _IMAGES = (sys.executable, "-c", "from tests.node import images; images.made()")
 _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
-    ("root", "wrapper", "crictl", "scheduler", "snapshotter", "nydus", "images"),
+    ("root", "systemd-252", "wrapper", "crictl", "snapshotter", "nydus", "scheduler", "images"),
 )
+NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
+"""What a booted node is made of."""
+ALL = tuple(name for lane in _LANES for name in lane)
+
 _DEADLINE_S = 3600.0
 _REPORT_S = 30.0
 
 
 @dataclass
 class Builds:
-    """Two lanes of builds at low priority; `wait` reports until both are done."""
+    """Two lanes of builds at low priority; `wait` reports until what a stage needs is done."""
 
     environment: Mapping[str, str]
     log: Path
     _lanes: list[threading.Thread] = field(default_factory=list)
     _running: dict[str, tuple[subprocess.Popen[bytes], float]] = field(default_factory=dict)
-    _failed: list[str] = field(default_factory=list)
+    _done: set[str] = field(default_factory=set)
+    _failed: set[str] = field(default_factory=set)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
-    def start(self, without: Sequence[str] = ()) -> None:
-        """Begin; returns at once. `without` names what is not needed."""
+    def start(self, wanted: Collection[str]) -> None:
+        """Begin to build what is wanted; returns at once."""
         for lane in _LANES:
-            names = [name for name in lane if name not in without]
+            names = [name for name in lane if name in wanted]
             thread = threading.Thread(target=self._build, args=(names,), name=f"build {' '.join(names)}", daemon=True)
             self._lanes.append(thread)
             thread.start()
 
-    def wait(self) -> list[str]:
-        """The names of what could not be built, once all is done; says every half minute what is still under way."""
+    def wait(self, needed: Collection[str]) -> list[str]:
+        """Those of `needed` that could not be built; says every half minute what is still under way."""
         deadline = time.monotonic() + _DEADLINE_S
         said = time.monotonic()
-        while any(lane.is_alive() for lane in self._lanes):
+        while missing := set(needed) - self._done - self._failed:
             if time.monotonic() > deadline:
                 self.stop()
-                return [*self._failed, "(not done within an hour)"]
+                return [f"{name} (not done within an hour)" for name in sorted(missing)]
             if time.monotonic() - said > _REPORT_S:
                 said = time.monotonic()
                 print(f"building: {self._story()}", flush=True)
-            for lane in self._lanes:
-                lane.join(0.5)
-        return list(self._failed)
+            time.sleep(0.2)
+        return sorted(self._failed & set(needed))
 
     def stop(self) -> None:
         """End what is still being built. What is complete stays."""
@@ -81,13 +85,15 @@ class Builds:
                 self._running[name] = (process, time.monotonic())
                 code = process.wait()
             del self._running[name]
-            if code != 0 and not self._stopped.is_set():
-                self._failed.append(name)
+            if code == 0:
+                self._done.add(name)
+            elif not self._stopped.is_set():
+                self._failed.add(name)
                 print(f"{name} could not be built:", *last_lines(name, 15), sep="\n  ", flush=True)
 
     def _story(self) -> str:
         parts = []
-        for name, (_, since) in sorted(self._running.items()):
+        for name, (_, since) in sorted(dict(self._running).items()):
             parts.append(f"{name} for {time.monotonic() - since:.0f} s{_last_line(name)}")
         return "; ".join(parts) or "nothing"
 

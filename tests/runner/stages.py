@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.node import cache
+from tests.runner import builds
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("build/test-results")
@@ -31,7 +35,8 @@ class Stage:
     commands: Callable[[], tuple[Command, ...]]
     protos: bool = True
     deb: bool = False
-    nodes: bool = False
+    needs: tuple[str, ...] = ()
+    """What must have been built (names of `builds`)."""
 
 
 def _here(*argv: str, deadline_s: float = 600) -> Command:
@@ -86,6 +91,16 @@ def _node() -> tuple[Command, ...]:
     return (_pytest("here", "tests/node", deadline_s=3000),)
 
 
+_PACKAGE_NEEDS = (*builds.NODE, "systemd-252")
+
+
+def _demo_needs() -> tuple[str, ...]:
+    """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its build."""
+    wish = os.environ.get("DRAGONFLY", "")
+    real = wish == "real" or (wish == "" and cache.find("dfdaemon") is not None)
+    return (*builds.NODE, "images", *(("dfdaemon", "scheduler") if real else ()))
+
+
 def _demo() -> tuple[Command, ...]:
     return (_here("-m", "tests.node.demo", deadline_s=3000),)
 
@@ -97,9 +112,11 @@ STAGES: dict[str, Stage] = {
         Stage("types", "mypy --strict", _types),
         Stage("unit", "pure code and fakes, in Debian's Python", _unit),
         Stage("contract", "each adapter and its fake, the same tests on both", _contract),
-        Stage("package", "the .deb: content, lintian, units, install and purge", _package, deb=True),
-        Stage("node", "booted Debian nodes with real parts", _node, deb=True, nodes=True),
-        Stage("demo", "the main job on a booted node", _demo, deb=True, nodes=True),
+        Stage(
+            "package", "the .deb: content, lintian, units, install and purge", _package, deb=True, needs=_PACKAGE_NEEDS
+        ),
+        Stage("node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL),
+        Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),
         Stage("protos", "generate agent/_pb from protos/", lambda: ()),
     )
@@ -109,9 +126,8 @@ STAGES: dict[str, Stage] = {
 def bench(name: str) -> Stage:
     """A bench is a module of tests.bench with its own main."""
     module = name.removeprefix("bench-").replace("-", "_")
-    return Stage(
-        name, "a measurement", lambda: (_here("-m", f"tests.bench.{module}", deadline_s=3000),), deb=True, nodes=True
-    )
+    command = _here("-m", f"tests.bench.{module}", deadline_s=3000)
+    return Stage(name, "a measurement", lambda: (command,), deb=True, needs=builds.ALL)
 
 
 def benches() -> list[str]:
@@ -120,15 +136,9 @@ def benches() -> list[str]:
     return ["bench-" + path.stem.replace("_", "-") for path in found if "def main" in path.read_text()]
 
 
-def protos_are_fresh() -> bool:
-    """Whether agent/_pb was generated from these protos by this generator; if not, the stamp is renewed."""
-    stamp = ROOT / "build/protos.stamp"
+def protos_digest() -> str:
+    """What agent/_pb is generated from, as one word."""
     digest = hashlib.sha256()
     for path in (*sorted((ROOT / "protos").glob("*.proto")), ROOT / "packaging/generate-protos"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    wanted = digest.hexdigest()
-    if (ROOT / "agent/_pb/__init__.py").is_file() and stamp.is_file() and stamp.read_text() == wanted:
-        return True
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.write_text(wanted)
-    return False
+    return digest.hexdigest()
