@@ -27,11 +27,16 @@ class DiskLedger:
 
     @contextlib.contextmanager
     def lock(self, who: str) -> Iterator[None]:
-        """Take the lock at once or not at all. The file stays empty: who holds it is the kernel's to say."""
+        """Take the lock at once or not at all. The file stays empty: who holds it is the kernel's to say.
+
+        0600: flock(2) needs no more than an open descriptor, so whoever may read the file could forbid every change.
+        """
         with _told("take the lock", self._path("lock")):
             os.makedirs(self._directory, mode=0o755, exist_ok=True)
-            fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            if os.fstat(fd).st_mode & 0o077:
+                os.fchmod(fd, 0o600)
             self._take(fd, who)
             yield
         finally:

@@ -62,6 +62,14 @@ def disk(tmp_path: Path) -> DiskLedger:
     return DiskLedger(str(tmp_path))
 
 
+def test_no_other_user_can_hold_the_lock_and_so_forbid_changes(disk: DiskLedger, tmp_path: Path) -> None:
+    # flock(2) asks for no right beyond an open descriptor, so nobody else may open the file, not even to read.
+    (tmp_path / "lock").touch()
+    (tmp_path / "lock").chmod(0o644)
+    with disk.lock("apply"):
+        assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
 def test_only_root_can_read_what_the_journal_can_put_back(disk: DiskLedger, tmp_path: Path) -> None:
     disk.begin(b"secret", 10)
     assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o700
