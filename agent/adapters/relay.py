@@ -65,7 +65,7 @@ class Relay:
                 client, peer = self._listener.accept()
             except OSError:
                 return
-            if not _is_roots(peer):
+            if not _is_roots(peer, self._listener.getsockname()):
                 client.close()
                 continue
             threading.Thread(target=self._handle, args=(client,), name="relay", daemon=True).start()
@@ -89,7 +89,7 @@ class Relay:
     def _exchange(self, client: socket.socket, mirror: socket.socket, request: bytes) -> None:
         mirror.sendall(request)
         head, body = _read_head(mirror)
-        status = head.split(b" ", 2)[1].decode(errors="replace") if head.count(b" ") else "none"
+        status = _status(head)
         self._count(status)
         client.sendall(_closing(head))
         task = any(line.lower().startswith(_TASK + b":") for line in head.split(b"\r\n"))
@@ -140,15 +140,25 @@ class Relay:
             one.close()
 
 
-def _is_roots(peer: tuple[str, int]) -> bool:
-    """Whether the other end of a loopback connection belongs to root: others must not add to the count."""
+def _is_roots(peer: tuple[str, int], ours: tuple[str, int]) -> bool:
+    """Whether the other end of a loopback connection belongs to root: others must not add to the count.
+
+    The row of exactly this connection, because a local port may have several; and with an inode, because the kernel
+    tells uid 0 of every socket that its process has closed.
+    """
     try:
         with open("/proc/net/tcp") as table:
             rows = [line.split() for line in table]
     except OSError:
         return False
-    here = f"0100007F:{peer[1]:04X}"
-    return any(len(row) > 7 and row[1] == here and row[7] == "0" for row in rows)
+    ends = [f"0100007F:{end[1]:04X}" for end in (peer, ours)]
+    return any(len(row) > 9 and row[1:3] == ends and row[7] == "0" and row[9] != "0" for row in rows)
+
+
+def _status(head: bytes) -> str:
+    """The three digits of a status line: nothing else of what a mirror says goes into a result."""
+    found = head[9:12].decode(errors="replace")
+    return found if head[12:13] in (b" ", b"\r") and found.isascii() and found.isdigit() else "none"
 
 
 def _read_head(source: socket.socket) -> tuple[bytes, bytes]:
