@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
 _CONNECTIONS = 64
-"""At the same time, for each listener; more are closed unanswered."""
+"""At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else out: the
+mirror's canary comes this way, and must not fail because some local user does not let go."""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -47,7 +48,7 @@ class Listener:
         self._handler = handler
         self._check_host = check_host
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
         self.port: int | None = None
 
     async def listen_tcp(self, host: str, port: int) -> str:
@@ -76,18 +77,22 @@ class Listener:
             self._server, self.port = None, None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        if len(self._open) >= _CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
-            if self._open <= _CONNECTIONS:
-                async with asyncio.timeout(_DEADLINE_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head.decode("latin-1").split("\r\n")))
-                    await writer.drain()
+            async with asyncio.timeout(_DEADLINE_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answer(head.decode("latin-1").split("\r\n")))
+                writer.close()
+                await writer.wait_closed()  # until all of it has gone out
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a client that sends too much, too slowly or nothing gets nothing
         finally:
-            self._open -= 1
-            writer.close()
+            self._open.pop(writer, None)
+            writer.transport.abort()  # close() would keep the connection for as long as the client does not read
 
     def _answer(self, head: list[str]) -> bytes:
         words = head[0].split(" ")
@@ -115,7 +120,7 @@ def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
     """One range of bytes, which Dragonfly asks for; anything else in a Range header is ignored, as RFC 9110 allows."""
     first, dash, last = wanted.removeprefix("bytes=").partition("-")
     size = len(response.body)
-    sound = wanted.startswith("bytes=") and dash and first.isdigit() and (last.isdigit() or not last)
+    sound = wanted.startswith("bytes=") and dash and _is_number(first) and (_is_number(last) or not last)
     if response.status != 200 or not sound:
         return response, ""
     start, end = int(first), min(int(last), size - 1) if last else size - 1
@@ -124,6 +129,11 @@ def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
     return Response(
         206, response.body[start : end + 1], response.type
     ), f"Content-Range: bytes {start}-{end}/{size}\r\n"
+
+
+def _is_number(text: str) -> bool:
+    """Digits that int() takes: others than ASCII's, and thousands of them, it does not."""
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def _encoded(response: Response, extra: str = "", *, body: bool = True) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import stat
 from collections.abc import Coroutine
 from pathlib import Path
@@ -161,3 +163,67 @@ def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_fil
             path.touch()
 
     go(work())
+
+
+@pytest.mark.parametrize("first", ["\u00b2", "9" * 5000])
+def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str) -> None:
+    async def work() -> tuple[bytes, list[object]]:
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["message"]))
+        listener = Listener(answer)
+        await listener.listen_tcp("127.0.0.1", 0)
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            request = f"GET /thing HTTP/1.1\r\nHost: localhost:{listener.port}\r\nRange: bytes={first}-\r\n\r\n"
+            writer.write(request.encode("latin-1"))
+            found = await reader.read()
+            writer.close()
+        finally:
+            listener.close()
+        return found, told
+
+    found, told = go(work())
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert told == []
+
+
+def test_who_holds_many_connections_does_not_keep_the_mirrors_canary_out() -> None:
+    async def work() -> bytes:
+        listener = Listener(answer)
+        await listener.listen_tcp("127.0.0.1", 0)
+        held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+        try:
+            return await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+        finally:
+            for _, writer in held:
+                writer.close()
+            listener.close()
+
+    assert go(work()).endswith(b"0123456789")
+
+
+def test_who_asks_and_never_reads_does_not_keep_a_connection_of_the_daemon_open() -> None:
+    async def work() -> int:
+        asked = asyncio.Event()
+
+        def large(_path: str, _query: str) -> Response:
+            asked.set()
+            return Response(200, bytes(16 << 20))
+
+        listener = Listener(large)
+        await listener.listen_tcp("127.0.0.1", 0)
+        before = descriptors()
+        with socket.create_connection(("127.0.0.1", int(listener.port or 0))) as client:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{listener.port}\r\n\r\n".encode())
+            await asked.wait()
+            end = asyncio.get_running_loop().time() + 8
+            while descriptors() > before + 1 and asyncio.get_running_loop().time() < end:
+                await asyncio.sleep(0.05)
+            left = descriptors() - before - 1  # the client's own
+        listener.close()
+        return left
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    assert go(work()) == 0
