@@ -128,7 +128,7 @@ def _log_level(config: Config) -> Iterator[Finding]:
     if config.snapshotter.log_level in (LogLevel.WARN, LogLevel.ERROR):
         yield Finding(
             ("snapshotter.log_level",),
-            "symptoms of a bad mirror are read from nydusd's lines at info",
+            "nydusd tells of a bad mirror at info; these lines will be missing",
             'use "info" unless the journal must be kept small',
             is_error=False,
         )

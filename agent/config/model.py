@@ -181,7 +181,9 @@ class SnapshotterConfig:
 
     daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
     root: str = setting("/var/lib/containerd-nydus", "its root directory", form=Form.ROOT_PATH)
-    log_level: LogLevel = setting(LogLevel.INFO, "its log level and nydusd's; symptoms are read at info")
+    log_level: LogLevel = setting(
+        LogLevel.INFO, "its log level and nydusd's; at info the journal tells why reads failed"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,9 @@ class ApplyConfig:
 class DriftConfig:
     """What happens when something of ours was changed by others."""
 
-    repair: Repair = setting(Repair.REPORT, "on drift: report it, or repair what carries our mark")
+    repair: Repair = setting(
+        Repair.REPORT, "on drift: report it; own (repair what carries our mark) only reports so far"
+    )
 
 
 @dataclass(frozen=True, slots=True)

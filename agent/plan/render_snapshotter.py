@@ -90,7 +90,7 @@ enable = false
 
 [log]
 level = {level}
-# To the journal, where symptoms of a sick mirror are read, and where a fatal error at the start can be seen.
+# To the journal, where failed reads through the mirror and a fatal error at the start can be seen.
 log_to_stdout = true
 
 [metrics]

@@ -45,7 +45,7 @@ OOMPolicy=continue
 TasksMax=infinity
 StandardOutput=journal
 StandardError=journal
-# Symptoms of a sick mirror are read from these lines; a limit that drops them makes the agent blind.
+# nydusd tells here why reads failed, many lines at a time; a limit that drops them hides the cause.
 LogRateLimitIntervalSec=10s
 LogRateLimitBurst=20000
 
