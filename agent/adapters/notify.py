@@ -26,7 +26,9 @@ class SystemdNotify:
         # A manager that restarts itself is away for a moment. Waiting for it would stop the daemon's only thread.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client, _tolerant():
             client.setblocking(False)  # noqa: FBT003 - the socket's own form
-            client.sendto("\n".join(assignments).encode(), self._address)
+            # A line is an assignment: what a mirror said, in the text of STATUS=, must not become one of its own.
+            lines = (" ".join(assignment.splitlines()) for assignment in assignments)
+            client.sendto("\n".join(lines).encode(errors="replace"), self._address)
 
 
 def _tolerant() -> contextlib.AbstractContextManager[None]:

@@ -21,6 +21,9 @@ _NAME = "mirror"
 _NUMBER = 9
 _FRESH_S = 10.0
 """The daemon publishes each second; an older status says nothing about now."""
+_STATUS_CAP = 1 << 20
+"""Bytes; a status is a few thousand."""
+_NO_TIME_S = 1e15
 _STATUS_LINE = "systemctl status nydus-agent.service"
 
 
@@ -41,13 +44,14 @@ def daemon_view(ports: Ports) -> DaemonView:
     """The daemon's last status; not fresh where it is missing, old or damaged."""
     try:
         fact = ports.files.read(paths.STATUS)
-        status = json.loads(fact.content) if fact is not None else None
+        status = json.loads(fact.content) if fact is not None and len(fact.content) <= _STATUS_CAP else None
     except (FileError, ValueError, RecursionError):
         return DaemonView(fresh=False)
     if not isinstance(status, dict):
         return DaemonView(fresh=False)
     at = status.get("at")
-    if not isinstance(at, (int, float)) or abs(ports.clock.now() - at) > _FRESH_S:
+    # A whole number of JSON has no bounds (a float of it overflows), and with NaN every comparison is false.
+    if not isinstance(at, (int, float)) or not abs(at) < _NO_TIME_S or abs(ports.clock.now() - at) > _FRESH_S:
         return DaemonView(fresh=False)
     return DaemonView(
         fresh=True, route=_text(status, "route"),

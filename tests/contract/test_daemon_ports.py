@@ -173,6 +173,14 @@ class TestNotify:
             assert manager.recv(1000) == b"READY=1\nSTATUS=all well"
             assert notify.watchdog_s == 3.0
 
+    def test_a_line_break_in_a_text_gives_the_manager_no_second_assignment(self, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            manager.settimeout(5)
+            notify = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+            notify.send("READY=1", "STATUS=the mirror said\nMAINPID=1")
+            assert manager.recv(4096) == b"READY=1\nSTATUS=the mirror said MAINPID=1"
+
     def test_an_abstract_address_works_too(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(f"\0nydus-agent-test-{os.getpid()}")
