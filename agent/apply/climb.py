@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent import __version__, paths
 from agent.errors import AgentError, Exit
+from agent.plan.show import hide
 from agent.ports import Files
 
 API_VERSION = "nydus-agent/v1"
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -112,15 +115,23 @@ def body(climb: Climb) -> dict[str, object]:
 
 
 def _sentence(rung: Rung) -> str:
-    why = f": {rung.cause}" if rung.cause else ""
-    return f"rung {rung.number} ({rung.name}) failed: {rung.detail}{why}"
+    why = f": {_told(rung.cause)}" if rung.cause else ""
+    return f"rung {rung.number} ({rung.name}) failed: {_told(rung.detail)}{why}"
 
 
 def _rung(rung: Rung) -> Mapping[str, object]:
     return {
-        "number": rung.number, "name": rung.name, "state": rung.state.value, "detail": rung.detail, "code": rung.code,
-        "cause": rung.cause, "evidence": list(rung.evidence), "try": rung.try_,
+        "number": rung.number, "name": rung.name, "state": rung.state.value, "detail": _told(rung.detail),
+        "code": rung.code, "cause": _told(rung.cause), "evidence": [_told(one) for one in rung.evidence],
+        "try": rung.try_,
     }  # fmt: skip
+
+
+def _told(text: str) -> str:
+    """As everyone may read it: lines of other programs' logs are among the evidence, and a registry may send nydusd on
+    to an address that is signed in its query.
+    """
+    return _QUERY.sub(r"\1?<hidden>", hide(text))
 
 
 def published_since_boot(files: Files) -> bool:

@@ -24,8 +24,10 @@ from agent.plan.steps import (
 
 _SECRET = re.compile(
     r"""(?ix) ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b ["']? \s* [=:] \s* )
-    ( "[^"]*" | '[^']*' | [^\s,}\]]+ | \[[^\]]*\] )"""
+    ( "{3}(?:.|\n)*?"{3} | '{3}(?:.|\n)*?'{3} | "(?:\\.|[^"\\])*" | '[^']*' | \[[^\]]*\]
+    | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
 )
+_USER = re.compile(r"(://)[^/?#\s\"']+@")
 _HIDDEN = r"\1<hidden>"
 
 
@@ -93,4 +95,4 @@ def _text_lines(content: bytes | None) -> list[str]:
 
 def hide(text: str) -> str:
     """`text` with the values of secret-looking keys replaced."""
-    return _SECRET.sub(_HIDDEN, text)
+    return _USER.sub(r"\1<hidden>@", _SECRET.sub(_HIDDEN, text))

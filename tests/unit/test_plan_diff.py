@@ -230,3 +230,22 @@ def test_only_named_registries_mean_no_default_file() -> None:
     made = applied(wanted)
     assert DEFAULT_HOSTS not in made.files.files
     assert "/etc/containerd/certs.d/one.example/hosts.toml" in made.files.files
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Authorization = ["Basic hunter2"]',
+        "Authorization: Bearer hunter2",
+        'password = "with \\" quote hunter2"',
+        'password = """\nhunter2"""',
+        "secret = '''\nhunter2'''",
+        "registry_token=hunter2",
+        'endpoint = ["http://user:hunter2@registry.test"]',
+    ],
+)
+def test_a_credential_is_hidden_in_whatever_form_it_is_written(line: str) -> None:
+    hidden = show.hide(f"a = 1\n{line}\nb = 2\n")
+    assert "hunter2" not in hidden
+    assert "a = 1\n" in hidden
+    assert hidden.endswith("\nb = 2\n")

@@ -10,7 +10,8 @@ import pytest
 
 from agent import paths
 from agent.apply import change, prove, rungs_read
-from agent.apply.climb import State, body
+from agent.apply.climb import Climb, State, body, failed
+from agent.apply.rungs_mirror import daemon_view
 from agent.config.model import ContainerdConfig, RestartPolicy
 from agent.errors import ApplyError, Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility
@@ -392,3 +393,19 @@ def test_figures_are_told_in_words() -> None:
     )
     assert rung.state is State.FAILED
     assert "4 x 206, 1 x 503" in rung.evidence[1]
+
+
+@pytest.mark.parametrize("at", ["NaN", "1" + "0" * 400, "1e999", "true"])
+def test_a_time_of_the_agents_that_is_none_breaks_no_change_of_roots(at: str) -> None:
+    node = ProvedNode()
+    node.node.files.put(paths.STATUS, f'{{"at": {at}, "route": "origin"}}'.encode(), uid=990)
+    assert not daemon_view(node.node.ports).fresh
+
+
+def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> None:
+    line = 'ERROR GET https://blobs.test/a?X-Amz-Signature=hunter2 "Authorization: Bearer hunter2"'
+    told = json.dumps(
+        body(Climb(0.0, (failed(10, "real read", "NNA0733", line, cause=line, evidence=(line,), try_=""),)))
+    )
+    assert "https://blobs.test/a" in told
+    assert "hunter2" not in told
