@@ -111,10 +111,12 @@ class RootFiles:
             _told("empty", path),
             place_of(self._root, path, follow=False) as place,
             _opened_directory(place, path) as directory,
+            contextlib.ExitStack() as stack,
         ):
-            for name in () if directory is None else os.listdir(directory):
+            # One by one: who owns the directory may have laid a million there.
+            for entry in () if directory is None else stack.enter_context(os.scandir(directory)):
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                    os.unlink(name, dir_fd=directory)
+                    os.unlink(entry.name, dir_fd=directory)
                     removed += 1
         return removed
 

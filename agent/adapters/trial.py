@@ -30,6 +30,7 @@ _MOUNT_S = 15.0
 _STEP_S = 0.05
 _PIECE = 1 << 20
 _ENOUGH = 400  # files looked at before the largest are read
+_LOOKED_AT = 20_000  # entries of an image: one may hold millions of empty directories
 _CPU_S = 60
 
 
@@ -117,7 +118,7 @@ def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float
     api, socket = NydusdApi(), str(room / "api.sock")
     version, pid = _wait(child, room, api, socket, mount_by)
     top = f"/proc/{pid}/root{room / 'mount'}"
-    read, error = _read_files(top, limit)
+    read, error = read_files(top, limit)
     fetched = 0
     try:
         amount = api.backend_metrics(socket, deadline_s=5).get("read_amount_total", 0)
@@ -149,7 +150,9 @@ def _wait(child: Companion, room: Path, api: NydusdApi, socket: str, until: floa
 def _last_lines(room: Path) -> tuple[str, ...]:
     """The end of its log, without lines that could carry credentials."""
     try:
-        lines = (room / "log").read_bytes()[-4096:].decode(errors="replace").splitlines()
+        with open(room / "log", "rb") as log:  # an image can make it long
+            log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
+            lines = log.read(4096).decode(errors="replace").splitlines()
     except OSError:
         return ()
     plain = (_COLOUR.sub("", line) for line in lines)
@@ -157,11 +160,11 @@ def _last_lines(room: Path) -> tuple[str, ...]:
     return tuple(line[:300] for line in told)[-2:]
 
 
-def _read_files(top: str, limit: int) -> tuple[int, str]:
+def read_files(top: str, limit: int, *, entries: int = _LOOKED_AT) -> tuple[int, str]:
     """Read the largest of the first files below `top`, up to `limit` bytes. (bytes, why it ended early)."""
     found: list[tuple[int, str]] = []
     try:
-        for path, size in _regular_files(top):
+        for path, size in _regular_files(top, entries):
             found.append((size, path))
             if len(found) >= _ENOUGH:
                 break
@@ -175,12 +178,15 @@ def _read_files(top: str, limit: int) -> tuple[int, str]:
     return read, "" if read else "the image has no file with content"
 
 
-def _regular_files(top: str) -> Iterator[tuple[str, int]]:
+def _regular_files(top: str, left: int) -> Iterator[tuple[str, int]]:
     """Breadth first, never through a link: the image's links would lead to the node's own files."""
     waiting = [top]
     for directory in waiting:
         with os.scandir(directory) as entries:
             for entry in entries:
+                left -= 1
+                if left < 0:
+                    return
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif entry.is_file(follow_symlinks=False) and (size := entry.stat(follow_symlinks=False).st_size):

@@ -154,9 +154,9 @@ def test_a_connection_of_root_to_another_port_lets_nobody_in() -> None:
 
 
 def test_a_mirror_cannot_fill_the_result_with_words_of_its_own() -> None:
-    with serving(answers(b"", status=b"9" * 5000)) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
-        with pytest.raises(HttpError):
-            get(relay)
+    script = answers(b"", status=b"9" * 5000)
+    with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay, pytest.raises(HttpError):
+        get(relay)
     assert dict(relay.answers) == {"none": 1}
 
 

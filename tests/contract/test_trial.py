@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters import trial
 from agent.adapters.trial import PrivateTrials
 from agent.errors import NydusdError
 
@@ -114,3 +115,11 @@ def _wait_for(command: str, *, some: bool) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"{command}: {'not there' if some else 'still there'}")
         time.sleep(0.02)
+
+
+def test_an_image_of_millions_of_directories_ends_the_look_and_not_the_memory(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / "image" / str(number)).mkdir(parents=True)
+    (tmp_path / "image" / "29" / "file").write_bytes(b"content")
+    assert trial.read_files(str(tmp_path / "image"), 100) == (7, "")
+    assert trial.read_files(str(tmp_path / "image"), 100, entries=20) == (0, "the image has no file with content")
