@@ -25,7 +25,8 @@ def tree(node: Node) -> str:
     """Every file below /etc and where units lie: path, mode, owner, digest."""
     return node.run(
         "find /etc /usr/lib/systemd /var/lib/systemd -xdev \\( -type f -o -type l \\) "
-        "! -path '/etc/ld.so.cache' ! -path /etc/mtab ! -path '/var/lib/systemd/random-seed' ! -path '/var/lib/systemd/timers/*' "
+        "! -path '/etc/ld.so.cache' ! -path /etc/mtab "
+        "! -path '/var/lib/systemd/random-seed' ! -path '/var/lib/systemd/timers/*' "
         "! -path '/etc/machine-id' -printf '%p %m %u %g %l ' -exec sh -c 'sha256sum <\"$1\"' sh {} \\; | sort",
         timeout=120,
     ).stdout
