@@ -10,8 +10,9 @@ from agent import paths
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import ContainerdError, ContainerdNotFoundError, ContainerdUnavailableError, FileError, SystemdError
-from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown
+from agent.node.facts import Binary, Facts, FileFact, PluginFact, UnitFact, Unknown
 from agent.plan import decide
+from agent.plan.containerd_keys import default_snapshotter
 from agent.ports import Ports
 
 CALL_S = 5.0
@@ -214,6 +215,10 @@ def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
     if ready == "false":
         return failed(number, name, "NNA0656", "CRI says that its runtime is not ready", cause="RuntimeReady is false",
                       try_="crictl info")  # fmt: skip
+    if view.config.containerd.mode is not ContainerdMode.DEFAULT and first == root and not _names_ours(view):
+        seen = f"its image file system is still at {root}, but {view.config.containerd.config} names another default"
+        return not_proved(number, name, "a restart of containerd is due: it runs on an older configuration", seen,
+                          try_=f"systemctl restart {paths.CONTAINERD_UNIT}")  # fmt: skip
     if view.config.containerd.mode is not ContainerdMode.DEFAULT and first != root:
         return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
     if first == root:
@@ -226,6 +231,15 @@ def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
         cause=f"its image file system is at {first or 'an unknown place'}, ours is {root}",
         try_=f"nydus-agent plan; systemctl restart {paths.CONTAINERD_UNIT}",
     )  # fmt: skip
+
+
+def _names_ours(view: View) -> bool:
+    """Whether containerd's file names our snapshotter as CRI's default; true where that cannot be told."""
+    fact = view.facts.file(view.config.containerd.config)
+    if fact is None:
+        return False  # containerd's own default is another
+    default = default_snapshotter(fact.content) if isinstance(fact, FileFact) else None
+    return default in (None, paths.PROXY_PLUGIN)
 
 
 def prepare(view: View) -> Rung:

@@ -72,3 +72,16 @@ def certs_directory(content: bytes | None) -> str:
     """Where our hosts.toml files go: the first directory that is named, else containerd's usual one."""
     named = certs_directories(content) if content is not None else ()
     return named[0].rstrip("/") if named else paths.CERTS_D
+
+
+def default_snapshotter(content: bytes) -> str | None:
+    """The snapshotter that this configuration gives CRI, "" where it names none; None where that cannot be told."""
+    try:
+        document = tomllib.loads(content.decode())
+    except ValueError:
+        return None
+    keys = KEYS.get(document.get("version", 1))
+    if keys is None or "imports" in document:  # another file may name one
+        return None
+    value = at(document, keys.snapshotter)
+    return value if isinstance(value, str) else ""

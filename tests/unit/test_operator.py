@@ -1,0 +1,78 @@
+"""What an operator would be misled by at night: a restart that nobody mentions, a journal full of one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from agent import paths
+from agent.apply import climb as climbing
+from agent.apply.climb import Rung
+from agent.commands.inspect import is_news
+from agent.config.model import ContainerdConfig, ContainerdMode, RestartPolicy
+from agent.daemon.record import Record
+from agent.errors import Exit
+from agent.health.evidence import Mode
+from agent.health.machine import transition
+from agent.health.state import State, Verdict
+from tests.fakes.http import answer
+from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
+
+
+@pytest.mark.parametrize(("mode", "level"), [(Mode.UNKNOWN, "info"), (Mode.FENCE, "warning"), (Mode.NATIVE, "warning")])
+def test_a_node_on_which_nothing_was_applied_is_not_warned_of_a_mirror_that_it_lacks(mode: Mode, level: str) -> None:
+    before = replace(State(), mode=mode)
+    change = transition(before, replace(before, verdict=Verdict.DOWN))
+    assert change is not None
+    record = Record()
+    with capture_logs() as logs:
+        record.log = structlog.get_logger()
+        record.transition(change)
+    assert [entry["log_level"] for entry in logs] == [level]
+
+
+def _cri(made: ProvedNode) -> Rung:
+    return made.climb().rungs[5]
+
+
+def test_a_containerd_that_still_runs_with_the_former_mode_is_told_until_somebody_restarts_it() -> None:
+    made = proved()
+    left = ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY, restart=RestartPolicy.NEVER)
+    made.config = replace(CONFIG, containerd=left)
+    made.apply()
+    assert made.node.containerd.mountpoints == (ROOT,)
+    rung = _cri(made)
+    assert rung.state is climbing.State.NOT_PROVED
+    assert "a restart of containerd is due" in rung.detail
+    assert rung.try_ == "systemctl restart containerd.service"
+    made.node.containerd.mountpoints = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",)
+    assert _cri(made).state is climbing.State.OK
+
+
+def test_a_default_that_is_the_operators_own_choice_is_no_due_restart() -> None:
+    made = proved()
+    assert b'snapshotter = "nydus"' in made.node.files.files[CONFIG.containerd.config].content
+    made.config = replace(CONFIG, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
+    assert _cri(made).state is climbing.State.OK
+
+
+def test_an_inspection_tells_what_changed_and_is_quiet_about_what_stays() -> None:
+    made = proved()
+    files = made.node.files
+    files.drop(paths.CLIMB)
+    good = made.climb()
+    assert is_news(files, good)
+    climbing.publish(files, good)
+    assert not is_news(files, made.climb())
+    made.node.http.on(made.config.mirror.ping_url, answer(503))
+    bad = made.climb()
+    assert bad.exit is Exit.NOT_AS_WANTED
+    assert is_news(files, bad)
+    climbing.publish(files, bad)
+    assert not is_news(files, made.climb())
+    assert is_news(files, replace(bad, drift=("a file was edited",)))
+    files.put(paths.CLIMB, b"not JSON")
+    assert is_news(files, bad)
