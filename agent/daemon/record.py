@@ -51,7 +51,7 @@ class Record:
         if change.evidence:
             text += f" ({change.evidence})"
         kind = Message.ROUTE if change.before is change.after else Message.VERDICT
-        tell = self.log.warning if change.after in _BAD else self.log.info
+        tell = self.log.warning if change.after in _BAD and change.matters else self.log.info
         tell(text, message_id=kind, **fields)
 
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:

@@ -20,6 +20,7 @@ from agent.health.evidence import (
     Failure,
     FenceFailed,
     LoopLate,
+    Mode,
     ModeChanged,
     OriginSeen,
     OwnerSeen,
@@ -61,7 +62,8 @@ def transition(before: State, after: State) -> Transition | None:
     was, is_ = route(before), route(after)
     if before.verdict is after.verdict and was is is_:
         return None
-    return Transition(before.verdict, after.verdict, was, is_, route_reason(after), after.evidence)
+    matters = after.mode is not Mode.UNKNOWN
+    return Transition(before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters)
 
 
 def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event

@@ -138,3 +138,5 @@ class Transition:
     route: Route
     reason: str
     evidence: str
+    matters: bool = True
+    """Something of ours uses the mirror; false before the first apply, when a node without one lacks nothing."""
