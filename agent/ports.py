@@ -231,11 +231,11 @@ class Tls(Protocol):
         not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
         """
 
-    def sight(self, fetch: Callable[[str], None], *, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
         """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to speak.
 
-        The client is cut off after its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError
-        where no port can be opened.
+        Only clients of root and of `user` count, because every local user can connect. The client is cut off after
+        its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError where no port can be opened.
         """
 
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from agent.adapters.peers import uid_of_peer
+
 _HEAD_CAP = 65536
 _PIECE = 65536
 _IDLE_S = 15.0
@@ -65,7 +67,7 @@ class Relay:
                 client, peer = self._listener.accept()
             except OSError:
                 return
-            if not _is_roots(peer, self._listener.getsockname()):
+            if uid_of_peer(peer, self._listener.getsockname()) != 0:  # others must not add to the count
                 client.close()
                 continue
             threading.Thread(target=self._handle, args=(client,), name="relay", daemon=True).start()
@@ -138,21 +140,6 @@ class Relay:
             with self._lock:
                 self._open.discard(one)
             one.close()
-
-
-def _is_roots(peer: tuple[str, int], ours: tuple[str, int]) -> bool:
-    """Whether the other end of a loopback connection belongs to root: others must not add to the count.
-
-    The row of exactly this connection, because a local port may have several; and with an inode, because the kernel
-    tells uid 0 of every socket that its process has closed.
-    """
-    try:
-        with open("/proc/net/tcp") as table:
-            rows = [line.split() for line in table]
-    except OSError:
-        return False
-    ends = [f"0100007F:{end[1]:04X}" for end in (peer, ours)]
-    return any(len(row) > 9 and row[1:3] == ends and row[7] == "0" and row[9] != "0" for row in rows)
 
 
 def _status(head: bytes) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from agent.adapters.peers import uid_of_peer, uids_of
 from agent.errors import FileError, HttpError
 from agent.ports import Sight
 
@@ -41,15 +42,16 @@ class RegistryTls:
         except OSError as error:
             raise HttpError("NNA0821", f"no answer from {host}", cause=str(error)) from error
 
-    def sight(self, fetch: Callable[[str], None], *, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
         """See ports.Tls."""
+        allowed = uids_of("root", user)
         try:
             listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         except OSError as error:
             raise HttpError("NNA0822", "cannot listen on the loopback", cause=str(error)) from error
         seen = [Sight.NOBODY]
         with listener:
-            thread = threading.Thread(target=_watch, args=(listener, seen, deadline_s), daemon=True)
+            thread = threading.Thread(target=_watch, args=(listener, seen, allowed, deadline_s), daemon=True)
             thread.start()
             with contextlib.suppress(HttpError):
                 fetch(f"127.0.0.1:{listener.getsockname()[1]}")
@@ -74,14 +76,16 @@ def _context(ca: str) -> ssl.SSLContext:
     return context
 
 
-def _watch(listener: socket.socket, seen: list[Sight], deadline_s: float) -> None:
+def _watch(listener: socket.socket, seen: list[Sight], allowed: frozenset[int], deadline_s: float) -> None:
     """Cut off each client after its first byte (a mirror may try again), until the listener or the time ends."""
     end = time.monotonic() + deadline_s
     while (left := end - time.monotonic()) > 0:
         listener.settimeout(left)
         try:
-            client, _address = listener.accept()
+            client, peer = listener.accept()
             with client:
+                if uid_of_peer(peer, listener.getsockname()) not in allowed:
+                    continue
                 client.settimeout(left)
                 first = client.recv(1)
         except OSError:

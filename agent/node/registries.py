@@ -93,7 +93,7 @@ def _any_host(config: Config, ports: Ports) -> TlsCanary:
         ports.http.get(f"http://{address}{CANARY_PATH}", deadline_s=_ASK_S, proxy=config.mirror.url)
 
     try:
-        sight = ports.tls.sight(fetch, deadline_s=_ASK_S)
+        sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_ASK_S)
     except PortError as error:
         return TlsCanary(ANY_HOST, Unknown(str(error)), error.cause or error.what)
     match sight:
@@ -114,7 +114,7 @@ def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
         answered.append(ports.http.get(url, deadline_s=_ASK_S).status)
 
     try:
-        sight = ports.tls.sight(fetch, deadline_s=_ASK_S)
+        sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_ASK_S)
     except PortError as error:
         return Unknown(str(error))
     if sight is not Sight.NOBODY:

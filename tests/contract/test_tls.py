@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ class TlsContract:
 
     @pytest.mark.parametrize("sight", list(Sight))
     def test_a_listener_sees_how_a_mirror_comes(self, world: TlsWorld, sight: Sight) -> None:
-        assert world.port.sight(world.client(sight), deadline_s=5) is sight
+        assert world.port.sight(world.client(sight), user="root", deadline_s=5) is sight
 
     def test_a_mirror_that_gives_an_error_is_still_seen(self, world: TlsWorld) -> None:
         come = world.client(Sight.TLS)
@@ -63,7 +64,7 @@ class TlsContract:
             come(address)
             raise HttpError("NNA0821", "the mirror closed the connection")
 
-        assert world.port.sight(fetch, deadline_s=5) is Sight.TLS
+        assert world.port.sight(fetch, user="root", deadline_s=5) is Sight.TLS
 
 
 class FakeWorld(TlsWorld):
@@ -206,4 +207,21 @@ class TestReal(TlsContract):
             come_by_tls(address)
             come_in_plain(address)
 
-        assert RegistryTls().sight(twice, deadline_s=5) is Sight.TLS
+        assert RegistryTls().sight(twice, user="root", deadline_s=5) is Sight.TLS
+
+    def test_another_local_user_is_not_taken_for_the_mirror(self) -> None:
+        knock = (
+            "import contextlib, socket, sys\n"
+            "port = int(sys.argv[1])\n"
+            "with socket.create_connection(('127.0.0.1', port), 5) as client, contextlib.suppress(OSError):\n"
+            "    client.sendall(b'\\x16')\n"
+            "    client.recv(1)  # until it is cut off: a socket that is closed has no owner\n"
+        )
+
+        def as_nobody(address: str) -> None:
+            port = address.rpartition(":")[2]
+            command = ["setpriv", "--reuid=nobody", "--clear-groups", sys.executable, "-c", knock, port]
+            subprocess.run(command, check=True, timeout=10)
+
+        assert RegistryTls().sight(as_nobody, user="root", deadline_s=5) is Sight.NOBODY
+        assert RegistryTls().sight(as_nobody, user="nobody", deadline_s=5) is Sight.TLS

@@ -28,8 +28,8 @@ class FakeTls:
             raise HttpError("NNA0821", f"no answer from {host}", cause="connection refused")
         return self.certificates[host, ca]
 
-    def sight(self, fetch: Callable[[str], None], *, deadline_s: float) -> Sight:
-        self.asked.append(("sight",))
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
+        self.asked.append(("sight", user))
         with contextlib.suppress(HttpError):
             fetch(self.ADDRESS)
         return self.sight_of()
