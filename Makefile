@@ -15,8 +15,9 @@ test:
 $(STAGES) demo deb protos:
 	@tests/run $@
 
+# QUICK=1: the same with a small n.
 bench-%:
-	@tests/run $@
+	@tests/run $(if $(QUICK),--quick) $@
 
 clean:
 	rm -rf build agent/_pb .mypy_cache .ruff_cache .pytest_cache

@@ -7,18 +7,19 @@ nydusd's own (read_amount_total) and the mirror's.
 
 from __future__ import annotations
 
-from tests.bench.report import publish, row
+from tests.bench.report import publish, quick, row
 from tests.node import images, scene
 
 METHOD = "pull + run to the first output, cold, plain and nydus in turn on one node; registry and mirror on loopback"
-ROUNDS = 7
+ROUNDS, QUICK_ROUNDS = 7, 2
 
 
 def main() -> None:
     """Measure and publish."""
+    short = quick()
     plain, lazy, fetched, through = [], [], [], []
     with scene.staged("python", "python-nydus") as stage:
-        for _ in range(ROUNDS):
+        for _ in range(QUICK_ROUNDS if short else ROUNDS):
             plain.append(scene.start_plain(stage.node, stage.ref("python")).first_output_s)
             before = stage.mirror.stats()["blob_bytes"]
             lazy.append(scene.start_nydus(stage.node, stage.ref("python-nydus")).first_output_s)
@@ -36,6 +37,7 @@ def main() -> None:
             row(f"bytes that nydusd fetched (image {size:.1f} MB)", fetched, "MB"),
             row("bytes through the mirror", through, "MB"),
         ],
+        quick=short,
     )
 
 

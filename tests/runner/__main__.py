@@ -54,13 +54,16 @@ def _parse() -> list[Stage]:
     known = [*stages.STAGES, *stages.benches()]
     listing = "\n".join(f"  {stage.name:<10}{stage.what}" for stage in stages.STAGES.values())
     parser = argparse.ArgumentParser(
-        prog="make", usage="make test | STAGE | clean", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="make", usage="make test | STAGE | bench-NAME [QUICK=1] | clean",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"test runs lint, types, unit, contract, package and node.\n\nstages:\n{listing}\n"
         f"  {'benches':<10}{' '.join(stages.benches()) or 'none yet'}",
     )  # fmt: skip
     parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")
-    names = parser.parse_args().stages
-    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name) for name in names]
+    parser.add_argument("--quick", action="store_true", help="benches with a small n (make bench-NAME QUICK=1)")
+    asked = parser.parse_args()
+    quick = bool(asked.quick)
+    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name, quick=quick) for name in asked.stages]
 
 
 def _run_all(

@@ -123,11 +123,19 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def bench(name: str) -> Stage:
-    """A bench is a module of tests.bench with its own main."""
+_SIMULATED = ("false_switch", "fleet", "mutants")
+"""Benches that need no node: they run the product's pure code in the build root."""
+
+
+def bench(name: str, *, quick: bool = False) -> Stage:
+    """A bench is a module of tests.bench with its own main, which knows `--quick`."""
     module = name.removeprefix("bench-").replace("-", "_")
-    command = _here("-m", f"tests.bench.{module}", deadline_s=3000)
-    return Stage(name, "a measurement", lambda: (command,), deb=True, needs=builds.ALL)
+    argv = ("-m", f"tests.bench.{module}", *(("--quick",) if quick else ()))
+    what = "a measurement, quick form" if quick else "a measurement"
+    if module in _SIMULATED:
+        simulation = Command(("env", "IN_ROOT_NET=none", _IN_ROOT, "python3", *argv), deadline_s=3000)
+        return Stage(name, what, lambda: (simulation,), protos=False)
+    return Stage(name, what, lambda: (_here(*argv, deadline_s=3000),), deb=True, needs=builds.ALL)
 
 
 def benches() -> list[str]:
