@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.daemon.documents import Pin
-from agent.daemon.view import Condition, HistoryEntry, Probed, View
+from agent.daemon.view import Condition, Containerd, HistoryEntry, Probed, Symptoms, View
 
 API_VERSION = "nydus-agent/v1"
 _MODE = 0o644
@@ -29,11 +29,18 @@ def status(view: View) -> dict[str, object]:
         "verdict": view.verdict.value,
         "verdict_since": view.verdict_since,
         "verdict_reason": view.verdict_reason,
+        "verdict_cause": view.verdict_cause,
         "route": view.route.value,
         "route_since": view.route_since,
         "route_reason": view.route_reason,
         "fence": _fence(view),
+        "containerd": _containerd(view.containerd),
         "mirror": _mirror(view),
+        "window_ms": _ms(view.window_s),
+        "canary_window_ms": _ms(view.canary_window_s),
+        "symptoms": _symptoms(view.symptoms),
+        "penalty": {"value": round(view.penalty.value, 1), "held": view.penalty.held, "reuse": view.penalty.reuse},
+        "return": {"waits_for": view.back.waits_for, "seconds": view.back.seconds},
         "origins": [{"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins],
         "pin": _pin(view.pin),
         "conditions": [_condition(condition) for condition in view.conditions],
@@ -60,7 +67,8 @@ def _fence(view: View) -> Mapping[str, object]:
     fence = view.fence
     return {
         "active": fence.active, "address": fence.address, "port": fence.port, "lease_left_ms": fence.lease_left_ms,
-        "refused_connects": fence.refused, "raised": fence.raised, "destroyed_connections": fence.destroyed,
+        "refused_connects": fence.refused, "raised": fence.raised, "renewed": fence.renewed,
+        "destroyed_connections": fence.destroyed,
         "self_test": fence.self_test, "self_test_reason": fence.self_test_reason,
     }  # fmt: skip
 
@@ -73,6 +81,25 @@ def _mirror(view: View) -> Mapping[str, object]:
         "owner_detail": view.owner_detail,
         **_probed("canary", view.canary),
     }
+
+
+def _containerd(sockets: Containerd) -> Mapping[str, object]:
+    return {
+        "released_waiting": sockets.released_waiting, "released_stalled": sockets.released_stalled,
+        "spared": sockets.spared,
+    }  # fmt: skip
+
+
+def _symptoms(symptoms: Symptoms) -> Mapping[str, object]:
+    last = symptoms.last
+    return {
+        "watching": symptoms.watching, "problem": symptoms.problem, "counts": dict(symptoms.counts),
+        "last": None if last is None else {"kind": last.kind, "detail": last.detail, "at": last.at},
+    }  # fmt: skip
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _probed(name: str, probed: Probed) -> Mapping[str, object]:
@@ -96,6 +123,6 @@ def _condition(condition: Condition) -> Mapping[str, object]:
 
 def _entry(entry: HistoryEntry) -> Mapping[str, object]:
     return {
-        "at": entry.at, "from": entry.before, "to": entry.after, "route": entry.route, "reason": entry.reason,
-        "evidence": entry.evidence,
+        "at": entry.at, "from": entry.before, "to": entry.after, "route_from": entry.route_from, "route": entry.route,
+        "cause": entry.cause, "reason": entry.reason, "evidence": entry.evidence,
     }  # fmt: skip

@@ -14,11 +14,32 @@ import structlog
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.metrics import Counts
-from agent.daemon.view import Condition, HistoryEntry
+from agent.daemon.view import Condition, HistoryEntry, Symptoms, SymptomSeen
 from agent.health.state import Transition, Verdict
 
 _HISTORY = 100
 _BAD = (Verdict.SUSPECT, Verdict.DOWN)
+
+
+class SymptomsSeen:
+    """What real reads have told since the daemon's start. Whoever follows them sets `watching` and `problem`."""
+
+    def __init__(self) -> None:
+        self.watching = False
+        """Whether nydusd's lines in the journal are followed at all."""
+        self.problem = ""
+        """Why they cannot be relied on at the moment; "" = they can."""
+        self._counts: dict[str, int] = {}
+        self._last: SymptomSeen | None = None
+
+    def seen(self, kind: str, detail: str, at: float) -> None:
+        """One more; `at` in monotonic seconds."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        self._last = SymptomSeen(kind, detail, time.time() - time.monotonic() + at)
+
+    def view(self) -> Symptoms:
+        """As it is published."""
+        return Symptoms(self.watching, self.problem, tuple(self._counts.items()), self._last)
 
 
 class Record:
@@ -32,6 +53,7 @@ class Record:
         self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
         self.counts = Counts()
         self.fence = FenceCounters()
+        self.symptoms = SymptomsSeen()
         self._conditions: dict[str, Condition] = {}
 
     def transition(self, change: Transition) -> None:
@@ -44,9 +66,9 @@ class Record:
         if change.route_before is not change.route:
             self.route_since = now
             self.counts.add("route_changes_total", change.route)
-        self.history.append(
-            HistoryEntry(now, change.before, change.after, change.route, change.reason, change.evidence)
-        )
+        self.history.append(HistoryEntry(
+            now, change.before, change.after, change.route, change.reason, change.evidence, change.route_before,
+        ))  # fmt: skip
         text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
         if change.evidence:
             text += f" ({change.evidence})"

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from agent.config.model import Config
 from agent.daemon import metrics, publish, readiness
-from agent.daemon.conditions import conditions
-from agent.daemon.documents import Applied, Document, applied, climb
+from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
+from agent.daemon.picture import Problems, view_of
 from agent.daemon.probes import CanaryObject
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, node_identity, settings
 from agent.daemon.stopping import being_restarted
-from agent.daemon.view import FenceView, View
+from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import Mode
-from agent.health.route import route, route_reason
 from agent.ports import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0
@@ -223,34 +220,7 @@ class Service:
             self._ports.notify.send(f"STATUS={_sentence(view)}")
 
     def _view_of(self, session: Session) -> View:
-        state, keeper, now, mono = session.state, session.keeper, time.time(), time.monotonic()
-        climbed = climb(session.climb.load())
-        fence_problem = session.self_test_reason if session.self_test == "failed" else ""
-        held = conditions(
-            state, keeper, self._drift, climbed, config=self._config_problem, port_taken=self._port_problem,
-            fence=fence_problem,
-        )  # fmt: skip
-        counters = keeper.counters
-        left_ms = max(0, round((keeper.until - mono) * 1000)) if keeper.until else 0
-        return View(
-            pid=os.getpid(), at=now, started_at=self._record.started_at,
-            mode=state.mode, mode_reason=state.mode_reason,
-            verdict=state.verdict, verdict_since=self._record.verdict_since, verdict_reason=state.reason,
-            route=route(state), route_since=self._record.route_since, route_reason=route_reason(state),
-            fence=FenceView(
-                active=state.fence is not None, address=keeper.address, port=keeper.port, lease_left_ms=left_ms,
-                refused=counters.refused, raised=counters.raised, destroyed=counters.destroyed,
-                self_test=session.self_test, self_test_reason=session.self_test_reason,
-            ),
-            mirror_url=session.settings.mirror_url, ping=session.ping, canary=session.canary,
-            owner=state.owner, owner_detail=session.owner_detail,
-            origins=tuple(
-                replace(seen, at=None if seen.at is None else now - mono + seen.at)
-                for seen in session.origins.seen.values()
-            ),
-            origin=state.origin, pin=session.pin, climb=climbed, conditions=self._record.conditions(held),
-            history=tuple(self._record.history), counts=self._record.counts.items(),
-        )  # fmt: skip
+        return view_of(session, Problems(self._config_problem, self._port_problem))
 
 
 def _sentence(view: View) -> str:

@@ -34,6 +34,9 @@ class HistoryEntry:
     route: str
     reason: str
     evidence: str
+    route_from: str = ""
+    cause: str = ""
+    """One word of agent.health.state.Cause; "" = not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,57 @@ class FenceView:
     lease_left_ms: int = 0
     refused: int = 0
     raised: int = 0
+    renewed: int = 0
     destroyed: int = 0
     self_test: str = "not-run"
     self_test_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Containerd:
+    """What became of containerd's connections to the fenced mirror, by what each was doing (sums since the start)."""
+
+    released_waiting: int = 0
+    released_stalled: int = 0
+    spared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer does."""
+
+    value: float = 0.0
+    held: bool = False
+    reuse: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What must still happen until reads go (back) to the mirror, in words, and the earliest time (None: cannot be
+    told; 0: they go there).
+    """
+
+    waits_for: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SymptomSeen:
+    """One symptom of real reads."""
+
+    kind: str
+    detail: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Symptoms:
+    """What real reads have told. A journal that cannot be followed means unknown (`problem`), never quiet."""
+
+    watching: bool = False
+    problem: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
+    last: SymptomSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +141,11 @@ class View:
     history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, str, int], ...] = field(default=())
     """(metric, label value, count), see agent.daemon.metrics."""
+    verdict_cause: str = ""
+    window_s: float = 0.0
+    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
+    canary_window_s: float = 0.0
+    penalty: Penalty = field(default_factory=Penalty)
+    back: Return = field(default_factory=Return)
+    symptoms: Symptoms = field(default_factory=Symptoms)
+    containerd: Containerd = field(default_factory=Containerd)

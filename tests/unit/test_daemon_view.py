@@ -12,7 +12,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.daemon import metrics, publish, readiness
 from agent.daemon.documents import Climb, Pin
 from agent.daemon.origins import OriginStatus
-from agent.daemon.view import Condition, FenceView, HistoryEntry, Probed, View
+from agent.daemon.view import (
+    Condition,
+    Containerd,
+    FenceView,
+    HistoryEntry,
+    Penalty,
+    Probed,
+    Return,
+    Symptoms,
+    SymptomSeen,
+    View,
+)
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.state import Verdict
@@ -48,7 +59,14 @@ DOWN = replace(
     route_reason="ping refused",
     fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),
     pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
-    history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused"),),
+    history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),),
+    verdict_cause="refused",
+    window_s=0.7,
+    canary_window_s=1.5,
+    penalty=Penalty(1000.04, held=True, reuse=750.0),
+    back=Return(("a clean canary", "3 more successes"), 4.5),
+    symptoms=Symptoms(True, "", (("cut", 2), ("status", 1)), SymptomSeen("cut", "ended early", 998.5)),
+    containerd=Containerd(released_waiting=1, released_stalled=2, spared=3),
 )
 
 
@@ -74,11 +92,27 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
             "from": "healthy",
             "to": "down",
             "route": "origin",
+            "route_from": "mirror",
+            "cause": "refused",
             "reason": "ping refused",
             "evidence": "4003 refused",
         }
     ]
     assert json.loads(publish.encoded(VIEW))["pin"] is None
+
+
+def test_the_status_says_why_and_what_the_return_waits_for() -> None:
+    status = json.loads(publish.encoded(DOWN))
+    assert status["verdict_cause"] == "refused"
+    assert (status["window_ms"], status["canary_window_ms"]) == (700, 1500)
+    assert status["penalty"] == {"value": 1000.0, "held": True, "reuse": 750.0}
+    assert status["return"] == {"waits_for": ["a clean canary", "3 more successes"], "seconds": 4.5}
+    assert status["containerd"] == {"released_waiting": 1, "released_stalled": 2, "spared": 3}
+    assert status["symptoms"] == {
+        "watching": True, "problem": "", "counts": {"cut": 2, "status": 1},
+        "last": {"kind": "cut", "detail": "ended early", "at": 998.5},
+    }  # fmt: skip
+    assert json.loads(publish.encoded(VIEW))["symptoms"]["last"] is None
 
 
 def test_a_reader_of_the_status_never_sees_half_a_document(tmp_path: Path) -> None:

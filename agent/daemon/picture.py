@@ -1,0 +1,67 @@
+"""Makes the View: what a session, its fence and the record know, at one moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+
+from agent.daemon.conditions import conditions
+from agent.daemon.documents import climb
+from agent.daemon.loop import Session
+from agent.daemon.view import FenceView, Penalty, View
+from agent.health import damping
+from agent.health.policy import Policy
+from agent.health.route import route, route_reason
+from agent.health.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """What is wrong with the service around the session; "" = nothing."""
+
+    config: str = ""
+    port_taken: str = ""
+
+
+def view_of(session: Session, problems: Problems) -> View:
+    """The picture now. Conditions that changed are logged by the way."""
+    state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
+    climbed = climb(session.climb.load())
+    held = conditions(
+        state, session.keeper, session.drift, climbed, config=problems.config, port_taken=problems.port_taken,
+        fence=session.self_test_reason if session.self_test == "failed" else "",
+    )  # fmt: skip
+    return View(
+        pid=os.getpid(), at=now, started_at=record.started_at,
+        mode=state.mode, mode_reason=state.mode_reason,
+        verdict=state.verdict, verdict_since=record.verdict_since, verdict_reason=state.reason,
+        route=route(state), route_since=record.route_since, route_reason=route_reason(state),
+        fence=_fence(session, mono),
+        mirror_url=session.settings.mirror_url, ping=session.ping, canary=session.canary,
+        owner=state.owner, owner_detail=session.owner_detail,
+        origins=tuple(
+            replace(seen, at=None if seen.at is None else now - mono + seen.at)
+            for seen in session.origins.seen.values()
+        ),
+        origin=state.origin, pin=session.pin, climb=climbed, conditions=record.conditions(held),
+        history=tuple(record.history), counts=record.counts.items(),
+        window_s=session.policy.window_s, canary_window_s=session.policy.canary_window_s,
+        penalty=_penalty(state, mono, session.policy), symptoms=record.symptoms.view(),
+    )  # fmt: skip
+
+
+def _fence(session: Session, mono: float) -> FenceView:
+    keeper = session.keeper
+    counters = keeper.counters
+    return FenceView(
+        active=session.state.fence is not None, address=keeper.address, port=keeper.port,
+        lease_left_ms=max(0, round((keeper.until - mono) * 1000)) if keeper.until else 0,
+        refused=counters.refused, raised=counters.raised, renewed=counters.renewed, destroyed=counters.destroyed,
+        self_test=session.self_test, self_test_reason=session.self_test_reason,
+    )  # fmt: skip
+
+
+def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
+    flap = state.flap
+    return Penalty(damping.decayed(flap, mono, policy), damping.held(flap, mono, policy), policy.flap_reuse)
