@@ -108,7 +108,7 @@ class HealthConfig:
     rise: int = setting(10, "consecutive successes until a mirror that was down may be used again", low=1, high=1000)
     dwell_ms: int = setting(5000, "a mirror stays down at least this long", low=0, high=3_600_000)
     canary_interval_ms: int = setting(
-        2000, "time between two canaries through the mirror's data path", low=200, high=600_000
+        1000, "time between two canaries through the mirror's data path", low=200, high=600_000
     )
     tentative_ms: int = setting(3000, "length of the fence that the first hard evidence raises", low=500, high=60_000)
     lease_ms: int = setting(10_000, "the fence ends by itself this long after its last renewal", low=2000, high=60_000)

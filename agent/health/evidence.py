@@ -44,9 +44,40 @@ class Failure(enum.StrEnum):
         return self is not Failure.SILENT
 
 
+class Probe(enum.StrEnum):
+    """Which of the two probes."""
+
+    PING = "ping"
+    CANARY = "canary"
+
+
+class SymptomKind(enum.StrEnum):
+    """What a real read met."""
+
+    STATUS = "status"
+    """nydusd got 4xx through the mirror (429 above all), from which it does not fall back."""
+    DECODE = "decode"
+    """Bytes that do not decode."""
+    CUT = "cut"
+    """A body that ended early."""
+    FALLBACK = "fallback"
+    """nydusd says that it fell back from the mirror: refused, reset, timeout or 5xx. That read is safe."""
+    COUNTER = "counter"
+    """The mirror's own counters of failures or of refusals by rate limit grew."""
+
+    @property
+    def hard(self) -> bool:
+        """Whether nydusd gives the container EIO for it, unless its next retry goes elsewhere."""
+        return self in (SymptomKind.STATUS, SymptomKind.DECODE, SymptomKind.CUT)
+
+
 @dataclass(frozen=True, slots=True)
 class PingOk:
-    """The mirror's ping_url answered 2xx or 3xx (what nydusd takes for healthy)."""
+    """The mirror's ping_url answered 2xx or 3xx (what nydusd takes for healthy).
+
+    Also sent for a request of a round that was given up as silent before, where its answer comes within
+    `Policy.window_cap_s` after all (`latency_s` is then longer than the window was): such a mirror is slow, not hung.
+    """
 
     started: float
     latency_s: float
@@ -63,7 +94,7 @@ class PingFailed:
 
 @dataclass(frozen=True, slots=True)
 class CanaryOk:
-    """The canary came back through the mirror's data path: status, length and content right."""
+    """The canary came back through the mirror's data path: status, length and content right. Late ones as in PingOk."""
 
     started: float
     latency_s: float
@@ -71,7 +102,7 @@ class CanaryOk:
 
 @dataclass(frozen=True, slots=True)
 class CanaryFailed:
-    """A canary did not come back as it must."""
+    """A canary did not come back as it must. SILENT: none of its staggered attempts did within the window."""
 
     started: float
     failure: Failure
@@ -81,6 +112,13 @@ class CanaryFailed:
 @dataclass(frozen=True, slots=True)
 class SentinelClosed:
     """The idle connection to the mirror's proxy port ended."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorEnded:
+    """The process that holds the mirror's listener has ended, or is frozen (cgroup.events, state T)."""
 
     detail: str
 
@@ -106,6 +144,7 @@ class LoopLate:
     """A round that would have counted as silence, in which the agent itself was late."""
 
     late_s: float
+    probe: Probe = Probe.PING
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +186,22 @@ class FenceFailed:
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """Evidence from real reads (nydusd's error lines, the mirror's own counters)."""
+    """Evidence from real reads (nydusd's error lines, the mirror's own counters). `at`: when it happened, in
+    monotonic seconds (the journal's __MONOTONIC_TIMESTAMP; the machine's `now` is of the same clock).
+    """
 
-    kind: str
+    kind: SymptomKind
     detail: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SymptomsUnknown:
+    """nydusd's lines cannot be read, or the journal dropped some: silence there says nothing. "" = readable (again);
+    to be sent once reading has begun too.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +210,6 @@ class Tick:
 
 
 Event: TypeAlias = (
-    PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | OwnerSeen | OriginSeen | LoopLate | ClockJump
-    | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | Tick
+    PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | MirrorEnded | OwnerSeen | OriginSeen | LoopLate
+    | ClockJump | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | SymptomsUnknown | Tick
 )  # fmt: skip

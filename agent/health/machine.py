@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
-from agent.health import damping
+from agent.health import damping, patience
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -20,6 +20,7 @@ from agent.health.evidence import (
     Failure,
     FenceFailed,
     LoopLate,
+    MirrorEnded,
     Mode,
     ModeChanged,
     OriginSeen,
@@ -29,6 +30,7 @@ from agent.health.evidence import (
     Pinned,
     SentinelClosed,
     Symptom,
+    SymptomsUnknown,
     Tick,
 )
 from agent.health.owner import Owner
@@ -39,6 +41,7 @@ from agent.health.state import (
     AskCanary,
     AskOrigin,
     AskOwner,
+    Cause,
     Effect,
     Fence,
     State,
@@ -63,13 +66,15 @@ def transition(before: State, after: State) -> Transition | None:
     if before.verdict is after.verdict and was is is_:
         return None
     matters = after.mode is not Mode.UNKNOWN
-    return Transition(before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters)
+    return Transition(
+        before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters, after.cause
+    )
 
 
 def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
     match event:
         case PingOk():
-            return _ping_ok(state), ()
+            return _ping_ok(state, event, now, policy), ()
         case PingFailed():
             return _ping_failed(state, event, now, policy)
         case CanaryOk():
@@ -94,8 +99,13 @@ def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # 
             return _adopted(state, event, now), ()
         case FenceFailed():
             return replace(state, fence=None, fence_error=event.reason, fence_failed_at=now), ()
+        case MirrorEnded():
+            why = "the process that holds the mirror's listener has ended"
+            return _bad(state, Failure.CLOSED, why, event.detail, now, policy)
         case Symptom():
             return state, (AskCanary(),)
+        case SymptomsUnknown():
+            return replace(state, symptoms_unknown=event.reason), ()
         case Tick():
             return state, ()
         case _:
@@ -105,14 +115,18 @@ def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # 
 # Evidence for the mirror
 
 
-def _ping_ok(state: State) -> State:
+def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
+    pace = patience.learned(state.ping_pace, event.latency_s, now, patience.ping_window_s(state, policy), policy)
+    state = replace(state, ping_pace=pace)
     return replace(state, ping_ok=True, ping_refuted=False, ping_soft=0, late=0, oks=state.oks + 1)
 
 
 def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> State:
     # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known to fail.
     oks = state.oks + 1 if state.ping_refuted else state.oks
-    seen = replace(state, canary_ok=event.started, canary_soft=0, oks=oks)
+    window_s = patience.canary_window_s(state, policy)
+    pace = patience.learned(state.canary_pace, event.latency_s, now, window_s, policy)
+    seen = replace(state, canary_pace=pace, canary_ok=event.started, canary_soft=0, oks=oks)
     if state.verdict is Verdict.SUSPECT and event.started >= state.since and state.owner_fits:
         return _cleared(seen, "a canary came back clean", now, policy)
     return seen
@@ -121,7 +135,7 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
 def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
     """The suspicion was wrong; what misled is believed less."""
     return replace(
-        _moved(state, Verdict.HEALTHY, why, "", now),
+        _moved(state, Verdict.HEALTHY, Cause.REFUTED, why, "", now),
         ping_soft=0,
         canary_soft=0,
         ping_refuted=state.ping_ok is False,
@@ -161,7 +175,7 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
     if event.owner is Owner.FOREIGN:
         if state.verdict is Verdict.DOWN:
             return replace(seen, failed_at=now, oks=0), ()
-        down = _down(seen, "a foreign process listens on the mirror's port", event.detail, now, policy)
+        down = _down(seen, Cause.OWNER, "a foreign process listens on the mirror's port", event.detail, now, policy)
         return replace(down, failed_at=now, oks=0), (AskOrigin(),)
     if event.owner is Owner.NONE and seen.local:
         return _bad(seen, Failure.REFUSED, "nobody listens on the mirror's port any more", event.detail, now, policy)
@@ -184,21 +198,23 @@ def _bad(state: State, failure: Failure, why: str, detail: str, now: float, poli
         case Verdict.UNKNOWN | Verdict.HEALTHY:
             if not enough and now < state.grace_until:
                 return seen, (AskCanary(),)
-            suspect = replace(_moved(seen, Verdict.SUSPECT, why, detail, now), suspected_by_sentinel=False)
+            suspect = replace(
+                _moved(seen, Verdict.SUSPECT, Cause(failure), why, detail, now), suspected_by_sentinel=False
+            )
             return suspect, (AskCanary(), AskOwner(), AskOrigin())
         case Verdict.SUSPECT:
-            return (_down(seen, why, detail, now, policy), ()) if enough else (seen, (AskCanary(),))
+            return (_down(seen, Cause(failure), why, detail, now, policy), ()) if enough else (seen, (AskCanary(),))
         case Verdict.PROBATION:
-            return _moved(seen, Verdict.DOWN, why, detail, now), ()
+            return _moved(seen, Verdict.DOWN, Cause(failure), why, detail, now), ()
         case Verdict.DOWN:
             return seen, ()
         case _:
             assert_never(state.verdict)
 
 
-def _down(state: State, why: str, detail: str, now: float, policy: Policy) -> State:
+def _down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
     flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
-    down = _moved(state, Verdict.DOWN, why, detail, now)
+    down = _moved(state, Verdict.DOWN, cause, why, detail, now)
     return replace(down, flap=flap, sentinel_trusted=True, suspected_by_sentinel=False)
 
 
@@ -208,7 +224,7 @@ def _adopted(state: State, event: Adopted, now: float) -> State:
     The origin passes for good until it is asked: that run had asked it. The fence counts as long due for renewal.
     """
     why = "the fence of a former run is up"
-    down = _moved(state, Verdict.DOWN, why, f"{event.left_s:.1f} s were left of its lease", now)
+    down = _moved(state, Verdict.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
     return replace(down, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER))
 
 
@@ -247,7 +263,7 @@ def _unconfirmed(state: State, now: float, policy: Policy) -> State:
     if now - state.since < policy.tentative_s:
         return state
     before = Verdict.HEALTHY if state.was_well else Verdict.UNKNOWN
-    return _moved(state, before, "the suspicion was not confirmed", state.evidence, now)
+    return _moved(state, before, Cause.REFUTED, "the suspicion was not confirmed", state.evidence, now)
 
 
 def _rising(state: State, now: float, policy: Policy) -> State:
@@ -258,13 +274,14 @@ def _rising(state: State, now: float, policy: Policy) -> State:
     if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
-    moved = _moved(state, Verdict.PROBATION, slot, f"{state.oks} successes in succession", now)
+    moved = _moved(state, Verdict.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
     return replace(moved, flap=damping.released(state.flap, now, policy), return_at=now + policy.return_delay_s)
 
 
 def _healthy(state: State, why: str, now: float) -> State:
-    return replace(_moved(state, Verdict.HEALTHY, why, "", now), was_well=True, ping_soft=0, canary_soft=0)
+    cause = Cause.RECOVERED if state.was_well else Cause.FIRST
+    return replace(_moved(state, Verdict.HEALTHY, cause, why, "", now), was_well=True, ping_soft=0, canary_soft=0)
 
 
-def _moved(state: State, verdict: Verdict, reason: str, evidence: str, now: float) -> State:
-    return replace(state, verdict=verdict, since=now, reason=reason, evidence=evidence)
+def _moved(state: State, verdict: Verdict, cause: Cause, reason: str, evidence: str, now: float) -> State:
+    return replace(state, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)

@@ -25,8 +25,9 @@ class Policy:
     """Successes in succession before a mirror that was down is on probation: 2.5 s at the default interval."""
     dwell_s: float = 5.0
     """A mirror stays down at least this long, so that one that crashes in a loop is not believed between crashes."""
-    canary_interval_s: float = 2.0
-    """Between two canaries. A canary costs the mirror 1 to 2 ms."""
+    canary_interval_s: float = 1.0
+    """Between two canaries, which cost the mirror 1 to 2 ms each. With the canary's window it bounds the detection of
+    a data path that hangs behind a healthy ping: 2.3 s."""
     tentative_s: float = 3.0
     """The first evidence fences for this long. Two canaries, each with its own patience, fit into it."""
     lease_s: float = 10.0
@@ -42,6 +43,15 @@ class Policy:
     canary_window_s: float = 1.2
     """A canary that got no answer for this long failed. Twice the window: the data path of a loaded dfdaemon on a
     busy node was seen to take 0.55 s."""
+    window_cap_s: float = 3.0
+    """No window grows beyond this, however slow the mirror: reads stall for as long before they are moved. An answer
+    that comes within it, after its window, is still looked at: that mirror is slow, not hung."""
+    window_factor: float = 2.0
+    """A window is this many times the slowest honest answer of late: the next slowest one must not be an alarm."""
+    window_half_life_s: float = 120.0
+    """What was learned of slowness halves in this time: after a peak the window is back at its floor in minutes."""
+    window_memory_s: float = 60.0
+    """Two late answers within this time, one sent after the other had come, are slowness; one alone is a hiccup."""
     clean_pings: int = 3
     """Without a canary: successes in succession that clear a suspicion."""
     grace_s: float = 30.0
@@ -49,6 +59,19 @@ class Policy:
     late_rounds: int = 4
     """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
     node that is always overloaded would never notice a hang."""
+
+    symptom_window_s: float = 60.0
+    """Hard evidence from real reads that comes this soon after a suspicion of its kind was cleared is an outage."""
+    symptom_settle_s: float = 1.0
+    """Symptoms that happened before the fence was lifted, or this soon after, are the fence's own doing."""
+    symptom_origin_after_s: float = 2.0
+    """nydusd's retries through the fence are over by then (its back-off is 0.4 to 1 s); later ones met the origin."""
+    symptom_origin_count: int = 3
+    """So many symptoms from the origin refute a suspicion that symptoms have raised."""
+    symptom_refuted_s: float = 600.0
+    """After that, symptoms of these kinds count no more for this long."""
+    fallback_pair_s: float = 1.0
+    """Two reads that fell back within this time are hard evidence; one alone asks for a canary."""
 
     flap_penalty: float = 1000.0
     """Each outage adds this much (the scheme of RFC 2439, which FRR uses for routes)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agent.health.damping import Flap
-from agent.health.evidence import Mode, Route
+from agent.health.evidence import Mode, Route, SymptomKind
 from agent.health.owner import Owner
 
 NEVER = float("-inf")
@@ -25,12 +25,55 @@ class Verdict(enum.StrEnum):
     """Well again; the route stays at the origin until this node's slot in the fleet's return has come."""
 
 
+class Cause(enum.StrEnum):
+    """Why the verdict, or the route, is what it is: one word, to count by."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    RESET = "reset"
+    CLOSED = "closed"
+    """An answer was cut short, or the sentinel connection ended."""
+    STATUS = "status"
+    CONTENT = "content"
+    SILENT = "silent"
+    OWNER = "owner"
+    SYMPTOM = "symptom"
+    ENDED = "ended"
+    LATE = "late"
+    """Silence in rounds in which the agent was late itself, too many to go on dropping them."""
+    PIN = "pin"
+    MODE = "mode"
+    ADOPTED = "adopted"
+    ORIGIN = "origin"
+    """The origin turned good or bad."""
+    FENCE = "fence"
+    """The fence could not be raised."""
+    RECOVERED = "recovered"
+    REFUTED = "refuted"
+    """A suspicion was wrong, or was not confirmed."""
+    FIRST = "first"
+    """Nothing was seen before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The fence as it was last raised or renewed."""
 
     tentative: bool
     renewed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly one kind of probe is answered by a mirror that is well; see agent.health.patience. Seconds."""
+
+    slowest_s: float = 0.0
+    """The slowest answer of late, decayed up to `at`."""
+    at: float = NEVER
+    doubt_s: float = 0.0
+    """An answer that came after its window: slowness where another one follows, a hiccup where not."""
+    doubt_at: float = NEVER
+    """When that answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +84,7 @@ class State:
     since: float = 0.0
     reason: str = "nothing was seen yet"
     evidence: str = ""
+    cause: Cause = Cause.FIRST
 
     mode: Mode = Mode.UNKNOWN
     mode_reason: str = ""
@@ -77,6 +121,15 @@ class State:
     fence_error: str = ""
     """Why the fence could not be raised the last time; "" = it could, or was not tried."""
     fence_failed_at: float = NEVER
+
+    symptoms_unknown: str = "nydusd's lines were not read yet"
+    """Why the absence of symptoms says nothing; "" = it says that reads are well."""
+    symptom_refuted_until: float = NEVER
+    """Until then symptoms of the kinds in `symptom_refuted` count no more: the origin gave the same."""
+    symptom_refuted: frozenset[SymptomKind] = frozenset()
+
+    ping_pace: Pace = field(default_factory=Pace)
+    canary_pace: Pace = field(default_factory=Pace)
 
     @property
     def soft(self) -> int:
@@ -140,3 +193,5 @@ class Transition:
     evidence: str
     matters: bool = True
     """Something of ours uses the mirror; false before the first apply, when a node without one lacks nothing."""
+    cause: Cause = Cause.FIRST
+    """Of the route's change where the route changed, else of the verdict's."""

@@ -26,6 +26,7 @@ from agent.health.evidence import (
     Route,
     SentinelClosed,
     Symptom,
+    SymptomKind,
     Tick,
 )
 from agent.health.machine import step, transition
@@ -410,7 +411,7 @@ def test_a_fence_that_cannot_be_raised_is_tried_again_each_second_and_never_clai
 
 
 def test_a_symptom_asks_for_a_canary() -> None:
-    assert healthy().at(10.0, Symptom("nydusd", "retry")).done == [(10.0, AskCanary())]
+    assert healthy().at(10.0, Symptom(SymptomKind.STATUS, "retry", 10.0)).done == [(10.0, AskCanary())]
 
 
 NO_CANARY = replace(POLICY, canary=False)

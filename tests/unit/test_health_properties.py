@@ -26,6 +26,7 @@ from agent.health.evidence import (
     Route,
     SentinelClosed,
     Symptom,
+    SymptomKind,
     Tick,
 )
 from agent.health.machine import step
@@ -52,7 +53,7 @@ _events = st.one_of(
     st.builds(ModeChanged, st.sampled_from(Mode), st.just("")),
     st.just(Adopted(5.0)),
     st.just(FenceFailed("")),
-    st.just(Symptom("", "")),
+    st.just(Symptom(SymptomKind.CUT, "", 0.0)),
     st.just(Tick()),
 )
 _history = st.lists(st.tuples(st.floats(0.0, 5.0), _events), max_size=60)
