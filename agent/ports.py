@@ -239,6 +239,18 @@ class Tls(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What became of containerd's connections to a fenced mirror."""
+
+    waiting: int = 0
+    """Destroyed: a request had been sent and no byte of its answer had come."""
+    stalled: int = 0
+    """Destroyed: nothing had come for the whole patience, within an answer (or since one: an idle connection)."""
+    spared: int = 0
+    """Left: an answer is coming, or came a moment ago."""
+
+
 class Fence(Protocol):
     """The nft fence and the destruction of sockets (DESIGN: "How a route is switched")."""
 
@@ -252,15 +264,15 @@ class Fence(Protocol):
         """
 
     def assert_table(self) -> None:
-        """Make the table, set, chain and rule as they must be (idempotent). Raises FenceError."""
-
-    def renew(self, address: str, port: int, lease_ms: int) -> None:
-        """Fence the address for `lease_ms` from now: the table is asserted, and the element is added, deleted and
-        added again, in one transaction. Raises FenceError.
+        """Make the table, set, chain and rule as they must be (idempotent), and have ready what raising the fence
+        needs: it must need no descriptor then. Raises FenceError.
         """
 
+    def renew(self, address: str, port: int, lease_ms: int) -> None:
+        """Fence the address for `lease_ms` from now, whatever became of the table meanwhile. Raises FenceError."""
+
     def intact(self) -> bool:
-        """Whether the table is still as this process made it (somebody may flush the ruleset). Raises FenceError."""
+        """Whether table, chain and rules are still those that this process made. Raises FenceError."""
 
     def refused(self) -> int:
         """How many attempts to connect the fence has refused since its table was made."""
@@ -273,6 +285,12 @@ class Fence(Protocol):
 
     def destroy(self, address: str, port: int, cgroups: Sequence[str]) -> int:
         """Destroy the sockets of these cgroups towards the address; how many. Raises FenceError."""
+
+    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
+        """Destroy those sockets of these cgroups towards the address that wait for an answer's first byte, and those
+        that got nothing for `patience_s`. For clients that give a whole transfer up when its connection ends. Raises
+        FenceError.
+        """
 
     def remove_table(self) -> None:
         """Delete our table (no error where there is none)."""
@@ -342,8 +360,10 @@ class Watch(Protocol):
 class Cgroups(Protocol):
     """The cgroup v2 tree."""
 
-    def of_processes(self, *names: str) -> tuple[str, ...]:
-        """The cgroups of all processes whose short name begins with one of these, as paths in the tree."""
+    def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+        """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths in the
+        tree, sorted. A pattern is the name, or its beginning and a "*".
+        """
 
 
 class SocketTables(Protocol):

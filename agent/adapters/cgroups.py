@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -11,19 +12,23 @@ class CgroupTree:
 
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = Path(proc)
+        self._mount: Path | None = None
 
-    def of_processes(self, *names: str) -> tuple[str, ...]:
-        """The cgroups of all processes whose short name (proc_pid_comm(5)) begins with one of `names`, sorted.
+    def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+        """See ports.Cgroups.
 
         It reads one small file for each process of the node: some 20 ms where there are a thousand.
         """
-        found: set[str] = set()
+        found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
         with os.scandir(self._proc) as entries:
             pids = [entry.name for entry in entries if entry.name.isdigit()]
         for pid in pids:
-            if self._text(pid, "comm").startswith(names):
-                found |= {path for path in (self._cgroup_of(pid),) if path}
-        return tuple(sorted(found))
+            name = self._text(pid, "comm").removesuffix("\n")
+            fitting = [pattern for pattern in patterns if _fits(name, pattern)]
+            path = self._cgroup_of(pid) if fitting else ""
+            for pattern in fitting if path else ():
+                found[pattern].add(path)
+        return {pattern: tuple(sorted(paths)) for pattern, paths in found.items()}
 
     def ids(self, paths: tuple[str, ...]) -> dict[int, str]:
         """The kernel's id of each of these cgroups that exists: the inode number of its directory."""
@@ -41,7 +46,15 @@ class CgroupTree:
         return self._cgroup_of("self")
 
     def mount(self) -> Path:
-        """Where the v2 tree is mounted: /sys/fs/cgroup, or below it on a node that uses both versions."""
+        """Where the v2 tree is mounted: /sys/fs/cgroup, or below it on a node that uses both versions.
+
+        Looked up again only when it is no such tree any more: a node's list of mounts can be a megabyte.
+        """
+        if self._mount is None or not (self._mount / "cgroup.controllers").exists():
+            self._mount = self._find_mount()
+        return self._mount
+
+    def _find_mount(self) -> Path:
         for line in self._text("self", "mounts").splitlines():
             _, where, kind, *_ = line.split()
             if kind == "cgroup2":
@@ -59,3 +72,7 @@ class CgroupTree:
             return (self._proc / pid / name).read_text(errors="replace")
         except OSError:
             return ""  # the process ended
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

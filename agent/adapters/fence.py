@@ -2,7 +2,8 @@
 
 The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds (libnftables'
 JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before. While
-the table is as it was made, raising, renewing and lifting go over netlink directly (agent.adapters.nfnetlink).
+the table is as it was made, raising, renewing and lifting go over netlink directly (agent.adapters.nfnetlink), on
+sockets that are open already: the way to the origin needs no descriptor, no file, no other process.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from agent.adapters.nfnetlink import Elements
 from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
 from agent.node.facts import FenceAbility
+from agent.node.transfer import Standing, standing
+from agent.ports import Released
 
 _NAME = "nydus_agent"
 _TABLE = f"inet {_NAME}"
@@ -48,12 +51,14 @@ class NftFence:
         self._cgroups = cgroups if cgroups is not None else CgroupTree()
         self._nft: Any = None
         self._elements = Elements(_NAME)
-        self._rules: tuple[bytes, ...] = ()
-        """The chain as it was when we made it; empty: not made by this process."""
+        self._diag = SockDiag()
+        self._shape: tuple[bytes, ...] = ()
+        """Table, chain and rules as they were when we made them; empty: not made by this process."""
 
     def close(self) -> None:
         """Give the kernel's sockets up; the fence stays as it is."""
         self._elements.close()
+        self._diag.close()
         self._nft = None
 
     def available(self) -> str:
@@ -67,12 +72,13 @@ class NftFence:
     def assert_table(self) -> None:
         """See ports.Fence."""
         self._assert_and("")
+        self._diag.open()
 
     def renew(self, address: str, port: int, lease_ms: int) -> None:
         """See ports.Fence."""
         where, element = _element(address, port)
         lease_ms = max(1, lease_ms)
-        if self.intact() and self._elements.renew(where, address, port, lease_ms):
+        if self._quickly(where, address, port, lease_ms):
             return
         entry = f"{_TABLE} {where} {{ {element} timeout {lease_ms}ms }}\n"
         self._assert_and(f"add element {entry}delete element {_TABLE} {where} {{ {element} }}\nadd element {entry}")
@@ -92,7 +98,7 @@ class NftFence:
 
     def intact(self) -> bool:
         """See ports.Fence."""
-        return bool(self._rules) and self._elements.rules(_CHAIN) == self._rules
+        return bool(self._shape) and self._elements.shape(_CHAIN) == self._shape
 
     def refused(self) -> int:
         """See ports.Fence."""
@@ -106,8 +112,20 @@ class NftFence:
         ids = self._cgroups.ids(tuple(cgroups))
         if not ids:
             return 0
-        with SockDiag() as diag:
-            return sum(diag.destroy(found) for found in diag.towards(address, port) if found.cgroup in ids)
+        return sum(self._diag.destroy(found) for found in self._diag.towards(address, port) if found.cgroup in ids)
+
+    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
+        """See ports.Fence."""
+        ids = self._cgroups.ids(tuple(cgroups))
+        if not ids:
+            return Released()
+        became = dict.fromkeys(Standing, 0)
+        for found in self._diag.towards(address, port, transfers=True):
+            if found.cgroup in ids and found.transfer is not None:  # what cannot be judged is not cut
+                what = standing(found.transfer, patience_s)
+                ends = what in (Standing.WAITING, Standing.STALLED)
+                became[what] += self._diag.destroy(found) if ends else 1
+        return Released(became[Standing.WAITING], became[Standing.STALLED], became[Standing.FLOWING])
 
     def remove_table(self) -> None:
         """See ports.Fence."""
@@ -125,13 +143,20 @@ class NftFence:
             return FenceAbility(usable=False, reason=reason)
         return FenceAbility(usable=True, reason=shown)
 
+    def _quickly(self, where: str, address: str, port: int, lease_ms: int) -> bool:
+        """Renew first, then look whether the table is whole; False where libnftables must do it (and tell why not)."""
+        try:
+            return self._elements.renew(where, address, port, lease_ms) and self.intact()
+        except FenceError:
+            return False
+
     def _assert_and(self, more: str) -> None:
         try:
             self._run(self._table() + more)
         except FenceError:
             # Somebody left a table, set or chain of our name with another shape: make it anew, in one transaction.
             self._run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
-        self._rules = self._elements.rules(_CHAIN)
+        self._shape = self._elements.shape(_CHAIN)
 
     def _table(self) -> str:
         exempt = f" meta skuid != {self._exempt}" if self._exempt > 0 else ""

@@ -47,16 +47,32 @@ class NetlinkError(Exception):
 
 
 class NetlinkSocket:
-    """One socket. Raises NetlinkError."""
+    """One socket, opened by the first question and again after a failure that may have left answers in it. Raises
+    NetlinkError.
+    """
 
     def __init__(self, protocol: int, deadline_s: float = 2.0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        self._socket.settimeout(deadline_s)
+        self._protocol = protocol
+        self._deadline_s = deadline_s
+        self._socket: socket.socket | None = None
         self._sequence = 0
+
+    def open(self) -> None:
+        """Open the socket beforehand, so that a question needs no descriptor any more."""
+        if self._socket is not None:
+            return
+        try:
+            opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol)
+        except OSError as error:
+            raise NetlinkError(error.errno or errno.EIO) from error
+        opened.settimeout(self._deadline_s)
+        self._socket = opened
 
     def close(self) -> None:
         """Give the socket up."""
-        self._socket.close()
+        opened, self._socket = self._socket, None
+        if opened is not None:
+            opened.close()
 
     def ask(self, *messages: Message) -> None:
         """Send messages in one datagram and wait until the last one that asks for it is acknowledged."""
@@ -69,6 +85,17 @@ class NetlinkSocket:
                 if kind == _ERROR and sequence >= first and (code := _code(payload)):
                     raise NetlinkError(code)
                 awaited.discard(sequence)
+
+    def get(self, message: Message) -> bytes:
+        """The payload of the one answer to a question about one thing."""
+        self._send([Message(message.type, message.flags | REQUEST, message.payload)])
+        while True:
+            for sequence, kind, _, payload in self._receive():
+                if sequence != self._sequence:
+                    continue
+                if kind == _ERROR:
+                    raise NetlinkError(_code(payload))
+                return payload
 
     def dump(self, message: Message) -> list[bytes]:
         """The payloads of all answers to one question, taken at one moment."""
@@ -94,21 +121,26 @@ class NetlinkSocket:
                 found.append(payload)
 
     def _send(self, messages: Sequence[Message]) -> None:
+        self.open()
         parts = []
         for message in messages:
             self._sequence += 1
             length = _HEADER.size + len(message.payload)
             parts.append(_HEADER.pack(length, message.type, message.flags, self._sequence, 0) + message.payload)
+        assert self._socket is not None
         try:
             self._socket.sendto(b"".join(parts), (0, 0))
         except OSError as error:
+            self.close()
             raise NetlinkError(error.errno or errno.EIO) from error
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """(sequence, type, flags, payload) of each message of the next datagram."""
+        assert self._socket is not None
         try:
             data = self._socket.recv(_BUFFER)
         except OSError as error:  # a timeout is one, without a number
+            self.close()  # the rest of a dump would be taken for the answer to the next one, or refuse it (EBUSY)
             raise NetlinkError(error.errno or errno.ETIMEDOUT) from error
         at = 0
         while at + _HEADER.size <= len(data):

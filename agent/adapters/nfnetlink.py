@@ -20,7 +20,6 @@ from agent.adapters.netlink import (
     NetlinkError,
     NetlinkSocket,
     attribute,
-    attributes,
     fence_error,
     nested,
 )
@@ -28,11 +27,12 @@ from agent.adapters.netlink import (
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN, _BATCH_END = 16, 17
-_NEW_ELEMENT, _DELETE_ELEMENT, _GET_RULE = (_SUBSYSTEM << 8 | number for number in (12, 14, 7))
+_NEW_ELEMENT, _DELETE_ELEMENT = _SUBSYSTEM << 8 | 12, _SUBSYSTEM << 8 | 14
+_GET_TABLE, _GET_CHAIN, _GET_RULE = (_SUBSYSTEM << 8 | number for number in (1, 4, 7))
 _INET = 1  # NFPROTO_INET
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
 _ELEMENT_KEY, _ELEMENT_TIMEOUT, _DATA_VALUE = 1, 4, 1
-_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN = 1, 1, 3, 1, 2
 _FAMILY = struct.Struct("!BBH")  # family, version, resource
 
 
@@ -41,7 +41,8 @@ class Elements:
 
     def __init__(self, table: str) -> None:
         self._table = table
-        self._socket: NetlinkSocket | None = None
+        # Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12 ms).
+        self._link = NetlinkSocket(_NETLINK_NETFILTER)
 
     def renew(self, where: str, address: str, port: int, lease_ms: int) -> bool:
         """Add, delete and add an element in one transaction; False where there is no such table or set.
@@ -58,30 +59,30 @@ class Elements:
 
     def close(self) -> None:
         """Give the socket up."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._link.close()
 
     def remove(self, where: str, address: str, port: int) -> bool:
         """Delete an element; False where it is not there."""
         return self._transaction(self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port))))
 
-    def rules(self, chain: str) -> tuple[bytes, ...]:
-        """The chain's rules as the kernel writes them: equal bytes are equal rules. Empty: there is no such chain."""
+    def shape(self, chain: str) -> tuple[bytes, ...]:
+        """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are the same
+        objects, unchanged. Empty: there is no such table or chain.
+        """
+        table = attribute(_TABLE_NAME, _name(self._table))
+        named = attribute(_CHAIN_TABLE, _name(self._table)) + attribute(_CHAIN_NAME, _name(chain))
         asked = attribute(_RULE_TABLE, _name(self._table)) + attribute(_RULE_CHAIN, _name(chain))
         try:
-            answers = self._link().dump(Message(_GET_RULE, 0, _FAMILY.pack(_INET, 0, 0) + asked))
+            answers = [
+                self._link.get(Message(_GET_TABLE, 0, _FAMILY.pack(_INET, 0, 0) + table)),
+                self._link.get(Message(_GET_CHAIN, 0, _FAMILY.pack(_INET, 0, 0) + named)),
+                *self._link.dump(Message(_GET_RULE, 0, _FAMILY.pack(_INET, 0, 0) + asked)),
+            ]
         except NetlinkError as error:
             if error.code == errno.ENOENT:
                 return ()
             raise fence_error("NNA0801", "nft's rules could not be read", error) from error
-        return tuple(attributes(answer[_FAMILY.size :]).get(_RULE_EXPRESSIONS, b"") for answer in answers)
-
-    def _link(self) -> NetlinkSocket:
-        """Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12 ms)."""
-        if self._socket is None:
-            self._socket = NetlinkSocket(_NETLINK_NETFILTER)
-        return self._socket
+        return tuple(answer[_FAMILY.size :] for answer in answers)  # the family's header counts others' changes too
 
     def _message(self, kind: int, where: str, element: bytes) -> Message:
         flags = REQUEST | ACK | (CREATE if kind == _NEW_ELEMENT else 0)
@@ -92,7 +93,7 @@ class Elements:
         frame = _FAMILY.pack(0, 0, _SUBSYSTEM)
         begin, end = Message(_BATCH_BEGIN, REQUEST, frame), Message(_BATCH_END, REQUEST, frame)
         try:
-            self._link().ask(begin, *messages, end)
+            self._link.ask(begin, *messages, end)
         except NetlinkError as error:
             if error.code == errno.ENOENT:
                 return False

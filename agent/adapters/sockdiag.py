@@ -1,8 +1,9 @@
-"""Destroys TCP connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h), without a child process.
+"""Destroys TCP connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h and tcp.h), without a
+child process.
 
 What `ss -K` does, with the choice of sockets made by us: the kernel filters by remote address and port, and the
-cgroup id that it reports for each socket (Linux 5.7) is compared here. Needs CAP_NET_ADMIN in the network namespace
-and a kernel with CONFIG_INET_DIAG_DESTROY.
+cgroup id that it reports for each socket (Linux 5.7) is compared by the caller. Needs CAP_NET_ADMIN in the network
+namespace and a kernel with CONFIG_INET_DIAG_DESTROY.
 """
 
 from __future__ import annotations
@@ -23,21 +24,26 @@ from agent.adapters.netlink import (
     attributes,
     fence_error,
 )
+from agent.node.transfer import Transfer
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
-_CGROUP_ID = 21  # attribute of an answer
+_INFO, _CGROUP_ID = 2, 21  # attributes of an answer
+_WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
 _D_COND = 8  # byte code: compare the remote end
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _SOCKET = struct.Struct("=BBBB48s5I")  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
 _HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
 _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
+_TCP_INFO = struct.Struct("=24xI16xI4xII84xI4xI")
+"""unacked; last_data_sent, last_data_recv, last_ack_recv; notsent_bytes; data_segs_in. Linux 4.6 and newer know all of
+these; what newer ones append is not looked at."""
 
 _NO_ID = bytes(48)
-_LISTEN, _TIME_WAIT, _CLOSE = 10, 6, 7
+_ESTABLISHED, _SYN_SENT, _TIME_WAIT, _CLOSE, _LISTEN = 1, 2, 6, 7, 10
 _LISTENING = 1 << _LISTEN
 _CONNECTED = 0xFFF & ~(1 << _LISTEN | 1 << _TIME_WAIT | 1 << _CLOSE | 1)
 """States that hold a connection, as a bit set; SYN_SENT is among them."""
@@ -53,6 +59,8 @@ class Connection:
     id: bytes
     uid: int
     cgroup: int
+    transfer: Transfer | None
+    """What it is doing, where that was asked for and the kernel told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class Listening:
 
 
 class SockDiag:
-    """One look at the sockets: `with SockDiag() as diag`. Raises FenceError (NNA0802)."""
+    """Looks at the sockets and ends some of them. Raises FenceError (NNA0802, NNA0805)."""
 
     def __init__(self) -> None:
         self._link = NetlinkSocket(_NETLINK_SOCK_DIAG)
@@ -75,17 +83,31 @@ class SockDiag:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Open the socket beforehand, so that a look needs no descriptor any more."""
+        try:
+            self._link.open()
+        except NetlinkError as error:
+            raise fence_error("NNA0802", "connections could not be listed", error) from error
+
+    def close(self) -> None:
+        """Give the socket up."""
         self._link.close()
 
-    def towards(self, address: str, port: int) -> tuple[Connection, ...]:
-        """The connections of this network namespace whose remote end is `address:port`."""
+    def towards(self, address: str, port: int, *, transfers: bool = False) -> tuple[Connection, ...]:
+        """The connections of this network namespace whose remote end is `address:port`; with `transfers` also what
+        each is doing.
+        """
         remote = ipaddress.ip_address(address)
         # An IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d): the kernel compares those too.
         families = (socket.AF_INET, socket.AF_INET6) if remote.version == 4 else (socket.AF_INET6,)
         condition = attribute(_REQ_BYTECODE, _condition(remote, port))
         found: list[Connection] = []
         for family in families:
-            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _CONNECTED, _NO_ID) + condition
+            extensions = _WITH_INFO if transfers else 0
+            request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 0, _CONNECTED, _NO_ID) + condition
             try:
                 answers = self._link.dump(Message(_SOCK_DIAG_BY_FAMILY, 0, request))
             except NetlinkError as error:
@@ -126,9 +148,27 @@ def _condition(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int)
 
 
 def _connection(payload: bytes) -> Connection:
-    family, state, _, _, ident, _, _, _, uid, _ = _SOCKET.unpack_from(payload)
-    cgroup = attributes(payload[_SOCKET.size :]).get(_CGROUP_ID, b"")
-    return Connection(family, state, ident, uid, struct.unpack("=Q", cgroup)[0] if len(cgroup) == 8 else 0)
+    family, state, _, _, ident, _, unread, _, uid, _ = _SOCKET.unpack_from(payload)
+    told = attributes(payload[_SOCKET.size :])
+    cgroup = told.get(_CGROUP_ID, b"")
+    transfer = _transfer(state, unread, told.get(_INFO, b""))
+    return Connection(family, state, ident, uid, struct.unpack("=Q", cgroup)[0] if len(cgroup) == 8 else 0, transfer)
+
+
+def _transfer(state: int, unread: int, info: bytes) -> Transfer | None:
+    if len(info) < _TCP_INFO.size:
+        return None
+    unacked, sent_ms, received_ms, acknowledged_ms, unsent, segments_in = _TCP_INFO.unpack_from(info)
+    return Transfer(
+        connecting=state == _SYN_SENT,
+        established=state == _ESTABLISHED,
+        answered=segments_in > 0,
+        unacknowledged=unacked > 0 or unsent > 0,
+        unread=unread > 0,
+        sent_ms=sent_ms,
+        received_ms=received_ms,
+        acknowledged_ms=acknowledged_ms,
+    )
 
 
 def _listening(payload: bytes) -> Listening:

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from agent.errors import FenceError, PortError
 from agent.ports import Cgroups, Fence
 
-NYDUSD = ("nydusd", "containerd-nydus"[:15])
-"""How their short names in /proc/PID/comm begin: a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is
-that of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
+NYDUSD = ("nydusd*", "containerd-nydu*")
+"""Short names in /proc/PID/comm (15 bytes): a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is that
+of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
+CONTAINERD = ("containerd",)
+"""Exactly: a containerd-shim of a pod fetches nothing."""
+PATIENCE_S = 30.0
+"""How long an answer to containerd may bring no byte while the mirror is fenced. A tenth of what containerd itself
+waits (image_pull_progress_timeout, 5 min), and long enough for a mirror that thaws: ending a transfer fails its pull,
+which the kubelet tries again; sparing one that hangs costs its pod these seconds."""
 _SELF_TEST_S = 1.0
+_PREPARE_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -22,6 +29,12 @@ class FenceCounters:
     renewed: int = 0
     destroyed: int = 0
     refused: int = 0
+    released_waiting: int = 0
+    """containerd's connections that were destroyed because they waited for an answer."""
+    released_stalled: int = 0
+    """... and because nothing had come for PATIENCE_S."""
+    spared: int = 0
+    """Not a sum: containerd's connections that the last look left, 0 while nothing is fenced."""
 
 
 class Keeper:
@@ -32,7 +45,10 @@ class Keeper:
     ) -> None:
         self._fence = fence
         self._cgroups = cgroups
-        self._where: tuple[str, ...] = ()
+        self._nydusd: tuple[str, ...] = ()
+        self._containerd: tuple[str, ...] = ()
+        self._prepared = False
+        self._prepare_at = 0.0
         self._seen_refused = 0
         self.address, self.port = mirror
         self.counters = counters if counters is not None else FenceCounters()
@@ -60,11 +76,14 @@ class Keeper:
 
     def prepare(self) -> None:
         """Make the empty table beforehand: to raise the fence is then one element, a fraction of a millisecond."""
+        self._prepared = True
         with contextlib.suppress(FenceError):  # raising it makes the table too, and tells
             self._fence.assert_table()
 
     def hold(self, lease_s: float, now: float) -> None:
-        """Raise or renew, then end what nydusd still has open to the mirror. Raises FenceError."""
+        """Raise or renew, then end what nydusd still has open to the mirror, and what of containerd's is no use any
+        more. Raises FenceError.
+        """
         self._fence.renew(self.address, self.port, round(lease_s * 1000))
         if self.until > now:
             self.counters.renewed += 1
@@ -72,32 +91,52 @@ class Keeper:
             self.counters.raised += 1
         self.until = now + lease_s
         self.lift_due = False
-        self.destroy()
+        self.end_connections()
 
     def mend(self, now: float) -> None:
-        """Bring a fence back that somebody has flushed away, for what is left of its lease. Raises FenceError."""
-        if self.until > now and not self._fence.intact():
-            self.hold(self.until - now, now)
+        """Bring back what somebody has flushed away: a fence that is up, for what is left of its lease (raises
+        FenceError); else the empty table.
+        """
+        if self.until > now:
+            if not self._fence.intact():
+                self.hold(self.until - now, now)
+        elif self._prepared and now >= self._prepare_at:
+            with contextlib.suppress(FenceError):
+                if not self._fence.intact():
+                    self._prepare_at = now + _PREPARE_AGAIN_S
+                    self.prepare()
 
-    def destroy(self) -> None:
-        """End nydusd's connections to the mirror. A failure leaves the fence up and is kept as `destroy_error`."""
-        if not self._where:
-            self.find_nydusd()
+    def end_connections(self) -> None:
+        """nydusd's at once, containerd's by what each is doing. A failure leaves the fence up and is kept as
+        `destroy_error`.
+        """
+        if not self._nydusd and not self._containerd:
+            self.find_clients()
+        counters = self.counters
         try:
-            self.counters.destroyed += self._fence.destroy(self.address, self.port, self._where)
+            counters.destroyed += self._fence.destroy(self.address, self.port, self._nydusd)
+            released = self._fence.release(self.address, self.port, self._containerd, PATIENCE_S)
         except FenceError as error:
             self.destroy_error = f"{error.what}: {error.cause}"
-        else:
-            self.destroy_error = ""
+            return
+        self.destroy_error = ""
+        counters.released_waiting += released.waiting
+        counters.released_stalled += released.stalled
+        counters.spared = released.spared
 
-    def find_nydusd(self) -> None:
-        """Look where nydusd runs. Done beforehand and again and again, because it takes longer than the fence."""
-        self._where = self._cgroups.of_processes(*NYDUSD)
+    def find_clients(self) -> None:
+        """Look where nydusd and containerd run. Done beforehand and again and again, because it takes longer than the
+        fence. A cgroup that they share is treated as nydusd's: a pull can be tried again, a read of a container not.
+        """
+        found = self._cgroups.of_processes(*NYDUSD, *CONTAINERD)
+        self._nydusd = tuple(sorted({path for pattern in NYDUSD for path in found[pattern]}))
+        self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern] if path not in self._nydusd)
 
     def lift(self) -> None:
         """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the same."""
         self.count_refused()
         self.until = 0.0
+        self.counters.spared = 0
         self.lift_due = True
         self.retry()
 
@@ -123,4 +162,5 @@ class Keeper:
     def remove(self) -> None:
         """Leave the node as it would be without us. Raises FenceError."""
         self.until = 0.0
+        self._prepared = False
         self._fence.remove_table()

@@ -49,7 +49,7 @@ from agent.ports import DaemonPorts
 _TICK_S = 0.25
 _CHORES_S = 1.0
 """Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""
-_FIND_NYDUSD_S = 10.0
+_FIND_CLIENTS_S = 10.0
 _SELF_TEST_AGAIN_S = 60.0
 _SLEPT_S = 0.5
 
@@ -126,7 +126,7 @@ class Session:
 
     def begin(self) -> None:
         """The first looks, in the order that keeps a running fence: mode, adoption, owner."""
-        self.keeper.find_nydusd()
+        self.keeper.find_clients()
         self._look_at_documents()
         self._told = self.state  # the mode is where the story begins, not a part of it
         try:
@@ -290,9 +290,9 @@ class Session:
         self.keeper.retry()
         if self.state.fence is not None:
             self.keeper.count_refused()
-        if now - self._found_at >= _FIND_NYDUSD_S:
+        if now - self._found_at >= _FIND_CLIENTS_S:
             self._found_at = now
-            self.keeper.find_nydusd()
+            self.keeper.find_clients()
         self._on_change()
         self._ports.notify.send("WATCHDOG=1")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from agent.daemon.conditions import conditions
 from agent.daemon.documents import climb
 from agent.daemon.loop import Session
-from agent.daemon.view import FenceView, Penalty, View
+from agent.daemon.view import Containerd, FenceView, Penalty, View
 from agent.health import damping
 from agent.health.policy import Policy
 from agent.health.route import route, route_reason
@@ -48,6 +48,7 @@ def view_of(session: Session, problems: Problems) -> View:
         history=tuple(record.history), counts=record.counts.items(),
         window_s=session.policy.window_s, canary_window_s=session.policy.canary_window_s,
         penalty=_penalty(state, mono, session.policy), symptoms=record.symptoms.view(),
+        containerd=_containerd(session),
     )  # fmt: skip
 
 
@@ -60,6 +61,11 @@ def _fence(session: Session, mono: float) -> FenceView:
         refused=counters.refused, raised=counters.raised, renewed=counters.renewed, destroyed=counters.destroyed,
         self_test=session.self_test, self_test_reason=session.self_test_reason,
     )  # fmt: skip
+
+
+def _containerd(session: Session) -> Containerd:
+    counters = session.keeper.counters
+    return Containerd(counters.released_waiting, counters.released_stalled, counters.spared)
 
 
 def _penalty(state: State, mono: float, policy: Policy) -> Penalty:

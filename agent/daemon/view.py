@@ -67,7 +67,8 @@ class FenceView:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """What became of containerd's connections to the fenced mirror, by what each was doing (sums since the start)."""
+    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an answer, or
+    because nothing came any more (sums since the start), and left (as last seen; 0 while nothing is fenced)."""
 
     released_waiting: int = 0
     released_stalled: int = 0

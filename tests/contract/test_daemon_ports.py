@@ -225,15 +225,16 @@ class TestLog:
 
 
 class TestCgroups:
-    def test_processes_are_found_by_how_their_names_begin(self) -> None:
+    def test_processes_are_found_by_their_names_or_how_these_begin(self) -> None:
         tree = CgroupTree()
         code = "open('/proc/self/comm', 'w').write('nydusd-2.4.4'); print(1, flush=True); input()"
         pipe = subprocess.PIPE
         with subprocess.Popen([sys.executable, "-I", "-c", code], stdin=pipe, stdout=pipe) as child:
             assert child.stdout is not None
             child.stdout.readline()
-            assert tree.own() in tree.of_processes("nydusd")
-            assert tree.own() in tree.of_processes("no-such-program", "nydusd")
+            assert tree.own() in tree.of_processes("nydusd*")["nydusd*"]
+            assert tree.own() not in tree.of_processes("nydusd")["nydusd"]
+            assert tree.own() in tree.of_processes("nydusd", "nydusd-2.4.4")["nydusd-2.4.4"]
             child.communicate(b"\n", timeout=10)
 
     def test_the_id_of_a_cgroup_is_that_of_its_sockets(self) -> None:

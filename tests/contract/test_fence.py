@@ -21,7 +21,7 @@ import pytest
 from agent.adapters.cgroups import CgroupTree
 from agent.adapters.fence import NftFence
 from agent.adapters.sockdiag import SockDiag
-from agent.ports import Fence
+from agent.ports import Fence, Released
 from tests.contract.netns import own_network
 from tests.fakes.fence import FakeFence
 
@@ -90,6 +90,7 @@ class TestEveryFence:
 
     def test_nothing_is_destroyed_where_nobody_has_a_connection(self, fence: Fence) -> None:
         assert fence.destroy("127.0.0.1", 4001, (CgroupTree().own(),)) == 0
+        assert fence.release("127.0.0.1", 4001, (CgroupTree().own(),), 0.0) == Released()
 
 
 def as_user(uid: int) -> list[str]:
@@ -318,7 +319,7 @@ class TestDestruction:
     def test_a_waiting_nydusd_is_freed_at_once_and_others_are_left_alone(
         self, nft: NftFence, mirror: int, cgroup: str, nydusd: subprocess.Popen[str]
     ) -> None:
-        found = CgroupTree().of_processes("nydusd")
+        found = CgroupTree().of_processes("nydusd")["nydusd"]
         assert cgroup in found
         with socket.create_connection(("127.0.0.1", mirror), timeout=2) as ours:
             assert nft.destroy("127.0.0.1", mirror, (cgroup,)) == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import time
+from collections.abc import Mapping
 
 from agent.errors import PortError
 from agent.ports import DaemonPorts, Processes
@@ -61,10 +63,20 @@ class FakeWatch:
 
 
 class FakeCgroups:
-    """One nydusd, in the snapshotter's unit."""
+    """One nydusd, in the snapshotter's unit, and containerd; `homes` is name -> cgroup."""
 
-    def of_processes(self, *names: str) -> tuple[str, ...]:
-        return ("/system.slice/nydus-snapshotter.service",) if "nydusd" in names else ()
+    def __init__(self) -> None:
+        self.homes = {
+            "nydusd": "/system.slice/nydus-snapshotter.service",
+            "containerd": "/system.slice/containerd.service",
+        }
+
+    def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+        return {pattern: self._of(pattern) for pattern in patterns}
+
+    def _of(self, pattern: str) -> tuple[str, ...]:
+        fits = {home for name, home in self.homes.items() if fnmatch.fnmatchcase(name, pattern)}
+        return tuple(sorted(fits))
 
 
 class FakeTables:
@@ -104,6 +116,7 @@ class FakeDaemonPorts:
 
     def __init__(self) -> None:
         self.fence = FakeFence(PassingClock())
+        self.cgroups = FakeCgroups()
         self.notify = FakeNotify()
         self.watch = FakeWatch()
         self.tables = FakeTables()
@@ -115,7 +128,7 @@ class FakeDaemonPorts:
             fence=self.fence,
             notify=self.notify,
             watch=self.watch,
-            cgroups=FakeCgroups(),
+            cgroups=self.cgroups,
             tables=self.tables,
             names=self.names,
             processes=self._processes,

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from agent.errors import FenceError
 from agent.node.facts import FenceAbility
+from agent.ports import Released
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 
 
 class FakeFence:
-    """Faults count `assert_table`, `renew`, `destroy`."""
+    """Faults count `assert_table`, `renew`, `destroy`, `release`."""
 
     def __init__(self, clock: FakeClock | None = None, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
@@ -25,6 +26,10 @@ class FakeFence:
         """What the counter of the table says."""
         self.open_sockets = 0
         """How many sockets the next `destroy` finds."""
+        self.released: list[tuple[tuple[str, ...], float]] = []
+        """With which cgroups and which patience `release` was called."""
+        self.transfers = Released()
+        """What the next `release` finds; those that it spares are there the next time too."""
         self._until: dict[tuple[str, int], float] = {}
 
     def flush(self) -> None:
@@ -67,6 +72,12 @@ class FakeFence:
         with self.faults.around("destroy", address, str(port)):
             self.destroyed.append((address, port, tuple(cgroups)))
             found, self.open_sockets = self.open_sockets, 0
+        return found
+
+    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
+        with self.faults.around("release", address, str(port)):
+            self.released.append((tuple(cgroups), patience_s))
+            found, self.transfers = self.transfers, Released(spared=self.transfers.spared)
         return found
 
     def remove_table(self) -> None:

@@ -17,7 +17,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.catalogue",),
     ("agent.console",),
     ("agent.config",),
-    ("agent.node.facts", "agent.plan.steps"),
+    ("agent.node.facts", "agent.node.transfer", "agent.plan.steps"),
     ("agent.ports_change",),
     ("agent.ports",),
     ("agent.plan", "agent.health"),
@@ -34,6 +34,7 @@ _ADAPTERS_MAY = (
     "agent.paths",
     "agent.config",
     "agent.node.facts",
+    "agent.node.transfer",
     "agent.plan.steps",
     "agent.ports",
     "agent.ports_change",
@@ -42,7 +43,7 @@ _ADAPTERS_MAY = (
 )
 _WIRE_MAY = ("agent.adapters",)
 
-_PURE = ("agent.plan", "agent.health", "agent.node.facts")
+_PURE = ("agent.plan", "agent.health", "agent.node.facts", "agent.node.transfer")
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "functools",
     "hashlib", "ipaddress", "itertools", "json", "math", "operator", "re", "shlex", "string", "textwrap", "tomlkit",

@@ -1,0 +1,160 @@
+"""The keeper of the fence, on a fence of dictionaries and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.daemon.keeper import PATIENCE_S, Keeper
+from agent.errors import FenceError
+from agent.ports import Released
+from tests.fakes.clock import FakeClock
+from tests.fakes.daemon import FakeCgroups
+from tests.fakes.fence import FakeFence
+
+MIRROR = ("127.0.0.1", 4001)
+SNAPSHOTTER = "/system.slice/nydus-snapshotter.service"
+CONTAINERD = "/system.slice/containerd.service"
+
+
+class Stage:
+    """A keeper, and what is around it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.fence = FakeFence(self.clock)
+        self.cgroups = FakeCgroups()
+        self.keeper = Keeper(self.fence, self.cgroups, MIRROR)
+
+    @property
+    def now(self) -> float:
+        return self.clock.monotonic()
+
+    def hold(self, lease_s: float = 10.0) -> None:
+        self.keeper.hold(lease_s, self.now)
+
+    def raised(self) -> Stage:
+        self.keeper.prepare()
+        self.hold()
+        return self
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def broken(what: str) -> FenceError:
+    return FenceError("NNA0802", what, cause="no answer in time")
+
+
+class TestConnections:
+    def test_nydusds_end_at_once_and_containerds_by_what_they_do(self, stage: Stage) -> None:
+        stage.fence.open_sockets = 3
+        stage.fence.transfers = Released(waiting=2, stalled=1, spared=4)
+        stage.hold()
+        assert stage.fence.destroyed == [(*MIRROR, (SNAPSHOTTER,))]
+        assert stage.fence.released == [((CONTAINERD,), PATIENCE_S)]
+        counters = stage.keeper.counters
+        assert (counters.destroyed, counters.released_waiting, counters.released_stalled) == (3, 2, 1)
+        assert counters.spared == 4
+
+    def test_each_renewal_looks_again_and_what_is_spared_is_no_sum(self, stage: Stage) -> None:
+        stage.fence.transfers = Released(waiting=2, spared=4)
+        stage.hold()
+        stage.hold()
+        assert len(stage.fence.released) == 2
+        assert (stage.keeper.counters.released_waiting, stage.keeper.counters.spared) == (2, 4)
+        stage.keeper.lift()
+        assert stage.keeper.counters.spared == 0
+
+    def test_a_pods_shim_is_not_containerd(self, stage: Stage) -> None:
+        stage.cgroups.homes["containerd-shim"] = "/kubepods.slice/pod1"
+        stage.cgroups.homes["containerd-nydu"] = "/system.slice/another-snapshotter.service"
+        stage.hold()
+        assert stage.fence.released == [((CONTAINERD,), PATIENCE_S)]
+        assert stage.fence.destroyed == [(*MIRROR, ("/system.slice/another-snapshotter.service", SNAPSHOTTER))]
+
+    def test_a_cgroup_that_both_share_is_nydusds(self, stage: Stage) -> None:
+        stage.cgroups.homes = {"nydusd": CONTAINERD, "containerd": CONTAINERD}
+        stage.hold()
+        assert stage.fence.destroyed == [(*MIRROR, (CONTAINERD,))]
+        assert stage.fence.released == [((), PATIENCE_S)]
+
+    def test_where_they_run_is_known_beforehand(self, stage: Stage) -> None:
+        stage.keeper.find_clients()
+        stage.cgroups.homes.clear()  # whoever would ask now finds nothing
+        stage.hold()
+        assert stage.fence.destroyed == [(*MIRROR, (SNAPSHOTTER,))]
+
+    @pytest.mark.parametrize("call", ["destroy", "release"])
+    def test_a_failure_leaves_the_fence_up_and_is_told_until_it_is_over(self, stage: Stage, call: str) -> None:
+        stage.fence.faults.at(1, broken("connections could not be listed"), method=call)
+        stage.hold()
+        assert stage.fence.fenced() == ((*MIRROR, 10_000),)
+        assert stage.keeper.destroy_error == "connections could not be listed: no answer in time"
+        stage.hold()
+        assert stage.keeper.destroy_error == ""
+
+
+class TestMending:
+    def test_a_flushed_fence_comes_back_for_what_was_left_of_its_lease(self, stage: Stage) -> None:
+        stage.raised()
+        stage.clock.sleep(4)
+        stage.fence.flush()
+        stage.keeper.mend(stage.now)
+        assert stage.fence.fenced() == ((*MIRROR, 6_000),)
+
+    def test_a_whole_fence_is_left_alone(self, stage: Stage) -> None:
+        stage.raised().clock.sleep(4)
+        stage.keeper.mend(stage.now)
+        assert stage.fence.fenced() == ((*MIRROR, 6_000),)
+        assert stage.keeper.counters.renewed == 0
+
+    def test_a_fence_that_is_not_up_is_not_raised_but_made_ready_again(self, stage: Stage) -> None:
+        stage.keeper.prepare()
+        stage.fence.flush()
+        stage.keeper.mend(stage.now)
+        assert stage.fence.table
+        assert stage.fence.fenced() == ()
+
+    def test_what_was_never_prepared_is_not_made(self, stage: Stage) -> None:
+        stage.keeper.mend(stage.now)
+        assert not stage.fence.table
+
+    def test_somebody_who_removes_the_table_all_the_time_is_not_fought_at_every_tick(self, stage: Stage) -> None:
+        stage.keeper.prepare()
+        made = 0
+        for _ in range(40):  # ten seconds of ticks
+            stage.fence.flush()
+            stage.keeper.mend(stage.now)
+            made += stage.fence.table
+            stage.clock.sleep(0.25)
+        assert 9 <= made <= 10
+
+    def test_after_removal_nothing_comes_back(self, stage: Stage) -> None:
+        stage.raised().keeper.remove()
+        stage.keeper.mend(stage.now)
+        assert not stage.fence.table
+
+
+class TestLease:
+    def test_a_lease_of_a_former_run_is_taken_over_and_other_mirrors_are_let_go(self, stage: Stage) -> None:
+        stage.fence.renew(*MIRROR, 7_000)
+        stage.fence.renew("10.0.0.9", 4001, 7_000)
+        assert stage.keeper.adopt(stage.now) == 7.0
+        assert stage.fence.fenced() == ((*MIRROR, 7_000),)
+        stage.hold()
+        assert (stage.keeper.counters.raised, stage.keeper.counters.renewed) == (0, 1)
+
+    def test_a_lease_that_has_run_out_meanwhile_is_raised_anew(self, stage: Stage) -> None:
+        stage.raised().clock.sleep(11)
+        assert stage.fence.fenced() == ()
+        stage.hold()
+        assert (stage.keeper.counters.raised, stage.keeper.counters.renewed) == (2, 0)
+
+    def test_refusals_are_counted_over_a_flushed_ruleset(self, stage: Stage) -> None:
+        stage.raised().fence.refusals = 5
+        stage.keeper.count_refused()
+        stage.fence.refusals = 2  # the table was made anew
+        stage.keeper.count_refused()
+        assert stage.keeper.counters.refused == 7
