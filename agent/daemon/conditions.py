@@ -14,9 +14,17 @@ from agent.health.state import State, Verdict
 
 
 def conditions(
-    state: State, keeper: Keeper, drift: Drift, climb: Climb, *, config: str, port_taken: str, fence: str
+    state: State,
+    keeper: Keeper,
+    drift: Drift,
+    climb: Climb,
+    *,
+    config: str,
+    port_taken: str,
+    fence: str,
+    symptoms: str,
 ) -> Iterator[Condition]:
-    """`config`, `port_taken` and `fence` say what is wrong with each, "" = nothing."""
+    """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing."""
     bad = state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", config, "the running configuration is the one before", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
@@ -28,6 +36,8 @@ def conditions(
     yield _condition("ForeignListener", foreign, "WrongUser", state.reason)
     yield _condition("PingFails", state.ping_refuted, "DataPathWorks",
                      "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
+    yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
+                     f"what real reads meet is not seen: {symptoms}")  # fmt: skip
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from agent.daemon.counts import LATE, OK
 from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin
 from agent.daemon.drift import Drift
 from agent.daemon.keeper import Keeper
 from agent.daemon.messages import Message
-from agent.daemon.metrics import LATE, OK
 from agent.daemon.origins import Origins
 from agent.daemon.probes import Canary, CanaryObject, Pinger, jittered, watch_sentinel
 from agent.daemon.record import Record
@@ -38,7 +38,10 @@ from agent.health.evidence import (
     PingFailed,
     PingOk,
     Pinned,
+    Probe,
     SentinelClosed,
+    Symptom,
+    SymptomsUnknown,
     Tick,
 )
 from agent.health.machine import step, transition
@@ -251,14 +254,16 @@ class Session:
             case PingOk():
                 self.ping = _good(event.latency_s)
                 self.record.counts.add("pings_total", OK)
+                self.record.ping_times.add(event.latency_s)
             case PingFailed():
                 self.ping = _bad(event.detail)
                 self.record.counts.add("pings_total", event.failure)
             case LoopLate():
-                self.record.counts.add("pings_total", LATE)
+                self.record.counts.add("pings_total" if event.probe is Probe.PING else "canaries_total", LATE)
             case CanaryOk():
                 self.canary = _good(event.latency_s)
                 self.record.counts.add("canaries_total", OK)
+                self.record.canary_times.add(event.latency_s)
             case CanaryFailed():
                 self.canary = _bad(event.detail)
                 self.record.counts.add("canaries_total", event.failure)
@@ -266,6 +271,10 @@ class Session:
                 self.owner_detail = event.detail
             case SentinelClosed():
                 self.record.counts.add("sentinel_closed_total")
+            case Symptom():
+                self.record.symptoms.seen(event)
+            case SymptomsUnknown():
+                self.record.symptoms.readable(event.reason)
             case _:
                 pass
 

@@ -10,8 +10,9 @@ from agent.daemon.conditions import conditions
 from agent.daemon.documents import climb
 from agent.daemon.loop import Session
 from agent.daemon.view import Containerd, FenceView, Penalty, View
-from agent.health import damping
+from agent.health import damping, patience
 from agent.health.policy import Policy
+from agent.health.prospect import prospect
 from agent.health.route import route, route_reason
 from agent.health.state import State
 
@@ -27,27 +28,30 @@ class Problems:
 def view_of(session: Session, problems: Problems) -> View:
     """The picture now. Conditions that changed are logged by the way."""
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
+    policy, where = session.policy, route(state)
     climbed = climb(session.climb.load())
     held = conditions(
         state, session.keeper, session.drift, climbed, config=problems.config, port_taken=problems.port_taken,
-        fence=session.self_test_reason if session.self_test == "failed" else "",
+        fence=session.self_test_reason if session.self_test == "failed" else "", symptoms=record.symptoms.problem,
     )  # fmt: skip
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,
         mode=state.mode, mode_reason=state.mode_reason,
         verdict=state.verdict, verdict_since=record.verdict_since, verdict_reason=state.reason,
-        route=route(state), route_since=record.route_since, route_reason=route_reason(state),
+        verdict_cause=state.cause,
+        route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session, mono),
         mirror_url=session.settings.mirror_url, ping=session.ping, canary=session.canary,
+        ping_times=record.ping_times.view(), canary_times=record.canary_times.view(),
         owner=state.owner, owner_detail=session.owner_detail,
         origins=tuple(
             replace(seen, at=None if seen.at is None else now - mono + seen.at)
             for seen in session.origins.seen.values()
         ),
         origin=state.origin, pin=session.pin, climb=climbed, conditions=record.conditions(held),
-        history=tuple(record.history), counts=record.counts.items(),
-        window_s=session.policy.window_s, canary_window_s=session.policy.canary_window_s,
-        penalty=_penalty(state, mono, session.policy), symptoms=record.symptoms.view(),
+        history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
+        window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
+        penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),
         containerd=_containerd(session),
     )  # fmt: skip
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import structlog
 
+from agent.daemon.counts import Counts, RouteClock, Times
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
-from agent.daemon.metrics import Counts
 from agent.daemon.view import Condition, HistoryEntry, Symptoms, SymptomSeen
+from agent.health.evidence import Symptom, SymptomKind
 from agent.health.state import Transition, Verdict
 
 _HISTORY = 100
@@ -22,24 +23,27 @@ _BAD = (Verdict.SUSPECT, Verdict.DOWN)
 
 
 class SymptomsSeen:
-    """What real reads have told since the daemon's start. Whoever follows them sets `watching` and `problem`."""
+    """What real reads have told since the daemon's start."""
 
     def __init__(self) -> None:
-        self.watching = False
-        """Whether nydusd's lines in the journal are followed at all."""
         self.problem = ""
-        """Why they cannot be relied on at the moment; "" = they can."""
-        self._counts: dict[str, int] = {}
+        """Why they cannot be seen now; "" = they can, or nobody looks yet."""
+        self._watching = False
+        self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
         self._last: SymptomSeen | None = None
 
-    def seen(self, kind: str, detail: str, at: float) -> None:
-        """One more; `at` in monotonic seconds."""
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        self._last = SymptomSeen(kind, detail, time.time() - time.monotonic() + at)
+    def seen(self, symptom: Symptom) -> None:
+        """One more."""
+        self._counts[symptom.kind] += 1
+        self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
+
+    def readable(self, problem: str) -> None:
+        """From now on they are seen (""), or are not."""
+        self.problem, self._watching = problem, not problem
 
     def view(self) -> Symptoms:
         """As it is published."""
-        return Symptoms(self.watching, self.problem, tuple(self._counts.items()), self._last)
+        return Symptoms(self._watching, self.problem, tuple(self._counts.items()), self._last)
 
 
 class Record:
@@ -52,6 +56,9 @@ class Record:
         self.route_since = self.started_at
         self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
         self.counts = Counts()
+        self.ping_times = Times()
+        self.canary_times = Times()
+        self.routes = RouteClock(time.monotonic())
         self.fence = FenceCounters()
         self.symptoms = SymptomsSeen()
         self._conditions: dict[str, Condition] = {}
@@ -65,9 +72,10 @@ class Record:
             self.counts.add("verdicts_total", change.after)
         if change.route_before is not change.route:
             self.route_since = now
-            self.counts.add("route_changes_total", change.route)
+            self.counts.add("route_changes_total", change.route, change.cause)
         self.history.append(HistoryEntry(
             now, change.before, change.after, change.route, change.reason, change.evidence, change.route_before,
+            change.cause,
         ))  # fmt: skip
         text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
         if change.evidence:

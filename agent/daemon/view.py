@@ -10,6 +10,7 @@ from agent.daemon.documents import Climb, Pin
 from agent.daemon.origins import OriginStatus
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
+from agent.health.prospect import Prospect
 from agent.health.state import Verdict
 
 
@@ -85,13 +86,11 @@ class Penalty:
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
-    """What must still happen until reads go (back) to the mirror, in words, and the earliest time (None: cannot be
-    told; 0: they go there).
-    """
+class Distribution:
+    """How many took at most each of agent.daemon.counts.BOUNDS_S (the last: any time), and their sum."""
 
-    waits_for: tuple[str, ...] = ()
-    seconds: float | None = None
+    cumulative: tuple[int, ...]
+    sum_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,9 @@ class SymptomSeen:
 
 @dataclass(frozen=True, slots=True)
 class Symptoms:
-    """What real reads have told. A journal that cannot be followed means unknown (`problem`), never quiet."""
+    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is known of
+    them (which is not the same as nothing being wrong).
+    """
 
     watching: bool = False
     problem: str = ""
@@ -132,6 +133,8 @@ class View:
     mirror_url: str
     ping: Probed
     canary: Probed
+    ping_times: Distribution
+    canary_times: Distribution
     owner: Owner
     owner_detail: str
     origins: tuple[OriginStatus, ...] = ()  # `at` since the epoch
@@ -140,13 +143,15 @@ class View:
     climb: Climb = field(default_factory=Climb)
     conditions: tuple[Condition, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
-    counts: tuple[tuple[str, str, int], ...] = field(default=())
-    """(metric, label value, count), see agent.daemon.metrics."""
+    counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
+    """(counter, labels' values, count), see agent.daemon.counts."""
+    route_seconds: tuple[tuple[Route, float], ...] = ()
+    """For how long reads went each way since the daemon's start."""
     verdict_cause: str = ""
     window_s: float = 0.0
     """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
     canary_window_s: float = 0.0
     penalty: Penalty = field(default_factory=Penalty)
-    back: Return = field(default_factory=Return)
+    back: Prospect = field(default_factory=Prospect)
     symptoms: Symptoms = field(default_factory=Symptoms)
     containerd: Containerd = field(default_factory=Containerd)

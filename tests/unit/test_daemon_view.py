@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish, readiness
+from agent.daemon.counts import Counts, RouteClock, Times
 from agent.daemon.documents import Climb, Pin
 from agent.daemon.origins import OriginStatus
+from agent.daemon.record import SymptomsSeen
 from agent.daemon.view import (
     Condition,
     Containerd,
@@ -19,14 +24,14 @@ from agent.daemon.view import (
     HistoryEntry,
     Penalty,
     Probed,
-    Return,
     Symptoms,
     SymptomSeen,
     View,
 )
-from agent.health.evidence import Mode, Route
+from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.owner import Owner
-from agent.health.state import Verdict
+from agent.health.prospect import Prospect
+from agent.health.state import Cause, Verdict
 
 VIEW = View(
     pid=42,
@@ -44,13 +49,16 @@ VIEW = View(
     mirror_url="http://127.0.0.1:4001",
     ping=Probed(ok=True, at=999.9, ms=0.5),
     canary=Probed(ok=True, at=999.0, ms=1.5),
+    ping_times=Times().view(),
+    canary_times=Times().view(),
     owner=Owner.OK,
     owner_detail="127.0.0.1:4001 is held by uid 0",
     origins=(OriginStatus("registry.test:5000", ok=True, at=990.0), OriginStatus('odd"name\\', ok=None)),
     origin=True,
     climb=Climb(at=950.0, problem=""),
     conditions=(Condition("PingFails", holds=False, since=900.0),),
-    counts=metrics.Counts().items(),
+    counts=Counts().items(),
+    symptoms=SymptomsSeen().view(),
 )
 DOWN = replace(
     VIEW,
@@ -64,8 +72,13 @@ DOWN = replace(
     window_s=0.7,
     canary_window_s=1.5,
     penalty=Penalty(1000.04, held=True, reuse=750.0),
-    back=Return(("a clean canary", "3 more successes"), 4.5),
-    symptoms=Symptoms(True, "", (("cut", 2), ("status", 1)), SymptomSeen("cut", "ended early", 998.5)),
+    back=Prospect(("a clean canary", "3 more successes"), 4.5),
+    symptoms=Symptoms(
+        True,
+        "",
+        tuple({**dict(SymptomsSeen().view().counts), "cut": 2}.items()),
+        SymptomSeen("cut", "ended early", 998.5),
+    ),
     containerd=Containerd(released_waiting=1, released_stalled=2, spared=3),
 )
 
@@ -109,7 +122,7 @@ def test_the_status_says_why_and_what_the_return_waits_for() -> None:
     assert status["return"] == {"waits_for": ["a clean canary", "3 more successes"], "seconds": 4.5}
     assert status["containerd"] == {"released_waiting": 1, "released_stalled": 2, "spared": 3}
     assert status["symptoms"] == {
-        "watching": True, "problem": "", "counts": {"cut": 2, "status": 1},
+        "watching": True, "problem": "", "counts": {"status": 0, "decode": 0, "cut": 2, "fallback": 0, "counter": 0},
         "last": {"kind": "cut", "detail": "ended early", "at": 998.5},
     }  # fmt: skip
     assert json.loads(publish.encoded(VIEW))["symptoms"]["last"] is None
@@ -146,11 +159,62 @@ def test_the_metrics_can_be_scraped_and_tell_the_state() -> None:
     assert found["nydus_agent_origin_up", (("origin", "registry.test:5000"),)] == 1
 
 
+def test_a_histogram_is_cumulative_and_a_bound_belongs_to_its_bucket() -> None:
+    times = Times()
+    for seconds in (0.0004, 0.0005, 0.0006, 0.7, 9.0):
+        times.add(seconds)
+    found = samples(replace(VIEW, ping_times=times.view()))
+    name = "nydus_agent_ping_duration_seconds"
+    buckets = {labels[0][1]: value for (kind, labels), value in found.items() if kind == f"{name}_bucket"}
+    assert [buckets[bound] for bound in ("0.0005", "0.001", "0.6", "1.2", "3.0", "+Inf")] == [2, 3, 3, 4, 4, 5]
+    assert found[f"{name}_count", ()] == 5
+    assert found[f"{name}_sum", ()] == pytest.approx(9.7015)
+
+
+def test_the_seconds_in_each_route_add_up() -> None:
+    clock = RouteClock(100.0)
+    clock.tick(Route.MIRROR, 101.0)  # before the first look nothing is known
+    clock.tick(Route.MIRROR, 104.0)
+    clock.tick(Route.ORIGIN, 105.0)
+    spent = clock.tick(Route.ORIGIN, 107.5)
+    assert dict(spent) == {Route.MIRROR: 4.0, Route.ORIGIN: 2.5}
+    found = samples(replace(VIEW, route_seconds=spent))
+    assert found["nydus_agent_route_seconds_total", (("route", "mirror"),)] == 4.0
+
+
+def test_a_return_that_nobody_can_tell_is_no_number() -> None:
+    assert math.isnan(samples(replace(VIEW, back=Prospect(("the pin",), None)))["nydus_agent_return_seconds", ()])
+    assert samples(DOWN)["nydus_agent_return_seconds", ()] == 4.5
+
+
+def test_a_journal_that_dropped_lines_is_not_watched() -> None:
+    seen = SymptomsSeen()
+    assert samples(replace(VIEW, symptoms=seen.view()))["nydus_agent_symptoms_watched", ()] == 0
+    seen.readable("")
+    assert samples(replace(VIEW, symptoms=seen.view()))["nydus_agent_symptoms_watched", ()] == 1
+    seen.readable("3 messages were dropped")
+    assert samples(replace(VIEW, symptoms=seen.view()))["nydus_agent_symptoms_watched", ()] == 0
+    assert seen.view().problem == "3 messages were dropped"
+
+
+def test_a_symptom_is_kept_with_the_time_at_which_it_happened() -> None:
+    seen = SymptomsSeen()
+    seen.seen(Symptom(SymptomKind.CUT, "ended early", time.monotonic() - 5))
+    assert dict(seen.view().counts)["cut"] == 1
+    last = seen.view().last
+    assert last is not None
+    assert time.time() - last.at == pytest.approx(5, abs=0.1)
+
+
 def test_every_series_is_there_from_the_start() -> None:
     first = {key for key in samples(VIEW) if key[0] != "nydus_agent_origin_up"}
     assert first == {key for key in samples(DOWN) if key[0] != "nydus_agent_origin_up"}
     assert ("nydus_agent_pings_total", (("result", "silent"),)) in first
     assert ("nydus_agent_verdicts_total", (("verdict", "down"),)) in first
+    changes = {labels for name, labels in first if name == "nydus_agent_route_changes_total"}
+    assert changes == {(("cause", cause.value), ("route", route.value)) for cause in Cause for route in Route}
+    for kind in SymptomKind:
+        assert ("nydus_agent_symptoms_total", (("kind", kind.value),)) in first
 
 
 def test_a_name_with_quotes_does_not_break_the_exposition() -> None:
@@ -158,16 +222,35 @@ def test_a_name_with_quotes_does_not_break_the_exposition() -> None:
     assert samples(view)["nydus_agent_origin_up", (("origin", 'odd"name\\'),)] == 1
 
 
-def test_every_metric_is_documented_and_nothing_else_is() -> None:
+def test_every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() -> None:
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
-    documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `nydus_agent_")}
-    rendered = {line.split()[2] for line in metrics.render(VIEW).splitlines() if line.startswith("# TYPE ")}
-    assert documented == rendered
+    rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith("| `nydus_agent_")]
+    documented = {name.strip(" `"): (kind.strip(), labels.strip()) for name, kind, labels in rows}
+    assert documented == {
+        family.name + ("_total" if family.type == "counter" else ""): (_kind(family), _labels(family))
+        for family in text_string_to_metric_families(metrics.render(VIEW))
+    }
+
+
+def _kind(family: Metric) -> str:
+    names = {name for sample in family.samples for name in sample.labels}
+    return "state set" if family.type == "gauge" and names & {family.name, "result"} else family.type
+
+
+def _labels(family: Metric) -> str:
+    """name: the values, where they are the daemon's own; only the name where they come from outside."""
+    values: dict[str, list[str]] = {}
+    for sample in family.samples:
+        for name, value in sample.labels.items():
+            if value not in values.setdefault(name, []):
+                values[name].append(value)
+    free = ("version", "origin", "type", "le")
+    return "; ".join(name if name in free else f"{name}: {', '.join(found)}" for name, found in values.items())
 
 
 def test_a_counter_that_nobody_declared_is_a_bug() -> None:
     with pytest.raises(KeyError):
-        metrics.Counts().add("pings_total", "wonderful")
+        Counts().add("pings_total", "wonderful")
 
 
 def ready(view: View, age_s: float = 0.5) -> tuple[int, str]:
