@@ -241,8 +241,10 @@ class Tls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What became of containerd's connections to a fenced mirror."""
+    """What became of connections to a fenced mirror."""
 
+    at_once: int = 0
+    """Destroyed, whatever they were doing."""
     waiting: int = 0
     """Destroyed: a request had been sent and no byte of its answer had come."""
     stalled: int = 0
@@ -286,10 +288,12 @@ class Fence(Protocol):
     def destroy(self, address: str, port: int, cgroups: Sequence[str]) -> int:
         """Destroy the sockets of these cgroups towards the address; how many. Raises FenceError."""
 
-    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
-        """Destroy those sockets of these cgroups towards the address that wait for an answer's first byte, and those
-        that got nothing for `patience_s`. For clients that give a whole transfer up when its connection ends. Raises
-        FenceError.
+    def release(
+        self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
+    ) -> Released:
+        """Destroy all sockets of the cgroups `at_once` towards the address, and then of `cgroups` those that wait for
+        an answer's first byte, and those that got nothing for `patience_s`: their owner gives a whole transfer up when
+        its connection ends. A cgroup in both is treated as one of `at_once`. Raises FenceError.
         """
 
     def remove_table(self) -> None:

@@ -114,18 +114,23 @@ class NftFence:
             return 0
         return sum(self._diag.destroy(found) for found in self._diag.towards(address, port) if found.cgroup in ids)
 
-    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
+    def release(
+        self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
+    ) -> Released:
         """See ports.Fence."""
-        ids = self._cgroups.ids(tuple(cgroups))
-        if not ids:
+        all_of, some_of = self._cgroups.ids(tuple(at_once)), self._cgroups.ids(tuple(cgroups))
+        if not all_of and not some_of:
             return Released()
+        seen = self._diag.towards(address, port, transfers=bool(some_of))
+        ended = sum(self._diag.destroy(found) for found in seen if found.cgroup in all_of)
         became = dict.fromkeys(Standing, 0)
-        for found in self._diag.towards(address, port, transfers=True):
-            if found.cgroup in ids and found.transfer is not None:  # what cannot be judged is not cut
+        for found in seen:
+            judged = found.cgroup in some_of and found.cgroup not in all_of
+            if judged and found.transfer is not None:  # what cannot be judged is not cut
                 what = standing(found.transfer, patience_s)
                 ends = what in (Standing.WAITING, Standing.STALLED)
                 became[what] += self._diag.destroy(found) if ends else 1
-        return Released(became[Standing.WAITING], became[Standing.STALLED], became[Standing.FLOWING])
+        return Released(ended, became[Standing.WAITING], became[Standing.STALLED], became[Standing.FLOWING])
 
     def remove_table(self) -> None:
         """See ports.Fence."""

@@ -27,6 +27,7 @@ from agent.adapters.netlink import (
 from agent.node.transfer import Transfer
 
 _NETLINK_SOCK_DIAG = 4
+_TCP_OF_ALL_FAMILIES = 18  # TCPDIAG_GETSOCK
 _SOCK_DIAG_BY_FAMILY = 20
 _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
@@ -35,6 +36,7 @@ _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
 _D_COND = 8  # byte code: compare the remote end
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
+_OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
 _SOCKET = struct.Struct("=BBBB48s5I")  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
 _HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
 _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
@@ -100,20 +102,15 @@ class SockDiag:
         """The connections of this network namespace whose remote end is `address:port`; with `transfers` also what
         each is doing.
         """
-        remote = ipaddress.ip_address(address)
-        # An IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d): the kernel compares those too.
-        families = (socket.AF_INET, socket.AF_INET6) if remote.version == 4 else (socket.AF_INET6,)
-        condition = attribute(_REQ_BYTECODE, _condition(remote, port))
-        found: list[Connection] = []
-        for family in families:
-            extensions = _WITH_INFO if transfers else 0
-            request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 0, _CONNECTED, _NO_ID) + condition
-            try:
-                answers = self._link.dump(Message(_SOCK_DIAG_BY_FAMILY, 0, request))
-            except NetlinkError as error:
-                raise fence_error("NNA0802", "connections could not be listed", error) from error
-            found += [_connection(answer) for answer in answers]
-        return tuple(found)
+        # The kernel walks through its whole table of connections for each question, so both families are asked for at
+        # once: an IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d), which is compared too.
+        condition = attribute(_REQ_BYTECODE, _condition(ipaddress.ip_address(address), port))
+        request = _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
+        try:
+            answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
+        except NetlinkError as error:
+            raise fence_error("NNA0802", "connections could not be listed", error) from error
+        return tuple(_connection(answer) for answer in answers)
 
     def listening(self) -> tuple[Listening, ...]:
         """The listening TCP sockets of this network namespace. No right is needed."""

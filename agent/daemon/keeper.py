@@ -114,23 +114,23 @@ class Keeper:
             self.find_clients()
         counters = self.counters
         try:
-            counters.destroyed += self._fence.destroy(self.address, self.port, self._nydusd)
-            released = self._fence.release(self.address, self.port, self._containerd, PATIENCE_S)
+            ended = self._fence.release(self.address, self.port, self._containerd, PATIENCE_S, at_once=self._nydusd)
         except FenceError as error:
             self.destroy_error = f"{error.what}: {error.cause}"
             return
         self.destroy_error = ""
-        counters.released_waiting += released.waiting
-        counters.released_stalled += released.stalled
-        counters.spared = released.spared
+        counters.destroyed += ended.at_once
+        counters.released_waiting += ended.waiting
+        counters.released_stalled += ended.stalled
+        counters.spared = ended.spared
 
     def find_clients(self) -> None:
         """Look where nydusd and containerd run. Done beforehand and again and again, because it takes longer than the
-        fence. A cgroup that they share is treated as nydusd's: a pull can be tried again, a read of a container not.
+        fence. A cgroup that they share counts as nydusd's: a pull can be tried again, a container's read not.
         """
         found = self._cgroups.of_processes(*NYDUSD, *CONTAINERD)
         self._nydusd = tuple(sorted({path for pattern in NYDUSD for path in found[pattern]}))
-        self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern] if path not in self._nydusd)
+        self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern])
 
     def lift(self) -> None:
         """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the same."""

@@ -220,6 +220,15 @@ def test_others_are_left_alone(mirror: Mirror, client: socket.socket, fence: Nft
     assert not is_dead(client)
 
 
+def test_those_of_a_cgroup_that_may_lose_all_end_whatever_they_do(
+    mirror: Mirror, client: socket.socket, fence: NftFence
+) -> None:
+    ask(client, b"half\n", b"half of an answer")
+    own = (CgroupTree().own(),)
+    assert fence.release(mirror.host, mirror.port, own, LONG_S, at_once=own) == Released(at_once=1)
+    assert is_dead(client)
+
+
 def test_many_are_told_apart_in_one_look(mirror: Mirror, release: Callable[[float], Released]) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(mirror.connect()) for _ in range(90)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent.errors import FenceError
 from agent.node.facts import FenceAbility
@@ -25,9 +26,9 @@ class FakeFence:
         self.refusals = 0
         """What the counter of the table says."""
         self.open_sockets = 0
-        """How many sockets the next `destroy` finds."""
-        self.released: list[tuple[tuple[str, ...], float]] = []
-        """With which cgroups and which patience `release` was called."""
+        """How many sockets that end at once the next `destroy` or `release` finds."""
+        self.released: list[tuple[str, int, tuple[str, ...], tuple[str, ...], float]] = []
+        """How `release` was called: address, port, the cgroups whose sockets end at once, the others, the patience."""
         self.transfers = Released()
         """What the next `release` finds; those that it spares are there the next time too."""
         self._until: dict[tuple[str, int], float] = {}
@@ -74,11 +75,14 @@ class FakeFence:
             found, self.open_sockets = self.open_sockets, 0
         return found
 
-    def release(self, address: str, port: int, cgroups: Sequence[str], patience_s: float) -> Released:
+    def release(
+        self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
+    ) -> Released:
         with self.faults.around("release", address, str(port)):
-            self.released.append((tuple(cgroups), patience_s))
+            self.released.append((address, port, tuple(at_once), tuple(cgroups), patience_s))
             found, self.transfers = self.transfers, Released(spared=self.transfers.spared)
-        return found
+            ended, self.open_sockets = self.open_sockets, 0
+        return replace(found, at_once=ended)
 
     def remove_table(self) -> None:
         self.flush()

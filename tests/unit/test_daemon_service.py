@@ -164,7 +164,7 @@ def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it
             assert await until(node.fenced) < 0.05
             await until(node.is_("down", "origin"))
             where = ("127.0.0.1", node.mirror.proxy_port, ("/system.slice/nydus-snapshotter.service",))
-            assert where in node.fakes.fence.destroyed
+            assert where in [ended[:3] for ended in node.fakes.fence.released]
             await node.mirror.revive()
             node.fakes.tables.held[node.mirror.proxy_port] = 0
             await until(node.is_("healthy", "mirror"))
@@ -373,7 +373,7 @@ def test_connections_that_survive_are_told_while_the_fence_holds(tmp_path: Path)
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
                 for nth in range(1, 50):
-                    node.fakes.fence.faults.at(nth, FenceError("NNA0802", "no", cause="no"), method="destroy")
+                    node.fakes.fence.faults.at(nth, FenceError("NNA0802", "no", cause="no"), method="release")
                 mirror.all_fail(Way.HANG)
                 await until(lambda: node.condition("ConnectionsSurvive") == "True")
                 assert node.fenced()

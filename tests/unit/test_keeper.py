@@ -52,8 +52,7 @@ class TestConnections:
         stage.fence.open_sockets = 3
         stage.fence.transfers = Released(waiting=2, stalled=1, spared=4)
         stage.hold()
-        assert stage.fence.destroyed == [(*MIRROR, (SNAPSHOTTER,))]
-        assert stage.fence.released == [((CONTAINERD,), PATIENCE_S)]
+        assert stage.fence.released == [(*MIRROR, (SNAPSHOTTER,), (CONTAINERD,), PATIENCE_S)]
         counters = stage.keeper.counters
         assert (counters.destroyed, counters.released_waiting, counters.released_stalled) == (3, 2, 1)
         assert counters.spared == 4
@@ -71,24 +70,17 @@ class TestConnections:
         stage.cgroups.homes["containerd-shim"] = "/kubepods.slice/pod1"
         stage.cgroups.homes["containerd-nydu"] = "/system.slice/another-snapshotter.service"
         stage.hold()
-        assert stage.fence.released == [((CONTAINERD,), PATIENCE_S)]
-        assert stage.fence.destroyed == [(*MIRROR, ("/system.slice/another-snapshotter.service", SNAPSHOTTER))]
-
-    def test_a_cgroup_that_both_share_is_nydusds(self, stage: Stage) -> None:
-        stage.cgroups.homes = {"nydusd": CONTAINERD, "containerd": CONTAINERD}
-        stage.hold()
-        assert stage.fence.destroyed == [(*MIRROR, (CONTAINERD,))]
-        assert stage.fence.released == [((), PATIENCE_S)]
+        others = ("/system.slice/another-snapshotter.service", SNAPSHOTTER)
+        assert stage.fence.released == [(*MIRROR, others, (CONTAINERD,), PATIENCE_S)]
 
     def test_where_they_run_is_known_beforehand(self, stage: Stage) -> None:
         stage.keeper.find_clients()
         stage.cgroups.homes.clear()  # whoever would ask now finds nothing
         stage.hold()
-        assert stage.fence.destroyed == [(*MIRROR, (SNAPSHOTTER,))]
+        assert stage.fence.released == [(*MIRROR, (SNAPSHOTTER,), (CONTAINERD,), PATIENCE_S)]
 
-    @pytest.mark.parametrize("call", ["destroy", "release"])
-    def test_a_failure_leaves_the_fence_up_and_is_told_until_it_is_over(self, stage: Stage, call: str) -> None:
-        stage.fence.faults.at(1, broken("connections could not be listed"), method=call)
+    def test_a_failure_leaves_the_fence_up_and_is_told_until_it_is_over(self, stage: Stage) -> None:
+        stage.fence.faults.at(1, broken("connections could not be listed"), method="release")
         stage.hold()
         assert stage.fence.fenced() == ((*MIRROR, 10_000),)
         assert stage.keeper.destroy_error == "connections could not be listed: no answer in time"
