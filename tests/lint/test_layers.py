@@ -18,7 +18,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.console",),
     ("agent.config",),
     ("agent.node.facts", "agent.node.transfer", "agent.plan.steps"),
-    ("agent.ports_change",),
+    ("agent.ports_change", "agent.ports_fence"),
     ("agent.ports",),
     ("agent.plan", "agent.health"),
     ("agent.node",),
