@@ -272,7 +272,7 @@ class Session:
             case SentinelClosed():
                 self.record.counts.add("sentinel_closed_total")
             case Symptom():
-                self.record.symptoms.seen(event)
+                self.record.symptom(event)
             case SymptomsUnknown():
                 self.record.symptoms.readable(event.reason)
             case _:

@@ -1,5 +1,5 @@
 """The journal messages of the daemon. Each has a fixed id (systemd.journal-fields(7), MESSAGE_ID), to filter by and to
-explain in the message catalogue; ids never change their meaning.
+explain in the message catalogue (packaging/nydus-agent.catalog, `journalctl -x`); ids never change their meaning.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ class Message(enum.StrEnum):
     ROUTE = "3ab91ffccd49498bb4c75333da43a3b8"
     MODE = "48eb2bd9f6a34f2eac4c49ff486f66fd"
     PIN = "20ec1baa112a42f9ad07144fdee8d6be"
+    DRILL = "36aeb410206e4e5b80422fdbba0133e0"
     CONDITION = "a6480e2258394bc499763a66d2a2a8a8"
     RELOADED = "8a5af2b6adab49fcbda4df4af9e2d9b0"
     INTERNAL = "564ce355383c49e5b54126130ba61285"
+    SYMPTOM = "12e0fa1e634a4031a15d867eb8d2ad3f"

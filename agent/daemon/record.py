@@ -19,6 +19,8 @@ from agent.health.evidence import Symptom, SymptomKind
 from agent.health.state import Transition, Verdict
 
 _HISTORY = 100
+_QUIET_S = 600.0
+"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the journal."""
 _BAD = (Verdict.SUSPECT, Verdict.DOWN)
 
 
@@ -30,12 +32,15 @@ class SymptomsSeen:
         """Why they cannot be seen now; "" = they can, or nobody looks yet."""
         self._watching = False
         self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
+        self._seen_at: dict[str, float] = {}
         self._last: SymptomSeen | None = None
 
-    def seen(self, symptom: Symptom) -> None:
-        """One more."""
+    def add(self, symptom: Symptom) -> bool:
+        """One more; whether it is the first of its kind after a quiet while."""
         self._counts[symptom.kind] += 1
         self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
+        before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
+        return symptom.at - before >= _QUIET_S
 
     def readable(self, problem: str) -> None:
         """From now on they are seen (""), or are not."""
@@ -83,6 +88,12 @@ class Record:
         kind = Message.ROUTE if change.before is change.after else Message.VERDICT
         tell = self.log.warning if change.after in _BAD and change.matters else self.log.info
         tell(text, message_id=kind, **fields)
+
+    def symptom(self, symptom: Symptom) -> None:
+        """A real read met a failure of the mirror."""
+        if self.symptoms.add(symptom):
+            text = f"a read met a failure of the mirror ({symptom.kind}): {symptom.detail}"
+            self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from agent import __version__
 from agent.config.model import Config
 from agent.daemon import metrics, publish, readiness
 from agent.daemon.documents import Applied, Document, applied
@@ -52,6 +53,8 @@ class Service:
 
     async def run(self) -> None:
         """Until SIGTERM. Raises OSError where the runtime directory cannot be used."""
+        text = f"nydus-agent {__version__} has started"
+        self._record.log.info(text, message_id=Message.STARTED)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._end, End.STOP)
         loop.add_signal_handler(signal.SIGINT, self._end, End.STOP)

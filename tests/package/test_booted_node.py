@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.apply import daemons
+from agent.daemon.messages import Message
 from tests.node.boot import Node
 from tests.package.deb import NAME, Package, next_version
 
@@ -60,6 +61,22 @@ def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, packag
     assert node.run(["ss", "-Hltn", "sport = :14003"]).stdout == ""
     assert not node.exists("/run/nydus-agent")
     assert _pids(node) == pids
+
+
+def test_the_journal_explains_what_the_daemon_says_while_it_is_installed(node: Node, package: Package) -> None:
+    node.install_deb(package.path)
+    node.wait_until(lambda: "has started" in node.journal(OURS[0]), 10, "the daemon's first line")
+    told = node.run(["journalctl", "--catalog", f"--unit={OURS[0]}"]).stdout
+    assert "Subject: nydus-agent has started\n" in told
+    ids = {message.value for message in Message}
+    assert ids <= _catalogue(node)
+
+    node.apt("purge", NAME)
+    assert ids & _catalogue(node) == set()
+
+
+def _catalogue(node: Node) -> set[str]:
+    return {line.split()[0] for line in node.run(["journalctl", "--list-catalog"]).stdout.splitlines()}
 
 
 def test_an_upgrade_restarts_our_daemon_alone(node: Node, package: Package, tmp_path: Path) -> None:

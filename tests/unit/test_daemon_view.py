@@ -199,7 +199,7 @@ def test_a_journal_that_dropped_lines_is_not_watched() -> None:
 
 def test_a_symptom_is_kept_with_the_time_at_which_it_happened() -> None:
     seen = SymptomsSeen()
-    seen.seen(Symptom(SymptomKind.CUT, "ended early", time.monotonic() - 5))
+    seen.add(Symptom(SymptomKind.CUT, "ended early", time.monotonic() - 5))
     assert dict(seen.view().counts)["cut"] == 1
     last = seen.view().last
     assert last is not None
