@@ -76,6 +76,11 @@ def _spelled(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode()
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 mount", "2 mounts"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _width(part: Part) -> int:
     text = part.text if isinstance(part, Toned) else part
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in clean(text))
@@ -96,7 +101,7 @@ class Console:
     def line(self, *parts: Part) -> None:
         """One line of the text answer."""
         if self.format is Format.TEXT:
-            print(self._join(parts, coloured=self.colour_out), file=self.out)
+            print(self._join(parts, coloured=self.colour_out), file=self.out, flush=True)
 
     def table(self, rows: Sequence[Sequence[Part]], *, header: Sequence[str] = (), indent: int = 0) -> None:
         """Left-aligned columns, two spaces apart; the last one is not padded."""
@@ -120,6 +125,11 @@ class Console:
     def progress(self, *parts: Part) -> None:
         """One line about work under way, on stderr."""
         print(self._join(parts, coloured=self.colour_err), file=self.err, flush=True)
+
+    def passing(self, text: str) -> None:
+        """What goes on at this moment: on a terminal, one line that the next call replaces ("" removes it)."""
+        if self.err.isatty():
+            print(f"\r\x1b[K{clean(text)}", end="", file=self.err, flush=True)
 
     def warn(self, text: str) -> None:
         """A warning, on stderr."""

@@ -165,7 +165,8 @@ def _option(action: argparse.Action) -> str:
     names = list(action.option_strings)
     if action.nargs != 0:
         value = "|".join(map(str, action.choices)) if action.choices else str(action.metavar or action.dest.upper())
-        names = [f"{name}=<{value}>" if name.startswith("--") else f"{name} <{value}>" for name in names]
+        form = f"[=<{value}>]" if action.nargs == "?" else f"=<{value}>"
+        names = [f"{name}{form}" if name.startswith("--") else f"{name} <{value}>" for name in names]
     return f"{', '.join(names)}\n    {about}"
 
 

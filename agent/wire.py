@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
+from agent.ports_drill import DrillPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -65,6 +66,19 @@ def package_manager(root: str) -> PackageManager:
     return DpkgFrontend(root)
 
 
+def drill_ports() -> DrillPorts:
+    """The ports of a drill; structlog writes to the journal from now on."""
+    from agent.adapters import log
+    from agent.adapters.cgroups import CgroupTree
+    from agent.adapters.clock import SystemClock
+    from agent.adapters.drill import NftDrill
+    from agent.adapters.ledger import DiskLedger
+
+    log.configure()
+    cgroups = CgroupTree()
+    return DrillPorts(NftDrill(cgroups), cgroups, DiskLedger(paths.STATE_DIR), SystemClock())
+
+
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; structlog writes to the journal from now on."""
     from agent.adapters import log
@@ -94,4 +108,13 @@ def _processes() -> Processes:
     return ChildProcesses()
 
 
-__all__ = ["DaemonPorts", "Ports", "clock", "daemon_ports", "package_manager", "root_files", "root_ports"]
+__all__ = [
+    "DaemonPorts",
+    "Ports",
+    "clock",
+    "daemon_ports",
+    "drill_ports",
+    "package_manager",
+    "root_files",
+    "root_ports",
+]

@@ -64,6 +64,11 @@ class Connection:
     transfer: Transfer | None
     """What it is doing, where that was asked for and the kernel told it."""
 
+    @property
+    def source_port(self) -> int:
+        """The local end's port."""
+        return int.from_bytes(self.id[:2], "big")
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:

@@ -15,6 +15,7 @@ from agent import paths
 from agent.apply.climb import Rung, failed, failed_by, not_proved, ok, unknown
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.config.model import Config, Dialect
+from agent.console import counted
 from agent.errors import FileError, NydusdError
 from agent.node.facts import Effective
 from agent.ports import NydusdInfo, Ports
@@ -53,7 +54,9 @@ def running(view: View, effective: Effective) -> Rung:
             evidence=tuple(wrong[1:5]),
             try_="start the containers of these images anew: a mount keeps the configuration that it was made with",
         )  # fmt: skip
-    return ok(_NUMBER, _NAME, f"{mounts} mounts of {len(sockets)} daemons have what the template says")
+    have = "has" if mounts == 1 else "have"
+    told = f"{counted(mounts, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
+    return ok(_NUMBER, _NAME, told)
 
 
 def registries(config: Config, ports: Ports) -> tuple[str, ...]:

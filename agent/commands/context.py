@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,17 @@ class Context:
     def path(self, name: str) -> str:
         """A name of `agent.paths` below the root directory."""
         return name if self.root == "/" else str(Path(self.root) / name.lstrip("/"))
+
+    @property
+    def asker(self) -> str:
+        """Who asked: the user behind sudo, else the name of the uid."""
+        name = self.environment.get("SUDO_USER", "")
+        if name and len(name) <= 64 and name.isprintable():
+            return name
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"uid {self.uid}"
 
     def load_config(self) -> Loaded:
         """The operator's configuration; its warnings go to stderr. Raises ConfigError with every problem."""

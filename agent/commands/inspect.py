@@ -30,14 +30,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     # First: a request that comes while we climb is for the next climb.
     ports.files.empty(paths.REQUESTS)
     if _busy(ports):
-        context.console.line("a change is under way: it climbs the ladder itself")
+        context.console.line("a change or a drill is under way: a change climbs the ladder itself")
         return Exit.OK
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
     climb = change.inspect(config, ports)
     if _busy(ports) or generations.applied(ports.files) is None:
-        context.console.line("a change began meanwhile: what was seen is of no use any more")
+        context.console.line("a change or a drill began meanwhile: what was seen is of no use any more")
         return Exit.OK
     # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal with it.
     tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, climb)

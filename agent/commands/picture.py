@@ -6,7 +6,7 @@ Needs neither root nor the daemon: only files that everyone may read.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import paths
@@ -21,10 +21,11 @@ from agent.commands.published import (
     climb_of,
     daemon_status,
     effective_of,
-    pin_of,
     read_json,
 )
 from agent.config.load import load
+from agent.daemon.documents import pin
+from agent.daemon.moment import present
 from agent.errors import ConfigError
 
 STALE_S = 10.0
@@ -80,7 +81,6 @@ def take(context: Context, now: float) -> Picture:
     daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
     climb = read_json(context.path(paths.CLIMB))
     effective = read_json(context.path(paths.EFFECTIVE))
-    pin = read_json(context.path(paths.PIN))
     config_error = None
     try:
         load(context.config_file, context.conf_d)
@@ -93,9 +93,16 @@ def take(context: Context, now: float) -> Picture:
         daemon,
         climb_of(climb) if isinstance(climb, dict) else _not_read(climb),
         effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
-        pin_of(pin) if isinstance(pin, dict) else None,
+        _pin(context, now),
         config_error,
     )
+
+
+def _pin(context: Context, now: float) -> Pin | None:
+    """The pin as root has written it, judged by the daemon's own rule."""
+    document = read_json(context.path(paths.PIN))
+    held = pin(document, replace(present(context.path("/proc")), now=now)) if isinstance(document, dict) else None
+    return Pin(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
 
 
 def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:

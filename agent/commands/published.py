@@ -60,6 +60,9 @@ class Change:
     route: str
     reason: str
     evidence: str
+    route_from: str = ""
+    """ "" where it is not known."""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class FenceStatus:
     refused_connects: int
     self_test: str
     self_test_reason: str
+    destroyed: int = 0
+    """Connections that were ended since the daemon's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,35 @@ class OriginStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Return:
+    """What must still happen until reads go (back) to the mirror, and the earliest time of that; None: not known."""
+
+    waits_for: tuple[str, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """Flap damping: the penalty, whether it holds the mirror back, and below which value it no longer does."""
+
+    value: float
+    held: bool
+    reuse: float
+
+
+@dataclass(frozen=True, slots=True)
+class SymptomsStatus:
+    """What real reads have told."""
+
+    watching: bool
+    problem: str
+    counts: Mapping[str, int]
+    last_kind: str
+    last_detail: str
+    last_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStatus:
     """The daemon's last publication. Times are seconds since the epoch, None where they are not known."""
 
@@ -153,6 +187,13 @@ class DaemonStatus:
     pin: Pin | None
     conditions: tuple[Condition, ...]
     history: tuple[Change, ...]
+    verdict_cause: str = ""
+    window_ms: float | None = None
+    canary_window_ms: float | None = None
+    return_: Return | None = None
+    """None, as below: the daemon says nothing of it."""
+    penalty: Penalty | None = None
+    symptoms: SymptomsStatus | None = None
 
     @property
     def mirror_address(self) -> str:
@@ -188,9 +229,35 @@ def daemon_status(loose: Loose) -> DaemonStatus:
         ),
         history=tuple(
             Change(number(item, "at") or 0.0, text(item, "from"), text(item, "to"), text(item, "route"),
-                   text(item, "reason"), text(item, "evidence"))
+                   text(item, "reason"), text(item, "evidence"), text(item, "route_from"), text(item, "cause"))
             for item in tables(loose, "history")
         ),
+        verdict_cause=text(loose, "verdict_cause"),
+        window_ms=number(loose, "window_ms"),
+        canary_window_ms=number(loose, "canary_window_ms"),
+        return_=_return(table(loose, "return")),
+        penalty=_penalty(table(loose, "penalty")),
+        symptoms=_symptoms(table(loose, "symptoms")),
+    )  # fmt: skip
+
+
+def _return(loose: Loose) -> Return | None:
+    return Return(texts(loose, "waits_for"), number(loose, "seconds")) if loose else None
+
+
+def _penalty(loose: Loose) -> Penalty | None:
+    value, reuse = number(loose, "value"), number(loose, "reuse")
+    return None if value is None or reuse is None else Penalty(value, truth(loose, "held") is True, reuse)
+
+
+def _symptoms(loose: Loose) -> SymptomsStatus | None:
+    watching = truth(loose, "watching")
+    if watching is None:
+        return None
+    counts, last = table(loose, "counts"), table(loose, "last")
+    return SymptomsStatus(
+        watching, text(loose, "problem"), {kind: whole(counts, kind) for kind in list(counts)[:20]},
+        text(last, "kind"), text(last, "detail"), number(last, "at"),
     )  # fmt: skip
 
 
@@ -198,6 +265,7 @@ def _fence(loose: Loose) -> FenceStatus:
     return FenceStatus(
         truth(loose, "active"), text(loose, "address"), whole(loose, "port"), whole(loose, "lease_left_ms"),
         whole(loose, "refused_connects"), text(loose, "self_test", "not-run"), text(loose, "self_test_reason"),
+        whole(loose, "destroyed_connections"),
     )  # fmt: skip
 
 

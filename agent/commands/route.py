@@ -1,22 +1,24 @@
 """`nydus-agent route`: where reads go, and the lever that pins them for a while.
 
-A pin is a file of root's that the daemon watches; it always has an end. `pin` and `auto` wait until the daemon's status
-shows the change, so that the operator does not have to guess.
+A pin is a file of root's that the daemon reads each second. It always has an end, and survives restarts and reboots
+until then. `pin` and `auto` wait until the daemon's status shows the change: the operator does not have to guess.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths, wire
+from agent.commands import story
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import API_VERSION, Part, Tone, Toned
+from agent.daemon.documents import RELEASED
+from agent.daemon.moment import present
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
 from agent.ports import Clock
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock, args.wait)
     now = clock.now()
-    pin = Pin(args.route, now + args.duration, " ".join(args.reason.split())[:200], _who(context), now)
+    pin = Pin(args.route, now + args.duration, " ".join(args.reason.split())[:200], context.asker, now)
     return _pin(context, clock, pin, args)
 
 
@@ -89,7 +91,7 @@ def _show(context: Context, picture: Picture) -> Exit:
     console.table(rows)
     for change in known.history[-5:] if known else ():
         when = f"{in_words(picture.age(change.at))} ago"
-        console.line(f"  {when}: {change.from_} -> {change.to}, route {change.route}: {change.reason}")
+        console.line(f"  {when}: {story.verdict(change)}, route {story.route(change)}: {change.reason}")
     console.emit(
         "Route",
         {
@@ -109,26 +111,16 @@ def _pin_cells(pin: Pin | None, now: float) -> tuple[str, ...]:
     return pin.route, f"for another {in_words(pin.until - now)}, by {pin.by or 'root'}{why}"
 
 
-def _who(context: Context) -> str:
-    """Who asked: the user behind sudo, else the name of the uid."""
-    name = context.environment.get("SUDO_USER", "")
-    if name and len(name) <= 64 and name.isprintable():
-        return name
-    try:
-        return pwd.getpwuid(context.uid).pw_name
-    except KeyError:
-        return f"uid {context.uid}"
-
-
 def _pin(context: Context, clock: Clock, pin: Pin, args: argparse.Namespace) -> Exit:
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
     daemon = picture.daemon
     if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
         context.console.warn(f"the mirror is {daemon.verdict}: {daemon.verdict_reason}; reads may hang or fail")
-    document = {"apiVersion": API_VERSION, "kind": "Pin", "route": pin.route, "until": pin.until,
-                "reason": pin.reason, "by": pin.by, "at": pin.at}  # fmt: skip
-    _write(context, json.dumps(document, indent=1).encode() + b"\n")
+    # How long, and where the boot clock stood: the pin ends by them where the wall clock is stepped back.
+    made = present(context.path("/proc"))
+    _write(context, route=pin.route, until=pin.until, reason=pin.reason, by=pin.by, at=pin.at,
+           seconds=args.duration, boot=made.boot, boottime=made.boottime)  # fmt: skip
     done = f"reads are pinned to the {pin.route} for {in_words(args.duration)}"
     return _confirm(
         _Wait(context, clock, args.wait), done, pin, lambda seen: _same(seen.pin, pin) and seen.route == pin.route
@@ -156,17 +148,16 @@ def _same(seen: Pin | None, wanted: Pin) -> bool:
 
 
 def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
-    files = wire.root_files(context.root)
-    there = files.read(paths.PIN)
-    if there is not None:
-        files.remove(paths.PIN, expect_sha256=there.sha256)
+    if wire.root_files(context.root).read(paths.PIN) is not None:
+        _write(context, route=RELEASED, by=context.asker, at=clock.now())  # not removed: the daemon logs who asked
     return _confirm(
         _Wait(context, clock, wait_s), "the agent judges the route again", None, lambda seen: seen.pin is None
     )
 
 
-def _write(context: Context, content: bytes) -> None:
+def _write(context: Context, **fields: object) -> None:
     """Replace the pin atomically. Raises FileError."""
+    content = json.dumps({"apiVersion": API_VERSION, "kind": "Pin", **fields}, indent=1).encode() + b"\n"
     files = wire.root_files(context.root)
     there = files.read(paths.PIN)
     expect = there.sha256 if there is not None else ""

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator
 
+from agent.commands import story
 from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
@@ -23,14 +24,20 @@ _TONES = {
 }  # fmt: skip
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--history."""
+    parser.add_argument(
+        "--history", metavar="N", nargs="?", type=story.count, const=story.MOST,
+        help=f"the last N transitions of verdict and route instead, oldest first; without N all ({story.MOST})",
+    )  # fmt: skip
 
 
-def run(_args: argparse.Namespace, context: Context) -> Exit:
+def run(args: argparse.Namespace, context: Context) -> Exit:
     """Never raises on what it finds: what cannot be told is told so."""
     picture = take(context, time.time())
     found = assess(picture)
+    if args.history is not None:
+        return _history(context, picture, found, args.history)
     console = context.console
     console.line(Toned(found.headline, found.tone))
     rows = list(_rows(picture))
@@ -48,6 +55,23 @@ def run(_args: argparse.Namespace, context: Context) -> Exit:
         for parts in error_lines(problem, "problem"):
             console.line("  ", *parts)
     console.emit("Status", _body(picture, found))
+    return found.exit
+
+
+def _history(context: Context, picture: Picture, found: Assessment, number: int) -> Exit:
+    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
+    history = daemon.history[-number:] if daemon is not None else ()
+    console = context.console
+    console.line(Toned(found.headline, found.tone))
+    console.line()
+    if history:
+        story.show(console, history)
+    elif daemon is None:
+        console.line("no history: the agent takes it along when it is stopped")
+    else:
+        console.line("no transition since the agent was started")
+    body = {"headline": found.headline, "exit": int(found.exit), "agent": {"state": picture.agent}, "history": history}
+    console.emit("History", body)
     return found.exit
 
 

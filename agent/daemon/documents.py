@@ -8,13 +8,19 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from agent.daemon.moment import Moment
+from agent.durations import in_words
 from agent.health.evidence import Mode, Route
 
 _SIZE_CAP = 1 << 20
+_LARGEST = 1e15  # beyond every time in seconds; infinity and NaN are beyond it too
+
+RELEASED = "auto"
+"""The route in a pin.json that ends a pin: with whoever asked for that."""
 
 Loose: TypeAlias = Mapping[str, object]
 
@@ -94,22 +100,64 @@ class Pin:
     """The operator's pin. `until` and `at` are seconds since the epoch."""
 
     route: Route
-    until: float
+    until: float = field(compare=False)
+    """When it ends by the wall clock of now: it moves when that clock is stepped, and the pin is still the same."""
     reason: str
     by: str
+    at: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """Why and by whom."""
+        return f"{self.reason} (by {self.by or 'root'})" if self.reason else f"by {self.by or 'root'}"
 
 
-def pin(document: Loose | None, now: float) -> Pin | None:
-    """From pin.json; None where there is none, it has ended, or it makes no sense."""
+def pin(document: Loose | None, moment: Moment) -> Pin | None:
+    """From pin.json; None where there is none, it has ended, or it makes no sense.
+
+    It ends at `until` by the wall clock, or when `seconds` have passed since it was made, whichever is first: a clock
+    that is stepped back must not keep reads from the mirror. In the boot in which it was made the boot clock tells what
+    has passed; in a later one at least that boot's own time has.
+    """
     if document is None:
         return None
-    until = document.get("until")
-    if isinstance(until, bool) or not isinstance(until, (int, float)) or not now < until:
+    route, until = document.get("route"), _number(document.get("until"))
+    if route not in (Route.MIRROR.value, Route.ORIGIN.value) or until is None:
         return None
-    route = document.get("route")
-    if route not in (Route.MIRROR.value, Route.ORIGIN.value):
+    at = _number(document.get("at"))
+    seconds = _number(document.get("seconds"))
+    if seconds is None:
+        seconds = until - at if at is not None else until - moment.now
+    left_s = min(until - moment.now, seconds - _passed_s(document, moment))
+    if not left_s > 0:
         return None
-    return Pin(Route(str(route)), float(until), _text(document.get("reason")), _text(document.get("by")))
+    return Pin(
+        Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")), at or 0.0
+    )  # fmt: skip
+
+
+def pin_change(before: Pin | None, after: Pin | None, document: Loose | None, moment: Moment) -> str:
+    """What to log where the pin is another than before: who asked for it, or how it came to its end."""
+    if after is not None:
+        return f"reads are pinned to the {after.route} for {in_words(round(after.until - moment.now))}, {after.words}"
+    if before is None:
+        return "no pin"
+    head = f"the pin to the {before.route}, {before.words},"
+    if document is None:
+        return f"{head} was taken away"
+    if document.get("route") == RELEASED:
+        return f"{head} was released by {_text(document.get('by')) or 'root'}"
+    return f"{head} has ended"
+
+
+def _passed_s(document: Loose, moment: Moment) -> float:
+    """Seconds that have passed since the pin was made, at least."""
+    boot, boottime = _text(document.get("boot")), _number(document.get("boottime"))
+    if not boot or not moment.boot:
+        return 0.0
+    if boot != moment.boot:
+        return moment.up_s or 0.0
+    return 0.0 if boottime is None else max(0.0, moment.boottime - boottime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +184,12 @@ def climb(document: Loose | None) -> Climb:
                 where = f"rung {rung.get('number')} ({_text(rung.get('name'))})"
                 return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}", _texts(document.get("drift")))
     return Climb(float(at), "", _texts(document.get("drift")))
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
+        return None
+    return float(value)
 
 
 def _text(value: object) -> str:

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from agent.daemon.counts import LATE, OK
-from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin
+from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change
 from agent.daemon.drift import Drift
 from agent.daemon.keeper import Keeper
 from agent.daemon.messages import Message
+from agent.daemon.moment import present
 from agent.daemon.origins import Origins
 from agent.daemon.probes import Canary, CanaryObject, Pinger, jittered, watch_sentinel
 from agent.daemon.record import Record
@@ -313,10 +314,13 @@ class Session:
                 self.post(End.MOVED)
                 return
         self._set_mode(found)
-        held = pin(self._pins.load(), time.time())
+        moment, document = present(), self._pins.load()
+        held = pin(document, moment)
         if held != self.pin:
-            self.pin = held
-            self.post(Pinned(None) if held is None else Pinned(held.route, f"{held.reason} (by {held.by})"))
+            told = pin_change(self.pin, held, document, moment)
+            self.record.log.info(told, message_id=Message.PIN)
+            self.post(Pinned(None) if held is None else Pinned(held.route, held.words))
+        self.pin = held
 
     def _set_mode(self, found: Applied) -> None:
         """The fence is believed only after its self-test; one that failed is tried again each minute."""

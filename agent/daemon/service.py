@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from agent import __version__
 from agent.config.model import Config
-from agent.daemon import metrics, publish, readiness
+from agent.daemon import metrics, past, publish, readiness
 from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
@@ -39,6 +39,7 @@ class Service:
         self._ports = ports
         self._places = places
         self._record = Record()
+        self._record.history.extend(past.recall(places.status, time.time()))
         self._drift = Drift(ports.watch, self._config.containerd.config, places.requests)
         self._object = CanaryObject()
         self._endpoint = Listener(self._public)

@@ -20,6 +20,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.node.facts", "agent.node.transfer", "agent.plan.steps"),
     ("agent.ports_change", "agent.ports_fence"),
     ("agent.ports",),
+    ("agent.ports_drill",),
     ("agent.plan", "agent.health"),
     ("agent.node",),
     ("agent.apply",),
@@ -38,6 +39,7 @@ _ADAPTERS_MAY = (
     "agent.plan.steps",
     "agent.ports",
     "agent.ports_change",
+    "agent.ports_drill",
     "agent.adapters",
     "agent._pb",
 )

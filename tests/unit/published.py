@@ -82,6 +82,11 @@ class PublishedNode:
         (self.root / f"proc/{PID}/cgroup").write_text(cgroup)
         (self.root / f"proc/{PID}/cmdline").write_bytes(command)
 
+    def boot(self, identity: str) -> None:
+        """Which boot of the machine this is."""
+        (self.root / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
+        (self.root / "proc/sys/kernel/random/boot_id").write_text(identity)
+
     def kill(self) -> None:
         """The process with the daemon's pid is gone."""
         for file in (self.root / f"proc/{PID}").iterdir():

@@ -50,7 +50,8 @@ def daemon(node: PublishedNode, publish: Callable[[dict[str, Any] | None], None]
 
     def watch() -> None:
         while not over.wait(0.02):
-            publish(json.loads(path.read_text()) if path.exists() else None)
+            document = json.loads(path.read_text()) if path.exists() else None
+            publish(None if document is None or document["route"] == "auto" else document)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -101,8 +102,31 @@ def test_auto_gives_the_route_back_to_the_agent(node: PublishedNode) -> None:
         run = Route(node, "auto")
     assert run.out == "the agent judges the route again; route now: mirror\n"
     assert run.code == 0
-    assert not (node.root / PIN).exists()
     assert Route(node, "auto").code == 0  # nothing to release is no error
+
+
+def test_auto_leaves_who_asked_for_the_daemons_log(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        Route(node, "pin", "origin", user="mo")
+        Route(node, "auto", user="jo")
+    assert (pin_of(node)["route"], pin_of(node)["by"]) == ("auto", "jo")
+    assert Route(node, "show", "--format", "json").json["pin"] is None
+
+
+def test_a_pin_ends_after_its_duration_even_where_the_clock_is_stepped_back(node: PublishedNode) -> None:
+    with daemon(node, obedient(node)):
+        Route(node, "pin", "origin", "--for", "10m")
+    pin = pin_of(node)
+    assert pin["seconds"] == 600
+    assert 0 < pin["boottime"] <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    node.kill()  # the daemon is gone: what root has written is judged
+    node.boot("a")
+    later = {"at": node.now + 7200, "until": node.now + 7800, "boot": "a"}
+    node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 590})
+    left = Route(node, "show", "--format", "json").json["pin"]["until"] - time.time()
+    assert 5 < left <= 10
+    node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 600})
+    assert Route(node, "show", "--format", "json").json["pin"] is None
 
 
 def test_a_daemon_that_does_not_take_the_pin_is_told(node: PublishedNode) -> None:
@@ -191,6 +215,15 @@ def test_show_needs_no_root_and_tells_why(node: PublishedNode) -> None:
     assert lines[0] == "route mirror the mirror is healthy, since 1 h 56 min"
     assert lines[1] == "pin none"
     assert lines[2] == "30 s ago: suspect -> healthy, route mirror: ok"
+
+
+def test_show_does_not_say_healthy_to_healthy(node: PublishedNode) -> None:
+    entry = {"at": node.now - 30, "from": "healthy", "to": "healthy", "route_from": "mirror", "route": "origin"}
+    node.status["history"] = [{**entry, "cause": "pin", "reason": "pinned to the origin: by mo"}]
+    node.write()
+    assert Route(node, "show").out.splitlines()[2] == (
+        "  30 s ago: healthy, route mirror -> origin: pinned to the origin: by mo"
+    )
 
 
 def test_show_says_that_it_cannot_tell_without_a_daemon(node: PublishedNode) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import RegistryHost, Scheme
-from agent.daemon.documents import Document, applied, climb, pin
+from agent.daemon.documents import RELEASED, Document, applied, climb, pin, pin_change
+from agent.daemon.moment import Moment, present
 from agent.daemon.origins import origins
 from agent.health.evidence import Mode, Route
 
@@ -69,18 +70,86 @@ def test_the_mode_is_what_apply_has_set_up() -> None:
     assert applied({"switch": "fence", "reasons": 7, "origins": "r", "mirror_url": None}).origins == ()
 
 
+def pinned(**change: object) -> dict[str, object]:
+    """A pin for ten minutes, made at 1000 in boot "a", whose clock stood at 50."""
+    made = {"route": "origin", "until": 1600.0, "reason": "upgrade", "by": "mo", "at": 1000.0,
+            "seconds": 600, "boot": "a", "boottime": 50.0}  # fmt: skip
+    return {**made, **change}
+
+
 def test_a_pin_holds_until_its_end() -> None:
-    document = {"route": "origin", "until": 1000.0, "reason": "upgrade", "by": "root", "at": 1.0}
-    found = pin(document, 999.0)
+    found = pin(pinned(), Moment(1599.0, 649.0, "a"))
     assert found is not None
-    assert (found.route, found.until, found.reason) == (Route.ORIGIN, 1000.0, "upgrade")
-    assert pin(document, 1000.0) is None
-    assert pin(None, 0.0) is None
+    assert (found.route, found.until, found.reason, found.by) == (Route.ORIGIN, 1600.0, "upgrade", "mo")
+    assert pin(pinned(), Moment(1600.0, 650.0, "a")) is None
+    assert pin(None, Moment(0.0)) is None
 
 
-@pytest.mark.parametrize("change", [{"route": "auto"}, {"until": "tomorrow"}, {"until": True}, {"until": float("nan")}])
+def test_a_pin_does_not_outlast_a_clock_that_was_stepped_back() -> None:
+    stepped = pin(pinned(), Moment(400.0, 51.0, "a"))
+    assert stepped is not None
+    assert stepped.until == pytest.approx(400.0 + 599.0), "it ends after its duration, told by the clock of now"
+    assert pin(pinned(), Moment(400.0, 650.0, "a")) is None
+    assert stepped == pin(pinned(), Moment(1001.0, 51.0, "a")), "it is still the same pin"
+
+
+def test_a_pin_ends_early_by_a_clock_that_was_stepped_forward() -> None:
+    assert pin(pinned(), Moment(1601.0, 52.0, "a")) is None
+
+
+def test_a_pin_survives_a_reboot_and_not_more_than_its_duration_of_the_new_boot() -> None:
+    after = pin(pinned(), Moment(1100.0, 5000.0, "b", up_s=20.0))
+    assert after is not None
+    assert after.until == 1600.0
+    without_a_clock = pin(pinned(), Moment(10.0, 5000.0, "b", up_s=20.0))
+    assert without_a_clock is not None
+    assert without_a_clock.until == pytest.approx(10.0 + 580.0)
+    assert pin(pinned(), Moment(10.0, 5000.0, "b", up_s=600.0)) is None
+
+
+def test_where_the_boot_is_not_known_the_wall_clock_alone_counts() -> None:
+    assert pin(pinned(), Moment(1100.0, 99999.0, "")) is not None
+    assert pin(pinned(boot=None), Moment(1100.0, 99999.0, "a")) is not None
+    assert pin(pinned(), Moment(1100.0, 99999.0, "b", up_s=None)) is not None
+
+
+def test_a_pin_of_a_version_that_kept_no_duration_ends_by_its_two_times() -> None:
+    old = {"route": "origin", "until": 1600.0, "reason": "", "by": "mo", "at": 1000.0}
+    assert pin(old, Moment(1599.0)) is not None
+    early = pin(old, Moment(400.0))
+    assert early is not None
+    assert early.until == 1000.0
+    assert early.words == "by mo"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"route": "auto"}, {"until": "tomorrow"}, {"until": True}, {"until": float("nan")}, {"until": float("inf")}],
+)
 def test_a_pin_that_makes_no_sense_holds_nothing(change: dict[str, object]) -> None:
-    assert pin({"route": "origin", "until": 1000.0, **change}, 0.0) is None
+    assert pin(pinned(**change), Moment(0.0)) is None
+
+
+def test_the_log_tells_who_pinned_who_released_and_what_simply_ended() -> None:
+    moment = Moment(1000.0, 50.0, "a")
+    held = pin(pinned(), moment)
+    assert pin_change(None, held, pinned(), moment) == "reads are pinned to the origin for 10 min, upgrade (by mo)"
+    assert pin_change(held, None, pinned(), moment) == "the pin to the origin, upgrade (by mo), has ended"
+    released = {"route": RELEASED, "by": "jo"}
+    assert pin_change(held, None, released, moment) == "the pin to the origin, upgrade (by mo), was released by jo"
+    assert pin_change(held, None, None, moment).endswith("was taken away")
+
+
+def test_the_present_is_told_by_the_kernel(tmp_path: Path) -> None:
+    now = present()
+    assert now.boot
+    assert now.up_s is not None
+    assert 0 < now.up_s <= now.boottime
+    nowhere = present(str(tmp_path))
+    assert (nowhere.boot, nowhere.up_s) == ("", None)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/stat").write_text("1 (a) b) S 0 " + "0 " * 30)
+    assert present(str(tmp_path)).up_s is not None, "a name may hold brackets"
 
 
 def test_a_climb_is_as_good_as_its_worst_rung() -> None:

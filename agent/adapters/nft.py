@@ -1,0 +1,43 @@
+"""libnftables in this process. The commands are nft(8)'s own language: one text is one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.errors import FenceError
+
+
+class Nft:
+    """One handle, and with it one netlink socket: a table with `flags owner` lives as long as this."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+
+    def run(self, text: str) -> str:
+        """Raises FenceError (NNA0801) with libnftables' reason; then nothing of `text` was done."""
+        code, output, error = self._loaded().cmd(text)
+        if code == 0:
+            return str(output)
+        seen = (text.strip().splitlines()[-1],)
+        raise FenceError("NNA0801", "nft refused a command", cause=_cause(str(error)), seen=seen)
+
+    def close(self) -> None:
+        """Give the socket up, and with it the tables that it owns."""
+        self._library = None
+
+    def _loaded(self) -> Any:  # noqa: ANN401 - the binding has no types
+        if self._library is None:
+            try:
+                import nftables
+
+                self._library = nftables.Nftables()
+            except (ImportError, OSError) as error:
+                raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
+        return self._library
+
+
+def _cause(error: str) -> str:
+    first = next((line for line in error.splitlines() if line.strip()), "no reason given").strip()
+    if "Operation not permitted" in first:
+        return "no permission (CAP_NET_ADMIN is missing)"
+    return first.removeprefix("internal:0:0-0: ").removeprefix("Error: ")

@@ -1,0 +1,56 @@
+"""Transitions of the verdict and the route in words, for `route show`, `status --history` and `why`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from agent.commands.published import Change
+from agent.console import Console, Part, Tone, Toned
+
+HEADER = ("time", "verdict", "route", "cause", "why")
+MOST = 100
+"""The daemon keeps that many transitions."""
+
+
+def count(text: str) -> int:
+    """A number of transitions, for argparse. Raises ArgumentTypeError."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {MOST}")
+    return number
+
+
+def verdict(change: Change) -> str:
+    """ "healthy -> down", or "healthy" where only the route changed."""
+    return _step(change.from_, change.to)
+
+
+def route(change: Change) -> str:
+    """ "mirror -> origin", or "origin" where only the verdict changed or the route before is not known."""
+    return _step(change.route_from, change.route)
+
+
+def _step(before: str, after: str) -> str:
+    return f"{before} -> {after}" if before and before != after else after
+
+
+def why(change: Change) -> str:
+    """The reason with its evidence."""
+    return f"{change.reason} ({change.evidence})" if change.evidence else change.reason
+
+
+def at(seconds: float) -> str:
+    """Local time with milliseconds, as a switch is measured in them."""
+    whole = int(seconds)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(whole))}.{int((seconds - whole) * 1000):03}"
+
+
+def show(console: Console, changes: Sequence[Change], *, indent: int = 0) -> None:
+    """A table, oldest first."""
+    rows: list[tuple[Part, ...]] = []
+    for change in changes:
+        tone = Tone.WARN if change.route == "origin" else Tone.GOOD
+        rows.append((at(change.at), verdict(change), Toned(route(change), tone), change.cause or "-", why(change)))
+    console.table(rows, header=HEADER, indent=indent)

@@ -1,0 +1,53 @@
+"""What a former run of the daemon has told, read back at the start, so that the history goes on over a restart.
+
+It lies in status.json, which systemd keeps while the unit is restarted (RuntimeDirectoryPreserve=restart) and removes
+when it is stopped. Only a regular file of this process's own user counts, of at most 1 MiB; whatever else is there, or
+makes no sense in it, is passed over: nothing of it may keep the daemon from starting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from agent.daemon.documents import Document, Loose
+from agent.daemon.publish import API_VERSION
+from agent.daemon.view import HistoryEntry
+from agent.health.state import Verdict
+
+_LATEST = 1e15
+_STARTED = "the agent was started anew and judges from the beginning"
+_CAP = 99
+"""Entries that are taken over; with that of the start itself they are what a history holds."""
+
+
+def recall(status: str, now: float) -> tuple[HistoryEntry, ...]:
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run."""
+    document = Document(status, os.geteuid()).load()
+    if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
+        return ()
+    listed = document.get("history")
+    entries = tuple(_entries(listed[-_CAP:])) if isinstance(listed, list) else ()
+    if not entries:
+        return ()
+    last = entries[-1]
+    if last.reason == _STARTED:  # and nothing has happened since: a crash loop must not fill the history
+        entries = entries[:-1]
+    # What was known is known no more; where reads go did not change by it.
+    before = last.before if last.reason == _STARTED else last.after
+    return (*entries, HistoryEntry(now, before, Verdict.UNKNOWN.value, last.route, _STARTED, "", last.route))
+
+
+def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
+    for item in listed:
+        at = item.get("at") if isinstance(item, dict) else None
+        if isinstance(item, dict) and not isinstance(at, bool) and isinstance(at, (int, float)) and 0 < at < _LATEST:
+            yield HistoryEntry(
+                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item, "reason"),
+                _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),
+            )  # fmt: skip
+
+
+def _text(item: Loose, key: str) -> str:
+    value = item.get(key)
+    return value[:1000] if isinstance(value, str) else ""
