@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import time
@@ -152,6 +153,7 @@ def test_a_file_that_is_no_program_is_an_error(children: ChildProcesses, tmp_pat
 
 
 def test_no_descriptor_is_left_open(children: ChildProcesses) -> None:
+    gc.collect()  # what tests before have left to be collected must not be collected between the two counts
     before = len(os.listdir("/proc/self/fd"))
     children.run(["cat"], deadline_s=5, stdin=b"x")
     with pytest.raises(ProcessError):

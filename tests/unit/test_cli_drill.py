@@ -31,7 +31,7 @@ from tests.fakes.drill import FakeDrill
 from tests.fakes.ledger import FakeLedger
 from tests.unit.published import PID, PublishedNode
 
-POLICY = Policy(return_delay_s=20.0)
+POLICY = Policy(return_delay_s=20.0, canary_window_s=1.2)
 
 
 class BusyClock(FakeClock):
@@ -112,7 +112,7 @@ def test_a_switch_is_measured_there_and_back(tmp_path: Path) -> None:
         assert made.run() is Exit.OK
     assert made.told == [
         "connections to 127.0.0.1:4001 are refused for 30 s; this counts as an outage; reads should be back within "
-        "27 s after it, of which 20 s are this node's slot in the fleet's return",
+        "26 s after it, of which 20 s are this node's slot in the fleet's return",
         "the drill begins: ended are 2 connections of nydusd and 3 of the agent",
         "reads go to the origin, after 450 ms: ping refused (4003)",
         "the agent has ended 1 connection of nydusd meanwhile",

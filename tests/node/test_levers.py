@@ -1,0 +1,187 @@
+"""The operator's levers on a real node: pins, drills under a reading container, and a story that is told truly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.node import scene
+
+# What these tests bring about is told once, as a warning.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: )")
+
+PIN = "/var/lib/nydus-agent/pin.json"
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged("reader-nydus") as made:
+        scene.pull(made.node, made.ref("reader-nydus"))
+        yield made
+
+
+@pytest.fixture
+def fresh(stage: scene.Stage) -> scene.Stage:
+    """The agent has forgotten the outages of the tests before, and reads go to the mirror."""
+    stage.node.run(["systemctl", "restart", "nydus-agent"])
+    scene.wait_for_route(stage.node, "mirror", 60)
+    stage.node.wait_until(lambda: scene.daemon_status(stage.node)["origins"][0]["ok"], 20, "the origin has answered")
+    return stage
+
+
+@pytest.fixture
+def reader(fresh: scene.Stage) -> Iterator[scene.Reader]:
+    """A reader on a cold image: snapshot, nydusd and cache are made anew."""
+    scene.forget(fresh.node, fresh.ref("reader-nydus"))
+    scene.pull(fresh.node, fresh.ref("reader-nydus"))
+    with scene.Reader(fresh.node, fresh.ref("reader-nydus"), pause_ms=60) as made:
+        made.wait_for(15)
+        yield made
+
+
+def said(stage: scene.Stage, text: str) -> bool:
+    """Whether the daemon or a drill has told this in the journal."""
+    return text in stage.node.run(["journalctl", "--quiet", "--identifier=nydus-agent", "--output=cat"]).stdout
+
+
+def drills(stage: scene.Stage) -> bool:
+    """Whether a table of a drill is there."""
+    return "nydus_agent_drill" in stage.node.run(["nft", "list", "tables"]).stdout
+
+
+@pytest.mark.parametrize("kind", ["mirror-down", "mirror-hang"])
+def test_a_drill_switches_a_reading_container_there_and_back(
+    stage: scene.Stage, reader: scene.Reader, kind: str
+) -> None:
+    at = time.time()
+    answer = scene.agent_json(stage.node, "drill", kind, "6s")
+    assert answer["kind"] == "Drill", answer
+    assert answer["result"] in ("switched", "slow"), answer  # slow: this machine may be busy with other tests
+    reader.wait_for(10)
+    print(
+        f"{kind}: origin after {answer['switched_ms']:.0f} ms, back {answer['returned_s']:.1f} s after the mirror; "
+        f"slowest read {reader.slowest_ms(at):.0f} ms of {len(reader.reads())}, {answer['destroyed']} destroyed"
+    )
+    assert reader.errors() == []
+    assert reader.slowest_ms(at) < 2500
+    assert not drills(stage)
+    assert said(stage, f"drill {kind} for 6 s, asked for by root: begins")
+    assert said(stage, f"drill {kind} for 6 s, asked for by root: reads switched in ")
+
+
+def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.Stage, reader: scene.Reader) -> None:
+    child = stage.node.popen(["nydus-agent", "drill", "mirror-hang", "10m"])
+    scene.wait_for_route(stage.node, "origin", 15)
+    assert drills(stage)
+    refused = scene.agent(stage.node, "drill", "mirror-down", check=False)
+    assert refused.returncode == 75, refused.stdout + refused.stderr
+    pid = stage.node.run(["pgrep", "--full", "--oldest", "nydus-agent drill mirror-hang 10m"]).stdout.strip()
+    stage.node.run(["kill", "-KILL", pid])
+    child.wait(10)
+    assert not drills(stage)
+    took = scene.wait_for_route(stage.node, "mirror", 60)
+    reader.wait_for(10)
+    print(f"killed drill: route mirror again after {took:.1f} s")
+    assert reader.errors() == []
+
+
+def test_a_drill_is_refused_where_the_mirror_is_not_well(fresh: scene.Stage) -> None:
+    fresh.mirror.unit.kill("KILL")
+    try:
+        scene.wait_for_route(fresh.node, "origin", 10)
+        refused = scene.agent(fresh.node, "drill", "mirror-down", check=False)
+        assert refused.returncode == 4, refused.stdout + refused.stderr
+        assert "error[NNA1020]" in refused.stderr
+        assert not drills(fresh)
+    finally:
+        fresh.mirror.start_again()
+
+
+def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Stage) -> None:
+    node = fresh.node
+    scene.agent(node, "route", "pin", "origin", "--for", "10m", "--reason", "dragonfly upgrade")
+    assert scene.route(node) == "origin"
+    before = scene.daemon_status(node)["pin"]["until"]
+    node.run(["systemctl", "restart", "nydus-agent"])
+    scene.wait_for_route(node, "origin", 10)
+    assert abs(scene.daemon_status(node)["pin"]["until"] - before) < 1
+    assert scene.agent(node, "status", check=False).stdout.startswith("reads are pinned to the origin by root for ")
+    shown = scene.agent(node, "route", "show", check=False).stdout
+    assert "by root: dragonfly upgrade" in shown
+    assert "healthy -> healthy" not in shown
+    scene.agent(node, "route", "auto")
+    scene.wait_for_route(node, "mirror", 30)
+    assert said(fresh, "reads are pinned to the origin for 10 min, dragonfly upgrade (by root)")
+    assert said(fresh, "the pin to the origin, dragonfly upgrade (by root), was released by root")
+    scene.agent(node, "route", "pin", "origin", "--for", "3s")
+    node.wait_until(lambda: said(fresh, "the pin to the origin, by root, has ended"), 10, "the pin has ended")
+    scene.wait_for_route(node, "mirror", 30)
+
+
+def test_a_pin_does_not_outlast_a_clock_that_is_stepped_back(fresh: scene.Stage) -> None:
+    node = fresh.node
+
+    def step(seconds: int) -> None:
+        node.run(["python3", "-c", f"import time as t; t.clock_settime(t.CLOCK_REALTIME, t.time() + {seconds})"])
+
+    scene.agent(node, "route", "pin", "origin", "--for", "5s")
+    began = time.monotonic()
+    step(-600)
+    try:
+        scene.wait_for_route(node, "mirror", 30)
+        took = time.monotonic() - began
+    finally:
+        step(600)
+    assert 3 < took < 15
+
+
+def story(stage: scene.Stage, *arguments: str) -> list[dict[str, Any]]:
+    return list(scene.agent_json(stage.node, *arguments)["history"])
+
+
+def test_the_story_of_an_outage_is_told_over_a_restart_and_without_the_agent(fresh: scene.Stage) -> None:
+    node = fresh.node
+    at = time.time()
+    fresh.mirror.unit.kill("KILL")
+    scene.wait_for_route(node, "origin", 10)
+    told = node.run(["nydus-agent", "why"], user="nobody", check=False)
+    assert told.returncode == 3
+    assert told.stdout.startswith("reads go to the origin since ")
+    assert "mirror -> origin" in told.stdout
+    assert "unknown" not in told.stdout, told.stdout
+    why = scene.agent_json(node, "why")
+    print(json.dumps({name: why[name] for name in ("verdict_cause", "evidence", "waits_for", "seconds_left")}))
+    assert why["waits_for"]
+    fresh.mirror.start_again()
+    scene.wait_for_route(node, "mirror", 60)
+    node.run(["systemctl", "restart", "nydus-agent"])
+    scene.wait_for_route(node, "mirror", 60)
+    history = [entry for entry in story(fresh, "status", "--history") if entry["at"] > at]
+    routes = [(entry["route_from"], entry["route"]) for entry in history if entry["route_from"] != entry["route"]]
+    assert routes[:2] == [("mirror", "origin"), ("origin", "mirror")]
+    assert any("started anew" in entry["reason"] for entry in history)
+    assert history == sorted(history, key=lambda entry: entry["at"])
+    assert len(story(fresh, "why", "-n", "2")) == 2
+    node.run(["systemctl", "stop", "nydus-agent"])
+    try:
+        gone = scene.agent(node, "why", check=False)
+        assert gone.returncode == 3
+        assert gone.stdout.startswith("agent is not running")
+    finally:
+        node.run(["systemctl", "start", "nydus-agent"])
+
+
+def test_a_pin_survives_a_reboot_with_its_end(fresh: scene.Stage) -> None:
+    """The last one: the servers around the node do not come back by themselves."""
+    node = fresh.node
+    scene.agent(node, "route", "pin", "origin", "--for", "10m")
+    before = json.loads(node.read(PIN))
+    node.reboot()
+    node.wait_until(lambda: node.exists("/run/nydus-agent/status.json"), 30, "the agent has published")
+    node.wait_until(lambda: scene.daemon_status(node)["pin"], 20, "the pin is taken")
+    assert abs(scene.daemon_status(node)["pin"]["until"] - before["until"]) < 1
+    assert json.loads(node.read(PIN)) == before
