@@ -56,12 +56,13 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
-    yield "route", daemon.route, _reason(picture, daemon.route_since, daemon.route_reason)
-    yield "mirror", daemon.verdict, _reason(picture, daemon.verdict_since, daemon.verdict_reason)
-    yield "cause", daemon.verdict_cause or UNKNOWN, _evidence(daemon) or "no evidence against the mirror"
+    yield "route", f"{daemon.route} {_reason(picture, daemon.route_since, daemon.route_reason)}"
+    yield "mirror", f"{daemon.verdict} {_reason(picture, daemon.verdict_since, daemon.verdict_reason)}"
+    yield "cause", daemon.verdict_cause or UNKNOWN
+    yield "evidence", _evidence(daemon) or "none against the mirror"
     if picture.agent is Agent.RUNNING:
         yield from _way_back(picture, daemon)
-    yield "penalty", *_penalty(daemon.penalty)
+    yield "penalty", _penalty(daemon.penalty)
     yield "pin", _pin(picture)
     yield from _symptoms(picture, daemon.symptoms)
     yield "windows", f"ping {_ms(daemon.window_ms)}, canary {_ms(daemon.canary_window_ms)}"
@@ -96,11 +97,11 @@ def left_s(picture: Picture, daemon: DaemonStatus) -> float | None:
     return max(0.0, daemon.return_.seconds - picture.age(daemon.at))
 
 
-def _penalty(penalty: Penalty | None) -> tuple[str, str]:
+def _penalty(penalty: Penalty | None) -> str:
     if penalty is None:
-        return UNKNOWN, ""
+        return UNKNOWN
     held = f"the mirror is held back until it has fallen below {penalty.reuse:.0f}"
-    return f"{penalty.value:.0f}", held if penalty.held else "holds nothing back"
+    return f"{penalty.value:.0f}, {held if penalty.held else 'which holds nothing back'}"
 
 
 def _pin(picture: Picture) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -139,7 +140,10 @@ def pin(document: Loose | None, moment: Moment) -> Pin | None:
 def pin_change(before: Pin | None, after: Pin | None, document: Loose | None, moment: Moment) -> str:
     """What to log where the pin is another than before: who asked for it, or how it came to its end."""
     if after is not None:
-        return f"reads are pinned to the {after.route} for {in_words(round(after.until - moment.now))}, {after.words}"
+        asked = _number(document.get("seconds")) if document is not None else None
+        whole = f"for {in_words(asked)}, " if asked is not None else ""
+        left = in_words(math.ceil(after.until - moment.now))
+        return f"reads are pinned to the {after.route} {whole}{after.words}; it ends in {left}"
     if before is None:
         return "no pin"
     head = f"the pin to the {before.route}, {before.words},"

@@ -70,10 +70,11 @@ def test_after_an_outage_it_tells_why_and_what_brings_reads_back(node: Published
     assert why.text.splitlines()[0] == Answer(node).headline
     assert why.code == Answer(node).code == 3
     assert why.rows("route") == ["origin since 12 s: ping refused"]
-    assert why.rows("cause") == ["refused 127.0.0.1:4003: Connection refused"]
+    assert why.rows("cause") == ["refused"]
+    assert why.rows("evidence") == ["127.0.0.1:4003: Connection refused"]
     assert why.rows("waits for") == ["10 answers in succession", "a clean canary"]
     assert why.rows("time left") == ["6 s at least"], "8 s, published 1 s ago"
-    assert why.rows("penalty") == ["2000 the mirror is held back until it has fallen below 750"]
+    assert why.rows("penalty") == ["2000, the mirror is held back until it has fallen below 750"]
     assert why.rows("symptoms") == [
         "cut 2, decode 1 since the agent was started",
         "the last 13 s ago: cut: ended early",

@@ -133,7 +133,9 @@ def test_a_pin_that_makes_no_sense_holds_nothing(change: dict[str, object]) -> N
 def test_the_log_tells_who_pinned_who_released_and_what_simply_ended() -> None:
     moment = Moment(1000.0, 50.0, "a")
     held = pin(pinned(), moment)
-    assert pin_change(None, held, pinned(), moment) == "reads are pinned to the origin for 10 min, upgrade (by mo)"
+    assert pin_change(None, held, pinned(), moment) == (
+        "reads are pinned to the origin for 10 min, upgrade (by mo); it ends in 10 min"
+    )
     assert pin_change(held, None, pinned(), moment) == "the pin to the origin, upgrade (by mo), has ended"
     released = {"route": RELEASED, "by": "jo"}
     assert pin_change(held, None, released, moment) == "the pin to the origin, upgrade (by mo), was released by jo"
