@@ -121,9 +121,9 @@ def _wanted(
         uid = Path(context.path(f"/proc/{pid}")).stat().st_uid
     except OSError as error:
         raise AgentError("NNA1020", "no drill may begin now", cause=f"pid {pid}: {error.strerror}") from None
-    scope = DrillScope(
-        (now.proxy.host, now.proxy.port), (now.ping.host, now.ping.port), uid, ports.cgroups.of_processes(*NYDUSD)
-    )  # fmt: skip
+    nydusd = {cgroup for found in ports.cgroups.of_processes(*NYDUSD).values() for cgroup in found}
+    proxy, ping = (now.proxy.host, now.proxy.port), (now.ping.host, now.ping.port)
+    scope = DrillScope(proxy, ping, uid, tuple(sorted(nydusd)))
     return Wanted(kind, seconds, scope, rehearsal.return_s(now.policy, _penalty(picture), seconds))
 
 

@@ -118,7 +118,7 @@ class TestNames:
 
         before = len(os.listdir("/proc/self/task"))
         asyncio.run(work())
-        assert len(os.listdir("/proc/self/task")) == before
+        assert len(os.listdir("/proc/self/task")) <= before  # a thread of a test before may have ended meanwhile
 
 
 class TestTables:
