@@ -319,7 +319,7 @@ class Session:
         if held != self.pin:
             told = pin_change(self.pin, held, document, moment)
             self.record.log.info(told, message_id=Message.PIN)
-            self.post(Pinned(None) if held is None else Pinned(held.route, held.words))
+            self.post(Pinned(None) if held is None else _pinned(held))
         self.pin = held
 
     def _set_mode(self, found: Applied) -> None:
@@ -359,6 +359,10 @@ class Session:
             return  # a full or missing /run; the timer inspects all the same
         if asked:
             self.record.counts.add("inspections_requested_total")
+
+
+def _pinned(held: Pin) -> Pinned:
+    return Pinned(held.route, held.words, until=_now() + held.until - time.time())
 
 
 def _good(latency_s: float) -> Probed:

@@ -65,11 +65,6 @@ class SymptomKind(enum.StrEnum):
     COUNTER = "counter"
     """The mirror's own counters of failures or of refusals by rate limit grew."""
 
-    @property
-    def hard(self) -> bool:
-        """Whether nydusd gives the container EIO for it, unless its next retry goes elsewhere."""
-        return self in (SymptomKind.STATUS, SymptomKind.DECODE, SymptomKind.CUT)
-
 
 @dataclass(frozen=True, slots=True)
 class PingOk:
@@ -156,10 +151,11 @@ class ClockJump:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The operator holds the route (`route: None` = the pin ended)."""
+    """The operator holds the route (`route: None` = the pin ended). `until`: when it ends, in monotonic seconds."""
 
     route: Route | None
     reason: str = ""
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

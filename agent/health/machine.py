@@ -1,16 +1,16 @@
 """The health machine: `step(state, event, now, policy) -> (state, effects)`. Pure: no clock, no sockets.
 
 Fence first, confirm after: the first evidence makes the mirror suspect and raises a short tentative fence, a canary
-or more evidence confirms it (down), a clean canary refutes it (healthy). The way back is slow on purpose: successes,
-dwell, a canary, then this node's slot.
+or more evidence confirms it (down), a clean canary refutes it (healthy). The way back is slow on purpose. Here each
+kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `recovery` and `route`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
-from agent.health import damping, patience
+from agent.health import patience
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -28,6 +28,7 @@ from agent.health.evidence import (
     PingFailed,
     PingOk,
     Pinned,
+    Probe,
     SentinelClosed,
     Symptom,
     SymptomsUnknown,
@@ -35,9 +36,11 @@ from agent.health.evidence import (
 )
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.route import route, route_reason, settle
+from agent.health.recovery import recover
+from agent.health.route import route, route_cause, route_reason, settle
 from agent.health.state import (
     NEVER,
+    Accuser,
     AskCanary,
     AskOrigin,
     AskOwner,
@@ -48,14 +51,14 @@ from agent.health.state import (
     Transition,
     Verdict,
 )
-
-Asked: TypeAlias = tuple[State, tuple[Effect, ...]]
+from agent.health.suspicion import Asked, Charge, accuse, canaries_speak, down, moved
+from agent.health.symptoms import symptom
 
 
 def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
     """The next state, and what must be done about it, fence first."""
-    judged, asks = _judge(state, event, now, policy)
-    recovered = _recover(judged, now, policy)
+    taken, asks = _take(state, event, now, policy)
+    recovered = recover(taken, now, policy)
     settled, acts = settle(recovered, now, policy)
     return settled, (*acts, *asks)
 
@@ -66,12 +69,11 @@ def transition(before: State, after: State) -> Transition | None:
     if before.verdict is after.verdict and was is is_:
         return None
     matters = after.mode is not Mode.UNKNOWN
-    return Transition(
-        before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters, after.cause
-    )
+    cause = after.cause if was is is_ else route_cause(before, after)
+    return Transition(before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters, cause)
 
 
-def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
+def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
     match event:
         case PingOk():
             return _ping_ok(state, event, now, policy), ()
@@ -83,6 +85,10 @@ def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # 
             return _canary_failed(state, event, now, policy)
         case SentinelClosed():
             return _sentinel_closed(state, event, now, policy)
+        case MirrorEnded():
+            why = "the process that held the mirror's port has ended or stands still"
+            judged, _ = accuse(state, Charge(Accuser.PROCESS, Cause.ENDED, why, event.detail), now, policy)
+            return judged, (AskCanary(), AskOwner(), AskOrigin())
         case OwnerSeen():
             return _owner_seen(state, event, now, policy)
         case OriginSeen():
@@ -90,20 +96,17 @@ def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # 
         case LoopLate():
             return _late(state, event, now, policy)
         case ClockJump():
-            return replace(state, oks=0, ping_soft=0, canary_soft=0, late=0), ()
+            return replace(state, oks=0, canary_oks=0, ping_soft=0, canary_soft=0, ping_late=0, canary_late=0), ()
         case Pinned():
-            return replace(state, pin=event.route, pin_reason=event.reason), ()
+            return replace(state, pin=event.route, pin_reason=event.reason, pin_until=event.until), ()
         case ModeChanged():
             return replace(state, mode=event.mode, mode_reason=event.reason), ()
         case Adopted():
             return _adopted(state, event, now), ()
         case FenceFailed():
             return replace(state, fence=None, fence_error=event.reason, fence_failed_at=now), ()
-        case MirrorEnded():
-            why = "the process that holds the mirror's listener has ended"
-            return _bad(state, Failure.CLOSED, why, event.detail, now, policy)
         case Symptom():
-            return state, (AskCanary(),)
+            return symptom(state, event, now, policy)
         case SymptomsUnknown():
             return replace(state, symptoms_unknown=event.reason), ()
         case Tick():
@@ -116,106 +119,114 @@ def _judge(state: State, event: Event, now: float, policy: Policy) -> Asked:  # 
 
 
 def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
-    pace = patience.learned(state.ping_pace, event.latency_s, now, patience.ping_window_s(state, policy), policy)
-    state = replace(state, ping_pace=pace)
-    return replace(state, ping_ok=True, ping_refuted=False, ping_soft=0, late=0, oks=state.oks + 1)
+    floor_s = policy.window_s
+    pace = patience.learned(state.ping_pace, event.started, event.latency_s, now, floor_s, policy)
+    # A late answer says that the mirror lives. The round that it belongs to was lost all the same.
+    more = 0 if patience.late(state.ping_pace, event.started, event.latency_s, floor_s, policy) else 1
+    return replace(
+        state, ping_pace=pace, ping_ok=True, ping_refuted=False, ping_soft=0, ping_late=0, oks=state.oks + more
+    )
 
 
 def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> State:
+    floor_s = policy.canary_window_s
+    pace = patience.learned(state.canary_pace, event.started, event.latency_s, now, floor_s, policy)
+    more = 0 if patience.late(state.canary_pace, event.started, event.latency_s, floor_s, policy) else 1
     # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known to fail.
-    oks = state.oks + 1 if state.ping_refuted else state.oks
-    window_s = patience.canary_window_s(state, policy)
-    pace = patience.learned(state.canary_pace, event.latency_s, now, window_s, policy)
-    seen = replace(state, canary_pace=pace, canary_ok=event.started, canary_soft=0, oks=oks)
-    if state.verdict is Verdict.SUSPECT and event.started >= state.since and state.owner_fits:
-        return _cleared(seen, "a canary came back clean", now, policy)
-    return seen
-
-
-def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
-    """The suspicion was wrong; what misled is believed less."""
     return replace(
-        _moved(state, Verdict.HEALTHY, Cause.REFUTED, why, "", now),
-        ping_soft=0,
-        canary_soft=0,
-        ping_refuted=state.ping_ok is False,
-        grace_until=now + policy.grace_s,
-        sentinel_trusted=state.sentinel_trusted and not state.suspected_by_sentinel,
-        was_well=True,
-    )
+        state, canary_pace=pace, canary_ok=max(state.canary_ok, event.started), canary_soft=0, canary_late=0,
+        canary_oks=state.canary_oks + more, oks=state.oks + more if state.ping_refuted else state.oks,
+    )  # fmt: skip
 
 
 # Evidence against it
 
 
 def _ping_failed(state: State, event: PingFailed, now: float, policy: Policy) -> Asked:
-    seen = replace(state, ping_ok=False)
-    if state.ping_refuted:
-        return seen, (AskCanary(),) if state.verdict is Verdict.HEALTHY else ()
-    if not event.failure.hard:
-        seen = replace(seen, ping_soft=state.ping_soft + 1)
-    return _bad(seen, event.failure, f"ping {event.failure}", event.detail, now, policy)
+    charge = _charge(Accuser.PING, event.failure, f"ping {event.failure}", event.detail)
+    return _ping_lost(state, charge, event.started, now, policy)
+
+
+def _ping_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
+    speak = canaries_speak(state, now, policy)
+    seen = replace(state, ping_ok=False, ping_refuted=state.ping_refuted and speak)
+    waiting = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    if waiting and speak and state.canary_oks >= policy.rise:
+        # The data path has been well for long enough: a ping port that fails does not keep the mirror away.
+        seen = replace(seen, ping_refuted=True, oks=max(state.oks, state.canary_oks))
+    if seen.ping_refuted:
+        return seen, (AskCanary(),)
+    if not charge.hard:
+        silent = state.ping_silent if state.ping_soft else started
+        seen = replace(seen, ping_soft=state.ping_soft + 1, ping_silent=silent)
+    return accuse(seen, charge, now, policy)
 
 
 def _canary_failed(state: State, event: CanaryFailed, now: float, policy: Policy) -> Asked:
-    seen = state if event.failure.hard else replace(state, canary_soft=state.canary_soft + 1)
-    return _bad(seen, event.failure, f"canary {event.failure}", event.detail, now, policy)
+    charge = _charge(Accuser.CANARY, event.failure, f"canary {event.failure}", event.detail)
+    return _canary_lost(state, charge, event.started, now, policy)
+
+
+def _canary_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
+    seen = replace(state, canary_oks=0)
+    if not charge.hard:
+        silent = state.canary_silent if state.canary_soft else started
+        seen = replace(seen, canary_soft=state.canary_soft + 1, canary_silent=silent)
+    return accuse(seen, charge, now, policy)
+
+
+def _charge(accuser: Accuser, failure: Failure, why: str, detail: str) -> Charge:
+    return Charge(accuser, Cause(failure), why, detail, hard=failure.hard)
 
 
 def _sentinel_closed(state: State, event: SentinelClosed, now: float, policy: Policy) -> Asked:
-    if not state.sentinel_trusted:
+    # While reads are at the origin there is no hurry: pings and canaries tell whether that was the mirror's end.
+    if not state.sentinel_trusted or state.verdict in (Verdict.DOWN, Verdict.PROBATION):
         return state, (AskOwner(), AskCanary())
-    by_sentinel = state.verdict in (Verdict.UNKNOWN, Verdict.HEALTHY)
-    judged, asks = _bad(state, Failure.CLOSED, "the mirror closed the sentinel connection", event.detail, now, policy)
-    return replace(judged, suspected_by_sentinel=by_sentinel or state.suspected_by_sentinel), asks
+    why = "the mirror closed the sentinel connection"
+    return accuse(state, Charge(Accuser.SENTINEL, Cause.CLOSED, why, event.detail), now, policy)
 
 
 def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> Asked:
     seen = replace(state, owner=event.owner, local=state.local or event.owner is Owner.OK)
     if event.owner is Owner.FOREIGN:
-        if state.verdict is Verdict.DOWN:
-            return replace(seen, failed_at=now, oks=0), ()
-        down = _down(seen, Cause.OWNER, "a foreign process listens on the mirror's port", event.detail, now, policy)
-        return replace(down, failed_at=now, oks=0), (AskOrigin(),)
-    if event.owner is Owner.NONE and seen.local:
-        return _bad(seen, Failure.REFUSED, "nobody listens on the mirror's port any more", event.detail, now, policy)
+        return _foreign(seen, event, now, policy)
+    waiting = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    if event.owner is Owner.NONE and seen.local and not waiting:
+        why = "nobody listens on the mirror's port any more"
+        return accuse(seen, Charge(Accuser.OWNER, Cause.OWNER, why, event.detail), now, policy)
     return seen, ()
 
 
+def _foreign(state: State, event: OwnerSeen, now: float, policy: Policy) -> Asked:
+    seen = replace(state, failed_at=now, oks=0)
+    why = "a foreign process listens on the mirror's port"
+    if state.verdict is Verdict.DOWN:
+        return replace(seen, cause=Cause.OWNER, reason=why, evidence=event.detail), ()
+    return down(seen, Cause.OWNER, why, event.detail, now, policy), (AskOrigin(),)
+
+
 def _late(state: State, event: LoopLate, now: float, policy: Policy) -> Asked:
-    late = state.late + 1
-    if late <= policy.late_rounds:
-        return replace(state, late=late), ()
-    detail = f"no answer in {late} rounds in which the agent was late too, by up to {event.late_s * 1000:.0f} ms"
-    silent = replace(state, late=0, ping_ok=False, ping_soft=state.ping_soft + 1)
-    return _bad(silent, Failure.SILENT, f"ping {Failure.SILENT}", detail, now, policy)
-
-
-def _bad(state: State, failure: Failure, why: str, detail: str, now: float, policy: Policy) -> Asked:
-    seen = replace(state, oks=0, failed_at=now)
-    enough = failure.hard or seen.soft >= policy.fall
-    match state.verdict:
-        case Verdict.UNKNOWN | Verdict.HEALTHY:
-            if not enough and now < state.grace_until:
-                return seen, (AskCanary(),)
-            suspect = replace(
-                _moved(seen, Verdict.SUSPECT, Cause(failure), why, detail, now), suspected_by_sentinel=False
-            )
-            return suspect, (AskCanary(), AskOwner(), AskOrigin())
-        case Verdict.SUSPECT:
-            return (_down(seen, Cause(failure), why, detail, now, policy), ()) if enough else (seen, (AskCanary(),))
-        case Verdict.PROBATION:
-            return _moved(seen, Verdict.DOWN, Cause(failure), why, detail, now), ()
-        case Verdict.DOWN:
-            return seen, ()
+    match event.probe:
+        case Probe.PING:
+            late = state.ping_late + 1
+            if late <= policy.late_rounds:
+                return replace(state, ping_late=late), ()
+            charge = _late_charge(Accuser.PING, event, late)
+            return _ping_lost(replace(state, ping_late=0), charge, now, now, policy)
+        case Probe.CANARY:
+            late = state.canary_late + 1
+            if late <= policy.late_rounds:
+                return replace(state, canary_late=late), ()
+            charge = _late_charge(Accuser.CANARY, event, late)
+            return _canary_lost(replace(state, canary_late=0), charge, now, now, policy)
         case _:
-            assert_never(state.verdict)
+            assert_never(event.probe)
 
 
-def _down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
-    flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
-    down = _moved(state, Verdict.DOWN, cause, why, detail, now)
-    return replace(down, flap=flap, sentinel_trusted=True, suspected_by_sentinel=False)
+def _late_charge(accuser: Accuser, event: LoopLate, late: int) -> Charge:
+    detail = f"no answer in {late} rounds in which the agent was late too, by up to {event.late_s * 1000:.0f} ms"
+    return Charge(accuser, Cause.LATE, f"{event.probe} {Failure.SILENT}", detail, hard=False)
 
 
 def _adopted(state: State, event: Adopted, now: float) -> State:
@@ -224,64 +235,5 @@ def _adopted(state: State, event: Adopted, now: float) -> State:
     The origin passes for good until it is asked: that run had asked it. The fence counts as long due for renewal.
     """
     why = "the fence of a former run is up"
-    down = _moved(state, Verdict.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
-    return replace(down, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER))
-
-
-# The way back, which needs time as well as evidence
-
-
-def _recover(state: State, now: float, policy: Policy) -> State:
-    match state.verdict:
-        case Verdict.HEALTHY:
-            return state
-        case Verdict.UNKNOWN:
-            return _healthy(state, _first(policy), now) if _answers(state, policy) else state
-        case Verdict.SUSPECT:
-            return _unconfirmed(state, now, policy)
-        case Verdict.DOWN:
-            return _rising(state, now, policy)
-        case Verdict.PROBATION:
-            due = now >= state.return_at and _answers(state, policy)
-            return _healthy(state, "it is well again, and this node's turn to return has come", now) if due else state
-        case _:
-            assert_never(state.verdict)
-
-
-def _answers(state: State, policy: Policy) -> bool:
-    """One success and, where there are canaries, a clean one since the last failure; the owner is right."""
-    return state.oks > 0 and state.owner_fits and (not policy.canary or state.canary_ok > state.failed_at)
-
-
-def _first(policy: Policy) -> str:
-    return "a ping and a canary were answered" if policy.canary else "a ping was answered"
-
-
-def _unconfirmed(state: State, now: float, policy: Policy) -> State:
-    if not policy.canary and state.oks >= policy.clean_pings and state.owner_fits:
-        return _cleared(state, f"{state.oks} pings in succession were answered", now, policy)
-    if now - state.since < policy.tentative_s:
-        return state
-    before = Verdict.HEALTHY if state.was_well else Verdict.UNKNOWN
-    return _moved(state, before, Cause.REFUTED, "the suspicion was not confirmed", state.evidence, now)
-
-
-def _rising(state: State, now: float, policy: Policy) -> State:
-    if not _answers(state, policy):
-        return state
-    if not state.was_well:
-        return _healthy(state, f"{_first(policy)} for the first time", now)
-    if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
-        return state
-    slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
-    moved = _moved(state, Verdict.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
-    return replace(moved, flap=damping.released(state.flap, now, policy), return_at=now + policy.return_delay_s)
-
-
-def _healthy(state: State, why: str, now: float) -> State:
-    cause = Cause.RECOVERED if state.was_well else Cause.FIRST
-    return replace(_moved(state, Verdict.HEALTHY, cause, why, "", now), was_well=True, ping_soft=0, canary_soft=0)
-
-
-def _moved(state: State, verdict: Verdict, cause: Cause, reason: str, evidence: str, now: float) -> State:
-    return replace(state, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)
+    adopted = moved(state, Verdict.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
+    return replace(adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now))

@@ -54,16 +54,19 @@ class Policy:
     """Two late answers within this time, one sent after the other had come, are slowness; one alone is a hiccup."""
     clean_pings: int = 3
     """Without a canary: successes in succession that clear a suspicion."""
-    grace_s: float = 30.0
-    """After silence that a canary refuted, silence must last for `fall` rounds before it fences again."""
+    doubt_s: float = 600.0
+    """Who raised a suspicion that was refuted is believed less for this long: silence must last for `fall` rounds
+    before it fences, a ping port that fails or reads that fell back only ask for a canary."""
     late_rounds: int = 4
     """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
     node that is always overloaded would never notice a hang."""
 
     symptom_window_s: float = 60.0
     """Hard evidence from real reads that comes this soon after a suspicion of its kind was cleared is an outage."""
-    symptom_settle_s: float = 1.0
-    """Symptoms that happened before the fence was lifted, or this soon after, are the fence's own doing."""
+    fallback_settle_s: float = 1.0
+    """Reads that fell back this soon after the fence was lifted met the fence and not the mirror (nydusd's back-off is
+    0.4 to 1 s). Hard symptoms count from the lift on: a fence causes none, and nydusd 2.4.4 fails a read 1.01 s after
+    a cut body."""
     symptom_origin_after_s: float = 2.0
     """nydusd's retries through the fence are over by then (its back-off is 0.4 to 1 s); later ones met the origin."""
     symptom_origin_count: int = 3
@@ -75,6 +78,9 @@ class Policy:
 
     flap_penalty: float = 1000.0
     """Each outage adds this much (the scheme of RFC 2439, which FRR uses for routes)."""
+    flap_suspicion: float = 500.0
+    """Each fence that was raised for a suspicion which was then refuted adds this much (RFC 2439 takes half of an
+    outage for a change too): the fifth in quick succession is an outage."""
     flap_half_life_s: float = 300.0
     """The penalty halves in this time."""
     flap_suppress: float = 2000.0

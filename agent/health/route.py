@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import replace
+from typing import assert_never
 
+from agent.health import patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Effect, ExtendFence, Fence, LiftFence, RaiseFence, State, Verdict
+from agent.health.state import Cause, Effect, ExtendFence, Fence, LiftFence, RaiseFence, State, Verdict
 
 
 class Wish(enum.Enum):
@@ -39,24 +41,28 @@ def wish(state: State) -> Wish:
             return Wish.HELD
         case Verdict.UNKNOWN | Verdict.HEALTHY:
             return Wish.NONE
+        case _:
+            assert_never(state.verdict)
 
 
 def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
     """Bring the fence to what the state calls for."""
     wanted = wish(state)
     if wanted is Wish.NONE:
-        return (state, ()) if state.fence is None else (replace(state, fence=None), (LiftFence(),))
+        return (state, ()) if state.fence is None else (replace(state, fence=None, lifted=now), (LiftFence(),))
     tentative = wanted is Wish.TENTATIVE
     lease_s = policy.lease_s
     if tentative:
-        lease_s = min(policy.lease_s, state.since + policy.tentative_s - now)
-    up = replace(state, fence=Fence(tentative, now), fence_error="")
+        lease_s = min(policy.lease_s, state.since + patience.tentative_s(state, policy) - now)
     if state.fence is None:
-        again = now - state.fence_failed_at >= policy.renew_s
-        return (up, (RaiseFence(lease_s, tentative),)) if again else (state, ())
+        if now - state.fence_failed_at < policy.renew_s:
+            return state, ()
+        raised = Fence(tentative, renewed=now, since=now)
+        return replace(state, fence=raised, fence_error=""), (RaiseFence(lease_s, tentative),)
     # A tenth early: ticks come a little late, and a renewal must not wait for one tick more.
     if state.fence.tentative != tentative or now - state.fence.renewed >= 0.9 * policy.renew_s:
-        return up, (ExtendFence(lease_s, tentative),)
+        renewed = replace(state.fence, tentative=tentative, renewed=now)
+        return replace(state, fence=renewed, fence_error=""), (ExtendFence(lease_s, tentative),)
     return state, ()
 
 
@@ -69,6 +75,23 @@ def route(state: State) -> Route:
             return Route.ORIGIN if state.ping_ok is False else Route.MIRROR
         case Mode.UNKNOWN:
             return Route.ORIGIN
+        case _:
+            assert_never(state.mode)
+
+
+def route_cause(before: State, after: State) -> Cause:
+    """Why the route of `after` is another one than that of `before`, in one word."""
+    if before.mode is not after.mode:
+        return Cause.MODE
+    if before.pin is not after.pin:
+        return Cause.PIN
+    if before.verdict is not after.verdict:
+        return after.cause
+    if before.fence_error != after.fence_error:
+        return Cause.FENCE
+    if before.owner is not after.owner and Owner.FOREIGN in (before.owner, after.owner):
+        return Cause.OWNER
+    return after.cause if before.origin is after.origin else Cause.ORIGIN
 
 
 def route_reason(state: State) -> str:
@@ -77,7 +100,7 @@ def route_reason(state: State) -> str:
         return "nothing was applied on this node yet, so nothing of ours uses the mirror"
     if state.mode is Mode.NATIVE:
         return "native: nydusd's own ping decides"
-    if state.fence_error:
+    if state.fence_error and state.fence is None and wish(state) is not Wish.NONE:
         return f"the fence could not be raised: {state.fence_error}"
     if state.pin is not None:
         return f"pinned to the {state.pin}: {state.pin_reason}"

@@ -55,12 +55,29 @@ class Cause(enum.StrEnum):
     """Nothing was seen before."""
 
 
+class Accuser(enum.StrEnum):
+    """Who speaks against the mirror. Two that do not see the same thing are believed without a canary."""
+
+    PING = "ping"
+    CANARY = "canary"
+    SENTINEL = "sentinel"
+    PROCESS = "process"
+    OWNER = "owner"
+    READS = "reads"
+    """Real reads that nydusd fails, or will fail."""
+    FALLBACK = "fallback"
+    """Real reads that nydusd has saved by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The fence as it was last raised or renewed."""
+    """The fence as it is up. Times are monotonic seconds."""
 
     tentative: bool
     renewed: float
+    since: float
+    met: tuple[SymptomKind, ...] = ()
+    """Symptoms that reads have met behind it, so from the origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +85,14 @@ class Pace:
     """How slowly one kind of probe is answered by a mirror that is well; see agent.health.patience. Seconds."""
 
     slowest_s: float = 0.0
-    """The slowest answer of late, decayed up to `at`."""
+    """The slowest honest answer of late, decayed up to `at`."""
     at: float = NEVER
     doubt_s: float = 0.0
-    """An answer that came after its window: slowness where another one follows, a hiccup where not."""
+    """The last answer that came after its window, ..."""
     doubt_at: float = NEVER
-    """When that answer came."""
+    """... when the first one of its hiccup came, ..."""
+    doubting: bool = False
+    """... and whether nothing that was sent since then was answered in good time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +109,8 @@ class State:
     mode_reason: str = ""
     pin: Route | None = None
     pin_reason: str = ""
+    pin_until: float | None = None
+    """When the pin ends; None: nobody said."""
 
     owner: Owner = Owner.UNKNOWN
     local: bool = False
@@ -101,45 +122,67 @@ class State:
     oks: int = 0
     """Successes since the last failure."""
     ping_soft: int = 0
-    canary_soft: int = 0
-    late: int = 0
-    failed_at: float = NEVER
-    canary_ok: float = NEVER
-    """When the last good canary began."""
+    """Rounds of pings in succession that nothing answered."""
+    ping_silent: float = NEVER
+    """When the first of them began."""
+    ping_late: int = 0
+    """Rounds of pings in succession that were dropped because the agent was late."""
     ping_refuted: bool = False
-    """Pings fail although the data path works (a canary showed it): until a ping succeeds they count no more."""
+    """Pings fail although the data path works (canaries showed it): until a ping succeeds they count no more."""
+    canary_oks: int = 0
+    """Clean canaries in succession."""
+    canary_ok: float = NEVER
+    """When the last clean canary began."""
+    canary_soft: int = 0
+    canary_silent: float = NEVER
+    canary_late: int = 0
+    failed_at: float = NEVER
+    ping_pace: Pace = field(default_factory=Pace)
+    canary_pace: Pace = field(default_factory=Pace)
     sentinel_trusted: bool = True
     """False after the sentinel's end was refuted: this mirror closes idle connections."""
-    suspected_by_sentinel: bool = False
-    grace_until: float = NEVER
+
+    accusers: frozenset[Accuser] = frozenset()
+    """Who spoke against the mirror in this suspicion."""
+    accused: float = NEVER
+    """A canary that began before this says nothing about the suspicion."""
+    hard: frozenset[Accuser] = frozenset()
+    """Those of them who brought hard evidence."""
+    held: bool = False
+    """The suspicion lasts for its whole time: no clean canary ends it earlier."""
+    doubted: frozenset[Accuser] = frozenset()
+    """Whose suspicion was refuted: they are believed less ..."""
+    doubted_until: float = NEVER
+    """... until then."""
+    data_cleared: float = NEVER
+    """When a suspicion that canaries or reads had raised was refuted the last time."""
+
+    symptoms_unknown: str = "nydusd's lines were not read yet"
+    """Why the absence of symptoms says nothing; "" = it says that reads are well."""
+    blamed: frozenset[SymptomKind] = frozenset()
+    """The kinds of symptoms that the last suspicion by reads was raised for."""
+    symptom_refuted: frozenset[SymptomKind] = frozenset()
+    """Symptoms of these kinds count no more, because the origin gave the same, ..."""
+    symptom_refuted_until: float = NEVER
+    """... until then."""
+    fallback_at: float = NEVER
+    """When a read fell back the last time."""
 
     was_well: bool = False
     """The mirror was healthy before, in this run or (an adopted fence) in a former one."""
     flap: Flap = field(default_factory=Flap)
     return_at: float = NEVER
     fence: Fence | None = None
+    lifted: float = NEVER
+    """When the fence was lifted the last time."""
     fence_error: str = ""
     """Why the fence could not be raised the last time; "" = it could, or was not tried."""
     fence_failed_at: float = NEVER
 
-    symptoms_unknown: str = "nydusd's lines were not read yet"
-    """Why the absence of symptoms says nothing; "" = it says that reads are well."""
-    symptom_refuted_until: float = NEVER
-    """Until then symptoms of the kinds in `symptom_refuted` count no more: the origin gave the same."""
-    symptom_refuted: frozenset[SymptomKind] = frozenset()
-
-    ping_pace: Pace = field(default_factory=Pace)
-    canary_pace: Pace = field(default_factory=Pace)
-
     @property
     def soft(self) -> int:
-        """Soft failures in succession, of either kind of probe."""
+        """Silent rounds in succession, of either kind of probe."""
         return self.ping_soft + self.canary_soft
-
-    @property
-    def owner_fits(self) -> bool:
-        """Whether the listener's owner allows the mirror's use."""
-        return self.owner is not Owner.FOREIGN and not (self.local and self.owner is Owner.NONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,14 +47,16 @@ def _in_root(*argv: str, deadline_s: float = 600) -> Command:
     return Command((_IN_ROOT, *argv), deadline_s=deadline_s)
 
 
-def _pytest(place: str, *paths: str, deadline_s: float) -> Command:
-    """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here")."""
-    name = paths[0].removeprefix("tests/").replace("/", "-")
+def _pytest(place: str, *paths: str, deadline_s: float, name: str = "", under: tuple[str, ...] = ()) -> Command:
+    """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here"); `under` a module that
+    runs modules.
+    """
+    name = name or paths[0].removeprefix("tests/").replace("/", "-")
     junit = RESULTS / f"{name}.xml"
     # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test records.
     slow = place == "here"
     shown = ("--verbose", "-rfEP", "--durations=10") if slow else ("--quiet",)
-    argv = ["python3", "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    argv = ["python3", *under, "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
     argv += ["--override-ini=junit_family=xunit1", *paths]
     # In the build root there is no network but a loopback of its own.
     return Command(tuple(argv) if slow else ("env", "IN_ROOT_NET=none", _IN_ROOT, *argv), junit, deadline_s)
@@ -76,7 +78,16 @@ def _types() -> tuple[Command, ...]:
 
 def _unit() -> tuple[Command, ...]:
     golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
-    return (_pytest("root", "tests/unit", *golden, deadline_s=300),)
+    # The health machine's tests run apart from the others, because each of its branches must be taken by them.
+    data = f"--data-file={RESULTS}/health.coverage"
+    health = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob("test_health_*.py"))
+    others = "--ignore-glob=tests/unit/test_health_*"
+    under = ("-m", "coverage", "run", data)
+    return (
+        _pytest("root", *health, deadline_s=300, name="unit-health", under=under),
+        _in_root("python3", "-m", "coverage", "report", data),
+        _pytest("root", "tests/unit", *golden, others, deadline_s=300),
+    )
 
 
 def _contract() -> tuple[Command, ...]:

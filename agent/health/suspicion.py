@@ -1,0 +1,166 @@
+"""From the first evidence against the mirror to a verdict: confirmed (down) or refuted (healthy).
+
+The first evidence makes the mirror suspect, which fences it for a moment. Then the data path decides: a canary that
+fails hard confirms, a clean one that began later refutes. Two accusers that do not see the same thing are believed
+without a canary (a closed sentinel and a refused ping: the mirror is dead). Silence alone is slower: a busy mirror
+answers late, so it is an outage only when it has lasted longer than the slowest honest answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
+
+from agent.health import damping, patience
+from agent.health.owner import Owner
+from agent.health.policy import Policy
+from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Effect, State, Verdict
+
+Asked: TypeAlias = tuple[State, tuple[Effect, ...]]
+
+_SAME = frozenset({Accuser.SENTINEL, Accuser.PROCESS})
+"""Both see a process end, and neither knows whether another one has taken over."""
+_DATA = frozenset({Accuser.CANARY, Accuser.READS})
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One piece of evidence against the mirror. `hard`: it cannot come from a mirror that is well (not silence)."""
+
+    accuser: Accuser
+    cause: Cause
+    why: str
+    detail: str
+    hard: bool = True
+    held: bool = False
+    """The suspicion must last for its whole time."""
+
+
+def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
+    """Take the charge to the verdict."""
+    seen = replace(state, oks=0, failed_at=now)
+    match state.verdict:
+        case Verdict.UNKNOWN | Verdict.HEALTHY:
+            return _suspect(seen, charge, now, policy)
+        case Verdict.SUSPECT:
+            return _suspected(seen, charge, now, policy)
+        case Verdict.PROBATION:
+            # The route has not moved since the outage was counted: it is still that one.
+            return moved(seen, Verdict.DOWN, charge.cause, charge.why, charge.detail, now), ()
+        case Verdict.DOWN:
+            return seen, ()
+        case _:
+            assert_never(state.verdict)
+
+
+def doubted(state: State, accuser: Accuser, now: float) -> bool:
+    """Whether this accuser was wrong of late."""
+    return accuser in state.doubted and now < state.doubted_until
+
+
+def canaries_speak(state: State, now: float, policy: Policy) -> bool:
+    """Whether canaries come back, so that they can speak for a mirror whose pings fail."""
+    recent_s = policy.canary_interval_s + 2 * patience.canary_window_s(state, policy)
+    return policy.canary and now - state.canary_ok <= recent_s
+
+
+def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
+    """An outage; whoever was doubted is believed again."""
+    flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
+    gone = moved(state, Verdict.DOWN, cause, why, detail, now)
+    return replace(gone, flap=flap, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
+
+
+def judged(state: State, now: float, policy: Policy) -> State:
+    """A suspicion with the time that has passed: refuted, confirmed, not confirmed, or going on."""
+    over = now - state.since >= patience.tentative_s(state, policy)
+    if _clean(state, policy) and (over or not state.held):
+        answered = "a canary came back clean" if policy.canary else f"{state.oks} pings in succession were answered"
+        # Only a canary can say so of pings that fail: without canaries they must have been answered.
+        well = replace(state, was_well=True, ping_refuted=state.ping_refuted or state.ping_ok is False)
+        return _cleared(well, answered, now, policy)
+    if not over:
+        return state
+    ping_stands = state.ping_ok is False and not state.ping_refuted
+    hard_ping = ping_stands and Accuser.PING in state.hard
+    if hard_ping or state.soft >= min(policy.fall, 2) or not state.was_well:
+        return down(state, state.cause, state.reason, state.evidence, now, policy)
+    return _cleared(state, "the suspicion was not confirmed", now, policy)
+
+
+def moved(state: State, verdict: Verdict, cause: Cause, reason: str, evidence: str, now: float) -> State:
+    """Another verdict; no suspicion outlives it."""
+    fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
+    return replace(fresh, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)
+
+
+def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
+    doubt = doubted(state, charge.accuser, now)
+    if doubt and not charge.hard and state.soft < policy.fall:
+        return state, (AskCanary(),)
+    advisory = charge.hard and charge.accuser in (Accuser.PING, Accuser.FALLBACK)
+    if doubt and advisory and canaries_speak(state, now, policy):
+        return state, (AskCanary(), AskOwner())
+    asks = (AskCanary(), AskOwner(), AskOrigin())
+    relapse = now - state.data_cleared <= policy.symptom_window_s
+    if relapse and charge.hard and charge.accuser in _DATA:
+        return down(state, charge.cause, f"{charge.why}, again", charge.detail, now, policy), asks
+    suspect = moved(state, Verdict.SUSPECT, charge.cause, charge.why, charge.detail, now)
+    accusers = frozenset({charge.accuser})
+    hard = accusers if charge.hard else frozenset()
+    return replace(suspect, accusers=accusers, accused=now, hard=hard, held=charge.held), asks
+
+
+def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
+    # What a process's end says is not known to the canaries that began before it.
+    accused = now if charge.accuser in _SAME else state.accused
+    seen = replace(
+        state, accusers=state.accusers | {charge.accuser}, accused=accused,
+        hard=state.hard | {charge.accuser} if charge.hard else state.hard, held=state.held or charge.held,
+    )  # fmt: skip
+    if _confirmed(seen, charge, now, policy):
+        return down(seen, charge.cause, charge.why, charge.detail, now, policy), ()
+    return seen, (AskCanary(),)
+
+
+def _confirmed(state: State, charge: Charge, now: float, policy: Policy) -> bool:
+    if not state.hard:
+        begun = min(state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now)
+        return state.soft >= policy.fall and now - begun >= patience.silence_s(state, policy)
+    if charge.accuser is Accuser.CANARY and charge.hard:
+        return True
+    if not policy.canary and charge.hard and charge.accuser is Accuser.PING:
+        return True
+    standing = {accuser for accuser in state.accusers if _stands(state, accuser)}
+    return len(standing) > 1 and not standing <= _SAME
+
+
+def _stands(state: State, accuser: Accuser) -> bool:
+    """Whether the accuser has not taken it back; for a canary that failed hard, a clean one does."""
+    if accuser is Accuser.PING:
+        return state.ping_ok is False
+    return accuser is not Accuser.CANARY or state.canary_soft > 0 or accuser in state.hard
+
+
+def _clean(state: State, policy: Policy) -> bool:
+    if policy.canary:
+        return state.canary_ok >= state.accused and state.canary_soft == 0
+    return state.oks >= policy.clean_pings
+
+
+def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
+    """The suspicion was wrong; what misled is believed less, and a fence that was raised for it counts."""
+    flap = state.flap if state.fence is None else damping.after_suspicion(state.flap, now, policy)
+    accusers = state.accusers
+    cleared = replace(
+        state, flap=flap, ping_soft=0, canary_soft=0,
+        sentinel_trusted=state.sentinel_trusted and Accuser.SENTINEL not in accusers,
+        local=state.local and state.owner is not Owner.NONE,
+        doubted=accusers | (state.doubted if now < state.doubted_until else frozenset()),
+        doubted_until=now + policy.doubt_s,
+        data_cleared=now if accusers & _DATA else state.data_cleared,
+    )  # fmt: skip
+    if flap.suppressed:
+        often = f"suspected again and again, this time: {state.reason}"
+        return moved(cleared, Verdict.DOWN, state.cause, often, state.evidence, now)
+    return moved(cleared, Verdict.HEALTHY, Cause.REFUTED, why, "", now)
