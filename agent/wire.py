@@ -80,8 +80,10 @@ def drill_ports() -> DrillPorts:
 
 
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
-    """The ports of the resident daemon; structlog writes to the journal from now on."""
-    from agent.adapters import log
+    """The ports of the resident daemon; from now on structlog writes to the journal, and no page
+    that was used leaves the memory.
+    """
+    from agent.adapters import log, memory
     from agent.adapters.cgroups import CgroupTree
     from agent.adapters.fence import NftFence
     from agent.adapters.names import SystemNames
@@ -90,6 +92,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.adapters.watch import InotifyWatch
 
     log.configure()
+    memory.keep_resident()
     cgroups = CgroupTree()
     return DaemonPorts(
         fence=NftFence(cgroups=cgroups),

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent.errors import FenceError
+
 
 class CgroupTree:
     """The cgroup v2 tree of this node. Paths are as in /proc/PID/cgroup ("/system.slice/x.service")."""
@@ -20,8 +22,11 @@ class CgroupTree:
         It reads one small file for each process of the node: some 20 ms where there are a thousand.
         """
         found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
-        with os.scandir(self._proc) as entries:
-            pids = [entry.name for entry in entries if entry.name.isdigit()]
+        try:
+            with os.scandir(self._proc) as entries:
+                pids = [entry.name for entry in entries if entry.name.isdigit()]
+        except OSError as error:
+            raise _unreadable(self._proc, error) from error
         for pid in pids:
             name = self._text(pid, "comm").removesuffix("\n")
             fitting = [pattern for pattern in patterns if _fits(name, pattern)]
@@ -70,8 +75,15 @@ class CgroupTree:
     def _text(self, pid: str, name: str) -> str:
         try:
             return (self._proc / pid / name).read_text(errors="replace")
-        except OSError:
-            return ""  # the process ended
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return ""  # the process ended, or is hidden from us
+        except OSError as error:
+            raise _unreadable(self._proc / pid / name, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> FenceError:
+    cause = f"{path}: {error.strerror or error}"
+    return FenceError("NNA0802", "the processes of nydusd and containerd could not be looked for", cause=cause)
 
 
 def _fits(name: str, pattern: str) -> bool:

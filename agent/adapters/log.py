@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -16,6 +19,9 @@ _SOCKET = "/run/systemd/journal/socket"
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _OWN_NAMES = {"message_id": "MESSAGE_ID", "exception": "NYDUS_AGENT_EXCEPTION"}
 _PREFIX = "NYDUS_AGENT_"
+_LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+_KEPT = 64
+"""Entries that a full journal did not take: the story of an hour."""
 
 
 def configure(socket_path: str = _SOCKET) -> JournalWriter:
@@ -35,12 +41,15 @@ def configure(socket_path: str = _SOCKET) -> JournalWriter:
 
 
 class JournalWriter:
-    """Writes an entry and ends the chain: nothing is left for a logger to print."""
+    """Writes an entry and ends the chain: nothing is left for a logger to print. It never waits: what a journal that
+    is full (frozen, or on a disk that hangs) does not take now is kept, a little of it, and sent before the next entry.
+    """
 
     def __init__(self, socket_path: str = _SOCKET) -> None:
         self._path = socket_path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)  # noqa: FBT003 - a full journal must not stop the daemon's only thread
+        self._kept: deque[bytes] = deque(maxlen=_KEPT)
 
     def close(self) -> None:
         """Give the socket up."""
@@ -51,12 +60,27 @@ class JournalWriter:
         level = str(event.pop("level", "info"))
         message = str(event.pop("event", ""))
         priority = _PRIORITIES.get(level, 6)
-        try:
-            self._socket.sendto(datagram(message, priority, event), self._path)
-        except OSError:
+        self._kept.append(datagram(message, priority, event))
+        if not self._sent():
             extra = "".join(f" {key}={value}" for key, value in event.items() if key != "message_id")
-            print(f"<{priority}>{message}{extra}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(f"<{priority}>{message}{extra}", file=sys.stderr, flush=True)
         return message
+
+    def _sent(self) -> bool:
+        """Send what is kept; False where the last of it cannot be sent at all, now or later."""
+        taken = True
+        while self._kept:
+            try:
+                self._socket.sendto(self._kept[0], self._path)
+            except OSError as error:
+                if error.errno in _LATER:
+                    return True  # not to stderr either: that is the same journal, and would wait
+                taken = False
+            else:
+                taken = True
+            self._kept.popleft()
+        return taken
 
 
 def datagram(message: str, priority: int, fields: MutableMapping[str, Any]) -> bytes:

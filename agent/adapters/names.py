@@ -31,7 +31,10 @@ class SystemNames:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(_settle, answer, found)
 
-        threading.Thread(target=ask, name="names", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="names", daemon=True).start()
+        except RuntimeError as error:  # no more tasks
+            raise PortError("NNA0804", f"{host} was not resolved", cause=str(error)) from error
         try:
             async with asyncio.timeout(deadline_s):
                 found = await answer

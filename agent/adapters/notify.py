@@ -24,7 +24,8 @@ class SystemdNotify:
         if not self._address:
             return
         # A manager that restarts itself is away for a moment. Waiting for it would stop the daemon's only thread.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client, _tolerant():
+        # Nor is a lack of descriptors a reason to end.
+        with _tolerant(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client:
             client.setblocking(False)  # noqa: FBT003 - the socket's own form
             # A line is an assignment: what a mirror said, in the text of STATUS=, must not become one of its own.
             lines = (" ".join(assignment.splitlines()) for assignment in assignments)

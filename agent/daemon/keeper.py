@@ -110,10 +110,10 @@ class Keeper:
         """nydusd's at once, containerd's by what each is doing. A failure leaves the fence up and is kept as
         `destroy_error`.
         """
-        if not self._nydusd and not self._containerd:
-            self.find_clients()
         counters = self.counters
         try:
+            if not self._nydusd and not self._containerd:
+                self._find_clients()
             ended = self._fence.release(self.address, self.port, self._containerd, PATIENCE_S, at_once=self._nydusd)
         except FenceError as error:
             self.destroy_error = f"{error.what}: {error.cause}"
@@ -126,8 +126,13 @@ class Keeper:
 
     def find_clients(self) -> None:
         """Look where nydusd and containerd run. Done beforehand and again and again, because it takes longer than the
-        fence. A cgroup that they share counts as nydusd's: a pull can be tried again, a container's read not.
+        fence. A cgroup that they share counts as nydusd's: a pull can be tried again, a container's read not. What was
+        found before stays where the look fails.
         """
+        with contextlib.suppress(FenceError):
+            self._find_clients()
+
+    def _find_clients(self) -> None:
         found = self._cgroups.of_processes(*NYDUSD, *CONTAINERD)
         self._nydusd = tuple(sorted({path for pattern in NYDUSD for path in found[pattern]}))
         self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern])

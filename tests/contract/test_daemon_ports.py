@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +196,15 @@ class TestNotify:
         assert gone.watchdog_s == 0.0
 
 
+def drained(journald: socket.socket) -> list[int]:
+    """The messages, which are numbers, of all entries that lie in the socket."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while entry := journald.recv(65536):
+            found.append(int(entry.split(b"\n")[0].removeprefix(b"MESSAGE=")))
+    return found
+
+
 class TestLog:
     @pytest.fixture(autouse=True)
     def structlog_as_it_was(self) -> Iterator[None]:
@@ -211,6 +222,28 @@ class TestLog:
         for expected in (b"MESSAGE=mirror down", b"PRIORITY=4", b"MESSAGE_ID=abc", b"NYDUS_AGENT_ROUTE=origin"):
             assert expected in lines
         assert b"NYDUS_AGENT_EVIDENCE\n\x09\0\0\0\0\0\0\0two\nlines\n" in entry
+
+    def test_a_full_journal_is_not_waited_for_and_gets_later_what_it_missed(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+            journald.bind(str(tmp_path / "socket"))
+            journald.setblocking(False)
+            writer = log.configure(str(tmp_path / "socket"))
+            logger = structlog.get_logger()
+            started = time.monotonic()
+            for number in range(1000):  # nobody reads: the queue of a datagram socket holds some hundreds at most
+                logger.info(str(number))
+            assert time.monotonic() - started < 1
+            first, later = drained(journald), []
+            for number in range(1000, 1100):
+                logger.info(str(number))
+                later += drained(journald)
+            writer.close()
+        assert first == list(range(len(first)))
+        assert later == list(range(later[0], 1100))
+        assert 930 < later[0] < 950
+        assert capsys.readouterr().err == ""
 
     def test_without_a_journal_it_goes_to_stderr_with_its_priority(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

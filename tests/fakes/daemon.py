@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from agent.errors import PortError
+from agent.errors import FenceError, PortError
 from agent.ports import DaemonPorts, Processes
 from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence
@@ -70,8 +70,11 @@ class FakeCgroups:
             "nydusd": "/system.slice/nydus-snapshotter.service",
             "containerd": "/system.slice/containerd.service",
         }
+        self.broken = ""
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
+        if self.broken:
+            raise FenceError("NNA0802", "processes could not be listed", cause=self.broken)
         return {pattern: self._of(pattern) for pattern in patterns}
 
     def _of(self, pattern: str) -> tuple[str, ...]:

@@ -79,6 +79,21 @@ class TestConnections:
         stage.hold()
         assert stage.fence.released == [(*MIRROR, (SNAPSHOTTER,), (CONTAINERD,), PATIENCE_S)]
 
+    def test_what_was_known_stays_known_when_a_later_look_fails(self, stage: Stage) -> None:
+        stage.keeper.find_clients()
+        stage.cgroups.broken = "Too many open files"
+        stage.keeper.find_clients()
+        stage.hold()
+        assert stage.fence.released == [(*MIRROR, (SNAPSHOTTER,), (CONTAINERD,), PATIENCE_S)]
+
+    def test_where_nobody_was_found_and_none_can_be_looked_for_the_fence_is_up_and_it_is_told(
+        self, stage: Stage
+    ) -> None:
+        stage.cgroups.broken = "Too many open files"
+        stage.hold()
+        assert stage.fence.fenced() == ((*MIRROR, 10_000),)
+        assert stage.keeper.destroy_error == "processes could not be listed: Too many open files"
+
     def test_a_failure_leaves_the_fence_up_and_is_told_until_it_is_over(self, stage: Stage) -> None:
         stage.fence.faults.at(1, broken("connections could not be listed"), method="release")
         stage.hold()

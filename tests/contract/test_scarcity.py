@@ -1,0 +1,108 @@
+"""The way to the origin needs nothing that a node in distress may lack: no descriptor, thread, module, or place in the
+journal; and its pages stay in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROLOGUE = """
+import errno, os, resource, socket, sys
+sys.path[:0] = [os.getcwd()]
+"""
+NO_DESCRIPTORS = """
+from agent.adapters.cgroups import CgroupTree
+from agent.adapters.fence import NftFence
+from tests.contract.netns import own_network
+with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
+    host, port = mirror.getsockname()
+    fence, own = NftFence(61234), (CgroupTree().own(),)
+    fence.assert_table()
+    fence.release(host, port, own, 30)
+    waits = socket.create_connection((host, port))
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        print(os.open("/", os.O_RDONLY))
+    except OSError as error:
+        assert error.errno == errno.EMFILE
+    for _ in range(3):
+        fence.renew(host, port, 10_000)
+        print(fence.release(host, port, own, 30).waiting)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    print(fence.fenced()[0][1] == port)
+"""
+LOCKED = """
+from agent.adapters.memory import keep_resident
+def kilobytes(name):
+    return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+before = kilobytes("VmRSS")
+print(keep_resident(*[int(limit) for limit in sys.argv[1:]]))
+more = bytearray(8 << 20)
+print(kilobytes("VmLck") > 0, kilobytes("VmRSS") - before - (8 << 10) < 1024)
+"""
+NO_THREADS = """
+import asyncio, logging
+from agent.adapters.names import SystemNames
+from agent.errors import PortError
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+async def ask():
+    try:
+        await SystemNames().addresses("localhost", deadline_s=5)
+    except PortError as error:
+        print(error.cause)
+asyncio.run(ask())
+"""
+
+
+def run(code: str, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
+    """The lines that a process of its own printed."""
+    argv = [*before, sys.executable, "-c", PROLOGUE + code, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_without_a_descriptor_the_fence_goes_up_and_connections_end() -> None:
+    assert run(NO_DESCRIPTORS) == ["1", "0", "0", "True"]
+
+
+def test_where_it_may_the_daemon_keeps_its_pages_in_memory_and_needs_no_more_of_it() -> None:
+    assert run(LOCKED, "-1") == ["True", "True True"]  # the test may: it is root, and no limit binds it
+
+
+def test_where_little_may_be_locked_nothing_is_so_that_later_allocations_do_not_fail() -> None:
+    assert run(LOCKED, before=("prlimit", "--memlock=8388608:8388608")) == ["False", "False True"]
+
+
+def test_without_a_thread_a_name_is_not_resolved_and_the_daemon_lives_on() -> None:
+    unprivileged = ("setpriv", "--reuid=61236", "--clear-groups", "--bounding-set=-all")
+    assert run(NO_THREADS, before=unprivileged) == ["can't start new thread"]
+
+
+@pytest.fixture(scope="module")
+def outage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    argv = [sys.executable, "-m", "tests.contract.outage", str(tmp_path_factory.mktemp("outage"))]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict[str, Any]) -> None:
+    assert outage["imported"] == []
+    assert outage["threads"] == 0
+
+
+def test_it_takes_milliseconds_with_the_real_fence(outage: dict[str, Any]) -> None:
+    assert outage["took_s"] < 0.1
