@@ -101,16 +101,18 @@ class HealthConfig:
     """Thresholds of the health machine; the reason of each default is in docs/design.md."""
 
     interval_ms: int = setting(250, "time between two pings of the mirror", low=50, high=60_000)
-    window_ms: int = setting(600, "a mirror that answers nothing for this long is hung", low=100, high=60_000)
+    window_ms: int = setting(
+        600, "a mirror that answers nothing for this long is hung; more where it is honestly slow", low=100, high=60_000
+    )
     fall: int = setting(
-        2, "consecutive soft failures until the verdict is down; hard evidence fences at once", low=1, high=100
+        2, "consecutive silent rounds that make an outage once they have lasted for 3 s; one fences", low=1, high=100
     )
     rise: int = setting(10, "consecutive successes until a mirror that was down may be used again", low=1, high=1000)
     dwell_ms: int = setting(5000, "a mirror stays down at least this long", low=0, high=3_600_000)
     canary_interval_ms: int = setting(
         1000, "time between two canaries through the mirror's data path", low=200, high=600_000
     )
-    tentative_ms: int = setting(3000, "length of the fence that the first hard evidence raises", low=500, high=60_000)
+    tentative_ms: int = setting(3000, "length of the fence that the first evidence raises", low=500, high=60_000)
     lease_ms: int = setting(10_000, "the fence ends by itself this long after its last renewal", low=2000, high=60_000)
     renew_ms: int = setting(1000, "time between two renewals of the fence's lease", low=100, high=20_000)
 

@@ -132,10 +132,12 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
     floor_s = policy.canary_window_s
     pace = patience.learned(state.canary_pace, event.started, event.latency_s, now, floor_s, policy)
     more = 0 if patience.late(state.canary_pace, event.started, event.latency_s, floor_s, policy) else 1
+    doubtful = state.verdict is Verdict.HEALTHY and state.ping_ok is False  # pings that are not believed as it is
+    refuted = state.ping_refuted or (doubtful and event.started >= state.failed_at)
     # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known to fail.
     return replace(
         state, canary_pace=pace, canary_ok=max(state.canary_ok, event.started), canary_soft=0, canary_late=0,
-        canary_oks=state.canary_oks + more, oks=state.oks + more if state.ping_refuted else state.oks,
+        canary_oks=state.canary_oks + more, oks=state.oks + more if refuted else state.oks, ping_refuted=refuted,
     )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def _ping_lost(state: State, charge: Charge, started: float, now: float, policy:
         # The data path has been well for long enough: a ping port that fails does not keep the mirror away.
         seen = replace(seen, ping_refuted=True, oks=max(state.oks, state.canary_oks))
     if seen.ping_refuted:
-        return seen, (AskCanary(),)
+        return seen, ()
     if not charge.hard:
         silent = state.ping_silent if state.ping_soft else started
         seen = replace(seen, ping_soft=state.ping_soft + 1, ping_silent=silent)

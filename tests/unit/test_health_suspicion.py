@@ -212,6 +212,15 @@ def test_a_ping_port_that_comes_and_goes_is_fenced_for_once_in_ten_minutes() -> 
     assert run.verdict() is Verdict.SUSPECT
 
 
+def test_a_ping_port_that_is_dead_asks_for_no_canary_with_each_ping() -> None:
+    run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002), PingOk(10.01, 0.001))
+    run.at(20.0, CanaryOk(19.9, 0.002), PingFailed(20.0, REFUSED, ""))
+    assert run.asked(20.0) == [AskCanary(), AskOwner()]
+    run.at(20.01, CanaryOk(20.005, 0.002)).at(20.25, PingFailed(20.25, REFUSED, ""))
+    assert run.state.ping_refuted
+    assert run.asked(20.25) == []
+
+
 def test_pings_count_again_where_no_canary_comes_back_that_could_speak_for_the_mirror() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002))
     run.at(11.0, PingFailed(11.0, REFUSED, ""))
