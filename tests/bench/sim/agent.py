@@ -1,0 +1,266 @@
+"""One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
+
+What stands here is the schedule of agent/daemon/loop.py and the rounds of agent/daemon/probes.py, on a clock that jumps
+from one event to the next. Verdicts, fences and delays are the machine's. tests/unit/test_bench_sim.py holds the model
+of a round to the real Pinger.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+from agent.daemon import loop, probes
+from agent.health.evidence import (
+    Adopted,
+    CanaryFailed,
+    CanaryOk,
+    Event,
+    Failure,
+    Mode,
+    ModeChanged,
+    OriginSeen,
+    OwnerSeen,
+    PingFailed,
+    PingOk,
+    Route,
+    Tick,
+)
+from agent.health.machine import step
+from agent.health.owner import Owner
+from agent.health.policy import Policy
+from agent.health.route import route
+from agent.health.state import AskCanary, AskOrigin, AskOwner, LiftFence, RaiseFence, State
+
+NEVER_S = float("inf")
+_ORIGIN_S = 0.02
+"""An origin that is well answers after this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one attempt of a probe meets: a good answer after `delay_s` (NEVER_S: none), or a failure after it."""
+
+    delay_s: float
+    failure: Failure | None = None
+
+
+class Mirror(Protocol):
+    """The mirror as probes see it."""
+
+    def attempt(self, at: float) -> Answer:
+        """An attempt that begins at this time."""
+
+    def owner(self, at: float) -> Owner:
+        """Who holds its port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """How a round of staggered attempts ended, and when."""
+
+    ended: float
+    failure: Failure | None
+
+
+def staggered(mirror: Mirror, started: float, window_s: float) -> Round:
+    """A round as agent/daemon/probes.py makes it: a further attempt after each _STAGGER_S without an answer, the first
+    answer or hard failure ends it, silence ends it at the window.
+    """
+    end, first, failure = started + window_s, NEVER_S, None
+    for number in range(probes._PINGS):
+        at = started + number * probes._STAGGER_S
+        if at >= min(end, first):
+            break
+        answer = mirror.attempt(at)
+        if at + answer.delay_s < first:
+            first, failure = at + answer.delay_s, answer.failure
+    if first > end:
+        return Round(end, Failure.SILENT)
+    return Round(first, failure)
+
+
+class Agent:
+    """One node's agent. `changes` and `origin_asked`: when the route changed, and when it looked at the origin."""
+
+    def __init__(self, policy: Policy, mirror: Mirror, rng: random.Random, state: State, at: float) -> None:
+        self.policy = policy
+        self.mirror = mirror
+        self.state = state
+        self.now = at
+        self.changes: list[tuple[float, Route]] = []
+        self.origin_asked: list[float] = []
+        self.steps = 0
+        self._rng = rng
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+        self._canary_runs = False
+        self._canary_wanted = False
+        self._canary_due = 0
+        self._chores_at = at
+        self._posted: deque[Event] = deque()
+
+    # Time
+
+    def begin(self, left_s: float = 0.0) -> None:
+        """Start as a fresh daemon: the mode, a lease that a former run left, the owner, then all tasks at once."""
+        self._take(ModeChanged(Mode.FENCE, "applied"))
+        if left_s > 0:
+            self._take(Adopted(left_s))
+        self._look_at_owner()
+        self._at(self.now, self._ping)
+        self._at(self.now, self._canary)
+        self._at(self.now + loop._TICK_S, self._tick)
+        self._ask_origin()
+
+    def join(self) -> None:
+        """Go on in the middle of a daemon's life: each task at a random point of its beat."""
+        self._queue.clear()
+        self._canary_runs = self._canary_wanted = False
+        self._at(self.now + self._rng.random() * self.policy.interval_s, self._ping)
+        self._at(self.now + self._rng.random() * loop._TICK_S, self._tick)
+        self._chores_at = self.now - self._rng.random() * loop._CHORES_S
+        self._rest(self._rng.random() * self.policy.canary_interval_s)
+
+    def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
+        """Everything that happens until then, or until `stop` says so."""
+        while self._queue and self._queue[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._queue)
+            action()
+            while self._posted:
+                self._take(self._posted.popleft())
+            if stop():
+                return
+        self.now = until
+
+    def skip(self, to: float, events: Callable[[float], tuple[Event, ...]], free: frozenset[str]) -> None:
+        """Jump over a time in which only `events` happen, and they change nothing.
+
+        That they change nothing is shown: each of them is stepped, now and then, and the state must be the same but
+        for the fields in `free`.
+        """
+        for at in (self.now, to):
+            for event in events(at):
+                after, effects = step(self.state, event, at, self.policy)
+                kept = replace(after, **{name: getattr(self.state, name) for name in free})
+                asked = [effect for effect in effects if isinstance(effect, RaiseFence | LiftFence)]
+                if kept != self.state or asked:
+                    changed = [f.name for f in fields(State) if getattr(kept, f.name) != getattr(self.state, f.name)]
+                    raise AssertionError(f"not at rest: {event} changes {changed} and asks for {asked}")
+        self.now = to
+        self.join()
+
+    def meets(self, event: Event) -> None:
+        """Something that the mirror does to the agent now (the end of the sentinel's connection)."""
+        self._take(event)
+        while self._posted:
+            self._take(self._posted.popleft())
+
+    def _at(self, at: float, action: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._queue, (at, self._number, action))
+
+    # The machine
+
+    def _take(self, event: Event) -> None:
+        self.steps += 1
+        before = self.state
+        self.state, effects = step(before, event, self.now, self.policy)
+        for effect in effects:
+            match effect:
+                case AskCanary():
+                    self._want_canary()
+                case AskOrigin():
+                    self._ask_origin()
+                case AskOwner():
+                    self._look_at_owner()
+                case _:
+                    pass
+        if self.state.fence is not before.fence and route(before) is not (after := route(self.state)):
+            self.changes.append((self.now, after))
+
+    # The tasks beside the loop
+
+    def _tick(self) -> None:
+        self._take(Tick())
+        if self.now - self._chores_at >= loop._CHORES_S:
+            self._chores_at = self.now
+            self._look_at_owner()
+        self._at(self.now + loop._TICK_S, self._tick)
+
+    def _ping(self) -> None:
+        started = self.now
+        found = staggered(self.mirror, started, self.policy.window_s)
+        event = (
+            PingOk(started, found.ended - started)
+            if found.failure is None
+            else PingFailed(started, found.failure, "modelled")
+        )
+        self._at(found.ended, lambda: self._pinged(started, event))
+
+    def _pinged(self, started: float, event: Event) -> None:
+        self._take(event)
+        rest_s = started + self._jittered(self.policy.interval_s) - self.now
+        self._at(self.now + max(rest_s, self.policy.interval_s / 4), self._ping)
+
+    def _canary(self) -> None:
+        self._canary_runs, self._canary_wanted = True, False
+        started = self.now
+        found = staggered(self.mirror, started, self.policy.canary_window_s)
+        event = (
+            CanaryOk(started, found.ended - started)
+            if found.failure is None
+            else CanaryFailed(started, found.failure, "modelled")
+        )
+        self._at(found.ended, lambda: self._canaried(event))
+
+    def _canaried(self, event: Event) -> None:
+        self._canary_runs = False
+        self._look_at_owner()
+        self._posted.append(event)
+        if self._canary_wanted:
+            self._at(self.now, self._canary)
+        else:
+            self._rest(self._jittered(self.policy.canary_interval_s))
+
+    def _rest(self, seconds: float) -> None:
+        self._canary_due += 1
+        due = self._canary_due
+        self._at(self.now + seconds, lambda: self._canary() if due == self._canary_due else None)
+
+    def _want_canary(self) -> None:
+        self._canary_wanted = True
+        if not self._canary_runs:
+            self._canary_due += 1  # the one that was due later is made now
+            self._canary_runs = True
+            self._at(self.now, self._canary)
+
+    def _ask_origin(self) -> None:
+        self.origin_asked.append(self.now)
+        self._at(self.now + _ORIGIN_S, lambda: self._take(OriginSeen(good=True, detail="modelled")))
+
+    def _look_at_owner(self) -> None:
+        self._posted.append(OwnerSeen(self.mirror.owner(self.now), "modelled"))
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (0.9 + self._rng.randrange(256) / 1280)
+
+
+def healthy(policy: Policy, at: float) -> State:
+    """The state of an agent that has long been at a mirror that is well."""
+
+    class _Well:
+        def attempt(self, _at: float) -> Answer:
+            return Answer(0.001)
+
+        def owner(self, _at: float) -> Owner:
+            return Owner.OK
+
+    agent = Agent(policy, _Well(), random.Random(1), State(), at - 60.0)
+    agent.begin()
+    agent.run(at)
+    return agent.state
