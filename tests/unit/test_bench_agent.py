@@ -10,11 +10,11 @@ import pytest
 
 from agent.daemon.http import Url
 from agent.daemon.probes import Pinger
-from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed, Tick
+from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import Verdict
-from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered
+from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
 
 POLICY = Policy()
 OK = Answer(0.002)
@@ -89,7 +89,7 @@ async def _real(answers: tuple[Answer, ...]) -> tuple[PingOk | PingFailed | Loop
 )
 def test_a_modelled_round_ends_as_a_real_one(answers: tuple[Answer, ...]) -> None:
     script = Script(answers)
-    modelled = staggered(script, 0.0, POLICY.window_s)
+    modelled = staggered(script, 0.0, POLICY.window_s, POLICY.window_cap_s)
     for _ in range(10):  # a machine that is busy makes a round late, which says nothing of the model
         event, took_s, met = asyncio.run(_real(answers))
         if abs(took_s - modelled.ended) < _LATE_S and not isinstance(event, LoopLate):
@@ -100,7 +100,9 @@ def test_a_modelled_round_ends_as_a_real_one(answers: tuple[Answer, ...]) -> Non
 
 
 def test_a_round_of_five_lost_attempts_is_silence_at_the_window() -> None:
-    assert staggered(Script((LOST,) * 5), 10.0, 0.6) == Round(10.6, Failure.SILENT)
+    assert staggered(Script((LOST,) * 5), 10.0, 0.6, 3.0) == Round(10.6, Failure.SILENT)
+    late = staggered(Script((Answer(2.0), LOST, LOST, LOST, LOST)), 10.0, 0.6, 3.0)
+    assert late == Round(10.6, Failure.SILENT, late=12.0)
 
 
 @dataclass
@@ -134,9 +136,9 @@ def test_an_end_of_the_sentinel_is_fenced_and_a_clean_canary_lifts_it() -> None:
 
 def test_a_rest_is_skipped_only_where_nothing_changes() -> None:
     agent = _agent()
-    agent.skip(5000.0, lambda at: (PingOk(at, 0.001), Tick()), frozenset({"oks"}))
+    agent.skip(5000.0, well)
     assert agent.now == 5000.0
-    with pytest.raises(AssertionError, match="oks"):
-        agent.skip(6000.0, lambda at: (PingOk(at, 0.001),), frozenset())
     with pytest.raises(AssertionError, match="not at rest"):
-        agent.skip(6000.0, lambda at: (OwnerSeen(Owner.FOREIGN, ""),), frozenset())
+        agent.skip(6000.0, lambda _at: (OwnerSeen(Owner.FOREIGN, ""),))
+    with pytest.raises(AssertionError, match="ping_ok"):
+        agent.skip(6000.0, lambda at: (PingFailed(at, Failure.SILENT, ""),))

@@ -12,9 +12,10 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from agent.daemon import loop, probes
+from agent.health import patience
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -27,6 +28,7 @@ from agent.health.evidence import (
     OwnerSeen,
     PingFailed,
     PingOk,
+    Probe,
     Route,
     Tick,
 )
@@ -34,9 +36,11 @@ from agent.health.machine import step
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import AskCanary, AskOrigin, AskOwner, LiftFence, RaiseFence, State
+from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State
 
 NEVER_S = float("inf")
+WELL_S = 0.002
+"""What an answer of a mirror that is well takes."""
 _ORIGIN_S = 0.02
 """An origin that is well answers after this long."""
 
@@ -61,15 +65,16 @@ class Mirror(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """How a round of staggered attempts ended, and when."""
+    """How a round of staggered attempts ended, and when; `late`: when a good answer came after the window."""
 
     ended: float
     failure: Failure | None
+    late: float = NEVER_S
 
 
-def staggered(mirror: Mirror, started: float, window_s: float) -> Round:
-    """A round as agent/daemon/probes.py makes it: a further attempt after each _STAGGER_S without an answer, the first
-    answer or hard failure ends it, silence ends it at the window.
+def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> Round:
+    """A round as the daemon makes it: a further attempt after each stagger without an answer, the first answer or hard
+    failure ends it, silence ends it at the window. What comes later, up to `cap_s`, is looked at too.
     """
     end, first, failure = started + window_s, NEVER_S, None
     for number in range(probes._PINGS):
@@ -79,9 +84,30 @@ def staggered(mirror: Mirror, started: float, window_s: float) -> Round:
         answer = mirror.attempt(at)
         if at + answer.delay_s < first:
             first, failure = at + answer.delay_s, answer.failure
-    if first > end:
-        return Round(end, Failure.SILENT)
-    return Round(first, failure)
+    if first <= end:
+        return Round(first, failure)
+    return Round(end, Failure.SILENT, first if failure is None and first <= started + cap_s else NEVER_S)
+
+
+Events: TypeAlias = Callable[[float], tuple[Event, ...]]
+"""What happens again and again in a quiet time, as of a moment of it."""
+COUNTED = frozenset(field.name for field in fields(State)) & {
+    "oks", "canary_oks", "canary_ok", "failed_at", "ping_soft", "ping_silent", "canary_soft", "canary_silent",
+    "ping_pace", "canary_pace", "fence",
+}  # fmt: skip
+"""What goes on in the state of an agent at rest: successes and failures are counted and dated, the windows forget, the
+lease is renewed. None of it decides anything as long as the same goes on."""
+
+
+def well(at: float) -> tuple[Event, ...]:
+    """A quiet time of a mirror that is well."""
+    return (
+        PingOk(at - WELL_S, WELL_S),
+        CanaryOk(at - WELL_S, WELL_S),
+        OwnerSeen(Owner.OK, "modelled"),
+        OriginSeen(good=True, detail="modelled"),
+        Tick(),
+    )
 
 
 class Agent:
@@ -95,6 +121,8 @@ class Agent:
         self.changes: list[tuple[float, Route]] = []
         self.origin_asked: list[float] = []
         self.steps = 0
+        self.troubled_at = -NEVER_S
+        """When a round failed the last time."""
         self._rng = rng
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -117,14 +145,15 @@ class Agent:
         self._at(self.now + loop._TICK_S, self._tick)
         self._ask_origin()
 
-    def join(self) -> None:
-        """Go on in the middle of a daemon's life: each task at a random point of its beat."""
+    def join(self, first: Probe | None = None) -> None:
+        """Go on in the middle of a daemon's life: each task at a random point of its beat, one kind of probe now."""
         self._queue.clear()
+        self._posted.clear()
         self._canary_runs = self._canary_wanted = False
-        self._at(self.now + self._rng.random() * self.policy.interval_s, self._ping)
+        self._at(self.now + self._rng.random() * self.policy.interval_s * (first is not Probe.PING), self._ping)
+        self._rest(self._rng.random() * self.policy.canary_interval_s * (first is not Probe.CANARY))
         self._at(self.now + self._rng.random() * loop._TICK_S, self._tick)
         self._chores_at = self.now - self._rng.random() * loop._CHORES_S
-        self._rest(self._rng.random() * self.policy.canary_interval_s)
 
     def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Everything that happens until then, or until `stop` says so."""
@@ -137,22 +166,25 @@ class Agent:
                 return
         self.now = until
 
-    def skip(self, to: float, events: Callable[[float], tuple[Event, ...]], free: frozenset[str]) -> None:
-        """Jump over a time in which only `events` happen, and they change nothing.
-
-        That they change nothing is shown: each of them is stepped, now and then, and the state must be the same but
-        for the fields in `free`.
-        """
+    def at_rest(self, to: float, events: Events) -> str:
+        """ "" where `events`, now and then, would change nothing but COUNTED and do nothing; else what they change."""
         for at in (self.now, to):
             for event in events(at):
                 after, effects = step(self.state, event, at, self.policy)
-                kept = replace(after, **{name: getattr(self.state, name) for name in free})
-                asked = [effect for effect in effects if isinstance(effect, RaiseFence | LiftFence)]
+                kept = replace(after, **{name: getattr(self.state, name) for name in COUNTED})
+                asked = [effect for effect in effects if not isinstance(effect, ExtendFence)]
                 if kept != self.state or asked:
                     changed = [f.name for f in fields(State) if getattr(kept, f.name) != getattr(self.state, f.name)]
-                    raise AssertionError(f"not at rest: {event} changes {changed} and asks for {asked}")
+                    return f"{event} changes {changed} and asks for {asked}"
+        return ""
+
+    def skip(self, to: float, events: Events, first: Probe | None = None) -> None:
+        """Jump over a time in which only `events` happen, which is shown to change nothing."""
+        moves = self.at_rest(to, events)
+        if moves:
+            raise AssertionError(f"not at rest: {moves}")
         self.now = to
-        self.join()
+        self.join(first)
 
     def meets(self, event: Event) -> None:
         """Something that the mirror does to the agent now (the end of the sentinel's connection)."""
@@ -194,34 +226,38 @@ class Agent:
 
     def _ping(self) -> None:
         started = self.now
-        found = staggered(self.mirror, started, self.policy.window_s)
-        event = (
-            PingOk(started, found.ended - started)
-            if found.failure is None
-            else PingFailed(started, found.failure, "modelled")
-        )
-        self._at(found.ended, lambda: self._pinged(started, event))
+        window_s = patience.ping_window_s(self.state, self.policy)
+        found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
+        self._at(found.ended, lambda: self._pinged(started, found))
+        if found.late < NEVER_S:
+            self._at(found.late, lambda: self._take(PingOk(started, found.late - started)))
 
-    def _pinged(self, started: float, event: Event) -> None:
-        self._take(event)
+    def _pinged(self, started: float, found: Round) -> None:
+        if found.failure is None:
+            self._take(PingOk(started, found.ended - started))
+        else:
+            self.troubled_at = self.now
+            self._take(PingFailed(started, found.failure, "modelled"))
         rest_s = started + self._jittered(self.policy.interval_s) - self.now
         self._at(self.now + max(rest_s, self.policy.interval_s / 4), self._ping)
 
     def _canary(self) -> None:
         self._canary_runs, self._canary_wanted = True, False
         started = self.now
-        found = staggered(self.mirror, started, self.policy.canary_window_s)
-        event = (
-            CanaryOk(started, found.ended - started)
-            if found.failure is None
-            else CanaryFailed(started, found.failure, "modelled")
-        )
-        self._at(found.ended, lambda: self._canaried(event))
+        window_s = patience.canary_window_s(self.state, self.policy)
+        found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
+        self._at(found.ended, lambda: self._canaried(started, found))
+        if found.late < NEVER_S:
+            self._at(found.late, lambda: self._take(CanaryOk(started, found.late - started)))
 
-    def _canaried(self, event: Event) -> None:
+    def _canaried(self, started: float, found: Round) -> None:
         self._canary_runs = False
         self._look_at_owner()
-        self._posted.append(event)
+        if found.failure is None:
+            self._posted.append(CanaryOk(started, found.ended - started))
+        else:
+            self.troubled_at = self.now
+            self._posted.append(CanaryFailed(started, found.failure, "modelled"))
         if self._canary_wanted:
             self._at(self.now, self._canary)
         else:
@@ -255,7 +291,7 @@ def healthy(policy: Policy, at: float) -> State:
 
     class _Well:
         def attempt(self, _at: float) -> Answer:
-            return Answer(0.001)
+            return Answer(WELL_S)
 
         def owner(self, _at: float) -> Owner:
             return Owner.OK

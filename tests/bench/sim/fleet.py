@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.config.model import HealthConfig
 from agent.health.evidence import (
     CanaryFailed,
-    CanaryOk,
     Event,
     Failure,
     OriginSeen,
     OwnerSeen,
     PingFailed,
-    PingOk,
     Route,
     SentinelClosed,
     Tick,
@@ -24,7 +21,8 @@ from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
 from agent.health.state import State, Verdict
-from tests.bench.sim.agent import NEVER_S, Agent, Answer, healthy
+from tests.bench.sim.agent import NEVER_S, WELL_S, Agent, Answer, Events, healthy
+from tests.bench.sim.agent import well as quiet
 
 OUTAGE_S = 600.0
 """From the mirror's end at 0 until it is well again."""
@@ -36,7 +34,7 @@ _BEFORE_S = 0.6
 """Before its slot a node is stepped again, for two rounds at least."""
 _ADOPTED_S = 9.0
 """What a restarted agent finds left of a lease of 10 s that is renewed each second."""
-_WELL_S, _DEAD_S = 0.002, 0.0002
+_DEAD_S = 0.0002
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Fault:
 
     def attempt(self, at: float) -> Answer:
         if at >= OUTAGE_S:
-            return Answer(_WELL_S)
+            return Answer(WELL_S)
         return Answer(_DEAD_S, Failure.REFUSED) if self.refused else Answer(NEVER_S)
 
     def owner(self, at: float) -> Owner:
@@ -83,7 +81,7 @@ def leave(fault: Fault, rng: random.Random, before: State) -> Departure:
     agent.run(_DOWN_BY_S, lambda: agent.state.verdict is Verdict.DOWN)
     agent.run(agent.now + _SETTLE_S)
     _expect(agent, Verdict.DOWN, Route.ORIGIN)
-    agent.skip(OUTAGE_S, _down(fault), frozenset({"failed_at", "fence", "ping_soft", "canary_soft", "canary_ok"}))
+    agent.skip(OUTAGE_S, _down(fault))
     return Departure(agent.changes[0][0], tuple(agent.origin_asked), agent.state)
 
 
@@ -112,7 +110,7 @@ def restart_well(at: float, return_delay_s: float, rng: random.Random) -> Agent:
 def _back(agent: Agent) -> float:
     agent.run(agent.now + 60.0, lambda: agent.state.verdict is not Verdict.DOWN)
     if agent.state.return_at - agent.now > 2 * _BEFORE_S:
-        agent.skip(agent.state.return_at - _BEFORE_S, _well, frozenset({"oks", "canary_ok", "fence"}))
+        agent.skip(agent.state.return_at - _BEFORE_S, quiet)
     agent.run(agent.now + 60.0, lambda: route(agent.state) is Route.MIRROR)
     _expect(agent, Verdict.HEALTHY, Route.MIRROR)
     return agent.changes[-1][0]
@@ -123,7 +121,7 @@ def _expect(agent: Agent, verdict: Verdict, route: Route) -> None:
         raise AssertionError(f"{agent.state.verdict} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
 
 
-def _down(fault: Fault) -> Callable[[float], tuple[Event, ...]]:
+def _down(fault: Fault) -> Events:
     failure = Failure.REFUSED if fault.refused else Failure.SILENT
 
     def events(at: float) -> tuple[Event, ...]:
@@ -136,13 +134,3 @@ def _down(fault: Fault) -> Callable[[float], tuple[Event, ...]]:
         )
 
     return events
-
-
-def _well(at: float) -> tuple[Event, ...]:
-    return (
-        PingOk(at, _WELL_S),
-        CanaryOk(at, _WELL_S),
-        OwnerSeen(Owner.OK, "modelled"),
-        OriginSeen(good=True, detail="modelled"),
-        Tick(),
-    )
