@@ -36,7 +36,7 @@ from agent.health.machine import step
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State
+from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State, Verdict
 
 NEVER_S = float("inf")
 WELL_S = 0.002
@@ -121,8 +121,10 @@ class Agent:
         self.changes: list[tuple[float, Route]] = []
         self.origin_asked: list[float] = []
         self.steps = 0
-        self.troubled_at = -NEVER_S
-        """When a round failed the last time."""
+        self.open_until = at
+        """When the last round that has begun is over, late answers included."""
+        self.outages = 0
+        """How often the verdict became down."""
         self._rng = rng
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -212,6 +214,7 @@ class Agent:
                     self._look_at_owner()
                 case _:
                     pass
+        self.outages += self.state.verdict is Verdict.DOWN and before.verdict in (Verdict.HEALTHY, Verdict.SUSPECT)
         if self.state.fence is not before.fence and route(before) is not (after := route(self.state)):
             self.changes.append((self.now, after))
 
@@ -228,6 +231,7 @@ class Agent:
         started = self.now
         window_s = patience.ping_window_s(self.state, self.policy)
         found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
+        self._open(found)
         self._at(found.ended, lambda: self._pinged(started, found))
         if found.late < NEVER_S:
             self._at(found.late, lambda: self._take(PingOk(started, found.late - started)))
@@ -236,7 +240,6 @@ class Agent:
         if found.failure is None:
             self._take(PingOk(started, found.ended - started))
         else:
-            self.troubled_at = self.now
             self._take(PingFailed(started, found.failure, "modelled"))
         rest_s = started + self._jittered(self.policy.interval_s) - self.now
         self._at(self.now + max(rest_s, self.policy.interval_s / 4), self._ping)
@@ -246,6 +249,7 @@ class Agent:
         started = self.now
         window_s = patience.canary_window_s(self.state, self.policy)
         found = staggered(self.mirror, started, window_s, self.policy.window_cap_s)
+        self._open(found)
         self._at(found.ended, lambda: self._canaried(started, found))
         if found.late < NEVER_S:
             self._at(found.late, lambda: self._take(CanaryOk(started, found.late - started)))
@@ -256,12 +260,14 @@ class Agent:
         if found.failure is None:
             self._posted.append(CanaryOk(started, found.ended - started))
         else:
-            self.troubled_at = self.now
             self._posted.append(CanaryFailed(started, found.failure, "modelled"))
         if self._canary_wanted:
             self._at(self.now, self._canary)
         else:
             self._rest(self._jittered(self.policy.canary_interval_s))
+
+    def _open(self, found: Round) -> None:
+        self.open_until = max(self.open_until, found.late if found.late < NEVER_S else found.ended)
 
     def _rest(self, seconds: float) -> None:
         self._canary_due += 1

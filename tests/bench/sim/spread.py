@@ -11,16 +11,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CHUNKS_EACH = 4
-_WORTH_IT = 1000
-"""Fewer items are done here: processes cost more than they save."""
 
 
-def each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def each(function: Callable[[Item], Result], items: Iterable[Item], *, worth_it: int = 1000) -> list[Result]:
     """The results in the order of the items. The function draws from a generator that it seeds by its item, so that
-    the results do not depend on how many processors there are.
+    the results do not depend on how many processors there are. Fewer items than `worth_it` are done in turn here.
     """
     listed = list(items)
-    if len(listed) < _WORTH_IT:
+    if len(listed) < worth_it:
         return [function(item) for item in listed]
     processors = len(os.sched_getaffinity(0))
     chunk = max(1, len(listed) // (processors * _CHUNKS_EACH))
