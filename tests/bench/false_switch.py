@@ -30,13 +30,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.config.model import HealthConfig
-from agent.daemon import probes
 from agent.health.evidence import Probe, Route
 from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy
 from agent.health.state import Verdict
 from tests.bench.report import Goal, Row, publish, quick, row
-from tests.bench.sim.agent import WELL_S, Agent, healthy, well
+from tests.bench.sim.agent import ATTEMPTS, WELL_S, Agent, healthy, stagger_s, well
 from tests.bench.sim.checkers import Checker, lost_alone, lost_in_stalls
 from tests.bench.sim.loss import Independent, Stalls
 from tests.bench.sim.spread import each
@@ -110,21 +109,22 @@ def month_of_losses(loss: Loss, span_s: float, node: int) -> Month:
         if agent.now + due >= span_s:
             return seen.month()
         agent.skip(agent.now + due, well, probe)
-        mirror.doomed = probes._PINGS
+        mirror.doomed = ATTEMPTS
         seen.until_at_rest()
 
 
 def _next_failure(p: float, probe: Probe, chosen: Policy, rng: random.Random) -> float:
     """Seconds until the next round of this kind fails."""
-    rounds = math.log(1 - rng.random()) / math.log1p(-(p**probes._PINGS))
+    rounds = math.log(1 - rng.random()) / math.log1p(-(p**ATTEMPTS))
     return rounds * beat_s(p, probe, chosen)
 
 
 def beat_s(p: float, probe: Probe, chosen: Policy) -> float:
     """Mean seconds between the beginnings of two rounds that do not fail."""
-    weights = [(1 - p) * p**lost for lost in range(probes._PINGS)]
-    answers = [lost * probes._STAGGER_S + WELL_S for lost in range(probes._PINGS)]
-    jitter = [0.9 + byte / 1280 for byte in range(256)]  # as agent.daemon.probes.jittered draws it
+    weights = [(1 - p) * p**lost for lost in range(ATTEMPTS)]
+    window_s = chosen.canary_window_s if probe is Probe.CANARY else chosen.window_s
+    answers = [lost * stagger_s(window_s) + WELL_S for lost in range(ATTEMPTS)]
+    jitter = [0.9 + byte / 1280 for byte in range(256)]  # as the daemon draws it
     if probe is Probe.CANARY:
         beats = [answer + chosen.canary_interval_s * statistics.mean(jitter) for answer in answers]
     else:
@@ -138,14 +138,12 @@ def expected(p: float) -> float:
     the switches that one failing round causes (stepped).
     """
     chosen = policy(0)
-    return sum(
-        MONTH_S / beat_s(p, probe, chosen) * p**probes._PINGS * switches_of_one(probe).switches for probe in Probe
-    )
+    return sum(MONTH_S / beat_s(p, probe, chosen) * p**ATTEMPTS * switches_of_one(probe).switches for probe in Probe)
 
 
 def switches_of_one(probe: Probe) -> Month:
     """What one failing round causes on a node that is at rest."""
-    mirror = Independent(0.0, random.Random(SEED), doomed=probes._PINGS)
+    mirror = Independent(0.0, random.Random(SEED), doomed=ATTEMPTS)
     agent = Agent(policy(0), mirror, random.Random(SEED), healthy(policy(0), 0.0), 0.0)
     agent.join(probe)
     seen = _Watch(agent)

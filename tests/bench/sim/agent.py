@@ -38,6 +38,8 @@ from agent.health.policy import Policy
 from agent.health.route import route
 from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State, Verdict
 
+ATTEMPTS = probes._PINGS
+"""Of a round at most."""
 NEVER_S = float("inf")
 WELL_S = 0.002
 """What an answer of a mirror that is well takes."""
@@ -72,13 +74,19 @@ class Round:
     late: float = NEVER_S
 
 
+def stagger_s(window_s: float) -> float:
+    """Between two attempts of a round with this window."""
+    del window_s
+    return probes._STAGGER_S
+
+
 def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> Round:
     """A round as the daemon makes it: a further attempt after each stagger without an answer, the first answer or hard
     failure ends it, silence ends it at the window. What comes later, up to `cap_s`, is looked at too.
     """
     end, first, failure = started + window_s, NEVER_S, None
-    for number in range(probes._PINGS):
-        at = started + number * probes._STAGGER_S
+    for number in range(ATTEMPTS):
+        at = started + number * stagger_s(window_s)
         if at >= min(end, first):
             break
         answer = mirror.attempt(at)
