@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.daemon.view import Distribution
-from agent.health.evidence import Failure, Route
+from agent.daemon.view import Distribution, Symptoms, SymptomSeen
+from agent.health.evidence import Failure, Route, Symptom, SymptomKind
 from agent.health.state import Cause, Verdict
 
 LATE = "late"
@@ -22,6 +23,9 @@ _CAUSES = tuple(cause.value for cause in Cause)
 BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 1.2, 3.0)
 """Upper bounds of the histograms' buckets. A ping on the loopback takes half a millisecond, the data path of a loaded
 dfdaemon was seen to take 0.55 s; 0.6 and 1.2 s are the default windows, 3 s is the longest that a window grows to."""
+
+_QUIET_S = 600.0
+"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,30 @@ class RouteClock:
             self._seconds[self._route] += now - self._at
         self._route, self._at = route, now
         return tuple(self._seconds.items())
+
+
+class SymptomsSeen:
+    """What real reads have told since the daemon's start."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        """Why they cannot be seen now; "" = they can, or nobody looks yet."""
+        self._watching = False
+        self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
+        self._seen_at: dict[str, float] = {}
+        self._last: SymptomSeen | None = None
+
+    def add(self, symptom: Symptom) -> bool:
+        """One more; whether it is the first of its kind after a quiet while."""
+        self._counts[symptom.kind] += 1
+        self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
+        before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
+        return symptom.at - before >= _QUIET_S
+
+    def readable(self, problem: str) -> None:
+        """From now on they are seen (""), or are not."""
+        self.problem, self._watching = problem, not problem
+
+    def view(self) -> Symptoms:
+        """As it is published."""
+        return Symptoms(self._watching, self.problem, tuple(self._counts.items()), self._last)

@@ -11,44 +11,15 @@ from dataclasses import replace
 
 import structlog
 
-from agent.daemon.counts import Counts, RouteClock, Times
+from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
-from agent.daemon.view import Condition, HistoryEntry, Symptoms, SymptomSeen
-from agent.health.evidence import Symptom, SymptomKind
+from agent.daemon.view import Condition, HistoryEntry
+from agent.health.evidence import Symptom
 from agent.health.state import Transition, Verdict
 
 _HISTORY = 100
-_QUIET_S = 600.0
-"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the journal."""
 _BAD = (Verdict.SUSPECT, Verdict.DOWN)
-
-
-class SymptomsSeen:
-    """What real reads have told since the daemon's start."""
-
-    def __init__(self) -> None:
-        self.problem = ""
-        """Why they cannot be seen now; "" = they can, or nobody looks yet."""
-        self._watching = False
-        self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
-        self._seen_at: dict[str, float] = {}
-        self._last: SymptomSeen | None = None
-
-    def add(self, symptom: Symptom) -> bool:
-        """One more; whether it is the first of its kind after a quiet while."""
-        self._counts[symptom.kind] += 1
-        self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
-        before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
-        return symptom.at - before >= _QUIET_S
-
-    def readable(self, problem: str) -> None:
-        """From now on they are seen (""), or are not."""
-        self.problem, self._watching = problem, not problem
-
-    def view(self) -> Symptoms:
-        """As it is published."""
-        return Symptoms(self._watching, self.problem, tuple(self._counts.items()), self._last)
 
 
 class Record:

@@ -53,7 +53,9 @@ def test_a_node_gets_all_that_was_promised(package: Package) -> None:
         "/usr/lib/systemd/system/nydus-agent-inspect.timer", "/usr/lib/systemd/system/nydus-agent-inspect.path",
         "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man5/agent.toml.5.gz",
         "/usr/share/bash-completion/completions/nydus-agent", "/usr/share/zsh/vendor-completions/_nydus-agent",
-        "/usr/share/doc/nydus-node-agent/examples/agent.toml", "/usr/lib/systemd/catalog/nydus-agent.catalog",
+        "/usr/share/doc/nydus-node-agent/examples/agent.toml",
+        "/usr/share/doc/nydus-node-agent/examples/nydus-agent.rules.yml",
+        "/usr/lib/systemd/catalog/nydus-agent.catalog",
         "/usr/share/nydus-node-agent/agent/_pb/introspection_pb2_grpc.py",
     }  # fmt: skip
     assert wanted - set(_paths(package)) == set()

@@ -18,7 +18,7 @@ from tests.node import cache
 _IMAGES = (sys.executable, "-c", "from tests.node import images; images.made()")
 _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
-    ("root", "systemd-252", "wrapper", "crictl", "snapshotter", "nydus", "scheduler", "images"),
+    ("root", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "nydus", "scheduler", "images"),
 )
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""

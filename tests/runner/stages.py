@@ -102,7 +102,7 @@ def _node() -> tuple[Command, ...]:
     return (_pytest("here", "tests/node", deadline_s=3000),)
 
 
-_PACKAGE_NEEDS = (*builds.NODE, "systemd-252")
+_PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
 
 
 def _demo_needs() -> tuple[str, ...]:

@@ -13,74 +13,14 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish, readiness
-from agent.daemon.counts import Counts, RouteClock, Times
-from agent.daemon.documents import Climb, Pin
+from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
+from agent.daemon.documents import Climb
 from agent.daemon.origins import OriginStatus
-from agent.daemon.record import SymptomsSeen
-from agent.daemon.view import (
-    Condition,
-    Containerd,
-    FenceView,
-    HistoryEntry,
-    Penalty,
-    Probed,
-    Symptoms,
-    SymptomSeen,
-    View,
-)
+from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
-from agent.health.owner import Owner
 from agent.health.prospect import Prospect
 from agent.health.state import Cause, Verdict
-
-VIEW = View(
-    pid=42,
-    at=1000.0,
-    started_at=900.0,
-    mode=Mode.FENCE,
-    mode_reason="auto: the self-test passed",
-    verdict=Verdict.HEALTHY,
-    verdict_since=901.0,
-    verdict_reason="a ping and a canary were answered",
-    route=Route.MIRROR,
-    route_since=900.0,
-    route_reason="a ping and a canary were answered",
-    fence=FenceView(address="127.0.0.1", port=4001, self_test="ok", self_test_reason="shown"),
-    mirror_url="http://127.0.0.1:4001",
-    ping=Probed(ok=True, at=999.9, ms=0.5),
-    canary=Probed(ok=True, at=999.0, ms=1.5),
-    ping_times=Times().view(),
-    canary_times=Times().view(),
-    owner=Owner.OK,
-    owner_detail="127.0.0.1:4001 is held by uid 0",
-    origins=(OriginStatus("registry.test:5000", ok=True, at=990.0), OriginStatus('odd"name\\', ok=None)),
-    origin=True,
-    climb=Climb(at=950.0, problem=""),
-    conditions=(Condition("PingFails", holds=False, since=900.0),),
-    counts=Counts().items(),
-    symptoms=SymptomsSeen().view(),
-)
-DOWN = replace(
-    VIEW,
-    verdict=Verdict.DOWN,
-    route=Route.ORIGIN,
-    route_reason="ping refused",
-    fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),
-    pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
-    history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),),
-    verdict_cause="refused",
-    window_s=0.7,
-    canary_window_s=1.5,
-    penalty=Penalty(1000.04, held=True, reuse=750.0),
-    back=Prospect(("a clean canary", "3 more successes"), 4.5),
-    symptoms=Symptoms(
-        True,
-        "",
-        tuple({**dict(SymptomsSeen().view().counts), "cut": 2}.items()),
-        SymptomSeen("cut", "ended early", 998.5),
-    ),
-    containerd=Containerd(released_waiting=1, released_stalled=2, spared=3),
-)
+from tests.unit.views import DOWN, VIEW
 
 
 def test_the_status_has_every_field_of_its_first_version() -> None:
