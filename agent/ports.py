@@ -321,6 +321,59 @@ class SocketTables(Protocol):
         """Who has the listening socket, in words: the process where we may see it, else the user."""
 
 
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One line that a unit wrote."""
+
+    text: str
+    at: float
+    """When the journal took it: CLOCK_MONOTONIC, seconds."""
+    dropped: int = 0
+    """Where it is no line of the unit: how many the journal dropped (its rate limit), or could not be read."""
+
+
+class Journal(Protocol):
+    """What one unit writes to the journal, from `start` on. Nothing here waits."""
+
+    problem: str
+    """Why nothing can be read; "" while it is followed."""
+
+    def start(self) -> None:
+        """Begin to follow, anew where it was followed before; what was written meanwhile is not read."""
+
+    def fileno(self) -> int:
+        """Becomes readable when there are lines, or when following has ended; from `close` on -1."""
+
+    def lines(self) -> tuple[JournalLine, ...]:
+        """What there is now, oldest first (not all of it at once where it is much). Sets `problem` at the end."""
+
+    def close(self) -> None:
+        """Follow no longer. A problem that there is stays the problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What has become of the processes around a listening socket."""
+
+    ended: tuple[str, ...] = ()
+    """Those that have ended since the last look, in words."""
+    stopped: str = ""
+    """Why none of them runs at the moment (a signal or the freezer has stopped them); "" = they may run."""
+
+
+class ListenerProcesses(Protocol):
+    """The processes of the service or container that holds a listening socket: those of the socket's cgroup."""
+
+    def fileno(self) -> int:
+        """Becomes readable when one of them has ended, or when the freezer has stopped or released them."""
+
+    def follow(self, port: int, inode: int) -> str:
+        """Follow those of this listening socket, instead of those before; "" or why they cannot be followed."""
+
+    def look(self) -> Holders:
+        """How they are now. Cheap: for every tick."""
+
+
 class Names(Protocol):
     """Host names to addresses."""
 
@@ -338,5 +391,8 @@ class DaemonPorts:
     cgroups: Cgroups
     tables: SocketTables
     names: Names
+    journal: Journal
+    """Of the unit in whose cgroup nydusd runs."""
+    mirror_processes: ListenerProcesses
     processes: Callable[[], Processes]
     """Made on demand: the daemon runs a child only when it is being stopped."""

@@ -86,6 +86,8 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.adapters import log, memory
     from agent.adapters.cgroups import CgroupTree
     from agent.adapters.fence import NftFence
+    from agent.adapters.holders import CgroupProcesses
+    from agent.adapters.journal import UnitJournal
     from agent.adapters.names import SystemNames
     from agent.adapters.notify import SystemdNotify
     from agent.adapters.sockets import KernelSockets
@@ -101,6 +103,8 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
         cgroups=cgroups,
         tables=KernelSockets(),
         names=SystemNames(),
+        journal=UnitJournal(paths.SNAPSHOTTER_UNIT),
+        mirror_processes=CgroupProcesses(cgroups),
         processes=_processes,
     )
 

@@ -7,6 +7,7 @@ process where grpc-core 1.51 is winding a channel down.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import selectors
@@ -23,6 +24,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20
 """Bytes kept of each stream; the rest is read and dropped, so that the child never blocks on a full pipe."""
 
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # linux/prctl.h
+_FEED_GRACE_S = 0.1
 _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
 
 
@@ -73,6 +76,56 @@ class Companion:
             os.killpg(self.pid, signal.SIGKILL)
 
 
+class Feed:
+    """A child that writes for as long as we want it to; what it writes is read without waiting.
+
+    It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it (KillMode=
+    control-group): setpriv, which could, is killed by the daemon's system call filter. Raises ProcessError where it
+    cannot be started.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        _give_no_rights()
+        self._child = _spawn(argv, pipe_stdin=False)
+        self.pid = self._child.pid
+        self._complaint = bytearray()
+        for stream in (self._child.stdout, self._child.stderr):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
+
+    def fileno(self) -> int:
+        """Readable when it has written something, and when it has ended."""
+        assert self._child.stdout is not None
+        return self._child.stdout.fileno()
+
+    def read(self, count: int) -> bytes | None:
+        """At most `count` bytes of what it wrote; None: nothing now; empty: it will write nothing more."""
+        try:
+            return os.read(self.fileno(), count)
+        except BlockingIOError:
+            return None
+
+    def complaint(self) -> str:
+        """What it has written to its standard error, the first kilobytes of it."""
+        assert self._child.stderr is not None
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._child.stderr.fileno(), 4096):
+                self._complaint += piece[: 4096 - len(self._complaint)]
+        return self._complaint.decode(errors="replace").strip()
+
+    def end(self) -> int | None:
+        """Kill it where it still runs; its exit code, None where it takes its time (it is reaped later)."""
+        if self._child.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(_FEED_GRACE_S)
+        for stream in (self._child.stdout, self._child.stderr):
+            if stream is not None:
+                stream.close()
+        return self._child.returncode
+
+
 @contextlib.contextmanager
 def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
     """A child that lives as long as the block; `output` takes what it writes. Raises ProcessError.
@@ -108,6 +161,13 @@ def _spawn(argv: Sequence[str], *, pipe_stdin: bool) -> subprocess.Popen[bytes]:
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
+
+
+def _give_no_rights() -> None:
+    """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What this
+    process may do itself stays as it is.
+    """
+    ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def _environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ import errno
 import ipaddress
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.adapters.netlink import (
@@ -78,6 +79,8 @@ class Listening:
     port: int
     uid: int
     inode: int
+    cgroup: int = 0
+    """The kernel's id of the cgroup in which it was made (Linux 5.7); 0 where that is not known."""
 
 
 class SockDiag:
@@ -152,9 +155,8 @@ def _condition(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int)
 def _connection(payload: bytes) -> Connection:
     family, state, _, _, ident, _, unread, _, uid, _ = _SOCKET.unpack_from(payload)
     told = attributes(payload[_SOCKET.size :])
-    cgroup = told.get(_CGROUP_ID, b"")
     transfer = _transfer(state, unread, told.get(_INFO, b""))
-    return Connection(family, state, ident, uid, struct.unpack("=Q", cgroup)[0] if len(cgroup) == 8 else 0, transfer)
+    return Connection(family, state, ident, uid, _cgroup(told), transfer)
 
 
 def _transfer(state: int, unread: int, info: bytes) -> Transfer | None:
@@ -173,9 +175,20 @@ def _transfer(state: int, unread: int, info: bytes) -> Transfer | None:
     )
 
 
+def _cgroup(told: Mapping[int, bytes]) -> int:
+    value = told.get(_CGROUP_ID, b"")
+    return int(struct.unpack("=Q", value)[0]) if len(value) == 8 else 0
+
+
 def _listening(payload: bytes) -> Listening:
     family, _, _, _, ident, _, _, _, uid, inode = _SOCKET.unpack_from(payload)
     length = 4 if family == socket.AF_INET else 16
     source = ipaddress.ip_address(ident[4 : 4 + length])  # after the two ports
     mapped = source.ipv4_mapped if isinstance(source, ipaddress.IPv6Address) else None
-    return Listening(str(mapped or source), int.from_bytes(ident[:2], "big"), uid, inode)
+    return Listening(
+        str(mapped or source),
+        int.from_bytes(ident[:2], "big"),
+        uid,
+        inode,
+        _cgroup(attributes(payload[_SOCKET.size :])),
+    )

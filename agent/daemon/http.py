@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
+_PIECE = 65536
 BODY_CAP = 65536
 
 
@@ -73,7 +75,9 @@ class Connection:
 
     @classmethod
     async def open(cls, host: str, port: int) -> Connection:
-        """Raises ProbeError. The caller holds the deadline."""
+        """Connect to an address. Raises ProbeError. The caller holds the deadline."""
+        if link_local(host):
+            raise ProbeError(Failure.UNREACHABLE, f"{host} is link-local, where a cloud's metadata lives: not asked")
         try:
             return cls(*await asyncio.open_connection(host, port, limit=_HEADER_CAP))
         except OSError as error:
@@ -81,12 +85,25 @@ class Connection:
 
     async def get(self, path: str, authority: str, headers: Mapping[str, str] | None = None) -> Answer:
         """GET `path` (or a whole URL, through a proxy). Raises ProbeError. The caller holds the deadline."""
+        body = bytearray()
+        answer = await self.read(path, authority, headers, body.extend)
+        return Answer(answer.status, answer.headers, bytes(body))
+
+    async def read(
+        self,
+        path: str,
+        authority: str,
+        headers: Mapping[str, str] | None,
+        take: Callable[[bytes], None],
+        cap: int = BODY_CAP,
+    ) -> Answer:
+        """As `get`, but the body goes to `take` piece by piece, and up to `cap` bytes of it; the answer has none."""
         lines = [f"GET {path} HTTP/1.1", f"Host: {authority}", "User-Agent: nydus-agent", "Accept: */*"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         try:
             self._writer.write("\r\n".join([*lines, "", ""]).encode())
             await self._writer.drain()
-            return await self._answer()
+            return await self._answer(take, cap)
         except asyncio.IncompleteReadError as error:
             raise ProbeError(Failure.CLOSED, f"closed after {len(error.partial)} bytes of {path}") from error
         except asyncio.LimitOverrunError as error:
@@ -109,37 +126,54 @@ class Connection:
         """At once: nothing is flushed or waited for."""
         self._writer.transport.abort()
 
-    async def _answer(self) -> Answer:
+    async def _answer(self, take: Callable[[bytes], None], cap: int) -> Answer:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         version, _, rest = head[0].partition(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError(f"begins with {head[0][:40]!r}")
         pairs = (line.partition(":") for line in head[1:] if line)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        return Answer(int(rest[:3]), headers, await self._body(headers))
-
-    async def _body(self, headers: Mapping[str, str]) -> bytes:
-        if headers.get("transfer-encoding", "").lower() == "chunked":
-            return await self._chunks()
-        if "content-length" in headers:
-            length = int(headers["content-length"])
-            if not 0 <= length <= BODY_CAP:
-                raise ValueError(f"a body of {length} bytes")
-            return await self._reader.readexactly(length)
-        body = await self._reader.read(BODY_CAP + 1)
-        while body and len(body) <= BODY_CAP and (more := await self._reader.read(BODY_CAP)):
-            body += more
-        return body
-
-    async def _chunks(self) -> bytes:
-        body = b""
-        while True:
-            size = int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)
-            if size < 0 or len(body) + size > BODY_CAP:
+        status, length = int(rest[:3]), 0
+        async for piece in self._pieces(headers, cap):
+            length += len(piece)
+            if length > cap:
                 raise ValueError("a body that is too long")
-            body += (await self._reader.readexactly(size + 2))[:-2]
-            if size == 0:
-                return body
+            take(piece)
+        return Answer(status, headers, b"")
+
+    async def _pieces(self, headers: Mapping[str, str], cap: int) -> AsyncIterator[bytes]:
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while (size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)) != 0:
+                async for piece in self._exactly(size, cap):
+                    yield piece
+                await self._reader.readexactly(2)
+            await self._reader.readexactly(2)
+        elif "content-length" in headers:
+            async for piece in self._exactly(int(headers["content-length"]), cap):
+                yield piece
+        else:
+            while piece := await self._reader.read(_PIECE):
+                yield piece
+
+    async def _exactly(self, size: int, cap: int) -> AsyncIterator[bytes]:
+        if not 0 <= size <= cap:
+            raise ValueError(f"a body of {size} bytes")
+        while size:
+            piece = await self._reader.read(min(size, _PIECE))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", size)
+            size -= len(piece)
+            yield piece
+
+
+def link_local(host: str) -> bool:
+    """Whether an address is one that is never asked: 169.254/16 and fe80::/10, mapped ones too."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_link_local
 
 
 def _probe_error(error: OSError, what: str) -> ProbeError:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from agent.daemon.canary import CanaryObject
 from agent.daemon.counts import LATE, OK
 from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change
 from agent.daemon.drift import Drift
+from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
 from agent.daemon.messages import Message
 from agent.daemon.moment import present
 from agent.daemon.origins import Origins
-from agent.daemon.probes import Canary, CanaryObject, Pinger, jittered, watch_sentinel
+from agent.daemon.probing import Probing
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
+from agent.daemon.symptoms import Symptoms
 from agent.daemon.view import Probed
 from agent.errors import FenceError, PortError
 from agent.health.evidence import (
@@ -89,7 +91,8 @@ class Session:
         self.record = record
         self.drift = drift
         self.state = State()
-        self.keeper = Keeper(ports.fence, ports.cgroups, (settings.proxy.host, settings.proxy.port), record.fence)
+        mirror = (settings.proxy.host, settings.proxy.port)
+        self.keeper = Keeper(ports.fence, ports.cgroups, mirror, record.fence)
         self.effective = Document(places.effective, places.owner)
         self.climb = Document(places.climb, places.owner)
         self.ping = Probed()
@@ -101,11 +104,16 @@ class Session:
         self.origins = Origins(settings.origins, ports.names, self.post)
         self._ports = ports
         self._pins = Document(places.pin, places.owner)
-        self._canary = Canary(settings.proxy, settings.policy, canary, canary_port)
+        self._probing = Probing(
+            settings, self.origins, self.post, canary=canary, canary_port=canary_port, state=lambda: self.state,
+            policy=lambda: self.policy, before=self._look_at_owner, lifted_at=lambda: self._lifted_at,
+        )  # fmt: skip
+        self._symptoms = Symptoms(ports.journal, self.post, lambda: self.state.fence is not None)
+        self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
         self._resettle = resettle
         self._on_change = on_change
         self._queue: asyncio.Queue[Event | End] = asyncio.Queue()
-        self._canary_wanted = asyncio.Event()
+        self._lifted_at = float("-inf")
         self._told = self.state
         self._applied: Applied | None = None
         self._chores_at = 0.0
@@ -120,11 +128,15 @@ class Session:
     async def run(self) -> End:
         """Judge and hold the route until told to end. The fence stays as it is."""
         self.begin()
+        loop, processes = asyncio.get_running_loop(), self._ports.mirror_processes.fileno()
+        loop.add_reader(processes, self._holder.look)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(task) for task in self._tasks()]
+            coroutines = (self._ticks(), self._symptoms.run(), *self._probing.tasks())
+            tasks = [group.create_task(task) for task in coroutines]
             try:
                 return await self._turn()
             finally:
+                loop.remove_reader(processes)
                 for task in tasks:
                     task.cancel()
 
@@ -147,12 +159,6 @@ class Session:
                 return
             self._handle(event)
 
-    def _tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        return (
-            self._ticks(), self._pings(), self._canaries(), watch_sentinel(self.settings.proxy, self.post),
-            self.origins.run(),
-        )  # fmt: skip
-
     async def _turn(self) -> End:
         while True:
             event = await self._queue.get()
@@ -166,48 +172,17 @@ class Session:
                 self.record.counts.add("internal_errors_total")
                 self.record.log.exception("an event was dropped because of a bug", message_id=Message.INTERNAL)
 
-    # The tasks beside the loop
-
     async def _ticks(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
             self.post(Tick())
 
-    async def _pings(self) -> None:
-        pinger = Pinger(self.settings.ping, self.policy)
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                started = loop.time()
-                event = await pinger.round()
-                if not self.policy.canary:
-                    self._look_at_owner()  # a mirror that has just come up is local from its first answer on
-                self.post(event)
-                # Not faster than the interval, and a tenth of it earlier or later, so that a fleet does not beat.
-                rest_s = started + jittered(self.policy.interval_s) - loop.time()
-                await asyncio.sleep(max(rest_s, self.policy.interval_s / 4))
-        finally:
-            pinger.close()
-
-    async def _canaries(self) -> None:
-        while True:
-            self._canary_wanted.clear()
-            event = await self._canary.fetch()
-            if event is not None:
-                self._look_at_owner()  # before a clean canary lifts anything
-                self.post(event)
-            try:
-                async with asyncio.timeout(jittered(self.policy.canary_interval_s)):
-                    await self._canary_wanted.wait()
-            except TimeoutError:
-                continue
-
     # What the loop does with an event
 
     def _handle(self, event: Event) -> None:
         self._note(event)
-        if not self._counts(event):
-            return
+        if not self.policy.canary and (isinstance(event, CanaryOk) or self.state.local):
+            self.policy = replace(self.policy, canary=True)  # a canary can come back here: from now on it must
         self._take(event)
         if isinstance(event, Tick):
             self._chores()
@@ -230,24 +205,14 @@ class Session:
                 except FenceError as error:
                     self._take(FenceFailed(f"{error.what}: {error.cause}"))
             case LiftFence():
+                self._lifted_at = _now()
                 self.keeper.lift()
             case AskCanary():
-                self._canary_wanted.set()
+                self._probing.ask_canary()
             case AskOrigin():
                 self.origins.ask()
             case AskOwner():
                 self._look_at_owner()
-
-    def _counts(self, event: Event) -> bool:
-        """Whether a canary's failure says anything: a mirror elsewhere may not be able to reach this node's loopback,
-        so a canary counts from its first success, or from when the mirror's listener was seen on this node.
-        """
-        if self.policy.canary:
-            return True
-        if isinstance(event, CanaryOk) or self.state.local:
-            self.policy = replace(self.policy, canary=True)
-            return True
-        return not isinstance(event, CanaryFailed)
 
     def _note(self, event: Event) -> None:
         """Keep what is published of a probe's result."""
@@ -283,6 +248,7 @@ class Session:
 
     def _chores(self) -> None:
         now = _now()
+        self._holder.look()
         slept = _asleep() - self._asleep_s
         if slept > _SLEPT_S:
             self._asleep_s += slept
@@ -297,6 +263,7 @@ class Session:
         self._look_at_documents()
         self._look_at_owner()
         self._look_after_drift(now)
+        self._symptoms.look()
         self.keeper.retry()
         if self.state.fence is not None:
             self.keeper.count_refused()
@@ -349,6 +316,7 @@ class Session:
             return
         rows = [Listener(address, proxy.port, uid, inode) for address, uid, inode in found]
         self.post(OwnerSeen(*judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
+        self._holder.seen(rows, _now())
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)

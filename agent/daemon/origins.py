@@ -49,6 +49,8 @@ class OriginStatus:
     ok: bool | None = None
     at: float | None = None  # monotonic
     detail: str = ""
+    status: int = 0
+    """Of /v2/; 0: not asked for."""
 
 
 def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origin, ...]:
@@ -79,6 +81,17 @@ class Origins:
     def ask(self) -> None:
         """Ask all of them now."""
         self._wanted.set()
+
+    def good(self) -> tuple[Origin, ...]:
+        """Those that answered when they were asked last, in the operator's order."""
+        return tuple(origin for origin in self._known if self.seen[origin.name].ok)
+
+    async def status(self, origin: Origin) -> int | None:
+        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept; None: it
+        does not answer.
+        """
+        seen = self.seen[origin.name] = await self._ask(origin)
+        return seen.status if seen.ok else None
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -120,7 +133,7 @@ class Origins:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                detail = await self._reach(origin)
+                detail, status = await self._reach(origin)
         except TimeoutError:
             self._addresses.pop(origin.host, None)
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"no answer in {_DEADLINE_S:g} s")
@@ -129,9 +142,9 @@ class Origins:
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=error.detail)
         except PortError as error:
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"{error.what}: {error.cause}")
-        return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail)
+        return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail, status=status)
 
-    async def _reach(self, origin: Origin) -> str:
+    async def _reach(self, origin: Origin) -> tuple[str, int]:
         """Addresses that answered once are kept: a decision must not wait for a name server."""
         if origin.host not in self._addresses:
             self._addresses[origin.host] = await self._names.addresses(origin.host, deadline_s=_DEADLINE_S)
@@ -147,14 +160,14 @@ class Origins:
         return "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
 
 
-async def _speak(address: str, origin: Origin) -> str:
+async def _speak(address: str, origin: Origin) -> tuple[str, int]:
     connection = await Connection.open(address, origin.port)
     try:
         if origin.tls:
-            return "accepts connections"
+            return "accepts connections", 0
         answer = await connection.get("/v2/", origin.name, {"Connection": "close"})
     finally:
         connection.close()
     if answer.status >= 500:
         raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
-    return f"answered /v2/ with {answer.status}"
+    return f"answered /v2/ with {answer.status}", answer.status

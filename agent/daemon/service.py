@@ -11,13 +11,13 @@ from collections.abc import Callable
 from agent import __version__
 from agent.config.model import Config
 from agent.daemon import metrics, past, publish, readiness
+from agent.daemon.canary import CanaryObject
 from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, view_of
-from agent.daemon.probes import CanaryObject
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, node_identity, settings
 from agent.daemon.stopping import being_restarted

@@ -55,6 +55,8 @@ class Settings:
     policy: Policy
     allowed_uids: frozenset[int]
     origins: tuple[Origin, ...]
+    metrics: Url | None = None
+    """The mirror's metrics page."""
 
 
 def settings(config: Config, applied: Applied, node_id: str) -> Settings:
@@ -68,6 +70,7 @@ def settings(config: Config, applied: Applied, node_id: str) -> Settings:
         policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False),
         allowed_uids=_uids(config.mirror.user),
         origins=origins(config.registries.hosts, applied.origins),
+        metrics=parse_url(config.mirror.metrics_url),
     )
 
 

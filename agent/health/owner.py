@@ -49,13 +49,18 @@ def judge(rows: Iterable[Listener], address: str, port: int, allowed: frozenset[
     A row on the wildcard address counts, one on :: also for IPv4 (a dual-stack socket looks like that). One foreign
     row is enough: with SO_REUSEPORT the kernel would share connections out.
     """
-    mine = [row for row in rows if row.port == port and _covers(row.address, address)]
+    mine = covering(rows, address, port)
     if not mine:
         return Owner.NONE, f"nobody listens on {address}:{port} here"
     for row in mine:
         if row.uid not in allowed:
             return Owner.FOREIGN, f"{row.address}:{port} is held by uid {row.uid}"
     return Owner.OK, f"{mine[0].address}:{port} is held by uid {mine[0].uid}"
+
+
+def covering(rows: Iterable[Listener], address: str, port: int) -> list[Listener]:
+    """The rows that take connections to `address:port`."""
+    return [row for row in rows if row.port == port and _covers(row.address, address)]
 
 
 def _listener(columns: list[str]) -> Listener | None:

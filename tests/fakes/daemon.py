@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import time
 from collections.abc import Mapping
 
 from agent.errors import FenceError, PortError
-from agent.ports import DaemonPorts, Processes
+from agent.ports import DaemonPorts, Holders, JournalLine, Processes
 from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence
 from tests.fakes.processes import FakeProcesses
@@ -98,6 +99,92 @@ class FakeTables:
         return f"squatter (pid {inode}), uid {uid}"
 
 
+class FakeJournal:
+    """What `write` is given; `end` ends the follower, which `start` begins anew (or not, with `refuses`)."""
+
+    def __init__(self) -> None:
+        self.problem = "not started"
+        self.refuses = ""
+        self.starts = 0
+        self._lines: list[JournalLine] = []
+        self._pipe = (-1, -1)
+
+    def start(self) -> None:
+        self.close()
+        self.starts += 1
+        self.problem = self.refuses
+        if not self.refuses:
+            self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._pipe[0]
+
+    def lines(self) -> tuple[JournalLine, ...]:
+        if self._pipe[0] != -1:
+            try:
+                if not os.read(self._pipe[0], 65536):
+                    self.problem = "journalctl has ended"
+            except BlockingIOError:
+                pass
+        found, self._lines = tuple(self._lines), []
+        return found
+
+    def close(self) -> None:
+        read, write = self._pipe
+        self._pipe = (-1, -1)
+        self.problem = self.problem or "not started"
+        if read != -1:
+            os.close(read)
+        if write != -1:
+            os.close(write)
+
+    def write(self, text: str, *, at: float | None = None, dropped: int = 0) -> None:
+        self._lines.append(JournalLine(text, time.monotonic() if at is None else at, dropped))
+        if self._pipe[1] != -1:
+            os.write(self._pipe[1], b"x")
+
+    def end(self) -> None:
+        read, write = self._pipe
+        os.close(write)
+        self._pipe = (read, -1)
+
+
+class FakeListenerProcesses:
+    """One process for each socket that is followed, until `end` or `stop`."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.followed: list[tuple[int, int]] = []
+        self.refuses = ""
+        self._now = Holders()
+
+    def fileno(self) -> int:
+        return self._read
+
+    def follow(self, port: int, inode: int) -> str:
+        self.followed.append((port, inode))
+        self._now = Holders()
+        return self.refuses
+
+    def look(self) -> Holders:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+        found, self._now = self._now, Holders((), self._now.stopped)
+        return found
+
+    def end(self, words: str) -> None:
+        self._now = Holders((*self._now.ended, words), self._now.stopped)
+        os.write(self._write, b"x")
+
+    def stop(self, words: str) -> None:
+        self._now = Holders(self._now.ended, words)
+        os.write(self._write, b"x")
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
 class FakeNames:
     """A name service of a dictionary; addresses stand for themselves."""
 
@@ -124,6 +211,8 @@ class FakeDaemonPorts:
         self.watch = FakeWatch()
         self.tables = FakeTables()
         self.names = FakeNames()
+        self.journal = FakeJournal()
+        self.mirror_processes = FakeListenerProcesses()
         self.processes = FakeProcesses()
 
     def ports(self) -> DaemonPorts:
@@ -134,8 +223,16 @@ class FakeDaemonPorts:
             cgroups=self.cgroups,
             tables=self.tables,
             names=self.names,
+            journal=self.journal,
+            mirror_processes=self.mirror_processes,
             processes=self._processes,
         )
+
+    def close(self) -> None:
+        """Give the descriptors up."""
+        self.watch.close()
+        self.journal.close()
+        self.mirror_processes.close()
 
     def _processes(self) -> Processes:
         return self.processes

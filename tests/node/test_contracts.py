@@ -38,6 +38,10 @@ def test_the_fakes_do_what_systemd_and_nydusd_do(boot: Callable[..., Node]) -> N
     check_contracts(boot(), "real_units.py", "real_nydusd.py")
 
 
+def test_the_fakes_do_what_journald_and_the_kernel_do(boot: Callable[..., Node]) -> None:
+    check_contracts(boot(snapshotter="none", nydus=False), "real_journal.py", "real_holders.py")
+
+
 @pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
 def test_the_fakes_do_what_containerd_and_the_snapshotter_do(boot: Callable[..., Node], snapshotter: str) -> None:
     check_contracts(boot(snapshotter=snapshotter), "real_containerd.py")

@@ -6,20 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
 
+from agent.daemon.canary import Canary, CanaryObject
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.http import Connection, ProbeError, parse_url
-from agent.daemon.probes import Canary, CanaryObject, Pinger, watch_sentinel
+from agent.daemon.probes import Pinger, watch_sentinel
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, PingFailed, PingOk, SentinelClosed
-from agent.health.policy import Policy
 from tests.fakes.mirror import SmallMirror, Way
 
 T = TypeVar("T")
-POLICY = Policy(window_s=0.4, canary_window_s=0.4)
+WINDOW_S = 0.4
 
 
 def go(work: Coroutine[Any, Any, T]) -> T:
@@ -27,13 +26,17 @@ def go(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(work, 20))
 
 
+def pinger_of(url: str, late: list[PingOk] | None = None) -> Pinger:
+    return Pinger(parse_url(url), (late if late is not None else []).append, cap_s=2.0)
+
+
 class TestPing:
     def test_a_mirror_that_answers_is_alive_and_the_connection_is_kept(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
-                pinger = Pinger(parse_url(mirror.ping_url), POLICY)
+                pinger = pinger_of(mirror.ping_url)
                 for _ in range(5):
-                    answer = await pinger.round()
+                    answer = await pinger.round(WINDOW_S)
                     assert isinstance(answer, PingOk)
                     assert answer.latency_s < 0.4
                 assert mirror.pings == 5
@@ -58,18 +61,18 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = way
                 started = time.monotonic()
-                answer = await Pinger(parse_url(mirror.ping_url), POLICY).round()
+                answer = await pinger_of(mirror.ping_url).round(WINDOW_S)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is failure
-                assert time.monotonic() - started < POLICY.window_s
+                assert time.monotonic() - started < WINDOW_S
 
         go(work())
 
     def test_a_closed_port_is_refused_at_once(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
-                url = parse_url(mirror.ping_url)
-            answer = await Pinger(url, POLICY).round()
+                url = mirror.ping_url
+            answer = await pinger_of(url).round(WINDOW_S)
             assert isinstance(answer, PingFailed)
             assert answer.failure is Failure.REFUSED
 
@@ -80,7 +83,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
                 started = time.monotonic()
-                answer = await Pinger(parse_url(mirror.ping_url), replace(POLICY, window_s=0.6)).round()
+                answer = await pinger_of(mirror.ping_url).round(0.6)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is Failure.SILENT
                 assert 0.55 < time.monotonic() - started < 0.75
@@ -92,8 +95,8 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 mirror.hang_first = 2
-                pinger = Pinger(parse_url(mirror.ping_url), replace(POLICY, window_s=1.0))
-                assert isinstance(await pinger.round(), PingOk)
+                pinger = pinger_of(mirror.ping_url)
+                assert isinstance(await pinger.round(1.0), PingOk)
                 assert mirror.pings == 3
                 pinger.close()
 
@@ -102,11 +105,11 @@ class TestPing:
     def test_a_kept_connection_that_the_mirror_has_closed_is_no_failure(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
-                pinger = Pinger(parse_url(mirror.ping_url), POLICY)
-                assert isinstance(await pinger.round(), PingOk)
+                pinger = pinger_of(mirror.ping_url)
+                assert isinstance(await pinger.round(WINDOW_S), PingOk)
                 mirror.drop_connections()
                 await asyncio.sleep(0)
-                assert isinstance(await pinger.round(), PingOk)
+                assert isinstance(await pinger.round(WINDOW_S), PingOk)
                 assert mirror.accepted == 2
                 pinger.close()
 
@@ -117,8 +120,8 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.hang_first = 2
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
-                pinger = Pinger(parse_url(mirror.ping_url), POLICY)
-                assert isinstance(await pinger.round(), PingOk)
+                pinger = pinger_of(mirror.ping_url)
+                assert isinstance(await pinger.round(WINDOW_S), PingOk)
                 pinger.close()
 
         go(work())
@@ -128,7 +131,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
-                assert isinstance(await Pinger(parse_url(mirror.ping_url), POLICY).round(), PingFailed)
+                assert isinstance(await pinger_of(mirror.ping_url).round(WINDOW_S), PingFailed)
 
         go(work())
 
@@ -138,7 +141,7 @@ class TestPing:
                 mirror.ping_way = Way.HANG
                 for at in (0.15, 0.6):
                     asyncio.get_running_loop().call_later(at, time.sleep, 0.4)
-                answer = await Pinger(parse_url(mirror.ping_url), POLICY).round()
+                answer = await pinger_of(mirror.ping_url).round(WINDOW_S)
                 assert isinstance(answer, LoopLate)
                 assert answer.late_s > 0.1
 
@@ -147,19 +150,24 @@ class TestPing:
     def test_an_https_ping_url_is_asked_only_whether_its_port_accepts(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
-                url = parse_url(f"https://127.0.0.1:{mirror.ping_port}/healthy")
-                assert isinstance(await Pinger(url, POLICY).round(), PingOk)
+                url = f"https://127.0.0.1:{mirror.ping_port}/healthy"
+                assert isinstance(await pinger_of(url).round(WINDOW_S), PingOk)
                 assert mirror.pings == 0
 
         go(work())
 
 
 @asynccontextmanager
-async def canary(mirror: SmallMirror) -> AsyncIterator[tuple[Canary, CanaryObject]]:
+async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
     served = CanaryObject()
     listener = Listener(lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None)
     assert await listener.listen_tcp("127.0.0.1", 0) == ""
-    yield Canary(parse_url(mirror.url), POLICY, served, lambda: listener.port), served
+    yield (
+        Canary(
+            parse_url(mirror.url), served, lambda: listener.port, (late if late is not None else []).append, cap_s=2.0
+        ),
+        served,
+    )
     listener.close()
 
 
@@ -169,8 +177,8 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, served):
                 mirror.chunked = chunked
-                assert isinstance(await probe.fetch(), CanaryOk)
-                assert isinstance(await probe.fetch(), CanaryOk)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
                 assert mirror.targets[0].endswith(served.path)
                 assert mirror.targets[1].endswith("/canary")
                 assert mirror.p2p == 1  # at most once in five minutes
@@ -194,7 +202,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, _):
                 mirror.proxy_way = way
-                answer = await probe.fetch()
+                answer = await probe.fetch(WINDOW_S)
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
@@ -203,7 +211,9 @@ class TestCanary:
     def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
-                assert await Canary(parse_url(mirror.url), POLICY, CanaryObject(), lambda: None).fetch() is None
+                told = list[CanaryOk]().append
+                probe = Canary(parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
+                assert await probe.fetch(WINDOW_S) is None
 
         go(work())
 

@@ -127,7 +127,7 @@ async def running(node: Node) -> AsyncIterator[Node]:
         if not task.done():
             os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(task, 5)
-        node.fakes.watch.close()
+        node.fakes.close()
 
 
 @asynccontextmanager

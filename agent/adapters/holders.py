@@ -1,0 +1,112 @@
+"""The processes around a listening socket: when one ends, a descriptor tells (pidfd_open(2)); when the freezer stops
+them, their cgroup's file does (cgroup.events, Documentation/admin-guide/cgroup-v2.rst); SIGSTOP is seen in /proc.
+
+No right is needed, and none to see whose the socket is: the kernel names the cgroup in which it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from pathlib import Path
+
+from agent.adapters.cgroups import CgroupTree
+from agent.adapters.sockdiag import SockDiag
+from agent.errors import PortError
+from agent.ports import Holders
+
+_LEAVES = (".service", ".scope")
+"""A service's or a container's own cgroup. One that holds more says nothing about the mirror."""
+_MANY = 16
+_STOPPED = ("T", "t")  # by a signal, by a debugger (proc_pid_stat(5))
+
+
+class CgroupProcesses:
+    """Follows at most one cgroup at a time; one descriptor for all that is waited for."""
+
+    def __init__(self, tree: CgroupTree) -> None:
+        self._tree = tree
+        self._epoll = select.epoll()
+        self._pids: dict[int, tuple[int, str]] = {}
+        """pidfd -> pid, in words."""
+        self._events = -1
+
+    def fileno(self) -> int:
+        """See ports.ListenerProcesses."""
+        return self._epoll.fileno()
+
+    def follow(self, port: int, inode: int) -> str:
+        """See ports.ListenerProcesses."""
+        self._forget()
+        try:
+            with SockDiag() as diag:
+                idents = [row.cgroup for row in diag.listening() if (row.port, row.inode) == (port, inode)]
+        except PortError as error:
+            return f"{error.what}: {error.cause}"
+        if not idents:
+            return "nobody listens there any more"
+        path = self._tree.path_of(idents[0]) if idents[0] else ""
+        if not path.endswith(_LEAVES):
+            return f"its cgroup is no service's: {path or 'unknown'}"
+        return self._open(self._tree.mount() / path.lstrip("/"))
+
+    def look(self) -> Holders:
+        """See ports.ListenerProcesses."""
+        ended = []
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor in self._pids:
+                ended.append(self._pids.pop(descriptor)[1])
+                self._epoll.unregister(descriptor)
+                os.close(descriptor)
+        return Holders(tuple(ended), self._stopped())
+
+    def close(self) -> None:
+        """Give all descriptors up."""
+        self._forget()
+        self._epoll.close()
+
+    def _open(self, directory: Path) -> str:
+        try:
+            pids = [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+            if not pids or len(pids) > _MANY or 0 in pids:  # 0: of another pid namespace
+                return f"{len(pids)} processes in {directory.name}"
+            self._events = os.open(directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return f"{directory.name}: {error.strerror}"
+        self._epoll.register(self._events, select.EPOLLPRI)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(pid)
+                self._pids[descriptor] = (pid, f"{_name(pid)} (pid {pid})")
+                self._epoll.register(descriptor, select.EPOLLIN)
+        return ""
+
+    def _stopped(self) -> str:
+        with contextlib.suppress(OSError):  # not followed, or the cgroup went away with its last process
+            if b"frozen 1" in os.pread(self._events, 256, 0):
+                return "its cgroup is frozen"
+        if self._pids and all(_state(pid) in _STOPPED for pid, _ in self._pids.values()):
+            return "stopped by a signal: " + ", ".join(words for _, words in self._pids.values())
+        return ""
+
+    def _forget(self) -> None:
+        for descriptor in (*self._pids, self._events):
+            if descriptor != -1:
+                self._epoll.unregister(descriptor)
+                os.close(descriptor)
+        self._pids, self._events = {}, -1
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "a process"
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2][1:2].decode()
+    except OSError:
+        return ""  # it has ended; its descriptor tells

@@ -1,0 +1,155 @@
+"""The canary: a request through the mirror's data path whose status, length and content are checked.
+
+Its object is served by this agent on the node's loopback. A mirror that cannot reach the node's loopback (elsewhere,
+or in a network of its own) is asked for the /v2/ of a registry in use instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from agent.daemon.hedge import Hedge, Late, Right, Wrong
+from agent.daemon.http import Answer, Connection, ProbeError, Url
+from agent.daemon.origins import Origin
+from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
+
+_P2P_EVERY_S = 300.0
+"""A canary that makes Dragonfly create a task is rare; plain ones are forwarded and leave nothing behind."""
+_OBJECT_BYTES = 4096
+_REGISTRY_ATTEMPTS = 2
+
+Result: TypeAlias = CanaryOk | CanaryFailed | LoopLate
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryObject:
+    """What the endpoint serves at /canary and at /canary/ID: random bytes, new with each start of the agent.
+
+    The id is part of the path, so that Dragonfly's task (made from the URL) never answers with a former run's bytes.
+    """
+
+    body: bytes = field(default_factory=lambda: os.urandom(_OBJECT_BYTES))
+    id: str = field(default_factory=lambda: os.urandom(8).hex())
+
+    @property
+    def path(self) -> str:
+        """The path that names this object and no other."""
+        return f"/canary/{self.id}"
+
+
+class Canary:
+    """Fetches the canary object from our own endpoint, through the mirror's proxy port in absolute form."""
+
+    def __init__(
+        self,
+        proxy: Url,
+        served: CanaryObject,
+        port: Callable[[], int | None],
+        late: Callable[[CanaryOk], None],
+        *,
+        cap_s: float,
+    ) -> None:
+        self._proxy = proxy
+        self._object = served
+        self._port = port
+        self._p2p = False
+        self._p2p_at = float("-inf")
+        self._hedge = Hedge(self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s)
+
+    async def fetch(self, window_s: float) -> Result | None:
+        """One round; None where our own endpoint does not listen (nothing can be said then)."""
+        if self._port() is None:
+            return None
+        started = asyncio.get_running_loop().time()
+        # All attempts of a round take the same path, or a plain one would hide that the task path hangs.
+        self._p2p = started - self._p2p_at >= _P2P_EVERY_S
+        if self._p2p:
+            self._p2p_at = started
+        return _event(started, await self._hedge.round(window_s))
+
+    def close(self) -> None:
+        """Wait for no late answer any more."""
+        self._hedge.close()
+
+    async def _once(self, _number: int) -> Wrong | None:
+        authority = f"127.0.0.1:{self._port()}"
+        path = self._object.path if self._p2p else "/canary"
+        headers = {"X-Dragonfly-Use-P2P": "true"} if self._p2p else {}
+        try:
+            answer = await _through(self._proxy, f"http://{authority}{path}", authority, headers)
+        except ProbeError as error:
+            return Wrong(error.failure, error.detail)
+        if answer.status != 200:
+            return Wrong(Failure.STATUS, f"HTTP {answer.status} for the canary")
+        if answer.body != self._object.body:
+            return Wrong(Failure.CONTENT, f"{len(answer.body)} bytes of another content than the canary's")
+        return None
+
+
+class RegistryCanary:
+    """Asks a registry for /v2/ through the mirror. dfdaemon forwards https URLs in absolute form too, so no TLS is
+    needed here; what another proxy makes of them counts only once it has answered rightly (see Session).
+
+    `ask` asks the registry without the mirror and gives the status (0: its port accepts, more is not known); it raises
+    ProbeError or PortError.
+    """
+
+    def __init__(self, proxy: Url, ask: Callable[[Origin], Awaitable[int | None]]) -> None:
+        self._proxy = proxy
+        self._ask = ask
+        self._origin: Origin | None = None
+        self._status = 0
+        self._hedge = Hedge(self._once, lambda *_: None, cap_s=0.0, attempts=_REGISTRY_ATTEMPTS)
+
+    async def fetch(self, origin: Origin, window_s: float) -> Result | None:
+        """One round; None where the failure may be the registry's own."""
+        self._origin, self._status = origin, 0
+        started = asyncio.get_running_loop().time()
+        event = _event(started, await self._hedge.round(window_s))
+        if isinstance(event, CanaryFailed):
+            direct = await self._ask(origin)
+            same = event.failure is Failure.STATUS and direct in (0, self._status)
+            if direct is None or same:
+                return None
+        return event
+
+    async def _once(self, _number: int) -> Wrong | None:
+        origin = self._origin
+        assert origin is not None
+        url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
+        try:
+            answer = await _through(self._proxy, url, origin.name, {})
+        except ProbeError as error:
+            return Wrong(error.failure, error.detail)
+        if not _of_a_registry(answer):
+            self._status = answer.status
+            return Wrong(Failure.STATUS, f"HTTP {answer.status} for {url}, which is no registry's answer")
+        return None
+
+
+def _of_a_registry(answer: Answer) -> bool:
+    """What /v2/ gives (OCI distribution specification): 200, or 401 with a challenge."""
+    marks = ("docker-distribution-api-version", "www-authenticate")
+    return answer.status == 200 or (answer.status == 401 and any(mark in answer.headers for mark in marks))
+
+
+async def _through(proxy: Url, url: str, authority: str, headers: dict[str, str]) -> Answer:
+    connection = await Connection.open(proxy.host, proxy.port)
+    try:
+        return await connection.get(url, authority, {"Connection": "close", **headers})
+    finally:
+        connection.close()
+
+
+def _event(started: float, outcome: Right | Wrong | Late) -> Result:
+    match outcome:
+        case Right(latency_s):
+            return CanaryOk(started, latency_s)
+        case Wrong(failure, detail):
+            return CanaryFailed(started, failure, detail)
+        case Late(late_s):
+            return LoopLate(late_s, Probe.CANARY)

@@ -1,0 +1,158 @@
+"""What runs beside the loop: each task looks at one thing again and again, and posts what it saw. None judges."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from agent.daemon.canary import Canary, CanaryObject, RegistryCanary
+from agent.daemon.counters import Counters, near
+from agent.daemon.origins import Origins
+from agent.daemon.probes import Pinger, jittered, watch_sentinel
+from agent.daemon.settings import Settings
+from agent.health.evidence import CanaryOk, Event
+from agent.health.patience import canary_window_s, ping_window_s
+from agent.health.policy import Policy
+from agent.health.state import State, Verdict
+
+_LOOPBACK_TRIES = 5
+"""Canaries from the node's loopback that may fail before a registry is asked instead; then seldom more."""
+_LOOPBACK_AGAIN_S = 60.0
+_REGISTRY_S, _REGISTRY_WORRIED_S, _REGISTRY_IDLE_S = 60.0, 10.0, 300.0
+"""Between two canaries that ask a registry: many nodes ask the same one. While the mirror is under suspicion or down;
+and where no registry has ever answered through it."""
+_REGISTRY_ASKED_S = 1.0
+
+
+class Probing:
+    """The tasks of one session. `state` and `policy` give the session's own; `before` is called before an answer of a
+    probe counts (it looks at the listener's owner).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        origins: Origins,
+        post: Callable[[Event], None],
+        *,
+        canary: CanaryObject,
+        canary_port: Callable[[], int | None],
+        state: Callable[[], State],
+        policy: Callable[[], Policy],
+        before: Callable[[], None],
+        lifted_at: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._origins = origins
+        self._post = post
+        self._state = state
+        self._policy = policy
+        self._before = before
+        self._lifted_at = lifted_at
+        cap_s = settings.policy.window_cap_s
+        self._pinger = Pinger(settings.ping, post, cap_s=cap_s)
+        self._canary = Canary(settings.proxy, canary, canary_port, self._late_canary, cap_s=cap_s)
+        self._registry = RegistryCanary(settings.proxy, origins.status)
+        self._wanted = asyncio.Event()
+        self._loopback = False
+        """A canary from the node's loopback has come back before."""
+        self._failures = 0
+        self._loopback_at = float("-inf")
+        self._proved: set[str] = set()
+        """Registries whose /v2/ has come back through the mirror before."""
+        self._turn = 0
+
+    def ask_canary(self) -> None:
+        """Send one now."""
+        self._wanted.set()
+
+    def tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """To be run for as long as the session."""
+        settings = self._settings
+        tasks = (self._pings(), self._canaries(), watch_sentinel(settings.proxy, self._post), self._origins.run())
+        if settings.metrics is None or not near(settings.metrics, settings.proxy):
+            return tasks
+        return (*tasks, Counters(settings.metrics, self._post, self._counters_count).run())
+
+    async def _pings(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                started, interval_s = loop.time(), self._policy().interval_s
+                event = await self._pinger.round(ping_window_s(self._state(), self._policy()))
+                if not self._policy().canary:
+                    self._before()  # a mirror that has just come up is local from its first answer on
+                self._post(event)
+                # Not faster than the interval, and a tenth of it earlier or later, so that a fleet does not beat.
+                rest_s = started + jittered(interval_s) - loop.time()
+                await asyncio.sleep(max(rest_s, interval_s / 4))
+        finally:
+            self._pinger.close()
+
+    async def _canaries(self) -> None:
+        try:
+            while True:
+                self._wanted.clear()
+                rest_s = await self._canary_round()
+                try:
+                    async with asyncio.timeout(jittered(rest_s)):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._canary.close()
+
+    async def _canary_round(self) -> float:
+        """One canary, of one kind or the other; how long to rest."""
+        now = asyncio.get_running_loop().time()
+        if self._counts or self._failures < _LOOPBACK_TRIES or now - self._loopback_at >= _LOOPBACK_AGAIN_S:
+            self._loopback_at = now
+            event = await self._canary.fetch(canary_window_s(self._state(), self._policy()))
+            self._loopback = self._loopback or isinstance(event, CanaryOk)
+            if event is not None and self._counts:
+                self._before()  # before a clean canary lifts anything
+                self._post(event)
+            if event is None or self._counts:
+                return self._policy().canary_interval_s
+            self._failures += 1
+        if self._failures < _LOOPBACK_TRIES:
+            return self._policy().canary_interval_s
+        return await self._registry_round()
+
+    async def _registry_round(self) -> float:
+        """As above, by a registry that is in use and answers; it counts from its first success on."""
+        good = self._origins.good()
+        if not good:
+            return _REGISTRY_WORRIED_S
+        origin = good[self._turn % len(good)]
+        event = await self._registry.fetch(origin, canary_window_s(self._state(), self._policy()))
+        if isinstance(event, CanaryOk):
+            self._proved.add(origin.name)
+        if event is not None and origin.name in self._proved:
+            self._before()
+            self._post(event)
+            # A suspicion asks for one canary after the other; a registry must not pay for that.
+            await asyncio.sleep(_REGISTRY_ASKED_S)
+            return _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
+        self._turn += 1
+        return _REGISTRY_WORRIED_S if self._proved or self._turn < 2 * len(good) else _REGISTRY_IDLE_S
+
+    @property
+    def _counts(self) -> bool:
+        """Whether a canary from the node's loopback says anything: a mirror elsewhere may not be able to reach it, so
+        it counts from its first success, or from when the mirror's listener was seen on this node.
+        """
+        return self._loopback or self._state().local
+
+    def _late_canary(self, event: CanaryOk) -> None:
+        if self._counts:
+            self._post(event)
+
+    def _counters_count(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._state().local and self._state().fence is None and now - self._lifted_at() > _COUNTERS_SETTLE_S
+
+
+_COUNTERS_SETTLE_S = 3.0
+"""After the fence was lifted: what it has ended is counted by then."""

@@ -1,0 +1,104 @@
+"""The Journal contract on journald and journalctl themselves. Runs inside a booted test node."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.journal import UnitJournal
+from tests.contract.journal import JournalContract, JournalWorld
+
+_UNIT = "talker.service"
+_FIFO = "/run/talker"
+_FILE = f"""[Service]
+ExecStart=/bin/cat {_FIFO}
+LogRateLimitIntervalSec=1s
+LogRateLimitBurst=50
+"""
+
+
+class _JournaldWorld(JournalWorld):
+    def __init__(self) -> None:
+        self.port = self.real = UnitJournal(_UNIT)
+        Path("/run/systemd/system", _UNIT).write_text(_FILE)
+        os.mkfifo(_FIFO)
+        subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=20)
+        subprocess.run(["systemctl", "start", _UNIT], check=True, timeout=20)
+        self._pipe = open(_FIFO, "w")  # noqa: SIM115 - closed by remove
+
+    def write(self, text: str) -> None:
+        self._pipe.write(text + "\n")
+        self._pipe.flush()
+
+    def flood(self) -> None:
+        for number in range(5000):
+            self.write(f"one of many, {number}")
+        time.sleep(1.5)  # the interval of the rate limit and more
+        self.write("the first that passes again")
+
+    def kill(self) -> None:
+        os.kill(self.pid(), signal.SIGKILL)
+
+    def pid(self) -> int:
+        feed = self.real._feed
+        assert feed is not None
+        return feed.pid
+
+    def remove(self) -> None:
+        self.port.close()
+        self._pipe.close()
+        subprocess.run(["systemctl", "stop", _UNIT], check=True, timeout=20)
+        os.unlink(_FIFO)
+
+
+@pytest.fixture
+def world() -> Iterator[_JournaldWorld]:
+    made = _JournaldWorld()
+    yield made
+    made.remove()
+
+
+class TestJournald(JournalContract):
+    pass
+
+
+def test_a_unit_that_never_wrote_anything_is_followed_from_its_first_line_on() -> None:
+    journal = UnitJournal("silent-so-far.service")
+    journal.start()
+    texts: list[str] = []
+    end = time.monotonic() + 15
+    while not texts:  # the first lines may come before it reads
+        assert time.monotonic() < end
+        command = ["systemd-run", "--quiet", "--unit=silent-so-far", "--wait", "echo", "hello"]
+        subprocess.run(command, check=True, timeout=20)
+        texts = _within(journal, 0.5)
+    journal.close()
+    assert set(texts) == {"hello"}
+
+
+def _within(journal: UnitJournal, seconds: float) -> list[str]:
+    end, texts = time.monotonic() + seconds, []
+    while time.monotonic() < end:
+        select.select([journal.fileno()], [], [], 0.1)
+        texts += [line.text for line in journal.lines()]
+    return texts
+
+
+def test_how_late_a_line_comes(world: _JournaldWorld) -> None:
+    world.begin()
+    took = []
+    for number in range(60):
+        world.write(f"line {number}")
+        (line,) = world.lines(1)
+        took.append(time.monotonic() - line.at)
+    took.sort()
+    print(f"line to reader: n = {len(took)}, p50 {took[30] * 1000:.0f} ms, max {took[-1] * 1000:.0f} ms")
+    print(next(line for line in Path(f"/proc/{world.pid()}/smaps_rollup").read_text().splitlines() if "Pss:" in line))
+    assert took[-1] < 0.6

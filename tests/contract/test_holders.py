@@ -1,0 +1,60 @@
+"""ListenerProcesses: the contract on the fake (on real services: tests/contract/node), and what cannot be followed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from agent.adapters.cgroups import CgroupTree
+from agent.adapters.holders import CgroupProcesses
+from agent.ports import Holders
+from tests.contract.holders import HoldersContract, HoldersWorld
+from tests.contract.netns import own_network
+from tests.fakes.daemon import FakeListenerProcesses
+
+
+class _FakeWorld(HoldersWorld):
+    def __init__(self) -> None:
+        self.port = self.fake = FakeListenerProcesses()
+        self.listens = (4001, 77)
+
+    def kill(self) -> None:
+        self.fake.end("dfdaemon (pid 77)")
+
+    def stop(self, how: str) -> None:
+        self.fake.stop(how)
+
+    def resume(self) -> None:
+        self.fake.stop("")
+
+
+class TestFake(HoldersContract):
+    @pytest.fixture
+    def world(self) -> Iterator[HoldersWorld]:
+        made = _FakeWorld()
+        yield made
+        made.fake.close()
+
+
+@pytest.fixture
+def processes() -> Iterator[CgroupProcesses]:
+    made = CgroupProcesses(CgroupTree())
+    yield made
+    made.close()
+
+
+def test_a_socket_that_nobody_has_is_not_followed(processes: CgroupProcesses) -> None:
+    with own_network():
+        assert "nobody" in processes.follow(4001, 1)
+    assert processes.look() == Holders()
+
+
+def test_a_cgroup_that_is_no_services_is_not_followed(processes: CgroupProcesses) -> None:
+    # The tests themselves run in no service's cgroup, or in one of many processes.
+    with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        assert processes.follow(server.getsockname()[1], inode) != ""
+    assert processes.look() == Holders()

@@ -1,0 +1,85 @@
+"""nydusd's lines: which are symptoms, of which kind. The texts were written by real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.daemon.lines import classify
+from agent.health.evidence import SymptomKind
+
+RETRY = "Read from backend failed: {}, retry count 3"
+STATUS = 'Registry(Request(ErrorWithMsg("")))'
+CUT = (
+    "Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Custom { kind: UnexpectedEof, "
+    "error: IncompleteBody }) }))"
+)
+TIMED_OUT = "Registry(Transport(reqwest::Error { kind: Decode, source: TimedOut }))"
+DESTROYED = 'Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Os { code: 103, kind: ConnectionAborted, message: "Software caused connection abort" }) }))'  # noqa: E501
+ATTEMPT = (
+    "backend request: GET https://registry/v2/a/blobs/sha256:0?sig=secret, chunk: 4096 bytes, proxy: {}, "
+    "proxy sdk: false, takes 2.1ms, error: {}"
+)
+SLOW = "backend request: GET https://registry/x, chunk: 9 bytes, proxy: true, proxy sdk: false, takes 1s: slow request"
+
+
+def painted(level: str, text: str, where: str = "/nydus-storage-0.6.2/src/backend/mod.rs:132") -> str:
+    """As nydusd writes to a terminal or to the journal."""
+    paint = f"\x1b[1;38;5;{ {'WARN': 208, 'ERROR': 196}[level] }m"
+    time = f"{paint}2026-11-24 22:06:54.704804 +00:00\x1b[0m"
+    return f"[{time}] {paint}{level}\x1b[0m [{where}] {paint}{text}\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        # 2.2.0, through a mirror that answers 429, cuts, hangs within the body, sends zeros, refuses
+        (painted("WARN", RETRY.format(STATUS)), SymptomKind.STATUS),
+        (painted("WARN", RETRY.format(CUT)), SymptomKind.CUT),
+        (painted("WARN", RETRY.format(TIMED_OUT)), SymptomKind.CUT),
+        (painted("ERROR", "failed to decompress chunk: Unknown frame descriptor"), SymptomKind.DECODE),
+        (painted("ERROR", "failed to decompress blob meta data: Unknown frame descriptor"), SymptomKind.DECODE),
+        (painted("WARN", "Request proxy server failed, fallback to original server"), SymptomKind.FALLBACK),
+        # 2.4.4
+        (painted("ERROR", ATTEMPT.format("true", STATUS)), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("false", 'Registry(Proxy(Proxy(TooManyRequests(""))))')), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { kind: Other, error: "end" }))')),
+         SymptomKind.CUT),
+        # another path, no paint, the mirrors dialect
+        (painted("WARN", RETRY.format(STATUS), "storage/src/backend/mod.rs:1"), SymptomKind.STATUS),
+        ("[2026-11-24 22:06:54.7 +00:00] WARN [x.rs:1] " + RETRY.format(STATUS), SymptomKind.STATUS),
+        (RETRY.format(STATUS), SymptomKind.STATUS),
+        (painted("WARN", '[mirror] request failed, server: "http://127.0.0.1:4001", Common(x)'), SymptomKind.FALLBACK),
+    ],
+)  # fmt: skip
+def test_what_a_read_met_is_told_apart(line: str, kind: SymptomKind) -> None:
+    found = classify(line)
+    assert found is not None
+    assert found.kind is kind
+    assert "secret" not in found.means
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[2026-11-24 22:06:54.7 +00:00] INFO backend config: ConnectionConfig { proxy: ProxyConfig { url: x } }",
+        painted("WARN", "Proxy server is not healthy, fallback to original server"),
+        painted("WARN", "Request to all mirror server failed, fallback to original server."),
+        painted("WARN", "proxy rate limited the request"),
+        painted("WARN", "retry via proxy, remains: 2"),
+        painted("WARN", SLOW),
+        # one failure is one symptom: 2.2.0 ends it with further lines, 2.4.4 says why before it falls back
+        painted("ERROR", "Error:"),
+        f"\t{STATUS}",
+        painted("WARN", "Request proxy server failed: Common(reqwest::Error { kind: Request })"),
+        # the origin failed too, after the mirror had
+        painted("WARN", RETRY.format("Registry(Request(Common(reqwest::Error { kind: Request })))")),
+        # the fence ended the connection
+        painted("WARN", RETRY.format(DESTROYED)),
+        painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { error: "abort (os error 103)" }))')),
+        # what others can put into a line
+        'time="2026-11-24T22:19:37Z" level=info msg="prepare" image="failed to decompress chunk: x"',
+        "",
+    ],
+)
+def test_all_else_is_no_symptom(line: str) -> None:
+    assert classify(line) is None
