@@ -20,6 +20,11 @@ LATE_S = 0.05
 """A deadline that was noticed this much too late says that the agent was late, not the mirror."""
 
 
+def stagger_s(window_s: float, attempts: int = ATTEMPTS) -> float:
+    """Between two attempts of a round with this window."""
+    return max(_STAGGER_S, window_s / (attempts + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Wrong:
     """An attempt that was answered wrongly, or refused. `stale`: no evidence (a kept connection had been closed)."""
@@ -69,9 +74,9 @@ class Hedge:
         """One round; never longer than the window (plus our own lateness). Silence is `Wrong` of that kind."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        end, stagger_s = started + window_s, max(_STAGGER_S, window_s / (self._attempts + 1))
+        end, step_s = started + window_s, stagger_s(window_s, self._attempts)
         running = {self._launch(0)}
-        launched, launch_at, doubted = 1, started + stagger_s, False
+        launched, launch_at, doubted = 1, started + step_s, False
         try:
             while True:
                 until = min(launch_at, end) if launched < self._attempts else end
@@ -93,7 +98,7 @@ class Hedge:
                     doubted, end, launch_at = True, now + _STAGGER_S, now
                 if not running or now >= launch_at:
                     running.add(self._launch(launched))
-                    launched, launch_at = launched + 1, now + stagger_s
+                    launched, launch_at = launched + 1, now + step_s
         finally:
             for task in running:
                 task.cancel()

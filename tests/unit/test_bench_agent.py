@@ -60,11 +60,12 @@ class Server:
 async def _real(answers: tuple[Answer, ...]) -> tuple[PingOk | PingFailed | LoopLate, float, int]:
     server = Server(answers)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    pinger = Pinger(Url("127.0.0.1", listening.sockets[0].getsockname()[1], "/healthy"), POLICY)
+    url = Url("127.0.0.1", listening.sockets[0].getsockname()[1], "/healthy")
+    pinger = Pinger(url, list[PingOk]().append, cap_s=POLICY.window_cap_s)
     clock = asyncio.get_running_loop().time
     try:
         started = clock()
-        event = await pinger.round()
+        event = await pinger.round(POLICY.window_s)
         return event, clock() - started, server.met
     finally:
         pinger.close()

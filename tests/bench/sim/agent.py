@@ -1,6 +1,6 @@
 """One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
 
-What stands here is the schedule of agent/daemon/loop.py and the rounds of agent/daemon/probes.py, on a clock that jumps
+What stands here is the schedule of agent/daemon/loop.py and the rounds of agent/daemon/hedge.py, on a clock that jumps
 from one event to the next. Verdicts, fences and delays are the machine's. tests/unit/test_bench_sim.py holds the model
 of a round to the real Pinger.
 """
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeAlias
 
-from agent.daemon import loop, probes
+from agent.daemon import hedge, loop
+from agent.daemon.hedge import stagger_s
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,
@@ -38,7 +39,7 @@ from agent.health.policy import Policy
 from agent.health.route import route
 from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State, Verdict
 
-ATTEMPTS = probes._PINGS
+ATTEMPTS = hedge.ATTEMPTS
 """Of a round at most."""
 NEVER_S = float("inf")
 WELL_S = 0.002
@@ -72,12 +73,6 @@ class Round:
     ended: float
     failure: Failure | None
     late: float = NEVER_S
-
-
-def stagger_s(window_s: float) -> float:
-    """Between two attempts of a round with this window."""
-    del window_s
-    return probes._STAGGER_S
 
 
 def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> Round:
