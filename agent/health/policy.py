@@ -57,6 +57,9 @@ class Policy:
     doubt_s: float = 600.0
     """Who raised a suspicion that was refuted is believed less for this long: silence must last for `fall` rounds
     before it fences, a ping port that fails or reads that fell back only ask for a canary."""
+    vouch_s: float = 3.4
+    """So long after it began, a clean canary speaks for a mirror whose pings fail: an interval and two windows. Where
+    canaries are rarer, because a registry answers them, this must be longer."""
     late_rounds: int = 4
     """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
     node that is always overloaded would never notice a hang."""
@@ -93,18 +96,19 @@ class Policy:
     @classmethod
     def of(cls, health: HealthConfig, *, return_delay_s: float, canary: bool) -> Policy:
         """The policy that the operator's configuration asks for."""
-        window_s = health.window_ms / 1000
+        window_s, canary_interval_s = health.window_ms / 1000, health.canary_interval_ms / 1000
         return cls(
             interval_s=health.interval_ms / 1000,
             window_s=window_s,
             fall=health.fall,
             rise=health.rise,
             dwell_s=health.dwell_ms / 1000,
-            canary_interval_s=health.canary_interval_ms / 1000,
+            canary_interval_s=canary_interval_s,
             tentative_s=min(health.tentative_ms, health.lease_ms) / 1000,
             lease_s=health.lease_ms / 1000,
             renew_s=health.renew_ms / 1000,
             return_delay_s=return_delay_s,
             canary=canary,
             canary_window_s=2 * window_s,
+            vouch_s=canary_interval_s + 4 * window_s,
         )

@@ -60,8 +60,8 @@ def doubted(state: State, accuser: Accuser, now: float) -> bool:
 
 def canaries_speak(state: State, now: float, policy: Policy) -> bool:
     """Whether canaries come back, so that they can speak for a mirror whose pings fail."""
-    recent_s = policy.canary_interval_s + 2 * patience.canary_window_s(state, policy)
-    return policy.canary and now - state.canary_ok <= recent_s
+    grown_s = patience.canary_window_s(state, policy) - policy.canary_window_s
+    return policy.canary and now - state.canary_ok <= policy.vouch_s + 2 * grown_s
 
 
 def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:

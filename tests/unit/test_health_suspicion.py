@@ -231,6 +231,13 @@ def test_pings_count_again_where_no_canary_comes_back_that_could_speak_for_the_m
     assert run.told[-1] == (23.0, "suspect -> down", "origin")
 
 
+def test_rare_canaries_speak_for_longer() -> None:
+    run = healthy(replace(POLICY, vouch_s=70.0)).at(10.0, PingFailed(10.0, REFUSED, "")).at(10.5, CanaryOk(10.2, 0.3))
+    for at in range(11, 600):
+        run.at(float(at), PingFailed(float(at), REFUSED, ""), *([CanaryOk(at, 0.3)] if at % 60 == 0 else []))
+    assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
+
+
 def test_pings_that_fail_need_the_data_path_to_make_an_outage() -> None:
     run = healthy()
     for number in range(4):
