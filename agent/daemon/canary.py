@@ -21,6 +21,9 @@ _P2P_EVERY_S = 300.0
 """A canary that makes Dragonfly create a task is rare; plain ones are forwarded and leave nothing behind."""
 _OBJECT_BYTES = 4096
 _REGISTRY_ATTEMPTS = 2
+_BODY_S = 0.5
+"""Between the first and the last byte of a canary, which fits into one segment. A mirror that takes longer is not slow
+to answer, which is borne: at 8 KB a second no read of a container ends in time."""
 
 Result: TypeAlias = CanaryOk | CanaryFailed | LoopLate
 
@@ -138,11 +141,24 @@ def _of_a_registry(answer: Answer) -> bool:
 
 
 async def _through(proxy: Url, url: str, authority: str, headers: dict[str, str]) -> Answer:
+    """The answer that the mirror gives. Raises ProbeError; a body that trickles is silence."""
+    now = asyncio.get_running_loop().time
+    body, begun = bytearray(), 0.0
+
+    def take(piece: bytes) -> None:
+        nonlocal begun
+        begun = begun or now()
+        body.extend(piece)
+
     connection = await Connection.open(proxy.host, proxy.port)
     try:
-        return await connection.get(url, authority, {"Connection": "close", **headers})
+        answer = await connection.read(url, authority, {"Connection": "close", **headers}, take)
     finally:
         connection.close()
+    took_s = now() - begun if begun else 0.0
+    if took_s > _BODY_S:
+        raise ProbeError(Failure.SILENT, f"{len(body)} bytes trickled in during {took_s * 1000:.0f} ms")
+    return Answer(answer.status, answer.headers, bytes(body))
 
 
 def _event(started: float, outcome: Right | Wrong | Late) -> Result:

@@ -181,8 +181,9 @@ class Session:
 
     def _handle(self, event: Event) -> None:
         self._note(event)
-        if not self.policy.canary and (isinstance(event, CanaryOk) or self.state.local):
-            self.policy = replace(self.policy, canary=True)  # a canary can come back here: from now on it must
+        if isinstance(event, CanaryOk) or (self.state.local and not self.policy.canary):
+            # A canary can come back here: from now on it must.
+            self.policy = replace(self.policy, canary=True, vouch_s=self._probing.vouch_s)
         self._take(event)
         if isinstance(event, Tick):
             self._chores()

@@ -67,6 +67,12 @@ class Probing:
         """Send one now."""
         self._wanted.set()
 
+    @property
+    def vouch_s(self) -> float:
+        """How long a clean canary speaks for the mirror: until the next one is overdue."""
+        policy = self._settings.policy
+        return policy.vouch_s if self._counts else 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
+
     def tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """To be run for as long as the session."""
         settings = self._settings

@@ -24,6 +24,7 @@ class Way(enum.Enum):
     ZEROS = enum.auto()
     ERROR = enum.auto()  # 500
     LIMITED = enum.auto()  # 429
+    TRICKLE = enum.auto()  # the right body, in ten pieces, one each tenth of a second
     NOISE = enum.auto()  # not HTTP
     ENDLESS = enum.auto()  # a header without an end
 
@@ -101,7 +102,7 @@ class SmallMirror:
             target = head.split(" ")[1]
             self.targets.append(target)
             self.p2p += "X-Dragonfly-Use-P2P: true" in head
-            body = await self._fetch(target) if self.proxy_way in (Way.WELL, Way.CUT, Way.ZEROS) else b""
+            body = await self._fetch(target) if self.proxy_way in (Way.WELL, Way.CUT, Way.ZEROS, Way.TRICKLE) else b""
             await self._answer(writer, self.proxy_way, body)
 
     @contextlib.asynccontextmanager
@@ -134,6 +135,13 @@ class SmallMirror:
                 writer.write(self._encoded(429, b""))
             case Way.ZEROS:
                 writer.write(self._encoded(200, bytes(len(body))))
+            case Way.TRICKLE:
+                whole = self._encoded(200, body)
+                step = len(body) // 10 + 1
+                for at in range(0, len(whole), step):
+                    writer.write(whole[at : at + step])
+                    await writer.drain()
+                    await asyncio.sleep(0.1)
             case Way.CUT:
                 writer.write(self._encoded(200, body)[: -max(1, len(body) // 2)])
                 return False

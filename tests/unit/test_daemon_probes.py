@@ -208,6 +208,20 @@ class TestCanary:
 
         go(work())
 
+    def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
+        async def work() -> None:
+            late: list[CanaryOk] = []
+            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
+                mirror.proxy_way = Way.TRICKLE
+                for window_s in (1.9, WINDOW_S):
+                    answer = await probe.fetch(window_s)
+                    assert isinstance(answer, CanaryFailed)
+                    assert answer.failure is Failure.SILENT
+                await asyncio.sleep(1.2)
+                assert late == []
+
+        go(work())
+
     def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
