@@ -1,0 +1,50 @@
+"""Shows that a fence is closed without a gap: somebody knocks at the mirror's port all the time (inside/knock.py)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Self
+
+from tests.node import parts, stock
+from tests.node.boot import Node
+
+_OUT = "/run/test-knocks.jsonl"
+
+
+class Knocker:
+    """Root on the node who tries to connect to 127.0.0.1:`port` every ten milliseconds, from now to the end of `with`.
+
+    Of use while the port has a listener, a frozen one too: its kernel takes connections as long as nothing refuses.
+    """
+
+    def __init__(self, node: Node, port: int = 4001) -> None:
+        self._node = node
+        env = {"PYTHONPATH": stock.PYTHONPATH_ON_NODE}
+        argv = ["python3", "-S", "-m", "tests.node.inside.knock", "--port", str(port), "--out", _OUT]
+        node.run(["rm", "-f", _OUT])
+        self._unit = parts.start_unit(node, "knocker", argv, env=env)
+        self.wait_for(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unit.stop()
+
+    def passed(self) -> list[float]:
+        """When it was let through: monotonic seconds, the machine's clock."""
+        return [line["at"] for line in self._lines() if "at" in line]
+
+    def knocks(self) -> int:
+        """How often it has knocked, in steps of fifty."""
+        return max((line["knocks"] for line in self._lines() if "knocks" in line), default=0)
+
+    def wait_for(self, count: int, deadline_s: float = 30) -> None:
+        """Wait until it has knocked about `count` times more."""
+        wanted = self.knocks() + count
+        self._node.wait_until(lambda: self.knocks() >= wanted, deadline_s, f"{count} more knocks")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        text = self._node.run(["cat", _OUT], check=False).stdout
+        whole, _, _ = text.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,372 @@
+"""While the mirror is fenced the agent may be killed, frozen, restarted, upgraded, stopped or purged, the firewall
+flushed, the clock set, the node rebooted: a container that reads all the time sees no error, no connection passes a
+fence that should stand, and none stands where it should not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import parts, scene
+from tests.node.boot import Node
+from tests.node.detached import DetachedReader
+from tests.node.knocker import Knocker
+from tests.package import deb
+
+# What these tests bring about is told once, as a warning.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
+
+AGENT = "nydus-agent.service"
+ENDED = (
+    r"^init.scope: (nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing|Start request)"
+    r"|Failed to start nydus-agent)"
+)
+RESTARTS = int(os.environ.get("NYDUS_AGENT_TEST_RESTARTS", "25"))
+"""On each of the two routes."""
+FLUSHED_S = 0.5
+"""The agent looks for its table with each tick, four times a second."""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged("reader-nydus") as made:
+        scene.pull(made.node, made.ref("reader-nydus"))
+        yield made
+
+
+@pytest.fixture
+def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
+    """A reader on a cold image, an agent that remembers no outage, the route at the mirror."""
+    fresh_agent(stage.node)
+    scene.forget(stage.node, stage.ref("reader-nydus"))
+    scene.pull(stage.node, stage.ref("reader-nydus"))
+    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
+        made.wait_for(10)
+        yield made
+        made.wait_for(5)
+        assert made.errors() == []
+
+
+def fresh_agent(node: Node) -> None:
+    """A stop lifts the fence; the next start knows nothing of what was."""
+    node.run(["systemctl", "stop", AGENT])
+    node.run(["systemctl", "reset-failed", AGENT])
+    node.run(["systemctl", "start", AGENT])
+    scene.wait_for_route(node, "mirror", 30)
+
+
+@contextmanager
+def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
+    """The mirror is frozen and fenced: only the fence keeps reads from hanging, and whoever gets past it is seen."""
+    stage.mirror.unit.freeze()
+    try:
+        scene.wait_for_route(stage.node, "origin", 10)
+        with Knocker(stage.node) as knocker:
+            yield knocker
+    finally:
+        stage.mirror.unit.thaw()
+
+
+def main_pid(node: Node) -> str:
+    return node.run(["systemctl", "show", "--property=MainPID", "--value", AGENT]).stdout.strip()
+
+
+def wait_for_successor(node: Node, pid: str, deadline_s: float = 15) -> dict[str, Any]:
+    """What another process than `pid` has published."""
+    node.wait_until(
+        lambda: main_pid(node) not in (pid, "0") and str(scene.daemon_status(node)["pid"]) == main_pid(node),
+        deadline_s,
+        "another agent publishes",
+    )
+    return scene.daemon_status(node)
+
+
+def fenced(node: Node) -> bool:
+    """Whether the kernel holds an element of our sets."""
+    listed = node.run(["nft", "--json", "list", "ruleset"]).stdout
+    sets = [entry["set"] for entry in json.loads(listed)["nftables"] if "set" in entry]
+    return any(found.get("elem") for found in sets if found["table"] == "nydus_agent")
+
+
+def routes(status: dict[str, Any]) -> set[str]:
+    """Where reads went since that agent started."""
+    return {entry["route"] for entry in status["history"]} | {status["route"]}
+
+
+# The agent itself
+
+
+@pytest.mark.allow_warnings(ENDED)
+def test_an_agent_killed_while_fenced_is_followed_by_one_that_adopts_the_fence_and_nothing_flips(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    with frozen_mirror(stage) as knocker:
+        pid, at = main_pid(stage.node), time.time()
+        stage.node.run(["systemctl", "kill", "--signal=KILL", AGENT])
+        status = wait_for_successor(stage.node, pid)
+        reader.wait_for(30)
+        assert routes(status) == {"origin"}
+        assert "of its lease" in json.dumps(status["history"]), "it says that it took a running fence over"
+        assert knocker.passed() == []
+        assert reader.slowest_ms(at) < 1000
+
+
+@pytest.mark.allow_warnings(ENDED)
+def test_an_agent_frozen_while_fenced_is_restarted_before_the_fence_ends(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    with frozen_mirror(stage) as knocker:
+        pid, at = main_pid(stage.node), time.monotonic()
+        stage.node.run(["systemctl", "kill", "--signal=STOP", AGENT])
+        status = wait_for_successor(stage.node, pid)
+        took = time.monotonic() - at
+        print(f"frozen agent: the next one published after {took:.1f} s")
+        reader.wait_for(30)
+        assert took < 6
+        assert routes(status) == {"origin"}
+        assert knocker.passed() == []
+
+
+@contextmanager
+def drop_in(node: Node, text: str, health: str = "") -> Iterator[None]:
+    """The agent's unit with another setting and another policy, until the end of `with`."""
+    paths = {f"/run/systemd/system/{AGENT}.d/50-test.conf": text, "/etc/nydus-agent/conf.d/60-test.toml": health}
+    for path, content in paths.items():
+        node.write(path, content)
+    try:
+        node.run(["systemctl", "daemon-reload"])
+        node.run(["systemctl", "restart", AGENT])
+        scene.wait_for_route(node, "mirror", 30)
+        yield
+    finally:
+        node.run(["rm", "-f", *paths])
+        node.run(["systemctl", "daemon-reload"])
+        node.run(["systemctl", "reset-failed", AGENT])
+        node.run(["systemctl", "restart", AGENT])
+
+
+SHORT_LEASE = "[mirror.health]\nlease_ms = 3000\nrenew_ms = 500\n"
+
+
+def test_an_agent_frozen_beyond_the_lease_leaves_no_fence_and_goes_on_when_it_wakes(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    with drop_in(stage.node, "[Service]\nWatchdogSec=0\n", SHORT_LEASE):
+        pid = main_pid(stage.node)
+        stage.mirror.unit.kill("KILL")
+        scene.wait_for_route(stage.node, "origin", 10)
+        stage.node.run(["systemctl", "kill", "--signal=STOP", AGENT])
+        stage.node.wait_until(lambda: not fenced(stage.node), 6, "the lease has ended by itself")
+        reader.wait_for(15)
+        stage.node.run(["systemctl", "kill", "--signal=CONT", AGENT])
+        stage.node.wait_until(lambda: fenced(stage.node), 3, "the fence is up again")
+        reader.wait_for(10)
+        assert main_pid(stage.node) == pid
+    stage.mirror.start_again()
+
+
+@pytest.mark.allow_warnings(ENDED)
+def test_an_agent_that_crashes_for_good_leaves_no_fence_and_reads_go_on(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    with drop_in(stage.node, "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=60\n", SHORT_LEASE):
+        stage.mirror.unit.kill("KILL")
+        scene.wait_for_route(stage.node, "origin", 10)
+
+        def given_up() -> bool:
+            stage.node.run(["systemctl", "kill", "--signal=KILL", AGENT], check=False)
+            return stage.node.run(["systemctl", "is-failed", AGENT], check=False).stdout.strip() == "failed"
+
+        stage.node.wait_until(given_up, 15, "systemd has given the agent up")
+        stage.node.wait_until(lambda: not fenced(stage.node), 6, "the lease has ended by itself")
+        reader.wait_for(15)
+        told = scene.agent(stage.node, "status", check=False).stdout.splitlines()[0]
+        assert "agent is not running" in told
+        assert "nydusd's own fallback protects reads" in told
+    stage.mirror.start_again()
+
+
+def restart(node: Node, times: int) -> None:
+    """Restart the agent; systemd's own count of starts is set back, which would end it after twenty."""
+    for turn in range(times):
+        if turn % 15 == 14:
+            node.run(["systemctl", "reset-failed", AGENT])
+        node.run(["systemctl", "restart", AGENT])
+
+
+def test_restarts_of_the_agent_let_nothing_through_a_fence(stage: scene.Stage, reader: scene.Reader) -> None:
+    with frozen_mirror(stage) as knocker:
+        at = time.monotonic()
+        restart(stage.node, RESTARTS)
+        print(f"{RESTARTS} restarts in {time.monotonic() - at:.1f} s, {knocker.knocks()} knocks")
+        reader.wait_for(10)
+        assert routes(scene.daemon_status(stage.node)) == {"origin"}
+        assert knocker.passed() == []
+
+
+def test_restarts_of_the_agent_take_no_read_from_a_mirror_that_is_well(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    refused = scene.daemon_status(stage.node)["fence"]["refused_connects"]
+    before = stage.mirror.stats()["blob_requests"]
+    restart(stage.node, RESTARTS)
+    reader.wait_for(15)
+    status = scene.daemon_status(stage.node)
+    assert routes(status) == {"mirror"}
+    assert status["fence"]["refused_connects"] == refused == 0
+    assert stage.mirror.stats()["blob_requests"] > before
+
+
+def test_an_upgrade_by_apt_while_fenced_lets_nothing_through(
+    stage: scene.Stage, reader: scene.Reader, tmp_path: Path
+) -> None:
+    newer = deb.next_version(deb.unpack(tmp_path), tmp_path)
+    snapshotter = stage.node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout
+    with frozen_mirror(stage) as knocker:
+        pid, at = main_pid(stage.node), time.time()
+        stage.node.install_deb(newer)
+        status = wait_for_successor(stage.node, pid)
+        reader.wait_for(20)
+        assert stage.node.run(["dpkg-query", "--show", "--showformat=${Version}", deb.NAME]).stdout == "9.9.9"
+        assert routes(status) == {"origin"}
+        assert knocker.passed() == []
+        assert reader.slowest_ms(at) < 1000
+        assert stage.node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout == snapshotter
+
+
+# What others do to the node meanwhile
+
+
+def test_a_firewall_that_is_reloaded_opens_the_fence_for_a_moment_only(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    acts = (["nft", "flush", "ruleset"], ["systemctl", "start", "nftables"], ["systemctl", "reload", "nftables"])
+    with frozen_mirror(stage) as knocker:
+        try:
+            for act in acts:
+                at, seen = time.monotonic(), len(knocker.passed())
+                stage.node.run(act)
+                done = time.monotonic()
+                stage.node.wait_until(lambda: fenced(stage.node), 3, "the fence is back")
+                knocker.wait_for(100)
+                through = knocker.passed()[seen:]
+                open_ms = (max(through) - min(through)) * 1000 if through else 0.0
+                print(f"{' '.join(act)}: {len(through)} knocks passed in {open_ms:.0f} ms")
+                assert all(at < knock < done + FLUSHED_S for knock in through)
+            reader.wait_for(15)
+        finally:
+            stage.node.run(["systemctl", "stop", "nftables"])
+
+
+def set_clock(node: Node, seconds: int) -> None:
+    """The machine's clock, forwards or back."""
+    code = f"import time; time.clock_settime(time.CLOCK_REALTIME, time.time() + {seconds})"
+    node.run(["python3", "-S", "-c", code])
+
+
+@pytest.mark.parametrize("route", ["mirror", "origin"])
+def test_a_clock_that_is_set_moves_no_route(stage: scene.Stage, reader: scene.Reader, route: str) -> None:
+    if route == "origin":
+        stage.mirror.unit.freeze()
+    moved = 0
+    try:
+        scene.wait_for_route(stage.node, route, 10)
+        before = scene.daemon_status(stage.node)["history"]
+        for seconds in (5, -5, -5, 5):
+            set_clock(stage.node, seconds)
+            moved += seconds
+            reader.wait_for(10)
+        now = scene.daemon_status(stage.node)
+    finally:
+        set_clock(stage.node, -moved)
+        stage.mirror.unit.thaw()
+    told = [(entry["from"], entry["to"], entry["route"]) for entry in now["history"]]
+    assert told[: len(before)] == [(entry["from"], entry["to"], entry["route"]) for entry in before]
+    assert now["route"] == route
+    assert {entry[2] for entry in told[len(before) :]} <= {route}
+
+
+# The end of the agent, the package, the node
+
+
+def test_a_stop_gives_a_well_mirror_back_at_once_though_it_was_pinned_away(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
+    scene.agent(stage.node, "route", "pin", "origin", "--for", "10m", "--reason", "a test")
+    try:
+        before = stage.mirror.stats()["blob_requests"]
+        reader.wait_for(10)
+        assert stage.mirror.stats()["blob_requests"] == before
+        stage.node.run(["systemctl", "stop", AGENT])
+        assert "nydus" not in stage.node.run(["nft", "list", "ruleset"]).stdout
+        stage.node.wait_until(
+            lambda: stage.mirror.stats()["blob_requests"] > before, 10, "reads go through the mirror again"
+        )
+        stage.node.run(["systemctl", "start", AGENT])
+        scene.wait_for_route(stage.node, "origin", 10)  # a pin outlives the agent
+        assert fenced(stage.node)
+    finally:
+        stage.node.run(["systemctl", "start", AGENT])
+        scene.agent(stage.node, "route", "auto")
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: BothBad: ")
+def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_and_no_former_fence_is_believed() -> None:
+    with scene.staged("reader-nydus") as stage:
+        node, ref = stage.node, stage.ref("reader-nydus")
+        scene.pull(node, ref)
+        reader = DetachedReader(node, ref)
+        reader.wait_for(10)
+        stage.mirror.unit.freeze()
+        scene.wait_for_route(node, "origin", 10)
+        reader.wait_for(10)
+        assert reader.errors() == []
+        node.reboot()
+        assert not fenced(node) or scene.route(node) == "origin"
+        registry = parts.start_registry(node)
+        with scene.Reader(node, ref, name="after") as after:
+            after.wait_for(20)
+            scene.wait_for_route(node, "origin", 30)
+            after.wait_for(20)
+            assert after.errors() == []
+        status = scene.daemon_status(node)
+        assert status["mode"] == "fence"
+        assert "of its lease" not in json.dumps(status["history"])
+        assert registry.blob_bytes() > 0
+        assert node.failed_units() == []
+        parts.start_mirror(node)
+        scene.wait_for_route(node, "mirror", 30)
+        assert not fenced(node)
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: BothBad: ")
+def test_a_purge_while_fenced_is_refused_with_the_fence_kept_and_a_forced_one_leaves_none() -> None:
+    with scene.staged("reader-nydus") as stage:
+        node, ref = stage.node, stage.ref("reader-nydus")
+        scene.pull(node, ref)
+        with DetachedReader(node, ref) as reader:
+            reader.wait_for(10)
+            with frozen_mirror(stage) as knocker:
+                refused = node.run(["apt-get", "--yes", "purge", deb.NAME], check=False, timeout=120)
+                assert refused.returncode != 0
+                assert "nydus-agent remove --force" in refused.stdout + refused.stderr
+                knocker.wait_for(100)
+                assert knocker.passed() == []
+                reader.wait_for(10)
+                assert scene.route(node) == "origin"
+            stage.mirror.unit.kill("KILL")
+            scene.agent(node, "remove", "--force")
+            reader.wait_for(10)
+            node.apt("purge", deb.NAME)
+            assert "nydus" not in node.run(["nft", "list", "ruleset"]).stdout
+            assert not node.exists("/run/nydus-agent")
+            reader.wait_for(20)
+            assert reader.errors() == []
