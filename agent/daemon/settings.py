@@ -74,12 +74,15 @@ def settings(config: Config, applied: Applied, node_id: str) -> Settings:
     )
 
 
-def node_identity() -> str:
-    """The machine's id (machine-id(5)), else its name."""
+def node_identity(machine_id: Path = Path(_MACHINE_ID)) -> str:
+    """The machine's id (machine-id(5)) and its name: clones of one disk image may share the id, and must not all return
+    to the mirror at one moment.
+    """
     try:
-        return Path(_MACHINE_ID).read_text().strip()
+        number = machine_id.read_text().strip()
     except OSError:
-        return os.uname().nodename
+        number = ""
+    return f"{number} {os.uname().nodename}"
 
 
 def _uids(user: str) -> frozenset[int]:

@@ -228,7 +228,14 @@ def _restart_well(node: tuple[int, float, float]) -> tuple[int, tuple[float, ...
 # The slots
 
 
-NAMES = ("node-{:05d}", "worker{}.example.com", "ip-10-0-{0}.internal", "{:032x}")
+NAMES = (
+    "node-{:05d}",
+    "worker{}.example.com",
+    "ip-10-0-{}.internal",
+    "0123456789abcdef0123456789abcdef node{}",
+    "{:032x}",
+)
+"""Names in sequence, a machine-id that clones share with a name behind it, machine-ids in sequence."""
 
 
 def slot_rows(ids: Sequence[str]) -> list[Row]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
+from agent.daemon.settings import node_identity
 from agent.health.fleet import return_delay_s
 from tests.bench import fleet
 from tests.bench.sim.load import Demand, Limit, serve
@@ -26,6 +29,13 @@ def test_slots_are_as_even_as_numbers_drawn_at_random() -> None:
     *slots, drawn = fleet.slot_rows(fleet.machine_ids(10_000))
     assert len(slots) == 1 + len(fleet.NAMES)
     assert [slot.case for slot in slots if slot.max > drawn.max] == []
+
+
+def test_clones_that_share_a_machine_id_are_told_apart_by_name(tmp_path: Path) -> None:
+    shared = tmp_path / "machine-id"
+    shared.write_text("0123456789abcdef0123456789abcdef\n")
+    assert node_identity(shared) == f"0123456789abcdef0123456789abcdef {os.uname().nodename}"
+    assert node_identity(tmp_path / "none") == f" {os.uname().nodename}"
 
 
 def test_a_server_within_its_limit_refuses_nothing_and_counts_each_request_once() -> None:
