@@ -11,9 +11,9 @@ Why that is exact. Independent loss: a round fails when all its attempts are los
 rounds are independent; the number of good ones between two is geometric, for pings and canaries apart, and is drawn
 anew after each trouble, because such processes have no memory. A good round of which some attempts were lost is late
 by a few staggers; the window that it moves decides only how long a round takes to fail. Stalls: they begin as a Poisson
-process, so long and short ones are independent. A round that meets only a short one (up to half of the window) is
-answered within it and moves no window, because a window is at least twice the slowest answer. All long ones are
-stepped, with the short ones around them.
+process, so long and short ones are independent. A round that meets only short ones is answered within half of the
+window (in it, or by the first attempt after it) and moves no window, because a window is at least twice the slowest
+answer. All long ones are stepped, with the short ones around them.
 
 Compared, in the same run: nydusd's own check, HAProxy's default, and a single probe every 250 ms of which four in
 succession must fail.
@@ -96,6 +96,10 @@ def policy(node: int) -> Policy:
     return Policy.of(HealthConfig(), return_delay_s=delay_s, canary=True)
 
 
+WELL = healthy(policy(0), 0.0)
+"""A node that has long been at the mirror when the month begins (its slot is of no account to that)."""
+
+
 # Independent loss
 
 
@@ -103,7 +107,7 @@ def month_of_losses(loss: Loss, span_s: float, node: int) -> Month:
     """One node's month (or another span); all that is stepped is trouble and what follows."""
     rng = random.Random(f"{SEED} {loss} {node}")
     mirror = Independent(loss.p, rng)
-    agent = Agent(policy(node), mirror, rng, healthy(policy(node), 0.0), 0.0)
+    agent = Agent(policy(node), mirror, rng, WELL, 0.0)
     seen = _Watch(agent)
     while True:
         due, probe = min((_next_failure(loss.p, probe, agent.policy, rng), probe) for probe in Probe)
@@ -145,7 +149,7 @@ def expected(p: float) -> float:
 def switches_of_one(probe: Probe) -> Month:
     """What one failing round causes on a node that is at rest."""
     mirror = Independent(0.0, random.Random(SEED), doomed=ATTEMPTS)
-    agent = Agent(policy(0), mirror, random.Random(SEED), healthy(policy(0), 0.0), 0.0)
+    agent = Agent(policy(0), mirror, random.Random(SEED), WELL, 0.0)
     agent.join(probe)
     seen = _Watch(agent)
     seen.until_at_rest()
@@ -161,8 +165,10 @@ def month_of_stalls(burst: Burst, span_s: float, node: int) -> Month:
     """One node's month (or another span); all long stalls are stepped."""
     rng = random.Random(f"{SEED} {burst} {node}")
     chosen = policy(node)
-    mirror = Stalls(burst.mean_s, SHARE, burst.lost, chosen.window_s / chosen.window_factor, rng)
-    agent = Agent(chosen, mirror, rng, healthy(chosen, 0.0), 0.0)
+    answered_in_s = stagger_s(chosen.window_s) if burst.lost else 0.0
+    long_s = chosen.window_s / chosen.window_factor - answered_in_s
+    mirror = Stalls(burst.mean_s, SHARE, burst.lost, long_s, rng)
+    agent = Agent(chosen, mirror, rng, WELL, 0.0)
     seen = _Watch(agent)
     agent.join()
     lead_s = chosen.canary_window_s
@@ -208,12 +214,12 @@ class Size:
     """How many nodes are simulated for each kind of case: stalls cost the more the longer they are."""
 
     losses: int
-    short_stalls: int
-    long_stalls: int
+    stalls: tuple[int, ...]
+    """One number for each of BURSTS."""
     others: int
 
 
-FULL, QUICK = Size(1000, 100, 4, 20), Size(100, 2, 0, 1)
+FULL, QUICK = Size(1000, (100, 4, 20, 4), 20), Size(1000, (2, 0, 1, 0), 1)
 
 
 def main() -> int:
@@ -232,8 +238,7 @@ def simulate(size: Size) -> tuple[list[Row], list[Goal]]:
         rows.append(_ours(loss.name, months, expected(loss.p)))
         if loss.p == GOAL_LOSS:
             goals = _goals(months)
-    for burst in BURSTS:
-        nodes = size.long_stalls if burst.mean_s > 0.1 else size.short_stalls
+    for burst, nodes in zip(BURSTS, size.stalls, strict=True):
         if nodes:
             months = each(partial(month_of_stalls, burst, MONTH_S), range(nodes), worth_it=2)
             rows.append(_ours(burst.name, months, None))

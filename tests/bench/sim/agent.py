@@ -1,12 +1,13 @@
 """One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
 
-What stands here is the schedule of agent/daemon/loop.py and the rounds of agent/daemon/hedge.py, on a clock that jumps
-from one event to the next. Verdicts, fences and delays are the machine's. tests/unit/test_bench_sim.py holds the model
-of a round to the real Pinger.
+What stands here is the schedule of agent/daemon/probing.py and the rounds of agent/daemon/hedge.py, on a clock that
+jumps from one event to the next. Verdicts, fences and delays are the machine's. tests/unit/test_bench_agent.py holds
+the model of a round to the real Pinger.
 """
 
 from __future__ import annotations
 
+import functools
 import heapq
 import random
 from collections import deque
@@ -295,6 +296,7 @@ class Agent:
         return seconds * (0.9 + self._rng.randrange(256) / 1280)
 
 
+@functools.cache
 def healthy(policy: Policy, at: float) -> State:
     """The state of an agent that has long been at a mirror that is well."""
 
