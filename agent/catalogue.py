@@ -365,8 +365,9 @@ _ENTRIES = (
           "A drill rehearses a failure on a node that is well: the mode is fence, the agent runs, the mirror is "
           "healthy, the origin answers, nothing is pinned, and the flap penalty leaves room for one outage more.",
           "See the cause, and `nydus-agent status`."),
-    Entry("NNA1021", "reads did not switch in a drill", Exit.FAILED,
-          "The mirror looked dead, and the agent did not send reads to the origin in time. The drill was ended.",
+    Entry("NNA1021", "drill was given up", Exit.FAILED,
+          "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or the agent was "
+          "gone. The drill was ended at once.",
           "`nydus-agent why` and `journalctl -u nydus-agent` tell what the agent saw."),
     Entry("NNA1022", "drill was slower than it should be", Exit.NOT_AS_WANTED,
           "Reads took more than a second to switch, or were not back at the mirror in the expected time.",

@@ -145,6 +145,8 @@ def _sentence(outcome: Outcome) -> str:
     if outcome.switched_ms is None:
         return "reads did not switch"
     switched = f"reads switched in {outcome.switched_ms:.0f} ms"
+    if outcome.given_up:
+        return f"{switched}, and the drill was given up: {outcome.given_up}"
     if outcome.returned_s is None:
         return f"{switched}, and were not back in the expected time"
     return f"{switched} and were back {outcome.returned_s:.1f} s after the mirror"

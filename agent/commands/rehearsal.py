@@ -23,6 +23,8 @@ FAST_MS = 1000.0
 MARGIN_S = 10.0
 """For the agent's own rounds and a busy node, on top of what the policy says."""
 _POLL_S = 0.05
+_GONE_S = 4.0
+"""An agent that is restarted, by its watchdog too, publishes again before that; the fence's lease is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Outcome:
     evidence: str = ""
     destroyed: int | None = None
     """Connections that the agent has ended meanwhile."""
-    left_early: bool = False
-    """Reads went back to the mirror while it looked dead."""
+    given_up: str = ""
+    """Why the drill was ended before its time: reads went back to the mirror, or the agent is gone."""
     ended: float | None = None
     returned_s: float | None = None
     """From the drill's end to the route's change back."""
@@ -64,9 +66,11 @@ class Outcome:
             return "interrupted"
         if self.switched_ms is None:
             return "not-switched"
+        if self.given_up:
+            return "given-up"
         if self.returned_s is None:
             return "not-back"
-        return "slow" if self.switched_ms > FAST_MS or self.left_early else "switched"
+        return "slow" if self.switched_ms > FAST_MS else "switched"
 
 
 def return_s(policy: Policy, penalty: float, seconds: float) -> float:
@@ -149,8 +153,9 @@ class Rehearsal:
         if before is not None and after is not None and outcome.switched_ms is not None:
             outcome.destroyed = max(0, after.fence.destroyed - before.fence.destroyed)
             self._say(f"the agent has ended {counted(outcome.destroyed, 'connection')} of nydusd meanwhile")
-        self._say("the drill ends: the mirror is back")
-        if outcome.switched_ms is not None and not outcome.stopped:
+        early = f" early, because {outcome.given_up}" if outcome.given_up else ""
+        self._say(f"the drill ends{early}: the mirror is back")
+        if outcome.switched_ms is not None and not outcome.stopped and not outcome.given_up:
             self._await_return(wanted, outcome)
         return outcome
 
@@ -172,11 +177,18 @@ class Rehearsal:
 
     def _hold(self, wanted: Wanted, outcome: Outcome) -> None:
         until = self._began + wanted.seconds
+        alive_at = self._clock.monotonic()
         while (left := until - self._clock.monotonic()) > 0 and not self._is_stopped(outcome):
-            daemon = _daemon(self._look())
-            if daemon is not None and daemon.route != "origin" and not outcome.left_early:
-                outcome.left_early = True
-                self._say(f"reads go to the {daemon.route} although the drill goes on: {daemon.route_reason}")
+            picture = self._look()
+            daemon = _daemon(picture)
+            if picture.agent is Agent.RUNNING:
+                alive_at = self._clock.monotonic()
+            elif self._clock.monotonic() - alive_at > _GONE_S:
+                outcome.given_up = f"the agent is {picture.agent.words}"
+                return
+            if daemon is not None and daemon.route != "origin" and picture.agent is Agent.RUNNING:
+                outcome.given_up = f"reads went to the {daemon.route} before its end: {daemon.route_reason}"
+                return
             self._passing(f"the drill goes on for another {in_words(math.ceil(left))}; reads go to the origin")
             self._clock.sleep(min(left, 0.2))
 
@@ -229,9 +241,9 @@ def problem(outcome: Outcome) -> AgentError | None:
             waits = f"the agent still waits for: {', '.join(outcome.waits_for)}" if outcome.waits_for else ""
             what = "reads did not come back to the mirror in the expected time"
             return AgentError("NNA1022", what, cause=waits, try_="nydus-agent why")
-        case "slow" if outcome.left_early:
-            what = "reads went back to the mirror before the drill had ended"
-            return AgentError("NNA1022", what, try_="nydus-agent status --history 10")
+        case "given-up":
+            what = "the drill was given up"
+            return AgentError("NNA1021", what, cause=outcome.given_up, try_="nydus-agent status --history 10")
         case "slow":
             what = f"reads switched after {outcome.switched_ms:.0f} ms, which is more than {FAST_MS:.0f}"
             return AgentError("NNA1022", what, cause=outcome.why, try_="nydus-agent status --history 10")

@@ -170,19 +170,39 @@ def test_a_return_that_takes_too_long_is_told_with_what_it_waits_for(tmp_path: P
     assert "cause: the agent still waits for: its slot" in made.err.getvalue()
 
 
-def test_reads_that_leave_the_origin_too_early_are_not_as_wanted(tmp_path: Path) -> None:
+def test_a_drill_is_given_up_where_reads_leave_the_origin(tmp_path: Path) -> None:
     made = Rehearsed(tmp_path)
 
     def flips() -> None:
         if made.clock.now() - made.node.now > 10 and made.drill.active:
-            made.node.status |= {"route": "mirror", "route_reason": "the fence could not be raised"}
+            made.node.status |= {"route": "mirror", "route_reason": "the origin is bad"}
             made.reaction_s = None
             made.node.write_status()
 
     made.at_work = flips
-    assert made.run() is Exit.NOT_AS_WANTED
-    assert "reads go to the mirror although the drill goes on: the fence could not be raised" in made.told
-    assert "reads went back to the mirror before the drill had ended" in made.err.getvalue()
+    assert made.run() is Exit.FAILED
+    assert not made.drill.active
+    assert made.clock.now() - made.node.now < 11
+    why = "reads went to the mirror before its end: the origin is bad"
+    assert f"the drill ends early, because {why}: the mirror is back" in made.told
+    assert f"error[NNA1021]: the drill was given up\ncause: {why}\n" in made.err.getvalue()
+
+
+def test_a_drill_is_given_up_where_the_agent_is_gone_but_not_for_a_restart(tmp_path: Path) -> None:
+    made = Rehearsed(tmp_path)
+
+    def dies() -> None:
+        since = made.clock.now() - made.node.now
+        if (10 < since < 13 or since > 20) and (made.node.root / f"proc/{PID}").exists():
+            made.node.kill()
+        elif 13 < since < 20 and not (made.node.root / f"proc/{PID}").exists():
+            (made.node.root / f"proc/{PID}").mkdir()
+            made.node.process("0::/system.slice/nydus-agent.service\n")
+
+    made.at_work = dies
+    assert made.run(form=Format.JSON) is Exit.FAILED
+    assert 23 < made.clock.now() - made.node.now < 25
+    assert (made.json["result"], made.json["given_up"]) == ("given-up", "the agent is gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
