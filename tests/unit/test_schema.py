@@ -1,0 +1,148 @@
+"""docs/schema describes what the program really prints: each kind, in as many states of a node as there are here."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+from agent.__main__ import main
+from agent.apply import climb as climbing
+from agent.console import API_VERSION, Format
+from agent.daemon import publish
+from tests.lint.source import ROOT, modules
+from tests.unit import test_daemon_view
+from tests.unit.proved_node import proved
+from tests.unit.published import PublishedNode
+from tests.unit.test_cli_drill import Rehearsed
+from tests.unit.test_cli_route import Route, daemon, obedient
+from tests.unit.test_cli_why import outage
+
+SCHEMAS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "docs/schema").glob("*.json"))}
+_REGISTRY: Registry[Any] = Registry().with_resources(
+    (f"{name}.json", Resource.from_contents(schema)) for name, schema in SCHEMAS.items()
+)
+WITHOUT = {"Plan", "ApplyResult", "RemoveResult", "RecoverResult", "Due"}
+"""Kinds that describe a change: no schema of theirs is promised yet."""
+
+
+def complaints(document: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a document of its kind."""
+    validator = Draft202012Validator(SCHEMAS[document["kind"]], registry=_REGISTRY)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+def printed(root: Path, *argv: str, uid: int = 0) -> dict[str, Any]:
+    out = io.StringIO()
+    where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d"), "--format", "json"]
+    main([*where, *argv], environment={}, out=out, err=io.StringIO(), uid=uid, root=str(root))
+    document: dict[str, Any] = json.loads(out.getvalue())
+    return document
+
+
+def well(_node: PublishedNode) -> None:
+    """As it is."""
+
+
+def pinned(node: PublishedNode) -> None:
+    node.status["pin"] = {"route": "origin", "until": node.now + 600, "reason": "", "by": "mo"}
+
+
+def wrong_rung(node: PublishedNode) -> None:
+    node.fail(6, detail="x", code="NNA0607", cause="y", evidence=["z"])
+    node.climb["drift"] = ["a file was edited"]
+
+
+def gone(node: PublishedNode) -> None:
+    node.kill()
+
+
+def nothing(node: PublishedNode) -> None:
+    node.kill()
+    node.remove("run/nydus-agent/status.json", "var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/climb.json")
+
+
+def rubbish(node: PublishedNode) -> None:
+    for name in ("run/nydus-agent/status.json", "var/lib/nydus-agent/climb.json"):
+        (node.root / name).write_text("not JSON")
+
+
+def strange(node: PublishedNode) -> None:
+    """An unprivileged user may write what it likes."""
+    node.put("run/nydus-agent/status.json", {"pid": "x", "at": node.now, "verdict": 7, "history": [{"at": None}, 3]})
+
+
+@pytest.mark.parametrize("state", [well, outage, pinned, wrong_rung, gone, nothing, rubbish, strange])
+@pytest.mark.parametrize(
+    "argv", [("status",), ("status", "--history"), ("why",), ("route", "show"), ("version",)], ids=" ".join
+)
+def test_what_answers_without_root_is_as_described_in_every_state(
+    tmp_path: Path, state: Callable[[PublishedNode], None], argv: tuple[str, ...]
+) -> None:
+    node = PublishedNode(tmp_path)
+    state(node)
+    if state in (pinned, wrong_rung):
+        node.write()
+    assert complaints(printed(node.root, *argv, uid=65534)) == []
+
+
+def test_what_the_daemon_publishes_is_as_described() -> None:
+    for view in (test_daemon_view.VIEW, test_daemon_view.DOWN):
+        assert complaints(json.loads(publish.encoded(view))) == []
+
+
+@pytest.mark.parametrize(("reaction_s", "return_s"), [(0.4, 20.0), (1.5, 20.0), (None, 20.0), (0.4, None)])
+def test_a_drill_is_as_described_whatever_its_result(
+    tmp_path: Path, reaction_s: float | None, return_s: float | None
+) -> None:
+    made = Rehearsed(tmp_path, reaction_s=reaction_s, return_s=return_s)
+    made.run(seconds=5, form=Format.JSON)
+    assert complaints(made.json) == []
+
+
+def test_a_pin_is_as_described_confirmed_or_not(tmp_path: Path) -> None:
+    node = PublishedNode(tmp_path)
+    with daemon(node, obedient(node)):
+        assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
+        assert complaints(Route(node, "auto", "--format", "json").json) == []
+    node.kill()
+    assert complaints(Route(node, "pin", "origin", "--format", "json").json) == []
+
+
+def test_the_check_of_a_configuration_and_every_error_are_as_described(tmp_path: Path) -> None:
+    assert complaints(printed(tmp_path, "check")) == []
+    (tmp_path / "agent.toml").write_text("[mirror]\nurll = 1\n")
+    for argv in (("check",), ("frobnicate",), ("drill", "mirror-down", "1s")):
+        assert complaints(printed(tmp_path, *argv)) == []
+
+
+def test_a_climb_is_as_described() -> None:
+    document = {"apiVersion": API_VERSION, "kind": "Climb", **climbing.body(proved().climb())}
+    assert complaints(json.loads(json.dumps(document))) == []
+
+
+def test_a_document_that_is_not_as_described_is_noticed(tmp_path: Path) -> None:
+    node = PublishedNode(tmp_path)
+    document = printed(node.root, "why")
+    del document["headline"]
+    document["route"] = "moon"
+    assert len(complaints(document)) == 2
+
+
+def test_every_kind_that_a_verb_prints_has_a_schema() -> None:
+    kinds = set()
+    for module in modules("agent"):
+        text = (ROOT / module.path).read_text()
+        kinds |= {part.partition('"')[0] for part in text.replace("\n", " ").split('emit( "')[1:]}
+        kinds |= {part.partition('"')[0] for part in text.split('emit("')[1:]}
+        kinds |= {part.lstrip().lstrip('"').partition('"')[0] for part in text.split("emit(\n")[1:]}
+    assert {"Status", "Drill", "Route", "ConfigCheck"} <= kinds
+    assert kinds - WITHOUT <= set(SCHEMAS)
+    for schema in SCHEMAS.values():
+        Draft202012Validator.check_schema(schema)
