@@ -17,12 +17,12 @@ from agent.apply import climb as climbing
 from agent.console import API_VERSION, Format
 from agent.daemon import publish
 from tests.lint.source import ROOT, modules
-from tests.unit import test_daemon_view
 from tests.unit.proved_node import proved
 from tests.unit.published import PublishedNode
 from tests.unit.test_cli_drill import Rehearsed
 from tests.unit.test_cli_route import Route, daemon, obedient
 from tests.unit.test_cli_why import outage
+from tests.unit.views import DOWN, VIEW
 
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "docs/schema").glob("*.json"))}
 _REGISTRY: Registry[Any] = Registry().with_resources(
@@ -93,7 +93,7 @@ def test_what_answers_without_root_is_as_described_in_every_state(
 
 
 def test_what_the_daemon_publishes_is_as_described() -> None:
-    for view in (test_daemon_view.VIEW, test_daemon_view.DOWN):
+    for view in (VIEW, DOWN):
         assert complaints(json.loads(publish.encoded(view))) == []
 
 

@@ -7,7 +7,7 @@ packages=(
     build-essential debhelper dh-python dh-sequence-python3 devscripts lintian fakeroot pybuild-plugin-pyproject
     python3-all python3-setuptools python3-docutils python3-shtab python3-pytest python3-hypothesis python3-coverage
     python3-grpcio python3-protobuf python3-pystemd python3-watchdog python3-structlog python3-requests
-    python3-nftables python3-tomlkit python3-yaml python3-prometheus-client
+    python3-nftables python3-tomlkit python3-yaml python3-jsonschema python3-prometheus-client
     protobuf-compiler protobuf-compiler-grpc mypy python3-typeshed shellcheck git systemd man-db groff-base iproute2 nftables
 )
 mmdebstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" \
