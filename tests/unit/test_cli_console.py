@@ -8,7 +8,7 @@ import pytest
 
 from agent import catalogue
 from agent.catalogue import CATALOGUE
-from agent.console import Colour, Console, Format, Tone, Toned, clean, error_lines, exit_of
+from agent.console import Colour, Console, Format, Tone, Toned, clean, counted, error_lines, exit_of
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
 
@@ -148,3 +148,22 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_ages_are_told_in_two_units(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_goes_on_is_one_line_that_the_next_replaces_and_only_on_a_terminal() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    for stream in (terminal, pipe):
+        console = Console(io.StringIO(), stream)
+        console.passing("waiting\x1b[2J")
+        console.passing("")
+    assert terminal.getvalue() == "\r\x1b[Kwaiting\\x1b[2J\r\x1b[K"
+    assert pipe.getvalue() == ""
+
+
+def test_one_is_not_several() -> None:
+    assert [counted(number, "mount") for number in (0, 1, 2)] == ["0 mounts", "1 mount", "2 mounts"]
