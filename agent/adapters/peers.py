@@ -21,8 +21,8 @@ def uid_of_peer(peer: tuple[str, int], ours: tuple[str, int]) -> int | None:
 
 
 def uids_of(*users: str) -> frozenset[int]:
-    """The uids of those users that exist."""
-    found = set()
+    """The uids of those users (names or uids) that exist."""
+    found = {int(user) for user in users if user.isdigit()}
     for user in users:
         try:
             found.add(pwd.getpwnam(user).pw_uid)

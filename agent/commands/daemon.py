@@ -21,7 +21,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
-    """Run until SIGTERM. Raises ConfigError where the configuration is wrong at the start."""
+    """Run until SIGTERM. A wrong configuration does not keep it from starting (see Service)."""
     _without_ssl()
     import asyncio
 

@@ -26,7 +26,7 @@ def conditions(
 ) -> Iterator[Condition]:
     """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing."""
     bad = state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
-    yield _condition("ConfigInvalid", config, "the running configuration is the one before", config)
+    yield _condition("ConfigInvalid", config, "the configuration on the disk is not the one in use", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
                      fence or state.fence_error)  # fmt: skip
     survive = keeper.destroy_error if state.mode is Mode.FENCE else ""

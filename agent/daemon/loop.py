@@ -316,8 +316,11 @@ class Session:
             self.post(OwnerSeen(Owner.UNKNOWN, f"{error.what}: {error.cause}"))
             return
         rows = [Listener(address, proxy.port, uid, inode) for address, uid, inode in found]
-        self.post(OwnerSeen(*judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
         self._holder.seen(rows, _now())
+        if not self.settings.allowed_uids:
+            self.post(OwnerSeen(Owner.UNKNOWN, "whose it must be is not known: the configuration is wrong"))
+            return
+        self.post(OwnerSeen(*judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)

@@ -31,11 +31,18 @@ _LOOPBACK = "127.0.0.1"
 
 
 class Service:
-    """The whole daemon. `load` reads the operator's configuration and raises ConfigError."""
+    """The whole daemon. `load` reads the operator's configuration and raises ConfigError.
+
+    Where that is wrong from the start, the defaults do, with what `apply` has set up: a daemon that guards the mirror
+    which is in use is better than none. A condition says so, and a reload takes the mended one.
+    """
 
     def __init__(self, load: Callable[[], Config], ports: DaemonPorts, places: Places) -> None:
         self._load = load
-        self._config = load()
+        self._config_problem = ""
+        self._defaults = False
+        """No configuration could be read yet."""
+        self._config = self._first()
         self._ports = ports
         self._places = places
         self._record = Record()
@@ -46,7 +53,6 @@ class Service:
         self._spare = Listener(self._canary_only)
         self._api = Listener(self._local, check_host=False)
         self._metrics = Listener(self._metrics_only, check_host=False)
-        self._config_problem = ""
         self._port_problem = ""
         self._session: Session | None = None
         self._view: View | None = None
@@ -90,10 +96,10 @@ class Service:
         self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
 
     def _new_session(self) -> Session:
-        config, identity = self._config, node_identity()
+        config, identity, defaults = self._config, node_identity(), self._defaults
 
         def settle(found: Applied) -> Settings:
-            return settings(config, found, identity)
+            return settings(config, found, identity, user_known=not defaults)
 
         effective = Document(self._places.effective, self._places.owner)
         return Session(
@@ -115,7 +121,15 @@ class Service:
     def _look(self) -> None:
         self._drift.look(time.monotonic(), time.time())
 
-    # Reload and stop
+    # Configuration, reload and stop
+
+    def _first(self) -> Config:
+        try:
+            return self._load()
+        except ConfigError as error:
+            self._config_problem = f"{error}; until it is mended, the defaults do, with what apply has set up"
+            self._defaults = True
+            return Config()
 
     def _reload(self) -> None:
         """The new configuration, or the old one with a condition that says why."""
@@ -128,7 +142,7 @@ class Service:
             text = f"the configuration was not reloaded: {error}"
             self._record.log.error(text, message_id=Message.RELOADED)
             return
-        self._config_problem = ""
+        self._config_problem, self._defaults = "", False
         self._record.counts.add("reloads_total", "ok")
         self._record.log.info("the configuration was reloaded", message_id=Message.RELOADED)
         if self._endpoint.port != self._config.endpoint.port:

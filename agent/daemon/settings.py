@@ -54,13 +54,17 @@ class Settings:
     ping: Url
     policy: Policy
     allowed_uids: frozenset[int]
+    """Whose listener counts; empty: not known."""
     origins: tuple[Origin, ...]
     metrics: Url | None = None
     """The mirror's metrics page."""
 
 
-def settings(config: Config, applied: Applied, node_id: str) -> Settings:
-    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was applied."""
+def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool = True) -> Settings:
+    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was applied.
+
+    Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a foreign one.
+    """
     mirror_url = applied.mirror_url or config.mirror.url
     delay_s = return_delay_s(node_id, config.fleet.return_window_s)
     return Settings(
@@ -68,7 +72,7 @@ def settings(config: Config, applied: Applied, node_id: str) -> Settings:
         proxy=parse_url(mirror_url),
         ping=parse_url(applied.ping_url or config.mirror.ping_url),
         policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False),
-        allowed_uids=_uids(config.mirror.user),
+        allowed_uids=_uids(config.mirror.user) if user_known else frozenset(),
         origins=origins(config.registries.hosts, applied.origins),
         metrics=parse_url(config.mirror.metrics_url),
     )
@@ -86,7 +90,9 @@ def node_identity(machine_id: Path = Path(_MACHINE_ID)) -> str:
 
 
 def _uids(user: str) -> frozenset[int]:
-    """Root, and the configured user where there is such a user."""
+    """Root, and the configured user (a name or a uid) where there is such a user."""
+    if user.isdigit():
+        return frozenset({0, int(user)})
     try:
         return frozenset({0, pwd.getpwnam(user).pw_uid})
     except KeyError:

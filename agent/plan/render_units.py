@@ -45,9 +45,11 @@ OOMPolicy=continue
 TasksMax=infinity
 StandardOutput=journal
 StandardError=journal
-# nydusd tells here why reads failed, many lines at a time; a limit that drops them hides the cause.
-LogRateLimitIntervalSec=10s
-LogRateLimitBurst=20000
+# nydusd tells here why reads failed, and nydus-agent acts on it: the journal must not be silent for longer than a
+# second. While the mirror is fenced each read of a blob makes a line or two, which would else drive all other logs out
+# of the journal. (journald allows 4 to 6 times the burst where there is room on the disk.)
+LogRateLimitIntervalSec=1s
+LogRateLimitBurst=500
 
 [Install]
 WantedBy=multi-user.target

@@ -29,6 +29,9 @@ class Way(enum.Enum):
     ENDLESS = enum.auto()  # a header without an end
 
 
+_FETCHES = (Way.WELL, Way.CUT, Way.ZEROS, Way.TRICKLE)
+
+
 class SmallMirror:
     """Serves on ports of its own choice (or the given ones); `die` and `revive` close and open them."""
 
@@ -40,6 +43,12 @@ class SmallMirror:
         self.chunked = False
         self.hang_first = 0
         """How many of the first pings get no answer."""
+        self.hang_proxy_first = 0
+        """How many of the first requests through the proxy get none."""
+        self.delay_s = 0.0
+        """Before each answer."""
+        self.forwards = False
+        """The proxy hands on what the target answered as it is, not only its body."""
         self.pings = 0
         self.accepted = 0
         """Connections."""
@@ -102,8 +111,12 @@ class SmallMirror:
             target = head.split(" ")[1]
             self.targets.append(target)
             self.p2p += "X-Dragonfly-Use-P2P: true" in head
-            body = await self._fetch(target) if self.proxy_way in (Way.WELL, Way.CUT, Way.ZEROS, Way.TRICKLE) else b""
-            await self._answer(writer, self.proxy_way, body)
+            way = Way.HANG if len(self.targets) <= self.hang_proxy_first else self.proxy_way
+            answer = await self._fetch(target) if way in _FETCHES else b""
+            if self.forwards and way is Way.WELL:
+                writer.write(answer)
+                return
+            await self._answer(writer, way, answer.partition(b"\r\n\r\n")[2])
 
     @contextlib.asynccontextmanager
     async def _kept(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
@@ -119,13 +132,13 @@ class SmallMirror:
     async def _fetch(self, target: str) -> bytes:
         parts = urlsplit(target)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
-        return answer.partition(b"\r\n\r\n")[2]
+        with contextlib.closing(writer):
+            writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            return await reader.read()
 
     async def _answer(self, writer: asyncio.StreamWriter, way: Way, body: bytes) -> bool:
         """Whether the connection may go on."""
+        await asyncio.sleep(self.delay_s)
         match way:
             case Way.WELL:
                 writer.write(self._encoded(200, body))

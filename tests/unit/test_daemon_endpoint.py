@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -28,11 +29,10 @@ def answer(path: str, query: str) -> Response | None:
 async def ask(listener: Listener, text: str) -> bytes:
     """Send a request as it is written (with PORT filled in); all that comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-    writer.write(text.replace("PORT", str(listener.port)).encode())
-    await writer.drain()
-    found = await reader.read()
-    writer.close()
-    return found
+    with contextlib.closing(writer):
+        writer.write(text.replace("PORT", str(listener.port)).encode())
+        await writer.drain()
+        return await reader.read()
 
 
 def exchange(text: str) -> tuple[str, bytes]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
 
-from agent.daemon.canary import Canary, CanaryObject
-from agent.daemon.endpoint import Listener, Response
 from agent.daemon.http import Connection, ProbeError, parse_url
 from agent.daemon.probes import Pinger, watch_sentinel
-from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, PingFailed, PingOk, SentinelClosed
+from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, SentinelClosed
 from tests.fakes.mirror import SmallMirror, Way
 
 T = TypeVar("T")
@@ -147,6 +144,34 @@ class TestPing:
 
         go(work())
 
+    def test_an_answer_that_comes_after_the_window_is_told_too(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror:
+                mirror.delay_s = 0.7
+                late: list[PingOk] = []
+                pinger = pinger_of(mirror.ping_url, late)
+                started = time.monotonic()
+                assert isinstance(await pinger.round(WINDOW_S), PingFailed)
+                await until(lambda: bool(late))
+                assert len(late) == 1
+                assert 0.7 <= late[0].latency_s < 1.0
+                assert abs(late[0].started - started) < 0.1
+                pinger.close()
+
+        go(work())
+
+    def test_what_never_answers_is_given_up(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror:
+                mirror.ping_way = Way.HANG
+                late: list[PingOk] = []
+                pinger = Pinger(parse_url(mirror.ping_url), late.append, cap_s=0.6)
+                assert isinstance(await pinger.round(WINDOW_S), PingFailed)
+                await until(lambda: not pinger._hedge._waiting)
+                assert late == []
+
+        go(work())
+
     def test_an_https_ping_url_is_asked_only_whether_its_port_accepts(self) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror:
@@ -155,86 +180,6 @@ class TestPing:
                 assert mirror.pings == 0
 
         go(work())
-
-
-@asynccontextmanager
-async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
-    served = CanaryObject()
-    listener = Listener(lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None)
-    assert await listener.listen_tcp("127.0.0.1", 0) == ""
-    yield (
-        Canary(
-            parse_url(mirror.url), served, lambda: listener.port, (late if late is not None else []).append, cap_s=2.0
-        ),
-        served,
-    )
-    listener.close()
-
-
-class TestCanary:
-    @pytest.mark.parametrize("chunked", [False, True])
-    def test_the_object_comes_back_through_the_proxy(self, chunked: bool) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
-                mirror.chunked = chunked
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
-                assert mirror.targets[0].endswith(served.path)
-                assert mirror.targets[1].endswith("/canary")
-                assert mirror.p2p == 1  # at most once in five minutes
-
-        go(work())
-
-    @pytest.mark.parametrize(
-        ("way", "failure"),
-        [
-            (Way.ERROR, Failure.STATUS),
-            (Way.LIMITED, Failure.STATUS),
-            (Way.ZEROS, Failure.CONTENT),
-            (Way.CUT, Failure.CLOSED),
-            (Way.CLOSE, Failure.CLOSED),
-            (Way.RESET, Failure.RESET),
-            (Way.NOISE, Failure.CONTENT),
-            (Way.HANG, Failure.SILENT),
-        ],
-    )
-    def test_a_data_path_that_fails_is_told_apart(self, way: Way, failure: Failure) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror, canary(mirror) as (probe, _):
-                mirror.proxy_way = way
-                answer = await probe.fetch(WINDOW_S)
-                assert isinstance(answer, CanaryFailed)
-                assert answer.failure is failure
-
-        go(work())
-
-    def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
-        async def work() -> None:
-            late: list[CanaryOk] = []
-            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
-                mirror.proxy_way = Way.TRICKLE
-                for window_s in (1.9, WINDOW_S):
-                    answer = await probe.fetch(window_s)
-                    assert isinstance(answer, CanaryFailed)
-                    assert answer.failure is Failure.SILENT
-                await asyncio.sleep(1.2)
-                assert late == []
-
-        go(work())
-
-    def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
-        async def work() -> None:
-            async with SmallMirror() as mirror:
-                told = list[CanaryOk]().append
-                probe = Canary(parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
-                assert await probe.fetch(WINDOW_S) is None
-
-        go(work())
-
-    def test_each_run_has_an_object_and_a_path_of_its_own(self) -> None:
-        first, second = CanaryObject(), CanaryObject()
-        assert first.body != second.body
-        assert first.path != second.path
 
 
 class TestSentinel:
@@ -270,6 +215,14 @@ class TestHttp:
                 with pytest.raises(ProbeError, match="99999999 bytes"):
                     await connection.get("/", "x")
                 connection.close()
+
+        go(work())
+
+    @pytest.mark.parametrize("host", ["169.254.169.254", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254"])
+    def test_a_link_local_address_is_never_asked(self, host: str) -> None:
+        async def work() -> None:
+            with pytest.raises(ProbeError, match="link-local"):
+                await Connection.open(host, 80)
 
         go(work())
 

@@ -1,0 +1,172 @@
+"""A mirror that is well for pings and canaries but fails real reads: the container sees no error all the same, because
+nydusd's own lines in the journal move the route before its retries are over.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.node import parts, scene
+from tests.node.boot import Node
+
+pytestmark = [
+    # What these tests bring about is told: by the agent once, by nydusd for each read.
+    pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: )"),
+]
+READS = "blobs/sha256"
+HARD = (
+    "Read from backend failed: Registry(Request(ErrorWithMsg",
+    "Read from backend failed: Registry(Transport(",
+    "failed to decompress ",
+)
+NYDUSD_TIMEOUT_S = 10
+_took: list[float] = []
+"""From nydusd's line to the route, of all faults."""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged("reader-nydus") as made:
+        scene.pull(made.node, made.ref("reader-nydus"))
+        yield made
+
+
+@pytest.fixture
+def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
+    """A reader on a cold image, and an agent that remembers no outage of the tests before."""
+    stage.mirror.fault()
+    stage.node.run(["systemctl", "restart", "nydus-agent"])
+    scene.wait_for_route(stage.node, "mirror", 120)
+    scene.forget(stage.node, stage.ref("reader-nydus"))
+    scene.pull(stage.node, stage.ref("reader-nydus"))
+    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
+        made.wait_for(15)
+        yield made
+    stage.mirror.fault()
+
+
+def lines(node: Node, since: float) -> list[tuple[float, str]]:
+    """What nydusd wrote since then: (when the journal took it, text)."""
+    found = []
+    for line in node.journal("nydus-snapshotter.service", f"@{since:.6f}", output="json").splitlines():
+        entry: dict[str, Any] = json.loads(line)
+        message = entry["MESSAGE"]
+        text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
+        found.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, text))
+    return found
+
+
+def first_hard_line(node: Node, since: float) -> float:
+    """When nydusd said first that a read had met a failure from which it does not fall back by itself."""
+    return next(at for at, text in lines(node, since) if any(sign in text for sign in HARD))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("status", {"status": 429}),
+        ("status", {"status": 403}),
+        ("status", {"status": 404}),
+        ("zeros", {}),
+        ("cut", {}),
+        ("hang_body", {}),
+    ],
+    ids=["429", "403", "404", "zeros", "cut", "half-a-body"],
+)
+def test_a_fault_that_only_reads_meet_costs_no_read(
+    stage: scene.Stage, reader: scene.Reader, kind: str, settings: dict[str, int]
+) -> None:
+    node, at = stage.node, time.time()
+    stage.mirror.fault(kind, match=READS, **settings)
+    scene.wait_for_route(node, "origin", NYDUSD_TIMEOUT_S + 10)
+    status = scene.daemon_status(node)
+    said = first_hard_line(node, at)
+    took = float(status["route_since"]) - said
+    _took.append(took)
+    assert status["verdict_cause"] == "symptom"
+    assert status["mirror"]["ping_ok"] is True
+    assert status["mirror"]["canary_ok"] is True
+    # The reads that the fault met are done, and the fault is still there: none of them failed.
+    reader.wait_for(20)
+    slowest = reader.slowest_ms(at)
+    print(f"reads meet {kind} {settings or ''}: route origin {took * 1000:.0f} ms after nydusd's line, "
+          f"{(said - at) * 1000:.0f} ms after the fault; slowest read {slowest:.0f} ms")  # fmt: skip
+    assert reader.errors() == []
+    assert took < 0.9, "nydusd 2.4.4 gives EIO 1.01 s after a cut body"
+    assert status["symptoms"]["last"] is not None
+    assert status["symptoms"]["counts"] != {}
+
+
+def test_the_figures_of_all_faults(stage: scene.Stage) -> None:
+    assert len(_took) == 6
+    print(f"nydusd's line to the route: n = {len(_took)}, median {statistics.median(_took) * 1000:.0f} ms, "
+          f"max {max(_took) * 1000:.0f} ms")  # fmt: skip
+
+
+def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror(stage: scene.Stage) -> None:
+    """The registry answers each blob request with 404, through the mirror or not: no other route helps."""
+    node = stage.node
+    stage.registry.unit.stop()
+    behind = parts.start_registry(node, port=5001)
+    front = parts.start_front(node, 5000, 5001)
+    try:
+        node.run(["systemctl", "restart", "nydus-agent"])
+        scene.wait_for_route(node, "mirror", 120)
+        scene.forget(node, stage.ref("reader-nydus"))
+        scene.pull(node, stage.ref("reader-nydus"))
+        with scene.Reader(node, stage.ref("reader-nydus"), pause_ms=60) as reader:
+            reader.wait_for(15)
+            front.fault("status", status=404, match=READS)
+            scene.wait_for_route(node, "origin", 15)
+            began = time.time()
+            back = scene.wait_for_route(node, "mirror", 60)
+            print(f"the origin gives the same: back on the mirror after {back:.1f} s")
+            node.wait_until(lambda: time.time() - began > 45, 90, "so long a time has passed")
+            history = scene.daemon_status(node)["history"]
+            front.fault()
+    finally:
+        front.unit.stop()
+        behind.unit.stop()
+        stage.registry = parts.start_registry(node)
+    after = [entry for entry in history if entry["at"] >= began and entry["route"] != entry["route_from"]]
+    print([(entry["to"], entry["route"], entry["cause"]) for entry in history])
+    assert [entry["route"] for entry in after] == ["mirror"]
+
+
+def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
+    node = stage.node
+    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+    unit = "/sys/fs/cgroup/system.slice/nydus-snapshotter.service/cgroup.procs"
+    flood = "for i in 1 2 3; do seq 20000; sleep 1.1; done | systemd-cat"
+    node.run(f"echo $$ >{unit}; {flood}", timeout=60)
+    node.wait_until(lambda: condition(node) == "True", 10, "the condition holds")
+    status = scene.daemon_status(node)
+    print(status["symptoms"]["problem"])
+    assert "dropped" in status["symptoms"]["problem"]
+    assert not status["symptoms"]["watching"]
+    node.wait_until(lambda: condition(node) == "False", 30, "the condition is over")
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: SymptomsUnknown: ")
+def test_a_reader_of_the_journal_that_dies_is_begun_anew(stage: scene.Stage) -> None:
+    node = stage.node
+    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 60, "nydusd's lines are followed")
+    procs = "/sys/fs/cgroup/system.slice/nydus-agent.service/cgroup.procs"
+    of_journalctl = f"for p in $(cat {procs}); do grep -qx journalctl /proc/$p/comm && echo $p; done; true"
+    (first,) = node.run(of_journalctl).stdout.split()
+    rights = node.run(["grep", "-E", "^Cap(Prm|Eff|Amb):", f"/proc/{first}/status"]).stdout.split()[1::2]
+    assert rights == ["0" * 16] * 3
+    node.run(["kill", "-KILL", first])
+    node.wait_until(lambda: node.run(of_journalctl).stdout.split() not in ([], [first]), 20, "there is another one")
+    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+
+
+def condition(node: Node) -> str:
+    held = {item["type"]: item["status"] for item in scene.daemon_status(node)["conditions"]}
+    return str(held["SymptomsUnknown"])

@@ -1,0 +1,139 @@
+"""A whole daemon on the loopback, with a small mirror and a fence of dictionaries, for the tests of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.config.model import (
+    Config,
+    EndpointConfig,
+    FleetConfig,
+    HealthConfig,
+    MirrorConfig,
+)
+from agent.daemon.service import Service
+from agent.daemon.settings import Places
+from agent.errors import ConfigError
+from tests.fakes.daemon import FakeDaemonPorts
+from tests.fakes.mirror import SmallMirror
+
+T = TypeVar("T")
+HEALTH = HealthConfig(
+    interval_ms=50, window_ms=200, rise=3, dwell_ms=300, canary_interval_ms=200, tentative_ms=2000, renew_ms=200
+)
+
+
+def go(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, within 30 s."""
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+class Node:
+    """A daemon with its surroundings. What root's verbs would leave is written to `root`."""
+
+    def __init__(self, root: Path, mirror: SmallMirror) -> None:
+        self.root = root
+        self.mirror = mirror
+        self.fakes = FakeDaemonPorts()
+        self.fakes.tables.held = {mirror.proxy_port: 0, mirror.ping_port: 0}
+        self.config = Config(
+            mirror=MirrorConfig(url=mirror.url, ping_url=mirror.ping_url, health=HEALTH),
+            endpoint=EndpointConfig(port=free_port()),
+            fleet=FleetConfig(return_window_s=0),
+        )
+        self.config_error: ConfigError | None = None
+        self.places = Places.below(str(root))
+        for place in (self.places.status, self.places.effective):
+            Path(place).parent.mkdir(parents=True, exist_ok=True)
+        self.apply("fence")
+
+    def load(self) -> Config:
+        if self.config_error is not None:
+            raise self.config_error
+        return self.config
+
+    def apply(self, switch: str, **more: object) -> None:
+        """As if `apply` had set the node up."""
+        document = {"switch": switch, "reasons": [f"set to {switch}"], **more}
+        self.put(self.places.effective, document)
+
+    def put(self, place: str, document: object) -> None:
+        Path(place + ".new").write_text(json.dumps(document))
+        Path(place + ".new").rename(place)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        try:
+            found = json.loads(Path(self.places.status).read_bytes())
+        except FileNotFoundError:
+            return {}
+        assert isinstance(found, dict)
+        return found
+
+    def fenced(self) -> bool:
+        return bool(self.fakes.fence.fenced())
+
+    def is_(self, verdict: str, route: str) -> Callable[[], bool]:
+        return lambda: (self.status.get("verdict"), self.status.get("route")) == (verdict, route)
+
+    def condition(self, kind: str) -> str:
+        return str({item["type"]: item["status"] for item in self.status["conditions"]}[kind])
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """From the TCP endpoint."""
+        return await self._ask(await asyncio.open_connection("127.0.0.1", self.config.endpoint.port), path)
+
+    async def get_local(self, path: str) -> tuple[int, str]:
+        """From the unix socket."""
+        return await self._ask(await asyncio.open_unix_connection(self.places.api_socket), path)
+
+    async def _ask(self, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, str]:
+        reader, writer = pair
+        with closing(writer):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.config.endpoint.port}\r\n\r\n".encode())
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        return int(head.split(b" ")[1]), body.decode("utf-8", "replace")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@asynccontextmanager
+async def running(node: Node) -> AsyncIterator[Node]:
+    """The daemon runs inside; it ends by SIGTERM, as systemd does it."""
+    task = asyncio.create_task(Service(node.load, node.fakes.ports(), node.places).run())
+    try:
+        await until(lambda: task.done() or "READY=1" in node.fakes.notify.sent)
+        yield node
+    finally:
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(task, 5)
+        node.fakes.close()
+
+
+@asynccontextmanager
+async def healthy(root: Path) -> AsyncIterator[Node]:
+    async with SmallMirror() as mirror, running(Node(root, mirror)) as node:
+        await until(node.is_("healthy", "mirror"))
+        yield node
+
+
+async def until(done: Callable[[], bool], deadline_s: float = 10.0) -> float:
+    """Wait for it, looking each 2 ms; how long it took."""
+    started = time.monotonic()
+    async with asyncio.timeout(deadline_s):
+        while not done():
+            await asyncio.sleep(0.002)
+    return time.monotonic() - started

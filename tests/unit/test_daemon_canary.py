@@ -1,0 +1,228 @@
+"""Canaries through a mirror that forwards, lies, hangs or is gone, on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import pytest
+
+from agent.daemon.canary import Canary, CanaryObject, RegistryCanary
+from agent.daemon.endpoint import Listener, Response
+from agent.daemon.http import parse_url
+from agent.daemon.origins import Origin, Origins
+from agent.health.evidence import CanaryFailed, CanaryOk, Failure
+from tests.fakes.daemon import FakeNames
+from tests.fakes.mirror import SmallMirror, Way
+
+T = TypeVar("T")
+WINDOW_S = 0.4
+
+
+def go(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, within 20 s."""
+    return asyncio.run(asyncio.wait_for(work, 20))
+
+
+@asynccontextmanager
+async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
+    served = CanaryObject()
+    listener = Listener(lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None)
+    assert await listener.listen_tcp("127.0.0.1", 0) == ""
+    yield (
+        Canary(
+            parse_url(mirror.url), served, lambda: listener.port, (late if late is not None else []).append, cap_s=2.0
+        ),
+        served,
+    )
+    listener.close()
+
+
+class TestCanary:
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_the_object_comes_back_through_the_proxy(self, chunked: bool) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+                mirror.chunked = chunked
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+                assert mirror.targets[0].endswith(served.path)
+                assert mirror.targets[1].endswith("/canary")
+                assert mirror.p2p == 1  # at most once in five minutes
+
+        go(work())
+
+    @pytest.mark.parametrize(
+        ("way", "failure"),
+        [
+            (Way.ERROR, Failure.STATUS),
+            (Way.LIMITED, Failure.STATUS),
+            (Way.ZEROS, Failure.CONTENT),
+            (Way.CUT, Failure.CLOSED),
+            (Way.CLOSE, Failure.CLOSED),
+            (Way.RESET, Failure.RESET),
+            (Way.NOISE, Failure.CONTENT),
+            (Way.HANG, Failure.SILENT),
+        ],
+    )
+    def test_a_data_path_that_fails_is_told_apart(self, way: Way, failure: Failure) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, canary(mirror) as (probe, _):
+                mirror.proxy_way = way
+                answer = await probe.fetch(WINDOW_S)
+                assert isinstance(answer, CanaryFailed)
+                assert answer.failure is failure
+
+        go(work())
+
+    def test_one_lost_canary_is_not_silence(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, canary(mirror) as (probe, _):
+                mirror.hang_proxy_first = 2
+                assert isinstance(await probe.fetch(1.0), CanaryOk)
+                assert len(mirror.targets) == 3
+
+        go(work())
+
+    def test_all_attempts_of_the_rare_canary_take_the_task_path(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+                mirror.hang_proxy_first = 5
+                assert isinstance(await probe.fetch(0.6), CanaryFailed)
+                assert {target.endswith(served.path) for target in mirror.targets} == {True}
+                assert mirror.p2p == 5
+                probe.close()
+
+        go(work())
+
+    def test_a_late_canary_is_told_too(self) -> None:
+        async def work() -> None:
+            late: list[CanaryOk] = []
+            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
+                mirror.delay_s = 0.7
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryFailed)
+                await until(lambda: bool(late))
+                assert late[0].latency_s >= 0.7
+                probe.close()
+
+        go(work())
+
+    def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
+        async def work() -> None:
+            late: list[CanaryOk] = []
+            async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
+                mirror.proxy_way = Way.TRICKLE
+                for window_s in (1.9, WINDOW_S):
+                    answer = await probe.fetch(window_s)
+                    assert isinstance(answer, CanaryFailed)
+                    assert answer.failure is Failure.SILENT
+                await asyncio.sleep(1.2)
+                assert late == []
+
+        go(work())
+
+    def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror:
+                told = list[CanaryOk]().append
+                probe = Canary(parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
+                assert await probe.fetch(WINDOW_S) is None
+
+        go(work())
+
+    def test_each_run_has_an_object_and_a_path_of_its_own(self) -> None:
+        first, second = CanaryObject(), CanaryObject()
+        assert first.body != second.body
+        assert first.path != second.path
+
+
+class Registry:
+    """Answers /v2/ with `status` and a registry's mark, or as it is told."""
+
+    def __init__(self) -> None:
+        self.status, self.mark = 401, b"Www-Authenticate: Bearer\r\n"
+        self.server: asyncio.Server | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n" % (self.status, self.mark))
+
+    async def __aenter__(self) -> Self:
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self.server is not None
+        self.server.close()
+
+    @property
+    def origin(self) -> Origin:
+        assert self.server is not None
+        return Origin("127.0.0.1", self.server.sockets[0].getsockname()[1], tls=False)
+
+
+@asynccontextmanager
+async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCanary, Registry]]:
+    async with Registry() as registry:
+        origins = Origins((registry.origin,), FakeNames(), lambda _: None)
+        mirror.forwards = True
+        yield RegistryCanary(parse_url(mirror.url), origins.status), registry
+
+
+class TestRegistryCanary:
+    """For a mirror that cannot reach the node's loopback."""
+
+    @pytest.mark.parametrize(("status", "mark"), [(200, b""), (401, b"Docker-Distribution-Api-Version: x\r\n")])
+    def test_a_registrys_answer_through_the_mirror_is_a_canary(self, status: int, mark: bytes) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+                registry.status, registry.mark = status, mark
+                assert isinstance(await probe.fetch(registry.origin, WINDOW_S), CanaryOk)
+                assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
+
+        go(work())
+
+    @pytest.mark.parametrize(
+        ("way", "failure"),
+        [(Way.LIMITED, Failure.STATUS), (Way.ERROR, Failure.STATUS), (Way.HANG, Failure.SILENT),
+         (Way.RESET, Failure.RESET)],
+    )  # fmt: skip
+    def test_a_mirror_that_fails_before_a_registry_that_answers_has_failed(self, way: Way, failure: Failure) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+                mirror.proxy_way = way
+                answer = await probe.fetch(registry.origin, WINDOW_S)
+                assert isinstance(answer, CanaryFailed)
+                assert answer.failure is failure
+
+        go(work())
+
+    def test_a_registry_that_is_down_says_nothing_about_the_mirror(self) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+                origin = registry.origin
+                assert registry.server is not None
+                registry.server.close()
+                assert await probe.fetch(origin, WINDOW_S) is None
+
+        go(work())
+
+    @pytest.mark.parametrize("status", [429, 403, 401])
+    def test_what_the_registry_answers_without_the_mirror_too_is_its_own(self, status: int) -> None:
+        async def work() -> None:
+            async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
+                registry.status, registry.mark = status, b""
+                assert await probe.fetch(registry.origin, WINDOW_S) is None
+
+        go(work())
+
+
+async def until(done: Callable[[], bool], deadline_s: float = 5.0) -> None:
+    """Wait for it, looking each 5 ms."""
+    async with asyncio.timeout(deadline_s):
+        while not done():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,240 @@
+"""The daemon's life: start, reload, stop and restart, what `apply` and the operator tell it, what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.config.model import EndpointConfig
+from agent.errors import ConfigError
+from agent.node.facts import FenceAbility
+from tests.fakes.mirror import SmallMirror, Way
+from tests.unit.daemon_node import Node, go, healthy, running, until
+
+
+def test_a_restart_keeps_the_fence_and_the_next_run_adopts_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.fakes.processes.on("systemctl", "list-jobs", stdout="123 nydus-agent.service restart running\n")
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+            assert node.fenced()
+            assert node.fakes.notify.sent[-1] == "STOPPING=1"
+            again = Node(tmp_path, mirror)
+            again.fakes.fence = node.fakes.fence
+            async with running(again):
+                assert again.fenced()
+                assert again.is_("down", "origin")()
+                mirror.all_fail(Way.WELL)
+                await until(again.is_("healthy", "mirror"))
+                told = [entry["to"] for entry in again.status["history"]]
+                assert told[-5:] == ["down", "unknown", "down", "probation", "healthy"], "a restart is told as such"
+
+    go(work())
+
+
+@pytest.mark.parametrize("jobs", ["123 nydus-agent.service stop running\n", ""])
+def test_a_stop_leaves_the_node_as_it_would_be_without_us(tmp_path: Path, jobs: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.fakes.processes.on("systemctl", "list-jobs", stdout=jobs)
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+            assert not node.fenced()
+            assert not node.fakes.fence.table
+
+    go(work())
+
+
+def test_nothing_is_fenced_before_anything_was_applied_and_the_mode_follows_apply(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            Path(node.places.effective).unlink()
+            async with running(node):
+                await until(node.is_("healthy", "origin"))
+                assert node.status["mode"] == "unknown"
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+                assert not node.fenced()
+                node.apply("fence")
+                await until(node.fenced)
+                node.apply("native")
+                await until(lambda: not node.fenced())
+                assert node.status["mode"] == "native"
+
+    go(work())
+
+
+def test_where_the_self_test_fails_the_mode_is_native_and_says_so(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.fakes.fence.ability = FenceAbility(usable=False, reason="a load balancer rewrites addresses")
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                assert node.status["mode"] == "native"
+                assert "load balancer" in node.status["mode_reason"]
+                assert node.condition("FenceUnusable") == "True"
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+                assert not node.fenced()
+
+    go(work())
+
+
+def test_the_operators_pin_holds_the_route_until_it_ends(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            until_s = time.time() + 2.5
+            node.put(node.places.pin, {"route": "origin", "until": until_s, "reason": "upgrade", "by": "root"})
+            await until(node.is_("healthy", "origin"))
+            assert node.fenced()
+            assert node.status["pin"]["reason"] == "upgrade"
+            await until(node.is_("healthy", "mirror"))
+            assert time.time() >= until_s
+
+    go(work())
+
+
+def test_a_wrong_configuration_keeps_the_old_one_and_a_right_one_is_taken(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.config_error = ConfigError("NNA0101", "configuration is wrong", ())
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: node.condition("ConfigInvalid") == "True")
+            await until(node.is_("healthy", "mirror"))
+            async with SmallMirror() as other:
+                node.config_error = None
+                node.fakes.tables.held[other.proxy_port] = 0
+                mirror = replace(node.config.mirror, url=other.url, ping_url=other.ping_url)
+                node.config = replace(node.config, mirror=mirror)
+                os.kill(os.getpid(), signal.SIGHUP)
+                await until(lambda: node.condition("ConfigInvalid") == "False")
+                await until(lambda: bool(node.status["mirror"]["url"] == other.url))
+                await until(node.is_("healthy", "mirror"))
+            sent = node.fakes.notify.sent
+            assert "RELOADING=1" in sent
+            assert sent.index("RELOADING=1") < len(sent) - 1 - sent[::-1].index("READY=1")
+
+    go(work())
+
+
+def test_a_wrong_configuration_at_the_start_leaves_the_applied_mirror_guarded(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.apply("fence", mirror_url=mirror.url, ping_url=mirror.ping_url)
+            node.fakes.tables.held[mirror.proxy_port] = 1000  # the mirror's user is in the configuration
+            node.config_error = ConfigError("NNA0101", "configuration is wrong", ())
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                assert node.condition("ConfigInvalid") == "True"
+                mirror.all_fail(Way.RESET)
+                await until(node.fenced)
+                node.config_error = None
+                node.config = replace(node.config, mirror=replace(node.config.mirror, user="1000"))
+                os.kill(os.getpid(), signal.SIGHUP)
+                await until(lambda: node.condition("ConfigInvalid") == "False")
+                assert node.fenced()
+                mirror.all_fail(Way.WELL)
+                await until(node.is_("healthy", "mirror"))
+                assert node.status["mirror"]["owner"] == "ok"
+
+    go(work())
+
+
+def test_the_fence_follows_apply_to_another_mirror(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node, SmallMirror() as other:
+            node.mirror.all_fail(Way.HANG)
+            await until(node.is_("down", "origin"))
+            node.fakes.tables.held[other.proxy_port] = 0
+            node.apply("fence", mirror_url=other.url, ping_url=other.ping_url)
+            await until(node.is_("healthy", "mirror"))
+            assert not node.fenced()
+            assert node.status["mirror"]["url"] == other.url
+
+    go(work())
+
+
+def test_the_endpoint_and_the_socket_answer(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            assert await node.get("/livez") == (200, "ok\n")
+            status, text = await node.get("/readyz?verbose")
+            assert status == 503  # nobody has climbed the ladder of proof
+            assert "[-]proof failed" in text
+            node.put(node.places.climb, {"at": time.time(), "rungs": [{"number": 1, "state": "ok"}]})
+            async with asyncio.timeout(5):
+                while (await node.get("/readyz"))[0] != 200:
+                    await asyncio.sleep(0.05)
+            assert (await node.get("/status"))[0] == 404
+            assert (await node.get("/metrics"))[0] == 404
+            assert json.loads((await node.get_local("/status"))[1])["verdict"] == "healthy"
+            assert "nydus_agent_route" in (await node.get_local("/metrics"))[1]
+            assert len((await node.get_local("/livez"))[1]) > 0
+
+    go(work())
+
+
+def test_a_taken_port_is_told_with_its_holder_and_the_node_is_protected_all_the_same(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallMirror() as squatter:
+            node = Node(tmp_path, mirror)
+            node.config = replace(node.config, endpoint=EndpointConfig(port=squatter.ping_port))
+            node.fakes.tables.held[squatter.ping_port] = 1000
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))  # the canary is served from a spare port
+                assert node.condition("EndpointPortTaken") == "True"
+                message = next(c["message"] for c in node.status["conditions"] if c["type"] == "EndpointPortTaken")
+                assert "squatter (pid" in message
+                await mirror.die()
+                await until(node.fenced)
+
+    go(work())
+
+
+def test_a_changed_file_asks_root_to_look_and_what_root_saw_is_told(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.fakes.watch.touch("/etc/nydus/nydusd-config.json")
+            await until((Path(node.places.requests) / "drift").exists)
+            node.put(node.places.climb, {"at": time.time(), "rungs": [], "drift": ["the template was edited"]})
+            await until(lambda: node.condition("Drift") == "True")
+
+    go(work())
+
+
+def test_the_watchdog_is_fed_each_second_from_the_loop(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.fakes.notify.sent.clear()
+            await until(lambda: node.fakes.notify.sent.count("WATCHDOG=1") >= 2, 3.5)
+            assert node.fakes.notify.sent.count("STATUS=") == 0
+
+    go(work())
+
+
+def test_a_bug_in_one_event_does_not_end_the_protection(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.fakes.fence.faults.at(1, RuntimeError("a bug"), method="renew")
+            await node.mirror.die()
+            await until(node.fenced)
+            assert "nydus_agent_internal_errors_total 1" in (await node.get_local("/metrics"))[1]
+
+    go(work())
