@@ -184,7 +184,8 @@ class SnapshotterConfig:
     daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
     root: str = setting("/var/lib/containerd-nydus", "its root directory", form=Form.ROOT_PATH)
     log_level: LogLevel = setting(
-        LogLevel.INFO, "its log level and nydusd's; at info the journal tells why reads failed"
+        LogLevel.INFO,
+        "its log level and nydusd's; at error the agent learns too late that reads are refused or cut",
     )
 
 

@@ -19,7 +19,8 @@ COUNTERS = (
     "dragonfly_client_download_task_failure_total",
 )
 """dragonfly-client-metric/src/lib.rs. A series is there from its first count on; a restart begins at 0."""
-EVERY_S = 2.0
+BLIND_S, EVERY_S = 2.0, 5.0
+"""Between two looks: where nydusd's lines cannot be read, and where they can (they tell more, and sooner)."""
 _DEADLINE_S = 1.5
 _PAGE_BYTES = 8 << 20
 """dfdaemon has a hundred series and more where peers, tags and applications are many; most of it is thrown away."""
@@ -68,19 +69,26 @@ def growth(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, f
 
 class Counters:
     """Asks again and again. `counts` says whether what grew since the last look is evidence (while the fence is up and
-    just after, the connections that it has ended are counted as failures).
+    just after, the connections that it has ended are counted as failures), `blind` whether nothing else tells of reads.
     """
 
-    def __init__(self, metrics: Url, post: Callable[[Symptom], None], counts: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        metrics: Url,
+        post: Callable[[Symptom], None],
+        counts: Callable[[], bool],
+        blind: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._metrics = metrics
         self._post = post
         self._counts = counts
+        self._blind = blind
         self._before: Mapping[str, float] | None = None
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            await asyncio.sleep(jittered(EVERY_S))
+            await asyncio.sleep(jittered(BLIND_S if self._blind() else EVERY_S))
             await self.look()
 
     async def look(self) -> None:

@@ -79,7 +79,7 @@ class Probing:
         tasks = (self._pings(), self._canaries(), watch_sentinel(settings.proxy, self._post), self._origins.run())
         if settings.metrics is None or not near(settings.metrics, settings.proxy):
             return tasks
-        return (*tasks, Counters(settings.metrics, self._post, self._counters_count).run())
+        return (*tasks, Counters(settings.metrics, self._post, self._counters_count, self._blind).run())
 
     async def _pings(self) -> None:
         loop = asyncio.get_running_loop()
@@ -154,6 +154,9 @@ class Probing:
     def _late_canary(self, event: CanaryOk) -> None:
         if self._counts:
             self._post(event)
+
+    def _blind(self) -> bool:
+        return self._state().symptoms_unknown != ""
 
     def _counters_count(self) -> bool:
         now = asyncio.get_running_loop().time()
