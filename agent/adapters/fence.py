@@ -22,6 +22,7 @@ from typing import Any
 from agent import paths
 from agent.adapters.cgroups import CgroupTree
 from agent.adapters.nfnetlink import Elements
+from agent.adapters.nft import GoneError, Nft
 from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
 from agent.node.facts import FenceAbility
@@ -49,7 +50,7 @@ class NftFence:
     def __init__(self, exempt_uid: int | None = None, cgroups: CgroupTree | None = None) -> None:
         self._exempt = _daemon_uid() if exempt_uid is None else exempt_uid
         self._cgroups = cgroups if cgroups is not None else CgroupTree()
-        self._nft: Any = None
+        self._nft = Nft()
         self._elements = Elements(_NAME)
         self._diag = SockDiag()
         self._shape: tuple[bytes, ...] = ()
@@ -59,12 +60,12 @@ class NftFence:
         """Give the kernel's sockets up; the fence stays as it is."""
         self._elements.close()
         self._diag.close()
-        self._nft = None
+        self._nft.close()
 
     def available(self) -> str:
         """See ports.Fence."""
         try:
-            self._run("list tables")
+            self._nft.run("list tables")
         except FenceError as error:
             return error.cause
         return ""
@@ -91,7 +92,7 @@ class NftFence:
         """See ports.Fence. The milliseconds are whole seconds, rounded down."""
         found: list[tuple[str, int, int]] = []
         for where in _SETS.values():
-            with contextlib.suppress(_GoneError):
+            with contextlib.suppress(GoneError):
                 for item in self._objects(f"list set {_TABLE} {where}", "set"):
                     found += [_fenced(entry["elem"]) for entry in item.get("elem", [])]
         return tuple(found)
@@ -102,7 +103,7 @@ class NftFence:
 
     def refused(self) -> int:
         """See ports.Fence."""
-        with contextlib.suppress(_GoneError):
+        with contextlib.suppress(GoneError):
             for item in self._objects(f"list counter {_TABLE} refused", "counter"):
                 return int(item["packets"])
         return 0
@@ -134,12 +135,12 @@ class NftFence:
 
     def remove_table(self) -> None:
         """See ports.Fence."""
-        self._run(f"add table {_TABLE}\ndelete table {_TABLE}")
+        self._nft.run(f"add table {_TABLE}\ndelete table {_TABLE}")
 
     def self_test(self, *, deadline_s: float, mirror: tuple[str, int] | None = None) -> FenceAbility:
         """See ports.Fence."""
         try:
-            with _Trial(self._run, self._objects, deadline_s) as trial:
+            with _Trial(self._nft.run, self._objects, deadline_s) as trial:
                 shown = trial.refuses_and_destroys(self.destroy, self._cgroups.own())
                 if mirror is not None:
                     shown += trial.sees(*mirror)
@@ -157,10 +158,10 @@ class NftFence:
 
     def _assert_and(self, more: str) -> None:
         try:
-            self._run(self._table() + more)
+            self._nft.run(self._table() + more)
         except FenceError:
             # Somebody left a table, set or chain of our name with another shape: make it anew, in one transaction.
-            self._run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
+            self._nft.run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
         self._shape = self._elements.shape(_CHAIN)
 
     def _table(self) -> str:
@@ -179,32 +180,9 @@ class NftFence:
         return "\n".join(lines) + "\n"
 
     def _objects(self, command: str, kind: str) -> Iterator[dict[str, Any]]:
-        for entry in json.loads(self._run(command))["nftables"]:
+        for entry in json.loads(self._nft.run(command))["nftables"]:
             if kind in entry:
                 yield entry[kind]
-
-    def _run(self, text: str) -> str:
-        code, output, error = self._library().cmd(text)
-        if code == 0:
-            return str(output)
-        cause = _cause(str(error))
-        kind = _GoneError if "No such file" in cause else FenceError
-        raise kind("NNA0801", "nft refused a command", cause=cause, seen=(text.strip().splitlines()[-1],))
-
-    def _library(self) -> Any:  # noqa: ANN401 - the binding has no types
-        if self._nft is None:
-            try:
-                import nftables
-
-                self._nft = nftables.Nftables()
-            except (ImportError, OSError) as error:
-                raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
-            self._nft.set_json_output(True)
-        return self._nft
-
-
-class _GoneError(FenceError):
-    """The table, set or element is not there."""
 
 
 class _Trial:
@@ -305,13 +283,6 @@ def _element(address: str, port: int) -> tuple[str, str]:
 def _fenced(element: dict[str, Any]) -> tuple[str, int, int]:
     address, port = element["val"]["concat"]
     return str(address), int(port), int(element.get("expires", 0)) * 1000
-
-
-def _cause(error: str) -> str:
-    first = next((line for line in error.splitlines() if line.strip()), "no reason given").strip()
-    if "Operation not permitted" in first:
-        return "no permission (CAP_NET_ADMIN is missing)"
-    return first.removeprefix("internal:0:0-0: ").removeprefix("Error: ")
 
 
 def _daemon_uid() -> int:

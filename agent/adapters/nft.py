@@ -7,6 +7,10 @@ from typing import Any
 from agent.errors import FenceError
 
 
+class GoneError(FenceError):
+    """The table, set or element is not there."""
+
+
 class Nft:
     """One handle, and with it one netlink socket: a table with `flags owner` lives as long as this."""
 
@@ -14,12 +18,15 @@ class Nft:
         self._library: Any = None
 
     def run(self, text: str) -> str:
-        """Raises FenceError (NNA0801) with libnftables' reason; then nothing of `text` was done."""
+        """Its output, lists as JSON. Raises FenceError (NNA0801) with libnftables' reason (GoneError where something is
+        not there); then nothing of `text` was done.
+        """
         code, output, error = self._loaded().cmd(text)
         if code == 0:
             return str(output)
-        seen = (text.strip().splitlines()[-1],)
-        raise FenceError("NNA0801", "nft refused a command", cause=_cause(str(error)), seen=seen)
+        cause = _cause(str(error))
+        kind = GoneError if "No such file" in cause else FenceError
+        raise kind("NNA0801", "nft refused a command", cause=cause, seen=(text.strip().splitlines()[-1],))
 
     def close(self) -> None:
         """Give the socket up, and with it the tables that it owns."""
@@ -33,6 +40,7 @@ class Nft:
                 self._library = nftables.Nftables()
             except (ImportError, OSError) as error:
                 raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
+            self._library.set_json_output(True)
         return self._library
 
 

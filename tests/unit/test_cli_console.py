@@ -150,11 +150,6 @@ def test_ages_are_told_in_two_units(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_what_goes_on_is_one_line_that_the_next_replaces_and_only_on_a_terminal() -> None:
     terminal, pipe = Terminal(), io.StringIO()
     for stream in (terminal, pipe):

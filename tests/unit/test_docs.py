@@ -93,7 +93,23 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
     script.write_text(done.stdout)
     if check:
         subprocess.run([*check, str(script)], timeout=30, check=True)
-    for word in ("check", "plan", "apply", "status", "doctor", "route", "version", "--format", "mirror", "origin"):
+    for word in (
+        "check",
+        "plan",
+        "apply",
+        "status",
+        "why",
+        "doctor",
+        "route",
+        "drill",
+        "version",
+        "--format",
+        "mirror",
+        "origin",
+        "--history",
+        "mirror-down",
+        "--force",
+    ):
         assert word in done.stdout, word
     assert "after-dpkg" not in done.stdout
 
@@ -101,6 +117,7 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("nydus-agent st", "status"), ("nydus-agent route p", "pin"), ("nydus-agent route pin o", "origin"),
+     ("nydus-agent w", "why"), ("nydus-agent drill mirror-h", "mirror-hang"), ("nydus-agent status --h", "--history"),
      ("nydus-agent status --fo", "--format"), ("nydus-agent status --format j", "json")],
 )  # fmt: skip
 def test_tab_completes_in_a_real_bash(typed: str, offered: str, tmp_path: Path) -> None:
