@@ -239,11 +239,22 @@ class Node:
         return ["sh", "-c", join, "sh", *enter]
 
     def _cgroup(self) -> Path:
-        line = next(x for x in Path(f"/proc/{self.leader}/cgroup").read_text().splitlines() if x.startswith("0::"))
-        payload = machine.unified_mount() / Path(line[3:].lstrip("/")).parent
-        harness = payload / "harness"
+        harness = self._cgroup_root() / "harness"
         harness.mkdir(exist_ok=True)
         return harness
+
+    def _cgroup_root(self) -> Path:
+        line = next(x for x in Path(f"/proc/{self.leader}/cgroup").read_text().splitlines() if x.startswith("0::"))
+        return machine.unified_mount() / Path(line[3:].lstrip("/")).parent
+
+    def processes(self, unit: str) -> list[int]:
+        """The processes of a unit of the node's system.slice, by their numbers on the machine."""
+        procs = self._cgroup_root() / "system.slice" / unit / "cgroup.procs"
+        return [int(line) for line in procs.read_text().split()] if procs.exists() else []
+
+    def inside(self, path: str) -> Path:
+        """A path of the node as the machine sees it, for what must not wait for a program on the node."""
+        return Path(f"/proc/{self.leader}/root") / path.lstrip("/")
 
     def wait_until(self, done: Callable[[], _T], deadline_s: float, what: str) -> _T:
         """The first true answer of `done`, asked every 50 ms. Raises NodeError, naming `what`, at the deadline."""

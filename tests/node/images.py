@@ -5,6 +5,8 @@ python-nydus      the same as RAFS v6
 reader            600 files of 200 KiB and the reader (programs/reader.c), plain OCI
 reader-nydus      the same as RAFS v6, zstd: wrong bytes cannot be decoded
 reader-raw-nydus  the same, not compressed: wrong bytes reach the container
+cold-a-nydus      6000 files of 16 KiB and the reader, RAFS v6, zstd: cold reads for minutes
+cold-b-nydus      the same with other content
 
 Beside them, not for a registry: the sandbox image of pods, see `load_pause`.
 """
@@ -25,6 +27,7 @@ from tests.node.boot import Node, NodeError
 PAUSE_REF = "registry.k8s.io/pause:3.8"  # what containerd 1.7.24 asks for unless it is configured
 READER_FILES = 600
 READER_FILE_BYTES = 200 * 1024
+COLD_FILES = 6000
 
 _HERE = Path(__file__).parent
 
@@ -51,7 +54,17 @@ class Image:
 
 @functools.cache
 def made() -> Path:
-    """Where the images are, made now if they are not there (about a minute)."""
+    """Where the images are, made now if they are not there (about a minute); the cold ones are `cold()`."""
+    return _made("images")
+
+
+@functools.cache
+def cold() -> Path:
+    """Where the cold-… images are: apart, because only long measurements need them (seconds)."""
+    return _made("cold")
+
+
+def _made(recipe: str) -> Path:
     reader, writer = _HERE / "programs" / "reader.c", Path(layout.__file__)
     texts = hashlib.sha256(reader.read_bytes() + writer.read_bytes()).hexdigest()
     env = {
@@ -59,20 +72,27 @@ def made() -> Path:
         "READER_C": str(reader),
         "LAYOUT_PY": str(writer),
     }
-    return cache.make("images", texts, cache.key_of("nydus"), env=env)
+    return cache.make(recipe, texts, cache.key_of("nydus"), env=env)
+
+
+def layout_of(name: str) -> Path:
+    """The layout that holds an image."""
+    return (cold() if name.startswith("cold-") else made()) / "layout"
 
 
 @functools.cache
 def image(name: str) -> Image:
     """An image by its name above. Raises KeyError for another name."""
-    index = json.loads((made() / "layout" / "index.json").read_text())
+    return read_image(layout_of(name), name)
+
+
+def read_image(directory: Path, name: str) -> Image:
+    """An image of a layout, by its name there. Raises KeyError for another name."""
+    index = json.loads((directory / "index.json").read_text())
     names = {entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"] for entry in index["manifests"]}
-    manifest = json.loads(_blob_file(names[name]).read_text())
+    file = directory / "blobs" / "sha256" / names[name].removeprefix("sha256:")
+    manifest = json.loads(file.read_text())
     return Image(name, names[name], tuple((layer["digest"], layer["size"]) for layer in manifest["layers"]))
-
-
-def _blob_file(digest: str) -> Path:
-    return made() / "layout" / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 
 def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None = None, password: str = "") -> str:
@@ -81,15 +101,29 @@ def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None
     Goes straight to the node's 127.0.0.1 whatever the host's name is; a certificate is not checked.
     Raises NodeError when the registry does not take it.
     """
+    return push_image(node, layout_of(name), image(name), ref, tls=tls, user=user, password=password)
+
+
+def push_image(
+    node: Node,
+    directory: Path,
+    pushed: Image,
+    ref: str,
+    *,
+    tls: bool = False,
+    user: str | None = None,
+    password: str = "",
+) -> str:
+    """`push` for an image of any layout."""
     host, _, rest = ref.partition("/")
     repository, _, tag = rest.rpartition(":")
     command = ["nsenter", f"--target={node.leader}", "--net", "--", sys.executable, registry_push.__file__]
-    command += [str(made() / "layout"), image(name).manifest, host, repository, tag]
+    command += [str(directory), pushed.manifest, host, repository, tag]
     command += ["--tls"] if tls else []
     command += ["--user", user] if user is not None else []
     done = subprocess.run(command, input=password, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
-        raise NodeError(f"push of {name} to {ref}: {done.stdout}{done.stderr}")
+        raise NodeError(f"push of {pushed.name} to {ref}: {done.stdout}{done.stderr}")
     return ref
 
 

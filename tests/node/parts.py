@@ -6,7 +6,10 @@ Units are called test-…, so that nothing of ours is taken for them.
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +35,11 @@ class Unit:
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to all its processes: KILL, STOP (freeze), CONT (thaw)."""
         self.node.run(["systemctl", "kill", f"--signal={signal}", self.name])
+
+    def signal_now(self, sign: signal.Signals) -> None:
+        """Send a signal to all its processes from here, within a millisecond; `kill` asks the node's systemd."""
+        for pid in self.node.processes(self.name):
+            os.kill(pid, sign)
 
     def freeze(self) -> None:
         self.kill("STOP")
@@ -222,6 +230,11 @@ class Faulty:
 
     unit: Unit
     control: str
+    log_path: str
+
+    def log(self) -> list[dict[str, Any]]:
+        """One entry a request: at, url, bytes, method, status, via (task, forward, tunnel), range, fault."""
+        return [json.loads(line) for line in self.unit.node.inside(self.log_path).read_text().splitlines()]
 
     def fault(self, kind: str = "none", **settings: Any) -> None:
         """Set the fault, at once; `fault()` ends it. Settings: status, share, rate, match, times."""
@@ -232,14 +245,18 @@ class Faulty:
         self._ask({"ping": answer})
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections now)."""
+        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections now),
+        hits (requests that a fault was put on).
+        """
         return dict(self._ask({"stats": True})["stats"])
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); "
-        script += "s.sendall(sys.argv[2].encode()+b'\\n'); print(s.makefile().readline())"
-        command = ["python3", "-S", "-c", script, self.control, json.dumps(question)]
-        answer: dict[str, Any] = json.loads(self.unit.node.run(command, timeout=20).stdout)
+        # From here and not by a program on the node: what is timed must be in force within a millisecond.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+            asked.settimeout(10)
+            asked.connect(str(self.unit.node.inside(self.control)))
+            asked.sendall(json.dumps(question).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(asked.makefile().readline())
         if "error" in answer:
             raise NodeError(f"{self.unit.name}: {answer['error']}")
         return answer
@@ -249,12 +266,8 @@ class Faulty:
 class Mirror(Faulty):
     """The stand-in for dfdaemon (inside/mirror.py)."""
 
-    log_path: str = ""
     rules: list[dict[str, Any]] = field(default_factory=list)
-
-    def log(self) -> list[dict[str, Any]]:
-        """One entry a request: at, url, bytes, method, status, via (task, forward, tunnel), range, fault."""
-        return [json.loads(line) for line in self.unit.node.read(self.log_path).splitlines()]
+    peers: str = ""
 
     def start_again(self) -> None:
         """After a kill: the same unit, the same ports, an empty log."""
@@ -262,13 +275,16 @@ class Mirror(Faulty):
         _start_mirror(self)
 
 
-def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None) -> Mirror:
-    """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml."""
+def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None, peers: str = "") -> Mirror:
+    """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml; `peers`
+    "HOST:PORT=HOST:PORT": what is asked of the first registry is fetched from the second.
+    """
     mirror = Mirror(
         Unit(node, "test-mirror.service"),
         "/run/test-mirror/control",
         "/run/test-mirror/log.jsonl",
         rules or [BLOB_RULE],
+        peers,
     )
     _start_mirror(mirror)
     return mirror
@@ -279,15 +295,18 @@ def _start_mirror(mirror: Mirror) -> None:
     node.run(["rm", "-rf", "/run/test-mirror"])
     node.run(["mkdir", "-p", "/run/test-mirror"])
     arguments = ["--log", mirror.log_path, "--control", mirror.control, "--rules", json.dumps(mirror.rules)]
+    arguments += ["--peers", mirror.peers] if mirror.peers else []
     _start_program(node, "mirror", "mirror", *arguments, port=4001)
 
 
 def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> Faulty:
     """A fault front on the node's port `listen` before the server on `target`; `raw` for TLS."""
-    control = f"/run/test-front-{listen}/control"
+    directory = f"/run/test-front-{listen}"
+    control, log = f"{directory}/control", f"{directory}/log.jsonl"
+    node.run(["mkdir", "-p", directory])
     arguments = ["--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}", "--control", control]
-    arguments += ["--raw"] if raw else []
-    return Faulty(_start_program(node, f"front-{listen}", "front", *arguments, port=listen), control)
+    arguments += ["--log", log, *(["--raw"] if raw else [])]
+    return Faulty(_start_program(node, f"front-{listen}", "front", *arguments, port=listen), control, log)
 
 
 # Dragonfly

@@ -191,21 +191,38 @@ def nydusd_bytes(node: Node, root: str = "/var/lib/containerd-nydus") -> int:
 
 @dataclass(frozen=True)
 class Read:
-    """One file that the reader read."""
+    """One file that the reader read: when it began (epoch seconds), how long it took."""
 
     at: float
     ms: float
     error: str | None
 
+    @property
+    def end(self) -> float:
+        """When it was done."""
+        return self.at + self.ms / 1000
+
 
 class Reader:
     """A container that reads all the time; each read is checked and timed in the container itself."""
 
-    def __init__(self, node: Node, ref: str, *, pause_ms: int = 50, rounds: int = 0, name: str = "reader") -> None:
+    def __init__(
+        self,
+        node: Node,
+        ref: str,
+        *,
+        pause_ms: int = 50,
+        rounds: int = 0,
+        files: int = images.READER_FILES,
+        name: str = "reader",
+    ) -> None:
         self._node, self._name = node, name
         self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by __exit__
+        self._copy = open(f"/proc/self/fd/{self._file.fileno()}", "rb")  # noqa: SIM115 - with an offset of its own
+        self._rest = b""
+        self._seen: list[Read] = []
         argv = ["ctr", "--namespace", "k8s.io", "run", "--rm", "--cpu-shares", "0", "--snapshotter", "nydus", ref, name]
-        argv += ["/reader", "read", "/data", str(images.READER_FILES), str(pause_ms), str(rounds)]
+        argv += ["/reader", "read", "/data", str(files), str(pause_ms), str(rounds)]
         self._process = node.popen(argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def __enter__(self) -> Self:
@@ -213,20 +230,19 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._copy.close()
         self._file.close()
 
     def reads(self) -> list[Read]:
         """All reads so far. Raises NodeError where the container wrote something else (it could not start)."""
-        with open(f"/proc/self/fd/{self._file.fileno()}", "rb") as copy:
-            lines = copy.read().split(b"\n")[:-1]
-        found = []
+        *lines, self._rest = (self._rest + self._copy.read()).split(b"\n")
         for line in lines:
             try:
                 entry = json.loads(line)
             except ValueError:
                 raise NodeError(f"reader: {line.decode(errors='replace')}") from None
-            found.append(Read(entry["at"], entry["ms"], entry["error"]))
-        return found
+            self._seen.append(Read(entry["at"], entry["ms"], entry["error"]))
+        return list(self._seen)
 
     def wait_for(self, count: int, deadline_s: float = 30) -> None:
         """Wait until `count` more reads are done."""
@@ -241,7 +257,7 @@ class Reader:
 
     def slowest_ms(self, since: float = 0.0) -> float:
         """The slowest read that ended after `since` (epoch seconds)."""
-        return max((read.ms for read in self.reads() if read.at + read.ms / 1000 >= since), default=0.0)
+        return max((read.ms for read in self.reads() if read.end >= since), default=0.0)
 
     def running(self) -> bool:
         return self._process.poll() is None
@@ -335,9 +351,9 @@ def staged(*names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, inst
         yield stage
 
 
-def forget(node: Node, ref: str) -> None:
-    """Remove a nydus image with its snapshots, its nydusd and its cache, so that the next start is cold."""
-    node.run(["crictl", "rmi", ref])
+def forget(node: Node, *refs: str) -> None:
+    """Remove all nydus images of the node with their snapshots, nydusd and cache, so that the next start is cold."""
+    node.run(["crictl", "rmi", *refs])
     gone = "! ls /var/lib/containerd-nydus/socket/*/api*.sock >/dev/null 2>&1"
-    node.wait_until(lambda: node.run(gone, check=False).returncode == 0, 30, "the image's nydusd has ended")
+    node.wait_until(lambda: node.run(gone, check=False).returncode == 0, 30, "the images' nydusd have ended")
     node.run("rm -rf /var/lib/containerd-nydus/cache/*")

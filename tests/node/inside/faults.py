@@ -1,7 +1,8 @@
 """Faults that a server puts on itself, switched while it runs over a unix socket.
 
 One JSON object a line in, one a line out: `{"fault": {…}}` sets the fault, `{"ping": "ok"}` the health answer,
-`{"stats": true}` asks only. Each answer holds the state after it: `{"fault": …, "ping": …, "stats": …}`.
+`{"stats": true}` asks only. Each answer holds the state after it: `{"fault": …, "ping": …, "stats": …}`; `hits` among
+the stats counts the requests that a fault was put on.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Switchboard:
         self.on_change: list[Callable[[Fault], None]] = []
         self._stats = stats
         self._left = 0
+        self._hits = 0
         self._changed = threading.Condition()
 
     def set(self, fault: Fault) -> None:
@@ -79,6 +81,7 @@ class Switchboard:
                 if self._left == 0:
                     return NO_FAULT
                 self._left -= 1
+            self._hits += 1
             return fault
 
     def wait_for_change(self, fault: Fault, client: socket.socket, at_most_s: float | None = None) -> bool:
@@ -119,7 +122,8 @@ class Switchboard:
             self.ping = asked.get("ping", self.ping)
         except (TypeError, ValueError) as error:
             return {"error": str(error)}
-        return {"fault": dataclasses.asdict(self.fault), "ping": self.ping, "stats": self._stats()}
+        stats = {**self._stats(), "hits": self._hits}
+        return {"fault": dataclasses.asdict(self.fault), "ping": self.ping, "stats": stats}
 
 
 def _has_gone(client: socket.socket) -> bool:

@@ -4,7 +4,8 @@ Behaves as dfdaemon 1.5.10 where tests look (dragonfly-client/src/proxy/mod.rs, 
 absolute-form requests are forwarded, origin-form ones go to the registry in X-Dragonfly-Registry (or ?ns=); GETs that
 a rule matches, or with X-Dragonfly-Use-P2P: true, carry the X-Dragonfly-Task-… headers and count as traffic. Two
 things differ: nothing is kept, so every read goes to the origin; and CONNECT is a plain tunnel, where dfdaemon puts
-itself in the middle of the TLS connection.
+itself in the middle of the TLS connection. With `--peers A=B` what it is asked of A it fetches from B, as dfdaemon has
+from peers what the origin may not give any more.
 """
 
 from __future__ import annotations
@@ -62,8 +63,17 @@ class Metrics:
 class Mirror:
     """The proxy port."""
 
-    def __init__(self, rules: list[Rule], registry: str, log: TaskLog, board: Switchboard, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        rules: list[Rule],
+        registry: str,
+        peers: dict[tuple[str, int], tuple[str, int]],
+        log: TaskLog,
+        board: Switchboard,
+        metrics: Metrics,
+    ) -> None:
         self.rules = rules
+        self.peers = peers
         self.registry = registry
         self.log = log
         self.board = board
@@ -94,6 +104,7 @@ class Mirror:
         headers = [(name, value) for name, value in request.headers if name.lower() != "host"]
         headers.insert(0, ("Host", host if parts.port in (None, 443 if tls else 80) else f"{host}:{port}"))
         target = parts.path + (f"?{parts.query}" if parts.query else "")
+        host, port = self.peers.get((host, port), (host, port))
         upstream = Upstream(host, port, tls, target or "/", url, headers, via="task" if task else "forward")
         if task:
             upstream.as_task = True
@@ -186,6 +197,13 @@ def _answer(client: socket.socket, status: int, body: bytes, content_type: str |
     client.sendall(f"HTTP/1.1 {status} {reason}\r\n{kind}content-length: {len(body)}\r\n\r\n".encode() + body)
 
 
+def _peers(text: str) -> dict[tuple[str, int], tuple[str, int]]:
+    if not text:
+        return {}
+    (host, _, port), (other, _, other_port) = (side.rpartition(":") for side in text.split("="))
+    return {(host, int(port)): (other, int(other_port))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", default="127.0.0.1")
@@ -194,6 +212,7 @@ def main() -> None:
     parser.add_argument(
         "--registry", default="https://index.docker.io", help="for origin-form requests without a header"
     )
+    parser.add_argument("--peers", default="", help="HOST:PORT=HOST:PORT: fetch what is asked of the first elsewhere")
     parser.add_argument("--log", help="a file for one JSON line a request")
     parser.add_argument("--control", help="a unix socket for faults")
     options = parser.parse_args()
@@ -201,7 +220,7 @@ def main() -> None:
     log = TaskLog(options.log, metrics)
     board = Switchboard(lambda: dict(log.totals))
     rules = [Rule(rule["regex"], rule.get("useTLS", False)) for rule in json.loads(options.rules)]
-    mirror = Mirror(rules, options.registry, log, board, metrics)
+    mirror = Mirror(rules, options.registry, _peers(options.peers), log, board, metrics)
     small = Small(board, metrics)
     serves = (mirror.serve, small.metrics, small.health)
     doors = [
