@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from agent import paths
+from agent.apply import rafs
 from agent.apply.climb import Rung, failed, failed_by, not_proved, ok, unknown
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.config.model import Config, Dialect
@@ -56,7 +57,7 @@ def running(view: View, effective: Effective) -> Rung:
         )  # fmt: skip
     have = "has" if mounts == 1 else "have"
     told = f"{counted(mounts, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
-    return ok(_NUMBER, _NAME, told)
+    return ok(_NUMBER, _NAME, told + rafs.warning(rafs.uncompressed_images(view)))
 
 
 def registries(config: Config, ports: Ports) -> tuple[str, ...]:

@@ -46,6 +46,11 @@ class Mount:
         """The registry's host."""
         return str(_backend(self.config).get("host", ""))
 
+    @property
+    def image(self) -> str:
+        """The image's name without a tag."""
+        return f"{self.registry}/{_backend(self.config).get('repo', '')}"
+
 
 def real_read(view: View, effective: Effective) -> Rung:
     """Prove by bytes, or say why it cannot be proved now."""
@@ -55,15 +60,15 @@ def real_read(view: View, effective: Effective) -> Rung:
     if not isinstance(view.facts.nydusd, Binary):
         return not_proved(_NUMBER, _NAME, "nydusd is not known")
     try:
-        mounts = _mounts(view)
+        found = mounts(view)
     except (HttpError, FileError, ValueError) as error:
         return not_proved(_NUMBER, _NAME, f"the snapshotter did not tell its mounts: {error}")
-    if not mounts:
+    if not found:
         return not_proved(_NUMBER, _NAME, "no nydus image is in use on this node yet")
     direct = {one.partition(": ")[0]: one for one in effective.not_accelerated}
-    usable = [mount for mount in mounts if mount.registry not in direct and _names_mirror(mount)]
+    usable = [mount for mount in found if mount.registry not in direct and _names_mirror(mount)]
     if not usable:
-        why = next((direct[mount.registry] for mount in mounts if mount.registry in direct), "")
+        why = next((direct[mount.registry] for mount in found if mount.registry in direct), "")
         return not_proved(_NUMBER, _NAME, f"not accelerated: {why}" if why else "no mount was made with the mirror yet")
     return _read(view, view.facts.nydusd.path, usable[0])
 
@@ -187,8 +192,11 @@ def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _mounts(view: View) -> list[Mount]:
-    """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter, pkg/system/system.go)."""
+def mounts(view: View) -> list[Mount]:
+    """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter, pkg/system/system.go).
+
+    Raises HttpError, FileError, ValueError.
+    """
     answer = view.ports.http.get(
         "http://localhost/api/v1/daemons", deadline_s=CALL_S, unix_socket=paths.SNAPSHOTTER_SYSTEM_SOCKET,
         body_cap=_METRICS_CAP,

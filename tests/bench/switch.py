@@ -142,8 +142,8 @@ def deadly(rig: Rig, deaths: int, others: int) -> tuple[list[Row], list[Goal]]:
         _row("killed: first read from the origin", killed, lambda outage: outage.first),
         _row("killed: slowest read", killed, lambda outage: outage.slowest),
         _row("killed while reads are in a body: in flight", cut, lambda outage: outage.in_flight),
-        _row("frozen: first read from the origin", frozen, lambda outage: outage.first),
-        _row("frozen: slowest read, those in flight included", frozen, lambda outage: outage.slowest),
+        _row("frozen while reads wait for an answer: first read", frozen, lambda outage: outage.first),
+        _row("frozen while reads wait for an answer: in flight", frozen, lambda outage: outage.in_flight),
         _row("frozen while reads are in a body: in flight", stuck, lambda outage: outage.in_flight),
     ]
     limits = (_FIRST_MS, _CUT_MS, _CUT_MS, _FREEZE_MS, _FREEZE_MS, _BODY_MS)
@@ -168,8 +168,8 @@ def on_busy_cores(rig: Rig, fault: Fault, count: int) -> tuple[list[Row], list[G
     found = _outages(rig, fault, count)
     slack = _BUSY_MS if fault in (faults.KILLED, faults.FROZEN) else _LIE_MS - _FREEZE_MS + 2 * _BUSY_MS
     died = fault is faults.KILLED
-    values = [outage.first if died else outage.slowest for outage in found[0]]
-    what = f"cores busy, {fault.name}: {'first read from the origin' if died else 'slowest read'}"
+    values = [outage.first if died else outage.in_flight or outage.slowest for outage in found[0]]
+    what = f"cores busy, {fault.name}: {'first read from the origin' if died else 'in flight'}"
     windows = [outage.window for outage in found[0]]
     extra = {**_routed(found[0]), "window, max": max(windows)}
     beyond = max(value - window for value, window in zip(values, windows, strict=True))

@@ -13,7 +13,6 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any, TypeAlias
 
 from tests.bench.switch_rig import Fault, Rig
-from tests.node.boot import NodeError
 
 Act: TypeAlias = Callable[[Rig], None]
 
@@ -47,16 +46,21 @@ def _mend(rig: Rig) -> None:
     rig.mirror.ping("ok")
 
 
+def _before_an_answer(rig: Rig) -> None:
+    """Both readers wait for the first byte of an answer."""
+    _hang(rig, "hang")
+
+
 def _within_a_body(rig: Rig) -> None:
-    """Both readers, or one, have half of a body and wait for the rest."""
-    hits = rig.mirror.stats()["hits"]
-    rig.mirror.fault("hang_body", match=BLOBS)
-    deadline = time.monotonic() + 5
-    while rig.mirror.stats()["hits"] == hits:
-        if time.monotonic() > deadline:
-            raise NodeError("no read met the fault within 5 s")
-        time.sleep(0.002)
+    """Both readers have half of a body and wait for the rest."""
+    _hang(rig, "hang_body")
     time.sleep(0.03)  # until the half has been sent
+
+
+def _hang(rig: Rig, kind: str) -> None:
+    hits = rig.mirror.stats()["hits"]
+    rig.mirror.fault(kind, match=BLOBS)
+    rig.wait(lambda: rig.mirror.stats()["hits"] >= hits + 2, 5, "both readers meet the fault")
 
 
 def _drop(rig: Rig) -> None:
@@ -78,7 +82,7 @@ def _silent(rig: Rig) -> None:
 
 KILLED = Fault("killed", _kill, _start_again)
 KILLED_IN_BODY = Fault("killed while reads are in a body", _kill, _start_again, _within_a_body)
-FROZEN = Fault("frozen", _freeze, _thaw)
+FROZEN = Fault("frozen while reads wait for an answer", _freeze, _thaw, _before_an_answer)
 FROZEN_IN_BODY = Fault("frozen while reads are in a body", _freeze, _thaw, _within_a_body)
 BLACK_HOLE = Fault("black hole (its packets are dropped)", _drop, _pass)
 SILENT = Fault("accepts, never answers", _silent, _mend)
