@@ -97,7 +97,7 @@ def _proxy(rig: Rig, report: Report, *, quick: bool) -> None:
             report.add(on_busy_cores(rig, fault, busy))
     report.add(switch_return.returns(rig, 1 if quick else 10))
     report.add(switch_return.flaps(rig, 5 if quick else 20))
-    report.add(switch_return.origin_down_too(rig, 1 if quick else 3))
+    report.add(switch_return.origin_down_too(rig, (3.0,) if quick else (1.0, 3.0, 5.0) * 2))
     report.add((switch_raw.rows(rig), []))
     report.add(switch_pull.rows(rig, quick=quick))
     report.add((switch_alone.rows(rig, quick=quick), []))

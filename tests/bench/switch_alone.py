@@ -18,7 +18,7 @@ CASES = (
     *faults.BLOB_LIES,
     faults.UNSEEN[1],
 )
-_QUICK = (faults.FROZEN, faults.BLOB_LIES[1])
+_QUICK = (faults.BLOB_LIES[1],)
 _PATIENCE_S = 20.0
 """How long each fault lasts: nydusd's timeout is 10 s, its retries of a refused read take 7 s."""
 _MENDED_S = 75.0
