@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 from tests.bench import switch_faults as faults
-from tests.bench.report import Row, row
+from tests.bench.report import Goal, Row, row
 from tests.bench.switch_rig import PAUSE_MS, REGISTRY, Fault, Rig
 from tests.node import images, scene
 
@@ -16,16 +16,18 @@ _REF = f"{REGISTRY}/{IMAGE}:1"
 _LASTS_S = 4.0
 
 
-def rows(rig: Rig) -> list[Row]:
-    """One row for each form of the fault, the wrong reads as its errors."""
+def rows(rig: Rig) -> tuple[list[Row], list[Goal]]:
+    """One row for each form of the fault, the wrong reads as its errors; `doctor` must name the image."""
     rig.stop_readers()
     scene.pull(rig.node, _REF)
     with scene.Reader(rig.node, _REF, pause_ms=PAUSE_MS, files=images.READER_FILES, name="raw") as reader:
         reader.wait_for(5)
         found = [_one(rig, reader, fault) for fault in (faults.LIES[-1], faults.BLOB_LIES[-1])]
+        told = scene.agent_json(rig.node, "doctor")["rungs"][7]["detail"]
     scene.forget(rig.node, *rig.refs, _REF)
     rig.forgotten()
-    return found
+    unnamed = 0 if _REF.rpartition(":")[0] in told and "not compressed" in told else 1
+    return found, [Goal("uncompressed images in use that doctor does not name", unnamed, 0, "images")]
 
 
 def _one(rig: Rig, reader: scene.Reader, fault: Fault) -> Row:

@@ -30,6 +30,7 @@ _RESERVE = 700
 """An outage does not begin when a reader has fewer files left than this: it might run out of cold ones."""
 _SERVED_S = 15.0
 _MENDED_S = 75.0
+_BACK_S, _COLD = 15.0, 0.8
 _STUCK_MS = 1000.0
 """No reader rests this long between two reads: the one that it is at counts with the time that it has taken so far."""
 _TOLD = ("mode", "verdict", "verdict_reason", "route", "route_reason", "symptoms", "origins")
@@ -200,10 +201,18 @@ class Rig:
             self.start_readers()
         if self.fenced:
             self.fresh_agent()
+        # nydusd's `mirrors` come back by its own health check, a second later.
+        deadline = time.monotonic() + _BACK_S
+        while (share := self._cold_share()) < _COLD and time.monotonic() < deadline:
+            pass
+        self.cold.append(share)
+
+    def _cold_share(self) -> float:
+        """Requests for blobs that reach the mirror, for each read, while each reader does eight."""
         asked, seen = self.mirror.stats()["blob_requests"], time.time()
         self.wait(lambda: min(map(len, self.ended_since(seen))) >= 8, 30, "the readers read")
         reads = sum(map(len, self.ended_since(seen)))
-        self.cold.append((self.mirror.stats()["blob_requests"] - asked) / reads)
+        return (self.mirror.stats()["blob_requests"] - asked) / reads
 
     def _left(self) -> list[int]:
         return [images.COLD_FILES - len(reader.reads()) for reader in self._readers]

@@ -129,8 +129,10 @@ def test_a_fault_hits_only_what_matches_and_only_so_often(faulty: tuple[parts.Fa
     node = part.unit.node
     part.fault("status", match="no-such-thing")
     assert ask(node, 4001, "GET", target, Range="bytes=0-9").status == 206
+    before = part.stats()["hits"]
     part.fault("status", match="blobs/sha256", times=2)
     assert [ask(node, 4001, "GET", target, Range="bytes=0-9").status for _ in range(3)] == [500, 500, 206]
+    assert part.stats()["hits"] - before == 2
 
 
 def test_bodies_are_counted_as_they_were_sent(faulty: tuple[parts.Faulty, str]) -> None:

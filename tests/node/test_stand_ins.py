@@ -180,3 +180,12 @@ def test_a_tls_rule_fetches_blobs_by_tls_and_leaves_the_rest(kind: str) -> None:
         answer = ask(node, 4001, "GET", f"http://{registry.host}{REPO}/blobs/{blob()}", Range="bytes=7-16")
         assert (answer.status, answer.body) == (206, blob_file()[7:17])
         assert ask(node, 4001, "GET", f"http://{registry.host}/v2/").status == 400
+
+
+def test_the_stand_in_has_from_peers_what_the_registry_gives_no_more() -> None:
+    with Node() as node:
+        registry = parts.start_registry(node)
+        images.push(node, "reader-nydus", f"{registry.host}/reader:1")
+        parts.start_mirror(node, peers=f"127.0.0.1:9={registry.host}")
+        answer = ask(node, 4001, "GET", f"http://127.0.0.1:9{REPO}/blobs/{blob()}", Range="bytes=7-16")
+        assert (answer.status, answer.body) == (206, blob_file()[7:17])
