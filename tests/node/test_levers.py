@@ -89,6 +89,18 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.S
     assert reader.errors() == []
 
 
+def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(stage: scene.Stage, reader: scene.Reader) -> None:
+    argv = ["timeout", "--preserve-status", "--signal=INT", "4", "nydus-agent", "drill", "mirror-hang", "10m"]
+    done = stage.node.run(argv, check=False)
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "reads go to the origin, after " in done.stdout
+    assert done.stdout.splitlines()[-1] == "was ended by SIGINT"
+    assert not drills(stage)
+    scene.wait_for_route(stage.node, "mirror", 60)
+    reader.wait_for(10)
+    assert reader.errors() == []
+
+
 def test_a_drill_is_refused_where_the_mirror_is_not_well(fresh: scene.Stage) -> None:
     fresh.mirror.unit.kill("KILL")
     try:
@@ -152,6 +164,8 @@ def test_the_story_of_an_outage_is_told_over_a_restart_and_without_the_agent(fre
     assert told.returncode == 3
     assert told.stdout.startswith("reads go to the origin since ")
     assert "mirror -> origin" in told.stdout
+    print(told.stdout)
+    assert "unknown" not in told.stdout.partition("last transitions")[0]
     why = scene.agent_json(node, "why")
     print(json.dumps({name: why[name] for name in ("verdict_cause", "evidence", "waits_for", "seconds_left")}))
     assert why["waits_for"]
