@@ -12,6 +12,8 @@ from agent.commands.why import left_s
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
+from agent.health import damping
+from agent.health.damping import Flap
 from agent.health.policy import Policy
 from agent.ports import Clock
 from agent.ports_drill import Drill, DrillKind, DrillScope, Struck
@@ -80,16 +82,17 @@ def return_s(policy: Policy, penalty: float, seconds: float) -> float:
     # The jitter of pings and canaries is a tenth; a canary may have begun just before the end, and fails.
     rise_s = max(policy.dwell_s - seconds, 1.1 * policy.rise * policy.interval_s, 0.0)
     canary_s = 1.1 * policy.canary_interval_s + 2 * policy.canary_window_s
-    after = min(penalty + policy.flap_penalty, policy.flap_cap)
-    held_s = 0.0
-    if after > policy.flap_suppress:
-        held_s = max(0.0, policy.flap_half_life_s * math.log2(after / policy.flap_reuse) - seconds)
+    held_s = damping.held_s(_one_more(policy, penalty), 0.0, policy) - seconds
     return max(rise_s + canary_s, held_s) + policy.return_delay_s
 
 
 def is_held(policy: Policy, penalty: float) -> bool:
     """Whether one outage more makes the flap penalty hold the mirror back for minutes."""
-    return penalty + policy.flap_penalty > policy.flap_suppress
+    return _one_more(policy, penalty).suppressed
+
+
+def _one_more(policy: Policy, penalty: float) -> Flap:
+    return damping.after_outage(Flap(penalty), 0.0, policy)
 
 
 def refusal(picture: Picture) -> str:
