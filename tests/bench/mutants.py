@@ -9,7 +9,6 @@ decision of the code. Some survivors are no faults (the mutant decides the same)
 from __future__ import annotations
 
 import ast
-import contextlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -125,6 +124,9 @@ class _Changer(ast.NodeTransformer):
             ast.copy_location(ast.Constant(changed), node) if self._is_it(node, f"{node.value} -> {changed}") else node
         )
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return node  # what is told decides nothing
+
     def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
         """What is asked for: each effect once left out."""
         self.generic_visit(node)
@@ -190,7 +192,11 @@ def survives(tests: Sequence[str], mutant: Mutant) -> bool:
     child = os.fork()
     if child == 0:
         signal.alarm(_DEADLINE_S)  # a mutant that never ends is noticed
-        os._exit(_test(tests, mutant))
+        noticed = 1
+        try:
+            noticed = _test(tests, mutant)
+        finally:
+            os._exit(noticed)  # whatever happened: this process must not go on as the one that it came from
     _, status = os.waitpid(child, 0)
     return status == 0
 
@@ -201,9 +207,7 @@ def _test(tests: Sequence[str], mutant: Mutant) -> int:
     os.dup2(quiet, 2)
     code = compile(changed(mutant), f"mutant of {mutant.module}", "exec")
     sys.meta_path.insert(0, _Instead(f"agent.health.{mutant.module}", code))
-    with contextlib.suppress(SystemExit):
-        return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=1", *tests]))
-    return 1
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=1", *tests]))
 
 
 def health_tests() -> list[str]:
