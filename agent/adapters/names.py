@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import threading
 
@@ -18,6 +19,8 @@ class SystemNames:
 
     async def addresses(self, host: str, *, deadline_s: float) -> tuple[str, ...]:
         """See ports.Names."""
+        with contextlib.suppress(ValueError):
+            return (str(ipaddress.ip_address(host)),)  # without a thread, of which a node may have none left
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[str, ...] | OSError] = loop.create_future()
 

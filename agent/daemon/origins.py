@@ -76,6 +76,8 @@ class Origins:
         self._post = post
         self._wanted = asyncio.Event()
         self._addresses: dict[str, tuple[str, ...]] = {}
+        self._stale: set[str] = set()
+        """Hosts whose addresses did not answer the last time: a name server is asked again."""
         self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
 
     def ask(self) -> None:
@@ -135,26 +137,37 @@ class Origins:
             async with asyncio.timeout(_DEADLINE_S):
                 detail, status = await self._reach(origin)
         except TimeoutError:
-            self._addresses.pop(origin.host, None)
+            self._stale.add(origin.host)
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"no answer in {_DEADLINE_S:g} s")
         except ProbeError as error:
-            self._addresses.pop(origin.host, None)
+            self._stale.add(origin.host)
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=error.detail)
         except PortError as error:
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"{error.what}: {error.cause}")
         return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail, status=status)
 
     async def _reach(self, origin: Origin) -> tuple[str, int]:
-        """Addresses that answered once are kept: a decision must not wait for a name server."""
-        if origin.host not in self._addresses:
-            self._addresses[origin.host] = await self._names.addresses(origin.host, deadline_s=_DEADLINE_S)
         last = ProbeError(Failure.UNREACHABLE, "has no address")
-        for address in self._addresses[origin.host]:
+        for address in await self._resolved(origin.host):
             try:
                 return await _speak(address, origin)
             except ProbeError as error:
                 last = error
         raise last
+
+    async def _resolved(self, host: str) -> tuple[str, ...]:
+        """Addresses that answered once are kept: a decision must not wait for a name server, and where the node cannot
+        ask one any more (no task left) the former ones may still be right.
+        """
+        if host not in self._addresses or host in self._stale:
+            try:
+                self._addresses[host] = await self._names.addresses(host, deadline_s=_DEADLINE_S)
+            except PortError:
+                if host not in self._addresses:
+                    raise
+            else:
+                self._stale.discard(host)
+        return self._addresses[host]
 
     def _failures(self) -> str:
         return "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())

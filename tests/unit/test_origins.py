@@ -1,0 +1,61 @@
+"""The origins are asked by name, and known addresses outlive a name service that cannot be asked any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.daemon.origins import Origin, Origins
+from agent.health.evidence import OriginSeen
+from tests.fakes.daemon import FakeNames
+
+
+async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def told(origins: Origins, seen: list[OriginSeen]) -> OriginSeen:
+    """The answer of one more round."""
+    before = len(seen)
+    origins.ask()
+    async with asyncio.timeout(10):
+        while len(seen) == before:
+            await asyncio.sleep(0.01)
+    return seen[-1]
+
+
+def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_resolved_any_more() -> None:
+    async def work() -> None:
+        names, seen = FakeNames(), list[OriginSeen]()
+        names.known = {"registry.test": ("127.0.0.1",)}
+        server = await asyncio.start_server(registry, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        origins = Origins((Origin("registry.test", port, tls=False),), names, seen.append)
+        running = asyncio.create_task(origins.run())
+        assert (await told(origins, seen)).good
+        server.close()
+        assert not (await told(origins, seen)).good
+        names.known.clear()  # as where the node has no task left for the question
+        server = await asyncio.start_server(registry, "127.0.0.1", port)
+        assert (await told(origins, seen)).good
+        names.known = {"registry.test": ("127.0.0.2",)}  # it has moved, which is looked up as soon as it can be
+        assert f"connect to 127.0.0.2:{port}" in (await told(origins, seen)).detail
+        running.cancel()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def test_one_that_was_never_resolved_is_told_with_the_name_services_words() -> None:
+    async def work() -> None:
+        seen = list[OriginSeen]()
+        origins = Origins((Origin("nowhere.test", 80, tls=False),), FakeNames(), seen.append)
+        running = asyncio.create_task(origins.run())
+        answer = await told(origins, seen)
+        assert not answer.good
+        assert answer.detail == "nowhere.test: nowhere.test was not resolved: unknown name"
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
