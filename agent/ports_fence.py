@@ -46,6 +46,9 @@ class Fence(Protocol):
     def intact(self) -> bool:
         """Whether table, chain and rules are still those that this process made. Raises FenceError."""
 
+    def stands(self, address: str, port: int) -> bool:
+        """Whether the address is fenced, by a table that is intact. Raises FenceError."""
+
     def refused(self) -> int:
         """How many attempts to connect the fence has refused since its table was made."""
 

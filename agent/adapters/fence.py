@@ -101,6 +101,10 @@ class NftFence:
         """See ports.Fence."""
         return bool(self._shape) and self._elements.shape(_CHAIN) == self._shape
 
+    def stands(self, address: str, port: int) -> bool:
+        """See ports.Fence."""
+        return self.intact() and self._elements.holds(_element(address, port)[0], address, port)
+
     def refused(self) -> int:
         """See ports.Fence."""
         with contextlib.suppress(GoneError):

@@ -27,7 +27,7 @@ from agent.adapters.netlink import (
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN, _BATCH_END = 16, 17
-_NEW_ELEMENT, _DELETE_ELEMENT = _SUBSYSTEM << 8 | 12, _SUBSYSTEM << 8 | 14
+_NEW_ELEMENT, _GET_ELEMENT, _DELETE_ELEMENT = (_SUBSYSTEM << 8 | number for number in (12, 13, 14))
 _GET_TABLE, _GET_CHAIN, _GET_RULE = (_SUBSYSTEM << 8 | number for number in (1, 4, 7))
 _INET = 1  # NFPROTO_INET
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
@@ -64,6 +64,17 @@ class Elements:
     def remove(self, where: str, address: str, port: int) -> bool:
         """Delete an element; False where it is not there."""
         return self._transaction(self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port))))
+
+    def holds(self, where: str, address: str, port: int) -> bool:
+        """Whether an element is there."""
+        asked = self._message(_GET_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port)))
+        try:
+            self._link.get(Message(asked.type, 0, asked.payload))
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return False
+            raise fence_error("NNA0801", "nft's set could not be read", error) from error
+        return True
 
     def shape(self, chain: str) -> tuple[bytes, ...]:
         """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are the same

@@ -38,7 +38,7 @@ class Nft:
                 import nftables
 
                 self._library = nftables.Nftables()
-            except (ImportError, OSError) as error:
+            except (ImportError, OSError, AttributeError) as error:  # absent, unreadable, or something else
                 raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
             self._library.set_json_output(True)
         return self._library

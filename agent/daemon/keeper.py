@@ -98,13 +98,19 @@ class Keeper:
         FenceError); else the empty table.
         """
         if self.until > now:
-            if not self._fence.intact():
+            if not self._stands():
                 self.hold(self.until - now, now)
         elif self._prepared and now >= self._prepare_at:
             with contextlib.suppress(FenceError):
                 if not self._fence.intact():
                     self._prepare_at = now + _PREPARE_AGAIN_S
                     self.prepare()
+
+    def _stands(self) -> bool:
+        try:
+            return self._fence.stands(self.address, self.port)
+        except FenceError:
+            return False  # holding it again mends what can be mended, and tells what cannot
 
     def end_connections(self) -> None:
         """nydusd's at once, containerd's by what each is doing. A failure leaves the fence up and is kept as

@@ -13,7 +13,7 @@ from tests.fakes.faults import Faults
 
 
 class FakeFence:
-    """Faults count `assert_table`, `renew`, `destroy`, `release`."""
+    """Faults count `assert_table`, `renew`, `stands`, `destroy`, `release`."""
 
     def __init__(self, clock: FakeClock | None = None, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
@@ -60,6 +60,10 @@ class FakeFence:
 
     def intact(self) -> bool:
         return self.table
+
+    def stands(self, address: str, port: int) -> bool:
+        with self.faults.around("stands", address, str(port)):
+            return self.table and any((address, port) == found[:2] for found in self.fenced())
 
     def refused(self) -> int:
         return self.refusals if self.table else 0

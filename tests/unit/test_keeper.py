@@ -111,6 +111,22 @@ class TestMending:
         stage.keeper.mend(stage.now)
         assert stage.fence.fenced() == ((*MIRROR, 6_000),)
 
+    def test_so_does_an_element_that_somebody_deleted(self, stage: Stage) -> None:
+        stage.raised().fence.lift(*MIRROR)
+        stage.keeper.mend(stage.now)
+        assert stage.fence.fenced() == ((*MIRROR, 10_000),)
+
+    def test_a_look_that_fails_for_a_moment_is_no_failure_of_the_fence(self, stage: Stage) -> None:
+        stage.raised().fence.faults.at(1, broken("nft's rules could not be read"), method="stands")
+        stage.keeper.mend(stage.now)
+        assert stage.fence.fenced() == ((*MIRROR, 10_000),)
+
+    def test_what_cannot_be_mended_is_told(self, stage: Stage) -> None:
+        stage.raised().fence.flush()
+        stage.fence.unavailable = "no permission"
+        with pytest.raises(FenceError, match="nft cannot be used"):
+            stage.keeper.mend(stage.now)
+
     def test_a_whole_fence_is_left_alone(self, stage: Stage) -> None:
         stage.raised().clock.sleep(4)
         stage.keeper.mend(stage.now)
