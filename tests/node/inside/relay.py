@@ -5,6 +5,7 @@ Threads and blocking sockets, because that is enough for hundreds of megabytes a
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -84,8 +85,9 @@ class Log:
             self.totals["blob_requests"] += blob
             self.totals["blob_bytes"] += sent if blob else 0
             if self._file is not None:
-                self._file.write(json.dumps({"at": time.time(), "url": url, "bytes": sent, **entry}) + "\n")
-                self._file.flush()
+                with contextlib.suppress(OSError):  # a full disk must not change what the server does
+                    self._file.write(json.dumps({"at": time.time(), "url": url, "bytes": sent, **entry}) + "\n")
+                    self._file.flush()
 
 
 class Door:

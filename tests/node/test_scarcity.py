@@ -1,0 +1,204 @@
+"""The mirror dies on a node that has nothing left: no room in /run, no task, no memory, a journal that stands still.
+Reads of a running container go to the origin all the same, as fast as ever, and none fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import machine, scene
+from tests.node.boot import Node, NodeError
+
+pytestmark = pytest.mark.allow_warnings(
+    r"^nydus-agent.service: mirror \w+ -> ",
+    # Without a task there is no journalctl either. The probes do not need it.
+    r"^nydus-agent.service: SymptomsUnknown: .* cannot run journalctl: ",
+)
+
+UNIT = "nydus-agent.service"
+DROP_IN = "/run/systemd/system/nydus-agent.service.d/50-scarcity.conf"
+SPARE_BYTES = 64 << 20
+"""What the squeezed agent may still take, and shares with a program that takes all there is."""
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    with scene.staged("reader-nydus") as made:
+        scene.pull(made.node, made.ref("reader-nydus"))
+        yield made
+
+
+@contextmanager
+def plenty(_: Node) -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def full_run(node: Node) -> Iterator[None]:
+    """/run has not one free block."""
+    used = node.run("df --block-size=1 --output=used /run | tail -1").stdout.strip()
+    size = node.run("findmnt --noheadings --output=OPTIONS /run | grep -o 'size=[^,]*'").stdout.strip()
+    node.run(f"mount -o remount,size={used} /run")
+    try:
+        assert node.run("head -c 65536 /dev/zero >/run/more", check=False).returncode != 0
+        yield
+    finally:
+        node.run(f"mount -o remount,{size} /run; rm -f /run/more")
+
+
+@contextmanager
+def no_task(node: Node) -> Iterator[None]:
+    """The agent may start neither a process nor a thread."""
+    node.write(DROP_IN, "[Service]\nLimitNPROC=1\n")
+    node.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+    limits = node.read(f"/proc/{agent_pid(node)}/limits").splitlines()
+    assert next(line.split()[2] for line in limits if line.startswith("Max processes")) == "1"
+    try:
+        yield
+    finally:
+        node.run(f"rm {DROP_IN} && systemctl daemon-reload && systemctl restart {UNIT}")
+
+
+@contextmanager
+def frozen_journal(node: Node) -> Iterator[None]:
+    pid = node.run(["systemctl", "show", "--property=MainPID", "--value", "systemd-journald"]).stdout.strip()
+    node.run(["kill", "-STOP", pid])
+    try:
+        yield
+    finally:
+        node.run(["kill", "-CONT", pid])
+
+
+@contextmanager
+def no_memory(node: Node) -> Iterator[None]:
+    """The agent is in a group of processes whose memory is used up, over and over, by another one of it."""
+    agent = there(node, agent_pid(node))
+    with group_of(agent, 2 if machine.look().controllers else 1) as group:
+        greedy = "while :; do head -c 512M /dev/zero | tail >/dev/null; done"
+        joined = f"echo 1000 >/proc/self/oom_score_adj; echo $$ >{group.path}/cgroup.procs; {greedy}"
+        hog = subprocess.Popen(["sh", "-c", joined], stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            node.wait_until(lambda: group.failures() > 100, 20, "the memory is used up")
+            yield
+        finally:
+            os.killpg(hog.pid, 9)
+            hog.wait(10)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A cgroup with a limit of memory."""
+
+    path: Path
+    version: int
+
+    def failures(self) -> int:
+        """How often the limit was met."""
+        if self.version == 1:
+            return int((self.path / "memory.failcnt").read_text())
+        events = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
+        return int(events["max"])
+
+
+@contextmanager
+def group_of(pid: int, version: int) -> Iterator[Group]:
+    """The process's own cgroup, or, where memory is a matter of version 1, one that it is moved to for the moment."""
+    if version == 2:
+        own = machine.unified_mount() / cgroup_of(pid, "")
+        limit = own / "memory.max"
+        limit.write_text(str(int((own / "memory.current").read_text()) + SPARE_BYTES))
+        try:
+            yield Group(own, 2)
+        finally:
+            limit.write_text("max")
+        return
+    tree = Path("/sys/fs/cgroup/memory")
+    home, made = tree / cgroup_of(pid, "memory"), tree / machine.own_cgroup("memory") / f"nna-squeeze-{os.getpid()}"
+    made.mkdir()
+    (made / "memory.limit_in_bytes").write_text(str(SPARE_BYTES))
+    (made / "cgroup.procs").write_text(str(pid))
+    try:
+        yield Group(made, 1)
+    finally:
+        for left in (made / "cgroup.procs").read_text().split():
+            (home / "cgroup.procs").write_text(left)
+        made.rmdir()
+
+
+def agent_pid(node: Node) -> int:
+    return int(node.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout)
+
+
+def there(node: Node, pid: int) -> int:
+    """The machine's number of a process of the node."""
+    space = os.readlink(f"/proc/{node.leader}/ns/pid")
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            numbers = next(x for x in (entry / "status").read_text().splitlines() if x.startswith("NSpid:")).split()
+            if int(numbers[-1]) == pid and os.readlink(entry / "ns/pid") == space:
+                return int(entry.name)
+        except OSError:
+            continue
+    raise NodeError(f"no process {pid} on {node.name}")
+
+
+def cgroup_of(pid: int, controller: str) -> str:
+    """Its cgroup in the tree of a controller of version 1, or ("") in that of version 2; relative to the mount."""
+    lines = (line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    return next(path.lstrip("/") for _, controllers, path in lines if controller in controllers.split(","))
+
+
+def told(node: Node) -> dict[str, Any]:
+    """What the agent tells on its socket: its file in /run cannot be written."""
+    argv = [
+        "curl",
+        "--silent",
+        "--max-time",
+        "5",
+        "--unix-socket",
+        "/run/nydus-agent/api.sock",
+        "http://localhost/status",
+    ]
+    found: dict[str, Any] = json.loads(node.run(argv).stdout)
+    return found
+
+
+@pytest.mark.parametrize("scarcity", [plenty, full_run, no_task, frozen_journal, no_memory])
+def test_a_mirror_that_dies_while_the_node_lacks_something_costs_no_read(
+    stage: scene.Stage, scarcity: Callable[[Node], AbstractContextManager[None]]
+) -> None:
+    node, ref = stage.node, stage.ref("reader-nydus")
+    node.run(["systemctl", "restart", UNIT])  # it forgets former outages
+    scene.wait_for_route(node, "mirror", 60)
+    scene.forget(node, ref)
+    scene.pull(node, ref)
+    with scene.Reader(node, ref, pause_ms=60) as reader:
+        reader.wait_for(15)
+        try:
+            with scarcity(node):
+                node.wait_until(lambda: told(node)["route"] == "mirror", 30, "reads go to the mirror")
+                before, at = agent_pid(node), time.time()
+                stage.mirror.unit.kill("KILL")
+                node.wait_until(lambda: told(node)["route"] == "origin", 5, "reads go to the origin")
+                took_ms = (told(node)["route_since"] - at) * 1000
+                reader.wait_for(40)
+                slowest_ms = reader.slowest_ms(at)
+                assert agent_pid(node) == before
+        finally:
+            stage.mirror.start_again()
+        print(f"{scarcity.__name__}: origin after {took_ms:.0f} ms, slowest read {slowest_ms:.0f} ms")
+        scene.wait_for_route(node, "mirror", 60)
+        reader.wait_for(10)
+        assert reader.errors() == []
+        assert took_ms < 1000
+        assert slowest_ms < 2000
