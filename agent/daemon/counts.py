@@ -109,6 +109,7 @@ class SymptomsSeen:
     def __init__(self) -> None:
         self.problem = ""
         """Why they cannot be seen now; "" = they can, or nobody looks yet."""
+        self.total = 0
         self._watching = False
         self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
         self._seen_at: dict[str, float] = {}
@@ -117,6 +118,7 @@ class SymptomsSeen:
     def add(self, symptom: Symptom) -> bool:
         """One more; whether it is the first of its kind after a quiet while."""
         self._counts[symptom.kind] += 1
+        self.total += 1
         self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
         before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
         return symptom.at - before >= _QUIET_S

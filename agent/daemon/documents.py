@@ -37,6 +37,11 @@ class Document:
         self.problem = ""
         """Why the file does not count, where it is there and does not."""
 
+    @property
+    def last(self) -> Loose | None:
+        """The object as it was the last time that somebody looked."""
+        return self._content
+
     def load(self) -> Loose | None:
         """The object as it is now; None where it is not there or does not count."""
         try:

@@ -282,7 +282,10 @@ class Session:
                 self.post(End.MOVED)
                 return
         self._set_mode(found)
-        moment, document = present(), self._pins.load()
+        document = self._pins.load()
+        if document is None and self.pin is None:
+            return  # the usual case; to know the present moment on every clock costs more than all the rest here
+        moment = present()
         held = pin(document, moment)
         if held != self.pin:
             told = pin_change(self.pin, held, document, moment)

@@ -14,7 +14,7 @@ from agent.health import damping, patience
 from agent.health.policy import Policy
 from agent.health.prospect import prospect
 from agent.health.route import route, route_reason
-from agent.health.state import State
+from agent.health.state import State, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,24 @@ class Problems:
 
     config: str = ""
     port_taken: str = ""
+
+
+def quiet(session: Session) -> bool:
+    """Whether nothing goes on that a reader follows second by second (a lease, the way back, a suspicion)."""
+    state = session.state
+    return state.fence is None and state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
+
+
+def marks(session: Session, problems: Problems) -> tuple[object, ...]:
+    """What readers must learn of at once when it is another than before. Ages, latencies and counters may wait."""
+    state, keeper = session.state, session.keeper
+    return (
+        state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
+        state.owner, state.origin, state.origin_detail, state.ping_refuted, session.ping.ok, session.canary.ok,
+        session.owner_detail, session.self_test, session.self_test_reason, session.pin, session.climb.last,
+        session.drift.changed, session.record.symptoms.problem, session.record.symptoms.total, keeper.destroy_error,
+        problems, round(time.time() - time.monotonic()),
+    )  # fmt: skip
 
 
 def view_of(session: Session, problems: Problems) -> View:

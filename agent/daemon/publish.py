@@ -1,5 +1,5 @@
-"""status.json: what the CLI answers from, without root and without asking the daemon. Written each second and at each
-transition, by rename, so that a reader sees a whole document. No secrets.
+"""status.json: what the CLI answers from, without root and without asking the daemon. Written at each
+change and every few seconds, by rename, so that a reader sees a whole document. No secrets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ API_VERSION = "nydus-agent/v1"
 _MODE = 0o644
 
 
-def status(view: View) -> dict[str, object]:
-    """The document; fields are only ever added."""
+def _head(view: View) -> dict[str, object]:
+    """All but the history; fields are only ever added."""
     return {
         "apiVersion": API_VERSION,
         "kind": "DaemonStatus",
@@ -44,7 +44,6 @@ def status(view: View) -> dict[str, object]:
         "origins": [{"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins],
         "pin": _pin(view.pin),
         "conditions": [_condition(condition) for condition in view.conditions],
-        "history": [_entry(entry) for entry in view.history],
     }
 
 
@@ -58,9 +57,22 @@ def write(path: str, content: bytes) -> None:
     Path(temporary).replace(path)
 
 
-def encoded(view: View) -> bytes:
-    """The document as it is written and served."""
-    return json.dumps(status(view), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+class Encoder:
+    """Makes the document's bytes. The history is by far its largest part and seldom changes: its text is kept."""
+
+    def __init__(self) -> None:
+        self._history: tuple[HistoryEntry, ...] = ()
+        self._text = b"[]"
+
+    def encode(self, view: View) -> bytes:
+        """The document as it is written and served."""
+        if view.history != self._history:
+            self._history, self._text = view.history, _json([_entry(entry) for entry in view.history])
+        return _json(_head(view))[:-1] + b',"history":' + self._text + b"}\n"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _fence(view: View) -> Mapping[str, object]:

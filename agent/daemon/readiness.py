@@ -13,7 +13,7 @@ from agent.health.evidence import Mode, Route
 from agent.health.state import Verdict
 
 LIVE_WITHIN_S = 3.0
-"""The picture is made anew each second; an older one means that the daemon is stuck."""
+"""The loop gives a sign each second; an older one means that the daemon is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Check:
 
 
 def live(age_s: float) -> tuple[Check, ...]:
-    """Whether the daemon's loop turns: `age_s` is the picture's, by a clock that nobody sets."""
-    return (Check("loop", age_s <= LIVE_WITHIN_S, f"published {age_s:.1f} s ago"),)
+    """Whether the daemon's loop turns: `age_s` is its last sign's, by a clock that nobody sets."""
+    return (Check("loop", age_s <= LIVE_WITHIN_S, f"turned {age_s:.1f} s ago"),)
 
 
 def ready(view: View, age_s: float) -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
-from agent.daemon.picture import Problems, view_of
+from agent.daemon.picture import Problems, marks, quiet, view_of
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, node_identity, settings
 from agent.daemon.stopping import being_restarted
@@ -27,6 +27,8 @@ from agent.health.evidence import Mode
 from agent.ports import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0
+_QUIET_S = 4.0
+"""Between two publications while nothing goes on. Readers take 10 s of silence for an accident."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -57,6 +59,9 @@ class Service:
         self._session: Session | None = None
         self._view: View | None = None
         self._viewed_at = 0.0
+        self._marks: tuple[object, ...] = ()
+        self._turned_at = 0.0
+        self._encoder = publish.Encoder()
 
     async def run(self) -> None:
         """Until SIGTERM. Raises OSError where the runtime directory cannot be used."""
@@ -199,7 +204,7 @@ class Service:
     def _public(self, path: str, query: str) -> Response | None:
         if path.startswith("/canary"):
             return self._canary_only(path, query)
-        view, age_s = self._view, time.monotonic() - self._viewed_at
+        view, age_s = self._view, time.monotonic() - self._turned_at
         if path not in ("/livez", "/readyz"):
             return None
         if view is None:
@@ -214,31 +219,42 @@ class Service:
         return None
 
     def _local(self, path: str, query: str) -> Response | None:
-        view = self._view
-        if path == "/status" and view is not None:
-            return Response(200, publish.encoded(view), "application/json")
+        session = self._session
+        if path == "/status" and session is not None:
+            return Response(200, self._encoder.encode(self._view_of(session)), "application/json")
         return self._metrics_only(path, query) or self._public(path, query)
 
     def _metrics_only(self, path: str, _query: str) -> Response | None:
-        if path != "/metrics" or self._view is None:
+        session = self._session
+        if path != "/metrics" or session is None:
             return None
-        return Response(200, metrics.render(self._view).encode(), metrics.CONTENT_TYPE)
+        return Response(200, metrics.render(self._view_of(session)).encode(), metrics.CONTENT_TYPE)
 
     # The picture
 
     def _publish(self) -> None:
+        """Called at each transition and once a second, as the sign that the loop turns. While nothing goes on, one
+        publication in _QUIET_S is enough: making one costs as much as a ping.
+        """
         session = self._session
         if session is None:
             return
+        now = self._turned_at = time.monotonic()
+        seen = marks(session, self._problems())
+        if seen == self._marks and quiet(session) and now - self._viewed_at < _QUIET_S:
+            return
         before, view = self._view, self._view_of(session)
-        self._view, self._viewed_at = view, time.monotonic()
-        with contextlib.suppress(OSError):  # no room in /run: the sockets still tell, and the next second tries again
-            publish.write(self._places.status, publish.encoded(view))
+        self._view, self._viewed_at, self._marks = view, now, seen
+        with contextlib.suppress(OSError):  # no room in /run: the sockets still tell, and the next time tries again
+            publish.write(self._places.status, self._encoder.encode(view))
         if before is None or _sentence(before) != _sentence(view):
             self._ports.notify.send(f"STATUS={_sentence(view)}")
 
     def _view_of(self, session: Session) -> View:
-        return view_of(session, Problems(self._config_problem, self._port_problem))
+        return view_of(session, self._problems())
+
+    def _problems(self) -> Problems:
+        return Problems(self._config_problem, self._port_problem)
 
 
 def _sentence(view: View) -> str:

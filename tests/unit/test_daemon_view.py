@@ -24,7 +24,7 @@ from tests.unit.views import DOWN, VIEW
 
 
 def test_the_status_has_every_field_of_its_first_version() -> None:
-    status = json.loads(publish.encoded(DOWN))
+    status = json.loads(publish.Encoder().encode(DOWN))
     assert (status["apiVersion"], status["kind"]) == ("nydus-agent/v1", "DaemonStatus")
     assert set(status) >= {
         "pid", "at", "started_at", "mode", "mode_reason", "verdict", "verdict_since", "verdict_reason", "route",
@@ -51,11 +51,11 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
             "evidence": "4003 refused",
         }
     ]
-    assert json.loads(publish.encoded(VIEW))["pin"] is None
+    assert json.loads(publish.Encoder().encode(VIEW))["pin"] is None
 
 
 def test_the_status_says_why_and_what_the_return_waits_for() -> None:
-    status = json.loads(publish.encoded(DOWN))
+    status = json.loads(publish.Encoder().encode(DOWN))
     assert status["verdict_cause"] == "refused"
     assert (status["window_ms"], status["canary_window_ms"]) == (700, 1500)
     assert status["penalty"] == {"value": 1000.0, "held": True, "reuse": 750.0}
@@ -65,7 +65,7 @@ def test_the_status_says_why_and_what_the_return_waits_for() -> None:
         "watching": True, "problem": "", "counts": {"status": 0, "decode": 0, "cut": 2, "fallback": 0, "counter": 0},
         "last": {"kind": "cut", "detail": "ended early", "at": 998.5},
     }  # fmt: skip
-    assert json.loads(publish.encoded(VIEW))["symptoms"]["last"] is None
+    assert json.loads(publish.Encoder().encode(VIEW))["symptoms"]["last"] is None
 
 
 def test_a_reader_of_the_status_never_sees_half_a_document(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_what_answers_without_root_is_as_described_in_every_state(
 
 def test_what_the_daemon_publishes_is_as_described() -> None:
     for view in (VIEW, DOWN):
-        assert complaints(json.loads(publish.encoded(view))) == []
+        assert complaints(json.loads(publish.Encoder().encode(view))) == []
 
 
 @pytest.mark.parametrize(("reaction_s", "return_s"), [(0.4, 20.0), (1.5, 20.0), (None, 20.0), (0.4, None)])

@@ -1,0 +1,108 @@
+"""How often the picture is published: at once when something is other than before, seldom while nothing goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from agent.daemon import publish
+from agent.daemon.view import HistoryEntry
+from tests.unit.daemon_node import Node, go, healthy, until
+from tests.unit.views import DOWN, VIEW
+
+
+async def publications(node: Node, count: int) -> list[float]:
+    """The times of the next ones."""
+    found: list[float] = [node.status["at"]]
+    while len(found) <= count:
+        await until(lambda: node.status["at"] != found[-1], 12)
+        found.append(node.status["at"])
+    return found[1:]
+
+
+def apart(times: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+def test_a_node_that_is_well_is_published_every_few_seconds_and_lives_all_the_time(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            await until(lambda: node.status["origins"] == [] and node.status["mirror"]["canary_ok"] is True)
+            assert max(apart(await publications(node, 3))) > 3
+            assert (await node.get("/livez"))[0] == 200
+
+    go(work())
+
+
+def test_while_reads_are_fenced_the_lease_can_be_followed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            await node.mirror.die()
+            await until(node.is_("down", "origin"))
+            assert max(apart(await publications(node, 4))) < 2
+
+    go(work())
+
+
+def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            await publications(node, 2)
+            now = time.time()
+            node.put(node.places.pin, {"route": "mirror", "until": now + 60, "reason": "test", "by": "root", "at": now})
+            took = await until(lambda: node.status["pin"] is not None)
+            assert took < 2, "the daemon looks for a pin once a second"
+
+    go(work())
+
+
+def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            await publications(node, 2)
+            pings = "nydus_agent_ping_duration_seconds_count"
+            first = await metric(node, pings)
+            await until(lambda: time.time() - node.status["mirror"]["ping_at"] > 0.3)
+            assert await metric(node, pings) > first
+            status = json.loads((await node.get_local("/status"))[1])
+            assert status["at"] > node.status["at"]
+            assert status.keys() == node.status.keys()
+
+    go(work())
+
+
+async def metric(node: Node, name: str) -> float:
+    lines = (await node.get_local("/metrics"))[1].splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+def test_the_kept_text_of_the_history_is_that_of_the_history() -> None:
+    encoder = publish.Encoder()
+    entry = DOWN.history[0]
+    for history in ((), (entry,), (entry, replace(entry, at=1001.0)), (replace(entry, at=1001.0),), ()):
+        view = replace(VIEW, history=history)
+        for _ in range(2):
+            told = json.loads(encoder.encode(view))["history"]
+            assert [item["at"] for item in told] == [item.at for item in history]
+
+
+def test_a_full_history_costs_next_to_nothing_once_it_is_known() -> None:
+    entry = HistoryEntry(1.0, "healthy", "suspect", "origin", "r" * 100, "e" * 100)
+    full = replace(VIEW, history=tuple(replace(entry, at=float(number)) for number in range(100)))
+    encoder = publish.Encoder()
+    assert cheapest(lambda: encoder.encode(full)) < 3 * cheapest(lambda: publish.Encoder().encode(VIEW))
+    assert cheapest(lambda: publish.Encoder().encode(full)) > 3 * cheapest(lambda: publish.Encoder().encode(VIEW))
+
+
+def cheapest(work: Callable[[], object]) -> int:
+    """Nanoseconds of processor time of the best of some rounds: what the machine does besides does not count."""
+    found = []
+    for _ in range(20):
+        started = time.thread_time_ns()
+        work()
+        found.append(time.thread_time_ns() - started)
+    return min(found)
