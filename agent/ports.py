@@ -339,7 +339,7 @@ class Journal(Protocol):
     """Why nothing can be read; "" while it is followed."""
 
     def start(self) -> None:
-        """Begin to follow, anew where it was followed before; what was written meanwhile is not read."""
+        """Begin to follow, anew where it was followed before: what is written from now on."""
 
     def fileno(self) -> int:
         """Becomes readable when there are lines, or when following has ended; from `close` on -1."""

@@ -72,14 +72,15 @@ class CgroupProcesses:
             if not pids or len(pids) > _MANY or 0 in pids:  # 0: of another pid namespace
                 return f"{len(pids)} processes in {directory.name}"
             self._events = os.open(directory / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
+            self._epoll.register(self._events, select.EPOLLPRI)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    descriptor = os.pidfd_open(pid)
+                    self._pids[descriptor] = (pid, f"{_name(pid)} (pid {pid})")
+                    self._epoll.register(descriptor, select.EPOLLIN)
+        except OSError as error:  # the cgroup is gone, or there is no descriptor left
+            self._forget()
             return f"{directory.name}: {error.strerror}"
-        self._epoll.register(self._events, select.EPOLLPRI)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
-                self._pids[descriptor] = (pid, f"{_name(pid)} (pid {pid})")
-                self._epoll.register(descriptor, select.EPOLLIN)
         return ""
 
     def _stopped(self) -> str:
@@ -93,8 +94,7 @@ class CgroupProcesses:
     def _forget(self) -> None:
         for descriptor in (*self._pids, self._events):
             if descriptor != -1:
-                self._epoll.unregister(descriptor)
-                os.close(descriptor)
+                os.close(descriptor)  # which ends its registration too (epoll(7))
         self._pids, self._events = {}, -1
 
 

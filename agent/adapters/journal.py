@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,7 +44,8 @@ class UnitJournal:
             return
         try:
             self._feed = Feed((
-                "journalctl", "--follow", "--lines=0", "--all", "--no-pager", "--output=json",
+                "journalctl", "--follow", "--no-tail", f"--since=@{time.time():.3f}", "--all", "--no-pager",
+                "--output=json",
                 "--output-fields=MESSAGE,MESSAGE_ID,N_DROPPED,_SYSTEMD_UNIT",
                 f"_SYSTEMD_UNIT={unit}", "+", "_UID=0", f"OBJECT_SYSTEMD_UNIT={unit}",
             ))  # fmt: skip

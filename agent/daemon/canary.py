@@ -113,7 +113,7 @@ class RegistryCanary:
         self._origin, self._status = origin, 0
         started = asyncio.get_running_loop().time()
         event = _event(started, await self._hedge.round(window_s))
-        if isinstance(event, CanaryFailed):
+        if isinstance(event, CanaryFailed) and event.failure is not Failure.REFUSED:  # that is the mirror's alone
             direct = await self._ask(origin)
             same = event.failure is Failure.STATUS and direct in (0, self._status)
             if direct is None or same:

@@ -6,7 +6,7 @@ the text counts, from its beginning: what a registry or an image name can put in
 
 Left out on purpose: "Proxy server is not healthy" and "Detected proxy unhealthy" (nydusd's own ping, native mode);
 "all … mirror servers failed" (also said while a mirror is merely disabled); "slow request"; a second line about the
-same failure ("proxy rate limited the request", "retry via …", "Error:" and what follows it).
+same failure ("proxy rate limited the request", "retry via …").
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ PATTERNS = (
     # Up to v2.4.2, each time before a retry (WARN).
     _pattern(SymptomKind.STATUS, r"Read from backend failed: Registry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
     _pattern(SymptomKind.CUT, rf"Read from backend failed: Registry\(Transport\({_NOT_OURS}", _SHORT),
+    # The same, for the last attempt: the second line of "Error:" (v2.2, ERROR).
+    _pattern(SymptomKind.STATUS, r"\tRegistry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
+    _pattern(SymptomKind.CUT, rf"\tRegistry\(Transport\({_NOT_OURS}", _SHORT),
     # From v2.4.3 on, after each attempt (ERROR). "proxy: false" is no sign that the origin was asked: its last retry
     # is marked so and goes through the proxy all the same (backend/request.rs).
     _pattern(SymptomKind.STATUS, r"backend request: .* error: Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(",

@@ -201,8 +201,11 @@ class Session:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case RaiseFence() | ExtendFence():
+                # A tentative fence is lifted by a tick: were its lease over just before, what reads meet then would
+                # pass for something that happened behind it.
+                lease_s = effect.lease_s + 2 * _TICK_S if effect.tentative else effect.lease_s
                 try:
-                    self.keeper.hold(effect.lease_s, _now())
+                    self.keeper.hold(lease_s, _now())
                 except FenceError as error:
                     self._take(FenceFailed(f"{error.what}: {error.cause}"))
             case LiftFence():

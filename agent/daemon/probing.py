@@ -23,6 +23,7 @@ _REGISTRY_S, _REGISTRY_WORRIED_S, _REGISTRY_IDLE_S = 60.0, 10.0, 300.0
 """Between two canaries that ask a registry: many nodes ask the same one. While the mirror is under suspicion or down;
 and where no registry has ever answered through it."""
 _REGISTRY_ASKED_S = 1.0
+"""Between two that the machine asks for: a suspicion asks for one after the other, and a registry must not pay."""
 
 
 class Probing:
@@ -58,7 +59,8 @@ class Probing:
         self._loopback = False
         """A canary from the node's loopback has come back before."""
         self._failures = 0
-        self._loopback_at = float("-inf")
+        self._loopback_due = self._registry_due = float("-inf")
+        self._asked_at = float("-inf")
         self._proved: set[str] = set()
         """Registries whose /v2/ has come back through the mirror before."""
         self._turn = 0
@@ -66,6 +68,7 @@ class Probing:
     def ask_canary(self) -> None:
         """Send one now."""
         self._wanted.set()
+        self._registry_due = min(self._registry_due, self._asked_at + _REGISTRY_ASKED_S)
 
     @property
     def vouch_s(self) -> float:
@@ -100,34 +103,36 @@ class Probing:
         try:
             while True:
                 self._wanted.clear()
-                rest_s = await self._canary_round()
+                await self._canary_round()
                 try:
-                    async with asyncio.timeout(jittered(rest_s)):
+                    async with asyncio.timeout(jittered(self._policy().canary_interval_s)):
                         await self._wanted.wait()
                 except TimeoutError:
                     continue
         finally:
             self._canary.close()
 
-    async def _canary_round(self) -> float:
-        """One canary, of one kind or the other; how long to rest."""
+    async def _canary_round(self) -> None:
+        """A canary of one kind or the other, or none: a registry is asked seldom."""
         now = asyncio.get_running_loop().time()
-        if self._counts or self._failures < _LOOPBACK_TRIES or now - self._loopback_at >= _LOOPBACK_AGAIN_S:
-            self._loopback_at = now
+        if self._counts or self._failures < _LOOPBACK_TRIES or now >= self._loopback_due:
+            self._loopback_due = now + _LOOPBACK_AGAIN_S
             event = await self._canary.fetch(canary_window_s(self._state(), self._policy()))
             self._loopback = self._loopback or isinstance(event, CanaryOk)
             if event is not None and self._counts:
                 self._before()  # before a clean canary lifts anything
                 self._post(event)
-            if event is None or self._counts:
-                return self._policy().canary_interval_s
-            self._failures += 1
-        if self._failures < _LOOPBACK_TRIES:
-            return self._policy().canary_interval_s
-        return await self._registry_round()
+            elif event is not None:
+                self._failures += 1
+        if self._failures >= _LOOPBACK_TRIES and not self._counts and now >= self._registry_due:
+            self._asked_at = now
+            rest_s = await self._registry_round()
+            if self._wanted.is_set():  # asked for meanwhile: that one began too early
+                rest_s = _REGISTRY_ASKED_S
+            self._registry_due = asyncio.get_running_loop().time() + jittered(rest_s)
 
     async def _registry_round(self) -> float:
-        """As above, by a registry that is in use and answers; it counts from its first success on."""
+        """Ask one that is in use and answers; it counts from its first success on. How long to leave them in peace."""
         good = self._origins.good()
         if not good:
             return _REGISTRY_WORRIED_S
@@ -138,8 +143,6 @@ class Probing:
         if event is not None and origin.name in self._proved:
             self._before()
             self._post(event)
-            # A suspicion asks for one canary after the other; a registry must not pay for that.
-            await asyncio.sleep(_REGISTRY_ASKED_S)
             return _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
         self._turn += 1
         return _REGISTRY_WORRIED_S if self._proved or self._turn < 2 * len(good) else _REGISTRY_IDLE_S

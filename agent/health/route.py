@@ -49,7 +49,9 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     """Bring the fence to what the state calls for."""
     wanted = wish(state)
     if wanted is Wish.NONE:
-        return (state, ()) if state.fence is None else (replace(state, fence=None, lifted=now), (LiftFence(),))
+        if state.fence is None:
+            return state, ()
+        return replace(state, fence=None, lifted=now, met=state.fence.met), (LiftFence(),)
     tentative = wanted is Wish.TENTATIVE
     lease_s = policy.lease_s
     if tentative:
@@ -57,7 +59,10 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     if state.fence is None:
         if now - state.fence_failed_at < policy.renew_s:
             return state, ()
-        raised = Fence(tentative, renewed=now, since=now)
+        # One container that reads makes three or four symptoms in a fence of a few seconds: the next fence goes on
+        # counting.
+        met = state.met if now - state.lifted <= policy.symptom_window_s else ()
+        raised = Fence(tentative, renewed=now, since=now, met=met)
         return replace(state, fence=raised, fence_error=""), (RaiseFence(lease_s, tentative),)
     # A tenth early: ticks come a little late, and a renewal must not wait for one tick more.
     if state.fence.tentative != tentative or now - state.fence.renewed >= 0.9 * policy.renew_s:

@@ -175,6 +175,8 @@ class State:
     fence: Fence | None = None
     lifted: float = NEVER
     """When the fence was lifted the last time."""
+    met: tuple[SymptomKind, ...] = ()
+    """What reads had met behind it."""
     fence_error: str = ""
     """Why the fence could not be raised the last time; "" = it could, or was not tried."""
     fence_failed_at: float = NEVER

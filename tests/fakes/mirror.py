@@ -47,6 +47,8 @@ class SmallMirror:
         """How many of the first requests through the proxy get none."""
         self.delay_s = 0.0
         """Before each answer."""
+        self.cannot_reach = ""
+        """Targets in which this occurs are out of the mirror's reach: it closes the connection, as dfdaemon does."""
         self.forwards = False
         """The proxy hands on what the target answered as it is, not only its body."""
         self.pings = 0
@@ -112,6 +114,8 @@ class SmallMirror:
             self.targets.append(target)
             self.p2p += "X-Dragonfly-Use-P2P: true" in head
             way = Way.HANG if len(self.targets) <= self.hang_proxy_first else self.proxy_way
+            if self.cannot_reach and self.cannot_reach in target:
+                return
             answer = await self._fetch(target) if way in _FETCHES else b""
             if self.forwards and way is Way.WELL:
                 writer.write(answer)

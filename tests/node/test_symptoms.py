@@ -26,6 +26,8 @@ HARD = (
     "failed to decompress ",
 )
 NYDUSD_TIMEOUT_S = 10
+CGROUP = "/sys/fs/cgroup/system.slice/nydus-snapshotter.service"
+ROUNDS = 15
 _took: list[float] = []
 """From nydusd's line to the route, of all faults."""
 
@@ -125,26 +127,46 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
             front.fault("status", status=404, match=READS)
             scene.wait_for_route(node, "origin", 15)
             began = time.time()
-            back = scene.wait_for_route(node, "mirror", 60)
-            print(f"the origin gives the same: back on the mirror after {back:.1f} s")
-            node.wait_until(lambda: time.time() - began > 45, 90, "so long a time has passed")
+            node.wait_until(lambda: time.time() - began > 60, 90, "a minute has passed")
             history = scene.daemon_status(node)["history"]
             front.fault()
     finally:
         front.unit.stop()
         behind.unit.stop()
         stage.registry = parts.start_registry(node)
-    after = [entry for entry in history if entry["at"] >= began and entry["route"] != entry["route_from"]]
-    print([(entry["to"], entry["route"], entry["cause"]) for entry in history])
-    assert [entry["route"] for entry in after] == ["mirror"]
+    moves = [entry for entry in history if entry["at"] >= began - 1 and entry["route"] != entry["route_from"]]
+    for entry in history:
+        if entry["at"] >= began - 1:
+            print(f"{entry['at'] - began:6.1f} s {entry['to']}, {entry['route']} ({entry['cause']}): {entry['reason']}")
+    # One suspicion, which a canary clears; once more within a minute, which shows that the origin gives the same.
+    assert [entry["route"] for entry in moves] == ["origin", "mirror", "origin", "mirror"]
+    assert moves[-1]["at"] - began < 30, "and from then on reads stay on the mirror"
+
+
+def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
+    """The way of one line through journald, its follower and the machine, again and again."""
+    node, took = stage.node, []
+    for _ in range(ROUNDS):
+        node.run(["systemctl", "stop", "nydus-agent"])  # forgets, and leaves no fence
+        node.run(["systemctl", "start", "nydus-agent"])
+        scene.wait_for_route(node, "mirror", 30)
+        node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+        since = time.time()
+        # It lives until the journal knows whose it is.
+        line = f"(sleep 0.3; echo '{HARD[0]}(\"\"))), retry count 3'; sleep 0.5) | systemd-cat"
+        node.run(f"echo $$ >{CGROUP}/cgroup.procs; {line}")
+        scene.wait_for_route(node, "origin", 10)
+        took.append(float(scene.daemon_status(node)["route_since"]) - first_hard_line(node, since))
+    took.sort()
+    print(f"a line to the route: n = {ROUNDS}, p50 {took[ROUNDS // 2] * 1000:.0f} ms, max {took[-1] * 1000:.0f} ms")
+    assert took[-1] < 0.9
 
 
 def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
     node = stage.node
     node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
-    unit = "/sys/fs/cgroup/system.slice/nydus-snapshotter.service/cgroup.procs"
     flood = "for i in 1 2 3; do seq 20000; sleep 1.1; done | systemd-cat"
-    node.run(f"echo $$ >{unit}; {flood}", timeout=60)
+    node.run(f"echo $$ >{CGROUP}/cgroup.procs; {flood}", timeout=60)
     node.wait_until(lambda: condition(node) == "True", 10, "the condition holds")
     status = scene.daemon_status(node)
     print(status["symptoms"]["problem"])

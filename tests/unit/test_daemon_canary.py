@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.http import parse_url
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.origins import Origins
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames
 from tests.fakes.mirror import SmallMirror, Way
+from tests.fakes.registry import SmallRegistry
 
 T = TypeVar("T")
 WINDOW_S = 0.4
@@ -139,35 +139,9 @@ class TestCanary:
         assert first.path != second.path
 
 
-class Registry:
-    """Answers /v2/ with `status` and a registry's mark, or as it is told."""
-
-    def __init__(self) -> None:
-        self.status, self.mark = 401, b"Www-Authenticate: Bearer\r\n"
-        self.server: asyncio.Server | None = None
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n" % (self.status, self.mark))
-
-    async def __aenter__(self) -> Self:
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self.server is not None
-        self.server.close()
-
-    @property
-    def origin(self) -> Origin:
-        assert self.server is not None
-        return Origin("127.0.0.1", self.server.sockets[0].getsockname()[1], tls=False)
-
-
 @asynccontextmanager
-async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCanary, Registry]]:
-    async with Registry() as registry:
+async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCanary, SmallRegistry]]:
+    async with SmallRegistry() as registry:
         origins = Origins((registry.origin,), FakeNames(), lambda _: None)
         mirror.forwards = True
         yield RegistryCanary(parse_url(mirror.url), origins.status), registry
@@ -205,8 +179,7 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 origin = registry.origin
-                assert registry.server is not None
-                registry.server.close()
+                registry.close()
                 assert await probe.fetch(origin, WINDOW_S) is None
 
         go(work())

@@ -36,6 +36,8 @@ def painted(level: str, text: str, where: str = "/nydus-storage-0.6.2/src/backen
         (painted("WARN", RETRY.format(STATUS)), SymptomKind.STATUS),
         (painted("WARN", RETRY.format(CUT)), SymptomKind.CUT),
         (painted("WARN", RETRY.format(TIMED_OUT)), SymptomKind.CUT),
+        (f"\t{STATUS}", SymptomKind.STATUS),  # the last attempt's
+        (f"\t{CUT}", SymptomKind.CUT),
         (painted("ERROR", "failed to decompress chunk: Unknown frame descriptor"), SymptomKind.DECODE),
         (painted("ERROR", "failed to decompress blob meta data: Unknown frame descriptor"), SymptomKind.DECODE),
         (painted("WARN", "Request proxy server failed, fallback to original server"), SymptomKind.FALLBACK),
@@ -67,9 +69,11 @@ def test_what_a_read_met_is_told_apart(line: str, kind: SymptomKind) -> None:
         painted("WARN", "proxy rate limited the request"),
         painted("WARN", "retry via proxy, remains: 2"),
         painted("WARN", SLOW),
-        # one failure is one symptom: 2.2.0 ends it with further lines, 2.4.4 says why before it falls back
+        # one failure is one symptom: 2.2.0 writes several lines, 2.4.4 says why before it falls back
         painted("ERROR", "Error:"),
-        f"\t{STATUS}",
+        "\tat nydus-storage-0.6.2/src/cache/mod.rs:250",
+        "\tnote: enable `RUST_BACKTRACE=1` env to display a backtrace\x1b[0m",
+        painted("ERROR", "fuse: reply error header OutHeader { len: 16, error: -5, unique: 146 }"),
         painted("WARN", "Request proxy server failed: Common(reqwest::Error { kind: Request })"),
         # the origin failed too, after the mirror had
         painted("WARN", RETRY.format("Registry(Request(Common(reqwest::Error { kind: Request })))")),

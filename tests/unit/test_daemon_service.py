@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
 from tests.fakes.mirror import SmallMirror, Way
+from tests.fakes.registry import SmallRegistry
 from tests.unit.daemon_node import Node, free_port, go, healthy, running, until
 
 
@@ -192,5 +194,87 @@ def test_a_remote_mirror_that_cannot_reach_the_node_is_judged_by_its_pings(tmp_p
                 await until(node.is_("healthy", "mirror"))
                 mirror.ping_way = Way.HANG
                 await until(node.is_("down", "origin"))
+
+    go(work())
+
+
+def test_a_remote_mirror_is_asked_for_a_registry_instead_and_that_counts(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallRegistry() as registry, SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.fakes.tables.held.clear()
+            mirror.cannot_reach, mirror.forwards = "/canary", True
+            host = RegistryHost(registry.origin.name, Scheme.HTTP)
+            node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
+            async with running(node):
+                await until(lambda: node.status["mirror"]["canary_ok"] is True)
+                assert mirror.targets[-1] == f"http://{registry.origin.name}/v2/"
+                mirror.ping_way = Way.HANG
+                await until(lambda: node.condition("PingFails") == "True")  # the registry's canary has refuted it
+                assert node.is_("healthy", "mirror")()
+                mirror.ping_way = Way.WELL
+                await until(lambda: node.condition("PingFails") == "False")
+                mirror.all_fail(Way.RESET)
+                await until(node.is_("down", "origin"))
+
+    go(work())
+
+
+def test_a_mirror_that_comes_up_here_later_is_asked_for_the_canary_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            node.fakes.tables.held.clear()
+            await mirror.die()
+            async with running(node):
+                await until(lambda: node.status["mirror"]["ping_ok"] is False)
+                since = time.monotonic()
+                await until(lambda: time.monotonic() - since > 1.5)  # canaries from the loopback are seldom by now
+                await mirror.revive()
+                node.fakes.tables.held[mirror.proxy_port] = 0
+                assert await until(node.is_("healthy", "mirror")) < 2.5
+                assert node.status["mirror"]["canary_ok"] is True
+
+    go(work())
+
+
+def test_a_line_of_nydusds_moves_the_route_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            await until(lambda: node.status["symptoms"]["watching"])
+            node.fakes.journal.write('Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3')
+            assert await until(node.fenced) < 0.1
+            await until(node.is_("suspect", "origin"))
+            assert node.status["symptoms"]["counts"]["status"] == 1
+            assert node.status["verdict_cause"] == "symptom"
+            await until(node.is_("healthy", "mirror"))  # the data path is well, as canaries show
+
+    go(work())
+
+
+def test_lines_that_the_journal_dropped_are_told_as_unknown(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.fakes.journal.write("", dropped=300)
+            await until(lambda: node.condition("SymptomsUnknown") == "True")
+            assert node.is_("healthy", "mirror")()
+
+    go(work())
+
+
+@pytest.mark.parametrize("how", ["ended", "stopped"])
+def test_the_end_of_the_mirrors_process_fences_at_once(tmp_path: Path, how: str) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            port = node.mirror.proxy_port
+            assert node.fakes.mirror_processes.followed == [(port, 1000 + port)]
+            if how == "ended":
+                node.fakes.tables.held.clear()
+                node.fakes.mirror_processes.end("dfdaemon (pid 7)")
+            else:
+                node.mirror.all_fail(Way.HANG)
+                node.fakes.mirror_processes.stop("its cgroup is frozen")
+            assert await until(node.fenced) < 0.1
+            await until(lambda: any(entry["cause"] in ("ended", "owner") for entry in node.status["history"]))
 
     go(work())

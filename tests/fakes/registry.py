@@ -1,0 +1,38 @@
+"""A registry of which only /v2/ is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Self
+
+from agent.daemon.origins import Origin
+
+
+class SmallRegistry:
+    """Answers /v2/ with `status` and a registry's mark, or as it is told."""
+
+    def __init__(self) -> None:
+        self.status, self.mark = 401, b"Www-Authenticate: Bearer\r\n"
+        self.server: asyncio.Server | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n" % (self.status, self.mark))
+
+    async def __aenter__(self) -> Self:
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        assert self.server is not None
+        self.server.close()
+
+    @property
+    def origin(self) -> Origin:
+        assert self.server is not None
+        return Origin("127.0.0.1", self.server.sockets[0].getsockname()[1], tls=False)
