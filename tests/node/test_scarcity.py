@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ pytestmark = pytest.mark.allow_warnings(
 )
 
 UNIT = "nydus-agent.service"
-DROP_IN = "/run/systemd/system/nydus-agent.service.d/50-scarcity.conf"
 SPARE_BYTES = 64 << 20
 """What the squeezed agent may still take, and shares with a program that takes all there is."""
 
@@ -59,14 +57,13 @@ def full_run(node: Node) -> Iterator[None]:
 @contextmanager
 def no_task(node: Node) -> Iterator[None]:
     """The agent may start neither a process nor a thread."""
-    node.write(DROP_IN, "[Service]\nLimitNPROC=1\n")
-    node.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
-    limits = node.read(f"/proc/{agent_pid(node)}/limits").splitlines()
-    assert next(line.split()[2] for line in limits if line.startswith("Max processes")) == "1"
-    try:
-        yield
-    finally:
-        node.run(f"rm {DROP_IN} && systemctl daemon-reload && systemctl restart {UNIT}")
+    with group_of(there(node, agent_pid(node)), "pids") as group:
+        limit = group / "pids.max"
+        limit.write_text((group / "pids.current").read_text())
+        try:
+            yield
+        finally:
+            limit.write_text("max")
 
 
 @contextmanager
@@ -82,53 +79,51 @@ def frozen_journal(node: Node) -> Iterator[None]:
 @contextmanager
 def no_memory(node: Node) -> Iterator[None]:
     """The agent is in a group of processes whose memory is used up, over and over, by another one of it."""
-    agent = there(node, agent_pid(node))
-    with group_of(agent, 2 if machine.look().controllers else 1) as group:
+    with group_of(there(node, agent_pid(node)), "memory") as group:
+        limit, unlimited = group / "memory.max", "max"
+        if not limit.exists():
+            limit, unlimited = group / "memory.limit_in_bytes", "-1"
+        limit.write_text(str(used(group) + SPARE_BYTES))
         greedy = "while :; do head -c 512M /dev/zero | tail >/dev/null; done"
-        joined = f"echo 1000 >/proc/self/oom_score_adj; echo $$ >{group.path}/cgroup.procs; {greedy}"
+        joined = f"echo 1000 >/proc/self/oom_score_adj; echo $$ >{group}/cgroup.procs; {greedy}"
         hog = subprocess.Popen(["sh", "-c", joined], stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            node.wait_until(lambda: group.failures() > 100, 20, "the memory is used up")
+            node.wait_until(lambda: met(group) > 100, 20, "the memory is used up")
             yield
         finally:
             os.killpg(hog.pid, 9)
             hog.wait(10)
+            limit.write_text(unlimited)
 
 
-@dataclass(frozen=True)
-class Group:
-    """A cgroup with a limit of memory."""
+def used(group: Path) -> int:
+    """Bytes that count for the limit."""
+    newer = group / "memory.current"
+    return int((newer if newer.exists() else group / "memory.usage_in_bytes").read_text())
 
-    path: Path
-    version: int
 
-    def failures(self) -> int:
-        """How often the limit was met."""
-        if self.version == 1:
-            return int((self.path / "memory.failcnt").read_text())
-        events = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
-        return int(events["max"])
+def met(group: Path) -> int:
+    """How often the limit of memory was met."""
+    older = group / "memory.failcnt"
+    if older.exists():
+        return int(older.read_text())
+    events = dict(line.split() for line in (group / "memory.events").read_text().splitlines())
+    return int(events["max"])
 
 
 @contextmanager
-def group_of(pid: int, version: int) -> Iterator[Group]:
-    """The process's own cgroup, or, where memory is a matter of version 1, one that it is moved to for the moment."""
-    if version == 2:
-        own = machine.unified_mount() / cgroup_of(pid, "")
-        limit = own / "memory.max"
-        limit.write_text(str(int((own / "memory.current").read_text()) + SPARE_BYTES))
-        try:
-            yield Group(own, 2)
-        finally:
-            limit.write_text("max")
+def group_of(pid: int, controller: str) -> Iterator[Path]:
+    """The process's own cgroup, or, where the controller is of version 1, one that it is moved to for the moment."""
+    if machine.look().controllers:
+        yield machine.unified_mount() / cgroup_of(pid, "")
         return
-    tree = Path("/sys/fs/cgroup/memory")
-    home, made = tree / cgroup_of(pid, "memory"), tree / machine.own_cgroup("memory") / f"nna-squeeze-{os.getpid()}"
+    tree = Path("/sys/fs/cgroup") / controller
+    home = tree / cgroup_of(pid, controller)
+    made = tree / machine.own_cgroup(controller) / f"nna-scarce-{os.getpid()}"
     made.mkdir()
-    (made / "memory.limit_in_bytes").write_text(str(SPARE_BYTES))
     (made / "cgroup.procs").write_text(str(pid))
     try:
-        yield Group(made, 1)
+        yield made
     finally:
         for left in (made / "cgroup.procs").read_text().split():
             (home / "cgroup.procs").write_text(left)
