@@ -12,6 +12,8 @@ from agent.console import Tone
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 
+EVIDENCE_CHARS = 120
+"""Of the first line; `why` shows the whole."""
 FALLBACK = "nydusd's own fallback protects reads"
 
 
@@ -66,19 +68,31 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         since = f"since {in_words(picture.age(daemon.route_since))}"
         reasons = (daemon.verdict_reason, daemon.route_reason)
         why = "; ".join(filter(None, reasons)) if daemon.mode == "native" else reasons[1] or reasons[0]
-        return f"reads go to the origin {since}: mirror {daemon.verdict}: {why}", Exit.NOT_AS_WANTED
+        return f"reads go to the origin {since}: mirror {daemon.verdict}: {why}{_seen(daemon)}", Exit.NOT_AS_WANTED
     if daemon.verdict == "down":
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK
-        return f"mirror is down {since}: {daemon.verdict_reason}; {stay}", Exit.NOT_AS_WANTED
+        return f"mirror is down {since}: {daemon.verdict_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
     climb = picture.climb
     if isinstance(climb, Climb) and climb.failed:
         rung = climb.failed[0]
         return f"not proved: rung {rung.number} ({rung.name}) failed: {rung.detail}", Exit.NOT_AS_WANTED
     if daemon.verdict == "suspect":
-        return f"mirror is suspected {since}: {daemon.verdict_reason}", Exit.NOT_AS_WANTED
+        return f"mirror is suspected {since}: {daemon.verdict_reason}{_seen(daemon)}", Exit.NOT_AS_WANTED
     if daemon.verdict not in ("healthy", "probation") or daemon.route != "mirror":
         return f"could not tell yet: {daemon.verdict_reason or 'the agent has not judged the mirror'}", Exit.UNKNOWN
+    for one in daemon.conditions:
+        if one.type == "ReadsGoAround" and one.status == "True":
+            since = f"since {in_words(picture.age(one.since))}"
+            return f"reads go around the mirror {since}: {one.message}", Exit.NOT_AS_WANTED
     return f"serving from mirror, {_proof(picture)}", Exit.OK
+
+
+def _seen(daemon: DaemonStatus) -> str:
+    """The evidence in brackets: a reason such as "canary status" alone does not say that it was a 429."""
+    text = daemon.evidence
+    if not text or text in daemon.verdict_reason:
+        return ""
+    return f" ({text if len(text) <= EVIDENCE_CHARS else text[: EVIDENCE_CHARS - 1] + '…'})"
 
 
 def _pinned(picture: Picture, daemon: DaemonStatus, pin: Pin) -> tuple[str, Exit]:

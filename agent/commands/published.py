@@ -194,6 +194,13 @@ class DaemonStatus:
     """None, as below: the daemon says nothing of it."""
     penalty: Penalty | None = None
     symptoms: SymptomsStatus | None = None
+    verdict_evidence: str = ""
+
+    @property
+    def evidence(self) -> str:
+        """What the verdict stands on; where the daemon does not say it, that of the transition to the verdict."""
+        latest = next((change for change in reversed(self.history) if change.to == self.verdict), None)
+        return self.verdict_evidence or (latest.evidence if latest is not None else "")
 
     @property
     def mirror_address(self) -> str:
@@ -238,6 +245,7 @@ def daemon_status(loose: Loose) -> DaemonStatus:
         return_=_return(table(loose, "return")),
         penalty=_penalty(table(loose, "penalty")),
         symptoms=_symptoms(table(loose, "symptoms")),
+        verdict_evidence=text(loose, "verdict_evidence"),
     )  # fmt: skip
 
 

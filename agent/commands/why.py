@@ -59,7 +59,7 @@ def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
     yield "route", f"{daemon.route} {_reason(picture, daemon.route_since, daemon.route_reason)}"
     yield "mirror", f"{daemon.verdict} {_reason(picture, daemon.verdict_since, daemon.verdict_reason)}"
     yield "cause", daemon.verdict_cause or UNKNOWN
-    yield "evidence", _evidence(daemon) or "none against the mirror"
+    yield "evidence", daemon.evidence or "none against the mirror"
     if picture.agent is Agent.RUNNING:
         yield from _way_back(picture, daemon)
     yield "penalty", _penalty(daemon.penalty)
@@ -71,11 +71,6 @@ def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
 def _reason(picture: Picture, since: float | None, reason: str) -> str:
     known = f"since {in_words(picture.age(since))}" if since is not None else "since when is unknown"
     return f"{known}: {reason}" if reason else known
-
-
-def _evidence(daemon: DaemonStatus) -> str:
-    """That of the transition to the present verdict."""
-    return next((change.evidence for change in reversed(daemon.history) if change.to == daemon.verdict), "")
 
 
 def _way_back(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
@@ -147,7 +142,7 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
         "agent": {"state": picture.agent, "at": daemon.at if daemon is not None else None},
         **about,
         "verdict_cause": (daemon.verdict_cause or None) if daemon is not None else None,
-        "evidence": _evidence(daemon) if daemon is not None else None,
+        "evidence": daemon.evidence if daemon is not None else None,
         "waits_for": daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else None,
         "seconds_left": left_s(picture, daemon) if daemon is not None else None,
         "pin": picture.valid_pin,

@@ -23,8 +23,11 @@ def conditions(
     port_taken: str,
     fence: str,
     symptoms: str,
+    around: bool,
 ) -> Iterator[Condition]:
-    """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing."""
+    """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing; `around`: reads go
+    around the mirror, by nydusd's own fallback.
+    """
     bad = state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", config, "the configuration on the disk is not the one in use", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
@@ -38,6 +41,12 @@ def conditions(
                      "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
     yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
                      f"what real reads meet is not seen: {symptoms}")  # fmt: skip
+    yield _condition(
+        "ReadsGoAround",
+        around and state.fence is None,
+        "NydusdFallsBack",
+        "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
+    )
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ dfdaemon was seen to take 0.55 s; 0.6 and 1.2 s are the default windows, 3 s is 
 
 _QUIET_S = 600.0
 """A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the journal."""
+_AROUND, _AROUND_S = 5, 30.0
+"""So many reads that went around the mirror within this time are no accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,14 @@ class SymptomsSeen:
         self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
         self._seen_at: dict[str, float] = {}
         self._last: SymptomSeen | None = None
+        self._around: deque[float] = deque(maxlen=_AROUND)
 
     def add(self, symptom: Symptom) -> bool:
         """One more; whether it is the first of its kind after a quiet while."""
         self._counts[symptom.kind] += 1
         self.total += 1
+        if symptom.kind is SymptomKind.FALLBACK:
+            self._around.append(symptom.at)
         self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
         before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
         return symptom.at - before >= _QUIET_S
@@ -126,6 +132,10 @@ class SymptomsSeen:
     def readable(self, problem: str) -> None:
         """From now on they are seen (""), or are not."""
         self.problem, self._watching = problem, not problem
+
+    def go_around(self, since: float, now: float) -> bool:
+        """Whether reads go around the mirror again and again, by nydusd's own fallback; none before `since` counts."""
+        return len(self._around) == _AROUND and self._around[0] > max(since, now - _AROUND_S)
 
     def view(self) -> Symptoms:
         """As it is published."""

@@ -51,12 +51,13 @@ def view_of(session: Session, problems: Problems) -> View:
     held = conditions(
         state, session.keeper, session.drift, climbed, config=problems.config, port_taken=problems.port_taken,
         fence=session.self_test_reason if session.self_test == "failed" else "", symptoms=record.symptoms.problem,
+        around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
     )  # fmt: skip
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,
         mode=state.mode, mode_reason=state.mode_reason,
         verdict=state.verdict, verdict_since=record.verdict_since, verdict_reason=state.reason,
-        verdict_cause=state.cause,
+        verdict_cause=state.cause, verdict_evidence=state.evidence,
         route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session, mono),
         mirror_url=session.settings.mirror_url, ping=session.ping, canary=session.canary,

@@ -30,6 +30,7 @@ def _head(view: View) -> dict[str, object]:
         "verdict_since": view.verdict_since,
         "verdict_reason": view.verdict_reason,
         "verdict_cause": view.verdict_cause,
+        "verdict_evidence": view.verdict_evidence,
         "route": view.route.value,
         "route_since": view.route_since,
         "route_reason": view.route_reason,

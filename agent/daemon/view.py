@@ -148,6 +148,7 @@ class View:
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
     verdict_cause: str = ""
+    verdict_evidence: str = ""
     window_s: float = 0.0
     """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
     canary_window_s: float = 0.0

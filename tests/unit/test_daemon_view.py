@@ -56,7 +56,7 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
 
 def test_the_status_says_why_and_what_the_return_waits_for() -> None:
     status = json.loads(publish.Encoder().encode(DOWN))
-    assert status["verdict_cause"] == "refused"
+    assert (status["verdict_cause"], status["verdict_evidence"]) == ("refused", "4003 refused")
     assert (status["window_ms"], status["canary_window_ms"]) == (700, 1500)
     assert status["penalty"] == {"value": 1000.0, "held": True, "reuse": 750.0}
     assert status["return"] == {"waits_for": ["a clean canary", "3 more successes"], "seconds": 4.5}
@@ -144,6 +144,26 @@ def test_a_symptom_is_kept_with_the_time_at_which_it_happened() -> None:
     last = seen.view().last
     assert last is not None
     assert time.time() - last.at == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("ages", "since", "around"),
+    [
+        ((20, 15, 10, 5, 0), 100.0, True),
+        ((15, 10, 5, 0), 100.0, False),  # too few
+        ((31, 15, 10, 5, 0), 100.0, False),  # too long ago
+        ((20, 15, 10, 5, 0), 985.0, False),  # some of them met the fence, not the mirror
+        ((40, 35, 20, 15, 10, 5, 0), 100.0, True),  # the last five count
+    ],
+)
+def test_reads_that_fall_back_again_and_again_go_around_the_mirror(
+    ages: tuple[int, ...], since: float, around: bool
+) -> None:
+    seen = SymptomsSeen()
+    for age in ages:
+        seen.add(Symptom(SymptomKind.FALLBACK, "fell back", 1000.0 - age))
+        seen.add(Symptom(SymptomKind.CUT, "ended early", 1000.0 - age))
+    assert seen.go_around(since, 1000.0) is around
 
 
 def test_every_series_is_there_from_the_start() -> None:

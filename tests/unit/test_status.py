@@ -48,19 +48,62 @@ def test_every_rung_of_the_last_climb_is_listed(node: PublishedNode) -> None:
 
 def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> None:
     node.status |= {
-        "verdict": "down", "verdict_since": node.now - 12, "verdict_reason": "hung (no answer for 600 ms)",
-        "route": "origin", "route_since": node.now - 12, "route_reason": "hung (no answer for 600 ms)",
-        "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin", "reason": "hung",
+        "verdict": "down", "verdict_since": node.now - 12, "verdict_reason": "ping silent",
+        "route": "origin", "route_since": node.now - 12, "route_reason": "ping silent",
+        "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin", "reason": "ping silent",
                      "evidence": "no answer for 612 ms"}],
     }  # fmt: skip
     node.status["fence"] |= {"active": True, "lease_left_ms": 9400, "refused_connects": 44}
     node.write()
     answer = Answer(node)
-    assert answer.headline == "reads go to the origin since 12 s: mirror down: hung (no answer for 600 ms)"
+    assert answer.headline == "reads go to the origin since 12 s: mirror down: ping silent (no answer for 612 ms)"
     assert answer.code == 3
     assert "raised at 127.0.0.1:4001, lease ends in 9400 ms, 44 connects refused" in answer.row("fence")
     assert "problem[NNA1014]: the mirror is down" in answer.text
     assert "seen:  12 s ago: healthy -> down: no answer for 612 ms" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("down", "mirror is down since 12 s: canary status (HTTP 429 for the canary); both bad"),
+     ("suspect", "mirror is suspected since 12 s: canary status (HTTP 429 for the canary)")],
+)  # fmt: skip
+def test_the_evidence_is_in_the_first_line_where_the_reason_does_not_hold_it(
+    node: PublishedNode, verdict: str, said: str
+) -> None:
+    change = {"at": node.now - 12, "from": "healthy", "to": verdict, "route": "mirror", "reason": "canary status",
+              "evidence": "HTTP 429 for the canary"}  # fmt: skip
+    node.status |= {"verdict": verdict, "verdict_since": node.now - 12, "verdict_reason": "canary status"}
+    node.status |= {"route_reason": "both bad", "history": [change]}
+    node.write()
+    headline = Answer(node).headline
+    assert headline.replace("reads stay on the mirror: ", "") == said
+    node.status["verdict_reason"] = "canary status: HTTP 429 for the canary"
+    node.write()
+    assert Answer(node).headline.count("429") == 1
+
+
+def test_long_evidence_does_not_fill_the_first_line(node: PublishedNode) -> None:
+    node.status |= {
+        "verdict": "down", "verdict_reason": "a read failed", "route": "origin", "route_reason": "a read failed",
+        "history": [{"at": node.now, "from": "healthy", "to": "down", "route": "origin", "reason": "a read failed",
+                     "evidence": "x" * 400}],
+    }  # fmt: skip
+    node.write()
+    assert Answer(node).headline.endswith("(" + "x" * 119 + "…)")
+
+
+def test_a_mirror_around_which_reads_go_is_not_said_to_serve(node: PublishedNode) -> None:
+    held = {"type": "ReadsGoAround", "status": "True", "since": node.now - 30, "reason": "NydusdFallsBack",
+            "message": "nydusd takes reads to the origin by itself"}  # fmt: skip
+    node.status["conditions"] = [held]
+    node.write()
+    answer = Answer(node)
+    assert answer.headline == "reads go around the mirror since 30 s: nydusd takes reads to the origin by itself"
+    assert answer.code == 3
+    held["status"] = "False"
+    node.write()
+    assert Answer(node).headline.startswith("serving from mirror")
 
 
 def test_a_pin_shows_who_why_and_when_it_ends(node: PublishedNode) -> None:

@@ -34,7 +34,15 @@ def none_holds() -> tuple[Condition, ...]:
     watch = FakeWatch()
     keeper = Keeper(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
     found = conditions(
-        State(), keeper, Drift(watch, "", ""), Climb(950.0, ""), config="", port_taken="", fence="", symptoms=""
+        State(),
+        keeper,
+        Drift(watch, "", ""),
+        Climb(950.0, ""),
+        config="",
+        port_taken="",
+        fence="",
+        symptoms="",
+        around=False,
     )
     watch.close()
     return tuple(found)
@@ -76,6 +84,7 @@ DOWN = replace(
     pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
     history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),),
     verdict_cause="refused",
+    verdict_evidence="4003 refused",
     window_s=0.7,
     canary_window_s=1.5,
     penalty=Penalty(1000.04, held=True, reuse=750.0),
