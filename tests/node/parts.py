@@ -311,6 +311,9 @@ def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> F
 
 # Dragonfly
 
+NO_RATE_LIMIT = 100_000
+"""Requests a second: more than any test makes. dfdaemon's own default is 4000, its chart's 50."""
+
 
 @dataclass
 class Dfdaemon:
@@ -323,6 +326,11 @@ class Dfdaemon:
         """Its counters by series, as on port 4002."""
         return scrape(self.unit.node)
 
+    def start_again(self, *, request_rate_limit: int = NO_RATE_LIMIT) -> None:
+        """After a kill, or with another limit of requests a second: the same ports and rule, beside its scheduler."""
+        self.unit.stop()
+        self.unit = _run_dfdaemon(self.unit.node, [BLOB_RULE], 4001, request_rate_limit)
+
 
 def start_scheduler(node: Node) -> Unit:
     return _start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
@@ -331,15 +339,20 @@ def start_scheduler(node: Node) -> Unit:
 def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
     """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
     scheduler = start_scheduler(node)
-    node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(_dfdaemon_config(rules or [BLOB_RULE], port)))
+    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT), scheduler)
+
+
+def _run_dfdaemon(node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> Unit:
+    config = _dfdaemon_config(rules, port, request_rate_limit)
+    node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(config))
     node.write("/etc/dragonfly/dynconfig.yaml", json.dumps({"scheduler": {"addrs": ["127.0.0.1:8002"]}}))
     argv = [f"{DFDAEMON_ON_NODE}/bin/dfdaemon", "--config", "/etc/dragonfly/dfdaemon.yaml"]
     argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console", "--log-level", "info"]
-    unit = start_unit(node, "dfdaemon", argv, port=port)
-    return Dfdaemon(unit, scheduler)
+    return start_unit(node, "dfdaemon", argv, port=port)
 
 
 DFDAEMON_ON_NODE = "/opt/test-dfdaemon"
+DFDAEMON_STORAGE = "/var/lib/dragonfly"
 
 
 def dragonfly_shares() -> dict[str, Path]:
@@ -347,7 +360,7 @@ def dragonfly_shares() -> dict[str, Path]:
     return {DFDAEMON_ON_NODE: cache.make("dfdaemon"), stock.SCHEDULER_ON_NODE: cache.make("scheduler")}
 
 
-def _dfdaemon_config(rules: list[dict[str, Any]], port: int) -> dict[str, Any]:
+def _dfdaemon_config(rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> dict[str, Any]:
     loopback = {"ip": "127.0.0.1"}
     return {
         "host": {**loopback, "hostname": "node"},
@@ -355,12 +368,12 @@ def _dfdaemon_config(rules: list[dict[str, Any]], port: int) -> dict[str, Any]:
         "download": {"server": {"socketPath": "/run/dragonfly/dfdaemon.sock"}},
         "upload": {"server": {**loopback, "port": 4000}},
         "backend": {"enableHickoryDNS": False},  # its own resolver does not read /etc/hosts, where the node's names are
-        "storage": {"dir": "/var/lib/dragonfly", "server": {**loopback}},
+        "storage": {"dir": DFDAEMON_STORAGE, "server": {**loopback}},
         "metrics": {"server": {**loopback, "port": 4002}},
         "health": {"server": {**loopback, "port": 4003}},
         "stats": {"server": {**loopback, "port": 4004}},
         "proxy": {
-            "server": {**loopback, "port": port, "requestRateLimit": 100000},
+            "server": {**loopback, "port": port, "requestRateLimit": request_rate_limit},
             "rules": rules,
             "prefetch": True,
         },
