@@ -29,7 +29,7 @@ from agent.daemon.moment import present
 from agent.errors import ConfigError
 
 STALE_S = 10.0
-"""The daemon publishes each second and its watchdog restarts it after 3: silence this long is no accident."""
+"""The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no accident."""
 
 _UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 

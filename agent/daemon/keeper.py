@@ -19,6 +19,7 @@ waits (image_pull_progress_timeout, 5 min), and long enough for a mirror that th
 which the kubelet tries again; sparing one that hangs costs its pod these seconds."""
 _SELF_TEST_S = 1.0
 _PREPARE_AGAIN_S = 1.0
+"""Between two looks at the table while nothing is fenced; a look costs as much as a ping."""
 
 
 @dataclass(slots=True)
@@ -101,9 +102,9 @@ class Keeper:
             if not self._stands():
                 self.hold(self.until - now, now)
         elif self._prepared and now >= self._prepare_at:
+            self._prepare_at = now + _PREPARE_AGAIN_S
             with contextlib.suppress(FenceError):
                 if not self._fence.intact():
-                    self._prepare_at = now + _PREPARE_AGAIN_S
                     self.prepare()
 
     def _stands(self) -> bool:

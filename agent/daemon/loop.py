@@ -55,7 +55,8 @@ from agent.ports import DaemonPorts
 _TICK_S = 0.25
 _CHORES_S = 1.0
 """Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""
-_FIND_CLIENTS_S = 10.0
+_FIND_CLIENTS_S, _FIND_CLIENTS_FENCED_S = 30.0, 5.0
+"""Between two looks for the cgroups of nydusd and containerd, which cost 20 ms where there are a thousand processes."""
 _SELF_TEST_AGAIN_S = 60.0
 _SLEPT_S = 0.5
 
@@ -269,9 +270,10 @@ class Session:
         self._look_after_drift(now)
         self._symptoms.look()
         self.keeper.retry()
-        if self.state.fence is not None:
+        fenced = self.state.fence is not None
+        if fenced:
             self.keeper.count_refused()
-        if now - self._found_at >= _FIND_CLIENTS_S:
+        if now - self._found_at >= (_FIND_CLIENTS_FENCED_S if fenced else _FIND_CLIENTS_S):
             self._found_at = now
             self.keeper.find_clients()
         self._on_change()
