@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.daemon import publish
+from agent.daemon import metrics, publish
 from agent.daemon.view import HistoryEntry
 from tests.unit.daemon_node import Node, go, healthy, until
 from tests.unit.views import DOWN, VIEW
@@ -71,8 +71,16 @@ def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path)
             status = json.loads((await node.get_local("/status"))[1])
             assert status["at"] > node.status["at"]
             assert status.keys() == node.status.keys()
+            told, drawn = await node.get_local("/metrics"), metrics.render(VIEW)
+            assert series(told[1]) == series(drawn)
 
     go(work())
+
+
+def series(exposition: str) -> set[str]:
+    """Without those of origins, which have come to be asked one after the other."""
+    lines = (line.rpartition(" ")[0] for line in exposition.splitlines() if not line.startswith("#"))
+    return {line for line in lines if "_origin_up{" not in line}
 
 
 async def metric(node: Node, name: str) -> float:
