@@ -41,12 +41,10 @@ def conditions(
                      "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
     yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
                      f"what real reads meet is not seen: {symptoms}")  # fmt: skip
-    yield _condition(
-        "ReadsGoAround",
-        around and state.fence is None,
-        "NydusdFallsBack",
-        "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
-    )
+    goes = around and state.fence is None and state.mode is not Mode.UNKNOWN  # where nothing is applied they may
+    yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
+                     "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
+    )  # fmt: skip
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")

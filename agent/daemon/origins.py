@@ -20,6 +20,9 @@ from agent.ports import Names
 
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""
+_SOON_S = 2.0
+"""Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is fenced
+before an origin has answered, and at boot the network may come up after us."""
 _DEADLINE_S = 3.0
 _AGAIN_S = 1.0
 """A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
@@ -100,14 +103,19 @@ class Origins:
         if not self._known:
             self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
             return
+        soon_s = _SOON_S  # to the next round, should none answer
         while True:
             self._wanted.clear()
-            if not await self._round():
+            good = await self._round()
+            if not good:
                 await asyncio.sleep(_AGAIN_S)
-                if not await self._round():
+                good = await self._round()
+                if not good:
                     self._post(OriginSeen(good=False, detail=self._failures()))
+            rest_s = EVERY_S if good else soon_s
+            soon_s = _SOON_S if good else min(2 * soon_s, EVERY_S)
             try:
-                async with asyncio.timeout(EVERY_S * (0.5 + os.urandom(1)[0] / 256)):
+                async with asyncio.timeout(rest_s * (0.5 + os.urandom(1)[0] / 256)):
                     await self._wanted.wait()
             except TimeoutError:
                 continue

@@ -48,6 +48,29 @@ def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_res
     asyncio.run(asyncio.wait_for(work(), 30))
 
 
+def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() -> None:
+    async def work() -> None:
+        names, seen = FakeNames(), list[OriginSeen]()
+        names.known = {"registry.test": ("127.0.0.1",)}
+        server = await asyncio.start_server(registry, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        server.close()
+        await server.wait_closed()
+        running = asyncio.create_task(Origins((Origin("registry.test", port, tls=False),), names, seen.append).run())
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0.01)
+        assert not seen[0].good
+        server = await asyncio.start_server(registry, "127.0.0.1", port)
+        async with asyncio.timeout(10):
+            while not seen[-1].good:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
 def test_one_that_was_never_resolved_is_told_with_the_name_services_words() -> None:
     async def work() -> None:
         seen = list[OriginSeen]()
