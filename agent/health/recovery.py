@@ -60,5 +60,5 @@ def _healthy(state: State, why: str, now: float) -> State:
     # A mirror that answers although nobody listens here any more has moved away from this node.
     local = state.local and state.owner is not Owner.NONE
     cause = Cause.RECOVERED if state.was_well else Cause.FIRST
-    well = replace(state, was_well=True, local=local, ping_soft=0, canary_soft=0)
+    well = replace(state, was_well=True, local=local)
     return moved(well, Verdict.HEALTHY, cause, why, "", now)

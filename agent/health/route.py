@@ -67,7 +67,7 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     # A tenth early: ticks come a little late, and a renewal must not wait for one tick more.
     if state.fence.tentative != tentative or now - state.fence.renewed >= 0.9 * policy.renew_s:
         renewed = replace(state.fence, tentative=tentative, renewed=now)
-        return replace(state, fence=renewed, fence_error=""), (ExtendFence(lease_s, tentative),)
+        return replace(state, fence=renewed), (ExtendFence(lease_s, tentative),)
     return state, ()
 
 
@@ -94,8 +94,6 @@ def route_cause(before: State, after: State) -> Cause:
         return after.cause
     if before.fence_error != after.fence_error:
         return Cause.FENCE
-    if before.owner is not after.owner and Owner.FOREIGN in (before.owner, after.owner):
-        return Cause.OWNER
     return after.cause if before.origin is after.origin else Cause.ORIGIN
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.health.evidence import CanaryFailed, CanaryOk, PingFailed, PingOk, Probe, Tick
 from agent.health.patience import canary_window_s, late, learned, ping_window_s, silence_s, tentative_s
 from agent.health.policy import Policy
-from agent.health.state import Pace, Verdict
+from agent.health.state import Pace, State, Verdict
 from tests.unit.health_run import POLICY, SILENT, Run, healthy
 
 FLOOR_S = POLICY.window_s
@@ -71,14 +71,14 @@ def test_a_mirror_slower_than_the_cap_is_down() -> None:
 
 def test_late_answers_now_and_then_are_learned_too() -> None:
     run = healthy()
-    for start in (10.0, 40.0):
+    for start in (100.0, 130.0):
         run.at(start + 0.9, PingOk(start, 0.9)).every(0.25, start + 1, start + 5, "ping")
     assert window(run) == pytest.approx(1.8, abs=0.1)
 
 
 def test_late_answers_far_from_each_other_are_two_hiccups() -> None:
     run = healthy()
-    for start in (10.0, 100.0):
+    for start in (100.0, 190.0):
         run.at(start + 0.9, PingOk(start, 0.9)).every(0.25, start + 1, start + 5, "ping")
     assert window(run) == FLOOR_S
 
@@ -120,11 +120,16 @@ def test_whatever_was_seen_a_window_lies_between_its_floor_and_the_cap_and_cover
     assert window(run) == FLOOR_S
 
 
-def test_learning_takes_the_lesser_of_two_late_answers() -> None:
-    policy = Policy()
-    first = learned(Pace(), 10.0, 2.5, 12.5, 0.6, policy)
-    second = learned(first, 12.6, 0.9, 13.5, 0.6, policy)
-    assert second.slowest_s == 0.9
+@pytest.mark.parametrize("latencies", [(2.5, 0.9), (0.9, 2.5)])
+def test_the_lesser_of_two_late_answers_is_learned_and_the_last_one_is_waited_for(
+    latencies: tuple[float, float],
+) -> None:
+    policy, pace = Policy(), Pace()
+    for start, latency_s in zip((10.0, 20.0), latencies, strict=True):
+        pace = learned(pace, start + 5, 0.001, start + 5.001, FLOOR_S, policy)  # in good time: the doubt is over
+        pace = learned(pace, start + 6, latency_s, start + 6 + latency_s, FLOOR_S, policy)
+    assert pace.slowest_s == 0.9
+    assert ping_window_s(State(ping_pace=pace), policy) == min(2 * latencies[1], CAP_S)
 
 
 def slow_for(run: Run, start: float, end: float, latency_s: float) -> None:

@@ -38,7 +38,13 @@ def test_a_cold_node_uses_the_mirror_after_one_answer_and_one_canary() -> None:
     run = Run(POLICY, FENCE, GOOD).at(1.0, PingOk(0.9, 0.001)).at(1.5, CanaryOk(1.4, 0.002))
     assert run.told == [(0.0, "unknown -> unknown", "mirror"), (1.5, "unknown -> healthy", "mirror")]
     assert run.causes == ["mode", "first"]
+    assert run.state.reason == "a ping and a canary were answered"
     assert run.done == []
+
+
+def test_a_node_that_its_mirror_cannot_reach_uses_it_after_one_answer() -> None:
+    run = Run(replace(POLICY, canary=False), FENCE, GOOD).at(1.0, PingOk(0.9, 0.001))
+    assert run.state.reason == "a ping was answered"
 
 
 def test_an_answer_without_a_canary_is_not_enough_to_call_the_mirror_healthy() -> None:
@@ -118,7 +124,7 @@ def test_a_mirror_that_came_back_elsewhere_is_no_longer_looked_for_here() -> Non
     run = dead(AT_ONCE)
     for at in range(11, 40):
         run.at(float(at), OwnerSeen(Owner.NONE, ""), PingOk(float(at), 0.001), CanaryOk(float(at), 0.002))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.changes()[-1] == "probation -> healthy"
     assert not run.state.local
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.health.evidence import (
@@ -20,6 +22,7 @@ from agent.health.evidence import (
     SentinelClosed,
     Tick,
 )
+from agent.health.machine import step, transition
 from agent.health.owner import Owner
 from agent.health.route import route, route_reason
 from agent.health.state import AskOrigin, ExtendFence, LiftFence, RaiseFence, Verdict
@@ -35,7 +38,7 @@ def test_an_origin_that_is_bad_keeps_the_mirror_in_use() -> None:
     run = healthy().at(9.0, BAD).at(10.0, *DEATH)
     assert run.verdict() is Verdict.DOWN
     assert run.fence_log() == []
-    assert route_reason(run.state).startswith("both bad")
+    assert route_reason(run.state) == "both bad, and a bad mirror is better than none: canary refused; refused"
 
 
 def test_an_origin_that_turns_bad_lifts_the_fence_and_a_good_one_raises_it() -> None:
@@ -84,6 +87,11 @@ def test_a_fence_is_renewed_every_second_and_never_for_longer_than_the_lease() -
     assert max(leases) <= POLICY.lease_s
     assert run.state.fence is not None
     assert (run.state.fence.since, run.state.fence.renewed) == (10.0, 20.0)
+
+
+def test_a_renewal_comes_in_the_time_that_was_configured() -> None:
+    run = healthy(replace(POLICY, renew_s=2.0)).at(10.0, *DEATH).every(0.25, 10.25, 16, "tick")
+    assert [at for at, _ in run.fence_log()] == [10.0, 10.0, 12.0, 14.0, 16.0]
 
 
 def test_a_tentative_fence_is_asserted_but_not_prolonged() -> None:
@@ -142,6 +150,15 @@ def test_without_the_fence_mode_nothing_is_ever_fenced(mode: Mode, where: Route)
     assert run.verdict() is Verdict.DOWN
     assert route(run.state) is Route.ORIGIN
     assert route_reason(run.state)
+
+
+def test_what_happens_before_anything_was_applied_matters_to_nobody() -> None:
+    unused = Run(POLICY, ModeChanged(Mode.UNKNOWN, "")).state
+    for state, matters in ((unused, False), (healthy().state, True)):
+        after, _ = step(state, SentinelClosed("eof"), 10.0, POLICY)
+        change = transition(state, after)
+        assert change is not None
+        assert change.matters is matters
 
 
 def test_a_change_of_mode_lifts_the_fence() -> None:

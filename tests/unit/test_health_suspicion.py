@@ -22,7 +22,7 @@ from agent.health.evidence import (
 )
 from agent.health.owner import Owner
 from agent.health.state import AskCanary, AskOwner, ExtendFence, LiftFence, RaiseFence, Verdict
-from tests.unit.health_run import ASKS, FENCE, GOOD, POLICY, REFUSED, SILENT, Run, healthy
+from tests.unit.health_run import ASKS, BAD, FENCE, GOOD, POLICY, REFUSED, SILENT, Run, healthy
 
 # The first evidence
 
@@ -32,6 +32,7 @@ def test_a_dead_mirror_is_fenced_by_the_first_evidence_and_down_by_the_data_path
     run.at(10.01, CanaryFailed(10.0, REFUSED, "4001 refused"))
     assert run.told == [(10.0, "healthy -> suspect", "origin"), (10.01, "suspect -> down", "origin")]
     assert run.causes == ["refused", "refused"]
+    assert run.state.evidence == "4001 refused"
     assert run.done == [
         (10.0, RaiseFence(3.0, tentative=True)),
         *((10.0, ask) for ask in ASKS),
@@ -78,6 +79,16 @@ def test_an_accusation_that_was_taken_back_does_not_confirm_another() -> None:
 def test_a_canarys_silence_is_taken_back_by_its_late_answer() -> None:
     run = healthy().at(10.0, CanaryFailed(8.8, SILENT, "")).at(10.2, CanaryOk(8.8, 1.4), SentinelClosed("eof"))
     assert run.verdict() is Verdict.SUSPECT
+
+
+def test_each_charge_in_a_suspicion_asks_for_a_canary() -> None:
+    run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.7, PingFailed(10.1, SILENT, ""))
+    assert run.asked(10.7) == [AskCanary()]
+
+
+def test_a_hard_failure_after_silence_is_an_outage_when_nothing_has_taken_it_back() -> None:
+    run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.2, PingFailed(10.2, REFUSED, "")).at(13.0, Tick())
+    assert run.verdict() is Verdict.DOWN
 
 
 def test_a_lie_of_the_data_path_is_not_taken_back_by_time() -> None:
@@ -152,6 +163,7 @@ def test_one_silent_round_of_pings_with_nothing_after_it_is_no_outage() -> None:
     assert run.told[-1] == (13.0, "suspect -> healthy", "mirror")
     assert run.state.reason == "the suspicion was not confirmed"
     assert not run.state.ping_refuted  # no canary has vouched for them
+    assert run.state.ping_soft == 0
 
 
 def test_a_hung_data_path_behind_a_good_ping_fences_within_three_seconds_and_is_down_when_it_lasts() -> None:
@@ -187,64 +199,6 @@ def test_a_data_path_that_lies_now_and_then_is_down_at_its_second_lie() -> None:
 def test_a_lie_of_the_data_path_and_then_nothing_is_not_an_outage() -> None:
     run = healthy().at(10.0, CanaryFailed(9.9, Failure.STATUS, "")).at(13.0, PingOk(13.0, 0.001))
     assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
-
-
-# The ping port alone
-
-
-def test_a_ping_port_that_fails_while_the_data_path_works_does_not_move_the_route() -> None:
-    run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002))
-    for at in range(11, 200):
-        run.at(float(at), PingFailed(float(at), REFUSED, ""), CanaryOk(float(at), 0.002), Tick())
-    assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
-    assert run.state.ping_refuted
-    run.at(200.0, CanaryFailed(200.0, REFUSED, "")).at(200.1, CanaryFailed(200.1, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
-
-
-def test_a_ping_port_that_comes_and_goes_is_fenced_for_once_in_ten_minutes() -> None:
-    run = healthy()
-    for at in range(10, 600, 2):
-        run.at(float(at), PingFailed(float(at), REFUSED, "")).at(at + 0.01, CanaryOk(at + 0.005, 0.002))
-        run.at(at + 1.0, PingOk(at + 1.0, 0.001), CanaryOk(at + 1.0, 0.001))
-    assert len(run.fences()) == 2
-    run.at(700.0, CanaryOk(699.9, 0.001), PingFailed(700.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
-
-
-def test_a_ping_port_that_is_dead_asks_for_no_canary_with_each_ping() -> None:
-    run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002), PingOk(10.01, 0.001))
-    run.at(20.0, CanaryOk(19.9, 0.002), PingFailed(20.0, REFUSED, ""))
-    assert run.asked(20.0) == [AskCanary(), AskOwner()]
-    run.at(20.01, CanaryOk(20.005, 0.002)).at(20.25, PingFailed(20.25, REFUSED, ""))
-    assert run.state.ping_refuted
-    assert run.asked(20.25) == []
-
-
-def test_pings_count_again_where_no_canary_comes_back_that_could_speak_for_the_mirror() -> None:
-    run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002))
-    run.at(11.0, PingFailed(11.0, REFUSED, ""))
-    assert run.verdict() is Verdict.HEALTHY
-    run.at(20.0, PingFailed(20.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
-    run.every(0.25, 20.25, 23.25, "tick")
-    assert run.told[-1] == (23.0, "suspect -> down", "origin")
-
-
-def test_rare_canaries_speak_for_longer() -> None:
-    run = healthy(replace(POLICY, vouch_s=70.0)).at(10.0, PingFailed(10.0, REFUSED, "")).at(10.5, CanaryOk(10.2, 0.3))
-    for at in range(11, 600):
-        run.at(float(at), PingFailed(float(at), REFUSED, ""), *([CanaryOk(at, 0.3)] if at % 60 == 0 else []))
-    assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
-
-
-def test_pings_that_fail_need_the_data_path_to_make_an_outage() -> None:
-    run = healthy()
-    for number in range(4):
-        run.at(10.0 + number / 4, PingFailed(10.0 + number / 4, Failure.STATUS, "HTTP 404"))
-    assert run.verdict() is Verdict.SUSPECT
-    run.at(10.9, CanaryOk(10.0, 0.9))  # a slow data path, but a good one
-    assert run.verdict() is Verdict.HEALTHY
 
 
 # A mirror that cannot reach this node: no canaries
@@ -332,6 +286,16 @@ def test_an_agent_that_is_always_late_still_finds_an_outage() -> None:
     for number in range(15):
         run.at(10 + 0.7 * number, LoopLate(0.3)).at(10.1 + 0.7 * number, LoopLate(0.3, Probe.CANARY))
     assert run.verdict() is Verdict.DOWN
+
+
+def test_a_machine_that_slept_begins_all_its_counts_anew() -> None:
+    run = healthy().at(9.0, BAD).at(10.0, PingFailed(9.0, SILENT, ""), CanaryFailed(9.0, SILENT, ""))
+    run.at(11.0, LoopLate(0.3), LoopLate(0.3, Probe.CANARY), ClockJump(60.0))
+    state = run.state
+    counts = (state.ping_soft, state.canary_soft, state.ping_late, state.canary_late, state.oks, state.canary_oks)
+    assert counts == (0, 0, 0, 0, 0, 0)
+    well = healthy().every(0.25, 1, 2, "ping", "canary").at(3.0, ClockJump(60.0)).state
+    assert (well.oks, well.canary_oks) == (0, 0)
 
 
 def test_what_a_machine_that_slept_had_counted_in_succession_is_forgotten() -> None:

@@ -87,6 +87,7 @@ def test_the_retries_of_reads_that_had_failed_already_neither_confirm_nor_refute
     assert run.verdict() is Verdict.SUSPECT
     assert run.state.fence is not None
     assert run.state.fence.met == ()
+    assert run.state.symptom_refuted == frozenset()
 
 
 def test_symptoms_that_go_on_behind_the_fence_come_from_the_origin_and_count_no_more() -> None:
@@ -125,6 +126,8 @@ def test_an_outage_that_the_origin_explains_goes_the_normal_way_back() -> None:
     for at in (22.1, 23.0, 24.0):
         run.symptom(at, STATUS)
     assert run.state.symptom_refuted == {STATUS}
+    assert run.state.fence is not None
+    assert run.state.fence.met == ()
     run.every(0.25, 24.25, 60, "ping", "canary", "tick")
     assert run.changes()[-2:] == ["down -> probation", "probation -> healthy"]
 
@@ -147,6 +150,18 @@ def test_two_symptoms_of_one_incident_where_no_fence_can_be_raised_are_one_suspi
     run = healthy().at(9.0, ModeChanged(Mode.NATIVE, "")).symptom(10.0, STATUS).symptom(10.4, SymptomKind.CUT)
     assert run.verdict() is Verdict.SUSPECT
     assert run.state.blamed == {STATUS, SymptomKind.CUT}
+
+
+def test_a_read_that_fails_while_a_canary_is_doubted_holds_the_suspicion() -> None:
+    run = (
+        healthy()
+        .at(9.0, BAD)
+        .at(10.0, CanaryFailed(8.8, SILENT, ""))
+        .at(10.1, CanaryOk(8.8, 1.3))
+        .symptom(10.2, STATUS)
+    )
+    run.at(10.4, CanaryOk(10.3, 0.1))
+    assert run.verdict() is Verdict.SUSPECT
 
 
 # Reads that nydusd has saved by itself
