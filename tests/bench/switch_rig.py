@@ -99,23 +99,21 @@ class Rig:
 
     def fresh_agent(self) -> None:
         """A daemon without memory of former outages: stopped (the fence is lifted), started, the mirror healthy."""
-        self.stop_agent()
-        began = time.time()
+        self.stop_agent()  # which removes what it published
         self.node.run(["systemctl", "start", "nydus-agent"])
-        self.wait(lambda: self._is_ready(began), 30, "the agent is ready and the mirror healthy")
+        self.wait(self._is_ready, 30, "the agent is ready and the mirror healthy")
         if self.watches is not False:
             self.watches = self._begins_to_watch(5)
 
     def stop_agent(self) -> None:
         self.node.run("systemctl stop nydus-agent; systemctl reset-failed nydus-agent 2>/dev/null || true")
 
-    def _is_ready(self, since: float) -> bool:
+    def _is_ready(self) -> bool:
         try:
             status = self.status()
         except (OSError, ValueError):
             return False
-        ready = status["started_at"] >= since - 1 and status["mode"] == "fence"
-        return bool(ready and status["verdict"] == "healthy" and status["route"] == "mirror")
+        return bool(status["mode"] == "fence" and status["verdict"] == "healthy" and status["route"] == "mirror")
 
     def _begins_to_watch(self, deadline_s: float) -> bool:
         deadline = time.monotonic() + deadline_s
@@ -197,10 +195,10 @@ class Rig:
 
     def settle(self) -> None:
         """Reads go through the mirror, and each reader has cold files left."""
+        if self.fenced:
+            self.fresh_agent()  # first: an image is pulled through the mirror, where the origin is down only so
         if not self._readers or min(self._left()) < _RESERVE:
             self.start_readers()
-        if self.fenced:
-            self.fresh_agent()
         # nydusd's `mirrors` come back by its own health check, a second later.
         deadline = time.monotonic() + _BACK_S
         while (share := self._cold_share()) < _COLD and time.monotonic() < deadline:
