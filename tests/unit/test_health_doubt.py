@@ -124,6 +124,22 @@ def test_a_mirror_whose_first_answer_refuted_a_suspicion_was_well() -> None:
     assert run.state.was_well
 
 
+def test_a_canarys_silence_that_another_canary_refuted_must_last_too() -> None:
+    run = healthy().at(10.0, CanaryFailed(8.8, SILENT, "")).at(10.1, CanaryOk(10.05, 0.002))
+    run.at(12.3, CanaryFailed(11.1, SILENT, ""))
+    assert run.verdict() is Verdict.HEALTHY
+    assert run.at(13.5, CanaryFailed(12.3, SILENT, "")).verdict() is Verdict.SUSPECT
+
+
+def test_canaries_are_counted_where_the_ping_port_is_known_to_fail() -> None:
+    run = healthy().at(8.0, PingFailed(8.0, REFUSED, "")).at(8.1, CanaryOk(8.05, 0.002))
+    run.at(10.0, CanaryFailed(10.0, REFUSED, ""), CanaryFailed(10.0, REFUSED, ""))
+    for at in range(11, 20):
+        run.at(float(at), CanaryOk(float(at), 0.002))
+    assert (run.verdict(), run.state.oks) == (Verdict.DOWN, 9)
+    assert run.at(20.0, CanaryOk(20.0, 0.002)).verdict() is Verdict.PROBATION
+
+
 def test_a_doubt_stays_beside_another_one_and_ends_in_its_time() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
     run.at(100.0, OwnerSeen(Owner.NONE, "")).at(100.1, CanaryOk(100.05, 0.001))

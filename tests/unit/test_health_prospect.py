@@ -10,6 +10,7 @@ from agent.health.evidence import (
     Adopted,
     CanaryFailed,
     CanaryOk,
+    ClockJump,
     Mode,
     ModeChanged,
     OwnerSeen,
@@ -64,6 +65,13 @@ def test_what_has_come_is_no_longer_named() -> None:
     )
     run.every(0.25, 12.75, 20, "ping", "canary")
     assert told(run, 20.0) == Prospect(("this node's turn to return",), 15.0)
+
+
+def test_a_machine_that_slept_on_probation_needs_one_success_more() -> None:
+    run = healthy().at(10.0, *DEATH).every(0.25, 10.25, 34.0, "ping", "canary").at(34.1, ClockJump(60.0))
+    found = told(run, 34.5)
+    assert found.waits_for == ("1 more success", "this node's turn to return")
+    assert found.seconds == pytest.approx(0.5)
 
 
 def test_the_penalty_is_named_with_its_time() -> None:

@@ -67,7 +67,7 @@ def test_an_origin_that_gives_no_answer_either_way_is_not_fenced_into() -> None:
 def test_a_foreign_listener_is_fenced_even_where_the_origin_is_bad() -> None:
     run = healthy().at(9.0, BAD).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
     assert run.told == [(10.0, "healthy -> down", "origin")]
-    assert run.fences() == [(10.0, RaiseFence(10.0, tentative=False))]
+    assert run.done == [(10.0, RaiseFence(10.0, tentative=False)), (10.0, AskOrigin())]
 
 
 def test_a_foreign_listener_that_leaves_while_the_origin_is_bad_uncovers_the_dead_mirror() -> None:

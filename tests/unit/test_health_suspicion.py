@@ -257,6 +257,9 @@ def test_a_foreign_process_that_takes_the_port_of_a_dead_mirror_is_named() -> No
     run = healthy().at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
     run.at(11.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
     assert (run.state.since, run.state.cause, run.state.evidence) == (10.0, "owner", "uid 1000")
+    assert run.state.reason == "a foreign process listens on the mirror's port"
+    run.every(0.25, 11.25, 12, "ping", "canary").at(12.1, OwnerSeen(Owner.FOREIGN, "uid 1000"))
+    assert (run.state.oks, run.state.failed_at) == (0, 12.1)
 
 
 # Self-doubt
@@ -271,6 +274,10 @@ def test_rounds_in_which_the_agent_was_late_do_not_count_until_they_are_many(pro
     run.at(14.0, LoopLate(0.3, probe))
     assert run.verdict() is Verdict.SUSPECT
     assert run.causes == ["late"]
+    assert run.state.evidence == "no answer in 5 rounds in which the agent was late too, by up to 300 ms"
+    assert run.state.hard == frozenset()
+    run.at(14.5, *(LoopLate(0.3, probe) for _ in range(4)))
+    assert run.state.soft == 1
 
 
 @pytest.mark.parametrize(("probe", "answer"), [(Probe.PING, PingOk(0, 0.001)), (Probe.CANARY, CanaryOk(0, 0.001))])
@@ -278,7 +285,7 @@ def test_an_answer_between_late_rounds_starts_their_count_anew(probe: Probe, ans
     run = healthy()
     for at in range(10, 30):
         run.at(float(at), LoopLate(0.3, probe), *([answer] if at % 4 == 0 else []))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.told == []
 
 
 def test_an_agent_that_is_always_late_still_finds_an_outage() -> None:
