@@ -129,6 +129,9 @@ class SmallMirror:
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 yield
+        except asyncio.CancelledError:
+            writer.transport.abort()  # close() would wait for a client that may not read any more
+            raise
         finally:
             self._writers.discard(writer)
             writer.close()
