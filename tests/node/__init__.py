@@ -23,6 +23,9 @@ keeper    the process that holds a node and takes it away when the test run ends
 parts     servers on a node: registries, stand-in mirror, fault front, scheduler and real dfdaemon
 images    the images, made once; push into a node's registry
 scene     what demo and product tests share: the package installed, containers timed, a container that reads
+detached  a container that reads and outlives containerd's restarts
+knocker   somebody who tries the mirror's port all the time: shows that a fence has no gap
+dragonfly a node with a real dfdaemon as its mirror, and load through it
 
 Under pytest (conftest): a failed test leaves the journals of its nodes in build/node-logs/TEST.log, and a test fails
 when units of ours logged a warning or worse that the test has not allowed: @pytest.mark.allow_warnings("pattern", …).
