@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,24 @@ def group_of(pid: int, controller: str) -> Iterator[Path]:
     try:
         yield made
     finally:
+        _dissolve(made, home)
+
+
+def _dissolve(made: Path, home: Path) -> None:
+    """Give its processes back. What was killed a moment ago is in it until the machine has buried it."""
+    deadline = time.monotonic() + 20
+    while True:
         for left in (made / "cgroup.procs").read_text().split():
-            (home / "cgroup.procs").write_text(left)
-        made.rmdir()
+            with suppress(OSError):  # it has just ended
+                (home / "cgroup.procs").write_text(left)
+        try:
+            made.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def agent_pid(node: Node) -> int:
