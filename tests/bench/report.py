@@ -62,7 +62,7 @@ def row(
 ) -> Row:
     """The row of these values; of no values at all, zeros."""
     ordered = sorted(values) or [0.0]
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    p99 = ordered[-(-len(ordered) * 99 // 100) - 1]  # the nearest rank: of 100 values the 99th
     return Row(case, len(values), statistics.median(ordered), p99, ordered[-1], unit, errors, extra or {})
 
 
