@@ -28,7 +28,9 @@ def conditions(
     """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing; `around`: reads go
     around the mirror, by nydusd's own fallback.
     """
-    bad = state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
+    # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
+    used = state.mode is not Mode.UNKNOWN
+    bad = used and state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", config, "the configuration on the disk is not the one in use", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
                      fence or state.fence_error)  # fmt: skip

@@ -115,6 +115,24 @@ def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:
     go(work())
 
 
+def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_problem(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(tmp_path, mirror)
+            dead = RegistryHost(f"127.0.0.1:{free_port()}", Scheme.HTTP)
+            node.config = replace(node.config, registries=RegistriesConfig(hosts=(dead,)))
+            Path(node.places.effective).unlink()
+            mirror.all_fail(Way.RESET)
+            async with running(node):
+                await until(lambda: node.status["verdict"] in ("suspect", "down"))
+                await until(lambda: node.status["origins"][0]["ok"] is False)
+                assert node.condition("BothBad") == "False"
+                node.apply("fence")
+                await until(lambda: node.condition("BothBad") == "True")
+
+    go(work())
+
+
 def test_an_origin_that_answers_is_asked_at_once_when_the_mirror_fails(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as registry, SmallMirror() as mirror:
