@@ -99,7 +99,7 @@ class Node:
         return self
 
     def _lay_out(self) -> None:
-        root = self._root or cache.make("root", env={"SUITE": "trixie"})
+        root = self._root or stock.root()
         stock.make(self.contents)
         _refuse_overlay(cache.cache_dir())
         for part in ("upper", "work", "root"):

@@ -74,6 +74,14 @@ def _run_recipe(name: str, final: Path, env: dict[str, str], deadline_s: float) 
     print(f"made {final.name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
-    for wanted in sys.argv[1:]:
+def main(arguments: list[str]) -> None:
+    """Make what is named and print where it is; `--find NAME` prints that only where it is made already."""
+    if arguments[:1] == ["--find"]:
+        print(find(arguments[1]) or "")
+        return
+    for wanted in arguments:
         print(make(wanted))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -28,6 +28,11 @@ class Contents:
     nydus: bool
 
 
+def root(suite: str = "trixie") -> Path:
+    """The root of a Debian release, made now if it is not there (about a minute)."""
+    return cache.make("root", *(() if suite == "trixie" else (suite,)), env={"SUITE": suite})
+
+
 def shares() -> dict[str, Path]:
     """Directories of the machine that every node sees read-only, by their path there."""
     return {f"{PYTHONPATH_ON_NODE}/tests/node/inside": INSIDE}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import boot, cache, hand, images, machine, parts, scene, stock
+from tests.node import boot, hand, images, machine, parts, scene, stock
 from tests.node.boot import Node, NodeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_a_node_is_a_plain_debian_node_with_containerd_running_and_nothing_faile
 
 def test_containerds_configuration_is_debians_wherever_the_machine_allows_it() -> None:
     able = machine.Machine(sys_resource=True, controllers=True)
-    root = cache.make("root", env={"SUITE": "trixie"})
+    root = stock.root()
     assert stock.containerd_config(able) == (root / "etc/containerd/config.toml").read_text()
 
 

@@ -15,11 +15,18 @@ from pathlib import Path
 
 from tests.node import cache
 
-_IMAGES = (sys.executable, "-c", "from tests.node import images; images.made()")
+_CALLS = {
+    "images": "from tests.node import images; images.made()",
+    "bookworm": "from tests.node import stock; stock.root('bookworm')",
+}
+"""What is more than a recipe by its name."""
 _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
-    ("root", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "nydus", "scheduler", "images"),
-)
+    (
+        "root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "nydus", "scheduler",
+        "images", "bookworm",
+    ),
+)  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""
 ALL = tuple(name for lane in _LANES for name in lane)
@@ -75,10 +82,10 @@ class Builds:
         for name in names:
             if self._stopped.is_set():
                 return
-            command = _IMAGES if name == "images" else (sys.executable, "-m", "tests.node.cache", name)
+            what = ("-c", _CALLS[name]) if name in _CALLS else ("-m", "tests.node.cache", name)
             with open(self.log / f"build-{name}.log", "wb") as log:
                 process = subprocess.Popen(
-                    ["nice", "-n", "10", *command],
+                    ["nice", "-n", "10", sys.executable, *what],
                     env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip

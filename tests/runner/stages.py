@@ -122,7 +122,7 @@ STAGES: dict[str, Stage] = {
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
         Stage("unit", "pure code and fakes, in Debian's Python", _unit),
-        Stage("contract", "each adapter and its fake, the same tests on both", _contract),
+        Stage("contract", "each adapter and its fake, the same tests on both", _contract, needs=("containerds",)),
         Stage(
             "package", "the .deb: content, lintian, units, install and purge", _package, deb=True, needs=_PACKAGE_NEEDS
         ),
