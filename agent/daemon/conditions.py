@@ -47,6 +47,8 @@ def conditions(
     yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
                      "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
     )  # fmt: skip
+    want = f"the agent lacks what its probes need, so they say nothing: {state.want}"
+    yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")

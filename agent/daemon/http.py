@@ -18,6 +18,9 @@ _PIECE = 65536
 BODY_CAP = 65536
 
 
+_WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
 class ProbeError(Exception):
     """A probe that failed, in the health machine's words."""
 
@@ -176,6 +179,11 @@ def link_local(host: str) -> bool:
     return (mapped or address).is_link_local
 
 
+def in_want(error: OSError) -> bool:
+    """Whether this is the agent's own lack: of a descriptor, memory, a buffer, or a port to connect from."""
+    return error.errno in _WANTS
+
+
 def _probe_error(error: OSError, what: str) -> ProbeError:
     match error:
         case ConnectionRefusedError():
@@ -184,6 +192,8 @@ def _probe_error(error: OSError, what: str) -> ProbeError:
             failure = Failure.RESET
         case _ if error.errno == errno.ETIMEDOUT:
             failure = Failure.SILENT
+        case _ if in_want(error):
+            failure = Failure.WANT
         case _:
             failure = Failure.UNREACHABLE
     return ProbeError(failure, f"{what}: {error.strerror or error}")

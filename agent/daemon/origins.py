@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.http import Connection, ProbeError
 from agent.errors import PortError
-from agent.health.evidence import Failure, OriginSeen
+from agent.health.evidence import AgentInWant, Failure, OriginSeen
 from agent.ports import Names
 
 EVERY_S = 45.0
@@ -46,7 +46,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class OriginStatus:
-    """What was seen of one origin last."""
+    """What was seen of one origin last. `ok` is None too where the agent lacked what it needs to ask."""
 
     host: str
     ok: bool | None = None
@@ -73,7 +73,9 @@ def _origin(name: str, *, tls: bool) -> Origin:
 class Origins:
     """The origins in use, what was seen of them, and the task that asks."""
 
-    def __init__(self, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen], None]) -> None:
+    def __init__(
+        self, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen | AgentInWant], None]
+    ) -> None:
         self._known = known
         self._names = names
         self._post = post
@@ -111,7 +113,9 @@ class Origins:
                 await asyncio.sleep(_AGAIN_S)
                 good = await self._round()
                 if not good:
-                    self._post(OriginSeen(good=False, detail=self._failures()))
+                    unknown = any(status.ok is None for status in self.seen.values())
+                    why = self._failures()
+                    self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
             rest_s = EVERY_S if good else soon_s
             soon_s = _SOON_S if good else min(2 * soon_s, EVERY_S)
             try:
@@ -148,6 +152,8 @@ class Origins:
             self._stale.add(origin.host)
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"no answer in {_DEADLINE_S:g} s")
         except ProbeError as error:
+            if error.failure is Failure.WANT:
+                return OriginStatus(origin.name, ok=None, at=loop.time(), detail=error.detail)
             self._stale.add(origin.host)
             return OriginStatus(origin.name, ok=False, at=loop.time(), detail=error.detail)
         except PortError as error:
@@ -155,13 +161,13 @@ class Origins:
         return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail, status=status)
 
     async def _reach(self, origin: Origin) -> tuple[str, int]:
-        last = ProbeError(Failure.UNREACHABLE, "has no address")
+        worst: ProbeError | None = None
         for address in await self._resolved(origin.host):
             try:
                 return await _speak(address, origin)
-            except ProbeError as error:
-                last = error
-        raise last
+            except ProbeError as error:  # what an address answered says more than that another could not be asked
+                worst = error if worst is None or error.failure is not Failure.WANT else worst
+        raise worst or ProbeError(Failure.UNREACHABLE, "has no address")
 
     async def _resolved(self, host: str) -> tuple[str, ...]:
         """Addresses that answered once are kept: a decision must not wait for a name server, and where the node cannot

@@ -36,10 +36,10 @@ def marks(session: Session, problems: Problems) -> tuple[object, ...]:
     state, keeper = session.state, session.keeper
     return (
         state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
-        state.owner, state.origin, state.origin_detail, state.ping_refuted, session.ping.ok, session.canary.ok,
-        session.owner_detail, session.self_test, session.self_test_reason, session.pin, session.climb.last,
-        session.drift.changed, session.record.symptoms.problem, session.record.symptoms.total, keeper.destroy_error,
-        problems, round(time.time() - time.monotonic()),
+        state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.ping.ok,
+        session.canary.ok, session.owner_detail, session.self_test, session.self_test_reason, session.pin,
+        session.climb.last, session.drift.changed, session.record.symptoms.problem, session.record.symptoms.total,
+        keeper.destroy_error, problems, round(time.time() - time.monotonic()),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 from agent import __version__
 from agent.config.model import Config
@@ -15,6 +16,7 @@ from agent.daemon.canary import CanaryObject
 from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
+from agent.daemon.http import in_want
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, marks, quiet, view_of
@@ -23,7 +25,7 @@ from agent.daemon.settings import Places, Settings, node_identity, settings
 from agent.daemon.stopping import being_restarted
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
-from agent.health.evidence import Mode
+from agent.health.evidence import AgentInWant, Mode
 from agent.ports import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0
@@ -72,6 +74,7 @@ class Service:
         loop.add_signal_handler(signal.SIGINT, self._end, End.STOP)
         loop.add_signal_handler(signal.SIGHUP, self._end, End.RELOAD)
         loop.add_reader(self._ports.watch.fileno(), self._look)
+        loop.set_exception_handler(self._unhandled)
         await self._api.listen_unix(self._places.api_socket)
         await self._listen()
         async with asyncio.TaskGroup() as group:
@@ -122,6 +125,14 @@ class Service:
     def _end(self, end: End) -> None:
         if self._session is not None:
             self._session.post(end)
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Of the loop's own troubles one is known: accept() that fails for want, and with it the canary's way back."""
+        error = context.get("exception")
+        if self._session is not None and isinstance(error, OSError) and in_want(error):
+            self._session.post(AgentInWant(f"{context['message']}: {error.strerror}"))
+        else:
+            loop.default_exception_handler(context)
 
     def _look(self) -> None:
         self._drift.look(time.monotonic(), time.time())

@@ -28,7 +28,7 @@ class Mode(enum.StrEnum):
 
 
 class Failure(enum.StrEnum):
-    """How a probe failed. All but SILENT are hard: an answer that cannot come from a mirror that is well."""
+    """How a probe failed. All but SILENT and WANT are hard: an answer that cannot come from a mirror that is well."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -37,11 +37,12 @@ class Failure(enum.StrEnum):
     STATUS = "status"
     CONTENT = "content"
     SILENT = "silent"
+    WANT = "want"  # the agent itself lacks a descriptor, a buffer or a port: that says nothing of the mirror
 
     @property
     def hard(self) -> bool:
         """Whether one such failure is enough to raise a tentative fence."""
-        return self is not Failure.SILENT
+        return self not in (Failure.SILENT, Failure.WANT)
 
 
 class Probe(enum.StrEnum):
@@ -143,6 +144,15 @@ class LoopLate:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentInWant:
+    """The agent itself lacked a descriptor, a buffer or a port when it asked an origin, or when a canary came back to
+    its endpoint. (Probes of the mirror say so as Failure.WANT.)
+    """
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJump:
     """The machine slept: whatever was counted in succession is no longer."""
 
@@ -207,5 +217,5 @@ class Tick:
 
 Event: TypeAlias = (
     PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | MirrorEnded | OwnerSeen | OriginSeen | LoopLate
-    | ClockJump | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | SymptomsUnknown | Tick
+    | AgentInWant | ClockJump | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | SymptomsUnknown | Tick
 )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import assert_never
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,
+    AgentInWant,
     CanaryFailed,
     CanaryOk,
     ClockJump,
@@ -95,6 +96,8 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
             return replace(state, origin=event.good, origin_detail=event.detail), ()
         case LoopLate():
             return _late(state, event, now, policy)
+        case AgentInWant():
+            return _in_want(state, event.detail, now), ()
         case ClockJump():
             return replace(state, oks=0, canary_oks=0, ping_soft=0, canary_soft=0, ping_late=0, canary_late=0), ()
         case Pinned():
@@ -110,7 +113,8 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
         case SymptomsUnknown():
             return replace(state, symptoms_unknown=event.reason), ()
         case Tick():
-            return state, ()
+            over = state.want and now - state.want_at > policy.want_told_s
+            return replace(state, want="") if over else state, ()
         case _:
             assert_never(event)
 
@@ -144,7 +148,14 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
 # Evidence against it
 
 
+def _in_want(state: State, detail: str, now: float) -> State:
+    """A probe that the agent could not make is not counted, neither for the mirror nor against it."""
+    return replace(state, want=detail, want_at=now)
+
+
 def _ping_failed(state: State, event: PingFailed, now: float, policy: Policy) -> Asked:
+    if event.failure is Failure.WANT:
+        return _in_want(state, event.detail, now), ()
     charge = _charge(Accuser.PING, event.failure, f"ping {event.failure}", event.detail)
     return _ping_lost(state, charge, event.started, now, policy)
 
@@ -164,7 +175,15 @@ def _ping_lost(state: State, charge: Charge, started: float, now: float, policy:
     return accuse(seen, charge, now, policy)
 
 
+_NOT_TAKEN = frozenset({Failure.SILENT, Failure.CLOSED, Failure.RESET, Failure.STATUS})
+"""What mirrors make of a canary whose way back to our own endpoint is not taken, because the agent lacks something."""
+
+
 def _canary_failed(state: State, event: CanaryFailed, now: float, policy: Policy) -> Asked:
+    if event.failure is Failure.WANT:
+        return _in_want(state, event.detail, now), ()
+    if event.failure in _NOT_TAKEN and event.started < state.want_at + policy.want_canary_s:
+        return state, ()
     charge = _charge(Accuser.CANARY, event.failure, f"canary {event.failure}", event.detail)
     return _canary_lost(state, charge, event.started, now, policy)
 

@@ -63,6 +63,11 @@ class Policy:
     late_rounds: int = 4
     """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
     node that is always overloaded would never notice a hang."""
+    want_canary_s: float = 1.5
+    """A canary that began this soon after the agent lacked something does not count: asyncio accepts no connection
+    for 1 s after accept() failed for want (its ACCEPT_RETRY_DELAY), and the canary comes back to the agent."""
+    want_told_s: float = 60.0
+    """What the agent lacked is told for this long after the last time."""
 
     symptom_window_s: float = 60.0
     """Hard evidence from real reads that comes this soon after a suspicion of its kind was cleared is an outage."""

@@ -157,6 +157,11 @@ class State:
     data_cleared: float = NEVER
     """When a suspicion that canaries or reads had raised was refuted the last time."""
 
+    want: str = ""
+    """What the agent itself lacks, so that its probes say nothing; "" = nothing, for `Policy.want_told_s`."""
+    want_at: float = NEVER
+    """When it lacked it the last time."""
+
     symptoms_unknown: str = "nydusd's lines were not read yet"
     """Why the absence of symptoms says nothing; "" = it says that reads are well."""
     blamed: frozenset[SymptomKind] = frozenset()

@@ -89,15 +89,20 @@ def test_without_a_thread_addresses_are_known_and_names_an_error_that_the_daemon
     assert run(NO_THREADS, before=unprivileged) == ["127.0.0.1", "can't start new thread"]
 
 
-@pytest.fixture(scope="module")
-def outage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    argv = [sys.executable, "-m", "tests.contract.outage", str(tmp_path_factory.mktemp("outage"))]
+def daemon_of(module: str, root: Path) -> dict[str, Any]:
+    """What a whole daemon told that runs in a process of its own."""
+    argv = [sys.executable, "-m", f"tests.contract.{module}", str(root)]
     done = subprocess.run(
         argv, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+@pytest.fixture(scope="module")
+def outage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return daemon_of("outage", tmp_path_factory.mktemp("outage"))
 
 
 def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict[str, Any]) -> None:
@@ -107,3 +112,20 @@ def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict
 
 def test_it_takes_milliseconds_with_the_real_fence(outage: dict[str, Any]) -> None:
     assert outage["took_s"] < 0.1
+
+
+@pytest.fixture(scope="module")
+def want(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return daemon_of("want", tmp_path_factory.mktemp("want"))
+
+
+def test_a_daemon_without_descriptors_accuses_no_mirror_and_says_what_it_lacks(want: dict[str, Any]) -> None:
+    assert want["wanted"] > 0, "the daemon lacked nothing, so that this shows nothing"
+    assert want["silent"] > 0, "every canary's way back was taken, so that this shows nothing of it"
+    assert (want["verdict"], want["route"], want["raised"]) == ("healthy", "mirror", 0)
+    assert want["changes"].count("healthy") == 1
+    assert not {"suspect", "down"} & set(want["changes"])
+
+
+def test_an_origin_that_cannot_be_asked_for_want_of_a_descriptor_is_not_called_bad(want: dict[str, Any]) -> None:
+    assert want["origin"] == [True, "AgentInWant"]

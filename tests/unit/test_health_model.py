@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agent.health import damping
 from agent.health.evidence import (
     Adopted,
+    AgentInWant,
     CanaryFailed,
     CanaryOk,
     ClockJump,
@@ -66,6 +67,7 @@ _evidence = st.one_of(
     st.just(MirrorEnded("")),
     st.builds(OwnerSeen, st.sampled_from([Owner.OK, Owner.NONE, Owner.UNKNOWN]), st.just("")),
     st.builds(LoopLate, st.just(0.2), st.sampled_from(Probe)),
+    st.just(AgentInWant("descriptors")),
     st.just(ClockJump(5.0)),
     st.builds(Symptom, st.sampled_from(SymptomKind), st.just(""), _ago),
     st.builds(SymptomsUnknown, st.sampled_from(["", "dropped"])),
@@ -276,6 +278,7 @@ EVENTS: dict[type[Event], tuple[Event, ...]] = {
     OwnerSeen: tuple(OwnerSeen(owner, "") for owner in Owner),
     OriginSeen: (OriginSeen(True, ""), OriginSeen(False, ""), OriginSeen(None, "")),
     LoopLate: (LoopLate(0.1), LoopLate(0.1, Probe.CANARY)),
+    AgentInWant: (AgentInWant("descriptors"),),
     ClockJump: (ClockJump(1.0),),
     Pinned: (Pinned(Route.ORIGIN), Pinned(Route.MIRROR), Pinned(None)),
     ModeChanged: tuple(ModeChanged(mode, "") for mode in Mode),

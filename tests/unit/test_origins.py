@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from agent.daemon.origins import Origin, Origins
-from agent.health.evidence import OriginSeen
+from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
 
 
@@ -14,6 +15,14 @@ async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
     writer.close()
+
+
+def kept(seen: list[OriginSeen]) -> Callable[[OriginSeen | AgentInWant], None]:
+    def keep(event: OriginSeen | AgentInWant) -> None:
+        assert isinstance(event, OriginSeen)
+        seen.append(event)
+
+    return keep
 
 
 async def told(origins: Origins, seen: list[OriginSeen]) -> OriginSeen:
@@ -32,7 +41,7 @@ def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_res
         names.known = {"registry.test": ("127.0.0.1",)}
         server = await asyncio.start_server(registry, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        origins = Origins((Origin("registry.test", port, tls=False),), names, seen.append)
+        origins = Origins((Origin("registry.test", port, tls=False),), names, kept(seen))
         running = asyncio.create_task(origins.run())
         assert (await told(origins, seen)).good
         server.close()
@@ -56,7 +65,7 @@ def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() 
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
-        running = asyncio.create_task(Origins((Origin("registry.test", port, tls=False),), names, seen.append).run())
+        running = asyncio.create_task(Origins((Origin("registry.test", port, tls=False),), names, kept(seen)).run())
         async with asyncio.timeout(10):
             while not seen:
                 await asyncio.sleep(0.01)
@@ -74,7 +83,7 @@ def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() 
 def test_one_that_was_never_resolved_is_told_with_the_name_services_words() -> None:
     async def work() -> None:
         seen = list[OriginSeen]()
-        origins = Origins((Origin("nowhere.test", 80, tls=False),), FakeNames(), seen.append)
+        origins = Origins((Origin("nowhere.test", 80, tls=False),), FakeNames(), kept(seen))
         running = asyncio.create_task(origins.run())
         answer = await told(origins, seen)
         assert not answer.good

@@ -1,0 +1,121 @@
+"""Run in a process of its own (python3 -m tests.contract.want DIRECTORY): the whole daemon, which comes to lack
+descriptors while the mirror and the origin, in another process, are well. Prints one JSON object: what it made of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from agent.config.model import RegistriesConfig, RegistryHost, Scheme
+from agent.daemon.origins import Origin, Origins
+from agent.health.evidence import AgentInWant, OriginSeen
+from tests.fakes.daemon import FakeNames
+from tests.fakes.mirror import SmallMirror
+from tests.unit.daemon_node import Node, running, until
+
+NONE_S = 2.0
+
+
+async def _surroundings(ports: int) -> None:
+    """A mirror and an origin that are well; their ports are told through the descriptor."""
+    origin = await asyncio.start_server(_registry, "127.0.0.1", 0)
+    async with SmallMirror() as mirror:
+        told = [mirror.proxy_port, mirror.ping_port, origin.sockets[0].getsockname()[1]]
+        os.write(ports, json.dumps(told).encode())
+        await asyncio.sleep(120)
+
+
+async def _registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def _descriptors_left(count: int) -> Iterator[None]:
+    """No more than so many can be opened inside."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)  # the lowest that is not in use
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def _daemon(root: Path, mirror: SmallMirror, origin: int) -> dict[str, object]:
+    node = Node(root, mirror)
+    host = RegistryHost(host=f"127.0.0.1:{origin}", scheme=Scheme.HTTP)
+    node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
+    async with running(node):
+        await until(lambda: node.is_("healthy", "mirror")() and bool(node.status["mirror"]["canary_ok"]))
+        with _descriptors_left(0):
+            await asyncio.sleep(NONE_S)
+        with socket.socket() as caller:
+            with _descriptors_left(0):
+                caller.connect(("127.0.0.1", node.config.endpoint.port))
+                await asyncio.sleep(0.05)
+            # accept() has failed, and asyncio tries it again after a second: until then canaries can be sent, and
+            # their way back is not taken.
+            await asyncio.sleep(1.5)
+        await until(lambda: node.condition("AgentInWant") == "True")
+        _, metrics = await node.get_local("/metrics")
+        status = node.status
+    return {
+        "verdict": status["verdict"],
+        "route": status["route"],
+        "changes": [entry["to"] for entry in status["history"]],
+        "raised": status["fence"]["raised"],
+        "wanted": sum(_counted(metrics, f'{kind}_total{{result="want"}}') for kind in ("pings", "canaries")),
+        "silent": _counted(metrics, 'canaries_total{result="silent"}'),
+    }
+
+
+def _counted(metrics: str, series: str) -> float:
+    name = f"nydus_agent_{series} "
+    return float(next(line for line in metrics.splitlines() if line.startswith(name)).removeprefix(name))
+
+
+async def _asked(port: int) -> list[object]:
+    """What an origin that is well is called, with a descriptor and without one."""
+    seen: list[OriginSeen | AgentInWant] = []
+    origins = Origins((Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append)
+    running_ = asyncio.create_task(origins.run())
+    await until(lambda: len(seen) == 1)
+    with _descriptors_left(0):
+        origins.ask()
+        await until(lambda: len(seen) == 2)
+    running_.cancel()
+    return [type(event).__name__ if isinstance(event, AgentInWant) else event.good for event in seen]
+
+
+def main(root: Path) -> dict[str, object]:
+    """Both, beside surroundings that lack nothing."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        asyncio.run(_surroundings(write))
+        os._exit(0)
+    try:
+        proxy, ping, origin = json.loads(os.read(read, 1000))
+        found = asyncio.run(_daemon(root, SmallMirror(proxy, ping), origin))
+        return {**found, "origin": asyncio.run(_asked(origin))}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
