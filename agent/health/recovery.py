@@ -53,7 +53,8 @@ def _rising(state: State, now: float, policy: Policy) -> State:
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
     rising = moved(state, Verdict.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
-    return replace(rising, flap=damping.released(state.flap, now, policy), return_at=now + policy.return_delay_s)
+    flap, unblamed = (damping.released(one, now, policy) for one in (state.flap, state.unblamed))
+    return replace(rising, flap=flap, unblamed=unblamed, return_at=now + policy.return_delay_s)
 
 
 def _healthy(state: State, why: str, now: float) -> State:

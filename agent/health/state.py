@@ -176,6 +176,8 @@ class State:
     was_well: bool = False
     """The mirror was healthy before, in this run or (an adopted fence) in a former one."""
     flap: Flap = field(default_factory=Flap)
+    unblamed: Flap = field(default_factory=Flap)
+    """The same without what reads alone have added of late, which is given back where the origin gives the same."""
     return_at: float = NEVER
     fence: Fence | None = None
     lifted: float = NEVER

@@ -67,8 +67,9 @@ def canaries_speak(state: State, now: float, policy: Policy) -> bool:
 def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: Policy) -> State:
     """An outage; whoever was doubted is believed again."""
     flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
-    gone = moved(state, Verdict.DOWN, cause, why, detail, now)
-    return replace(gone, flap=flap, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
+    fined = _fined(state, flap, by_reads=cause is Cause.SYMPTOM and _reads_alone(state))
+    gone = moved(fined, Verdict.DOWN, cause, why, detail, now)
+    return replace(gone, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
 
 
 def judged(state: State, now: float, policy: Policy) -> State:
@@ -92,6 +93,20 @@ def moved(state: State, verdict: Verdict, cause: Cause, reason: str, evidence: s
     """Another verdict; no suspicion outlives it."""
     fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
     return replace(fresh, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)
+
+
+def origins_fault(state: State, now: float) -> bool:
+    """Whether all that reads blamed the mirror for the last time was met at the origin too."""
+    return state.blamed <= state.symptom_refuted and now < state.symptom_refuted_until
+
+
+def _reads_alone(state: State) -> bool:
+    return state.accusers <= {Accuser.READS}
+
+
+def _fined(state: State, flap: damping.Flap, *, by_reads: bool) -> State:
+    """With a higher penalty. What others had a part in is never given back."""
+    return replace(state, flap=flap, unblamed=state.unblamed if by_reads else flap)
 
 
 def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
@@ -150,10 +165,11 @@ def _clean(state: State, policy: Policy) -> bool:
 
 def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
     """The suspicion was wrong; what misled is believed less, and a fence that was raised for it counts."""
-    flap = state.flap if state.fence is None else damping.after_suspicion(state.flap, now, policy)
+    nothing = state.fence is None or (_reads_alone(state) and origins_fault(state, now))
+    flap = state.flap if nothing else damping.after_suspicion(state.flap, now, policy)
     accusers = state.accusers
     cleared = replace(
-        state, flap=flap, ping_soft=0, canary_soft=0,
+        _fined(state, flap, by_reads=_reads_alone(state)), ping_soft=0, canary_soft=0,
         sentinel_trusted=state.sentinel_trusted and Accuser.SENTINEL not in accusers,
         local=state.local and state.owner is not Owner.NONE,
         doubted=accusers | (state.doubted if now < state.doubted_until else frozenset()),

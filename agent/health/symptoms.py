@@ -3,7 +3,8 @@ wrong bytes or a cut body: there the container gets EIO unless nydusd's next ret
 
 So one such symptom fences, and the suspicion lasts for its whole time, whatever a canary says: canaries are few and
 small, and a mirror that limits its requests refuses the many. If reads fail in the same way again soon after, it is an
-outage. If they go on failing behind the fence, the origin gives the same, and the mirror is not to blame.
+outage. If they go on failing behind the fence, the origin gives the same, and the mirror is not to blame: the penalty
+for what reads alone have raised is given back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import assert_never
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
 from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, State, Verdict
-from agent.health.suspicion import Asked, Charge, accuse
+from agent.health.suspicion import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
     SymptomKind.STATUS: "the mirror refuses reads",
@@ -45,11 +46,14 @@ def symptom(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
 
 def _blame(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     kinds = frozenset({event.kind})
-    blamed = state.blamed | kinds if state.verdict is Verdict.SUSPECT else kinds
+    goes_on = state.verdict is Verdict.SUSPECT
+    again = event.kind in state.blamed and now - state.data_cleared <= policy.symptom_window_s
+    blamed = state.blamed | kinds if goes_on else kinds
+    unblamed = state.unblamed if goes_on or again else state.flap
     safe = event.kind is SymptomKind.FALLBACK
     accuser = Accuser.FALLBACK if safe else Accuser.READS
     charge = Charge(accuser, Cause.SYMPTOM, _WHAT[event.kind], event.detail, held=not safe)
-    return accuse(replace(state, blamed=blamed), charge, now, policy)
+    return accuse(replace(state, blamed=blamed, unblamed=unblamed), charge, now, policy)
 
 
 def _fell_back(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
@@ -73,7 +77,8 @@ def _behind_the_fence(state: State, fence: Fence, event: Symptom, now: float, po
     if len(met) < policy.symptom_origin_count:
         return replace(state, fence=replace(fence, met=met))
     still = state.symptom_refuted if now < state.symptom_refuted_until else frozenset()
-    return replace(
+    refuted = replace(
         state, fence=replace(fence, met=()), held=False,
         symptom_refuted=still | frozenset(met), symptom_refuted_until=now + policy.symptom_refuted_s,
     )  # fmt: skip
+    return replace(refuted, flap=state.unblamed) if origins_fault(refuted, now) else refuted

@@ -120,4 +120,11 @@ def allowed_fences(policy: Policy, seconds: float) -> int:
     """
     most = policy.flap_suppress + policy.flap_penalty
     decay = most * math.log(2) / policy.flap_half_life_s * seconds
-    return math.ceil((most + decay) / policy.flap_suspicion) + 1
+    return math.ceil((most + decay) / policy.flap_suspicion) + 1 + given_back(policy, seconds)
+
+
+def given_back(policy: Policy, seconds: float) -> int:
+    """Fences whose penalty may be given back: a suspicion and an outage for each kind of symptom that the origin turns
+    out to give, which then counts no more for `symptom_refuted_s`.
+    """
+    return 2 * 3 * math.ceil(seconds / policy.symptom_refuted_s)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.health import damping
+from agent.health.damping import Flap
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -11,12 +17,13 @@ from agent.health.evidence import (
     ModeChanged,
     PingFailed,
     PingOk,
+    Symptom,
     SymptomKind,
     SymptomsUnknown,
     Tick,
 )
 from agent.health.state import AskCanary, ExtendFence, LiftFence, RaiseFence, Verdict
-from tests.unit.health_run import ASKS, BAD, COUNTER, FALLBACK, POLICY, REFUSED, SILENT, STATUS, Run, healthy
+from tests.unit.health_run import ASKS, BAD, COUNTER, FALLBACK, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
 
 HARD = [SymptomKind.STATUS, SymptomKind.DECODE, SymptomKind.CUT]
 
@@ -130,6 +137,67 @@ def test_an_outage_that_the_origin_explains_goes_the_normal_way_back() -> None:
     assert run.state.fence.met == ()
     run.every(0.25, 24.25, 60, "ping", "canary", "tick")
     assert run.changes()[-2:] == ["down -> probation", "probation -> healthy"]
+
+
+def test_a_wrong_outage_costs_the_mirror_nothing_once_the_origin_explains_it() -> None:
+    run = fenced_for_symptoms()
+    assert run.state.flap.penalty > POLICY.flap_penalty
+    for at in (22.1, 23.0, 24.0):
+        run.symptom(at, STATUS)
+    assert run.state.flap == Flap()
+
+
+def test_a_fence_that_the_origin_explains_while_it_is_tentative_costs_nothing() -> None:
+    run = healthy().symptom(10.0, STATUS).at(10.1, CanaryOk(10.1, 0.001))
+    for at in (12.1, 12.2, 12.3):
+        run.symptom(at, STATUS)
+    assert run.verdict() is Verdict.HEALTHY
+    assert run.state.flap == Flap()
+
+
+def test_an_outage_that_others_have_seen_too_is_not_given_back() -> None:
+    run = healthy().at(9.0, BAD).at(10.0, CanaryFailed(9.9, SILENT, "")).symptom(10.1, STATUS).at(10.1, GOOD)
+    assert run.verdict() is Verdict.DOWN
+    for at in (12.2, 12.3, 12.4):
+        run.symptom(at, STATUS)
+    assert run.state.symptom_refuted == {STATUS}
+    assert run.state.flap.penalty == POLICY.flap_penalty
+
+
+def test_the_penalty_for_one_kind_stays_where_the_origin_explains_another() -> None:
+    run = cleared().symptom(20.0, SymptomKind.DECODE)
+    for at in (22.1, 23.0, 24.0):
+        run.symptom(at, SymptomKind.DECODE)
+    assert run.state.flap == Flap(POLICY.flap_suspicion, 13.0)
+    run = healthy().at(9.0, BAD).symptom(10.0, STATUS).symptom(10.1, SymptomKind.DECODE)
+    run.at(10.1, GOOD, CanaryOk(10.1, 0.001))
+    for at in (12.2, 12.3, 12.4):
+        run.symptom(at, STATUS)
+    assert (run.verdict(), run.state.flap) == (Verdict.HEALTHY, Flap(POLICY.flap_suspicion, 12.4))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    outages=st.lists(st.floats(0.0, 900.0), max_size=4),
+    kind=st.sampled_from(HARD),
+    gap_s=st.floats(4.0, 59.0),
+    later_s=st.floats(2.1, 200.0),
+)
+def test_what_reads_alone_have_raised_leaves_no_trace_once_the_origin_explains_it(
+    outages: list[float], kind: SymptomKind, gap_s: float, later_s: float
+) -> None:
+    flap = Flap()
+    for at in sorted(outages):
+        flap = damping.after_outage(flap, at, POLICY)
+    run = healthy()
+    run.state = replace(run.state, flap=damping.released(flap, 900.0, POLICY))
+    run.symptom(1000.0, kind).every(0.5, 1000.5, 1003.0, "ping", "canary", "tick")
+    run.symptom(1000.0 + gap_s, kind)
+    assert run.verdict() is Verdict.DOWN
+    now = 1000.0 + gap_s + later_s
+    for _ in range(3):
+        run.at(now, Symptom(kind, "", now))
+    assert run.state.flap == damping.released(flap, 900.0, POLICY)
 
 
 def test_an_origin_that_is_overrun_after_the_mirrors_death_does_not_excuse_the_mirror() -> None:
