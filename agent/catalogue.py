@@ -126,6 +126,14 @@ _ENTRIES = (
     Entry("NNA0414", "containerd still uses the snapshotter", Exit.FAILED,
           "After the removal CRI's image file system is still ours.",
           "containerd config dump"),
+    Entry("NNA0415", "change has to wait", Exit.LOCKED,
+          "It would restart containerd or the snapshotter more often than [apply] restarts_per_hour allows, or so soon "
+          "after the last time that it looks like a loop. Nothing was touched.",
+          "Wait as long as is said, or run `nydus-agent apply --now`."),
+    Entry("NNA0416", "containerd's restart is left to you", Exit.NOT_AS_WANTED,
+          "The change needs a restart of containerd, and [containerd] restart is never. Nothing was touched: a "
+          "configuration on the disk that does not run would come into force at somebody else's restart, unproved.",
+          "When a restart suits you: `nydus-agent apply --now`."),
     Entry("NNA0421", "file cannot be used", Exit.FAILED,
           "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through a file.",
           "Look at it with `ls -l`, and put a regular file there."),

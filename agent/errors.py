@@ -37,7 +37,7 @@ _MEANINGS = {
     Exit.USAGE: "usage or configuration; nothing was touched",
     Exit.NOT_AS_WANTED: "works, but not as wanted: degraded, drifted, pinned, not running, or changes pending",
     Exit.UNKNOWN: "could not tell",
-    Exit.LOCKED: "another run holds the lock; try later",
+    Exit.LOCKED: "not now: another run holds the lock, or too much was restarted; try later",
 }
 
 

@@ -18,6 +18,7 @@ JOURNAL = "/var/lib/nydus-agent/journal"  # the open transaction, 0700
 GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
 CLIMB = "/var/lib/nydus-agent/climb.json"  # last climb of the ladder, 0644, no secrets
 EFFECTIVE = "/var/lib/nydus-agent/effective.json"  # what "auto" came to; the daemon reads its mode there, 0644
+RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
 
 RUN_DIR = "/run/nydus-agent"

@@ -13,6 +13,7 @@ from agent.node.facts import FileFact, PluginFact, RunningContainerd, UnitFact
 from agent.ports_change import Ledger as Ledger
 from agent.ports_change import Trial as Trial
 from agent.ports_change import Trials as Trials
+from agent.ports_clock import Clock as Clock
 from agent.ports_fence import Fence as Fence
 from agent.ports_fence import Released as Released
 
@@ -239,19 +240,6 @@ class Tls(Protocol):
         Only clients of root and of `user` count, because every local user can connect. The client is cut off after
         its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError where no port can be opened.
         """
-
-
-class Clock(Protocol):
-    """Time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-
-    def monotonic(self) -> float:
-        """Seconds of CLOCK_MONOTONIC."""
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep."""
 
 
 class PackageManager(Protocol):

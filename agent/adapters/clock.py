@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+from agent.node.facts import Moment
+from agent.node.moment import present
+
 
 class SystemClock:
     """CLOCK_REALTIME and CLOCK_MONOTONIC."""
@@ -20,3 +23,7 @@ class SystemClock:
         """Sleep; not at all where `seconds` is not positive."""
         if seconds > 0:
             time.sleep(seconds)
+
+    def moment(self) -> Moment:
+        """See ports.Clock."""
+        return present()

@@ -228,7 +228,7 @@ def _unit(bus: DBus, name: str) -> UnitFact | None:
         n_restarts=_number(service.get("NRestarts")),
         environment=_texts(service.get("Environment")),
         needs_reload=bool(unit.get("NeedDaemonReload")),
-        inactive_exit_us=_number(unit.get("InactiveExitTimestamp")),
+        inactive_exit_us=_number(unit.get("InactiveExitTimestampMonotonic")),
     )
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.apply import climb as climbing
-from agent.apply import generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
+from agent.apply import gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
 from agent.apply.climb import Climb, Rung
+from agent.apply.gate import Urgency
 from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, FileError
-from agent.node.facts import Effective, Facts
+from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.steps import Plan, UnitStep, UnitVerb
@@ -35,18 +36,40 @@ class Outcome:
 
 def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
-    facts = observe(config, ports, extra_paths=tuple(path.path for path in _known(ports)))
+    facts = _undoubted(observe(config, ports, extra_paths=tuple(path.path for path in _known(ports))), ports)
     made = diff.plan(config, facts)
     return facts, decide.effective(config, facts), made
 
 
-def apply(config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None]) -> Outcome:
+def _undoubted(facts: Facts, ports: Ports) -> Facts:
+    """What a mirror says of registries while the agent judges it bad proves nothing, so what was proved before is kept:
+    a fault of the mirror must never restart anything. (Where it is fenced, root's questions do not even reach it.)
+    """
+    daemon = rungs_mirror.daemon_view(ports)
+    if not daemon.fresh or daemon.verdict not in ("down", "suspect"):
+        return facts
+    doubt = Unknown(f"the mirror is {daemon.verdict}")
+    canaries = tuple(replace(canary, ok=doubt) for canary in facts.tls_canaries)
+    return replace(facts, tls_canaries=canaries, mirror_reads_ns=doubt)
+
+
+def apply(
+    config: Config,
+    ports: Ports,
+    around: Surroundings,
+    each: Callable[[Rung], None],
+    *,
+    urgency: Urgency = Urgency.BY_HAND,
+) -> Outcome:
     """Change the node into what `config` wants, and prove it. The caller holds the lock.
 
-    Raises PlanError (nothing touched), ApplyError (NNA0402: put back; NNA0403: not everything could be).
+    Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (put back), NNA0403 (not everything
+    could be).
     """
+    config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
     facts, effective, plan = look(config, ports)
+    gate.check(config, ports, plan, urgency)
     around.stop.check()
     before = prove.before_change(ports, _restarted(plan))
     proofs: list[Climb] = []

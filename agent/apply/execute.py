@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import undo, waits
+from agent.apply import restarts, undo, waits
 from agent.apply.journal import Journal
 from agent.errors import ApplyError, ProcessError
 from agent.plan.steps import (
@@ -123,6 +123,8 @@ class Executor:
             case UnitVerb.START | UnitVerb.STOP | UnitVerb.RESTART:
                 if step.unit == paths.CONTAINERD_UNIT:
                     self._containerd_pid = waits.containerd_pid(self.ports)
+                if step.verb is UnitVerb.RESTART:
+                    restarts.note(self.ports, step.unit)
                 self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.JOB_S)
             case _ as unreachable:
                 assert_never(unreachable)

@@ -38,6 +38,7 @@ class DaemonView:
     reason: str = ""
     mode: str = ""
     mode_reason: str = ""
+    verdict: str = ""
 
 
 def daemon_view(ports: Ports) -> DaemonView:
@@ -57,6 +58,7 @@ def daemon_view(ports: Ports) -> DaemonView:
         fresh=True, route=_text(status, "route"),
         reason=_text(status, "route_reason") or _text(status, "verdict_reason"),
         mode=_text(status, "mode"), mode_reason=_text(status, "mode_reason"),
+        verdict=_text(status, "verdict"),
     )  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import daemons, undo, waits
+from agent.apply import daemons, restarts, undo, waits
 from agent.errors import AgentError, FileError
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
@@ -107,6 +108,8 @@ def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
         return ""
     say(f"restarting {unit.unit}")
     old = waits.containerd_pid(ports) if unit.unit == paths.CONTAINERD_UNIT else 0
+    with contextlib.suppress(FileError):  # an undo is made in any case
+        restarts.note(ports, unit.unit)
     ports.units.job(unit.unit, "restart", deadline_s=waits.JOB_S)
     if unit.unit == paths.CONTAINERD_UNIT:
         waits.containerd(ports, old, waits.ANSWER_S)

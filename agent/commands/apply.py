@@ -7,7 +7,8 @@ import argparse
 from agent import paths, wire
 from agent.apply import change
 from agent.apply.climb import body as climb_body
-from agent.commands import ladder
+from agent.apply.gate import Urgency
+from agent.commands import ladder, turn
 from agent.commands.context import Context
 from agent.commands.plan import body as plan_body
 from agent.commands.running import surroundings
@@ -21,6 +22,16 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--now", action="store_true",
+        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
+    )  # fmt: skip
+    when.add_argument(
+        "--in-turn", action="store_true",
+        help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in [fleet] "
+        "restart_window_s (nydus-agent-apply.service does so)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -31,8 +42,12 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     if not ports.units.running():
         return _nothing(context, "deferred to boot: systemd does not run here")
-    with surroundings(context.console) as around, ports.ledger.lock("apply"):
-        outcome = change.apply(config, ports, around, ladder.progress(context.console))
+    urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.in_turn else Urgency.BY_HAND
+    with surroundings(context.console) as around:
+        if args.in_turn:
+            turn.wait(config, ports, around.stop, context.console)
+        with ports.ledger.lock("apply"):
+            outcome = change.apply(config, ports, around, ladder.progress(context.console), urgency=urgency)
     return _tell(outcome, ports, context)
 
 

@@ -25,8 +25,8 @@ from agent.commands.published import (
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
-from agent.daemon.moment import present
 from agent.errors import ConfigError
+from agent.node.moment import present
 
 STALE_S = 10.0
 """The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no accident."""

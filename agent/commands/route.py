@@ -18,9 +18,9 @@ from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import API_VERSION, Part, Tone, Toned
 from agent.daemon.documents import RELEASED
-from agent.daemon.moment import present
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
+from agent.node.moment import present
 from agent.ports import Clock
 
 HELP = "show, pin or release the route of reads"

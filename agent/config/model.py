@@ -171,7 +171,8 @@ class ContainerdConfig:
         "where containerd uses the nydus snapshotter: for all pods, for one runtime class, on request",
     )
     restart: RestartPolicy = setting(
-        RestartPolicy.AUTO, "whether apply may restart containerd; never: report that a restart is due"
+        RestartPolicy.AUTO,
+        "whether apply may restart containerd; never: a change that needs it is only reported, until apply --now",
     )
     config: str = setting("/etc/containerd/config.toml", "containerd's root configuration file", form=Form.PATH)
     address: str = setting("/run/containerd/containerd.sock", "containerd's socket", form=Form.SOCKET_PATH)
@@ -201,6 +202,13 @@ class ApplyConfig:
     """When the node is changed."""
 
     on_install: bool = setting(False, "apply after the package was installed or at the next boot")  # noqa: FBT003
+    restarts_per_hour: int = setting(
+        6,
+        "containerd and the snapshotter are each restarted at most this often in an hour; what begins by itself may "
+        "use half of it",
+        low=1,
+        high=60,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +226,12 @@ class FleetConfig:
 
     return_window_s: int = setting(
         60, "after an outage the return to the mirror is spread over this window", low=0, high=3600
+    )
+    restart_window_s: int = setting(
+        0,
+        "restarts of a change that begins by itself are spread over this window: many nodes are upgraded at once",
+        low=0,
+        high=14_400,
     )
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from agent.daemon.moment import Moment
 from agent.durations import in_words
 from agent.health.evidence import Mode, Route
+from agent.node.facts import Moment
 
 _SIZE_CAP = 1 << 20
 _LARGEST = 1e15  # beyond every time in seconds; infinity and NaN are beyond it too

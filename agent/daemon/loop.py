@@ -19,7 +19,6 @@ from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
 from agent.daemon.messages import Message
-from agent.daemon.moment import present
 from agent.daemon.origins import Origins
 from agent.daemon.probing import Probing
 from agent.daemon.record import Record
@@ -50,6 +49,7 @@ from agent.health.evidence import (
 from agent.health.machine import step, transition
 from agent.health.owner import Listener, Owner, judge
 from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
+from agent.node.moment import present
 from agent.ports import DaemonPorts
 
 _TICK_S = 0.25

@@ -73,7 +73,23 @@ class UnitFact:
     n_restarts: int = 0
     environment: tuple[str, ...] = ()
     needs_reload: bool = False
-    inactive_exit_us: int = 0  # InactiveExitTimestamp, microseconds of the realtime clock
+    inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Wall clock and boot clock. The wall clock may be stepped; the other goes on, also while the machine sleeps."""
+
+    now: float
+    """Seconds since the epoch."""
+    boottime: float = 0.0
+    """Seconds of CLOCK_BOOTTIME."""
+    boot: str = ""
+    """Which boot this is (random(4), boot_id); "" = not known."""
+    up_s: float | None = None
+    """Seconds since PID 1 was started, at least; None: not known. In a container CLOCK_BOOTTIME is that of the host."""
+    monotonic: float = 0.0
+    """Seconds of CLOCK_MONOTONIC, by which systemd tells when a unit was started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,6 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     mine = {path: content for path, content in target.hosts.items() if _may_write(facts, path)}
     plain = (write(facts, path, content, "plain images go through the mirror first") for path, content in mine.items())
-    restart = config.containerd.restart is not RestartPolicy.NEVER
     config_step, check = _containerd_steps(config, facts, target.containerd)
     return Changes(
         snapshotter_files=files,
@@ -84,7 +83,7 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
         snapshotter_verb=verb,
         snapshotter_reason=why,
-        containerd_reason=_restart_due(config, facts, target) if restart else "",
+        containerd_reason=_restart_due(config, facts, target),
         containerd_address=config.containerd.address,
     )
 
@@ -190,7 +189,10 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
     if config.containerd.restart is RestartPolicy.NEVER:
         due = _restart_due(config, facts, target)
         if due:
-            found.append(f"a restart of containerd is due and is left to you (containerd.restart = never): {due}")
+            found.append(
+                "containerd has to restart, which is left to you (containerd.restart = never): nothing of this is done "
+                f"before `nydus-agent apply --now`: {due}"
+            )
     foreign = (path for path in target.snapshotter if not own.ours(facts, path))
     found += [f"{path} belongs to somebody else; it is replaced, and removal puts it back" for path in foreign]
     for path in target.hosts:

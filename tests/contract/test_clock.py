@@ -24,6 +24,17 @@ class ClockContract:
         clock.sleep(0)
         assert 0 <= clock.monotonic() - before < 0.05
 
+    def test_a_moment_shows_all_clocks_and_which_boot_this_is(self, clock: Clock) -> None:
+        first = clock.moment()
+        clock.sleep(0.05)
+        second = clock.moment()
+        assert first.boot == second.boot != ""
+        assert second.boottime - first.boottime >= 0.049
+        assert second.monotonic - first.monotonic >= 0.049
+        assert second.now - first.now >= 0.04
+        assert first.up_s is not None
+        assert first.up_s <= first.boottime
+
     def test_now_is_a_date_of_our_time(self, clock: Clock) -> None:
         assert clock.now() > 1_700_000_000
 

@@ -51,6 +51,7 @@ class UnitsContract:
         second = world.port.job("good.service", "restart", deadline_s=10)
         assert second.main_pid != first.main_pid
         assert second.invocation_id != first.invocation_id
+        assert second.inactive_exit_us >= first.inactive_exit_us > 0
 
     def test_starting_what_runs_changes_nothing(self, world: UnitsWorld) -> None:
         first = world.port.job("good.service", "start", deadline_s=10)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from agent.node.facts import Moment
+
 
 class FakeClock:
-    """Starts at 2026-01-01 00:00 UTC, monotonic 1000 s."""
+    """Starts at 2026-01-01 00:00 UTC, monotonic 1000 s; the machine never sleeps, so its boot clock shows the same."""
 
     def __init__(self, now: float = 1767225600.0, monotonic: float = 1000.0) -> None:
         self._now = now
         self._monotonic = monotonic
+        self._boot = 1
 
     def now(self) -> float:
         return self._now
@@ -27,3 +30,12 @@ class FakeClock:
     def step(self, seconds: float) -> None:
         """Somebody sets the wall clock."""
         self._now += seconds
+
+    def moment(self) -> Moment:
+        return Moment(self._now, self._monotonic, f"boot-{self._boot}", self._monotonic, self._monotonic)
+
+    def reboot(self, off_s: float = 30.0) -> None:
+        """The machine is off for a while and starts anew; its wall clock goes on."""
+        self._now += off_s
+        self._monotonic = 1.0
+        self._boot += 1

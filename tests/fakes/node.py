@@ -33,8 +33,12 @@ class FakeNode:
         self.faults = Faults()
         self.clock = FakeClock()
         self.files = FakeFiles(faults=self.faults)
+        self.files.make_directory(paths.STATE_DIR)  # the package makes it (tmpfiles.d)
         self.units = FakeUnits(
-            [unit(paths.CONTAINERD_UNIT, active=True, pid=500)], files=self.files, faults=self.faults
+            [unit(paths.CONTAINERD_UNIT, active=True, pid=500)],
+            files=self.files,
+            faults=self.faults,
+            clock=self.clock,
         )
         self.containerd = FakeContainerd(faults=self.faults)
         self.snapshotter = FakeSnapshotterSocket()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from agent.errors import SystemdError
 from agent.node.facts import UnitFact
+from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.files import FakeFiles
 
@@ -36,8 +37,14 @@ class FakeUnits:
     """
 
     def __init__(
-        self, units: Iterable[UnitFact] = (), *, files: FakeFiles | None = None, faults: Faults | None = None
+        self,
+        units: Iterable[UnitFact] = (),
+        *,
+        files: FakeFiles | None = None,
+        faults: Faults | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
+        self._clock = clock if clock is not None else FakeClock()
         self.faults = faults if faults is not None else Faults()
         self.units = {fact.name: fact for fact in units}
         self.systemd_running = True
@@ -109,7 +116,7 @@ class FakeUnits:
         self._pid += 1
         return replace(
             found, active_state="active", sub_state="running", main_pid=self._pid, invocation_id=f"{self._pid:032x}",
-            result="success",
+            result="success", inactive_exit_us=int(self._clock.monotonic() * 1e6),
         )  # fmt: skip
 
     def _fail(self, found: UnitFact, verb: str, result: str) -> None:

@@ -9,8 +9,10 @@ from agent import paths
 from agent.apply import change
 from agent.apply.climb import Climb, Rung, State
 from agent.apply.execute import Stop
+from agent.apply.gate import Urgency
 from agent.apply.transaction import Surroundings
 from agent.config.model import Config
+from agent.plan.steps import Plan
 from agent.ports import Finished, NydusdInfo, Trial
 from tests.fakes.http import answer
 from tests.unit import plan_node
@@ -89,8 +91,12 @@ class ProvedNode:
         document = {"at": self.node.clock.now(), "route": "mirror", "mode": "fence", **status}
         self.node.files.put(paths.STATUS, json.dumps(document).encode(), uid=990)
 
-    def apply(self) -> change.Outcome:
-        return change.apply(self.config, self.node.ports, quiet(), lambda _: None)
+    def apply(self, urgency: Urgency = Urgency.BY_HAND) -> change.Outcome:
+        return change.apply(self.config, self.node.ports, quiet(), lambda _: None, urgency=urgency)
+
+    def plan(self) -> Plan:
+        _facts, _effective, plan = change.look(self.config, self.node.ports)
+        return plan
 
     def climb(self) -> Climb:
         return change.inspect(self.config, self.node.ports)

@@ -129,7 +129,7 @@ def test_all_problems_of_all_files_are_told_at_once() -> None:
         ("[endpoint]\nlisten = 'x'", "did you mean metrics.listen?"),
         ("versio = 1", "did you mean version?"),
         ("[[registries.hosts]]\nhost = 'a'\nskeme = 'http'", "did you mean registries.hosts[0].scheme?"),
-        ("[apply]\nzzz = 1", "remove it; known here: on_install"),
+        ("[apply]\nzzz = 1", "remove it; known here: on_install, restarts_per_hour"),
     ],
 )
 def test_a_misspelt_key_gets_a_suggestion(text: str, hint: str) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.documents import RELEASED, Document, applied, climb, pin, pin_change
-from agent.daemon.moment import Moment, present
 from agent.daemon.origins import origins
 from agent.health.evidence import Mode, Route
+from agent.node.facts import Moment
+from agent.node.moment import present
 
 ME = os.geteuid()
 

@@ -18,7 +18,9 @@ from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import State, Verdict
+from agent.plan.steps import UnitStep
 from tests.fakes.http import answer
+from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
 
 
@@ -42,7 +44,7 @@ def test_a_containerd_that_still_runs_with_the_former_mode_is_told_until_somebod
     made = proved()
     left = ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY, restart=RestartPolicy.NEVER)
     made.config = replace(CONFIG, containerd=left)
-    made.apply()
+    carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
     assert made.node.containerd.mountpoints == (ROOT,)
     rung = _cri(made)
     assert rung.state is climbing.State.NOT_PROVED

@@ -11,7 +11,15 @@ from agent.config.model import Config, ContainerdConfig, RegistriesConfig, Regis
 from agent.errors import FileError, PlanError
 from agent.plan import show
 from agent.plan.diff import plan
-from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, CheckContainerdConfig, RemoveFile, UnitStep, WriteFile
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    CheckContainerdConfig,
+    Plan,
+    RemoveFile,
+    UnitStep,
+    WriteFile,
+)
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, SECURE, carry_out, config, look, node, plugins, verbs, writes
 
@@ -134,15 +142,13 @@ def test_a_containerd_that_runs_on_an_older_configuration_is_restarted() -> None
 NEVER = Config(containerd=ContainerdConfig(restart=RestartPolicy.NEVER))
 
 
-def test_containerd_is_not_restarted_where_the_operator_does_that_and_it_is_said_each_time() -> None:
+def test_a_plan_shows_a_restart_that_is_left_to_the_operator_and_says_how_he_orders_it() -> None:
     made = node()
     found = plan(NEVER, look(made, NEVER))
-    assert f"restart {paths.CONTAINERD_UNIT}" not in verbs(found)
-    assert CONTAINERD_CONFIG in writes(found)
+    assert f"restart {paths.CONTAINERD_UNIT}" in verbs(found)
+    assert any("nydus-agent apply --now" in text for text in found.warnings)
     carry_out(made, found)
-    again = plan(NEVER, look(made, NEVER))
-    assert again.empty
-    assert all(any("a restart of containerd is due" in text for text in one.warnings) for one in (found, again))
+    assert plan(NEVER, look(made, NEVER)) == Plan((), notes=found.notes)
 
 
 def test_a_conffile_is_announced() -> None:

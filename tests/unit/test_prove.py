@@ -17,10 +17,12 @@ from agent.errors import ApplyError, Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility
 from agent.node.observe import observe
 from agent.plan import decide
+from agent.plan.steps import UnitStep
 from agent.ports import Trial
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
 from tests.unit import plan_node
+from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CANARY, CONFIG, MIB, READ, ROOT, ProvedNode, first_wrong, listening, proved
 
 
@@ -264,7 +266,7 @@ def test_a_template_edited_by_hand_is_told_as_drift(node: ProvedNode) -> None:
 
 def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> None:
     made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
-    made.apply()
+    carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
     rungs = {rung.number: rung for rung in made.climb().rungs}
     assert rungs[5].state is State.NOT_PROVED
     assert rungs[5].try_ == "systemctl restart containerd.service"

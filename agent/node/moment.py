@@ -1,29 +1,16 @@
-"""The present moment on every clock that a pin is measured by."""
+"""The present moment on every clock by which a length of time is measured that must outlive its process."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from agent.node.facts import Moment
 
 _BOOT_ID = "sys/kernel/random/boot_id"
 _INIT = "1/stat"
 _START_TIME = 19  # field 22 of proc_pid_stat(5), counted after the name in brackets
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Wall clock and boot clock. The wall clock may be stepped; the other goes on, also while the machine sleeps."""
-
-    now: float
-    """Seconds since the epoch."""
-    boottime: float = 0.0
-    """Seconds of CLOCK_BOOTTIME."""
-    boot: str = ""
-    """Which boot this is (random(4), boot_id); "" = not known."""
-    up_s: float | None = None
-    """Seconds since PID 1 was started, at least; None: not known. In a container CLOCK_BOOTTIME is that of the host."""
 
 
 def present(proc: str = "/proc") -> Moment:
@@ -31,7 +18,7 @@ def present(proc: str = "/proc") -> Moment:
     boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
     started = _init_started(Path(proc))
     up_s = None if started is None else max(0.0, boottime - started)
-    return Moment(time.time(), boottime, _text(Path(proc) / _BOOT_ID).strip(), up_s)
+    return Moment(time.time(), boottime, _text(Path(proc) / _BOOT_ID).strip(), up_s, time.monotonic())
 
 
 def _init_started(proc: Path) -> float | None:

@@ -1,0 +1,83 @@
+"""Keeps account of the restarts that we make, for `plan.budget`: root's file in /var/lib, so that it survives a reboot.
+
+A restart is on the disk before it is made: one that is killed in the middle counts too.
+"""
+
+from __future__ import annotations
+
+import json
+
+from agent import paths
+from agent.durations import in_words
+from agent.errors import ApplyError
+from agent.node.facts import FileFact
+from agent.plan import budget
+from agent.plan.budget import Allowed, Judgement, NotBefore, Policy, Restart
+from agent.plan.steps import Plan, UnitStep, UnitVerb
+from agent.ports import Files, Ports
+
+API_VERSION = "nydus-agent/v1"
+COUNTED = (paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT)
+
+
+def note(ports: Ports, unit: str) -> None:
+    """`unit` is about to be restarted. Raises FileError."""
+    if unit not in COUNTED:
+        return
+    now = ports.clock.moment()
+    fact = ports.files.read(paths.RESTARTS)
+    known = budget.kept(_understood(fact), now)
+    rows = (*known, Restart(unit, now.now, now.boot, now.boottime))
+    document = {
+        "apiVersion": API_VERSION, "kind": "Restarts",
+        "restarts": [
+            {"unit": one.unit, "at": one.at, "boot": one.boot, "boottime": one.boottime} for one in rows
+        ],
+    }  # fmt: skip
+    content = json.dumps(document, indent=1).encode() + b"\n"
+    ports.files.replace(
+        paths.RESTARTS, content, mode=0o600, uid=0, gid=0, expect_sha256=fact.sha256 if fact is not None else ""
+    )
+
+
+def history(files: Files) -> tuple[Restart, ...]:
+    """The restarts that were made; none where the account is not there or damaged. Raises FileError."""
+    return _understood(files.read(paths.RESTARTS))
+
+
+def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
+    if fact is None:
+        return ()
+    try:
+        rows = json.loads(fact.content)["restarts"]
+        return tuple(Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows)
+    except (ValueError, KeyError, TypeError):
+        return ()  # an account that nobody can read must not keep a node from being mended
+
+
+def judge(ports: Ports, unit: str, policy: Policy) -> Judgement:
+    """Whether a unit may be restarted now. Raises SystemdError, FileError."""
+    fact = ports.units.get(unit)
+    if fact is None:
+        return Allowed()  # what is not there is not restarted
+    return budget.may_restart(fact, history(ports.files), ports.clock.moment(), policy)
+
+
+def restarted(plan: Plan) -> tuple[str, ...]:
+    """The units that a plan restarts, in its order."""
+    return tuple(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb is UnitVerb.RESTART)
+
+
+def held(ports: Ports, plan: Plan, policy: Policy) -> NotBefore | None:
+    """The judgement that lets a plan wait longest; None where it may begin now. Raises SystemdError, FileError."""
+    found = (judge(ports, unit, policy) for unit in restarted(plan))
+    waits = [one for one in found if isinstance(one, NotBefore)]
+    return max(waits, key=lambda one: one.seconds) if waits else None
+
+
+def refuse(waits: NotBefore) -> None:
+    """Raises ApplyError NNA0415."""
+    raise ApplyError(
+        "NNA0415", f"the change has to wait for {in_words(waits.seconds + 1)}: it would restart too much",
+        cause=waits.reason, try_="nydus-agent apply --now",
+    )  # fmt: skip
