@@ -67,6 +67,8 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
 def transition(before: State, after: State) -> Transition | None:
     """What is to be told between two states; None where neither the verdict nor the route changed."""
     was, is_ = route(before), route(after)
+    if after.cause is Cause.ADOPTED and before.verdict is not after.verdict:
+        was = is_  # the fence was up all the time, so nothing moved
     if before.verdict is after.verdict and was is is_:
         return None
     matters = after.mode is not Mode.UNKNOWN
@@ -255,6 +257,6 @@ def _adopted(state: State, event: Adopted, now: float) -> State:
 
     The origin passes for good until it is asked: that run had asked it. The fence counts as long due for renewal.
     """
-    why = "the fence of a former run is up"
+    why = "the fence of a former run was adopted"
     adopted = moved(state, Verdict.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
     return replace(adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now))

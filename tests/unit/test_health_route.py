@@ -111,6 +111,9 @@ def test_a_restart_adopts_the_running_fence_and_nothing_flips() -> None:
     run.at(0.0, Adopted(6.5))
     assert run.told == [(0.0, "unknown -> down", "origin")]
     assert run.causes[-1] == "adopted"
+    told = transition(Run(POLICY, FENCE).state, run.state)
+    assert told is not None
+    assert told.route_before is told.route, "reads went to the origin all the time"
     assert run.fence_log() == [(0.0, ExtendFence(10.0, tentative=False))]
     run.every(0.25, 0.25, 60, "ping", "canary", "tick")
     assert run.changes() == ["unknown -> down", "down -> probation", "probation -> healthy"]
