@@ -1,0 +1,119 @@
+"""What `apply` and the agent make of a climb: what is undone, what is due, what is published."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent import paths
+from agent.apply import change
+from agent.apply.climb import State
+from agent.config.model import ContainerdConfig, RestartPolicy
+from agent.errors import ApplyError, Exit
+from agent.plan.steps import UnitStep
+from tests.fakes.http import answer
+from tests.unit.plan_node import carry_out
+from tests.unit.proved_node import CONFIG, ProvedNode, proved
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    return proved()
+
+
+def test_a_template_edited_by_hand_is_told_as_drift(node: ProvedNode) -> None:
+    text = node.node.files.files[paths.NYDUSD_TEMPLATE].content
+    node.node.files.put(paths.NYDUSD_TEMPLATE, text + b"\n")
+    climb = node.climb()
+    assert climb.drift == (f"{paths.NYDUSD_TEMPLATE} was edited after it was applied",)
+    assert climb.exit is Exit.NOT_AS_WANTED
+    node.node.files.drop(paths.NYDUSD_TEMPLATE)
+    assert node.climb().drift == (f"{paths.NYDUSD_TEMPLATE} was removed",)
+
+
+def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> None:
+    made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
+    carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
+    rungs = {rung.number: rung for rung in made.climb().rungs}
+    assert rungs[5].state is State.NOT_PROVED
+    assert rungs[5].try_ == "systemctl restart containerd.service"
+
+
+def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
+    made = ProvedNode()
+    made.node.http.on(made.config.mirror.ping_url, answer(503))
+    outcome = made.apply()
+    assert outcome.result.generation == 1
+    assert outcome.climb is not None
+    assert outcome.climb.exit is Exit.NOT_AS_WANTED
+
+
+def test_a_change_after_which_containerd_makes_no_snapshot_is_undone() -> None:
+    made = ProvedNode()
+    made.node.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN
+    before = made.node.files.files[made.config.containerd.config].content
+    with pytest.raises(ApplyError, match="Prepare failed"):
+        made.apply()
+    assert made.node.files.files[made.config.containerd.config].content == before
+    assert paths.CLIMB not in made.node.files.files
+
+
+def test_an_apply_publishes_its_climb_for_everyone() -> None:
+    made = ProvedNode()
+    made.apply()
+    file = made.node.files.files[paths.CLIMB]
+    assert file.mode == 0o644
+    document = json.loads(file.content)
+    assert [rung["number"] for rung in document["rungs"]] == list(range(1, 11))
+    assert document["ok"] is True
+
+
+def test_what_was_proved_before_a_reboot_is_proved_again_after_it(node: ProvedNode) -> None:
+    node.node.files.put("/proc/sys/kernel/random/boot_id", b"another\n")
+    node.node.clock.advance(100)
+    node.say()
+    node.apply()
+    climb = json.loads(node.node.files.files[paths.CLIMB].content)
+    assert (climb["at"], climb["boot_id"]) == (node.node.clock.now(), "another")
+
+
+def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(node: ProvedNode) -> None:
+    change.note_origins(node.config, node.node.ports)
+    assert json.loads(node.node.files.files[paths.EFFECTIVE].content)["origins"] == ["plain.example:5000"]
+    inodes = node.node.files.inodes()
+    change.note_origins(node.config, node.node.ports)
+    node.apply()
+    assert node.node.files.inodes() == inodes
+
+
+def test_the_agent_is_not_disturbed_with_new_registries_while_the_mirror_is_fenced(node: ProvedNode) -> None:
+    node.say(route="origin")
+    inodes = node.node.files.inodes()
+    change.note_origins(node.config, node.node.ports)
+    assert node.node.files.inodes() == inodes
+
+
+def test_a_second_apply_climbs_and_writes_nothing(node: ProvedNode) -> None:
+    inodes = node.node.files.inodes()
+    outcome = node.apply()
+    assert outcome.climb is None
+    assert not outcome.result.changed
+    assert node.node.files.inodes() == inodes
+
+
+def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> None:
+    made = ProvedNode()
+    made.say(route="origin", route_reason="nothing was applied")
+    start = made.node.clock.monotonic()
+
+    def read(seconds: float) -> None:
+        made.node.clock.advance(seconds)
+        if made.node.clock.monotonic() - start > 1:
+            made.say()
+
+    made.node.clock.sleep = read  # type: ignore[method-assign]  # the daemon lives while we wait
+    outcome = made.apply()
+    assert outcome.climb is not None
+    assert outcome.climb.rungs[8].state is State.OK
