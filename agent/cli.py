@@ -50,6 +50,8 @@ VERBS = (
     Verb("check"),
     Verb("plan"),
     Verb("apply"),
+    Verb("rollback"),
+    Verb("history"),
     Verb("status"),
     Verb("why"),
     Verb("doctor"),

@@ -11,13 +11,16 @@ from agent.apply import gate, generations, prove, recover, rungs_mirror, rungs_n
 from agent.apply.climb import Climb, Rung
 from agent.apply.gate import Urgency
 from agent.apply.rungs_runtime import versions
-from agent.apply.transaction import Result, Surroundings
+from agent.apply.transaction import Intention, Result, Surroundings
+from agent.config import accepted
+from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.errors import AgentError, ApplyError, FileError
+from agent.errors import AgentError, ApplyError, FileError, PlanError
 from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
 from agent.plan import decide, diff
-from agent.plan.steps import Plan, UnitStep, UnitVerb
+from agent.plan.show import what
+from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.ports import Ports
 
 _STARTS = (UnitVerb.START, UnitVerb.RESTART)
@@ -25,18 +28,27 @@ _STARTS = (UnitVerb.START, UnitVerb.RESTART)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an apply did. `climb` is None where nothing had to be changed."""
+    """What an apply or a rollback did. `climb` is None where nothing had to be changed."""
 
     plan: Plan
-    effective: Effective
+    effective: Effective | None
     result: Result
     climb: Climb | None
     recovered: recover.Recovered | None
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run reports to, and what it found to do first."""
+
+    around: Surroundings
+    each: Callable[[Rung], None]
+    recovered: recover.Recovered | None = None
+
+
 def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
-    facts = _undoubted(observe(config, ports, extra_paths=tuple(path.path for path in _known(ports))), ports)
+    facts = _undoubted(_observe(config, ports), ports)
     made = diff.plan(config, facts)
     return facts, decide.effective(config, facts), made
 
@@ -71,32 +83,42 @@ def apply(
     facts, effective, plan = look(config, ports)
     gate.check(config, ports, plan, urgency)
     around.stop.check()
+    intention = Intention(
+        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
+        config.snapshotter.root, config=accepted.record(config),
+    )  # fmt: skip
+    return carry_out(config, ports, facts, intention, Run(around, each, recovered))
+
+
+def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, run: Run) -> Outcome:
+    """Run a plan, prove it, publish the proof. `config` is what the node is changed for. The caller holds the lock.
+
+    Raises ApplyError NNA0402, NNA0403.
+    """
+    plan, effective = intention.plan, intention.effective
+    assert effective is not None  # only a removal leaves none
     before = prove.before_change(ports, _restarted(plan))
     proofs: list[Climb] = []
 
     def proof() -> AgentError | None:
         proofs.append(
-            prove.climb(config, ports, facts, effective, before=before, each=each, top=prove.LAST_THAT_DECIDES)
+            prove.climb(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
         )
         return prove.must_undo(proofs[-1])
 
-    intention = transaction.Intention(
-        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
-        config.snapshotter.root,
-    )  # fmt: skip
     try:
-        result = transaction.carry_out(ports, intention, proof, around)
+        result = transaction.carry_out(ports, intention, proof, run.around)
     except ApplyError:
         _prove_again(config, ports)
         raise
     if not proofs:
         if not climbing.published_since_boot(ports.files):
             climbing.publish(ports.files, prove.climb(config, ports, facts, effective))
-        return Outcome(plan, effective, result, None, recovered)
+        return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
-    found = prove.climb(config, ports, facts, effective, before=before, each=each, below=proofs[-1].rungs)
+    found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=proofs[-1].rungs)
     climbing.publish(ports.files, found)
-    return Outcome(plan, effective, result, found, recovered)
+    return Outcome(plan, effective, result, found, run.recovered)
 
 
 def note_origins(config: Config, ports: Ports) -> None:
@@ -105,7 +127,8 @@ def note_origins(config: Config, ports: Ports) -> None:
     """
     daemon = rungs_mirror.daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
-        generations.note_origins(ports.files, rungs_nydusd.registries(config, ports))
+        applied = generations.in_force(ports.files, config)
+        generations.note_origins(ports.files, rungs_nydusd.registries(applied, ports))
 
 
 def _prove_again(config: Config, ports: Ports) -> None:
@@ -116,13 +139,40 @@ def _prove_again(config: Config, ports: Ports) -> None:
 
 
 def inspect(config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None) -> Climb:
-    """Climb the ladder on the node as it is. Raises ApplyError NNA0413, FileError."""
-    facts = observe(config, ports)
+    """Climb the ladder on the node as it is, and judge it by the configuration that was applied.
+
+    Raises ApplyError NNA0413, FileError.
+    """
     last = generations.applied(ports.files)
+    applied = restored(config, last.config) if last is not None else config
+    facts = _observe(applied, ports)
     effective = last.effective if last is not None else None
     if effective is None:
-        effective, _refusals = decide.choose(config, facts)
-    return prove.climb(config, ports, facts, effective, each=each)
+        effective, _refusals = decide.choose(applied, facts)
+    climb = prove.climb(applied, ports, facts, effective, each=each)
+    return replace(climb, pending=_pending(config, ports, facts if applied == config else _observe(config, ports)))
+
+
+def pending(config: Config, ports: Ports) -> tuple[str, ...]:
+    """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
+    return _pending(config, ports, _observe(config, ports))
+
+
+def _pending(config: Config, ports: Ports, facts: Facts) -> tuple[str, ...]:
+    """Files that others changed are drift, and told as that; what cannot be planned is told by `plan`."""
+    drifted = {one.path for one in _known(ports) if diff.content_of(facts, one.path) != one.written}
+    try:
+        steps = (
+            diff.plan(config, _undoubted(facts, ports)).steps if generations.applied(ports.files) is not None else ()
+        )
+    except PlanError:
+        return ()
+    files = (step for step in steps if isinstance(step, (WriteFile, RemoveFile)))
+    return tuple(what(step) for step in files if step.path not in drifted)
+
+
+def _observe(config: Config, ports: Ports) -> Facts:
+    return observe(config, ports, extra_paths=tuple(one.path for one in _known(ports)))
 
 
 def _restarted(plan: Plan) -> frozenset[str]:

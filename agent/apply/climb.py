@@ -59,6 +59,8 @@ class Climb:
     drift: tuple[str, ...] = ()
     """What somebody changed that is ours, in words."""
     versions: tuple[tuple[str, str], ...] = ()
+    pending: tuple[str, ...] = ()
+    """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
 
     @property
     def headline(self) -> Rung | None:
@@ -110,6 +112,7 @@ def body(climb: Climb) -> dict[str, object]:
         "headline": _sentence(climb.headline) if climb.headline is not None else "",
         "rungs": [_rung(rung) for rung in climb.rungs],
         "drift": list(climb.drift),
+        "pending": list(climb.pending),
         "versions": dict(climb.versions),
     }
 

@@ -28,20 +28,20 @@ class Urgency(enum.Enum):
     """Somebody who takes the restarts upon himself."""
 
 
-def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency) -> None:
+def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency, verb: str = "apply") -> None:
     """Raises ApplyError NNA0416 (containerd's restart is left to the operator), NNA0415 (too many restarts)."""
     if urgency is Urgency.NOW:
         return
     if config.containerd.restart is RestartPolicy.NEVER and paths.CONTAINERD_UNIT in restarts.restarted(plan):
         raise ApplyError(
             "NNA0416", "a change is pending that needs a restart of containerd; nothing was changed",
-            cause="[containerd] restart = never: when that is, you say", try_="nydus-agent apply --now",
+            cause="[containerd] restart = never: when that is, you say", try_=f"nydus-agent {verb} --now",
         )  # fmt: skip
     per_hour = config.apply.restarts_per_hour
     policy = budget.by_hand(per_hour) if urgency is Urgency.BY_HAND else budget.by_itself(per_hour)
     wait = restarts.held(ports, plan, policy)
     if wait is not None:
-        restarts.refuse(wait)
+        restarts.refuse(wait, verb)
 
 
 def wanted(config: Config, urgency: Urgency) -> Config:

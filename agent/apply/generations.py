@@ -14,7 +14,8 @@ from typing import Any
 
 from agent import __version__, paths
 from agent.apply import undo
-from agent.config.model import Dialect, Scheme, Switch
+from agent.config.accepted import restored
+from agent.config.model import Config, Dialect, Scheme, Switch
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import WriteFile
@@ -38,13 +39,24 @@ class Generation:
     number: int
     id: str  # of the transaction; a journal with this id is one that was accepted
     at: float  # seconds since the epoch
-    verb: str  # "apply" or "remove"
+    verb: str  # "apply", "rollback" or "remove"
     steps: tuple[Done, ...]
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
     """(program, version) pairs as they were seen."""
     mirror: tuple[str, str] = ("", "")
     """The mirror's url and ping_url that were applied: what the daemon probes and fences."""
+    to: int | None = None
+    """Of a rollback: the generation whose state this one is."""
+    config: Mapping[str, object] | None = None
+    """What the node was changed for (`agent.config.accepted`); None in records of version 0.1.0."""
+    agent: str = __version__
+    """The agent's version."""
+
+    @property
+    def state(self) -> int:
+        """The generation that first had this state."""
+        return self.number if self.to is None else self.to
 
     def files(self) -> Mapping[str, str]:
         """path -> SHA-256 of what this generation made of a file ("" = removed)."""
@@ -84,6 +96,26 @@ def applied(files: Files) -> Generation | None:
     """The newest generation, None where nothing was applied or all was removed again."""
     last = newest(files)
     return None if last is None or last.verb == "remove" else last
+
+
+def hold(files: Files) -> str:
+    """Why no change may begin by itself; "" where one may. A rollback holds until somebody says `apply`.
+
+    Raises ApplyError NNA0413, FileError.
+    """
+    last = applied(files)
+    if last is None or last.verb != "rollback":
+        return ""
+    return f"generation {last.number} is a rollback to {last.to}, which holds until nydus-agent apply"
+
+
+def in_force(files: Files, present: Config) -> Config:
+    """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled back.
+
+    Raises ApplyError NNA0413, FileError.
+    """
+    last = applied(files)
+    return present if last is None else restored(present, last.config)
 
 
 def history(files: Files) -> tuple[Generation, ...]:
@@ -129,7 +161,7 @@ def publish(files: Files, accepted: Generation) -> bool:
     url, ping_url = accepted.mirror
     document: dict[str, object] = {
         "apiVersion": API_VERSION, "kind": "Effective", "generation": accepted.number, "at": accepted.at,
-        **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url,
+        **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url, "rolled_back_to": accepted.to,
         "origins": list(_origins(fact)),
     }  # fmt: skip
     if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
@@ -243,7 +275,9 @@ def _encode(generation: Generation) -> dict[str, object]:
         "id": generation.id,
         "at": generation.at,
         "verb": generation.verb,
-        "agent": __version__,
+        "to": generation.to,
+        "agent": generation.agent,
+        "config": generation.config,
         "versions": dict(generation.versions),
         "mirror": list(generation.mirror),
         "effective": None if generation.effective is None else encode_effective(generation.effective),
@@ -257,5 +291,6 @@ def _decode(data: Mapping[str, Any]) -> Generation:
     effective = None if data["effective"] is None else _decode_effective(data["effective"])
     return Generation(
         int(data["number"]), data["id"], float(data["at"]), data["verb"], steps, effective,
-        tuple(dict(data["versions"]).items()), (data["mirror"][0], data["mirror"][1]),
+        tuple(dict(data["versions"]).items()), (data["mirror"][0], data["mirror"][1]), data.get("to"),
+        data.get("config"), data["agent"],
     )  # fmt: skip

@@ -75,9 +75,9 @@ def held(ports: Ports, plan: Plan, policy: Policy) -> NotBefore | None:
     return max(waits, key=lambda one: one.seconds) if waits else None
 
 
-def refuse(waits: NotBefore) -> None:
+def refuse(waits: NotBefore, verb: str = "apply") -> None:
     """Raises ApplyError NNA0415."""
     raise ApplyError(
         "NNA0415", f"the change has to wait for {in_words(waits.seconds + 1)}: it would restart too much",
-        cause=waits.reason, try_="nydus-agent apply --now",
+        cause=waits.reason, try_=f"nydus-agent {verb} --now",
     )  # fmt: skip

@@ -8,7 +8,7 @@ The proof decides: a change whose proof fails is undone like one whose step fail
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.apply import generations, journal, recover, undo, unwind, waits
@@ -26,7 +26,7 @@ Prove = Callable[[], AgentError | None]
 class Intention:
     """What is to be done, and in whose name."""
 
-    verb: str  # "apply" or "remove"
+    verb: str  # "apply", "rollback" or "remove"
     plan: Plan
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
@@ -34,6 +34,19 @@ class Intention:
     """The mirror's url and ping_url."""
     root: str = ""
     """The snapshotter's root directory."""
+    to: int | None = None
+    """Of a rollback: the generation whose state comes back."""
+    config: Mapping[str, object] | None = None
+    """What the node is changed for (`agent.config.accepted`)."""
+
+    def is_in_force(self, last: generations.Generation | None) -> bool:
+        """Whether the newest generation says the same, so that an empty plan leaves nothing to record.
+
+        A rollback ends with an apply: even where no file changes, it is the operator's word that it holds no longer.
+        """
+        if last is None or (last.verb, last.to) != (self.verb, self.to):
+            return False
+        return last.config is None or self.config is None or last.config == self.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     and the node was put back) or NNA0403 (something could not be put back; it names what).
     """
     last = generations.newest(ports.files)
-    if intention.plan.empty and last is not None and last.verb == intention.verb:
+    if intention.plan.empty and last is not None and intention.is_in_force(last):
         generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
         return Result(None)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
@@ -118,7 +131,7 @@ def _generation(
     steps = tuple(generations.Done(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
-        intention.mirror,
+        intention.mirror, intention.to, intention.config,
     )  # fmt: skip
 
 

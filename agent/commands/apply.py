@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change
+from agent.apply import change, generations
 from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
 from agent.commands import ladder, turn
@@ -40,6 +40,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.on_install and not config.apply.on_install:
         return _nothing(context, "nothing is done: [apply] on_install is not set; run nydus-agent apply")
     ports = wire.root_ports(config)
+    if args.on_install and (hold := generations.hold(ports.files)):
+        return _nothing(context, f"nothing is done: {hold}")
     if not ports.units.running():
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.in_turn else Urgency.BY_HAND
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
             outcome = change.apply(config, ports, around, ladder.progress(context.console), urgency=urgency)
-    return _tell(outcome, ports, context)
+    return tell(outcome, ports, context, "ApplyResult")
 
 
 def _nothing(context: Context, why: str) -> Exit:
@@ -57,7 +59,8 @@ def _nothing(context: Context, why: str) -> Exit:
     return Exit.OK
 
 
-def _tell(outcome: change.Outcome, ports: Ports, context: Context) -> Exit:
+def tell(outcome: change.Outcome, ports: Ports, context: Context, kind: str, **more: object) -> Exit:
+    """Say what an apply or a rollback did; `more` goes into the JSON document too."""
     console = context.console
     for warning in outcome.plan.warnings:
         console.warn(warning)
@@ -71,8 +74,9 @@ def _tell(outcome: change.Outcome, ports: Ports, context: Context) -> Exit:
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
         "proof": climb_body(climb) if climb is not None else None,
+        **more,
     }
-    console.emit("ApplyResult", document)
+    console.emit(kind, document)
     if climb is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK

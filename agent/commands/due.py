@@ -27,15 +27,18 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, ApplyError NNA0413, FileError."""
     on_install = context.load_config().config.apply.on_install
     # An upgrade does not change a node by itself: that a generation was accepted counts at boot only.
-    accepted = args.occasion == BOOT and generations.applied(wire.root_files(context.root)) is not None
-    due, why = judge(on_install=on_install, accepted=accepted)
+    files = wire.root_files(context.root)
+    accepted = args.occasion == BOOT and generations.applied(files) is not None
+    due, why = judge(on_install=on_install, accepted=accepted, hold=generations.hold(files))
     context.console.line(("due: " if due else "not due: ") + why)
     context.console.emit("Due", {"due": due, "why": why})
     return Exit.OK if due else Exit.NOT_AS_WANTED
 
 
-def judge(*, on_install: bool, accepted: bool) -> tuple[bool, str]:
+def judge(*, on_install: bool, accepted: bool, hold: str = "") -> tuple[bool, str]:
     """Whether a change may begin, and why."""
+    if hold:
+        return False, hold
     if accepted:
         return True, "a generation was accepted before"
     if on_install:

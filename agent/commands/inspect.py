@@ -63,7 +63,11 @@ def is_news(files: Files, climb: climbing.Climb) -> bool:
 
 
 def _gist(document: Mapping[str, Any]) -> object:
-    return [(rung["number"], rung["state"], rung["code"]) for rung in document["rungs"]], list(document["drift"])
+    return (
+        [(rung["number"], rung["state"], rung["code"]) for rung in document["rungs"]],
+        list(document["drift"]),
+        (list(document.get("pending", ()))),
+    )
 
 
 def _busy(ports: Ports) -> bool:

@@ -29,12 +29,14 @@ def lines(rung: Rung) -> list[tuple[Part, ...]]:
 
 
 def show(console: Console, climb: Climb) -> None:
-    """All rungs and the drift, as the answer."""
+    """All rungs, the drift, and what is pending, as the answer."""
     for rung in climb.rungs:
         for parts in lines(rung):
             console.line(*parts)
     for one in climb.drift:
         console.line("    ", Toned("drift       ", Tone.WARN), one)
+    for one in climb.pending:
+        console.line("    ", Toned("pending     ", Tone.WARN), one)
 
 
 def progress(console: Console) -> Callable[[Rung], None]:

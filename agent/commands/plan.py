@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import change, journal
+from agent.apply import change, journal, rollback
 from agent.apply.generations import encode_effective
 from agent.commands.context import Context
 from agent.console import Part, Tone, Toned
@@ -21,6 +21,23 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--exit-code", action="store_true", help="exit 3 where changes are pending")
+    parser.add_argument(
+        "--rollback", metavar="N", nargs="?", type=generation, const=BEFORE,
+        help="what rollback would change instead; without N: back to the state before the present one",
+    )  # fmt: skip
+
+
+BEFORE = -1
+"""Of --rollback without a number."""
+
+
+def generation(text: str) -> int:
+    """The number of a generation, for argparse; "none" is what was before the first. Raises ArgumentTypeError."""
+    if text == "none":
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is not the number of a generation")
+    return int(text)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -29,15 +46,31 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     if journal.read(ports.ledger) is not None:
         context.console.warn("an interrupted change is open: apply undoes it first, and this plan may then differ")
-    _facts, effective, plan = change.look(config, ports)
+    effective: Effective | None
+    if args.rollback is None:
+        _facts, effective, plan = change.look(config, ports)
+    else:
+        target = rollback.choose(ports.files, None if args.rollback == BEFORE else args.rollback)
+        effective = target.effective
+        _config, _facts, plan = rollback.look_back(config, ports, target)
+    display(plan, context)
+    context.console.emit("Plan", body(plan, effective))
+    return Exit.NOT_AS_WANTED if args.exit_code and not plan.empty else Exit.OK
+
+
+def display(plan: Plan, context: Context) -> None:
+    """The plan for people."""
     for line in show.lines(plan):
         context.console.line(line)
     if not plan.empty:
         context.console.line()
-        for line in show.diffs(plan).splitlines():
-            context.console.line(_coloured(line))
-    context.console.emit("Plan", body(plan, effective))
-    return Exit.NOT_AS_WANTED if args.exit_code and not plan.empty else Exit.OK
+    diffs(show.diffs(plan), context)
+
+
+def diffs(text: str, context: Context) -> None:
+    """Unified diffs in colour."""
+    for line in text.splitlines():
+        context.console.line(_coloured(line))
 
 
 def _coloured(line: str) -> Part:
@@ -47,11 +80,11 @@ def _coloured(line: str) -> Part:
     return line if tone is None else Toned(line, tone)
 
 
-def body(plan: Plan, effective: Effective) -> dict[str, object]:
+def body(plan: Plan, effective: Effective | None) -> dict[str, object]:
     """The plan as the body of a JSON document; diffs are as the text shows them, secrets hidden."""
     return {
         "changes": not plan.empty,
-        "effective": encode_effective(effective),
+        "effective": encode_effective(effective) if effective is not None else None,
         "steps": [
             {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
             for step in plan.steps

@@ -309,6 +309,8 @@ class Climb:
     drift: tuple[str, ...]
     """What others have changed that is ours, in words."""
     versions: Mapping[str, str]
+    pending: tuple[str, ...] = ()
+    """What the configuration wants other than was applied, in words."""
 
     @property
     def failed(self) -> tuple[Rung, ...]:
@@ -326,7 +328,7 @@ def climb_of(loose: Loose) -> Climb:
     )  # fmt: skip
     versions = {name: value for name, value in table(loose, "versions").items() if isinstance(value, str)}
     in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
-    return Climb(number(loose, "at"), in_order, texts(loose, "drift"), versions)
+    return Climb(number(loose, "at"), in_order, texts(loose, "drift"), versions, texts(loose, "pending"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +342,8 @@ class EffectiveStatus:
     use_http: bool | None
     reasons: tuple[str, ...]
     not_accelerated: tuple[str, ...]
+    rolled_back_to: int = 0
+    """The generation whose state it is, where it is a rollback; else 0."""
 
 
 def effective_of(loose: Loose) -> EffectiveStatus:
@@ -347,4 +351,5 @@ def effective_of(loose: Loose) -> EffectiveStatus:
     return EffectiveStatus(
         number(loose, "at"), whole(loose, "generation"), text(loose, "switch", "unknown"), text(loose, "dialect"),
         truth(loose, "use_http"), texts(loose, "reasons"), texts(loose, "not_accelerated"),
+        whole(loose, "rolled_back_to"),
     )  # fmt: skip

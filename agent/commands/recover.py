@@ -37,6 +37,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         done = recover.finish(ports, jobs=jobs, say=around.say)
         if done is None:
             ports.ledger.close()  # what a change left that was killed before it began
+    return tell(done, context)
+
+
+def tell(done: recover.Recovered | None, context: Context) -> Exit:
+    """Say what was found and done."""
     context.console.emit(
         "RecoverResult",
         {

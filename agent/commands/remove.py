@@ -26,9 +26,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     with surroundings(context.console) as around, ports.ledger.lock("remove"):
         removed = leave.remove(config, ports, around, force=args.force)
+    return tell(removed, context, quiet=args.if_applied)
+
+
+def tell(removed: leave.Removed | None, context: Context, *, quiet: bool = False) -> Exit:
+    """Say what was removed; None: nothing was applied, which is no news where it is `quiet`."""
     console = context.console
     if removed is None:
-        if not args.if_applied:
+        if not quiet:
             console.line("nothing to remove: nothing was applied on this node")
         console.emit("RemoveResult", {"changed": False, "stays": []})
         return Exit.OK

@@ -108,6 +108,8 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
 
 def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:
     number_ = f"generation {effective.generation}" if effective.generation else ""
+    if effective.rolled_back_to:
+        number_ += f", rolled back to {effective.rolled_back_to}: it holds until nydus-agent apply"
     yield "applied", f"{effective.switch}, {effective.dialect}", number_
     for reason in effective.reasons:
         yield "", "", reason

@@ -48,6 +48,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _drift(picture, climb)
+        yield from _pending(picture, climb)
 
 
 def doubts(picture: Picture) -> Iterator[AgentError]:
@@ -139,3 +140,13 @@ def _drift(picture: Picture, climb: Climb) -> Iterator[AgentError]:
     if climb.drift and not told:
         what = "something of ours was changed by others"
         yield AgentError("NNA1018", what, seen=climb.drift, try_="sudo nydus-agent plan")
+
+
+def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
+    if not climb.pending:
+        return
+    cause = "it was changed, or something on the node was, and nydus-agent apply has not run since"
+    if isinstance(picture.effective, EffectiveStatus) and picture.effective.rolled_back_to:
+        cause = f"the node was rolled back to generation {picture.effective.rolled_back_to}"
+    what = "the configuration wants other than is in force"
+    yield AgentError("NNA1013", what, cause=cause, seen=climb.pending, try_="sudo nydus-agent plan")

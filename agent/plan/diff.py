@@ -68,7 +68,7 @@ def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
     made = (write(facts, path, content, _reason_for(path)) for path, content in target.snapshotter.items())
     files = tuple(step for step in made if step is not None)
-    verb, why = _snapshotter_verb(facts, files)
+    verb, why = snapshotter_verb(facts, files)
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     mine = {path: content for path, content in target.hosts.items() if _may_write(facts, path)}
     plain = (write(facts, path, content, "plain images go through the mirror first") for path, content in mine.items())
@@ -79,7 +79,7 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
         gone=tuple(removed for path in target.gone if (removed := removal_of(facts, path)) is not None),
         containerd_config=config_step,
         check=check,
-        reload_reason=_reload_reason(unit, files),
+        reload_reason=reload_reason(unit, files),
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
         snapshotter_verb=verb,
         snapshotter_reason=why,
@@ -130,7 +130,8 @@ def _may_write(facts: Facts, path: str) -> bool:
     return fact is None or (isinstance(fact, FileFact) and own.marked(fact.content))
 
 
-def _snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
+def snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
+    """What the snapshotter needs when these files of its own change, and why; None: nothing."""
     unit = facts.snapshotter_unit
     if not isinstance(unit, UnitFact) or unit.active_state not in ("active", "activating", "reloading"):
         return UnitVerb.START, "it does not run"
@@ -140,7 +141,8 @@ def _snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitV
     return None, ""
 
 
-def _reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
+def reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
+    """Why systemd must read its unit files again; "" where it need not."""
     if any(step.path == paths.SNAPSHOTTER_UNIT_FILE for step in files):
         return "systemd must read the changed unit"
     if unit is None or unit.needs_reload or unit.fragment_path != paths.SNAPSHOTTER_UNIT_FILE:

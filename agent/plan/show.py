@@ -71,9 +71,9 @@ def what(step: Step) -> str:
 def unified_diff(step: Step) -> str:
     """A file step as a unified diff, secrets hidden; "" for any other step."""
     if isinstance(step, WriteFile):
-        return _diff(step.path, step.content_before, step.content)
+        return diff(step.path, step.content_before, step.content)
     if isinstance(step, RemoveFile):
-        return _diff(step.path, step.content_before, None)
+        return diff(step.path, step.content_before, None)
     return ""
 
 
@@ -82,7 +82,8 @@ def diffs(plan: Plan) -> str:
     return "".join(unified_diff(step) for step in plan.steps)
 
 
-def _diff(path: str, before: bytes | None, after: bytes | None) -> str:
+def diff(path: str, before: bytes | None, after: bytes | None) -> str:
+    """One file's change as a unified diff, secrets hidden; None: not there."""
     old, new = _text_lines(before), _text_lines(after)
     names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
     found = difflib.unified_diff(old, new, *names, n=3)

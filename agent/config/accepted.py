@@ -1,0 +1,52 @@
+"""The part of a configuration that a node is changed for, as a generation's record keeps it.
+
+After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted it: whoever
+judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the fleet) is not kept,
+nor where containerd's socket is and whether it may be restarted: there the operator's present word counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+from agent.config.fields import Complaints, build, read_table
+from agent.config.model import Config
+
+_TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
+_PRESENT = {"mirror": ("health",), "containerd": ("address", "restart")}
+"""Keys that are not recorded."""
+
+
+def record(config: Config) -> dict[str, object]:
+    """As a tree of plain values, for JSON."""
+    tree = {
+        table: {
+            key: value
+            for key, value in dataclasses.asdict(getattr(config, table)).items()
+            if key not in _PRESENT.get(table, ())
+        }
+        for table in _TABLES
+    }
+    plain: dict[str, object] = json.loads(json.dumps(tree))
+    return plain
+
+
+def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
+    """`present` with what was recorded in its place; a key that this version does not know is left out."""
+    if recorded is None:
+        return present
+    then = cast("Config", build(Config, read_table(Config, recorded, Complaints("record"))))
+    return replace(
+        present,
+        mirror=replace(then.mirror, health=present.mirror.health),
+        registries=then.registries,
+        containerd=replace(
+            then.containerd, address=present.containerd.address, restart=present.containerd.restart
+        ),
+        snapshotter=then.snapshotter,
+        artifacts=then.artifacts,
+    )  # fmt: skip

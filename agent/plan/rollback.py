@@ -1,0 +1,226 @@
+"""The plan that brings a node back to what it was after an earlier generation. Pure.
+
+It is made of what the generations recorded and of what is on the disk, never of the configuration, which wants
+something else by now. Each file becomes what it was then. Where others edited containerd's configuration since, only
+the keys that our own changes touched go back, and what others wrote stays.
+
+The order is that of an apply: every state that is gone back to has the snapshotter up before containerd needs it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent import paths
+from agent.config.model import Config, RestartPolicy
+from agent.node.facts import Facts, FileFact, UnitFact, Unknown
+from agent.plan import decide, diff, invariants, own
+from agent.plan.containerd_keys import KeyPath, at
+from agent.plan.order import Changes, ordered
+from agent.plan.refusal import Refusal, refuse
+from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, WriteFile
+from agent.plan.toml_edit import FAILURES, dotted, remove
+
+_MINE = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What our changes did to one file."""
+
+    path: str
+    changes: tuple[tuple[bytes | None, bytes | None], ...]
+    """(found, made) of each change, oldest first; None: no such file."""
+    kept: int
+    """How many of them belong to the generation that is gone back to, and to those before."""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    """As they were then; they count where the file is not there now."""
+
+    @property
+    def then(self) -> bytes | None:
+        """The file after the generation that is gone back to."""
+        return self.changes[self.kept - 1][1] if self.kept else self.changes[0][0]
+
+    @property
+    def latest(self) -> bytes | None:
+        """What we made of it last."""
+        return self.changes[-1][1]
+
+    @property
+    def unbroken(self) -> bool:
+        """Since then nobody else changed it between two changes of ours."""
+        made = self.then
+        for found, after in self.changes[self.kept :]:
+            if found != made:
+                return False
+            made = after
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """What becomes of one file."""
+
+    step: WriteFile | RemoveFile | None
+    warning: str = ""
+    refusal: Refusal | None = None
+    merged: bool = False
+
+
+def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Sequence[str] = ()) -> Plan:
+    """The steps back. `config` is the one of the generation that is gone back to.
+
+    Raises PlanError: NNA0332 where others' edits cannot be kept, NNA0303, what `decide` refuses, NNA0390 (our bug).
+    """
+    backs = [_back(config, facts, one) for one in touched]
+    refuse(
+        (
+            *decide.binary_refusals(facts),
+            *decide.choose(config, facts)[1],
+            *(back.refusal for back in backs if back.refusal is not None),
+        )
+    )
+    changes = _changes(config, facts, [back.step for back in backs if back.step is not None])
+    made = Plan(ordered(changes), tuple(_warnings(config, changes, backs)), tuple(notes))
+    if any(back.merged for back in backs):
+        # What others made of the file may stand in the way, and that is no bug of ours.
+        unsafe = invariants.violations(made, facts, config.containerd.config)
+        refuse([_cannot(config.containerd.config, unsafe[0])] if unsafe else [])
+    invariants.check(made, facts, config.containerd.config)
+    return made
+
+
+def same(touched: Sequence[Touched]) -> bool:
+    """Whether no file is other now than it was then, as far as our own changes are concerned."""
+    return all(one.then == one.latest for one in touched)
+
+
+def _back(config: Config, facts: Facts, one: Touched) -> _Back:
+    fact = facts.file(one.path)
+    if isinstance(fact, Unknown):
+        return _Back(None, refusal=Refusal("NNA0303", f"{one.path} could not be read: {fact.reason}", "ls -l"))
+    now = fact.content if fact is not None else None
+    if now == one.then:
+        return _Back(None)
+    if now != one.latest and fact is not None and _is_hosts(one.path) and not own.marked(fact.content):
+        return _Back(None, f"{one.path} was replaced since by somebody else and is left alone")
+    if fact is not None and _is_shared(one.path) and (now != one.latest or not one.unbroken):
+        return _merged(facts, fact, one)
+    return _Back(_step(config, facts, one, one.then), _told(one, now))
+
+
+def _told(one: Touched, now: bytes | None) -> str:
+    """What others did to a file of ours, which is undone with the rest."""
+    if now == one.latest:
+        return ""
+    if now is None:
+        return f"{one.path} was removed since; it is put back"
+    return f"{one.path} was edited since; the edit is replaced, and the new generation's record keeps it"
+
+
+def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> WriteFile | RemoveFile | None:
+    """The step that makes the file hold `content`; `_back` has seen that it does not."""
+    reason = "it was not there then" if content is None else "as it was then"
+    if content is None:
+        return diff.removal_of(facts, one.path, reason)
+    step = diff.write(facts, one.path, content, reason)
+    if step is not None and step.content_before is None:
+        return WriteFile(
+            one.path, content, one.mode, reason, "", None, uid=one.uid, gid=one.gid,
+            owned=one.path != config.containerd.config,
+        )  # fmt: skip
+    return step
+
+
+def _is_hosts(path: str) -> bool:
+    """A hosts.toml that containerd reads at every pull."""
+    return path.endswith("/hosts.toml") and not path.startswith(f"{paths.REGISTRIES_D}/")
+
+
+def _is_shared(path: str) -> bool:
+    """containerd's own configuration: others write into it too."""
+    return not (path in _MINE or path.endswith("/hosts.toml"))
+
+
+def _cannot(path: str, why: str) -> Refusal:
+    return Refusal("NNA0332", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan")
+
+
+def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
+    """Others edited the file: only the keys that our changes touched go back."""
+    try:
+        undo, theirs = _undo(tomllib.loads(fact.content.decode()), one)
+        text = remove(fact.content.decode(), undo, _parsed(one.then)) if undo else fact.content.decode()
+    except FAILURES as error:
+        return _Back(None, refusal=_cannot(one.path, str(error)))
+    told = f"{one.path} was edited since: only ours goes back ({', '.join(map(dotted, undo)) or 'nothing'})"
+    if theirs:
+        told += f"; left, because others gave it another value: {', '.join(map(dotted, theirs))}"
+    return _Back(diff.write(facts, one.path, text.encode(), "what is ours in it as it was then"), told, merged=True)
+
+
+def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tuple[KeyPath, ...]]:
+    """Our keys with the values that they had then (None: not there), and those that others have changed since."""
+    then: dict[KeyPath, Any] = {}
+    latest: dict[KeyPath, Any] = {}
+    for number, (found, made) in enumerate(one.changes):
+        before, after = dict(_leaves(_parsed(found))), dict(_leaves(_parsed(made)))
+        for path in before.keys() | after.keys():
+            if before.get(path) == after.get(path):
+                continue
+            if number < one.kept:
+                then[path] = after.get(path)
+            else:
+                then.setdefault(path, before.get(path))
+            latest[path] = after.get(path)
+    differ = {path: value for path, value in sorted(then.items()) if at(now, path) != value}
+    # What is gone went with a file that somebody replaced as a whole; it is set again, as apply would.
+    ours = {path: value for path, value in differ.items() if at(now, path) in (latest[path], None)}
+    return ours, tuple(path for path in differ if path not in ours)
+
+
+def _parsed(content: bytes | None) -> dict[str, Any]:
+    """Raises ValueError."""
+    return tomllib.loads(content.decode()) if content is not None else {}
+
+
+def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFile]) -> Changes:
+    writes = [step for step in steps if isinstance(step, WriteFile)]
+    files = tuple(step for step in writes if not (_is_hosts(step.path) or _is_shared(step.path)))
+    main = next((step for step in writes if step.path == config.containerd.config), None)
+    unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
+    verb, why = diff.snapshotter_verb(facts, files)
+    shared = any(_is_shared(step.path) for step in steps)
+    restart = shared and config.containerd.restart is not RestartPolicy.NEVER
+    return Changes(
+        snapshotter_files=files,
+        hosts=tuple(step for step in writes if step not in files and step is not main),
+        gone=tuple(step for step in steps if isinstance(step, RemoveFile)),
+        containerd_config=main,
+        check=CheckContainerdConfig(main.path, main.content, ()) if main is not None else None,
+        reload_reason=diff.reload_reason(unit, files),
+        enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
+        snapshotter_verb=verb,
+        snapshotter_reason=why,
+        containerd_reason="it reads its configuration only when it starts" if restart else "",
+        containerd_address=config.containerd.address,
+    )
+
+
+def _warnings(config: Config, changes: Changes, backs: Sequence[_Back]) -> Iterator[str]:
+    yield from (back.warning for back in backs if back.warning)
+    if changes.containerd_config is not None and config.containerd.restart is RestartPolicy.NEVER:
+        yield "a restart of containerd is due and is left to you (containerd.restart = never)"
