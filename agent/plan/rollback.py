@@ -204,7 +204,6 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     verb, why = diff.snapshotter_verb(facts, files)
     shared = any(_is_shared(step.path) for step in steps)
-    restart = shared and config.containerd.restart is not RestartPolicy.NEVER
     return Changes(
         snapshotter_files=files,
         hosts=tuple(step for step in writes if step not in files and step is not main),
@@ -215,12 +214,15 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
         snapshotter_verb=verb,
         snapshotter_reason=why,
-        containerd_reason="it reads its configuration only when it starts" if restart else "",
+        containerd_reason="it reads its configuration only when it starts" if shared else "",
         containerd_address=config.containerd.address,
     )
 
 
 def _warnings(config: Config, changes: Changes, backs: Sequence[_Back]) -> Iterator[str]:
     yield from (back.warning for back in backs if back.warning)
-    if changes.containerd_config is not None and config.containerd.restart is RestartPolicy.NEVER:
-        yield "a restart of containerd is due and is left to you (containerd.restart = never)"
+    if changes.containerd_reason and config.containerd.restart is RestartPolicy.NEVER:
+        yield (
+            "containerd has to restart, which is left to you (containerd.restart = never): nothing of this is done "
+            "before `nydus-agent rollback --now`"
+        )

@@ -271,14 +271,6 @@ def test_a_program_that_is_another_one_now_is_told(node: Node) -> None:
     assert "nydusd was 2.2.0 then and is 2.2.1 now" in node.back(1).plan.notes
 
 
-def test_containerd_is_not_restarted_where_the_operator_does_not_want_it(node: Node) -> None:
-    node.config = replace(OTHER_MODE, containerd=replace(OTHER_MODE.containerd, restart=RestartPolicy.NEVER))
-    target = rollback.choose(node.node.files, 1)
-    _then, _facts, plan = rollback.look_back(node.config, node.node.ports, target)
-    assert [step.unit for step in plan.steps if isinstance(step, UnitStep)] == [paths.SNAPSHOTTER_UNIT]
-    assert any("is left to you" in one for one in plan.warnings)
-
-
 def test_a_rollback_that_fails_leaves_what_was_in_force(node: Node) -> None:
     node.node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
     with pytest.raises(ApplyError) as caught:
@@ -355,5 +347,7 @@ def test_restarts_that_the_operator_keeps_to_himself_are_made_by_a_rollback_only
         node.back(1)
     assert (caught.value.code, caught.value.try_) == ("NNA0416", "nydus-agent rollback --now")
     assert node.etc() == node.states[3]
+    _then, _facts, plan = rollback.look_back(node.config, node.node.ports, rollback.choose(node.node.files, 1))
+    assert any("left to you" in one for one in plan.warnings)
     rollback.roll_back(node.config, node.node.ports, quiet(), lambda _: None, to=1, urgency=Urgency.NOW)
     assert node.etc() == node.states[1]
