@@ -66,6 +66,13 @@ def package_manager(root: str) -> PackageManager:
     return DpkgFrontend(root)
 
 
+def agents_answer(socket: str) -> bytes:
+    """What the daemon answers to /status on this unix socket. Raises HttpError."""
+    from agent.adapters import agent_socket
+
+    return agent_socket.status(socket)
+
+
 def drill_ports() -> DrillPorts:
     """The ports of a drill; structlog writes to the journal from now on."""
     from agent.adapters import log
@@ -118,6 +125,7 @@ def _processes() -> Processes:
 __all__ = [
     "DaemonPorts",
     "Ports",
+    "agents_answer",
     "clock",
     "daemon_ports",
     "drill_ports",

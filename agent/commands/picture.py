@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent import paths
+from agent import paths, wire
 from agent.commands.context import Context
 from agent.commands.loose import Loose
 from agent.commands.published import (
@@ -21,11 +21,13 @@ from agent.commands.published import (
     climb_of,
     daemon_status,
     effective_of,
+    parsed,
     read_json,
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
-from agent.errors import ConfigError
+from agent.durations import in_words
+from agent.errors import ConfigError, HttpError
 from agent.node.moment import present
 
 STALE_S = 10.0
@@ -61,6 +63,8 @@ class Picture:
     effective: EffectiveStatus | Unreadable | None
     pin: Pin | None
     config_error: ConfigError | None = None
+    not_written: str = ""
+    """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
 
     @property
     def valid_pin(self) -> Pin | None:
@@ -77,8 +81,7 @@ class Picture:
 
 def take(context: Context, now: float) -> Picture:
     """Read everything once. Never raises on what it finds."""
-    raw = read_json(context.path(paths.STATUS))
-    daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
+    agent, daemon, not_written = _agent_and_daemon(context, now)
     climb = read_json(context.path(paths.CLIMB))
     effective = read_json(context.path(paths.EFFECTIVE))
     config_error = None
@@ -89,13 +92,40 @@ def take(context: Context, now: float) -> Picture:
         config_error = error if context.uid == 0 or error.code == "NNA0101" else None
     return Picture(
         now,
-        _agent(context, daemon, now),
+        agent,
         daemon,
         climb_of(climb) if isinstance(climb, dict) else _not_read(climb),
         effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
         _pin(context, now),
         config_error,
+        not_written,
     )
+
+
+def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus | Unreadable | None, str]:
+    """What status.json says, or the daemon itself where that is not to be had: /run may be full while it lives."""
+    raw = read_json(context.path(paths.STATUS))
+    daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
+    agent = _agent(context, daemon, now)
+    if agent is Agent.RUNNING:
+        return agent, daemon, ""
+    socket = context.path(paths.API_SOCKET)
+    try:
+        answer = parsed(socket, wire.agents_answer(socket))
+    except HttpError:
+        return agent, daemon, ""
+    told = daemon_status(answer) if isinstance(answer, dict) else None
+    if told is None or _agent(context, told, now) is not Agent.RUNNING:
+        return agent, daemon, ""
+    return Agent.RUNNING, told, _why_not_written(daemon, now)
+
+
+def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> str:
+    if isinstance(daemon, Unreadable):
+        return f"{daemon.path}: {daemon.reason}"
+    if daemon is None or daemon.at is None:
+        return f"{paths.STATUS} is not there"
+    return f"{paths.STATUS} was written {in_words(max(0.0, now - daemon.at))} ago"
 
 
 def _pin(context: Context, now: float) -> Pin | None:

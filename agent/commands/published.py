@@ -43,6 +43,11 @@ def read_json(path: str) -> Loose | Unreadable | None:
         return Unreadable(path, error.strerror or str(error))
     finally:
         os.close(descriptor)
+    return parsed(path, content)
+
+
+def parsed(path: str, content: bytes) -> Loose | Unreadable:
+    """The JSON object that came from `path`."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):

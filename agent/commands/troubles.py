@@ -39,6 +39,9 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         start = f"sudo systemctl start {paths.AGENT_UNIT}"
         yield AgentError("NNA1010", "the agent is not running", cause=cause, try_=start)
     elif picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
+        if picture.not_written:
+            what = "the agent lives, but cannot publish what it sees: this is what it told on its socket"
+            yield AgentError("NNA1018", what, cause=picture.not_written, try_=f"df -h {paths.RUN_DIR}")
         yield from _mode(picture, daemon)
         yield from _mirror(picture, daemon)
         yield from _origins(daemon)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.contract.server import Server, answering, serving
 from tests.unit.published import PID, Answer, PublishedNode, as_json
 
 
@@ -143,3 +146,59 @@ def test_a_text_of_the_daemon_cannot_drive_roots_terminal(node: PublishedNode) -
     node.write()
     answer = Answer(node, "--color", "never")
     assert not set(answer.text) & {"\x1b", "\x07", "\u202e"}
+
+
+# A daemon that lives and cannot write its file
+
+
+def told_on_the_socket(node: PublishedNode, **more: object) -> AbstractContextManager[Server]:
+    """The daemon answers on its socket with what it knows now."""
+    document = json.dumps({**node.status, "at": node.now, **more}).encode()
+    return serving(answering("200 OK", document), str(node.root / "run/nydus-agent/api.sock"))
+
+
+def test_a_living_agent_whose_file_is_old_is_asked_on_its_socket(node: PublishedNode) -> None:
+    node.status["at"] = node.now - 40
+    node.write()
+    with told_on_the_socket(node, route="origin", verdict="down", verdict_reason="ping refused"):
+        answer = Answer(node)
+    assert answer.headline.startswith("reads go to the origin")
+    assert answer.row("agent").startswith("agent running")
+    assert "cannot publish what it sees" in answer.text
+    assert "status.json was written 40 s ago" in answer.text
+    assert answer.code == 3
+
+
+@pytest.mark.parametrize("content", [None, "", "[]"])
+def test_so_it_is_where_the_file_is_missing_or_damaged(node: PublishedNode, content: str | None) -> None:
+    file = node.root / "run/nydus-agent/status.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with told_on_the_socket(node):
+        answer = Answer(node)
+    assert answer.headline.startswith("serving from mirror")
+    assert "cannot publish what it sees" in answer.text
+
+
+def test_a_new_agent_that_could_never_write_is_not_taken_for_a_dead_one(node: PublishedNode) -> None:
+    node.status["pid"] = PID + 1  # a former one
+    node.write()
+    with told_on_the_socket(node, pid=PID):
+        assert Answer(node).headline.startswith("serving from mirror")
+
+
+def test_a_socket_that_makes_no_sense_or_tells_of_a_dead_process_is_not_believed(node: PublishedNode) -> None:
+    node.status["at"] = node.now - 40
+    node.write()
+    with told_on_the_socket(node, pid=PID + 1):
+        assert "has published nothing for 40 s" in Answer(node).headline
+    (node.root / "run/nydus-agent/api.sock").unlink()
+    with serving(answering("200 OK", b"[]"), str(node.root / "run/nydus-agent/api.sock")):
+        assert "has published nothing for 40 s" in Answer(node).headline
+
+
+def test_a_healthy_file_is_enough(node: PublishedNode) -> None:
+    with told_on_the_socket(node) as server:
+        assert Answer(node).code == 0
+    assert server.heads == []
