@@ -9,7 +9,11 @@ from agent.apply import change, generations
 from agent.apply.climb import body
 from agent.commands import ladder
 from agent.commands.context import Context
+from agent.commands.running import busy
+from agent.config.model import Config
+from agent.console import Tone, Toned
 from agent.errors import Exit
+from agent.ports import Ports
 
 HELP = "climb the ladder of proof now: each rung, and what to do about those that fail"
 NEEDS_ROOT = True
@@ -20,16 +24,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all verbs
-    """Exit code 0: all that can be proved is; 3: a rung failed or something drifted; 4: something could not be told.
-
-    Raises ConfigError.
+    """Exit code 0: all that can be proved is; 3: a rung failed or something drifted; 4: something could not be told,
+    or failed while a change or a drill was under way. Raises ConfigError.
     """
     config = context.load_config().config
-    ports = wire.root_ports(config)
+    return examine(context, config, wire.root_ports(config))
+
+
+def examine(context: Context, config: Config, ports: Ports) -> Exit:
+    """The climb with these ports. Raises as `change.inspect` does."""
     if generations.applied(ports.files) is None:
         context.console.warn("nothing was applied on this node yet: nydus-agent plan")
+    under_way = busy(ports.ledger, "doctor")
+    if under_way:
+        context.console.warn(f"a change or a drill is under way: {under_way}")
     climb = change.inspect(config, ports)
     ladder.show(context.console, climb)
+    under_way = under_way or busy(ports.ledger, "doctor")
+    context.console.emit("Climb", {**body(climb), "under_way": under_way})
+    if under_way and climb.exit is not Exit.OK:
+        told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
+        context.console.line(Toned(told, Tone.WARN))
+        return Exit.UNKNOWN
     context.console.line(ladder.verdict(climb))
-    context.console.emit("Climb", body(climb))
     return climb.exit

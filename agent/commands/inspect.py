@@ -12,8 +12,9 @@ from agent.apply import change, generations
 from agent.apply import climb as climbing
 from agent.commands import ladder
 from agent.commands.context import Context
-from agent.errors import Exit, LockedError
-from agent.ports import Files, Ports
+from agent.commands.running import busy
+from agent.errors import Exit
+from agent.ports import Files
 
 HELP = "climb the ladder of proof and publish the result"
 NEEDS_ROOT = True
@@ -29,14 +30,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     ports = wire.root_ports(config)
     # First: a request that comes while we climb is for the next climb.
     ports.files.empty(paths.REQUESTS)
-    if _busy(ports):
+    if busy(ports.ledger, "inspect"):
         context.console.line("a change or a drill is under way: a change climbs the ladder itself")
         return Exit.OK
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
     climb = change.inspect(config, ports)
-    if _busy(ports) or generations.applied(ports.files) is None:
+    if busy(ports.ledger, "inspect") or generations.applied(ports.files) is None:
         context.console.line("a change or a drill began meanwhile: what was seen is of no use any more")
         return Exit.OK
     # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal with it.
@@ -68,12 +69,3 @@ def _gist(document: Mapping[str, Any]) -> object:
         list(document["drift"]),
         (list(document.get("pending", ()))),
     )
-
-
-def _busy(ports: Ports) -> bool:
-    """Whether a change is under way. The lock is not kept: an apply must never wait for an inspection."""
-    try:
-        with ports.ledger.lock("inspect"):
-            return False
-    except LockedError:
-        return True

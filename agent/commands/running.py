@@ -1,4 +1,6 @@
-"""What apply, remove and recover share: progress on the console, and signals that stop between two steps."""
+"""What apply, remove and recover share: progress on the console, signals that stop between two steps, and whether one
+of them is under way.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ from types import FrameType
 from agent.apply.execute import Progress, Stop
 from agent.apply.transaction import Surroundings
 from agent.console import Console, Tone, Toned
+from agent.errors import LockedError
+from agent.ports import Ledger
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -37,3 +41,15 @@ def _tell(console: Console, progress: Progress) -> None:
     console.progress(
         Toned(f"[{progress.number}/{progress.total}]", Tone.FAINT), f" {progress.what} ({progress.took_s:.1f} s)"
     )
+
+
+def busy(ledger: Ledger, who: str) -> str:
+    """Who holds the lock of changes and drills, with its command line; "" = nobody.
+
+    The lock is not kept: an apply must never wait for one that only looks.
+    """
+    try:
+        with ledger.lock(who):
+            return ""
+    except LockedError as error:
+        return error.cause

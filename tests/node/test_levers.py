@@ -79,6 +79,7 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.S
     assert drills(stage)
     refused = scene.agent(stage.node, "drill", "mirror-down", check=False)
     assert refused.returncode == 75, refused.stdout + refused.stderr
+    assert "drill mirror-hang 10m" in scene.agent_json(stage.node, "doctor")["under_way"]
     pid = stage.node.run(["pgrep", "--full", "--oldest", "nydus-agent drill mirror-hang 10m"]).stdout.strip()
     stage.node.run(["kill", "-KILL", pid])
     child.wait(10)

@@ -1,0 +1,61 @@
+"""`doctor` on a node while somebody changes it, or rehearses the mirror's failure."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from agent.commands import doctor
+from agent.commands.context import Context
+from agent.console import Console, Format
+from agent.errors import Exit, HttpError
+from tests.unit.proved_node import ProvedNode, proved
+
+DRILL = "process 4711 (nydus-agent drill mirror-down 30s) holds /var/lib/nydus-agent/lock"
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    return proved()
+
+
+def examined(node: ProvedNode, format_: Format = Format.TEXT) -> tuple[Exit, str, str]:
+    """The exit code, the answer, and what was said beside it."""
+    out, err = io.StringIO(), io.StringIO()
+    context = Context(Console(out, err, format_), uid=0)
+    return doctor.examine(context, node.config, node.node.ports), out.getvalue(), err.getvalue()
+
+
+def dead(node: ProvedNode) -> None:
+    """Nobody answers for the mirror."""
+    node.node.http.on(node.config.mirror.ping_url, HttpError("NNA0821", "no answer", cause="Connection refused"))
+
+
+def test_a_drill_is_named_instead_of_blaming_the_mirror_that_it_makes_look_dead(node: ProvedNode) -> None:
+    node.node.ledger.held = DRILL
+    dead(node)
+    exit_, answer, beside = examined(node)
+    assert exit_ is Exit.UNKNOWN
+    last = answer.splitlines()[-1]
+    assert last == f"could not tell: what is wrong may be the doing of {DRILL}; try again when that is over"
+    assert DRILL in beside
+    _, answer, _ = examined(node, Format.JSON)
+    assert json.loads(answer)["under_way"] == DRILL
+
+
+def test_what_is_proved_meanwhile_is_proved(node: ProvedNode) -> None:
+    node.node.ledger.held = DRILL
+    exit_, answer, _ = examined(node)
+    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all rungs")
+
+
+def test_without_one_the_rung_that_fails_is_the_headline(node: ProvedNode) -> None:
+    dead(node)
+    exit_, answer, beside = examined(node)
+    assert exit_ is Exit.NOT_AS_WANTED
+    assert answer.splitlines()[-1].startswith("not proved: rung 9 (mirror) failed")
+    assert beside == ""
+    _, answer, _ = examined(node, Format.JSON)
+    assert json.loads(answer)["under_way"] == ""
