@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.node.facts import FileFact, PluginFact, RunningContainerd, UnitFact
+from agent.ports_change import Alarm as Alarm
+from agent.ports_change import Alarms as Alarms
 from agent.ports_change import Ledger as Ledger
 from agent.ports_change import Trial as Trial
 from agent.ports_change import Trials as Trials
@@ -265,6 +267,7 @@ class Ports:
     ledger: Ledger
     trials: Trials
     tls: Tls
+    alarms: Alarms
 
 
 class Notify(Protocol):

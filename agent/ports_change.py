@@ -71,3 +71,37 @@ class Trials(Protocol):
         that lives as long as the read and counts its bytes, `work_dir` the empty cache. The configuration may hold
         credentials: it is written 0600 in a directory of root and never logged. Raises NydusdError.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A program that systemd starts by itself after a while, whatever becomes of who asked for it."""
+
+    name: str
+    """Of its units, without a suffix."""
+    about: str
+    """What it is for, in one line; `systemctl status` shows it."""
+    argv: tuple[str, ...]
+    """The program with its absolute path, and its arguments."""
+    after_s: float
+    runs_s: float
+    """It is ended where it runs longer."""
+    tries: int = 1
+    """How often it is started until it ends well, `retry_s` apart."""
+    retry_s: float = 30.0
+
+
+class Alarms(Protocol):
+    """Alarms of this boot: they do not survive a reboot, but the death of whoever set them."""
+
+    def set(self, alarm: Alarm) -> None:
+        """Set it, instead of one of the same name. When this returns, the time runs. Raises SystemdError."""
+
+    def cancel(self, name: str) -> None:
+        """It will not go off; one that has gone off is let run. Nothing happens where none is set.
+
+        Raises SystemdError.
+        """
+
+    def waits(self, name: str) -> bool:
+        """Whether it is set and has not gone off yet. Raises SystemdError."""

@@ -16,6 +16,7 @@ from agent.ports_drill import DrillPorts
 
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
+    from agent.adapters.alarms import SystemdAlarms
     from agent.adapters.clock import SystemClock
     from agent.adapters.containerd import ContainerdClient, SnapshotterClient
     from agent.adapters.fence import NftFence
@@ -42,6 +43,7 @@ def root_ports(config: Config) -> Ports:
         ledger=DiskLedger(paths.STATE_DIR),
         trials=PrivateTrials(paths.STATE_DIR),
         tls=RegistryTls(),
+        alarms=SystemdAlarms(),
     )
 
 

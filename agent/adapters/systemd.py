@@ -23,9 +23,9 @@ from agent.errors import ProcessError, SystemdError
 from agent.node.facts import UnitFact
 from agent.ports import Processes
 
-_SYSTEMD = b"org.freedesktop.systemd1"
-_MANAGER_PATH = b"/org/freedesktop/systemd1"
-_MANAGER = b"org.freedesktop.systemd1.Manager"
+SYSTEMD = b"org.freedesktop.systemd1"
+MANAGER_PATH = b"/org/freedesktop/systemd1"
+MANAGER = b"org.freedesktop.systemd1.Manager"
 _UNIT = b"org.freedesktop.systemd1.Unit"
 _SERVICE = b"org.freedesktop.systemd1.Service"
 _PROPERTIES = b"org.freedesktop.DBus.Properties"
@@ -47,28 +47,28 @@ class SystemdUnits:
         if not os.path.isdir("/run/systemd/system"):
             return False
         try:
-            with _bus("ask systemd for its version") as bus:
-                bus.get_property(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"Version", b"s")
+            with system_bus("ask systemd for its version") as bus:
+                bus.get_property(SYSTEMD, MANAGER_PATH, MANAGER, b"Version", b"s")
         except SystemdError:
             return False
         return True
 
     def get(self, name: str) -> UnitFact | None:
         """See ports.Units. A unit that systemd has not loaded yet is read from the disk."""
-        with _bus(f"look at {name}") as bus:
+        with system_bus(f"look at {name}") as bus:
             return _unit(bus, name)
 
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
         """See ports.Units. At the deadline the job is left to systemd: cancelling it could do more harm."""
         method = _JOB_METHODS[verb]
-        with _bus(f"{verb} {name}") as bus:
+        with system_bus(f"{verb} {name}") as bus:
             before = _unit(bus, name)
             if before is None:
                 raise SystemdError("NNA0502", f"cannot {verb} {name}", cause="there is no such unit")
-            ended = _Ended(bus)
+            ended = JobsEnded(bus)
             if verb != "stop":
-                _reset(bus, name)
-            job = bytes(_manage(bus, method, b"ss", [name.encode(), b"replace"]))
+                reset_failed(bus, name)
+            job = bytes(manage(bus, method, b"ss", [name.encode(), b"replace"]))
             result = ended.result(job, time.monotonic() + deadline_s)
             after = _unit(bus, name)
         if result == "done" and after is not None:
@@ -77,22 +77,22 @@ class SystemdUnits:
 
     def enable(self, name: str) -> None:
         """See ports.Units, with the reload that systemctl makes too."""
-        with _bus(f"enable {name}") as bus:
-            _manage(bus, b"EnableUnitFiles", b"asbb", [[name.encode()], False, False])
-            _manage(bus, b"Reload", b"", [])
+        with system_bus(f"enable {name}") as bus:
+            manage(bus, b"EnableUnitFiles", b"asbb", [[name.encode()], False, False])
+            manage(bus, b"Reload", b"", [])
 
     def disable(self, name: str) -> None:
         """See ports.Units, with the reload that systemctl makes too."""
-        with _bus(f"disable {name}") as bus:
+        with system_bus(f"disable {name}") as bus:
             if _unit(bus, name) is None:
                 raise SystemdError("NNA0502", f"cannot disable {name}", cause="there is no such unit")
-            _manage(bus, b"DisableUnitFiles", b"asb", [[name.encode()], False])
-            _manage(bus, b"Reload", b"", [])
+            manage(bus, b"DisableUnitFiles", b"asb", [[name.encode()], False])
+            manage(bus, b"Reload", b"", [])
 
     def reload(self) -> None:
         """See ports.Units; systemd answers when it has read all unit files again."""
-        with _bus("reload systemd's units") as bus:
-            _manage(bus, b"Reload", b"", [])
+        with system_bus("reload systemd's units") as bus:
+            manage(bus, b"Reload", b"", [])
 
     def journal_tail(self, name: str, lines: int) -> tuple[str, ...]:
         """See ports.Units."""
@@ -120,7 +120,7 @@ class SystemdUnits:
 
 
 @contextlib.contextmanager
-def _bus(doing: str) -> Iterator[DBus]:
+def system_bus(doing: str) -> Iterator[DBus]:
     """The system bus, for one operation; its errors become SystemdError here and nowhere else."""
     bus = DBus()
     try:
@@ -155,7 +155,7 @@ def _translated(doing: str, error: DBusBaseError) -> SystemdError:
     return SystemdError(code, f"cannot {doing}", cause=_text(message), seen=(detail,))
 
 
-class _Ended:
+class JobsEnded:
     """JobRemoved signals, collected from before the job is queued, so that none can be missed."""
 
     def __init__(self, bus: DBus) -> None:
@@ -169,8 +169,8 @@ class _Ended:
             self._results[bytes(job)] = _text(result)
 
         self._callback = removed
-        bus.match_signal(_SYSTEMD, _MANAGER_PATH, _MANAGER, b"JobRemoved", removed, None)
-        _manage(bus, b"Subscribe", b"", [])  # without a subscriber systemd sends no signals
+        bus.match_signal(SYSTEMD, MANAGER_PATH, MANAGER, b"JobRemoved", removed, None)
+        manage(bus, b"Subscribe", b"", [])  # without a subscriber systemd sends no signals
 
     def result(self, job: bytes, deadline: float) -> str:
         """The job's result, "" at the deadline."""
@@ -185,34 +185,35 @@ class _Ended:
         return self._results[job]
 
 
-def _manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[object]) -> Any:  # noqa: ANN401
+def manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[object]) -> Any:  # noqa: ANN401
     """Call a method of the manager; the body of its answer."""
     encoded = apply_signature(signature, list(arguments)) if signature else []
-    return bus.call_method(_SYSTEMD, _MANAGER_PATH, _MANAGER, method, encoded).body
+    return bus.call_method(SYSTEMD, MANAGER_PATH, MANAGER, method, encoded).body
 
 
-def _reset(bus: DBus, name: str) -> None:
+def reset_failed(bus: DBus, name: str) -> None:
     """Clear a failed state and the count of starts (systemctl(1), reset-failed): a change and its undo restart
     containerd several times, and the last of them must not be refused for "start-limit-hit".
     """
     try:
-        _manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
+        manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
     except DBusBaseError as error:
         if type(error).__name__ != "DBusNoSuchUnitError":  # not in memory: there is nothing to clear
             raise
 
 
-def _properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:
-    body = bus.call_method(_SYSTEMD, path, _PROPERTIES, b"GetAll", apply_signature(b"s", [interface])).body
+def properties(bus: DBus, path: bytes, interface: bytes) -> dict[str, object]:
+    """All properties of an object's interface in one call; texts are bytes."""
+    body = bus.call_method(SYSTEMD, path, _PROPERTIES, b"GetAll", apply_signature(b"s", [interface])).body
     return {_text(name): value for name, value in body.items()} if isinstance(body, dict) else {}
 
 
 def _unit(bus: DBus, name: str) -> UnitFact | None:
-    path = bytes(_manage(bus, b"LoadUnit", b"s", [name.encode()]))
-    unit = _properties(bus, path, _UNIT)
+    path = bytes(manage(bus, b"LoadUnit", b"s", [name.encode()]))
+    unit = properties(bus, path, _UNIT)
     if _text(unit.get("LoadState")) == "not-found":
         return None
-    service = _properties(bus, path, _SERVICE) if name.endswith(".service") else {}
+    service = properties(bus, path, _SERVICE) if name.endswith(".service") else {}
     return UnitFact(
         name=name,
         load_state=_text(unit.get("LoadState")),

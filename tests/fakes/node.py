@@ -7,6 +7,7 @@ from collections.abc import Callable
 from agent import paths
 from agent.node.facts import PluginFact
 from agent.ports import Ports
+from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import FakeContainerd, FakeSnapshotterSocket
 from tests.fakes.faults import Faults
@@ -49,6 +50,7 @@ class FakeNode:
         self.ledger = FakeLedger(faults=self.faults)
         self.trials = FakeTrials()
         self.tls = FakeTls()
+        self.alarms = FakeAlarms(self.clock, faults=self.faults)
         self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
         self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
         self.units.on_job.append(self._job_done)
@@ -59,7 +61,7 @@ class FakeNode:
         return Ports(
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
-            ledger=self.ledger, trials=self.trials, tls=self.tls,
+            ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
         )  # fmt: skip
 
     def _job_done(self, name: str, verb: str) -> None:

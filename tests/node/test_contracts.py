@@ -35,7 +35,7 @@ def boot(node_factory: Callable[..., Node]) -> Callable[..., Node]:
 
 
 def test_the_fakes_do_what_systemd_and_nydusd_do(boot: Callable[..., Node]) -> None:
-    check_contracts(boot(), "real_units.py", "real_nydusd.py")
+    check_contracts(boot(), "real_units.py", "real_alarms.py", "real_nydusd.py")
 
 
 def test_the_fakes_do_what_journald_and_the_kernel_do(boot: Callable[..., Node]) -> None:
