@@ -7,21 +7,9 @@ and endpoint, 10 command line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from agent.catalogue import mirror
+from agent.catalogue.entry import Entry as Entry
 from agent.errors import Exit
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One kind of error."""
-
-    code: str
-    title: str
-    exit: Exit
-    meaning: str
-    action: str
-
 
 _ENTRIES = (
     Entry("NNA0101", "configuration is wrong", Exit.USAGE,
@@ -291,54 +279,7 @@ _ENTRIES = (
     Entry("NNA0743", "running nydusd differs from the template", Exit.FAILED,
           "Rung 8: a mount keeps the configuration it was made with, or this nydusd drops a key.",
           "Start the containers of the named images anew."),
-    Entry("NNA0801", "fence cannot be used", Exit.FAILED,
-          "nft refused a command, or its library is not there. Without the fence the node works in mode native.",
-          "Look at `nft list ruleset`; the daemon needs CAP_NET_ADMIN and the package python3-nftables."),
-    Entry("NNA0802", "connections cannot be destroyed", Exit.FAILED,
-          "The kernel did not list or end TCP connections (sock_diag).",
-          "The kernel needs CONFIG_INET_DIAG_DESTROY, the daemon CAP_NET_ADMIN."),
-    Entry("NNA0803", "fence's self-test failed", Exit.NOT_AS_WANTED,
-          "A fenced port was still reached, or an open connection survived: the fence would not hold on this node.",
-          'Use `switch = "native"`, or find out what rewrites addresses before netfilter sees them.'),
-    Entry("NNA0804", "host name was not resolved", Exit.UNKNOWN,
-          "The system's resolver gave no address for a registry's name, or none in time.",
-          "Look at /etc/resolv.conf and the name server."),
-    Entry("NNA0805", "listening sockets cannot be listed", Exit.UNKNOWN,
-          "The owner of the mirror's port is asked of the kernel (sock_diag), which did not tell.",
-          "Look whether the module tcp_diag can be loaded; until then the owner counts as unknown."),
-    Entry("NNA0811", "foreign listener on the mirror's port", Exit.FAILED,
-          "Rung 9: another user than the mirror's could feed bytes to containers.",
-          "ss -tlnp"),
-    Entry("NNA0812", "mirror's health URL does not answer well", Exit.FAILED,
-          "Rung 9: no answer, or a status other than 2xx and 3xx.",
-          "Is dfdaemon running?"),
-    Entry("NNA0813", "canary through the mirror failed", Exit.FAILED,
-          "Rung 9: the mirror's data path gave no answer, another status or another content.",
-          "Look at the mirror's log."),
-    Entry("NNA0814", "fence does not work", Exit.FAILED,
-          "Rung 9: the node was set up for it, and its self-test fails now.",
-          "See `nft list ruleset`; then run `nydus-agent apply`."),
-    Entry("NNA0815", "agent does not use the fence", Exit.FAILED,
-          "Rung 9: the node was set up for it, and the agent says native.",
-          "systemctl status nydus-agent"),
-    Entry("NNA0821", "no answer by HTTP", Exit.FAILED,
-          "The name has no address, the connection was refused or broke.",
-          "See whether somebody listens there: `ss -ltnp`."),
-    Entry("NNA0822", "HTTP answer takes too long", Exit.FAILED,
-          "The whole answer did not arrive within the time that it had.",
-          "Ask the same URL with `curl -v`."),
-    Entry("NNA0823", "HTTP answer is too long", Exit.FAILED,
-          "More bytes came than the answer may have.",
-          "See what listens at the named URL."),
-    Entry("NNA0824", "HTTP answer is not sound", Exit.FAILED,
-          "What came is not HTTP, or the body was cut short.",
-          "See what listens at the named URL."),
-    Entry("NNA0825", "URL is not asked", Exit.USAGE,
-          "Only http://HOST/… without credentials is asked, and never a link-local address (cloud metadata).",
-          "Correct the URL in agent.toml."),
-    Entry("NNA0901", "port of the health endpoint is taken", Exit.NOT_AS_WANTED,
-          "Another process listens on the port of /livez, /readyz and /canary. The node is protected all the same.",
-          "Stop that process, or choose another port: [endpoint] port."),
+    *mirror.ENTRIES,
     Entry("NNA1001", "must be root", Exit.USAGE,
           "This verb changes the node or reads root's sockets.",
           "Run it with sudo."),
