@@ -20,6 +20,8 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  
 _OWN_NAMES = {"message_id": "MESSAGE_ID", "exception": "NYDUS_AGENT_EXCEPTION"}
 _PREFIX = "NYDUS_AGENT_"
 _LATER = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
+_INFO = 20
+"""logging's number: bookworm's structlog 22.3 does not take the name."""
 _KEPT = 64
 """Entries that a full journal did not take: the story of an hour."""
 
@@ -33,7 +35,7 @@ def configure(socket_path: str = _SOCKET) -> JournalWriter:
             structlog.processors.format_exc_info,
             writer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        wrapper_class=structlog.make_filtering_bound_logger(_INFO),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=True,
     )

@@ -164,7 +164,7 @@ class JobsEnded:
 
         # pystemd hangs an attribute on the callback (so no bound method) and keeps no reference to it (so we do).
         def removed(message: Any, error: object = None, userdata: object = None) -> None:  # noqa: ANN401, ARG001
-            message.process_reply(with_headers=False)
+            message.process_reply(False)  # noqa: FBT003 - without headers; bookworm's pystemd 0.11 takes no keywords
             _number, job, _unit_name, result = message.body
             self._results[bytes(job)] = _text(result)
 

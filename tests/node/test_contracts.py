@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.node import stock
 from tests.node.boot import Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,11 @@ def boot(node_factory: Callable[..., Node]) -> Callable[..., Node]:
 
 def test_the_fakes_do_what_systemd_and_nydusd_do(boot: Callable[..., Node]) -> None:
     check_contracts(boot(), "real_units.py", "real_alarms.py", "real_nydusd.py")
+
+
+def test_the_fakes_do_what_bookworms_systemd_does(boot: Callable[..., Node]) -> None:
+    """Systemd 252 and pystemd 0.11: the oldest that the package must work with."""
+    check_contracts(boot(root=stock.root("bookworm")), "real_units.py")
 
 
 def test_the_fakes_do_what_journald_and_the_kernel_do(boot: Callable[..., Node]) -> None:
