@@ -41,7 +41,7 @@ class CgroupProcesses:
         self._forget()
         try:
             with SockDiag() as diag:
-                idents = [row.cgroup for row in diag.listening() if (row.port, row.inode) == (port, inode)]
+                idents = [row.cgroup for row in diag.listening(port) if row.inode == inode]
         except PortError as error:
             return f"{error.what}: {error.cause}"
         if not idents:

@@ -34,7 +34,7 @@ _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
 _INFO, _CGROUP_ID = 2, 21  # attributes of an answer
 _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
-_D_COND = 8  # byte code: compare the remote end
+_S_COND, _D_COND = 7, 8  # byte code: compare the local end, the remote end
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
@@ -120,17 +120,15 @@ class SockDiag:
             raise fence_error("NNA0802", "connections could not be listed", error) from error
         return tuple(_connection(answer) for answer in answers)
 
-    def listening(self) -> tuple[Listening, ...]:
-        """The listening TCP sockets of this network namespace. No right is needed."""
-        found: list[Listening] = []
-        for family in (socket.AF_INET, socket.AF_INET6):
-            request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENING, _NO_ID)
-            try:
-                answers = self._link.dump(Message(_SOCK_DIAG_BY_FAMILY, 0, request))
-            except NetlinkError as error:
-                raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
-            found += [_listening(answer) for answer in answers]
-        return tuple(found)
+    def listening(self, port: int) -> tuple[Listening, ...]:
+        """The TCP sockets of this network namespace that listen on this port. No right is needed."""
+        condition = attribute(_REQ_BYTECODE, _local_port(port))
+        request = _OLD_REQUEST.pack(0, 0, 0, 0, _NO_ID, _LISTENING, 0) + condition
+        try:
+            answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
+        except NetlinkError as error:
+            raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
+        return tuple(_listening(answer) for answer in answers)
 
     def destroy(self, connection: Connection) -> bool:
         """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
@@ -146,10 +144,17 @@ class SockDiag:
 
 def _condition(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bytes:
     family, bits = (socket.AF_INET, 32) if remote.version == 4 else (socket.AF_INET6, 128)
-    host = _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed
+    return _compared(_D_COND, _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed)
+
+
+def _local_port(port: int) -> bytes:
+    return _compared(_S_COND, _HOST_CONDITION.pack(socket.AF_UNSPEC, 0, 0, port))
+
+
+def _compared(code: int, host: bytes) -> bytes:
     length = _OPERATION.size + len(host)
     # True: jump to the end of the code (accept). False: jump beyond it (reject).
-    return _OPERATION.pack(_D_COND, length, length + 4) + host
+    return _OPERATION.pack(code, length, length + 4) + host
 
 
 def _connection(payload: bytes) -> Connection:

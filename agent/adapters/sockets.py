@@ -12,13 +12,25 @@ from agent.adapters.sockdiag import SockDiag
 
 class KernelSockets:
     """The sockets of the process's own network namespace, by sock_diag: /proc/net/tcp walks through the table of all
-    connections, which takes the kernel milliseconds even where there are none.
+    connections, which takes the kernel milliseconds even where there are none. The socket for that stays open.
     """
+
+    def __init__(self) -> None:
+        self._diag = SockDiag()
+
+    def __enter__(self) -> KernelSockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the kernel's socket up."""
+        self._diag.close()
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         """See ports.SocketTables."""
-        with SockDiag() as diag:
-            return tuple((row.address, row.uid, row.inode) for row in diag.listening() if row.port == port)
+        return tuple((row.address, row.uid, row.inode) for row in self._diag.listening(port))
 
     def holder(self, uid: int, inode: int) -> str:
         """See ports.SocketTables."""

@@ -132,8 +132,8 @@ class TestTables:
             fake.held[4001] = 0
             yield fake, 4001
             return
-        with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
-            yield KernelSockets(), server.getsockname()[1]
+        with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as real:
+            yield real, server.getsockname()[1]
 
     def test_the_holder_of_a_port_is_found(self, tables: tuple[SocketTables, int]) -> None:
         real, port = tables
@@ -143,8 +143,7 @@ class TestTables:
         assert real.listening(port + 1) == ()
 
     def test_the_holder_is_told_in_words(self) -> None:
-        with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
-            tables = KernelSockets()
+        with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as tables:
             ((_, uid, inode),) = tables.listening(server.getsockname()[1])
             assert f"pid {os.getpid()}" in tables.holder(uid, inode)
             assert tables.holder(4_000_000_000, 1) == "uid 4000000000"
@@ -156,14 +155,25 @@ class TestTables:
         with own_network(), socket.socket(socket.AF_INET6) as server:
             server.bind((host, 0))
             server.listen()
-            assert [row[0] for row in KernelSockets().listening(server.getsockname()[1])] == [seen]
+            with KernelSockets() as tables:
+                assert [row[0] for row in tables.listening(server.getsockname()[1])] == [seen]
+
+    def test_one_look_sees_the_listeners_of_both_families(self) -> None:
+        with own_network(), socket.create_server(("127.0.0.1", 0)) as old, socket.socket(socket.AF_INET6) as new:
+            port = old.getsockname()[1]
+            new.bind(("::1", port))
+            new.listen()
+            with KernelSockets() as tables:
+                assert sorted(row[0] for row in tables.listening(port)) == ["127.0.0.1", "::1"]
 
     def test_it_is_what_proc_says(self) -> None:
         with own_network(), socket.create_server(("0.0.0.0", 0)) as server:
             port = server.getsockname()[1]
             texts = (Path("/proc/thread-self/net/tcp").read_text(), Path("/proc/thread-self/net/tcp6").read_text())
             rows = [(row.address, row.uid, row.inode) for text in texts for row in listeners(text) if row.port == port]
-            assert list(KernelSockets().listening(port)) == rows
+            with KernelSockets() as tables:
+                assert list(tables.listening(port)) == rows
+                assert len(rows) == 1
 
 
 class TestNotify:

@@ -26,8 +26,9 @@ class _ServiceWorld(HoldersWorld):
         self.port = self.real = CgroupProcesses(CgroupTree())
         _run("systemd-run", "--quiet", f"--unit={_UNIT}", "python3", "-c", _CODE)
         end = time.monotonic() + 10
-        while not (rows := KernelSockets().listening(_PORT)) and time.monotonic() < end:
-            time.sleep(0.02)
+        with KernelSockets() as tables:
+            while not (rows := tables.listening(_PORT)) and time.monotonic() < end:
+                time.sleep(0.02)
         self.listens = (_PORT, rows[0][2])
 
     def kill(self) -> None:
@@ -72,7 +73,8 @@ def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     helper.kill()
     helper.wait(10)
     assert world.wait().ended == (f"sleep (pid {helper.pid})",)
-    assert KernelSockets().listening(_PORT) != ()
+    with KernelSockets() as tables:
+        assert tables.listening(_PORT) != ()
 
 
 def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:
