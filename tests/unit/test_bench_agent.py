@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from agent.config.model import HealthConfig
 from agent.daemon.http import Url
 from agent.daemon.probes import Pinger
 from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
@@ -15,6 +16,7 @@ from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import Verdict
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
+from tests.bench.sim.flaps import Flapping, switches
 
 POLICY = Policy()
 OK = Answer(0.002)
@@ -143,3 +145,12 @@ def test_a_rest_is_skipped_only_where_nothing_changes() -> None:
         agent.skip(6000.0, lambda _at: (OwnerSeen(Owner.FOREIGN, ""),))
     with pytest.raises(AssertionError, match="ping_ok"):
         agent.skip(6000.0, lambda at: (PingFailed(at, Failure.SILENT, ""),))
+
+
+def test_of_twenty_flaps_the_machine_lets_as_many_through_as_the_penalty_bears() -> None:
+    health = HealthConfig(dwell_ms=0, rise=2)
+    policy = Policy.of(health, return_delay_s=0, canary=True)
+    mirror = Flapping(20, down_s=1.0, up_s=2.6)
+    assert switches(mirror, policy) == 3
+    assert switches(replace(mirror, count=2), policy) == 2
+    assert switches(mirror, replace(policy, flap_suppress=1e9)) == 20, "without damping each one moves the route"
