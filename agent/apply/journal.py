@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.apply import undo
@@ -42,6 +43,13 @@ class Open:
 
     begin: Begin
     intents: tuple[Intent, ...]
+
+
+def undos(intents: Sequence[Intent]) -> tuple[undo.Undo, ...]:
+    """What undoes them, in the order of the steps; a file's undo knows whether its step ended."""
+    return tuple(
+        replace(one.undo, done=one.done) if isinstance(one.undo, undo.PutBack) else one.undo for one in intents
+    )  # fmt: skip
 
 
 class Journal:

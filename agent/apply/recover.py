@@ -37,7 +37,7 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
         settle(ports, last)
         return Recovered(found.begin.verb, found.begin.started, finished=True)
     say(f"undoing an interrupted {found.begin.verb}")
-    report = unwind.unwind(ports, [intent.undo for intent in found.intents], found.begin.root, jobs=jobs, say=say)
+    report = unwind.unwind(ports, journal.undos(found.intents), found.begin.root, jobs=jobs, say=say)
     if jobs:
         wrong = unwind.witness(ports, answered=found.begin.containerd_answered, mountpoint=found.begin.mountpoint)
         report.left.extend([f"containerd after that: {wrong}"] if wrong else [])

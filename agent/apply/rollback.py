@@ -68,9 +68,7 @@ def look_back(config: Config, ports: Ports, target: Generation) -> tuple[Config,
     history = generations.history(ports.files)
     files = touched(history, target)
     then = restored(config, target.config)
-    facts = observe(
-        then, ports, probe_fence=False, probe_mirror=False, extra_paths=tuple(one.path for one in files)
-    )  # fmt: skip
+    facts = observe(then, ports, probe_mirror=False, extra_paths=tuple(one.path for one in files))
     notes = (f"back to generation {target.number}; the configuration is not changed", *_versions(target, facts))
     return then, facts, rollback.rollback(then, facts, files, notes)
 

@@ -147,7 +147,7 @@ def put_back(
     The journal is closed only when everything was put back: otherwise the next run tries again.
     """
     say(f"failed: {failed.what}; putting the node back as it was")
-    report = unwind.unwind(ports, [intent.undo for intent in intents], begin.root, jobs=True, say=say)
+    report = unwind.unwind(ports, journal.undos(intents), begin.root, jobs=True, say=say)
     wrong = unwind.witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)
     if wrong:
         report.left.append(f"containerd after that: {wrong}")

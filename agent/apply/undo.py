@@ -33,6 +33,9 @@ class PutBack:
     missing: tuple[str, ...] = ()
     """Directories above it that were not there, outermost first."""
     owned: bool = True
+    done: bool = True
+    """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never wrote.
+    Not recorded: the journal's own marks say it."""
 
     @property
     def before_sha256(self) -> str:

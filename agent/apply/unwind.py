@@ -10,6 +10,7 @@ from functools import partial
 from agent import paths
 from agent.apply import daemons, restarts, undo, waits
 from agent.errors import AgentError, FileError
+from agent.plan.invariants import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
 
@@ -135,6 +136,8 @@ def _file_back(ports: Ports, back: undo.PutBack) -> str:
     fact = ports.files.read(back.path)
     seen = fact.sha256 if fact is not None else ""
     if seen not in (back.before_sha256, back.after_sha256):
+        if not back.done and not (fact is not None and names_snapshotter(fact.content)):
+            return "as another program made it meanwhile; ours was not written"
         raise FileError("NNA0412", "left alone", cause="another program changed it since; its content was kept")
     if back.before is None:
         if fact is not None:

@@ -286,3 +286,17 @@ def test_an_error_of_a_changed_file_is_not_retried_blindly(node: FakeNode) -> No
     with pytest.raises(ApplyError):
         apply(node)
     assert sum(call == ("replace", paths.NYDUSD_TEMPLATE) for call in node.faults.calls) == 1
+
+
+def test_an_edit_just_before_our_write_is_kept_and_leaves_nothing_open(node: FakeNode) -> None:
+    node.files.before_write = lambda path: node.files.put(path, b"by hand\n") if path == CONFIG else None
+    with pytest.raises(ApplyError) as caught:
+        apply(node)
+    assert caught.value.code == "NNA0402"
+    assert "another program changed it" in caught.value.cause
+    assert any("ours was not written" in seen for seen in caught.value.seen)
+    assert node.files.files[CONFIG].content == b"by hand\n"
+    assert not node.ledger.open
+    node.files.before_write = lambda _path: None
+    node.files.put(CONFIG, OLD, mode=0o640)
+    assert state(node) == OLD_STATE
