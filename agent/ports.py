@@ -47,6 +47,9 @@ class Files(Protocol):
     def remove(self, path: str, *, expect_sha256: str) -> None:
         """Remove a file that is still what was seen. Raises FileChangedError, FileError."""
 
+    def sweep(self, path: str) -> None:
+        """Remove what a writer of this file that was killed has left beside it. Raises FileError."""
+
     def remove_empty_directory(self, path: str) -> bool:
         """Remove a directory if it is empty; says whether it was removed."""
 

@@ -81,6 +81,12 @@ class RootFiles:
             _sweep(place)
             sync_directory(place.directory)
 
+    def sweep(self, path: str) -> None:
+        """See ports.Files. A temporary file whose writer lives is locked, and stays."""
+        with _told("tidy up beside", path), place_of(self._root, path) as place:
+            if place is not None and _sweep(place):
+                sync_directory(place.directory)
+
     def remove_empty_directory(self, path: str) -> bool:
         """See ports.Files. False also where it is a mount point or no directory at all."""
         with _told("remove", path), place_of(self._root, path, follow=False) as place:
@@ -294,9 +300,11 @@ def _temporary(place: Place) -> Iterator[tuple[str, int]]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield name, descriptor
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=place.directory)
-        os.close(descriptor)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=place.directory)
+        finally:
+            os.close(descriptor)  # also where it could not be removed: a later sweep must find it unlocked
 
 
 def _fill(descriptor: int, new: _New, label: bytes) -> None:
@@ -323,26 +331,26 @@ def _appear(place: Place, path: str, temporary: str) -> None:
         os.rename(temporary, place.name, **where)
 
 
-def _sweep(place: Place) -> None:
-    """Remove temporary files of this name whose writer died: nobody holds their lock any more."""
+def _sweep(place: Place) -> int:
+    """Remove temporary files of this name whose writer died: nobody holds their lock any more. Says how many."""
     directory = open_directory(place.directory)
     try:
-        for name in os.listdir(directory):
-            if name.startswith(f".{place.name}.") and name.endswith(_TEMP_SUFFIX):
-                _remove_unlocked(directory, name)
+        left = [name for name in os.listdir(directory) if name.startswith(f".{place.name}.")]
+        return sum(_remove_unlocked(directory, name) for name in left if name.endswith(_TEMP_SUFFIX))
     finally:
         os.close(directory)
 
 
-def _remove_unlocked(directory: int, name: str) -> None:
+def _remove_unlocked(directory: int, name: str) -> bool:
     try:
         descriptor = os.open(name, _READ, dir_fd=directory)
     except OSError:
-        return
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=directory)
     except OSError:
-        return
+        return False
     finally:
         os.close(descriptor)
+    return True

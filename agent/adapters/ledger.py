@@ -63,11 +63,11 @@ class DiskLedger:
                 with _new(self._path(_MADE)) as fd:
                     _write(fd, first + b"\n")
                 os.rename(self._path(_MADE), self._path(_LINES))
+                self._sync(_JOURNAL)
+                self._sync("")
             except OSError:
-                self._forget(_RESERVE, _MADE)
+                self._forget(_LINES, _RESERVE, _MADE)
                 raise
-            self._sync(_JOURNAL)
-            self._sync("")
 
     def append(self, line: bytes) -> None:
         """One line, whole or not at all in the eyes of `lines`."""

@@ -153,6 +153,13 @@ class FilesContract:
         assert not world.port.remove_empty_directory("/etc/none")
         assert world.see("/etc/full/a.toml") == b""
 
+    def test_where_no_writer_was_killed_there_is_nothing_to_sweep(self, world: FilesWorld) -> None:
+        world.put("/etc/a.toml", b"old")
+        world.port.sweep("/etc/a.toml")
+        world.port.sweep("/etc/gone.toml")
+        world.port.sweep("/etc/none/a.toml")
+        assert world.port.listdir("/etc") == ("a.toml",)
+
     def test_a_spool_is_emptied_and_its_directories_stay(self, world: FilesWorld) -> None:
         world.put("/srv/real.toml", b"old")
         world.put("/run/request/a", b"")

@@ -272,6 +272,12 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
         assert _names(disk, "/etc") == [".a.toml.0000000011111111.nna-tmp", "a.toml"]
 
 
+def test_what_a_killed_writer_left_of_a_file_that_is_not_there_is_swept_too(disk: _DiskWorld) -> None:
+    disk.put("/etc/.a.toml.00000000deadbeef.nna-tmp", b"half")
+    disk.port.sweep("/etc/a.toml")
+    assert _names(disk, "/etc") == []
+
+
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(disk: _DiskWorld) -> None:
     whole = {letter * 200_000 for letter in (b"a", b"b")}
     disk.put("/etc/a.toml", b"a" * 200_000)

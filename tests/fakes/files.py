@@ -117,6 +117,9 @@ class FakeFiles:
             if expect_sha256:
                 del self.files[path]
 
+    def sweep(self, path: str) -> None:
+        """No writer of this fake is ever killed in the middle."""
+
     def remove_empty_directory(self, path: str) -> bool:
         with self.faults.around("remove_empty_directory", path):
             if path not in self.directories or self.listdir(path):
