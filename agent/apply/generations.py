@@ -118,10 +118,12 @@ def in_force(files: Files, present: Config) -> Config:
     return present if last is None else restored(present, last.config)
 
 
-def history(files: Files) -> tuple[Generation, ...]:
-    """All generations since the last removal, oldest first."""
+def history(files: Files, *, before: int | None = None) -> tuple[Generation, ...]:
+    """All generations since the last removal, oldest first; with `before`, as it was when this number was not there."""
     since: list[Generation] = []
     for number in numbers(files):
+        if number == before:
+            break
         generation = read(files, number)
         since = [] if generation.verb == "remove" else [*since, generation]
     return tuple(since)
@@ -145,6 +147,13 @@ def save(files: Files, generation: Generation) -> None:
     """Accept: after this the transaction is not undone any more. Raises FileError."""
     content = json.dumps(_encode(generation), indent=1).encode() + b"\n"
     files.replace(_path(generation.number), content, mode=0o600, uid=0, gid=0, expect_sha256="")
+
+
+def withdraw(files: Files, number: int) -> None:
+    """Take back a generation whose `save` failed when its file was there already. Raises FileError."""
+    fact = files.read(_path(number))
+    if fact is not None:
+        files.remove(_path(number), expect_sha256=fact.sha256)
 
 
 def publish(files: Files, accepted: Generation) -> bool:

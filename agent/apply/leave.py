@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from agent import paths
 from agent.apply import daemons, generations, recover, transaction, waits
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
@@ -62,7 +61,6 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     idle = daemons.idle(ports, root, use)
     intention = transaction.Intention("remove", plan, None, root=root)
     result = transaction.carry_out(ports, intention, lambda: _proof(ports, root), around)
-    _forget(ports, history)
     ended = daemons.end(ports, idle, around.say)
     return Removed(plan, result, _stays(ports, root, use, force=force), ended)
 
@@ -86,20 +84,6 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
     if points and points[0] == root:
         return ApplyError("NNA0414", "containerd still uses the snapshotter", cause=f"its image file system is {root}")
     return None
-
-
-def _forget(ports: Ports, history: tuple[generations.Generation, ...]) -> None:
-    """Proofs of what is gone, and directories that we had made."""
-    fact = ports.files.read(paths.CLIMB)
-    if fact is not None:
-        ports.files.remove(paths.CLIMB, expect_sha256=fact.sha256)
-    # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
-    for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):
-        daemons.run(ports, ["rm", "--force", "--", socket])
-    ports.files.remove_empty_directory(posixpath.dirname(paths.SNAPSHOTTER_SOCKET))
-    made = {directory for one in generations.originals(history) for directory in one.missing}
-    for directory in sorted(made, key=len, reverse=True):
-        ports.files.remove_empty_directory(directory)
 
 
 def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[str, ...]:

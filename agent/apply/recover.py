@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import generations, journal, unwind
+from agent.apply.forget import forget
 from agent.apply.generations import Generation
 from agent.errors import ApplyError, SystemdError
 from agent.ports import Ports
@@ -30,7 +31,9 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     then stays, the next run tries again), NNA0410, NNA0413, FileError.
     """
     found = journal.read(ports.ledger)
+    _tidy(ports, found)
     if found is None:
+        ports.ledger.spend()  # a run that was killed at the end of its journal may have left it
         return None
     last = generations.newest(ports.files)
     if last is not None and last.id == found.begin.id:
@@ -52,9 +55,23 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
 
 
 def settle(ports: Ports, accepted: Generation) -> None:
-    """The end of an accepted transaction: what the daemon reads, and the journal closed. May run twice."""
+    """The end of an accepted transaction: what the daemon reads, what a removal forgets, and the journal closed.
+
+    May run twice.
+    """
     generations.publish(ports.files, accepted)
+    if accepted.verb == "remove":
+        forget(ports, accepted)
     ports.ledger.close()
+
+
+def _tidy(ports: Ports, found: journal.Open | None) -> None:
+    """What a killed writer of our own state left beside it (of the node's files the undo takes care)."""
+    own = [paths.EFFECTIVE, paths.CLIMB, paths.RESTARTS]
+    if found is not None:
+        own.append(f"{paths.GENERATIONS}/{found.begin.generation}.json")
+    for path in own:
+        ports.files.sweep(path)
 
 
 def runtime_runs(ports: Ports) -> bool:

@@ -101,6 +101,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     except AgentError as error:
         failed = error
     if failed is not None:
+        _withdraw(ports, begin, failed)
         raise put_back(ports, begin, log.intents, failed, around.say)
     recover.settle(ports, accepted)
     return Result(begin.generation, tuple(took))
@@ -133,6 +134,18 @@ def _generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
         intention.mirror, intention.to, intention.config,
     )  # fmt: skip
+
+
+def _withdraw(ports: Ports, begin: journal.Begin, failed: AgentError) -> None:
+    """Before an undo: what is accepted must not be undone. Where that cannot be told, the next run decides."""
+    try:
+        generations.withdraw(ports.files, begin.generation)
+    except FileError as error:
+        raise ApplyError(
+            "NNA0403", f"{begin.verb} failed, and not everything could be put back",
+            cause=f"[{failed.code}] {failed.what}: {failed.cause}; and then: {error}", seen=failed.seen,
+            try_="mend what is named above, then: nydus-agent recover",
+        ) from None  # fmt: skip
 
 
 def put_back(

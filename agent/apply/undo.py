@@ -136,6 +136,9 @@ def _bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text, validate=True)
 
 
+_NARROWING = (UnitVerb.STOP, UnitVerb.DISABLE)
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Undos of one stretch of the plan: files, then the jobs that made programs read them."""
@@ -150,11 +153,14 @@ def stages(undos: Sequence[Undo]) -> tuple[Stage, ...]:
     """The undos (given in the order of their steps) as stages, newest first.
 
     A plan is stretches of "write files, then restart what reads them". A restart is undone by another restart *after*
-    the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch.
+    the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch. What was stopped
+    after a restart is up again before the files of that restart go back: they may name it.
     """
     found: list[list[Undo]] = [[]]
     for undo in undos:
-        if isinstance(undo, PutBack) and any(isinstance(one, UnitBack) for one in found[-1]):
+        units = [one for one in found[-1] if isinstance(one, UnitBack)]
+        narrows = isinstance(undo, UnitBack) and undo.verb in _NARROWING
+        if (isinstance(undo, PutBack) and units) or (narrows and any(one.verb not in _NARROWING for one in units)):
             found.append([])
         if not isinstance(undo, Nothing):
             found[-1].append(undo)

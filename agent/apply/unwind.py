@@ -35,14 +35,46 @@ class Report:
 def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> Report:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
+    It stops where to go on would leave containerd with the name of a snapshotter that does not run: the node then is
+    what it was in the middle of the change, and each such state is safe (`plan.invariants`).
+
     `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit
     that waits for us.
     """
     report = Report()
     ports.ledger.spend()
-    for stage in undo.stages(undos):
+    stages = undo.stages(undos)
+    for number, stage in enumerate(stages, 1):
         _stage(ports, stage, root, report, say, jobs=jobs)
+        if not report.complete and (_still_named(ports, stage) or _named_again(stages[number:])):
+            waiting = [what for later in stages[number:] for what in _names(later)]
+            report.left += [f"{what}: not before what came after it is put back" for what in waiting]
+            break
     return report
+
+
+def _still_named(ports: Ports, stage: undo.Stage) -> bool:
+    """Whether a file in which our change named the snapshotter could not be put back and still does."""
+    for file in stage.files:
+        if not names_snapshotter(file.after):
+            continue
+        try:
+            fact = ports.files.read(file.path)
+        except FileError:
+            return True
+        if fact is not None and fact.sha256 != file.before_sha256 and names_snapshotter(fact.content):
+            return True
+    return False
+
+
+def _named_again(stages: Sequence[undo.Stage]) -> bool:
+    """Whether what is left to be undone took the snapshotter's name out of a file."""
+    files = [file for stage in stages for file in stage.files]
+    return any(names_snapshotter(file.before) and not names_snapshotter(file.after) for file in files)
+
+
+def _names(stage: undo.Stage) -> list[str]:
+    return list(dict.fromkeys([*(one.path for one in stage.files), *(one.unit for one in stage.units)]))
 
 
 def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say, *, jobs: bool) -> None:
@@ -54,6 +86,8 @@ def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say,
         say(f"putting back {file.path}")
         _try(report, file.path, partial(_file_back, ports, file))
     if not jobs:
+        for unit in stage.units:
+            _try(report, unit.unit, partial(_at_boot, ports, unit))
         return
     if stage.reload:
         _try(report, "", partial(_reload, ports))
@@ -100,6 +134,21 @@ def _unlink(ports: Ports, unit: str) -> str:
     return "disabled" if gone else ""
 
 
+def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
+    """Without waiting for systemd, which waits for us: what it has read of its unit files at this boot is too new.
+
+    A start or stop that is only queued takes the place of the one that systemd queued when the boot began.
+    """
+    queued = {UnitVerb.DISABLE: "start"} if unit.was_enabled else {UnitVerb.ENABLE: "stop"}
+    verb = queued.get(unit.verb)
+    if verb is None:
+        return ""
+    if verb == "start":
+        ports.processes.run(["systemctl", "--root=/", "--quiet", "enable", unit.unit], deadline_s=waits.CALL_S)
+    daemons.run(ports, ["systemctl", "--no-block", "--quiet", verb, unit.unit])
+    return "enabled" if verb == "start" else ""
+
+
 def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     """After the files went back: what was running runs on them, what was enabled is enabled."""
     if unit.verb is UnitVerb.DISABLE and unit.was_enabled:
@@ -125,6 +174,7 @@ def _reload(ports: Ports) -> str:
 
 
 def _scratch(ports: Ports, scratch: undo.Scratch) -> str:
+    ports.files.sweep(scratch.path)
     fact = ports.files.read(scratch.path)
     if fact is None or fact.sha256 != scratch.sha256:
         return ""
@@ -135,6 +185,7 @@ def _scratch(ports: Ports, scratch: undo.Scratch) -> str:
 def _file_back(ports: Ports, back: undo.PutBack) -> str:
     fact = ports.files.read(back.path)
     seen = fact.sha256 if fact is not None else ""
+    ports.files.sweep(back.path)
     if seen not in (back.before_sha256, back.after_sha256):
         if not back.done and not (fact is not None and names_snapshotter(fact.content)):
             return "as another program made it meanwhile; ours was not written"

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.node.facts import Facts, FileFact, UnitFact
+from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import invariants, own
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at
 from agent.plan.diff import removal_of
@@ -49,10 +49,15 @@ class _Narrowed:
 
 
 def _refuse_if_named(facts: Facts, record: WriteFile, why: str) -> None:
-    """containerd must never be left with the name of a snapshotter that is gone: new pods would all fail."""
+    """containerd must never be left with the name of a snapshotter that is gone: new pods would all fail.
+
+    Nor is a file left behind only because it could not be read at this moment.
+    """
     fact = facts.file(record.path)
     if isinstance(fact, FileFact) and paths.PROXY_PLUGIN.encode() in fact.content:
         refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")])
+    if isinstance(fact, Unknown) and not record.path.endswith("/hosts.toml"):
+        refuse([Refusal("NNA0303", f"{record.path} could not be read: {fact.reason}", f"ls -l {record.path}")])
 
 
 def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
@@ -140,7 +145,7 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
     if fact is None:
         return _Narrowed(None, "" if record.owned else f"{record.path} is gone; it is not put back")
     if not isinstance(fact, FileFact):
-        return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone")
+        return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True)
     if record.path.endswith("/hosts.toml") and not own.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:
