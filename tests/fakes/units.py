@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from agent.errors import SystemdError
 from agent.node.facts import UnitFact
+from agent.ports import Files
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
-from tests.fakes.files import FakeFiles
 
 UNIT_DIRECTORY = "/etc/systemd/system"
 
@@ -40,7 +40,7 @@ class FakeUnits:
         self,
         units: Iterable[UnitFact] = (),
         *,
-        files: FakeFiles | None = None,
+        files: Files | None = None,
         faults: Faults | None = None,
         clock: FakeClock | None = None,
     ) -> None:

@@ -1,0 +1,71 @@
+"""`make bench-crash-tree`: the transaction killed and failed at every boundary and at random, on a tree of real files.
+
+Method: tests.bench.survival. Each verb runs in a process of its own below a root directory, with the real plan,
+executor, journal, generations and file adapters; systemd and containerd are fakes whose state outlives the process.
+`tests.bench.crash` adds what only a booted node can show, and is the bench to run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.report import Goal, publish, quick
+from tests.bench.survival import boundaries, kills, run
+from tests.bench.survival.tally import Tally
+
+METHOD = "a tree of real files, real processes killed (SIGKILL) and failed (seccomp); times are those of recover"
+SEED = 2026
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of it."""
+
+    random: int
+    """Kills at random for each verb."""
+    every: int
+    """Every how manyth boundary."""
+
+
+FULL = Size(random=360, every=1)
+QUICK = Size(random=24, every=6)
+
+
+def main() -> int:
+    """Run, publish, and say what went wrong."""
+    small = quick()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        tallies = list(rounds(QUICK if small else FULL, Path(scratch)))
+    for tally in tallies:
+        for line in tally.story():
+            print(line, flush=True)
+    print(f"{kills_in(tallies)} kills, {time.monotonic() - began:.0f} s")
+    return publish("crash-tree", METHOD, [tally.row() for tally in tallies], quick=small, goals=goals(tallies))
+
+
+def rounds(size: Size, scratch: Path) -> Iterator[Tally]:
+    """All rounds of all verbs."""
+    for name in run.NAMES:
+        scenario = run.prepare(name, scratch)
+        yield from kills.kill_at_random(scenario, size.random, scratch, SEED)
+        yield boundaries.kill_before_each(scenario, scratch, size.every)
+        yield from boundaries.fail_each(scenario, scratch, size.every)
+
+
+def kills_in(tallies: list[Tally]) -> int:
+    """Processes that were killed, those in the middle of a recovery too."""
+    return sum(tally.counts["killed"] + tally.counts["recovery killed"] for tally in tallies)
+
+
+def goals(tallies: list[Tally]) -> list[Goal]:
+    """Not one node may be mixed."""
+    return [Goal("nodes that are neither before nor after", sum(tally.bad for tally in tallies), 0, "nodes")]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
