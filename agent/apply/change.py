@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from agent.apply import climb as climbing
 from agent.apply import gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
@@ -35,6 +36,15 @@ class Outcome:
     result: Result
     climb: Climb | None
     recovered: recover.Recovered | None
+
+
+Demand: TypeAlias = Callable[[Config, Facts, Effective | None, Plan], None]
+"""Looks at a plan, and at what it was made of, before it is carried out; raises PlanError where it is not the wanted
+one."""
+
+
+def anything(_config: Config, _facts: Facts, _effective: Effective | None, _plan: Plan) -> None:
+    """The demand of who wants whatever plan is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +82,9 @@ def apply(
     each: Callable[[Rung], None],
     *,
     urgency: Urgency = Urgency.BY_HAND,
+    demand: Demand = anything,
 ) -> Outcome:
-    """Change the node into what `config` wants, and prove it. The caller holds the lock.
+    """Change the node into what `config` wants, and prove it. The caller holds the lock. `demand` may refuse the plan.
 
     Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (put back), NNA0403 (not everything
     could be).
@@ -81,6 +92,7 @@ def apply(
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
     facts, effective, plan = look(config, ports)
+    demand(config, facts, effective, plan)
     gate.check(config, ports, plan, urgency)
     around.stop.check()
     intention = Intention(

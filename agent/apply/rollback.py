@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agent.apply import change, gate, generations, recover, transaction, undo
 from agent.apply import climb as climbing
-from agent.apply.change import Outcome, Run
+from agent.apply.change import Demand, Outcome, Run, anything
 from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
@@ -36,6 +36,7 @@ def roll_back(
     *,
     to: int | None,
     urgency: Urgency = Urgency.BY_HAND,
+    demand: Demand = anything,
 ) -> Outcome:
     """Bring the node back to what it was after generation `to`; None: the state before the present one.
 
@@ -46,6 +47,7 @@ def roll_back(
     recovered = recover.finish(ports, jobs=True, say=around.say)
     target = choose(ports.files, to)
     then, facts, plan = look_back(config, ports, target)
+    demand(then, facts, target.effective, plan)
     gate.check(config, ports, plan, urgency, "rollback")
     around.stop.check()
     newest = generations.newest(ports.files)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, generations
+from agent.apply import change, generations, rollback
+from agent.apply.change import Outcome, Run
 from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
-from agent.commands import ladder, turn
+from agent.commands import ladder, plan_file, turn
 from agent.commands.context import Context
 from agent.commands.plan import body as plan_body
 from agent.commands.running import surroundings
+from agent.config.model import Config
 from agent.errors import Exit
+from agent.node.facts import Effective, Facts
+from agent.plan.steps import Plan
 from agent.ports import Ports
 
 HELP = "change this node into what the configuration wants, and prove it; or leave it as it was"
@@ -21,6 +25,10 @@ NEEDS_ROOT = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
+    parser.add_argument(
+        "plan", metavar="FILE", nargs="?",
+        help="what plan --out wrote: carried out exactly, or refused where it is not the plan for this node any more",
+    )  # fmt: skip
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
     when = parser.add_mutually_exclusive_group()
     when.add_argument(
@@ -40,8 +48,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.on_install and not config.apply.on_install:
         return _nothing(context, "nothing is done: [apply] on_install is not set; run nydus-agent apply")
     ports = wire.root_ports(config)
-    if args.on_install and (hold := generations.hold(ports.files)):
-        return _nothing(context, f"nothing is done: {hold}")
     if not ports.units.running():
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.in_turn else Urgency.BY_HAND
@@ -49,8 +55,29 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         if args.in_turn:
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
-            outcome = change.apply(config, ports, around, ladder.progress(context.console), urgency=urgency)
+            if (args.on_install or args.in_turn) and (hold := generations.hold(ports.files)):
+                return _nothing(context, f"nothing is done: {hold}")
+            outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
     return tell(outcome, ports, context, "ApplyResult")
+
+
+def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgency) -> Outcome:
+    """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the lock.
+
+    Raises PlanError (NNA0341: no plan; NNA0342: stale), ApplyError, FileError.
+    """
+    if path is None:
+        return change.apply(config, ports, run.around, run.each, urgency=urgency)
+    then = plan_file.read(ports.files, path)
+    to = then["made_by"].get("to")
+
+    def demand(wanted: Config, facts: Facts, effective: Effective | None, plan: Plan) -> None:
+        made = plan_file.Made(wanted, facts, effective, plan, to)
+        plan_file.demand(path, then, made, plan_body(plan, effective))
+
+    if to is None:
+        return change.apply(config, ports, run.around, run.each, urgency=urgency, demand=demand)
+    return rollback.roll_back(config, ports, run.around, run.each, to=to, urgency=urgency, demand=demand)
 
 
 def _nothing(context: Context, why: str) -> Exit:
@@ -59,7 +86,7 @@ def _nothing(context: Context, why: str) -> Exit:
     return Exit.OK
 
 
-def tell(outcome: change.Outcome, ports: Ports, context: Context, kind: str, **more: object) -> Exit:
+def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: object) -> Exit:
     """Say what an apply or a rollback did; `more` goes into the JSON document too."""
     console = context.console
     for warning in outcome.plan.warnings:

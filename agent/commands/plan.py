@@ -7,12 +7,16 @@ import argparse
 from agent import wire
 from agent.apply import change, journal, rollback
 from agent.apply.generations import encode_effective
+from agent.commands import plan_file
 from agent.commands.context import Context
+from agent.commands.plan_file import Made
+from agent.config.model import Config
 from agent.console import Part, Tone, Toned
 from agent.errors import Exit
 from agent.node.facts import Effective
 from agent.plan import show
 from agent.plan.steps import Plan, UnitStep
+from agent.ports import Ports
 
 HELP = "show what apply would change, as diffs, and what it costs"
 NEEDS_ROOT = True
@@ -21,6 +25,9 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--exit-code", action="store_true", help="exit 3 where changes are pending")
+    parser.add_argument(
+        "--out", metavar="FILE", help="write the plan to FILE too (0600), for apply FILE: exactly that or nothing"
+    )
     parser.add_argument(
         "--rollback", metavar="N", nargs="?", type=generation, const=BEFORE,
         help="what rollback would change instead; without N: back to the state before the present one",
@@ -41,21 +48,27 @@ def generation(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, PlanError."""
+    """Raises ConfigError, PlanError, FileError (--out)."""
     config = context.load_config().config
     ports = wire.root_ports(config)
     if journal.read(ports.ledger) is not None:
         context.console.warn("an interrupted change is open: apply undoes it first, and this plan may then differ")
-    effective: Effective | None
-    if args.rollback is None:
-        _facts, effective, plan = change.look(config, ports)
-    else:
-        target = rollback.choose(ports.files, None if args.rollback == BEFORE else args.rollback)
-        effective = target.effective
-        _config, _facts, plan = rollback.look_back(config, ports, target)
-    display(plan, context)
-    context.console.emit("Plan", body(plan, effective))
-    return Exit.NOT_AS_WANTED if args.exit_code and not plan.empty else Exit.OK
+    made = _make(args.rollback, config, ports)
+    display(made.plan, context)
+    if args.out is not None:
+        plan_file.write(ports.files, args.out, made, body(made.plan, made.effective))
+        context.console.progress(f"written to {args.out}; carry it out: nydus-agent apply {args.out}")
+    context.console.emit("Plan", body(made.plan, made.effective))
+    return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
+
+
+def _make(to: int | None, config: Config, ports: Ports) -> Made:
+    if to is None:
+        facts, effective, plan = change.look(config, ports)
+        return Made(config, facts, effective, plan)
+    target = rollback.choose(ports.files, None if to == BEFORE else to)
+    then, facts, plan = rollback.look_back(config, ports, target)
+    return Made(then, facts, target.effective, plan, target.state)
 
 
 def display(plan: Plan, context: Context) -> None:

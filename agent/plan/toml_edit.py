@@ -20,8 +20,8 @@ from agent.plan.containerd_keys import KeyPath, at
 
 Value: TypeAlias = str | bool | Mapping[str, Any]
 
-FAILURES = (TOMLKitError, ValueError, TypeError, KeyError)
-"""What `insert` and `remove` raise where the text cannot be had."""
+FAILURES = (TOMLKitError, ValueError, TypeError, KeyError, AttributeError)
+"""What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of order)."""
 
 
 def insert(text: str, wishes: Mapping[KeyPath, Value]) -> str:

@@ -162,3 +162,21 @@ def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwh
     node.run("rm /etc/containerd && mv /etc/kept /etc/containerd")
     scene.agent(node, "recover")
     assert tree(node) == before
+
+
+def test_a_plan_in_a_file_is_carried_out_exactly_or_not_at_all(untouched: Node) -> None:
+    node = untouched
+    scene.agent(node, "plan", "--out", "/root/plan.json")
+    assert node.run(["stat", "--format=%a %U", "/root/plan.json"]).stdout == "600 root\n"
+    before = tree(node)
+    node.run(EDIT)
+    node.write("/etc/nydus-agent/conf.d/60-change.toml", OTHER)
+    stale = scene.agent(node, "apply", "/root/plan.json", check=False)
+    assert stale.returncode == 2
+    assert f"file {CONTAINERD_CONFIG}: sha256" in stale.stderr
+    assert "setting containerd.mode: default then, runtime-class now" in stale.stderr
+    node.run(f"sed -i '/# by hand/d' {CONTAINERD_CONFIG}; rm /etc/nydus-agent/conf.d/60-change.toml")
+    assert tree(node) == before
+    scene.agent(node, "apply", "/root/plan.json")
+    assert "proxy_plugins" in node.read(CONTAINERD_CONFIG)
+    assert scene.agent(node, "apply", "/root/plan.json", check=False).returncode == 2

@@ -1,0 +1,114 @@
+"""A plan as a file: written by `plan --out`, carried out by `apply FILE` exactly, or not at all.
+
+The file gives no orders. Before anything is done the plan is made anew, and it must be the one in the file: so the file
+needs no signature, and root does only what it would have decided itself. It is 0600 all the same: it tells what is in
+the node's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import __version__
+from agent.apply.rungs_runtime import versions
+from agent.config import accepted
+from agent.config.model import Config
+from agent.console import API_VERSION
+from agent.daemon.settings import node_identity
+from agent.errors import PlanError
+from agent.node.facts import Effective, Facts
+from agent.plan.decided import changes, decided
+from agent.plan.steps import Plan
+from agent.ports import Files
+
+_NODE = "nydus-agent plan"
+"""So that the digest is of no use where the machine's id itself must not be known (machine-id(5))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A plan and what it was made of."""
+
+    config: Config
+    """What the node would be changed for."""
+    facts: Facts
+    effective: Effective | None
+    plan: Plan
+    to: int | None = None
+    """Of a rollback: the generation whose state comes back."""
+
+
+def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
+    """The whole document; `body` is what `plan` prints."""
+    basis = decided(
+        made.plan, made.effective, made.facts, accepted.record(made.config), dict(versions(made.facts))
+    )  # fmt: skip
+    made_by = {"agent": __version__, "node": _node(), "to": made.to}
+    whole: dict[str, Any] = json.loads(
+        json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})
+    )
+    return whole
+
+
+def write(files: Files, path: str, made: Made, body: Mapping[str, object]) -> None:
+    """Raises FileError."""
+    path = str(Path(path).absolute())
+    content = json.dumps(document(made, body), indent=1).encode() + b"\n"
+    fact = files.read(path)
+    files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=fact.sha256 if fact is not None else "")
+
+
+def read(files: Files, path: str) -> Mapping[str, Any]:
+    """Raises PlanError NNA0341 where it is no plan of ours, FileError."""
+    fact = files.read(str(Path(path).absolute()))
+    if fact is None:
+        raise _unusable(path, "it is not there")
+    try:
+        found = json.loads(fact.content)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(path, f"it is not JSON: {error}") from None
+    if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != (API_VERSION, "Plan"):
+        raise _unusable(path, "it is no document of kind Plan")
+    if not isinstance(found.get("decided"), dict) or not isinstance(found.get("made_by"), dict):
+        raise _unusable(path, "it does not say what it was decided on: it was not written by plan --out")
+    if not isinstance(found["made_by"].get("to"), (int, type(None))):
+        raise _unusable(path, "made_by.to is not the number of a generation")
+    return found
+
+
+def _unusable(path: str, cause: str) -> PlanError:
+    return PlanError("NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}")
+
+
+def demand(path: str, then: Mapping[str, Any], made: Made, body: Mapping[str, object]) -> None:
+    """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made again."""
+    now = document(made, body)
+    found = list(_maker(then["made_by"], now["made_by"]))
+    found += changes(then["decided"], now["decided"])
+    if not found and any(then.get(key) != now[key] for key in ("changes", "steps", "restarts")):
+        found.append("the steps that the file shows are not those that it was decided on: it was edited")
+    if found:
+        raise PlanError(
+            "NNA0342", f"the plan in {path} is not the one for this node now; nothing was done",
+            cause=found[0], seen=tuple(found[1:]), try_=f"nydus-agent plan --out {path}",
+        )  # fmt: skip
+
+
+def _maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    found = []
+    if then.get("node") != now["node"]:
+        found.append("it was made on another node")
+    if then.get("agent") != now["agent"]:
+        found.append(f"it was made by version {then.get('agent')} of the agent, this is {now['agent']}")
+    if then.get("to") != now["to"]:
+        found.append("it is a plan for another generation")
+    return found
+
+
+def _node() -> str:
+    return hashlib.sha256(f"{_NODE} {node_identity()}".encode()).hexdigest()[:32]
