@@ -10,9 +10,9 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
-from agent.daemon.hedge import Hedge, Late, Right, Wrong
+from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
 from agent.daemon.http import Answer, Connection, ProbeError, Url
 from agent.daemon.origins import Origin
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
@@ -63,29 +63,39 @@ class Canary:
         self._p2p_at = float("-inf")
         self._hedge = Hedge(self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s)
 
-    async def fetch(self, window_s: float) -> Result | None:
+    def begin(self, window_s: float, ended: Callable[[Result | None], None]) -> None:
         """One round; None where our own endpoint does not listen (nothing can be said then)."""
         if self._port() is None:
-            return None
+            ended(None)
+            return
         started = asyncio.get_running_loop().time()
         # All attempts of a round take the same path, or a plain one would hide that the task path hangs.
         self._p2p = started - self._p2p_at >= _P2P_EVERY_S
         if self._p2p:
             self._p2p_at = started
-        return _event(started, await self._hedge.round(window_s))
+        self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
+
+    async def fetch(self, window_s: float) -> Result | None:
+        """The same, waited for."""
+        end: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        self.begin(window_s, lambda result: None if end.done() else end.set_result(result))
+        return await end
 
     def close(self) -> None:
         """Wait for no late answer any more."""
         self._hedge.close()
 
-    async def _once(self, _number: int) -> Wrong | None:
+    def _once(self, _number: int, told: Told) -> Callable[[], None]:
         authority = f"127.0.0.1:{self._port()}"
         path = self._object.path if self._p2p else "/canary"
         headers = {"X-Dragonfly-Use-P2P": "true"} if self._p2p else {}
-        try:
-            answer = await _through(self._proxy, f"http://{authority}{path}", authority, headers)
-        except ProbeError as error:
-            return Wrong(error.failure, error.detail)
+        return _through(
+            self._proxy, f"http://{authority}{path}", authority, headers, lambda answer: told(self._judged(answer))
+        )
+
+    def _judged(self, answer: Answer | ProbeError) -> Wrong | None:
+        if isinstance(answer, ProbeError):
+            return Wrong(answer.failure, answer.detail)
         if answer.status != 200:
             return Wrong(Failure.STATUS, f"HTTP {answer.status} for the canary")
         if answer.body != self._object.body:
@@ -120,14 +130,15 @@ class RegistryCanary:
                 return None
         return event
 
-    async def _once(self, _number: int) -> Wrong | None:
+    def _once(self, _number: int, told: Told) -> Callable[[], None]:
         origin = self._origin
         assert origin is not None
         url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
-        try:
-            answer = await _through(self._proxy, url, origin.name, {})
-        except ProbeError as error:
-            return Wrong(error.failure, error.detail)
+        return _through(self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url)))
+
+    def _judged(self, answer: Answer | ProbeError, url: str) -> Wrong | None:
+        if isinstance(answer, ProbeError):
+            return Wrong(answer.failure, answer.detail)
         if not _of_a_registry(answer):
             self._status = answer.status
             return Wrong(Failure.STATUS, f"HTTP {answer.status} for {url}, which is no registry's answer")
@@ -140,28 +151,41 @@ def _of_a_registry(answer: Answer) -> bool:
     return answer.status == 200 or (answer.status == 401 and any(mark in answer.headers for mark in marks))
 
 
-async def _through(proxy: Url, url: str, authority: str, headers: dict[str, str]) -> Answer:
-    """The answer that the mirror gives. Raises ProbeError; a body that trickles is silence."""
+def _through(
+    proxy: Url, url: str, authority: str, headers: dict[str, str], told: Callable[[Answer | ProbeError], None]
+) -> Callable[[], None]:
+    """Ask the mirror; `told` hears what it gives, and a body that trickles is silence. How to give it up. Raises
+    ProbeError where it fails at once.
+    """
     now = asyncio.get_running_loop().time
     body, begun = bytearray(), 0.0
+    connection = Connection.begin(proxy.host, proxy.port)
 
     def take(piece: bytes) -> None:
         nonlocal begun
         begun = begun or now()
         body.extend(piece)
 
-    connection = await Connection.open(proxy.host, proxy.port)
-    try:
-        answer = await connection.read(url, authority, {"Connection": "close", **headers}, take)
-    finally:
+    def answered(answer: Answer | ProbeError) -> None:
         connection.close()
-    took_s = now() - begun if begun else 0.0
-    if took_s > _BODY_S:
-        raise ProbeError(Failure.SILENT, f"{len(body)} bytes trickled in during {took_s * 1000:.0f} ms")
-    return Answer(answer.status, answer.headers, bytes(body))
+        took_s = now() - begun if begun else 0.0
+        if isinstance(answer, ProbeError):
+            told(answer)
+        elif took_s > _BODY_S:
+            text = f"{len(body)} bytes trickled in during {took_s * 1000:.0f} ms"
+            told(ProbeError(Failure.SILENT, text))
+        else:
+            told(Answer(answer.status, answer.headers, bytes(body)))
+
+    try:
+        connection.ask(url, authority, {"Connection": "close", **headers}, take, answered)
+    except ProbeError:
+        connection.close()
+        raise
+    return connection.close
 
 
-def _event(started: float, outcome: Right | Wrong | Late) -> Result:
+def _event(started: float, outcome: Outcome) -> Result:
     match outcome:
         case Right(latency_s):
             return CanaryOk(started, latency_s)
@@ -169,3 +193,5 @@ def _event(started: float, outcome: Right | Wrong | Late) -> Result:
             return CanaryFailed(started, failure, detail)
         case Late(late_s):
             return LoopLate(late_s, Probe.CANARY)
+        case _:
+            assert_never(outcome)

@@ -106,7 +106,7 @@ class Counters:
 
     async def _page(self) -> Mapping[str, float]:
         tally = Tally()
-        connection = await Connection.open(self._metrics.host, self._metrics.port)
+        connection = Connection.begin(self._metrics.host, self._metrics.port)
         try:
             headers = {"Connection": "close"}
             answer = await connection.read(

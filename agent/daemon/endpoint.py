@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from urllib.parse import urlsplit
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
+_PIECE = 65536
+_ACCEPT_AGAIN_S = 1.0
 _CONNECTIONS = 64
 """At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else out: the
 mirror's canary comes this way, and must not fail because some local user does not let go."""
@@ -42,57 +45,80 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
 
 
 class Listener:
-    """One listener. `port` is None where it does not listen."""
+    """One listener. `port` is None where it does not listen (or where it does so on a file)."""
 
     def __init__(self, handler: Handler, *, check_host: bool = True) -> None:
         self._handler = handler
         self._check_host = check_host
-        self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.StreamWriter, None] = {}  # oldest first
+        self._socket: socket.socket | None = None
+        self._clients: dict[_Client, None] = {}  # oldest first
         self.port: int | None = None
 
     async def listen_tcp(self, host: str, port: int) -> str:
-        """Listen; "" or why not (the port is taken)."""
+        """Listen on an address; "" or why not (the port is taken)."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._server = await asyncio.start_server(self._serve, host, port, limit=_HEADER_CAP, backlog=_CONNECTIONS)
+            self._listen(socket.create_server((host, port), family=family, backlog=_CONNECTIONS))
         except OSError as error:
-            return "in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        self.port = int(self._server.sockets[0].getsockname()[1])
+            return "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or errno.EIO)
+        assert self._socket is not None
+        self.port = int(self._socket.getsockname()[1])
         return ""
 
     async def listen_unix(self, path: str) -> None:
         """Listen on a socket file of ours, 0660. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             Path(path).unlink()  # a former run's
+        opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         before = os.umask(0o117)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=_HEADER_CAP)
+            opened.bind(path)
+            opened.listen(_CONNECTIONS)
+        except OSError:
+            opened.close()
+            raise
         finally:
             os.umask(before)
+        self._listen(opened)
 
     def close(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.close()
-            self._server, self.port = None, None
+        """Stop listening; who has asked already is answered."""
+        opened, self._socket, self.port = self._socket, None, None
+        if opened is not None:
+            asyncio.get_running_loop().remove_reader(opened.fileno())
+            opened.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= _CONNECTIONS:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            oldest.transport.abort()
-        self._open[writer] = None
-        try:
-            async with asyncio.timeout(_DEADLINE_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._answer(head.decode("latin-1").split("\r\n")))
-                writer.close()
-                await writer.wait_closed()  # until all of it has gone out
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # a client that sends too much, too slowly or nothing gets nothing
-        finally:
-            self._open.pop(writer, None)
-            writer.transport.abort()  # close() would keep the connection for as long as the client does not read
+    def end(self) -> None:
+        """Stop listening, and end what is open."""
+        self.close()
+        for client in tuple(self._clients):
+            client.close()
+
+    def _listen(self, opened: socket.socket) -> None:
+        opened.settimeout(0)
+        self._socket = opened
+        self._accept_again()
+
+    def _accept_again(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept, self._socket)
+
+    def _accept(self, opened: socket.socket) -> None:
+        for _ in range(_CONNECTIONS):
+            try:
+                accepted, _ = opened.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptor is left: it stays readable, and asking at once again would be in vain
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(opened.fileno())
+                loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
+                return
+            if len(self._clients) >= _CONNECTIONS:
+                next(iter(self._clients)).close()
+            client = _Client(accepted, self._answer, self._clients.pop)
+            self._clients[client] = None
+            client.readable()
 
     def _answer(self, head: list[str]) -> bytes:
         words = head[0].split(" ")
@@ -114,6 +140,83 @@ class Listener:
 
     def _is_ours(self, host: str) -> bool:
         return host in {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+
+
+class _Client:
+    """One connection: a request, its answer, the end."""
+
+    def __init__(
+        self, accepted: socket.socket, answer: Callable[[list[str]], bytes], over: Callable[[_Client], object]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = accepted
+        self._socket.settimeout(0)
+        self._answer = answer
+        self._over = over
+        self._head = b""
+        self._left = b""
+        self._reading = False
+        self._task: asyncio.Task[None] | None = None
+        self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
+
+    def readable(self) -> None:
+        """Take what has come; most requests are there by the time that they are accepted."""
+        try:
+            piece = self._socket.recv(_PIECE)
+        except BlockingIOError:
+            self._await()
+            return
+        except OSError:
+            piece = b""
+        self._head += piece
+        if b"\r\n\r\n" in self._head[:_HEADER_CAP]:
+            self._unread()
+            self._task = self._loop.create_task(self._reply(self._head.partition(b"\r\n\r\n")[0]))
+        elif not piece or len(self._head) >= _HEADER_CAP:
+            self.close()  # a client that sends nothing, too much or too slowly gets nothing
+        else:
+            self._await()
+
+    def close(self) -> None:
+        """At once."""
+        if self._socket.fileno() == -1:
+            return
+        self._deadline.cancel()
+        self._unread()
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._over(self)
+
+    def _await(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._socket.fileno(), self.readable)
+
+    def _unread(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._socket.fileno())
+
+    async def _reply(self, head: bytes) -> None:
+        """In a task of its own: an answer that cannot be made is told of by the loop, and ends nothing but itself."""
+        try:
+            self._left = self._answer(head.decode("latin-1").split("\r\n"))
+            self._send()
+        finally:
+            if not self._left:
+                self.close()
+        if self._left:
+            self._loop.add_writer(self._socket.fileno(), self._send)
+
+    def _send(self) -> None:
+        try:
+            self._left = self._left[self._socket.send(self._left) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._left = b""
+        if not self._left:
+            self.close()
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:

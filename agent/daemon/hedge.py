@@ -7,10 +7,11 @@ An answer that comes after its round was given up is told as well: such a mirror
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from agent.daemon.http import ProbeError
 from agent.health.evidence import Failure
 
 ATTEMPTS = 5
@@ -48,9 +49,12 @@ class Late:
     late_s: float
 
 
-Attempt: TypeAlias = Callable[[int], Coroutine[Any, Any, "Wrong | None"]]
-"""Makes one attempt (its number in the round); None = a right answer."""
-_Tasks: TypeAlias = "set[asyncio.Task[Wrong | None]]"
+Told: TypeAlias = "Callable[[Wrong | None], None]"
+Attempt: TypeAlias = Callable[[int, Told], Callable[[], None]]
+"""Begins one attempt (its number in the round) and says how it is given up. How it ends it tells once, and not before
+it has returned; None = a right answer. It raises ProbeError where it fails at once.
+"""
+Outcome: TypeAlias = Right | Wrong | Late
 
 
 class Hedge:
@@ -64,73 +68,130 @@ class Hedge:
         cap_s: float,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self._attempt = attempt
-        self._answered_late = answered_late
-        self._cap_s = cap_s
-        self._attempts = attempts
-        self._waiting: set[asyncio.Task[None]] = set()
+        self.attempt = attempt
+        self.answered_late = answered_late
+        self.cap_s = cap_s
+        self.attempts = attempts
+        self._open: set[_Round] = set()
+        """The present round, and those from which late answers may come."""
 
-    async def round(self, window_s: float) -> Right | Wrong | Late:
+    def begin(self, window_s: float, ended: Callable[[Outcome], None]) -> None:
         """One round; never longer than the window (plus our own lateness). Silence is `Wrong` of that kind."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        end, step_s = started + window_s, stagger_s(window_s, self._attempts)
-        running = {self._launch(0)}
-        launched, launch_at, doubted = 1, started + step_s, False
-        try:
-            while True:
-                until = min(launch_at, end) if launched < self._attempts else end
-                done, running = await asyncio.wait(
-                    running, timeout=max(0.0, until - loop.time()), return_when=asyncio.FIRST_COMPLETED
-                )
-                verdict = _verdict(done)
-                if verdict is not None:
-                    return verdict if isinstance(verdict, Wrong) else Right(loop.time() - started)
-                now = loop.time()
-                late_s = now - end
-                if late_s >= 0 and (late_s <= LATE_S or doubted):
-                    if late_s > LATE_S:
-                        return Late(late_s)
-                    self._wait_on(running, started)
-                    running = set()
-                    return Wrong(Failure.SILENT, f"no answer in {window_s * 1000:.0f} ms")
-                if late_s >= 0:  # we were late, so the mirror gets a little more time, once
-                    doubted, end, launch_at = True, now + _STAGGER_S, now
-                if not running or now >= launch_at:
-                    running.add(self._launch(launched))
-                    launched, launch_at = launched + 1, now + step_s
-        finally:
-            for task in running:
-                task.cancel()
+        made = _Round(self, window_s, ended, self._open.discard)
+        self._open.add(made)
+        made.begin()
+
+    async def round(self, window_s: float) -> Outcome:
+        """The same, waited for."""
+        end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.begin(window_s, lambda outcome: None if end.done() else end.set_result(outcome))
+        return await end
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer may still come."""
+        return bool(self._open)
 
     def close(self) -> None:
         """Wait for nothing any more."""
-        for task in self._waiting:
-            task.cancel()
+        for made in tuple(self._open):
+            made.close()
 
-    def _launch(self, number: int) -> asyncio.Task[Wrong | None]:
-        return asyncio.create_task(self._attempt(number))
 
-    def _wait_on(self, running: _Tasks, started: float) -> None:
-        task = asyncio.create_task(self._stragglers(running, started))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+class _Round:
+    """One round, driven by its attempts' ends and by one timer."""
 
-    async def _stragglers(self, running: _Tasks, started: float) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self, hedge: Hedge, window_s: float, ended: Callable[[Outcome], None], over: Callable[[_Round], None]
+    ) -> None:
+        self._hedge = hedge
+        self._window_s = window_s
+        self._ended = ended
+        self._over = over
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._end = self._started + window_s
+        self._step_s = stagger_s(window_s, hedge.attempts)
+        self._running: dict[int, Callable[[], None]] = {}
+        self._launched = 0
+        self._launch_at = self._started
+        self._doubted = False
+        self._silent = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The first attempt."""
+        self._launch(self._started)
+
+    def close(self) -> None:
+        """Give up what is still waited for."""
+        if self._timer is not None:
+            self._timer.cancel()
+        running, self._running = self._running, {}
+        for give_up in running.values():
+            give_up()
+        self._over(self)
+
+    def _launch(self, now: float) -> None:
+        number = self._launched
+        self._launched, self._launch_at = number + 1, now + self._step_s
         try:
-            while running and (left_s := started + self._cap_s - loop.time()) > 0:
-                done, running = await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-                if any(task.result() is None for task in done):
-                    self._answered_late(started, loop.time() - started)
-                    return
-        finally:
-            for task in running:
-                task.cancel()
+            self._running[number] = self._hedge.attempt(number, lambda outcome: self._told(number, outcome))
+        except ProbeError as error:
+            self._finish(Wrong(error.failure, error.detail))
+            return
+        self._wake_at(min(self._launch_at, self._end) if self._launched < self._hedge.attempts else self._end)
 
+    def _told(self, number: int, outcome: Wrong | None) -> None:
+        del self._running[number]
+        now = self._loop.time()
+        if self._silent:
+            if outcome is None:
+                self.close()
+                self._hedge.answered_late(self._started, now - self._started)
+            elif not self._running:
+                self.close()
+        elif outcome is None:
+            self._finish(Right(now - self._started))
+        elif not outcome.stale:
+            self._finish(outcome)
+        elif not self._running:
+            self._launch(now)
 
-def _verdict(done: _Tasks) -> Right | Wrong | None:
-    outcomes = [task.result() for task in done]
-    if None in outcomes:
-        return Right(0.0)
-    return next((outcome for outcome in outcomes if outcome is not None and not outcome.stale), None)
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        if self._silent:
+            self.close()
+            return
+        now = self._loop.time()
+        late_s = now - self._end
+        if late_s >= 0 and (late_s <= LATE_S or self._doubted):
+            if late_s > LATE_S:
+                self._finish(Late(late_s))
+            else:
+                self._call_silent()
+            return
+        if late_s >= 0:  # we were late, so the mirror gets a little more time, once
+            self._doubted, self._end = True, now + _STAGGER_S
+            self._launch(now)
+        elif self._launched < self._hedge.attempts:
+            self._launch(now)
+        else:
+            self._wake_at(self._end)
+
+    def _call_silent(self) -> None:
+        """What comes from now on is late; it is still looked at, up to the cap."""
+        self._silent = True
+        if self._running and self._started + self._hedge.cap_s > self._loop.time():
+            self._wake_at(self._started + self._hedge.cap_s)
+        else:
+            self.close()
+        self._ended(Wrong(Failure.SILENT, f"no answer in {self._window_s * 1000:.0f} ms"))
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.close()
+        self._ended(outcome)

@@ -1,7 +1,8 @@
 """One session of the daemon: a configuration, a mirror, and the loop that turns evidence into the route.
 
-One task owns all mutable state. Probes run beside it and post events; the loop steps the health machine, carries out
-the effects, fence first, and publishes. The watchdog is fed from the loop itself, so a stuck loop is restarted.
+Whatever looks at something posts events; they are taken one after the other, each as soon as it is posted: the health
+machine is stepped, its effects are carried out, fence first, and what changed is published. The watchdog is fed from
+here, so a loop that is stuck is restarted. Waking up costs as much as a ping: all that is periodic has one beat.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
 from agent.daemon.counts import LATE, OK
 from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change
@@ -20,12 +24,13 @@ from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
 from agent.daemon.messages import Message
 from agent.daemon.origins import Origins
+from agent.daemon.ownership import Ownership
 from agent.daemon.probing import Probing
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
 from agent.daemon.view import Probed
-from agent.errors import FenceError, PortError
+from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,
     CanaryFailed,
@@ -47,14 +52,14 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.owner import Listener, Owner, judge
 from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
 from agent.node.moment import present
 from agent.ports import DaemonPorts
 
-_TICK_S = 0.25
 _CHORES_S = 1.0
 """Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""
+_OWNER_S = 1.2
+"""Between two looks at the listener's owner, at most about a second and a half."""
 _FIND_CLIENTS_S, _FIND_CLIENTS_FENCED_S = 30.0, 5.0
 """Between two looks for the cgroups of nydusd and containerd, which cost 20 ms where there are a thousand processes."""
 _SELF_TEST_AGAIN_S = 60.0
@@ -105,15 +110,22 @@ class Session:
         self.origins = Origins(settings.origins, ports.names, self.post)
         self._ports = ports
         self._pins = Document(places.pin, places.owner)
+        self._beat = Beat(self.policy.interval_s, self._on_beat)
         self._probing = Probing(
             settings, self.origins, self.post, canary=canary, canary_port=canary_port, state=lambda: self.state,
-            policy=lambda: self.policy, before=self._look_at_owner, lifted_at=lambda: self._lifted_at,
+            policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
+            lifted_at=lambda: self._lifted_at,
         )  # fmt: skip
         self._symptoms = Symptoms(ports.journal, self.post, lambda: self.state.fence is not None)
         self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
+        self._ownership = Ownership(ports.tables, settings, self._holder, self.post)
         self._resettle = resettle
         self._on_change = on_change
-        self._queue: asyncio.Queue[Event | End] = asyncio.Queue()
+        self._posted: deque[Event] = deque()
+        self._turns = False
+        """Events are taken when they are posted: not before the session runs, and not within the taking of another."""
+        self._end: End | None = None
+        self._ended: asyncio.Future[End] | None = None
         self._lifted_at = float("-inf")
         self._told = self.state
         self._applied: Applied | None = None
@@ -123,21 +135,37 @@ class Session:
         self._asleep_s = _asleep()
 
     def post(self, event: Event | End) -> None:
-        """Hand an event to the loop."""
-        self._queue.put_nowait(event)
+        """Take an event, or end; from the loop's own thread only."""
+        if isinstance(event, End):
+            self._end = self._end or event
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(self._end)
+            return
+        self._posted.append(event)
+        if self._turns:
+            self._turn()
 
     async def run(self) -> End:
         """Judge and hold the route until told to end. The fence stays as it is."""
         self.begin()
         loop, processes = asyncio.get_running_loop(), self._ports.mirror_processes.fileno()
+        self._ended = loop.create_future()
+        if self._end is not None:
+            return self._end
+        loop.set_exception_handler(self._broken)
         loop.add_reader(processes, self._holder.look)
         async with asyncio.TaskGroup() as group:
-            coroutines = (self._ticks(), self._symptoms.run(), *self._probing.tasks())
-            tasks = [group.create_task(task) for task in coroutines]
+            tasks = [group.create_task(task) for task in (self._symptoms.run(), *self._probing.tasks())]
             try:
-                return await self._turn()
+                self._turn()
+                self._beat.sooner(0)
+                return await self._ended
             finally:
+                self._turns = False
+                self._beat.stop()
+                self._probing.close()
                 loop.remove_reader(processes)
+                loop.set_exception_handler(None)
                 for task in tasks:
                     task.cancel()
 
@@ -153,18 +181,14 @@ class Session:
         if left_s:
             self._take(Adopted(left_s))
         self._look_at_owner()
-        while not self._queue.empty():
-            event = self._queue.get_nowait()
-            if isinstance(event, End):
-                self.post(event)
-                return
-            self._handle(event)
+        while self._posted and self._end is None:
+            self._handle(self._posted.popleft())
 
-    async def _turn(self) -> End:
-        while True:
-            event = await self._queue.get()
-            if isinstance(event, End):
-                return event
+    def _turn(self) -> None:
+        """Take what was posted, also by the taking itself."""
+        self._turns = False
+        while self._posted and not (self._ended is not None and self._ended.done()):
+            event = self._posted.popleft()
             try:
                 self._handle(event)
             except Exception:
@@ -172,11 +196,21 @@ class Session:
                 # the protection of the node. A tick that fails does not feed the watchdog.
                 self.record.counts.add("internal_errors_total")
                 self.record.log.exception("an event was dropped because of a bug", message_id=Message.INTERNAL)
+        self._turns = True
 
-    async def _ticks(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self.post(Tick())
+    def _broken(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A bug in what the loop calls back ends the session and the daemon, as one in a task does: probes that have
+        stopped unnoticed would be worse.
+        """
+        error = context.get("exception")
+        if "handle" in context and error is not None and self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _on_beat(self) -> None:
+        self._probing.beat(self._beat.every_s)
+        self.post(Tick())
 
     # What the loop does with an event
 
@@ -204,7 +238,7 @@ class Session:
             case RaiseFence() | ExtendFence():
                 # A tentative fence is lifted by a tick: were its lease over just before, what reads meet then would
                 # pass for something that happened behind it.
-                lease_s = effect.lease_s + 2 * _TICK_S if effect.tentative else effect.lease_s
+                lease_s = effect.lease_s + 2 * TICK_S if effect.tentative else effect.lease_s
                 try:
                     self.keeper.hold(lease_s, _now())
                 except FenceError as error:
@@ -266,7 +300,8 @@ class Session:
             return
         self._chores_at = now
         self._look_at_documents()
-        self._look_at_owner()
+        if now - self._ownership.looked_at >= _OWNER_S:  # a canary that has come back has looked already
+            self._look_at_owner()
         self._look_after_drift(now)
         self._symptoms.look()
         self.keeper.retry()
@@ -317,18 +352,7 @@ class Session:
             self._take(ModeChanged(mode, reason))
 
     def _look_at_owner(self) -> None:
-        proxy = self.settings.proxy
-        try:
-            found = self._ports.tables.listening(proxy.port)
-        except PortError as error:
-            self.post(OwnerSeen(Owner.UNKNOWN, f"{error.what}: {error.cause}"))
-            return
-        rows = [Listener(address, proxy.port, uid, inode) for address, uid, inode in found]
-        self._holder.seen(rows, _now())
-        if not self.settings.allowed_uids:
-            self.post(OwnerSeen(Owner.UNKNOWN, "whose it must be is not known: the configuration is wrong"))
-            return
-        self.post(OwnerSeen(*judge(rows, proxy.host, proxy.port, self.settings.allowed_uids)))
+        self._ownership.look(_now())
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import TypeAlias, assert_never
 
-from agent.daemon.hedge import Hedge, Late, Right, Wrong
+from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
 from agent.daemon.http import Answer, Connection, ProbeError, Url
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
 _SENTINEL_RETRY_S = 1.0
 _SENTINEL_REST_S = 0.2
 
-
-def _ping_answer(answer: Answer) -> None:
-    if not 200 <= answer.status < 400:  # what nydusd takes for healthy (storage/src/backend/connection.rs)
-        raise ProbeError(Failure.STATUS, f"HTTP {answer.status}")
+Pinged: TypeAlias = PingOk | PingFailed | LoopLate
 
 
 class Pinger:
@@ -27,17 +25,20 @@ class Pinger:
         self._kept: Connection | None = None
         self._hedge = Hedge(self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
 
-    async def round(self, window_s: float) -> PingOk | PingFailed | LoopLate:
+    def begin(self, window_s: float, ended: Callable[[Pinged], None]) -> None:
         """One round; never longer than the window (plus our own lateness)."""
         started = asyncio.get_running_loop().time()
-        outcome = await self._hedge.round(window_s)
-        match outcome:
-            case Right(latency_s):
-                return PingOk(started, latency_s)
-            case Wrong(failure, detail):
-                return PingFailed(started, failure, detail)
-            case Late(late_s):
-                return LoopLate(late_s, Probe.PING)
+        self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
+
+    async def round(self, window_s: float) -> Pinged:
+        """The same, waited for."""
+        started = asyncio.get_running_loop().time()
+        return _event(started, await self._hedge.round(window_s))
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer may still come."""
+        return self._hedge.waits
 
     def close(self) -> None:
         """Give the kept connection up, and what is still waited for."""
@@ -46,30 +47,65 @@ class Pinger:
             self._kept.close()
             self._kept = None
 
-    async def _once(self, number: int) -> Wrong | None:
+    def _once(self, number: int, told: Told) -> Callable[[], None]:
         """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may close idle
         ones.
         """
-        kept = None
-        if number == 0:
-            kept, self._kept = self._kept, None
-        connection = kept
-        try:
-            if connection is None:
-                connection = await Connection.open(self._url.host, self._url.port)
-            if self._url.tls:
-                return None  # the daemon carries no TLS: that the port accepts is all it can see
-            answer = await connection.get(self._url.path, self._url.authority)
-            _ping_answer(answer)
-            if answer.keeps and self._kept is None:
-                self._kept, connection = connection, None
-        except ProbeError as error:
-            broke = error.failure in (Failure.RESET, Failure.CLOSED, Failure.SILENT)
-            return Wrong(error.failure, error.detail, stale=kept is not None and broke)
-        finally:
-            if connection is not None:
+        kept = self._kept if number == 0 else None
+        if kept is not None:
+            self._kept = None
+            try:
+                return self._ask(kept, told, kept=True)
+            except ProbeError:
+                pass  # as good as closed
+        return self._ask(Connection.begin(self._url.host, self._url.port), told)
+
+    def _ask(self, connection: Connection, told: Told, *, kept: bool = False) -> Callable[[], None]:
+        def answered(answer: Answer | ProbeError) -> None:
+            if isinstance(answer, Answer) and answer.keeps and connection.usable and self._kept is None:
+                self._kept = connection
+            else:
                 connection.close()
-        return None
+            told(_judged(answer, kept=kept))
+
+        def stands(error: ProbeError | None) -> None:
+            connection.close()
+            told(None if error is None else Wrong(error.failure, error.detail))
+
+        try:
+            if self._url.tls:
+                connection.stand(stands)  # the daemon carries no TLS: that the port accepts is all it can see
+            else:
+                connection.ask(self._url.path, self._url.authority, None, _ignored, answered)
+        except ProbeError:
+            connection.close()
+            raise
+        return connection.close
+
+
+def _ignored(_piece: bytes) -> None:
+    """A ping's body says nothing."""
+
+
+def _judged(answer: Answer | ProbeError, *, kept: bool) -> Wrong | None:
+    if isinstance(answer, ProbeError):
+        broke = answer.failure in (Failure.RESET, Failure.CLOSED, Failure.SILENT)
+        return Wrong(answer.failure, answer.detail, stale=kept and broke)
+    if not 200 <= answer.status < 400:  # what nydusd takes for healthy (storage/src/backend/connection.rs)
+        return Wrong(Failure.STATUS, f"HTTP {answer.status}")
+    return None
+
+
+def _event(started: float, outcome: Outcome) -> Pinged:
+    match outcome:
+        case Right(latency_s):
+            return PingOk(started, latency_s)
+        case Wrong(failure, detail):
+            return PingFailed(started, failure, detail)
+        case Late(late_s):
+            return LoopLate(late_s, Probe.PING)
+        case _:
+            assert_never(outcome)
 
 
 async def watch_sentinel(proxy: Url, post: Callable[[SentinelClosed], None]) -> None:

@@ -1,4 +1,6 @@
-"""What runs beside the loop: each task looks at one thing again and again, and posts what it saw. None judges."""
+"""What looks at the mirror: pings and canaries begin with the session's beat, what is rarer has a task beside it. All
+post what they saw; none judges.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from agent.daemon.canary import Canary, CanaryObject, RegistryCanary
+from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
 from agent.daemon.origins import Origins
-from agent.daemon.probes import Pinger, jittered, watch_sentinel
+from agent.daemon.probes import Pinged, Pinger, jittered, watch_sentinel
 from agent.daemon.settings import Settings
 from agent.health.evidence import CanaryOk, Event
 from agent.health.patience import canary_window_s, ping_window_s
@@ -27,8 +29,8 @@ _REGISTRY_ASKED_S = 1.0
 
 
 class Probing:
-    """The tasks of one session. `state` and `policy` give the session's own; `before` is called before an answer of a
-    probe counts (it looks at the listener's owner).
+    """The probes of one session. `state` and `policy` give the session's own; `before` is called before an answer of a
+    probe counts (it looks at the listener's owner); `sooner` has the next beat so many seconds from now at the latest.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Probing:
         state: Callable[[], State],
         policy: Callable[[], Policy],
         before: Callable[[], None],
+        sooner: Callable[[float], None],
         lifted_at: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -50,12 +53,16 @@ class Probing:
         self._state = state
         self._policy = policy
         self._before = before
+        self._sooner = sooner
         self._lifted_at = lifted_at
         cap_s = settings.policy.window_cap_s
         self._pinger = Pinger(settings.ping, post, cap_s=cap_s)
         self._canary = Canary(settings.proxy, canary, canary_port, self._late_canary, cap_s=cap_s)
         self._registry = RegistryCanary(settings.proxy, origins.status)
-        self._wanted = asyncio.Event()
+        self._ping_runs = self._canary_runs = self._canary_wanted = False
+        self._pinged_at = self._canary_at = float("-inf")
+        """When the last ping began, and when the last canary was over."""
+        self._registry_wanted = asyncio.Event()
         self._loopback = False
         """A canary from the node's loopback has come back before."""
         self._failures = 0
@@ -65,10 +72,23 @@ class Probing:
         """Registries whose /v2/ has come back through the mirror before."""
         self._turn = 0
 
+    def beat(self, every_s: float) -> None:
+        """With each beat: begin what is due. `every_s` is the time between two beats, of which the nearest is taken."""
+        now, policy = asyncio.get_running_loop().time(), self._policy()
+        if not self._ping_runs and now - self._pinged_at >= policy.interval_s - every_s / 2:
+            self._ping_runs, self._pinged_at = True, now
+            self._pinger.begin(ping_window_s(self._state(), policy), self._pinged)
+        # Rather a beat early than one late: this bounds when a data path that hangs is noticed.
+        due = now - self._canary_at >= policy.canary_interval_s - 0.75 * every_s
+        if not self._canary_runs and (due or self._canary_wanted):
+            self._begin_canary()
+
     def ask_canary(self) -> None:
         """Send one now."""
-        self._wanted.set()
         self._registry_due = min(self._registry_due, self._asked_at + _REGISTRY_ASKED_S)
+        self._canary_wanted = True
+        if not self._canary_runs:
+            self._sooner(0)
 
     @property
     def vouch_s(self) -> float:
@@ -79,57 +99,68 @@ class Probing:
     def tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """To be run for as long as the session."""
         settings = self._settings
-        tasks = (self._pings(), self._canaries(), watch_sentinel(settings.proxy, self._post), self._origins.run())
+        tasks = (self._registry_canaries(), watch_sentinel(settings.proxy, self._post), self._origins.run())
         if settings.metrics is None or not near(settings.metrics, settings.proxy):
             return tasks
         return (*tasks, Counters(settings.metrics, self._post, self._counters_count, self._blind).run())
 
-    async def _pings(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                started, interval_s = loop.time(), self._policy().interval_s
-                event = await self._pinger.round(ping_window_s(self._state(), self._policy()))
-                if not self._policy().canary:
-                    self._before()  # a mirror that has just come up is local from its first answer on
-                self._post(event)
-                # Not faster than the interval, and a tenth of it earlier or later, so that a fleet does not beat.
-                rest_s = started + jittered(interval_s) - loop.time()
-                await asyncio.sleep(max(rest_s, interval_s / 4))
-        finally:
-            self._pinger.close()
+    def close(self) -> None:
+        """Wait for no answer any more."""
+        self._pinger.close()
+        self._canary.close()
 
-    async def _canaries(self) -> None:
-        try:
-            while True:
-                self._wanted.clear()
-                await self._canary_round()
-                try:
-                    async with asyncio.timeout(jittered(self._policy().canary_interval_s)):
-                        await self._wanted.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            self._canary.close()
+    def _pinged(self, event: Pinged) -> None:
+        self._ping_runs = False
+        policy = self._policy()
+        if not policy.canary:
+            self._before()  # a mirror that has just come up is local from its first answer on
+        self._post(event)
+        late_s = asyncio.get_running_loop().time() - self._pinged_at - policy.interval_s
+        if late_s > 0:  # the beat at which the next one was due is past
+            self._sooner(policy.interval_s / 4)
 
-    async def _canary_round(self) -> None:
+    def _begin_canary(self) -> None:
         """A canary of one kind or the other, or none: a registry is asked seldom."""
+        self._canary_runs, self._canary_wanted = True, False
         now = asyncio.get_running_loop().time()
         if self._counts or self._failures < _LOOPBACK_TRIES or now >= self._loopback_due:
             self._loopback_due = now + _LOOPBACK_AGAIN_S
-            event = await self._canary.fetch(canary_window_s(self._state(), self._policy()))
-            self._loopback = self._loopback or isinstance(event, CanaryOk)
-            if event is not None and self._counts:
-                self._before()  # before a clean canary lifts anything
-                self._post(event)
-            elif event is not None:
-                self._failures += 1
+            self._canary.begin(canary_window_s(self._state(), self._policy()), self._canaried)
+        else:
+            self._go_on()
+
+    def _canaried(self, event: Result | None) -> None:
+        self._loopback = self._loopback or isinstance(event, CanaryOk)
+        if event is not None and self._counts:
+            self._before()  # before a clean canary lifts anything
+            self._post(event)
+        elif event is not None:
+            self._failures += 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """A registry's turn, where the loopback is out of the mirror's reach."""
+        now = asyncio.get_running_loop().time()
         if self._failures >= _LOOPBACK_TRIES and not self._counts and now >= self._registry_due:
             self._asked_at = now
+            self._registry_wanted.set()
+        else:
+            self._canary_is_over()
+
+    def _canary_is_over(self) -> None:
+        self._canary_runs, self._canary_at = False, asyncio.get_running_loop().time()
+        if self._canary_wanted:  # asked for meanwhile: that one began too early
+            self._sooner(0)
+
+    async def _registry_canaries(self) -> None:
+        while True:
+            await self._registry_wanted.wait()
+            self._registry_wanted.clear()
             rest_s = await self._registry_round()
-            if self._wanted.is_set():  # asked for meanwhile: that one began too early
+            if self._canary_wanted:
                 rest_s = _REGISTRY_ASKED_S
             self._registry_due = asyncio.get_running_loop().time() + jittered(rest_s)
+            self._canary_is_over()
 
     async def _registry_round(self) -> float:
         """Ask one that is in use and answers; it counts from its first success on. How long to leave them in peace."""

@@ -84,7 +84,7 @@ class Service:
             finally:
                 listening.cancel()
                 for listener in (self._endpoint, self._spare, self._api, self._metrics):
-                    listener.close()
+                    listener.end()
         self._stop()
 
     async def _sessions(self) -> None:

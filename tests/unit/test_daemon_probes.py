@@ -167,7 +167,7 @@ class TestPing:
                 late: list[PingOk] = []
                 pinger = Pinger(parse_url(mirror.ping_url), late.append, cap_s=0.6)
                 assert isinstance(await pinger.round(WINDOW_S), PingFailed)
-                await until(lambda: not pinger._hedge._waiting)
+                await until(lambda: not pinger.waits)
                 assert late == []
 
         go(work())

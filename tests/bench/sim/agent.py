@@ -1,8 +1,10 @@
 """One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
 
 What stands here is the schedule of agent/daemon/probing.py and the rounds of agent/daemon/hedge.py, on a clock that
-jumps from one event to the next. Verdicts, fences and delays are the machine's. tests/unit/test_bench_agent.py holds
-the model of a round to the real Pinger.
+jumps from one event to the next. The daemon's pings, canaries and ticks begin with one beat; here each kind has a beat
+of its own, of the same length: losses that are independent, and stalls that are longer than a beat, cannot tell them
+apart. Verdicts, fences and delays are the machine's. tests/unit/test_bench_agent.py holds the model of a round to the
+real Pinger.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeAlias
 
 from agent.daemon import hedge, loop
+from agent.daemon.beat import TICK_S
 from agent.daemon.hedge import stagger_s
 from agent.health import patience
 from agent.health.evidence import (
@@ -148,7 +151,7 @@ class Agent:
         self._look_at_owner()
         self._at(self.now, self._ping)
         self._at(self.now, self._canary)
-        self._at(self.now + loop._TICK_S, self._tick)
+        self._at(self.now + TICK_S, self._tick)
         self._ask_origin()
 
     def join(self, first: Probe | None = None) -> None:
@@ -158,7 +161,7 @@ class Agent:
         self._canary_runs = self._canary_wanted = False
         self._at(self.now + self._rng.random() * self.policy.interval_s * (first is not Probe.PING), self._ping)
         self._rest(self._rng.random() * self.policy.canary_interval_s * (first is not Probe.CANARY))
-        self._at(self.now + self._rng.random() * loop._TICK_S, self._tick)
+        self._at(self.now + self._rng.random() * TICK_S, self._tick)
         self._chores_at = self.now - self._rng.random() * loop._CHORES_S
 
     def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
@@ -229,7 +232,7 @@ class Agent:
         if self.now - self._chores_at >= loop._CHORES_S:
             self._chores_at = self.now
             self._look_at_owner()
-        self._at(self.now + loop._TICK_S, self._tick)
+        self._at(self.now + TICK_S, self._tick)
 
     def _ping(self) -> None:
         started = self.now
