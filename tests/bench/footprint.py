@@ -2,9 +2,10 @@
 
 Method: a booted node, the package applied, the mirror well, 100 small nydus images each mounted by a nydusd of its own
 (a prepared snapshot, as for a container), the metrics scraped each 15 s. After a minute of rest the daemon is watched
-for 10 minutes with its default of 4 pings a second: user and system time at both ends, memory (smaps_rollup) each 10 s,
-and the lines that it logged. All figures are of the unit: the daemon and whatever children it has. Then each set of
-imports in five fresh interpreters of the node, beside a bare one. About 14 minutes; `--quick`: 5 mounts, 1 minute.
+for 10 minutes with its default of 4 pings a second: for how long it ran (schedstat at both ends), memory (smaps_rollup)
+each 10 s, and the lines that it logged. All figures are of the unit: the daemon and whatever children it has. Right
+after that, what the bare minimum of a prober costs on the same machine (tests/bench/floor.py). Then each set of imports
+in five fresh interpreters of the node, beside a bare one. About 16 minutes; `--quick`: 5 mounts, 1 minute.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench import floor
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.node import cache, images, layout, scene
 from tests.node.boot import Node
@@ -53,6 +55,7 @@ def main() -> int:
         scene.wait_for_route(stage.node, "mirror")
         time.sleep(10 if small else 60)
         rows, goals = _watch(stage.node, seconds, f"{mounts} mounts")
+        rows += _floors(stage.node, 5 if small else 30)
         for case, code in IMPORTS:
             samples = [_import_sample(stage.node, code) for _ in range(5)]
             rows.append(row(f"import {case}: RSS", [rss for rss, _ in samples], "MiB"))
@@ -158,13 +161,20 @@ def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal
     ]
 
 
+def _floors(node: Node, seconds: float) -> list[Row]:
+    code = Path(floor.__file__).read_text()
+    found = json.loads(node.run(["python3", "-I", "-c", code, str(seconds)], timeout=20 * seconds).stdout)
+    return [row(f"bare minimum, {case}: CPU", [percent], "% of a core") for case, percent in found.items()]
+
+
 def _cpu_s(node: Node) -> float:
-    """User and system time of the unit's processes and of their children that ended, in seconds."""
-    total = 0
+    """Seconds that the unit's threads ran, and their children that ended (those in whole ticks)."""
+    total = 0.0
     for pid in node.processes(UNIT):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(int(fields[at]) for at in (11, 12, 13, 14))
-    return total / _TICKS
+        total += (int(fields[13]) + int(fields[14])) / _TICKS
+        total += sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    return total
 
 
 def _lines(node: Node, since: str) -> list[str]:

@@ -89,8 +89,12 @@ class FakeTables:
     def __init__(self) -> None:
         self.held: dict[int, int] = {}
         self.broken = ""
+        self.bug = ""
+        """What no adapter may raise."""
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
+        if self.bug:
+            raise RuntimeError(self.bug)
         if self.broken:
             raise PortError("NNA0805", "listening sockets could not be listed", cause=self.broken)
         return (("127.0.0.1", self.held[port], 1000 + port),) if port in self.held else ()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,3 +241,14 @@ def test_a_bug_in_one_event_does_not_end_the_protection(tmp_path: Path) -> None:
             assert "nydus_agent_internal_errors_total 1" in (await node.get_local("/metrics"))[1]
 
     go(work())
+
+
+def test_a_bug_that_would_stop_the_probes_ends_the_daemon_so_that_it_is_started_anew(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            node.fakes.tables.bug = "a bug"
+            await asyncio.sleep(1)
+
+    with pytest.raises(ExceptionGroup) as found:
+        go(work())
+    assert "RuntimeError: a bug" in "".join(traceback.format_exception(found.value))

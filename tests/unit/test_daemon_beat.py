@@ -1,0 +1,50 @@
+"""The one timer of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from agent.daemon.beat import TICK_S, Beat
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "every_s"), [(0.25, 0.25), (0.05, 0.05), (0.3, 0.15), (1.0, 0.25), (60.0, 0.25)]
+)
+def test_an_interval_holds_a_whole_number_of_beats_none_longer_than_a_tick(interval_s: float, every_s: float) -> None:
+    beat = Beat(interval_s, lambda: None)
+    assert beat.every_s == pytest.approx(every_s)
+    assert beat.every_s <= TICK_S
+
+
+def _times(interval_s: float, seconds: float, sooner: tuple[float, ...] = (0.0,)) -> list[float]:
+    """When it beats within so many seconds, having been asked for a sooner one with these delays at the beginning."""
+
+    async def work() -> list[float]:
+        loop = asyncio.get_running_loop()
+        began, seen = loop.time(), list[float]()
+        beat = Beat(interval_s, lambda: seen.append(loop.time() - began))
+        for delay_s in sooner:
+            beat.sooner(delay_s)
+        await asyncio.sleep(seconds)
+        beat.stop()
+        count = len(seen)
+        await asyncio.sleep(2 * interval_s)
+        assert len(seen) == count
+        return seen
+
+    return asyncio.run(work())
+
+
+def test_it_beats_until_it_is_stopped_and_never_with_the_same_gap() -> None:
+    seen = _times(0.02, 0.5)
+    gaps = [after - before for before, after in itertools.pairwise(seen)]
+    assert seen[0] < 0.02
+    assert min(gaps) >= 0.015
+    assert len({round(gap, 6) for gap in gaps}) > 5
+
+
+def test_the_next_beat_comes_sooner_and_never_later_for_having_been_asked_for() -> None:
+    assert _times(0.2, 0.1, sooner=(0.15, 0.05, 5.0))[0] == pytest.approx(0.05, abs=0.04)

@@ -1,0 +1,141 @@
+"""Connections of probes: what can be asked on them, and what their ends do, on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from agent.daemon.http import Answer, Connection, ProbeError
+from agent.health.evidence import Failure
+
+T = TypeVar("T")
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def go(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, within 20 s."""
+    return asyncio.run(asyncio.wait_for(work, 20))
+
+
+@asynccontextmanager
+async def peer(*pieces: bytes, then: Callable[[asyncio.StreamWriter], object] = lambda _: None) -> AsyncIterator[int]:
+    """A server's port: each request is answered with these pieces, 20 ms apart; `then` is done after that."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                for piece in pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(0.02)
+                then(writer)
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.sleep(0.02)
+
+
+def test_one_connection_carries_one_question_after_the_other() -> None:
+    async def work() -> None:
+        async with peer(ANSWER) as port:
+            connection = Connection.begin("127.0.0.1", port)
+            for _ in range(3):
+                assert (await connection.get("/", "x")).body == b"ok"
+                assert connection.usable
+            connection.close()
+            assert not connection.usable
+
+    go(work())
+
+
+@pytest.mark.parametrize("at", [1, 17, 20, 37, 39, len(ANSWER) - 1])
+def test_an_answer_may_come_in_pieces(at: int) -> None:
+    async def work() -> None:
+        async with peer(ANSWER[:at], ANSWER[at:]) as port:
+            connection = Connection.begin("127.0.0.1", port)
+            assert (await connection.get("/", "x")).body == b"ok"
+            assert connection.usable
+            connection.close()
+
+    go(work())
+
+
+@pytest.mark.parametrize(
+    "then",
+    [lambda writer: writer.close(), lambda writer: writer.transport.abort(), lambda writer: writer.write(b"more")],
+    ids=["closed", "reset", "unasked bytes"],
+)
+def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_question(
+    then: Callable[[asyncio.StreamWriter], object],
+) -> None:
+    async def work() -> None:
+        async with peer(ANSWER, then=then) as port:
+            connection = Connection.begin("127.0.0.1", port)
+            assert (await connection.get("/", "x")).status == 200
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                if not connection.usable:
+                    break
+            assert not connection.usable
+            connection.close()
+
+    go(work())
+
+
+def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async def work() -> Answer:
+        async with peer(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()) as port:
+            connection = Connection.begin("127.0.0.1", port)
+            try:
+                return await connection.get("/", "x")
+            finally:
+                connection.close()
+
+    assert go(work()).body == b"all of it"
+
+
+def test_a_refused_connection_is_told_as_refused() -> None:
+    async def work() -> None:
+        async with peer() as port:
+            pass
+        with pytest.raises(ProbeError) as found:
+            await Connection.open("127.0.0.1", port)
+        assert found.value.failure is Failure.REFUSED
+        connection = Connection.begin("127.0.0.1", port)
+        with pytest.raises(ProbeError) as asked:
+            await connection.get("/", "x")
+        connection.close()
+        assert asked.value.failure is Failure.REFUSED
+
+    go(work())
+
+
+def test_a_name_is_never_resolved_on_the_loop() -> None:
+    async def work() -> None:
+        with pytest.raises(ProbeError, match="not an address"):
+            Connection.begin("registry.example", 80)
+
+    go(work())
+
+
+def test_a_closed_connection_tells_nothing_any_more() -> None:
+    async def work() -> None:
+        told: list[Answer | ProbeError] = []
+        async with peer(ANSWER[:10], ANSWER[10:]) as port:
+            connection = Connection.begin("127.0.0.1", port)
+            connection.ask("/", "x", None, bytes, told.append)
+            await asyncio.sleep(0.01)
+            connection.close()
+            await asyncio.sleep(0.05)
+        assert told == []
+
+    go(work())
