@@ -132,7 +132,7 @@ def test_a_closed_connection_tells_nothing_any_more() -> None:
         told: list[Answer | ProbeError] = []
         async with peer(ANSWER[:10], ANSWER[10:]) as port:
             connection = Connection.begin("127.0.0.1", port)
-            connection.ask("/", "x", None, bytes, told.append)
+            connection.ask("/", "x", None, lambda _: None, told.append)
             await asyncio.sleep(0.01)
             connection.close()
             await asyncio.sleep(0.05)
