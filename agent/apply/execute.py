@@ -12,6 +12,7 @@ from agent import paths
 from agent.apply import restarts, undo, waits
 from agent.apply.journal import Journal
 from agent.errors import ApplyError, ProcessError
+from agent.plan.containerd_trial import candidate_path
 from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
@@ -82,7 +83,9 @@ class Executor:
             case RemoveFile():
                 return undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
             case CheckContainerdConfig():
-                return undo.Scratch(candidate_path(step.path), undo.digest(step.candidate))
+                (path, content), *others = trial_files(step)
+                also = tuple((one, undo.digest(what)) for one, what in others)
+                return undo.Scratch(path, undo.digest(content), also)
             case UnitStep():
                 return undo.unit_back(self.ports.units.get(step.unit), step.unit, step.verb)
             case ReloadUnits():
@@ -161,30 +164,31 @@ def missing_directories(ports: Ports, path: str) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def candidate_path(path: str) -> str:
-    """Where a candidate lies while containerd checks it: beside the real file, because imports are relative to it.
-
-    The name ends in nothing that an import's glob would match.
-    """
-    return posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.nydus-agent-candidate")
+def trial_files(step: CheckContainerdConfig) -> tuple[tuple[str, bytes], ...]:
+    """(path, content) of what lies on the disk while containerd looks: drop-ins, then the root file that loads them."""
+    root = step.candidate if step.trial is None else step.trial
+    beside = ((candidate_path(path, step.path), content) for path, content in step.beside)
+    return (*beside, (candidate_path(step.path, step.path), root))
 
 
 def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
-    """`containerd config dump` on the candidate. Raises ApplyError NNA0407 (refused), NNA0408 (not as expected)."""
-    candidate = candidate_path(step.path)
-    left = ports.files.read(candidate)
-    ports.files.replace(
-        candidate, step.candidate, mode=0o600, uid=0, gid=0, expect_sha256=left.sha256 if left is not None else ""
-    )
+    """`containerd config dump` on the candidates. Raises ApplyError NNA0407 (refused), NNA0408 (not as expected)."""
+    files = trial_files(step)
+    for path, content in files:
+        left = ports.files.read(path)
+        seen = left.sha256 if left is not None else ""
+        ports.files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=seen)
+    argv = ["containerd", "--config", files[-1][0], "config", "dump"]
     try:
-        dump = ports.processes.run(["containerd", "--config", candidate, "config", "dump"], deadline_s=_CHECK_S)
+        dump = ports.processes.run(argv, deadline_s=_CHECK_S)
     except ProcessError as error:
         raise ApplyError(
             "NNA0407", "containerd refuses the new configuration", cause=error.cause or error.what, seen=error.seen,
             try_="nydus-agent plan",
         ) from None  # fmt: skip
     finally:
-        ports.files.remove(candidate, expect_sha256=undo.digest(step.candidate))
+        for path, content in files:
+            ports.files.remove(path, expect_sha256=undo.digest(content))
     wrong = unexpected(dump.stdout, step.expect)
     if wrong:
         raise ApplyError(

@@ -10,9 +10,10 @@ from agent import paths
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import ContainerdError, ContainerdNotFoundError, ContainerdUnavailableError, FileError, SystemdError
-from agent.node.facts import Binary, Facts, FileFact, PluginFact, UnitFact, Unknown
+from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown
 from agent.plan import decide
-from agent.plan.containerd_keys import default_snapshotter
+from agent.plan.containerd_files import node_of
+from agent.plan.render_containerd import view_of
 from agent.ports import Ports
 
 CALL_S = 5.0
@@ -234,12 +235,9 @@ def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
 
 
 def _names_ours(view: View) -> bool:
-    """Whether containerd's file names our snapshotter as CRI's default; true where that cannot be told."""
-    fact = view.facts.file(view.config.containerd.config)
-    if fact is None:
-        return False  # containerd's own default is another
-    default = default_snapshotter(fact.content) if isinstance(fact, FileFact) else None
-    return default in (None, paths.PROXY_PLUGIN)
+    """Whether containerd's files name our snapshotter as CRI's default; true where that cannot be told."""
+    seen = view_of(view.config, node_of(view.facts))
+    return seen is None or seen.get(seen.keys.snapshotter) == paths.PROXY_PLUGIN
 
 
 def prepare(view: View) -> Rung:

@@ -65,10 +65,12 @@ class ReloadBack:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A file of ours that lives only during its step: removed where a crash left it."""
+    """Files of ours that live only during their step: removed where a crash left them."""
 
     path: str
     sha256: str
+    also: tuple[tuple[str, str], ...] = ()
+    """(path, digest) of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ def encode(undo: Undo) -> dict[str, Any]:
                 "was_active": undo.was_active, "was_enabled": undo.was_enabled,
             }  # fmt: skip
         case Scratch():
-            return {"kind": "scratch", "path": undo.path, "sha256": undo.sha256}
+            return {
+                "kind": "scratch", "path": undo.path, "sha256": undo.sha256, "also": [list(one) for one in undo.also],
+            }  # fmt: skip
         case ReloadBack():
             return {"kind": "reload"}
         case Nothing():
@@ -119,7 +123,8 @@ def decode(data: Mapping[str, Any]) -> Undo:
         case "unit":
             return UnitBack(data["unit"], UnitVerb(data["verb"]), data["was_active"], data["was_enabled"])
         case "scratch":
-            return Scratch(data["path"], data["sha256"])
+            also = tuple((path, sha256) for path, sha256 in data.get("also", ()))
+            return Scratch(data["path"], data["sha256"], also)
         case "reload":
             return ReloadBack()
         case "nothing":

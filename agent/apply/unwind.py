@@ -10,7 +10,7 @@ from functools import partial
 from agent import paths
 from agent.apply import daemons, restarts, undo, waits
 from agent.errors import AgentError, FileError
-from agent.plan.invariants import names_snapshotter
+from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
 
@@ -79,7 +79,8 @@ def _names(stage: undo.Stage) -> list[str]:
 
 def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say, *, jobs: bool) -> None:
     for scratch in stage.scratch:
-        _try(report, scratch.path, partial(_scratch, ports, scratch))
+        for path, sha256 in ((scratch.path, scratch.sha256), *scratch.also):
+            _try(report, path, partial(_scratch, ports, path, sha256))
     for unit in stage.units:
         _try(report, unit.unit, partial(_narrow, ports, unit, root, say, jobs=jobs))
     for file in stage.files:
@@ -173,12 +174,12 @@ def _reload(ports: Ports) -> str:
     return ""
 
 
-def _scratch(ports: Ports, scratch: undo.Scratch) -> str:
-    ports.files.sweep(scratch.path)
-    fact = ports.files.read(scratch.path)
-    if fact is None or fact.sha256 != scratch.sha256:
+def _scratch(ports: Ports, path: str, sha256: str) -> str:
+    ports.files.sweep(path)
+    fact = ports.files.read(path)
+    if fact is None or fact.sha256 != sha256:
         return ""
-    ports.files.remove(scratch.path, expect_sha256=scratch.sha256)
+    ports.files.remove(path, expect_sha256=sha256)
     return "removed"
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
 from agent.node import programs, registries, versions
-from agent.node.facts import Arch, Facts, FenceAbility, FileFact, Unknown
-from agent.plan.containerd_keys import certs_directory
+from agent.node.facts import Arch, Binary, Facts, FenceAbility, FileFact, Unknown
+from agent.plan import containerd_dropin, containerd_files
+from agent.plan.containerd_wishes import certs_directory
+from agent.plan.render_containerd import view_of
 from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
 
 _RUN_S = 5.0
@@ -72,14 +74,15 @@ def observe(
     accepted generation. Nothing raises PortError: what fails is Unknown in the facts.
     """
     nydusd = programs.find(ports, "nydusd", versions.nydus, crate=True)
-    files = _files(config, ports, extra_paths)
+    containerd = programs.find(ports, "containerd", versions.containerd)
+    files = _files(config, ports, containerd, extra_paths)
     return Facts(
         arch=_arch(ports),
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
         nydus_image=programs.find(ports, "nydus-image", versions.nydus, crate=True),
         snapshotter=programs.find(ports, "containerd-nydus-grpc", versions.snapshotter),
-        containerd=programs.find(ports, "containerd", versions.containerd),
+        containerd=containerd,
         running_containerd=_known(lambda: ports.containerd.server(deadline_s=_ASK_S)),
         containerd_unit=_known(lambda: ports.units.get(paths.CONTAINERD_UNIT)),
         snapshotter_unit=_known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT)),
@@ -126,10 +129,12 @@ def _reads_ns(config: Config, ports: Ports) -> bool | Unknown:
     return registries.reads_ns(config, ports)
 
 
-def _files(config: Config, ports: Ports, extra_paths: Iterable[str]) -> tuple[Seen, ...]:
-    """Every file that a plan may touch, each once."""
-    containerd = _file(ports, config.containerd.config)
-    certs = certs_directory(containerd.content if isinstance(containerd, FileFact) else None)
+def _files(
+    config: Config, ports: Ports, containerd: Binary | None | Unknown, extra_paths: Iterable[str]
+) -> tuple[Seen, ...]:
+    """Every file that a plan may touch, each once, and those that containerd imports."""
+    loaded = _loaded(config, ports)
+    certs = _certs(config, containerd, loaded)
     named = ["_default", "docker.io", *(registry.host for registry in config.registries.hosts)]
     named += [name for name in config.registries.include if name != "*"]
     with contextlib.suppress(PortError):  # each file below says by itself why it cannot be read
@@ -144,7 +149,35 @@ def _files(config: Config, ports: Ports, extra_paths: Iterable[str]) -> tuple[Se
         *(posixpath.join(paths.REGISTRIES_D, name, "hosts.toml") for name in _own_registries(config, ports)),
         *extra_paths,
     ]
-    return (containerd, *(_file(ports, path) for path in dict.fromkeys(wanted) if path != config.containerd.config))
+    return (*loaded.values(), *(_file(ports, path) for path in dict.fromkeys(wanted) if path not in loaded))
+
+
+def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
+    """containerd's root file and what it imports, and the place of our drop-in."""
+    found: dict[str, Seen] = {}
+
+    def read(path: str) -> bytes | None | Unknown:
+        found[path] = seen = _file(ports, path)
+        return seen.content if isinstance(seen, FileFact) else seen[1]
+
+    def listdir(directory: str) -> Sequence[str]:
+        with contextlib.suppress(PortError):  # as containerd does: what cannot be listed matches nothing
+            return ports.files.listdir(directory)
+        return ()
+
+    root = config.containerd.config
+    loaded, _stuck = containerd_files.load(root, read, lambda pattern: containerd_files.expand(pattern, listdir))
+    drop_in, _line = containerd_dropin.place(root, loaded)
+    if drop_in not in found:
+        read(drop_in)
+    return found
+
+
+def _certs(config: Config, containerd: Binary | None | Unknown, loaded: Mapping[str, Seen]) -> str:
+    contents = {path: seen.content for path, seen in loaded.items() if isinstance(seen, FileFact)}
+    version = containerd.version if isinstance(containerd, Binary) else Unknown("it was not found")
+    view = view_of(config, containerd_files.Node(version, contents))
+    return certs_directory(view) if view is not None else paths.CERTS_D
 
 
 def _own_registries(config: Config, ports: Ports) -> tuple[str, ...]:

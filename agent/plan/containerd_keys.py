@@ -1,13 +1,11 @@
 """Where containerd's configuration keeps what we care about: one table of key paths per version of the file.
 
 Read only; `plan.render_containerd` edits. Sources: containerd's docs/cri/config.md, docs/cri/registry.md and, for the
-versions, docs/containerd-2.0.md. Only version 2 on containerd 1.x is supported so far: a daemon of 2.x drops the
-snapshotter of a version 2 file that has no runtimes table (migrateConfig in plugins/cri/images/plugin.go).
+versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `KeyPath` serve any TOML document.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,7 +14,12 @@ from agent import paths
 
 KeyPath: TypeAlias = tuple[str, ...]
 
-_CRI = ("plugins", "io.containerd.grpc.v1.cri")
+CRI = "io.containerd.grpc.v1.cri"
+"""The CRI plugin in versions 1 (as "cri") and 2, and what is left of it in 3 and 4."""
+IMAGES, RUNTIME = "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"
+"""CRI's parts in versions 3 and 4."""
+GRPC_SERVER = "io.containerd.server.v1.grpc"
+"""Version 4 keeps the socket's address there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,32 @@ class Keys:
     default_runtime: KeyPath
     registry: KeyPath
     """Table with config_path, mirrors and configs."""
+    platforms: KeyPath | None = None
+    """Table of runtimes that unpack with another snapshotter; before version 3 a runtime's own key is all there is."""
 
 
-KEYS: Mapping[int, Keys] = {
-    2: Keys(
-        snapshotter=(*_CRI, "containerd", "snapshotter"),
-        disable_snapshot_annotations=(*_CRI, "containerd", "disable_snapshot_annotations"),
-        discard_unpacked_layers=(*_CRI, "containerd", "discard_unpacked_layers"),
-        runtimes=(*_CRI, "containerd", "runtimes"),
-        default_runtime=(*_CRI, "containerd", "default_runtime_name"),
-        registry=(*_CRI, "registry"),
+def _of_cri(name: str) -> Keys:
+    cri = ("plugins", name)
+    return Keys(
+        snapshotter=(*cri, "containerd", "snapshotter"),
+        disable_snapshot_annotations=(*cri, "containerd", "disable_snapshot_annotations"),
+        discard_unpacked_layers=(*cri, "containerd", "discard_unpacked_layers"),
+        runtimes=(*cri, "containerd", "runtimes"),
+        default_runtime=(*cri, "containerd", "default_runtime_name"),
+        registry=(*cri, "registry"),
     )
-}
+
+
+_SPLIT = Keys(
+    snapshotter=("plugins", IMAGES, "snapshotter"),
+    disable_snapshot_annotations=("plugins", IMAGES, "disable_snapshot_annotations"),
+    discard_unpacked_layers=("plugins", IMAGES, "discard_unpacked_layers"),
+    runtimes=("plugins", RUNTIME, "containerd", "runtimes"),
+    default_runtime=("plugins", RUNTIME, "containerd", "default_runtime_name"),
+    registry=("plugins", IMAGES, "registry"),
+    platforms=("plugins", IMAGES, "runtime_platforms"),
+)
+KEYS: Mapping[int, Keys] = {1: _of_cri("cri"), 2: _of_cri(CRI), 3: _SPLIT, 4: _SPLIT}
 PROXY_PLUGIN: KeyPath = ("proxy_plugins", paths.PROXY_PLUGIN)
 """The same in every version."""
 
@@ -57,31 +74,6 @@ def at(document: Mapping[str, Any], path: KeyPath) -> Any:  # noqa: ANN401 - a T
     return found
 
 
-def certs_directories(content: bytes) -> tuple[str, ...]:
-    """The directories of hosts.toml files that this configuration names; empty where it names none or is not TOML."""
-    try:
-        document = tomllib.loads(content.decode())
-    except ValueError:
-        return ()
-    keys = KEYS.get(document.get("version", 1))
-    value = at(document, (*keys.registry, "config_path")) if keys else None
-    return tuple(part for part in value.split(":") if part) if isinstance(value, str) else ()
-
-
-def certs_directory(content: bytes | None) -> str:
-    """Where our hosts.toml files go: the first directory that is named, else containerd's usual one."""
-    named = certs_directories(content) if content is not None else ()
-    return named[0].rstrip("/") if named else paths.CERTS_D
-
-
-def default_snapshotter(content: bytes) -> str | None:
-    """The snapshotter that this configuration gives CRI, "" where it names none; None where that cannot be told."""
-    try:
-        document = tomllib.loads(content.decode())
-    except ValueError:
-        return None
-    keys = KEYS.get(document.get("version", 1))
-    if keys is None or "imports" in document:  # another file may name one
-        return None
-    value = at(document, keys.snapshotter)
-    return value if isinstance(value, str) else ""
+def dotted(path: KeyPath) -> str:
+    """A key path as TOML writes it."""
+    return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)

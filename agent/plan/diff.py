@@ -6,6 +6,8 @@ from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
 from agent.plan import decide, invariants, own
+from agent.plan.containerd_files import node_of
+from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
 from agent.plan.refusal import Refusal, refuse
 from agent.plan.render_containerd import Candidate, candidate
@@ -13,7 +15,6 @@ from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, UnitVerb, 
 from agent.plan.wanted import Wanted, wanted
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
-_SUPPORTED_BELOW = (2, 0)
 
 
 def plan(config: Config, facts: Facts) -> Plan:
@@ -24,7 +25,7 @@ def plan(config: Config, facts: Facts) -> Plan:
         (
             *decide.binary_refusals(facts),
             *_containerd_refusals(facts),
-            *(() if unreadable else candidate(config, content_of(facts, config.containerd.config)).refusals),
+            *(() if unreadable else candidate(config, node_of(facts)).refusals),
             *unreadable,
             *refusals,
         )
@@ -40,11 +41,6 @@ def plan(config: Config, facts: Facts) -> Plan:
 
 def _containerd_refusals(facts: Facts) -> tuple[Refusal, ...]:
     found = []
-    for what, fact in (("installed", facts.containerd), ("running", facts.running_containerd)):
-        version = getattr(fact, "version", None)
-        if isinstance(version, tuple) and version >= _SUPPORTED_BELOW:
-            text = ".".join(map(str, version))
-            found.append(Refusal("NNA0314", f"containerd {text} ({what}) is not yet supported (supported: 1.x)"))
     if not facts.systemd_running:
         found.append(Refusal("NNA0301", "systemd does not run here", "apply at the next boot"))
     elif not isinstance(facts.containerd_unit, UnitFact) or facts.containerd_unit.load_state == "not-found":
@@ -72,12 +68,12 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     mine = {path: content for path, content in target.hosts.items() if _may_write(facts, path)}
     plain = (write(facts, path, content, "plain images go through the mirror first") for path, content in mine.items())
-    config_step, check = _containerd_steps(config, facts, target.containerd)
+    config_steps, check = _containerd_steps(config, facts, target.containerd)
     return Changes(
         snapshotter_files=files,
         hosts=tuple(step for step in plain if step is not None),
         gone=tuple(removed for path in target.gone if (removed := removal_of(facts, path)) is not None),
-        containerd_config=config_step,
+        containerd_config=config_steps,
         check=check,
         reload_reason=reload_reason(unit, files),
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
@@ -152,13 +148,18 @@ def reload_reason(unit: UnitFact | None, files: tuple[WriteFile, ...]) -> str:
 
 def _containerd_steps(
     config: Config, facts: Facts, new: Candidate
-) -> tuple[WriteFile | None, CheckContainerdConfig | None]:
+) -> tuple[tuple[WriteFile | RemoveFile, ...], CheckContainerdConfig | None]:
+    if not new.needs_restart:
+        return (), None
     path = config.containerd.config
     reason = "containerd must know the snapshotter, its root, and where hosts.toml files are"
-    step = write(facts, path, new.content, reason)
-    if step is None or not new.needs_restart:
-        return None, None
-    return step, CheckContainerdConfig(path, new.content, new.expect)
+    line = "containerd must read our file beside it"
+    drops = any(one != path for one in new.files)
+    made = [write(facts, one, content, line if drops and one == path else reason) for one, content in new.files.items()]
+    gone = [removal_of(facts, one, "this containerd needs no file beside its root file") for one in new.gone]
+    after = node_of(facts).with_files({**new.files, **dict.fromkeys(new.gone)})
+    steps = tuple(step for step in (*made, *gone) if step is not None)
+    return steps, containerd_check(path, after, new.files, new.expect)
 
 
 def _restart_due(config: Config, facts: Facts, target: Wanted) -> str:
@@ -203,7 +204,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
             found.append(f"{path} belongs to somebody else and is left alone: images of {registry} do as it says")
     if facts.nydus_image is None:
         found.append("nydus-image is not in PATH: images can run, but none can be made here")
-    changed = {config.containerd.config} if target.containerd.needs_restart else set()
+    changed = set(target.containerd.files)
     for path, package in facts.dpkg_conffiles:
         if path in changed:
             found.append(f"{path} is a conffile of {package}: dpkg will ask about it when a new version changes it")

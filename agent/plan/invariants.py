@@ -2,7 +2,7 @@
 
 A small model of the node (files, units, what the running containerd has read) is walked step by step. The rules:
 
-- containerd's configuration never names a snapshotter that the same file does not register;
+- containerd's configuration never names a snapshotter that it does not register;
 - where containerd's configuration names the snapshotter, its unit is enabled, and it was seen answering since it was
   last started, so that containerd finds it now and after a boot;
 - containerd restarts only on a configuration that was checked;
@@ -11,14 +11,18 @@ A small model of the node (files, units, what the running containerd has read) i
 
 from __future__ import annotations
 
-import tomllib
+import posixpath
 from dataclasses import dataclass, field
 
 from agent import paths
-from agent.config.model import ContainerdConfig
+from agent.config.model import Config, ContainerdConfig
 from agent.errors import PlanError
-from agent.node.facts import Facts, FileFact, UnitFact
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, at
+from agent.node.facts import Facts, UnitFact, Unknown, Version
+from agent.plan import containerd_dropin
+from agent.plan.containerd_files import Node, node_of
+from agent.plan.containerd_keys import PROXY_PLUGIN
+from agent.plan.containerd_view import View
+from agent.plan.render_containerd import view_of
 from agent.plan.steps import (
     AwaitSnapshotter,
     CheckContainerdConfig,
@@ -35,7 +39,8 @@ CONTAINERD_CONFIG = ContainerdConfig().config
 
 @dataclass
 class _Model:
-    files: dict[str, bytes]
+    version: Version | Unknown
+    files: dict[str, bytes | Unknown]
     enabled: bool
     answering: bool
     checked: set[bytes] = field(default_factory=set)
@@ -66,11 +71,11 @@ def violations(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -
 
 
 def _model(facts: Facts) -> _Model:
-    files = {entry.path: entry.content for entry in facts.files if isinstance(entry, FileFact)}
+    node = node_of(facts)
     unit = facts.snapshotter_unit
     enabled = isinstance(unit, UnitFact) and unit.unit_file_state in ("enabled", "alias")
     active = isinstance(unit, UnitFact) and unit.active_state == "active"
-    return _Model(files, enabled, active)
+    return _Model(node.version, dict(node.files), enabled, active)
 
 
 def _unrecorded(step: Step, model: _Model) -> list[str]:
@@ -82,7 +87,9 @@ def _unrecorded(step: Step, model: _Model) -> list[str]:
 
 
 def _unchecked(step: Step, model: _Model, config_path: str) -> list[str]:
-    if isinstance(step, WriteFile) and step.path == config_path and step.content not in model.checked:
+    if not isinstance(step, WriteFile) or step.content in model.checked:
+        return []
+    if step.path == config_path or posixpath.basename(step.path) == containerd_dropin.NAME:
         return [f"{step.path} would go live unchecked"]
     return []
 
@@ -94,7 +101,7 @@ def _act(step: Step, model: _Model) -> None:
         case RemoveFile():
             model.files.pop(step.path, None)
         case CheckContainerdConfig():
-            model.checked.add(step.candidate)
+            model.checked |= {step.candidate, *(content for _path, content in step.beside)}
         case AwaitSnapshotter():
             model.answering = True
         case UnitStep(unit=paths.SNAPSHOTTER_UNIT):
@@ -114,29 +121,20 @@ def _act_on_snapshotter(verb: UnitVerb, model: _Model) -> None:
             model.answering = verb is UnitVerb.RESTART and model.answering
 
 
-def names_snapshotter(content: bytes | None) -> bool:
-    """Whether a containerd configuration names our snapshotter, as the default or for a runtime."""
-    try:
-        document = tomllib.loads(content.decode()) if content is not None else {}
-    except ValueError:
-        return False
-    keys = KEYS.get(document.get("version", 1))
-    if keys is None:
-        return False
-    runtimes = (at(document, keys.runtimes) or {}).values()
-    named = [at(document, keys.snapshotter), *(one.get("snapshotter") for one in runtimes if isinstance(one, dict))]
-    return paths.PROXY_PLUGIN in named
-
-
 def _broken(model: _Model, config_path: str) -> list[str]:
-    content = model.files.get(config_path)
-    if content is None or not names_snapshotter(content):
+    seen = _view(model, config_path)
+    if seen is None or not seen.names_ours:
         return []
     found = []
-    if at(tomllib.loads(content.decode()), (*PROXY_PLUGIN, "address")) is None:
+    if seen.get((*PROXY_PLUGIN, "address")) is None:
         found.append("containerd names a snapshotter that is not registered")
     if not model.enabled:
         found.append("containerd names a snapshotter that does not start at boot")
     if not model.answering:
         found.append("containerd names a snapshotter that was not seen answering")
     return found
+
+
+def _view(model: _Model, config_path: str) -> View | None:
+    config = Config(containerd=ContainerdConfig(config=config_path))
+    return view_of(config, Node(model.version, model.files))

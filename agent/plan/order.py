@@ -35,7 +35,7 @@ class Changes:
     snapshotter_files: Sequence[WriteFile] = ()
     hosts: Sequence[WriteFile] = ()
     gone: Sequence[RemoveFile] = ()
-    containerd_config: WriteFile | None = None
+    containerd_config: Sequence[WriteFile | RemoveFile] = ()
     check: CheckContainerdConfig | None = None
     reload_reason: str = ""
     enable: bool = False
@@ -58,8 +58,9 @@ def ordered(changes: Changes) -> tuple[Step, ...]:
         verb = changes.snapshotter_verb
         steps.append(UnitStep(paths.SNAPSHOTTER_UNIT, verb, changes.snapshotter_reason, cost))
         steps.append(AwaitSnapshotter(paths.SNAPSHOTTER_SOCKET))
-    if changes.containerd_config is not None and changes.check is not None:
-        steps += [changes.check, changes.containerd_config]
+    if changes.check is not None:
+        steps.append(changes.check)
+    steps += changes.containerd_config
     steps += changes.hosts
     if changes.containerd_reason:
         steps.append(UnitStep(paths.CONTAINERD_UNIT, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST))

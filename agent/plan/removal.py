@@ -8,23 +8,26 @@ The snapshotter's root stays: containerd's database refers to what is in it.
 
 from __future__ import annotations
 
+import posixpath
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.config.model import Config, ContainerdMode
+from agent.config.model import Config
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan import invariants, own
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at
+from agent.plan import containerd_dropin, invariants, own
+from agent.plan.containerd_files import Node, node_of
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, at, dotted
+from agent.plan.containerd_trial import containerd_check
+from agent.plan.containerd_wishes import possible_keys
 from agent.plan.diff import removal_of
 from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
 from agent.plan.refusal import Refusal, refuse
-from agent.plan.render_containerd import candidate
+from agent.plan.render_containerd import candidate, view_of
 from agent.plan.steps import (
     AwaitContainerd,
-    CheckContainerdConfig,
     Plan,
     ReloadUnits,
     RemoveFile,
@@ -33,7 +36,7 @@ from agent.plan.steps import (
     UnitVerb,
     WriteFile,
 )
-from agent.plan.toml_edit import FAILURES, Value, dotted, remove
+from agent.plan.toml_edit import FAILURES, Value, remove, take_from_list
 
 _WHY = "the agent is removed"
 
@@ -78,9 +81,9 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
             _refuse_if_named(facts, record, narrowed.warning)
         if narrowed.step is not None:
             (back if _read_by_containerd(config, record.path) else away).append(narrowed.step)
-    back.sort(key=lambda step: getattr(step, "path", "") != config.containerd.config)
-    still_named = invariants.names_snapshotter(_final(config, facts, back))
-    steps = (*_containerd(config, back), *_snapshotter(facts, away, still_named=still_named))
+    back.sort(key=lambda step: (not _is_root(config, step), not _is_drop_in(step)))
+    after = node_of(facts).with_files(_final(back))
+    steps = (*_containerd(config, back, after), *_snapshotter(facts, away, still_named=_still_named(config, after)))
     plan = Plan(steps, tuple(warnings), (f"{config.snapshotter.root} stays: containerd's database refers to it",))
     invariants.check(plan, facts, config.containerd.config)
     return plan
@@ -91,27 +94,43 @@ def _read_by_containerd(config: Config, path: str) -> bool:
     return path == config.containerd.config or not (path in snapshotters or path.startswith(f"{paths.REGISTRIES_D}/"))
 
 
-def _containerd(config: Config, back: Sequence[Step]) -> tuple[Step, ...]:
-    if not any(getattr(step, "path", "") == config.containerd.config for step in back):
+def _is_root(config: Config, step: Step) -> bool:
+    return isinstance(step, (WriteFile, RemoveFile)) and step.path == config.containerd.config
+
+
+def _is_drop_in(step: Step) -> bool:
+    return isinstance(step, (WriteFile, RemoveFile)) and posixpath.basename(step.path) == containerd_dropin.NAME
+
+
+def _containerd(config: Config, back: Sequence[Step], after: Node) -> tuple[Step, ...]:
+    if not any(_is_root(config, step) or _is_drop_in(step) for step in back):
         return tuple(back)
-    checks = tuple(
-        CheckContainerdConfig(step.path, step.content, ())
-        for step in back
-        if isinstance(step, WriteFile) and step.path == config.containerd.config
-    )
+    check = containerd_check(config.containerd.config, after, {}, ())
     restart = UnitStep(paths.CONTAINERD_UNIT, UnitVerb.RESTART, "it must forget the snapshotter", CONTAINERD_COST)
+    checks = () if check is None else (check,)
     return (*checks, *back, restart, AwaitContainerd(config.containerd.address))
 
 
-def _final(config: Config, facts: Facts, back: Sequence[Step]) -> bytes | None:
-    """containerd's configuration after the removal."""
-    for step in back:
-        if isinstance(step, WriteFile) and step.path == config.containerd.config:
-            return step.content
-        if isinstance(step, RemoveFile) and step.path == config.containerd.config:
-            return None
-    fact = facts.file(config.containerd.config)
-    return fact.content if isinstance(fact, FileFact) else None
+def _final(back: Sequence[Step]) -> Mapping[str, bytes | None]:
+    """containerd's files after the removal, as far as they change."""
+    written = {step.path: step.content for step in back if isinstance(step, WriteFile)}
+    return {**written, **{step.path: None for step in back if isinstance(step, RemoveFile)}}
+
+
+def _still_named(config: Config, after: Node) -> bool:
+    """Whether containerd goes on using a snapshotter of our name, as it did before us.
+
+    Raises PlanError NNA0331 where it would name one that it does not know: somebody copied our keys into another file.
+    """
+    seen = view_of(config, after)
+    if seen is None or not seen.names_ours:
+        return False
+    if seen.get((*PROXY_PLUGIN, "address")) is None:
+        loaded, _stuck = after.load(config.containerd.config)
+        files = ", ".join(one.path for one in loaded if paths.PROXY_PLUGIN.encode() in one.content)
+        why = f"{files} would go on naming the snapshotter {paths.PROXY_PLUGIN}, which nothing registers any more"
+        refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {files}, then run this again")])
+    return True
 
 
 def _snapshotter(facts: Facts, away: Sequence[Step], *, still_named: bool) -> tuple[Step, ...]:
@@ -146,25 +165,37 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
         return _Narrowed(None, "" if record.owned else f"{record.path} is gone; it is not put back")
     if not isinstance(fact, FileFact):
         return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True)
-    if record.path.endswith("/hosts.toml") and not own.marked(fact.content):
+    marked = record.path.endswith("/hosts.toml") or posixpath.basename(record.path) == containerd_dropin.NAME
+    if marked and not own.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:
-        if record.path == config.containerd.config and _edited_since(config, fact, record):
-            return _without_ours(config, fact, record)
+        if record.path == config.containerd.config and _edited_since(config, facts, fact, record):
+            narrowed = _without_ours(config, fact, record)
+            rest = narrowed.step.content if isinstance(narrowed.step, WriteFile) else b""
+            if not _is_empty(rest):
+                return narrowed
         return _Narrowed(removal_of(facts, record.path, _WHY))
     if fact.content == record.content_before:
         return _Narrowed(None)
     if record.path != config.containerd.config:
         # Whole files of ours in the place of somebody's: theirs comes back.
         return _Narrowed(_back(fact, record, record.content_before))
-    if _edited_since(config, fact, record):
+    if _edited_since(config, facts, fact, record):
         return _without_ours(config, fact, record)
     return _Narrowed(_back(fact, record, record.content_before))
 
 
-def _edited_since(config: Config, fact: FileFact, record: WriteFile) -> bool:
+def _is_empty(content: bytes) -> bool:
+    """Whether a root file that we had made says nothing any more."""
+    return own.marked(content) and set(tomllib.loads(content.decode())) <= {"version"}
+
+
+def _edited_since(config: Config, facts: Facts, fact: FileFact, record: WriteFile) -> bool:
     """Whether the file holds more than what we make of its former content, now or when it was first applied."""
-    return fact.content not in (record.content, candidate(config, record.content_before).content)
+    if fact.content == record.content:
+        return False
+    before = node_of(facts).with_files({record.path: record.content_before})
+    return fact.content != candidate(config, before).files.get(record.path)
 
 
 def _back(fact: FileFact, record: WriteFile, content: bytes) -> WriteFile:
@@ -177,31 +208,39 @@ def _back(fact: FileFact, record: WriteFile, content: bytes) -> WriteFile:
 def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowed:
     """Others edited the file since: take out exactly our keys, or leave it alone."""
     try:
+        text = fact.content.decode()
         before = tomllib.loads(record.content_before.decode()) if record.content_before is not None else {}
-        undo = _undo_of(config, fact.content, record, before)
-        content = remove(fact.content.decode(), undo, before).encode()
+        undo, imports = _undo_of(text, before), _imports_of(config, before)
+        content = remove(text, undo, before) if undo else text
+        for line in imports:
+            content = take_from_list(content, ("imports",), line, before)
     except FAILURES as error:
         why = f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it by hand"
         return _Narrowed(None, why, stuck=True)
-    kept = ", ".join(dotted(path) for path in undo)
-    return _Narrowed(_back(fact, record, content), f"{record.path} was edited since: only ours is taken out ({kept})")
+    if content == text:
+        return _Narrowed(None, f"{record.path} was edited since: nothing of ours is left in it")
+    taken = ", ".join(dotted(path) for path in undo) or "imports"
+    return _Narrowed(
+        _back(fact, record, content.encode()), f"{record.path} was edited since: only ours is taken out ({taken})"
+    )
 
 
-def _undo_of(
-    config: Config, content: bytes, record: WriteFile, before: Mapping[str, Any]
-) -> Mapping[KeyPath, Value | None]:
+def _undo_of(text: str, before: Mapping[str, Any]) -> Mapping[KeyPath, Value | None]:
     """Our keys with what each was before we came; a key to which others gave another value since is theirs."""
-    now = tomllib.loads(content.decode())
-    if now.get("version", 1) not in KEYS:
-        raise ValueError(f"it has version {now.get('version', 1)} now")
+    now = tomllib.loads(text)
+    default = {keys.snapshotter for keys in KEYS.values()}
     undo: dict[KeyPath, Value | None] = {}
-    for mode in ContainerdMode:
-        # Another mode may have been applied in between, and left keys of its own.
-        wanted = replace(config, containerd=replace(config.containerd, mode=mode))
-        for path, value in candidate(wanted, record.content_before).wishes.items():
-            here = at(now, path)
-            # What is gone was taken out by a later apply in another mode.
-            mine = here in (value, None) or path[: len(PROXY_PLUGIN)] == PROXY_PLUGIN
-            if mine and here != at(before, path):
-                undo[path] = at(before, path)
+    for path, value in possible_keys(now):
+        here = at(now, path)
+        # A default that is gone was taken out by a later apply in another mode.
+        mine = here == value or (here is None and path in default)
+        if mine and here != at(before, path):
+            undo[path] = at(before, path)
     return undo
+
+
+def _imports_of(config: Config, before: Mapping[str, Any]) -> tuple[str, ...]:
+    """The import that we may have added."""
+    _path, line = containerd_dropin.place(config.containerd.config, ())
+    present = before.get("imports")
+    return () if isinstance(present, list) and line in present else (line,)

@@ -1,168 +1,237 @@
-"""containerd's configuration with our keys in it, and everything else as it was, byte for byte.
+"""containerd's files with our keys in them, and everything of others as it was, byte for byte.
+
+- no root file: one of ours, with everything in it;
+- 2.x: a drop-in of ours, and an import in the root file where no glob names the drop-in's directory yet;
+- 1.x: our keys in the root file, because a drop-in would wipe the CRI section; where a drop-in of somebody else holds
+  that section, a drop-in of ours after it with a copy of the section.
 
 A file that `toml_edit` cannot edit exactly is refused, never written.
 """
 
 from __future__ import annotations
 
-import tomllib
+import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, certs_directory
+from agent.node.facts import Version
+from agent.plan import containerd_dropin, own
+from agent.plan.containerd_files import Family, Loaded, Node, family
+from agent.plan.containerd_keys import KEYS, KeyPath, at, dotted
+from agent.plan.containerd_trial import expectations
+from agent.plan.containerd_view import View, last_version, section, view
+from agent.plan.containerd_wishes import Wished, certs_directory, respelled, wished
 from agent.plan.refusal import Refusal
-from agent.plan.toml_edit import FAILURES, Value, dotted, insert, remove
+from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert, remove
 
-_RUNTIME = "nydus"
-_RUNC = "runc"
-_RUNC_TYPE = "io.containerd.runc.v2"
+_RUNTIME_SNAPSHOTTER = (1, 7)
+"""Before, a runtime has no snapshotter of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The new file (equal to the old one where nothing is to do), or why there can be none."""
+    """What shall become of containerd's files, or why it cannot."""
 
-    content: bytes
-    wishes: Mapping[KeyPath, Value]
-    needs_restart: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """New contents of those that change, in the order in which they are to be written."""
+    gone: tuple[str, ...] = ()
+    """Drop-ins of ours that are no longer needed."""
+    wishes: Mapping[KeyPath, Value] = field(default_factory=dict)
+    """As `containerd config dump` spells them."""
+    expect: tuple[tuple[str, str], ...] = ()
+    """(dotted key, value) pairs that `containerd config dump` must show."""
     hosts_read: bool = False
     """Whether containerd reads hosts.toml files with this configuration."""
+    certs: str = paths.CERTS_D
+    """The directory of hosts.toml files."""
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
-    def expect(self) -> tuple[tuple[str, str], ...]:
-        """(dotted key, value) pairs that `containerd config dump` must show."""
-        return tuple((dotted(path), _shown(value)) for path, value in self.wishes.items())
+    def needs_restart(self) -> bool:
+        """Whether containerd must read its configuration anew."""
+        return bool(self.files or self.gone)
 
 
-def candidate(config: Config, before: bytes | None) -> Candidate:
-    """The file as it shall be; `before` is what is there (None: nothing, containerd runs on its defaults)."""
-    content = before if before is not None else _EMPTY
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """The node without our own drop-ins."""
+
+    config: Config
+    kind: Family
+    version: Version
+    node: Node
+    loaded: tuple[Loaded, ...]
+    base: View
+    mine: tuple[str, ...]
+    """Our drop-ins that are there."""
+
+    @property
+    def root(self) -> Loaded | None:
+        return self.loaded[0] if self.loaded and self.loaded[0].path == self.config.containerd.config else None
+
+
+def candidate(config: Config, node: Node) -> Candidate:
+    """containerd's files as they shall be on this node."""
+    ground = _ground(config, node)
+    if isinstance(ground, Refusal):
+        return Candidate(refusals=(ground,))
+    certs = certs_directory(ground.base)
+    want = wished(config, ground.version, ground.kind, ground.base)
     try:
-        document = tomllib.loads(content.decode())
-    except ValueError as error:
-        reason = f"{config.containerd.config} does not parse: {error}"
-        return _refused(content, "NNA0311", reason, "containerd config dump")
-    version = document.get("version", 1)
-    keys = KEYS.get(version)
-    if keys is None:
-        known = ", ".join(str(one) for one in KEYS)
-        written = f"version {version}" if "version" in document else "no version, which means 1"
-        return _refused(
-            content, "NNA0312", f"{config.containerd.config} has {written}; not yet supported (supported: {known})",
-            "containerd config default",
-        )  # fmt: skip
-    wishes, warnings = wished(config, keys, document, content)
-    edited = _edited(config, content, document, wishes, warnings)
-    read = not edited.refusals and not cri_disabled(document) and not registry_conflict(document, keys)
-    return replace(edited, hosts_read=read)
+        changes = _changes(ground, want)
+    except FAILURES as error:
+        missing = [path for path, value in want.wishes.items() if ground.base.get(path) != value]
+        reason = f"{config.containerd.config} cannot be edited without changing other lines: {error}"
+        by_hand = f"set by hand: {', '.join(dotted(path) for path in missing)}"
+        return Candidate(refusals=(Refusal("NNA0313", reason, by_hand),))
+    after = node.with_files(changes)
+    refusals = (*_impossible(ground, changes), *_overridden(ground, want, after))
+    if refusals:
+        return Candidate(refusals=refusals, warnings=want.warnings)
+    files = {path: one for path, one in changes.items() if one is not None and node.files.get(path) != one}
+    loaded, _stuck = after.load(config.containerd.config)
+    return Candidate(
+        files, tuple(path for path, one in changes.items() if one is None), want.wishes,
+        expectations(want.wishes, ground.version, loaded), want.hosts_read, certs,
+        warnings=(*want.warnings, *_warnings(ground, changes)),
+    )  # fmt: skip
 
 
-def wished(
-    config: Config, keys: Keys, document: Mapping[str, Any], content: bytes
-) -> tuple[dict[KeyPath, Value], tuple[str, ...]]:
-    """Our keys and their values for this file, and what the operator should know."""
-    wishes: dict[KeyPath, Value] = {
-        (*PROXY_PLUGIN, "type"): "snapshot",
-        (*PROXY_PLUGIN, "address"): paths.SNAPSHOTTER_SOCKET,
-        # CRI tells the kubelet this path as the image file system; a wrong one stops image garbage collection.
-        (*PROXY_PLUGIN, "exports", "root"): config.snapshotter.root,
-    }
-    if cri_disabled(document):
-        # containerd does not even read the tables of a plugin that is disabled.
-        return wishes, ("the CRI plugin is disabled in this file (disabled_plugins): only ctr and the like use nydus",)
-    warnings: list[str] = []
-    if config.containerd.mode is not ContainerdMode.PLUGIN_ONLY:
-        wishes[keys.disable_snapshot_annotations] = False
-        wishes[keys.discard_unpacked_layers] = False
-        if at(document, keys.discard_unpacked_layers) is True:
-            warnings.append(
-                "layers of images that were pulled so far were discarded after unpacking; those images must be pulled "
-                "again before they run under the nydus snapshotter"
-            )
-    if config.containerd.mode is ContainerdMode.DEFAULT:
-        wishes[keys.snapshotter] = paths.PROXY_PLUGIN
-    elif config.containerd.mode is ContainerdMode.RUNTIME_CLASS:
-        wishes.update(_runtime(keys, document))
-    conflict = registry_conflict(document, keys)
-    if conflict:
-        warnings.append(conflict)
-    elif not at(document, (*keys.registry, "config_path")):
-        wishes[(*keys.registry, "config_path")] = certs_directory(content)
-    return wishes, tuple(warnings)
+def view_of(config: Config, node: Node) -> View | None:
+    """What containerd makes of the files that are there; None where that cannot be told."""
+    kind = family(node.version) if isinstance(node.version, tuple) else None
+    loaded, stuck = node.load(config.containerd.config)
+    return None if kind is None or stuck or _unsupported(kind, loaded) else view(kind, loaded)
 
 
-def registry_conflict(document: Mapping[str, Any], keys: Keys) -> str:
-    """Why config_path cannot be set, "" where it can: CRI refuses it beside the older form (pkg/cri/config)."""
-    if at(document, (*keys.registry, "config_path")):
-        return ""
-    configs = at(document, (*keys.registry, "configs")) or {}
-    tls = any(isinstance(one, Mapping) and one.get("tls") for one in configs.values())
-    if not at(document, (*keys.registry, "mirrors")) and not tls:
-        return ""
+def _ground(config: Config, node: Node) -> _Ground | Refusal:
+    if not isinstance(node.version, tuple):
+        return Refusal(
+            "NNA0314", f"containerd's version cannot be told ({node.version.reason})", "containerd --version"
+        )
+    kind = family(node.version)
+    if kind is None:
+        text = ".".join(map(str, node.version))
+        return Refusal("NNA0314", f"containerd {text} is not yet supported (supported: 1.6, 1.7 and 2.x)")
+    mine = tuple(path for path, one in node.files.items() if _is_mine(path, one))
+    without = node.with_files(dict.fromkeys(mine))
+    loaded, stuck = without.load(config.containerd.config)
+    for one in stuck:
+        return Refusal("NNA0311", f"{one.path} {one.reason}", "containerd config dump")
+    wrong = _unsupported(kind, loaded)
+    if wrong:
+        return Refusal("NNA0312", wrong, "containerd config default")
+    base = view(kind, loaded)
+    if base.address and base.address != config.containerd.address:
+        reason = f"containerd listens on {base.address}, [containerd] address says {config.containerd.address}"
+        return Refusal("NNA0317", reason, f'set containerd.address = "{base.address}"')
+    return _Ground(config, kind, node.version, without, loaded, base, mine)
+
+
+def _is_mine(path: str, content: object) -> bool:
     return (
-        f"plain images do not go through the mirror: {dotted(keys.registry)} uses the older mirrors or configs.tls, "
-        "which containerd refuses beside config_path; move them to hosts.toml files"
+        posixpath.basename(path) == containerd_dropin.NAME and isinstance(content, bytes) and own.marked(content)
+    )  # fmt: skip
+
+
+def _unsupported(kind: Family, loaded: tuple[Loaded, ...]) -> str:
+    for one in loaded:
+        if not 0 <= one.version <= kind.highest:
+            says = one.document.get("version")
+            return f"{one.path} has version {says}; this containerd reads 1 to {kind.highest}"
+    return ""
+
+
+def _changes(ground: _Ground, want: Wished) -> Mapping[str, bytes | None]:
+    """New contents by path, None for what goes. Raises one of FAILURES."""
+    root = ground.root
+    path = ground.config.containerd.config
+    if root is None:
+        return {**dict.fromkeys(ground.mine), path: _new_root(ground, want)}
+    missing = {key: value for key, value in want.wishes.items() if ground.base.get(key) != value}
+    text = _without_leftover(ground, root)
+    if ground.kind is Family.REPLACING:
+        version = last_version(ground.loaded)
+        holders = [one for one in ground.loaded if section(one.document, version) is not None]
+        if not holders or holders[-1] is root or not any(key[0] == "plugins" for key in missing):
+            text = insert(text, respelled(missing, KEYS[2], KEYS[version])) if missing else text
+            return {**dict.fromkeys(ground.mine), path: text.encode()}
+        table = section(holders[-1].document, version) or {}
+        content = containerd_dropin.carrying(version, want.wishes, holders[-1], table)
+    elif not missing and not ground.mine:
+        return {path: text.encode()}
+    else:
+        content = containerd_dropin.merged(ground.kind, root.version, want.wishes)
+    return _with_drop_in(ground, text, content)
+
+
+def _with_drop_in(ground: _Ground, text: str, content: bytes) -> Mapping[str, bytes | None]:
+    path = ground.config.containerd.config
+    drop_in, line = containerd_dropin.place(path, ground.loaded)
+    text = add_to_list(text, ("imports",), line) if line else text
+    others = [one for one in ground.mine if one != drop_in]
+    return {**dict.fromkeys(others), drop_in: content, path: text.encode()}
+
+
+def _new_root(ground: _Ground, want: Wished) -> bytes:
+    """A root file of ours. Its version is the highest that every containerd of this major version reads."""
+    version = 2 if ground.kind is Family.REPLACING else 3
+    return insert(_EMPTY.format(version=version), respelled(want.wishes, ground.base.keys, KEYS[version])).encode()
+
+
+def _without_leftover(ground: _Ground, root: Loaded) -> str:
+    """The root file without keys of a mode that is no longer wanted: containerd's own default takes their place."""
+    text = root.content.decode()
+    if ground.config.containerd.mode is ContainerdMode.DEFAULT:
+        return text
+    left = {keys.snapshotter for keys in KEYS.values() if at(root.document, keys.snapshotter) == paths.PROXY_PLUGIN}
+    return remove(text, dict.fromkeys(left), root.document) if left else text
+
+
+def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[Refusal, ...]:
+    found = []
+    if ground.config.containerd.mode is ContainerdMode.RUNTIME_CLASS and ground.version < _RUNTIME_SNAPSHOTTER:
+        reason = "mode runtime-class needs containerd 1.7: in 1.6 a runtime has no snapshotter of its own"
+        found.append(Refusal("NNA0316", reason, 'set containerd.mode = "default" or "plugin-only"'))
+    root, last = ground.root, last_version(ground.loaded)
+    drops = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
+    if drops and ground.kind is Family.MERGING and root is not None and root.version >= 2 and last != root.version:
+        culprit = next(one.path for one in reversed(ground.loaded) if one.version)
+        reason = (
+            f"{culprit} has version {last}, {root.path} has {root.version}: containerd 2.0 to 2.2 reads all files as "
+            "of the last version, and a file of ours after it would change what the others mean"
+        )
+        found.append(Refusal("NNA0315", reason, f"give {culprit} the version {root.version}"))
+    return tuple(found)
+
+
+def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ...]:
+    """Our keys would not take effect, because a file that is loaded after ours says something else."""
+    loaded, _stuck = after.load(ground.config.containerd.config)
+    result = view(ground.kind, loaded)
+    unmet = [dotted(path) for path, value in want.wishes.items() if result.get(path) != value]
+    if not unmet:
+        return ()
+    others = ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
+    reason = f"{', '.join(unmet)} would not take effect: overridden in {others}"
+    return (Refusal("NNA0315", reason, "containerd config dump"),)
+
+
+def _warnings(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[str, ...]:
+    if ground.kind is not Family.REPLACING:
+        return ()
+    carried = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
+    version = last_version(ground.loaded)
+    holders = [one.path for one in ground.loaded if section(one.document, version) is not None]
+    if not carried:
+        return ()
+    return (
+        f"containerd 1.x takes the CRI section from one file alone: ours holds a copy of that of {holders[-1]}; what "
+        "changes there later takes effect with the next apply",
     )
 
 
-def _runtime(keys: Keys, document: Mapping[str, Any]) -> dict[KeyPath, Value]:
-    """A runtime of our own, otherwise like the default one (its cgroup driver must be the kubelet's)."""
-    default = at(document, keys.default_runtime) or _RUNC
-    base = at(document, (*keys.runtimes, default)) or {}
-    ours = (*keys.runtimes, _RUNTIME)
-    wishes: dict[KeyPath, Value] = {
-        (*ours, "runtime_type"): base.get("runtime_type", _RUNC_TYPE),
-        (*ours, "snapshotter"): paths.PROXY_PLUGIN,
-    }
-    if not at(document, keys.runtimes) and default == _RUNC:
-        # A table of runtimes takes the place of the built-in one: without this line there would be no runc any more.
-        wishes[(*keys.runtimes, _RUNC, "runtime_type")] = _RUNC_TYPE
-    for key, value in (base.get("options") or {}).items():
-        wishes[(*ours, "options", key)] = value
-    return wishes
-
-
-def cri_disabled(document: Mapping[str, Any]) -> bool:
-    """Whether the CRI plugin is switched off, as in the file that Docker's packages bring."""
-    names = document.get("disabled_plugins")
-    return isinstance(names, list) and any(str(name).rpartition(".")[2] == "cri" for name in names)
-
-
-def _edited(
-    config: Config, content: bytes, document: dict[str, Any], wishes: dict[KeyPath, Value], warnings: tuple[str, ...]
-) -> Candidate:
-    missing = {path: value for path, value in wishes.items() if at(document, path) != value}
-    leftover = _leftover(config, KEYS[document["version"]], document)
-    if not missing and not leftover:
-        return Candidate(content, wishes, warnings=warnings)
-    try:
-        text = remove(content.decode(), dict.fromkeys(leftover), document) if leftover else content.decode()
-        text = insert(text, missing) if missing else text
-    except FAILURES as error:
-        return _refused(
-            content, "NNA0313", f"{config.containerd.config} cannot be edited without changing other lines: {error}",
-            f"set by hand: {', '.join(dotted(path) for path in missing)}",
-        )  # fmt: skip
-    return Candidate(text.encode(), wishes, needs_restart=True, warnings=warnings)
-
-
-def _leftover(config: Config, keys: Keys, document: Mapping[str, Any]) -> tuple[KeyPath, ...]:
-    """Keys of a mode that is no longer wanted: containerd's own default takes their place."""
-    default = at(document, keys.snapshotter) == paths.PROXY_PLUGIN
-    return (keys.snapshotter,) if default and config.containerd.mode is not ContainerdMode.DEFAULT else ()
-
-
-def _shown(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _refused(content: bytes, code: str, reason: str, try_: str) -> Candidate:
-    return Candidate(content, {}, refusals=(Refusal(code, reason, try_),))
-
-
-_EMPTY = f"# {paths.MARK}: there was no configuration file, containerd ran on its defaults.\nversion = 2\n".encode()
+_EMPTY = f"# {paths.MARK}: there was no configuration file, containerd ran on its defaults.\nversion = {{version}}\n"

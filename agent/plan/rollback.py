@@ -18,11 +18,13 @@ from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import decide, diff, invariants, own
-from agent.plan.containerd_keys import KeyPath, at
+from agent.plan.containerd_files import node_of
+from agent.plan.containerd_keys import KeyPath, at, dotted
+from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
 from agent.plan.refusal import Refusal, refuse
-from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, WriteFile
-from agent.plan.toml_edit import FAILURES, dotted, remove
+from agent.plan.steps import Plan, RemoveFile, WriteFile
+from agent.plan.toml_edit import FAILURES, remove
 
 _MINE = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
 
@@ -200,16 +202,22 @@ def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[Key
 def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFile]) -> Changes:
     writes = [step for step in steps if isinstance(step, WriteFile)]
     files = tuple(step for step in writes if not (_is_hosts(step.path) or _is_shared(step.path)))
-    main = next((step for step in writes if step.path == config.containerd.config), None)
+    # A drop-in comes before the line that makes containerd read it, and goes after that line.
+    root = config.containerd.config
+    shared = sorted(
+        (step for step in steps if _is_shared(step.path)),
+        key=lambda step: (isinstance(step, RemoveFile), step.path == root),
+    )
+    contents = {step.path: step.content if isinstance(step, WriteFile) else None for step in shared}
+    written = {path: content for path, content in contents.items() if content is not None}
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     verb, why = diff.snapshotter_verb(facts, files)
-    shared = any(_is_shared(step.path) for step in steps)
     return Changes(
         snapshotter_files=files,
-        hosts=tuple(step for step in writes if step not in files and step is not main),
-        gone=tuple(step for step in steps if isinstance(step, RemoveFile)),
-        containerd_config=main,
-        check=CheckContainerdConfig(main.path, main.content, ()) if main is not None else None,
+        hosts=tuple(step for step in writes if step not in files and step not in shared),
+        gone=tuple(step for step in steps if isinstance(step, RemoveFile) and step not in shared),
+        containerd_config=tuple(shared),
+        check=containerd_check(root, node_of(facts).with_files(contents), written, ()) if shared else None,
         reload_reason=diff.reload_reason(unit, files),
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
         snapshotter_verb=verb,

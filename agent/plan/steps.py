@@ -43,13 +43,19 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckContainerdConfig:
-    """`containerd config dump` on the candidate, and our expected values in its output, before it goes live."""
+    """`containerd config dump` on the candidates, and our expected values in its output, before they go live."""
 
     path: str
+    """The root file, whether it changes or not."""
     candidate: bytes
+    """What it will be."""
     expect: tuple[tuple[str, str], ...]
     """(dotted key path, value) pairs that must be in the dump."""
     reason: str = "a candidate that containerd cannot load must never go live"
+    beside: tuple[tuple[str, bytes], ...] = ()
+    """(path, content) of drop-ins that go live with it."""
+    trial: bytes | None = None
+    """The root's candidate with imports that name the candidates of drop-ins; None: `candidate` itself."""
 
 
 class UnitVerb(enum.StrEnum):

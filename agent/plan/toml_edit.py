@@ -9,23 +9,25 @@ from __future__ import annotations
 import copy
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
-from agent.plan.containerd_keys import KeyPath, at
+from agent.plan.containerd_keys import KeyPath, at, dotted
 
-Value: TypeAlias = str | bool | Mapping[str, Any]
+Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
 
 FAILURES = (TOMLKitError, ValueError, TypeError, KeyError, AttributeError)
 """What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of order)."""
 
 
-def insert(text: str, wishes: Mapping[KeyPath, Value]) -> str:
-    """`text` with these keys set. Raises ValueError where the result would be more or less than that."""
+def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) -> str:
+    """`text` with these keys set. Raises ValueError where the result would be more or less than that, or (`exact`)
+    where lines of others would change.
+    """
     proposed = tomlkit.parse(text)
     if proposed.as_string() != text:
         raise ValueError("it does not come out of the parser as it went in")
@@ -38,7 +40,8 @@ def insert(text: str, wishes: Mapping[KeyPath, Value]) -> str:
     if tomllib.loads(result) != wanted:
         raise ValueError("the result would mean something else")
     changed = sum(at(before, path) is not None for path in wishes)
-    _need_lines(text, result, changed)
+    if exact:
+        _need_lines(text, result, changed)
     return result
 
 
@@ -66,6 +69,45 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
     if tomllib.loads(result) != wanted:
         raise ValueError("the result would mean something else")
     _need_lines(result, text, sum(value is not None for value in undo.values()))
+    return result
+
+
+def add_to_list(text: str, path: KeyPath, value: str) -> str:
+    """`text` with one more entry at the end of a list, which is made where it is not there. Raises ValueError."""
+    there = at(tomllib.loads(text), path)
+    if there is None:
+        return insert(text, {path: [value]})
+    if not isinstance(there, list):
+        raise ValueError(f"{dotted(path)} is no list")
+    return _relisted(text, path, [*there, value], lambda array: array.append(value))
+
+
+def take_from_list(text: str, path: KeyPath, value: str, before: Mapping[str, Any]) -> str:
+    """`text` without an entry of a list; one that is empty then and was not there `before` goes. Raises ValueError."""
+    there = at(tomllib.loads(text), path)
+    if not isinstance(there, list) or value not in there:
+        return text
+    if there == [value] and at(before, path) is None:
+        return remove(text, {path: None}, before)
+    return _relisted(text, path, [one for one in there if one != value], lambda array: array.remove(value))
+
+
+def replace_list(text: str, path: KeyPath, values: Sequence[str]) -> str:
+    """`text` with other entries in a list that is there. Raises ValueError. For texts that nobody keeps."""
+    return insert(text, {path: list(values)}, exact=False)
+
+
+def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any], None]) -> str:
+    """A changed list: each of its lines may differ, and no other."""
+    proposed, wanted = tomlkit.parse(text), tomllib.loads(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    _set(wanted, path, values)
+    change(at(proposed, path))
+    result = proposed.as_string()
+    if tomllib.loads(result) != wanted:
+        raise ValueError("the result would mean something else")
+    _need_lines(text, result, 1)
     return result
 
 
@@ -120,8 +162,3 @@ def _need_lines(fewer: str, more: str, changed: int) -> None:
     kept = sum(block.size for block in matcher.get_matching_blocks())
     if len(left) - kept > changed:
         raise ValueError("lines of others would change")
-
-
-def dotted(path: KeyPath) -> str:
-    """A key path as TOML writes it."""
-    return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)

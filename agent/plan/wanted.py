@@ -9,7 +9,7 @@ from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.node.facts import Binary, Effective, Facts, FileFact
 from agent.plan import decide, own, render_hosts
-from agent.plan.containerd_keys import certs_directory
+from agent.plan.containerd_files import node_of
 from agent.plan.render_containerd import Candidate, candidate
 from agent.plan.render_nydusd import template
 from agent.plan.render_snapshotter import snapshotter_config
@@ -55,10 +55,8 @@ def wanted(config: Config, facts: Facts, effective: Effective) -> Wanted:
         **({paths.CA_BUNDLE: bundle} if bundle else {}),
         **registries,
     }
-    fact = facts.file(config.containerd.config)
-    before = fact.content if isinstance(fact, FileFact) else None
-    containerd = candidate(config, before)
-    certs = certs_directory(before)
+    containerd = candidate(config, node_of(facts))
+    certs = containerd.certs
     plain, notes = _hosts(config, facts, certs, containerd)
     keep = {*snapshotter, *plain}
     gone = tuple(path for path in _present(facts, certs) if path not in keep)

@@ -51,8 +51,8 @@ _WIRE_MAY = ("agent.adapters",)
 _PURE = ("agent.plan", "agent.health", "agent.node.facts", "agent.node.transfer")
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "functools",
-    "hashlib", "ipaddress", "itertools", "json", "math", "operator", "re", "shlex", "string", "textwrap", "tomlkit",
-    "tomllib", "types", "typing", "urllib.parse", "zlib",
+    "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string", "textwrap",
+    "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
 _PURE_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval", "__import__"}
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent import paths
-from agent.config.model import Config, Dialect, MirrorConfig, RegistriesConfig, RegistryHost, Scheme, Switch
+from agent.config.model import (
+    Config,
+    ContainerdConfig,
+    Dialect,
+    MirrorConfig,
+    RegistriesConfig,
+    RegistryHost,
+    Scheme,
+    Switch,
+)
 from agent.node.facts import Facts, PluginFact
 from agent.node.observe import observe
+from agent.plan.containerd_files import Node
+from agent.plan.containerd_keys import PROXY_PLUGIN
+from agent.plan.render_containerd import view_of
 from agent.plan.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.node import FakeNode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CONTAINERD_CONFIG = "/etc/containerd/config.toml"
-STOCK = (GOLDEN / "containerd/debian-trixie/before.toml").read_bytes()
+STOCK = (GOLDEN / "containerd/debian-trixie/before/config.toml").read_bytes()
 AMD64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00" + bytes(44)
 ARM64 = AMD64[:18] + b"\xb7\x00" + AMD64[20:]
 
@@ -34,8 +44,8 @@ def config(
     )
 
 
-def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0") -> FakeNode:
-    """containerd 1.7.24 from Debian, nydus in /usr/local/bin, a snapshotter from Debian or built by hand."""
+def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0", containerd: str = "1.7.24") -> FakeNode:
+    """containerd from Debian, nydus in /usr/local/bin, a snapshotter from Debian or built by hand."""
     made = FakeNode()
     for path in ("/usr/local/bin/nydusd", "/usr/local/bin/nydus-image", "/usr/bin/containerd"):
         made.files.put(path, AMD64, mode=0o755)
@@ -49,10 +59,12 @@ def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0") -> FakeNode:
     run.on("grep", "-a", "-o", code=1)
     for name in ("nydusd", "nydus-image"):
         run.on(f"/usr/local/bin/{name}", "--version", stdout=f"{name} \rVersion: \t{nydusd}\nGit Commit: \tunknown\n")
-    run.on("/usr/bin/containerd", "--version", stdout="containerd github.com/containerd/containerd 1.7.24~ds1 x\n")
+    run.on(
+        "/usr/bin/containerd", "--version", stdout=f"containerd github.com/containerd/containerd {containerd}~ds1 x\n"
+    )
     _install_snapshotter(made, snapshotter)
     made.files.put(CONTAINERD_CONFIG, STOCK)
-    made.load_plugins = lambda: plugins(made)
+    made.load_plugins = lambda: plugins(made, containerd)
     return made
 
 
@@ -68,11 +80,12 @@ def _install_snapshotter(made: FakeNode, version: str) -> None:
     made.files.put(path, AMD64, mode=0o755)
 
 
-def plugins(made: FakeNode) -> tuple[PluginFact, ...]:
+def plugins(made: FakeNode, containerd: str = "1.7.24", root: str = CONTAINERD_CONFIG) -> tuple[PluginFact, ...]:
     """What a containerd that starts now finds in its configuration."""
-    file = made.files.files.get(CONTAINERD_CONFIG)
-    document = tomllib.loads(file.content.decode()) if file is not None else {}
-    proxy = document.get("proxy_plugins", {}).get(paths.PROXY_PLUGIN)
+    files = {path: file.content for path, file in made.files.files.items()}
+    known = Node(tuple(int(part) for part in containerd.split(".")), files)
+    seen = view_of(Config(containerd=ContainerdConfig(config=root)), known)
+    proxy = seen.get(PROXY_PLUGIN) if seen is not None else None
     if proxy is None:
         return STOCK_PLUGINS
     return (*STOCK_PLUGINS, nydus_plugin(proxy["address"], proxy.get("exports", {}).get("root", "")))

@@ -156,10 +156,18 @@ def test_a_conffile_is_announced() -> None:
     assert any("conffile of containerd" in text for text in plan(Config(), seen).warnings)
 
 
-def test_containerd_2_is_refused_because_it_would_drop_the_snapshotter_silently() -> None:
+@pytest.mark.parametrize("version", ["1.5.18", "3.0.0"])
+def test_a_containerd_that_nobody_has_looked_at_is_refused(version: str) -> None:
+    made = node(containerd=version)
+    with pytest.raises(PlanError, match=f"containerd {version} is not yet supported") as caught:
+        plan(Config(), look(made, Config()))
+    assert caught.value.code == "NNA0314"
+
+
+def test_a_containerd_whose_version_cannot_be_told_is_refused() -> None:
     made = node()
-    made.containerd.version_text = "2.1.4"
-    with pytest.raises(PlanError, match=r"containerd 2\.1\.4"):
+    made.processes.on("/usr/bin/containerd", "--version", stdout="containerd of my own\n")
+    with pytest.raises(PlanError, match="version cannot be told"):
         plan(Config(), look(made, Config()))
 
 

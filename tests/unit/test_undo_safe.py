@@ -7,7 +7,7 @@ import pytest
 from agent import paths
 from agent.apply import recover
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, PlanError
-from agent.plan.invariants import names_snapshotter
+from agent.plan.containerd_view import names_snapshotter
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
 from tests.unit import change_stage

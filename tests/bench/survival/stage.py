@@ -23,8 +23,8 @@ from agent.apply import change, leave, recover, rollback
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
 from agent.errors import SystemdError
 from agent.node.facts import PluginFact, UnitFact
-from agent.plan.containerd_keys import default_snapshotter
-from agent.plan.invariants import names_snapshotter
+from agent.plan.containerd_keys import KEYS, at
+from agent.plan.containerd_view import names_snapshotter
 from agent.ports import Finished, Ports
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.units import FakeUnits
@@ -240,7 +240,7 @@ class Stage:
         self._machine.read[name] = read
         if name == paths.CONTAINERD_UNIT and verb != "stop":
             config, node = self._config(), self._proved.node
-            default = default_snapshotter(config) == paths.PROXY_PLUGIN
+            default = at(tomllib.loads(config.decode()), KEYS[2].snapshotter) == paths.PROXY_PLUGIN
             node.containerd.mountpoints = (FIRST.snapshotter.root if default else _OVERLAYFS,)
             if names_snapshotter(config) and not node.snapshotter.answering:
                 self._machine.unsafe += (f"{verb} {name} on a configuration whose snapshotter does not answer",)

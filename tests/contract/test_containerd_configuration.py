@@ -1,0 +1,198 @@
+"""What real containerds of several versions make of files: the golden cases, and the model that plans decide on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from agent.adapters.files import RootFiles
+from agent.adapters.process import ChildProcesses
+from agent.apply.execute import check_containerd_config, unexpected
+from agent.errors import ApplyError
+from agent.plan.containerd_files import Node, family
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN
+from agent.plan.containerd_view import View, view
+from agent.plan.diff import plan
+from agent.plan.render_containerd import candidate
+from agent.plan.steps import CheckContainerdConfig
+from agent.ports import Ports
+from tests.unit.containerd_cases import Case, cases
+from tests.unit.plan_node import look
+
+# This directory is gone with the root that the contract tests run in.
+_ETC = Path("/etc/containerd")
+_NAMED = Path("/usr/local/sbin/containerd")
+
+each = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
+
+
+@pytest.fixture
+def etc() -> Iterator[Path]:
+    """The directory of containerd's files, as it was before afterwards."""
+    kept = _ETC.with_name("containerd.kept")
+    if _ETC.exists():
+        _ETC.rename(kept)
+    yield _ETC
+    shutil.rmtree(_ETC, ignore_errors=True)
+    if kept.exists():
+        kept.rename(_ETC)
+
+
+@pytest.fixture
+def ports() -> Iterator[Ports]:
+    """Files and processes as root has them; `containerd` in PATH is whatever a test puts there."""
+    yield cast("Ports", SimpleNamespace(files=RootFiles("/"), processes=ChildProcesses()))
+    _NAMED.unlink(missing_ok=True)
+
+
+def lay(files: Mapping[str, bytes]) -> None:
+    for path, content in files.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content)
+
+
+def dump(program: Path, root: str) -> str:
+    argv = [str(program), "--config", root, "config", "dump" if Path(root).exists() else "default"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@each
+def test_the_candidates_are_accepted_and_leave_nothing(
+    case: Case, containerds: Mapping[str, Path], ports: Ports, etc: Path
+) -> None:
+    lay(case.before)
+    etc.mkdir(exist_ok=True)
+    _NAMED.symlink_to(containerds[case.version])
+    steps = plan(case.config, look(case.fake_node(), case.config)).steps
+    (check,) = (step for step in steps if isinstance(step, CheckContainerdConfig))
+    check_containerd_config(ports, check)
+    assert {str(path): path.read_bytes() for path in etc.rglob("*") if path.is_file()} == case.before
+
+
+@each
+def test_what_goes_live_is_in_force_and_nothing_of_others_is_lost(
+    case: Case, containerds: Mapping[str, Path], etc: Path
+) -> None:
+    program = containerds[case.version]
+    lay(case.before)
+    before = tomllib.loads(dump(program, case.root))
+    lay(case.after)
+    text = dump(program, case.root)
+    after = tomllib.loads(text)
+    wanted = candidate(case.config, case.node)
+    assert unexpected(text, wanted.expect) == ()
+    for path in [*wanted.wishes, PROXY_PLUGIN, ("imports",), ("proxy_plugins",)]:
+        for document in (before, after):
+            _drop(document, path)
+    # Runtimes of ours are one more; all others are as they were.
+    assert _lean(after) == _lean(before)
+
+
+def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
+    containerds: Mapping[str, Path], ports: Ports, etc: Path
+) -> None:
+    for program in containerds.values():
+        etc.mkdir(exist_ok=True)
+        _NAMED.unlink(missing_ok=True)
+        _NAMED.symlink_to(program)
+        for content, code in ((b"version = [\n", "NNA0407"), (b"version = 2\n", "NNA0408")):
+            step = CheckContainerdConfig(f"{etc}/config.toml", content, (("proxy_plugins.nydus.type", "snapshot"),))
+            with pytest.raises(ApplyError) as caught:
+                check_containerd_config(ports, step)
+            assert caught.value.code == code
+        assert list(etc.iterdir()) == []
+
+
+SNAPSHOTTERS = ("a", "b", "c")
+VALUES = st.sampled_from(SNAPSHOTTERS)
+
+
+def _section(version: int, snapshotter: str, *, runtimes: bool, short: bool) -> str:
+    if version >= 3:
+        runtime = '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.x]\nsnapshotter = "r"\n'
+        images = f'[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "{snapshotter}"\n'
+        return images + (runtime if runtimes else "")
+    cri = "[plugins.cri.containerd" if short else '[plugins."io.containerd.grpc.v1.cri".containerd'
+    runtime = f'{cri}.runtimes.x]\nruntime_type = "{snapshotter}"\n' if runtimes else ""
+    return f'{cri}]\nsnapshotter = "{snapshotter}"\n{runtime}'
+
+
+@st.composite
+def one_file(draw: st.DrawFn) -> bytes:
+    version = draw(st.integers(0, 4))
+    spelled = draw(st.integers(0, 4))
+    head = f"version = {version}\n" if version else ""
+    body = _section(spelled, draw(VALUES), runtimes=draw(st.booleans()), short=draw(st.booleans()))
+    return (head + draw(st.sampled_from(["", body]))).encode()
+
+
+FILES = st.lists(one_file(), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.4.2"])
+def test_the_model_says_of_any_files_what_containerd_says(
+    version: str, containerds: Mapping[str, Path], tmp_path: Path
+) -> None:
+    numbers = tuple(int(part) for part in version.split("."))
+    kind = family(numbers)
+    assert kind is not None
+    counted = {"loaded": 0}
+
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @example(files=[b'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\nsnapshotter = "a"\n'])
+    @given(files=FILES)
+    def agree(files: list[bytes]) -> None:
+        contents = {f"{tmp_path}/{number}.toml": content for number, content in enumerate(files)}
+        root = f"{tmp_path}/0.toml"
+        rest = [path for path in contents if path != root]
+        contents[root] = f"imports = {rest}\n".encode() + contents[root]
+        loaded, stuck = Node(numbers, contents).load(root)
+        assert stuck == ()
+        if any(one.version > kind.highest for one in loaded):
+            return
+        lay(contents)
+        try:
+            real = View(tomllib.loads(dump(containerds[version], root)), KEYS[kind.highest])
+        except AssertionError:
+            return  # containerd does not start on it
+        counted["loaded"] += 1
+        model = view(kind, loaded)
+        assert model.get(model.keys.snapshotter) == _told(real)
+        named = model.get((*model.keys.runtimes, "x"))
+        assert (named is not None) == (real.get((*real.keys.runtimes, "x")) is not None)
+
+    agree()
+    assert counted["loaded"] > 15
+
+
+def _told(real: View) -> str | None:
+    found = real.get(real.keys.snapshotter)
+    return found if found in SNAPSHOTTERS else None  # its own default
+
+
+def _drop(document: Any, path: tuple[str, ...]) -> None:
+    for key in path[:-1]:
+        document = document.get(key, {})
+    document.pop(path[-1], None)
+
+
+def _lean(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    # What stands for "nothing said" is left out: a table of runtimes takes the place of the built-in one on 1.x.
+    cleaned = {key: _lean(inner) for key, inner in value.items() if inner not in ("", 0, [], "podsandbox")}
+    for runtimes in (cleaned.get("runtimes"), cleaned.get("runtime_platforms")):
+        if isinstance(runtimes, dict):
+            runtimes.pop("nydus", None)
+    return {key: inner for key, inner in cleaned.items() if inner != {}}

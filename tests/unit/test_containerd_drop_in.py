@@ -1,0 +1,206 @@
+"""A file of ours beside containerd's root file: where it lies, when it is there, and what is refused instead."""
+
+from __future__ import annotations
+
+import posixpath
+import tomllib
+from typing import Any
+
+import pytest
+
+from agent.config.model import Config, ContainerdConfig, ContainerdMode
+from agent.errors import FileError, PlanError
+from agent.plan.containerd_dropin import NAME
+from agent.plan.containerd_keys import KEYS, at
+from agent.plan.diff import plan
+from agent.plan.removal import removal
+from agent.plan.render_containerd import Candidate, candidate
+from agent.plan.steps import CheckContainerdConfig, RemoveFile, WriteFile
+from tests.unit.containerd_cases import containerd
+from tests.unit.plan_node import CONTAINERD_CONFIG, carry_out, config, look, node, writes
+
+V3 = b"version = 3\n"
+CRI = '[plugins."io.containerd.grpc.v1.cri"'
+OURS = f"/etc/containerd/conf.d/{NAME}"
+THEIRS = "/etc/containerd/conf.d/99-theirs.toml"
+
+
+def wanted(mode: ContainerdMode = ContainerdMode.DEFAULT, address: str = "/run/containerd/containerd.sock") -> Config:
+    return Config(containerd=ContainerdConfig(mode=mode, address=address))
+
+
+def found(version: str, root: bytes, others: dict[str, bytes] | None = None, **settings: Any) -> Candidate:
+    return candidate(wanted(**settings), containerd(version, {CONTAINERD_CONFIG: root, **(others or {})}))
+
+
+def drop_in(made: Candidate) -> dict[str, Any]:
+    (content,) = (content for path, content in made.files.items() if posixpath.basename(path) == NAME)
+    return tomllib.loads(content.decode())
+
+
+@pytest.mark.parametrize(
+    ("imports", "path", "edited"),
+    [
+        ("[]", OURS, True),
+        ('["/etc/containerd/conf.d/*.toml"]', OURS, False),
+        ('["conf.d/*.toml"]', OURS, False),
+        ('["/etc/containerd/config.d/*.toml"]', f"/etc/containerd/config.d/{NAME}", False),
+        ('["/etc/containerd/conf.d/99-*.toml"]', OURS, True),
+        ('["/etc/containerd/conf.d/99-theirs.toml"]', OURS, True),
+        ('["/etc/*/conf.d/*.toml"]', OURS, True),
+        ('["/opt/a/*.toml", "/opt/b/*"]', f"/opt/b/{NAME}", False),
+    ],
+)
+def test_the_root_file_is_edited_only_where_no_glob_names_the_directory(imports: str, path: str, edited: bool) -> None:
+    made = found("2.1.9", f"imports = {imports}\nversion = 3\n".encode(), {THEIRS: b"version = 3\n"})
+    assert list(made.files) == [path, *([CONTAINERD_CONFIG] if edited else [])]
+    if edited:
+        assert tomllib.loads(made.files[CONTAINERD_CONFIG].decode())["imports"][-1] == "/etc/containerd/conf.d/*.toml"
+
+
+@pytest.mark.parametrize(
+    ("version", "root", "told"),
+    [
+        ("2.1.9", b"version = 3\n", 3), ("2.4.2", b"version = 3\n", 3), ("2.4.2", b"version = 4\n", 4),
+        ("2.1.9", b"version = 2\n", 2), ("2.4.2", b"version = 2\n", 2), ("2.1.9", b"", None), ("2.4.2", b"", None),
+        ("2.1.9", b"version = 1\n", 1),
+    ],
+)  # fmt: skip
+def test_it_has_the_root_file_s_own_version(version: str, root: bytes, told: int | None) -> None:
+    """2.3.0 to 2.3.4 do not start on a higher one, 2.0 to 2.2 migrate everything from the last one that they see."""
+    assert drop_in(found(version, root)).get("version") == told
+
+
+def test_it_is_written_before_the_line_that_makes_containerd_read_it() -> None:
+    assert list(found("2.1.9", V3).files) == [OURS, CONTAINERD_CONFIG]
+
+
+def test_what_containerd_checks_loads_the_candidates_and_not_what_is_there() -> None:
+    made = node(containerd="2.1.9")
+    made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n')
+    made.files.put(THEIRS, b"version = 3\n")
+    (check,) = (step for step in plan(Config(), look(made, Config())).steps if isinstance(step, CheckContainerdConfig))
+    assert check.trial is not None
+    assert tomllib.loads(check.trial.decode())["imports"] == [
+        THEIRS, f"/etc/containerd/.{NAME}.nydus-agent-candidate",
+    ]  # fmt: skip
+    assert [path for path, _content in check.beside] == [OURS]
+
+
+def test_a_runtime_class_has_its_snapshotter_in_both_places_of_version_3() -> None:
+    """The runtime's key says with what it starts, the images' key with what it is pulled (containerd 2.x)."""
+    made = drop_in(found("2.1.9", V3, mode=ContainerdMode.RUNTIME_CLASS))
+    keys = KEYS[3]
+    assert at(made, (*keys.runtimes, "nydus", "snapshotter")) == "nydus"
+    assert keys.platforms is not None
+    assert at(made, (*keys.platforms, "nydus", "snapshotter")) == "nydus"
+    assert at(made, keys.snapshotter) is None
+
+
+def test_a_runtime_class_is_refused_where_a_runtime_has_no_snapshotter() -> None:
+    made = found("1.6.20", b"version = 2\n", mode=ContainerdMode.RUNTIME_CLASS)
+    assert [one.code for one in made.refusals] == ["NNA0316"]
+
+
+def test_the_usual_directories_of_hosts_files_are_left_alone_where_they_are_the_default() -> None:
+    assert at(drop_in(found("2.4.2", V3)), (*KEYS[3].registry, "config_path")) is None
+    assert at(drop_in(found("2.1.9", V3)), (*KEYS[3].registry, "config_path")) == "/etc/containerd/certs.d"
+
+
+def carried(theirs: bytes, version: str = "1.7.24") -> Candidate:
+    root = b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n' + f"{CRI}]\nsandbox_image = 'old'\n".encode()
+    return found(version, root, {THEIRS: theirs})
+
+
+def test_on_1_x_a_section_in_somebody_s_drop_in_is_carried_whole() -> None:
+    theirs = f"version = 2\n{CRI}]\nsandbox_image = 'theirs'\n{CRI}.cni]\nbin_dir = '/x'\n".encode()
+    made = carried(theirs)
+    section = at(drop_in(made), ("plugins", "io.containerd.grpc.v1.cri"))
+    assert (section["sandbox_image"], section["cni"]["bin_dir"]) == ("theirs", "/x")
+    assert section["containerd"]["snapshotter"] == "nydus"
+    assert list(made.files) == [OURS]
+    assert any(THEIRS in text for text in made.warnings)
+
+
+def test_on_1_x_a_drop_in_of_somebody_without_that_section_changes_nothing() -> None:
+    made = carried(b'version = 2\n[proxy_plugins.other]\ntype = "snapshot"\n')
+    assert list(made.files) == [CONTAINERD_CONFIG]
+
+
+def test_a_drop_in_that_is_no_longer_needed_goes() -> None:
+    made = node(containerd="1.7.24")
+    made.files.put(CONTAINERD_CONFIG, b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n')
+    made.files.put(OURS, b"# Managed by nydus-agent\nversion = 2\n" + f"{CRI}]\na = 1\n".encode())
+    steps = plan(Config(), look(made, Config())).steps
+    assert [step.path for step in steps if isinstance(step, RemoveFile)] == [OURS]
+    assert CONTAINERD_CONFIG in [step.path for step in steps if isinstance(step, WriteFile)]
+
+
+@pytest.mark.parametrize(
+    ("version", "root", "others", "code", "says"),
+    [
+        ("2.1.9", b"version = 4\n", {}, "NNA0312", "reads 1 to 3"),
+        ("2.1.9", b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]', {THEIRS: b"x = ["}, "NNA0311", THEIRS),
+        ("2.1.9", b'version = 3\nimports = ["/opt/gone.toml"]', {}, "NNA0311", "/opt/gone.toml is imported and is not"),
+        ("2.1.9", b'version = 3\nimports = ["conf.d/*.toml"]', {THEIRS: b"version = 2\n"}, "NNA0315", THEIRS),
+        ("2.1.9", b'version = 3\n[grpc]\naddress = "/run/x.sock"\n', {}, "NNA0317", "/run/x.sock"),
+        (
+            "2.4.2",
+            b'version = 4\n[plugins."io.containerd.server.v1.grpc"]\naddress = "/run/x.sock"\n',
+            {},
+            "NNA0317",
+            "",
+        ),
+        (
+            "2.1.9",
+            b'version = 3\nimports = ["conf.d/*.toml", "/opt/last.toml"]\n',
+            {"/opt/last.toml": b'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "x"\n'},
+            "NNA0315",
+            "/opt/last.toml",
+        ),
+        ("2.1.9", b'version = 3\nimports = "x"\n', {}, "NNA0313", "imports is no list"),
+    ],
+)
+def test_what_cannot_become_effective_is_refused_with_the_file_s_name(
+    version: str, root: bytes, others: dict[str, bytes], code: str, says: str
+) -> None:
+    made = found(version, root, others)
+    assert [one.code for one in made.refusals] == [code]
+    assert says in made.refusals[0].reason
+    assert not made.needs_restart
+
+
+def test_an_import_that_cannot_be_read_is_refused_with_its_name() -> None:
+    made = node(containerd="2.1.9")
+    made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/opt/secret.toml"]\n')
+    made.files.unreadable["/opt/secret.toml"] = FileError("NNA0422", "cannot read", cause="no permission")
+    with pytest.raises(PlanError, match=r"/opt/secret\.toml could not be read"):
+        plan(Config(), look(made, Config()))
+
+
+WANTED = config()
+
+
+def test_removal_keeps_an_import_line_that_others_use_by_now() -> None:
+    made = node(containerd="2.1.9")
+    made.files.put(CONTAINERD_CONFIG, V3)
+    steps = plan(WANTED, look(made, WANTED))
+    carry_out(made, steps)
+    made.files.put(CONTAINERD_CONFIG, made.files.files[CONTAINERD_CONFIG].content + b'root = "/data"\n')
+    carry_out(made, removal(WANTED, look(made, WANTED), tuple(writes(steps).values())))
+    assert made.files.files[CONTAINERD_CONFIG].content == V3 + b'root = "/data"\n'
+    assert OURS not in made.files.files
+
+
+def test_removal_is_refused_while_somebody_s_copy_of_our_keys_would_name_a_snapshotter_that_is_gone() -> None:
+    """Programs that copy the CRI section from `config dump` copy our keys too."""
+    made = node(containerd="2.1.9")
+    made.files.put(CONTAINERD_CONFIG, V3)
+    steps = plan(WANTED, look(made, WANTED))
+    carry_out(made, steps)
+    made.files.put(THEIRS, b'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "nydus"\n')
+    made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n# theirs now\n')
+    made.files.put("/etc/containerd/other.toml", b"")
+    with pytest.raises(PlanError, match="99-theirs") as caught:
+        removal(WANTED, look(made, WANTED), tuple(step for step in writes(steps).values() if step.path == OURS))
+    assert caught.value.code == "NNA0331"
