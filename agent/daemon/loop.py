@@ -151,6 +151,7 @@ class Session:
         loop, processes = asyncio.get_running_loop(), self._ports.mirror_processes.fileno()
         self._ended = loop.create_future()
         if self._end is not None:
+            self._beat.stop()  # the first looks may have asked for one
             return self._end
         loop.set_exception_handler(self._broken)
         loop.add_reader(processes, self._holder.look)
