@@ -61,7 +61,7 @@ _CHORES_S = 1.0
 _OWNER_S = 1.2
 """Between two looks at the listener's owner, at most about a second and a half."""
 _FIND_CLIENTS_S, _FIND_CLIENTS_FENCED_S = 30.0, 5.0
-"""Between two looks for the cgroups of nydusd and containerd, which cost 20 ms where there are a thousand processes."""
+"""Between two looks for the cgroups of nydusd and containerd, which cost 7 ms where there are a thousand processes."""
 _SELF_TEST_AGAIN_S = 60.0
 _SLEPT_S = 0.5
 
