@@ -40,6 +40,8 @@ class Binary:
     arch: Arch
     version: Version | Unknown
     version_text: str = ""
+    commit: str | None = None
+    """The git commit that it names; "" where it names none; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,17 +44,19 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
         except PortError as error:
             return Unknown(str(error))
         if head is not None:
-            version, text = _version(ports, path, parse, crate=crate)
-            return Binary(path, architecture(head), version, text)
+            try:
+                finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
+            except PortError as error:
+                return Binary(path, architecture(head), Unknown(str(error)))
+            version, text = _version(ports, path, parse(finished.stdout or finished.stderr), crate=crate)
+            return Binary(path, architecture(head), version, text, versions.commit(finished.stdout))
     return None
 
 
-def _version(ports: Ports, path: str, parse: Parse, *, crate: bool) -> tuple[Version | Unknown, str]:
-    try:
-        finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
-    except PortError as error:
-        return Unknown(str(error)), ""
-    version, text = parse(finished.stdout or finished.stderr)
+def _version(
+    ports: Ports, path: str, said: tuple[Version | Unknown, str], *, crate: bool
+) -> tuple[Version | Unknown, str]:
+    version, text = said
     if not isinstance(version, Unknown):
         return version, text
     packaged = _package_version(ports, path)

@@ -8,6 +8,7 @@ from agent.node.facts import Unknown, Version
 
 _NUMBERS = re.compile(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
 _NYDUS = re.compile(r"Version:\s*(\S+)")
+_COMMIT = re.compile(r"Git Commit:\s*(.+)")
 _CRATE = re.compile(r"nydus-storage-([0-9]+\.[0-9]+\.[0-9]+)")
 
 CRATE_PATTERN = "nydus-storage-[0-9]+[.][0-9]+[.][0-9]+"
@@ -31,6 +32,14 @@ def nydus(output: str) -> tuple[Version | Unknown, str]:
     if match is None:
         return Unknown("--version printed no version"), ""
     return parsed(match[1]), match[1]
+
+
+def commit(output: str) -> str:
+    """The commit that nydusd names, "" where it names none: read as the snapshotter reads it (its pkg/daemon/daemon.go,
+    GetDaemonGitCommit), on stdout alone.
+    """
+    match = _COMMIT.search(output)
+    return match[1].strip() if match is not None else ""
 
 
 def crate(found: str) -> tuple[Version | Unknown, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, invariants, own
+from agent.plan import decide, invariants, own, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
@@ -24,6 +24,7 @@ def plan(config: Config, facts: Facts) -> Plan:
     refuse(
         (
             *decide.binary_refusals(facts),
+            *upgrade.refusals(facts),
             *_containerd_refusals(facts),
             *(() if unreadable else candidate(config, node_of(facts)).refusals),
             *unreadable,
@@ -34,6 +35,7 @@ def plan(config: Config, facts: Facts) -> Plan:
     changes = _changes(config, facts, target)
     warnings = (*target.containerd.warnings, *_warnings(config, facts, target))
     notes = (*effective.reasons, *(f"not accelerated: {text}" for text in effective.not_accelerated), *target.notes)
+    notes = (*notes, *upgrade.notes(facts, changes))
     made = Plan(ordered(changes), warnings, notes)
     invariants.check(made, facts, config.containerd.config)
     return made

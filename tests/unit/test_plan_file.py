@@ -112,7 +112,9 @@ def test_a_file_that_was_edited_since_is_named_and_not_overwritten(node: ProvedN
 
 def test_everything_that_changed_is_named_at_once(node: ProvedNode) -> None:
     node.node.files.put(f"{paths.CERTS_D}/docker.io/hosts.toml", b"# theirs\n")
-    node.node.processes.on("/usr/local/bin/nydusd", "--version", stdout="nydusd \rVersion: \tv2.2.1\n")
+    node.node.processes.on(
+        "/usr/local/bin/nydusd", "--version", stdout="nydusd \rVersion: \tv2.2.1\nGit Commit: \tunknown\n"
+    )
     units = node.node.units.units
     units[paths.CONTAINERD_UNIT] = replace(units[paths.CONTAINERD_UNIT], active_state="failed")
     node.config = LOUD
