@@ -19,6 +19,7 @@ from agent.ports import Holders
 _LEAVES = (".service", ".scope")
 """A service's or a container's own cgroup. One that holds more says nothing about the mirror."""
 _MANY = 16
+_STAT_BYTES = 512  # it has 52 numbers
 _STOPPED = ("T", "t")  # by a signal, by a debugger (proc_pid_stat(5))
 
 
@@ -29,7 +30,7 @@ class CgroupProcesses:
         self._tree = tree
         self._epoll = select.epoll()
         self._pids: dict[int, tuple[int, str]] = {}
-        """pidfd -> pid, in words."""
+        """pidfd -> its /proc/PID/stat, which stays open because it is read with every tick; in words."""
         self._events = -1
 
     def fileno(self) -> int:
@@ -56,9 +57,12 @@ class CgroupProcesses:
         ended = []
         for descriptor, _ in self._epoll.poll(0):
             if descriptor in self._pids:
-                ended.append(self._pids.pop(descriptor)[1])
+                stat, words = self._pids.pop(descriptor)
+                ended.append(words)
                 self._epoll.unregister(descriptor)
                 os.close(descriptor)
+                if stat != -1:
+                    os.close(stat)
         return Holders(tuple(ended), self._stopped())
 
     def close(self) -> None:
@@ -76,7 +80,7 @@ class CgroupProcesses:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     descriptor = os.pidfd_open(pid)
-                    self._pids[descriptor] = (pid, f"{_name(pid)} (pid {pid})")
+                    self._pids[descriptor] = (_stat(pid), f"{_name(pid)} (pid {pid})")
                     self._epoll.register(descriptor, select.EPOLLIN)
         except OSError as error:  # the cgroup is gone, or there is no descriptor left
             self._forget()
@@ -87,12 +91,12 @@ class CgroupProcesses:
         with contextlib.suppress(OSError):  # not followed, or the cgroup went away with its last process
             if b"frozen 1" in os.pread(self._events, 256, 0):
                 return "its cgroup is frozen"
-        if self._pids and all(_state(pid) in _STOPPED for pid, _ in self._pids.values()):
+        if self._pids and all(_state(stat) in _STOPPED for stat, _ in self._pids.values()):
             return "stopped by a signal: " + ", ".join(words for _, words in self._pids.values())
         return ""
 
     def _forget(self) -> None:
-        for descriptor in (*self._pids, self._events):
+        for descriptor in (*self._pids, *(stat for stat, _ in self._pids.values()), self._events):
             if descriptor != -1:
                 os.close(descriptor)  # which ends its registration too (epoll(7))
         self._pids, self._events = {}, -1
@@ -105,8 +109,15 @@ def _name(pid: int) -> str:
         return "a process"
 
 
-def _state(pid: int) -> str:
+def _stat(pid: int) -> int:
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2][1:2].decode()
+        return os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # it has ended, or is hidden from us
+
+
+def _state(stat: int) -> str:
+    try:
+        return os.pread(stat, _STAT_BYTES, 0).rpartition(b")")[2][1:2].decode()
     except OSError:
         return ""  # it has ended; its descriptor tells
