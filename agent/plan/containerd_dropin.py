@@ -30,14 +30,19 @@ _DIRECTORY = "conf.d"
 
 
 def place(root: str, loaded: Sequence[Loaded]) -> tuple[str, str]:
-    """(path of the drop-in, import that the root file needs); the import is "" where a glob names the directory."""
+    """(path of the drop-in, import that the root file needs); the import is "" where a glob names the directory.
+
+    Only directories beside or below the root file's count: what others import from elsewhere is theirs alone.
+    """
+    home = posixpath.dirname(root)
     for one in reversed(loaded):
         for pattern in reversed(one.patterns):
             directory = posixpath.dirname(pattern)
-            fixed = re.search(r"[*?\[\\]", directory) is None
+            near = directory == home or directory.startswith(f"{home}/")
+            fixed = near and re.search(r"[*?\[\\]", directory) is None
             if fixed and is_glob(pattern) and matches(pattern, posixpath.join(directory, NAME)):
                 return posixpath.join(directory, NAME), ""
-    directory = posixpath.join(posixpath.dirname(root), _DIRECTORY)
+    directory = posixpath.join(home, _DIRECTORY)
     return posixpath.join(directory, NAME), posixpath.join(directory, "*.toml")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
@@ -160,8 +162,13 @@ def _containerd_steps(
     made = [write(facts, one, content, line if drops and one == path else reason) for one, content in new.files.items()]
     gone = [removal_of(facts, one, "this containerd needs no file beside its root file") for one in new.gone]
     after = node_of(facts).with_files({**new.files, **dict.fromkeys(new.gone)})
-    steps = tuple(step for step in (*made, *gone) if step is not None)
+    steps = tuple(_private(step, path) if new.carries else step for step in (*made, *gone) if step is not None)
     return steps, containerd_check(path, after, new.files, new.expect)
+
+
+def _private(step: WriteFile | RemoveFile, root: str) -> WriteFile | RemoveFile:
+    """A copy of what others wrote, which may hold a password, is for root alone."""
+    return replace(step, mode=0o600) if isinstance(step, WriteFile) and step.path != root else step
 
 
 def _restart_due(config: Config, facts: Facts, target: Wanted) -> str:

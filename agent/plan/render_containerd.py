@@ -46,6 +46,8 @@ class Candidate:
     """Whether containerd reads hosts.toml files with this configuration."""
     certs: str = paths.CERTS_D
     """The directory of hosts.toml files."""
+    carries: bool = False
+    """Whether our drop-in holds a copy of somebody's section, in which there may be a registry's password."""
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -93,10 +95,12 @@ def candidate(config: Config, node: Node) -> Candidate:
         return Candidate(refusals=refusals, warnings=want.warnings)
     files = {path: one for path, one in changes.items() if one is not None and node.files.get(path) != one}
     loaded, _stuck = after.load(config.containerd.config)
+    drops = any(path != config.containerd.config and one is not None for path, one in changes.items())
+    carries = drops and ground.kind is Family.REPLACING
     return Candidate(
         files, tuple(path for path, one in changes.items() if one is None), want.wishes,
-        expectations(want.wishes, ground.version, loaded), want.hosts_read, certs,
-        warnings=(*want.warnings, *_warnings(ground, changes)),
+        expectations(want.wishes, ground.version, loaded), want.hosts_read, certs, carries,
+        warnings=(*want.warnings, *(_carried(ground) if carries else ())),
     )  # fmt: skip
 
 
@@ -220,14 +224,9 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     return (Refusal("NNA0315", reason, "containerd config dump"),)
 
 
-def _warnings(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[str, ...]:
-    if ground.kind is not Family.REPLACING:
-        return ()
-    carried = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
+def _carried(ground: _Ground) -> tuple[str, ...]:
     version = last_version(ground.loaded)
     holders = [one.path for one in ground.loaded if section(one.document, version) is not None]
-    if not carried:
-        return ()
     return (
         f"containerd 1.x takes the CRI section from one file alone: ours holds a copy of that of {holders[-1]}; what "
         "changes there later takes effect with the next apply",

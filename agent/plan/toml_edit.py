@@ -1,7 +1,8 @@
 """Keys into and out of a TOML text, with every other line as it was.
 
-tomlkit proposes the text; what it proposes is checked: it must mean the input plus (or minus) the keys, and every line
-of the input must still be there, but for those whose value changed. Anything else is an error, never a result.
+tomlkit proposes the text, or `toml_lines` where it cannot. What they propose is checked: it must mean the input plus
+(or minus) the keys, and every line of the input must still be there, but for those whose value changed. Anything else
+is an error, never a result.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
+from agent.plan import toml_lines
 from agent.plan.containerd_keys import KeyPath, at, dotted
 
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
@@ -28,21 +30,18 @@ def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) ->
     """`text` with these keys set. Raises ValueError where the result would be more or less than that, or (`exact`)
     where lines of others would change.
     """
-    proposed = tomlkit.parse(text)
-    if proposed.as_string() != text:
-        raise ValueError("it does not come out of the parser as it went in")
     before = tomllib.loads(text)
     wanted = copy.deepcopy(before)
     for path, value in wishes.items():
         _set(wanted, path, value)
-        _propose(proposed, path, value)
-    result = proposed.as_string()
-    if tomllib.loads(result) != wanted:
-        raise ValueError("the result would mean something else")
     changed = sum(at(before, path) is not None for path in wishes)
-    if exact:
-        _need_lines(text, result, changed)
-    return result
+
+    def right(result: str) -> None:
+        _need_meaning(result, wanted)
+        if exact:
+            _need_lines(text, result, changed)
+
+    return _first(right, lambda: _inserted(text, wishes), lambda: toml_lines.insert(text, wishes))
 
 
 def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
@@ -52,24 +51,64 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
 
     Raises ValueError where the result would be more or less than that.
     """
-    proposed = tomlkit.parse(text)
-    if proposed.as_string() != text:
-        raise ValueError("it does not come out of the parser as it went in")
     wanted = tomllib.loads(text)
     for path, value in undo.items():
         if value is None:
             _take(wanted, path, before)
-            _take(proposed, path, before)
         else:
             _set(wanted, path, value)
+
+    def right(result: str) -> None:
+        _need_meaning(result, wanted)
+        _need_lines(result, text, sum(value is not None for value in undo.values()))
+
+    return _first(right, lambda: _removed(text, undo, before), lambda: toml_lines.remove(text, undo, before))
+
+
+def _first(right: Callable[[str], None], *ways: Callable[[], str]) -> str:
+    """The first proposal that is right. Raises what is wrong with the first one, as a ValueError, where none is."""
+    wrong: list[Exception] = []
+    for way in ways:
+        try:
+            proposed = way()
+            right(proposed)
+        except FAILURES as error:
+            wrong.append(error)
+        else:
+            return proposed
+    raise ValueError(str(wrong[0]))
+
+
+def _inserted(text: str, wishes: Mapping[KeyPath, Value]) -> str:
+    proposed = _tree(text)
+    for path, value in wishes.items():
+        _propose(proposed, path, value)
+    return proposed.as_string()
+
+
+def _removed(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
+    proposed = _tree(text)
+    for path, value in undo.items():
+        if value is None:
+            _take(proposed, path, before)
+        else:
             _propose(proposed, path, value)
     result = proposed.as_string()
     if result.endswith("\n\n") and not text.endswith("\n\n"):
         result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
-    if tomllib.loads(result) != wanted:
-        raise ValueError("the result would mean something else")
-    _need_lines(result, text, sum(value is not None for value in undo.values()))
     return result
+
+
+def _tree(text: str) -> tomlkit.TOMLDocument:
+    proposed = tomlkit.parse(text)
+    if proposed.as_string() != text:
+        raise ValueError("it does not come out of the parser as it went in")
+    return proposed
+
+
+def _need_meaning(text: str, wanted: Mapping[str, Any]) -> None:
+    if tomllib.loads(text) != wanted:
+        raise ValueError("the result would mean something else")
 
 
 def add_to_list(text: str, path: KeyPath, value: str) -> str:
@@ -99,14 +138,11 @@ def replace_list(text: str, path: KeyPath, values: Sequence[str]) -> str:
 
 def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any], None]) -> str:
     """A changed list: each of its lines may differ, and no other."""
-    proposed, wanted = tomlkit.parse(text), tomllib.loads(text)
-    if proposed.as_string() != text:
-        raise ValueError("it does not come out of the parser as it went in")
+    proposed, wanted = _tree(text), tomllib.loads(text)
     _set(wanted, path, values)
     change(at(proposed, path))
     result = proposed.as_string()
-    if tomllib.loads(result) != wanted:
-        raise ValueError("the result would mean something else")
+    _need_meaning(result, wanted)
     _need_lines(text, result, 1)
     return result
 

@@ -48,7 +48,7 @@ def drop_in(made: Candidate) -> dict[str, Any]:
         ('["/etc/containerd/conf.d/99-*.toml"]', OURS, True),
         ('["/etc/containerd/conf.d/99-theirs.toml"]', OURS, True),
         ('["/etc/*/conf.d/*.toml"]', OURS, True),
-        ('["/opt/a/*.toml", "/opt/b/*"]', f"/opt/b/{NAME}", False),
+        ('["/opt/a/*.toml", "/opt/b/*"]', OURS, True),
     ],
 )
 def test_the_root_file_is_edited_only_where_no_glob_names_the_directory(imports: str, path: str, edited: bool) -> None:
@@ -120,6 +120,16 @@ def test_on_1_x_a_section_in_somebody_s_drop_in_is_carried_whole() -> None:
     assert section["containerd"]["snapshotter"] == "nydus"
     assert list(made.files) == [OURS]
     assert any(THEIRS in text for text in made.warnings)
+
+
+def test_a_copy_of_somebody_s_section_is_readable_for_root_alone() -> None:
+    """It may hold the password of a registry."""
+    made = node(containerd="1.7.24")
+    made.files.put(CONTAINERD_CONFIG, b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n', mode=0o600)
+    made.files.put(THEIRS, f'version = 2\n{CRI}.registry.configs.x.auth]\npassword = "p"\n'.encode(), mode=0o600)
+    carry_out(made, plan(Config(), look(made, Config())))
+    assert b'password = "p"' in made.files.files[OURS].content
+    assert made.files.files[OURS].mode == 0o600
 
 
 def test_on_1_x_a_drop_in_of_somebody_without_that_section_changes_nothing() -> None:
