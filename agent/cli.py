@@ -55,6 +55,7 @@ VERBS = (
     Verb("status"),
     Verb("why"),
     Verb("doctor"),
+    Verb("repair"),
     Verb("route"),
     Verb("drill"),
     Verb("version"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
+from agent.apply import drift, gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
 from agent.apply.climb import Climb, Rung
 from agent.apply.gate import Urgency
 from agent.apply.rungs_runtime import versions
@@ -128,8 +128,11 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
             climbing.publish(ports.files, prove.climb(config, ports, facts, effective))
         return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
-    found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=proofs[-1].rungs)
+    looked = drift.look(config, ports)
+    below = proofs[-1].rungs
+    found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
     climbing.publish(ports.files, found)
+    drift.tell(ports, looked)
     return Outcome(plan, effective, result, found, run.recovered)
 
 
@@ -150,8 +153,11 @@ def _prove_again(config: Config, ports: Ports) -> None:
             climbing.publish(ports.files, inspect(config, ports))
 
 
-def inspect(config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None) -> Climb:
-    """Climb the ladder on the node as it is, and judge it by the configuration that was applied.
+def inspect(
+    config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None, looked: drift.Looked | None = None
+) -> Climb:
+    """Climb the ladder on the node as it is, and judge it by the configuration that was applied. `looked`: see
+    `prove.climb`.
 
     Raises ApplyError NNA0413, FileError.
     """
@@ -161,7 +167,7 @@ def inspect(config: Config, ports: Ports, each: Callable[[Rung], None] = lambda 
     effective = last.effective if last is not None else None
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
-    climb = prove.climb(applied, ports, facts, effective, each=each)
+    climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
     return replace(climb, pending=_pending(config, ports, facts if applied == config else _observe(config, ports)))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from agent import __version__, paths
 from agent.errors import AgentError, Exit
+from agent.plan.drift import Finding
 from agent.plan.show import hide
 from agent.ports import Files
 
@@ -56,11 +57,16 @@ class Climb:
 
     at: float
     rungs: tuple[Rung, ...]
-    drift: tuple[str, ...] = ()
-    """What somebody changed that is ours, in words."""
+    findings: tuple[Finding, ...] = ()
+    """What others have changed of what was applied."""
     versions: tuple[tuple[str, str], ...] = ()
     pending: tuple[str, ...] = ()
     """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """The findings in words."""
+        return tuple(one.what for one in self.findings)
 
     @property
     def headline(self) -> Rung | None:
@@ -111,7 +117,7 @@ def body(climb: Climb) -> dict[str, object]:
         "ok": climb.headline is None,
         "headline": _sentence(climb.headline) if climb.headline is not None else "",
         "rungs": [_rung(rung) for rung in climb.rungs],
-        "drift": list(climb.drift),
+        "drift": [_told(one) for one in climb.drift],
         "pending": list(climb.pending),
         "versions": dict(climb.versions),
     }

@@ -1,33 +1,219 @@
-"""Drift: what somebody changed that is ours, against the newest accepted generation."""
+"""Drift, by root's eyes: what others have changed of what was applied, against the records of the generations.
+
+Nothing here changes anything, and nothing asks the mirror: a mirror that is at fault is never drift.
+"""
 
 from __future__ import annotations
 
-from agent.apply import generations
-from agent.errors import ApplyError, FileError
-from agent.ports import Files
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from agent import paths
+from agent.apply import drift_running, expected, generations, repairs, undo
+from agent.apply.generations import Generation
+from agent.config.accepted import restored
+from agent.config.model import Config
+from agent.errors import ApplyError, FileError, PortError
+from agent.node.facts import FileFact, UnitFact
+from agent.plan import backoff, own, unit_files
+from agent.plan.drift import (
+    REPAIR_COMMAND,
+    Expected,
+    ExpectedFile,
+    Finding,
+    Kind,
+    Recorded,
+    Remedy,
+    Seen,
+    expected_keys,
+    file_findings,
+    key_findings,
+    link_findings,
+    masked_finding,
+)
+from agent.plan.drift_form import API_VERSION, encode_findings
+from agent.plan.show import hide
+from agent.ports import Files, Ports
+
+_ACTIVE = ("active", "reloading")
+_STARTING = ("activating", "deactivating")
 
 
-def drifted(files: Files) -> tuple[str, ...]:
-    """Each file that is not what the generations made of it, in words. Another owner's file that we edited counts too:
-    a package upgrade may have replaced it.
-    """
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was found, and what could not be looked at (never to be taken for "nothing")."""
+
+    generation: Generation | None
+    records: tuple[Recorded, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def repairable(self) -> tuple[Finding, ...]:
+        """What `nydus-agent repair` mends."""
+        return tuple(one for one in self.findings if one.remedy is Remedy.REPAIR)
+
+
+def look(config: Config, ports: Ports) -> Looked:
+    """Everything that was applied, against the node as it is. Raises nothing that a port raises."""
     try:
-        history = generations.history(files)
+        last = generations.applied(ports.files)
+        history = generations.history(ports.files) if last is not None else ()
     except (ApplyError, FileError) as error:
-        return (f"what was applied cannot be read: {error}",)
-    found = []
-    for original in generations.originals(history):
+        return Looked(None, unknown=(f"what was applied cannot be read: {error}",))
+    if last is None:
+        return Looked(None)
+    config = restored(config, last.config)
+    records = expected.recorded(history)
+    known = _known(ports, last, history)
+    looks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("units", lambda: _units(ports, records, known)),
+        ("unit files of others", lambda: _unit_files(config, ports, known)),
+        *((one.path, _looking_at(ports, one)) for one in records),
+        ("programs", lambda: drift_running.programs(ports, known)),
+        ("running programs", lambda: drift_running.outdated(config, ports)),
+        ("containerd", lambda: drift_running.containerd(ports, records)),
+        ("nydusd", lambda: drift_running.nydusds(config, ports, last, records)),
+        ("our own package", lambda: drift_running.package(ports)),
+    )
+    found: list[Finding] = []
+    unknown: list[str] = []
+    for what, look_ in looks:
         try:
-            fact = files.read(original.path)
-        except FileError as error:
-            found.append(f"{original.path} cannot be read: {error.cause}")
-            continue
-        if (fact.content if fact is not None else None) != original.written:
-            found.append(_words(original.path, there=fact is not None, wanted=original.written is not None))
-    return tuple(found)
+            found += look_()
+        except PortError as error:
+            unknown.append(f"{what}: {error.cause or error.what}")
+    if any(one.kind is Kind.UNIT_MASKED for one in found):
+        # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
+        found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
+        unknown = [one for one in unknown if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE}: ")]
+    return Looked(last, records, tuple(found), tuple(unknown))
 
 
-def _words(path: str, *, there: bool, wanted: bool) -> str:
-    if not there:
-        return f"{path} was removed"
-    return f"{path} was edited after it was applied" if wanted else f"{path} was made after it was removed"
+def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
+    """What is published; made now where it was not (an older agent has applied, or there was no room)."""
+    try:
+        published = expected.read(ports.files)
+    except FileError:
+        published = None
+    if published is not None and published.generation == last.number:
+        return published
+    return expected.make(ports, last, history, published)
+
+
+def _looking_at(ports: Ports, record: Recorded) -> Callable[[], Iterator[Finding]]:
+    return lambda: _file(ports, record)
+
+
+def _file(ports: Ports, record: Recorded) -> Iterator[Finding]:
+    fact = ports.files.read(record.path)
+    if record.whole:
+        wanted = ExpectedFile(
+            record.path, undo.digest(record.content), record.mode, record.uid, record.gid, record.marked
+        )  # fmt: skip
+        yield from file_findings(wanted, _seen(fact))
+        return
+    keys = tuple(expected_keys(record.path, record.keys))
+    document = expected.parsed(fact.content) if fact is not None else None
+    yield from key_findings(record.path, keys, document, record.keys)
+
+
+def _seen(fact: FileFact | None) -> Seen | None:
+    if fact is None:
+        return None
+    return Seen(
+        fact.sha256, fact.mode, fact.uid, fact.gid, own.marked(fact.content), not fact.content, fact.symlink_target
+    )  # fmt: skip
+
+
+def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterator[Finding]:
+    ours = any(one.path == paths.SNAPSHOTTER_UNIT_FILE and one.content is not None for one in records)
+    if not ours:
+        return
+    name = paths.SNAPSHOTTER_UNIT
+    unit = ports.units.get(name)
+    if unit is None or unit.load_state == "masked":
+        if unit is not None:
+            yield masked_finding(name)
+        return
+    for link in known.links:
+        there = link.rpartition("/")[2] in ports.files.listdir(link.rpartition("/")[0])
+        yield from link_findings(link, there=there)
+    yield from _unit_state(unit)
+
+
+def _unit_state(unit: UnitFact) -> Iterator[Finding]:
+    if unit.active_state not in (*_ACTIVE, *_STARTING):
+        what = f"{unit.name} does not run: it is {unit.active_state} ({unit.sub_state}), result {unit.result}"
+        yield Finding(Kind.UNIT_DOWN, unit.name, what, Remedy.REPAIR, REPAIR_COMMAND)
+    if unit.needs_reload:
+        what = f"systemd has not read {unit.name} since its file or a drop-in was changed"
+        yield Finding(Kind.UNIT_NOT_READ, unit.name, what, Remedy.REPAIR, REPAIR_COMMAND)
+    if unit.fragment_path != paths.SNAPSHOTTER_UNIT_FILE and unit.fragment_path:
+        what = f"systemd takes {unit.name} from {unit.fragment_path}; applied was {paths.SNAPSHOTTER_UNIT_FILE}"
+        yield Finding(Kind.UNIT_OVERRIDDEN, unit.name, what, Remedy.HAND, f"systemctl cat {unit.name}")
+
+
+def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Finding]:
+    """Those that were there unchanged when the change was proved are no drift."""
+    for unit, path, digest, text in expected.unit_files(ports):
+        if (path, digest) not in known.unit_files:
+            yield from unit_files.findings(path, unit, text, config.containerd.config)
+
+
+def tell(ports: Ports, looked: Looked) -> None:
+    """Publish what was found, and what was applied where the daemon has not got it.
+
+    Where there is no room for that, the climb tells, and the next inspection tries again.
+    """
+    with contextlib.suppress(FileError, ApplyError):
+        _make_known(ports, looked)
+        now = ports.clock.now()
+        subjects = [one.subject for one in looked.repairable]
+        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(repairs.read(ports.files), subjects, now))
+
+
+def _make_known(ports: Ports, looked: Looked) -> None:
+    last = looked.generation
+    published = expected.read(ports.files)
+    if last is not None and (published is None or published.generation != last.number):
+        expected.publish(ports, last)
+
+
+def publish(files: Files, looked: Looked, *, at: float, gave_up: Sequence[str] = ()) -> None:
+    """Write drift.json for everyone to read, where it does not say so already; without anything applied it goes.
+
+    Raises FileError.
+    """
+    fact = files.read(paths.DRIFT)
+    seen = fact.sha256 if fact is not None else ""
+    if looked.generation is None:
+        if fact is not None and not looked.unknown:
+            files.remove(paths.DRIFT, expect_sha256=seen)
+        return
+    document = {
+        "apiVersion": API_VERSION, "kind": "Drift", "at": at, "generation": looked.generation.number,
+        "findings": [_told(one) for one in encode_findings(looked.findings)],
+        "unknown": [hide(one) for one in looked.unknown], "gave_up": list(gave_up),
+    }  # fmt: skip
+    if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
+        return
+    files.replace(paths.DRIFT, json.dumps(document, indent=1).encode() + b"\n", mode=0o644, uid=0, gid=0,
+                  expect_sha256=seen)  # fmt: skip
+
+
+def _told(finding: dict[str, object]) -> dict[str, object]:
+    """As everyone may read it: a value that somebody has set may be a secret."""
+    evidence = finding["evidence"]
+    hidden = [hide(str(one)) for one in evidence] if isinstance(evidence, list) else []
+    return {**finding, "what": hide(str(finding["what"])), "evidence": hidden}
+
+
+def _news(content: bytes) -> object:
+    try:
+        document = json.loads(content)
+        return {key: value for key, value in document.items() if key != "at"}
+    except (ValueError, AttributeError):
+        return None

@@ -11,9 +11,10 @@ from agent.ports import Ports
 
 def forget(ports: Ports, removal: generations.Generation) -> None:
     """May run twice, because a run may be killed in here. Raises ApplyError NNA0413, FileError."""
-    fact = ports.files.read(paths.CLIMB)
-    if fact is not None:
-        ports.files.remove(paths.CLIMB, expect_sha256=fact.sha256)
+    for path in (paths.CLIMB, paths.DRIFT, paths.REPAIRS):
+        fact = ports.files.read(path)
+        if fact is not None:
+            ports.files.remove(path, expect_sha256=fact.sha256)
     # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
     for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):
         daemons.run(ports, ["rm", "--force", "--", socket])

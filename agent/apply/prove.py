@@ -11,6 +11,7 @@ from agent import paths
 from agent.apply import climb as climbing
 from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime, waits
 from agent.apply.climb import Climb, Rung, State
+from agent.apply.drift import Looked
 from agent.apply.rungs_runtime import Before, View
 from agent.config.model import Config
 from agent.errors import AgentError
@@ -46,8 +47,10 @@ def climb(
     each: Callable[[Rung], None] = lambda _: None,
     below: tuple[Rung, ...] = (),
     top: int = 10,
+    looked: Looked | None = None,
 ) -> Climb:
-    """Climb from above `below` (rungs that were climbed a moment ago) to `top`; `each` is told of every rung.
+    """Climb from above `below` (rungs that were climbed a moment ago) to `top`; `each` is told of every rung. `looked`
+    is a look for drift of just now; without it a whole climb looks by itself.
 
     Raises nothing that a port raises.
     """
@@ -70,7 +73,11 @@ def climb(
             continue
         found[number] = _blocked(number, found) or look()
         each(found[number])
-    return Climb(ports.clock.now(), tuple(found.values()), drift.drifted(ports.files), rungs_runtime.versions(facts))
+    if looked is None and top == max(looks):
+        # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
+        looked = drift.look(config, ports)
+    drifted = looked.findings if looked is not None else ()
+    return Climb(ports.clock.now(), tuple(found.values()), drifted, rungs_runtime.versions(facts))
 
 
 def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import generations, journal, unwind
+from agent.apply import expected, generations, journal, unwind
 from agent.apply.forget import forget
 from agent.apply.generations import Generation
-from agent.errors import ApplyError, SystemdError
+from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
 
 
@@ -62,6 +63,8 @@ def settle(ports: Ports, accepted: Generation) -> None:
     generations.publish(ports.files, accepted)
     if accepted.verb == "remove":
         forget(ports, accepted)
+    with contextlib.suppress(PortError, ApplyError):  # no room, say: the next inspection makes it
+        expected.publish(ports, accepted)
     ports.ledger.close()
 
 

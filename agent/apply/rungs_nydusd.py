@@ -72,10 +72,28 @@ def registries(config: Config, ports: Ports) -> tuple[str, ...]:
     return tuple(dict.fromkeys(host for host in found if host))
 
 
+def differing(ports: Ports, root: str, template: bytes, dialect: Dialect) -> list[str]:
+    """Mounts of running nydusd that have something else than a template says, in words; nydusd that do not answer are
+    left out. Raises NydusdError where nobody can tell which run.
+    """
+    wanted = _backend_config(template)
+    found: list[str] = []
+    for socket in ports.nydusd.sockets(root) if wanted is not None else ():
+        try:
+            found += _differences(ports.nydusd.info(socket, deadline_s=CALL_S), wanted or {}, dialect)
+        except NydusdError:
+            continue
+    return found
+
+
 def _template(view: View) -> Loose | None:
     fact = view.ports.files.read(paths.NYDUSD_TEMPLATE)
+    return _backend_config(fact.content) if fact is not None else None
+
+
+def _backend_config(template: bytes) -> Loose | None:
     try:
-        parsed = json.loads(fact.content if fact is not None else b"{}")
+        parsed = json.loads(template)
         return cast("Loose", parsed["device"]["backend"]["config"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -26,7 +26,7 @@ Prove = Callable[[], AgentError | None]
 class Intention:
     """What is to be done, and in whose name."""
 
-    verb: str  # "apply", "rollback" or "remove"
+    verb: str  # "apply", "rollback", "repair" or "remove"
     plan: Plan
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
@@ -38,6 +38,8 @@ class Intention:
     """Of a rollback: the generation whose state comes back."""
     config: Mapping[str, object] | None = None
     """What the node is changed for (`agent.config.accepted`)."""
+    repairs: bool = False
+    """It puts back what the newest generation has accepted, so it makes no generation of its own."""
 
     def is_in_force(self, last: generations.Generation | None) -> bool:
         """Whether the newest generation says the same, so that an empty plan leaves nothing to record.
@@ -95,7 +97,9 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         Executor(ports, log, around.stop, report).run(intention.plan.steps)
         failed = prove()
         around.stop.check()
-        if failed is None:
+        if failed is None and intention.repairs:
+            ports.ledger.close()  # the end of the journal is the moment of acceptance
+        elif failed is None:
             accepted = _generation(ports, begin, intention, log.intents)
             generations.save(ports.files, accepted)
     except AgentError as error:
@@ -103,6 +107,8 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     if failed is not None:
         _withdraw(ports, begin, failed)
         raise put_back(ports, begin, log.intents, failed, around.say)
+    if last is not None and intention.repairs:
+        return Result(last.number, tuple(took))
     recover.settle(ports, accepted)
     return Result(begin.generation, tuple(took))
 

@@ -173,6 +173,13 @@ _ENTRIES = (
     Entry("NNA0431", "journal cannot be written", Exit.FAILED,
           "The lock or the journal in /var/lib/nydus-agent cannot be used; nothing is changed without it.",
           "See `df -h` and `ls -ld` of /var/lib/nydus-agent."),
+    Entry("NNA0441", "not as it was applied", Exit.NOT_AS_WANTED,
+          "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a program, or our "
+          "keys in a file of another owner.",
+          "Follow the shown command; `nydus-agent repair --dry-run` shows what can be put back."),
+    Entry("NNA0442", "a repair gave up", Exit.NOT_AS_WANTED,
+          'What `[drift] repair = "own"` put back was changed again each time, so it stopped.',
+          "Find out what changes it (configuration management?); `nydus-agent repair` tries again."),
     Entry("NNA0501", "systemd does not answer", Exit.UNKNOWN,
           "PID 1 is another program, or the system bus is not there.",
           "systemctl is-system-running"),

@@ -84,6 +84,10 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         if one.type == "ReadsGoAround" and one.status == "True":
             since = f"since {in_words(picture.age(one.since))}"
             return f"reads go around the mirror {since}: {one.message}", Exit.NOT_AS_WANTED
+    if picture.drift:
+        first, more = picture.drift[0].what, len(picture.drift) - 1
+        also = f", and {more} more" if more else ""
+        return f"serving from mirror, but not as applied: {first}{also}", Exit.NOT_AS_WANTED
     return f"serving from mirror, {_proof(picture)}", Exit.OK
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import change, generations
+from agent.apply import change, drift, generations, repair
 from agent.apply import climb as climbing
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.running import busy
-from agent.errors import Exit
-from agent.ports import Files
+from agent.config.model import Config, Repair
+from agent.errors import Exit, ProcessError
+from agent.ports import Files, Ports
 
 HELP = "climb the ladder of proof and publish the result"
 NEEDS_ROOT = True
+
+_START_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +40,13 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
-    climb = change.inspect(config, ports)
-    if busy(ports.ledger, "inspect") or generations.applied(ports.files) is None:
-        context.console.line("a change or a drill began meanwhile: what was seen is of no use any more")
+    looked = drift.look(config, ports)
+    if _overtaken(context, ports):
+        return Exit.OK
+    drift.tell(ports, looked)  # before the climb, which takes seconds
+    _begin_repair(config, ports, looked)
+    climb = change.inspect(config, ports, looked=looked)
+    if _overtaken(context, ports):
         return Exit.OK
     # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal with it.
     tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, climb)
@@ -48,6 +56,21 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
         context.console.line(ladder.verdict(climb))
     context.console.emit("Climb", climbing.body(climb))
     return Exit.OK
+
+
+def _overtaken(context: Context, ports: Ports) -> bool:
+    if not busy(ports.ledger, "inspect") and generations.applied(ports.files) is not None:
+        return False
+    context.console.line("a change or a drill began meanwhile: what was seen is of no use any more")
+    return True
+
+
+def _begin_repair(config: Config, ports: Ports, looked: drift.Looked) -> None:
+    """Let systemd start the repair beside this inspection, which changes nothing itself."""
+    if config.drift.repair is not Repair.OWN or not repair.due(ports, looked):
+        return
+    with contextlib.suppress(ProcessError):  # without systemd: nobody waits for it, and the next inspection tries again
+        ports.processes.run(["systemctl", "start", "--no-block", paths.REPAIR_UNIT], deadline_s=_START_S)
 
 
 def is_news(files: Files, climb: climbing.Climb) -> bool:

@@ -29,6 +29,8 @@ from agent.daemon.documents import pin
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
 from agent.node.moment import present
+from agent.plan.drift import Finding
+from agent.plan.drift_form import decode_findings
 
 STALE_S = 10.0
 """The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no accident."""
@@ -65,6 +67,14 @@ class Picture:
     config_error: ConfigError | None = None
     not_written: str = ""
     """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
+    inspected: tuple[Finding, ...] = ()
+    """What the last inspection found changed by others."""
+
+    @property
+    def drift(self) -> tuple[Finding, ...]:
+        """What is not as it was applied: as a living daemon knows it, else as root has seen it last."""
+        alive = self.agent is Agent.RUNNING and isinstance(self.daemon, DaemonStatus)
+        return self.daemon.drift if alive and isinstance(self.daemon, DaemonStatus) else self.inspected
 
     @property
     def valid_pin(self) -> Pin | None:
@@ -99,7 +109,13 @@ def take(context: Context, now: float) -> Picture:
         _pin(context, now),
         config_error,
         not_written,
+        _inspected(context),
     )
+
+
+def _inspected(context: Context) -> tuple[Finding, ...]:
+    document = read_json(context.path(paths.DRIFT))
+    return decode_findings(document.get("findings")) if isinstance(document, dict) else ()
 
 
 def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus | Unreadable | None, str]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
+from agent.plan.drift import Finding
+from agent.plan.drift_form import decode_findings
 
 SIZE_CAP = 1 << 20  # bytes; a status is a few thousand
 
@@ -200,6 +202,7 @@ class DaemonStatus:
     penalty: Penalty | None = None
     symptoms: SymptomsStatus | None = None
     verdict_evidence: str = ""
+    drift: tuple[Finding, ...] = ()
 
     @property
     def evidence(self) -> str:
@@ -251,6 +254,7 @@ def daemon_status(loose: Loose) -> DaemonStatus:
         penalty=_penalty(table(loose, "penalty")),
         symptoms=_symptoms(table(loose, "symptoms")),
         verdict_evidence=text(loose, "verdict_evidence"),
+        drift=decode_findings(loose.get("drift")),
     )  # fmt: skip
 
 

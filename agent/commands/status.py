@@ -14,6 +14,7 @@ from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, Fence
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.durations import in_words
 from agent.errors import Exit
+from agent.plan.drift_form import encode_findings
 
 HELP = "say where reads go and what was proved"
 NEEDS_ROOT = False
@@ -81,6 +82,8 @@ def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
         yield from _daemon_rows(picture, daemon)
     if isinstance(picture.effective, EffectiveStatus):
         yield from _effective_rows(picture.effective)
+        for one in picture.drift:
+            yield "drift", Toned(one.kind, Tone.WARN), one.what
 
 
 def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
@@ -171,5 +174,6 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
         "effective": picture.effective,
         "climb": picture.climb,
         "pin": picture.valid_pin,
+        "drift": encode_findings(picture.drift),
         "problems": [error_body(problem) for problem in found.problems],
     }

@@ -23,6 +23,7 @@ _CODES = {
     "BothBad": "NNA1016",
     "ForeignListener": "NNA1019",
     "EndpointPortTaken": "NNA0901",
+    "RepairGaveUp": "NNA0442",
 }
 """The daemon's conditions that have a code of their own."""
 
@@ -50,8 +51,9 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         )
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
-        yield from _drift(picture, climb)
         yield from _pending(picture, climb)
+    if picture.effective is not None:
+        yield from (AgentError("NNA0441", one.what, seen=one.evidence, try_=one.try_) for one in picture.drift)
 
 
 def doubts(picture: Picture) -> Iterator[AgentError]:
@@ -119,7 +121,9 @@ def _holds(daemon: DaemonStatus, kind: str) -> bool:
 
 
 def _is_news(picture: Picture, condition: Condition) -> bool:
-    """A configuration that is still wrong was told already, with every problem."""
+    """A configuration that is still wrong was told already, with every problem, and drift is, finding by finding."""
+    if condition.type == "Drift" and picture.drift:
+        return False
     return condition.type != "ConfigInvalid" or picture.config_error is None
 
 
@@ -135,14 +139,6 @@ def _rung(rung: Rung, outcome: str) -> AgentError:
     code = rung.code or ("NNA1018" if rung.state == "failed" else "NNA1017")
     what = f"rung {rung.number} ({rung.name}) {outcome}: {rung.detail}"
     return AgentError(code, what, cause=rung.cause, seen=rung.evidence, try_=rung.try_)
-
-
-def _drift(picture: Picture, climb: Climb) -> Iterator[AgentError]:
-    daemon = picture.daemon
-    told = isinstance(daemon, DaemonStatus) and picture.agent is Agent.RUNNING and _holds(daemon, "Drift")
-    if climb.drift and not told:
-        what = "something of ours was changed by others"
-        yield AgentError("NNA1018", what, seen=climb.drift, try_="sudo nydus-agent plan")
 
 
 def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:

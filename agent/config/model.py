@@ -216,7 +216,9 @@ class DriftConfig:
     """What happens when something of ours was changed by others."""
 
     repair: Repair = setting(
-        Repair.REPORT, "on drift: report it; own (repair what carries our mark) only reports so far"
+        Repair.REPORT,
+        "on drift: report it, or own: put back what carries our mark and nobody contradicts, within "
+        "apply.restarts_per_hour",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.daemon.documents import Climb
 from agent.daemon.drift import Drift
 from agent.daemon.keeper import Keeper
 from agent.daemon.view import Condition
@@ -17,7 +16,6 @@ def conditions(
     state: State,
     keeper: Keeper,
     drift: Drift,
-    climb: Climb,
     *,
     config: str,
     port_taken: str,
@@ -52,7 +50,8 @@ def conditions(
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")
-    yield _condition("Drift", climb.drift, "ChangedByOthers", "; ".join(climb.drift))
+    yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(one.what for one in drift.findings))
+    yield _condition("RepairGaveUp", drift.gave_up, "UndoneAgain", "; ".join(drift.gave_up))
 
 
 def _condition(kind: str, holds: object, reason: str, message: str) -> Condition:

@@ -171,13 +171,12 @@ def _passed_s(document: Loose, moment: Moment) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """The last climb of the ladder, as far as readiness and drift need it."""
+    """The last climb of the ladder, as far as readiness needs it."""
 
     at: float | None = None
     """Seconds since the epoch; None: nobody climbed yet."""
     problem: str = "nobody has climbed the ladder of proof yet"
     """The first rung that failed, or that could not be told; "" = none."""
-    drift: tuple[str, ...] = ()
 
 
 def climb(document: Loose | None) -> Climb:
@@ -191,8 +190,8 @@ def climb(document: Loose | None) -> Climb:
         for rung in listed:
             if rung.get("state") == state:
                 where = f"rung {rung.get('number')} ({_text(rung.get('name'))})"
-                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}", _texts(document.get("drift")))
-    return Climb(float(at), "", _texts(document.get("drift")))
+                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}")
+    return Climb(float(at), "")
 
 
 def _number(value: object) -> float | None:

@@ -1,5 +1,7 @@
-"""Notices that files which concern us were changed, and asks root to look: the daemon cannot read all of them, and
-must not judge what it cannot read.
+"""Notices what others change of what was applied: the daemon judges at once what everyone may read, by the digests that
+root has published, and asks root to look at the rest.
+
+No polling: inotify tells of files, and of systemd's own marks of units that run.
 """
 
 from __future__ import annotations
@@ -9,33 +11,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import paths
+from agent.daemon.documents import Document
+from agent.daemon.eyes import Eyes, Sight, active_link, down_finding
+from agent.daemon.settings import Places
+from agent.plan import unit_files
+from agent.plan.drift import Expected, Finding, Kind
+from agent.plan.drift_form import decode_expected, decode_findings
 from agent.ports import Watch
 
-_SETTLE_S = 2.0
+_SETTLE_S = 1.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
 _TELL_S = 15.0
-"""A change is told only when no climb has seen it for this long: `apply` writes these files too, and then climbs."""
+"""A change that cannot be judged is told when no climb has seen it for this long: `apply` writes these files too."""
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
+_DOWN_S = 2.0
+"""A unit that is restarted is inactive for a moment."""
 _REQUEST = "drift"
 
 
 class Drift:
-    """The watched files, and the request for an inspection."""
+    """The watched files, what is known to be wrong with them, and the request for an inspection."""
 
-    def __init__(self, watch: Watch, containerd_config: str, request_dir: str) -> None:
+    def __init__(self, watch: Watch, containerd_config: str, places: Places) -> None:
         self._watch = watch
-        self._request_dir = Path(request_dir)
-        self._files = {
-            paths.NYDUSD_TEMPLATE,
-            paths.SNAPSHOTTER_CONFIG,
-            paths.SNAPSHOTTER_UNIT_FILE,
-            containerd_config,
-        }
+        self._places = places
+        self._request_dir = Path(places.requests)
+        self._containerd_config = containerd_config
+        self._expected_file = Document(places.expected, places.owner)
+        self._root_file = Document(places.drift, places.owner)
+        self._eyes = Eyes(places.root, containerd_config)
+        self._expected: Expected | None = None
+        self._sight = Sight()
+        self._pending = True
+        """Something must be judged anew: nothing is while a change is under way."""
+        self._down = False
+        self._down_at: float | None = None
+        """When a unit that is inactive counts as one that does not run."""
         self._due_at: float | None = None
         self._rewatch_at = float("-inf")
+        self.findings: tuple[Finding, ...] = ()
+        """What is not as it was applied, as far as anybody has seen it."""
+        self.gave_up: tuple[str, ...] = ()
+        """Repairs that were undone again and again, in words."""
         self.changed: tuple[str, ...] = ()
-        """What was changed since the last climb, once it is worth telling."""
+        """What was changed since the last climb and nobody has judged, once it is worth telling."""
         self._unproved: tuple[str, ...] = ()
         self._tell_at = float("inf")
         self.changed_at = 0.0
@@ -48,15 +68,25 @@ class Drift:
             for directory in self._directories():
                 self._watch.add(directory)
 
-    def look(self, now: float, epoch: float) -> None:
-        """Take notice of what changed. Called when the watch's descriptor is readable."""
-        found = tuple(path for path in self._watch.changed() if self._concerns_us(path))
+    def look(self, now: float, epoch: float) -> bool:
+        """Take notice of what changed; whether something else is known to be wrong than before. Called when the watch's
+        descriptor is readable.
+        """
+        events = self._watch.changed()
+        found = tuple(path for path in events if self._concerns_us(path))
         if found:
             self._tell_at = min(self._tell_at, now + _TELL_S)
             self._unproved = tuple(dict.fromkeys([*self._unproved, *found]))[:20]
             self.changed_at = epoch
             self._due_at = now + _SETTLE_S
             self._rewatch_at = now
+            self.refresh(now)  # a directory that was made just now may hold something already
+        if active_link() in events:
+            self._down_at, self._pending = now + _DOWN_S, True
+        documents = (self._places.expected, self._places.drift, self._places.lock)
+        if found or any(path in documents for path in events):
+            self._pending = True
+        return self._judge(now)
 
     def proved(self, climbed_at: float | None) -> None:
         """A climb that began after the last change has seen it."""
@@ -66,8 +96,9 @@ class Drift:
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
+        self._judge(now)
         if now >= self._tell_at:
-            self.changed = self._unproved
+            self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
         if self._due_at is None or now < self._due_at:
             return False
         self._due_at = None
@@ -82,14 +113,77 @@ class Drift:
         os.close(descriptor)
         return True
 
+    def _judge(self, now: float) -> bool:
+        """Whether `findings` or `gave_up` are others than before."""
+        down_due = self._down_at is not None and now >= self._down_at
+        if not (self._pending or down_due) or self._eyes.change_under_way(self._places.lock):
+            return False  # a change writes these files itself; when it is over, its lock's file is closed
+        if self._pending:
+            self._pending = False
+            self._expected = decode_expected(self._expected_file.load())
+            self._sight = self._eyes.look(self._expected) if self._expected is not None else Sight()
+            self._rewatch_at = min(self._rewatch_at, now)
+        self._look_at_unit(now, due=down_due)
+        before = self.findings, self.gave_up
+        self._tell()
+        return (self.findings, self.gave_up) != before
+
+    def _look_at_unit(self, now: float, *, due: bool) -> None:
+        if due:
+            self._down_at = None
+        seen = self._eyes.down() if self._expected is not None else None
+        if seen is not None:
+            self._sight.judged.add((Kind.UNIT_DOWN, paths.SNAPSHOTTER_UNIT))
+        down = seen is True
+        if down and due and not self._down:
+            self._due_at = now
+        elif down and not self._down and self._down_at is None:
+            self._down_at = now + _DOWN_S
+        self._down = down and (due or self._down)
+
+    def _tell(self) -> None:
+        """The own findings, in root's words where root says the same, and what only root can see."""
+        document = self._root_file.load()
+        if self._expected is None:
+            self.findings = self.gave_up = ()
+            return
+        listed = document.get("findings") if document is not None else None
+        roots = {(one.kind, one.subject): one for one in decode_findings(listed)}
+        seen = [*self._sight.findings, *((down_finding(),) if self._down else ())]
+        own = {(one.kind, one.subject): one for one in seen}
+        kept = {key: roots.get(key, one) for key, one in own.items()}
+        kept.update({key: one for key, one in roots.items() if key not in kept and key not in self._sight.judged})
+        self.findings = tuple(kept.values())
+        given = document.get("gave_up") if document is not None else None
+        self.gave_up = tuple(str(one)[:1000] for one in given[:20]) if isinstance(given, list) else ()
+
+    def _has_judged(self, path: str) -> bool:
+        return any(subject == path for _kind, subject in self._sight.judged)
+
+    def _files(self) -> set[str]:
+        expected = self._expected
+        known = {paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, self._containerd_config}
+        if expected is None:
+            return known
+        known.update(one.path for one in expected.files)
+        known.update(one.path for one in expected.keys)
+        known.update(one.path for one in expected.programs)
+        return known.union(expected.links)
+
     def _directories(self) -> Iterator[str]:
-        yield from sorted({str(Path(path).parent) for path in self._files})
+        yield from sorted({str(Path(path).parent) for path in self._files()})
         yield paths.CERTS_D
         try:
             with os.scandir(paths.CERTS_D) as entries:
                 yield from (entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
         except OSError:
-            return
+            pass
+        yield from unit_files.DIRECTORIES
+        yield from unit_files.drop_in_directories()
+        yield str(Path(active_link()).parent)
+        yield str(Path(self._places.expected).parent)
 
     def _concerns_us(self, path: str) -> bool:
-        return path in self._files or path.startswith(paths.CERTS_D + "/")
+        if path in self._files() or path.startswith(f"{paths.CERTS_D}/"):
+            return True
+        return bool(unit_files.unit_of(path)) or path in unit_files.drop_in_directories()

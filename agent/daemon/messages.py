@@ -20,4 +20,5 @@ class Message(enum.StrEnum):
     CONDITION = "a6480e2258394bc499763a66d2a2a8a8"
     RELOADED = "8a5af2b6adab49fcbda4df4af9e2d9b0"
     INTERNAL = "564ce355383c49e5b54126130ba61285"
+    DRIFT = "614568b110eb437b91f812b9a9855dd1"
     SYMPTOM = "12e0fa1e634a4031a15d867eb8d2ad3f"

@@ -13,6 +13,7 @@ from agent.daemon.view import Distribution, View
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.state import Verdict
+from agent.plan.drift import Kind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "nydus_agent_"
@@ -37,6 +38,8 @@ def _lines(view: View) -> Iterator[str]:
     yield from _family("origin_up", "gauge", "Whether an origin could be reached the last time it was asked.", origins)
     held = [({"type": condition.type}, int(condition.holds)) for condition in view.conditions]
     yield from _family("condition", "gauge", "Problems that hold now.", held)
+    drifted = [({"kind": kind.value}, sum(one.kind is kind for one in view.drift)) for kind in Kind]
+    yield from _family("drift", "gauge", "What others have changed of what was applied, by kind.", drifted)
     proved = view.climb.at or 0
     yield from _gauge("last_proof_timestamp_seconds", "When the ladder of proof was climbed last (0: never).", proved)
     yield from _counters(view)

@@ -38,7 +38,8 @@ def marks(session: Session, problems: Problems) -> tuple[object, ...]:
         state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
         state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.ping.ok,
         session.canary.ok, session.owner_detail, session.self_test, session.self_test_reason, session.pin,
-        session.climb.last, session.drift.changed, session.record.symptoms.problem, session.record.symptoms.total,
+        session.climb.last, session.drift.changed, session.drift.findings, session.drift.gave_up,
+        session.record.symptoms.problem, session.record.symptoms.total,
         keeper.destroy_error, problems, round(time.time() - time.monotonic()),
     )  # fmt: skip
 
@@ -48,8 +49,9 @@ def view_of(session: Session, problems: Problems) -> View:
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
     policy, where = session.policy, route(state)
     climbed = climb(session.climb.load())
+    record.drift(session.drift.findings, state.verdict, where)
     held = conditions(
-        state, session.keeper, session.drift, climbed, config=problems.config, port_taken=problems.port_taken,
+        state, session.keeper, session.drift, config=problems.config, port_taken=problems.port_taken,
         fence=session.self_test_reason if session.self_test == "failed" else "", symptoms=record.symptoms.problem,
         around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
     )  # fmt: skip
@@ -71,7 +73,7 @@ def view_of(session: Session, problems: Problems) -> View:
         history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
         window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
         penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),
-        containerd=_containerd(session),
+        containerd=_containerd(session), drift=session.drift.findings,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.daemon.documents import Pin
 from agent.daemon.view import Condition, Containerd, HistoryEntry, Probed, Symptoms, View
+from agent.plan.drift_form import encode_findings
 
 API_VERSION = "nydus-agent/v1"
 _MODE = 0o644
@@ -44,6 +45,7 @@ def _head(view: View) -> dict[str, object]:
         "return": {"waits_for": view.back.waits_for, "seconds": view.back.seconds},
         "origins": [{"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins],
         "pin": _pin(view.pin),
+        "drift": encode_findings(view.drift),
         "conditions": [_condition(condition) for condition in view.conditions],
     }
 

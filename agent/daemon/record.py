@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,8 +15,9 @@ from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.view import Condition, HistoryEntry
-from agent.health.evidence import Symptom
+from agent.health.evidence import Route, Symptom
 from agent.health.state import Transition, Verdict
+from agent.plan.drift import Finding
 
 _HISTORY = 100
 _BAD = (Verdict.SUSPECT, Verdict.DOWN)
@@ -38,6 +39,7 @@ class Record:
         self.fence = FenceCounters()
         self.symptoms = SymptomsSeen()
         self._conditions: dict[str, Condition] = {}
+        self._drift: tuple[str, ...] = ()
 
     def transition(self, change: Transition) -> None:
         """The verdict or the route changed."""
@@ -66,6 +68,21 @@ class Record:
             text = f"a read met a failure of the mirror ({symptom.kind}): {symptom.detail}"
             self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
+    def drift(self, found: Sequence[Finding], verdict: Verdict, route: Route) -> None:
+        """What others have changed: each finding that came or went is logged and kept in the history, once."""
+        now = time.time()
+        came = [one for one in found if one.what not in self._drift]
+        gone = [what for what in self._drift if what not in {one.what for one in found}]
+        self._drift = tuple(one.what for one in found)
+        for one in came:
+            text = f"Drift: {one.what}; try: {one.try_}"
+            self.log.warning(text, message_id=Message.DRIFT, condition="Drift", reason=one.kind, subject=one.subject)
+        for what in gone:
+            text = f"Drift is over: {what}"
+            self.log.info(text, message_id=Message.DRIFT, condition="Drift")
+        for reason in (*(f"drift: {one.what}" for one in came), *(f"drift is over: {what}" for what in gone)):
+            self.history.append(HistoryEntry(now, verdict, verdict, route, reason, "", route, "drift"))
+
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""
         now = time.time()
@@ -73,7 +90,7 @@ class Record:
             before = self._conditions.get(condition.type)
             if before is None or before.holds != condition.holds:
                 self._conditions[condition.type] = replace(condition, since=now)
-                if condition.holds or before is not None:
+                if (condition.holds or before is not None) and condition.type != "Drift":  # each finding is told
                     self._tell(condition)
             else:
                 self._conditions[condition.type] = replace(condition, since=before.since)

@@ -51,7 +51,7 @@ class Service:
         self._places = places
         self._record = Record()
         self._record.history.extend(past.recall(places.status, time.time()))
-        self._drift = Drift(ports.watch, self._config.containerd.config, places.requests)
+        self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
         self._endpoint = Listener(self._public)
         self._spare = Listener(self._canary_only)
@@ -135,7 +135,8 @@ class Service:
             loop.default_exception_handler(context)
 
     def _look(self) -> None:
-        self._drift.look(time.monotonic(), time.time())
+        if self._drift.look(time.monotonic(), time.time()):
+            self._publish()
 
     # Configuration, reload and stop
 

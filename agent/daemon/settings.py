@@ -29,6 +29,10 @@ class Places:
     pin: str = paths.PIN
     climb: str = paths.CLIMB
     owner: int = 0
+    expected: str = paths.EXPECTED
+    drift: str = paths.DRIFT
+    lock: str = paths.LOCK
+    root: str = "/"
 
     @classmethod
     def below(cls, root: str) -> Places:
@@ -41,7 +45,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.CLIMB), os.geteuid(),
+            at(paths.CLIMB), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
         )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect
 from agent.health.state import Verdict
+from agent.plan.drift import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +157,4 @@ class View:
     back: Prospect = field(default_factory=Prospect)
     symptoms: Symptoms = field(default_factory=Symptoms)
     containerd: Containerd = field(default_factory=Containerd)
+    drift: tuple[Finding, ...] = ()

@@ -48,9 +48,11 @@ class Faults:
         due = self._due(method)
         if due is not None and not due.after:
             raise due.error
-        yield
-        if due is not None:
-            raise due.error
+        try:
+            yield
+        finally:
+            if due is not None:  # also where the call itself has failed
+                raise due.error
 
     def _due(self, method: str) -> _Fault | None:
         for fault in self._planned:

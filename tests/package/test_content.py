@@ -51,6 +51,7 @@ def test_a_node_gets_all_that_was_promised(package: Package) -> None:
         "/usr/lib/systemd/system/nydus-agent-apply.service", "/usr/lib/systemd/system/nydus-agent-recover.service",
         "/usr/lib/systemd/system/nydus-agent-boot.service", "/usr/lib/systemd/system/nydus-agent-inspect.service",
         "/usr/lib/systemd/system/nydus-agent-inspect.timer", "/usr/lib/systemd/system/nydus-agent-inspect.path",
+        "/usr/lib/systemd/system/nydus-agent-repair.service",
         "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man5/agent.toml.5.gz",
         "/usr/share/bash-completion/completions/nydus-agent", "/usr/share/zsh/vendor-completions/_nydus-agent",
         "/usr/share/doc/nydus-node-agent/examples/agent.toml",
@@ -140,8 +141,9 @@ def test_the_needrestart_file_is_perl_that_spares_what_must_not_be_restarted(pac
         my $spared = $nrconf{override_rc};
         for my $unit (@ARGV) { print "$unit\n" if grep { $unit =~ $_ && !$spared->{$_} } keys %$spared }
     """
-    units = ["nydus-snapshotter.service", "nydus-agent-apply.service", "nydus-agent.service", "containerd.service"]
+    spared = ["nydus-snapshotter.service", "nydus-agent-apply.service", "nydus-agent-repair.service"]
+    units = [*spared, "nydus-agent.service", "containerd.service"]
     told = subprocess.run(
         ["perl", "-e", ask, *units], input=text, capture_output=True, text=True, check=True, timeout=30
     )
-    assert told.stdout.split() == ["nydus-snapshotter.service", "nydus-agent-apply.service"]
+    assert told.stdout.split() == spared

@@ -9,14 +9,17 @@ import pytest
 
 from agent import paths
 from agent.daemon.drift import Drift
+from agent.daemon.settings import Places
 from tests.fakes.daemon import FakeWatch
 
 
 class Watched:
     def __init__(self, root: Path) -> None:
         self.watch = FakeWatch()
-        self.requests = root / "request"
-        self.drift = Drift(self.watch, "/etc/containerd/config.toml", str(self.requests))
+        self.places = Places.below(str(root))
+        self.requests = Path(self.places.requests)
+        self.requests.parent.mkdir(parents=True)
+        self.drift = Drift(self.watch, "/etc/containerd/config.toml", self.places)
         self.drift.refresh(0.0)
 
     def touch(self, now: float, *changed: str) -> None:
@@ -41,10 +44,10 @@ def test_every_directory_of_ours_is_watched(watched: Watched) -> None:
 
 def test_a_group_of_changes_makes_one_request_when_they_have_settled(watched: Watched) -> None:
     watched.touch(10.0, paths.NYDUSD_TEMPLATE)
-    assert watched.drift.ask(11.0) is False
-    watched.touch(11.5, "/etc/containerd/certs.d/registry.test/hosts.toml")
-    assert watched.drift.ask(12.5) is False
-    assert watched.drift.ask(13.5) is True
+    assert watched.drift.ask(10.5) is False
+    watched.touch(10.9, "/etc/containerd/certs.d/registry.test/hosts.toml")
+    assert watched.drift.ask(11.8) is False
+    assert watched.drift.ask(11.9) is True
     assert watched.asked() == ["drift"]
     assert watched.drift.ask(100.0) is False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -14,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import EndpointConfig
+from agent.daemon.eyes import down_finding
 from agent.errors import ConfigError
 from agent.node.facts import FenceAbility
+from agent.plan.drift import Expected, ExpectedFile
+from agent.plan.drift_form import encode_expected, encode_findings
 from tests.fakes.mirror import SmallMirror, Way
 from tests.unit.daemon_node import Node, go, healthy, running, until
 
@@ -214,10 +218,36 @@ def test_a_taken_port_is_told_with_its_holder_and_the_node_is_protected_all_the_
 def test_a_changed_file_asks_root_to_look_and_what_root_saw_is_told(tmp_path: Path) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
+            node.put(node.places.expected, encode_expected(Expected(1)))
             node.fakes.watch.touch("/etc/nydus/nydusd-config.json")
             await until((Path(node.places.requests) / "drift").exists)
-            node.put(node.places.climb, {"at": time.time(), "rungs": [], "drift": ["the template was edited"]})
-            await until(lambda: node.condition("Drift") == "True")
+            node.put(node.places.drift, {"findings": encode_findings([down_finding()])})
+            node.fakes.watch.touch(node.places.drift)
+            await until(lambda: node.condition("Drift") == "True", 0.5)
+            assert "does not run" in node.status["history"][-1]["reason"]
+
+
+def test_a_file_that_is_not_as_it_was_applied_is_told_at_once_and_so_is_its_end(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            path = "/etc/nydus/nydusd-config.json"
+            file = tmp_path / path[1:]
+            file.parent.mkdir(parents=True)
+            file.write_text("applied")
+            found = file.stat()
+            digest = hashlib.sha256(b"applied").hexdigest()
+            applied = ExpectedFile(path, digest, found.st_mode & 0o7777, found.st_uid, found.st_gid, marked=False)
+            node.put(node.places.expected, encode_expected(Expected(1, files=(applied,))))
+            node.fakes.watch.touch(node.places.expected)
+            await asyncio.sleep(0)
+            file.write_text("edited")
+            node.fakes.watch.touch(path)
+            await until(lambda: node.condition("Drift") == "True", 0.5)
+            assert [one["kind"] for one in node.status["drift"]] == ["file-edited"]
+            file.write_text("applied")
+            node.fakes.watch.touch(path)
+            await until(lambda: node.condition("Drift") == "False", 0.5)
+            assert 'nydus_agent_drift{kind="file-edited"} 0' in (await node.get_local("/metrics"))[1]
 
     go(work())
 

@@ -18,6 +18,7 @@ from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import State, Verdict
+from agent.plan.drift import Finding, Kind, Remedy
 from agent.plan.steps import UnitStep
 from tests.fakes.http import answer
 from tests.unit.plan_node import carry_out
@@ -34,6 +35,9 @@ def test_a_node_on_which_nothing_was_applied_is_not_warned_of_a_mirror_that_it_l
         record.log = structlog.get_logger()
         record.transition(change)
     assert [entry["log_level"] for entry in logs] == [level]
+
+
+FINDING = Finding(Kind.FILE_EDITED, "/etc/nydus/x", "a file was edited", Remedy.REPAIR, "nydus-agent repair")
 
 
 def _cri(made: ProvedNode) -> Rung:
@@ -75,6 +79,6 @@ def test_an_inspection_tells_what_changed_and_is_quiet_about_what_stays() -> Non
     assert is_news(files, bad)
     climbing.publish(files, bad)
     assert not is_news(files, made.climb())
-    assert is_news(files, replace(bad, drift=("a file was edited",)))
+    assert is_news(files, replace(bad, findings=(FINDING,)))
     files.put(paths.CLIMB, b"not JSON")
     assert is_news(files, bad)

@@ -248,15 +248,30 @@ def test_a_probe_that_fails_says_why(node: PublishedNode) -> None:
     assert "canary failed (answered 429), 3 s ago" in Answer(node).row("mirror")
 
 
-def test_drift_that_the_inspection_saw_is_told_once(node: PublishedNode) -> None:
-    node.climb["drift"] = ["/etc/nydus/nydusd-config.json was edited"]
+def test_drift_is_in_the_first_line_and_each_finding_has_its_command(node: PublishedNode) -> None:
+    one = {"kind": "file-edited", "subject": "/etc/nydus/x", "what": "/etc/nydus/x was edited", "evidence": [],
+           "remedy": "repair", "try": "sudo nydus-agent repair"}  # fmt: skip
+    other = one | {"kind": "unit-down", "subject": "a.service", "what": "a.service does not run", "try": "look at it"}
+    node.status["drift"] = [one, other]
+    node.status["conditions"] = [{"type": "Drift", "status": "True", "message": "/etc/nydus/x was edited; …"}]
     node.write()
     answer = Answer(node)
     assert answer.code == 3
-    assert answer.text.count("nydusd-config.json was edited") == 1
-    node.status["conditions"] = [{"type": "Drift", "status": "True", "message": "nydusd-config.json was edited"}]
-    node.write()
-    assert Answer(node).text.count("nydusd-config.json was edited") == 1
+    assert answer.headline == "serving from mirror, but not as applied: /etc/nydus/x was edited, and 1 more"
+    assert "file-edited" in answer.text
+    assert "[NNA0441]" in answer.text
+    assert "sudo nydus-agent repair" in answer.text
+    assert "look at it" in answer.text
+    assert "Drift:" not in answer.text
+
+
+def test_drift_that_root_saw_is_told_when_the_agent_does_not_run(node: PublishedNode) -> None:
+    finding = {"kind": "unit-down", "subject": "a.service", "what": "a.service does not run", "evidence": [],
+               "remedy": "repair", "try": "sudo nydus-agent repair"}  # fmt: skip
+    node.put("var/lib/nydus-agent/drift.json", {"findings": [finding, "rubbish", {"kind": "of tomorrow"}]})
+    assert "a.service does not run" not in Answer(node).text  # the agent knows better
+    node.kill()
+    assert "a.service does not run" in Answer(node).text
 
 
 def test_registries_that_go_direct_are_named(node: PublishedNode) -> None:

@@ -10,6 +10,7 @@ from agent.daemon.documents import Climb, Pin
 from agent.daemon.drift import Drift
 from agent.daemon.keeper import Keeper
 from agent.daemon.origins import OriginStatus
+from agent.daemon.settings import Places
 from agent.daemon.view import (
     Condition,
     Containerd,
@@ -36,8 +37,7 @@ def none_holds() -> tuple[Condition, ...]:
     found = conditions(
         State(),
         keeper,
-        Drift(watch, "", ""),
-        Climb(950.0, ""),
+        Drift(watch, "", Places()),
         config="",
         port_taken="",
         fence="",

@@ -1,0 +1,223 @@
+"""Drift of what runs: programs on the disk and in memory, containerd's and nydusd's configuration in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agent import paths
+from agent.apply import expected, rungs_nydusd
+from agent.apply.generations import Generation
+from agent.config.model import Config
+from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
+from agent.node import programs as node_programs
+from agent.node import versions
+from agent.node.facts import Binary, PluginFact, Unknown
+from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
+from agent.plan.drift import (
+    APPLY_COMMAND,
+    REPAIR_COMMAND,
+    Expected,
+    ExpectedProgram,
+    Finding,
+    Kind,
+    Recorded,
+    Remedy,
+    keys_after,
+)
+from agent.ports import Ports
+
+_CALL_S = 5.0
+_RUN_S = 20.0
+_DELETED = " (deleted)"
+_PACKAGE = "nydus-node-agent"
+_NOT_INSTALLED = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/")
+"""What dpkg's path-exclude leaves out on small systems."""
+_ANEW = "start their containers anew when it suits: a mount keeps the nydusd and the configuration it was made with"
+_PARSERS = {
+    "nydusd": (versions.nydus, True), "nydus-image": (versions.nydus, True),
+    "snapshotter": (versions.snapshotter, False), "containerd": (versions.containerd, False),
+}  # fmt: skip
+
+
+def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
+    """Programs on the disk that are not those of the last change any more."""
+    for program in known.programs:
+        stamp = expected.stamp_of(ports, program.path)
+        if not stamp:
+            what = f"{program.path} is gone; applied was {program.name} {program.version}"
+            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, f"ls -l {program.path}")
+        elif stamp != program.stamp and expected.sha256_of(ports, program.path) != program.sha256:
+            now = _version(ports, program)
+            what = f"{program.path} was replaced: {program.name} is {now} now, applied was {program.version}"
+            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
+
+
+def _version(ports: Ports, program: ExpectedProgram) -> str:
+    parse, crate = _PARSERS[program.name]
+    file = program.path.rpartition("/")[2]
+    found = node_programs.find(ports, file, parse, crate=crate)
+    if not isinstance(found, Binary):
+        return "of unknown version"
+    return found.version_text or "of unknown version" if isinstance(found.version, Unknown) else _dotted(found.version)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def outdated(config: Config, ports: Ports) -> Iterator[Finding]:
+    """Processes that run another program than lies on the disk now. nydusd ends with its containers, so it is told
+    apart: nobody may restart it.
+    """
+    for unit in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
+        fact = ports.units.get(unit)
+        old = _replaced(ports, fact.main_pid) if fact is not None else ""
+        if old:
+            what = f"{unit} still runs the {old} that was replaced or removed since"
+            yield Finding(Kind.PROGRAM_OUTDATED, unit, what, Remedy.HAND, f"sudo systemctl restart {unit}")
+    daemons = [f"nydusd {name}, process {pid}" for name, pid in _infos(config, ports) if _replaced(ports, pid)]
+    if daemons:
+        what = f"{len(daemons)} nydusd still run a program that was replaced or removed since"
+        yield Finding(Kind.PROGRAM_OUTDATED, "nydusd", what, Remedy.HAND, _ANEW, tuple(daemons[:10]))
+
+
+def _replaced(ports: Ports, pid: int) -> str:
+    """The program of a process where another one, or none, lies in its place (proc_pid_exe(5)); else "".
+
+    The same bytes laid there anew are no other program.
+    """
+    if not pid:
+        return ""
+    exe = f"/proc/{pid}/exe"
+    try:
+        link = ports.processes.run(["readlink", exe], deadline_s=_RUN_S).stdout.strip()
+    except ProcessError:
+        return ""  # it has just ended
+    path = link.removesuffix(_DELETED)
+    return path if path != link and expected.sha256_of(ports, exe) != expected.sha256_of(ports, path) else ""
+
+
+def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
+    """(id, process) of each nydusd that answers."""
+    found = []
+    for socket in ports.nydusd.sockets(config.snapshotter.root):
+        try:
+            info = ports.nydusd.info(socket, deadline_s=_CALL_S)
+        except NydusdError:
+            continue  # rung 8 tells of it
+        found.append((info.id or socket, info.pid or 0))
+    return found
+
+
+def containerd(ports: Ports, records: Sequence[Recorded]) -> Iterator[Finding]:
+    """Whether the running containerd has what was applied, where its files still say so."""
+    wanted = applied_keys(records)
+    problem = running_problem(ports, wanted) if _held(ports, records) else ""
+    if problem:
+        what = f"containerd runs on another configuration than its file holds: {problem}"
+        yield Finding(Kind.CONTAINERD_OUTDATED, paths.CONTAINERD_UNIT, what, Remedy.REPAIR, REPAIR_COMMAND)
+
+
+def running_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
+    """What the running containerd has other than these keys say; "" = nothing, or it does not answer (rung 4)."""
+    try:
+        plugins = ports.containerd.plugins(deadline_s=_CALL_S)
+    except ContainerdError:
+        return ""
+    return _plugin_problem(plugins, wanted) or _cri_problem(ports, wanted)
+
+
+def applied_keys(records: Sequence[Recorded]) -> Mapping[KeyPath, object]:
+    """Keys of containerd's configuration that were applied, in whichever files."""
+    return {key: value for record in records for key, value in _keys(record).items()}
+
+
+def _keys(record: Recorded) -> Mapping[KeyPath, object]:
+    if record.content is None or not record.path.endswith(".toml"):
+        return {}
+    keys = keys_after({}, {}, expected.parsed(record.content)) if record.whole else record.keys
+    return {key: value for key, value in keys.items() if key[0] in ("plugins", PROXY_PLUGIN[0])}
+
+
+def _held(ports: Ports, records: Sequence[Recorded]) -> bool:
+    """Whether the files hold these keys now: where one does not, that is told of the file."""
+    for record in records:
+        keys = _keys(record)
+        fact = ports.files.read(record.path) if keys else None
+        document = expected.parsed(fact.content) if fact is not None else {}
+        if any(at(document, key) != value for key, value in keys.items()):
+            return False
+    return True
+
+
+def _plugin_problem(plugins: Sequence[PluginFact], wanted: Mapping[KeyPath, object]) -> str:
+    address = wanted.get((*PROXY_PLUGIN, "address"))
+    if address is None:
+        return ""
+    ours = (one for one in plugins if one.type == "io.containerd.snapshotter.v1" and one.id == paths.PROXY_PLUGIN)
+    found = next(ours, None)
+    if found is None:
+        return "the snapshotter is not registered"
+    exports = dict(found.exports)
+    if exports.get("address") != address:
+        return f"the snapshotter's address is {exports.get('address') or 'not known'}, the file says {address}"
+    root = wanted.get((*PROXY_PLUGIN, "exports", "root"))
+    # containerd before 1.6.32 and 1.7.16 shows no exports of a proxy plugin but the address.
+    if root is not None and exports.get("root", root) != root:
+        return f"the snapshotter's root is {exports['root']}, the file says {root}"
+    return ""
+
+
+def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
+    default = any(key[-1] == "snapshotter" and not any("runtime" in part for part in key) for key in wanted)
+    root = wanted.get((*PROXY_PLUGIN, "exports", "root"))
+    try:
+        points = ports.containerd.image_fs_info(deadline_s=_CALL_S).mountpoints
+        in_force = ports.containerd.cri_status(deadline_s=_CALL_S).get("config", "")
+    except ContainerdError:
+        return ""  # no CRI in this containerd, or rung 6 tells of it
+    if default and root is not None and points and points[0] != root:
+        return f"CRI's image file system is {points[0]}, applied was {root}"
+    path = next((value for key, value in wanted.items() if key[-1] == "config_path" and "registry" in key), None)
+    has = _config_path(in_force)
+    if path is not None and has is not None and has != path:
+        return f"CRI reads hosts.toml files in {has or 'no directory'}, applied was {path}"
+    return ""
+
+
+def _config_path(text: str) -> str | None:
+    """registry.config_path as CRI's Status has it; None where it does not tell."""
+    try:
+        config: Any = json.loads(text)
+        value = config["registry"]["configPath"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+def nydusds(config: Config, ports: Ports, last: Generation, records: Sequence[Recorded]) -> Iterator[Finding]:
+    """Mounts that do not have what the applied template says; each keeps what it was made with."""
+    template = next((one.content for one in records if one.path == paths.NYDUSD_TEMPLATE), None)
+    if last.effective is None or template is None:
+        return
+    wrong = rungs_nydusd.differing(ports, config.snapshotter.root, template, last.effective.dialect)
+    if wrong:
+        what = f"{len(wrong)} mounts of running nydusd have another configuration than was applied"
+        yield Finding(Kind.NYDUSD_DIFFERS, "nydusd", what, Remedy.HAND, _ANEW, tuple(wrong[:5]))
+
+
+def package(ports: Ports) -> Iterator[Finding]:
+    """Files of our own package that are not as dpkg has installed them; conffiles are the operator's."""
+    try:
+        told = ports.processes.run(["dpkg", "--verify", _PACKAGE], deadline_s=_RUN_S, ok=(0, 1)).stdout
+    except PortError:
+        return  # not installed by dpkg
+    for line in told.splitlines():
+        path = line[line.find("/") :] if "/" in line else ""
+        missing = line.startswith("missing")
+        if not path or " c /" in line or (missing and path.startswith(_NOT_INSTALLED)):
+            continue
+        what = f"{path} of our package was {'removed' if missing else 'edited'}"
+        yield Finding(Kind.PACKAGE_EDITED, path, what, Remedy.HAND, f"sudo apt install --reinstall {_PACKAGE}")

@@ -1,0 +1,166 @@
+"""What was applied, as the generations have recorded it, and as everyone may know it (expected.json).
+
+The daemon may not read what root's records hold. It gets paths, digests and rights, and can say by itself, and at once,
+that a file is not what was applied.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agent import paths
+from agent.apply import generations, undo
+from agent.apply.generations import Generation
+from agent.errors import PortError, ProcessError
+from agent.node.programs import DIRECTORIES
+from agent.plan import own
+from agent.plan.containerd_keys import KeyPath
+from agent.plan.drift import Expected, ExpectedFile, ExpectedProgram, Recorded, expected_keys, keys_after
+from agent.plan.drift_form import decode_expected, encode_expected
+from agent.ports import Files, Ports
+
+_RUN_S = 20.0
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
+_PROGRAMS = ("nydusd", "nydus-image", "snapshotter", "containerd")
+_FILE_NAMES = {"snapshotter": "containerd-nydus-grpc"}
+
+
+def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
+    """Every file that the generations have touched, as the last one left it."""
+    found: dict[str, Recorded] = {}
+    for generation in history:
+        for one in generation.steps:
+            if isinstance(one.undo, undo.PutBack):
+                found[one.undo.path] = _recorded(one.undo, found.get(one.undo.path))
+    return tuple(found.values())
+
+
+def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
+    whole = back.owned or back.path == paths.NYDUSD_TEMPLATE
+    if back.after is not None:
+        whole = whole or own.marked(back.after)
+    elif last is not None:
+        whole = last.whole
+    keys: Mapping[KeyPath, object] = {}
+    if not whole and back.after is not None:
+        keys = keys_after(last.keys if last is not None else {}, parsed(back.before), parsed(back.after))
+    return Recorded(back.path, back.after, back.mode, back.uid, back.gid, whole, keys)
+
+
+def parsed(content: bytes | None) -> Mapping[str, Any]:
+    """A TOML file's table; empty where there is none or it is no TOML."""
+    try:
+        return tomllib.loads(content.decode()) if content is not None else {}
+    except ValueError:
+        return {}
+
+
+def read(files: Files) -> Expected | None:
+    """What is published. Raises FileError."""
+    fact = files.read(paths.EXPECTED)
+    try:
+        document = json.loads(fact.content) if fact is not None else None
+    except ValueError:
+        return None
+    return decode_expected(document) if isinstance(document, dict) else None
+
+
+def publish(ports: Ports, accepted: Generation) -> None:
+    """Write expected.json for what is in force now; a removal takes it away. Raises FileError."""
+    fact = ports.files.read(paths.EXPECTED)
+    seen = fact.sha256 if fact is not None else ""
+    if accepted.verb == "remove":
+        ports.files.remove(paths.EXPECTED, expect_sha256=seen)
+        return
+    made = make(ports, accepted, generations.history(ports.files), read(ports.files))
+    content = json.dumps(encode_expected(made), indent=1).encode() + b"\n"
+    if fact is None or fact.content != content:
+        ports.files.replace(paths.EXPECTED, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
+
+
+def make(ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None) -> Expected:
+    """What is in force; what `known` says of programs that are still the same is not made anew."""
+    records = recorded(history)
+    files = tuple(
+        ExpectedFile(one.path, undo.digest(one.content), one.mode, one.uid, one.gid, one.marked)
+        for one in records
+        if one.whole
+    )
+    keys = tuple(key for one in records if not one.whole for key in expected_keys(one.path, one.keys))
+    return Expected(
+        accepted.number, files, keys, _links(ports), _unit_files(ports, known), _programs(ports, accepted, known)
+    )
+
+
+def _links(ports: Ports) -> tuple[str, ...]:
+    there = paths.SNAPSHOTTER_UNIT in ports.files.listdir(_WANTS)
+    return (f"{_WANTS}/{paths.SNAPSHOTTER_UNIT}",) if there else ()
+
+
+def _unit_files(ports: Ports, known: Expected | None) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((path, digest) for _unit, path, digest, _text in unit_files(ports))
+    except PortError:
+        return known.unit_files if known is not None else ()
+
+
+def unit_files(ports: Ports) -> Iterator[tuple[str, str, str, str]]:
+    """(unit, path, digest, text) of every unit file and drop-in of others for the snapshotter's unit and containerd's.
+
+    Raises SystemdError, FileError.
+    """
+    for name in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
+        unit = ports.units.get(name)
+        if unit is None:
+            continue
+        for path in (unit.fragment_path, *unit.drop_in_paths):
+            fact = ports.files.read(path) if path and path != paths.SNAPSHOTTER_UNIT_FILE else None
+            if fact is not None:
+                yield name, path, fact.sha256, fact.content.decode(errors="replace")
+
+
+def _programs(ports: Ports, accepted: Generation, known: Expected | None) -> tuple[ExpectedProgram, ...]:
+    """The programs that were found when the node was changed: the versions are in the generation."""
+    versions = dict(accepted.versions)
+    before = {one.path: one for one in known.programs} if known is not None else {}
+    found = []
+    for name in _PROGRAMS:
+        path = program_path(ports, name)
+        stamp = stamp_of(ports, path) if path else ""
+        if not stamp or name not in versions:
+            continue
+        same = before.get(path)
+        digest = same.sha256 if same is not None and same.stamp == stamp else sha256_of(ports, path)
+        found.append(ExpectedProgram(name, path, versions[name], stamp, digest))
+    return tuple(found)
+
+
+def program_path(ports: Ports, name: str) -> str:
+    """Where a program is found first; "" where it is not."""
+    for directory in DIRECTORIES:
+        path = f"{directory}/{_FILE_NAMES.get(name, name)}"
+        try:
+            if ports.files.head(path, 1) is not None:
+                return path
+        except PortError:
+            return ""
+    return ""
+
+
+def stamp_of(ports: Ports, path: str) -> str:
+    """Inode, size and time of a program: other after each replacement; "" where it is not there."""
+    try:
+        return ports.processes.run(["stat", "-L", "-c", "%i %s %Y", path], deadline_s=_RUN_S).stdout.strip()
+    except ProcessError:
+        return ""
+
+
+def sha256_of(ports: Ports, path: str) -> str:
+    """Of a file of any size; "" where it cannot be read."""
+    try:
+        return ports.processes.run(["sha256sum", path], deadline_s=_RUN_S).stdout.partition(" ")[0]
+    except ProcessError:
+        return ""

@@ -1,0 +1,113 @@
+"""`nydus-agent repair`: put back what others have changed of what was applied, and prove it."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent import wire
+from agent.apply import repair
+from agent.apply.climb import body as climb_body
+from agent.apply.gate import Urgency
+from agent.commands import ladder
+from agent.commands.context import Context
+from agent.commands.plan import body as plan_body
+from agent.commands.plan import display
+from agent.commands.running import surroundings
+from agent.config.model import Config, Repair
+from agent.console import Console, Tone, Toned
+from agent.errors import Exit
+from agent.plan.drift import Finding
+from agent.plan.drift_form import encode_findings
+
+HELP = "put back what others have changed of what was applied, and prove it"
+NEEDS_ROOT = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only show what is not as applied, and what would change")
+    how.add_argument(
+        "--now", action="store_true",
+        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
+    )  # fmt: skip
+    how.add_argument(
+        "--by-itself", action="store_true",
+        help='nobody asked for this: do nothing unless [drift] repair = "own", leave half of restarts_per_hour, and '
+        "give up on what is changed again each time (nydus-agent-repair.service does so)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, PlanError, LockedError, ApplyError."""
+    config = context.load_config().config
+    if args.by_itself and config.drift.repair is not Repair.OWN:
+        context.console.line('nothing is done: [drift] repair is not "own"')
+        context.console.emit("RepairResult", _body(None, (), changed=False))
+        return Exit.OK
+    if args.dry_run:
+        return _dry_run(config, context)
+    ports = wire.root_ports(config)
+    urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.by_itself else Urgency.BY_HAND
+    with surroundings(context.console) as around, ports.ledger.lock("repair"):
+        outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
+    return _tell(outcome, context.console)
+
+
+def _dry_run(config: Config, context: Context) -> Exit:
+    ready = repair.look(config, wire.root_ports(config), Urgency.BY_HAND)
+    console = context.console
+    _list(console, ready.looked.findings)
+    if ready.plan.steps:
+        console.line()
+        display(ready.plan, context)
+    console.emit("RepairResult", _body(ready, ready.looked.findings, changed=False))
+    return Exit.NOT_AS_WANTED if ready.looked.findings else Exit.OK
+
+
+def _tell(outcome: repair.Outcome, console: Console) -> Exit:
+    ready = outcome.ready
+    for warning in (*ready.plan.warnings, *ready.waiting):
+        console.warn(warning)
+    left = outcome.left
+    console.emit("RepairResult", _body(ready, left, changed=outcome.climb is not None, outcome=outcome))
+    if outcome.climb is not None:
+        console.line(f"put back what was applied ({len(outcome.steps)} steps)")
+        console.line(ladder.verdict(outcome.climb))
+    if left:
+        console.line("left, because it is not ours to decide or not to be put back now:")
+    _list(console, left)
+    return Exit.NOT_AS_WANTED if left or ready.looked.unknown else Exit.OK
+
+
+def _list(console: Console, findings: tuple[Finding, ...]) -> None:
+    if not findings:
+        console.line("nothing is left: the node is as it was applied")
+    for one in findings:
+        console.line("  ", Toned(f"{one.kind:<19} ", Tone.WARN), one.what)
+        for line in one.evidence:
+            console.line("      seen: ", line)
+        console.line("      try:  ", one.try_)
+
+
+def _body(
+    ready: repair.Ready | None,
+    left: tuple[Finding, ...],
+    *,
+    changed: bool,
+    outcome: repair.Outcome | None = None,
+) -> dict[str, object]:
+    generation = ready.looked.generation if ready is not None else None
+    climb = outcome.climb if outcome is not None else None
+    return {
+        "changed": changed,
+        "steps": list(outcome.steps) if outcome is not None else [],
+        "found": encode_findings(ready.looked.findings) if ready is not None else [],
+        "left": encode_findings(left),
+        "unknown": list(ready.looked.unknown) if ready is not None else [],
+        "waiting": list(ready.waiting) if ready is not None else [],
+        "plan": plan_body(ready.plan, generation.effective if generation is not None else None)
+        if ready is not None
+        else None,
+        "proof": climb_body(climb) if climb is not None else None,
+    }

@@ -1,0 +1,84 @@
+"""expected.json and drift.json: what the drift's values look like as documents. Pure; decoding is defensive, because
+a reader may be older or newer than the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agent.plan.drift import Expected, ExpectedFile, ExpectedKey, ExpectedProgram, Finding, Kind, Remedy
+
+API_VERSION = "nydus-agent/v1"
+
+
+def encode_expected(expected: Expected) -> dict[str, object]:
+    """For everyone to read: no contents."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Expected",
+        "generation": expected.generation,
+        "files": [
+            {"path": one.path, "sha256": one.sha256, "mode": one.mode, "uid": one.uid, "gid": one.gid,
+             "marked": one.marked}
+            for one in expected.files
+        ],
+        "keys": [
+            {"path": one.path, "key": list(one.key), "sha256": one.sha256, "member": one.member}
+            for one in expected.keys
+        ],
+        "links": list(expected.links),
+        "unit_files": [{"path": path, "sha256": sha256} for path, sha256 in expected.unit_files],
+        "programs": [
+            {"name": one.name, "path": one.path, "version": one.version, "stamp": one.stamp, "sha256": one.sha256}
+            for one in expected.programs
+        ],
+    }  # fmt: skip
+
+
+def decode_expected(document: Mapping[str, Any] | None) -> Expected | None:
+    """None where there is no document, or one that makes no sense."""
+    if document is None:
+        return None
+    try:
+        return Expected(
+            int(document["generation"]),
+            tuple(ExpectedFile(one["path"], one["sha256"], int(one["mode"]), int(one["uid"]), int(one["gid"]),
+                               bool(one["marked"])) for one in document["files"]),
+            tuple(ExpectedKey(one["path"], tuple(map(str, one["key"])), one["sha256"], bool(one["member"]))
+                  for one in document["keys"]),
+            tuple(map(str, document["links"])),
+            tuple((str(one["path"]), str(one["sha256"])) for one in document["unit_files"]),
+            tuple(ExpectedProgram(one["name"], one["path"], one["version"], one["stamp"], one["sha256"])
+                  for one in document["programs"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def encode_findings(found: Sequence[Finding]) -> list[dict[str, object]]:
+    """The findings of drift.json."""
+    return [
+        {
+            "kind": one.kind.value, "subject": one.subject, "what": one.what, "evidence": list(one.evidence),
+            "remedy": one.remedy.value, "try": one.try_,
+        }
+        for one in found
+    ]  # fmt: skip
+
+
+def decode_findings(listed: object) -> tuple[Finding, ...]:
+    """Findings of a document; what makes no sense is left out."""
+    return tuple(_findings(listed[:100])) if isinstance(listed, list) else ()
+
+
+def _findings(items: Sequence[object]) -> Iterator[Finding]:
+    for item in items:
+        if not isinstance(item, Mapping):
+            continue
+        try:
+            evidence = tuple(str(one)[:1000] for one in item["evidence"][:20])
+            yield Finding(Kind(item["kind"]), str(item["subject"])[:1000], str(item["what"])[:1000],
+                          Remedy(item["remedy"]), str(item["try"])[:1000], evidence)  # fmt: skip
+        except (KeyError, TypeError, ValueError):
+            continue

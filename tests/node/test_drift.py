@@ -1,0 +1,191 @@
+"""Each kind of drift, done to a node by hand: how long until it is told, and whether a repair mends it or leaves it.
+
+The times go into build/bench/drift.json. What everyone may read is judged by the daemon itself, within a second; the
+rest by the inspection that it asks for, or by the timer's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.bench import report
+from tests.node import scene
+from tests.node.boot import Node, NodeError
+
+# Being told is what these tests are about, and who removes a unit's file or program is warned of it by systemd.
+pytestmark = pytest.mark.allow_warnings(".*")
+
+TEMPLATE, CONFIG = "/etc/nydus/nydusd-config.json", "/etc/nydus/snapshotter.toml"
+CONTAINERD = "/etc/containerd/config.toml"
+UNIT, UNIT_FILE = "nydus-snapshotter.service", "/etc/systemd/system/nydus-snapshotter.service"
+HOSTS = "/etc/containerd/certs.d/docker.io/hosts.toml"
+DROP_IN = f"{UNIT_FILE}.d/50-somebody.conf"
+WANTS = f"/etc/systemd/system/multi-user.target.wants/{UNIT}"
+PROGRAM = "/usr/local/bin/containerd-nydus-grpc"
+REPAIR = "nydus-agent repair"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What somebody does, what is told of it, and what mends it."""
+
+    kind: str
+    subject: str
+    act: str
+    mend: str = REPAIR
+    told_within_s: float = 1.0
+    others: tuple[str, ...] = ()
+    """Kinds that follow from it."""
+
+    @property
+    def repaired(self) -> bool:
+        return self.mend == REPAIR
+
+
+BY_ROOT_S = 15.0
+"""An inspection has to start, on a busy machine; nobody waits for the timer."""
+
+CASES = {
+    "a file of ours is edited": Case("file-edited", TEMPLATE, f"echo >> {TEMPLATE}"),
+    "a file of ours is removed": Case("file-removed", CONFIG, f"rm {CONFIG}"),
+    "a file of ours is opened to all": Case("file-rights", TEMPLATE, f"chmod 666 {TEMPLATE}"),
+    "a file of ours is closed": Case("file-rights", TEMPLATE, f"chmod 600 {TEMPLATE}"),
+    "a file of ours is taken over": Case(
+        "file-taken-over", CONFIG, f"cp -a {CONFIG} /run/kept && echo '# mine' > {CONFIG}", f"mv /run/kept {CONFIG}"
+    ),
+    "hosts.toml is edited": Case("file-edited", HOSTS, f"echo '# more' >> {HOSTS}"),
+    "hosts.toml is removed": Case("file-removed", HOSTS, f"rm -r {HOSTS.rpartition('/')[0]}"),
+    "a package replaces containerd's file": Case(
+        "keys-lost", CONTAINERD, f"echo 'version = 2' > /run/new && mv /run/new {CONTAINERD}"
+    ),
+    "somebody wants another snapshotter": Case(
+        "keys-contradicted", CONTAINERD,
+        f"cp -a {CONTAINERD} /run/kept && sed -i 's/snapshotter = \"nydus\"/snapshotter = \"overlayfs\"/' {CONTAINERD}",
+        f"mv /run/kept {CONTAINERD}",
+    ),
+    "a drop-in contradicts": Case(
+        "unit-overridden", DROP_IN,
+        f"mkdir -p {UNIT_FILE}.d && printf '[Service]\\nKillMode=mixed\\n' > {DROP_IN} && systemctl daemon-reload",
+        f"rm -r {UNIT_FILE}.d && systemctl daemon-reload",
+    ),
+    "the unit is masked": Case(
+        "unit-masked", UNIT,
+        f"mv {UNIT_FILE} /run/kept && ln -s /dev/null {UNIT_FILE} && systemctl daemon-reload",
+        f"mv /run/kept {UNIT_FILE} && systemctl daemon-reload",
+    ),
+    "the unit is disabled": Case("unit-disabled", UNIT, f"systemctl disable {UNIT}"),
+    "the snapshotter is stopped": Case("unit-down", UNIT, f"systemctl stop {UNIT}", told_within_s=4.0),
+    "systemd has not read the unit": Case(
+        "unit-not-read", UNIT, f"touch -d '+1 minute' {UNIT_FILE}", told_within_s=BY_ROOT_S
+    ),
+    "the snapshotter's program is replaced": Case(
+        "program-replaced", PROGRAM,
+        f"cp {PROGRAM} /run/new && echo >> /run/new && mv {PROGRAM} /run/kept && mv /run/new {PROGRAM}",
+        f"mv /run/kept {PROGRAM}", told_within_s=BY_ROOT_S, others=("program-outdated",),
+    ),
+    "containerd runs on another file": Case(
+        "containerd-outdated", "containerd.service",
+        f"cp -a {CONTAINERD} /run/kept && echo 'version = 2' > {CONTAINERD} && systemctl restart containerd && "
+        f"mv /run/kept {CONTAINERD}", told_within_s=BY_ROOT_S,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with scene.staged() as stage:
+        told(stage.node, lambda found: not found, 30)
+        yield stage.node
+
+
+def findings(node: Node) -> dict[tuple[str, str], dict[str, object]]:
+    """What the daemon has published."""
+    listed = json.loads(node.read("/run/nydus-agent/status.json"))["drift"]
+    return {(one["kind"], one["subject"]): one for one in listed}
+
+
+def told(node: Node, wanted: object, deadline_s: float) -> float:
+    """Seconds until the findings are as `wanted` says."""
+    began = time.monotonic()
+    assert callable(wanted)
+    while not wanted(findings(node)):
+        if time.monotonic() - began > deadline_s:
+            raise NodeError(f"what is told is: {json.dumps(list(findings(node).values()), indent=1)}")
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def test_each_kind_is_told_in_time_and_mended_or_left_to_people(node: Node) -> None:
+    rows, goals = [], []
+    for name, case in CASES.items():
+        seconds, mended = _through(node, name, case)
+        rows.append(report.row(name, [seconds], "s", extra={"kind": case.kind, "then": mended}))
+        goals.append(report.Goal(f"{name}: told", seconds, case.told_within_s, "s"))
+    assert report.publish("drift", "from the end of the act to status.json, one node", rows, goals=goals) == 0
+
+
+def _through(node: Node, name: str, case: Case) -> tuple[float, str]:
+    """Do it, wait until it is told, try a repair, mend it; what came of the repair."""
+    node.run(case.act)
+    seconds = told(node, lambda found: (case.kind, case.subject) in found, case.told_within_s + 10)
+    finding = findings(node)[case.kind, case.subject]
+    assert scene.agent(node, "status", check=False).returncode == 3
+    done = scene.agent(node, "repair", check=False)
+    if case.repaired:
+        assert done.returncode in (0, 3), f"{name}: {done.stdout}{done.stderr}"
+        assert finding["remedy"] == "repair"
+    else:
+        assert done.returncode == 3, f"{name}: {done.stdout}{done.stderr}"
+        assert finding["remedy"] in ("hand", "apply")
+        assert case.subject in done.stdout, "what is left is named, with what to try"
+        node.run(case.mend)
+    told(node, lambda found: not found, 15)
+    return seconds, "repaired" if case.repaired else "left to people"
+
+
+def test_a_contradiction_names_file_key_both_values_and_a_command(node: Node) -> None:
+    case = CASES["somebody wants another snapshotter"]
+    node.run(case.act)
+    done = scene.agent(node, "repair", "--dry-run", check=False)
+    node.run(case.mend)
+    assert done.returncode == 3
+    assert CONTAINERD in done.stdout
+    assert 'snapshotter = "overlayfs", applied was "nydus"' in done.stdout
+    assert "sudo nydus-agent plan" in done.stdout
+    told(node, lambda found: not found, 15)
+
+
+def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node) -> None:
+    node.write("/etc/nydus-agent/conf.d/60-own.toml", '[drift]\nrepair = "own"\n')
+    restarts = node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
+    began = time.monotonic()
+    node.run(f"echo >> {TEMPLATE}")
+    told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
+    told(node, lambda found: not found, 30)
+    took = time.monotonic() - began
+    print(f"repaired by itself after {took:.1f} s")
+    assert node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout == restarts
+    node.run(f"echo >> {TEMPLATE}")
+    told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
+    done = scene.agent(node, "repair", "--by-itself", check=False)
+    assert done.returncode == 3
+    assert "is not put back now" in done.stderr
+    assert scene.agent(node, "repair").returncode == 0
+    told(node, lambda found: not found, 15)
+    node.run("rm /etc/nydus-agent/conf.d/60-own.toml")
+
+
+def test_a_change_by_apply_is_no_drift(node: Node) -> None:
+    node.write("/etc/nydus-agent/conf.d/70-more.toml", '[snapshotter]\nlog_level = "debug"\n')
+    seen = node.run(["journalctl", "--unit=nydus-agent", "--grep=^Drift", "--quiet"], check=False).stdout
+    scene.agent(node, "apply")
+    assert findings(node) == {}
+    node.run("rm /etc/nydus-agent/conf.d/70-more.toml")
+    scene.agent(node, "apply")
+    assert findings(node) == {}
+    assert node.run(["journalctl", "--unit=nydus-agent", "--grep=^Drift", "--quiet"], check=False).stdout == seen

@@ -1,0 +1,219 @@
+"""Drift by root's eyes, on a node of fakes that was set up and proved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent import paths
+from agent.apply import drift, expected
+from agent.errors import FileError
+from agent.plan.drift import Finding, Kind, Remedy
+from agent.ports import Finished
+from tests.unit.plan_node import CONTAINERD_CONFIG
+from tests.unit.proved_node import ProvedNode, proved
+
+TEMPLATE = paths.NYDUSD_TEMPLATE
+PROGRAM = "/usr/local/bin/nydusd"
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    made = ProvedNode()
+    with_programs(made)
+    made.apply()
+    made.use_image()
+    made.say()
+    return made
+
+
+def with_programs(made: ProvedNode) -> None:
+    """Programs that can be told apart: inode, size and time are the fake's inode number."""
+
+    def stamp(argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        file = made.node.files.files.get(argv[-1])
+        return Finished(argv, 0 if file else 1, f"{file.inode} 1 1\n" if file else "", "")
+
+    def digest(argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        fact = made.node.files.read(argv[-1])
+        return Finished(argv, 0 if fact else 1, f"{fact.sha256}  {argv[-1]}\n" if fact else "", "")
+
+    made.node.processes.act("stat", "-L", by=stamp)
+    made.node.processes.act("sha256sum", by=digest)
+    made.node.processes.on("readlink", stdout="/usr/bin/x\n")
+
+
+def look(made: ProvedNode) -> drift.Looked:
+    return drift.look(made.config, made.node.ports)
+
+
+def only(made: ProvedNode) -> Finding:
+    (found,) = look(made).findings
+    return found
+
+
+def test_a_node_as_it_was_applied_has_no_drift_and_nothing_that_could_not_be_seen(node: ProvedNode) -> None:
+    looked = look(node)
+    assert looked.findings == ()
+    assert looked.unknown == ()
+
+
+def test_a_node_on_which_nothing_was_applied_has_no_drift() -> None:
+    assert look(ProvedNode()) == drift.Looked(None)
+
+
+def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
+    file = node.node.files.files[paths.EXPECTED]
+    assert file.mode == 0o644
+    published = expected.read(node.node.files)
+    assert published is not None
+    assert {one.path for one in published.files} >= {TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE}
+    assert {one.path for one in published.keys} == {CONTAINERD_CONFIG}
+    assert {one.name for one in published.programs} == {"nydusd", "nydus-image", "snapshotter", "containerd"}
+    assert b"plain.example" not in file.content.replace(b"/plain.example:5000/hosts.toml", b"")
+
+
+def test_a_file_of_ours_that_was_edited_or_removed_or_opened(node: ProvedNode) -> None:
+    files = node.node.files
+    was = files.files[TEMPLATE]
+    files.put(TEMPLATE, b"{}")
+    assert (only(node).kind, only(node).remedy) == (Kind.FILE_EDITED, Remedy.REPAIR)
+    files.drop(TEMPLATE)
+    assert only(node).kind is Kind.FILE_REMOVED
+    files.put(TEMPLATE, was.content, mode=0o666)
+    assert only(node).what == f"{TEMPLATE} has mode and owner 0666 0:0; applied were 0644 0:0"
+
+
+def test_containerds_file_with_more_in_it_is_no_drift_and_a_replaced_one_is(node: ProvedNode) -> None:
+    files = node.node.files
+    content = files.files[CONTAINERD_CONFIG].content
+    files.put(CONTAINERD_CONFIG, content + b"\n[debug]\nlevel = 'debug'\n")
+    assert look(node).findings == ()
+    files.put(CONTAINERD_CONFIG, b"version = 2\n")
+    assert (only(node).kind, only(node).remedy) == (Kind.KEYS_LOST, Remedy.REPAIR)
+    files.put(CONTAINERD_CONFIG, content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'))
+    found = only(node)
+    assert (found.kind, found.remedy) == (Kind.KEYS_CONTRADICTED, Remedy.HAND)
+    assert any('= "overlayfs", applied was "nydus"' in line for line in found.evidence)
+
+
+def test_a_unit_that_others_stopped_disabled_or_masked(node: ProvedNode) -> None:
+    node.unit(active_state="failed", sub_state="failed", result="exit-code")
+    assert (only(node).kind, only(node).remedy) == (Kind.UNIT_DOWN, Remedy.REPAIR)
+    node.unit(active_state="active", needs_reload=True)
+    assert only(node).kind is Kind.UNIT_NOT_READ
+    node.unit(needs_reload=False, load_state="masked")
+    node.node.files.unreadable[paths.SNAPSHOTTER_UNIT_FILE] = FileError("NNA0421", "no file", cause="a device")
+    looked = look(node)
+    assert [one.kind for one in looked.findings] == [Kind.UNIT_MASKED]
+    assert looked.unknown == ()
+
+
+def test_a_link_that_enabled_the_unit_and_is_gone(node: ProvedNode) -> None:
+    wants = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
+    node.node.files.link(wants, "..")
+    accepted = look(node).generation
+    assert accepted is not None
+    expected.publish(node.node.ports, accepted)
+    assert look(node).findings == ()
+    node.node.files.remove_link(wants)
+    assert (only(node).kind, only(node).remedy) == (Kind.UNIT_DISABLED, Remedy.REPAIR)
+
+
+def test_a_drop_in_that_contradicts_and_one_with_which_the_proof_passed(node: ProvedNode) -> None:
+    path = f"{paths.SNAPSHOTTER_UNIT_FILE}.d/50-x.conf"
+    node.node.files.put(path, b"[Service]\nRestart=no\n")
+    node.unit(drop_in_paths=(path,))
+    found = only(node)
+    assert (found.kind, found.subject, found.remedy) == (Kind.UNIT_OVERRIDDEN, path, Remedy.HAND)
+    assert "Restart=no" in found.what
+    accepted = look(node).generation
+    assert accepted is not None
+    expected.publish(node.node.ports, accepted)
+    assert look(node).findings == ()
+
+
+def test_a_program_that_was_replaced_is_told_and_the_same_one_laid_there_anew_is_not(node: ProvedNode) -> None:
+    files = node.node.files
+    content = files.files[PROGRAM].content
+    files.put(PROGRAM, content, mode=0o755)
+    assert look(node).findings == ()
+    files.put(PROGRAM, content + b"newer", mode=0o755)
+    assert (only(node).kind, only(node).remedy) == (Kind.PROGRAM_REPLACED, Remedy.APPLY)
+    files.drop(PROGRAM)
+    assert "is gone" in only(node).what
+
+
+def test_a_process_that_runs_what_is_not_on_the_disk_any_more(node: ProvedNode) -> None:
+    made = node.node
+    made.processes.on("readlink", "/proc/77/exe", stdout=f"{PROGRAM} (deleted)\n")
+    made.files.put("/proc/77/exe", made.files.files[PROGRAM].content)
+    assert look(node).findings == ()  # the same bytes
+    made.files.put("/proc/77/exe", b"older")
+    found = only(node)
+    assert (found.kind, found.subject, found.remedy) == (Kind.PROGRAM_OUTDATED, "nydusd", Remedy.HAND)
+    assert found.evidence == ("nydusd d1, process 77",)
+
+
+def test_a_containerd_that_runs_on_another_configuration_than_its_file(node: ProvedNode) -> None:
+    node.node.containerd.mountpoints = ("/var/lib/containerd/overlayfs",)
+    found = only(node)
+    assert (found.kind, found.remedy) == (Kind.CONTAINERD_OUTDATED, Remedy.REPAIR)
+    assert "/var/lib/containerd/overlayfs" in found.what
+    content = node.node.files.files[CONTAINERD_CONFIG].content
+    node.node.files.put(CONTAINERD_CONFIG, content.replace(b'snapshotter = "nydus"', b""))
+    assert only(node).kind is Kind.KEYS_LOST  # the file is at fault, not the daemon
+
+
+def test_a_mount_that_has_another_configuration_than_was_applied(node: ProvedNode) -> None:
+    daemons = node.node.nydusd.daemons
+    (socket,) = daemons
+    info = daemons[socket]
+    document = json.loads(json.dumps(info.backends[0][1]))
+    del document["backend"]["registry"]["proxy"]
+    daemons[socket] = replace(info, backends=(("/", document),))
+    found = only(node)
+    assert (found.kind, found.remedy) == (Kind.NYDUSD_DIFFERS, Remedy.HAND)
+    assert "no proxy" in found.evidence[0]
+
+
+def test_a_file_of_our_package_that_was_edited(node: ProvedNode) -> None:
+    told = "??5??????   /usr/share/nydus-node-agent/agent/cli.py\n??5?????? c /etc/nydus-agent/agent.toml\n"
+    told += "missing     /usr/share/doc/nydus-node-agent/README\nmissing     /usr/bin/nydus-agent\n"
+    node.node.processes.on("dpkg", "--verify", code=1, stdout=told)
+    looked = look(node)
+    assert [one.subject for one in looked.findings] == [
+        "/usr/share/nydus-node-agent/agent/cli.py", "/usr/bin/nydus-agent",
+    ]  # fmt: skip
+    assert {one.kind for one in looked.findings} == {Kind.PACKAGE_EDITED}
+
+
+def test_what_cannot_be_read_is_told_as_unknown_and_never_as_fine(node: ProvedNode) -> None:
+    node.node.files.unreadable[TEMPLATE] = FileError("NNA0421", f"cannot use {TEMPLATE}", cause="no permission")
+    assert look(node).unknown == (f"{TEMPLATE}: no permission",)
+
+
+def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> None:
+    files = node.node.files
+    finding = Finding(Kind.KEYS_CONTRADICTED, "x", "x", Remedy.HAND, "y", ('auth.password = "geheim"',))
+    looked = replace(look(node), findings=(finding,))
+    drift.publish(files, looked, at=1.0)
+    assert b"geheim" not in files.files[paths.DRIFT].content
+    inode = files.files[paths.DRIFT].inode
+    drift.publish(files, looked, at=2.0)
+    assert files.files[paths.DRIFT].inode == inode
+    drift.publish(files, drift.Looked(None), at=3.0)
+    assert paths.DRIFT not in files.files
+
+
+def test_what_the_daemon_must_know_is_made_again_where_it_is_missing(node: ProvedNode) -> None:
+    before = node.node.files.files[paths.EXPECTED].content
+    node.node.files.drop(paths.EXPECTED)
+    drift.tell(node.node.ports, look(node))
+    assert node.node.files.files[paths.EXPECTED].content == before
+
+
+def test_proved_climbs_find_no_drift() -> None:
+    assert proved().climb().drift == ()

@@ -1,0 +1,150 @@
+"""A repair as a whole, on a node of fakes that was set up and proved and that somebody has changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent import paths
+from agent.apply import drift, generations, repair, repairs
+from agent.apply.gate import Urgency
+from agent.apply.repair import Outcome
+from agent.commands import inspect
+from agent.config.model import DriftConfig, Repair
+from agent.errors import ApplyError
+from agent.plan.drift import Kind
+from tests.unit.change_stage import finish
+from tests.unit.plan_node import CONTAINERD_CONFIG
+from tests.unit.proved_node import ProvedNode, quiet
+from tests.unit.test_drift_look import with_programs
+
+TEMPLATE = paths.NYDUSD_TEMPLATE
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    made = ProvedNode()
+    with_programs(made)
+    made.apply()
+    made.use_image()
+    made.say()
+    return made
+
+
+def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
+    with made.node.ledger.lock("repair"):
+        return repair.run(made.config, made.node.ports, quiet(), lambda _: None, urgency=urgency)
+
+
+def published(made: ProvedNode) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(made.node.files.files[paths.DRIFT].content)
+    return found
+
+
+def test_a_node_as_it_was_applied_is_not_touched(node: ProvedNode) -> None:
+    before = node.node.files.inodes()
+    outcome = mend(node)
+    assert outcome.climb is None
+    assert {path for path, inode in node.node.files.inodes().items() if before.get(path) != inode} <= {paths.DRIFT}
+
+
+def test_everything_that_carries_our_mark_is_put_back_and_proved_without_a_new_generation(node: ProvedNode) -> None:
+    files, applied = node.node.files, node.etc()
+    files.put(TEMPLATE, b"{}")
+    files.drop(paths.SNAPSHOTTER_CONFIG)
+    files.put(CONTAINERD_CONFIG, b"version = 2\n")
+    outcome = mend(node)
+    assert outcome.climb is not None
+    assert outcome.climb.headline is None
+    assert outcome.left == ()
+    after = node.etc()
+    assert after.pop(CONTAINERD_CONFIG) != applied.pop(CONTAINERD_CONFIG)  # the package's file, with our keys
+    assert b'snapshotter = "nydus"' in files.files[CONTAINERD_CONFIG].content
+    assert after == applied
+    assert generations.numbers(files) == (1,)
+    assert node.node.ledger.lines() == ()
+    assert published(node)["findings"] == []
+
+
+def test_what_somebody_has_edited_stays_to_be_read_by_root_alone(node: ProvedNode) -> None:
+    node.node.files.put(TEMPLATE, b"somebody's work")
+    mend(node)
+    kept = node.node.files.files[f"{paths.REPLACED}/etc-nydus-nydusd-config.json"]
+    assert (kept.content, kept.mode) == (b"somebody's work", 0o600)
+
+
+def test_what_others_want_otherwise_is_left_and_told(node: ProvedNode) -> None:
+    files = node.node.files
+    other = files.files[CONTAINERD_CONFIG].content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"')
+    files.put(CONTAINERD_CONFIG, other)
+    outcome = mend(node)
+    assert [one.kind for one in outcome.left] == [Kind.KEYS_CONTRADICTED]
+    assert files.files[CONTAINERD_CONFIG].content == other
+
+
+def test_a_repair_that_fails_leaves_the_node_as_somebody_made_it(node: ProvedNode) -> None:
+    files = node.node.files
+    files.put(TEMPLATE, b"{}")
+    changed = node.etc()
+    node.node.units.fail_job(paths.SNAPSHOTTER_UNIT, "restart")
+    with pytest.raises(ApplyError) as error:
+        mend(node)
+    assert error.value.code == "NNA0402"
+    assert node.etc() == changed
+
+
+def test_a_repair_that_is_killed_in_its_middle_is_undone(node: ProvedNode) -> None:
+    files = node.node.files
+    files.put(TEMPLATE, b"{}")
+    changed = node.etc()
+    node.node.faults.at(1, KeyboardInterrupt(), method="job")
+    with pytest.raises(KeyboardInterrupt):
+        mend(node)
+    assert node.etc() != changed
+    assert finish(node.node) is not None
+    assert node.etc() == changed
+    assert generations.numbers(files) == (1,)
+
+
+def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_at_all(node: ProvedNode) -> None:
+    files, clock = node.node.files, node.node.clock
+    for _ in range(5):
+        files.put(TEMPLATE, b"# managed by Ansible\n{}")
+        assert mend(node, Urgency.BY_ITSELF).climb is not None
+        files.put(TEMPLATE, b"# managed by Ansible\n{}")
+        assert mend(node, Urgency.BY_ITSELF).climb is None
+        clock.advance(4000)
+    files.put(TEMPLATE, b"# managed by Ansible\n{}")
+    outcome = mend(node, Urgency.BY_ITSELF)
+    assert outcome.climb is None
+    (told,) = published(node)["gave_up"]
+    assert told.startswith(f"{TEMPLATE} was put back 5 times")
+    assert told.endswith("it begins with: # managed by Ansible")
+    assert mend(node).climb is not None  # by hand
+    assert repairs.read(files) == ()
+    assert published(node)["gave_up"] == []
+
+
+def test_a_mirror_that_is_dead_makes_a_repair_do_nothing(node: ProvedNode) -> None:
+    node.say(verdict="down", route="origin")
+    node.node.files.put("/proc/net/tcp", b"sl local_address\n")
+    ran = len(node.node.faults.calls)
+    assert mend(node, Urgency.BY_ITSELF).climb is None
+    assert not [call for call in node.node.faults.calls[ran:] if call[0] == "job"]
+
+
+def test_an_inspection_begins_a_repair_only_where_the_operator_wants_it(node: ProvedNode) -> None:
+    node.node.processes.on("systemctl", "start", "--no-block", paths.REPAIR_UNIT)
+    node.node.files.put(TEMPLATE, b"{}")
+    ports = node.node.ports
+    looked = drift.look(node.config, ports)
+
+    def begun(wish: Repair) -> bool:
+        inspect._begin_repair(replace(node.config, drift=DriftConfig(wish)), ports, looked)
+        return ("systemctl", "start", "--no-block", paths.REPAIR_UNIT) in node.node.processes.ran
+
+    assert not begun(Repair.REPORT)
+    assert begun(Repair.OWN)
