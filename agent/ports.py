@@ -47,6 +47,12 @@ class Files(Protocol):
     def remove(self, path: str, *, expect_sha256: str) -> None:
         """Remove a file that is still what was seen. Raises FileChangedError, FileError."""
 
+    def sync(self, directory: str) -> None:
+        """Wait until the names in a directory are on the disk, whoever made or removed them; it may be missing.
+
+        Raises FileError.
+        """
+
     def sweep(self, path: str) -> None:
         """Remove what a writer of this file that was killed has left beside it. Raises FileError."""
 

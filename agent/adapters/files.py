@@ -81,6 +81,16 @@ class RootFiles:
             _sweep(place)
             sync_directory(place.directory)
 
+    def sync(self, directory: str) -> None:
+        """See ports.Files."""
+        with (
+            _told("sync", directory),
+            place_of(self._root, directory, follow=False) as place,
+            _opened_directory(place, directory) as descriptor,
+        ):
+            if descriptor is not None:
+                os.fsync(descriptor)
+
     def sweep(self, path: str) -> None:
         """See ports.Files. A temporary file whose writer lives is locked, and stays."""
         with _told("tidy up beside", path), place_of(self._root, path) as place:

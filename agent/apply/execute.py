@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import restarts, undo, waits
+from agent.apply import links, restarts, undo, waits
 from agent.apply.journal import Journal
 from agent.errors import ApplyError, ProcessError
 from agent.plan.containerd_trial import candidate_path
@@ -120,9 +120,9 @@ class Executor:
     def _unit(self, step: UnitStep) -> None:
         match step.verb:
             case UnitVerb.ENABLE:
-                self.ports.units.enable(step.unit)
+                links.enable(self.ports, step.unit)
             case UnitVerb.DISABLE:
-                self.ports.units.disable(step.unit)
+                links.disable(self.ports, step.unit)
             case UnitVerb.START | UnitVerb.STOP | UnitVerb.RESTART:
                 if step.unit == paths.CONTAINERD_UNIT:
                     self._containerd_pid = waits.containerd_pid(self.ports)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import daemons, restarts, undo, waits
+from agent.apply import daemons, links, restarts, undo, waits
 from agent.errors import AgentError, FileError
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
 
 Say = Callable[[str], None]
-_WANTS = "/etc/systemd/system"
 _STARTED = (UnitVerb.START, UnitVerb.RESTART)
 
 
@@ -111,10 +110,10 @@ def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: boo
     """Before the files go back: what was not running stops, what was not enabled is disabled."""
     if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
         if not jobs:
-            return _unlink(ports, unit.unit)
+            return "disabled" if links.disable_at_boot(ports, unit.unit) else ""
         if ports.units.get(unit.unit) is None:
             return ""
-        ports.units.disable(unit.unit)
+        links.disable(ports, unit.unit)
         return "disabled"
     if unit.verb in _STARTED and not unit.was_active and jobs:
         fact = ports.units.get(unit.unit)
@@ -124,15 +123,6 @@ def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: boo
             daemons.end(ports, idle, say)
             return "stopped"
     return ""
-
-
-def _unlink(ports: Ports, unit: str) -> str:
-    """Disable without systemd: remove the links that enable it."""
-    gone = 0
-    for directory in ports.files.listdir(_WANTS):
-        if directory.endswith((".wants", ".requires")):
-            gone += ports.files.remove_link(f"{_WANTS}/{directory}/{unit}")
-    return "disabled" if gone else ""
 
 
 def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
@@ -145,7 +135,7 @@ def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
     if verb is None:
         return ""
     if verb == "start":
-        ports.processes.run(["systemctl", "--root=/", "--quiet", "enable", unit.unit], deadline_s=waits.CALL_S)
+        links.enable_at_boot(ports, unit.unit)
     daemons.run(ports, ["systemctl", "--no-block", "--quiet", verb, unit.unit])
     return "enabled" if verb == "start" else ""
 
@@ -153,7 +143,7 @@ def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
 def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     """After the files went back: what was running runs on them, what was enabled is enabled."""
     if unit.verb is UnitVerb.DISABLE and unit.was_enabled:
-        ports.units.enable(unit.unit)
+        links.enable(ports, unit.unit)
         return "enabled"
     if not unit.was_active or unit.verb not in (UnitVerb.RESTART, UnitVerb.STOP):
         return ""

@@ -153,6 +153,12 @@ class FilesContract:
         assert not world.port.remove_empty_directory("/etc/none")
         assert world.see("/etc/full/a.toml") == b""
 
+    def test_a_directory_is_synced_where_it_is_there(self, world: FilesWorld) -> None:
+        world.put("/etc/a.toml", b"old")
+        world.port.sync("/etc")
+        world.port.sync("/etc/none")
+        assert world.see("/etc/a.toml") == b"old"
+
     def test_where_no_writer_was_killed_there_is_nothing_to_sweep(self, world: FilesWorld) -> None:
         world.put("/etc/a.toml", b"old")
         world.port.sweep("/etc/a.toml")

@@ -117,6 +117,9 @@ class FakeFiles:
             if expect_sha256:
                 del self.files[path]
 
+    def sync(self, directory: str) -> None:
+        """All that is here is on the disk."""
+
     def sweep(self, path: str) -> None:
         """No writer of this fake is ever killed in the middle."""
 
