@@ -1,7 +1,9 @@
-"""`make bench-crash-tree`: the transaction killed and failed at every boundary and at random, on a tree of real files.
+"""`make bench-crash-tree`: the transaction killed, failed and cut off by power, on a tree of real files.
 
 Method: tests.bench.survival. Each verb runs in a process of its own below a root directory, with the real plan,
 executor, journal, generations and file adapters; systemd and containerd are fakes whose state outlives the process.
+It is killed at random moments and before each call that changes files, each such call is failed with each error that it
+can end with, and from the recorded calls every tree that may be found after a power cut is made and booted.
 `tests.bench.crash` adds what only a booted node can show, and is the bench to run.
 """
 
@@ -14,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.report import Goal, publish, quick
-from tests.bench.survival import boundaries, kills, run
+from tests.bench.survival import boundaries, kills, powercut, run
 from tests.bench.survival.tally import Tally
 
-METHOD = "a tree of real files, real processes killed (SIGKILL) and failed (seccomp); times are those of recover"
+METHOD = "a tree of real files; processes killed (SIGKILL), failed (seccomp), power cut; times are those of recover"
 SEED = 2026
 
 
@@ -55,6 +57,7 @@ def rounds(size: Size, scratch: Path) -> Iterator[Tally]:
         yield from kills.kill_at_random(scenario, size.random, scratch, SEED)
         yield boundaries.kill_before_each(scenario, scratch, size.every)
         yield from boundaries.fail_each(scenario, scratch, size.every)
+        yield from powercut.cut_power(scenario, scratch, size.every, SEED)
 
 
 def kills_in(tallies: list[Tally]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench.survival import run
 from tests.bench.survival.run import Scenario
-from tests.bench.survival.tally import Tally
+from tests.bench.survival.verdicts import TreeTally
 from tests.bench.survival.warden import KILL, Call, watch
 
 _ERRORS = {
@@ -66,9 +66,9 @@ def calls_of(scenario: Scenario, scratch: Path) -> list[Call]:
     return found
 
 
-def kill_before_each(scenario: Scenario, scratch: Path, every: int = 1) -> Tally:
+def kill_before_each(scenario: Scenario, scratch: Path, every: int = 1) -> TreeTally:
     """One round for each call that changes something (every `every`th of them)."""
-    tally = Tally(f"{scenario.name}, killed before each call")
+    tally = TreeTally(f"{scenario.name}, killed before each call")
     total = sum(map(_changes, calls_of(scenario, scratch)))
     for at in range(1, total + 1, every):
         root = scenario.copy(scratch / "round")
@@ -83,7 +83,7 @@ def kill_before_each(scenario: Scenario, scratch: Path, every: int = 1) -> Tally
     return tally
 
 
-def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[Tally]:
+def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[TreeTally]:
     """One round for each pair of a call and an error that it can end with; the change must put the node back itself.
 
     Where it says that it could not, `recover` must be able to, once the error is gone.
@@ -92,7 +92,7 @@ def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[Tally]:
     found = []
     for name in _ERRORS:
         for lasting in (False, True) if name in _LASTING else (False,):
-            tally = Tally(f"{scenario.name}, {name} {'from each call on' if lasting else 'once at each call'}")
+            tally = TreeTally(f"{scenario.name}, {name} {'from each call on' if lasting else 'once at each call'}")
             wanted = _ends_with(name)
             listed = Count(0, 0, wanted)
             for call in calls:
@@ -104,7 +104,7 @@ def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[Tally]:
     return found
 
 
-def _fail(scenario: Scenario, scratch: Path, tally: Tally, count: Count, total: int) -> None:
+def _fail(scenario: Scenario, scratch: Path, tally: TreeTally, count: Count, total: int) -> None:
     root = scenario.copy(scratch / "round")
     ended = watch(root, scenario.act, count)
     where = f"at call {count.at} of {total}, {_words(count.met, root)}"

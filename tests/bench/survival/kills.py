@@ -13,7 +13,7 @@ from agent import paths
 from tests.bench.survival import run
 from tests.bench.survival.run import Child, Scenario
 from tests.bench.survival.stage import Stage
-from tests.bench.survival.tally import Tally
+from tests.bench.survival.verdicts import TreeTally
 
 _MARGIN = 1.05
 _AGAIN = 0.4
@@ -22,14 +22,14 @@ _WHOLE = 0.25
 _WAYS = ("recover", "next change", "reboot")
 
 
-def kill_at_random(scenario: Scenario, rounds: int, scratch: Path, seed: int) -> list[Tally]:
+def kill_at_random(scenario: Scenario, rounds: int, scratch: Path, seed: int) -> list[TreeTally]:
     """Kill `rounds` times; one tally for each way of recovery.
 
     Three rounds of four are spread evenly over the transaction (from the journal's appearance to the end), the others
     over the whole length. Both lengths are measured anew while it runs, because other programs use the machine too.
     """
     chance = random.Random(f"{scenario.name} {seed}")
-    tallies = {way: Tally(f"{scenario.name}, killed at random, then {way}") for way in _WAYS}
+    tallies = {way: TreeTally(f"{scenario.name}, killed at random, then {way}") for way in _WAYS}
     moments = [(number + chance.random()) / rounds for number in range(rounds)]
     chance.shuffle(moments)
     length = _length(scenario, scratch)
@@ -90,7 +90,7 @@ def _length(scenario: Scenario, scratch: Path) -> Length:
     return Length(statistics.median(before), statistics.median(whole) - statistics.median(before))
 
 
-def _round(scenario: Scenario, root: Path, aim: Aim, way: str, tally: Tally, chance: random.Random) -> None:
+def _round(scenario: Scenario, root: Path, aim: Aim, way: str, tally: TreeTally, chance: random.Random) -> None:
     scenario.copy(root)
     where = str(aim)
     ended = aim.kill(Child(root, scenario.act), root)
