@@ -54,7 +54,10 @@ class Files(Protocol):
         """
 
     def sweep(self, path: str) -> None:
-        """Remove what a writer of this file that was killed has left beside it. Raises FileError."""
+        """Remove what a killed writer of this file left beside it; of a directory ("…/"), of any file in it.
+
+        Raises FileError.
+        """
 
     def remove_empty_directory(self, path: str) -> bool:
         """Remove a directory if it is empty; says whether it was removed."""

@@ -93,8 +93,9 @@ class RootFiles:
 
     def sweep(self, path: str) -> None:
         """See ports.Files. A temporary file whose writer lives is locked, and stays."""
-        with _told("tidy up beside", path), place_of(self._root, path) as place:
-            if place is not None and _sweep(place):
+        beside = f"{path}*" if path.endswith("/") else path
+        with _told("tidy up beside", path), place_of(self._root, beside) as place:
+            if place is not None and _sweep(place, "." if path.endswith("/") else f".{place.name}."):
                 sync_directory(place.directory)
 
     def remove_empty_directory(self, path: str) -> bool:
@@ -341,11 +342,14 @@ def _appear(place: Place, path: str, temporary: str) -> None:
         os.rename(temporary, place.name, **where)
 
 
-def _sweep(place: Place) -> int:
-    """Remove temporary files of this name whose writer died: nobody holds their lock any more. Says how many."""
+def _sweep(place: Place, start: str = "") -> int:
+    """Remove temporary files of this name whose writer died: nobody holds their lock any more. Says how many.
+
+    `start` is how their names begin, where they are not those of this one file.
+    """
     directory = open_directory(place.directory)
     try:
-        left = [name for name in os.listdir(directory) if name.startswith(f".{place.name}.")]
+        left = [name for name in os.listdir(directory) if name.startswith(start or f".{place.name}.")]
         return sum(_remove_unlocked(directory, name) for name in left if name.endswith(_TEMP_SUFFIX))
     finally:
         os.close(directory)

@@ -32,7 +32,7 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     then stays, the next run tries again), NNA0410, NNA0413, FileError.
     """
     found = journal.read(ports.ledger)
-    _tidy(ports, found)
+    _tidy(ports)
     if found is None:
         ports.ledger.spend()  # a run that was killed at the end of its journal may have left it
         return None
@@ -68,13 +68,10 @@ def settle(ports: Ports, accepted: Generation) -> None:
     ports.ledger.close()
 
 
-def _tidy(ports: Ports, found: journal.Open | None) -> None:
+def _tidy(ports: Ports) -> None:
     """What a killed writer of our own state left beside it (of the node's files the undo takes care)."""
-    own = [paths.EFFECTIVE, paths.CLIMB, paths.RESTARTS]
-    if found is not None:
-        own.append(f"{paths.GENERATIONS}/{found.begin.generation}.json")
-    for path in own:
-        ports.files.sweep(path)
+    for directory in (paths.STATE_DIR, paths.GENERATIONS):
+        ports.files.sweep(f"{directory}/")
 
 
 def runtime_runs(ports: Ports) -> bool:

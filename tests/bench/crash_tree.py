@@ -34,7 +34,7 @@ class Size:
 
 
 FULL = Size(random=360, every=1)
-QUICK = Size(random=24, every=6)
+QUICK = Size(random=18, every=8)
 
 
 def main() -> int:

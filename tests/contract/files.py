@@ -164,6 +164,8 @@ class FilesContract:
         world.port.sweep("/etc/a.toml")
         world.port.sweep("/etc/gone.toml")
         world.port.sweep("/etc/none/a.toml")
+        world.port.sweep("/etc/")
+        world.port.sweep("/etc/none/")
         assert world.port.listdir("/etc") == ("a.toml",)
 
     def test_a_spool_is_emptied_and_its_directories_stay(self, world: FilesWorld) -> None:

@@ -274,8 +274,12 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
 
 def test_what_a_killed_writer_left_of_a_file_that_is_not_there_is_swept_too(disk: _DiskWorld) -> None:
     disk.put("/etc/.a.toml.00000000deadbeef.nna-tmp", b"half")
+    disk.put("/etc/.b.toml.00000000deadbeef.nna-tmp", b"half")
+    disk.put("/etc/.b.toml", b"not ours")
     disk.port.sweep("/etc/a.toml")
-    assert _names(disk, "/etc") == []
+    assert _names(disk, "/etc") == [".b.toml", ".b.toml.00000000deadbeef.nna-tmp"]
+    disk.port.sweep("/etc/")
+    assert _names(disk, "/etc") == [".b.toml"]
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(disk: _DiskWorld) -> None:
