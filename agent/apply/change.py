@@ -168,17 +168,18 @@ def inspect(
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
     climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
-    return replace(climb, pending=_pending(config, ports, facts if applied == config else _observe(config, ports)))
+    now = facts if applied == config else _observe(config, ports)
+    return replace(climb, pending=_pending(config, ports, now, climb))
 
 
-def pending(config: Config, ports: Ports) -> tuple[str, ...]:
+def pending(config: Config, ports: Ports, climb: Climb) -> tuple[str, ...]:
     """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
-    return _pending(config, ports, _observe(config, ports))
+    return _pending(config, ports, _observe(config, ports), climb)
 
 
-def _pending(config: Config, ports: Ports, facts: Facts) -> tuple[str, ...]:
-    """Files that others changed are drift, and told as that; what cannot be planned is told by `plan`."""
-    drifted = {one.path for one in _known(ports) if diff.content_of(facts, one.path) != one.written}
+def _pending(config: Config, ports: Ports, facts: Facts, climb: Climb) -> tuple[str, ...]:
+    """What others changed is drift, and told as that; what cannot be planned is told by `plan`."""
+    drifted = {one.subject for one in climb.findings}
     try:
         steps = (
             diff.plan(config, _undoubted(facts, ports)).steps if generations.applied(ports.files) is not None else ()

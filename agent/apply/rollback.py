@@ -60,7 +60,7 @@ def roll_back(
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
     if outcome.climb is None:
         return outcome
-    climb = replace(outcome.climb, pending=change.pending(config, ports))
+    climb = replace(outcome.climb, pending=change.pending(config, ports, outcome.climb))
     climbing.publish(ports.files, climb)
     return replace(outcome, climb=climb)
 

@@ -13,7 +13,7 @@ from agent.apply import drift, generations, repair, repairs
 from agent.apply.gate import Urgency
 from agent.apply.repair import Outcome
 from agent.commands import inspect
-from agent.config.model import DriftConfig, Repair
+from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
 from agent.errors import ApplyError
 from agent.plan.drift import Kind
 from tests.unit.change_stage import finish
@@ -148,3 +148,12 @@ def test_an_inspection_begins_a_repair_only_where_the_operator_wants_it(node: Pr
 
     assert not begun(Repair.REPORT)
     assert begun(Repair.OWN)
+
+
+def test_what_others_write_beside_our_keys_hides_no_change_that_is_pending(node: ProvedNode) -> None:
+    files = node.node.files
+    files.put(CONTAINERD_CONFIG, files.files[CONTAINERD_CONFIG].content + b"\n[debug]\nlevel = 'debug'\n")
+    node.config = replace(node.config, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
+    climb = node.climb()
+    assert climb.drift == ()
+    assert any(CONTAINERD_CONFIG in one for one in climb.pending)
