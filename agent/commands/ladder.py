@@ -33,8 +33,10 @@ def show(console: Console, climb: Climb) -> None:
     for rung in climb.rungs:
         for parts in lines(rung):
             console.line(*parts)
-    for one in climb.drift:
-        console.line("    ", Toned("drift       ", Tone.WARN), one)
+    for finding in climb.findings:
+        console.line("    ", Toned("drift       ", Tone.WARN), f"{finding.kind}: {finding.what}")
+        for name, text in (*(("seen:", one) for one in finding.evidence), ("try:", finding.try_)):
+            console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
     for one in climb.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
 

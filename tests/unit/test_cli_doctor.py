@@ -59,3 +59,13 @@ def test_without_one_the_rung_that_fails_is_the_headline(node: ProvedNode) -> No
     assert beside == ""
     _, answer, _ = examined(node, Format.JSON)
     assert json.loads(answer)["under_way"] == ""
+
+
+def test_what_others_changed_is_told_with_both_values_and_the_command_to_try(node: ProvedNode) -> None:
+    files, config = node.node.files, node.config.containerd.config
+    files.put(config, files.files[config].content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'))
+    exit_, answer, _ = examined(node)
+    assert exit_ is Exit.NOT_AS_WANTED
+    assert f"keys-contradicted: {config} says otherwise than what was applied" in answer
+    assert 'snapshotter = "overlayfs", applied was "nydus"' in answer
+    assert "try:   sudo nydus-agent plan" in answer
