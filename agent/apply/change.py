@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import drift, gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
+from agent.apply import drift, expected, gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
 from agent.apply.climb import Climb, Rung
 from agent.apply.gate import Urgency
 from agent.apply.rungs_runtime import versions
@@ -124,8 +124,7 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         _prove_again(config, ports)
         raise
     if not proofs:
-        if not climbing.published_since_boot(ports.files):
-            climbing.publish(ports.files, prove.climb(config, ports, facts, effective))
+        _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
     looked = drift.look(config, ports)
@@ -134,6 +133,18 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     climbing.publish(ports.files, found)
     drift.tell(ports, looked)
     return Outcome(plan, effective, result, found, run.recovered)
+
+
+def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
+    """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
+    replaced, last = expected.replaced(ports), generations.applied(ports.files)
+    if not replaced and climbing.published_since_boot(ports.files):
+        return
+    found = prove.climb(config, ports, facts, effective)
+    climbing.publish(ports.files, found)
+    if replaced and last is not None and prove.must_undo(found) is None:
+        expected.publish(ports, replace(last, versions=versions(facts)))
+        drift.tell(ports, drift.look(config, ports))
 
 
 def note_origins(config: Config, ports: Ports) -> None:

@@ -43,8 +43,9 @@ _PARSERS = {
 
 def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
     """Programs on the disk that are not those of the last change any more."""
+    stamps = expected.stamps_of(ports, tuple(one.path for one in known.programs))
     for program in known.programs:
-        stamp = expected.stamp_of(ports, program.path)
+        stamp = stamps.get(program.path)
         if not stamp:
             what = f"{program.path} is gone; applied was {program.name} {program.version}"
             yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, f"ls -l {program.path}")

@@ -126,16 +126,23 @@ def _programs(ports: Ports, accepted: Generation, known: Expected | None) -> tup
     """The programs that were found when the node was changed: the versions are in the generation."""
     versions = dict(accepted.versions)
     before = {one.path: one for one in known.programs} if known is not None else {}
-    found = []
-    for name in _PROGRAMS:
-        path = program_path(ports, name)
-        stamp = stamp_of(ports, path) if path else ""
-        if not stamp or name not in versions:
-            continue
-        same = before.get(path)
-        digest = same.sha256 if same is not None and same.stamp == stamp else sha256_of(ports, path)
-        found.append(ExpectedProgram(name, path, versions[name], stamp, digest))
-    return tuple(found)
+    found = {name: path for name in _PROGRAMS if name in versions and (path := program_path(ports, name))}
+    stamps = stamps_of(ports, tuple(found.values()))
+    programs = []
+    for name, path in found.items():
+        same, stamp = before.get(path), stamps.get(path, "")
+        if stamp:
+            digest = same.sha256 if same is not None and same.stamp == stamp else sha256_of(ports, path)
+            programs.append(ExpectedProgram(name, path, versions[name], stamp, digest))
+    return tuple(programs)
+
+
+def replaced(ports: Ports) -> bool:
+    """Whether a program is another file than when the node was changed or last proved. Raises FileError."""
+    known = read(ports.files)
+    programs = known.programs if known is not None else ()
+    stamps = stamps_of(ports, tuple(one.path for one in programs))
+    return any(stamps.get(one.path) != one.stamp for one in programs)
 
 
 def program_path(ports: Ports, name: str) -> str:
@@ -150,12 +157,16 @@ def program_path(ports: Ports, name: str) -> str:
     return ""
 
 
-def stamp_of(ports: Ports, path: str) -> str:
-    """Inode, size and time of a program: other after each replacement; "" where it is not there."""
+def stamps_of(ports: Ports, paths_: Sequence[str]) -> Mapping[str, str]:
+    """Inode, size and time of each file: other after each replacement. What is not there is left out."""
+    if not paths_:
+        return {}
     try:
-        return ports.processes.run(["stat", "-L", "-c", "%i %s %Y", path], deadline_s=_RUN_S).stdout.strip()
+        text = ports.processes.run(["stat", "-L", "-c", "%n %i %s %Y", *paths_], deadline_s=_RUN_S, ok=(0, 1)).stdout
     except ProcessError:
-        return ""
+        return {}
+    rows = (line.rsplit(" ", 3) for line in text.splitlines())
+    return {row[0]: " ".join(row[1:]) for row in rows if len(row) == 4}
 
 
 def sha256_of(ports: Ports, path: str) -> str:

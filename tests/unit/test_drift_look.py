@@ -33,8 +33,9 @@ def with_programs(made: ProvedNode) -> None:
     """Programs that can be told apart: inode, size and time are the fake's inode number."""
 
     def stamp(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        file = made.node.files.files.get(argv[-1])
-        return Finished(argv, 0 if file else 1, f"{file.inode} 1 1\n" if file else "", "")
+        there = {path: made.node.files.files[path].inode for path in argv[4:] if path in made.node.files.files}
+        text = "".join(f"{path} {inode} 1 1\n" for path, inode in there.items())
+        return Finished(argv, 0 if len(there) == len(argv[4:]) else 1, text, "")
 
     def digest(argv: tuple[str, ...], _stdin: bytes) -> Finished:
         fact = made.node.files.read(argv[-1])
@@ -144,6 +145,17 @@ def test_a_program_that_was_replaced_is_told_and_the_same_one_laid_there_anew_is
     assert (only(node).kind, only(node).remedy) == (Kind.PROGRAM_REPLACED, Remedy.APPLY)
     files.drop(PROGRAM)
     assert "is gone" in only(node).what
+
+
+def test_an_apply_that_has_nothing_to_do_proves_the_new_program_and_knows_it_then(node: ProvedNode) -> None:
+    files = node.node.files
+    files.put(PROGRAM, files.files[PROGRAM].content + b"newer", mode=0o755)
+    assert only(node).try_ == "sudo nydus-agent apply"
+    assert node.apply().result.changed is False
+    assert look(node).findings == ()
+    before = files.inodes()
+    assert node.apply().result.changed is False
+    assert files.inodes() == before  # and then it writes nothing at all
 
 
 def test_a_process_that_runs_what_is_not_on_the_disk_any_more(node: ProvedNode) -> None:
