@@ -78,7 +78,7 @@ class Executor:
             case WriteFile():
                 return undo.PutBack(
                     step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid,
-                    missing_directories(self.ports, step.path), step.owned,
+                    missing_directories(self.ports, step.path), step.owned, step.mode,
                 )  # fmt: skip
             case RemoveFile():
                 return undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)

@@ -18,7 +18,7 @@ from agent.errors import PortError, ProcessError
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath
-from agent.plan.drift import Expected, ExpectedFile, ExpectedProgram, Recorded, expected_keys, keys_after
+from agent.plan.drift import HIDDEN, Expected, ExpectedFile, ExpectedProgram, Recorded, expected_keys, keys_after
 from agent.plan.drift_form import decode_expected, encode_expected
 from agent.ports import Files, Ports
 
@@ -47,7 +47,8 @@ def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
     keys: Mapping[KeyPath, object] = {}
     if not whole and back.after is not None:
         keys = keys_after(last.keys if last is not None else {}, parsed(back.before), parsed(back.after))
-    return Recorded(back.path, back.after, back.mode, back.uid, back.gid, whole, keys)
+    mode = back.mode if back.mode_after is None else back.mode_after
+    return Recorded(back.path, back.after, mode, back.uid, back.gid, whole, keys)
 
 
 def parsed(content: bytes | None) -> Mapping[str, Any]:
@@ -85,14 +86,17 @@ def make(ports: Ports, accepted: Generation, history: Sequence[Generation], know
     """What is in force; what `known` says of programs that are still the same is not made anew."""
     records = recorded(history)
     files = tuple(
-        ExpectedFile(one.path, undo.digest(one.content), one.mode, one.uid, one.gid, one.marked)
-        for one in records
-        if one.whole
+        ExpectedFile(one.path, _told(one), one.mode, one.uid, one.gid, one.marked) for one in records if one.whole
     )
     keys = tuple(key for one in records if not one.whole for key in expected_keys(one.path, one.keys))
     return Expected(
         accepted.number, files, keys, _links(ports), _unit_files(ports, known), _programs(ports, accepted, known)
     )
+
+
+def _told(record: Recorded) -> str:
+    """The digest that everyone may know. What only root may read may hold a secret that a digest helps to guess."""
+    return undo.digest(record.content) if record.content is None or record.mode & 0o004 else HIDDEN
 
 
 def _links(ports: Ports) -> tuple[str, ...]:

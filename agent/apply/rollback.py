@@ -121,7 +121,7 @@ def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) 
     changes = tuple((back.before, back.after) for _, back in found)
     _, witness = found[min(kept, len(found) - 1)]
     if witness.before is None:  # its owner and mode are those that we gave it
-        return Touched(path, changes, kept)
+        return Touched(path, changes, kept, 0o644 if witness.mode_after is None else witness.mode_after)
     return Touched(path, changes, kept, witness.mode, witness.uid, witness.gid)
 
 

@@ -33,6 +33,8 @@ class PutBack:
     missing: tuple[str, ...] = ()
     """Directories above it that were not there, outermost first."""
     owned: bool = True
+    mode_after: int | None = None
+    """The mode that our step gave it; None in records of version 0.1.0, which kept every mode."""
     done: bool = True
     """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never wrote.
     Not recorded: the journal's own marks say it."""
@@ -95,7 +97,7 @@ def encode(undo: Undo) -> dict[str, Any]:
             return {
                 "kind": "file", "path": undo.path, "before": _text(undo.before), "after": _text(undo.after),
                 "mode": undo.mode, "uid": undo.uid, "gid": undo.gid, "missing": list(undo.missing),
-                "owned": undo.owned,
+                "owned": undo.owned, "mode_after": undo.mode_after,
             }  # fmt: skip
         case UnitBack():
             return {
@@ -118,7 +120,7 @@ def decode(data: Mapping[str, Any]) -> Undo:
         case "file":
             return PutBack(
                 data["path"], _bytes(data["before"]), _bytes(data["after"]), data["mode"], data["uid"], data["gid"],
-                tuple(data["missing"]), data["owned"],
+                tuple(data["missing"]), data["owned"], data.get("mode_after"),
             )  # fmt: skip
         case "unit":
             return UnitBack(data["unit"], UnitVerb(data["verb"]), data["was_active"], data["was_enabled"])

@@ -21,6 +21,10 @@ IMPORTS: KeyPath = ("imports",)
 VERSION: KeyPath = ("version",)
 
 
+HIDDEN = "-"
+"""The digest of a whole file that only root may read: what is in it, only root judges."""
+
+
 class Kind(enum.StrEnum):
     """Everything that counts as drift. Values are an interface: conditions, metrics and documents carry them."""
 
@@ -179,7 +183,7 @@ def file_findings(expected: ExpectedFile, seen: Seen | None) -> Iterator[Finding
     elif seen.link:
         what = f"{path} is a link to {seen.link}; applied was a file"
         yield Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, f"ls -l {path}")
-    elif seen.sha256 != expected.sha256:
+    elif expected.sha256 not in (seen.sha256, HIDDEN):
         # An empty file is nobody's work: an editor or a full disk has left it.
         if expected.marked and not seen.marked and not seen.empty:
             what = f"{path} was replaced by somebody else's: its first line does not carry our mark any more"

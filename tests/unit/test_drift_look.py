@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import drift, expected
+from agent.apply import drift, expected, generations
 from agent.errors import FileError
-from agent.plan.drift import Finding, Kind, Remedy
+from agent.plan.drift import HIDDEN, Finding, Kind, Remedy, Seen, file_findings
+from agent.plan.steps import Plan, WriteFile
 from agent.ports import Finished
+from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, proved
 
@@ -229,3 +231,18 @@ def test_what_the_daemon_must_know_is_made_again_where_it_is_missing(node: Prove
 
 def test_proved_climbs_find_no_drift() -> None:
     assert proved().climb().drift == ()
+
+
+def test_a_file_that_only_root_may_read_keeps_its_mode_and_its_digest_to_itself() -> None:
+    path = "/etc/containerd/conf.d/zz-nydus-agent.toml"  # it may hold a copy of somebody's credentials
+    step = WriteFile(path, b"# Managed by nydus-agent\n", 0o600, "because", "", None)
+    node = change_stage.a_node()
+    change_stage.apply(node, Plan((step,)))
+    published = expected.read(node.files)
+    assert published is not None
+    assert [(one.sha256, one.mode) for one in published.files] == [(HIDDEN, 0o600)]
+    (record,) = expected.recorded(generations.history(node.files))
+    assert record.mode == 0o600
+    seen = Seen("bb", 0o600, 0, 0, marked=True)
+    assert list(file_findings(published.files[0], seen)) == []
+    assert [one.kind for one in file_findings(published.files[0], replace(seen, mode=0o644))] == [Kind.FILE_RIGHTS]
