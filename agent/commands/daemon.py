@@ -22,7 +22,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Run until SIGTERM. A wrong configuration does not keep it from starting (see Service)."""
-    _without_ssl()
+    _without_openssl()
     import asyncio
 
     from agent import wire
@@ -35,8 +35,10 @@ def run(_args: argparse.Namespace, context: Context) -> Exit:
     return Exit.OK
 
 
-def _without_ssl() -> None:
-    """asyncio and structlog import ssl where they can and do without it where they cannot. The daemon speaks plain
-    HTTP only, and OpenSSL would cost it 4 MB. None in sys.modules makes the import fail (importlib's documentation).
+def _without_openssl() -> None:
+    """asyncio and structlog import ssl where they can and do without it where they cannot, and hashlib has Python's own
+    SHA-256 then. The daemon speaks plain HTTP only and digests a few small files; OpenSSL would cost it 4 MB. None in
+    sys.modules makes the import fail (importlib's documentation).
     """
-    sys.modules.setdefault("ssl", cast("ModuleType", None))
+    for name in ("ssl", "_hashlib"):
+        sys.modules.setdefault(name, cast("ModuleType", None))

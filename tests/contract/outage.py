@@ -84,5 +84,5 @@ async def _until(done: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    verb._without_ssl()
+    verb._without_openssl()
     print(json.dumps(main(Path(sys.argv[1]))))

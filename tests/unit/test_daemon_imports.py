@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BANNED = ("grpc", "google.protobuf", "requests", "urllib3", "pystemd", "ssl", "http.client", "tomlkit")
+BANNED = ("grpc", "google.protobuf", "requests", "urllib3", "pystemd", "ssl", "_hashlib", "http.client", "tomlkit")
 CODE = """
 import sys, json, threading
 sys.path.insert(0, sys.argv[1])
 from agent.commands import daemon as verb
-verb._without_ssl()
+verb._without_openssl()
 import asyncio
 from agent import wire
 from agent.config.load import load
