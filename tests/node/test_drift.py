@@ -99,7 +99,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def stage() -> Iterator[scene.Stage]:
     with scene.staged("reader-nydus") as made:
-        told(made.node, lambda found: not found, 30)
+        wait_until_told(made.node, lambda found: not found, 30)
         yield made
 
 
@@ -114,7 +114,7 @@ def findings(node: Node) -> dict[tuple[str, str], dict[str, object]]:
     return {(one["kind"], one["subject"]): one for one in listed}
 
 
-def told(node: Node, wanted: object, deadline_s: float) -> float:
+def wait_until_told(node: Node, wanted: object, deadline_s: float) -> float:
     """Seconds until the findings are as `wanted` says."""
     began = time.monotonic()
     assert callable(wanted)
@@ -142,7 +142,7 @@ def test_each_kind_is_told_in_time_and_mended_or_left_to_people_and_no_read_fail
 def _through(node: Node, name: str, case: Case) -> tuple[float, str]:
     """Do it, wait until it is told, try a repair, mend it; what came of the repair."""
     node.run(case.act)
-    seconds = told(node, lambda found: (case.kind, case.subject) in found, case.told_within_s + 10)
+    seconds = wait_until_told(node, lambda found: (case.kind, case.subject) in found, case.told_within_s + 10)
     finding = findings(node)[case.kind, case.subject]
     assert scene.agent(node, "status", check=False).returncode == 3
     done = scene.agent(node, "repair", check=False)
@@ -154,7 +154,7 @@ def _through(node: Node, name: str, case: Case) -> tuple[float, str]:
         assert finding["remedy"] in ("hand", "apply")
         assert case.subject in done.stdout, "what is left is named, with what to try"
         node.run(case.mend)
-    told(node, lambda found: not found, 15)
+    wait_until_told(node, lambda found: not found, 15)
     return seconds, "repaired" if case.repaired else "left to people"
 
 
@@ -162,10 +162,10 @@ def test_what_nothing_tells_of_is_seen_by_the_next_inspection(stage: scene.Stage
     node, file = stage.node, "/usr/share/nydus-node-agent/agent/__init__.py"
     node.run(f"cp -a {file} /run/kept && echo >> {file}")
     scene.agent(node, "inspect")
-    told(node, lambda found: ("package-edited", file) in found, 2)
+    wait_until_told(node, lambda found: ("package-edited", file) in found, 2)
     node.run(f"mv /run/kept {file}")
     scene.agent(node, "inspect")
-    told(node, lambda found: not found, 2)
+    wait_until_told(node, lambda found: not found, 2)
 
 
 def test_a_mount_that_has_not_what_was_applied_is_left_to_whoever_starts_its_container(stage: scene.Stage) -> None:
@@ -174,14 +174,14 @@ def test_a_mount_that_has_not_what_was_applied_is_left_to_whoever_starts_its_con
         reader.wait_for(3)
         node.write("/etc/nydus-agent/conf.d/80-other.toml", '[mirror]\nurl = "http://127.0.0.1:4999"\n')
         scene.agent(node, "apply", check=False)
-        told(node, lambda found: ("nydusd-differs", "nydusd") in found, 10)
+        wait_until_told(node, lambda found: ("nydusd-differs", "nydusd") in found, 10)
         found = findings(node)["nydusd-differs", "nydusd"]
         assert "4999" in str(found["evidence"])
         assert scene.agent(node, "repair", check=False).returncode == 3
         assert reader.errors() == []
         node.run("rm /etc/nydus-agent/conf.d/80-other.toml")
         scene.agent(node, "apply", check=False)
-        told(node, lambda found: not found, 10)
+        wait_until_told(node, lambda found: not found, 10)
         assert reader.errors() == []
 
 
@@ -194,7 +194,7 @@ def test_a_contradiction_names_file_key_both_values_and_a_command(node: Node) ->
     assert CONTAINERD in done.stdout
     assert 'snapshotter = "overlayfs", applied was "nydus"' in done.stdout
     assert "sudo nydus-agent plan" in done.stdout
-    told(node, lambda found: not found, 15)
+    wait_until_told(node, lambda found: not found, 15)
 
 
 def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node) -> None:
@@ -202,18 +202,18 @@ def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node)
     restarts = node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
     began = time.monotonic()
     node.run(f"echo >> {TEMPLATE}")
-    told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
-    told(node, lambda found: not found, 30)
+    wait_until_told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
+    wait_until_told(node, lambda found: not found, 30)
     took = time.monotonic() - began
     print(f"repaired by itself after {took:.1f} s")
     assert node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout == restarts
     node.run(f"echo >> {TEMPLATE}")
-    told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
+    wait_until_told(node, lambda found: ("file-edited", TEMPLATE) in found, 5)
     done = scene.agent(node, "repair", "--by-itself", check=False)
     assert done.returncode == 3
     assert "is not put back now" in done.stderr
     assert scene.agent(node, "repair").returncode == 0
-    told(node, lambda found: not found, 15)
+    wait_until_told(node, lambda found: not found, 15)
     node.run("rm /etc/nydus-agent/conf.d/60-own.toml")
 
 
