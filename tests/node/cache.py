@@ -12,10 +12,12 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -65,10 +67,7 @@ def _run_recipe(name: str, final: Path, env: dict[str, str], deadline_s: float) 
     print(f"making {final.name} (log: {log})", file=sys.stderr, flush=True)
     full_env = {**os.environ, **env, "OUT": str(scratch), "WORK": str(scratch.with_suffix(".work"))}
     with open(log, "wb") as output:
-        subprocess.run(
-            ["bash", str(RECIPES / f"{name}.sh")],
-            env=full_env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=True, timeout=deadline_s,
-        )  # fmt: skip
+        _run_whole(["bash", str(RECIPES / f"{name}.sh")], full_env, output, deadline_s)
     scratch.rename(final)
     shutil.rmtree(scratch.with_suffix(".work"), ignore_errors=True)
     print(f"made {final.name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
@@ -81,6 +80,21 @@ def main(arguments: list[str]) -> None:
         return
     for wanted in arguments:
         print(make(wanted))
+
+
+def _run_whole(command: list[str], env: dict[str, str], output: BinaryIO, deadline_s: float) -> None:
+    """Run a recipe with all that it starts: at its deadline a compiler that went on would write into the next try."""
+    process = subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+    )  # fmt: skip
+    try:
+        code = process.wait(deadline_s)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -73,8 +70,8 @@ class Builds:
         """End what is still being built. What is complete stays."""
         self._stopped.set()
         for process, _ in list(self._running.values()):
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.killpg(process.pid, signal.SIGKILL)
+            # By session: a recipe has a process group of its own, so that its deadline ends all that it started.
+            subprocess.run(["pkill", "--signal", "KILL", "--session", str(process.pid)], check=False, timeout=10)
         for lane in self._lanes:
             lane.join(10)
 
