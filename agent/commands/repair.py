@@ -18,6 +18,7 @@ from agent.console import Console, Tone, Toned
 from agent.errors import Exit
 from agent.plan.drift import Finding
 from agent.plan.drift_form import encode_findings
+from agent.ports import Ports
 
 HELP = "put back what others have changed of what was applied, and prove it"
 NEEDS_ROOT = True
@@ -45,17 +46,26 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         context.console.line('nothing is done: [drift] repair is not "own"')
         context.console.emit("RepairResult", _body(None, (), changed=False))
         return Exit.OK
-    if args.dry_run:
-        return _dry_run(config, context)
     ports = wire.root_ports(config)
-    urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.by_itself else Urgency.BY_HAND
+    if args.dry_run:
+        return show(context, config, ports)
+    return mend(context, config, ports, Urgency.NOW if args.now else _urgency(by_itself=args.by_itself))
+
+
+def _urgency(*, by_itself: bool) -> Urgency:
+    return Urgency.BY_ITSELF if by_itself else Urgency.BY_HAND
+
+
+def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:
+    """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
     with surroundings(context.console) as around, ports.ledger.lock("repair"):
         outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
     return _tell(outcome, context.console)
 
 
-def _dry_run(config: Config, context: Context) -> Exit:
-    ready = repair.look(config, wire.root_ports(config), Urgency.BY_HAND)
+def show(context: Context, config: Config, ports: Ports) -> Exit:
+    """What is not as it was applied, and the plan."""
+    ready = repair.look(config, ports, Urgency.BY_HAND)
     console = context.console
     _list(console, ready.looked.findings)
     if ready.plan.steps:
