@@ -16,6 +16,7 @@ from agent.commands import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
 from agent.errors import ApplyError
 from agent.plan.drift import Kind
+from tests.fakes.faults import Crash
 from tests.unit.change_stage import finish
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, quiet
@@ -107,6 +108,39 @@ def test_a_repair_that_is_killed_in_its_middle_is_undone(node: ProvedNode) -> No
     assert finish(node.node) is not None
     assert node.etc() == changed
     assert generations.numbers(files) == (1,)
+
+
+def drifted() -> ProvedNode:
+    """Somebody edited a file of ours, took another away, and a package replaced containerd's."""
+    made = ProvedNode()
+    with_programs(made)
+    made.apply()
+    made.use_image()
+    made.say()
+    made.node.files.put(TEMPLATE, b"{}")
+    made.node.files.drop(paths.SNAPSHOTTER_CONFIG)
+    made.node.files.put(CONTAINERD_CONFIG, b"version = 2\n")
+    return made
+
+
+def test_a_repair_that_is_killed_anywhere_is_undone_or_done() -> None:
+    made = drifted()
+    before, calls = made.etc(), len(made.node.faults.calls)
+    mend(made)
+    after = made.etc()
+    outcomes = set()
+    for nth in range(1, len(made.node.faults.calls) - calls + 1):
+        made = drifted()
+        made.node.faults.at(nth, Crash(), after=nth % 2 == 0)
+        with pytest.raises(Crash):
+            mend(made)
+        made.node.ledger.held = ""
+        finish(made.node)
+        assert made.etc() in (before, after), nth
+        assert not made.node.ledger.open
+        assert generations.numbers(made.node.files) == (1,)
+        outcomes.add(made.etc() == after)
+    assert outcomes == {False, True}
 
 
 def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_at_all(node: ProvedNode) -> None:
