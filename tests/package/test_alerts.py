@@ -96,7 +96,11 @@ CASES = {
     ),
     "an old proof": Case({"last_proof_timestamp_seconds": "600x600"}, ("NydusProofStale",), "1h25m", "1h5m"),
     "a proof that is late": Case({"last_proof_timestamp_seconds": "600x600"}, at="1h5m"),
-    "drift": Case(condition("Drift"), ("NydusAgentCondition",), "31m", "29m"),
+    "drift": Case({**condition("Drift"), 'drift{kind="file-edited"}': ON}, ("NydusDrift",), at="16m", silent_at="14m"),
+    "a repair that is always undone": Case(
+        {'condition{type="RepairGaveUp"}': "0x10 1x590"}, ("NydusRepairGaveUp",), "6m", "4m30s"
+    ),
+    "a file that nobody has looked at": Case(condition("ChangedSinceProof"), ("NydusAgentCondition",), "31m", "29m"),
     "no room for the endpoint": Case(condition("EndpointPortTaken"), ("NydusAgentCondition",), "31m"),
     "a third of the fleet": Case(ORIGIN, ("NydusManyNodesSwitched",), "2m", "30s", nodes=3, of=9),
     "a tenth of the fleet": Case(ORIGIN, at="14m", nodes=4, of=40),
