@@ -42,6 +42,7 @@ SNAPSHOTTER_SYSTEM_SOCKET = "/run/containerd-nydus/system.sock"
 CERTS_D = "/etc/containerd/certs.d"
 CONTAINERD_UNIT = "containerd.service"
 PROXY_PLUGIN = "nydus"  # the snapshotter's name in containerd
+RUNTIME = "nydus"  # CRI's runtime handler in mode runtime-class
 
 AGENT_UNIT = "nydus-agent.service"
 APPLY_UNIT = "nydus-agent-apply.service"

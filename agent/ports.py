@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.node.facts import PluginFact, RunningContainerd, UnitFact
+from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
 from agent.ports_change import Alarms as Alarms
 from agent.ports_change import Ledger as Ledger
 from agent.ports_change import Trial as Trial
 from agent.ports_change import Trials as Trials
 from agent.ports_clock import Clock as Clock
+from agent.ports_containerd import Containerd as Containerd
+from agent.ports_containerd import ImageFsInfo as ImageFsInfo
+from agent.ports_containerd import ImageRecord as ImageRecord
+from agent.ports_containerd import SnapshotterSocket as SnapshotterSocket
 from agent.ports_fence import Fence as Fence
 from agent.ports_fence import Released as Released
 from agent.ports_files import Files as Files
@@ -48,66 +52,6 @@ class Units(Protocol):
 
     def journal_tail(self, name: str, lines: int) -> tuple[str, ...]:
         """The unit's last journal lines, for error messages; empty where there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFsInfo:
-    """CRI's ImageFsInfo: mount points, the default snapshotter's first."""
-
-    mountpoints: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """An image in a namespace of containerd: its name, and the manifest or index that the name stands for."""
-
-    name: str
-    digest: str
-    media_type: str
-    labels: Mapping[str, str]
-
-
-class Containerd(Protocol):
-    """containerd on one socket. Raises subclasses of ContainerdError."""
-
-    def server(self, *, deadline_s: float) -> RunningContainerd:
-        """Version, pid and plugins in one picture."""
-
-    def plugins(self, *, deadline_s: float) -> tuple[PluginFact, ...]:
-        """All plugins by introspection."""
-
-    def image_fs_info(self, *, deadline_s: float) -> ImageFsInfo:
-        """CRI ImageFsInfo."""
-
-    def cri_status(self, *, deadline_s: float) -> Mapping[str, str]:
-        """CRI Status(verbose): conditions as "RuntimeReady" -> "true", and info's keys."""
-
-    def prepare_and_remove(self, snapshotter: str, namespace: str, key: str, *, deadline_s: float) -> None:
-        """Prepare and Remove a unique key through containerd in a private namespace, which is removed too."""
-
-    def snapshot_keys(
-        self, snapshotter: str, namespace: str, *, deadline_s: float
-    ) -> tuple[tuple[str, Mapping[str, str]], ...]:
-        """(key, labels) of all snapshots of a snapshotter in a namespace."""
-
-    def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
-        """All namespaces."""
-
-    def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
-        """All images of a namespace, by name."""
-
-    def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
-        """A blob of containerd's content store (a manifest, an index), at most `cap` bytes.
-
-        Raises ContainerdNotFoundError where it is not there (any more), ContainerdError where it is longer.
-        """
-
-
-class SnapshotterSocket(Protocol):
-    """The snapshotter's own gRPC socket."""
-
-    def alive(self, address: str, *, deadline_s: float) -> None:
-        """Stat of a random key answers NotFound. Raises ContainerdUnavailableError and others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 import socket
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -45,6 +46,7 @@ from agent.ports import ImageFsInfo, ImageRecord
 PROBE_NAMESPACE = "nydus-agent-probe"
 """The namespace of `prepare_and_remove`: ours alone, so it may be deleted even where a crash left it behind."""
 
+_RUNTIME_HANDLER = "io.containerd.cri.runtime-handler"  # pkg/cri/annotations
 _CLEANUP_S = 2.0
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy in the environment has nothing to do with a unix socket
@@ -64,11 +66,13 @@ class ContainerdClient:
         self._address = address
 
     def server(self, *, deadline_s: float) -> RunningContainerd:
-        """See ports.Containerd. `pid` is 0 before containerd 1.7.0, which does not tell it."""
+        """See ports.Containerd. Debian's 1.6.20 does not tell its pid: the socket does."""
         with _session(self._address, deadline_s) as session:
             version = session.call(version_pb2_grpc.VersionStub, "Version", version_pb2.VersionRequest())
             server = session.call(introspection_pb2_grpc.IntrospectionStub, "Server", introspection_pb2.ServerRequest())
-            return RunningContainerd(_version(version.version), version.version, server.pid, _plugins(session))
+            return RunningContainerd(
+                _version(version.version), version.version, server.pid or session.peer, _plugins(session)
+            )
 
     def plugins(self, *, deadline_s: float) -> tuple[PluginFact, ...]:
         """See ports.Containerd. Said when containerd started: a dead proxy plugin looks like a living one."""
@@ -132,6 +136,21 @@ class ContainerdClient:
         )
         return tuple(sorted(records, key=lambda record: record.name))
 
+    def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
+        """See ports.Containerd."""
+        request = content_pb2.ListContentRequest()
+        with _session(self._address, deadline_s) as session:
+            answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
+            return frozenset(info.digest for answer in answers for info in answer.info)
+
+    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
+        """See ports.Containerd. A runtime's snapshotter is taken by the pod's annotation (containerd 1.7 and newer)."""
+        request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        if runtime:
+            request.sandbox_config.annotations[_RUNTIME_HANDLER] = runtime
+        with _session(self._address, deadline_s) as session:
+            session.call(cri_pb2_grpc.ImageServiceStub, "PullImage", request)
+
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
         """See ports.Containerd."""
         blob = b""
@@ -147,7 +166,7 @@ class ContainerdClient:
         request = namespaces_pb2.DeleteNamespaceRequest(name=namespace)
         # What failed before matters more; the next probe deletes it.
         with contextlib.suppress(ContainerdError), _session(self._address, _CLEANUP_S) as session:
-            session.call(namespaces_pb2_grpc.NamespacesStub, "Delete", request)
+            session.call(namespaces_pb2_grpc.NamespacesStub, "Delete", request, namespace)
 
 
 class SnapshotterClient:
@@ -167,16 +186,17 @@ class _AlreadyExistsError(ContainerdError):
 @contextlib.contextmanager
 def _session(address: str, deadline_s: float) -> Iterator[_Session]:
     """One operation: a channel to a unix socket, and one deadline over all its calls."""
-    _need_listener(address, deadline_s)
+    peer = _need_listener(address, deadline_s)
     channel = grpc.insecure_channel(f"unix://{address}", options=_OPTIONS)
     try:
-        yield _Session(channel, address, time.monotonic() + deadline_s)
+        yield _Session(channel, address, time.monotonic() + deadline_s, peer)
     finally:
         channel.close()  # ends streams that were not read to their end
 
 
-def _need_listener(address: str, deadline_s: float) -> None:
-    """Ask the kernel first: it names the reason, and a channel that cannot connect lingers.
+def _need_listener(address: str, deadline_s: float) -> int:
+    """Ask the kernel first: it names the reason, and a channel that cannot connect lingers. Returns the process that
+    listens (SO_PEERCRED, unix(7)), 0 where it is of another pid namespace.
 
     While grpc-core 1.51 winds one down, fork(2) in this process hangs in its pthread_atfork handler (children are
     spawned by vfork, which runs no handlers; see `process`).
@@ -185,6 +205,8 @@ def _need_listener(address: str, deadline_s: float) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
             probe.settimeout(deadline_s)
             probe.connect(address)
+            pid, _uid, _gid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return int(pid)
     except PermissionError:
         raise ContainerdError("NNA0605", f"may not connect to {address}", cause="permission denied") from None
     except OSError as error:
@@ -193,10 +215,11 @@ def _need_listener(address: str, deadline_s: float) -> None:
 
 
 class _Session:
-    def __init__(self, channel: Any, address: str, deadline: float) -> None:  # noqa: ANN401 - grpcio has no types
+    def __init__(self, channel: Any, address: str, deadline: float, peer: int) -> None:  # noqa: ANN401 - no types
         self._channel = channel
         self._deadline = deadline
         self.address = address
+        self.peer = peer
 
     def call(self, stub: Any, method: str, request: Any, namespace: str = "") -> Any:  # noqa: ANN401
         """One answer for one request. Raises ContainerdError."""
@@ -228,7 +251,8 @@ def _plugins(session: _Session) -> tuple[PluginFact, ...]:
 def _make_namespace(session: _Session, namespace: str) -> bool:
     request = namespaces_pb2.CreateNamespaceRequest(namespace=namespaces_pb2.Namespace(name=namespace))
     try:
-        session.call(namespaces_pb2_grpc.NamespacesStub, "Create", request)
+        # containerd 1.6 publishes its event in the caller's namespace, and fails where there is none.
+        session.call(namespaces_pb2_grpc.NamespacesStub, "Create", request, namespace)
     except _AlreadyExistsError:
         return False
     return True

@@ -58,7 +58,7 @@ class Run:
 
 def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
-    facts = _undoubted(_observe(config, ports), ports)
+    facts = _undoubted(_observe(config, ports, look_at_images=True), ports)
     made = diff.plan(config, facts)
     return facts, decide.effective(config, facts), made
 
@@ -201,8 +201,9 @@ def _pending(config: Config, ports: Ports, facts: Facts, climb: Climb) -> tuple[
     return tuple(what(step) for step in files if step.path not in drifted)
 
 
-def _observe(config: Config, ports: Ports) -> Facts:
-    return observe(config, ports, extra_paths=tuple(one.path for one in _known(ports)))
+def _observe(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:
+    extra = tuple(one.path for one in _known(ports))
+    return observe(config, ports, look_at_images=look_at_images, extra_paths=extra)
 
 
 def _restarted(plan: Plan) -> frozenset[str]:

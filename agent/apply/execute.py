@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import links, restarts, undo, waits
+from agent.apply import images, links, restarts, undo, waits
 from agent.apply.journal import Journal
 from agent.errors import ApplyError, ProcessError
 from agent.plan.containerd_trial import candidate_path
@@ -22,6 +22,7 @@ from agent.plan.steps import (
     Step,
     UnitStep,
     UnitVerb,
+    UnpackImage,
     WriteFile,
 )
 from agent.ports import Ports
@@ -85,12 +86,12 @@ class Executor:
             case CheckContainerdConfig():
                 (path, content), *others = trial_files(step)
                 also = tuple((one, undo.digest(what)) for one, what in others)
-                return undo.Scratch(path, undo.digest(content), also)
+                return undo.Scratch(path, undo.digest(content), also, missing_directories(self.ports, path))
             case UnitStep():
                 return undo.unit_back(self.ports.units.get(step.unit), step.unit, step.verb)
             case ReloadUnits():
                 return undo.ReloadBack()
-            case AwaitSnapshotter() | AwaitContainerd():
+            case AwaitSnapshotter() | AwaitContainerd() | UnpackImage():
                 return undo.Nothing()
             case _ as unreachable:
                 assert_never(unreachable)
@@ -114,6 +115,8 @@ class Executor:
                 waits.snapshotter(self.ports, step.address, step.deadline_s)
             case AwaitContainerd():
                 waits.containerd(self.ports, self._containerd_pid, step.deadline_s)
+            case UnpackImage():
+                images.unpack(self.ports, step)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -150,6 +153,8 @@ def what(step: Step) -> str:
             return "wait until the snapshotter answers"
         case AwaitContainerd():
             return "wait until containerd answers"
+        case UnpackImage():
+            return f"let the snapshotter unpack {step.name}"
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -174,10 +179,11 @@ def trial_files(step: CheckContainerdConfig) -> tuple[tuple[str, bytes], ...]:
 def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
     """`containerd config dump` on the candidates. Raises ApplyError NNA0407 (refused), NNA0408 (not as expected)."""
     files = trial_files(step)
+    made: list[str] = []
     for path, content in files:
         left = ports.files.read(path)
         seen = left.sha256 if left is not None else ""
-        ports.files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=seen)
+        made += ports.files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=seen)
     argv = ["containerd", "--config", files[-1][0], "config", "dump"]
     try:
         dump = ports.processes.run(argv, deadline_s=_CHECK_S)
@@ -189,6 +195,8 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
     finally:
         for path, content in files:
             ports.files.remove(path, expect_sha256=undo.digest(content))
+        for directory in reversed(made):  # the step that goes live makes and records them
+            ports.files.remove_empty_directory(directory)
     wrong = unexpected(dump.stdout, step.expect)
     if wrong:
         raise ApplyError(

@@ -73,6 +73,8 @@ class Scratch:
     sha256: str
     also: tuple[tuple[str, str], ...] = ()
     """(path, digest) of others."""
+    missing: tuple[str, ...] = ()
+    """Directories above them that were not there, outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def encode(undo: Undo) -> dict[str, Any]:
         case Scratch():
             return {
                 "kind": "scratch", "path": undo.path, "sha256": undo.sha256, "also": [list(one) for one in undo.also],
+                "missing": list(undo.missing),
             }  # fmt: skip
         case ReloadBack():
             return {"kind": "reload"}
@@ -126,7 +129,7 @@ def decode(data: Mapping[str, Any]) -> Undo:
             return UnitBack(data["unit"], UnitVerb(data["verb"]), data["was_active"], data["was_enabled"])
         case "scratch":
             also = tuple((path, sha256) for path, sha256 in data.get("also", ()))
-            return Scratch(data["path"], data["sha256"], also)
+            return Scratch(data["path"], data["sha256"], also, tuple(data.get("missing", ())))
         case "reload":
             return ReloadBack()
         case "nothing":

@@ -80,6 +80,7 @@ def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say,
     for scratch in stage.scratch:
         for path, sha256 in ((scratch.path, scratch.sha256), *scratch.also):
             _try(report, path, partial(_scratch, ports, path, sha256))
+        _try(report, scratch.path, partial(_remove_directories, ports, scratch.missing))
     for unit in stage.units:
         _try(report, unit.unit, partial(_narrow, ports, unit, root, say, jobs=jobs))
     for file in stage.files:
@@ -196,9 +197,11 @@ def _inode(back: undo.PutBack) -> tuple[int, int, int]:
     return back.mode, back.uid, back.gid
 
 
-def _remove_directories(ports: Ports, missing: Sequence[str]) -> None:
+def _remove_directories(ports: Ports, missing: Sequence[str]) -> str:
+    """Those that are empty; never worth a word of their own."""
     for directory in reversed(missing):
         ports.files.remove_empty_directory(directory)
+    return ""
 
 
 def witness(ports: Ports, *, answered: bool, mountpoint: str) -> str:

@@ -146,6 +146,11 @@ _ENTRIES = (
           "The change needs a restart of containerd, and [containerd] restart is never. Nothing was touched: a "
           "configuration on the disk that does not run would come into force at somebody else's restart, unproved.",
           "When a restart suits you: `nydus-agent apply --now`."),
+    Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
+          "Every pod starts with this image. Its layers are not on the node any more (discard_unpacked_layers), and it "
+          "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because containerd "
+          "pulls nothing that it knows. The change was undone.",
+          "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply again."),
     Entry("NNA0421", "file cannot be used", Exit.FAILED,
           "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through a file.",
           "Look at it with `ls -l`, and put a regular file there."),

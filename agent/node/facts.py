@@ -148,6 +148,17 @@ class FenceAbility:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image in containerd that a change of the snapshotter may leave without a root (see `node.images`)."""
+
+    name: str
+    digest: str  # what the name stands for: a manifest or an index
+    complete: bool  # the content of all its layers is here
+    unpacked: bool  # by our snapshotter
+    sandbox: bool  # CRI starts every pod with it
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a plan is decided on."""
 
@@ -173,6 +184,9 @@ class Facts:
     """Whether this nydusd knows the `mirrors` block at all (removed in v2.3.5, dragonflyoss/nydus#1723)."""
     listening: tuple[int, ...] | Unknown = ()
     """TCP ports of this node that somebody listens on."""
+
+    images: tuple[StoredImage, ...] | Unknown = ()
+    """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""
 
     def file(self, path: str) -> FileFact | None | Unknown:
         """The fact about `path`; Unknown where nobody looked."""

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import programs, registries, versions
+from agent.node import images, programs, registries, versions
 from agent.node.facts import Arch, Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
@@ -65,13 +65,15 @@ def observe(
     *,
     probe_fence: bool = True,
     probe_mirror: bool = True,
+    look_at_images: bool = False,
     extra_paths: Sequence[str] = (),
 ) -> Facts:
     """One picture of the node.
 
     `probe_fence` runs the fence's self-test (it needs CAP_NET_ADMIN and makes a table of its own for a moment),
-    `probe_mirror` sends canaries through the mirror to the configured registries. `extra_paths` are files of an
-    accepted generation. Nothing raises PortError: what fails is Unknown in the facts.
+    `probe_mirror` sends canaries through the mirror to the configured registries. `look_at_images` reads
+    the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
+    PortError: what fails is Unknown in the facts.
     """
     nydusd = programs.find(ports, "nydusd", versions.nydus, crate=True)
     containerd = programs.find(ports, "containerd", versions.containerd)
@@ -94,6 +96,7 @@ def observe(
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
+        images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
     )
 
 

@@ -14,7 +14,6 @@ from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, do
 from agent.plan.containerd_view import View
 from agent.plan.toml_edit import Value
 
-_RUNTIME = "nydus"
 _RUNC = "runc"
 _RUNC_TYPE = "io.containerd.runc.v2"
 _CONFIG_PATH_DEFAULT = (2, 2)
@@ -102,9 +101,9 @@ def _runtime(kind: Family, base: View) -> Mapping[KeyPath, Value]:
     told = {key: value for key, value in like.items() if value not in ("", [])} if isinstance(like, Mapping) else {}
     ours: dict[str, Any] = {"runtime_type": _RUNC_TYPE, **told}
     ours["snapshotter"] = paths.PROXY_PLUGIN
-    wishes: dict[KeyPath, Value] = dict(_leaves((*keys.runtimes, _RUNTIME), ours))
+    wishes: dict[KeyPath, Value] = dict(_leaves((*keys.runtimes, paths.RUNTIME), ours))
     if keys.platforms is not None:
-        wishes[(*keys.platforms, _RUNTIME, "snapshotter")] = paths.PROXY_PLUGIN
+        wishes[(*keys.platforms, paths.RUNTIME, "snapshotter")] = paths.PROXY_PLUGIN
     if kind is Family.REPLACING and not base.get(keys.runtimes) and default == _RUNC:
         # A table of runtimes takes the place of the built-in one: without this line there would be no runc any more.
         wishes[(*keys.runtimes, _RUNC, "runtime_type")] = _RUNC_TYPE
@@ -142,9 +141,9 @@ def possible_keys(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Value]
         yield keys.discard_unpacked_layers, False
         yield (*keys.registry, "config_path"), paths.CERTS_D
         for table in (keys.runtimes, keys.platforms):
-            here = at(document, (*table, _RUNTIME)) if table is not None else None
+            here = at(document, (*table, paths.RUNTIME)) if table is not None else None
             if table is not None and isinstance(here, Mapping) and here.get("snapshotter") == paths.PROXY_PLUGIN:
-                yield from _leaves((*table, _RUNTIME), here)
+                yield from _leaves((*table, paths.RUNTIME), here)
                 yield (*keys.runtimes, _RUNC, "runtime_type"), _RUNC_TYPE
     ours = at(document, PROXY_PLUGIN)
     if isinstance(ours, Mapping):

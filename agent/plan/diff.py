@@ -7,7 +7,7 @@ from dataclasses import replace
 from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, invariants, own, upgrade
+from agent.plan import decide, images, invariants, own, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
@@ -35,7 +35,7 @@ def plan(config: Config, facts: Facts) -> Plan:
     )
     target = wanted(config, facts, effective)
     changes = _changes(config, facts, target)
-    warnings = (*target.containerd.warnings, *_warnings(config, facts, target))
+    warnings = (*target.containerd.warnings, *_warnings(config, facts, target), *images.warnings(config, facts))
     notes = (*effective.reasons, *(f"not accelerated: {text}" for text in effective.not_accelerated), *target.notes)
     notes = (*notes, *upgrade.notes(facts, changes))
     made = Plan(ordered(changes), warnings, notes)
@@ -85,6 +85,7 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
         snapshotter_reason=why,
         containerd_reason=_restart_due(config, facts, target),
         containerd_address=config.containerd.address,
+        images=images.steps(config, facts),
     )
 
 

@@ -15,6 +15,7 @@ from agent.plan.steps import (
     Step,
     UnitStep,
     UnitVerb,
+    UnpackImage,
     WriteFile,
 )
 
@@ -42,7 +43,7 @@ def inverse(step: Step, unit: UnitFact | None = None) -> tuple[Step, ...]:
             return () if verb is None else (UnitStep(step.unit, verb, f"undo: {step.reason}", step.cost),)
         case ReloadUnits():
             return (ReloadUnits(f"undo: {step.reason}"),)
-        case CheckContainerdConfig() | AwaitSnapshotter() | AwaitContainerd():
+        case CheckContainerdConfig() | AwaitSnapshotter() | AwaitContainerd() | UnpackImage():
             return ()
         case _ as unreachable:
             assert_never(unreachable)

@@ -1,7 +1,8 @@
 """The order of a plan: widen first, narrow last.
 
     files of the snapshotter → systemd reads its unit → snapshotter up and answering → containerd's new configuration
-    checked and written → hosts.toml files → containerd restarted and answering
+    checked and written → hosts.toml files → containerd restarted and answering → images unpacked that pods cannot do
+    without
 
 Each prefix leaves a node on which containerd names no snapshotter that does not answer (`invariants` checks it).
 """
@@ -21,6 +22,7 @@ from agent.plan.steps import (
     Step,
     UnitStep,
     UnitVerb,
+    UnpackImage,
     WriteFile,
 )
 
@@ -44,6 +46,7 @@ class Changes:
     containerd_reason: str = ""
     """Why containerd must restart; "" where it must not."""
     containerd_address: str = ""
+    images: Sequence[UnpackImage] = ()
 
 
 def ordered(changes: Changes) -> tuple[Step, ...]:
@@ -65,5 +68,6 @@ def ordered(changes: Changes) -> tuple[Step, ...]:
     if changes.containerd_reason:
         steps.append(UnitStep(paths.CONTAINERD_UNIT, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST))
         steps.append(AwaitContainerd(changes.containerd_address))
+    steps += changes.images
     steps += changes.gone
     return tuple(steps)

@@ -19,6 +19,7 @@ from agent.plan.steps import (
     RemoveFile,
     Step,
     UnitStep,
+    UnpackImage,
     WriteFile,
 )
 
@@ -64,6 +65,9 @@ def what(step: Step) -> str:
             return f"wait for the snapshotter, at most {step.deadline_s:g} s: {step.reason}"
         case AwaitContainerd():
             return f"wait for containerd, at most {step.deadline_s:g} s: {step.reason}"
+        case UnpackImage():
+            how = "from the layers that are here" if step.complete else "by pulling it again: its layers were discarded"
+            return f"let the snapshotter unpack {step.name} {how}: {step.reason}"
         case _ as unreachable:
             assert_never(unreachable)
 

@@ -103,8 +103,32 @@ class AwaitContainerd:
     reason: str = "a restart counts only when a new process answers"
 
 
+@dataclass(frozen=True, slots=True)
+class UnpackImage:
+    """Have our snapshotter unpack an image that every pod starts with, before the kubelet needs it.
+
+    From the layers that are here, without a network; where they are not (any more), by pulling it again through CRI
+    for `runtime` ("": the default one). Nothing is undone: what was unpacked is the snapshotter's, and stays in its
+    root.
+    """
+
+    name: str
+    digest: str
+    address: str  # containerd's
+    runtime: str = ""
+    complete: bool = True
+    reason: str = "no pod starts without it, and containerd pulls nothing that it knows"
+
+
 Step: TypeAlias = (
-    WriteFile | RemoveFile | CheckContainerdConfig | UnitStep | ReloadUnits | AwaitSnapshotter | AwaitContainerd
+    WriteFile
+    | RemoveFile
+    | CheckContainerdConfig
+    | UnitStep
+    | ReloadUnits
+    | AwaitSnapshotter
+    | AwaitContainerd
+    | UnpackImage
 )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from agent.errors import (
     ContainerdError,
@@ -23,6 +26,11 @@ STOCK_PLUGINS = (
     PluginFact(CRI, "cri"),
     PluginFact(CRI, "introspection"),
 )
+
+
+def digest_of(blob: bytes) -> str:
+    """As containerd names a blob."""
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
 
 
 def nydus_plugin(address: str, root: str) -> PluginFact:
@@ -48,6 +56,10 @@ class FakeContainerd:
         self.namespace_images: dict[str, list[ImageRecord]] = {"default": []}
         self.blobs: dict[tuple[str, str], bytes] = {}
         """(namespace, digest) -> content."""
+        self.registry: set[str] = set()
+        """Names of images that can be pulled."""
+        self.pulled: list[tuple[str, str]] = []
+        """(name, runtime handler) of each pull, oldest first."""
         self.snapshots: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
         """(snapshotter, namespace) -> key -> labels."""
         self.backend_alive: Callable[[str], bool] = lambda _snapshotter: True
@@ -63,6 +75,35 @@ class FakeContainerd:
         self.plugin_facts = tuple(
             replace(fact, init_err=text) if fact.id == plugin_id else fact for fact in self.plugin_facts
         )
+
+    def put_image(
+        self, name: str, *, layers: Sequence[bytes] = (b"layer",), discarded: bool = False, pinned: bool = False
+    ) -> ImageRecord:
+        """An image in CRI's namespace, with its layers or, where they were discarded, without."""
+        put = partial(self._put_blob, "k8s.io")
+        config = put({"rootfs": {"type": "layers", "diff_ids": [digest_of(b"diff of " + layer) for layer in layers]}})
+        entries = [{"digest": digest_of(layer), "size": len(layer)} for layer in layers]
+        digest = put({"schemaVersion": 2, "config": {"digest": config}, "layers": entries})
+        if not discarded:
+            self.blobs.update({("k8s.io", digest_of(layer)): layer for layer in layers})
+        labels = {"io.cri-containerd.image": "managed", **({"io.cri-containerd.pinned": "pinned"} if pinned else {})}
+        record = ImageRecord(name, digest, "application/vnd.oci.image.manifest.v1+json", labels)
+        self.namespace_images.setdefault("k8s.io", []).append(record)
+        return record
+
+    def unpack(self, record: ImageRecord, snapshotter: str) -> None:
+        """The snapshots of an image of `put_image`, as `ctr snapshots unpack` leaves them."""
+        manifest = json.loads(self.blobs["k8s.io", record.digest])
+        config = json.loads(self.blobs["k8s.io", manifest["config"]["digest"]])
+        chain = ""
+        for diff_id in config["rootfs"]["diff_ids"]:
+            chain = digest_of(f"{chain} {diff_id}".encode()) if chain else diff_id
+            self.snapshots.setdefault((snapshotter, "k8s.io"), {})[chain] = {}
+
+    def _put_blob(self, namespace: str, document: object) -> str:
+        blob = json.dumps(document).encode()
+        self.blobs[namespace, digest_of(blob)] = blob
+        return digest_of(blob)
 
     def server(self, *, deadline_s: float) -> RunningContainerd:
         self._need_up("Server")
@@ -104,6 +145,17 @@ class FakeContainerd:
     def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
         self._need_up("List")
         return tuple(sorted(self.namespace_images.get(namespace, ()), key=lambda image: image.name))
+
+    def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
+        self._need_up("List")
+        return frozenset(digest for place, digest in self.blobs if place == namespace)
+
+    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
+        with self.faults.around("pull", name, runtime):
+            self._need_cri("PullImage")
+            if name not in self.registry:
+                raise ContainerdError("NNA0601", "containerd: PullImage failed", cause=f"failed to resolve {name}")
+            self.pulled.append((name, runtime))
 
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
         self._need_up("Read")

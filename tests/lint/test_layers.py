@@ -19,7 +19,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.config",),
     ("agent.node.facts", "agent.node.transfer", "agent.plan.steps"),
     ("agent.node.moment",),
-    ("agent.ports_change", "agent.ports_clock", "agent.ports_fence", "agent.ports_files"),
+    ("agent.ports_change", "agent.ports_clock", "agent.ports_containerd", "agent.ports_fence", "agent.ports_files"),
     ("agent.ports",),
     ("agent.ports_drill",),
     ("agent.plan", "agent.health"),

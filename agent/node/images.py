@@ -1,0 +1,148 @@
+"""Images of pods that a change of the snapshotter must not leave without a root: the sandbox image, and those whose
+layers were thrown away after unpacking.
+
+Under another snapshotter an image must be unpacked anew. containerd does that by itself where it has the layers (CRI's
+WithNewSnapshot, pkg/cri/opts/container.go); where `discard_unpacked_layers` took them, it fails each container, and
+CRI does not pull what it knows already. Read only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.errors import ContainerdError, ContainerdNotFoundError
+from agent.node.facts import StoredImage
+from agent.ports import Containerd, ImageRecord
+
+NAMESPACE = "k8s.io"
+"""CRI's namespace in containerd."""
+_CALL_S = 5.0
+_PINNED = ("io.cri-containerd.pinned", "pinned")
+"""CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image (internal/cri/labels)."""
+_NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"  # a layer that is never downloaded: it is read lazily
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """What containerd holds."""
+
+    containerd: Containerd
+    blobs: frozenset[str]
+    snapshots: frozenset[str]
+
+    def document(self, digest: str) -> Mapping[str, Any]:
+        """A manifest, an index or a configuration; empty where it is not there or no JSON object."""
+        try:
+            parsed = json.loads(self.containerd.content(NAMESPACE, digest, deadline_s=_CALL_S))
+        except (ContainerdNotFoundError, ValueError):
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+
+def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
+    """The images that are not simply there: sandbox images, and those that lack layers and are not unpacked by
+    `snapshotter`. Raises ContainerdError.
+    """
+    records = containerd.images(NAMESPACE, deadline_s=_CALL_S)
+    blobs = containerd.digests(NAMESPACE, deadline_s=_CALL_S)
+    store = _Store(containerd, blobs, _unpacked(containerd, snapshotter))
+    sandbox = _sandbox_image(containerd)
+    found = []
+    for group in _by_digest(records):
+        mine = [one for one in group if one.name == sandbox or one.labels.get(_PINNED[0]) == _PINNED[1]]
+        image = _image(store, mine or group, is_sandbox=bool(mine))
+        if image is not None and (mine or not (image.complete or image.unpacked)):
+            found.append(image)
+    return tuple(found)
+
+
+def _unpacked(containerd: Containerd, snapshotter: str) -> frozenset[str]:
+    """Keys of the snapshotter's snapshots; none where containerd does not know it (yet)."""
+    try:
+        return frozenset(key for key, _ in containerd.snapshot_keys(snapshotter, NAMESPACE, deadline_s=_CALL_S))
+    except ContainerdError:
+        return frozenset()
+
+
+def _sandbox_image(containerd: Containerd) -> str:
+    """What CRI of 1.x says that it starts pods with; "" on 2.x, which marks the image itself."""
+    try:
+        config = json.loads(containerd.cri_status(deadline_s=_CALL_S).get("config", "{}"))
+    except (ContainerdError, ValueError):
+        return ""
+    name = config.get("sandboxImage", "") if isinstance(config, dict) else ""
+    return full_name(name) if isinstance(name, str) and name else ""
+
+
+def full_name(name: str) -> str:
+    """A reference as containerd keeps it (distribution/reference, ParseDockerRef): "pause" is
+    "docker.io/library/pause:latest".
+    """
+    first, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    tagged = "@" in name or ":" in name.rpartition("/")[2]
+    return name if tagged else f"{name}:latest"
+
+
+def _by_digest(records: Sequence[ImageRecord]) -> tuple[tuple[ImageRecord, ...], ...]:
+    """CRI keeps an image under its name, its name with a digest, and its id."""
+    groups: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        groups.setdefault(record.digest, []).append(record)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def _image(store: _Store, group: Sequence[ImageRecord], *, is_sandbox: bool) -> StoredImage | None:
+    """None where its manifest cannot be read."""
+    digest = group[0].digest
+    manifests = _manifests(store, digest)
+    if not manifests:
+        return None
+    complete = all(_complete(store, manifest) for manifest in manifests)
+    asked = is_sandbox or not complete
+    unpacked = asked and all(_chain_id(store, manifest) in store.snapshots for manifest in manifests)
+    return StoredImage(_name(group), digest, complete=complete, unpacked=unpacked, sandbox=is_sandbox)
+
+
+def _name(group: Sequence[ImageRecord]) -> str:
+    """The name that people know: with a tag, where it has one."""
+    names = [record.name for record in group]
+    return next((name for name in names if "@" not in name and not name.startswith("sha256:")), names[0])
+
+
+def _manifests(store: _Store, digest: str) -> tuple[Mapping[str, Any], ...]:
+    """The manifests behind a name that are here: of an index those of platforms that were pulled."""
+    document = store.document(digest)
+    if "layers" in document:
+        return (document,)
+    children = [str(entry.get("digest")) for entry in _entries(document, "manifests")]
+    found = (store.document(child) for child in children if child in store.blobs)
+    return tuple(one for one in found if "layers" in one)
+
+
+def _complete(store: _Store, manifest: Mapping[str, Any]) -> bool:
+    layers = _entries(manifest, "layers")
+    needed = (layer for layer in layers if _NYDUS_BLOB not in (layer.get("annotations") or {}))
+    return all(str(layer.get("digest")) in store.blobs for layer in needed)
+
+
+def _chain_id(store: _Store, manifest: Mapping[str, Any]) -> str:
+    """The key of the image's topmost snapshot (image-spec, config.md, "Layer ChainID"); "" where it cannot be told."""
+    config = store.document(str((manifest.get("config") or {}).get("digest")))
+    chain = ""
+    for diff_id in (config.get("rootfs") or {}).get("diff_ids") or ():
+        text = f"{chain} {diff_id}" if chain else ""
+        chain = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if text else str(diff_id)
+    return chain
+
+
+def _entries(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = document.get(key)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
