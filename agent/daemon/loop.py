@@ -219,7 +219,9 @@ class Session:
         self._note(event)
         if isinstance(event, CanaryOk) or (self.state.local and not self.policy.canary):
             # A canary can come back here: from now on it must.
-            self.policy = replace(self.policy, canary=True, vouch_s=self._probing.vouch_s)
+            vouch_s = self._probing.vouch_s
+            if not self.policy.canary or self.policy.vouch_s != vouch_s:
+                self.policy = replace(self.policy, canary=True, vouch_s=vouch_s)
         self._take(event)
         if isinstance(event, Tick):
             self._chores()

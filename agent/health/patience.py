@@ -45,7 +45,13 @@ def late(pace: Pace, started: float, latency_s: float, floor_s: float, policy: P
 
 
 def learned(pace: Pace, started: float, latency_s: float, now: float, floor_s: float, policy: Policy) -> Pace:
-    """What an answer teaches which came now to a request sent at `started`; `floor_s` is that probe's least window."""
+    """What an answer teaches which came now to a request sent at `started`; `floor_s` is that probe's least window.
+
+    Nothing where neither it nor what was learned before can widen that window. So it is with nearly every answer, and
+    then the same pace is given back: the state of a mirror that is well does not change with each of its answers.
+    """
+    if not pace.doubting and policy.window_factor * max(pace.slowest_s, latency_s) <= floor_s:
+        return pace
     age_s = now - pace.at if pace.slowest_s else 0.0
     slowest_s = pace.slowest_s * 0.5 ** (age_s / policy.window_half_life_s)
     remembered = now - pace.doubt_at <= policy.window_memory_s

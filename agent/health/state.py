@@ -120,7 +120,7 @@ class State:
 
     ping_ok: bool | None = None
     oks: int = 0
-    """Successes since the last failure."""
+    """Successes since the last failure; while the mirror is healthy no more than are ever asked for."""
     ping_soft: int = 0
     """Rounds of pings in succession that nothing answered."""
     ping_silent: float = NEVER

@@ -331,3 +331,27 @@ ALLOWED: dict[Verdict, frozenset[Verdict]] = {
     Verdict.PROBATION: frozenset({Verdict.PROBATION, Verdict.DOWN}),
 }
 """What one event may make of each: a mirror that is down goes through probation, which takes time."""
+
+
+@given(_history)
+def test_successes_of_a_healthy_mirror_beyond_those_that_are_asked_for_make_no_difference(
+    history: list[tuple[float, Event]],
+) -> None:
+    few, many = (healthy().every(0.25, 1.0, 10.0, "ping", "canary") for _ in range(2))
+    many.state = replace(many.state, oks=many.state.oks + 1000)
+    now = 10.0
+    for gap, event in history:
+        now += gap
+        for run in (few, many):
+            run.at(now, dated(event, now))
+        assert prospect(few.state, now, POLICY) == prospect(many.state, now, POLICY)
+    assert (few.told, few.causes, few.done) == (many.told, many.causes, many.done)
+
+
+def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_next_verdict_depends_on() -> None:
+    state = healthy().every(0.25, 1.0, 10.0, "ping", "canary").state
+    owner = OwnerSeen(Owner.OK, "root")
+    for event in (PingOk(10.2, 0.001), Tick(), owner):
+        assert step(state, event, 10.25, POLICY) == (state, ())
+        assert step(state, event, 10.25, POLICY)[0] is state
+    assert state.oks == POLICY.rise

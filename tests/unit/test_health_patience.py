@@ -102,7 +102,9 @@ def test_a_configured_window_above_the_cap_stays_as_it_is() -> None:
     assert silence_s(run.state, policy) == 10.0
 
 
-answers = st.lists(st.tuples(st.floats(0.0, 30.0), st.floats(0.0, 4.0)), min_size=1, max_size=40)
+answers = st.lists(
+    st.tuples(st.floats(0.0, 30.0), st.one_of(st.floats(0.0, 4.0), st.floats(0.0, 0.3))), min_size=1, max_size=40
+)
 
 
 @given(answers)
@@ -118,6 +120,26 @@ def test_whatever_was_seen_a_window_lies_between_its_floor_and_the_cap_and_cover
         assert latency_s <= window(run) or not in_time
     run.every(60.0, now + 61, now + 900, "ping")
     assert window(run) == FLOOR_S
+
+
+@given(answers)
+def test_what_an_answer_that_cannot_widen_the_window_would_have_taught_makes_no_difference(
+    seen: list[tuple[float, float]],
+) -> None:
+    pace = taught = Pace()
+    now = 0.0
+    for gap, latency_s in seen:
+        now += gap
+        answer = (now - latency_s, latency_s)
+        assert late(pace, *answer, FLOOR_S, POLICY) == late(taught, *answer, FLOOR_S, POLICY)
+        before, pace = pace, learned(pace, *answer, now, FLOOR_S, POLICY)
+        if pace is before:
+            slowest_s = taught.slowest_s * 0.5 ** (min(now - taught.at, 1e9) / POLICY.window_half_life_s)
+            taught = replace(taught, slowest_s=max(slowest_s, latency_s), at=now)
+        else:
+            taught = learned(taught, *answer, now, FLOOR_S, POLICY)
+        windows = [ping_window_s(State(ping_pace=one), POLICY) for one in (pace, taught)]
+        assert windows[0] == pytest.approx(windows[1])
 
 
 @pytest.mark.parametrize("latencies", [(2.5, 0.9), (0.9, 2.5)])
