@@ -41,6 +41,8 @@ SNAPSHOTTER_SYSTEM_SOCKET = "/run/containerd-nydus/system.sock"
 
 CERTS_D = "/etc/containerd/certs.d"
 CONTAINERD_UNIT = "containerd.service"
+RUNTIME_UNITS = (CONTAINERD_UNIT, "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service")
+"""Units that run a containerd; recovery is ordered before all of them."""
 PROXY_PLUGIN = "nydus"  # the snapshotter's name in containerd
 RUNTIME = "nydus"  # CRI's runtime handler in mode runtime-class
 

@@ -61,6 +61,7 @@ class Executor:
     stop: Stop
     report: Callable[[Progress], None]
     _containerd_pid: int = field(default=0, init=False)
+    _containerd_unit: str = field(default=paths.CONTAINERD_UNIT, init=False)
 
     def run(self, steps: Sequence[Step]) -> None:
         """All steps. Raises the first step's error, and ApplyError NNA0404 after a signal."""
@@ -114,7 +115,7 @@ class Executor:
             case AwaitSnapshotter():
                 waits.snapshotter(self.ports, step.address, step.deadline_s)
             case AwaitContainerd():
-                waits.containerd(self.ports, self._containerd_pid, step.deadline_s)
+                waits.containerd(self.ports, self._containerd_pid, step.deadline_s, self._containerd_unit)
             case UnpackImage():
                 images.unpack(self.ports, step)
             case _ as unreachable:
@@ -127,11 +128,11 @@ class Executor:
             case UnitVerb.DISABLE:
                 links.disable(self.ports, step.unit)
             case UnitVerb.START | UnitVerb.STOP | UnitVerb.RESTART:
-                if step.unit == paths.CONTAINERD_UNIT:
-                    self._containerd_pid = waits.containerd_pid(self.ports)
+                if step.unit != paths.SNAPSHOTTER_UNIT:
+                    self._containerd_pid, self._containerd_unit = waits.containerd_pid(self.ports), step.unit
                 if step.verb is UnitVerb.RESTART:
                     restarts.note(self.ports, step.unit)
-                self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.JOB_S)
+                self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.job_s(step.unit))
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -184,7 +185,7 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
         left = ports.files.read(path)
         seen = left.sha256 if left is not None else ""
         made += ports.files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=seen)
-    argv = ["containerd", "--config", files[-1][0], "config", "dump"]
+    argv = [step.program, "--config", files[-1][0], "config", "dump"]
     try:
         dump = ports.processes.run(argv, deadline_s=_CHECK_S)
     except ProcessError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from dataclasses import replace
 
-from agent import paths
 from agent.apply import restarts
 from agent.config.model import Config, RestartPolicy
 from agent.errors import ApplyError
@@ -32,7 +31,7 @@ def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency, verb: str 
     """Raises ApplyError NNA0416 (containerd's restart is left to the operator), NNA0415 (too many restarts)."""
     if urgency is Urgency.NOW:
         return
-    if config.containerd.restart is RestartPolicy.NEVER and paths.CONTAINERD_UNIT in restarts.restarted(plan):
+    if config.containerd.restart is RestartPolicy.NEVER and config.containerd.unit in restarts.restarted(plan):
         raise ApplyError(
             "NNA0416", "a change is pending that needs a restart of containerd; nothing was changed",
             cause="[containerd] restart = never: when that is, you say", try_=f"nydus-agent {verb} --now",

@@ -107,7 +107,7 @@ def must_undo(found: Climb) -> AgentError | None:
 
 def before_change(ports: Ports, restarted: frozenset[str]) -> Before:
     """What runs now, so that after a change a restart counts only when something new runs."""
-    pid = waits.containerd_pid(ports) if paths.CONTAINERD_UNIT in restarted else 0
+    pid = waits.containerd_pid(ports) if restarted - {paths.SNAPSHOTTER_UNIT} else 0
     invocation = ""
     if paths.SNAPSHOTTER_UNIT in restarted:
         unit = ports.units.get(paths.SNAPSHOTTER_UNIT)

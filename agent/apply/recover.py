@@ -75,12 +75,12 @@ def _tidy(ports: Ports) -> None:
 
 
 def runtime_runs(ports: Ports) -> bool:
-    """Whether containerd's unit is active: then an undo must restart it, and systemd is not in the middle of the boot.
+    """Whether a unit that runs containerd is active: then an undo must restart it, and this is not the boot.
 
     At boot it is not, because recovery is ordered before it: a job would wait for the unit that waits for us.
     """
     try:
-        unit = ports.units.get(paths.CONTAINERD_UNIT) if ports.units.running() else None
+        units = [ports.units.get(unit) for unit in paths.RUNTIME_UNITS] if ports.units.running() else []
     except SystemdError:
         return False
-    return unit is not None and unit.active_state == "active"
+    return any(unit is not None and unit.active_state == "active" for unit in units)

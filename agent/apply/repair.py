@@ -82,9 +82,7 @@ def look(config: Config, ports: Ports, urgency: Urgency) -> Ready:
         return Ready(looked, None, Plan(()), waiting=waiting)
     facts = observe(applied, ports, extra_paths=tuple(one.path for one in looked.records))
     running = _running(ports, looked.records, facts)
-    plan = plan_of(
-        looked.records, mend, facts, running, config=applied.containerd.config, socket=applied.containerd.address
-    )
+    plan = plan_of(looked.records, mend, facts, running, applied.containerd)
     return Ready(looked, facts, plan, mend, waiting)
 
 

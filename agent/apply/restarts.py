@@ -17,13 +17,10 @@ from agent.plan.steps import Plan, UnitStep, UnitVerb
 from agent.ports import Files, Ports
 
 API_VERSION = "nydus-agent/v1"
-COUNTED = (paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT)
 
 
 def note(ports: Ports, unit: str) -> None:
     """`unit` is about to be restarted. Raises FileError."""
-    if unit not in COUNTED:
-        return
     now = ports.clock.moment()
     fact = ports.files.read(paths.RESTARTS)
     known = budget.kept(_understood(fact), now)

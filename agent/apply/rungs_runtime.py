@@ -146,11 +146,12 @@ def containerd(view: View) -> Rung:
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
     except ContainerdError as error:
-        return failed_by(number, name, "NNA0651", error, f"systemctl status {paths.CONTAINERD_UNIT}")
-    if paths.CONTAINERD_UNIT in view.before.restarted and server.pid == view.before.containerd_pid:
+        return failed_by(number, name, "NNA0651", error, f"systemctl status {view.config.containerd.unit}")
+    if view.config.containerd.unit in view.before.restarted and server.pid == view.before.containerd_pid:
         return failed(
             number, name, "NNA0652", "containerd was not restarted",
-            cause=f"process {server.pid} is the one from before", try_=f"systemctl status {paths.CONTAINERD_UNIT}",
+            cause=f"process {server.pid} is the one from before",
+            try_=f"systemctl status {view.config.containerd.unit}",
         )  # fmt: skip
     return ok(number, name, f"version {server.version_text}, process {server.pid}")
 
@@ -166,14 +167,14 @@ def plugin(view: View) -> Rung:
     if found is None and view.config.containerd.restart is RestartPolicy.NEVER:
         return not_proved(
             number, name, "a restart of containerd is due ([containerd] restart = never)",
-            try_=f"systemctl restart {paths.CONTAINERD_UNIT}",
+            try_=f"systemctl restart {view.config.containerd.unit}",
         )  # fmt: skip
     problem = "it is not registered" if found is None else _plugin_problem(found)
     if problem:
         return failed(
             number, name, "NNA0653", "containerd does not use our snapshotter", cause=problem,
             evidence=(f"exports: {dict(found.exports)}",) if found is not None else (),
-            try_=f"nydus-agent plan; systemctl restart {paths.CONTAINERD_UNIT}",
+            try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
         )  # fmt: skip
     return ok(number, name, f"{paths.PROXY_PLUGIN} at {paths.SNAPSHOTTER_SOCKET}")
 
@@ -197,7 +198,7 @@ def cri(view: View) -> Rung:
         if broken:
             return failed(
                 number, name, "NNA0654", "containerd's CRI did not start", cause=broken[0], evidence=tuple(broken[1:]),
-                try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
+                try_=f"journalctl -u {view.config.containerd.unit} -n 50",
             )  # fmt: skip
         if not parts:
             return not_proved(number, name, "this containerd has no CRI part (disabled_plugins?)")
@@ -206,7 +207,7 @@ def cri(view: View) -> Rung:
     except ContainerdUnavailableError as error:
         return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
     except ContainerdError as error:
-        return failed_by(number, name, "NNA0654", error, f"journalctl -u {paths.CONTAINERD_UNIT} -n 50")
+        return failed_by(number, name, "NNA0654", error, f"journalctl -u {view.config.containerd.unit} -n 50")
     return _cri_judged(view, points, status.get("RuntimeReady", ""))
 
 
@@ -219,18 +220,18 @@ def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
     if view.config.containerd.mode is not ContainerdMode.DEFAULT and first == root and not _names_ours(view):
         seen = f"its image file system is still at {root}, but {view.config.containerd.config} names another default"
         return not_proved(number, name, "a restart of containerd is due: it runs on an older configuration", seen,
-                          try_=f"systemctl restart {paths.CONTAINERD_UNIT}")  # fmt: skip
+                          try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip
     if view.config.containerd.mode is not ContainerdMode.DEFAULT and first != root:
         return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
     if first == root:
         return ok(number, name, f"image file system at {root}")
     if view.config.containerd.restart is RestartPolicy.NEVER:
         return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)",
-                          try_=f"systemctl restart {paths.CONTAINERD_UNIT}")  # fmt: skip
+                          try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip
     return failed(
         number, name, "NNA0655", "CRI uses another snapshotter by default",
         cause=f"its image file system is at {first or 'an unknown place'}, ours is {root}",
-        try_=f"nydus-agent plan; systemctl restart {paths.CONTAINERD_UNIT}",
+        try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
     )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: boo
         fact = ports.units.get(unit.unit)
         if fact is not None and fact.active_state not in ("inactive", "failed"):
             idle = daemons.idle(ports, root, daemons.in_use(ports, root)) if root else ()
-            ports.units.job(unit.unit, "stop", deadline_s=waits.JOB_S)
+            ports.units.job(unit.unit, "stop", deadline_s=waits.job_s(unit.unit))
             daemons.end(ports, idle, say)
             return "stopped"
     return ""
@@ -149,14 +149,15 @@ def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     if not unit.was_active or unit.verb not in (UnitVerb.RESTART, UnitVerb.STOP):
         return ""
     say(f"restarting {unit.unit}")
-    old = waits.containerd_pid(ports) if unit.unit == paths.CONTAINERD_UNIT else 0
+    ours = unit.unit == paths.SNAPSHOTTER_UNIT
+    old = 0 if ours else waits.containerd_pid(ports)
     with contextlib.suppress(FileError):  # an undo is made in any case
         restarts.note(ports, unit.unit)
-    ports.units.job(unit.unit, "restart", deadline_s=waits.JOB_S)
-    if unit.unit == paths.CONTAINERD_UNIT:
-        waits.containerd(ports, old, waits.ANSWER_S)
-    elif unit.unit == paths.SNAPSHOTTER_UNIT:
+    ports.units.job(unit.unit, "restart", deadline_s=waits.job_s(unit.unit))
+    if ours:
         waits.snapshotter(ports, paths.SNAPSHOTTER_SOCKET, waits.ANSWER_S)
+    else:
+        waits.containerd(ports, old, waits.ANSWER_S, unit.unit)
     return "restarted"
 
 

@@ -10,7 +10,8 @@ from agent.errors import ApplyError, ContainerdError, PortError
 from agent.node.facts import RunningContainerd
 from agent.ports import Clock, Ports
 
-JOB_S = 90.0  # systemd's own default for a start or stop
+_JOB_S = 90.0  # systemd's own default for a start or stop
+_CLUSTER_JOB_S = 300.0  # k3s and rke2 count as started when the whole node is up
 ANSWER_S = 30.0
 CALL_S = 5.0
 _STEP_S = 0.1
@@ -31,6 +32,11 @@ def poll(clock: Clock, deadline_s: float, ask: Callable[[], _T]) -> _T:
         clock.sleep(_STEP_S)
 
 
+def job_s(unit: str) -> float:
+    """How long a job of a unit may take."""
+    return _JOB_S if unit in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT) else _CLUSTER_JOB_S
+
+
 def containerd_pid(ports: Ports) -> int:
     """The pid of the containerd that answers now, 0 where none does."""
     try:
@@ -39,7 +45,7 @@ def containerd_pid(ports: Ports) -> int:
         return 0
 
 
-def containerd(ports: Ports, old_pid: int, deadline_s: float) -> RunningContainerd:
+def containerd(ports: Ports, old_pid: int, deadline_s: float, unit: str = paths.CONTAINERD_UNIT) -> RunningContainerd:
     """Wait until a containerd with another pid than `old_pid` answers.
 
     Raises ApplyError NNA0405 with the last error and the unit's journal.
@@ -56,7 +62,7 @@ def containerd(ports: Ports, old_pid: int, deadline_s: float) -> RunningContaine
     except ContainerdError as error:
         raise ApplyError(
             "NNA0405", "containerd did not come back", cause=f"{error} (after {deadline_s:.0f} s)",
-            seen=own_words(ports, paths.CONTAINERD_UNIT), try_=f"journalctl -u {paths.CONTAINERD_UNIT} -n 50",
+            seen=own_words(ports, unit), try_=f"journalctl -u {unit} -n 50",
         ) from None  # fmt: skip
 
 

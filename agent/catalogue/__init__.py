@@ -75,6 +75,10 @@ _ENTRIES = (
     Entry("NNA0317", "containerd listens elsewhere", Exit.USAGE,
           "Its configuration names another socket than ours, so nobody could see whether a restart worked.",
           "Set `containerd.address` to the socket that containerd's configuration names."),
+    Entry("NNA0318", "containerd's configuration is rendered by another program", Exit.USAGE,
+          "k3s and rke2 write it at each start; only drop-ins that it imports stay, and those of releases before 2026 "
+          "import none.",
+          "Upgrade k3s or rke2 to a release whose file imports config-v3.toml.d."),
     Entry("NNA0321", "dialect mirrors cannot work here", Exit.USAGE,
           "nydusd from 2.3.5 on ignores mirrors silently, and snapshotters from 0.16 on do not pass them on.",
           'Set `mirror.dialect` to "proxy" or "auto".'),

@@ -36,6 +36,8 @@ class Form(enum.Enum):
     REGISTRY_OR_ALL = 'HOST[:PORT], or "*"'
     LISTEN = "empty, or ADDRESS:PORT"
     USER = "user name"
+    UNIT = "name of a service of systemd"
+    PROGRAM = "program in PATH, or an absolute path"
     ARTIFACT = '"system"'
 
     def complaint(self, text: str) -> Complaint | None:
@@ -197,6 +199,18 @@ def _user(text: str) -> Complaint | None:
     return "is neither a user name nor a uid", 'write the user that dfdaemon runs as, such as "root"'
 
 
+def _unit(text: str) -> Complaint | None:
+    if re.fullmatch(r"[A-Za-z0-9:_.@\\-]+\.service", text):
+        return None
+    return "is not the name of a service", 'write something like "containerd.service"'
+
+
+def _program(text: str) -> Complaint | None:
+    if "/" in text:
+        return _path(text)
+    return None if re.fullmatch(r"[A-Za-z0-9._-]+", text) else ("is not the name of a program", 'write "containerd"')
+
+
 def _artifact(text: str) -> Complaint | None:
     if text == "system":
         return None
@@ -215,5 +229,7 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.REGISTRY_OR_ALL: _registry_or_all,
     Form.LISTEN: _listen,
     Form.USER: _user,
+    Form.UNIT: _unit,
+    Form.PROGRAM: _program,
     Form.ARTIFACT: _artifact,
 }

@@ -176,6 +176,8 @@ class ContainerdConfig:
     )
     config: str = setting("/etc/containerd/config.toml", "containerd's root configuration file", form=Form.PATH)
     address: str = setting("/run/containerd/containerd.sock", "containerd's socket", form=Form.SOCKET_PATH)
+    unit: str = setting("containerd.service", "the unit whose restart restarts containerd", form=Form.UNIT)
+    program: str = setting("containerd", "containerd's program: a name in PATH, or its path", form=Form.PROGRAM)
 
 
 @dataclass(frozen=True, slots=True)

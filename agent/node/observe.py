@@ -76,7 +76,7 @@ def observe(
     PortError: what fails is Unknown in the facts.
     """
     nydusd = programs.find(ports, "nydusd", versions.nydus, crate=True)
-    containerd = programs.find(ports, "containerd", versions.containerd)
+    containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
     return Facts(
         arch=_arch(ports),
@@ -86,7 +86,7 @@ def observe(
         snapshotter=programs.find(ports, "containerd-nydus-grpc", versions.snapshotter),
         containerd=containerd,
         running_containerd=_known(lambda: ports.containerd.server(deadline_s=_ASK_S)),
-        containerd_unit=_known(lambda: ports.units.get(paths.CONTAINERD_UNIT)),
+        containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
         snapshotter_unit=_known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT)),
         fence=_fence(ports) if probe_fence else Unknown("not asked for"),
         tls_canaries=registries.canaries(config, ports) if probe_mirror else (),

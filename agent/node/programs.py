@@ -33,11 +33,12 @@ class Ports(Protocol):
 
 
 def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
-    """The first program of this name; None where there is none, Unknown where a directory could not be read.
+    """The first program of this name, or the one at this path; None where there is none, Unknown where a directory
+    could not be read.
 
     `crate`: it may be a build from crates, which knows no version of its own.
     """
-    for directory in DIRECTORIES:
+    for directory in DIRECTORIES if "/" not in name else ("",):
         path = posixpath.join(directory, name)
         try:
             head = ports.files.head(path, HEADER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping, Sequence
 
+from agent.config.model import ContainerdConfig
 from agent.node.facts import Version
 from agent.plan.containerd_files import Loaded, Node
 from agent.plan.containerd_keys import PROXY_PLUGIN, dotted
@@ -31,9 +32,10 @@ def candidate_path(path: str, root: str) -> str:
 
 
 def containerd_check(
-    root: str, after: Node, changed: Mapping[str, bytes], expect: tuple[tuple[str, str], ...]
+    containerd: ContainerdConfig, after: Node, changed: Mapping[str, bytes], expect: tuple[tuple[str, str], ...]
 ) -> CheckContainerdConfig | None:
     """The step that shows the files of `after` to containerd; None where there is no root file any more."""
+    root = containerd.config
     loaded, _stuck = after.load(root)
     if not loaded or loaded[0].path != root:
         return None
@@ -41,7 +43,9 @@ def containerd_check(
     beside = tuple((one.path, one.content) for one in others if one.path in changed)
     names = [candidate_path(one.path, root) if one.path in changed else one.path for one in others]
     spelled = replace_list(own.decode(), ("imports",), names).encode() if "imports" in loaded[0].document else own
-    return CheckContainerdConfig(root, own, expect, beside=beside, trial=None if spelled == own else spelled)
+    return CheckContainerdConfig(
+        root, own, expect, beside=beside, trial=None if spelled == own else spelled, program=containerd.program
+    )
 
 
 def expectations(wishes: Wishes, version: Version, loaded: Sequence[Loaded]) -> tuple[tuple[str, str], ...]:

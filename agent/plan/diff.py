@@ -27,7 +27,7 @@ def plan(config: Config, facts: Facts) -> Plan:
         (
             *decide.binary_refusals(facts),
             *upgrade.refusals(facts),
-            *_containerd_refusals(facts),
+            *_containerd_refusals(config, facts),
             *(() if unreadable else candidate(config, node_of(facts)).refusals),
             *unreadable,
             *refusals,
@@ -43,14 +43,18 @@ def plan(config: Config, facts: Facts) -> Plan:
     return made
 
 
-def _containerd_refusals(facts: Facts) -> tuple[Refusal, ...]:
+def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     found = []
     if not facts.systemd_running:
         found.append(Refusal("NNA0301", "systemd does not run here", "apply at the next boot"))
     elif not isinstance(facts.containerd_unit, UnitFact) or facts.containerd_unit.load_state == "not-found":
-        found.append(Refusal("NNA0302", f"there is no {paths.CONTAINERD_UNIT}", "systemctl status containerd"))
+        found.append(
+            Refusal("NNA0302", f"there is no {config.containerd.unit}", f"systemctl status {config.containerd.unit}")
+        )
     elif facts.containerd_unit.load_state == "masked":
-        found.append(Refusal("NNA0302", f"{paths.CONTAINERD_UNIT} is masked", "systemctl unmask containerd"))
+        found.append(
+            Refusal("NNA0302", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}")
+        )
     return tuple(found)
 
 
@@ -86,6 +90,7 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
         containerd_reason=_restart_due(config, facts, target),
         containerd_address=config.containerd.address,
         images=images.steps(config, facts),
+        containerd_unit=config.containerd.unit,
     )
 
 
@@ -164,7 +169,7 @@ def _containerd_steps(
     gone = [removal_of(facts, one, "this containerd needs no file beside its root file") for one in new.gone]
     after = node_of(facts).with_files({**new.files, **dict.fromkeys(new.gone)})
     steps = tuple(_private(step, path) if new.carries else step for step in (*made, *gone) if step is not None)
-    return steps, containerd_check(path, after, new.files, new.expect)
+    return steps, containerd_check(config.containerd, after, new.files, new.expect)
 
 
 def _private(step: WriteFile | RemoveFile, root: str) -> WriteFile | RemoveFile:

@@ -47,6 +47,7 @@ class Changes:
     """Why containerd must restart; "" where it must not."""
     containerd_address: str = ""
     images: Sequence[UnpackImage] = ()
+    containerd_unit: str = paths.CONTAINERD_UNIT
 
 
 def ordered(changes: Changes) -> tuple[Step, ...]:
@@ -66,7 +67,7 @@ def ordered(changes: Changes) -> tuple[Step, ...]:
     steps += changes.containerd_config
     steps += changes.hosts
     if changes.containerd_reason:
-        steps.append(UnitStep(paths.CONTAINERD_UNIT, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST))
+        steps.append(UnitStep(changes.containerd_unit, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST))
         steps.append(AwaitContainerd(changes.containerd_address))
     steps += changes.images
     steps += changes.gone

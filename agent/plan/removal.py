@@ -105,8 +105,8 @@ def _is_drop_in(step: Step) -> bool:
 def _containerd(config: Config, back: Sequence[Step], after: Node) -> tuple[Step, ...]:
     if not any(_is_root(config, step) or _is_drop_in(step) for step in back):
         return tuple(back)
-    check = containerd_check(config.containerd.config, after, {}, ())
-    restart = UnitStep(paths.CONTAINERD_UNIT, UnitVerb.RESTART, "it must forget the snapshotter", CONTAINERD_COST)
+    check = containerd_check(config.containerd, after, {}, ())
+    restart = UnitStep(config.containerd.unit, UnitVerb.RESTART, "it must forget the snapshotter", CONTAINERD_COST)
     checks = () if check is None else (check,)
     return (*checks, *back, restart, AwaitContainerd(config.containerd.address))
 

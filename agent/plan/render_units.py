@@ -8,14 +8,18 @@ from __future__ import annotations
 from agent import paths
 
 
-def snapshotter_unit(program: str, ca_bundle: str) -> bytes:
+def snapshotter_unit(program: str, ca_bundle: str, containerd: str = paths.CONTAINERD_UNIT) -> bytes:
     """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none."""
     authorities = ""
     if ca_bundle:
         # OpenSSL and Go read both; nydusd before v2.4.3 has no setting for a CA.
         authorities = f'Environment="SSL_CERT_FILE={ca_bundle}" "SSL_CERT_DIR=/etc/ssl/certs"\n'
     return _UNIT.format(
-        mark=paths.MARK, program=program.replace("%", "%%"), config=paths.SNAPSHOTTER_CONFIG, authorities=authorities
+        mark=paths.MARK,
+        program=program.replace("%", "%%"),
+        config=paths.SNAPSHOTTER_CONFIG,
+        authorities=authorities,
+        containerd=containerd,
     ).encode()
 
 
@@ -25,7 +29,7 @@ _UNIT = """\
 Description=Nydus snapshotter for containerd
 Documentation=man:nydus-agent(8) https://github.com/containerd/nydus-snapshotter
 After=network.target local-fs.target
-Before=containerd.service
+Before={containerd}
 # containerd needs it for every pod: giving up for good would be worse than a try each second.
 StartLimitIntervalSec=0
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from agent import paths
+from agent.config.model import ContainerdConfig
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import containerd_dropin, invariants
 from agent.plan.containerd_files import node_of
@@ -43,11 +44,9 @@ def repair(
     findings: Sequence[Finding],
     facts: Facts,
     running: Running,
-    *,
-    config: str,
-    socket: str,
+    containerd: ContainerdConfig,
 ) -> Plan:
-    """The plan for those findings that a repair may mend. `config` and `socket` are containerd's.
+    """The plan for those findings that a repair may mend. `containerd` is what was applied.
 
     Raises PlanError NNA0390 (a bug of ours). A file that cannot be edited exactly is left, with a warning.
     """
@@ -56,7 +55,7 @@ def repair(
     ours = [one for one in records if one.whole and one.path in broken]
     files = [step for record in ours if (step := _write(facts, record)) is not None]
     merged, warnings = _merged(records, mend, facts)
-    shared = [*merged, *(step for step in files if _read_by_containerd(step.path, config))]
+    shared = [*merged, *(step for step in files if _read_by_containerd(step.path, containerd.config))]
     writes = [step for step in files if step not in shared]
     away = (removal_of(facts, one.path, "it was taken away by the last change") for one in ours if one.content is None)
     gone = [step for step in away if step is not None]
@@ -68,16 +67,17 @@ def repair(
         hosts=[step for step in writes if step not in inputs],
         gone=gone,
         containerd_config=shared,
-        check=_check(facts, shared, config),
+        check=_check(facts, shared, containerd),
         reload_reason=_reload(inputs, kinds),
         enable=Kind.UNIT_DISABLED in kinds,
         snapshotter_verb=verb,
         snapshotter_reason=why,
         containerd_reason=_containerd(kinds, running, files_changed=bool(shared)),
-        containerd_address=socket,
+        containerd_address=containerd.address,
+        containerd_unit=containerd.unit,
     )
     plan = Plan(ordered(changes), warnings)
-    invariants.check(plan, facts, config)
+    invariants.check(plan, facts, containerd.config)
     return plan
 
 
@@ -101,9 +101,9 @@ def _read_by_containerd(path: str, config: str) -> bool:
     return path == config or posixpath.basename(path) == containerd_dropin.NAME
 
 
-def _check(facts: Facts, shared: Sequence[WriteFile], config: str) -> CheckContainerdConfig | None:
+def _check(facts: Facts, shared: Sequence[WriteFile], containerd: ContainerdConfig) -> CheckContainerdConfig | None:
     written = {step.path: step.content for step in shared}
-    return containerd_check(config, node_of(facts).with_files(written), written, ()) if shared else None
+    return containerd_check(containerd, node_of(facts).with_files(written), written, ()) if shared else None
 
 
 def _merged(

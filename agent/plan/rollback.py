@@ -217,13 +217,14 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         hosts=tuple(step for step in writes if step not in files and step not in shared),
         gone=tuple(step for step in steps if isinstance(step, RemoveFile) and step not in shared),
         containerd_config=tuple(shared),
-        check=containerd_check(root, node_of(facts).with_files(contents), written, ()) if shared else None,
+        check=containerd_check(config.containerd, node_of(facts).with_files(contents), written, ()) if shared else None,
         reload_reason=diff.reload_reason(unit, files),
         enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
         snapshotter_verb=verb,
         snapshotter_reason=why,
         containerd_reason="it reads its configuration only when it starts" if shared else "",
         containerd_address=config.containerd.address,
+        containerd_unit=config.containerd.unit,
     )
 
 

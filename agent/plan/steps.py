@@ -56,6 +56,7 @@ class CheckContainerdConfig:
     """(path, content) of drop-ins that go live with it."""
     trial: bytes | None = None
     """The root's candidate with imports that name the candidates of drop-ins; None: `candidate` itself."""
+    program: str = "containerd"
 
 
 class UnitVerb(enum.StrEnum):

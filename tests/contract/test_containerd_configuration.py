@@ -30,6 +30,7 @@ from tests.unit.plan_node import look
 
 # This directory is gone with the root that the contract tests run in.
 _ETC = Path("/etc/containerd")
+_RANCHER = Path("/var/lib/rancher")
 _NAMED = Path("/usr/local/sbin/containerd")
 
 each = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
@@ -37,12 +38,14 @@ each = pytest.mark.parametrize("case", cases(), ids=lambda case: case.id)
 
 @pytest.fixture
 def etc() -> Iterator[Path]:
-    """The directory of containerd's files, as it was before afterwards."""
+    """The usual directory of containerd's files, empty, and as it was before afterwards."""
     kept = _ETC.with_name("containerd.kept")
     if _ETC.exists():
         _ETC.rename(kept)
+    _ETC.mkdir()
     yield _ETC
-    shutil.rmtree(_ETC, ignore_errors=True)
+    shutil.rmtree(_ETC)
+    shutil.rmtree(_RANCHER, ignore_errors=True)
     if kept.exists():
         kept.rename(_ETC)
 
@@ -72,12 +75,12 @@ def test_the_candidates_are_accepted_and_leave_nothing(
     case: Case, containerds: Mapping[str, Path], ports: Ports, etc: Path
 ) -> None:
     lay(case.before)
-    etc.mkdir(exist_ok=True)
     _NAMED.symlink_to(containerds[case.version])
     steps = plan(case.config, look(case.fake_node(), case.config)).steps
     (check,) = (step for step in steps if isinstance(step, CheckContainerdConfig))
     check_containerd_config(ports, check)
-    assert {str(path): path.read_bytes() for path in etc.rglob("*") if path.is_file()} == case.before
+    place = Path(case.root).parent
+    assert {str(path): path.read_bytes() for path in place.rglob("*") if path.is_file()} == case.before
 
 
 @each
@@ -103,7 +106,6 @@ def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
     containerds: Mapping[str, Path], ports: Ports, etc: Path
 ) -> None:
     for program in containerds.values():
-        etc.mkdir(exist_ok=True)
         _NAMED.unlink(missing_ok=True)
         _NAMED.symlink_to(program)
         for content, code in ((b"version = [\n", "NNA0407"), (b"version = 2\n", "NNA0408")):

@@ -68,7 +68,7 @@ class FakeNode:
         if name == paths.SNAPSHOTTER_UNIT:
             answering = {paths.SNAPSHOTTER_SOCKET} if verb != "stop" else set()
             self.snapshotter.answering = answering
-        elif name == paths.CONTAINERD_UNIT:
+        elif name in paths.RUNTIME_UNITS:
             if verb == "stop":
                 self.containerd.up = False
             elif verb == "restart" or not self.containerd.up:

@@ -2,7 +2,7 @@
 
 `before/` is the directory of the root file config.toml as its owner left it (absent: there is none), `after/` has for
 each containerd, "VERSION+VERSION" or "VERSION@MODE", the files that differ then. `case.toml`, where a case needs it,
-names the directory on the node and containerd's socket.
+names the directory on the node, containerd's socket and its unit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.plan.containerd_files import Node
 from tests.fakes.node import FakeNode
+from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN, node, plugins
 
 CASES = tuple(sorted((GOLDEN / "containerd").iterdir()))
@@ -47,6 +48,7 @@ class Case:
         made = node(containerd=self.version)
         made.files.drop("/etc/containerd/config.toml")
         made.load_plugins = lambda: plugins(made, self.version, self.root)
+        made.units.units[self.config.containerd.unit] = unit(self.config.containerd.unit, active=True, pid=500)
         for path, content in self.before.items():
             made.files.put(path, content, mode=0o600, uid=0, gid=7)
         return made
@@ -76,7 +78,7 @@ def _of(directory: Path) -> tuple[Case, ...]:
         versions, _, mode = after.name.partition("@")
         settings = ContainerdConfig(
             mode=ContainerdMode(mode or "default"), config=f"{place}/config.toml",
-            **({"address": told["address"]} if "address" in told else {}),
+            **{key: told[key] for key in ("address", "unit") if key in told},
         )  # fmt: skip
         found += [
             Case(directory.name, version, Config(containerd=settings), before, {**before, **_tree(after, place)})

@@ -170,6 +170,11 @@ def test_a_wrong_type_or_value_is_refused(text: str, key: str, reason: str) -> N
 @pytest.mark.parametrize(
     ("form", "text", "reason"),
     [
+        (Form.UNIT, "containerd", "is not the name of a service"),
+        (Form.UNIT, "../containerd.service", "is not the name of a service"),
+        (Form.UNIT, "", "is not the name of a service"),
+        (Form.PROGRAM, "containerd --debug", "is not the name of a program"),
+        (Form.PROGRAM, "bin/containerd", "is not an absolute path"),
         (Form.MIRROR_URL, "http://localhost:4001", "names a host (localhost)"),
         (Form.MIRROR_URL, "http://dfdaemon.dragonfly.svc:4001", "names a host"),
         (Form.MIRROR_URL, "https://127.0.0.1:4001", "must be http://ADDRESS:PORT"),
@@ -227,7 +232,8 @@ def test_a_text_that_cannot_work_is_refused_with_its_reason(form: Form, text: st
         (Form.ROOT_PATH, "/" + "a" * 69), (Form.SOCKET_PATH, "/run/containerd/containerd.sock"),
         (Form.OPTIONAL_PATH, ""), (Form.REGISTRY, "registry.example.org"), (Form.REGISTRY, "127.0.0.1:5000"),
         (Form.REGISTRY, "[::1]:5000"), (Form.REGISTRY_OR_ALL, "*"), (Form.LISTEN, ""), (Form.LISTEN, "[::]:9100"),
-        (Form.USER, "dragonfly"), (Form.USER, "1001"), (Form.ARTIFACT, "system"),
+        (Form.USER, "dragonfly"), (Form.USER, "1001"), (Form.UNIT, "k3s-agent.service"),
+        (Form.PROGRAM, "containerd"), (Form.PROGRAM, "/opt/containerd"), (Form.ARTIFACT, "system"),
     ],
 )  # fmt: skip
 def test_a_text_that_works_is_taken(form: Form, text: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
+from agent.config.model import ContainerdConfig
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import backoff
 from agent.plan.backoff import FORGET_S, MOST, Repaired
@@ -47,7 +48,7 @@ def found(kind: Kind, subject: str, remedy: Remedy = Remedy.REPAIR) -> Finding:
 
 
 def plan(seen: Facts, *findings: Finding, running: Running = READ) -> Plan:
-    return repair(RECORDS, findings, seen, running, config=CONTAINERD_CONFIG, socket="/run/containerd/containerd.sock")
+    return repair(RECORDS, findings, seen, running, ContainerdConfig())
 
 
 def test_only_what_is_found_is_put_back() -> None:
@@ -117,7 +118,7 @@ def test_an_import_goes_back_beside_those_of_others() -> None:
     record = replace(CONTAINERD, keys={IMPORTS: ["/etc/ours/*.toml"]})
     seen = facts(file(record, b'version = 2\nimports = ["/etc/theirs.toml"]\n'))
     lost = found(Kind.IMPORT_LOST, CONTAINERD_CONFIG)
-    made = repair((record,), [lost], seen, READ, config=CONTAINERD_CONFIG, socket="")
+    made = repair((record,), [lost], seen, READ, ContainerdConfig())
     assert b'imports = ["/etc/theirs.toml", "/etc/ours/*.toml"]' in writes(made)[CONTAINERD_CONFIG].content
 
 
@@ -130,7 +131,7 @@ def test_a_file_that_cannot_be_edited_exactly_is_left_with_a_reason() -> None:
 def test_a_file_that_is_there_again_is_taken_away() -> None:
     gone = replace(HOSTS, content=None)
     seen = facts(file(HOSTS, b"# Managed by nydus-agent\n"))
-    made = repair((gone,), [found(Kind.FILE_MADE, HOSTS.path)], seen, READ, config=CONTAINERD_CONFIG, socket="")
+    made = repair((gone,), [found(Kind.FILE_MADE, HOSTS.path)], seen, READ, ContainerdConfig())
     assert [getattr(step, "path", "") for step in made.steps] == [HOSTS.path]
 
 

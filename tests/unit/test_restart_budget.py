@@ -205,9 +205,3 @@ def test_a_plan_waits_for_the_unit_that_has_to_wait_longest() -> None:
         restarts.refuse(held)
     assert (caught.value.code, caught.value.try_) == ("NNA0415", "nydus-agent apply --now")
     assert "58 min 21 s" in caught.value.what
-
-
-def test_units_that_are_not_ours_to_count_are_not_counted() -> None:
-    node = FakeNode()
-    restarts.note(node.ports, "kubelet.service")
-    assert paths.RESTARTS not in node.files.files
