@@ -145,7 +145,7 @@ def what(step: Step) -> str:
         case RemoveFile():
             return f"remove {step.path}"
         case CheckContainerdConfig():
-            return f"let containerd check the new {step.path}"
+            return f"let containerd check the new {step.files}"
         case UnitStep():
             return f"{step.verb.value} {step.unit}"
         case ReloadUnits():

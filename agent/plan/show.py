@@ -56,7 +56,7 @@ def what(step: Step) -> str:
         case RemoveFile():
             return f"remove {step.path}: {step.reason}"
         case CheckContainerdConfig():
-            return f"let containerd check the new {step.path}: {step.reason}"
+            return f"let containerd check the new {step.files}: {step.reason}"
         case UnitStep():
             return f"{step.verb.value} {step.unit}: {step.reason}"
         case ReloadUnits():

@@ -58,6 +58,11 @@ class CheckContainerdConfig:
     """The root's candidate with imports that name the candidates of drop-ins; None: `candidate` itself."""
     program: str = "containerd"
 
+    @property
+    def files(self) -> str:
+        """What is checked, in words."""
+        return " with ".join((self.path, *(path for path, _content in self.beside)))
+
 
 class UnitVerb(enum.StrEnum):
     """What is done to a unit."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agent.adapters.files import RootFiles
 from agent.adapters.process import ChildProcesses
 from agent.apply.execute import check_containerd_config, unexpected
+from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.errors import ApplyError
 from agent.plan.containerd_files import Node, family
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN
@@ -25,7 +26,8 @@ from agent.plan.diff import plan
 from agent.plan.render_containerd import candidate
 from agent.plan.steps import CheckContainerdConfig
 from agent.ports import Ports
-from tests.unit.containerd_cases import Case, cases
+from tests.unit.containerd_cases import Case, cases, containerd
+from tests.unit.containerd_worlds import FILES, SNAPSHOTTERS, VERSIONS, laid
 from tests.unit.plan_node import look
 
 # This directory is gone with the root that the contract tests run in.
@@ -116,33 +118,7 @@ def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
         assert list(etc.iterdir()) == []
 
 
-SNAPSHOTTERS = ("a", "b", "c")
-VALUES = st.sampled_from(SNAPSHOTTERS)
-
-
-def _section(version: int, snapshotter: str, *, runtimes: bool, short: bool) -> str:
-    if version >= 3:
-        runtime = '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.x]\nsnapshotter = "r"\n'
-        images = f'[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "{snapshotter}"\n'
-        return images + (runtime if runtimes else "")
-    cri = "[plugins.cri.containerd" if short else '[plugins."io.containerd.grpc.v1.cri".containerd'
-    runtime = f'{cri}.runtimes.x]\nruntime_type = "{snapshotter}"\n' if runtimes else ""
-    return f'{cri}]\nsnapshotter = "{snapshotter}"\n{runtime}'
-
-
-@st.composite
-def one_file(draw: st.DrawFn) -> bytes:
-    version = draw(st.integers(0, 4))
-    spelled = draw(st.integers(0, 4))
-    head = f"version = {version}\n" if version else ""
-    body = _section(spelled, draw(VALUES), runtimes=draw(st.booleans()), short=draw(st.booleans()))
-    return (head + draw(st.sampled_from(["", body]))).encode()
-
-
-FILES = st.lists(one_file(), min_size=1, max_size=3)
-
-
-@pytest.mark.parametrize("version", ["1.6.20", "1.7.24", "2.1.9", "2.4.2"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_model_says_of_any_files_what_containerd_says(
     version: str, containerds: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -155,10 +131,7 @@ def test_the_model_says_of_any_files_what_containerd_says(
     @example(files=[b'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\nsnapshotter = "a"\n'])
     @given(files=FILES)
     def agree(files: list[bytes]) -> None:
-        contents = {f"{tmp_path}/{number}.toml": content for number, content in enumerate(files)}
-        root = f"{tmp_path}/0.toml"
-        rest = [path for path in contents if path != root]
-        contents[root] = f"imports = {rest}\n".encode() + contents[root]
+        contents, root = laid(files, str(tmp_path)), f"{tmp_path}/config.toml"
         loaded, stuck = Node(numbers, contents).load(root)
         assert stuck == ()
         if any(one.version > kind.highest for one in loaded):
@@ -176,6 +149,40 @@ def test_the_model_says_of_any_files_what_containerd_says(
 
     agree()
     assert counted["loaded"] > 15
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_whatever_others_wrote_ours_is_in_force_or_refused(
+    version: str, containerds: Mapping[str, Path], tmp_path: Path
+) -> None:
+    program, counted = containerds[version], {"written": 0}
+    root = f"{tmp_path}/config.toml"
+    modes = [mode for mode in ContainerdMode if version != "1.6.20" or mode is not ContainerdMode.RUNTIME_CLASS]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @given(files=FILES, globbed=st.booleans(), mode=st.sampled_from(modes))
+    def holds(files: list[bytes], globbed: bool, mode: ContainerdMode) -> None:
+        shutil.rmtree(tmp_path)
+        contents = laid(files, str(tmp_path), globbed=globbed)
+        settings = Config(containerd=ContainerdConfig(mode=mode, config=root))
+        found = candidate(settings, containerd(version, contents))
+        lay(contents)
+        if found.refusals or not found.needs_restart or not _loads(program, root):
+            return
+        lay(found.files)
+        counted["written"] += 1
+        assert unexpected(dump(program, root), found.expect) == ()
+
+    holds()
+    assert counted["written"] > 10
+
+
+def _loads(program: Path, root: str) -> bool:
+    try:
+        dump(program, root)
+    except AssertionError:
+        return False
+    return True
 
 
 def _told(real: View) -> str | None:
