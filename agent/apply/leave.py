@@ -43,6 +43,7 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     if generations.applied(ports.files) is None:
         return None
     history = generations.history(ports.files)
+    config = generations.in_force(ports.files, config)  # what is to be removed, whatever is wanted by now
     root = config.snapshotter.root
     use = daemons.in_use(ports, root)
     if use.containers and not force:

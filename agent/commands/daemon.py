@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +23,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Run until SIGTERM. A wrong configuration does not keep it from starting (see Service)."""
+    gc.enable()  # the launcher disables it, for commands that end at once
     _without_openssl()
     import asyncio
 

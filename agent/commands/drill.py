@@ -21,9 +21,10 @@ from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
 from agent.daemon.keeper import NYDUSD
 from agent.daemon.messages import Message
-from agent.daemon.settings import Settings, node_identity, settings
+from agent.daemon.settings import Settings, settings
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
+from agent.node.identity import node_identity
 from agent.ports_drill import DrillKind, DrillPorts, DrillScope
 
 HELP = "rehearse the mirror's failure on this node, and print how fast reads switch"

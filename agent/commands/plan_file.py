@@ -19,9 +19,9 @@ from agent.apply.rungs_runtime import versions
 from agent.config import accepted
 from agent.config.model import Config
 from agent.console import API_VERSION
-from agent.daemon.settings import node_identity
 from agent.errors import PlanError
 from agent.node.facts import Effective, Facts
+from agent.node.identity import node_identity
 from agent.plan.decided import changes, decided
 from agent.plan.steps import Plan
 from agent.ports import Files

@@ -8,9 +8,9 @@ from agent.apply import change, restarts
 from agent.apply.execute import Stop
 from agent.config.model import Config
 from agent.console import Console
-from agent.daemon.settings import node_identity
 from agent.durations import in_words
 from agent.health.fleet import return_delay_s
+from agent.node.identity import node_identity
 from agent.ports import Ports
 
 JUST_BOOTED_S = 300.0

@@ -21,11 +21,12 @@ from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, marks, quiet, view_of
 from agent.daemon.record import Record
-from agent.daemon.settings import Places, Settings, node_identity, settings
+from agent.daemon.settings import Places, Settings, settings
 from agent.daemon.stopping import being_restarted
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
+from agent.node.identity import node_identity
 from agent.ports import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0

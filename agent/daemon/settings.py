@@ -15,8 +15,6 @@ from agent.daemon.origins import Origin, origins
 from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy
 
-_MACHINE_ID = "/etc/machine-id"
-
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -80,17 +78,6 @@ def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool
         origins=origins(config.registries.hosts, applied.origins),
         metrics=parse_url(config.mirror.metrics_url),
     )
-
-
-def node_identity(machine_id: Path = Path(_MACHINE_ID)) -> str:
-    """The machine's id (machine-id(5)) and its name: clones of one disk image may share the id, and must not all return
-    to the mirror at one moment.
-    """
-    try:
-        number = machine_id.read_text().strip()
-    except OSError:
-        number = ""
-    return f"{number} {os.uname().nodename}"
 
 
 def _uids(user: str) -> frozenset[int]:

@@ -200,20 +200,30 @@ def _file(ports: Ports, path: str) -> Seen:
 
 
 def _conffiles(ports: Ports, files: Sequence[Seen]) -> tuple[tuple[str, str], ...]:
-    """Which of the files dpkg would ask about at an upgrade."""
-    found = []
-    for fact in files:
-        if not isinstance(fact, FileFact):
-            continue
-        try:
-            owners = ports.processes.run(["dpkg-query", "-S", fact.path], deadline_s=_RUN_S).stdout
-            package = owners.partition(": ")[0].partition(",")[0].strip()
-            listed = ports.processes.run(["dpkg-query", "-W", "-f", "${Conffiles}", package], deadline_s=_RUN_S).stdout
-        except PortError:
-            continue  # no dpkg here, or no package owns the file
-        if any(line.split()[:1] == [fact.path] for line in listed.splitlines()):
-            found.append((fact.path, package))
-    return tuple(found)
+    """Which of the files dpkg would ask about at an upgrade. One question for all: dpkg reads its whole database."""
+    present = [fact.path for fact in files if isinstance(fact, FileFact)]
+    try:
+        # 1: some of them belong to no package.
+        asked = ports.processes.run(["dpkg-query", "-S", *present], deadline_s=_RUN_S, ok=(0, 1))
+        owners = _owners(asked.stdout, present)
+        if not owners:
+            return ()
+        form = "${Conffiles}\n"
+        listed = ports.processes.run(["dpkg-query", "-W", "-f", form, *set(owners.values())], deadline_s=_RUN_S)
+    except PortError:
+        return ()  # no dpkg here
+    conffiles = {line.split()[0] for line in listed.stdout.splitlines() if line.split()}
+    return tuple((path, package) for path, package in owners.items() if path in conffiles)
+
+
+def _owners(text: str, present: Sequence[str]) -> dict[str, str]:
+    """path -> package, from lines such as "containerd: /etc/containerd/config.toml"."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        packages, _, path = line.partition(": ")
+        if path in present and not packages.startswith("diversion "):
+            found[path] = packages.partition(",")[0].strip()
+    return {path: found[path] for path in present if path in found}
 
 
 def _listening(ports: Ports) -> tuple[int, ...] | Unknown:

@@ -14,7 +14,7 @@ from tests.node import cache
 
 _BASE = ("mmdebstrap", "debian-archive-keyring", "python3-venv", "ca-certificates", "util-linux")
 _NODE = (
-    "systemd-container", "iproute2", "nftables", "fuse3", "jq", "openssl", "git",
+    "systemd-container", "iproute2", "nftables", "fuse3", "jq", "openssl", "git", "strace",
     "gcc", "g++", "libc6-dev", "make", "pkg-config", "cmake", "clang", "libclang-dev",
     "protobuf-compiler", "libprotobuf-dev",
 )  # fmt: skip

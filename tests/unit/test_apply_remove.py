@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent import paths
@@ -61,6 +63,19 @@ def test_a_removal_under_running_containers_is_refused_with_the_command_that_for
     assert "nydus-agent remove --force" in caught.value.try_
     assert caught.value.seen == (CONTAINER,)
     assert node.node.faults.calls[calls:] == []
+
+
+def test_containers_on_the_applied_root_count_whatever_root_the_configuration_names_by_now(node: ProvedNode) -> None:
+    mounted(node, NYDUSD, OVERLAY)
+    edited = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, root="/var/lib/elsewhere"))
+    with pytest.raises(ApplyError) as caught:
+        leave.remove(edited, node.node.ports, quiet(), force=False)
+    assert caught.value.code == "NNA0411"
+    mounted(node, NYDUSD)
+    removed = leave.remove(edited, node.node.ports, quiet(), force=False)
+    assert removed is not None
+    assert removed.ended == (IMAGE,)
+    assert node.etc() == node.before
 
 
 def test_a_forced_removal_leaves_the_ground_under_running_containers(node: ProvedNode) -> None:

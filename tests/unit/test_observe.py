@@ -106,9 +106,12 @@ def test_a_wrapper_around_nydusd_tells_nothing_about_it() -> None:
 
 def test_a_conffile_of_dpkg_is_named_with_its_package() -> None:
     made = node()
-    made.processes.on("dpkg-query", "-S", CONTAINERD_CONFIG, stdout=f"containerd: {CONTAINERD_CONFIG}\n")
-    made.processes.on("dpkg-query", "-W", "-f", "${Conffiles}", "containerd", stdout=f" {CONTAINERD_CONFIG} 0123\n")
+    owners = f"diversion by mo from: {CONTAINERD_CONFIG}\ncontainerd, other: {CONTAINERD_CONFIG}\n"
+    made.processes.on("dpkg-query", "-S", CONTAINERD_CONFIG, code=1, stdout=owners)
+    made.processes.on("dpkg-query", "-W", "-f", "${Conffiles}\n", "containerd", stdout=f"\n {CONTAINERD_CONFIG} 01\n")
     assert look(made, Config()).dpkg_conffiles == ((CONTAINERD_CONFIG, "containerd"),)
+    made.processes.on("dpkg-query", "-W", "-f", "${Conffiles}\n", "containerd", stdout="\n /etc/else 01\n")
+    assert look(made, Config()).dpkg_conffiles == ()
 
 
 def test_every_file_that_a_plan_may_touch_was_looked_at() -> None:

@@ -202,3 +202,27 @@ def test_a_healthy_file_is_enough(node: PublishedNode) -> None:
     with told_on_the_socket(node) as server:
         assert Answer(node).code == 0
     assert server.heads == []
+
+
+def test_what_is_pending_after_a_rollback_is_told_without_root_with_the_way_to_see_it(node: PublishedNode) -> None:
+    node.effective["rolled_back_to"] = 1
+    node.climb["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 3
+    assert (
+        answer.row("applied") == "applied fence, proxy generation 3, rolled back to 1: it holds until nydus-agent apply"
+    )
+    assert "[NNA1013]: the configuration wants other than is in force" in answer.text
+    assert "cause: the node was rolled back to generation 1" in answer.text
+    assert "seen:  replace /etc/nydus/snapshotter.toml" in answer.text
+    assert "try:   sudo nydus-agent plan" in answer.text
+
+
+def test_an_edited_configuration_is_pending_and_nothing_was_rolled_back(node: PublishedNode) -> None:
+    node.climb["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 3
+    assert "rolled back" not in answer.text
+    assert as_json(node)["problems"][0]["code"] == "NNA1013"
