@@ -119,6 +119,9 @@ def touched(history: Sequence[Generation], target: Generation) -> tuple[Touched,
 def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) -> Touched:
     kept = sum(number <= target for number, _ in found)
     changes = tuple((back.before, back.after) for _, back in found)
+    last = found[kept - 1][1] if kept else None
+    if last is not None and last.mode_after is not None:
+        return Touched(path, changes, kept, last.mode_after, last.uid, last.gid)
     _, witness = found[min(kept, len(found) - 1)]
     if witness.before is None:  # its owner and mode are those that we gave it
         return Touched(path, changes, kept, 0o644 if witness.mode_after is None else witness.mode_after)

@@ -9,15 +9,16 @@ The order is that of an apply: every state that is gone back to has the snapshot
 
 from __future__ import annotations
 
+import posixpath
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan import decide, diff, invariants, own
+from agent.plan import containerd_dropin, decide, diff, invariants, own
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at, dotted
 from agent.plan.containerd_trial import containerd_check
@@ -41,7 +42,7 @@ class Touched:
     mode: int = 0o644
     uid: int = 0
     gid: int = 0
-    """As they were then; they count where the file is not there now."""
+    """As they were then. What is there now keeps its own, but for our file beside containerd's root file."""
 
     @property
     def then(self) -> bytes | None:
@@ -71,7 +72,6 @@ class _Back:
     step: WriteFile | RemoveFile | None
     warning: str = ""
     refusal: Refusal | None = None
-    merged: bool = False
 
 
 def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Sequence[str] = ()) -> Plan:
@@ -89,7 +89,7 @@ def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Se
     )
     changes = _changes(config, facts, [back.step for back in backs if back.step is not None])
     made = Plan(ordered(changes), tuple(_warnings(config, changes, backs)), tuple(notes))
-    if any(back.merged for back in backs):
+    if any(back.warning for back in backs):
         # What others made of the file may stand in the way, and that is no bug of ours.
         unsafe = invariants.violations(made, facts, config.containerd.config)
         refuse([_cannot(config.containerd.config, unsafe[0])] if unsafe else [])
@@ -109,9 +109,10 @@ def _back(config: Config, facts: Facts, one: Touched) -> _Back:
     now = fact.content if fact is not None else None
     if now == one.then:
         return _Back(None)
-    if now != one.latest and fact is not None and _is_hosts(one.path) and not own.marked(fact.content):
+    if now != one.latest and fact is not None and _known_by_mark(one.path) and not own.marked(fact.content):
         return _Back(None, f"{one.path} was replaced since by somebody else and is left alone")
-    if fact is not None and _is_shared(one.path) and (now != one.latest or not one.unbroken):
+    written_into = now != one.latest or not one.unbroken
+    if fact is not None and _is_shared(one.path) and not _known_by_mark(one.path) and written_into:
         return _merged(facts, fact, one)
     return _Back(_step(config, facts, one, one.then), _told(one, now))
 
@@ -136,7 +137,18 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
             one.path, content, one.mode, reason, "", None, uid=one.uid, gid=one.gid,
             owned=one.path != config.containerd.config,
         )  # fmt: skip
-    return step
+    # Our file may hold a copy of what others keep secret: it gets the rights that it had with this content.
+    return replace(step, mode=one.mode) if step is not None and _is_drop_in(one.path) else step
+
+
+def _is_drop_in(path: str) -> bool:
+    """Our own file beside containerd's root file."""
+    return posixpath.basename(path) == containerd_dropin.NAME
+
+
+def _known_by_mark(path: str) -> bool:
+    """Files that are ours while they carry our mark, and somebody's own where they do not."""
+    return _is_hosts(path) or _is_drop_in(path)
 
 
 def _is_hosts(path: str) -> bool:
@@ -163,7 +175,7 @@ def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
     told = f"{one.path} was edited since: only ours goes back ({', '.join(map(dotted, undo)) or 'nothing'})"
     if theirs:
         told += f"; left, because others gave it another value: {', '.join(map(dotted, theirs))}"
-    return _Back(diff.write(facts, one.path, text.encode(), "what is ours in it as it was then"), told, merged=True)
+    return _Back(diff.write(facts, one.path, text.encode(), "what is ours in it as it was then"), told)
 
 
 def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tuple[KeyPath, ...]]:
