@@ -11,6 +11,9 @@ from agent.health.evidence import Mode
 from agent.health.owner import Owner
 from agent.health.state import State, Verdict
 
+_MOST = 5
+"""Findings in the condition's message; each is told by itself beside it."""
+
 
 def conditions(
     state: State,
@@ -50,7 +53,9 @@ def conditions(
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
     yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")
-    yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(one.what for one in drift.findings))
+    told, more = [one.what for one in drift.findings[:_MOST]], len(drift.findings) - _MOST
+    told += [f"and {more} more"] if more > 0 else []
+    yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(told))
     yield _condition("RepairGaveUp", drift.gave_up, "UndoneAgain", "; ".join(drift.gave_up))
 
 

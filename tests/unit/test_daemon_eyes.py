@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from agent import paths
+from agent.daemon.conditions import conditions
 from agent.daemon.drift import Drift
 from agent.daemon.eyes import active_link
+from agent.daemon.keeper import Keeper
 from agent.daemon.settings import Places
+from agent.health.state import State
 from agent.plan.drift import Expected, ExpectedFile, Finding, Kind, Remedy, expected_keys
 from agent.plan.drift_form import encode_expected, encode_findings
-from tests.fakes.daemon import FakeWatch
+from tests.fakes.daemon import FakeCgroups, FakeWatch
+from tests.fakes.fence import FakeFence
 
 CONFIG = "/etc/containerd/config.toml"
 KEYS = {("version",): 2, ("plugins", "cri", "snapshotter"): "nydus"}
@@ -222,3 +226,14 @@ def test_the_directories_of_what_was_applied_are_watched_from_the_next_look_on(t
     tree.drift.refresh(tree.now)
     assert "/opt/x" in tree.watch.directories
     assert str(Path(active_link()).parent) in tree.watch.directories
+
+
+def test_the_condition_names_some_findings_and_counts_the_rest(tree: Tree) -> None:
+    edited = Kind.PACKAGE_EDITED
+    tree.root_found(*(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7)))
+    keeper = Keeper(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
+    held = conditions(State(), keeper, tree.drift, config="", port_taken="", fence="", symptoms="", around=False)
+    (found,) = (one for one in held if one.type == "Drift")
+    assert found.holds
+    assert found.message.startswith("/usr/0 was edited; /usr/1 was edited; ")
+    assert found.message.endswith("/usr/4 was edited; and 2 more")
