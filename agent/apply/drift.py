@@ -74,7 +74,7 @@ def look(config: Config, ports: Ports) -> Looked:
         *((one.path, _looking_at(ports, one)) for one in records),
         ("programs", lambda: drift_running.programs(ports, known)),
         ("running programs", lambda: drift_running.outdated(config, ports)),
-        ("containerd", lambda: drift_running.containerd(ports, records)),
+        ("containerd", lambda: drift_running.containerd(config, ports, records)),
         ("nydusd", lambda: drift_running.nydusds(config, ports, last, records)),
         ("our own package", lambda: drift_running.package(ports)),
     )
@@ -158,7 +158,7 @@ def _unit_state(unit: UnitFact) -> Iterator[Finding]:
 
 def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Finding]:
     """Those that were there unchanged when the change was proved are no drift."""
-    for unit, path, digest, text in expected.unit_files(ports):
+    for unit, path, digest, text in expected.unit_files(ports, config):
         if (path, digest) not in known.unit_files:
             yield from unit_files.findings(path, unit, text, config.containerd.config)
 

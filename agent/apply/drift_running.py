@@ -57,8 +57,7 @@ def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
 
 def _version(ports: Ports, program: ExpectedProgram) -> str:
     parse, crate = _PARSERS[program.name]
-    file = program.path.rpartition("/")[2]
-    found = node_programs.find(ports, file, parse, crate=crate)
+    found = node_programs.find(ports, program.path, parse, crate=crate)
     if not isinstance(found, Binary):
         return "of unknown version"
     return found.version_text or "of unknown version" if isinstance(found.version, Unknown) else _dotted(found.version)
@@ -72,7 +71,7 @@ def outdated(config: Config, ports: Ports) -> Iterator[Finding]:
     """Processes that run another program than lies on the disk now. nydusd ends with its containers, so it is told
     apart: nobody may restart it.
     """
-    for unit in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
+    for unit in (paths.SNAPSHOTTER_UNIT, config.containerd.unit):
         fact = ports.units.get(unit)
         old = _replaced(ports, fact.main_pid) if fact is not None else ""
         if old:
@@ -112,13 +111,13 @@ def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
     return found
 
 
-def containerd(ports: Ports, records: Sequence[Recorded]) -> Iterator[Finding]:
+def containerd(config: Config, ports: Ports, records: Sequence[Recorded]) -> Iterator[Finding]:
     """Whether the running containerd has what was applied, where its files still say so."""
     wanted = applied_keys(records)
     problem = running_problem(ports, wanted) if _held(ports, records) else ""
     if problem:
         what = f"containerd runs on another configuration than its file holds: {problem}"
-        yield Finding(Kind.CONTAINERD_OUTDATED, paths.CONTAINERD_UNIT, what, Remedy.REPAIR, REPAIR_COMMAND)
+        yield Finding(Kind.CONTAINERD_OUTDATED, config.containerd.unit, what, Remedy.REPAIR, REPAIR_COMMAND)
 
 
 def running_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 from agent import paths
 from agent.apply import generations, undo
 from agent.apply.generations import Generation
+from agent.config.accepted import restored
+from agent.config.model import Config
 from agent.errors import PortError, ProcessError
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
@@ -24,8 +26,7 @@ from agent.ports import Files, Ports
 
 _RUN_S = 20.0
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
-_PROGRAMS = ("nydusd", "nydus-image", "snapshotter", "containerd")
-_FILE_NAMES = {"snapshotter": "containerd-nydus-grpc"}
+_PROGRAMS = {"nydusd": "nydusd", "nydus-image": "nydus-image", "snapshotter": "containerd-nydus-grpc"}
 
 
 def recorded(history: Sequence[Generation]) -> tuple[Recorded, ...]:
@@ -85,12 +86,18 @@ def publish(ports: Ports, accepted: Generation) -> None:
 def make(ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None) -> Expected:
     """What is in force; what `known` says of programs that are still the same is not made anew."""
     records = recorded(history)
+    config = restored(Config(), accepted.config)
     files = tuple(
         ExpectedFile(one.path, _told(one), one.mode, one.uid, one.gid, one.marked) for one in records if one.whole
     )
     keys = tuple(key for one in records if not one.whole for key in expected_keys(one.path, one.keys))
     return Expected(
-        accepted.number, files, keys, _links(ports), _unit_files(ports, known), _programs(ports, accepted, known)
+        accepted.number,
+        files,
+        keys,
+        _links(ports),
+        _unit_files(ports, config, known),
+        _programs(ports, config, accepted, known),
     )
 
 
@@ -104,19 +111,19 @@ def _links(ports: Ports) -> tuple[str, ...]:
     return (f"{_WANTS}/{paths.SNAPSHOTTER_UNIT}",) if there else ()
 
 
-def _unit_files(ports: Ports, known: Expected | None) -> tuple[tuple[str, str], ...]:
+def _unit_files(ports: Ports, config: Config, known: Expected | None) -> tuple[tuple[str, str], ...]:
     try:
-        return tuple((path, digest) for _unit, path, digest, _text in unit_files(ports))
+        return tuple((path, digest) for _unit, path, digest, _text in unit_files(ports, config))
     except PortError:
         return known.unit_files if known is not None else ()
 
 
-def unit_files(ports: Ports) -> Iterator[tuple[str, str, str, str]]:
+def unit_files(ports: Ports, config: Config) -> Iterator[tuple[str, str, str, str]]:
     """(unit, path, digest, text) of every unit file and drop-in of others for the snapshotter's unit and containerd's.
 
     Raises SystemdError, FileError.
     """
-    for name in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
+    for name in (paths.SNAPSHOTTER_UNIT, config.containerd.unit):
         unit = ports.units.get(name)
         if unit is None:
             continue
@@ -126,11 +133,14 @@ def unit_files(ports: Ports) -> Iterator[tuple[str, str, str, str]]:
                 yield name, path, fact.sha256, fact.content.decode(errors="replace")
 
 
-def _programs(ports: Ports, accepted: Generation, known: Expected | None) -> tuple[ExpectedProgram, ...]:
+def _programs(
+    ports: Ports, config: Config, accepted: Generation, known: Expected | None
+) -> tuple[ExpectedProgram, ...]:
     """The programs that were found when the node was changed: the versions are in the generation."""
     versions = dict(accepted.versions)
     before = {one.path: one for one in known.programs} if known is not None else {}
-    found = {name: path for name in _PROGRAMS if name in versions and (path := program_path(ports, name))}
+    names = {**_PROGRAMS, "containerd": config.containerd.program}
+    found = {name: path for name, file in names.items() if name in versions and (path := _path_of(ports, file))}
     stamps = stamps_of(ports, tuple(found.values()))
     programs = []
     for name, path in found.items():
@@ -149,10 +159,9 @@ def replaced(ports: Ports) -> bool:
     return any(stamps.get(one.path) != one.stamp for one in programs)
 
 
-def program_path(ports: Ports, name: str) -> str:
-    """Where a program is found first; "" where it is not."""
-    for directory in DIRECTORIES:
-        path = f"{directory}/{_FILE_NAMES.get(name, name)}"
+def _path_of(ports: Ports, name: str) -> str:
+    """Where a program is found first (a path is one already); "" where it is not."""
+    for path in (name,) if "/" in name else tuple(f"{directory}/{name}" for directory in DIRECTORIES):
         try:
             if ports.files.head(path, 1) is not None:
                 return path

@@ -147,7 +147,7 @@ class Eyes:
                 continue
             yield from (f"{directory}/{name}" for name in names if name.endswith(".conf"))
         for directory in unit_files.DIRECTORIES:
-            yield f"{directory}/{paths.CONTAINERD_UNIT}"
+            yield from (f"{directory}/{unit}" for unit in paths.RUNTIME_UNITS)
 
     def _unit_file(self, expected: Expected, path: str, sight: Sight) -> None:
         try:

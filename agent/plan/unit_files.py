@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.plan.drift import Finding, Kind, Remedy
 
-_WATCHED = (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT)
+WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
 """Where operators and tools put unit files and drop-ins (systemd.unit(5))."""
 
@@ -31,7 +31,7 @@ def unit_of(path: str) -> str:
     """The unit of ours or containerd's that a file under a unit directory is about; "" for every other file."""
     directory, _, name = path.rpartition("/")
     above, _, last = directory.rpartition("/")
-    for unit in _WATCHED:
+    for unit in WATCHED:
         if (last == f"{unit}.d" and above in DIRECTORIES and name.endswith(".conf")) or (
             name == unit and directory in DIRECTORIES and path != paths.SNAPSHOTTER_UNIT_FILE
         ):
@@ -41,7 +41,7 @@ def unit_of(path: str) -> str:
 
 def drop_in_directories() -> tuple[str, ...]:
     """Where drop-ins for these units may lie."""
-    return tuple(f"{directory}/{unit}.d" for directory in DIRECTORIES for unit in _WATCHED)
+    return tuple(f"{directory}/{unit}.d" for directory in DIRECTORIES for unit in WATCHED)
 
 
 def findings(path: str, unit: str, text: str, containerd_config: str) -> Iterator[Finding]:
@@ -56,8 +56,8 @@ def contradictions(unit: str, text: str, containerd_config: str) -> Iterator[Con
     for section, key, value in _settings(text):
         if unit == paths.SNAPSHOTTER_UNIT:
             yield from _snapshotter(section, key, value)
-        elif unit == paths.CONTAINERD_UNIT:
-            yield from _containerd(section, key, value, containerd_config)
+        else:
+            yield from _containerd(unit, section, key, value, containerd_config)
 
 
 def _snapshotter(section: str, key: str, value: str) -> Iterator[Contradiction]:
@@ -101,10 +101,10 @@ def _words(value: str) -> list[str]:
         return value.split()
 
 
-def _containerd(section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
+def _containerd(unit: str, section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
     if (section, key) == ("Service", "KillMode") and value != "process":
         yield Contradiction(key, value, "process", "a restart of containerd would end all containers")
-    if (section, key) == ("Service", "ExecStart"):
+    if (section, key) == ("Service", "ExecStart") and unit == paths.CONTAINERD_UNIT:  # k3s has a --config of its own
         words = _words(value)
         for option, given in zip(words, [*words[1:], ""], strict=True):
             name, _, inline = option.partition("=")

@@ -170,8 +170,13 @@ def test_a_drop_in_is_drift_only_where_it_breaks_something(text: str, keys: list
         ("[Service]\nEnvironment=NO_PROXY=x\n", []),
     ],
 )
-def test_a_drop_in_for_containerd(text: str, keys: list[str]) -> None:
+def test_a_drop_in_for_containerd_itself(text: str, keys: list[str]) -> None:
     assert [found.key for found in contradictions(paths.CONTAINERD_UNIT, text, CONFIG)] == keys
+
+
+def test_a_cluster_that_brings_its_own_containerd_has_a_config_option_of_its_own() -> None:
+    text = "[Service]\nExecStart=/usr/local/bin/k3s agent --config /etc/k3s.yaml\nKillMode=mixed\n"
+    assert [found.key for found in contradictions("k3s-agent.service", text, CONFIG)] == ["KillMode"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,7 @@ def test_a_drop_in_for_containerd(text: str, keys: list[str]) -> None:
         ("/etc/systemd/system/nydus-snapshotter.service.d/a.conf", paths.SNAPSHOTTER_UNIT),
         ("/run/systemd/system/containerd.service.d/a.conf", paths.CONTAINERD_UNIT),
         ("/etc/systemd/system/containerd.service", paths.CONTAINERD_UNIT),
+        ("/etc/systemd/system/k3s.service.d/a.conf", "k3s.service"),
         ("/etc/systemd/system/nydus-snapshotter.service.d/a.conf~", ""),
         (paths.SNAPSHOTTER_UNIT_FILE, ""),  # ours
         ("/etc/systemd/system/other.service", ""),
