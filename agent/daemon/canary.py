@@ -61,6 +61,8 @@ class Canary:
         self._port = port
         self._p2p = False
         self._p2p_at = float("-inf")
+        self.asked: Connection | None = None
+        """On which the last request was made."""
         self._hedge = Hedge(self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s)
 
     def begin(self, window_s: float, ended: Callable[[Result | None], None]) -> None:
@@ -89,9 +91,10 @@ class Canary:
         authority = f"127.0.0.1:{self._port()}"
         path = self._object.path if self._p2p else "/canary"
         headers = {"X-Dragonfly-Use-P2P": "true"} if self._p2p else {}
-        return _through(
+        self.asked = _through(
             self._proxy, f"http://{authority}{path}", authority, headers, lambda answer: told(self._judged(answer))
         )
+        return self.asked.close
 
     def _judged(self, answer: Answer | ProbeError) -> Wrong | None:
         if isinstance(answer, ProbeError):
@@ -134,7 +137,7 @@ class RegistryCanary:
         origin = self._origin
         assert origin is not None
         url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
-        return _through(self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url)))
+        return _through(self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url))).close
 
     def _judged(self, answer: Answer | ProbeError, url: str) -> Wrong | None:
         if isinstance(answer, ProbeError):
@@ -153,9 +156,9 @@ def _of_a_registry(answer: Answer) -> bool:
 
 def _through(
     proxy: Url, url: str, authority: str, headers: dict[str, str], told: Callable[[Answer | ProbeError], None]
-) -> Callable[[], None]:
-    """Ask the mirror; `told` hears what it gives, and a body that trickles is silence. How to give it up. Raises
-    ProbeError where it fails at once.
+) -> Connection:
+    """Ask the mirror; `told` hears what it gives, and a body that trickles is silence. The connection, which ends with
+    the answer; to close it is to give it up. Raises ProbeError where it fails at once.
     """
     now = asyncio.get_running_loop().time
     body, begun = bytearray(), 0.0
@@ -182,7 +185,7 @@ def _through(
     except ProbeError:
         connection.close()
         raise
-    return connection.close
+    return connection
 
 
 def _event(started: float, outcome: Outcome) -> Result:

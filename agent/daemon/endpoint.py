@@ -12,11 +12,14 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
+
+from agent.daemon.linger import Readable
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
@@ -52,6 +55,7 @@ class Listener:
         self._check_host = check_host
         self._socket: socket.socket | None = None
         self._clients: dict[_Client, None] = {}  # oldest first
+        self._accepts = False
         self.port: int | None = None
 
     async def listen_tcp(self, host: str, port: int) -> str:
@@ -81,9 +85,26 @@ class Listener:
             os.umask(before)
         self._listen(opened)
 
+    def fileno(self) -> int:
+        """The listening socket's descriptor; -1 where it does not listen."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def readable(self) -> None:
+        """Take the connections that have come."""
+        if self._socket is not None:
+            self._accept(self._socket)
+
+    def waiting(self) -> Iterator[Readable]:
+        """What a client's next step is seen on, for who serves without the loop; nothing where an answer takes one of
+        its turns all the same (Python before 3.12).
+        """
+        if self._accepts and _EAGER:
+            yield self
+            yield from [client for client in self._clients if client.reads]
+
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
-        opened, self._socket, self.port = self._socket, None, None
+        opened, self._socket, self.port, self._accepts = self._socket, None, None, False
         if opened is not None:
             asyncio.get_running_loop().remove_reader(opened.fileno())
             opened.close()
@@ -101,6 +122,7 @@ class Listener:
 
     def _accept_again(self) -> None:
         if self._socket is not None:
+            self._accepts = True
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept, self._socket)
 
     def _accept(self, opened: socket.socket) -> None:
@@ -112,6 +134,7 @@ class Listener:
             except OSError:  # no descriptor is left: it stays readable, and asking at once again would be in vain
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(opened.fileno())
+                self._accepts = False
                 loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
                 return
             if len(self._clients) >= _CONNECTIONS:
@@ -155,9 +178,14 @@ class _Client:
         self._over = over
         self._head = b""
         self._left = b""
-        self._reading = False
+        self.reads = False
+        """Whether it waits for more of the request."""
         self._task: asyncio.Task[None] | None = None
         self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
+
+    def fileno(self) -> int:
+        """The connection's descriptor; -1 once it is closed."""
+        return self._socket.fileno()
 
     def readable(self) -> None:
         """Take what has come; most requests are there by the time that they are accepted."""
@@ -171,7 +199,7 @@ class _Client:
         self._head += piece
         if b"\r\n\r\n" in self._head[:_HEADER_CAP]:
             self._unread()
-            self._task = self._loop.create_task(self._reply(self._head.partition(b"\r\n\r\n")[0]))
+            self._task = _begun(self._loop, self._reply(self._head.partition(b"\r\n\r\n")[0]))
         elif not piece or len(self._head) >= _HEADER_CAP:
             self.close()  # a client that sends nothing, too much or too slowly gets nothing
         else:
@@ -188,13 +216,13 @@ class _Client:
         self._over(self)
 
     def _await(self) -> None:
-        if not self._reading:
-            self._reading = True
+        if not self.reads:
+            self.reads = True
             self._loop.add_reader(self._socket.fileno(), self.readable)
 
     def _unread(self) -> None:
-        if self._reading:
-            self._reading = False
+        if self.reads:
+            self.reads = False
             self._loop.remove_reader(self._socket.fileno())
 
     async def _reply(self, head: bytes) -> None:
@@ -217,6 +245,16 @@ class _Client:
             self._left = b""
         if not self._left:
             self.close()
+
+
+_EAGER = sys.version_info >= (3, 12)
+
+
+def _begun(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that has begun already, where Python can do that: one that does not wait needs no turn of the loop."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:

@@ -134,6 +134,15 @@ class Connection:
         """Whether another question can be asked on it."""
         return not (self._closed or self._ended or self._buffer)
 
+    @property
+    def awaits(self) -> bool:
+        """Whether an answer to what was asked is still to come."""
+        return self._hears is not None
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once it is closed."""
+        return self._socket.fileno()
+
     def stand(self, told: Callable[[ProbeError | None], None]) -> None:
         """`told` hears once that the connection stands, or why it does not."""
 
@@ -212,12 +221,25 @@ class Connection:
             self._closed, self._hears = True, None
             self._socket.close()
 
+    def readable(self) -> None:
+        """Take what has come. Called by the loop, and by whoever does not wait for it."""
+        try:
+            heard: bytes | OSError = self._socket.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            heard = error
+        if self._hears is None:  # unasked: the other side's end, or nothing that an answer could be told from
+            self.close()
+        else:
+            self._hears(heard)
+
     # The socket
 
     def _read(self) -> None:
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+            self._loop.add_reader(self._socket.fileno(), self.readable)
 
     def _unread(self) -> None:
         if self._reading:
@@ -232,18 +254,6 @@ class Connection:
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._socket.fileno())
-
-    def _readable(self) -> None:
-        try:
-            heard: bytes | OSError = self._socket.recv(_PIECE)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            heard = error
-        if self._hears is None:  # unasked: the other side's end, or nothing that an answer could be told from
-            self.close()
-        else:
-            self._hears(heard)
 
     def _writable(self, told: Told) -> None:
         try:

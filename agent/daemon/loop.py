@@ -11,7 +11,7 @@ import asyncio
 import enum
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, 
 from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
+from agent.daemon.linger import Readable
 from agent.daemon.messages import Message
 from agent.daemon.origins import Origins
 from agent.daemon.ownership import Ownership
@@ -90,6 +91,7 @@ class Session:
         resettle: Callable[[Applied], Settings],
         canary: CanaryObject,
         canary_port: Callable[[], int | None],
+        serving: Callable[[], Iterable[Readable]],
         on_change: Callable[[], None],
     ) -> None:
         self.settings = settings
@@ -112,8 +114,8 @@ class Session:
         self._pins = Document(places.pin, places.owner)
         self._beat = Beat(self.policy.interval_s, self._on_beat)
         self._probing = Probing(
-            settings, self.origins, self.post, canary=canary, canary_port=canary_port, state=lambda: self.state,
-            policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
+            settings, self.origins, self.post, canary=canary, canary_port=canary_port, serving=serving,
+            state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
             lifted_at=lambda: self._lifted_at,
         )  # fmt: skip
         self._symptoms = Symptoms(ports.journal, self.post, lambda: self.state.fence is not None)
@@ -212,6 +214,7 @@ class Session:
     def _on_beat(self) -> None:
         self._probing.beat(self._beat.every_s)
         self.post(Tick())
+        self._probing.linger()
 
     # What the loop does with an event
 

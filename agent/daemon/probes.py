@@ -23,6 +23,8 @@ class Pinger:
     def __init__(self, url: Url, late: Callable[[PingOk], None], *, cap_s: float) -> None:
         self._url = url
         self._kept: Connection | None = None
+        self.asked: Connection | None = None
+        """On which the last request was made."""
         self._hedge = Hedge(self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
 
     def begin(self, window_s: float, ended: Callable[[Pinged], None]) -> None:
@@ -72,6 +74,7 @@ class Pinger:
             connection.close()
             told(None if error is None else Wrong(error.failure, error.detail))
 
+        self.asked = connection
         try:
             if self._url.tls:
                 connection.stand(stands)  # the daemon carries no TLS: that the port accepts is all it can see
