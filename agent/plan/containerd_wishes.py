@@ -51,8 +51,8 @@ def wished(config: Config, version: Version, kind: Family, base: View) -> Wished
         wishes[keys.discard_unpacked_layers] = False
         if base.get(keys.discard_unpacked_layers) is True:
             warnings.append(
-                "layers of images that were pulled so far were discarded after unpacking; those images must be pulled "
-                "again before they run under the nydus snapshotter"
+                "layers were discarded after unpacking so far (discard_unpacked_layers); they are kept from now on; "
+                "images that lack some must be pulled again before they run under the nydus snapshotter"
             )
     if mode is ContainerdMode.DEFAULT:
         wishes[keys.snapshotter] = paths.PROXY_PLUGIN
