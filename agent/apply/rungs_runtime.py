@@ -19,6 +19,9 @@ from agent.ports import Ports
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 _OPEN_FILES = 1_000_000  # nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)
+_DIAL_S, _DIAL_STEP_S = 10.0, 0.25
+"""containerd dials a proxy plugin that was gone again after at most 3 s (its backoff's MaxDelay); until then every call
+fails at once."""
 _PROOF_NAMESPACE = "nydus-agent-proof"
 _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
@@ -244,9 +247,8 @@ def _names_ours(view: View) -> bool:
 def prepare(view: View) -> Rung:
     """Rung 7: Prepare and Remove through containerd reach the snapshotter."""
     number, name = 7, "snapshot made"
-    key = f"proof-{secrets.token_hex(8)}"
     try:
-        view.ports.containerd.prepare_and_remove(paths.PROXY_PLUGIN, _PROOF_NAMESPACE, key, deadline_s=2 * CALL_S)
+        _prepare(view)
     except (ContainerdUnavailableError, ContainerdNotFoundError) as error:
         return failed_by(number, name, "NNA0657", error, _JOURNAL)
     except ContainerdError as error:
@@ -254,3 +256,22 @@ def prepare(view: View) -> Rung:
             return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)")
         return failed_by(number, name, "NNA0658", error, _JOURNAL)
     return ok(number, name, "and removed, through containerd in a namespace of its own")
+
+
+def _prepare(view: View) -> None:
+    """A snapshotter that was just started may wait for containerd to dial again. Raises ContainerdError.
+
+    Nothing was made where nobody could be reached, and each try has a key of its own.
+    """
+    clock = view.ports.clock
+    end = clock.monotonic() + (_DIAL_S if paths.SNAPSHOTTER_UNIT in view.before.restarted else 0.0)
+    while True:
+        key = f"proof-{secrets.token_hex(8)}"
+        try:
+            view.ports.containerd.prepare_and_remove(paths.PROXY_PLUGIN, _PROOF_NAMESPACE, key, deadline_s=2 * CALL_S)
+        except ContainerdUnavailableError:
+            if clock.monotonic() >= end:
+                raise
+        else:
+            return
+        clock.sleep(_DIAL_STEP_S)

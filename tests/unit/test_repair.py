@@ -191,3 +191,14 @@ def test_what_others_write_beside_our_keys_hides_no_change_that_is_pending(node:
     climb = node.climb()
     assert climb.drift == ()
     assert any(CONTAINERD_CONFIG in one for one in climb.pending)
+
+
+def test_a_snapshotter_that_was_down_is_started_and_containerd_gets_the_time_to_dial_it_again(node: ProvedNode) -> None:
+    node.node.units.job(paths.SNAPSHOTTER_UNIT, "stop", deadline_s=1)
+    made, dials = node.node, [False, False, False]
+    made.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or not dials or dials.pop()
+    began = made.clock.monotonic()
+    outcome = mend(node)
+    assert outcome.left == ()
+    assert made.units.units[paths.SNAPSHOTTER_UNIT].active_state == "active"
+    assert 0.5 <= made.clock.monotonic() - began <= 10
