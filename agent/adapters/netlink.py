@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,7 @@ class NetlinkSocket:
             opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol)
         except OSError as error:
             raise NetlinkError(error.errno or errno.EIO) from error
-        opened.settimeout(self._deadline_s)
+        opened.settimeout(0)  # with a time to wait, Python would ask poll(2) before each call
         self._socket = opened
 
     def close(self) -> None:
@@ -136,9 +137,8 @@ class NetlinkSocket:
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """(sequence, type, flags, payload) of each message of the next datagram."""
-        assert self._socket is not None
         try:
-            data = self._socket.recv(_BUFFER)
+            data = self._datagram()
         except OSError as error:  # a timeout is one, without a number
             self.close()  # the rest of a dump would be taken for the answer to the next one, or refuse it (EBUSY)
             raise NetlinkError(error.errno or errno.ETIMEDOUT) from error
@@ -147,6 +147,18 @@ class NetlinkSocket:
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
             yield sequence, kind, flags, data[at + _HEADER.size : at + length]
             at += max(_HEADER.size, _aligned(length))
+
+    def _datagram(self) -> bytes:
+        """The next one. The kernel has answered by the time that it returns from the question, mostly."""
+        assert self._socket is not None
+        try:
+            return self._socket.recv(_BUFFER)
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(self._socket, select.POLLIN)
+            if not waiting.poll(1000 * self._deadline_s):
+                raise TimeoutError from None
+            return self._socket.recv(_BUFFER)
 
 
 def attribute(kind: int, value: bytes) -> bytes:

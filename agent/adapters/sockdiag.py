@@ -9,6 +9,7 @@ namespace and a kernel with CONFIG_INET_DIAG_DESTROY.
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import socket
 import struct
@@ -185,6 +186,7 @@ def _cgroup(told: Mapping[int, bytes]) -> int:
     return int(struct.unpack("=Q", value)[0]) if len(value) == 8 else 0
 
 
+@functools.lru_cache(maxsize=16)  # the same few, each second
 def _listening(payload: bytes) -> Listening:
     family, _, _, _, ident, _, _, _, uid, inode = _SOCKET.unpack_from(payload)
     length = 4 if family == socket.AF_INET else 16

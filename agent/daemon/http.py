@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import ipaddress
 import os
 import socket
@@ -23,8 +24,8 @@ _HEADER_CAP = 16384
 _PIECE = 65536
 BODY_CAP = 65536
 
-
 _WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_address = functools.lru_cache(maxsize=64)(ipaddress.ip_address)
 
 
 class ProbeError(Exception):
@@ -102,7 +103,7 @@ class Connection:
         if link_local(host):
             raise ProbeError(Failure.UNREACHABLE, f"{host} is link-local, where a cloud's metadata lives: not asked")
         try:
-            family = socket.AF_INET if ipaddress.ip_address(host).version == 4 else socket.AF_INET6
+            family = socket.AF_INET if _address(host).version == 4 else socket.AF_INET6
             opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         except ValueError as error:  # a name, whose resolution would hold the loop up
             raise ProbeError(Failure.UNREACHABLE, f"{what}: not an address") from error
@@ -372,7 +373,7 @@ class Connection:
 def link_local(host: str) -> bool:
     """Whether an address is one that is never asked: 169.254/16 and fe80::/10, mapped ones too."""
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = _address(host.partition("%")[0])
     except ValueError:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

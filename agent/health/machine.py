@@ -80,6 +80,9 @@ def transition(before: State, after: State) -> Transition | None:
 
 def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
     match event:
+        case Tick():
+            over = state.want and now - state.want_at > policy.want_told_s
+            return replace(state, want="") if over else state, ()
         case PingOk():
             return _ping_ok(state, event, now, policy), ()
         case PingFailed():
@@ -116,9 +119,6 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
             return symptom(state, event, now, policy)
         case SymptomsUnknown():
             return replace(state, symptoms_unknown=event.reason), ()
-        case Tick():
-            over = state.want and now - state.want_at > policy.want_told_s
-            return replace(state, want="") if over else state, ()
         case _:
             assert_never(event)
 

@@ -7,6 +7,7 @@ its listener belongs to root or the configured user.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def _address(text: str) -> str:
     return str(mapped or found)
 
 
+@functools.lru_cache(maxsize=64)  # the same two, each second
 def _covers(row: str, address: str) -> bool:
     wanted = ipaddress.ip_address(address)
     held = ipaddress.ip_address(row)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -180,30 +181,45 @@ class TestNotify:
     def test_the_manager_hears_what_was_sent(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))
-            notify = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"})
-            notify.send("READY=1", "STATUS=all well")
-            assert manager.recv(1000) == b"READY=1\nSTATUS=all well"
-            assert notify.watchdog_s == 3.0
+            environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "3000000"}
+            with closing(SystemdNotify(environment)) as notify:
+                notify.send("READY=1", "STATUS=all well")
+                assert manager.recv(1000) == b"READY=1\nSTATUS=all well"
+                assert notify.watchdog_s == 3.0
+
+    def test_a_manager_that_was_away_for_a_moment_hears_the_next_sign_of_life(self, tmp_path: Path) -> None:
+        path = tmp_path / "notify"
+        with closing(SystemdNotify({"NOTIFY_SOCKET": str(path)})) as notify:
+            for _ in range(2):
+                notify.send("WATCHDOG=1")
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                    manager.bind(str(path))
+                    manager.settimeout(5)
+                    notify.send("WATCHDOG=1")
+                    assert manager.recv(1000) == b"WATCHDOG=1"
+                notify.send("WATCHDOG=1")
+                path.unlink()
 
     def test_a_line_break_in_a_text_gives_the_manager_no_second_assignment(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))
             manager.settimeout(5)
-            notify = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "notify")})
-            notify.send("READY=1", "STATUS=the mirror said\nMAINPID=1")
+            with closing(SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "notify")})) as notify:
+                notify.send("READY=1", "STATUS=the mirror said\nMAINPID=1")
             assert manager.recv(4096) == b"READY=1\nSTATUS=the mirror said MAINPID=1"
 
     def test_an_abstract_address_works_too(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(f"\0nydus-agent-test-{os.getpid()}")
-            SystemdNotify({"NOTIFY_SOCKET": f"@nydus-agent-test-{os.getpid()}"}).send("WATCHDOG=1")
+            with closing(SystemdNotify({"NOTIFY_SOCKET": f"@nydus-agent-test-{os.getpid()}"})) as notify:
+                notify.send("WATCHDOG=1")
             assert manager.recv(1000) == b"WATCHDOG=1"
 
     def test_nobody_who_listens_is_no_error(self, tmp_path: Path) -> None:
         SystemdNotify({}).send("READY=1")
-        gone = SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "gone")})
-        gone.send("READY=1")
-        assert gone.watchdog_s == 0.0
+        with closing(SystemdNotify({"NOTIFY_SOCKET": str(tmp_path / "gone")})) as gone:
+            gone.send("READY=1")
+            assert gone.watchdog_s == 0.0
 
 
 def drained(journald: socket.socket) -> list[int]:
