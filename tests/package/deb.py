@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.node import scene
+from tests.node.repack import as_version
 
 NAME = "nydus-node-agent"
 
@@ -56,13 +57,7 @@ def unpack(place: Path) -> Package:
 
 def next_version(package: Package, place: Path) -> Path:
     """The same package as version 9.9.9."""
-    root = place / "next"
-    subprocess.run(["dpkg-deb", "--raw-extract", package.path, root], check=True, timeout=60)
-    control = root / "DEBIAN" / "control"
-    control.write_text(re.sub(r"^Version: .*", "Version: 9.9.9", control.read_text(), flags=re.MULTILINE))
-    deb = place / f"{NAME}_9.9.9_all.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", root, deb], check=True, timeout=60)
-    return deb
+    return as_version(package.path, "9.9.9", place)
 
 
 def in_root(script: str, root: str = "build-root", deadline_s: float = 300) -> subprocess.CompletedProcess[str]:
