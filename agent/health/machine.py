@@ -7,7 +7,6 @@ kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from agent.health import patience
@@ -51,6 +50,7 @@ from agent.health.state import (
     State,
     Transition,
     Verdict,
+    replace,
 )
 from agent.health.suspicion import Asked, Charge, accuse, canaries_speak, down, moved
 from agent.health.symptoms import symptom

@@ -35,12 +35,12 @@ def wish(state: State) -> Wish:
     if state.origin is not True:
         return Wish.NONE
     match state.verdict:
+        case Verdict.HEALTHY | Verdict.UNKNOWN:
+            return Wish.NONE
         case Verdict.SUSPECT:
             return Wish.TENTATIVE
         case Verdict.DOWN | Verdict.PROBATION:
             return Wish.HELD
-        case Verdict.UNKNOWN | Verdict.HEALTHY:
-            return Wish.NONE
         case _:
             assert_never(state.verdict)
 

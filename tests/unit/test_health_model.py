@@ -54,6 +54,7 @@ from agent.health.state import (
     State,
     Verdict,
 )
+from agent.health.state import replace as state_replace
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
 _ago = st.floats(0.0, 3.0)
@@ -355,3 +356,15 @@ def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_nex
         assert step(state, event, 10.25, POLICY) == (state, ())
         assert step(state, event, 10.25, POLICY)[0] is state
     assert state.oks == POLICY.rise
+
+
+@given(_history)
+def test_a_state_is_changed_as_by_replace(history: list[tuple[float, Event]]) -> None:
+    run, now = healthy(), 10.0
+    for gap, event in history:
+        now += gap
+        run.at(now, dated(event, now))
+    state, met = run.state, (SymptomKind.CUT,)
+    assert state_replace(state) == state
+    assert state_replace(state, oks=7, fence=None, met=met) == replace(state, oks=7, fence=None, met=met)
+    assert state_replace(state, verdict=Verdict.DOWN, since=now) == replace(state, verdict=Verdict.DOWN, since=now)
