@@ -50,6 +50,8 @@ VERBS = (
     Verb("check"),
     Verb("plan"),
     Verb("apply"),
+    Verb("confirm"),
+    Verb("revert"),
     Verb("rollback"),
     Verb("history"),
     Verb("status"),

@@ -7,6 +7,7 @@ hold control characters: every text is cleaned before it reaches the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
@@ -123,8 +124,11 @@ class Console:
             self._document(kind, body)
 
     def progress(self, *parts: Part) -> None:
-        """One line about work under way, on stderr."""
-        print(self._join(parts, coloured=self.colour_err), file=self.err, flush=True)
+        """One line about work under way, on stderr. Where nobody listens any more (a terminal that was closed, a pipe
+        whose reader has gone), the work goes on: a change or an undo must not be cut in half for that.
+        """
+        with contextlib.suppress(OSError):
+            print(self._join(parts, coloured=self.colour_err), file=self.err, flush=True)
 
     def passing(self, text: str) -> None:
         """What goes on at this moment: on a terminal, one line that the next call replaces ("" removes it)."""

@@ -22,6 +22,8 @@ DRIFT = "/var/lib/nydus-agent/drift.json"  # what root found changed by others, 
 REPAIRS = "/var/lib/nydus-agent/repairs.json"  # repairs of late, so that one that is always undone stops
 REPLACED = "/var/lib/nydus-agent/replaced"  # what a repair has overwritten last, each 0600
 EFFECTIVE = "/var/lib/nydus-agent/effective.json"  # what "auto" came to; the daemon reads its mode there, 0644
+UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"  # the change that waits for `confirm`, 0644
+TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not confirmed, 0644
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
 
@@ -51,4 +53,5 @@ APPLY_UNIT = "nydus-agent-apply.service"
 RECOVER_UNIT = "nydus-agent-recover.service"
 INSPECT_UNIT = "nydus-agent-inspect.service"
 REPAIR_UNIT = "nydus-agent-repair.service"
+PROGRAM = "/usr/bin/nydus-agent"
 USER = "nydus-agent"

@@ -14,6 +14,15 @@ class Ledger(Protocol):
     def lock(self, who: str) -> AbstractContextManager[None]:
         """Hold the one lock of apply, remove and recover. Raises LockedError (says who holds it), FileError."""
 
+    def holder(self) -> int:
+        """The process that holds the lock, 0 where nobody does."""
+
+    def end_holder(self, pid: int, *, kill: bool) -> bool:
+        """End the process, if it holds the lock: let it undo what it began (a stopped one too), or `kill` it.
+
+        False: it does not hold the lock.
+        """
+
     def begin(self, first: bytes, reserve: int) -> None:
         """Open a journal that holds one line, with `reserve` bytes set aside so that the undo has room.
 

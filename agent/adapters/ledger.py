@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 
 from agent.errors import FileError, LockedError
@@ -48,9 +49,33 @@ class DiskLedger:
         except BlockingIOError:
             raise LockedError(
                 "NNA0401", f"{who} cannot begin: another run is under way",
-                cause=f"{_holder(os.fstat(fd).st_ino)} holds {self._path('lock')}",
+                cause=f"{_words(_holder(os.fstat(fd).st_ino))} holds {self._path('lock')}",
                 try_="wait until it is done, then try again",
             ) from None  # fmt: skip
+
+    def holder(self) -> int:
+        """See ports.Ledger."""
+        try:
+            return _holder(os.stat(self._path("lock"), follow_symlinks=False).st_ino)
+        except OSError:
+            return 0
+
+    def end_holder(self, pid: int, *, kill: bool) -> bool:
+        """See ports.Ledger. The process is pinned before it is looked at, so that no other is hit in its place."""
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            return False
+        try:
+            if self.holder() != pid:
+                return False
+            for number in (signal.SIGKILL,) if kill else (signal.SIGTERM, signal.SIGCONT):
+                signal.pidfd_send_signal(process, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(process)
+        return True
 
     def begin(self, first: bytes, reserve: int) -> None:
         """The journal appears by rename, with its first line and after its reserve is there."""
@@ -125,16 +150,24 @@ class DiskLedger:
                 os.close(fd)
 
 
-def _holder(inode: int) -> str:
-    """The process that holds a lock of this file (proc_locks(5)), in words."""
+def _holder(inode: int) -> int:
+    """The process that holds a lock of this file (proc_locks(5)), 0 where none is seen."""
     with contextlib.suppress(OSError, ValueError), open("/proc/locks") as locks:
         for line in locks:
             fields = line.split()
             if "->" not in fields and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
-                with open(f"/proc/{int(fields[4])}/cmdline", "rb") as command:
-                    words = command.read(300).replace(b"\0", b" ").decode(errors="replace").strip()
-                return f"process {fields[4]} ({words})"
-    return "another process"
+                return max(0, int(fields[4]))
+    return 0
+
+
+def _words(pid: int) -> str:
+    """A process with its command line."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            words = command.read(300).replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return f"process {pid}" if pid else "another process"
+    return f"process {pid} ({words})"
 
 
 @contextlib.contextmanager

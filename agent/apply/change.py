@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import drift, expected, gate, generations, prove, recover, rungs_mirror, rungs_nydusd, transaction
+from agent.apply import (
+    confirm,
+    drift,
+    expected,
+    gate,
+    generations,
+    prove,
+    recover,
+    rungs_mirror,
+    rungs_nydusd,
+    transaction,
+)  # fmt: skip
 from agent.apply.climb import Climb, Rung
 from agent.apply.gate import Urgency
 from agent.apply.rungs_runtime import versions
@@ -86,11 +97,12 @@ def apply(
 ) -> Outcome:
     """Change the node into what `config` wants, and prove it. The caller holds the lock. `demand` may refuse the plan.
 
-    Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (put back), NNA0403 (not everything
+    Raises PlanError, ApplyError NNA0415 to NNA0417 (nothing touched), NNA0402 (put back), NNA0403 (not everything
     could be).
     """
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
+    confirm.refuse_another(ports)
     facts, effective, plan = look(config, ports)
     demand(config, facts, effective, plan)
     gate.check(config, ports, plan, urgency)

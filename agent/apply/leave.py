@@ -8,18 +8,20 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from agent.apply import daemons, generations, recover, transaction, waits
+from agent import paths
+from agent.apply import daemons, generations, links, recover, transaction, waits
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
+from agent.node.facts import Facts
 from agent.node.observe import observe
 from agent.plan.removal import removal
-from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, Step, UnitStep
+from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, RemoveFile, UnitStep, UnpackImage
 from agent.ports import Ports
 
 _CALL_S = 5.0
 _SIZE_S = 60.0
-_NEEDS_SYSTEMD = (UnitStep, ReloadUnits, AwaitContainerd, AwaitSnapshotter)
+_NEEDS_SYSTEMD = (UnitStep, ReloadUnits, AwaitContainerd, AwaitSnapshotter, UnpackImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,9 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
             cause="containerd could not clean up after them without it", seen=use.containers[:5],
             try_="end them (drain the node), or: nydus-agent remove --force",
         )  # fmt: skip
-    records = generations.records(history)
-    facts = observe(
-        config, ports, probe_fence=False, probe_mirror=False, extra_paths=tuple(one.path for one in records)
-    )  # fmt: skip
-    plan = removal(config, facts, records)
+    facts, plan = _plan(config, ports, history)
     if not facts.systemd_running:
-        plan = Plan(_files_only(plan.steps), plan.warnings, plan.notes)
+        plan = files_only(plan)
     idle = daemons.idle(ports, root, use)
     intention = transaction.Intention("remove", plan, None, root=root)
     result = transaction.carry_out(ports, intention, lambda: _proof(ports, root), around)
@@ -66,9 +64,30 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     return Removed(plan, result, _stays(ports, root, use, force=force), ended)
 
 
-def _files_only(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Without systemd (an image is being built) nothing runs that would have to be restarted."""
-    return tuple(step for step in steps if not isinstance(step, _NEEDS_SYSTEMD))
+def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
+    """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is closed.
+
+    Raises ApplyError NNA0402, NNA0403, PlanError.
+    """
+    history = generations.history(ports.files)
+    plan = files_only(_plan(config, ports, history)[1])
+    intention = transaction.Intention("remove", plan, None, root=config.snapshotter.root)
+    transaction.carry_out(ports, intention, lambda: None, around)
+    if any(isinstance(step, RemoveFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE for step in plan.steps):
+        links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
+
+
+def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, ...]) -> tuple[Facts, Plan]:
+    records = generations.records(history)
+    extra = tuple(one.path for one in records)
+    facts = observe(config, ports, probe_fence=False, probe_mirror=False, extra_paths=extra)
+    return facts, removal(config, facts, records)
+
+
+def files_only(plan: Plan) -> Plan:
+    """For a node on which nothing runs that would have to be restarted: an image is being built, or it boots."""
+    steps = tuple(step for step in plan.steps if not isinstance(step, _NEEDS_SYSTEMD))
+    return Plan(steps, plan.warnings, plan.notes)
 
 
 def _proof(ports: Ports, root: str) -> AgentError | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import expected, generations, journal, unwind
+from agent.apply import confirm, expected, generations, journal, unwind
 from agent.apply.forget import forget
 from agent.apply.generations import Generation
 from agent.errors import ApplyError, PortError, SystemdError
@@ -52,6 +52,7 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
             try_="mend what is named above, then: nydus-agent recover",
         )  # fmt: skip
     ports.ledger.close()
+    confirm.tidy(ports)
     return Recovered(found.begin.verb, found.begin.started, finished=False, restored=tuple(report.restored))
 
 
@@ -66,6 +67,9 @@ def settle(ports: Ports, accepted: Generation) -> None:
     with contextlib.suppress(PortError, ApplyError):  # no room, say: the next inspection makes it
         expected.publish(ports, accepted)
     ports.ledger.close()
+    if accepted.verb == "apply":
+        confirm.forget_taken(ports.files)
+    confirm.tidy(ports)
 
 
 def _tidy(ports: Ports) -> None:

@@ -65,12 +65,15 @@ def roll_back(
     return replace(outcome, climb=climb)
 
 
-def look_back(config: Config, ports: Ports, target: Generation) -> tuple[Config, Facts, Plan]:
+def look_back(
+    config: Config, ports: Ports, target: Generation, *, probe_fence: bool = True
+) -> tuple[Config, Facts, Plan]:
     """The configuration of then, the node as it is, and the plan back. Raises PlanError, ApplyError NNA0413."""
     history = generations.history(ports.files)
     files = touched(history, target)
     then = restored(config, target.config)
-    facts = observe(then, ports, probe_mirror=False, extra_paths=tuple(one.path for one in files))
+    extra = tuple(one.path for one in files)
+    facts = observe(then, ports, probe_fence=probe_fence, probe_mirror=False, extra_paths=extra)
     notes = (f"back to generation {target.number}; the configuration is not changed", *_versions(target, facts))
     return then, facts, rollback.rollback(then, facts, files, notes)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from agent.apply import generations, journal, recover, undo, unwind, waits
+from agent.apply import confirm, generations, journal, recover, undo, unwind, waits
 from agent.apply.execute import Executor, Progress, Stop
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError
 from agent.node.facts import Effective
@@ -71,6 +71,8 @@ class Surroundings:
     say: Callable[[str], None]
     progress: Callable[[Progress], None]
     stop: Stop
+    begin: Callable[[journal.Begin], None] = field(default=lambda _: None)
+    """Called before the first act, and before the journal is opened: what it raises ends the change."""
 
 
 def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
@@ -84,8 +86,13 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
         return Result(None)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
+    around.begin(begin)
     log = journal.Journal(ports.ledger)
-    log.begin(begin, reserve=_reserve(intention.plan))
+    try:
+        log.begin(begin, reserve=_reserve(intention.plan))
+    except FileError:
+        confirm.tidy(ports)
+        raise
     took: list[Progress] = []
 
     def report(progress: Progress) -> None:
@@ -173,6 +180,7 @@ def put_back(
     if report.complete:
         try:
             ports.ledger.close()
+            confirm.tidy(ports)
         except FileError as error:
             report.left.append(str(error))
     cause = f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"

@@ -150,6 +150,13 @@ _ENTRIES = (
           "The change needs a restart of containerd, and [containerd] restart is never. Nothing was touched: a "
           "configuration on the disk that does not run would come into force at somebody else's restart, unproved.",
           "When a restart suits you: `nydus-agent apply --now`."),
+    Entry("NNA0417", "change waits for its confirmation", Exit.LOCKED,
+          "The last change was made with `apply --confirm` and is taken back unless it is confirmed in time. Until "
+          "then no other is begun. Nothing was touched.",
+          "`nydus-agent confirm` keeps it, `nydus-agent revert` takes it back now."),
+    Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
+          "It was taken back because its time was over, or was cut off before it came to its end.",
+          "`nydus-agent history` shows what is in force; run `nydus-agent apply` again."),
     Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
           "Every pod starts with this image. Its layers are not on the node any more (discard_unpacked_layers), and it "
           "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because containerd "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, generations, rollback
+from agent.apply import change, confirm, rollback
 from agent.apply.change import Outcome, Run
 from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
+from agent.apply.journal import Begin
+from agent.apply.transaction import Surroundings
 from agent.commands import ladder, plan_file, turn
 from agent.commands.context import Context
 from agent.commands.plan import body as plan_body
 from agent.commands.running import surroundings
 from agent.config.model import Config
+from agent.console import Tone, Toned
+from agent.durations import in_words, parse_duration
 from agent.errors import Exit
 from agent.node.facts import Effective, Facts
 from agent.plan.steps import Plan
@@ -30,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what plan --out wrote: carried out exactly, or refused where it is not the plan for this node any more",
     )  # fmt: skip
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
+    parser.add_argument(
+        "--confirm", metavar="TIME", type=_time, default=0,
+        help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
+    )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
     when.add_argument(
         "--now", action="store_true",
@@ -40,6 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in [fleet] "
         "restart_window_s (nydus-agent-apply.service does so)",
     )  # fmt: skip
+
+
+def _time(text: str) -> int:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not confirm.SHORTEST_S <= seconds <= confirm.LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not between 30s and 1d")
+    return seconds
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -55,8 +74,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         if args.in_turn:
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
-            if (args.on_install or args.in_turn) and (hold := generations.hold(ports.files)):
+            if (args.on_install or args.in_turn) and (hold := confirm.hold(ports.files)):
                 return _nothing(context, f"nothing is done: {hold}")
+            if args.confirm:
+                around = waiting(around, ports, args.confirm, context)
             outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
     return tell(outcome, ports, context, "ApplyResult")
 
@@ -80,6 +101,18 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     return rollback.roll_back(config, ports, run.around, run.each, to=to, urgency=urgency, demand=demand)
 
 
+def waiting(around: Surroundings, ports: Ports, seconds: int, context: Context) -> Surroundings:
+    """The same for a change that is taken back after so many seconds unless it is confirmed."""
+    options = (f"--config={context.config_file}", f"--conf-d={context.conf_d}")
+
+    def begin(begun: Begin) -> None:
+        confirm.arm(ports, begun, seconds, (paths.PROGRAM, "revert", *options))
+        end = ports.clock.monotonic() + seconds
+        around.stop.late = lambda: ports.clock.monotonic() >= end
+
+    return replace(around, begin=begin)
+
+
 def _nothing(context: Context, why: str) -> Exit:
     context.console.line(why)
     context.console.emit("ApplyResult", {"changed": False, "reason": why})
@@ -101,15 +134,27 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
         "proof": climb_body(climb) if climb is not None else None,
+        "unconfirmed": _unconfirmed(ports),
         **more,
     }
     console.emit(kind, document)
     if climb is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
+    waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in result.steps)
     console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
     console.line(ladder.verdict(climb))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
+    if waits is not None:
+        left = in_words(waits.left_s(ports.clock.moment()))
+        console.line(Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN))
     return climb.exit
+
+
+def _unconfirmed(ports: Ports) -> dict[str, object] | None:
+    waits = confirm.pending(ports.files)
+    if waits is None:
+        return None
+    return {"generation": waits.generation, "left_s": round(waits.left_s(ports.clock.moment()), 1)}

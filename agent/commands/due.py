@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import generations
+from agent.apply import confirm, generations
 from agent.commands.context import Context
 from agent.errors import Exit
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     # An upgrade does not change a node by itself: that a generation was accepted counts at boot only.
     files = wire.root_files(context.root)
     accepted = args.occasion == BOOT and generations.applied(files) is not None
-    due, why = judge(on_install=on_install, accepted=accepted, hold=generations.hold(files))
+    due, why = judge(on_install=on_install, accepted=accepted, hold=confirm.hold(files))
     context.console.line(("due: " if due else "not due: ") + why)
     context.console.emit("Due", {"due": due, "why": why})
     return Exit.OK if due else Exit.NOT_AS_WANTED

@@ -7,12 +7,15 @@ import time
 from collections.abc import Sequence
 
 from agent import wire
-from agent.apply import generations, undo
+from agent.apply import confirm, generations, undo
 from agent.apply.generations import Generation
+from agent.apply.unconfirmed import Pending
 from agent.commands.context import Context
 from agent.commands.plan import diffs, generation
 from agent.console import Part, Tone, Toned
+from agent.durations import in_words
 from agent.errors import Exit, PlanError
+from agent.node.moment import present
 from agent.plan import show
 from agent.ports import Files
 
@@ -35,10 +38,15 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     known = [generations.read(files, number) for number in generations.numbers(files)]
     if not known:
         context.console.line("nothing was applied on this node yet")
+    waits = confirm.pending(files)
     for one in known:
-        _show(one, context, in_force=_in_force(one, known))
+        _show(one, context, in_force=_in_force(one, known), waits=waits)
     context.console.emit(
-        "Generations", {"generations": [_body(one, in_force=_in_force(one, known)) for one in known], **_now(files)}
+        "Generations",
+        {
+            "generations": [_body(one, in_force=_in_force(one, known), waits=waits) for one in known],
+            **_now(files),
+        },
     )
     return Exit.OK
 
@@ -48,16 +56,19 @@ def _in_force(one: Generation, known: Sequence[Generation]) -> bool:
 
 
 def _now(files: Files) -> dict[str, object]:
-    return {"hold": generations.hold(files)}
+    return {"hold": confirm.hold(files)}
 
 
-def _show(one: Generation, context: Context, *, in_force: bool) -> None:
+def _show(one: Generation, context: Context, *, in_force: bool, waits: Pending | None) -> None:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
     what = f"{one.verb} to {one.to}" if one.to is not None else one.verb
     choice = f"{one.effective.switch}, {one.effective.dialect}" if one.effective is not None else ""
     head: list[Part] = [Toned(f"{one.number:3}", Tone.STRONG), f"  {at}  {what}"]
     head += [f"  {choice}"] if choice else []
     head += ["  ", Toned("in force", Tone.GOOD)] if in_force else []
+    if waits is not None and waits.id == one.id:
+        left = in_words(waits.left_s(present(context.path("/proc"))))
+        head += ["  ", Toned(f"unconfirmed, reverts in {left} unless: nydus-agent confirm", Tone.WARN)]
     context.console.line(*head)
     for line in (*_files(one), *_units(one)):
         context.console.line(f"     {line}")
@@ -87,13 +98,14 @@ def _units(one: Generation) -> list[str]:
     return [f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, undo.UnitBack)]
 
 
-def _body(one: Generation, *, in_force: bool) -> dict[str, object]:
+def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str, object]:
     return {
         "number": one.number,
         "at": one.at,
         "verb": one.verb,
         "to": one.to,
         "in_force": in_force,
+        "confirmed": waits is None or waits.id != one.id,
         "effective": generations.encode_effective(one.effective) if one.effective is not None else None,
         "mirror": {"url": one.mirror[0], "ping_url": one.mirror[1]},
         "files": [{"path": back.path, "change": _change(back)} for back in _backs(one)],

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import paths, wire
+from agent.apply.unconfirmed import pending_of
 from agent.commands.context import Context
 from agent.commands.loose import Loose
 from agent.commands.published import (
@@ -55,6 +56,16 @@ class Agent(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A change that is taken back by itself unless somebody confirms it in time."""
+
+    generation: int
+    left_s: float
+    late_s: float
+    """How long ago it should have been taken back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """What was read, at `now` (seconds since the epoch)."""
 
@@ -69,6 +80,7 @@ class Picture:
     """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
+    unconfirmed: Unconfirmed | None = None
 
     @property
     def drift(self) -> tuple[Finding, ...]:
@@ -110,6 +122,7 @@ def take(context: Context, now: float) -> Picture:
         config_error,
         not_written,
         _inspected(context),
+        _unconfirmed(context),
     )
 
 
@@ -149,6 +162,13 @@ def _pin(context: Context, now: float) -> Pin | None:
     document = read_json(context.path(paths.PIN))
     held = pin(document, replace(present(context.path("/proc")), now=now)) if isinstance(document, dict) else None
     return Pin(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
+
+
+def _unconfirmed(context: Context) -> Unconfirmed | None:
+    waits, now = pending_of(read_json(context.path(paths.UNCONFIRMED))), present(context.path("/proc"))
+    if waits is None:
+        return None
+    return Unconfirmed(waits.generation, round(waits.left_s(now), 1), round(max(0.0, waits.late_s(now)), 1))
 
 
 def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import recover
+from agent.apply import recover, revert
+from agent.apply.unconfirmed import Taken
+from agent.commands import ladder
 from agent.commands.context import Context
+from agent.commands.revert import config_or_default
 from agent.commands.running import surroundings
-from agent.config.model import Config
-from agent.errors import ConfigError, Exit
+from agent.errors import Exit
 
 HELP = "finish or undo an interrupted change"
 NEEDS_ROOT = True
@@ -26,33 +28,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises LockedError, ApplyError (NNA0403: something could not be put back; NNA0410)."""
-    # A broken configuration must not keep a node from being put back: only the socket's address is of use here.
-    try:
-        config = context.load_config().config
-    except ConfigError:
-        config = Config()
+    config = config_or_default(context)
     ports = wire.root_ports(config)
+    taken = None
     with surroundings(context.console) as around, ports.ledger.lock("recover"):
         jobs = not args.files_only and recover.runtime_runs(ports)
+        waits = revert.of_an_earlier_boot(ports)
         done = recover.finish(ports, jobs=jobs, say=around.say)
         if done is None:
             ports.ledger.close()  # what a change left that was killed before it began
-    return tell(done, context)
+        if waits is not None and jobs:
+            taken = revert.take_back(config, ports, around, ladder.progress(context.console))
+        elif waits is not None:
+            taken = revert.take_back_files(config, ports, around, waits)
+    return tell(done, context, taken)
 
 
-def tell(done: recover.Recovered | None, context: Context) -> Exit:
-    """Say what was found and done."""
+def tell(done: recover.Recovered | None, context: Context, taken: Taken | None = None) -> Exit:
+    """Say what was found and done; `taken`: a change that was not confirmed before the reboot."""
     context.console.emit(
         "RecoverResult",
         {
             "recovered": done is not None,
             "finished": bool(done and done.finished),
             "put_back": list(done.restored) if done else [],
+            "taken_back": taken.why if taken is not None else "",
         },
     )
-    if done is None:
+    if taken is not None:
+        context.console.line(taken.why)
+    elif done is None:
         context.console.line("nothing to recover")
-    elif done.finished:
+    if done is None:
+        return Exit.OK
+    if done.finished:
         context.console.line(f"an interrupted {done.verb} had been accepted; it is finished")
     else:
         context.console.line(f"an interrupted {done.verb} was undone: the node is as it was before")

@@ -84,6 +84,10 @@ def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
         yield from _effective_rows(picture.effective)
         for one in picture.drift:
             yield "drift", Toned(one.kind, Tone.WARN), one.what
+    if picture.unconfirmed is not None:
+        left = in_words(picture.unconfirmed.left_s)
+        told = Toned(f"generation {picture.unconfirmed.generation}", Tone.WARN)
+        yield "unconfirmed", told, f"reverts in {left} unless: nydus-agent confirm"
 
 
 def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
@@ -175,5 +179,6 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
         "climb": picture.climb,
         "pin": picture.valid_pin,
         "drift": encode_findings(picture.drift),
+        "unconfirmed": picture.unconfirmed,
         "problems": [error_body(problem) for problem in found.problems],
     }

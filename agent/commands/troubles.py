@@ -16,6 +16,8 @@ from agent.errors import AgentError
 OLD_PROOF_S = 3600.0
 """The ladder is climbed every few minutes; a proof older than this proves nothing about now."""
 
+OVERDUE_S = 300.0
+
 _DOCTOR = "sudo nydus-agent doctor"
 
 _CODES = {
@@ -49,6 +51,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         yield from (
             _condition(picture, one) for one in daemon.conditions if one.status == "True" and _is_news(picture, one)
         )
+    yield from _not_taken_back(picture)
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _pending(picture, climb)
@@ -77,6 +80,15 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
             cause = f"the last climb was {in_words(picture.age(climb.at))} ago"
             timer = paths.INSPECT_UNIT.replace(".service", ".timer")
             yield AgentError("NNA1017", "the proof is old", cause=cause, try_=f"systemctl status {timer}")
+
+
+def _not_taken_back(picture: Picture) -> Iterator[AgentError]:
+    """It takes a while; longer than this it goes wrong, and each try left its reason in the journal."""
+    waits = picture.unconfirmed
+    if waits is not None and waits.late_s > OVERDUE_S:
+        what = f"generation {waits.generation} was not confirmed and is still there"
+        cause = f"it should have been taken back {in_words(waits.late_s)} ago"
+        yield AgentError("NNA0417", what, cause=cause, try_="journalctl -u nydus-agent-revert")
 
 
 def _unreadable(file: Unreadable) -> AgentError:

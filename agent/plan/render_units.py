@@ -32,6 +32,8 @@ After=network.target local-fs.target
 Before={containerd}
 # containerd needs it for every pod: giving up for good would be worse than a try each second.
 StartLimitIntervalSec=0
+# What is undone at boot is undone by files alone, when systemd has read this unit: it must not be started then.
+ConditionPathExists={config}
 
 [Service]
 Type=simple

@@ -57,6 +57,16 @@ def test_the_lock_is_for_one_and_free_again_afterwards(ledger: Ledger) -> None:
     assert ledger.lines() == ()
 
 
+def test_who_holds_the_lock_is_a_process_and_nobody_else_is_ended_in_its_place(ledger: Ledger) -> None:
+    assert ledger.holder() == 0
+    with ledger.lock("apply"):
+        pid = ledger.holder()
+        assert pid > 0
+        assert not ledger.end_holder(pid + 1, kill=True)
+    assert ledger.holder() == 0
+    assert not ledger.end_holder(pid, kill=True)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> DiskLedger:
     return DiskLedger(str(tmp_path))
@@ -137,3 +147,23 @@ def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(disk: Dis
         child.join(10)
     with disk.lock("remove"):
         assert not child.is_alive()
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_even_a_stopped_holder_can_be_ended(disk: DiskLedger, tmp_path: Path, kill: bool) -> None:
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path), there))
+    child.start()
+    try:
+        assert here.poll(10)
+        pid = here.recv()
+        os.kill(pid, signal.SIGSTOP)
+        assert disk.holder() == pid
+        assert disk.end_holder(pid, kill=kill)
+        child.join(10)
+        assert child.exitcode == (-signal.SIGKILL if kill else -signal.SIGTERM)
+        assert disk.holder() == 0
+        assert not disk.end_holder(pid, kill=kill)
+    finally:
+        child.kill()
+        child.join(10)

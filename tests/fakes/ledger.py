@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agent.errors import LockedError
 from tests.fakes.faults import Faults
+
+SELF = 4711
+"""The process that runs on the fakes."""
 
 
 class FakeLedger:
@@ -15,6 +18,12 @@ class FakeLedger:
     def __init__(self, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
         self.held = ""
+        self.holding = 0
+        """The process that holds the lock."""
+        self.signals: list[str] = []
+        """What `end_holder` did."""
+        self.on_end: Callable[[bool], None] = lambda _kill: None
+        """Called when the holder is told to end."""
         self.reserve = 0
         self.written: list[bytes] = []
         self.open = False
@@ -23,11 +32,21 @@ class FakeLedger:
     def lock(self, who: str) -> Iterator[None]:
         if self.held:
             raise LockedError("NNA0401", "another run is under way", cause=self.held)
-        self.held = who
+        self.held, self.holding = who, SELF
         try:
             yield
         finally:
-            self.held = ""
+            self.held, self.holding = "", 0
+
+    def holder(self) -> int:
+        return self.holding
+
+    def end_holder(self, pid: int, *, kill: bool) -> bool:
+        if not self.holding or self.holding != pid:
+            return False
+        self.signals.append("kill" if kill else "term")
+        self.on_end(kill)
+        return True
 
     def begin(self, first: bytes, reserve: int) -> None:
         with self.faults.around("begin"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 
 import pytest
 
@@ -162,3 +164,24 @@ def test_what_goes_on_is_one_line_that_the_next_replaces_and_only_on_a_terminal(
 
 def test_one_is_not_several() -> None:
     assert [counted(number, "mount") for number in (0, 1, 2)] == ["0 mounts", "1 mount", "2 mounts"]
+
+
+class _Closed(io.StringIO):
+    """A terminal that was closed, or a pipe whose reader has gone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def write(self, _text: str, /) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE])
+def test_work_goes_on_where_nobody_listens_to_its_progress_any_more(number: int) -> None:
+    out = io.StringIO()
+    console = Console(out, _Closed(number))
+    console.progress("[1/3] half of it is done")
+    console.warn("something")
+    console.line("done")
+    assert out.getvalue() == "done\n"

@@ -12,16 +12,14 @@ from agent import paths
 from agent.apply import climb as climbing
 from agent.apply.climb import Rung
 from agent.commands.inspect import is_news
-from agent.config.model import ContainerdConfig, ContainerdMode, RestartPolicy
+from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
 from agent.errors import Exit
 from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import State, Verdict
 from agent.plan.drift import Finding, Kind, Remedy
-from agent.plan.steps import UnitStep
 from tests.fakes.http import answer
-from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
 
 
@@ -46,10 +44,9 @@ def _cri(made: ProvedNode) -> Rung:
 
 def test_a_containerd_that_still_runs_with_the_former_mode_is_told_until_somebody_restarts_it() -> None:
     made = proved()
-    left = ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY, restart=RestartPolicy.NEVER)
-    made.config = replace(CONFIG, containerd=left)
-    carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
-    assert made.node.containerd.mountpoints == (ROOT,)
+    made.config = replace(CONFIG, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
+    made.apply()
+    made.node.containerd.mountpoints = (ROOT,)
     rung = _cri(made)
     assert rung.state is climbing.State.NOT_PROVED
     assert "a restart of containerd is due" in rung.detail

@@ -1,0 +1,85 @@
+"""What is recorded of a change that waits for its confirmation, and of one that was taken back. Pure: `status` reads it
+too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.node.facts import Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A change that waits for its confirmation."""
+
+    id: str
+    """Of the transaction."""
+    generation: int
+    """The number that it has once it was accepted."""
+    seconds: int
+    """How long it waits, from before its first act."""
+    at: float
+    boot: str
+    boottime: float
+    """When that began, by each clock."""
+    pid: int
+    """The process that carries it out."""
+
+    def same_boot(self, now: Moment) -> bool:
+        """Whether its alarm can still be there."""
+        began = 0.0 if now.up_s is None else now.boottime - now.up_s
+        return self.boot == now.boot and self.boottime >= began
+
+    def left_s(self, now: Moment) -> float:
+        """Seconds until it is taken back; by the boot's clock, so that no stepped clock moves it."""
+        return max(0.0, -self.late_s(now))
+
+    def late_s(self, now: Moment) -> float:
+        """Seconds since it should have been taken back; negative before."""
+        if self.same_boot(now):
+            return now.boottime - self.boottime - self.seconds
+        return now.boottime if now.up_s is None else now.up_s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a change that was not confirmed."""
+
+    id: str
+    generation: int
+    at: float
+    newest: int
+    """The newest generation after that; 0: none."""
+    why: str
+
+
+def pending_of(document: object) -> Pending | None:
+    """The record in a JSON document; None where it is not one."""
+    try:
+        found = _record(document)
+        return Pending(
+            str(found["id"]), int(found["generation"]), int(found["seconds"]), float(found["at"]), str(found["boot"]),
+            float(found["boottime"]), int(found["pid"]),
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def taken_of(document: object) -> Taken | None:
+    """The same of what was taken back."""
+    try:
+        found = _record(document)
+        return Taken(
+            str(found["id"]), int(found["generation"]), float(found["at"]), int(found["newest"]), str(found["why"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(document: object) -> Mapping[str, Any]:
+    if not isinstance(document, dict):
+        raise TypeError("it is not an object")
+    return document

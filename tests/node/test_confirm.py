@@ -1,0 +1,263 @@
+"""A change that nobody confirms is taken back in time, whatever becomes of the terminal, the process, the agent or the
+machine; one that is confirmed stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.node import scene
+from tests.node.boot import Node
+from tests.node.test_change import (
+    GATE,
+    end_container,
+    pid_of_apply,
+    read_in_container,
+    start_container,
+    state,
+)
+from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
+
+pytestmark = pytest.mark.allow_warnings(".*")  # what these tests do to a node is what is warned of
+
+TIME_S = 30
+REVERT_S = 30
+"""A revert restarts containerd and proves it: a few seconds on an idle machine."""
+# --now: these tests restart containerd more often within an hour than is allowed without it.
+APPLY = ["nydus-agent", "apply", "--now", "--confirm", f"{TIME_S}s"]
+UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Node]:
+    """A node with our package and nothing applied: each test leaves it so."""
+    with scene.staged("python-nydus", installed=False) as stage:
+        scene.install_only(stage.node, NO_CHANGE)
+        yield stage.node
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """The same, for one test alone."""
+    with scene.staged("python-nydus", installed=False) as stage:
+        scene.install_only(stage.node, NO_CHANGE)
+        yield stage.node
+
+
+def is_set(node: Node) -> bool:
+    timer = node.run(["systemctl", "show", "--property=SubState", "--value", "nydus-agent-revert.timer"])
+    return timer.stdout.strip() == "waiting"
+
+
+def until_reverted(node: Node) -> None:
+    """Wait until the change was taken back: neither its record nor a revert under way is left."""
+
+    def done() -> bool:
+        unit = node.run(["systemctl", "is-active", "nydus-agent-revert.service"], check=False).stdout.strip()
+        return not node.exists(UNCONFIRMED) and unit != "activating"
+
+    node.wait_until(done, TIME_S + REVERT_S, "the change was taken back")
+
+
+def is_well(node: Node) -> None:
+    """containerd answers, and pods would get its own snapshotter."""
+    node.run(["ctr", "version"])
+    assert "overlayfs" in node.run(["crictl", "imagefsinfo"]).stdout
+
+
+class Terminal:
+    """A command on a terminal of its own, which can be closed."""
+
+    def __init__(self, node: Node, command: list[str]) -> None:
+        self._master, slave = os.openpty()
+        self.process = node.popen(["setsid", "--ctty", "--wait", *command], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+
+    def close(self) -> None:
+        os.close(self._master)
+
+    def wait(self, seconds: float) -> str:
+        """The command's output, once it has ended."""
+        self.process.wait(seconds)
+        os.set_blocking(self._master, False)
+        told = b""
+        try:
+            while part := os.read(self._master, 65536):
+                told += part
+        except (BlockingIOError, OSError):
+            pass
+        return told.decode(errors="replace")
+
+
+def hold(node: Node) -> None:
+    """A change stops where it lets containerd check its configuration."""
+    node.write("/usr/local/bin/containerd", GATE, mode=0o755)
+
+
+def release(node: Node, process: subprocess.Popen[bytes]) -> None:
+    """Let it go on, where it still lives."""
+    node.write("/run/go", "")
+    process.wait(60)
+    node.run(["rm", "-f", "/usr/local/bin/containerd", "/run/go", "/run/at-the-check"])
+
+
+def at_the_check(node: Node) -> bool:
+    return node.exists("/run/at-the-check")
+
+
+def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_taken_back(plain: Node) -> None:
+    before = state(plain)
+    terminal = Terminal(plain, APPLY)
+    told = terminal.wait(60)
+    assert "unless you say: nydus-agent confirm" in told
+    assert is_set(plain)
+    shown = scene.agent(plain, "status", check=False).stdout
+    assert "reverts in" in shown
+    assert "unless: nydus-agent confirm" in scene.agent(plain, "history").stdout
+    second = scene.agent(plain, "apply", check=False)
+    assert second.returncode == 75
+    assert "nydus-agent revert takes it back now" in second.stderr
+    terminal.close()
+    assert state(plain) != before
+    until_reverted(plain)
+    assert state(plain) == before
+    is_well(plain)
+    late = scene.agent(plain, "confirm", check=False)
+    assert late.returncode == 1
+    assert "too late" in late.stderr
+
+
+def test_a_terminal_that_is_closed_in_the_middle_of_the_change_leaves_the_node_as_it_was(plain: Node) -> None:
+    before = state(plain)
+    hold(plain)
+    terminal = Terminal(plain, APPLY)
+    plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
+    terminal.close()
+    release(plain, terminal.process)
+    until_reverted(plain)
+    assert state(plain) == before
+    is_well(plain)
+
+
+def recorded(node: Node) -> bool:
+    return node.exists(UNCONFIRMED)
+
+
+def containerd_written(node: Node) -> bool:
+    return "proxy_plugins" in node.read(CONTAINERD_CONFIG)
+
+
+def accepted(node: Node) -> bool:
+    number = json.loads(node.read(UNCONFIRMED))["generation"] if recorded(node) else 0
+    return node.exists(f"/var/lib/nydus-agent/generations/{number}.json")
+
+
+@pytest.mark.parametrize("moment", [recorded, at_the_check, containerd_written, accepted])
+def test_a_change_that_is_killed_is_undone_in_time(plain: Node, moment: Callable[[Node], bool]) -> None:
+    before = state(plain)
+    if moment is at_the_check:
+        hold(plain)
+    process = plain.popen(APPLY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    plain.wait_until(lambda: moment(plain), 60, "the change is there")
+    plain.run(["kill", "-KILL", pid_of_apply(plain)])
+    release(plain, process)
+    assert is_set(plain)
+    until_reverted(plain)
+    assert state(plain) == before
+    is_well(plain)
+
+
+def test_a_change_that_was_stopped_on_its_terminal_is_ended_and_undone_in_time(plain: Node) -> None:
+    before = state(plain)
+    hold(plain)
+    process = plain.popen(APPLY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
+    plain.run(["kill", "-STOP", pid_of_apply(plain)])  # as Ctrl-Z does
+    plain.write("/run/go", "")
+    until_reverted(plain)
+    process.send_signal(signal.SIGCONT)  # nsenter(1) had stopped with it
+    release(plain, process)
+    assert state(plain) == before
+    is_well(plain)
+
+
+def test_a_killed_agent_does_not_keep_a_change_from_being_taken_back(plain: Node) -> None:
+    before = state(plain)
+    assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
+    plain.run(["systemctl", "stop", "nydus-agent"])
+    until_reverted(plain)
+    plain.run(["systemctl", "start", "nydus-agent"])
+    assert state(plain) == before
+    is_well(plain)
+
+
+def test_a_change_that_is_confirmed_stays(plain: Node) -> None:
+    before = state(plain)
+    assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
+    changed = state(plain)
+    kept = scene.agent_json(plain, "confirm")
+    over = time.monotonic() + kept["left_s"] + 2
+    assert kept["changed"] is True
+    assert 0 < kept["left_s"] < TIME_S
+    assert not is_set(plain)
+    plain.wait_until(lambda: time.monotonic() > over, TIME_S + 5, "its time is over")
+    assert state(plain) == changed
+    assert scene.agent(plain, "confirm").stdout == "nothing waits for a confirmation\n"
+    scene.agent(plain, "remove")
+    assert state(plain) == before
+
+
+def test_a_reboot_is_no_confirmation_and_the_boot_does_not_begin_the_change_anew(node: Node) -> None:
+    before = tree(node)
+    assert scene.agent(node, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
+    node.reboot()
+    assert tree(node) == before
+    is_well(node)
+    recovered = int(_show(node, "nydus-agent-recover.service", "ExecMainExitTimestampMonotonic"))
+    assert 0 < recovered < int(_show(node, "containerd.service", "ActiveEnterTimestampMonotonic"))
+    assert node.run(["systemctl", "is-active", "nydus-snapshotter"], check=False).stdout.strip() != "active"
+    assert "Failed" not in node.journal("nydus-snapshotter.service").rpartition("-- Boot")[2]
+    node.write("/etc/nydus-agent/conf.d/60-all.toml", "[apply]\non_install = true\n")
+    node.power_cut()
+    assert "not due" in scene.agent(node, "due", "boot", check=False).stdout
+    is_well(node)
+
+
+def test_a_power_cut_leaves_the_generation_before_the_one_that_nobody_confirmed(node: Node) -> None:
+    assert scene.agent(node, "apply", check=False).returncode in (0, 3)
+    before = node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout
+    node.write("/etc/nydus-agent/conf.d/60-loud.toml", '[snapshotter]\nlog_level = "debug"\n')
+    assert scene.agent(node, "apply", "--confirm", "1h", check=False).returncode in (0, 3)
+    assert node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout != before
+    node.power_cut()
+    assert node.run("sha256sum /etc/nydus/* /etc/containerd/config.toml", check=False).stdout == before
+    node.wait_until(
+        lambda: "/var/lib/containerd-nydus" in node.run(["crictl", "imagefsinfo"], check=False).stdout, 30,
+        "CRI uses the snapshotter",
+    )  # fmt: skip
+    assert node.run(["systemctl", "is-active", "nydus-snapshotter"]).stdout.strip() == "active"
+    assert "rollback to 1" in scene.agent(node, "history").stdout
+
+
+def test_containers_that_were_started_meanwhile_read_on_and_can_be_removed(plain: Node) -> None:
+    before = tree(plain)
+    assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
+    start_container(plain)
+    until_reverted(plain)
+    is_well(plain)
+    assert "ID" in read_in_container(plain, "/etc/os-release")
+    end_container(plain)
+    plain.run(["ctr", "-n", "k8s.io", "container", "delete", "long"])
+    scene.agent(plain, "remove")
+    assert tree(plain) == before
+
+
+def _show(node: Node, unit: str, name: str) -> str:
+    return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
