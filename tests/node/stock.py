@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -31,6 +32,13 @@ class Contents:
 def root(suite: str = "trixie") -> Path:
     """The root of a Debian release, made now if it is not there (about a minute)."""
     return cache.make("root", *(() if suite == "trixie" else (suite,)), env={"SUITE": suite})
+
+
+def puller() -> Path:
+    """A client of containerd that tells a snapshotter of an image as CRI and nerdctl do; `ctr` does not."""
+    source = Path(__file__).parent / "programs" / "puller.go"
+    text = hashlib.sha256(source.read_bytes()).hexdigest()
+    return cache.make("puller", text, env={"PULLER_GO": str(source)}) / "bin/puller"
 
 
 def shares() -> dict[str, Path]:

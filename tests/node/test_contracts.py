@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import stock
+from tests.node import releases, stock
 from tests.node.boot import Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,13 @@ def check_contracts(node: Node, *files: str) -> None:
     counts = next(ET.fromstring(node.read(_RESULTS)).iter("testsuite")).attrib
     assert int(counts["tests"]) > 0
     assert int(counts["skipped"]) == 0, done.stdout[-4000:]
+
+
+@pytest.mark.parametrize("line", ["1.6", "2.4"])
+def test_the_fakes_do_what_other_containerds_do(line: str) -> None:
+    """1.7 is below, with two snapshotters."""
+    with releases.booted(line, shares={"/src": ROOT}) as node:
+        check_contracts(node, "real_containerd.py")
 
 
 @pytest.fixture
