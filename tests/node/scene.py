@@ -275,8 +275,10 @@ class Reader:
                 self._process.wait(5)
 
 
-def pod(node: Node, ref: str, command: Sequence[str], *, name: str = "demo", timeout: float = 60) -> str:
-    """Run a container of a nydus image in a CRI pod to its end; returns its log."""
+def pod(
+    node: Node, ref: str, command: Sequence[str], *, name: str = "demo", handler: str = "", timeout: float = 60
+) -> str:
+    """Run a container in a CRI pod (of a runtime class, with `handler`) to its end; returns its log."""
     base = f"/var/tmp/pod-{name}"
     sandbox = {
         "metadata": {"name": name, "namespace": "default", "uid": name, "attempt": 1},
@@ -290,10 +292,12 @@ def pod(node: Node, ref: str, command: Sequence[str], *, name: str = "demo", tim
         "log_path": "out.log",
         "linux": {"security_context": {"namespace_options": {"network": 2}}},
     }
+    node.run(["rm", "-rf", base])
     node.run(["mkdir", "-p", f"{base}/logs"])
     node.write(f"{base}/pod.json", json.dumps(sandbox))
     node.write(f"{base}/container.json", json.dumps(container))
-    pod_id = node.run(["crictl", "runp", f"{base}/pod.json"], timeout=timeout).stdout.strip()
+    runtime = ["--runtime", handler] if handler else []
+    pod_id = node.run(["crictl", "runp", *runtime, f"{base}/pod.json"], timeout=timeout).stdout.strip()
     try:
         made = node.run(["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"], timeout=timeout)
         identity = made.stdout.strip()

@@ -14,6 +14,7 @@ from tests.node import cache
 
 _CALLS = {
     "images": "from tests.node import images; images.made()",
+    "puller": "from tests.node import stock; stock.puller()",
     "bookworm": "from tests.node import stock; stock.root('bookworm')",
 }
 """What is more than a recipe by its name."""
@@ -21,7 +22,7 @@ _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
     (
         "root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "nydus", "scheduler",
-        "images", "bookworm",
+        "puller", "images", "bookworm",
     ),
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")

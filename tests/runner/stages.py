@@ -112,6 +112,10 @@ def _demo_needs() -> tuple[str, ...]:
     return (*builds.NODE, "images", *(("dfdaemon", "scheduler") if real else ()))
 
 
+def _matrix() -> tuple[Command, ...]:
+    return (_here("-m", "tests.node.matrix", deadline_s=3000),)
+
+
 def _demo() -> tuple[Command, ...]:
     return (_here("-m", "tests.node.demo", deadline_s=3000),)
 
@@ -127,6 +131,13 @@ STAGES: dict[str, Stage] = {
             "package", "the .deb: content, lintian, units, install and purge", _package, deb=True, needs=_PACKAGE_NEEDS
         ),
         Stage("node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL),
+        Stage(
+            "test-matrix",
+            "every containerd, mode and form of configuration on booted nodes",
+            _matrix,
+            deb=True,
+            needs=(*builds.NODE, "containerds", "puller", "images", "bookworm"),
+        ),
         Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),
         Stage("protos", "generate agent/_pb from protos/", lambda: ()),
