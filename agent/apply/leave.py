@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import daemons, generations, links, recover, transaction, waits
+from agent.apply.rungs_runtime import image_file_system
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
@@ -95,14 +96,15 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
     try:
         if not ports.units.running():
             return None
-        waits.containerd(ports, 0, waits.ANSWER_S)
+        server = waits.containerd(ports, 0, waits.ANSWER_S)
         points = ports.containerd.image_fs_info(deadline_s=_CALL_S).mountpoints
     except ApplyError as error:
         return error
     except ContainerdError:
         return None  # CRI is not part of every containerd; that it answers is what was there before
-    if points and points[0] == root:
-        return ApplyError("NNA0414", "containerd still uses the snapshotter", cause=f"its image file system is {root}")
+    if image_file_system(points, root, server.version):
+        cause = f"its image file system is {points[0]}"
+        return ApplyError("NNA0414", "containerd still uses the snapshotter", cause=cause)
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +12,10 @@ from agent import paths
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import ContainerdError, ContainerdNotFoundError, ContainerdUnavailableError, FileError, SystemdError
-from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown
+from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown, Version
 from agent.plan import decide
 from agent.plan.containerd_files import node_of
+from agent.plan.containerd_trial import reads_exports
 from agent.plan.render_containerd import view_of
 from agent.ports import Ports
 
@@ -195,8 +198,8 @@ def cri(view: View) -> Rung:
     """Rung 6: CRI started, and its default snapshotter is ours in mode default."""
     number, name = 6, "CRI uses it"
     try:
-        plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
-        parts = [one for one in plugins if one.type.startswith("io.containerd.cri.") or one.id == "cri"]
+        server = view.ports.containerd.server(deadline_s=CALL_S)
+        parts = [one for one in server.plugins if one.type.startswith("io.containerd.cri.") or one.id == "cri"]
         broken = [f"{one.type}.{one.id}: {one.init_err}" for one in parts if one.init_err]
         if broken:
             return failed(
@@ -211,23 +214,53 @@ def cri(view: View) -> Rung:
         return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
     except ContainerdError as error:
         return failed_by(number, name, "NNA0654", error, f"journalctl -u {view.config.containerd.unit} -n 50")
-    return _cri_judged(view, points, status.get("RuntimeReady", ""))
-
-
-def _cri_judged(view: View, points: tuple[str, ...], ready: str) -> Rung:
-    number, name = 6, "CRI uses it"
-    root, first = view.config.snapshotter.root, points[0] if points else ""
-    if ready == "false":
+    if status.get("RuntimeReady", "") == "false":
         return failed(number, name, "NNA0656", "CRI says that its runtime is not ready", cause="RuntimeReady is false",
                       try_="crictl info")  # fmt: skip
-    if view.config.containerd.mode is not ContainerdMode.DEFAULT and first == root and not _names_ours(view):
-        seen = f"its image file system is still at {root}, but {view.config.containerd.config} names another default"
+    runtime = view.config.containerd.mode is ContainerdMode.RUNTIME_CLASS
+    return (_runtime(view, status.get("config", "")) if runtime else None) or _cri_judged(view, points, server.version)
+
+
+def _runtime(view: View, config: str) -> Rung | None:
+    """What stands against a pod of our runtime class, by CRI's own configuration; None where nothing does."""
+    number, name = 6, "CRI uses it"
+    try:
+        runtimes = dict(json.loads(config)["containerd"]["runtimes"])
+        snapshotter = str(runtimes[paths.RUNTIME].get("snapshotter", "")) if paths.RUNTIME in runtimes else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return not_proved(number, name, "CRI does not tell its runtimes")
+    if snapshotter == paths.PROXY_PLUGIN:
+        return None
+    named = f"the runtime's snapshotter is {snapshotter or 'the default one'}"
+    return failed(
+        number, name, "NNA0655", f"CRI does not start the runtime class {paths.RUNTIME} with our snapshotter",
+        cause=f"it knows no runtime {paths.RUNTIME}" if snapshotter is None else named,
+        try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
+    )  # fmt: skip
+
+
+def image_file_system(points: Sequence[str], root: str, version: Version) -> bool:
+    """Whether CRI's image file system is our snapshotter's, by ImageFsInfo. A containerd that reads no `exports` says
+    where the snapshotter would be if it were built in.
+    """
+    first = points[0] if points else ""
+    built_in = posixpath.basename(first) == f"{_SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
+    return first == root or (built_in and not reads_exports(version))
+
+
+def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
+    number, name = 6, "CRI uses it"
+    root, first = view.config.snapshotter.root, points[0] if points else ""
+    used = image_file_system(points, root, version)
+    if view.config.containerd.mode is not ContainerdMode.DEFAULT and used and not _names_ours(view):
+        seen = f"its image file system is still at {first}, but {view.config.containerd.config} names another default"
         return not_proved(number, name, "a restart of containerd is due: it runs on an older configuration", seen,
                           try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip
-    if view.config.containerd.mode is not ContainerdMode.DEFAULT and first != root:
+    if view.config.containerd.mode is not ContainerdMode.DEFAULT and not used:
         return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
-    if first == root:
-        return ok(number, name, f"image file system at {root}")
+    if used:
+        unread = "" if first == root else f"; this containerd does not tell the kubelet of {root}"
+        return ok(number, name, f"image file system at {first}{unread}")
     if view.config.containerd.restart is RestartPolicy.NEVER:
         return not_proved(number, name, "a restart of containerd is due ([containerd] restart = never)",
                           try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip

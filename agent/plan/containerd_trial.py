@@ -48,9 +48,14 @@ def containerd_check(
     )
 
 
+def reads_exports(version: Version) -> bool:
+    """Whether this containerd knows a proxy plugin's root; else it names a directory of its own as if it were that."""
+    return version >= _SHOWS_EXPORTS[1] or _SHOWS_EXPORTS[0] <= version < (1, 7)
+
+
 def expectations(wishes: Wishes, version: Version, loaded: Sequence[Loaded]) -> tuple[tuple[str, str], ...]:
     """(dotted key, value) pairs that the dump must show."""
-    exports = version >= _SHOWS_EXPORTS[1] or _SHOWS_EXPORTS[0] <= version < (1, 7)
+    exports = reads_exports(version)
     plugins = version not in _DUMPS_UNMIGRATED or all(one.version >= 3 for one in loaded)
     hidden = (*PROXY_PLUGIN, "exports")
     return tuple(

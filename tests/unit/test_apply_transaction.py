@@ -9,12 +9,14 @@ import pytest
 from agent import paths
 from agent.apply import generations, transaction
 from agent.apply.execute import Stop
+from agent.apply.undo import PutBack
 from agent.config.model import Dialect, Switch
 from agent.errors import AgentError, ApplyError, ContainerdError, FileChangedError, FileError, LockedError
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
+    CheckContainerdConfig,
     Plan,
     ReloadUnits,
     RemoveFile,
@@ -279,6 +281,27 @@ def test_directories_that_a_change_made_go_with_it(node: FakeNode) -> None:
     assert "/etc/nydus" not in node.files.directories
     assert paths.CERTS_D not in node.files.directories
     assert "/etc/containerd" in node.files.directories
+
+
+def test_a_directory_that_was_first_made_for_containerds_check_goes_with_the_change_too(node: FakeNode) -> None:
+    check = CheckContainerdConfig("/etc/other/config.toml", NEW, (("nydus", "true"),))
+    steps = (check, write(node, "/etc/other/config.toml", NEW))
+    apply(node, Plan(steps))
+    (done,) = generations.history(node.files)[0].steps
+    assert isinstance(done.undo, PutBack)
+    assert done.undo.missing == ("/etc/other",)
+
+
+def test_nothing_is_left_of_a_directory_that_only_the_check_needed() -> None:
+    for refused in (False, True):
+        node = a_node()
+        if refused:
+            node.processes.on("containerd", code=1)
+        try:
+            apply(node, Plan((CheckContainerdConfig("/etc/other/config.toml", NEW, (("nydus", "true"),)),)))
+        except ApplyError:
+            assert refused
+        assert "/etc/other" not in node.files.directories
 
 
 def test_an_error_of_a_changed_file_is_not_retried_blindly(node: FakeNode) -> None:

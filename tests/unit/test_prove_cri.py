@@ -1,0 +1,68 @@
+"""Rung 6: what CRI itself says decides, for each containerd in its own words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent import paths
+from agent.apply.climb import Rung, State
+from agent.config.model import Config, ContainerdMode
+from tests.unit.proved_node import ROOT, ProvedNode
+
+BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"
+
+
+def rung_6(made: ProvedNode) -> Rung:
+    return made.climb().rungs[5]
+
+
+def applied() -> ProvedNode:
+    made = ProvedNode()
+    made.apply()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [("1.6.20", State.OK), ("1.7.15", State.OK), ("1.6.32", State.FAILED), ("1.7.24", State.FAILED)],
+)
+def test_a_containerd_that_reads_no_root_of_a_proxy_plugin_is_known_by_the_directory_that_it_names(
+    version: str, state: State
+) -> None:
+    made = applied()
+    made.node.containerd.version_text = version
+    made.node.containerd.mountpoints = (BUILT_IN,)
+    rung = rung_6(made)
+    assert rung.state is state
+    assert (f"does not tell the kubelet of {ROOT}" in rung.detail) == (state is State.OK)
+
+
+def with_runtimes(**runtimes: object) -> ProvedNode:
+    """A node of mode runtime-class that was applied, whose CRI then says that it has these runtimes."""
+    config = Config()
+    made = ProvedNode(replace(config, containerd=replace(config.containerd, mode=ContainerdMode.RUNTIME_CLASS)))
+    made.apply()
+    made.node.containerd.mountpoints = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",)
+    made.node.containerd.status["config"] = json.dumps({"containerd": {"runtimes": runtimes}})
+    return made
+
+
+def test_the_runtime_class_is_proved_by_the_snapshotter_that_cri_has_for_it() -> None:
+    rung = rung_6(with_runtimes(runc={"snapshotter": ""}, nydus={"snapshotter": paths.PROXY_PLUGIN}))
+    assert (rung.state, "runtime-class" in rung.detail) == (State.OK, True)
+
+
+def test_a_cri_that_does_not_tell_its_runtimes_proves_nothing_and_undoes_nothing() -> None:
+    made = with_runtimes()
+    made.node.containerd.status["config"] = "{}"
+    assert rung_6(made).state is State.NOT_PROVED
+
+
+@pytest.mark.parametrize("runtimes", [{}, {"nydus": {"snapshotter": ""}}, {"nydus": {"snapshotter": "overlayfs"}}])
+def test_a_runtime_class_that_would_start_on_another_snapshotter_is_told(runtimes: dict[str, object]) -> None:
+    rung = rung_6(with_runtimes(**runtimes))
+    assert (rung.state, rung.code) == (State.FAILED, "NNA0655")
+    assert "runtime" in rung.cause
