@@ -46,6 +46,11 @@ def test_nothing_names_the_place_where_it_was_written(what: str) -> None:
     assert [f"{path}: {match[0]}" for path in others if (match := pattern.search(_text(path) or ""))] == []
 
 
+def test_no_file_holds_both_sides_of_a_merge() -> None:
+    marker = re.compile(r"^(<{7}|>{7}) ", re.M)
+    assert [path for path in files() if marker.search(_text(path) or "")] == []
+
+
 def _shell_scripts() -> list[str]:
     found = []
     for path in files():
