@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import stat
@@ -227,3 +228,33 @@ def test_who_asks_and_never_reads_does_not_keep_a_connection_of_the_daemon_open(
         return len(os.listdir("/proc/self/fd"))
 
     assert go(work()) == 0
+
+
+def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> None:
+    def buggy(path: str, query: str) -> Response | None:
+        if path == "/bug":
+            raise RuntimeError("a bug")
+        return answer(path, query)
+
+    async def work() -> tuple[bytes, bytes, list[object]]:
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+        listener = Listener(buggy)
+        await listener.listen_tcp("127.0.0.1", 0)
+        try:
+            nothing = await ask(listener, "GET /bug HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+            after = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+            async with asyncio.timeout(10):
+                while not told:
+                    await asyncio.sleep(0.1)
+                    gc.collect()
+        finally:
+            listener.end()
+        return nothing, after, told
+
+    nothing, after, told = go(work())
+    assert (nothing, after.startswith(b"HTTP/1.1 200 OK\r\n")) == (b"", True)
+    (context,) = told
+    assert isinstance(context, dict)
+    assert str(context["exception"]) == "a bug"
+    assert "handle" not in context, "that would end the session"
