@@ -111,7 +111,11 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
 def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[str, ...]:
     found = []
     if posixpath.basename(root) in ports.files.listdir(posixpath.dirname(root)):
-        found.append(f"{root}{_size(ports, root)}: images and snapshots; containerd's database refers to them")
+        # First the images, through containerd: its database still names their snapshots, and a root that was wiped
+        # behind its back makes pulls fail when a snapshotter comes again (containerd/nydus-snapshotter#631, #680).
+        when = "once the containers on it have ended" if use.containers else "to clear it"
+        what = "images and snapshots, which containerd's database refers to"
+        found.append(f"{root}{_size(ports, root)}: {what}; {when}: crictl rmi --prune && rm -rf {root}")
     if force and use.busy:
         found.append(
             f"{len(use.busy)} nydusd processes: running containers stand on them; kill them when these have ended"

@@ -51,7 +51,8 @@ def test_after_a_removal_every_file_is_as_it_was(node: ProvedNode) -> None:
 def test_what_stays_is_named_with_its_size(node: ProvedNode) -> None:
     removed = remove(node)
     assert removed is not None
-    assert removed.stays == (f"{ROOT} (119 MiB): images and snapshots; containerd's database refers to them",)
+    what = "images and snapshots, which containerd's database refers to"
+    assert removed.stays == (f"{ROOT} (119 MiB): {what}; to clear it: crictl rmi --prune && rm -rf {ROOT}",)
 
 
 def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(node: ProvedNode) -> None:
@@ -84,6 +85,7 @@ def test_a_forced_removal_leaves_the_ground_under_running_containers(node: Prove
     assert removed is not None
     assert removed.ended == ()
     assert (*daemons.UNMOUNT, IMAGE) not in node.node.processes.ran
+    assert "once the containers on it have ended: crictl rmi --prune" in removed.stays[0]
     assert any("running containers stand on them" in one for one in removed.stays)
     assert any("1 containers run on" in one for one in removed.stays)
 
