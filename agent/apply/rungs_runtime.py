@@ -180,7 +180,7 @@ def plugin(view: View) -> Rung:
         return failed(
             number, name, "NNA0653", "containerd does not use our snapshotter", cause=problem,
             evidence=(f"exports: {dict(found.exports)}",) if found is not None else (),
-            try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
+            try_="nydus-agent plan; nydus-agent apply",
         )  # fmt: skip
     return ok(number, name, f"{paths.PROXY_PLUGIN} at {paths.SNAPSHOTTER_SOCKET}")
 
@@ -267,7 +267,7 @@ def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
     return failed(
         number, name, "NNA0655", "CRI uses another snapshotter by default",
         cause=f"its image file system is at {first or 'an unknown place'}, ours is {root}",
-        try_=f"nydus-agent plan; systemctl restart {view.config.containerd.unit}",
+        try_="nydus-agent plan; nydus-agent apply",
     )  # fmt: skip
 
 

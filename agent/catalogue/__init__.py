@@ -243,7 +243,7 @@ _ENTRIES = (
           "systemctl status containerd"),
     Entry("NNA0653", "containerd does not use our snapshotter", Exit.FAILED,
           "Rung 5: it is not registered, or with another address or root.",
-          "See `nydus-agent plan`; containerd may need a restart."),
+          "See `nydus-agent plan`; `nydus-agent apply` puts our keys back and restarts containerd where that is due."),
     Entry("NNA0654", "CRI did not start", Exit.FAILED,
           "Rung 6: containerd runs, but its CRI part does not; the kubelet sees no runtime.",
           "journalctl -u containerd -n 50"),

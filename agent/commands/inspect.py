@@ -11,15 +11,17 @@ from typing import Any
 from agent import paths, wire
 from agent.apply import change, drift, generations, repair
 from agent.apply import climb as climbing
-from agent.commands import ladder
+from agent.commands import after_dpkg, ladder
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config, Repair
-from agent.errors import Exit, ProcessError
+from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
 
 HELP = "climb the ladder of proof and publish the result"
 NEEDS_ROOT = True
+_DPKG_S = 60.0
+"""So long an inspection waits for dpkg; then it looks all the same."""
 
 _START_S = 10.0
 
@@ -32,6 +34,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     """Exit code 0 where a result was published, whatever it says. Raises ConfigError, FileError."""
     config = context.load_config().config
     ports = wire.root_ports(config)
+    with contextlib.suppress(LockedError):  # in the middle of an upgrade nothing that is seen lasts
+        after_dpkg.wait(wire.package_manager(context.root), wire.clock(), deadline_s=_DPKG_S)
     # First: a request that comes while we climb is for the next climb.
     ports.files.empty(paths.REQUESTS)
     if busy(ports.ledger, "inspect"):

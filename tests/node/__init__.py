@@ -24,6 +24,7 @@ parts     servers on a node: registries, stand-in mirror, fault front, scheduler
 images    the images, made once; push into a node's registry
 scene     what demo and product tests share: the package installed, containers timed, a container that reads
 detached  a container that reads and outlives containerd's restarts
+repack    a package under another version: ours, or one that is installed on the node
 knocker   somebody who tries the mirror's port all the time: shows that a fence has no gap
 dragonfly a node with a real dfdaemon as its mirror, and load through it
 

@@ -43,6 +43,16 @@ def test_only_what_may_run_at_boot_is_enabled(package: Package) -> None:
     }  # fmt: skip
 
 
+def test_an_upgraded_runtime_is_looked_at_and_nothing_waits_for_that(package: Package) -> None:
+    lines = [line for line in (package.control / "triggers").read_text().splitlines() if not line.startswith("#")]
+    assert sorted(lines) == [
+        f"interest-noawait /usr/bin/{name}" for name in ("containerd", "containerd-nydus-grpc", "nydus-image", "nydusd")
+    ]
+    text = package.script("postinst")
+    begin, end = text.index('if [ "$1" = triggered ]'), text.index('if [ "$1" = configure ] && [ -d')
+    assert not re.search(r"systemctl|deb-systemd|nydus-agent (apply|remove)", text[begin:end])
+
+
 def test_removal_undoes_the_change_while_our_code_is_still_there(package: Package) -> None:
     text = package.script("prerm")
     assert text.index("nydus-agent remove --if-applied") < text.index("deb-systemd-invoke stop")

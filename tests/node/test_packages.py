@@ -1,0 +1,149 @@
+"""Packages of others move under us: containerd is upgraded by apt while nydus containers read.
+
+containerd's config.toml is a conffile of its package, and we have changed it. dpkg keeps it without a word as long as
+the package's own is the same as before; where that one changed too, dpkg asks. Here are all answers.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.node import scene
+from tests.node.boot import Node
+from tests.node.detached import DetachedReader
+from tests.node.repack import repack
+
+CONFIG = "/etc/containerd/config.toml"
+THEIRS = "# what the next version of the package says\n"
+KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+TAKE = ("-o", "Dpkg::Options::=--force-confnew")
+
+
+@dataclass
+class Moving:
+    """A node with our package applied on a containerd of which any number of newer versions can be installed."""
+
+    stage: scene.Stage
+    original: str
+    """The conffile as its package has it."""
+    number: int = 1
+
+    @property
+    def node(self) -> Node:
+        return self.stage.node
+
+    def newer(self, conffile: str) -> str:
+        """The path of a newer package with this conffile."""
+        self.number += 1
+        return repack(self.node, "containerd", f"99.{self.number}", {CONFIG: conffile})
+
+    def upgrade(self, deb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """As an unattended upgrade does it: nobody answers."""
+        argv = ["apt-get", "--yes", "--quiet", *options, "install", deb]
+        return self.node.run(argv, check=False, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+    def pid(self, unit: str) -> str:
+        return self.node.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
+
+    def climb(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.node.read("/var/lib/nydus-agent/climb.json"))
+        return found
+
+    def wait_for_inspection(self, since: float) -> dict[str, object]:
+        """The first climb that began after `since` (epoch seconds) and that nobody asked for by hand."""
+        self.node.wait_until(lambda: float(str(self.climb()["at"])) > since, 60, "the node was inspected")
+        return self.climb()
+
+
+@pytest.fixture(scope="module")
+def moving() -> Iterator[Moving]:
+    with scene.staged("reader-nydus", installed=False) as stage:
+        made = Moving(stage, stage.node.read(CONFIG))
+        first = repack(stage.node, "containerd", "99.1", {CONFIG: made.original})
+        assert made.upgrade(first).returncode == 0
+        scene.install(stage.node)
+        scene.pull(stage.node, stage.ref("reader-nydus"))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def reading(moving: Moving) -> Iterator[DetachedReader]:
+    with DetachedReader(moving.node, moving.stage.ref("reader-nydus")) as made:
+        yield made
+
+
+@pytest.fixture
+def reader(reading: DetachedReader) -> Iterator[DetachedReader]:
+    """It reads all the time, over all restarts of containerd."""
+    reading.wait_for(5)
+    yield reading
+    reading.wait_for(5)
+    assert reading.errors() == []
+
+
+def test_an_upgrade_keeps_our_settings_without_a_question_and_is_looked_at(
+    moving: Moving, reader: DetachedReader
+) -> None:
+    node, ours = moving.node, moving.node.read(CONFIG)
+    containerd, snapshotter, agent = map(moving.pid, ("containerd", "nydus-snapshotter", "nydus-agent"))
+    began = time.time()
+    done = moving.upgrade(moving.newer(moving.original))
+    upgraded = time.time()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Configuration file" not in done.stdout + done.stderr
+    assert "Processing triggers for nydus-node-agent" in done.stdout
+    assert node.read(CONFIG) == ours
+    assert moving.pid("containerd") != containerd, "its own package restarts it"
+    assert (moving.pid("nydus-snapshotter"), moving.pid("nydus-agent")) == (snapshotter, agent)
+    climb = moving.wait_for_inspection(began)
+    print(f"inspected {time.time() - upgraded:.1f} s after the upgrade")
+    assert (climb["ok"], climb["drift"]) == (True, []), climb
+    plan = scene.agent(node, "plan", "--exit-code", check=False)
+    assert plan.returncode == 0, plan.stdout
+
+
+def test_a_conffile_that_both_have_changed_is_kept_where_nobody_can_answer(
+    moving: Moving, reader: DetachedReader
+) -> None:
+    node, ours = moving.node, moving.node.read(CONFIG)
+    began = time.time()
+    done = moving.upgrade(moving.newer(THEIRS + moving.original), *KEEP)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert node.read(CONFIG) == ours
+    assert node.read(f"{CONFIG}.dpkg-dist") == THEIRS + moving.original
+    assert moving.wait_for_inspection(began)["ok"]
+    assert scene.agent(node, "plan", "--exit-code", check=False).returncode == 0
+
+
+def test_without_those_options_dpkg_asks_and_the_plan_had_said_so(moving: Moving, reader: DetachedReader) -> None:
+    node, ours = moving.node, moving.node.read(CONFIG)
+    done = moving.upgrade(moving.newer(THEIRS + THEIRS + moving.original))
+    assert done.returncode != 0
+    assert "conffile prompt" in done.stdout + done.stderr
+    assert node.read(CONFIG) == ours
+    # What was told before: the node works on, and one command ends it.
+    node.run(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"], timeout=120)
+    assert node.read(CONFIG) == ours
+
+
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (Drift|ChangedSinceProof): ")
+def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mends_it(
+    moving: Moving, reader: DetachedReader
+) -> None:
+    node, theirs = moving.node, THEIRS + THEIRS + THEIRS + moving.original
+    deb, began = moving.newer(theirs), time.time()
+    done = moving.upgrade(deb, *TAKE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert node.read(CONFIG) == theirs
+    upgraded = time.time()
+    node.wait_until(lambda: moving.climb()["drift"], 60, "the drift is told")
+    print(f"told {time.time() - upgraded:.1f} s after the end of the upgrade, which took {upgraded - began:.1f} s")
+    told = scene.agent(node, "status", check=False)
+    assert told.returncode == 3
+    assert "nydus-agent apply" in told.stdout, told.stdout
