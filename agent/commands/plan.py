@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import wire
-from agent.apply import change, journal, rollback
+from agent.apply import change, generations, journal, rollback
 from agent.apply.generations import encode_effective
 from agent.commands import plan_file
 from agent.commands.context import Context
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     if journal.read(ports.ledger) is not None:
         context.console.warn("an interrupted change is open: apply undoes it first, and this plan may then differ")
-    made = _make(args.rollback, config, ports)
+    made = make(args.rollback, config, ports)
     display(made.plan, context)
     if args.out is not None:
         plan_file.write(ports.files, args.out, made, body(made.plan, made.effective))
@@ -62,10 +63,12 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
 
 
-def _make(to: int | None, config: Config, ports: Ports) -> Made:
+def make(to: int | None, config: Config, ports: Ports) -> Made:
+    """The plan of an apply, or of a rollback `to` a generation (BEFORE: the state before). Raises PlanError."""
     if to is None:
         facts, effective, plan = change.look(config, ports)
-        return Made(config, facts, effective, plan)
+        hold = generations.hold(ports.files)
+        return Made(config, facts, effective, replace(plan, notes=(*plan.notes, hold)) if hold else plan)
     target = rollback.choose(ports.files, None if to == BEFORE else to)
     then, facts, plan = rollback.look_back(config, ports, target)
     return Made(then, facts, target.effective, plan, target.state)

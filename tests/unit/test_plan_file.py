@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import change, generations, rollback
+from agent.apply import change, generations
 from agent.apply.change import Outcome, Run
 from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
 from agent.commands import plan_file
-from agent.commands.plan_file import Made
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
@@ -29,13 +28,7 @@ LOUD = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, log_level=LogLeve
 
 
 def write(node: ProvedNode, to: int | None = None) -> None:
-    if to is None:
-        facts, effective, plan = change.look(node.config, node.node.ports)
-        made = Made(node.config, facts, effective, plan)
-    else:
-        target = rollback.choose(node.node.files, to)
-        then, facts, plan = rollback.look_back(node.config, node.node.ports, target)
-        made = Made(then, facts, target.effective, plan, target.state)
+    made = plan_verb.make(to, node.config, node.node.ports)
     plan_file.write(node.node.files, FILE, made, plan_verb.body(made.plan, made.effective))
 
 
@@ -182,6 +175,21 @@ def test_a_rollback_can_be_planned_into_a_file_too() -> None:
     assert newest is not None
     assert (outcome.result.generation, newest.verb, newest.to) == (3, "rollback", 1)
     assert {path: file for path, file in node.etc().items() if not path.startswith("/root")} == before
+
+
+def test_a_plan_after_a_rollback_says_that_the_rollback_holds() -> None:
+    node = ProvedNode()
+    node.apply()
+    node.config = LOUD
+    node.apply()
+    write(node, to=plan_verb.BEFORE)
+    act(node)
+    made = plan_verb.make(None, node.config, node.node.ports)
+    assert "generation 3 is a rollback to 1, which holds until nydus-agent apply" in made.plan.notes
+    assert not made.plan.empty
+    write(node)
+    assert act(node).result.generation == 4
+    assert plan_verb.make(None, node.config, node.node.ports).plan.empty
 
 
 def test_a_plan_is_shown_by_its_verb_as_it_is_written(node: ProvedNode) -> None:
