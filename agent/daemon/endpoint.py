@@ -253,8 +253,10 @@ _EAGER = sys.version_info >= (3, 12)
 def _begun(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """A task that has begun already, where Python can do that: one that does not wait needs no turn of the loop."""
     if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
-    return loop.create_task(work)
+        task = asyncio.Task(work, loop=loop, eager_start=True)
+    else:
+        task = loop.create_task(work)
+    return task
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
