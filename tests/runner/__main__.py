@@ -52,12 +52,12 @@ def main() -> int:
 
 def _parse() -> list[Stage]:
     known = [*stages.STAGES, *stages.benches()]
-    listing = "\n".join(f"  {stage.name:<10}{stage.what}" for stage in stages.STAGES.values())
+    listing = "\n".join(f"  {stage.name:<13}{stage.what}" for stage in stages.STAGES.values())
     parser = argparse.ArgumentParser(
         prog="make", usage="make test | STAGE | bench-NAME [QUICK=1] | clean",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"test runs lint, types, unit, contract, package and node.\n\nstages:\n{listing}\n"
-        f"  {'benches':<10}{' '.join(stages.benches()) or 'none yet'}",
+        f"  {'benches':<13}{' '.join(stages.benches()) or 'none yet'}",
     )  # fmt: skip
     parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")
     parser.add_argument("--quick", action="store_true", help="benches with a small n (make bench-NAME QUICK=1)")
