@@ -47,6 +47,7 @@ class FakeUnits:
         self._clock = clock if clock is not None else FakeClock()
         self.faults = faults if faults is not None else Faults()
         self.units = {fact.name: fact for fact in units}
+        self._packaged: dict[str, str] = {}
         self.systemd_running = True
         self.on_job: list[Callable[[str, str], None]] = []
         """Called with (name, verb) after a job was done: the process behind the unit starts or ends here."""
@@ -139,6 +140,11 @@ class FakeUnits:
         for name in on_disk - set(self.units):
             self.units[name] = replace(unit(name), fragment_path=f"{UNIT_DIRECTORY}/{name}", unit_file_state="disabled")
         for name, found in list(self.units.items()):
-            gone = found.fragment_path.startswith(UNIT_DIRECTORY) and name not in on_disk
-            if gone and found.active_state != "active":
+            ours = found.fragment_path.startswith(UNIT_DIRECTORY)
+            if name in on_disk and not ours:  # it goes before the package's
+                self._packaged[name] = found.fragment_path
+                self.units[name] = replace(found, fragment_path=f"{UNIT_DIRECTORY}/{name}")
+            elif name not in on_disk and ours and name in self._packaged:
+                self.units[name] = replace(found, fragment_path=self._packaged[name])
+            elif name not in on_disk and ours and found.active_state != "active":
                 del self.units[name]
