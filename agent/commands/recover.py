@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--files-only",
         action="store_true",
-        help="restart nothing (the default where containerd does not run, as at boot)",
+        help="wait for no job of systemd (the default where containerd does not run, as at boot)",
     )
 
 

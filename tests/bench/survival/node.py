@@ -119,6 +119,8 @@ class Victim:
 
     def wait(self) -> tuple[int, str]:
         """Exit status and what it said."""
+        if self._outer.poll() is None:
+            os.kill(self._outer.pid, signal.SIGCONT)  # nsenter stops itself when its child was stopped
         code = self._outer.wait(_DEADLINE_S)
         with self._log:
             self._log.seek(0)
