@@ -147,3 +147,9 @@ def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mend
     told = scene.agent(node, "status", check=False)
     assert told.returncode == 3
     assert "nydus-agent apply" in told.stdout, told.stdout
+    applied = scene.agent(node, "apply", check=False)
+    assert applied.returncode in (0, 3), applied.stdout + applied.stderr
+    assert node.read(CONFIG).startswith(THEIRS), "their change is kept"
+    assert "proxy_plugins" in node.read(CONFIG)
+    states = [rung["state"] for rung in scene.agent_json(node, "doctor")["rungs"]]
+    assert states == ["ok"] * 10
