@@ -118,6 +118,10 @@ def test_what_is_left_on_a_node_is_what_was_named_and_the_command_clears_it(tmp_
         assert set(difference(before, picture(node))) == {ROOT}
         node.run(named[0].rpartition(": ")[2], timeout=120)
         assert difference(before, picture(node)) == {}
+        # And nothing in containerd's database stands in the way of a new beginning.
+        node.install_deb(scene.deb(), {"50-site.toml": scene.HTTP_SITE})
+        node.wait_until(lambda: settled(node) and node.exists(ROOT), 60, "the node is set up again")
+        use(stage)
 
 
 def test_the_hosts_files_and_edits_of_others_survive_and_former_values_come_back() -> None:
