@@ -140,7 +140,9 @@ def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal
             _scrape(node)
         seen.look(node)
         time.sleep(min(_LOOK_EACH_S, max(0.0, began + seconds - time.monotonic())))
-    percent = 100 * (_cpu_s(node) - spent) / (time.monotonic() - began)
+    took = time.monotonic() - began
+    percents = {name: 100 * (ran - spent.get(name, 0.0)) / took for name, ran in _cpu_s(node).items()}
+    percent = sum(percents.values())
     if node.processes(UNIT) != processes:
         raise SystemExit(f"the unit's processes changed while it was watched: {processes}, {node.processes(UNIT)}")
     lines = _lines(node, since)
@@ -150,6 +152,7 @@ def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal
         row(f"agent, {where}: PSS", seen.pss, "MiB"),
         row(f"agent, {where}: threads", seen.threads, "threads"),
         row(f"agent, {where}: CPU over {seconds:g} s", [percent], "% of a core"),
+        *(row(f"... of which {name}", [share], "% of a core") for name, share in percents.items()),
         row(f"agent, {where}: log lines in {seconds:g} s", [len(lines)], "lines", extra={"an hour": hourly}),
     ]
     print("".join(f"  logged: {line}\n" for line in lines), end="", flush=True)
@@ -167,13 +170,14 @@ def _floors(node: Node, seconds: float) -> list[Row]:
     return [row(f"bare minimum, {case}: CPU", [percent], "% of a core") for case, percent in found.items()]
 
 
-def _cpu_s(node: Node) -> float:
-    """Seconds that the unit's threads ran, and their children that ended (those in whole ticks)."""
-    total = 0.0
+def _cpu_s(node: Node) -> dict[str, float]:
+    """Seconds that the threads of each of the unit's programs ran, and their children that ended (in whole ticks)."""
+    total: dict[str, float] = {}
     for pid in node.processes(UNIT):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[13]) + int(fields[14])) / _TICKS
-        total += sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        fields = rest.split()
+        ran = sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+        total[name] = total.get(name, 0.0) + ran + (int(fields[13]) + int(fields[14])) / _TICKS
     return total
 
 
