@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.survival.tally import Tally
-from tests.node import scene
+from tests.node import parts, scene
 from tests.node.boot import Node, NodeError
 
 _JOURNAL = "/var/lib/nydus-agent/journal/open.jsonl"
@@ -185,7 +185,7 @@ class Rounds:
             if self.state != wanted and self.chance.random() < _ON:
                 self._go_on(verb, wanted, tally)
         except NodeError as error:
-            tally.mixed(where, str(error)[-1500:])
+            tally.mixed(where, str(error)[:1500])
             raise
 
     def _kill(self, verb: list[str], part: float, *, power: bool, tally: Tally) -> None:
@@ -199,6 +199,9 @@ class Rounds:
         if power:
             tally.counts["power cut"] += 1
             self.node.power_cut()
+            # What a set-up comes to depends on what the mirror was seen to do.
+            parts.start_registry(self.node)
+            parts.start_mirror(self.node)
         else:
             victim.signal(signal.SIGKILL)
         code, _ = victim.wait()
