@@ -18,7 +18,7 @@ from agent.config.accepted import restored
 from agent.config.model import Config, Dialect, Scheme, Switch
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
-from agent.plan.steps import WriteFile
+from agent.plan.steps import Former, UnitVerb, WriteFile
 from agent.ports import Files
 
 API_VERSION = "nydus-agent/v1"
@@ -254,6 +254,22 @@ def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
         for one in originals(generations)
         if (content := one.written if one.unbroken else one.first_written) is not None
     )  # fmt: skip
+
+
+def former_unit(generations: tuple[Generation, ...]) -> Former:
+    """What the snapshotter's unit was before the first generation.
+
+    Our first change leaves alone only what is as we want it: without a record it ran, or was enabled, already.
+    """
+    steps = generations[0].steps if generations else ()
+    backs = [one.undo for one in steps if isinstance(one.undo, undo.UnitBack)]
+    ours = [back for back in backs if back.unit == paths.SNAPSHOTTER_UNIT]
+    started = next((back for back in ours if back.verb in (UnitVerb.START, UnitVerb.RESTART)), None)
+    enabled = next((back for back in ours if back.verb is UnitVerb.ENABLE), None)
+    return Former(
+        active=started is None or started.was_active,
+        enabled=enabled is None or enabled.was_enabled,
+    )
 
 
 def encode_effective(effective: Effective) -> dict[str, object]:

@@ -16,8 +16,8 @@ from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe
-from agent.plan.removal import removal
-from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, RemoveFile, UnitStep, UnpackImage
+from agent.plan.removal import PACKAGED_UNIT, named_after, removal
+from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
 from agent.ports import Ports
 
 _CALL_S = 5.0
@@ -58,9 +58,11 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     facts, plan = _plan(config, ports, history)
     if not facts.systemd_running:
         plan = files_only(plan)
-    idle = daemons.idle(ports, root, use)
+    goes_on = named_after(config, facts, plan)
+    # Where containerd goes on with the snapshotter that it had before us, its images need what serves them.
+    idle = () if goes_on else daemons.idle(ports, root, use)
     intention = transaction.Intention("remove", plan, None, root=root)
-    result = transaction.carry_out(ports, intention, lambda: _proof(ports, root), around)
+    result = transaction.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
     ended = daemons.end(ports, idle, around.say)
     return Removed(plan, result, _stays(ports, root, use, force=force), ended)
 
@@ -71,18 +73,19 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
     Raises ApplyError NNA0402, NNA0403, PlanError.
     """
     history = generations.history(ports.files)
-    plan = files_only(_plan(config, ports, history)[1])
-    intention = transaction.Intention("remove", plan, None, root=config.snapshotter.root)
+    _facts, plan = _plan(config, ports, history)
+    intention = transaction.Intention("remove", files_only(plan), None, root=config.snapshotter.root)
     transaction.carry_out(ports, intention, lambda: None, around)
-    if any(isinstance(step, RemoveFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE for step in plan.steps):
+    disable = (paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE)
+    if any(isinstance(step, UnitStep) and (step.unit, step.verb) == disable for step in plan.steps):
         links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
 
 
 def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, ...]) -> tuple[Facts, Plan]:
     records = generations.records(history)
-    extra = tuple(one.path for one in records)
+    extra = (*(one.path for one in records), PACKAGED_UNIT)
     facts = observe(config, ports, probe_fence=False, probe_mirror=False, extra_paths=extra)
-    return facts, removal(config, facts, records)
+    return facts, removal(config, facts, records, generations.former_unit(history))
 
 
 def files_only(plan: Plan) -> Plan:
@@ -92,7 +95,7 @@ def files_only(plan: Plan) -> Plan:
 
 
 def _proof(ports: Ports, root: str) -> AgentError | None:
-    """containerd answers, and its CRI does not use the snapshotter any more."""
+    """containerd answers, and its CRI does not use the snapshotter at `root` ("": it may) any more."""
     try:
         if not ports.units.running():
             return None
@@ -102,7 +105,7 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
         return error
     except ContainerdError:
         return None  # CRI is not part of every containerd; that it answers is what was there before
-    if image_file_system(points, root, server.version):
+    if root and image_file_system(points, root, server.version):
         cause = f"its image file system is {points[0]}"
         return ApplyError("NNA0414", "containerd still uses the snapshotter", cause=cause)
     return None

@@ -1,9 +1,11 @@
 """The plan that takes everything of ours off a node again: narrow first, what applied widened.
 
     containerd's configuration as it was → hosts.toml files away → containerd restarted and answering → snapshotter
-    stopped and disabled → our files away → systemd reads its units
+    stopped, and disabled where it was → our files away → systemd reads its units → a snapshotter that ran before us
+    starts on its own files
 
-The snapshotter's root stays: containerd's database refers to what is in it.
+Where containerd named a snapshotter of our name before us it will name it again: the snapshotter then goes first, as
+in every widening. The snapshotter's root stays: containerd's database refers to what is in it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from agent.plan.refusal import Refusal, refuse
 from agent.plan.render_containerd import candidate, view_of
 from agent.plan.steps import (
     AwaitContainerd,
+    AwaitSnapshotter,
+    Former,
     Plan,
     ReloadUnits,
     RemoveFile,
@@ -39,6 +43,11 @@ from agent.plan.steps import (
 from agent.plan.toml_edit import FAILURES, Value, remove, take_from_list
 
 _WHY = "the agent is removed"
+_AS_BEFORE = "it runs as it did before the agent"
+
+
+PACKAGED_UNIT = f"/usr/lib/systemd/system/{paths.SNAPSHOTTER_UNIT}"
+"""Where a package puts a unit that ours, in /etc, goes before. (Debian 13's nydus-snapshotter brings none.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,11 @@ def _refuse_if_named(facts: Facts, record: WriteFile, why: str) -> None:
         refuse([Refusal("NNA0303", f"{record.path} could not be read: {fact.reason}", f"ls -l {record.path}")])
 
 
-def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
+def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: Former) -> Plan:
     """The plan. `records` are the writes as first applied, one per file, oldest first.
+
+    What the snapshotter's unit was is told by `former`; a packaged one that ours hides is seen by the fact about
+    `PACKAGED_UNIT`.
 
     Files of other owners that were edited since keep what others wrote: only our keys are taken out, and where that is
     not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where that file is
@@ -83,8 +95,15 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile]) -> Plan:
             (back if _read_by_containerd(config, record.path) else away).append(narrowed.step)
     back.sort(key=lambda step: (not _is_root(config, step), not _is_drop_in(step)))
     after = node_of(facts).with_files(_final(back))
-    steps = (*_containerd(config, back, after), *_snapshotter(facts, away, still_named=_still_named(config, after)))
-    plan = Plan(steps, tuple(warnings), (f"{config.snapshotter.root} stays: containerd's database refers to it",))
+    containerd, address = _containerd(config, back, after), _named_again(config, after)
+    if address:
+        unit_warnings, steps = _handed_back(facts, away, former, address)
+        steps = (*steps, *containerd)
+    else:
+        unit_warnings, steps = _given_up(facts, away, former)
+        steps = (*containerd, *steps)
+    stays = f"{config.snapshotter.root} stays: containerd's database refers to it"
+    plan = Plan(steps, (*warnings, *unit_warnings), (stays,))
     invariants.check(plan, facts, config.containerd.config)
     return plan
 
@@ -117,42 +136,82 @@ def _final(back: Sequence[Step]) -> Mapping[str, bytes | None]:
     return {**written, **{step.path: None for step in back if isinstance(step, RemoveFile)}}
 
 
-def _still_named(config: Config, after: Node) -> bool:
-    """Whether containerd goes on using a snapshotter of our name, as it did before us.
+def _named_again(config: Config, after: Node) -> str:
+    """The address of the snapshotter of our name that containerd goes on using, as it did before us; "" where none.
 
     Raises PlanError NNA0331 where it would name one that it does not know: somebody copied our keys into another file.
     """
     seen = view_of(config, after)
     if seen is None or not seen.names_ours:
-        return False
-    if seen.get((*PROXY_PLUGIN, "address")) is None:
+        return ""
+    address = seen.get((*PROXY_PLUGIN, "address"))
+    if address is None:
         loaded, _stuck = after.load(config.containerd.config)
         files = ", ".join(one.path for one in loaded if paths.PROXY_PLUGIN.encode() in one.content)
         why = f"{files} would go on naming the snapshotter {paths.PROXY_PLUGIN}, which nothing registers any more"
         refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {files}, then run this again")])
-    return True
+    return str(address)
 
 
-def _snapshotter(facts: Facts, away: Sequence[Step], *, still_named: bool) -> tuple[Step, ...]:
-    """Stop, disable and remove what is ours; where somebody's own snapshotter was there before, it goes on instead."""
-    unit_step = next((step for step in away if _is_unit_file(step)), None)
-    reload = (ReloadUnits("the snapshotter's unit is gone"),) if unit_step is not None else ()
+def named_after(config: Config, facts: Facts, plan: Plan) -> bool:
+    """Whether containerd still uses a snapshotter of our name when the plan is done. Raises as `removal` does."""
+    return bool(_named_again(config, node_of(facts).with_files(_final(plan.steps))))
+
+
+_Told = tuple[tuple[str, ...], tuple[Step, ...]]
+"""Warnings and steps."""
+
+
+def _handed_back(facts: Facts, away: Sequence[Step], former: Former, address: str) -> _Told:
+    """containerd will use the snapshotter that was there before us: it runs on its own files before containerd asks."""
+    steps = (*away, *_reload(away))
+    unit = facts.snapshotter_unit
+    if not isinstance(unit, UnitFact) or not away or unit.active_state == "inactive":
+        return (), steps
+    if not _unit_stays(facts, away):
+        return (
+            f"containerd names the snapshotter {paths.PROXY_PLUGIN}, as it did before the agent, but no unit of it is "
+            f"left: what runs now ends with the next boot",
+        ), steps
+    # Not stopped and started: containerd names it. It may have been broken before us, which is not ours to mend.
+    again = UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.RESTART, _AS_BEFORE, SNAPSHOTTER_COST)
+    return (), (*steps, again, *((AwaitSnapshotter(address),) if former.active else ()))
+
+
+def _given_up(facts: Facts, away: Sequence[Step], former: Former) -> _Told:
+    """containerd uses it no more. What we began ends; one that ran before us goes on with its own files.
+
+    It is stopped while our unit is still in force and started afterwards: a restart would follow the other unit's
+    KillMode, and might end the nydusd processes on which running containers stand.
+    """
     unit = facts.snapshotter_unit
     if not isinstance(unit, UnitFact):
-        return (*away, *reload)
-    runs = unit.active_state not in ("inactive", "failed")
-    if still_named or unit_step is None or isinstance(unit_step, WriteFile):
-        again = UnitStep(
-            paths.SNAPSHOTTER_UNIT, UnitVerb.RESTART, "it runs as it did before the agent", SNAPSHOTTER_COST
-        )
-        return (*away, *reload, *((again,) if runs and away else ()))
+        return (), (*away, *_reload(away))
+    stays = _unit_stays(facts, away)
     found: list[Step] = []
-    if runs:
+    begun: tuple[Step, ...] = ()
+    if unit.active_state != "inactive" and former.active and stays and away:
+        begun = (UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.START, _AS_BEFORE),)
+    if unit.active_state not in ("inactive", "failed") and (begun or not (former.active and stays)):
         cost = "containers that run from nydus images keep running: their nydusd is not stopped"
         found.append(UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.STOP, _WHY, cost))
-    if unit.unit_file_state == "enabled":
+    if unit.unit_file_state == "enabled" and not (former.enabled and stays):
         found.append(UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE, _WHY))
-    return (*found, *away, *reload)
+    gone = away and (former.active or former.enabled) and not stays
+    warnings = (f"the {paths.SNAPSHOTTER_UNIT} that was there before the agent is gone",) if gone else ()
+    return warnings, (*found, *away, *_reload(away), *begun)
+
+
+def _unit_stays(facts: Facts, away: Sequence[Step]) -> bool:
+    """Whether there is a unit of the snapshotter when our files are gone: somebody's own."""
+    step = next((step for step in away if _is_unit_file(step)), None)
+    if isinstance(step, WriteFile) or isinstance(facts.file(PACKAGED_UNIT), FileFact):
+        return True
+    return step is None and isinstance(facts.file(paths.SNAPSHOTTER_UNIT_FILE), FileFact)
+
+
+def _reload(away: Sequence[Step]) -> tuple[Step, ...]:
+    return (ReloadUnits("the snapshotter's unit is gone"),) if any(map(_is_unit_file, away)) else ()
 
 
 def _is_unit_file(step: Step) -> bool:

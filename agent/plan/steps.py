@@ -85,6 +85,14 @@ class UnitStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """What the snapshotter's unit was before our first change: somebody's own may have been there."""
+
+    active: bool = False
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadUnits:
     """systemctl daemon-reload."""
 

@@ -21,7 +21,7 @@ from agent.node.facts import Effective
 from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.containerd_view import names_snapshotter
-from agent.plan.removal import removal
+from agent.plan.removal import PACKAGED_UNIT, removal
 from agent.plan.steps import Plan
 from agent.ports import Finished
 from tests.fakes.node import FakeNode
@@ -74,6 +74,7 @@ class World:
             made.files.put(path, _THEIRS.get(path, b"theirs\n"), mode=0o600)
         if self.unit != "none":
             known = unit(paths.SNAPSHOTTER_UNIT, enabled=self.unit != "disabled")
+            made.files.put(PACKAGED_UNIT, b"[Service]\n")
             made.units.units[paths.SNAPSHOTTER_UNIT] = known
         made.units.reload()  # systemd has read what is there
         if self.unit == "running":
@@ -162,9 +163,10 @@ def remove(config: Config) -> Look:
     """Planned by what was there before the first generation."""
 
     def look(node: FakeNode) -> Verb:
-        records = generations.records(generations.history(node.files))
-        facts = observe(config, node.ports, extra_paths=tuple(one.path for one in records))
-        return Verb("remove", removal(config, facts, records), None)
+        history = generations.history(node.files)
+        records = generations.records(history)
+        facts = observe(config, node.ports, extra_paths=(*(one.path for one in records), PACKAGED_UNIT))
+        return Verb("remove", removal(config, facts, records, generations.former_unit(history)), None)
 
     return look
 
@@ -185,9 +187,7 @@ def explore(world: World, found: Findings) -> None:
     files, services, *others = state(_at(world, done))
     files_before, services_before, *others_before = state(world.node())
     found.need(files == files_before, f"{world}: after the removal files are not as before")
-    if paths.SNAPSHOTTER_UNIT_FILE not in world.foreign and world.unit in ("none", "disabled"):
-        # Somebody's own snapshotter is left running on its own files, whatever it did before (plan.removal).
-        found.need(services == services_before, f"{world}: after the removal services are not as before")
+    found.need(services == services_before, f"{world}: after the removal services are not as before")
     found.need(others == others_before, f"{world}: after the removal containerd is not as before")
 
 

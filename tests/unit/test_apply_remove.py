@@ -9,7 +9,12 @@ import pytest
 from agent import paths
 from agent.apply import daemons, generations, leave
 from agent.errors import ApplyError
+from agent.plan.removal import PACKAGED_UNIT
+from tests.fakes.units import unit
+from tests.unit.plan_node import GOLDEN
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet
+
+NAMED_BEFORE = (GOLDEN / "containerd/page/before/config.toml").read_bytes()
 
 IMAGE = f"{ROOT}/snapshots/3/mnt"
 CONTAINER = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/pod/rootfs"
@@ -159,3 +164,64 @@ def test_applying_again_after_a_removal_is_a_new_generation(node: ProvedNode) ->
     removed = remove(node)
     assert removed is not None
     assert node.etc() == node.before
+
+
+def before_us(*, enabled: bool, active: bool) -> ProvedNode:
+    """A packaged snapshotter as it was before our first apply; then two of ours."""
+    made = ProvedNode()
+    made.node.files.put(PACKAGED_UNIT, b"[Service]\n")
+    made.node.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, enabled=enabled)
+    if active:
+        made.node.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
+    made.node.processes.on("du", code=1)
+    made.before = made.etc()
+    made.apply()
+    made.node.units.disable(paths.SNAPSHOTTER_UNIT)  # and somebody was wrong since, which our next apply mended
+    made.apply()
+    made.use_image()
+    mounted(made, NYDUSD, OVERLAY)
+    return made
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("active", [True, False])
+def test_a_snapshotter_that_was_there_before_us_ends_as_it_was(*, enabled: bool, active: bool) -> None:
+    made = before_us(enabled=enabled, active=active)
+    removed = remove(made, force=True)
+    assert removed is not None
+    now = made.node.units.units[paths.SNAPSHOTTER_UNIT]
+    assert (now.unit_file_state == "enabled", now.active_state == "active") == (enabled, active)
+    assert (made.etc(), removed.ended) == (made.before, ())
+
+
+def test_a_removal_whose_handing_back_fails_is_undone_with_our_snapshotter_up() -> None:
+    made = before_us(enabled=True, active=True)
+    before = made.etc()
+    made.node.units.fail_job(paths.SNAPSHOTTER_UNIT, "start")
+    with pytest.raises(ApplyError) as caught:
+        remove(made, force=True)
+    assert caught.value.code == "NNA0402"
+    now = made.node.units.units[paths.SNAPSHOTTER_UNIT]
+    assert (made.etc(), now.fragment_path) == (before, paths.SNAPSHOTTER_UNIT_FILE)
+    assert (now.active_state, now.unit_file_state) == ("active", "enabled")
+    assert made.node.snapshotter.answering
+
+
+def test_a_containerd_that_used_a_snapshotter_before_us_uses_it_again() -> None:
+    made = ProvedNode()
+    made.node.files.put(CONFIG.containerd.config, NAMED_BEFORE)
+    made.node.files.put(PACKAGED_UNIT, b"[Service]\n")
+    made.node.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT)
+    for name in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
+        made.node.units.job(name, "restart", deadline_s=1)
+    made.node.processes.on("du", code=1)
+    before = made.etc()
+    made.apply()
+    made.use_image()
+    mounted(made, NYDUSD)
+    removed = remove(made)
+    assert removed is not None
+    # Its images stand on these nydusd, whether a container runs from them now or not.
+    assert (made.etc(), removed.ended) == (before, ())
+    assert made.node.units.units[paths.SNAPSHOTTER_UNIT].active_state == "active"
+    assert made.node.containerd.mountpoints == (ROOT,)

@@ -16,7 +16,7 @@ from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
 from agent.plan.removal import removal
 from agent.plan.render_containerd import Candidate, candidate
-from agent.plan.steps import CheckContainerdConfig, RemoveFile, WriteFile
+from agent.plan.steps import CheckContainerdConfig, Former, RemoveFile, WriteFile
 from tests.fakes.units import unit
 from tests.unit.containerd_cases import containerd
 from tests.unit.plan_node import AMD64, CONTAINERD_CONFIG, carry_out, config, look, node, verbs, writes
@@ -256,7 +256,7 @@ def test_removal_keeps_an_import_line_that_others_use_by_now() -> None:
     steps = plan(WANTED, look(made, WANTED))
     carry_out(made, steps)
     made.files.put(CONTAINERD_CONFIG, made.files.files[CONTAINERD_CONFIG].content + b'root = "/data"\n')
-    carry_out(made, removal(WANTED, look(made, WANTED), tuple(writes(steps).values())))
+    carry_out(made, removal(WANTED, look(made, WANTED), tuple(writes(steps).values()), Former()))
     assert made.files.files[CONTAINERD_CONFIG].content == V3 + b'root = "/data"\n'
     assert OURS not in made.files.files
 
@@ -271,5 +271,7 @@ def test_removal_is_refused_while_somebody_s_copy_of_our_keys_would_name_a_snaps
     made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n# theirs now\n')
     made.files.put("/etc/containerd/other.toml", b"")
     with pytest.raises(PlanError, match="99-theirs") as caught:
-        removal(WANTED, look(made, WANTED), tuple(step for step in writes(steps).values() if step.path == OURS))
+        removal(
+            WANTED, look(made, WANTED), tuple(step for step in writes(steps).values() if step.path == OURS), Former()
+        )
     assert caught.value.code == "NNA0331"

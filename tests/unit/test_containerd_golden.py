@@ -14,7 +14,7 @@ from agent.plan.containerd_wishes import possible_keys
 from agent.plan.diff import plan
 from agent.plan.removal import removal
 from agent.plan.render_containerd import candidate
-from agent.plan.steps import CheckContainerdConfig
+from agent.plan.steps import CheckContainerdConfig, Former
 from tests.unit.containerd_cases import Case, cases
 from tests.unit.plan_node import carry_out, look, writes
 
@@ -52,7 +52,7 @@ def test_removal_gives_every_file_back_byte_for_byte(case: Case) -> None:
     before = made.files.snapshot()
     found = plan(case.config, look(made, case.config))
     carry_out(made, found)
-    carry_out(made, removal(case.config, look(made, case.config), tuple(writes(found).values())))
+    carry_out(made, removal(case.config, look(made, case.config), tuple(writes(found).values()), Former()))
     after = {path: what for path, what in made.files.snapshot().items() if what is not None}
     assert after == {path: what for path, what in before.items() if what is not None}
 
@@ -65,7 +65,7 @@ def test_what_others_wrote_since_stays_and_only_ours_goes(case: Case) -> None:
     root = made.files.files[case.root]
     edited = b"# by hand\n" + root.content
     made.files.put(case.root, edited, mode=root.mode, gid=root.gid)
-    carry_out(made, removal(case.config, look(made, case.config), tuple(writes(found).values())))
+    carry_out(made, removal(case.config, look(made, case.config), tuple(writes(found).values()), Former()))
     after = there(made, case)[case.root]
     assert after.startswith(b"# by hand\n")
     if case.root in case.before:

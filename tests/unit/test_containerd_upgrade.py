@@ -10,7 +10,7 @@ from agent.plan.containerd_view import View
 from agent.plan.diff import plan
 from agent.plan.removal import removal
 from agent.plan.render_containerd import view_of
-from agent.plan.steps import WriteFile
+from agent.plan.steps import Former, WriteFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, carry_out, look, node, plugins
 
@@ -51,7 +51,7 @@ class _Upgraded:
 
     def remove(self) -> None:
         config = Config()
-        carry_out(self.made, removal(config, look(self.made, config), tuple(self.records.values())))
+        carry_out(self.made, removal(config, look(self.made, config), tuple(self.records.values()), Former()))
 
 
 @pytest.mark.parametrize("case", OLD)

@@ -21,6 +21,7 @@ from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,
+    Former,
     Plan,
     ReloadUnits,
     RemoveFile,
@@ -151,7 +152,7 @@ def test_after_removal_nothing_of_ours_is_left_and_all_of_others_is(
             if isinstance(step, WriteFile):
                 records.setdefault(step.path, step)
         carry_out(made, found)
-    carry_out(made, removal(second, look(made, second), tuple(records.values())))
+    carry_out(made, removal(second, look(made, second), tuple(records.values()), Former()))
     after = made.files.files
     ours = {path for path, file in after.items() if own.marked(file.content) and path not in before}
     assert ours == set()

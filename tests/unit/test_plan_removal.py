@@ -9,15 +9,19 @@ import pytest
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PlanError
+from agent.node.observe import observe
 from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
-from agent.plan.removal import removal
-from agent.plan.steps import Plan, WriteFile
+from agent.plan.removal import PACKAGED_UNIT, removal
+from agent.plan.steps import Former, Plan, RemoveFile, WriteFile
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
+from tests.fakes.units import unit
 from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, PLAIN, STOCK, carry_out, config, look, node, verbs, writes
 
 WANTED = config(PLAIN)
+NOBODYS = Former()
+"""No snapshotter was there."""
 
 
 def applied(made: FakeNode) -> tuple[WriteFile, ...]:
@@ -26,8 +30,12 @@ def applied(made: FakeNode) -> tuple[WriteFile, ...]:
     return tuple(writes(found).values())
 
 
-def removed(made: FakeNode, records: tuple[WriteFile, ...]) -> Plan:
-    found = removal(WANTED, look(made, WANTED), records)
+def planned(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
+    return removal(WANTED, observe(WANTED, made.ports, extra_paths=[PACKAGED_UNIT]), records, former)
+
+
+def removed(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
+    found = planned(made, records, former)
     carry_out(made, found)
     return found
 
@@ -48,7 +56,7 @@ def test_removal_of_what_is_not_there_is_empty() -> None:
     made = node()
     records = applied(made)
     removed(made, records)
-    assert removal(WANTED, look(made, WANTED), records).empty
+    assert planned(made, records).empty
 
 
 def test_what_others_wrote_since_stays() -> None:
@@ -84,7 +92,7 @@ def test_containerd_is_never_left_with_the_name_of_a_snapshotter_that_is_gone(no
     records = applied(made)
     made.files.put(CONTAINERD_CONFIG, now)
     with pytest.raises(PlanError) as caught:
-        removal(WANTED, look(made, WANTED), records)
+        planned(made, records)
     assert (caught.value.code, CONTAINERD_CONFIG in caught.value.try_) == ("NNA0331", True)
 
 
@@ -108,16 +116,62 @@ def test_a_file_that_cannot_be_edited_any_more_is_left_alone_and_named(now: byte
     assert any("take the snapshotter out of it by hand" in text for text in found.warnings)
 
 
-def test_somebody_s_own_snapshotter_unit_comes_back_and_runs() -> None:
+OWN = b"[Unit]\nDescription=nydus snapshotter\n[Service]\nExecStart=/usr/bin/containerd-nydus-grpc\n"
+
+
+@pytest.mark.parametrize("path", [paths.SNAPSHOTTER_UNIT_FILE, PACKAGED_UNIT])
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("active", [True, False])
+def test_somebody_s_own_snapshotter_ends_as_it_was(path: str, *, enabled: bool, active: bool) -> None:
     made = node()
-    own = b"[Unit]\nDescription=nydus snapshotter\n[Service]\nExecStart=/usr/bin/containerd-nydus-grpc\n"
-    made.files.put(paths.SNAPSHOTTER_UNIT_FILE, own)
+    made.files.put(path, OWN)
+    if path == PACKAGED_UNIT:
+        made.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, enabled=enabled)
     made.units.reload()
-    made.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
+    (made.units.enable if enabled else made.units.disable)(paths.SNAPSHOTTER_UNIT)
+    if active:
+        made.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
+    found = removed(made, applied(made), Former(active, enabled))
+    assert made.files.files[path].content == OWN
+    now = made.units.units[paths.SNAPSHOTTER_UNIT]
+    assert (now.fragment_path, now.unit_file_state == "enabled", now.active_state == "active") == (
+        path, enabled, active,
+    )  # fmt: skip
+    # While our KillMode is in force: another unit's might end what running containers stand on.
+    stopped = verbs(found).index(f"stop {paths.SNAPSHOTTER_UNIT}")
+    assert verbs(found)[stopped - 1] == f"restart {paths.CONTAINERD_UNIT}"
+    assert f"restart {paths.SNAPSHOTTER_UNIT}" not in verbs(found)
+
+
+def test_what_others_stopped_or_disabled_since_stays_so() -> None:
+    made = node()
+    made.files.put(PACKAGED_UNIT, OWN)
     records = applied(made)
-    found = removed(made, records)
-    assert made.files.files[paths.SNAPSHOTTER_UNIT_FILE].content == own
-    assert verbs(found) == [f"restart {paths.CONTAINERD_UNIT}", f"restart {paths.SNAPSHOTTER_UNIT}"]
+    made.units.job(paths.SNAPSHOTTER_UNIT, "stop", deadline_s=1)
+    made.units.disable(paths.SNAPSHOTTER_UNIT)
+    assert verbs(removed(made, records, Former(active=True, enabled=True))) == [f"restart {paths.CONTAINERD_UNIT}"]
+
+
+def test_a_snapshotter_whose_package_went_meanwhile_is_not_asked_for_and_told() -> None:
+    made = node()
+    records = applied(made)
+    found = removed(made, records, Former(active=True, enabled=True))
+    assert verbs(found)[1:] == [f"stop {paths.SNAPSHOTTER_UNIT}", f"disable {paths.SNAPSHOTTER_UNIT}"]
+    assert f"the {paths.SNAPSHOTTER_UNIT} that was there before the agent is gone" in found.warnings
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_snapshotter_that_containerd_named_before_us_runs_on_its_files_before_containerd_asks(active: bool) -> None:
+    made = node()
+    made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd/page/before/config.toml").read_bytes())
+    made.files.put(PACKAGED_UNIT, OWN)
+    made.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, active=True, pid=7)
+    found = removed(made, applied(made), Former(active, enabled=True))
+    assert verbs(found) == [f"restart {paths.SNAPSHOTTER_UNIT}", f"restart {paths.CONTAINERD_UNIT}"]
+    order = [step.path if isinstance(step, (WriteFile, RemoveFile)) else type(step).__name__ for step in found.steps]
+    assert order.index(paths.SNAPSHOTTER_UNIT_FILE) < order.index("UnitStep") < order.index(CONTAINERD_CONFIG)
+    # One that did not run before us may be broken: that is no reason to stay.
+    assert ("AwaitSnapshotter" in order) is active
 
 
 def test_a_node_that_used_nydus_before_us_uses_it_after_us() -> None:
@@ -125,6 +179,7 @@ def test_a_node_that_used_nydus_before_us_uses_it_after_us() -> None:
     made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd/page/before/config.toml").read_bytes())
     found = removed(made, applied(made))
     assert f"stop {paths.SNAPSHOTTER_UNIT}" not in verbs(found)
+    assert any("no unit of it is left" in text for text in found.warnings)
 
 
 def test_the_config_that_we_had_made_goes_again() -> None:

@@ -1,0 +1,74 @@
+"""A snapshotter that was on the node before us: after a removal its unit is what it was before the first apply."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.node import scene
+from tests.node.boot import Node
+from tests.node.test_change import end_container, read_in_container, start_container
+from tests.node.test_safety import NO_CHANGE
+
+UNIT = "nydus-snapshotter.service"
+PACKAGED = f"/usr/lib/systemd/system/{UNIT}"
+THEIRS = "/etc/theirs/config.toml"
+SOCKET = "/run/theirs/containerd-nydus-grpc.sock"
+# A KillMode that takes nydusd along with the snapshotter: systemd's default, which packages leave as it is.
+FOREIGN = f"""\
+[Unit]
+Description=somebody's own snapshotter
+[Service]
+ExecStart=/usr/local/bin/containerd-nydus-grpc --config {THEIRS}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def unit(node: Node) -> dict[str, str]:
+    names = ("ActiveState", "UnitFileState", "FragmentPath", "NeedDaemonReload")
+    told = node.run(["systemctl", "show", UNIT, *(f"--property={name}" for name in names)]).stdout
+    return dict(line.split("=", 1) for line in told.splitlines())
+
+
+def own_config(node: Node) -> None:
+    """A configuration of theirs: ours with other places."""
+    text = node.read("/etc/nydus/snapshotter.toml")
+    for name in ("/run/containerd-nydus", "/var/lib/containerd-nydus", "/etc/nydus"):
+        text = text.replace(name, f"{name.rpartition('/')[0]}/theirs")
+    node.run("cp -r /etc/nydus /etc/theirs")
+    node.write(THEIRS, text)
+    node.run("mkdir -p /run/theirs")
+
+
+@pytest.mark.allow_warnings(
+    r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+)
+def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads_on() -> None:
+    with scene.staged("python-nydus", installed=False) as stage:
+        node = stage.node
+        scene.install_only(node, NO_CHANGE)
+        node.write(PACKAGED, FOREIGN)
+        node.run(["systemctl", "daemon-reload"])
+        idle = unit(node)
+        assert (idle["ActiveState"], idle["UnitFileState"]) == ("inactive", "disabled")
+        scene.agent(node, "apply", "--now")
+        own_config(node)
+        scene.agent(node, "remove")
+        assert unit(node) == idle
+
+        node.run(["systemctl", "enable", "--now", UNIT])
+        node.wait_until(lambda: node.exists(SOCKET), 20, "theirs serves")
+        served = unit(node)
+        assert (served["ActiveState"], served["UnitFileState"]) == ("active", "enabled")
+        scene.agent(node, "apply", "--now")
+        assert unit(node)["FragmentPath"] == f"/etc/systemd/system/{UNIT}"
+        start_container(node)
+        scene.agent(node, "remove", "--force")
+        assert unit(node) == served
+        pid = node.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout.strip()
+        assert THEIRS in node.read(f"/proc/{pid}/cmdline")
+        node.wait_until(lambda: node.exists(SOCKET), 20, "theirs serves")
+        assert "ID" in read_in_container(node, "/etc/os-release")
+        assert unit(node) == served, "it goes on running"
+        end_container(node)
