@@ -38,6 +38,8 @@ CA_BUNDLE = "/etc/nydus/registry-cas.pem"  # CAs of private registries, for nydu
 REGISTRIES_D = "/etc/nydus/registries.d"  # scheme and CA per registry, for snapshotters from 0.16 on
 SNAPSHOTTER_UNIT = "nydus-snapshotter.service"
 SNAPSHOTTER_UNIT_FILE = "/etc/systemd/system/nydus-snapshotter.service"
+PACKAGED_UNIT_FILE = "/usr/lib/systemd/system/nydus-snapshotter.service"
+"""Where a package puts a unit that ours, in /etc, goes before. (Debian 13's nydus-snapshotter brings none.)"""
 SNAPSHOTTER_SOCKET = "/run/containerd-nydus/containerd-nydus-grpc.sock"
 SNAPSHOTTER_SYSTEM_SOCKET = "/run/containerd-nydus/system.sock"
 

@@ -16,7 +16,7 @@ from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe
-from agent.plan.removal import PACKAGED_UNIT, named_after, removal
+from agent.plan.removal import named_after, removal
 from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
 from agent.ports import Ports
 
@@ -79,11 +79,13 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
     disable = (paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE)
     if any(isinstance(step, UnitStep) and (step.unit, step.verb) == disable for step in plan.steps):
         links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
+    elif any(isinstance(step, ReloadUnits) for step in plan.steps):
+        links.read_again_at_boot(ports)
 
 
 def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, ...]) -> tuple[Facts, Plan]:
     records = generations.records(history)
-    extra = (*(one.path for one in records), PACKAGED_UNIT)
+    extra = (*(one.path for one in records), paths.PACKAGED_UNIT_FILE)
     facts = observe(config, ports, probe_fence=False, probe_mirror=False, extra_paths=extra)
     return facts, removal(config, facts, records, generations.former_unit(history))
 

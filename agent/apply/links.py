@@ -6,7 +6,11 @@ not start at boot.
 
 from __future__ import annotations
 
+import contextlib
+
+from agent import paths
 from agent.apply import waits
+from agent.errors import FileError, ProcessError
 from agent.ports import Ports
 
 _UNITS = "/etc/systemd/system"
@@ -33,6 +37,20 @@ def enable_at_boot(ports: Ports, unit: str) -> None:
 def disable_at_boot(ports: Ports, unit: str) -> bool:
     """As files; says whether there was a link. Raises FileError."""
     return sum(ports.files.remove_link(f"{directory}/{unit}") for directory in _directories(ports)) > 0
+
+
+def read_again_at_boot(ports: Ports) -> None:
+    """Where the snapshotter's unit is somebody's own too, systemd may have read the other one at this boot.
+
+    It waits for no job. A failure leaves the start to the next boot.
+    """
+    try:
+        packaged = ports.files.read(paths.PACKAGED_UNIT_FILE) is not None
+    except FileError:
+        packaged = True
+    if packaged:
+        with contextlib.suppress(ProcessError):
+            ports.processes.run(["systemctl", "daemon-reload"], deadline_s=waits.CALL_S)
 
 
 def _keep(ports: Ports) -> None:

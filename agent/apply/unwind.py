@@ -87,6 +87,8 @@ def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say,
         say(f"putting back {file.path}")
         _try(report, file.path, partial(_file_back, ports, file))
     if not jobs:
+        if stage.reload:
+            links.read_again_at_boot(ports)
         for unit in stage.units:
             _try(report, unit.unit, partial(_at_boot, ports, unit))
         return

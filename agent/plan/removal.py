@@ -46,10 +46,6 @@ _WHY = "the agent is removed"
 _AS_BEFORE = "it runs as it did before the agent"
 
 
-PACKAGED_UNIT = f"/usr/lib/systemd/system/{paths.SNAPSHOTTER_UNIT}"
-"""Where a package puts a unit that ours, in /etc, goes before. (Debian 13's nydus-snapshotter brings none.)"""
-
-
 @dataclass(frozen=True, slots=True)
 class _Narrowed:
     """What becomes of one file, and what the operator must know."""
@@ -76,7 +72,7 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: 
     """The plan. `records` are the writes as first applied, one per file, oldest first.
 
     What the snapshotter's unit was is told by `former`; a packaged one that ours hides is seen by the fact about
-    `PACKAGED_UNIT`.
+    `paths.PACKAGED_UNIT_FILE`.
 
     Files of other owners that were edited since keep what others wrote: only our keys are taken out, and where that is
     not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where that file is
@@ -205,7 +201,7 @@ def _given_up(facts: Facts, away: Sequence[Step], former: Former) -> _Told:
 def _unit_stays(facts: Facts, away: Sequence[Step]) -> bool:
     """Whether there is a unit of the snapshotter when our files are gone: somebody's own."""
     step = next((step for step in away if _is_unit_file(step)), None)
-    if isinstance(step, WriteFile) or isinstance(facts.file(PACKAGED_UNIT), FileFact):
+    if isinstance(step, WriteFile) or isinstance(facts.file(paths.PACKAGED_UNIT_FILE), FileFact):
         return True
     return step is None and isinstance(facts.file(paths.SNAPSHOTTER_UNIT_FILE), FileFact)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
 from tests.node.test_change import end_container, read_in_container, start_container
+from tests.node.test_cut_off import stopped_at
 from tests.node.test_safety import NO_CHANGE
 
 UNIT = "nydus-snapshotter.service"
@@ -72,3 +75,27 @@ def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads
         assert "ID" in read_in_container(node, "/etc/os-release")
         assert unit(node) == served, "it goes on running"
         end_container(node)
+
+
+@pytest.mark.allow_warnings(".*")  # what a power cut leaves
+def test_a_removal_that_loses_power_while_theirs_starts_has_ours_up_for_containerd() -> None:
+    with scene.staged(installed=False) as stage:
+        node = stage.node
+        scene.install_only(node, NO_CHANGE)
+        # Never where containerd looks, and slow to start.
+        node.write(PACKAGED, re.sub("ExecStart=.*", "ExecStartPre=sleep 3\nExecStart=sleep infinity", FOREIGN))
+        node.run(["systemctl", "enable", "--now", UNIT])
+        scene.agent(node, "apply", "--now")
+        victim = stopped_at(node, f"start {UNIT}", "remove")
+        assert unit(node)["FragmentPath"] == PACKAGED
+        node.power_cut()
+        victim.wait()
+        node.wait_until(lambda: unit(node)["ActiveState"] == "active", 20, "the snapshotter is up")
+        told = node.run(["journalctl", "-b", f"--unit={UNIT}", "--output=cat"]).stdout
+        assert "Started" in told
+        assert "somebody's own" not in told, "what systemd had read when the boot began is not what starts"
+        now = unit(node)
+        assert (now["FragmentPath"], now["NeedDaemonReload"]) == (f"/etc/systemd/system/{UNIT}", "no")
+        assert "/var/lib/containerd-nydus" in node.run(["crictl", "imagefsinfo"]).stdout
+        scene.agent(node, "remove", "--force")
+        assert (unit(node)["FragmentPath"], unit(node)["UnitFileState"]) == (PACKAGED, "enabled")

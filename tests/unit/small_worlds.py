@@ -21,7 +21,7 @@ from agent.node.facts import Effective
 from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.containerd_view import names_snapshotter
-from agent.plan.removal import PACKAGED_UNIT, removal
+from agent.plan.removal import removal
 from agent.plan.steps import Plan
 from agent.ports import Finished
 from tests.fakes.node import FakeNode
@@ -74,7 +74,7 @@ class World:
             made.files.put(path, _THEIRS.get(path, b"theirs\n"), mode=0o600)
         if self.unit != "none":
             known = unit(paths.SNAPSHOTTER_UNIT, enabled=self.unit != "disabled")
-            made.files.put(PACKAGED_UNIT, b"[Service]\n")
+            made.files.put(paths.PACKAGED_UNIT_FILE, b"[Service]\n")
             made.units.units[paths.SNAPSHOTTER_UNIT] = known
         made.units.reload()  # systemd has read what is there
         if self.unit == "running":
@@ -165,7 +165,7 @@ def remove(config: Config) -> Look:
     def look(node: FakeNode) -> Verb:
         history = generations.history(node.files)
         records = generations.records(history)
-        facts = observe(config, node.ports, extra_paths=(*(one.path for one in records), PACKAGED_UNIT))
+        facts = observe(config, node.ports, extra_paths=(*(one.path for one in records), paths.PACKAGED_UNIT_FILE))
         return Verb("remove", removal(config, facts, records, generations.former_unit(history)), None)
 
     return look

@@ -9,7 +9,6 @@ import pytest
 from agent import paths
 from agent.apply import daemons, generations, leave
 from agent.errors import ApplyError
-from agent.plan.removal import PACKAGED_UNIT
 from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet
@@ -169,7 +168,7 @@ def test_applying_again_after_a_removal_is_a_new_generation(node: ProvedNode) ->
 def before_us(*, enabled: bool, active: bool) -> ProvedNode:
     """A packaged snapshotter as it was before our first apply; then two of ours."""
     made = ProvedNode()
-    made.node.files.put(PACKAGED_UNIT, b"[Service]\n")
+    made.node.files.put(paths.PACKAGED_UNIT_FILE, b"[Service]\n")
     made.node.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, enabled=enabled)
     if active:
         made.node.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
@@ -207,10 +206,23 @@ def test_a_removal_whose_handing_back_fails_is_undone_with_our_snapshotter_up() 
     assert made.node.snapshotter.answering
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_taken_off_at_boot_a_snapshotter_that_was_there_before_us_is_enabled_as_it_was(*, enabled: bool) -> None:
+    made = before_us(enabled=enabled, active=enabled)
+    link = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
+    made.node.files.link(link, paths.SNAPSHOTTER_UNIT_FILE)
+    made.node.processes.on("systemctl")
+    leave.remove_files(CONFIG, made.node.ports, quiet())
+    # Where it must not start, systemd is left with ours, which does not start without its configuration.
+    asked = ("systemctl", "daemon-reload") in made.node.processes.ran
+    assert (link in made.node.files.links, asked) == (enabled, enabled)
+    assert paths.SNAPSHOTTER_UNIT_FILE not in made.node.files.files
+
+
 def test_a_containerd_that_used_a_snapshotter_before_us_uses_it_again() -> None:
     made = ProvedNode()
     made.node.files.put(CONFIG.containerd.config, NAMED_BEFORE)
-    made.node.files.put(PACKAGED_UNIT, b"[Service]\n")
+    made.node.files.put(paths.PACKAGED_UNIT_FILE, b"[Service]\n")
     made.node.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT)
     for name in (paths.SNAPSHOTTER_UNIT, paths.CONTAINERD_UNIT):
         made.node.units.job(name, "restart", deadline_s=1)

@@ -12,7 +12,7 @@ from agent.errors import PlanError
 from agent.node.observe import observe
 from agent.plan.containerd_keys import KEYS, at
 from agent.plan.diff import plan
-from agent.plan.removal import PACKAGED_UNIT, removal
+from agent.plan.removal import removal
 from agent.plan.steps import Former, Plan, RemoveFile, WriteFile
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
@@ -31,7 +31,7 @@ def applied(made: FakeNode) -> tuple[WriteFile, ...]:
 
 
 def planned(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
-    return removal(WANTED, observe(WANTED, made.ports, extra_paths=[PACKAGED_UNIT]), records, former)
+    return removal(WANTED, observe(WANTED, made.ports, extra_paths=[paths.PACKAGED_UNIT_FILE]), records, former)
 
 
 def removed(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
@@ -119,13 +119,13 @@ def test_a_file_that_cannot_be_edited_any_more_is_left_alone_and_named(now: byte
 OWN = b"[Unit]\nDescription=nydus snapshotter\n[Service]\nExecStart=/usr/bin/containerd-nydus-grpc\n"
 
 
-@pytest.mark.parametrize("path", [paths.SNAPSHOTTER_UNIT_FILE, PACKAGED_UNIT])
+@pytest.mark.parametrize("path", [paths.SNAPSHOTTER_UNIT_FILE, paths.PACKAGED_UNIT_FILE])
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("active", [True, False])
 def test_somebody_s_own_snapshotter_ends_as_it_was(path: str, *, enabled: bool, active: bool) -> None:
     made = node()
     made.files.put(path, OWN)
-    if path == PACKAGED_UNIT:
+    if path == paths.PACKAGED_UNIT_FILE:
         made.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, enabled=enabled)
     made.units.reload()
     (made.units.enable if enabled else made.units.disable)(paths.SNAPSHOTTER_UNIT)
@@ -145,7 +145,7 @@ def test_somebody_s_own_snapshotter_ends_as_it_was(path: str, *, enabled: bool, 
 
 def test_what_others_stopped_or_disabled_since_stays_so() -> None:
     made = node()
-    made.files.put(PACKAGED_UNIT, OWN)
+    made.files.put(paths.PACKAGED_UNIT_FILE, OWN)
     records = applied(made)
     made.units.job(paths.SNAPSHOTTER_UNIT, "stop", deadline_s=1)
     made.units.disable(paths.SNAPSHOTTER_UNIT)
@@ -164,7 +164,7 @@ def test_a_snapshotter_whose_package_went_meanwhile_is_not_asked_for_and_told() 
 def test_a_snapshotter_that_containerd_named_before_us_runs_on_its_files_before_containerd_asks(active: bool) -> None:
     made = node()
     made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd/page/before/config.toml").read_bytes())
-    made.files.put(PACKAGED_UNIT, OWN)
+    made.files.put(paths.PACKAGED_UNIT_FILE, OWN)
     made.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, active=True, pid=7)
     found = removed(made, applied(made), Former(active, enabled=True))
     assert verbs(found) == [f"restart {paths.SNAPSHOTTER_UNIT}", f"restart {paths.CONTAINERD_UNIT}"]

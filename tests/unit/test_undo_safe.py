@@ -82,6 +82,17 @@ def test_a_removal_undone_at_boot_has_the_snapshotter_enabled_and_on_its_way_bef
     ]
 
 
+def test_at_boot_systemd_reads_again_whose_unit_is_in_force_where_there_are_two() -> None:
+    made = interrupted_removal()
+    made.node.files.put(paths.PACKAGED_UNIT_FILE, b"[Service]\n")
+    made.node.processes.on("systemctl")
+    recover.finish(made.node.ports, jobs=False, say=lambda _: None)
+    asked = [argv[1:] for argv in made.node.processes.ran if argv[0] == "systemctl"]
+    assert asked[0] == ("daemon-reload",)
+    assert asked[-1] == ("--no-block", "--quiet", "start", paths.SNAPSHOTTER_UNIT)
+    assert paths.SNAPSHOTTER_UNIT_FILE in made.node.files.files
+
+
 def test_a_snapshotter_that_cannot_be_enabled_at_boot_is_not_named_again() -> None:
     made = interrupted_removal()
     made.node.processes.on("systemctl", code=1)
