@@ -133,11 +133,17 @@ class Door:
             except OSError:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._hold, args=(client,), daemon=True).start()
+            threading.Thread(target=self._hold, args=(client, listener), daemon=True).start()
 
-    def _hold(self, client: socket.socket) -> None:
+    def _hold(self, client: socket.socket, listener: socket.socket) -> None:
         with self._lock:
-            self._clients.add(client)
+            stands = listener is self._listener
+            if stands:
+                self._clients.add(client)
+        if not stands:  # shut between the acceptance and here
+            reset(client)
+            client.close()
+            return
         try:
             self._serve(client)
         except (OSError, GoneError):
