@@ -48,10 +48,15 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
 
 
 class Listener:
-    """One listener. `port` is None where it does not listen (or where it does so on a file)."""
+    """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told why where
+    a connection could not be taken: for _ACCEPT_AGAIN_S then none is.
+    """
 
-    def __init__(self, handler: Handler, *, check_host: bool = True) -> None:
+    def __init__(
+        self, handler: Handler, *, check_host: bool = True, lacks: Callable[[str], None] = lambda _why: None
+    ) -> None:
         self._handler = handler
+        self._lacks = lacks
         self._check_host = check_host
         self._socket: socket.socket | None = None
         self._clients: dict[_Client, None] = {}  # oldest first
@@ -131,11 +136,12 @@ class Listener:
                 accepted, _ = opened.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor is left: it stays readable, and asking at once again would be in vain
+            except OSError as error:  # no descriptor is left: it stays readable, and asking again at once is in vain
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(opened.fileno())
                 self._accepts = False
                 loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
+                self._lacks(f"no connection can be taken: {error.strerror}")
                 return
             if len(self._clients) >= _CONNECTIONS:
                 next(iter(self._clients)).close()

@@ -7,7 +7,6 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 from agent import __version__
 from agent.config.model import Config
@@ -16,7 +15,6 @@ from agent.daemon.canary import CanaryObject
 from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
-from agent.daemon.http import in_want
 from agent.daemon.loop import End, Session
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, marks, quiet, view_of
@@ -54,8 +52,8 @@ class Service:
         self._record.history.extend(past.recall(places.status, time.time()))
         self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
-        self._endpoint = Listener(self._public)
-        self._spare = Listener(self._canary_only)
+        self._endpoint = Listener(self._public, lacks=self._lack)
+        self._spare = Listener(self._canary_only, lacks=self._lack)
         self._api = Listener(self._local, check_host=False)
         self._metrics = Listener(self._metrics_only, check_host=False)
         self._port_problem = ""
@@ -75,7 +73,6 @@ class Service:
         loop.add_signal_handler(signal.SIGINT, self._end, End.STOP)
         loop.add_signal_handler(signal.SIGHUP, self._end, End.RELOAD)
         loop.add_reader(self._ports.watch.fileno(), self._look)
-        loop.set_exception_handler(self._unhandled)
         await self._api.listen_unix(self._places.api_socket)
         await self._listen()
         async with asyncio.TaskGroup() as group:
@@ -128,13 +125,10 @@ class Service:
         if self._session is not None:
             self._session.post(end)
 
-    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Of the loop's own troubles one is known: accept() that fails for want, and with it the canary's way back."""
-        error = context.get("exception")
-        if self._session is not None and isinstance(error, OSError) and in_want(error):
-            self._session.post(AgentInWant(f"{context['message']}: {error.strerror}"))
-        else:
-            loop.default_exception_handler(context)
+    def _lack(self, why: str) -> None:
+        """The canary comes back to us by this listener: while it takes nobody, a canary that fails accuses nobody."""
+        if self._session is not None:
+            self._session.post(AgentInWant(why))
 
     def _look(self) -> None:
         if self._drift.look(time.monotonic(), time.time()):

@@ -64,8 +64,8 @@ class Policy:
     """Rounds in succession that may be dropped because the agent itself was late; then they count after all, or a
     node that is always overloaded would never notice a hang."""
     want_canary_s: float = 1.5
-    """A canary that began this soon after the agent lacked something does not count: asyncio accepts no connection
-    for 1 s after accept() failed for want (its ACCEPT_RETRY_DELAY), and the canary comes back to the agent."""
+    """A canary that began this soon after the agent lacked something does not count: our endpoint takes no connection
+    for 1 s after accept() failed for want (_ACCEPT_AGAIN_S), and the canary comes back to it."""
     want_told_s: float = 60.0
     """What the agent lacked is told for this long after the last time."""
 

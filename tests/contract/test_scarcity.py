@@ -119,12 +119,23 @@ def want(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return daemon_of("want", tmp_path_factory.mktemp("want"))
 
 
+def accused_nobody(made: dict[str, Any]) -> bool:
+    steady = (made["verdict"], made["route"], made["raised"]) == ("healthy", "mirror", 0)
+    return steady and made["changes"].count("healthy") == 1 and not {"suspect", "down"} & set(made["changes"])
+
+
+def test_a_mirror_is_not_fenced_because_the_daemon_cannot_take_its_canaries_way_back(want: dict[str, Any]) -> None:
+    made = want["not_accepted"]
+    assert made["silent"] > 0, "every canary's way back was taken, so that this shows nothing"
+    assert made["wanted"] == 0, "the probes lacked something too, so that this shows nothing of accept()"
+    assert accused_nobody(made), made
+    assert made["told"] == "True"
+
+
 def test_a_daemon_without_descriptors_accuses_no_mirror_and_says_what_it_lacks(want: dict[str, Any]) -> None:
     assert want["wanted"] > 0, "the daemon lacked nothing, so that this shows nothing"
-    assert want["silent"] > 0, "every canary's way back was taken, so that this shows nothing of it"
-    assert (want["verdict"], want["route"], want["raised"]) == ("healthy", "mirror", 0)
-    assert want["changes"].count("healthy") == 1
-    assert not {"suspect", "down"} & set(want["changes"])
+    assert accused_nobody(want), want
+    assert want["told"] == "True"
 
 
 def test_an_origin_that_cannot_be_asked_for_want_of_a_descriptor_is_not_called_bad(want: dict[str, Any]) -> None:
