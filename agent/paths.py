@@ -27,6 +27,10 @@ TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
 
+ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # programs that were installed, by the set that they belong to, 0755
+ARTIFACT_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
+PACKAGED_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
+
 RUN_DIR = "/run/nydus-agent"
 STATUS = "/run/nydus-agent/status.json"  # the daemon's last published status
 API_SOCKET = "/run/nydus-agent/api.sock"  # /status and /metrics

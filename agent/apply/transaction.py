@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.apply import confirm, generations, journal, recover, undo, unwind, waits
 from agent.apply.execute import Executor, Progress, Stop
+from agent.config.accepted import same
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError
 from agent.node.facts import Effective
 from agent.plan.steps import Plan, RemoveFile, WriteFile
@@ -48,7 +49,7 @@ class Intention:
         """
         if last is None or (last.verb, last.to) != (self.verb, self.to):
             return False
-        return last.config is None or self.config is None or last.config == self.config
+        return same(last.config, self.config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted it: whoever
 judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the fleet) is not kept,
-nor where containerd's socket is and whether it may be restarted: there the operator's present word counts.
+nor where containerd's socket is and whether it may be restarted, nor where programs are fetched from: there the
+operator's present word counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from agent.config.fields import Complaints, build, read_table
 from agent.config.model import Config
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
-_PRESENT = {"mirror": ("health",), "containerd": ("address", "restart")}
+_PRESENT = {
+    "mirror": ("health",),
+    "containerd": ("address", "restart"),
+    "artifacts": ("lock", "base_url", "credential", "keep"),
+}
 """Keys that are not recorded."""
 
 
@@ -48,5 +53,18 @@ def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
             then.containerd, address=present.containerd.address, restart=present.containerd.restart
         ),
         snapshotter=then.snapshotter,
-        artifacts=then.artifacts,
+        artifacts=replace(
+            present.artifacts, nydus=then.artifacts.nydus, snapshotter=then.artifacts.snapshotter,
+            directory=then.artifacts.directory,
+        ),
     )  # fmt: skip
+
+
+def same(one: Mapping[str, object] | None, other: Mapping[str, object] | None) -> bool:
+    """Whether two records want the same of a node; a record of an older version lacks keys, which have their defaults.
+
+    None is a record that says nothing.
+    """
+    if one is None or other is None or one == other:
+        return True
+    return record(restored(Config(), one)) == record(restored(Config(), other))

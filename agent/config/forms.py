@@ -38,7 +38,10 @@ class Form(enum.Enum):
     USER = "user name"
     UNIT = "name of a service of systemd"
     PROGRAM = "program in PATH, or an absolute path"
-    ARTIFACT = '"system"'
+    ARTIFACT = '"system", "current", a version such as "2.4.4", or the id of a set'
+    BASE_URL = "empty, or http(s)://HOST[:PORT][/PATH]"
+    CREDENTIAL = "empty, an absolute path, or a name"
+    STORE_PATH = "absolute path below a directory that outlives a reboot"
 
     def complaint(self, text: str) -> Complaint | None:
         """None where `text` has this form."""
@@ -211,10 +214,75 @@ def _program(text: str) -> Complaint | None:
     return None if re.fullmatch(r"[A-Za-z0-9._-]+", text) else ("is not the name of a program", 'write "containerd"')
 
 
+_RELEASE = re.compile(r"v?[0-9]{1,6}(?:\.[0-9]{1,6}){2}(?:-[0-9A-Za-z.]{1,32})?")
+_SET_ID = re.compile(r"[0-9a-f]{64}")
+SYSTEM, CURRENT = "system", "current"
+
+
+def is_release(text: str) -> bool:
+    """Whether this is a version of an upstream release, with or without its "v"."""
+    return bool(_RELEASE.fullmatch(text))
+
+
+def is_set_id(text: str) -> bool:
+    """Whether this is the id of a set of installed programs (the records of generations name one)."""
+    return bool(_SET_ID.fullmatch(text))
+
+
 def _artifact(text: str) -> Complaint | None:
-    if text == "system":
+    if text in (SYSTEM, CURRENT) or is_release(text) or is_set_id(text):
         return None
-    return "this version of the agent can only use installed programs", 'write "system"'
+    if text == "latest":
+        return "is no version: what was verified must not change by itself", 'write a version, or "current"'
+    return "is neither a version nor a known word", 'write "system", "current" or a version such as "2.4.4"'
+
+
+def _base_url(text: str) -> Complaint | None:
+    if not text:
+        return None
+    parts = _split(text)
+    if not isinstance(parts, SplitResult):
+        return parts
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must be an http or https URL", "write something like https://mirror.example.org/nydus"
+    if parts.username is not None:
+        return "holds a user name", "remove it: artifacts.credential names where a secret is"
+    if parts.query or parts.fragment:
+        return "must end with its path: the archives' names are added to it", "remove what begins with ? or #"
+    return _link_local(parts.hostname)
+
+
+def _link_local(host: str) -> Complaint | None:
+    address = address_of(host)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if address is not None and (mapped or address).is_link_local:
+        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
+    return None
+
+
+def _credential(text: str) -> Complaint | None:
+    if text.startswith("/"):
+        return _path(text)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", text):
+        return None
+    return "is neither a path nor the name of a credential", "write the path of a file that only root may read"
+
+
+_FLEETING = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - refused, not used
+_UPDATED = ("/usr", "/bin", "/sbin", "/lib")
+
+
+def _store_path(text: str) -> Complaint | None:
+    if text.strip("/") == "":
+        return "must name something below /", "write the whole path from /"
+    if any(text == one or text.startswith(f"{one}/") for one in _FLEETING):
+        return "does not outlive a reboot, or others may write there", "choose a directory on a disk"
+    if any(text == one or text.startswith(f"{one}/") for one in _UPDATED if not text.startswith("/usr/local/")):
+        return (
+            "belongs to the distribution's packages (FHS; it may be read-only)",
+            "choose a directory below /var or /opt",
+        )
+    return _path(text)
 
 
 _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
@@ -232,4 +300,7 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.UNIT: _unit,
     Form.PROGRAM: _program,
     Form.ARTIFACT: _artifact,
+    Form.BASE_URL: _base_url,
+    Form.CREDENTIAL: _optional(_credential),
+    Form.STORE_PATH: _store_path,
 }

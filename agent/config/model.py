@@ -11,6 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from agent import paths
 from agent.config.forms import Form
 
 
@@ -194,9 +195,32 @@ class SnapshotterConfig:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactsConfig:
-    """Where the nydus binaries come from."""
+    """Where the nydus programs come from."""
 
-    nydus: str = setting("system", '"system": what is in PATH', form=Form.ARTIFACT)
+    nydus: str = setting(
+        "system",
+        'nydusd and nydus-image: "system": what is in PATH; "current": what artifacts install has made current; or a '
+        "version, which apply installs where it is missing",
+        form=Form.ARTIFACT,
+    )
+    snapshotter: str = setting("system", "containerd-nydus-grpc: as for nydus", form=Form.ARTIFACT)
+    lock: str = setting(
+        "",
+        "the lock file; empty: /etc/nydus-agent/artifacts.lock.toml, else the package's, else what "
+        "--trust-release-checksum has recorded",
+        form=Form.OPTIONAL_PATH,
+    )
+    base_url: str = setting(
+        "", "a mirror of the archives, each below it by its file name; empty: the lock's own URLs", form=Form.BASE_URL
+    )
+    credential: str = setting(
+        "",
+        "what base_url wants as Authorization header: a file that only root may read, or the name of a credential of "
+        "systemd",
+        form=Form.CREDENTIAL,
+    )
+    directory: str = setting(paths.ARTIFACTS, "where the programs lie; it must allow to run them", form=Form.STORE_PATH)
+    keep: int = setting(2, "sets of programs that artifacts prune leaves at least", low=1, high=100)
 
 
 @dataclass(frozen=True, slots=True)
