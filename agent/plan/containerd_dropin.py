@@ -29,6 +29,11 @@ NAME = "zz-nydus-agent.toml"
 _DIRECTORY = "conf.d"
 
 
+def is_drop_in(path: str) -> bool:
+    """Whether this is the name of our own file beside containerd's root file."""
+    return posixpath.basename(path) == NAME
+
+
 def place(root: str, loaded: Sequence[Loaded]) -> tuple[str, str]:
     """(path of the drop-in, import that the root file needs); the import is "" where a glob names the directory.
 

@@ -60,8 +60,7 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 
 def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:
     """Files of which nobody knows what is in them cannot be changed safely."""
-    ours = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
-    seen = ((path, facts.file(path)) for path in (config.containerd.config, *ours))
+    seen = ((path, facts.file(path)) for path in (config.containerd.config, *own.SNAPSHOTTER_FILES))
     return tuple(
         Refusal("NNA0303", f"{path} could not be read: {fact.reason}", f"ls -l {path}")
         for path, fact in seen

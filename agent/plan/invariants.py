@@ -11,7 +11,6 @@ A small model of the node (files, units, what the running containerd has read) i
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass, field
 
 from agent import paths
@@ -89,7 +88,7 @@ def _unrecorded(step: Step, model: _Model) -> list[str]:
 def _unchecked(step: Step, model: _Model, config_path: str) -> list[str]:
     if not isinstance(step, WriteFile) or step.content in model.checked:
         return []
-    if step.path == config_path or posixpath.basename(step.path) == containerd_dropin.NAME:
+    if step.path == config_path or containerd_dropin.is_drop_in(step.path):
         return [f"{step.path} would go live unchecked"]
     return []
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 from agent import paths
 from agent.node.facts import Facts, FileFact
 
+SNAPSHOTTER_FILES = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
+"""What the snapshotter starts with, beside what is below `paths.REGISTRIES_D`."""
+
+
+def read_by_snapshotter(path: str) -> bool:
+    """Whether the snapshotter reads the file when it starts (and containerd does not)."""
+    return path in SNAPSHOTTER_FILES or path.startswith(f"{paths.REGISTRIES_D}/")
+
 
 def marked(content: bytes) -> bool:
     """The first line carries our mark."""

@@ -10,7 +10,6 @@ in every widening. The snapshotter's root stays: containerd's database refers to
 
 from __future__ import annotations
 
-import posixpath
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,8 +104,7 @@ def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: 
 
 
 def _read_by_containerd(config: Config, path: str) -> bool:
-    snapshotters = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
-    return path == config.containerd.config or not (path in snapshotters or path.startswith(f"{paths.REGISTRIES_D}/"))
+    return path == config.containerd.config or not own.read_by_snapshotter(path)
 
 
 def _is_root(config: Config, step: Step) -> bool:
@@ -114,7 +112,7 @@ def _is_root(config: Config, step: Step) -> bool:
 
 
 def _is_drop_in(step: Step) -> bool:
-    return isinstance(step, (WriteFile, RemoveFile)) and posixpath.basename(step.path) == containerd_dropin.NAME
+    return isinstance(step, (WriteFile, RemoveFile)) and containerd_dropin.is_drop_in(step.path)
 
 
 def _containerd(config: Config, back: Sequence[Step], after: Node) -> tuple[Step, ...]:
@@ -220,7 +218,7 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
         return _Narrowed(None, "" if record.owned else f"{record.path} is gone; it is not put back")
     if not isinstance(fact, FileFact):
         return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True)
-    marked = record.path.endswith("/hosts.toml") or posixpath.basename(record.path) == containerd_dropin.NAME
+    marked = record.path.endswith("/hosts.toml") or containerd_dropin.is_drop_in(record.path)
     if marked and not own.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
     if record.content_before is None:

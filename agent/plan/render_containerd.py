@@ -10,7 +10,6 @@ A file that `toml_edit` cannot edit exactly is refused, never written.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -142,9 +141,7 @@ def _ground(config: Config, node: Node) -> _Ground | Refusal:
 
 
 def _is_mine(path: str, content: object) -> bool:
-    return (
-        posixpath.basename(path) == containerd_dropin.NAME and isinstance(content, bytes) and own.marked(content)
-    )  # fmt: skip
+    return containerd_dropin.is_drop_in(path) and isinstance(content, bytes) and own.marked(content)
 
 
 def _unsupported(kind: Family, loaded: tuple[Loaded, ...]) -> str:

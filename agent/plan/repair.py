@@ -4,7 +4,6 @@ and what the configuration wants other than was applied stays for `apply`.
 
 from __future__ import annotations
 
-import posixpath
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import cast
 from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.node.facts import Facts, FileFact, UnitFact
-from agent.plan import containerd_dropin, invariants
+from agent.plan import containerd_dropin, invariants, own
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at
 from agent.plan.containerd_trial import containerd_check
@@ -59,7 +58,7 @@ def repair(
     writes = [step for step in files if step not in shared]
     away = (removal_of(facts, one.path, "it was taken away by the last change") for one in ours if one.content is None)
     gone = [step for step in away if step is not None]
-    inputs = [step for step in writes if _read_by_snapshotter(step.path)]
+    inputs = [step for step in writes if own.read_by_snapshotter(step.path)]
     verb, why = _snapshotter(facts, inputs, mend, running)
     kinds = {one.kind for one in mend}
     changes = Changes(
@@ -92,13 +91,8 @@ def _write(facts: Facts, record: Recorded) -> WriteFile | None:
     )
 
 
-def _read_by_snapshotter(path: str) -> bool:
-    own = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
-    return path in own or path.startswith(f"{paths.REGISTRIES_D}/")
-
-
 def _read_by_containerd(path: str, config: str) -> bool:
-    return path == config or posixpath.basename(path) == containerd_dropin.NAME
+    return path == config or containerd_dropin.is_drop_in(path)
 
 
 def _check(facts: Facts, shared: Sequence[WriteFile], containerd: ContainerdConfig) -> CheckContainerdConfig | None:

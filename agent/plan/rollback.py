@@ -9,13 +9,11 @@ The order is that of an apply: every state that is gone back to has the snapshot
 
 from __future__ import annotations
 
-import posixpath
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, decide, diff, invariants, own
@@ -26,8 +24,6 @@ from agent.plan.order import Changes, ordered
 from agent.plan.refusal import Refusal, refuse
 from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.plan.toml_edit import FAILURES, remove
-
-_MINE = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,27 +134,22 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
             owned=one.path != config.containerd.config,
         )  # fmt: skip
     # Our file may hold a copy of what others keep secret: it gets the rights that it had with this content.
-    return replace(step, mode=one.mode) if step is not None and _is_drop_in(one.path) else step
-
-
-def _is_drop_in(path: str) -> bool:
-    """Our own file beside containerd's root file."""
-    return posixpath.basename(path) == containerd_dropin.NAME
+    return replace(step, mode=one.mode) if step is not None and containerd_dropin.is_drop_in(one.path) else step
 
 
 def _known_by_mark(path: str) -> bool:
     """Files that are ours while they carry our mark, and somebody's own where they do not."""
-    return _is_hosts(path) or _is_drop_in(path)
+    return _is_hosts(path) or containerd_dropin.is_drop_in(path)
 
 
 def _is_hosts(path: str) -> bool:
     """A hosts.toml that containerd reads at every pull."""
-    return path.endswith("/hosts.toml") and not path.startswith(f"{paths.REGISTRIES_D}/")
+    return path.endswith("/hosts.toml") and not own.read_by_snapshotter(path)
 
 
 def _is_shared(path: str) -> bool:
     """containerd's own configuration: others write into it too."""
-    return not (path in _MINE or path.endswith("/hosts.toml"))
+    return not (own.read_by_snapshotter(path) or path.endswith("/hosts.toml"))
 
 
 def _cannot(path: str, why: str) -> Refusal:
@@ -213,7 +204,7 @@ def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[Key
 
 def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFile]) -> Changes:
     writes = [step for step in steps if isinstance(step, WriteFile)]
-    files = tuple(step for step in writes if not (_is_hosts(step.path) or _is_shared(step.path)))
+    files = tuple(step for step in writes if own.read_by_snapshotter(step.path))
     # A drop-in comes before the line that makes containerd read it, and goes after that line.
     root = config.containerd.config
     shared = sorted(
