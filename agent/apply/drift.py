@@ -37,9 +37,6 @@ from agent.plan.drift_form import API_VERSION, encode_findings
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 
-_ACTIVE = ("active", "reloading")
-_STARTING = ("activating", "deactivating")
-
 
 @dataclass(frozen=True, slots=True)
 class Looked:
@@ -145,7 +142,7 @@ def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterat
 
 
 def _unit_state(unit: UnitFact) -> Iterator[Finding]:
-    if unit.active_state not in (*_ACTIVE, *_STARTING):
+    if not unit.runs and unit.active_state != "deactivating":
         what = f"{unit.name} does not run: it is {unit.active_state} ({unit.sub_state}), result {unit.result}"
         yield Finding(Kind.UNIT_DOWN, unit.name, what, Remedy.REPAIR, REPAIR_COMMAND)
     if unit.needs_reload:

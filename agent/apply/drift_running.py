@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import expected, rungs_nydusd
+from agent.apply import expected, rungs_nydusd, rungs_runtime
 from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
 from agent.node import programs as node_programs
 from agent.node import versions
-from agent.node.facts import Binary, PluginFact, Unknown
+from agent.node.facts import Binary, PluginFact
 from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
 from agent.plan.drift import (
     APPLY_COMMAND,
@@ -60,11 +60,7 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
     found = node_programs.find(ports, program.path, parse, crate=crate)
     if not isinstance(found, Binary):
         return "of unknown version"
-    return found.version_text or "of unknown version" if isinstance(found.version, Unknown) else _dotted(found.version)
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
+    return rungs_runtime.version_text(found)
 
 
 def outdated(config: Config, ports: Ports) -> Iterator[Finding]:

@@ -77,6 +77,16 @@ class UnitFact:
     needs_reload: bool = False
     inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and nobody has ended it: it runs, or is about to."""
+        return self.active_state in ("active", "activating", "reloading")
+
+    @property
+    def starts_at_boot(self) -> bool:
+        """Whether it is enabled for good; "enabled-runtime" lasts until the next boot."""
+        return self.unit_file_state in ("enabled", "alias")
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

@@ -6,7 +6,7 @@ versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `Key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -72,6 +72,16 @@ def at(document: Mapping[str, Any], path: KeyPath) -> Any:  # noqa: ANN401 - a T
             return None
         found = found[key]
     return found
+
+
+def leaves(table: Mapping[str, Any], above: KeyPath = (), *, empty: bool = False) -> Iterator[tuple[KeyPath, Any]]:
+    """(key path, value) of all that is no table, also of empty tables where they count, in a table found at `above`."""
+    for key, value in table.items():
+        path = (*above, key)
+        if isinstance(value, Mapping) and (value or not empty):
+            yield from leaves(value, path, empty=empty)
+        else:
+            yield path, value
 
 
 def dotted(path: KeyPath) -> str:

@@ -101,21 +101,13 @@ def _runtime(kind: Family, base: View) -> Mapping[KeyPath, Value]:
     told = {key: value for key, value in like.items() if value not in ("", [])} if isinstance(like, Mapping) else {}
     ours: dict[str, Any] = {"runtime_type": _RUNC_TYPE, **told}
     ours["snapshotter"] = paths.PROXY_PLUGIN
-    wishes: dict[KeyPath, Value] = dict(_leaves((*keys.runtimes, paths.RUNTIME), ours))
+    wishes: dict[KeyPath, Value] = dict(leaves(ours, (*keys.runtimes, paths.RUNTIME)))
     if keys.platforms is not None:
         wishes[(*keys.platforms, paths.RUNTIME, "snapshotter")] = paths.PROXY_PLUGIN
     if kind is Family.REPLACING and not base.get(keys.runtimes) and default == _RUNC:
         # A table of runtimes takes the place of the built-in one: without this line there would be no runc any more.
         wishes[(*keys.runtimes, _RUNC, "runtime_type")] = _RUNC_TYPE
     return wishes
-
-
-def _leaves(path: KeyPath, table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Value]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves((*path, key), value)
-        else:
-            yield (*path, key), value
 
 
 def respelled(wishes: Wishes, source: Keys, target: Keys) -> dict[KeyPath, Value]:
@@ -143,8 +135,8 @@ def possible_keys(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Value]
         for table in (keys.runtimes, keys.platforms):
             here = at(document, (*table, paths.RUNTIME)) if table is not None else None
             if table is not None and isinstance(here, Mapping) and here.get("snapshotter") == paths.PROXY_PLUGIN:
-                yield from _leaves((*table, paths.RUNTIME), here)
+                yield from leaves(here, (*table, paths.RUNTIME))
                 yield (*keys.runtimes, _RUNC, "runtime_type"), _RUNC_TYPE
     ours = at(document, PROXY_PLUGIN)
     if isinstance(ours, Mapping):
-        yield from _leaves(PROXY_PLUGIN, ours)
+        yield from leaves(ours, PROXY_PLUGIN)

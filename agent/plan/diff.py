@@ -83,7 +83,7 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
         containerd_config=config_steps,
         check=check,
         reload_reason=reload_reason(unit, files),
-        enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
+        enable=unit is None or not unit.starts_at_boot,
         snapshotter_verb=verb,
         snapshotter_reason=why,
         containerd_reason=_restart_due(config, facts, target),
@@ -138,7 +138,7 @@ def _may_write(facts: Facts, path: str) -> bool:
 def snapshotter_verb(facts: Facts, files: tuple[WriteFile, ...]) -> tuple[UnitVerb | None, str]:
     """What the snapshotter needs when these files of its own change, and why; None: nothing."""
     unit = facts.snapshotter_unit
-    if not isinstance(unit, UnitFact) or unit.active_state not in ("active", "activating", "reloading"):
+    if not isinstance(unit, UnitFact) or not unit.runs:
         return UnitVerb.START, "it does not run"
     if files:
         changed = ", ".join(step.path.rpartition("/")[2] for step in files)

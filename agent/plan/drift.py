@@ -214,7 +214,7 @@ def keys_after(
     """Our keys in somebody's file after one more change of ours, that made `after` of `before`; of a list, what we
     have added. `version` says what the other keys mean, so it must stay too.
     """
-    now, was = dict(_leaves(after)), dict(_leaves(before))
+    now, was = dict(leaves(after, empty=True)), dict(leaves(before, empty=True))
     found = {key: value for key, value in held.items() if key in now}
     for key, value in now.items():
         earlier = was.get(key)
@@ -225,14 +225,6 @@ def keys_after(
         elif key not in was or value != earlier:
             found[key] = value
     return {**found, VERSION: now[VERSION]} if found and VERSION in now else found
-
-
-def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
-    for name, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, name))
-        else:
-            yield (*above, name), value
 
 
 def expected_keys(path: str, keys: Mapping[KeyPath, object]) -> Iterator[ExpectedKey]:

@@ -72,7 +72,7 @@ def violations(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -
 def _model(facts: Facts) -> _Model:
     node = node_of(facts)
     unit = facts.snapshotter_unit
-    enabled = isinstance(unit, UnitFact) and unit.unit_file_state in ("enabled", "alias")
+    enabled = isinstance(unit, UnitFact) and unit.starts_at_boot
     active = isinstance(unit, UnitFact) and unit.active_state == "active"
     return _Model(node.version, dict(node.files), enabled, active)
 

@@ -20,7 +20,6 @@ from agent.plan.steps import (
 )
 
 _ENABLED = ("enabled", "enabled-runtime", "alias")
-_ACTIVE = ("active", "activating", "reloading")
 
 
 def inverse(step: Step, unit: UnitFact | None = None) -> tuple[Step, ...]:
@@ -63,7 +62,7 @@ def _file_back(step: WriteFile) -> Step:
 def _opposite(verb: UnitVerb, unit: UnitFact | None) -> UnitVerb | None:
     """The verb that brings a unit back to what it was; None where it is that already."""
     enabled = unit is not None and unit.unit_file_state in _ENABLED
-    active = unit is not None and unit.active_state in _ACTIVE
+    active = unit is not None and unit.runs
     match verb:
         case UnitVerb.ENABLE:
             return None if enabled else UnitVerb.DISABLE

@@ -25,7 +25,6 @@ from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert
 _WHY = "as it was applied"
 _FILES = (Kind.FILE_EDITED, Kind.FILE_REMOVED, Kind.FILE_RIGHTS, Kind.FILE_MADE)
 _KEYS = (Kind.KEYS_LOST, Kind.IMPORT_LOST)
-_RUNS = ("active", "activating", "reloading")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ def _snapshotter(
     facts: Facts, inputs: Sequence[WriteFile], mend: Sequence[Finding], running: Running
 ) -> tuple[UnitVerb | None, str]:
     unit = facts.snapshotter_unit
-    if not isinstance(unit, UnitFact) or unit.active_state not in _RUNS:
+    if not isinstance(unit, UnitFact) or not unit.runs:
         down = any(one.kind is Kind.UNIT_DOWN for one in mend)
         return (UnitVerb.START, "it does not run") if down or inputs else (None, "")
     read = [step for step in inputs if step.content != step.content_before and step.path in running.snapshotter_read]

@@ -174,7 +174,7 @@ def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tup
     then: dict[KeyPath, Any] = {}
     latest: dict[KeyPath, Any] = {}
     for number, (found, made) in enumerate(one.changes):
-        before, after = dict(_leaves(_parsed(found))), dict(_leaves(_parsed(made)))
+        before, after = dict(leaves(_parsed(found))), dict(leaves(_parsed(made)))
         for path in before.keys() | after.keys():
             if before.get(path) == after.get(path):
                 continue
@@ -192,14 +192,6 @@ def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tup
 def _parsed(content: bytes | None) -> dict[str, Any]:
     """Raises ValueError."""
     return tomllib.loads(content.decode()) if content is not None else {}
-
-
-def _leaves(table: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*above, key))
-        else:
-            yield (*above, key), value
 
 
 def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFile]) -> Changes:
@@ -222,7 +214,7 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         containerd_config=tuple(shared),
         check=containerd_check(config.containerd, node_of(facts).with_files(contents), written, ()) if shared else None,
         reload_reason=diff.reload_reason(unit, files),
-        enable=unit is None or unit.unit_file_state not in ("enabled", "alias"),
+        enable=unit is None or not unit.starts_at_boot,
         snapshotter_verb=verb,
         snapshotter_reason=why,
         containerd_reason="it reads its configuration only when it starts" if shared else "",
