@@ -10,7 +10,7 @@ from agent import paths
 from agent.config.model import Config, ContainerdMode
 from agent.node.facts import Version
 from agent.plan.containerd_files import Family
-from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, dotted
+from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, dotted, leaves
 from agent.plan.containerd_view import View
 from agent.plan.toml_edit import Value
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.node.facts import Effective, Facts, FileFact, UnitFact, Unknown
+from agent.plan.containerd_keys import leaves
 from agent.plan.steps import Plan, Step
 
 _WORDS = ("reason", "cost")
@@ -28,7 +29,7 @@ def decided(
     if effective is not None:
         choice = [effective.switch.value, effective.dialect.value, effective.use_http, effective.scheme.value]
     return {
-        "configuration": dict(_leaves(config)),
+        "configuration": {".".join(path): value for path, value in leaves(config)},
         "files": dict(_files(facts)),
         "units": {name: _unit(fact) for name, fact in units.items()},
         "versions": dict(versions),
@@ -65,14 +66,6 @@ def _told(key: str, value: object) -> str:
         return "absent"
     text = str(value)
     return f"sha256 {text[:12]}" if key == "files" and len(text) == hashlib.sha256().digest_size * 2 else text
-
-
-def _leaves(table: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _files(facts: Facts) -> Iterator[tuple[str, str | None]]:

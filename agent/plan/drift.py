@@ -15,7 +15,7 @@ from typing import Any
 
 from agent import paths
 from agent.plan import own
-from agent.plan.containerd_keys import KeyPath, at, dotted
+from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 
 IMPORTS: KeyPath = ("imports",)
 VERSION: KeyPath = ("version",)

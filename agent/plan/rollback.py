@@ -18,7 +18,7 @@ from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, decide, diff, invariants, own
 from agent.plan.containerd_files import node_of
-from agent.plan.containerd_keys import KeyPath, at, dotted
+from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
 from agent.plan.refusal import Refusal, refuse
