@@ -97,6 +97,26 @@ class LockedError(AgentError):
     """Another run of apply, remove or recover holds the lock."""
 
 
+class ArtifactError(AgentError):
+    """A lock, a download, an archive or the store is not as it must be; what was current still is.
+
+    `problems` holds everything that is wrong with a lock file, where that is what is wrong.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        cause: str = "",
+        seen: tuple[str, ...] = (),
+        try_: str = "",
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
+        super().__init__(code, what, cause=cause, seen=(*seen, *map(str, problems)), try_=try_)
+        self.problems = problems
+
+
 class PortError(AgentError):
     """An outside thing did not do what was asked. Base of the errors that adapters raise."""
 

@@ -26,6 +26,10 @@ UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"  # the change that waits f
 TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not confirmed, 0644
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
+ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # sets of upstream's programs; below /usr only packages write
+
+ARTIFACTS_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
+SHIPPED_ARTIFACTS_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
 
 ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # programs that were installed, by the set that they belong to, 0755
 ARTIFACT_LOCK = "/etc/nydus-agent/artifacts.lock.toml"

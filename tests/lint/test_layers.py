@@ -17,8 +17,10 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.catalogue",),
     ("agent.console",),
     ("agent.config",),
-    ("agent.node.facts", "agent.node.transfer", "agent.plan.steps"),
+    ("agent.node.facts", "agent.node.transfer", "agent.node.elf", "agent.plan.steps"),
     ("agent.node.moment",),
+    ("agent.artifacts",),
+    ("agent.ports_artifacts",),
     ("agent.ports_change", "agent.ports_clock", "agent.ports_containerd", "agent.ports_fence", "agent.ports_files"),
     ("agent.ports",),
     ("agent.ports_drill",),
@@ -32,14 +34,19 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.__main__", "agent.docs_tables"),
 )
 _ADAPTERS_MAY = (
+    "agent.artifacts.lock",
+    "agent.artifacts.selection",
+    "agent.artifacts.sets",
     "agent.errors",
     "agent.paths",
     "agent.config",
+    "agent.node.elf",
     "agent.node.facts",
     "agent.node.moment",
     "agent.node.transfer",
     "agent.plan.steps",
     "agent.ports",
+    "agent.ports_artifacts",
     "agent.ports_change",
     "agent.ports_clock",
     "agent.ports_drill",
@@ -48,13 +55,16 @@ _ADAPTERS_MAY = (
 )
 _WIRE_MAY = ("agent.adapters",)
 
-_PURE = ("agent.plan", "agent.health", "agent.node.facts", "agent.node.transfer")
+_PURE = (
+    "agent.artifacts.lock", "agent.artifacts.selection", "agent.artifacts.sets", "agent.artifacts.table",
+    "agent.plan", "agent.health", "agent.node.elf", "agent.node.facts", "agent.node.transfer",
+)  # fmt: skip
 _PURE_MAY_IMPORT = {
-    "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "difflib", "enum", "functools",
+    "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum", "functools",
     "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string", "textwrap",
     "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
-_PURE_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval", "__import__"}
+_PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input", "exec", "eval", "__import__"}
 
 
 def _layer(name: str) -> int | None:
@@ -121,6 +131,8 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.node.facts", "agent.node.observe", False),
         ("agent.adapters.files", "agent.plan.order", False),
         ("agent.errors", "agent.catalogue", False),
+        ("agent.adapters.artifact_store", "agent.artifacts.lock", True),
+        ("agent.artifacts.lock", "agent.ports_artifacts", False),
     ],
 )
 def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: bool) -> None:
