@@ -31,10 +31,6 @@ ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # sets of upstream's programs; bel
 ARTIFACTS_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
 SHIPPED_ARTIFACTS_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
 
-ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # programs that were installed, by the set that they belong to, 0755
-ARTIFACT_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
-PACKAGED_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
-
 RUN_DIR = "/run/nydus-agent"
 STATUS = "/run/nydus-agent/status.json"  # the daemon's last published status
 API_SOCKET = "/run/nydus-agent/api.sock"  # /status and /metrics

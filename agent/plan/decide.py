@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
+from agent.artifacts import pairs
+from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
 from agent.plan.refusal import Refusal, refuse
 
-MIRRORS_GONE = (2, 3, 5)
-"""nydusd drops `mirrors` silently from here on (dragonflyoss/nydus#1723)."""
-MIRRORS_NOT_WRITTEN = (0, 16)
-"""The snapshotter no longer passes `mirrors` on from here on, and rewrites host and scheme per registry instead
-(containerd/nydus-snapshotter#736)."""
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
 
@@ -85,15 +82,11 @@ def _switch(config: Config, facts: Facts) -> tuple[Switch, str]:
 
 
 def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
-    found = []
-    nydusd, snapshotter = _version(facts.nydusd), _version(facts.snapshotter)
+    pair = pairs.Pair(_version(facts.nydusd), _version(facts.snapshotter))
+    found = list(pairs.mirrors(pair))
     fix = 'set mirror.dialect = "proxy"'
-    if nydusd is not None and nydusd >= MIRRORS_GONE:
-        found.append(f"nydusd {_text(nydusd)} ignores mirrors silently (removed in {_text(MIRRORS_GONE)})")
-    elif facts.nydusd_reads_mirrors is False:
-        found.append("this nydusd ignores mirrors silently (it does not know their settings)")
-    if snapshotter is not None and snapshotter >= MIRRORS_NOT_WRITTEN:
-        found.append(f"snapshotter {_text(snapshotter)} does not pass mirrors on (since {_text(MIRRORS_NOT_WRITTEN)})")
+    if facts.nydusd_reads_mirrors is False and (pair.nydus is None or pair.nydus < pairs.MIRRORS_GONE):
+        found.insert(0, "this nydusd ignores mirrors silently (it does not know their settings)")
     refusals = [Refusal("NNA0321", f"dialect mirrors cannot work here: {reason}", fix) for reason in found]
     if not config.mirror.registry:
         reason = "dialect mirrors needs mirror.registry: without it the mirror asks its own default registry"
@@ -124,8 +117,8 @@ def _scheme(config: Config, facts: Facts) -> tuple[Scheme, tuple[str, ...]]:
     version = _version(facts.nydusd)
     if version is not None and version >= HTTP_FALLBACK_GONE:
         return Scheme.HTTPS, (
-            f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {_text(version)} with "
-            f"snapshotters before {_text(MIRRORS_NOT_WRITTEN)}, which have one scheme for all registries",
+            f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {spelled(version)} with "
+            f"snapshotters before {spelled(MIRRORS_NOT_WRITTEN)}, which have one scheme for all registries",
         )
     return Scheme.HTTPS, (f"scheme https: nydusd falls back to plain http for {', '.join(plain)}",)
 
@@ -246,7 +239,3 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
 
 def _version(fact: Binary | None | Unknown) -> tuple[int, ...] | None:
     return fact.version if isinstance(fact, Binary) and isinstance(fact.version, tuple) else None
-
-
-def _text(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

@@ -7,12 +7,11 @@ flight; where it is "restart", as we render it, it leaves them alone (its pkg/fi
 
 from __future__ import annotations
 
-from agent.node.facts import Binary, Facts, Unknown, Version
+from agent.artifacts.pairs import ASKS_FOR_COMMIT
+from agent.node.facts import Binary, Facts, Unknown
 from agent.plan.order import Changes
 from agent.plan.refusal import Refusal
 from agent.plan.steps import UnitVerb
-
-UPGRADES_IN_FLIGHT: Version = (0, 15, 4)
 
 
 def refusals(facts: Facts) -> tuple[Refusal, ...]:
@@ -39,4 +38,4 @@ def notes(facts: Facts, changes: Changes) -> tuple[str, ...]:
 
 def _asks(snapshotter: Binary | None | Unknown) -> bool:
     version = snapshotter.version if isinstance(snapshotter, Binary) else None
-    return isinstance(version, tuple) and version >= UPGRADES_IN_FLIGHT
+    return isinstance(version, tuple) and version >= ASKS_FOR_COMMIT

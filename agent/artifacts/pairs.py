@@ -1,0 +1,93 @@
+"""Versions of nydusd and of the snapshotter that are known not to work, alone or together. PURE.
+
+Only what upstream's sources or reports show is in here; what merely was not tried is not. It is asked before anything
+is downloaded, and what concerns the mirror again of what lies on the node (`agent.plan.decide`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.config.model import DaemonMode, Dialect
+from agent.node.facts import Version
+
+MIRRORS_GONE: Version = (2, 3, 5)
+"""nydusd drops `mirrors` silently from here on (dragonflyoss/nydus#1723)."""
+MIRRORS_NOT_WRITTEN: Version = (0, 16)
+"""The snapshotter no longer passes `mirrors` on from here on, and rewrites host and scheme per registry instead
+(containerd/nydus-snapshotter#736)."""
+ASKS_FOR_COMMIT: Version = (0, 15, 4)
+"""A snapshotter from here on does not start beside a living nydusd whose --version names no git commit (its
+pkg/filesystem/fs.go, NewFileSystem)."""
+USE_HTTP: Version = (2, 1, 0)
+"""Older nydusd have neither `use_http` (dragonflyoss/nydus#759) nor `mirrors` (#736)."""
+OTHER_PROGRAM: Version = (3,)
+"""nydus 3 is another program, `nydus`, with another configuration (the upstream branch v3)."""
+OTHER_OPTIONS: Version = (0, 6, 0)
+"""Before, the snapshotter's --config named nydusd's template (its internal/flags/flags.go)."""
+OTHER_ARCHIVE: Version = (0, 13, 6)
+"""Before, upstream's archives are named and laid out otherwise, and built for x86-64 only."""
+_NO_COUNTER = ((0, 15, 12), (0, 15, 15))
+_LOST_SHARED: Version = (0, 15, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is to be used; None: not of this choice, or not known."""
+
+    nydus: Version | None = None
+    snapshotter: Version | None = None
+    dialect: Dialect = Dialect.AUTO
+    daemon_mode: DaemonMode = DaemonMode.DEDICATED
+
+
+def refused(pair: Pair) -> tuple[str, ...]:
+    """Why these versions cannot work, each a sentence; empty: nothing is known against them."""
+    return (*_alone(pair), *(mirrors(pair) if pair.dialect is Dialect.MIRRORS else ()))
+
+
+def _alone(pair: Pair) -> tuple[str, ...]:
+    found = []
+    if pair.nydus is not None and pair.nydus >= OTHER_PROGRAM:
+        found.append(f"nydus {spelled(pair.nydus)} is another program with another configuration, not known here")
+    if pair.nydus is not None and pair.nydus < USE_HTTP:
+        found.append(f"nydusd {spelled(pair.nydus)} knows no use_http (it came with {spelled(USE_HTTP)})")
+    if pair.snapshotter is not None and pair.snapshotter < OTHER_OPTIONS:
+        found.append(
+            f"snapshotter {spelled(pair.snapshotter)} takes --config for nydusd's template (changed in "
+            f"{spelled(OTHER_OPTIONS)})"
+        )
+    return tuple(found)
+
+
+def mirrors(pair: Pair) -> tuple[str, ...]:
+    """Why the mirrors dialect cannot work with these versions."""
+    found = []
+    if pair.nydus is not None and pair.nydus >= MIRRORS_GONE:
+        found.append(f"nydusd {spelled(pair.nydus)} ignores mirrors silently (removed in {spelled(MIRRORS_GONE)})")
+    if pair.snapshotter is not None and pair.snapshotter >= MIRRORS_NOT_WRITTEN:
+        found.append(
+            f"snapshotter {spelled(pair.snapshotter)} does not pass mirrors on (since {spelled(MIRRORS_NOT_WRITTEN)})"
+        )
+    return tuple(found)
+
+
+def cautions(pair: Pair) -> tuple[str, ...]:
+    """What works, but not well, each a sentence with the version that is better."""
+    found = []
+    version = pair.snapshotter
+    if version is not None and _NO_COUNTER[0] <= version <= _NO_COUNTER[1]:
+        found.append(
+            f"snapshotter {spelled(version)} may unlink blobs that are in use, and may fail to start a pod for want "
+            "of a counter (containerd/nydus-snapshotter#687, #762; mended after 0.15.15)"
+        )
+    if version is not None and version >= _LOST_SHARED and pair.daemon_mode is DaemonMode.SHARED:
+        found.append(
+            f"snapshotter {spelled(version)} in shared mode may not find its living nydusd again when it restarts"
+        )
+    return tuple(found)
+
+
+def spelled(version: Version) -> str:
+    """(2, 4, 4) -> "2.4.4"."""
+    return ".".join(map(str, version))
