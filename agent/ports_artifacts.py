@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from agent.artifacts.bundle import Bundle, Member
 from agent.artifacts.lock import Artifact
 from agent.artifacts.sets import InstalledSet
 
@@ -105,3 +106,20 @@ class ArtifactStore(Protocol):
 
     def keep_seen_lock(self, content: bytes) -> None:
         """Put that lock in place."""
+
+
+class Bundles(Protocol):
+    """Bundle files (agent.artifacts.bundle), by their absolute paths."""
+
+    def read(self, path: str) -> Bundle:
+        """What is in a bundle; the archives inside are not looked at, whoever takes one out checks it against the lock.
+
+        Raises ArtifactError (NNA1123, and what `lock.parse` raises) and FileError.
+        """
+
+    def write(self, path: str, planned: Bundle, archives: str, progress: Callable[[Member, int], None]) -> None:
+        """Fill a bundle from a directory that holds its archives under their own names, each checked against size and
+        digest of the lock while it is copied. The file is replaced at once and whole, or stays as it was.
+
+        `progress` is told the bytes that are done of each archive. Raises ArtifactError (NNA1114, NNA1115), FileError.
+        """

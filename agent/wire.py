@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
+from agent.ports_artifacts import Bundles
 from agent.ports_drill import DrillPorts
 
 
@@ -52,6 +53,13 @@ def root_files(root: str) -> Files:
     from agent.adapters.files import RootFiles
 
     return RootFiles(root)
+
+
+def bundles(root: str) -> Bundles:
+    """Bundle files and directories of archives below `root`."""
+    from agent.adapters.artifact_bundle import BundleFiles
+
+    return BundleFiles(root)
 
 
 def clock() -> Clock:

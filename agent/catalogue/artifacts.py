@@ -85,6 +85,9 @@ _SOURCE = (
     Entry("NNA1124", "release's checksum cannot be used", Exit.FAILED,
           "The .sha256sum beside the archive is missing, names another file, or differs from what was pinned before.",
           "Look at the release's page before trusting it again."),
+    Entry("NNA1125", "bundle cannot be made", Exit.USAGE,
+          "The lock has no artifact of what was asked for, or two archives that would have one name.",
+          "`nydus-agent artifacts bundle --help`; correct the lock's URLs."),
 )  # fmt: skip
 
 _STORE = (

@@ -34,6 +34,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.__main__", "agent.docs_tables"),
 )
 _ADAPTERS_MAY = (
+    "agent.artifacts.bundle",
     "agent.artifacts.lock",
     "agent.artifacts.selection",
     "agent.artifacts.sets",
@@ -56,8 +57,9 @@ _ADAPTERS_MAY = (
 _WIRE_MAY = ("agent.adapters",)
 
 _PURE = (
-    "agent.artifacts.lock", "agent.artifacts.pairs", "agent.artifacts.selection", "agent.artifacts.sets",
-    "agent.artifacts.table", "agent.plan", "agent.health", "agent.node.elf", "agent.node.facts", "agent.node.transfer",
+    "agent.artifacts.bundle", "agent.artifacts.lock", "agent.artifacts.pairs", "agent.artifacts.selection",
+    "agent.artifacts.sets", "agent.artifacts.table",
+    "agent.plan", "agent.health", "agent.node.elf", "agent.node.facts", "agent.node.transfer",
 )  # fmt: skip
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum", "functools",
