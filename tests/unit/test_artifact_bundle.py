@@ -55,15 +55,17 @@ LOCK = Lock(
 )
 
 
-@pytest.fixture
-def archives(tmp_path: Path) -> Path:
+def fill(place: Path) -> None:
     """A directory of archives as an operator has downloaded them."""
-    place = tmp_path / "archives"
     place.mkdir()
     for artifact in ARTIFACTS:
-        name = artifact.archive
-        (place / name).write_bytes(_content(name, artifact.size))
-    return place
+        (place / artifact.archive).write_bytes(_content(artifact.archive, artifact.size))
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    fill(tmp_path / "archives")
+    return tmp_path / "archives"
 
 
 def _silent(member: Member, done: int) -> None:
