@@ -16,11 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias
 
+from agent import API_VERSION
 from agent.catalogue import CATALOGUE
 from agent.errors import AgentError, ConfigError, Exit
-
-API_VERSION = "nydus-agent/v1"
-"""Within v1 fields are only added."""
 
 
 class Format(enum.StrEnum):

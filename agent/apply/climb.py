@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import enum
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent import __version__, paths
+from agent import API_VERSION, __version__, paths
+from agent.apply import documents
 from agent.errors import AgentError, Exit
 from agent.plan.drift import Finding
 from agent.plan.show import hide
 from agent.ports import Files
 
-API_VERSION = "nydus-agent/v1"
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -145,11 +144,7 @@ def _told(text: str) -> str:
 
 def published_since_boot(files: Files) -> bool:
     """Whether what is published was climbed since this boot. Raises FileError."""
-    fact = files.read(paths.CLIMB)
-    try:
-        return fact is not None and json.loads(fact.content).get("boot_id") == _boot_id(files)
-    except (ValueError, AttributeError):
-        return False
+    return documents.parsed(files.read(paths.CLIMB)).get("boot_id") == _boot_id(files)
 
 
 def _boot_id(files: Files) -> str:
@@ -161,7 +156,4 @@ def _boot_id(files: Files) -> str:
 def publish(files: Files, climb: Climb) -> None:
     """Write climb.json for everyone to read: no rung carries a secret. Raises FileError."""
     document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb), "boot_id": _boot_id(files)}
-    content = json.dumps(document, indent=1).encode() + b"\n"
-    fact = files.read(paths.CLIMB)
-    seen = fact.sha256 if fact is not None else ""
-    files.replace(paths.CLIMB, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
+    documents.replace(files, paths.CLIMB, document, found=files.read(paths.CLIMB), mode=0o644)

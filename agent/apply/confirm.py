@@ -9,18 +9,16 @@ and a node that had to be rebooted may not be well; `recover` takes the change b
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from agent import paths
-from agent.apply import generations, journal
+from agent import API_VERSION, paths
+from agent.apply import documents, generations, journal
 from agent.apply.unconfirmed import Pending, Taken, pending_of, taken_of
 from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
 
-API_VERSION = "nydus-agent/v1"
 ALARM = "nydus-agent-revert"
 SHORTEST_S = 30
 """A change takes up to half of it, and a person must still be able to look and to type."""
@@ -52,7 +50,7 @@ def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -
 
 def pending(files: Files) -> Pending | None:
     """The change that waits; it may have been undone meanwhile (`waiting`). Raises FileError."""
-    return pending_of(_document(files, paths.UNCONFIRMED))
+    return pending_of(documents.parsed(files.read(paths.UNCONFIRMED)))
 
 
 def is_open(ports: Ports, change: Pending) -> bool:
@@ -122,7 +120,7 @@ def tidy(ports: Ports, *, kept: bool = False) -> None:
     """Forget a change that does not wait any more: it was `kept`, or is not on the node. Raises FileError."""
     if pending(ports.files) is None or (not kept and waiting(ports) is not None):
         return
-    _remove(ports.files, paths.UNCONFIRMED)
+    documents.drop(ports.files, paths.UNCONFIRMED)
     _silence(ports)
 
 
@@ -143,12 +141,12 @@ def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> Taken:
 
 def forget_taken(files: Files) -> None:
     """A change that somebody ordered or confirmed ends what was taken back. Raises FileError."""
-    _remove(files, paths.TAKEN_BACK)
+    documents.drop(files, paths.TAKEN_BACK)
 
 
 def taken(files: Files) -> Taken | None:
     """The last change that was taken back. Raises FileError."""
-    return taken_of(_document(files, paths.TAKEN_BACK))
+    return taken_of(documents.parsed(files.read(paths.TAKEN_BACK)))
 
 
 def hold(files: Files) -> str:
@@ -165,22 +163,5 @@ def _newest_number(files: Files) -> int:
     return max(generations.numbers(files), default=0)
 
 
-def _document(files: Files, path: str) -> object:
-    fact = files.read(path)
-    try:
-        return json.loads(fact.content) if fact is not None else None
-    except ValueError:
-        return None
-
-
 def _write(files: Files, path: str, document: dict[str, object]) -> None:
-    fact = files.read(path)
-    content = json.dumps({"apiVersion": API_VERSION, **document}, indent=1).encode() + b"\n"
-    expect = fact.sha256 if fact is not None else ""
-    files.replace(path, content, mode=0o644, uid=0, gid=0, expect_sha256=expect)
-
-
-def _remove(files: Files, path: str) -> None:
-    fact = files.read(path)
-    if fact is not None:
-        files.remove(path, expect_sha256=fact.sha256)
+    documents.replace(files, path, {"apiVersion": API_VERSION, **document}, found=files.read(path), mode=0o644)

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from agent import paths
-from agent.apply import drift_running, expected, generations, repairs, undo
+from agent import API_VERSION, paths
+from agent.apply import documents, drift_running, expected, generations, repairs, undo
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -33,7 +33,7 @@ from agent.plan.drift import (
     link_findings,
     masked_finding,
 )
-from agent.plan.drift_form import API_VERSION, encode_findings
+from agent.plan.drift_form import encode_findings
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 
@@ -185,20 +185,17 @@ def publish(files: Files, looked: Looked, *, at: float, gave_up: Sequence[str] =
     Raises FileError.
     """
     fact = files.read(paths.DRIFT)
-    seen = fact.sha256 if fact is not None else ""
     if looked.generation is None:
-        if fact is not None and not looked.unknown:
-            files.remove(paths.DRIFT, expect_sha256=seen)
+        if not looked.unknown:
+            documents.drop(files, paths.DRIFT)
         return
     document = {
         "apiVersion": API_VERSION, "kind": "Drift", "at": at, "generation": looked.generation.number,
         "findings": [_told(one) for one in encode_findings(looked.findings)],
         "unknown": [hide(one) for one in looked.unknown], "gave_up": list(gave_up),
     }  # fmt: skip
-    if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
-        return
-    files.replace(paths.DRIFT, json.dumps(document, indent=1).encode() + b"\n", mode=0o644, uid=0, gid=0,
-                  expect_sha256=seen)  # fmt: skip
+    if fact is None or _news(fact.content) != _news(documents.encoded(document)):
+        documents.replace(files, paths.DRIFT, document, found=fact, mode=0o644)
 
 
 def _told(finding: dict[str, object]) -> dict[str, object]:

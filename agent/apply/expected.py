@@ -6,13 +6,12 @@ that a file is not what was applied.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import generations, undo
+from agent.apply import documents, generations, undo
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -62,25 +61,19 @@ def parsed(content: bytes | None) -> Mapping[str, Any]:
 
 def read(files: Files) -> Expected | None:
     """What is published. Raises FileError."""
-    fact = files.read(paths.EXPECTED)
-    try:
-        document = json.loads(fact.content) if fact is not None else None
-    except ValueError:
-        return None
-    return decode_expected(document) if isinstance(document, dict) else None
+    return decode_expected(documents.parsed(files.read(paths.EXPECTED)))
 
 
 def publish(ports: Ports, accepted: Generation) -> None:
     """Write expected.json for what is in force now; a removal takes it away. Raises FileError."""
-    fact = ports.files.read(paths.EXPECTED)
-    seen = fact.sha256 if fact is not None else ""
     if accepted.verb == "remove":
-        ports.files.remove(paths.EXPECTED, expect_sha256=seen)
+        documents.drop(ports.files, paths.EXPECTED)
         return
-    made = make(ports, accepted, generations.history(ports.files), read(ports.files))
-    content = json.dumps(encode_expected(made), indent=1).encode() + b"\n"
-    if fact is None or fact.content != content:
-        ports.files.replace(paths.EXPECTED, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
+    fact = ports.files.read(paths.EXPECTED)
+    known = decode_expected(documents.parsed(fact))
+    document = encode_expected(make(ports, accepted, generations.history(ports.files), known))
+    if fact is None or fact.content != documents.encoded(document):
+        documents.replace(ports.files, paths.EXPECTED, document, found=fact, mode=0o644)
 
 
 def make(ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None) -> Expected:

@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent import __version__, paths
-from agent.apply import undo
+from agent import API_VERSION, __version__, paths
+from agent.apply import documents, undo
 from agent.config.accepted import restored
 from agent.config.model import Config, Dialect, Scheme, Switch
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import Former, UnitVerb, WriteFile
 from agent.ports import Files
-
-API_VERSION = "nydus-agent/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +143,12 @@ def read(files: Files, number: int) -> Generation:
 
 def save(files: Files, generation: Generation) -> None:
     """Accept: after this the transaction is not undone any more. Raises FileError."""
-    content = json.dumps(_encode(generation), indent=1).encode() + b"\n"
-    files.replace(_path(generation.number), content, mode=0o600, uid=0, gid=0, expect_sha256="")
+    documents.replace(files, _path(generation.number), _encode(generation), found=None, mode=0o600)
 
 
 def withdraw(files: Files, number: int) -> None:
     """Take back a generation whose `save` failed when its file was there already. Raises FileError."""
-    fact = files.read(_path(number))
-    if fact is not None:
-        files.remove(_path(number), expect_sha256=fact.sha256)
+    documents.drop(files, _path(number))
 
 
 def publish(files: Files, accepted: Generation) -> bool:
@@ -162,10 +157,8 @@ def publish(files: Files, accepted: Generation) -> bool:
     Reasons alone (they may hold figures of this very minute) are no news.
     """
     fact = files.read(paths.EFFECTIVE)
-    seen = fact.sha256 if fact is not None else ""
     if accepted.effective is None:
-        if fact is not None:
-            files.remove(paths.EFFECTIVE, expect_sha256=seen)
+        documents.drop(files, paths.EFFECTIVE)
         return fact is not None
     url, ping_url = accepted.mirror
     document: dict[str, object] = {
@@ -173,9 +166,9 @@ def publish(files: Files, accepted: Generation) -> bool:
         **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url, "rolled_back_to": accepted.to,
         "origins": list(_origins(fact)),
     }  # fmt: skip
-    if fact is not None and _news(fact.content) == _news(json.dumps(document).encode()):
+    if fact is not None and _news(fact.content) == _news(documents.encoded(document)):
         return False
-    _write(files, document, seen)
+    documents.replace(files, paths.EFFECTIVE, document, found=fact, mode=0o644)
     return True
 
 
@@ -187,27 +180,16 @@ def note_origins(files: Files, hosts: Sequence[str]) -> bool:
     fact = files.read(paths.EFFECTIVE)
     known = _origins(fact)
     new = tuple(host for host in dict.fromkeys(hosts) if host and host not in known)
-    if fact is None or not new:
+    document = documents.parsed(fact)
+    if not document or not new:
         return False
-    try:
-        document = json.loads(fact.content)
-    except ValueError:
-        return False
-    _write(files, {**document, "origins": [*known, *new]}, fact.sha256)
+    documents.replace(files, paths.EFFECTIVE, {**document, "origins": [*known, *new]}, found=fact, mode=0o644)
     return True
 
 
 def _origins(fact: FileFact | None) -> tuple[str, ...]:
-    try:
-        found = json.loads(fact.content).get("origins", []) if fact is not None else []
-    except (ValueError, AttributeError):
-        return ()
+    found = documents.parsed(fact).get("origins")
     return tuple(host for host in found if isinstance(host, str)) if isinstance(found, list) else ()
-
-
-def _write(files: Files, document: Mapping[str, object], seen: str) -> None:
-    content = json.dumps(document, indent=1).encode() + b"\n"
-    files.replace(paths.EFFECTIVE, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
 
 
 def _news(content: bytes) -> object:

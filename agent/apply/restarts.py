@@ -5,9 +5,8 @@ A restart is on the disk before it is made: one that is killed in the middle cou
 
 from __future__ import annotations
 
-import json
-
-from agent import paths
+from agent import API_VERSION, paths
+from agent.apply import documents
 from agent.durations import in_words
 from agent.errors import ApplyError
 from agent.node.facts import FileFact
@@ -15,8 +14,6 @@ from agent.plan import budget
 from agent.plan.budget import Allowed, Judgement, NotBefore, Policy, Restart
 from agent.plan.steps import Plan, UnitStep, UnitVerb
 from agent.ports import Files, Ports
-
-API_VERSION = "nydus-agent/v1"
 
 
 def note(ports: Ports, unit: str) -> None:
@@ -31,10 +28,7 @@ def note(ports: Ports, unit: str) -> None:
             {"unit": one.unit, "at": one.at, "boot": one.boot, "boottime": one.boottime} for one in rows
         ],
     }  # fmt: skip
-    content = json.dumps(document, indent=1).encode() + b"\n"
-    ports.files.replace(
-        paths.RESTARTS, content, mode=0o600, uid=0, gid=0, expect_sha256=fact.sha256 if fact is not None else ""
-    )
+    documents.replace(ports.files, paths.RESTARTS, document, found=fact, mode=0o600)
 
 
 def history(files: Files) -> tuple[Restart, ...]:
@@ -43,10 +37,8 @@ def history(files: Files) -> tuple[Restart, ...]:
 
 
 def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
-    if fact is None:
-        return ()
     try:
-        rows = json.loads(fact.content)["restarts"]
+        rows = documents.parsed(fact)["restarts"]
         return tuple(Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows)
     except (ValueError, KeyError, TypeError):
         return ()  # an account that nobody can read must not keep a node from being mended

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import change, drift, generations, repair
+from agent.apply import change, documents, drift, generations, repair
 from agent.apply import climb as climbing
 from agent.commands import after_dpkg, ladder
 from agent.commands.context import Context
@@ -82,11 +81,10 @@ def is_news(files: Files, climb: climbing.Climb) -> bool:
 
     Raises FileError.
     """
-    fact = files.read(paths.CLIMB)
+    before = documents.parsed(files.read(paths.CLIMB))
     try:
-        before = json.loads(fact.content) if fact is not None else {}
         return _gist(before) != _gist(climbing.body(climb))
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return True
 
 

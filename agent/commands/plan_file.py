@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import __version__
+from agent import API_VERSION, __version__
+from agent.apply import documents
 from agent.apply.rungs_runtime import versions
 from agent.config import accepted
 from agent.config.model import Config
-from agent.console import API_VERSION
 from agent.errors import PlanError
 from agent.node.facts import Effective, Facts
 from agent.node.identity import node_identity
@@ -58,9 +58,7 @@ def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
 def write(files: Files, path: str, made: Made, body: Mapping[str, object]) -> None:
     """Raises FileError."""
     path = str(Path(path).absolute())
-    content = json.dumps(document(made, body), indent=1).encode() + b"\n"
-    fact = files.read(path)
-    files.replace(path, content, mode=0o600, uid=0, gid=0, expect_sha256=fact.sha256 if fact is not None else "")
+    documents.replace(files, path, document(made, body), found=files.read(path), mode=0o600)
 
 
 def read(files: Files, path: str) -> Mapping[str, Any]:

@@ -7,16 +7,16 @@ until then. `pin` and `auto` wait until the daemon's status shows the change: th
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent import paths, wire
+from agent import API_VERSION, paths, wire
+from agent.apply import documents
 from agent.commands import story
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
-from agent.console import API_VERSION, Part, Tone, Toned
+from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
@@ -157,11 +157,9 @@ def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
 
 def _write(context: Context, **fields: object) -> None:
     """Replace the pin atomically. Raises FileError."""
-    content = json.dumps({"apiVersion": API_VERSION, "kind": "Pin", **fields}, indent=1).encode() + b"\n"
     files = wire.root_files(context.root)
-    there = files.read(paths.PIN)
-    expect = there.sha256 if there is not None else ""
-    files.replace(paths.PIN, content, mode=0o644, uid=0, gid=0, expect_sha256=expect)
+    document = {"apiVersion": API_VERSION, "kind": "Pin", **fields}
+    documents.replace(files, paths.PIN, document, found=files.read(paths.PIN), mode=0o644)
 
 
 @dataclass(frozen=True, slots=True)

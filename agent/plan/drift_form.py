@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from agent import API_VERSION
 from agent.plan.drift import Expected, ExpectedFile, ExpectedKey, ExpectedProgram, Finding, Kind, Remedy
-
-API_VERSION = "nydus-agent/v1"
 
 
 def encode_expected(expected: Expected) -> dict[str, object]:

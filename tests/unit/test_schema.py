@@ -12,9 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
+from agent import API_VERSION
 from agent.__main__ import main
 from agent.apply import climb as climbing
-from agent.console import API_VERSION, Format
+from agent.console import Format
 from agent.daemon import publish
 from tests.lint.source import ROOT, modules
 from tests.unit.proved_node import proved
