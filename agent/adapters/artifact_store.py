@@ -22,7 +22,16 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from agent.adapters import artifact_sets
-from agent.adapters.artifact_files import directory, link_target, put, read_small, remove_if_there, remove_tree, told
+from agent.adapters.artifact_files import (
+    directory,
+    link_target,
+    make_directory,
+    put,
+    read_small,
+    remove_if_there,
+    remove_tree,
+    told,
+)
 from agent.adapters.artifact_verify import RECORD, flaws, is_untouched
 from agent.adapters.walk import open_directory, place_of, sync_directory
 from agent.artifacts.lock import SIZE_CAP, Artifact
@@ -111,6 +120,19 @@ class DiskStore:
     def _recorded(self, name: str, store: int | None) -> InstalledSet | None:
         seen = None if store is None else artifact_sets.recorded(name, store, self._directory)
         return None if seen is None else seen[0]
+
+    @contextlib.contextmanager
+    def staging(self, size: int = 0) -> Iterator[str]:
+        """See the port."""
+        name = artifact_sets.temporary()
+        with self._writing("add to") as store:
+            self._need_room(store, 2 * size)
+            make_directory(name, store, 0o700)
+        try:
+            yield f"{self._root.rstrip('/')}{self._directory}/{name}"
+        finally:
+            with contextlib.suppress(ArtifactError), self._writing("tidy up") as store:  # else the next run does it
+                remove_tree(name, store)
 
     def adopt(self, staged: str, artifacts: Iterable[Artifact], *, origin: str, now: datetime) -> InstalledSet:
         """See the port."""

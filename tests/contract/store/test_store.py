@@ -6,13 +6,14 @@ import json
 import os
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agent.adapters.artifact_store import DiskStore
 from agent.errors import ArtifactError, LockedError
 from tests.contract.store.world import ORIGIN, SNAPSHOTTER, STORE, World
-from tests.unit.artifacts import artifact, elf
+from tests.unit.artifacts import NOW, artifact, elf
 
 
 def test_a_node_without_a_store_has_no_sets_and_that_is_no_error(world: World) -> None:
@@ -141,6 +142,16 @@ def test_what_a_killed_run_has_left_goes_with_the_next_one(world: World) -> None
         assert world.store.sets() == (installed,)
     assert [path.name for path in world.place.iterdir() if path.name.startswith(".")] == []
     assert world.store.verify(installed.id) == ()
+
+
+def test_what_is_unpacked_lies_beside_the_sets_and_is_gone_afterwards(world: World) -> None:
+    world.unpack(world.artifact())
+    with world.store.lock("install"), world.store.staging(1 << 20) as place:
+        assert Path(place).parent == world.place
+        assert stat.S_IMODE(os.stat(place).st_mode) == 0o700
+        (world.staged / "nydus").rename(f"{place}/nydus")
+        installed = world.store.adopt(place, [world.artifact()], origin=ORIGIN, now=NOW)
+    assert sorted(path.name for path in world.place.iterdir()) == sorted(["lock", installed.id])
 
 
 def test_one_run_at_a_time_changes_the_store(world: World) -> None:

@@ -163,6 +163,9 @@ def test_a_disk_without_room_is_told_before_anything_is_written(small_disk: Worl
     error = small_disk.refused(small_disk.artifact())
     assert error.code == "NNA1132"
     assert "free" in error.cause
+    with small_disk.store.lock("install"), pytest.raises(ArtifactError) as caught, small_disk.store.staging(3 << 20):
+        pass  # room for the programs, not for what is unpacked too
+    assert caught.value.code == "NNA1132"
 
 
 def test_a_disk_that_fills_up_meanwhile_leaves_no_trace(small_disk: World) -> None:
