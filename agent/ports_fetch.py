@@ -19,12 +19,9 @@ class ArtifactSource(Protocol):
         sizes, digests and programs that the lock is to have from now on.
 
         The programs are then INTO/ARTIFACT NAME/PROGRAM, for `ArtifactStore.adopt` to take over; their content is the
-        child's and is still to be hashed. `into` is a directory of root's, there and empty, on the file system where
-        they will stay (so that its room is what counts).
+        child's and is still to be hashed. With `keep_archives` the archives are INTO/ARCHIVE. `into` is a directory of
+        root's, there and empty, on the file system where they will stay (so that its room is what counts).
         The child has ended when this returns or raises; it never takes longer than `deadline_s` and a few seconds.
         Raises ArtifactError (NNA1111 to NNA1124) with the reason; what lies in `into` then is of no use.
         `on_progress` is called in the caller's thread, some times a second at most.
         """
-
-    def lock_of(self, bundle: str, *, deadline_s: float) -> bytes:
-        """The lock file in a bundle, as it is in there. Raises ArtifactError."""

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
-from agent.ports_artifacts import ArtifactStore, Bundles
+from agent.ports_artifacts import Bundles
 from agent.ports_drill import DrillPorts
+from agent.ports_fetch import ArtifactSource
 
 
 def root_ports(config: Config) -> Ports:
@@ -48,6 +49,13 @@ def root_ports(config: Config) -> Ports:
     )
 
 
+def artifact_source() -> ArtifactSource:
+    """Where upstream's archives come from."""
+    from agent.adapters.artifact_fetch import SandboxedSource
+
+    return SandboxedSource()
+
+
 def root_files(root: str) -> Files:
     """The files below `root` alone, for verbs that need nothing else."""
     from agent.adapters.files import RootFiles
@@ -60,13 +68,6 @@ def bundles(root: str) -> Bundles:
     from agent.adapters.artifact_bundle import BundleFiles
 
     return BundleFiles(root)
-
-
-def artifact_store(directory: str) -> ArtifactStore:
-    """The store of upstream's programs."""
-    from agent.adapters.artifact_store import DiskStore
-
-    return DiskStore(directory)
 
 
 def clock() -> Clock:
@@ -143,6 +144,7 @@ __all__ = [
     "DaemonPorts",
     "Ports",
     "agents_answer",
+    "artifact_source",
     "clock",
     "daemon_ports",
     "drill_ports",

@@ -37,7 +37,7 @@ class ChildProcesses:
         if not argv:
             raise ProcessError("NNA0221", "cannot run a program", cause="no program was named")
         deadline = time.monotonic() + deadline_s
-        child = _spawn(argv, pipe_stdin=bool(stdin))
+        child = _spawn(argv, subprocess.PIPE if stdin else subprocess.DEVNULL)
         try:
             streams = _Streams(child, stdin)
             try:
@@ -80,13 +80,13 @@ class Feed:
     """A child that writes for as long as we want it to; what it writes is read without waiting.
 
     It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it (KillMode=
-    control-group): setpriv, which could, is killed by the daemon's system call filter. Raises ProcessError where it
-    cannot be started.
+    control-group): setpriv, which could, is killed by the daemon's system call filter. `stdin` is a descriptor for its
+    standard input. Raises ProcessError where it cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
         _give_no_rights()
-        self._child = _spawn(argv, pipe_stdin=False)
+        self._child = _spawn(argv, stdin)
         self.pid = self._child.pid
         self._complaint = bytearray()
         for stream in (self._child.stdout, self._child.stderr):
@@ -112,6 +112,12 @@ class Feed:
             while piece := os.read(self._child.stderr.fileno(), 4096):
                 self._complaint += piece[: 4096 - len(self._complaint)]
         return self._complaint.decode(errors="replace").strip()
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code; None where it has not ended after so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._child.wait(seconds)
+        return None
 
     def end(self) -> int | None:
         """Kill it where it still runs; its exit code, None where it takes its time (it is reaped later)."""
@@ -150,14 +156,14 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
         _end(child)
 
 
-def _spawn(argv: Sequence[str], *, pipe_stdin: bool) -> subprocess.Popen[bytes]:
+def _spawn(argv: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
     program = shutil.which(argv[0], path=PATH)
     if program is None:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
     try:
         return subprocess.Popen(
             list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
-            stdin=subprocess.PIPE if pipe_stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error

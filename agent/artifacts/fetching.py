@@ -20,6 +20,8 @@ from agent.node.facts import Arch
 
 LINE_CAP = 1 << 20
 """Bytes of a job or an event at most."""
+CHECKSUM_SUFFIX = ".sha256sum"
+"""What upstream adds to an archive's name for the file that holds its digest."""
 SEEN_CAP = 300
 """Characters of a piece of evidence at most."""
 
@@ -65,7 +67,7 @@ class Limits:
     """Without a single byte, header or body."""
     slow_bytes_s: int = 4096
     """A slower rate over `slow_window_s` is no download (60 MB would take four hours)."""
-    slow_window_s: float = 30.0
+    slow_window_s: float = 60.0
     archive: int = 512 << 20
     """Of an archive whose size no lock names yet: ten times the largest release."""
     unpacked: int = 2 << 30
@@ -94,10 +96,24 @@ class Job:
     """Sizes, digests and programs of `artifacts` are not known yet: the release's .sha256sum names the archive's
     digest, the programs are those of PROGRAMS, and what was seen is the answer.
     """
-    want_lock: bool = False
-    """Only the lock file in a bundle is wanted."""
+    keep_archives: bool = False
+    """The archives themselves are wanted too (for a bundle)."""
     others: tuple[Artifact, ...] = ()
     """What else the lock names: where its bytes come instead, the refusal says so. Root's own."""
+
+    def __post_init__(self) -> None:
+        if len({artifact.name for artifact in self.artifacts}) != len(self.artifacts):
+            raise ValueError("a job has at most one artifact of each name: fetch one architecture after the other")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What root adds to a job whose archives are on this node; they are in the files that come with it."""
+
+    places: tuple[tuple[int, int], ...] = ()
+    """(offset, length) of each archive in its file, in the job's order."""
+    checksums: tuple[str, ...] = ()
+    """What the .sha256sum beside each archive says, unread, where that is to be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +135,6 @@ class Done:
     """All of the job: the artifacts as they were seen, in the job's order."""
 
     artifacts: tuple[Artifact, ...]
-    lock: str = ""
-    """Where the lock of a bundle was wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +151,13 @@ Event: TypeAlias = Progress | Done | Failed
 
 
 def outputs(job: Job) -> tuple[tuple[ArtifactName, str], ...]:
-    """The files that the child writes, in the order in which it is handed them: (artifact, program)."""
-    return tuple((one.name, program) for one in job.artifacts for program in wanted(job, one))
+    """The files that the child writes, in the order in which it is handed them: (artifact, name)."""
+    found: list[tuple[ArtifactName, str]] = []
+    for artifact in job.artifacts:
+        found += [(artifact.name, name) for name in wanted(job, artifact)]
+        if job.keep_archives:
+            found.append((artifact.name, artifact.archive))
+    return tuple(found)
 
 
 def wanted(job: Job, artifact: Artifact) -> tuple[str, ...]:
@@ -148,22 +167,23 @@ def wanted(job: Job, artifact: Artifact) -> tuple[str, ...]:
     return tuple(program.name for program in artifact.programs)
 
 
-def encode_job(job: Job) -> bytes:
+def encode_job(job: Job, local: Local) -> bytes:
     """One line. It holds the credential: for the child's socket only."""
-    return json.dumps(asdict(replace(job, others=()))).encode() + b"\n"
+    told = asdict(replace(job, others=()))
+    return json.dumps({**told, "places": local.places, "checksums": local.checksums}).encode() + b"\n"
 
 
-def decode_job(line: bytes) -> Job:
+def decode_job(line: bytes) -> tuple[Job, Local]:
     """What `encode_job` wrote."""
     told = json.loads(line)
-    source = told["source"]
-    return Job(
+    job = Job(
         tuple(map(_artifact, told["artifacts"])),
-        Source(SourceKind(source["kind"]), source["place"], source["authorization"], source["ca"]),
+        Source(**{**told["source"], "kind": SourceKind(told["source"]["kind"])}),
         Limits(**told["limits"]),
-        told["trust_release_checksum"],
-        told["want_lock"],
+        trust_release_checksum=told["trust_release_checksum"],
+        keep_archives=told["keep_archives"],
     )
+    return job, Local(tuple((place[0], place[1]) for place in told["places"]), tuple(told["checksums"]))
 
 
 def encode_event(event: Event) -> bytes:
@@ -177,12 +197,13 @@ def decode_event(line: bytes) -> Event:
         told = json.loads(line)
         match told.pop("event"):
             case "progress":
+                rate = float(told["rate"])
                 return Progress(
                     harmless(_text(told, "artifact")), _count(told, "received"), _count(told, "total"),
-                    max(0.0, float(told["rate"])), harmless(_text(told, "note")),
+                    rate if 0 <= rate < 1e15 else 0.0, harmless(_text(told, "note")),
                 )  # fmt: skip
             case "done":
-                return Done(tuple(_strict_artifact(one) for one in told["artifacts"]), _text(told, "lock"))
+                return Done(tuple(_strict_artifact(one) for one in told["artifacts"]))
             case "failed":
                 seen = tuple(harmless(str(piece)) for piece in list(told["seen"])[:8])
                 return Failed(Refusal(told["refusal"]), harmless(_text(told, "artifact")), seen)

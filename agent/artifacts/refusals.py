@@ -34,6 +34,7 @@ class Refusal(enum.StrEnum):
     REDIRECT_DOWNGRADE = "redirect-downgrade"
     REDIRECT_NOWHERE = "redirect-nowhere"
     ADDRESS_LINK_LOCAL = "address-link-local"
+    ADDRESS_METADATA = "address-metadata"
     ADDRESS_LOOPBACK = "address-loopback"
     ADDRESS_SPECIAL = "address-special"
     NO_FILE = "no-file"
@@ -97,9 +98,6 @@ class Refusal(enum.StrEnum):
     ELF_BIG_ENDIAN = "elf-big-endian"
     ELF_MACHINE = "elf-machine"
     ELF_KIND = "elf-kind"
-    # A bundle.
-    BUNDLE_LOCK = "bundle-lock"
-    BUNDLE_FILE = "bundle-file"
     # The child.
     DISK = "disk"
     DEADLINE = "deadline"
@@ -143,7 +141,8 @@ REASONS: Mapping[Refusal, Reason] = {
         Refusal.REDIRECT_SCHEME: "a redirect leads away from http and https",
         Refusal.REDIRECT_DOWNGRADE: "a redirect leads from https to http",
         Refusal.REDIRECT_NOWHERE: "a redirect names no address",
-        Refusal.ADDRESS_LINK_LOCAL: "the address is link-local (cloud metadata lives there)",
+        Refusal.ADDRESS_LINK_LOCAL: "the address is link-local: it is of this node's own network only",
+        Refusal.ADDRESS_METADATA: "the address is that of a cloud's metadata",
         Refusal.ADDRESS_LOOPBACK: "the address is this machine's own",
         Refusal.ADDRESS_SPECIAL: "the address is no single machine's",
     }),
@@ -223,10 +222,6 @@ REASONS: Mapping[Refusal, Reason] = {
     }),
     **_all("NNA1122", {
         Refusal.NO_FILE: "there is no such file, or it is none",
-    }),
-    **_all("NNA1123", {
-        Refusal.BUNDLE_LOCK: "the bundle holds no lock file, or a too large one",
-        Refusal.BUNDLE_FILE: "the bundle does not hold the archive",
     }),
     **_all("NNA1124", {
         Refusal.CHECKSUM_FORM: "the release's .sha256sum is not in sha256sum's format",

@@ -38,6 +38,7 @@ _ADAPTERS_MAY = (
     "agent.artifacts.fetching",
     "agent.artifacts.lock",
     "agent.artifacts.refusals",
+    "agent.artifacts.sandbox",
     "agent.artifacts.selection",
     "agent.artifacts.sets",
     "agent.errors",

@@ -21,8 +21,9 @@ JOB = Job((NYDUS, SNAPSHOTTER), Source(SourceKind.MIRROR, "https://mirror.exampl
 
 def test_the_child_is_told_all_of_the_job_but_what_root_keeps_for_itself() -> None:
     job = Job(JOB.artifacts, JOB.source, Limits(silence_s=0.5), trust_release_checksum=True, others=(NYDUS,))
-    told = fetching.decode_job(fetching.encode_job(job))
-    assert told == Job(JOB.artifacts, JOB.source, Limits(silence_s=0.5), trust_release_checksum=True)
+    local = fetching.Local(((512, 10), (0, 7)), ("digest  name", ""))
+    told = fetching.decode_job(fetching.encode_job(job, local))
+    assert told == (Job(JOB.artifacts, JOB.source, Limits(silence_s=0.5), trust_release_checksum=True), local)
 
 
 def test_a_credential_is_in_no_message_about_a_job() -> None:
@@ -34,7 +35,6 @@ def test_a_credential_is_in_no_message_about_a_job() -> None:
     [
         Progress("nydus", 5, 10, 2.5, "one connection instead of 4"),
         Done((NYDUS, SNAPSHOTTER)),
-        Done((), "version = 1\n"),
         Failed(Refusal.SYMLINK, "nydus", ("nydusd -> /etc/passwd",)),
     ],
 )
@@ -66,11 +66,11 @@ _PROGRAM = _ENTRY["programs"][0]
         _line(event="progress", artifact="nydus", received=1, total=1, rate="x", note=""),
         _line(event="failed", refusal="because", artifact="nydus", seen=[]),
         _line(event="failed", refusal="symlink", artifact="nydus", seen=None),
-        _line(event="done", artifacts=[{}], lock=""),
-        _line(event="done", artifacts=[{**_ENTRY, "sha256": "../../etc"}], lock=""),
-        _line(event="done", artifacts=[{**_ENTRY, "size": "1"}], lock=""),
-        _line(event="done", artifacts=[{**_ENTRY, "programs": [{**_PROGRAM, "name": "../x"}]}], lock=""),
-        _line(event="done", artifacts=[], lock=1),
+        _line(event="done", artifacts=[{}]),
+        _line(event="done", artifacts=[{**_ENTRY, "sha256": "../../etc"}]),
+        _line(event="done", artifacts=[{**_ENTRY, "size": "1"}]),
+        _line(event="done", artifacts=[{**_ENTRY, "programs": [{**_PROGRAM, "name": "../x"}]}]),
+        _line(event="done", artifacts=None),
         _line(event="other"),
     ],
 )  # fmt: skip

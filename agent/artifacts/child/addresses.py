@@ -1,0 +1,43 @@
+"""Which addresses a download may go to. A redirect must not make this node ask itself, or its cloud's metadata."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TypeAlias
+
+from agent.artifacts.refusals import Refusal
+
+_Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_METADATA = frozenset(map(ipaddress.ip_address, (
+    "169.254.169.254",  # most clouds
+    "fd00:ec2::254",  # EC2, Nitro
+    "fd20:ce::254",  # GCE
+    "100.100.100.200",  # Alibaba
+    "192.0.0.192",  # Oracle
+)))  # fmt: skip
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def refusal_of(text: str, *, loopback: bool) -> Refusal | None:
+    """Why an address is not asked; None: it may be. `loopback`: this machine's own may."""
+    address = _innermost(ipaddress.ip_address(text.partition("%")[0]))
+    if address in _METADATA:
+        return Refusal.ADDRESS_METADATA
+    if address.is_link_local:
+        return Refusal.ADDRESS_LINK_LOCAL
+    if address.is_loopback:
+        return None if loopback else Refusal.ADDRESS_LOOPBACK
+    # 0.0.0.0 reaches this machine itself.
+    if address.is_unspecified or address.is_multicast or address == ipaddress.ip_address("255.255.255.255"):
+        return Refusal.ADDRESS_SPECIAL
+    return None
+
+
+def _innermost(address: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
