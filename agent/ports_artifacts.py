@@ -70,6 +70,12 @@ class ArtifactStore(Protocol):
     def previous(self) -> InstalledSet | None:
         """The set that was current before; None also where it is the current one."""
 
+    def staging(self, size: int = 0) -> AbstractContextManager[str]:
+        """A new directory of root's for `size` bytes of programs, where the store is; gone with all in it afterwards.
+
+        Raises ArtifactError before anything is fetched: NNA1134, NNA1132 where the set has no room beside them.
+        """
+
     def adopt(self, staged: str, artifacts: Iterable[Artifact], *, origin: str, now: datetime) -> InstalledSet:
         """Take over what another user has unpacked: each program from the file STAGED/ARTIFACT NAME/PROGRAM.
 
@@ -80,14 +86,22 @@ class ArtifactStore(Protocol):
         Raises ArtifactError: NNA1108, NNA1114, NNA1115, NNA1120, NNA1134, NNA1138; then the store is as it was.
         """
 
+    def mend(self, set_id: str) -> InstalledSet | None:
+        """Put a set's links and record back where its programs still have their bytes and rights, and take away what is
+        not ours; None: it is not there, or a program must be fetched again.
+        """
+
     def switch(self, set_id: str) -> None:
         """Make a set current, at once and for good; the one before becomes previous. Nothing is done where it is.
 
-        Raises ArtifactError (NNA1136).
+        Raises ArtifactError: NNA1136 where it is not there, NNA1135 where it is damaged and could not be mended.
         """
 
     def rollback(self) -> InstalledSet:
-        """Make the previous set current; the one that was becomes previous. Raises ArtifactError (NNA1137)."""
+        """Make the previous set current; the one that was becomes previous.
+
+        Raises ArtifactError: NNA1137 where there is none, NNA1135 where it is damaged.
+        """
 
     def verify(self, set_id: str) -> tuple[Flaw, ...]:
         """Read every program of a set again; empty: it is as it was installed. Raises ArtifactError (NNA1136)."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
-from agent.ports_artifacts import Bundles
+from agent.ports_artifacts import ArtifactStore, Bundles
 from agent.ports_drill import DrillPorts
 from agent.ports_fetch import ArtifactSource
 
@@ -68,6 +68,13 @@ def bundles(root: str) -> Bundles:
     from agent.adapters.artifact_bundle import BundleFiles
 
     return BundleFiles(root)
+
+
+def artifact_store(directory: str) -> ArtifactStore:
+    """The store of upstream's programs."""
+    from agent.adapters.artifact_store import DiskStore
+
+    return DiskStore(directory)
 
 
 def clock() -> Clock:

@@ -33,16 +33,22 @@ class Place:
 
 
 @contextlib.contextmanager
-def place_of(root: str, path: str, *, make: list[str] | None = None, follow: bool = True) -> Iterator[Place | None]:
+def place_of(
+    root: str, path: str, *, make: list[str] | None = None, follow: bool = True, alone: bool = False
+) -> Iterator[Place | None]:
     """The place of `path` under `root`, valid inside the with block; None where a directory on the way is missing.
 
     With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a link
-    as last component is followed. Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link that cannot be
-    trusted) and OSError.
+    as last component is followed, `alone` that root alone may be able to write to any directory on the way.
+    Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link or a directory that cannot be trusted) and
+    OSError.
     """
     walk = _Walk(root, path)
     try:
-        yield walk.go(make, follow=follow)
+        place = walk.go(make, follow=follow)
+        if alone and place is not None:
+            walk.need_trust(f"will not use {path}")
+        yield place
     finally:
         walk.close()
 
@@ -92,22 +98,22 @@ class _Walk:
         self.links += 1
         if self.links > _MAX_LINKS:
             raise self._unusable("too many symbolic links")
-        self._need_trust()
+        self.need_trust(f"will not follow the symbolic link in {self.path}")
         if target.startswith("/"):
             while self.names:
                 self._up()
 
     def _need_trust_after_links(self) -> None:
         if self.links:
-            self._need_trust()
+            self.need_trust(f"will not follow the symbolic link in {self.path}")
 
-    def _need_trust(self) -> None:
+    def need_trust(self, refusal: str) -> None:
         for depth, descriptor in enumerate(self.descriptors):
             status = os.fstat(descriptor)
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 where = "/" + "/".join(self.names[:depth])
                 raise FileError(
-                    "NNA0426", f"will not follow the symbolic link in {self.path}",
+                    "NNA0426", refusal,
                     cause=f"others than root can write to {where}",
                     seen=(f"{where}: owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",),
                 )  # fmt: skip
