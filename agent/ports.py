@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
@@ -23,6 +23,9 @@ from agent.ports_containerd import SnapshotterSocket as SnapshotterSocket
 from agent.ports_fence import Fence as Fence
 from agent.ports_fence import Released as Released
 from agent.ports_files import Files as Files
+
+if TYPE_CHECKING:  # the daemon has ports too, and no store
+    from agent.ports_artifacts import ArtifactStore
 
 
 class Units(Protocol):
@@ -173,6 +176,8 @@ class Ports:
     trials: Trials
     tls: Tls
     alarms: Alarms
+    stores: Callable[[str], ArtifactStore]
+    """The store in a directory: where it lies is a setting, and a record may tell of the one that was set then."""
 
 
 class Notify(Protocol):

@@ -46,6 +46,7 @@ def root_ports(config: Config) -> Ports:
         trials=PrivateTrials(paths.STATE_DIR),
         tls=RegistryTls(),
         alarms=SystemdAlarms(),
+        stores=artifact_store,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from agent.apply import climb as climbing
 from agent.apply import (
     confirm,
+    current,
     drift,
     expected,
     gate,
@@ -28,6 +29,7 @@ from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, FileError, PlanError
+from agent.node import sets
 from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
 from agent.plan import decide, diff
@@ -109,7 +111,7 @@ def apply(
     around.stop.check()
     intention = Intention(
         "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
-        config.snapshotter.root, config=accepted.record(config),
+        config.snapshotter.root, config=accepted.record(sets.pinned(config, facts.sets)),
     )  # fmt: skip
     return carry_out(config, ports, facts, intention, Run(around, each, recovered))
 
@@ -133,8 +135,10 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     try:
         result = transaction.carry_out(ports, intention, proof, run.around)
     except ApplyError:
+        current.follow_accepted(ports, run.around.say)
         _prove_again(config, ports)
         raise
+    current.follow(ports, intention.config, run.around.say)
     if not proofs:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
@@ -191,7 +195,8 @@ def inspect(
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
     climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
-    now = facts if applied == config else _observe(config, ports)
+    meant = sets.pinned(config, sets.look(config, ports, facts.arch).sets) if facts.sets else config
+    now = facts if applied == meant else _observe(config, ports)
     return replace(climb, pending=_pending(config, ports, now, climb))
 
 

@@ -12,7 +12,7 @@ from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
 from agent.node import programs as node_programs
-from agent.node import versions
+from agent.node import sets, versions
 from agent.node.facts import Binary, PluginFact
 from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
 from agent.plan.drift import (
@@ -48,11 +48,25 @@ def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
         stamp = stamps.get(program.path)
         if not stamp:
             what = f"{program.path} is gone; applied was {program.name} {program.version}"
-            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, f"ls -l {program.path}")
+            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, _look_at(program))
         elif stamp != program.stamp and expected.sha256_of(ports, program.path) != program.sha256:
-            now = _version(ports, program)
-            what = f"{program.path} was replaced: {program.name} is {now} now, applied was {program.version}"
-            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
+            yield _replaced_since(ports, program)
+
+
+def _replaced_since(ports: Ports, program: ExpectedProgram) -> Finding:
+    applied = f"applied was {program.version}"
+    if sets.set_of(program.path):
+        # No upgrade does that, so nothing of it is run, not even to ask for its version.
+        what = f"{program.path} does not lead to the {program.name} any more that was installed there; {applied}"
+        return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, _look_at(program))
+    now = _version(ports, program)
+    what = f"{program.path} was replaced: {program.name} is {now} now, {applied}"
+    return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
+
+
+def _look_at(program: ExpectedProgram) -> str:
+    stored = sets.set_of(program.path)
+    return f"sudo nydus-agent artifacts verify {stored[:12]}" if stored else f"ls -l {program.path}"
 
 
 def _version(ports: Ports, program: ExpectedProgram) -> str:

@@ -16,6 +16,7 @@ from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import PortError, ProcessError
+from agent.node import sets
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath
@@ -133,7 +134,9 @@ def _programs(
     versions = dict(accepted.versions)
     before = {one.path: one for one in known.programs} if known is not None else {}
     names = {**_PROGRAMS, "containerd": config.containerd.program}
-    found = {name: path for name, file in names.items() if name in versions and (path := _path_of(ports, file))}
+    installed = sets.paths_of(config, ports)
+    named = ((name, installed.get(file) or _path_of(ports, file)) for name, file in names.items() if name in versions)
+    found = {name: path for name, path in named if path}
     stamps = stamps_of(ports, tuple(found.values()))
     programs = []
     for name, path in found.items():

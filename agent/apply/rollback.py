@@ -95,13 +95,22 @@ def choose(files: Files, to: int | None) -> Generation:
     raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent history")
 
 
-def _before(history: Sequence[Generation]) -> Generation:
-    """The state before the present one. A second rollback goes one further back, it does not undo the first."""
-    one = history[-1]
-    while before := [other for other in history if other.number < one.state]:
-        one = before[-1]
+def before(history: Sequence[Generation]) -> Generation | None:
+    """The state before the present one, None where there is none. A second rollback goes one further back, it does not
+    undo the first.
+    """
+    one = history[-1] if history else None
+    while one is not None and (earlier := [other for other in history if other.number < one.state]):
+        one = earlier[-1]
         if not rollback.same(touched(history, one)):
             return one
+    return None
+
+
+def _before(history: Sequence[Generation]) -> Generation:
+    found = before(history)
+    if found is not None:
+        return found
     raise _no_generation("no generation before the present one had other files", "nydus-agent remove")
 
 

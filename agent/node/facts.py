@@ -45,6 +45,27 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenSet:
+    """The set of installed programs that the configuration comes to for one of upstream's archives."""
+
+    artifact: str
+    """ "nydus" or "nydus-snapshotter"."""
+    id: str
+    release: str
+    """The release's tag, such as "v2.4.4"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why installed programs that the configuration asks for are not used: a code of the catalogue, and what to do."""
+
+    artifact: str
+    code: str
+    reason: str
+    try_: str
+
+
+@dataclass(frozen=True, slots=True)
 class FileFact:
     """A file's content and inode data as seen; `sha256` is the precondition of a later write."""
 
@@ -194,6 +215,11 @@ class Facts:
     """Whether this nydusd knows the `mirrors` block at all (removed in v2.3.5, dragonflyoss/nydus#1723)."""
     listening: tuple[int, ...] | Unknown = ()
     """TCP ports of this node that somebody listens on."""
+
+    sets: tuple[ChosenSet, ...] = ()
+    """Where programs are not those in PATH: the sets that they belong to."""
+    unfit: tuple[Unfit, ...] = ()
+    """Where they cannot be used: why. Their facts are None then."""
 
     images: tuple[StoredImage, ...] | Unknown = ()
     """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""

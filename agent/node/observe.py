@@ -10,12 +10,13 @@ from typing import Protocol, TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import images, programs, registries, versions
+from agent.node import images, programs, registries, sets, versions
 from agent.node.facts import Arch, Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
 from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
+from agent.ports_artifacts import ArtifactStore
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -25,6 +26,14 @@ _MACHINES = {"x86_64": Arch.AMD64, "aarch64": Arch.ARM64}
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
+
+
+class HasProcesses(Protocol):
+    """What is needed to ask for the architecture."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
 
 
 class Ports(Protocol):
@@ -58,6 +67,10 @@ class Ports(Protocol):
     def fence(self) -> Fence:
         """Fence."""
 
+    @property
+    def stores(self) -> Callable[[str], ArtifactStore]:
+        """Stores."""
+
 
 def observe(
     config: Config,
@@ -75,15 +88,17 @@ def observe(
     the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
     PortError: what fails is Unknown in the facts.
     """
-    nydusd = programs.find(ports, "nydusd", versions.nydus, crate=True)
+    arch = architecture(ports)
+    nydus = sets.look(config, ports, arch)
+    nydusd = nydus.found["nydusd"]
     containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
     return Facts(
-        arch=_arch(ports),
+        arch=arch,
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
-        nydus_image=programs.find(ports, "nydus-image", versions.nydus, crate=True),
-        snapshotter=programs.find(ports, "containerd-nydus-grpc", versions.snapshotter),
+        nydus_image=nydus.found["nydus-image"],
+        snapshotter=nydus.found["containerd-nydus-grpc"],
         containerd=containerd,
         running_containerd=_known(lambda: ports.containerd.server(deadline_s=_ASK_S)),
         containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
@@ -97,6 +112,8 @@ def observe(
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
         images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
+        sets=nydus.sets,
+        unfit=nydus.unfit,
     )
 
 
@@ -107,7 +124,8 @@ def _known(ask: Callable[[], T]) -> T | Unknown:
         return Unknown(str(error))
 
 
-def _arch(ports: Ports) -> Arch:
+def architecture(ports: HasProcesses) -> Arch:
+    """The node's; OTHER where it could not be asked."""
     try:
         text = ports.processes.run(["uname", "-m"], deadline_s=_RUN_S).stdout.strip()
     except PortError:

@@ -54,6 +54,27 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
     return None
 
 
+def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown:
+    """The program at this path, which is known to be of an upstream release: where it tells no version, that counts.
+
+    None where it is not there, Unknown where that could not be seen.
+    """
+    try:
+        head = ports.files.head(path, HEADER)
+    except PortError as error:
+        return Unknown(str(error))
+    if head is None:
+        return None
+    try:
+        finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
+    except PortError as error:
+        return Binary(path, architecture(head), Unknown(str(error)))
+    version, text = versions.nydus(finished.stdout or finished.stderr)
+    if isinstance(version, Unknown):
+        version, text = versions.parsed(release), release
+    return Binary(path, architecture(head), version, text, versions.commit(finished.stdout))
+
+
 def _version(
     ports: Ports, path: str, said: tuple[Version | Unknown, str], *, crate: bool
 ) -> tuple[Version | Unknown, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent import paths
 from agent.artifacts import pairs
+from agent.artifacts.lock import ArtifactName
 from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
@@ -16,6 +17,8 @@ from agent.plan.refusal import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
+
+_MAIN_PROGRAMS = {name.value: name.main_program for name in ArtifactName}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +223,11 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
         ("NNA0203", "containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
         ("NNA0204", "containerd", facts.containerd, "apt install containerd"),
     )
-    found = []
+    found = [Refusal(one.code, one.reason, one.try_) for one in facts.unfit]
+    told = {_MAIN_PROGRAMS[one.artifact] for one in facts.unfit}
     for code, name, fact, try_ in needed:
+        if name in told:
+            continue
         if fact is None:
             found.append(Refusal(code, f"{name} is not in PATH", try_))
         elif isinstance(fact, Unknown):

@@ -23,7 +23,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.ports_artifacts", "agent.ports_fetch"),
     ("agent.ports_change", "agent.ports_clock", "agent.ports_containerd", "agent.ports_fence", "agent.ports_files"),
     ("agent.ports",),
-    ("agent.ports_drill",),
+    ("agent.ports_drill", "agent.ports_install"),
     ("agent.plan", "agent.health"),
     ("agent.node",),
     ("agent.apply",),
