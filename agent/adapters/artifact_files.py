@@ -127,7 +127,7 @@ def need_directory(name: str, within: int) -> None:
     """See to it that a directory of ours has that name; what else has it goes."""
     try:
         with directory(name, within) as found:
-            os.fchown(found, os.geteuid(), -1)
+            os.fchown(found, os.geteuid(), os.getegid())
             os.fchmod(found, 0o755)
             return
     except OSError:

@@ -18,7 +18,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from agent.adapters import artifact_sets
@@ -163,36 +163,24 @@ class DiskStore:
             return installed if installed is not None and artifact_sets.mend(store, installed) else None
 
     def switch(self, set_id: str) -> None:
-        """See the port. `previous` first: killed in between, the set that is current is kept by both."""
+        """See the port. `previous` first: cut off in between, the set that is current is kept by both links."""
         with self._writing("switch") as store:
             self._need(set_id, store)
             before = link_target(_CURRENT, store)
             if before == set_id:
                 return
-            older = link_target(_PREVIOUS, store)
-            try:
-                if self._recorded(before, store) is not None:
-                    self._point(_PREVIOUS, before, store)
-                self._point(_CURRENT, set_id, store)
-            except OSError:
-                if older:
-                    with contextlib.suppress(OSError):
-                        self._point(_PREVIOUS, older, store)
-                raise
-            sync_directory(store)
+            known = self._recorded(before, store) is not None
+            self._point(store, {**({_PREVIOUS: before} if known else {}), _CURRENT: set_id})
 
     def rollback(self) -> InstalledSet:
-        """See the port. `current` first: killed in between, it has been done."""
+        """See the port. `current` first: cut off in between, it has been done."""
         target = self.previous()
         if target is None:
             raise ArtifactError("NNA1137", "there is no set to go back to")
         with self._writing("switch") as store:
             self._need(target.id, store)
             before = link_target(_CURRENT, store)
-            self._point(_CURRENT, target.id, store)
-            if before:
-                self._point(_PREVIOUS, before, store)
-            sync_directory(store)
+            self._point(store, {_CURRENT: target.id, **({_PREVIOUS: before} if before else {})})
         return target
 
     def _need(self, set_id: str, store: int) -> None:
@@ -208,14 +196,17 @@ class DiskStore:
         there = tuple(f"{item.id[:12]} is there" for item in self.sets())
         return ArtifactError("NNA1136", f"{self._directory} holds no set {set_id[:12]}", seen=there)
 
-    def _point(self, name: str, target: str, store: int) -> None:
-        made = artifact_sets.temporary()
-        os.symlink(target, made, dir_fd=store)
+    def _point(self, store: int, links: Mapping[str, str]) -> None:
+        """Let links lead elsewhere, one after the other, each on the disk before the next; all or, told so, none."""
+        before = {name: link_target(name, store) for name in links}
         try:
-            put(name, store, made, store)
-        finally:
-            with contextlib.suppress(OSError):
-                remove_if_there(made, store)
+            for name, target in links.items():
+                _lay(name, target, store)
+        except OSError:
+            for name, target in before.items():
+                with contextlib.suppress(OSError):
+                    _lay(name, target, store)
+            raise
 
     def verify(self, set_id: str) -> tuple[Flaw, ...]:
         """See the port."""
@@ -304,3 +295,20 @@ class DiskStore:
                 yield store
             finally:
                 os.close(store)
+
+
+def _lay(name: str, target: str, store: int) -> None:
+    """A link to `target`, or none where that is empty; on the disk when this returns. Raises OSError."""
+    if link_target(name, store) == target:
+        return
+    if target:
+        made = artifact_sets.temporary()
+        os.symlink(target, made, dir_fd=store)
+        try:
+            put(name, store, made, store)
+        finally:
+            with contextlib.suppress(OSError):
+                remove_if_there(made, store)
+    else:
+        remove_if_there(name, store)
+    sync_directory(store)

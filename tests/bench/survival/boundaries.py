@@ -16,7 +16,7 @@ from tests.bench.survival.run import Scenario
 from tests.bench.survival.verdicts import TreeTally
 from tests.bench.survival.warden import KILL, Call, watch
 
-_ERRORS = {
+ERRORS = {
     "ENOSPC": ("write", "openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "fallocate", "fsync",
                "fdatasync", "symlink", "symlinkat"),
     "EROFS": ("openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "unlink", "unlinkat", "rmdir",
@@ -25,7 +25,7 @@ _ERRORS = {
     "EMFILE": ("openat",),
 }  # fmt: skip
 """error -> the calls that can end with it (their manual pages)."""
-_LASTING = ("EROFS", "EIO")
+LASTING = ("EROFS", "EIO")
 """From this call on every one fails: the file system was remounted read-only, the disk is gone."""
 
 
@@ -90,8 +90,8 @@ def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[TreeTal
     """
     calls = calls_of(scenario, scratch)
     found = []
-    for name in _ERRORS:
-        for lasting in (False, True) if name in _LASTING else (False,):
+    for name in ERRORS:
+        for lasting in (False, True) if name in LASTING else (False,):
             tally = TreeTally(f"{scenario.name}, {name} {'from each call on' if lasting else 'once at each call'}")
             wanted = _ends_with(name)
             listed = Count(0, 0, wanted)
@@ -124,7 +124,7 @@ def _fail(scenario: Scenario, scratch: Path, tally: TreeTally, count: Count, tot
 
 
 def _ends_with(error: str) -> Callable[[Call], bool]:
-    names = _ERRORS[error]
+    names = ERRORS[error]
     opens = error in ("EMFILE", "EIO")
 
     def wanted(call: Call) -> bool:

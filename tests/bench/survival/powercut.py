@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.errors import AgentError
 from tests.bench.survival import run
 from tests.bench.survival.disk import Recording, Tree, lay
-from tests.bench.survival.run import Act, Scenario
+from tests.bench.survival.run import Act, Process, Scenario
 from tests.bench.survival.stage import Stage, view
 from tests.bench.survival.verdicts import TreeTally
-from tests.bench.survival.warden import Call, watch
+from tests.bench.survival.warden import Call, watch_process
 
 _VIEW = ".machine.view"
 
@@ -22,6 +22,11 @@ _VIEW = ".machine.view"
 def record(template: Path, act: Act, root: Path) -> Recording:
     """The calls of a verb, on a copy of the node; checked: all of them together make the tree that is there."""
     run.clone(template, root)
+    return record_process(root, lambda first: run.Child(root, act, first=first))
+
+
+def record_process(root: Path, start: Callable[[Callable[[], None]], Process]) -> Recording:
+    """The calls of any process that changes the tree below `root`."""
     recording = Recording.of(root)
 
     def note(call: Call) -> int:
@@ -30,9 +35,12 @@ def record(template: Path, act: Act, root: Path) -> Recording:
             recording.add(call, path, second)
         return 0
 
-    ended = watch(root, act, note)
+    ended = watch_process(root, start, note)
     assert ended == run.OK, run.said(root)
-    assert recording.tree(recording.ops) == Recording.of(root).tree(()), "the record is not what was done"
+    recorded, found = recording.tree(recording.ops), Recording.of(root).tree(())
+    other = {path: (recorded.get(path), found.get(path)) for path in {**recorded, **found}}
+    other = {path: both for path, both in other.items() if both[0] != both[1]}
+    assert not other, f"the record is not what was done: {other}"
     return recording
 
 
@@ -49,7 +57,7 @@ def cut_power(scenario: Scenario, scratch: Path, every: int, seed: int) -> list[
     root = scratch / "cut"
     tally = TreeTally(f"{scenario.name}, power cut after each call")
     recording = record(scenario.template, scenario.act, scratch / "recorded")
-    trees = dict(_distinct(recording, every, chance))
+    trees = dict(distinct(recording, every, chance))
     for tree, where in trees.values():
         _boot(scenario, tree, root, tally, where)
     again = TreeTally(f"{scenario.name}, power cut again while it recovers")
@@ -59,7 +67,8 @@ def cut_power(scenario: Scenario, scratch: Path, every: int, seed: int) -> list[
     return [tally, again]
 
 
-def _distinct(recording: Recording, every: int, chance: random.Random) -> Iterator[tuple[str, tuple[Tree, str]]]:
+def distinct(recording: Recording, every: int, chance: random.Random) -> Iterator[tuple[str, tuple[Tree, str]]]:
+    """(digest, (tree, when)) of the trees that may be found after a cut."""
     for cut in range(0, len(recording.ops) + 1, every):
         for tree in recording.trees(cut, chance):
             digest = hashlib.sha256(repr(sorted(tree.items())).encode()).hexdigest()
@@ -98,5 +107,5 @@ def _cut_again(
     template = scratch / "half"
     _laid(tree, template)
     recording = record(template, _recover, scratch / "recorded")
-    for found, there in dict(_distinct(recording, every, chance)).values():
+    for found, there in dict(distinct(recording, every, chance)).values():
         _boot(scenario, found, scratch / "cut", tally, f"{where}, and then {there}")

@@ -99,13 +99,13 @@ def said(root: Path) -> str:
     return place.read_text() if place.exists() else ""
 
 
-class Child:
-    """A verb in a process of its own."""
+class Process:
+    """Work in a process of its own; what it died of is written beside `root`."""
 
-    def __init__(self, root: Path, act: Act, *, first: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, root: Path, work: Callable[[], None], *, first: Callable[[], None] = lambda: None) -> None:
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_run(root, act, first))
+            os._exit(_run(root, work, first))
 
     def kill_after(self, seconds: float) -> int:
         """SIGKILL in so many seconds; its exit status, or -9."""
@@ -122,10 +122,17 @@ class Child:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def _run(root: Path, act: Act, first: Callable[[], None]) -> int:
+class Child(Process):
+    """A verb in a process of its own."""
+
+    def __init__(self, root: Path, act: Act, *, first: Callable[[], None] = lambda: None) -> None:
+        super().__init__(root, lambda: act(Stage(root)), first=first)
+
+
+def _run(root: Path, work: Callable[[], None], first: Callable[[], None]) -> int:
     try:
         first()
-        act(Stage(root))
+        work()
     except AgentError as error:
         Path(f"{root}.said").write_text(f"{error}\n{error.seen}")
         return FAILED

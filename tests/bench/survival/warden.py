@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.survival.run import Act, Child
+from tests.bench.survival.run import Act, Child, Process
 
 _NUMBERS = {  # arch/x86/entry/syscalls/syscall_64.tbl
     "write": 1, "pwrite64": 18, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84,
@@ -72,8 +72,13 @@ def watch(root: Path, act: Act, decide: Decide) -> int:
 
     Returns the exit status of the child. Raises TimeoutError where it does not end.
     """
+    return watch_process(root, lambda first: Child(root, act, first=first), decide)
+
+
+def watch_process(root: Path, start: Callable[[Callable[[], None]], Process], decide: Decide) -> int:
+    """The same for any process: `start` starts it, and lets it call first what it is given."""
     mine, theirs = socket.socketpair()
-    child = Child(root, act, first=lambda: _submit(theirs))
+    child = start(lambda: _submit(theirs))
     theirs.close()
     with mine:
         _, (listener, *_others), _, _ = socket.recv_fds(mine, 1, 1)
@@ -107,7 +112,7 @@ def _instruction(code: int, if_true: int, if_false: int, value: int) -> bytes:
     return struct.pack("HBBI", code, if_true, if_false, value)
 
 
-def _serve(listener: int, child: Child, root: Path, decide: Decide) -> None:
+def _serve(listener: int, child: Process, root: Path, decide: Decide) -> None:
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     end = time.monotonic() + _DEADLINE_S

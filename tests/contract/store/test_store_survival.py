@@ -1,0 +1,36 @@
+"""The quick form of `make bench-crash-artifacts`: real processes killed and failed on real files, in the build root."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.bench import report
+from tests.runner.stages import ROOT
+
+_DEADLINE_S = 600
+"""It takes half a minute on a machine that does nothing else."""
+
+
+def test_an_installation_that_is_killed_or_fails_at_any_call_leaves_the_old_set_or_the_new_one() -> None:
+    written = report.DIRECTORY / "crash-artifacts-quick.json"
+    written.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.crash_artifacts", "--quick"],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        timeout=_DEADLINE_S,
+    )  # fmt: skip
+    print(done.stdout[-6000:])
+    rows: list[dict[str, Any]] = json.loads(written.read_text())["rows"]
+    assert [row["case"] for row in rows if row["errors"]] == []
+    verdicts = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
+    assert verdicts["before"] > 300
+    assert verdicts["after"] > 50
+    assert verdicts["mixed"] == 0
+    at_random = [row["extra"]["killed"] for row in rows if row["case"].endswith("killed at random")]
+    assert sum(at_random) >= 200
+    at_each_call = [row["extra"]["killed"] for row in rows if row["case"].endswith("killed before each call")]
+    assert sum(at_each_call) > 150
+    assert done.returncode == 0
