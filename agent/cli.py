@@ -9,29 +9,15 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, cast
 
 from agent import __version__, paths
-from agent.commands.context import Context
+from agent.commands.context import Context, VerbModule
 from agent.console import Colour, Format
 from agent.errors import Exit, UsageError
 
 PROGRAM = "nydus-agent"
 DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
-
-
-class VerbModule(Protocol):
-    """What agent.commands.VERB offers ("-" is written "_")."""
-
-    HELP: str
-    """One line, lower case, without a full stop."""
-    NEEDS_ROOT: bool
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the verb's own arguments."""
-
-    def run(self, args: argparse.Namespace, context: Context) -> Exit:
-        """Load, call, print. Raises AgentError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +46,7 @@ VERBS = (
     Verb("repair"),
     Verb("route"),
     Verb("drill"),
+    Verb("artifacts"),
     Verb("version"),
     Verb("daemon", internal=True),
     Verb("inspect", internal=True),

@@ -14,6 +14,7 @@ from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Proces
 from agent.ports_artifacts import ArtifactStore, Bundles
 from agent.ports_drill import DrillPorts
 from agent.ports_fetch import ArtifactSource
+from agent.ports_install import ArtifactPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -55,6 +56,26 @@ def artifact_source() -> ArtifactSource:
     from agent.adapters.artifact_fetch import SandboxedSource
 
     return SandboxedSource()
+
+
+def artifact_ports(root: str) -> ArtifactPorts:
+    """The ports of the verbs of artifacts, with the files below `root`."""
+    from agent.adapters.artifact_bundle import BundleFiles
+    from agent.adapters.artifact_store import DiskStore
+    from agent.adapters.clock import SystemClock
+    from agent.adapters.files import RootFiles
+    from agent.adapters.ledger import DiskLedger
+    from agent.adapters.process import ChildProcesses
+
+    return ArtifactPorts(
+        files=RootFiles(root),
+        processes=ChildProcesses(),
+        clock=SystemClock(),
+        ledger=DiskLedger(paths.STATE_DIR),
+        stores=lambda directory: DiskStore(directory, root),
+        downloads=artifact_source,
+        bundles=lambda: BundleFiles(root),
+    )
 
 
 def root_files(root: str) -> Files:
@@ -152,6 +173,7 @@ __all__ = [
     "DaemonPorts",
     "Ports",
     "agents_answer",
+    "artifact_ports",
     "artifact_source",
     "clock",
     "daemon_ports",

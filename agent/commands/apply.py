@@ -16,6 +16,7 @@ from agent.commands import ladder, plan_file, turn
 from agent.commands.context import Context
 from agent.commands.plan import body as plan_body
 from agent.commands.running import surroundings
+from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.durations import in_words, parse_duration
@@ -62,7 +63,9 @@ def _time(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, PlanError, LockedError, ApplyError."""
+    """Raises ConfigError, ArtifactError (what is pinned could not be installed; nothing was touched), PlanError,
+    LockedError, ApplyError.
+    """
     config = context.load_config().config
     if args.on_install and not config.apply.on_install:
         return _nothing(context, "nothing is done: [apply] on_install is not set; run nydus-agent apply")
@@ -70,16 +73,27 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if not ports.units.running():
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.in_turn else Urgency.BY_HAND
+    by_itself = args.on_install or args.in_turn
+    if not (args.plan or (by_itself and confirm.hold(ports.files))):
+        _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
-            if (args.on_install or args.in_turn) and (hold := confirm.hold(ports.files)):
+            if by_itself and (hold := confirm.hold(ports.files)):
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
             outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
     return tell(outcome, ports, context, "ApplyResult")
+
+
+def _install_what_is_pinned(config: Config, context: Context) -> None:
+    """Before the lock is taken: a download is long, and it changes nothing that is in use. Raises ArtifactError."""
+    if any(map(is_release, (config.artifacts.nydus, config.artifacts.snapshotter))):
+        from agent.commands import artifacts_install  # only such a node pays for it
+
+        artifacts_install.missing(config, context, wire.artifact_ports(context.root))
 
 
 def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgency) -> Outcome:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from agent import paths
 from agent.config.load import Loaded, load
 from agent.console import Console, Format
-from agent.errors import UsageError
+from agent.errors import Exit, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +63,17 @@ class Context:
                 cause=f"it was started by uid {self.uid}",
                 try_=f"sudo nydus-agent {verb}",
             )
+
+
+class VerbModule(Protocol):
+    """What agent.commands.VERB offers ("-" is written "_"), and agent.commands.artifacts_ACTION."""
+
+    HELP: str
+    """One line, lower case, without a full stop."""
+    NEEDS_ROOT: bool
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the verb's own arguments."""
+
+    def run(self, args: argparse.Namespace, context: Context) -> Exit:
+        """Load, call, print. Raises AgentError."""

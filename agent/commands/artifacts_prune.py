@@ -1,0 +1,75 @@
+"""`nydus-agent artifacts prune`: remove sets that nothing on the node needs any more."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent import wire
+from agent.apply.in_use import sets_in_use
+from agent.artifacts.sets import to_prune
+from agent.commands import artifact_sets
+from agent.commands.context import Context
+from agent.config.model import Config
+from agent.errors import Exit
+from agent.ports_install import ArtifactPorts
+
+HELP = "remove sets of programs that nothing on this node needs any more"
+NEEDS_ROOT = True
+_MIB = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("--keep", metavar="N", type=_count, help="leave the N latest; default: [artifacts] keep")
+    parser.add_argument(
+        "--forget-rollbacks", action="store_true",
+        help="also sets that only older generations than the one before the present need; rollback N to those is "
+        "refused then, until their programs are installed again",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of sets")
+    return int(text)
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, ArtifactError, LockedError, and what tells that something could not be looked at."""
+    config = context.load_config().config
+    return prune(args, context, config, wire.artifact_ports(context.root))
+
+
+def prune(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Exit:
+    """The same with these ports."""
+    store, console = ports.stores(config.artifacts.directory), context.console
+    keep = config.artifacts.keep if args.keep is None else args.keep
+    # The lock of changes too: a change that begins meanwhile must not find its programs gone.
+    with ports.ledger.lock("artifacts prune"), store.lock("artifacts prune"):
+        here = {one.id: one for one in store.sets()}
+        needed = sets_in_use(ports, store.directory, reachable=not args.forget_rollbacks)
+        if args.dry_run:
+            roles = {one.id for one in (store.current(), store.previous()) if one is not None}
+            gone = tuple(one.id for one in to_prune(here.values(), keep, frozenset(needed) | roles))
+        else:
+            gone = store.prune(keep, frozenset(needed))
+    verb = "would be removed" if args.dry_run else "removed"
+    for one in gone:
+        console.line(f"{verb}: set {one[: artifact_sets.SHORT]}, {artifact_sets.releases(here[one])}")
+    freed = sum(program.size for one in gone for program in here[one].programs)
+    stays = {one: needed.get(one, "") for one in here if one not in gone}
+    console.line(f"{verb}: {len(gone)} of {len(here)} sets, {freed / _MIB:.0f} MiB")
+    for one, why in stays.items():
+        if why:
+            console.line(f"  stays: set {one[: artifact_sets.SHORT]}: {why}")
+    console.emit(
+        "ArtifactPrune",
+        {
+            "dry_run": args.dry_run,
+            "removed": [artifact_sets.body(here[one]) for one in gone],
+            "stays": [{"id": one, "needed": why} for one, why in stays.items()],
+            "bytes": freed,
+        },
+    )
+    return Exit.OK
