@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from agent.errors import FenceError
+
+_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
 
 
 class GoneError(FenceError):
@@ -34,6 +37,7 @@ class Nft:
 
     def _loaded(self) -> Any:  # noqa: ANN401 - the binding has no types
         if self._library is None:
+            _need_netlink()
             try:
                 import nftables
 
@@ -42,6 +46,16 @@ class Nft:
                 raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
             self._library.set_json_output(True)
         return self._library
+
+
+def _need_netlink() -> None:
+    """libnftables ends the whole process where it gets no netlink socket (its src/mnl.c, netlink_open_error): a kernel
+    without nftables, or no descriptor left. So it is asked for one beforehand.
+    """
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
+    except OSError as error:
+        raise FenceError("NNA0801", "nft cannot be used", cause=f"netlink socket: {error.strerror}") from error
 
 
 def _cause(error: str) -> str:

@@ -40,6 +40,15 @@ with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     print(fence.fenced()[0][1] == port)
 """
+NO_NETLINK = """
+import nftables
+from agent.adapters.fence import NftFence
+loaded = nftables.Nftables()
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print(NftFence(61234).available())
+"""
 LOCKED = """
 from agent.adapters.memory import keep_resident
 def kilobytes(name):
@@ -74,6 +83,11 @@ def run(code: str, *arguments: str, before: tuple[str, ...] = ()) -> list[str]:
 
 def test_without_a_descriptor_the_fence_goes_up_and_connections_end() -> None:
     assert run(NO_DESCRIPTORS) == ["1", "0", "0", "True"]
+
+
+def test_where_no_netlink_socket_can_be_had_the_fence_says_so_and_the_process_lives() -> None:
+    """As on a kernel without nftables; libnftables would end the process."""
+    assert run(NO_NETLINK) == ["netlink socket: Too many open files"]
 
 
 def test_where_it_may_the_daemon_keeps_its_pages_in_memory_and_needs_no_more_of_it() -> None:
