@@ -26,6 +26,8 @@ from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk
 from tests.unit.unconfirmed import Waiting
 
+_UP_S = 86_400.0
+
 
 def told(tell: Callable[[Context], object]) -> tuple[dict[str, Any], str]:
     """The JSON document and the text that a verb prints."""
@@ -113,7 +115,10 @@ def told_by(root: Path, verb: str, uid: int = 65534) -> str:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> PublishedNode:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedNode:
+    """On a machine that has been up for long: one that has just booted knows no change of ten minutes ago."""
+    real = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + _UP_S * (clock == time.CLOCK_BOOTTIME))
     return PublishedNode(tmp_path)
 
 
