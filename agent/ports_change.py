@@ -64,6 +64,11 @@ class Trial:
 class Trials(Protocol):
     """Short-lived private nydusd processes: own mount namespace, empty cache, limits, a deadline."""
 
+    def start(self, nydusd: str, *, deadline_s: float) -> str:
+        """Start it without an image until it answers and serves a mount of its own, and end it without a trace; the
+        version that it tells. Raises NydusdError NNA0737.
+        """
+
     def read(
         self,
         nydusd: str,

@@ -43,6 +43,19 @@ class PrivateTrials:
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
+    def start(self, nydusd: str, *, deadline_s: float) -> str:
+        """See ports.Trials."""
+        with self._room() as room:
+            (room / "mount").mkdir(mode=0o700)
+            with open(room / "log", "wb") as log, companion(_argv(nydusd, room), log.fileno()) as child:
+                try:
+                    until = time.monotonic() + deadline_s
+                    return _wait(child, room, NydusdApi(), str(room / "api.sock"), until)[0]
+                except NydusdError as error:
+                    raise NydusdError(
+                        "NNA0737", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
+                    ) from None
+
     def read(
         self,
         nydusd: str,
@@ -59,7 +72,10 @@ class PrivateTrials:
             for name in ("cache", "mount"):
                 (room / name).mkdir(mode=0o700)
             _secret(room / "config.json", configure(relay.url, str(room / "cache")))
-            with open(room / "log", "wb") as log, companion(_argv(nydusd, bootstrap, room), log.fileno()) as child:
+            with (
+                open(room / "log", "wb") as log,
+                companion(_argv(nydusd, room, *_image(bootstrap, room)), log.fileno()) as child,
+            ):
                 # A read of a hung FUSE mount ends only with the process that serves it.
                 guard = threading.Timer(max(0.1, deadline - time.monotonic()), child.kill)
                 guard.start()
@@ -94,7 +110,11 @@ class PrivateTrials:
                     shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _argv(nydusd: str, bootstrap: str, room: Path) -> list[str]:
+def _image(bootstrap: str, room: Path) -> tuple[str, ...]:
+    return "--config", str(room / "config.json"), "--bootstrap", bootstrap
+
+
+def _argv(nydusd: str, room: Path, *image: str) -> list[str]:
     # No core (it would hold credentials); CPU seconds against a busy loop. The address space is not limited: nydusd
     # maps bootstraps and cache files of any size.
     limits = ["prlimit", "--core=0:0", f"--cpu={_CPU_S}:{_CPU_S}", "--"]
@@ -103,8 +123,8 @@ def _argv(nydusd: str, bootstrap: str, room: Path) -> list[str]:
         limits += ["env", f"SSL_CERT_FILE={paths.CA_BUNDLE}", "SSL_CERT_DIR=/etc/ssl/certs"]
     return [
         "unshare", "--mount", "--propagation", "private", "--", *limits, nydusd, "fuse",
-        "--config", str(room / "config.json"), "--bootstrap", bootstrap, "--mountpoint", str(room / "mount"),
-        "--apisock", str(room / "api.sock"), "--log-level", "warn", "--thread-num", "2",
+        *image, "--mountpoint", str(room / "mount"), "--apisock", str(room / "api.sock"), "--log-level", "warn",
+        "--thread-num", "2",
     ]  # fmt: skip
 
 

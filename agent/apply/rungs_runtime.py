@@ -10,8 +10,16 @@ from dataclasses import dataclass, field
 
 from agent import paths
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
+from agent.artifacts.lock import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
-from agent.errors import ContainerdError, ContainerdNotFoundError, ContainerdUnavailableError, FileError, SystemdError
+from agent.errors import (
+    ContainerdError,
+    ContainerdNotFoundError,
+    ContainerdUnavailableError,
+    FileError,
+    NydusdError,
+    SystemdError,
+)  # fmt: skip
 from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown, Version
 from agent.plan import decide
 from agent.plan.containerd_files import node_of
@@ -21,6 +29,7 @@ from agent.ports import Ports
 
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
+_START_S = 15.0
 _OPEN_FILES = 1_000_000  # nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)
 _DIAL_S, _DIAL_STEP_S = 10.0, 0.25
 """containerd dials a proxy plugin that was gone again after at most 3 s (its backoff's MaxDelay); until then every call
@@ -66,7 +75,22 @@ def binaries(view: View) -> Rung:
             cause=f"nydusd asks for {_OPEN_FILES} open files and exits where the kernel allows fewer",
             try_=f"sysctl -w fs.nr_open={_OPEN_FILES}",
         )  # fmt: skip
+    try:
+        _start_once(view)
+    except NydusdError as error:
+        return failed_by(number, name, "NNA0737", error, "nydus-agent artifacts rollback")
     return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions(view.facts)))
+
+
+def _start_once(view: View) -> None:
+    """A nydusd of the store that a change brings: until an image is started nobody would see that it does not run.
+
+    Raises NydusdError.
+    """
+    nydusd = view.facts.nydusd
+    stored = any(one.artifact == ArtifactName.NYDUS for one in view.facts.sets)
+    if stored and isinstance(nydusd, Binary) and paths.SNAPSHOTTER_UNIT in view.before.restarted:
+        view.ports.trials.start(nydusd.path, deadline_s=_START_S)
 
 
 def versions(facts: Facts) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,19 @@ def test_a_nydusd_that_hangs_ends_with_the_deadline_and_leaves_no_process(tmp_pa
     with pytest.raises(NydusdError):
         read(tmp_path, nydusd(tmp_path, HANGS), deadline_s=1)
     assert time.monotonic() - began < 8
+    assert _processes("sleep 4217") == []
+
+
+@pytest.mark.parametrize(("script", "cause"), [(DIES, "exit code 7"), (HANGS, ".")])
+def test_a_nydusd_that_serves_no_mount_is_told_and_nothing_of_it_is_left(
+    tmp_path: Path, script: str, cause: str
+) -> None:
+    (tmp_path / "state").mkdir()
+    with pytest.raises(NydusdError) as caught:
+        PrivateTrials(str(tmp_path / "state")).start(nydusd(tmp_path, script), deadline_s=1)
+    assert caught.value.code == "NNA0737"
+    assert re.search(cause, caught.value.cause)
+    assert list((tmp_path / "state").iterdir()) == []
     assert _processes("sleep 4217") == []
 
 

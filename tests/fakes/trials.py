@@ -14,6 +14,15 @@ class FakeTrials:
     def __init__(self) -> None:
         self.result: Trial | NydusdError = NydusdError("NNA0723", "nydusd did not mount", cause="no result was set")
         self.configs: list[bytes] = []
+        self.started: list[str] = []
+        self.broken: dict[str, str] = {}
+        """Programs that do not start -> why."""
+
+    def start(self, nydusd: str, *, deadline_s: float) -> str:
+        self.started.append(nydusd)
+        if nydusd in self.broken:
+            raise NydusdError("NNA0737", f"{nydusd} does not run on this node", cause=self.broken[nydusd])
+        return "v2.2.0"
 
     def read(
         self,

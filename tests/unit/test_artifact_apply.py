@@ -90,6 +90,25 @@ def test_a_set_that_fails_its_proof_is_taken_back_with_current(applied: Node) ->
     assert applied.apply().result.generation is None  # the set that failed is not tried again by itself
 
 
+def test_a_nydusd_that_does_not_start_is_found_before_any_image_needs_it(applied: Node) -> None:
+    before = applied.rendered()
+    new = install(applied.node, nydus="v2.4.5")
+    applied.node.trials.broken[f"{new.directory}/nydusd"] = "it ended with exit code 1"
+    with pytest.raises(ApplyError) as error:
+        applied.apply()
+    assert error.value.code == "NNA0402"
+    assert "[NNA0737]" in error.value.cause
+    assert (applied.rendered(), applied.current) == (before, applied.first.id)
+
+
+def test_nothing_is_started_for_a_change_that_brings_no_program_of_the_store(applied: Node) -> None:
+    applied.node.trials.started.clear()
+    applied.apply()
+    change.inspect(WANTED, applied.node.ports)
+    ProvedNode().apply()
+    assert applied.node.trials.started == []
+
+
 def fail_while_new(node: Node, before: str) -> None:
     """The snapshotter answers only with the old programs."""
     if node.rendered() != before:
