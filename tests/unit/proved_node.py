@@ -120,12 +120,34 @@ def listening(port: int, *, uid: int) -> bytes:
     return b"  sl  local_address rem_address   st\n" + row.encode()
 
 
-def proved() -> ProvedNode:
-    """Applied, an image in use, the daemon well."""
-    made = ProvedNode()
+def in_use(made: ProvedNode) -> ProvedNode:
+    """The node with our configuration applied, an image in use and the daemon well."""
     made.apply()
     made.use_image()
     made.say()
+    return made
+
+
+def proved() -> ProvedNode:
+    """Such a node."""
+    return in_use(ProvedNode())
+
+
+def with_programs(made: ProvedNode) -> ProvedNode:
+    """The node with programs that can be told apart: inode, size and time are the fake's inode number."""
+
+    def stamp(argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        there = {path: made.node.files.files[path].inode for path in argv[4:] if path in made.node.files.files}
+        text = "".join(f"{path} {inode} 1 1\n" for path, inode in there.items())
+        return Finished(argv, 0 if len(there) == len(argv[4:]) else 1, text, "")
+
+    def digest(argv: tuple[str, ...], _stdin: bytes) -> Finished:
+        fact = made.node.files.read(argv[-1])
+        return Finished(argv, 0 if fact else 1, f"{fact.sha256}  {argv[-1]}\n" if fact else "", "")
+
+    made.node.processes.act("stat", "-L", by=stamp)
+    made.node.processes.act("sha256sum", by=digest)
+    made.node.processes.on("readlink", stdout="/usr/bin/x\n")
     return made
 
 

@@ -28,9 +28,7 @@ def first() -> Waiting:
 @pytest.fixture
 def second() -> Waiting:
     """A node with an accepted generation."""
-    waiting = Waiting()
-    waiting.made.apply()
-    return waiting
+    return Waiting.with_generation()
 
 
 def test_a_first_change_that_nobody_confirms_leaves_the_node_without_the_agent(first: Waiting) -> None:

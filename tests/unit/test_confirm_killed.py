@@ -6,6 +6,7 @@ import pytest
 
 from agent.apply import confirm
 from agent.commands.due import judge
+from agent.config.model import Config
 from agent.errors import ApplyError, LockedError
 from tests.fakes.faults import Crash
 from tests.unit.proved_node import CONFIG
@@ -21,9 +22,12 @@ def first() -> Waiting:
 @pytest.fixture
 def second() -> Waiting:
     """A node with an accepted generation."""
-    waiting = Waiting()
-    waiting.made.apply()
-    return waiting
+    return Waiting.with_generation()
+
+
+def begun(made: str) -> tuple[Waiting, Config]:
+    """The first or the second of the nodes above, and a configuration that is new to it."""
+    return (Waiting(), CONFIG) if made == "first" else (Waiting.with_generation(), LOUD)
 
 
 @pytest.mark.parametrize("made", ["first", "second"])
@@ -32,11 +36,7 @@ def test_a_change_that_is_killed_at_any_moment_is_undone_in_time(made: str) -> N
     total = 0
     reached = set()
     for nth in range(1, 500):
-        waiting = Waiting()
-        config = CONFIG
-        if made == "second":
-            waiting.made.apply()
-            config = LOUD
+        waiting, config = begun(made)
         before = waiting.made.etc()
         calls = len(waiting.node.faults.calls)
         waiting.node.faults.at(nth, Crash())
@@ -62,9 +62,7 @@ def test_a_change_that_is_killed_at_any_moment_is_undone_in_time(made: str) -> N
 @pytest.mark.parametrize("made", ["first", "second"])
 def test_a_revert_that_is_killed_is_finished_by_the_next_try(made: str) -> None:
     for nth in range(1, 500):
-        waiting = Waiting()
-        if made == "second":
-            waiting.made.apply()
+        waiting, _config = begun(made)
         before = waiting.made.etc()
         waiting.apply(LOUD)
         waiting.node.clock.advance(SECONDS)
@@ -104,11 +102,7 @@ def test_a_reboot_is_no_confirmation(made: str, request: pytest.FixtureRequest) 
 @pytest.mark.parametrize("made", ["first", "second"])
 def test_a_power_cut_at_any_moment_of_a_change_that_waits_leaves_the_node_as_before(made: str) -> None:
     for nth in range(1, 500):
-        waiting = Waiting()
-        config = CONFIG
-        if made == "second":
-            waiting.made.apply()
-            config = LOUD
+        waiting, config = begun(made)
         before = waiting.made.etc()
         waiting.node.faults.at(nth, Crash())
         try:

@@ -12,10 +12,9 @@ from agent.apply import drift, expected, generations
 from agent.errors import FileError
 from agent.plan.drift import HIDDEN, Finding, Kind, Remedy, Seen, file_findings
 from agent.plan.steps import Plan, WriteFile
-from agent.ports import Finished
 from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
-from tests.unit.proved_node import ProvedNode, proved
+from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs
 
 TEMPLATE = paths.NYDUSD_TEMPLATE
 PROGRAM = "/usr/local/bin/nydusd"
@@ -23,29 +22,7 @@ PROGRAM = "/usr/local/bin/nydusd"
 
 @pytest.fixture
 def node() -> ProvedNode:
-    made = ProvedNode()
-    with_programs(made)
-    made.apply()
-    made.use_image()
-    made.say()
-    return made
-
-
-def with_programs(made: ProvedNode) -> None:
-    """Programs that can be told apart: inode, size and time are the fake's inode number."""
-
-    def stamp(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        there = {path: made.node.files.files[path].inode for path in argv[4:] if path in made.node.files.files}
-        text = "".join(f"{path} {inode} 1 1\n" for path, inode in there.items())
-        return Finished(argv, 0 if len(there) == len(argv[4:]) else 1, text, "")
-
-    def digest(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        fact = made.node.files.read(argv[-1])
-        return Finished(argv, 0 if fact else 1, f"{fact.sha256}  {argv[-1]}\n" if fact else "", "")
-
-    made.node.processes.act("stat", "-L", by=stamp)
-    made.node.processes.act("sha256sum", by=digest)
-    made.node.processes.on("readlink", stdout="/usr/bin/x\n")
+    return in_use(with_programs(ProvedNode()))
 
 
 def look(made: ProvedNode) -> drift.Looked:

@@ -19,20 +19,14 @@ from agent.plan.drift import Kind
 from tests.fakes.faults import Crash
 from tests.unit.change_stage import finish
 from tests.unit.plan_node import CONTAINERD_CONFIG
-from tests.unit.proved_node import ProvedNode, quiet
-from tests.unit.test_drift_look import with_programs
+from tests.unit.proved_node import ProvedNode, in_use, quiet, with_programs
 
 TEMPLATE = paths.NYDUSD_TEMPLATE
 
 
 @pytest.fixture
 def node() -> ProvedNode:
-    made = ProvedNode()
-    with_programs(made)
-    made.apply()
-    made.use_image()
-    made.say()
-    return made
+    return in_use(with_programs(ProvedNode()))
 
 
 def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
@@ -112,11 +106,7 @@ def test_a_repair_that_is_killed_in_its_middle_is_undone(node: ProvedNode) -> No
 
 def drifted() -> ProvedNode:
     """Somebody edited a file of ours, took another away, and a package replaced containerd's."""
-    made = ProvedNode()
-    with_programs(made)
-    made.apply()
-    made.use_image()
-    made.say()
+    made = in_use(with_programs(ProvedNode()))
     made.node.files.put(TEMPLATE, b"{}")
     made.node.files.drop(paths.SNAPSHOTTER_CONFIG)
     made.node.files.put(CONTAINERD_CONFIG, b"version = 2\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import replace
+from typing import Self
 
 from agent import paths
 from agent.apply import change, recover, revert
@@ -34,6 +35,13 @@ class Waiting:
         for program in ("nsenter", "kill", "rm", "du"):
             self.node.processes.on(program)
         self.context = Context(Console(io.StringIO(), io.StringIO()), uid=0)
+
+    @classmethod
+    def with_generation(cls) -> Self:
+        """On a node with an accepted generation."""
+        waiting = cls()
+        waiting.made.apply()
+        return waiting
 
     def apply(self, config: Config | None = None, seconds: int = SECONDS) -> change.Outcome:
         """`apply --confirm`."""
