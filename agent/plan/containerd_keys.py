@@ -84,6 +84,21 @@ def leaves(table: Mapping[str, Any], above: KeyPath = (), *, empty: bool = False
             yield path, value
 
 
+def take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401 - dict or tomlkit's tables
+    """Take a key out, and its tables where they are empty then and were not there before."""
+    tables = [document]
+    for key in path[:-1]:
+        if key not in tables[-1]:
+            return
+        tables.append(tables[-1][key])
+    for depth in range(len(path) - 1, -1, -1):
+        table, key = tables[depth], path[depth]
+        inner = depth < len(path) - 1
+        if key not in table or (inner and (len(table[key]) > 0 or at(before, path[: depth + 1]) is not None)):
+            return
+        del table[key]
+
+
 def dotted(path: KeyPath) -> str:
     """A key path as TOML writes it."""
     return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)

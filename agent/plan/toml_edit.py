@@ -1,8 +1,9 @@
 """Keys into and out of a TOML text, with every other line as it was.
 
-tomlkit proposes the text, or `toml_lines` where it cannot. What they propose is checked: it must mean the input plus
-(or minus) the keys, and every line of the input must still be there, but for those whose value changed. Anything else
-is an error, never a result.
+tomlkit proposes the text (`toml_tree`), or `toml_lines` where it cannot. What they propose is checked: it must mean the
+input plus (or minus) the keys, and every line of the input must still be there, but for those whose value changed.
+Anything else is an error, never a result. Both are loaded where something is edited: on a node that is as wanted
+nothing is, and tomlkit would be a twentieth of such an apply.
 """
 
 from __future__ import annotations
@@ -13,16 +14,11 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Table
-
-from agent.plan import toml_lines
-from agent.plan.containerd_keys import KeyPath, at, dotted
+from agent.plan.containerd_keys import KeyPath, at, dotted, take
 
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
 
-FAILURES = (TOMLKitError, ValueError, TypeError, KeyError, AttributeError)
+FAILURES = (ValueError, TypeError, KeyError, AttributeError)
 """What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of order)."""
 
 
@@ -41,7 +37,9 @@ def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) ->
         if exact:
             _need_lines(text, result, changed)
 
-    return _first(right, lambda: _inserted(text, wishes), lambda: toml_lines.insert(text, wishes))
+    from agent.plan import toml_lines, toml_tree
+
+    return _first(right, lambda: toml_tree.insert(text, wishes), lambda: toml_lines.insert(text, wishes))
 
 
 def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
@@ -54,7 +52,7 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
     wanted = tomllib.loads(text)
     for path, value in undo.items():
         if value is None:
-            _take(wanted, path, before)
+            take(wanted, path, before)
         else:
             _set(wanted, path, value)
 
@@ -62,7 +60,9 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
         _need_meaning(result, wanted)
         _need_lines(result, text, sum(value is not None for value in undo.values()))
 
-    return _first(right, lambda: _removed(text, undo, before), lambda: toml_lines.remove(text, undo, before))
+    from agent.plan import toml_lines, toml_tree
+
+    return _first(right, lambda: toml_tree.remove(text, undo, before), lambda: toml_lines.remove(text, undo, before))
 
 
 def _first(right: Callable[[str], None], *ways: Callable[[], str]) -> str:
@@ -77,33 +77,6 @@ def _first(right: Callable[[str], None], *ways: Callable[[], str]) -> str:
         else:
             return proposed
     raise ValueError(str(wrong[0]))
-
-
-def _inserted(text: str, wishes: Mapping[KeyPath, Value]) -> str:
-    proposed = _tree(text)
-    for path, value in wishes.items():
-        _propose(proposed, path, value)
-    return proposed.as_string()
-
-
-def _removed(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str, Any]) -> str:
-    proposed = _tree(text)
-    for path, value in undo.items():
-        if value is None:
-            _take(proposed, path, before)
-        else:
-            _propose(proposed, path, value)
-    result = proposed.as_string()
-    if result.endswith("\n\n") and not text.endswith("\n\n"):
-        result = result.rstrip("\n") + "\n"  # a blank line stood between others' last table and ours
-    return result
-
-
-def _tree(text: str) -> tomlkit.TOMLDocument:
-    proposed = tomlkit.parse(text)
-    if proposed.as_string() != text:
-        raise ValueError("it does not come out of the parser as it went in")
-    return proposed
 
 
 def _need_meaning(text: str, wanted: Mapping[str, Any]) -> None:
@@ -138,10 +111,11 @@ def replace_list(text: str, path: KeyPath, values: Sequence[str]) -> str:
 
 def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any], None]) -> str:
     """A changed list: each of its lines may differ, and no other."""
-    proposed, wanted = _tree(text), tomllib.loads(text)
+    from agent.plan import toml_tree
+
+    wanted = tomllib.loads(text)
     _set(wanted, path, values)
-    change(at(proposed, path))
-    result = proposed.as_string()
+    result = toml_tree.relist(text, path, change)
     _need_meaning(result, wanted)
     _need_lines(text, result, 1)
     return result
@@ -153,41 +127,6 @@ def _set(document: dict[str, Any], path: KeyPath, value: Value) -> None:
         if not isinstance(document, dict):
             raise ValueError(f"{dotted(path)} is inside of something that is no table")
     document[path[-1]] = value
-
-
-def _propose(document: Any, path: KeyPath, value: Value) -> None:  # noqa: ANN401 - tomlkit's tables
-    """The same in tomlkit's tree."""
-    for depth, key in enumerate(path[:-1]):
-        if key not in document:
-            # Only the last table gets a header of its own: a header that stands already must not come twice.
-            indent = _indent_below(document)
-            document.append(key, tomlkit.table(is_super_table=depth < len(path) - 2))
-            if indent:
-                document[key].indent(len(indent) + 2)  # its keys; a header takes its own indent
-                document[key].trivia.indent = indent
-        document = document[key]
-    document[path[-1]] = value
-
-
-def _indent_below(table: Any) -> str:  # noqa: ANN401 - tomlkit's tables
-    """How the headers of tables inside of this one are indented."""
-    inner = (one for one in table.values() if isinstance(one, Table))
-    return next((one.trivia.indent for one in inner if not one.is_super_table()), "")
-
-
-def _take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401 - dict or tomlkit's tables
-    """Take a key out, and its tables where they are empty then and were not there before."""
-    tables = [document]
-    for key in path[:-1]:
-        if key not in tables[-1]:
-            return
-        tables.append(tables[-1][key])
-    for depth in range(len(path) - 1, -1, -1):
-        table, key = tables[depth], path[depth]
-        inner = depth < len(path) - 1
-        if key not in table or (inner and (len(table[key]) > 0 or at(before, path[: depth + 1]) is not None)):
-            return
-        del table[key]
 
 
 def _need_lines(fewer: str, more: str, changed: int) -> None:
