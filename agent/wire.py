@@ -7,14 +7,17 @@ Imports are inside the functions, because each verb and the daemon pays only for
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from agent import paths
 from agent.config.model import Config
 from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
-from agent.ports_artifacts import ArtifactStore, Bundles
-from agent.ports_drill import DrillPorts
-from agent.ports_fetch import ArtifactSource
-from agent.ports_install import ArtifactPorts
+
+if TYPE_CHECKING:
+    from agent.ports_artifacts import ArtifactStore, Bundles
+    from agent.ports_drill import DrillPorts
+    from agent.ports_fetch import ArtifactSource
+    from agent.ports_install import ArtifactPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -66,6 +69,7 @@ def artifact_ports(root: str) -> ArtifactPorts:
     from agent.adapters.files import RootFiles
     from agent.adapters.ledger import DiskLedger
     from agent.adapters.process import ChildProcesses
+    from agent.ports_install import ArtifactPorts
 
     return ArtifactPorts(
         files=RootFiles(root),
@@ -127,6 +131,7 @@ def drill_ports() -> DrillPorts:
     from agent.adapters.clock import SystemClock
     from agent.adapters.drill import NftDrill
     from agent.adapters.ledger import DiskLedger
+    from agent.ports_drill import DrillPorts
 
     log.configure()
     cgroups = CgroupTree()

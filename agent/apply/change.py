@@ -1,41 +1,37 @@
-"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's."""
+"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's.
+
+The ladder is imported where it is climbed: an apply that finds nothing to do, the frequent one, needs none of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import (
-    confirm,
-    current,
-    drift,
-    expected,
-    gate,
-    generations,
-    prove,
-    recover,
-    rungs_mirror,
-    rungs_nydusd,
-    transaction,
-)  # fmt: skip
+from agent.apply import confirm, current, expected, gate, generations, recover, transaction
+from agent.apply.before import before_change
 from agent.apply.climb import Climb, Rung
+from agent.apply.daemon_view import daemon_view
 from agent.apply.gate import Urgency
-from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Intention, Result, Surroundings
 from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, FileError, PlanError
-from agent.node import sets
+from agent.node import sets, versions
 from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
 from agent.plan import decide, diff
 from agent.plan.show import what
 from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.ports import Ports
+
+if TYPE_CHECKING:
+    from agent.apply.drift import Looked
 
 _STARTS = (UnitVerb.START, UnitVerb.RESTART)
 
@@ -80,7 +76,7 @@ def _undoubted(facts: Facts, ports: Ports) -> Facts:
     """What a mirror says of registries while the agent judges it bad proves nothing, so what was proved before is kept:
     a fault of the mirror must never restart anything. (Where it is fenced, root's questions do not even reach it.)
     """
-    daemon = rungs_mirror.daemon_view(ports)
+    daemon = daemon_view(ports)
     if not daemon.fresh or daemon.verdict not in ("down", "suspect"):
         return facts
     doubt = Unknown(f"the mirror is {daemon.verdict}")
@@ -110,7 +106,7 @@ def apply(
     gate.check(config, ports, plan, urgency)
     around.stop.check()
     intention = Intention(
-        "apply", plan, effective, versions(facts), (config.mirror.url, config.mirror.ping_url),
+        "apply", plan, effective, versions.found(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root, config=accepted.record(sets.pinned(config, facts.sets)),
     )  # fmt: skip
     return carry_out(config, ports, facts, intention, Run(around, each, recovered))
@@ -123,10 +119,14 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     """
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
-    before = prove.before_change(ports, _restarted(plan))
+    if not plan.empty:  # now, and not after the steps: an upgrade of our package may replace the modules meanwhile
+        importlib.import_module("agent.apply.prove")
+    before = before_change(ports, _restarted(plan))
     proofs: list[Climb] = []
 
     def proof() -> AgentError | None:
+        from agent.apply import prove
+
         proofs.append(
             prove.climb(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
         )
@@ -142,6 +142,8 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     if not proofs:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
+    from agent.apply import drift, prove
+
     prove.await_route(ports)
     looked = drift.look(config, ports)
     below = proofs[-1].rungs
@@ -156,10 +158,12 @@ def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effe
     replaced, last = expected.replaced(ports), generations.applied(ports.files)
     if not replaced and climbing.published_since_boot(ports.files):
         return
+    from agent.apply import drift, prove
+
     found = prove.climb(config, ports, facts, effective)
     climbing.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions(facts)))
+        expected.publish(ports, replace(last, versions=versions.found(facts)))
         drift.tell(ports, drift.look(config, ports))
 
 
@@ -167,7 +171,9 @@ def note_origins(config: Config, ports: Ports) -> None:
     """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an origin
     lives before it fences the mirror, and it starts to watch anew when it reads of another.
     """
-    daemon = rungs_mirror.daemon_view(ports)
+    from agent.apply import rungs_nydusd
+
+    daemon = daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
         applied = generations.in_force(ports.files, config)
         generations.note_origins(ports.files, rungs_nydusd.registries(applied, ports))
@@ -181,13 +187,15 @@ def _prove_again(config: Config, ports: Ports) -> None:
 
 
 def inspect(
-    config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None, looked: drift.Looked | None = None
+    config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None, looked: Looked | None = None
 ) -> Climb:
     """Climb the ladder on the node as it is, and judge it by the configuration that was applied. `looked`: see
     `prove.climb`.
 
     Raises ApplyError NNA0413, FileError.
     """
+    from agent.apply import prove
+
     last = generations.applied(ports.files)
     applied = restored(config, last.config) if last is not None else config
     facts = _observe(applied, ports)

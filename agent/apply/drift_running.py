@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import expected, rungs_nydusd, rungs_runtime
+from agent.apply import expected, rungs_nydusd
 from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
@@ -74,7 +74,7 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
     found = node_programs.find(ports, program.path, parse, crate=crate)
     if not isinstance(found, Binary):
         return "of unknown version"
-    return rungs_runtime.version_text(found)
+    return versions.told(found)
 
 
 def outdated(config: Config, ports: Ports) -> Iterator[Finding]:

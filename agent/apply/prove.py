@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent import paths
 from agent.apply import climb as climbing
-from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime, waits
+from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime
+from agent.apply.before import Before
 from agent.apply.climb import Climb, Rung, State
+from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import Looked
-from agent.apply.rungs_runtime import Before, View
+from agent.apply.rungs_runtime import View
 from agent.config.model import Config
 from agent.errors import AgentError
+from agent.node import versions
 from agent.node.facts import Effective, Facts
 from agent.ports import Ports
 
@@ -77,7 +79,7 @@ def climb(
         # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
         looked = drift.look(config, ports)
     drifted = looked.findings if looked is not None else ()
-    return Climb(ports.clock.now(), tuple(found.values()), drifted, rungs_runtime.versions(facts))
+    return Climb(ports.clock.now(), tuple(found.values()), drifted, versions.found(facts))
 
 
 def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:
@@ -91,7 +93,7 @@ def await_route(ports: Ports) -> None:
     """Wait a moment until the daemon has read what was applied: before that, reads go to the origin for it."""
     end = ports.clock.monotonic() + _ROUTE_S
     while ports.clock.monotonic() < end:
-        daemon = rungs_mirror.daemon_view(ports)
+        daemon = daemon_view(ports)
         if not daemon.fresh or daemon.route == "mirror":
             return
         ports.clock.sleep(_ROUTE_STEP_S)
@@ -103,13 +105,3 @@ def must_undo(found: Climb) -> AgentError | None:
         if rung.number in _MUST_HOLD and rung.state in (State.FAILED, State.UNKNOWN):
             return rung.error()
     return None
-
-
-def before_change(ports: Ports, restarted: frozenset[str]) -> Before:
-    """What runs now, so that after a change a restart counts only when something new runs."""
-    pid = waits.containerd_pid(ports) if restarted - {paths.SNAPSHOTTER_UNIT} else 0
-    invocation = ""
-    if paths.SNAPSHOTTER_UNIT in restarted:
-        unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
-        invocation = unit.invocation_id if unit is not None else ""
-    return Before(restarted, invocation, pid)

@@ -15,12 +15,12 @@ from agent.apply import change, confirm, daemons, generations, leave, recover, r
 from agent.apply.change import Run
 from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
-from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Intention, Surroundings
 from agent.apply.unconfirmed import Pending, Taken
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode
 from agent.errors import LockedError
+from agent.node import versions
 from agent.ports import Ports
 
 PATIENCE_S = 600.0
@@ -88,7 +88,7 @@ def _stand_by(config: Config, ports: Ports, around: Surroundings, each: Callable
     facts, effective, plan = change.look(less, ports)
     mirror = (less.mirror.url, less.mirror.ping_url)
     intention = Intention(
-        "rollback", plan, effective, versions(facts), mirror, less.snapshotter.root, to=0,
+        "rollback", plan, effective, versions.found(facts), mirror, less.snapshotter.root, to=0,
         config=accepted.record(less),
     )  # fmt: skip
     change.carry_out(less, ports, facts, intention, Run(around, each))
@@ -132,8 +132,8 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
     # The unit that recovers at boot may not use the network, and libnftables ends a process that may not.
     then, facts, plan = rollback.look_back(config, ports, target, probe_fence=False)
     intention = Intention(
-        "rollback", leave.files_only(plan), target.effective, versions(facts), target.mirror, then.snapshotter.root,
-        target.state, target.config,
+        "rollback", leave.files_only(plan), target.effective, versions.found(facts), target.mirror,
+        then.snapshotter.root, target.state, target.config,
     )  # fmt: skip
     transaction.carry_out(ports, intention, lambda: None, around)
 

@@ -15,11 +15,11 @@ from agent.apply.change import Demand, Outcome, Run, anything
 from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
-from agent.apply.rungs_runtime import versions
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import PlanError
+from agent.node import versions
 from agent.node.facts import Facts
 from agent.node.observe import observe
 from agent.plan import rollback
@@ -54,7 +54,7 @@ def roll_back(
     if plan.empty and newest is not None and newest.state == target.state:
         return Outcome(plan, target.effective, transaction.Result(None), None, recovered)
     intention = Intention(
-        "rollback", plan, target.effective, versions(facts), target.mirror, then.snapshotter.root, target.state,
+        "rollback", plan, target.effective, versions.found(facts), target.mirror, then.snapshotter.root, target.state,
         target.config,
     )  # fmt: skip
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
@@ -142,7 +142,7 @@ def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) 
 
 def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     """Programs that are other than then: the files of then are for those."""
-    now = dict(versions(facts))
+    now = dict(versions.found(facts))
     return tuple(
         f"{name} was {version} then and is {now[name]} now"
         for name, version in target.versions

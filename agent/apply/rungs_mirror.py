@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
-from agent import paths
 from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
+from agent.apply.daemon_view import DaemonView, daemon_view
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.config.model import Switch
 from agent.errors import FileError, HttpError, ProcessError
@@ -19,54 +15,7 @@ from agent.ports import HttpAnswer, Ports
 
 _NAME = "mirror"
 _NUMBER = 9
-_FRESH_S = 10.0
-"""The daemon publishes each second; an older status says nothing about now."""
-_STATUS_CAP = 1 << 20
-"""Bytes; a status is a few thousand."""
-_NO_TIME_S = 1e15
 _STATUS_LINE = "systemctl status nydus-agent.service"
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonView:
-    """What the daemon published, as far as the ladder needs it. Written by an unprivileged user: nothing is trusted
-    beyond being shown, and an `origin` here only makes rungs say less.
-    """
-
-    fresh: bool
-    route: str = ""
-    reason: str = ""
-    mode: str = ""
-    mode_reason: str = ""
-    verdict: str = ""
-
-
-def daemon_view(ports: Ports) -> DaemonView:
-    """The daemon's last status; not fresh where it is missing, old or damaged."""
-    try:
-        fact = ports.files.read(paths.STATUS)
-        status = json.loads(fact.content) if fact is not None and len(fact.content) <= _STATUS_CAP else None
-    except (FileError, ValueError, RecursionError):
-        return DaemonView(fresh=False)
-    if not isinstance(status, dict):
-        return DaemonView(fresh=False)
-    at = status.get("at")
-    # A whole number of JSON has no bounds (a float of it overflows), and with NaN every comparison is false.
-    if not isinstance(at, (int, float)) or not abs(at) < _NO_TIME_S or abs(ports.clock.now() - at) > _FRESH_S:
-        return DaemonView(fresh=False)
-    return DaemonView(
-        fresh=True, route=_text(status, "route"),
-        reason=_text(status, "route_reason") or _text(status, "verdict_reason"),
-        mode=_text(status, "mode"), mode_reason=_text(status, "mode_reason"),
-        verdict=_text(status, "verdict"),
-    )  # fmt: skip
-
-
-def _text(loose: Mapping[str, Any], key: str) -> str:
-    value = loose.get(key)
-    if isinstance(value, dict):  # {"now": …, "reason": …}
-        value = value.get("now")
-    return value[:200] if isinstance(value, str) else ""
 
 
 def mirror(view: View, effective: Effective) -> Rung:

@@ -18,7 +18,8 @@ from typing import Any
 
 from agent import paths
 from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
-from agent.apply.rungs_mirror import address_of, daemon_view
+from agent.apply.daemon_view import daemon_view
+from agent.apply.rungs_mirror import address_of
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective

@@ -6,9 +6,10 @@ import json
 import posixpath
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent import paths
+from agent.apply.before import Before
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
 from agent.artifacts.lock import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
@@ -20,6 +21,7 @@ from agent.errors import (
     NydusdError,
     SystemdError,
 )  # fmt: skip
+from agent.node import versions
 from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown, Version
 from agent.plan import decide
 from agent.plan.containerd_files import node_of
@@ -36,15 +38,6 @@ _DIAL_S, _DIAL_STEP_S = 10.0, 0.25
 fails at once."""
 _PROOF_NAMESPACE = "nydus-agent-proof"
 _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What ran before a change, so that a restart counts only when something new runs. Empty: nothing was restarted."""
-
-    restarted: frozenset[str] = field(default_factory=frozenset)
-    snapshotter_invocation: str = ""
-    containerd_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +72,7 @@ def binaries(view: View) -> Rung:
         _start_once(view)
     except NydusdError as error:
         return failed_by(number, name, "NNA0737", error, "nydus-agent artifacts rollback")
-    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions(view.facts)))
+    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.found(view.facts)))
 
 
 def _start_once(view: View) -> None:
@@ -91,22 +84,6 @@ def _start_once(view: View) -> None:
     stored = any(one.artifact == ArtifactName.NYDUS for one in view.facts.sets)
     if stored and isinstance(nydusd, Binary) and paths.SNAPSHOTTER_UNIT in view.before.restarted:
         view.ports.trials.start(nydusd.path, deadline_s=_START_S)
-
-
-def versions(facts: Facts) -> tuple[tuple[str, str], ...]:
-    """(program, version) of all that was found."""
-    named = (
-        ("nydusd", facts.nydusd), ("nydus-image", facts.nydus_image), ("snapshotter", facts.snapshotter),
-        ("containerd", facts.containerd),
-    )  # fmt: skip
-    return tuple((name, version_text(fact)) for name, fact in named if isinstance(fact, Binary))
-
-
-def version_text(fact: Binary) -> str:
-    """A version for people."""
-    if isinstance(fact.version, Unknown):
-        return fact.version_text or "of unknown version"
-    return ".".join(map(str, fact.version))
 
 
 def _open_files(ports: Ports) -> int:

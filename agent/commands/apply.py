@@ -6,16 +6,16 @@ import argparse
 from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm, rollback
+from agent.apply import change, confirm
 from agent.apply.change import Outcome, Run
 from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
 from agent.apply.transaction import Surroundings
-from agent.commands import ladder, plan_file, turn
+from agent.commands import ladder
 from agent.commands.context import Context
-from agent.commands.plan import body as plan_body
-from agent.commands.running import surroundings
+from agent.commands.plan_body import body as plan_body
+from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
@@ -41,10 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
     )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
-    when.add_argument(
-        "--now", action="store_true",
-        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
-    )  # fmt: skip
+    add_now(when.add_argument)
     when.add_argument(
         "--in-turn", action="store_true",
         help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in [fleet] "
@@ -72,12 +69,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     if not ports.units.running():
         return _nothing(context, "deferred to boot: systemd does not run here")
-    urgency = Urgency.NOW if args.now else Urgency.BY_ITSELF if args.in_turn else Urgency.BY_HAND
+    urgency = urgency_of(now=args.now, by_itself=args.in_turn)
     by_itself = args.on_install or args.in_turn
     if not (args.plan or (by_itself and confirm.hold(ports.files))):
         _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
+            from agent.commands import turn
+
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
             if by_itself and (hold := confirm.hold(ports.files)):
@@ -103,6 +102,9 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)
+    from agent.apply import rollback
+    from agent.commands import plan_file
+
     then = plan_file.read(ports.files, path)
     to = then["made_by"].get("to")
 

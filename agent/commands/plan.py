@@ -7,16 +7,15 @@ from dataclasses import replace
 
 from agent import wire
 from agent.apply import change, generations, journal, rollback
-from agent.apply.generations import encode_effective
 from agent.commands import plan_file
 from agent.commands.context import Context
+from agent.commands.plan_body import body
 from agent.commands.plan_file import Made
 from agent.config.model import Config
 from agent.console import Part, Tone, Toned
 from agent.errors import Exit
-from agent.node.facts import Effective
 from agent.plan import show
-from agent.plan.steps import Plan, UnitStep
+from agent.plan.steps import Plan
 from agent.ports import Ports
 
 HELP = "show what apply would change, as diffs, and what it costs"
@@ -94,22 +93,3 @@ def _coloured(line: str) -> Part:
         return Toned(line, Tone.STRONG)
     tone = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.FAINT}.get(line[:1])
     return line if tone is None else Toned(line, tone)
-
-
-def body(plan: Plan, effective: Effective | None) -> dict[str, object]:
-    """The plan as the body of a JSON document; diffs are as the text shows them, secrets hidden."""
-    return {
-        "changes": not plan.empty,
-        "effective": encode_effective(effective) if effective is not None else None,
-        "steps": [
-            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
-            for step in plan.steps
-        ],
-        "restarts": [
-            {"unit": step.unit, "verb": step.verb.value, "reason": step.reason, "cost": step.cost}
-            for step in plan.steps
-            if isinstance(step, UnitStep)
-        ],
-        "notes": list(plan.notes),
-        "warnings": list(plan.warnings),
-    }

@@ -16,11 +16,10 @@ from typing import Any
 
 from agent import API_VERSION, __version__
 from agent.apply import documents
-from agent.apply.rungs_runtime import versions
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import PlanError
-from agent.node import sets
+from agent.node import sets, versions
 from agent.node.facts import Effective, Facts
 from agent.node.identity import node_identity
 from agent.plan.decided import changes, decided
@@ -47,7 +46,7 @@ class Made:
 def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     wanted = accepted.record(sets.pinned(made.config, made.facts.sets))
-    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions(made.facts)))
+    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json.loads(
         json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})

@@ -10,9 +10,9 @@ from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
 from agent.commands import ladder
 from agent.commands.context import Context
-from agent.commands.plan import body as plan_body
 from agent.commands.plan import display
-from agent.commands.running import surroundings
+from agent.commands.plan_body import body as plan_body
+from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned
 from agent.errors import Exit
@@ -28,10 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="only show what is not as applied, and what would change")
-    how.add_argument(
-        "--now", action="store_true",
-        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
-    )  # fmt: skip
+    add_now(how.add_argument)
     how.add_argument(
         "--by-itself", action="store_true",
         help='nobody asked for this: do nothing unless [drift] repair = "own", leave half of restarts_per_hour, and '
@@ -49,11 +46,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     if args.dry_run:
         return show(context, config, ports)
-    return mend(context, config, ports, Urgency.NOW if args.now else _urgency(by_itself=args.by_itself))
-
-
-def _urgency(*, by_itself: bool) -> Urgency:
-    return Urgency.BY_ITSELF if by_itself else Urgency.BY_HAND
+    return mend(context, config, ports, urgency_of(now=args.now, by_itself=args.by_itself))
 
 
 def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:

@@ -6,12 +6,12 @@ import argparse
 
 from agent import wire
 from agent.apply import generations, rollback
-from agent.apply.gate import Urgency
 from agent.commands import ladder
 from agent.commands.apply import tell
 from agent.commands.context import Context
-from agent.commands.plan import body, display, generation
-from agent.commands.running import surroundings
+from agent.commands.plan import display, generation
+from agent.commands.plan_body import body
+from agent.commands.running import add_now, surroundings, urgency_of
 from agent.errors import Exit
 
 HELP = "bring this node back to what it was after an earlier generation, and prove it"
@@ -25,10 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="only show what would change, as diffs")
-    how.add_argument(
-        "--now", action="store_true",
-        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
-    )  # fmt: skip
+    add_now(how.add_argument)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -41,7 +38,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         display(plan, context)
         context.console.emit("Plan", body(plan, target.effective))
         return Exit.OK
-    urgency = Urgency.NOW if args.now else Urgency.BY_HAND
+    urgency = urgency_of(now=args.now)
     each = ladder.progress(context.console)
     with surroundings(context.console) as around, ports.ledger.lock("rollback"):
         outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)

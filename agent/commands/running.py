@@ -1,15 +1,16 @@
-"""What apply, remove and recover share: progress on the console, signals that stop between two steps, and whether one
-of them is under way.
+"""What the verbs that change the node share: progress on the console, signals that stop between two steps, options, and
+whether one of them is under way.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from agent.apply.execute import Progress, Stop
+from agent.apply.gate import Urgency
 from agent.apply.transaction import Surroundings
 from agent.console import Console, Tone, Toned
 from agent.errors import LockedError
@@ -41,6 +42,19 @@ def _tell(console: Console, progress: Progress) -> None:
     console.progress(
         Toned(f"[{progress.number}/{progress.total}]", Tone.FAINT), f" {progress.what} ({progress.took_s:.1f} s)"
     )
+
+
+def add_now(add_argument: Callable[..., object]) -> None:
+    """The option --now of the verbs that change the node, by a parser's or a group's `add_argument`."""
+    add_argument(
+        "--now", action="store_true",
+        help='restart what has to restart now, whatever restarts_per_hour and restart = "never" say',
+    )  # fmt: skip
+
+
+def urgency_of(*, now: bool, by_itself: bool = False) -> Urgency:
+    """Who wants the change, by the options: somebody who says --now, nobody, or somebody who can wait."""
+    return Urgency.NOW if now else Urgency.BY_ITSELF if by_itself else Urgency.BY_HAND
 
 
 def busy(ledger: Ledger, who: str) -> str:

@@ -1,10 +1,10 @@
-"""Versions out of what programs print about themselves. Each function takes text, none runs anything."""
+"""Versions out of what programs print about themselves, and back into words. Nothing here runs anything."""
 
 from __future__ import annotations
 
 import re
 
-from agent.node.facts import Unknown, Version
+from agent.node.facts import Binary, Facts, Unknown, Version
 
 _NUMBERS = re.compile(r"v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)")
 _NYDUS = re.compile(r"Version:\s*(\S+)")
@@ -69,3 +69,19 @@ def package(text: str) -> tuple[Version | Unknown, str]:
     """A Debian version: epoch and revision are dropped ("1:0.13.4-2.1+b10" -> 0.13.4)."""
     upstream = text.strip().rpartition(":")[2].partition("-")[0]
     return parsed(upstream), upstream
+
+
+def found(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """(program, version) of all that was found on the node."""
+    named = (
+        ("nydusd", facts.nydusd), ("nydus-image", facts.nydus_image), ("snapshotter", facts.snapshotter),
+        ("containerd", facts.containerd),
+    )  # fmt: skip
+    return tuple((name, told(fact)) for name, fact in named if isinstance(fact, Binary))
+
+
+def told(fact: Binary) -> str:
+    """A version for people."""
+    if isinstance(fact.version, Unknown):
+        return fact.version_text or "of unknown version"
+    return ".".join(map(str, fact.version))

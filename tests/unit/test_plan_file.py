@@ -17,6 +17,7 @@ from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
 from agent.commands import plan_file
+from agent.commands.plan_body import body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
@@ -29,7 +30,7 @@ LOUD = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, log_level=LogLeve
 
 def write(node: ProvedNode, to: int | None = None) -> None:
     made = plan_verb.make(to, node.config, node.node.ports)
-    plan_file.write(node.node.files, FILE, made, plan_verb.body(made.plan, made.effective))
+    plan_file.write(node.node.files, FILE, made, plan_body(made.plan, made.effective))
 
 
 def act(node: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
@@ -196,6 +197,6 @@ def test_a_plan_is_shown_by_its_verb_as_it_is_written(node: ProvedNode) -> None:
     out = io.StringIO()
     facts, effective, plan = change.look(node.config, node.node.ports)
     assert facts is not None
-    Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_verb.body(plan, effective))
+    Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_body(plan, effective))
     shown, written = json.loads(out.getvalue()), json.loads(node.node.files.files[FILE].content)
     assert {key: written[key] for key in shown} == shown

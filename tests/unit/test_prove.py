@@ -10,8 +10,9 @@ import pytest
 
 from agent import paths
 from agent.apply import prove, rungs_read
+from agent.apply.before import before_change
 from agent.apply.climb import Climb, State, body, failed
-from agent.apply.rungs_mirror import daemon_view
+from agent.apply.daemon_view import daemon_view
 from agent.errors import Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility
 from agent.node.observe import observe
@@ -266,7 +267,7 @@ def test_unreadable_files_make_a_rung_unknown_and_the_exit_code_says_so(node: Pr
 
 
 def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode) -> None:
-    facts_of = prove.before_change(node.node.ports, frozenset({paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT}))
+    facts_of = before_change(node.node.ports, frozenset({paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT}))
     facts = observe(node.config, node.node.ports)
     chosen = decide.effective(node.config, facts)
     climb = prove.climb(

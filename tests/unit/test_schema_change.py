@@ -14,10 +14,10 @@ import pytest
 from agent.apply import leave, rollback
 from agent.apply.recover import Recovered
 from agent.commands import apply as apply_verb
-from agent.commands import plan as plan_verb
 from agent.commands import recover as recover_verb
 from agent.commands import remove as remove_verb
 from agent.commands.context import Context
+from agent.commands.plan_body import body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet
@@ -48,7 +48,7 @@ def node() -> ProvedNode:
 def test_a_plan(node: ProvedNode) -> None:
     facts, _then, plan = rollback.look_back(LOUD, node.node.ports, rollback.choose(node.node.files, 1))
     assert facts is not None
-    document = told(lambda context: context.console.emit("Plan", plan_verb.body(plan, None)))
+    document = told(lambda context: context.console.emit("Plan", plan_body(plan, None)))
     assert document["changes"] is False
 
 
