@@ -88,6 +88,11 @@ def cautions(pair: Pair) -> tuple[str, ...]:
     return tuple(found)
 
 
+def tag(version: str) -> str:
+    """The release's tag of a version: "2.4.4" -> "v2.4.4"."""
+    return version if version.startswith("v") else f"v{version}"
+
+
 def spelled(version: Version) -> str:
     """(2, 4, 4) -> "2.4.4"."""
     return ".".join(map(str, version))

@@ -6,8 +6,8 @@ The names are upstream's since nydus v2.0.1 and nydus-snapshotter v0.13.6 (their
 from __future__ import annotations
 
 from agent.artifacts.lock import Artifact, ArtifactName
-from agent.artifacts.pairs import OTHER_ARCHIVE, spelled
-from agent.artifacts.selection import age, tag
+from agent.artifacts.pairs import OTHER_ARCHIVE, spelled, tag
+from agent.artifacts.selection import age
 from agent.errors import ArtifactError
 from agent.node.facts import Arch
 

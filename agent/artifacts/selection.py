@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program
+from agent.artifacts.pairs import tag
 from agent.errors import ArtifactError
 from agent.node.facts import Arch
 
@@ -40,11 +41,6 @@ def _one(lock: Lock, arch: Arch, name: ArtifactName, version: str | None) -> Art
         "NNA1107", f"the lock holds no {wish} for {arch}", seen=others,
         cause=f"it holds {len(others)} of {name}" if others else f"it holds nothing of {name}",
     )  # fmt: skip
-
-
-def tag(version: str) -> str:
-    """The release's tag of a version: "2.4.4" -> "v2.4.4"."""
-    return version if version.startswith("v") else f"v{version}"
 
 
 def age(version: str) -> tuple[tuple[int, ...], bool, tuple[int, ...]]:

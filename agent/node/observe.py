@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent import paths
 from agent.config.model import Config
@@ -16,7 +16,9 @@ from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
 from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
-from agent.ports_artifacts import ArtifactStore
+
+if TYPE_CHECKING:
+    from agent.ports_artifacts import ArtifactStore
 
 _RUN_S = 5.0
 _ASK_S = 5.0

@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent import paths
 from agent.artifacts.lock import ArtifactName
-from agent.artifacts.selection import tag
-from agent.artifacts.sets import InstalledSet
+from agent.artifacts.pairs import tag
 from agent.config.forms import CURRENT, SYSTEM, is_set_id
 from agent.config.model import ArtifactsConfig, Config
 from agent.errors import AgentError, PortError
 from agent.node import programs, versions
 from agent.node.facts import Arch, Binary, ChosenSet, Unfit, Unknown
 from agent.ports import Files, Processes
-from agent.ports_artifacts import ArtifactStore
+
+if TYPE_CHECKING:  # where all programs are the system's, no store is asked, and none is loaded
+    from agent.artifacts.sets import InstalledSet
+    from agent.ports_artifacts import ArtifactStore
 
 _RENDERED = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
 """Files of ours that name programs by their path."""
@@ -69,7 +71,7 @@ def look(config: Config, ports: Ports, arch: Arch) -> Programs:
             continue
         store = ports.stores(config.artifacts.directory)
         chosen = choose(store, name, wanted, arch, beside=sets[0].id if sets else "")
-        if isinstance(chosen, InstalledSet):
+        if not isinstance(chosen, Unfit):
             seen = {program: _of_set(ports, store, chosen, name, program) for program in _PROGRAMS[name]}
             wrong = [one for one in seen.values() if isinstance(one, Unfit)]
             found |= {program: None if isinstance(one, Unfit) else one for program, one in seen.items()}
@@ -116,7 +118,7 @@ def choose(
     """
     try:
         chosen = _choose(store, name, wanted, beside)
-        whole = isinstance(chosen, InstalledSet) and store.find(chosen.id) is not None
+        whole = not isinstance(chosen, str) and store.find(chosen.id) is not None
     except (AgentError, PortError) as error:
         return Unfit(name.value, error.code, f"{error.what}: {error.cause}", error.try_)
     if isinstance(chosen, str):
@@ -165,7 +167,7 @@ def paths_of(config: Config, ports: Ports) -> Mapping[str, str]:
             continue
         store = ports.stores(config.artifacts.directory)
         chosen = choose(store, name, wanted, None, beside=beside)
-        if isinstance(chosen, InstalledSet):
+        if not isinstance(chosen, Unfit):
             beside = chosen.id
             paths_ = {one: _kept(ports, store, chosen, one) or chosen.path(one) for one in _PROGRAMS[name]}
             found |= {program: path for program, path in paths_.items() if path is not None}
