@@ -145,7 +145,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_SIMULATED = ("crash_artifacts", "crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish")
+_SIMULATED = ("crash_artifacts", "crash_tree", "false_switch", "fleet", "install", "mutants", "plan_worlds", "publish")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 
