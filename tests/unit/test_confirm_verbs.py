@@ -26,8 +26,6 @@ from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk
 from tests.unit.unconfirmed import Waiting
 
-_UP_S = 86_400.0
-
 
 def told(tell: Callable[[Context], object]) -> tuple[dict[str, Any], str]:
     """The JSON document and the text that a verb prints."""
@@ -115,10 +113,7 @@ def told_by(root: Path, verb: str, uid: int = 65534) -> str:
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedNode:
-    """On a machine that has been up for long: one that has just booted knows no change of ten minutes ago."""
-    real = time.clock_gettime
-    monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + _UP_S * (clock == time.CLOCK_BOOTTIME))
+def node(tmp_path: Path) -> PublishedNode:
     return PublishedNode(tmp_path)
 
 
@@ -144,9 +139,10 @@ def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) 
 
 
 def test_status_names_a_change_that_should_have_been_taken_back_and_was_not(node: PublishedNode) -> None:
-    wait_for(node, 120, 120 + 200)
+    # What was over so long ago is written as time that it was given: this machine may have just booted.
+    wait_for(node, -200, 0)
     assert "still there" not in told_by(node.root, "status"), "a revert takes its time"
-    wait_for(node, 120, 120 + 400)
+    wait_for(node, -400, 0)
     text = told_by(node.root, "status")
     assert "generation 7 was not confirmed and is still there" in text
     assert "journalctl -u nydus-agent-revert" in text
