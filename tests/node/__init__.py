@@ -17,6 +17,7 @@ A node is up in about a second (the first ever takes minutes: roots and programs
 To look around: `sudo python3 -m tests.node shell [--snapshotter 0.13.4] [--deb FILE] [--dragonfly]`.
 
 boot      Node: start, run, write, read, push, journal, wait_until, connect, reboot, power_cut, install_deb
+outside   what is done to a node without a program on it: files read, sockets made
 machine   what the machine underneath can do, and what follows for a node
 stock     what lies on a node at first: a plain Debian containerd node with the nydus programs in its PATH
 keeper    the process that holds a node and takes it away when the test run ends, however it ends

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -13,19 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tests.node import cache, keeper, machine, stock
+from tests.node import cache, keeper, machine, outside, stock
 
 _T = TypeVar("_T")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BOOT_S = 60.0
-_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 
 Command = Sequence[str] | str
 """A program with its arguments, or the text of a bash script (run with -eu)."""
@@ -257,19 +254,23 @@ class Node:
         return Path(f"/proc/{self.leader}/root") / path.lstrip("/")
 
     def wait_until(self, done: Callable[[], _T], deadline_s: float, what: str) -> _T:
-        """The first true answer of `done`, asked every 50 ms. Raises NodeError, naming `what`, at the deadline."""
+        """The first true answer of `done`, asked every 50 ms or, where asking takes longer, half of the time. Raises
+        NodeError, naming `what`, at the deadline.
+        """
         deadline = time.monotonic() + deadline_s
         while True:
+            asked = time.monotonic()
             answer = done()
             if answer:
                 return answer
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise NodeError(f"{self.name}: not within {deadline_s:g} s: {what} (last answer: {answer!r})")
-            time.sleep(0.05)
+            time.sleep(max(0.05, min(1.0, now - asked)))
 
     def connect(self, port: int, timeout: float = 10) -> socket.socket:
         """A TCP connection from here to 127.0.0.1:`port` on the node. Raises OSError as `connect` does."""
-        made = self._socket_there()
+        made = outside.tcp_socket(self.leader)
         made.settimeout(timeout)
         try:
             made.connect(("127.0.0.1", port))
@@ -278,32 +279,17 @@ class Node:
             raise
         return made
 
-    def _socket_there(self) -> socket.socket:
-        # A socket belongs to the network namespace of the thread that makes it: a short-lived thread goes there.
-        made: list[socket.socket | OSError] = []
-
-        def make() -> None:
-            with open(f"/proc/{self.leader}/ns/net") as namespace:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-                    made.append(OSError(ctypes.get_errno(), "setns"))
-                else:
-                    made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-
-        thread = threading.Thread(target=make)
-        thread.start()
-        thread.join()
-        if isinstance(made[0], OSError):
-            raise made[0]
-        return made[0]
-
     # Files
 
     def read(self, path: str) -> str:
         """A file's text. Raises NodeError when it cannot be read."""
-        return self.run(["cat", "--", path]).stdout
+        try:
+            return outside.read(self.inside("/"), path).decode(errors="replace")
+        except OSError as error:
+            raise NodeError(f"{self.name}: {path}: {error.strerror}") from None
 
     def exists(self, path: str) -> bool:
-        return self.run(["test", "-e", path], check=False).returncode == 0
+        return outside.exists(self.inside("/"), path)
 
     def write(self, path: str, content: str | bytes, *, mode: int = 0o644, owner: str = "root:root") -> None:
         """Make or replace a file, and the directories above it."""
@@ -346,8 +332,8 @@ class Node:
 
 
 def nodes_dir() -> Path:
-    """Where the files of running nodes lie; on the cache's file system, which must not be an overlay."""
-    return cache.cache_dir() / "nodes"
+    """Where the files of running nodes lie: $NYDUS_AGENT_TEST_NODES_DIR, else in the cache; never on an overlay."""
+    return Path(os.environ.get("NYDUS_AGENT_TEST_NODES_DIR", cache.cache_dir() / "nodes"))
 
 
 def _refuse_overlay(directory: Path) -> None:
@@ -362,26 +348,27 @@ def _refuse_overlay(directory: Path) -> None:
 
 def sweep() -> list[str]:
     """Remove what dead runs left: node directories that no keeper holds. Returns their names."""
-    swept = []
-    for directory in sorted(nodes_dir().glob("nna-*")) if nodes_dir().is_dir() else []:
-        if _is_dead(directory):
-            keeper.remove_traces(directory)
-            swept.append(directory.name)
-    return swept
+    found = sorted(nodes_dir().glob("nna-*")) if nodes_dir().is_dir() else []
+    return [directory.name for directory in found if _swept(directory)]
 
 
-def _is_dead(directory: Path, grace_s: float = 120) -> bool:
+def _swept(directory: Path, grace_s: float = 120) -> bool:
+    """Remove a node's traces where it is dead; whether it was. One run does it, though many may look."""
     try:
         with open(directory / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            keeper.remove_traces(directory)
             return True
     except BlockingIOError:
         return False
     except OSError:  # not locked yet: being laid out, unless that was long ago
         try:
-            return time.time() - directory.stat().st_mtime > grace_s
+            dead = time.time() - directory.stat().st_mtime > grace_s
         except OSError:
             return False
+        if dead:
+            keeper.remove_traces(directory)
+        return dead
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:

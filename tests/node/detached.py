@@ -28,7 +28,7 @@ class DetachedReader:
 
     def reads(self) -> list[Read]:
         """All reads so far. Raises NodeError where the container wrote something else."""
-        lines = self._node.run(["cat", self._log]).stdout.split("\n")[:-1]
+        lines = self._node.read(self._log).split("\n")[:-1]
         found = []
         for line in lines:
             try:
