@@ -45,27 +45,36 @@ def main() -> int:
     return 0
 
 
-def drop_cgroups(name: str) -> None:
+def drop_cgroups(name: str, patience_s: float = 20.0) -> None:
     """Remove the cgroups of a node that is dead; kill whatever still lives in them first."""
-    for mount in filter(None, (machine.unified_mount(), machine.named_mount())):
-        for top in mount.rglob(name) if mount.is_dir() else ():
-            _empty(top)
-            for directory, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # still ending: the next run's sweep takes it
-                    os.rmdir(directory)
-
-
-def _empty(top: Path, patience_s: float = 5.0) -> None:
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        pids = [int(pid) for procs in top.rglob("cgroup.procs") for pid in procs.read_text().split()]
-        pids = [pid for pid in pids if pid not in (0, os.getpid())]
-        if not pids:
-            return
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while (tops := cgroups(name)) and time.monotonic() < deadline:
+        for place in (Path(place) for top in tops for place, _, _ in os.walk(top, topdown=False)):
+            for pid in _members(place):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):  # what was killed is still ending
+                os.rmdir(place)
         time.sleep(0.02)
+
+
+def cgroups(name: str) -> list[Path]:
+    """The cgroups of this name in the trees that nodes use. Those of other nodes may come and go meanwhile."""
+    found = []
+    for mount in filter(None, (machine.unified_mount(), machine.named_mount())):
+        for place, directories, _ in os.walk(mount):  # goes on where a directory has just gone
+            if name in directories:
+                found.append(Path(place, name))
+                directories.remove(name)
+    return found
+
+
+def _members(cgroup: Path) -> list[int]:
+    try:
+        pids = [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
+    except OSError:  # has just gone
+        return []
+    return [pid for pid in pids if pid not in (0, os.getpid())]
 
 
 class Keeper:
