@@ -1,15 +1,13 @@
-"""A change that nobody confirms is taken back in time, whatever becomes of the terminal, the process, the agent or the
-machine; one that is confirmed stays.
+"""A change that nobody confirms is taken back in time, whatever becomes of the terminal or the machine; one that is
+confirmed stays. (test_confirm_killed: whatever becomes of the process and the agent.)
 """
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,18 +16,19 @@ from tests.node.boot import Node
 from tests.node.test_change import (
     GATE,
     end_container,
-    pid_of_apply,
     read_in_container,
     start_container,
     state,
 )
-from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
+from tests.node.test_safety import NO_CHANGE, tree
 
 pytestmark = pytest.mark.allow_warnings(".*")  # what these tests do to a node is what is warned of
 
 TIME_S = 30
 REVERT_S = 30
 """A revert restarts containerd and proves it: a few seconds on an idle machine."""
+LONG_S = 60
+"""Where there must be time left after the change, which may take half a minute on a machine with other work."""
 # --now: these tests restart containerd more often within an hour than is allowed without it.
 APPLY = ["nydus-agent", "apply", "--now", "--confirm", f"{TIME_S}s"]
 UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"
@@ -146,68 +145,16 @@ def test_a_terminal_that_is_closed_in_the_middle_of_the_change_leaves_the_node_a
     is_well(plain)
 
 
-def recorded(node: Node) -> bool:
-    return node.exists(UNCONFIRMED)
-
-
-def containerd_written(node: Node) -> bool:
-    return "proxy_plugins" in node.read(CONTAINERD_CONFIG)
-
-
-def accepted(node: Node) -> bool:
-    number = json.loads(node.read(UNCONFIRMED))["generation"] if recorded(node) else 0
-    return node.exists(f"/var/lib/nydus-agent/generations/{number}.json")
-
-
-@pytest.mark.parametrize("moment", [recorded, at_the_check, containerd_written, accepted])
-def test_a_change_that_is_killed_is_undone_in_time(plain: Node, moment: Callable[[Node], bool]) -> None:
-    before = state(plain)
-    if moment is at_the_check:
-        hold(plain)
-    process = plain.popen(APPLY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    plain.wait_until(lambda: moment(plain), 60, "the change is there")
-    plain.run(["kill", "-KILL", pid_of_apply(plain)])
-    release(plain, process)
-    assert is_set(plain)
-    until_reverted(plain)
-    assert state(plain) == before
-    is_well(plain)
-
-
-def test_a_change_that_was_stopped_on_its_terminal_is_ended_and_undone_in_time(plain: Node) -> None:
-    before = state(plain)
-    hold(plain)
-    process = plain.popen(APPLY, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
-    plain.run(["kill", "-STOP", pid_of_apply(plain)])  # as Ctrl-Z does
-    plain.write("/run/go", "")
-    until_reverted(plain)
-    process.send_signal(signal.SIGCONT)  # nsenter(1) had stopped with it
-    release(plain, process)
-    assert state(plain) == before
-    is_well(plain)
-
-
-def test_a_killed_agent_does_not_keep_a_change_from_being_taken_back(plain: Node) -> None:
-    before = state(plain)
-    assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
-    plain.run(["systemctl", "stop", "nydus-agent"])
-    until_reverted(plain)
-    plain.run(["systemctl", "start", "nydus-agent"])
-    assert state(plain) == before
-    is_well(plain)
-
-
 def test_a_change_that_is_confirmed_stays(plain: Node) -> None:
     before = state(plain)
-    assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
+    assert scene.agent(plain, "apply", "--now", "--confirm", f"{LONG_S}s", check=False).returncode in (0, 3)
     changed = state(plain)
     kept = scene.agent_json(plain, "confirm")
     over = time.monotonic() + kept["left_s"] + 2
     assert kept["changed"] is True
-    assert 0 < kept["left_s"] < TIME_S
+    assert 0 < kept["left_s"] < LONG_S
     assert not is_set(plain)
-    plain.wait_until(lambda: time.monotonic() > over, TIME_S + 5, "its time is over")
+    plain.wait_until(lambda: time.monotonic() > over, LONG_S + 5, "its time is over")
     assert state(plain) == changed
     assert scene.agent(plain, "confirm").stdout == "nothing waits for a confirmation\n"
     scene.agent(plain, "remove")

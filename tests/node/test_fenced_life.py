@@ -276,34 +276,6 @@ def test_a_firewall_that_is_reloaded_opens_the_fence_for_a_moment_only(
             stage.node.run(["systemctl", "stop", "nftables"])
 
 
-def set_clock(node: Node, seconds: int) -> None:
-    """The machine's clock, forwards or back."""
-    code = f"import time; time.clock_settime(time.CLOCK_REALTIME, time.time() + {seconds})"
-    node.run(["python3", "-S", "-c", code])
-
-
-@pytest.mark.parametrize("route", ["mirror", "origin"])
-def test_a_clock_that_is_set_moves_no_route(stage: scene.Stage, reader: scene.Reader, route: str) -> None:
-    if route == "origin":
-        stage.mirror.unit.freeze()
-    moved = 0
-    try:
-        scene.wait_for_route(stage.node, route, 10)
-        before = scene.daemon_status(stage.node)["history"]
-        for seconds in (5, -5, -5, 5):
-            set_clock(stage.node, seconds)
-            moved += seconds
-            reader.wait_for(10)
-        now = scene.daemon_status(stage.node)
-    finally:
-        set_clock(stage.node, -moved)
-        stage.mirror.unit.thaw()
-    told = [(entry["from"], entry["to"], entry["route"]) for entry in now["history"]]
-    assert told[: len(before)] == [(entry["from"], entry["to"], entry["route"]) for entry in before]
-    assert now["route"] == route
-    assert {entry[2] for entry in told[len(before) :]} <= {route}
-
-
 # The end of the agent, the package, the node
 
 

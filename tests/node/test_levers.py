@@ -90,6 +90,8 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.S
     assert reader.errors() == []
 
 
+# It ends while a ping is out: on a machine with much other work that one is lost.
+@pytest.mark.allow_warnings(r"^nydus-agent.service: PingFails: ")
 def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(stage: scene.Stage, reader: scene.Reader) -> None:
     argv = ["timeout", "--preserve-status", "--signal=INT", "4", "nydus-agent", "drill", "mirror-hang", "10m"]
     done = stage.node.run(argv, check=False)
@@ -133,23 +135,6 @@ def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Sta
     scene.agent(node, "route", "pin", "origin", "--for", "3s")
     node.wait_until(lambda: said(fresh, "the pin to the origin, by root, has ended"), 10, "the pin has ended")
     scene.wait_for_route(node, "mirror", 30)
-
-
-def test_a_pin_does_not_outlast_a_clock_that_is_stepped_back(fresh: scene.Stage) -> None:
-    node = fresh.node
-
-    def step(seconds: int) -> None:
-        node.run(["python3", "-c", f"import time as t; t.clock_settime(t.CLOCK_REALTIME, t.time() + {seconds})"])
-
-    scene.agent(node, "route", "pin", "origin", "--for", "5s")
-    began = time.monotonic()
-    step(-600)
-    try:
-        scene.wait_for_route(node, "mirror", 30)
-        took = time.monotonic() - began
-    finally:
-        step(600)
-    assert 3 < took < 15
 
 
 def story(stage: scene.Stage, *arguments: str) -> list[dict[str, Any]]:

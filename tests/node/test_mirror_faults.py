@@ -78,26 +78,6 @@ def test_a_mirror_that_answers_with_an_error_costs_no_read(
     assert reader.errors() == []
 
 
-def test_a_clock_that_steps_back_leaves_the_mounts_alive_on_both_routes(
-    stage: scene.Stage, reader: scene.Reader
-) -> None:
-    step = ["python3", "-c", "import time; time.clock_settime(time.CLOCK_REALTIME, time.time() - 5)"]
-    forward = ["python3", "-c", "import time; time.clock_settime(time.CLOCK_REALTIME, time.time() + 5)"]
-    try:
-        stage.node.run(step)
-        reader.wait_for(15)
-        stage.mirror.unit.kill("KILL")
-        scene.wait_for_route(stage.node, "origin", 15)
-        stage.node.run(forward)
-        stage.node.run(step)
-        reader.wait_for(15)
-    finally:
-        stage.node.run(forward)
-        stage.mirror.start_again()
-    assert reader.errors() == []
-    scene.wait_for_route(stage.node, "mirror", 120)
-
-
 def test_nft_flush_ruleset_does_not_open_the_fence_for_long(stage: scene.Stage, reader: scene.Reader) -> None:
     stage.mirror.unit.freeze()
     try:

@@ -82,8 +82,11 @@ def within_a_layer(stage: scene.Stage) -> bool:
 
 
 def test_a_mirror_that_hangs_before_the_answer_costs_a_pull_a_second(stage: scene.Stage) -> None:
-    stage.mirror.unit.freeze()
+    hits = stage.mirror.stats()["hits"]
+    stage.mirror.fault("hang", match="/manifests/")
     with Pull(stage) as pull:
+        stage.node.wait_until(lambda: stage.mirror.stats()["hits"] > hits, 20, "the pull waits for an answer")
+        stage.mirror.unit.freeze()
         succeeded, took_s, said = pull.ended(60)
     print(f"frozen before the answer: pulled in {took_s:.1f} s")
     assert succeeded, said

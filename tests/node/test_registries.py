@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.node import cache, parts, scene
 from tests.node import images as image_store
@@ -13,21 +14,23 @@ from tests.node.parts import Faulty
 TLS_RULE = {"regex": "blobs/sha256.*", "useTLS": True}
 
 
+def stand_in(node: Node, rules: list[dict[str, object]]) -> Faulty:
+    return parts.start_mirror(node, rules=rules)
+
+
 @contextmanager
-def https_node(rules: list[dict[str, object]], *, real: bool = False) -> Iterator[tuple[Node, parts.Registry, Faulty]]:
+def https_node(
+    rules: list[dict[str, object]],
+    start: Callable[[Node, list[dict[str, object]]], Faulty] = stand_in,
+    shares: Mapping[str, Path] | None = None,
+) -> Iterator[tuple[Node, parts.Registry, Faulty]]:
     """A node with an https registry of a private CA that the system trusts, and a mirror with these rules."""
-    with Node(shares=parts.dragonfly_shares() if real else {}) as node:
+    with Node(shares=shares) as node:
         registry = parts.start_tls_registry(node, trusted=True)
-        mirror = counted_dfdaemon(node, rules) if real else parts.start_mirror(node, rules=rules)
+        mirror = start(node, rules)
         image_store.push(node, "python-nydus", f"{registry.host}/python-nydus:1", tls=True)
         image_store.load_pause(node)
         yield node, registry, mirror
-
-
-def counted_dfdaemon(node: Node, rules: list[dict[str, object]] | None = None) -> Faulty:
-    """A real dfdaemon behind a front that counts every byte: its own counters count whole 4 MiB pieces."""
-    parts.start_dfdaemon(node, rules=rules, port=4011)
-    return parts.start_front(node, 4001, 4011)
 
 
 def https_site(registry: parts.Registry, ca: str) -> str:
@@ -73,26 +76,6 @@ def test_a_registry_whose_certificate_the_ca_did_not_sign_is_refused() -> None:
         assert registry.host in told.stdout + told.stderr
         assert "certificate" in (told.stdout + told.stderr).lower()
         assert '"use_http": true' not in told.stdout
-
-
-def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:
-    with Node(shares=parts.dragonfly_shares()) as node:
-        registry = parts.start_registry(node)
-        mirror = counted_dfdaemon(node)
-        image_store.push(node, "python-nydus", f"{registry.host}/python-nydus:1")
-        image_store.load_pause(node)
-        scene.install(node)
-        fetched, through = shares(node, mirror, registry)
-        assert through >= 0.9 * fetched > 0
-        climb = scene.agent_json(node, "doctor")
-        assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, climb
-
-
-def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_https_with_a_private_ca() -> None:
-    with https_node([TLS_RULE], real=True) as (node, registry, mirror):
-        scene.install(node, https_site(registry, registry.ca or ""))
-        fetched, through = shares(node, mirror, registry)
-        assert through >= 0.9 * fetched > 0
 
 
 def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_that_asks_for_credentials() -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.runner import builds, host, report, stages
+from tests.runner import builds, host, processes, report, side_by_side, stages
 from tests.runner.stages import RESULTS, Command, Stage
 
 _BAR = "─" * 10
@@ -81,9 +81,18 @@ def _run_all(
         except host.HostError as error:
             counts, reasons = report.Counts(), [str(error)]
         else:
-            counts, reasons = run_commands(stage.commands(), environment)
+            counts, reasons = _run_stage(stage, environment, background)
         outcomes.append(report.Outcome(stage.name, counts, time.monotonic() - started, tuple(reasons)))
     return outcomes
+
+
+def _run_stage(
+    stage: Stage, environment: Mapping[str, str], background: builds.Builds
+) -> tuple[report.Counts, list[str]]:
+    if not stage.beside:
+        return run_commands(stage.commands(), environment)
+    beside = side_by_side.SideBySide(environment, background.missing, background.failed, background.story, stage.beside)
+    return beside.run(stage.commands(), stage.name)
 
 
 def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Builds) -> None:
@@ -91,7 +100,8 @@ def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Bu
         _generate_protos(environment)
     if stage.deb:
         _check(["packaging/build-deb"], environment)
-    failed = background.wait(stage.needs)
+    waits_itself = {name for command in stage.commands() for name in command.needs}
+    failed = background.wait(set(stage.needs) - waits_itself)
     if failed:
         raise host.HostError(f"could not be built: {', '.join(failed)} (logs: {RESULTS}/build-NAME.log)")
 
@@ -122,26 +132,14 @@ def run_commands(commands: Sequence[Command], environment: Mapping[str, str]) ->
 
 
 def _run(command: Command, environment: Mapping[str, str]) -> int:
-    process = subprocess.Popen(command.argv, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True)
+    process = processes.start(command.argv, environment)
     try:
         return process.wait(command.deadline_s)
     except subprocess.TimeoutExpired:
         print(f"not done after {command.deadline_s:g} s, ended", flush=True)
         return 124
     finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a command's whole group to end, so that tests can clean up, then make it."""
-    for sign, patience in ((signal.SIGINT, 60), (signal.SIGKILL, 10)):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, sign)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
+        processes.end([process])
 
 
 def _check(argv: list[str], environment: Mapping[str, str], deadline_s: float = 900) -> None:

@@ -20,22 +20,21 @@ _CALLS = {
 """What is more than a recipe by its name."""
 _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
-    (
-        "root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "nydus", "scheduler",
-        "puller", "images", "bookworm",
-    ),
+    ("nydus", "images"),  # every node waits for the first
+    ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
+     "bookworm"),
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""
 ALL = tuple(name for lane in _LANES for name in lane)
 
-_DEADLINE_S = 3600.0
+_DEADLINE_S = 4500.0
 _REPORT_S = 30.0
 
 
 @dataclass
 class Builds:
-    """Two lanes of builds at low priority; `wait` reports until what a stage needs is done."""
+    """Some lanes of builds at low priority; `wait` reports until what a stage needs is done."""
 
     environment: Mapping[str, str]
     log: Path
@@ -57,14 +56,22 @@ class Builds:
         """Those of `needed` that could not be built; says every half minute what is still under way."""
         deadline = time.monotonic() + _DEADLINE_S
         said = time.monotonic()
-        while missing := set(needed) - self._done - self._failed:
+        while missing := self.missing(needed):
             if time.monotonic() > deadline:
                 self.stop()
-                return [f"{name} (not done within an hour)" for name in sorted(missing)]
+                return [f"{name} (not done in time)" for name in missing]
             if time.monotonic() - said > _REPORT_S:
                 said = time.monotonic()
-                print(f"building: {self._story()}", flush=True)
+                print(f"building: {self.story()}", flush=True)
             time.sleep(0.2)
+        return self.failed(needed)
+
+    def missing(self, needed: Collection[str]) -> list[str]:
+        """Those of `needed` that are still to be built."""
+        return sorted(set(needed) - self._done - self._failed)
+
+    def failed(self, needed: Collection[str]) -> list[str]:
+        """Those of `needed` that could not be built."""
         return sorted(self._failed & set(needed))
 
     def stop(self) -> None:
@@ -83,7 +90,7 @@ class Builds:
             what = ("-c", _CALLS[name]) if name in _CALLS else ("-m", "tests.node.cache", name)
             with open(self.log / f"build-{name}.log", "wb") as log:
                 process = subprocess.Popen(
-                    ["nice", "-n", "10", sys.executable, *what],
+                    ["nice", "-n", "5", sys.executable, *what],
                     env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
@@ -96,7 +103,8 @@ class Builds:
                 self._failed.add(name)
                 print(f"{name} could not be built:", *last_lines(name, 15), sep="\n  ", flush=True)
 
-    def _story(self) -> str:
+    def story(self) -> str:
+        """What is being built, for how long, and the last line of each log."""
         parts = []
         for name, (_, since) in sorted(dict(self._running).items()):
             parts.append(f"{name} for {time.monotonic() - since:.0f} s{_last_line(name)}")

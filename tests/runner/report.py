@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,18 @@ def read_junit(path: Path) -> Counts:
     return total
 
 
+def read_tests(paths: Sequence[Path]) -> list[tuple[float, str, str]]:
+    """Each test of some junit files: seconds with set-up and teardown, its name, and, where it failed, the reason."""
+    found = []
+    for path in filter(Path.is_file, paths):
+        for case in ET.parse(path).getroot().iter("testcase"):
+            name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
+            wrong = [part.get("message", "") for part in case if part.tag in ("failure", "error")]
+            reason = " / ".join(message.partition("\n")[0] or "failed" for message in wrong)
+            found.append((float(case.get("time", "0")), name, reason))
+    return found
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one stage ended; `reasons` is empty where it is fine."""
@@ -44,6 +58,13 @@ class Outcome:
 def clock(seconds: float) -> str:
     """Minutes and seconds: 3:07."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def pytest_line(counts: Counts, seconds: float) -> str:
+    """The line with which pytest closes a run, for several runs that are told as one."""
+    numbers = ((counts.failed, "failed"), (counts.passed, "passed"), (counts.skipped, "skipped"))
+    told = ", ".join(f"{number} {what}" for number, what in numbers if number) or "no tests ran"
+    return f" {told} in {seconds:.2f}s ({datetime.timedelta(seconds=int(seconds))}) ".center(100, "=")
 
 
 def table(outcomes: list[Outcome], elapsed_s: float) -> str:

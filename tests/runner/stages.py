@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.node import cache
-from tests.runner import builds
+from tests.runner import builds, groups
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("build/test-results")
@@ -24,6 +25,10 @@ class Command:
     argv: tuple[str, ...]
     junit: Path | None = None
     deadline_s: float = 600
+    alone: bool = False
+    """In a stage whose commands run beside each other: this one does not."""
+    needs: tuple[str, ...] = ()
+    """In such a stage: what must have been built for this one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Stage:
     deb: bool = False
     needs: tuple[str, ...] = ()
     """What must have been built (names of `builds`)."""
+    beside: int = 0
+    """How many of the commands run beside each other, each as soon as its own needs are there; 0: one after the other.
+    """
 
 
 def _here(*argv: str, deadline_s: float = 600) -> Command:
@@ -47,16 +55,14 @@ def _in_root(*argv: str, deadline_s: float = 600) -> Command:
     return Command((_IN_ROOT, *argv), deadline_s=deadline_s)
 
 
-def _pytest(place: str, *paths: str, deadline_s: float, name: str = "", under: tuple[str, ...] = ()) -> Command:
-    """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here"); `under` a module that
-    runs modules.
-    """
-    name = name or paths[0].removeprefix("tests/").replace("/", "-")
+def _pytest(place: str, *paths: str, deadline_s: float, name: str = "") -> Command:
+    """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here")."""
+    name = name or paths[0].removeprefix("tests/").removesuffix(".py").replace("/", "-")
     junit = RESULTS / f"{name}.xml"
     # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test records.
     slow = place == "here"
     shown = ("--verbose", "-rfEP", "--durations=10") if slow else ("--quiet",)
-    argv = ["python3", *under, "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    argv = ["python3", "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
     argv += ["--override-ini=junit_family=xunit1", *paths]
     # In the build root there is no network but a loopback of its own.
     return Command(tuple(argv) if slow else ("env", "IN_ROOT_NET=none", _IN_ROOT, *argv), junit, deadline_s)
@@ -79,27 +85,55 @@ def _types() -> tuple[Command, ...]:
 def _unit() -> tuple[Command, ...]:
     golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
     # The health machine's tests run apart from the others, because each of its branches must be taken by them.
-    data = f"--data-file={RESULTS}/health.coverage"
-    health = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob("test_health_*.py"))
-    others = "--ignore-glob=tests/unit/test_health_*"
-    under = ("-m", "coverage", "run", data)
+    health, daemon = (
+        sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob(f"test_{what}_*.py"))
+        for what in ("health", "daemon")
+    )
+    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in ("health", "daemon")]
     return (
-        _pytest("root", *health, deadline_s=300, name="unit-health", under=under),
-        _in_root("python3", "-m", "coverage", "report", data),
-        _pytest("root", "tests/unit", *golden, others, deadline_s=300),
+        _pytest("root", "tests/unit", *golden, *others, deadline_s=1200),
+        _pytest("root", *daemon, deadline_s=1200, name="unit-daemon"),
+        _covered(_pytest("root", *health, deadline_s=1200, name="unit-health")),
     )
 
 
+def _covered(command: Command) -> Command:
+    """The same run of pytest, which fails where a branch of what it tests is not taken."""
+    place, (python, *pytest) = command.argv[:3], command.argv[3:]
+    data = f"--data-file={RESULTS}/health.coverage"
+    run = shlex.join([python, "-m", "coverage", "run", data, *pytest])
+    shown = shlex.join([python, "-m", "coverage", "report", data])
+    return replace(command, argv=(*place, "sh", "-euc", f"{run}\n{shown}"))
+
+
 def _contract() -> tuple[Command, ...]:
-    return (_pytest("root", "tests/contract", deadline_s=900),)
+    crashes = "tests/contract/test_crash_safety.py"
+    return (
+        _pytest("root", crashes, deadline_s=1200),
+        _pytest("root", "tests/contract", f"--ignore={crashes}", deadline_s=1200),
+    )
 
 
 def _package() -> tuple[Command, ...]:
-    return (_pytest("here", "tests/package", deadline_s=1200),)
+    booted = "tests/package/test_booted_node.py"
+    return (
+        _pytest("here", booted, deadline_s=1200),
+        _pytest("here", "tests/package", f"--ignore={booted}", deadline_s=1200),
+    )
 
 
 def _node() -> tuple[Command, ...]:
-    return (_pytest("here", "tests/node", deadline_s=3000),)
+    found = groups.groups(ROOT / "tests/node", ROOT)
+    return tuple(_side(group) for group in found)
+
+
+def _side(group: groups.Group) -> Command:
+    junit = RESULTS / "node" / f"{group.name}.xml"
+    shown = ("--verbose", "--no-header", "-rfEP", "-p", "no:cacheprovider")
+    results = (f"--junitxml={junit}", "--override-ini=junit_family=xunit1")
+    needs = tuple(name for name in builds.ALL if group.dfdaemon or name != "dfdaemon")
+    argv = ("python3", "-m", "pytest", *shown, *results, group.path)
+    return Command(argv, junit, deadline_s=1200, alone=group.alone, needs=needs)
 
 
 _PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
@@ -125,12 +159,25 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
-        Stage("unit", "pure code and fakes, in Debian's Python", _unit),
-        Stage("contract", "each adapter and its fake, the same tests on both", _contract, needs=("containerds",)),
+        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=groups.cores()),
         Stage(
-            "package", "the .deb: content, lintian, units, install and purge", _package, deb=True, needs=_PACKAGE_NEEDS
+            "contract",
+            "each adapter and its fake, the same tests on both",
+            _contract,
+            needs=("containerds",),
+            beside=groups.cores(),
         ),
-        Stage("node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL),
+        Stage(
+            "package",
+            "the .deb: content, lintian, units, install and purge",
+            _package,
+            deb=True,
+            needs=_PACKAGE_NEEDS,
+            beside=groups.cores(),
+        ),
+        Stage(
+            "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
+        ),
         Stage(
             "test-matrix",
             "every containerd, mode and form of configuration on booted nodes",

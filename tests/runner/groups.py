@@ -1,0 +1,68 @@
+"""How the tests on nodes are run side by side: a group is a file, because its tests share a node.
+
+Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a busy
+machine does not keep, or that disturbs all nodes of the machine (its clock), is run alone, after the others.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ALONE = {
+    "test_clock": "sets the machine's clock",
+    "test_footprint": "holds the daemon to what it costs in a quiet minute",
+    "test_saturation": "takes all cores",
+    "test_switch_bench": "takes all cores, and holds switches to their times",
+}
+"""Files that run alone, and why."""
+
+DFDAEMON = ("test_dragonfly", "test_real_bytes", "test_saturation", "test_stand_ins")
+"""Files that need a real dfdaemon, which takes longest to build: they come last."""
+
+LONG = (
+    "test_confirm", "test_confirm_killed", "test_matrix", "test_fenced_life", "test_crash_bench", "test_scarcity",
+    "test_drift", "test_safety",
+)  # fmt: skip
+"""The longest first: one that begins last is waited for while nothing runs beside it."""
+
+
+NODES = "NYDUS_AGENT_TEST_NODES"
+
+
+def at_once() -> int:
+    """How many files run side by side: $NYDUS_AGENT_TEST_NODES, or two for each core, since tests mostly wait."""
+    asked = os.environ.get(NODES, "")
+    return max(1, int(asked)) if asked.isdecimal() else min(6, 2 * cores())
+
+
+def cores() -> int:
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """One file of tests on nodes."""
+
+    path: str
+    alone: bool
+    dfdaemon: bool
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def groups(directory: Path, root: Path) -> list[Group]:
+    """All files of a directory, in the order in which they begin."""
+    found = [_group(path, root) for path in sorted(directory.glob("test_*.py"))]
+    return sorted(found, key=lambda group: (group.alone, group.dfdaemon, _rank(group)))
+
+
+def _group(path: Path, root: Path) -> Group:
+    return Group(str(path.relative_to(root)), path.stem in ALONE, path.stem in DFDAEMON)
+
+
+def _rank(group: Group) -> int:
+    return LONG.index(group.name) if group.name in LONG else len(LONG)

@@ -1,0 +1,122 @@
+"""Tests that run beside each other are told as one run, none is lost, and what must be alone is."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.runner import groups, report
+from tests.runner.side_by_side import SideBySide
+from tests.runner.stages import ROOT, STAGES, Command
+
+_SPAN = """
+import pathlib, time
+def test_span():
+    began = time.monotonic()
+    time.sleep({seconds})
+    pathlib.Path({out!r}).write_text(f"{{began}} {{time.monotonic()}}")
+    {body}
+"""
+NODE_TESTS = sorted((ROOT / "tests/node").glob("test_*.py"))
+
+
+def _command(
+    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: bool = False, needs: tuple[str, ...] = (),
+    deadline_s: float = 60.0,
+) -> Command:  # fmt: skip
+    test, junit = place / f"test_{name}.py", place / "results" / f"test_{name}.xml"
+    test.write_text(_SPAN.format(seconds=seconds, out=str(place / name), body=body))
+    argv = (sys.executable, "-m", "pytest", "-v", "-c", "/dev/null", f"--rootdir={place}", f"--junitxml={junit}")
+    return Command((*argv, str(test)), junit, deadline_s, alone, needs)
+
+
+def _run(
+    commands: Sequence[Command], width: int = 2, missing: Sequence[str] = (), failed: Sequence[str] = ()
+) -> tuple[report.Counts, list[str]]:
+    beside = SideBySide(
+        {"PATH": os.environ["PATH"]},
+        lambda needs: [name for name in missing if name in needs],
+        lambda needs: [name for name in failed if name in needs],
+        lambda: "nothing",
+        width,
+        deadline_s=60,
+    )
+    return beside.run(commands, "made up")
+
+
+def _span(place: Path, name: str) -> tuple[float, float]:
+    began, ended = (place / name).read_text().split()
+    return float(began), float(ended)
+
+
+def _overlap(place: Path, one: str, other: str) -> bool:
+    (began, ended), (other_began, other_ended) = _span(place, one), _span(place, other)
+    return began < other_ended and other_began < ended
+
+
+def test_the_run_ends_with_one_line_of_pytests_form_for_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bad = _command(tmp_path, "bad", body="assert [] == ['a journal']")
+    counts, reasons = _run([_command(tmp_path, "one"), bad, _command(tmp_path, "two", alone=True)])
+    told = capfd.readouterr().out.splitlines()
+    assert counts == report.Counts(passed=2, failed=1)
+    assert reasons == [f"{' '.join(bad.argv)}: exit status 1"]
+    closing = [line for line in told if re.search(r"(passed|failed).* in [\d.]+s", line)]
+    assert len(closing) == 1
+    assert re.fullmatch(r"=+ 1 failed, 2 passed in \d+\.\d\ds \(0:00:\d\d\) =+", closing[0])
+    assert closing[0] == told[-1]
+    assert "test_bad::test_span - AssertionError: assert [] == ['a journal']" in told[-2]
+
+
+def test_what_must_be_alone_runs_after_the_others_and_beside_nothing(tmp_path: Path) -> None:
+    names = ("lonely", "other", "one", "two")
+    commands = [_command(tmp_path, name, seconds=1.0, alone=name in ("lonely", "other")) for name in names]
+    assert _run(commands)[0] == report.Counts(passed=4)
+    assert _overlap(tmp_path, "one", "two")
+    assert not _overlap(tmp_path, "lonely", "other")
+    for alone in ("lonely", "other"):
+        assert _span(tmp_path, alone)[0] > max(_span(tmp_path, "one")[1], _span(tmp_path, "two")[1])
+
+
+def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red(tmp_path: Path) -> None:
+    missing, began = ["slow"], time.monotonic()
+    commands = [_command(tmp_path, "waits", needs=("slow",)), _command(tmp_path, "goes"),
+                _command(tmp_path, "never", needs=("broken",))]  # fmt: skip
+
+    def still(needs: Sequence[str]) -> list[str]:
+        if (tmp_path / "goes").exists() and time.monotonic() - began > 2:
+            missing.clear()
+        return [name for name in missing if name in needs]
+
+    beside = SideBySide({"PATH": os.environ["PATH"]}, still, lambda needs: ["broken"] * ("broken" in needs), str, 1)
+    counts, reasons = beside.run(commands, "made up")
+    assert counts == report.Counts(passed=2)
+    assert reasons == ["test_never: could not be built: broken"]
+    assert _span(tmp_path, "goes")[0] < _span(tmp_path, "waits")[0]
+
+
+def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path) -> None:
+    counts, reasons = _run([_command(tmp_path, "hangs", seconds=600, deadline_s=2.0), _command(tmp_path, "one")])
+    assert counts.passed == 1
+    assert [reason.rpartition(": ")[2] for reason in reasons] == ["exit status 124"]
+
+
+def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
+    found = STAGES["node"].commands()
+    assert sorted(command.argv[-1] for command in found) == [str(path.relative_to(ROOT)) for path in NODE_TESTS]
+    ruled = {*groups.ALONE, *groups.DFDAEMON, *groups.LONG}
+    assert ruled <= {path.stem for path in NODE_TESTS}
+
+
+def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_come_last() -> None:
+    texts = {path.stem: path.read_text() for path in NODE_TESTS}
+    assert {name for name, text in texts.items() if "clock_settime" in text} <= set(groups.ALONE)
+    uses = re.compile(r"parts\.dragonfly_shares|tests\.node\.dragonfly\b")
+    assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DFDAEMON)
+    for command in STAGES["node"].commands():
+        assert ("dfdaemon" in command.needs) == (Path(command.argv[-1]).stem in groups.DFDAEMON)
