@@ -40,7 +40,7 @@ def main(
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone(out)
-    except Exception as error:  # noqa: BLE001 - one of the two places that may: a bug must still end in a message
+    except Exception as error:  # noqa: BLE001 - one of the three places that may: a bug must still end in a message
         form = Format.JSON if _asks_for_json(argv) else Format.TEXT
         return _bug(Console(out, err, form), error, environment)
     return code

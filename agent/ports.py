@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from agent.errors import PortError
 from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
 from agent.ports_change import Alarms as Alarms
@@ -278,8 +279,10 @@ class ListenerProcesses(Protocol):
 class Names(Protocol):
     """Host names to addresses."""
 
-    async def addresses(self, host: str, *, deadline_s: float) -> tuple[str, ...]:
-        """The host's addresses, in the system's order. Raises PortError (unknown, or no answer in time)."""
+    def addresses(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
+        """`told` hears once of the host's addresses, in the system's order, or why there are none: perhaps before this
+        returns, perhaps from another thread, and as late as the system pleases; the caller holds the deadline.
+        """
 
 
 @dataclass(frozen=True, slots=True)

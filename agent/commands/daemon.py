@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from typing import TYPE_CHECKING, cast
+from contextlib import closing
+from types import ModuleType
+from typing import cast
 
 from agent.commands.context import Context
 from agent.errors import Exit
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 HELP = "probe the mirror and hold the route (run by nydus-agent.service)"
 NEEDS_ROOT = False
@@ -25,22 +24,35 @@ def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Run until SIGTERM. A wrong configuration does not keep it from starting (see Service)."""
     gc.enable()  # the launcher disables it, for commands that end at once
     _without_openssl()
-    import asyncio
-
+    _without_asyncio()
     from agent import wire
     from agent.daemon.service import Service
     from agent.daemon.settings import Places
+    from agent.daemon.turning import Loop
 
     ports = wire.daemon_ports(context.environment)
-    service = Service(lambda: context.load_config().config, ports, Places.below(context.root))
-    asyncio.run(service.run())
+    with closing(Loop()) as loop:
+        Service(loop, lambda: context.load_config().config, ports, Places.below(context.root)).run()
     return Exit.OK
 
 
 def _without_openssl() -> None:
-    """asyncio and structlog import ssl where they can and do without it where they cannot, and hashlib has Python's own
-    SHA-256 then. The daemon speaks plain HTTP only and digests a few small files; OpenSSL would cost it 4 MB. None in
+    """What imports ssl or _hashlib where it can does without them where it cannot: hashlib has Python's own SHA-256
+    then. The daemon speaks plain HTTP only and digests a few small files; OpenSSL would cost it 4 MB. None in
     sys.modules makes the import fail (importlib's documentation).
     """
     for name in ("ssl", "_hashlib"):
-        sys.modules.setdefault(name, cast("ModuleType", None))
+        sys.modules.setdefault(name, cast(ModuleType, None))
+
+
+def _without_asyncio() -> None:
+    """structlog imports asyncio and uses it in its coroutines only, which nobody calls here; it would cost 2 MB. So
+    structlog is given an empty module of that name while it is imported.
+    """
+    if "asyncio" in sys.modules:
+        return
+    sys.modules["asyncio"] = ModuleType("asyncio")
+    try:
+        import structlog  # noqa: F401 - so that it is there
+    finally:
+        del sys.modules["asyncio"]

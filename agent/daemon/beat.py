@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 
 from agent.daemon.probes import jittered
+from agent.daemon.turning import Loop, Timer
 
 TICK_S = 0.25
 """Between two beats, at most."""
@@ -15,17 +15,18 @@ TICK_S = 0.25
 class Beat:
     """Calls `action` again and again; so often that each `interval_s` holds a whole number of beats."""
 
-    def __init__(self, interval_s: float, action: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, interval_s: float, action: Callable[[], None]) -> None:
         self.every_s = interval_s / math.ceil(interval_s / TICK_S)
+        self._loop = loop
         self._action = action
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def sooner(self, seconds: float) -> None:
         """The next one so many seconds from now at the latest, and the others after it."""
-        loop = asyncio.get_running_loop()
-        if self._timer is None or self._timer.when() > loop.time() + seconds:
+        when = self._loop.time() + seconds
+        if self._timer is None or self._timer.when > when:
             self.stop()
-            self._timer = loop.call_later(seconds, self._beat)
+            self._timer = self._loop.call_at(when, self._beat)
 
     def stop(self) -> None:
         """No further one."""

@@ -6,15 +6,15 @@ or in a network of its own) is asked for the /v2/ of a registry in use instead.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
 from agent.daemon.http import Answer, Connection, ProbeError, Url
 from agent.daemon.origins import Origin
+from agent.daemon.turning import Loop
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
 
 _P2P_EVERY_S = 300.0
@@ -49,6 +49,7 @@ class Canary:
 
     def __init__(
         self,
+        loop: Loop,
         proxy: Url,
         served: CanaryObject,
         port: Callable[[], int | None],
@@ -56,6 +57,7 @@ class Canary:
         *,
         cap_s: float,
     ) -> None:
+        self._loop = loop
         self._proxy = proxy
         self._object = served
         self._port = port
@@ -63,25 +65,21 @@ class Canary:
         self._p2p_at = float("-inf")
         self.asked: Connection | None = None
         """On which the last request was made."""
-        self._hedge = Hedge(self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s)
+        self._hedge = Hedge(
+            loop, self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s
+        )
 
     def begin(self, window_s: float, ended: Callable[[Result | None], None]) -> None:
         """One round; None where our own endpoint does not listen (nothing can be said then)."""
         if self._port() is None:
             ended(None)
             return
-        started = asyncio.get_running_loop().time()
+        started = self._loop.time()
         # All attempts of a round take the same path, or a plain one would hide that the task path hangs.
         self._p2p = started - self._p2p_at >= _P2P_EVERY_S
         if self._p2p:
             self._p2p_at = started
         self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
-
-    async def fetch(self, window_s: float) -> Result | None:
-        """The same, waited for."""
-        end: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
-        self.begin(window_s, lambda result: None if end.done() else end.set_result(result))
-        return await end
 
     def close(self) -> None:
         """Wait for no late answer any more."""
@@ -92,8 +90,9 @@ class Canary:
         path = self._object.path if self._p2p else "/canary"
         headers = {"X-Dragonfly-Use-P2P": "true"} if self._p2p else {}
         self.asked = _through(
-            self._proxy, f"http://{authority}{path}", authority, headers, lambda answer: told(self._judged(answer))
-        )
+            self._loop, self._proxy, f"http://{authority}{path}", authority, headers,
+            lambda answer: told(self._judged(answer)),
+        )  # fmt: skip
         return self.asked.close
 
     def _judged(self, answer: Answer | ProbeError) -> Wrong | None:
@@ -110,34 +109,46 @@ class RegistryCanary:
     """Asks a registry for /v2/ through the mirror. dfdaemon forwards https URLs in absolute form too, so no TLS is
     needed here; what another proxy makes of them counts only once it has answered rightly (see Session).
 
-    `ask` asks the registry without the mirror and gives the status (0: its port accepts, more is not known); it raises
-    ProbeError or PortError.
+    `ask` asks the registry without the mirror and tells the status (0: its port accepts, more is not known; None: it
+    does not answer).
     """
 
-    def __init__(self, proxy: Url, ask: Callable[[Origin], Awaitable[int | None]]) -> None:
+    def __init__(self, loop: Loop, proxy: Url, ask: Callable[[Origin, Callable[[int | None], None]], None]) -> None:
+        self._loop = loop
         self._proxy = proxy
         self._ask = ask
         self._origin: Origin | None = None
         self._status = 0
-        self._hedge = Hedge(self._once, lambda *_: None, cap_s=0.0, attempts=_REGISTRY_ATTEMPTS)
+        self._hedge = Hedge(loop, self._once, lambda *_: None, cap_s=0.0, attempts=_REGISTRY_ATTEMPTS)
 
-    async def fetch(self, origin: Origin, window_s: float) -> Result | None:
+    def begin(self, origin: Origin, window_s: float, ended: Callable[[Result | None], None]) -> None:
         """One round; None where the failure may be the registry's own."""
         self._origin, self._status = origin, 0
-        started = asyncio.get_running_loop().time()
-        event = _event(started, await self._hedge.round(window_s))
-        if isinstance(event, CanaryFailed) and event.failure is not Failure.REFUSED:  # that is the mirror's alone
-            direct = await self._ask(origin)
-            same = event.failure is Failure.STATUS and direct in (0, self._status)
-            if direct is None or same:
-                return None
-        return event
+        started = self._loop.time()
+
+        def over(outcome: Outcome) -> None:
+            event = _event(started, outcome)
+            if not isinstance(event, CanaryFailed) or event.failure is Failure.REFUSED:  # that is the mirror's alone
+                ended(event)
+            else:
+                self._ask(origin, lambda direct: ended(self._compared(event, direct)))
+
+        self._hedge.begin(window_s, over)
+
+    def close(self) -> None:
+        """Wait for no answer any more."""
+        self._hedge.close()
+
+    def _compared(self, event: CanaryFailed, direct: int | None) -> CanaryFailed | None:
+        same = event.failure is Failure.STATUS and direct in (0, self._status)
+        return None if direct is None or same else event
 
     def _once(self, _number: int, told: Told) -> Callable[[], None]:
         origin = self._origin
         assert origin is not None
         url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
-        return _through(self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url))).close
+        asked = _through(self._loop, self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url)))
+        return asked.close
 
     def _judged(self, answer: Answer | ProbeError, url: str) -> Wrong | None:
         if isinstance(answer, ProbeError):
@@ -155,14 +166,15 @@ def _of_a_registry(answer: Answer) -> bool:
 
 
 def _through(
-    proxy: Url, url: str, authority: str, headers: dict[str, str], told: Callable[[Answer | ProbeError], None]
-) -> Connection:
+    loop: Loop, proxy: Url, url: str, authority: str, headers: dict[str, str],
+    told: Callable[[Answer | ProbeError], None],
+) -> Connection:  # fmt: skip
     """Ask the mirror; `told` hears what it gives, and a body that trickles is silence. The connection, which ends with
     the answer; to close it is to give it up. Raises ProbeError where it fails at once.
     """
-    now = asyncio.get_running_loop().time
+    now = loop.time
     body, begun = bytearray(), 0.0
-    connection = Connection.begin(proxy.host, proxy.port)
+    connection = Connection.begin(loop, proxy.host, proxy.port)
 
     def take(piece: bytes) -> None:
         nonlocal begun

@@ -5,13 +5,13 @@ Taken only where the page is this node's own mirror's: a mirror elsewhere counts
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Callable, Mapping
 
-from agent.daemon.http import Connection, ProbeError, Url
+from agent.daemon.http import Answer, Connection, ProbeError, Url
 from agent.daemon.probes import jittered
-from agent.health.evidence import Failure, Symptom, SymptomKind
+from agent.daemon.turning import Loop, Timer
+from agent.health.evidence import Symptom, SymptomKind
 
 COUNTERS = (
     "dragonfly_client_proxy_request_failure_total",
@@ -74,49 +74,60 @@ class Counters:
 
     def __init__(
         self,
+        loop: Loop,
         metrics: Url,
         post: Callable[[Symptom], None],
         counts: Callable[[], bool],
         blind: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._loop = loop
         self._metrics = metrics
         self._post = post
         self._counts = counts
         self._blind = blind
         self._before: Mapping[str, float] | None = None
+        self._connection: Connection | None = None
+        self._timer: Timer | None = None
 
-    async def run(self) -> None:
-        """For ever."""
-        while True:
-            await asyncio.sleep(jittered(BLIND_S if self._blind() else EVERY_S))
-            await self.look()
+    def begin(self) -> None:
+        """Again and again, from a while on."""
+        every_s = BLIND_S if self._blind() else EVERY_S
+        self._timer = self._loop.call_later(jittered(every_s), lambda: self.look(self.begin))
 
-    async def look(self) -> None:
+    def close(self) -> None:
+        """No more, and wait for no answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def look(self, over: Callable[[], None]) -> None:
         """One look. A page that cannot be had says nothing."""
+        tally = Tally()
+
+        def answered(answer: Answer | ProbeError | None) -> None:
+            self.close()
+            if isinstance(answer, Answer) and answer.status == 200:  # no counters are not counters at 0
+                self._compare(tally.end())
+            over()
+
+        self._timer = self._loop.call_later(_DEADLINE_S, lambda: answered(None))
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                now = await self._page()
-        except (ProbeError, TimeoutError):
-            return
+            self._connection = Connection.begin(self._loop, self._metrics.host, self._metrics.port)
+            headers = {"Connection": "close"}
+            self._connection.ask(
+                self._metrics.path, self._metrics.authority, headers, tally.take, answered, _PAGE_BYTES
+            )
+        except ProbeError as error:
+            answered(error)
+
+    def _compare(self, now: Mapping[str, float]) -> None:
         before, self._before = self._before, now
         grown = {} if before is None or not self._counts() else growth(before, now)
         if grown:
             text = ", ".join(f"{name.removeprefix('dragonfly_client_')} +{by:.0f}" for name, by in grown.items())
-            self._post(Symptom(SymptomKind.COUNTER, f"the mirror counts {text}", asyncio.get_running_loop().time()))
-
-    async def _page(self) -> Mapping[str, float]:
-        tally = Tally()
-        connection = Connection.begin(self._metrics.host, self._metrics.port)
-        try:
-            headers = {"Connection": "close"}
-            answer = await connection.read(
-                self._metrics.path, self._metrics.authority, headers, tally.take, _PAGE_BYTES
-            )
-        finally:
-            connection.close()
-        if answer.status != 200:  # no counters are not counters at 0
-            raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for {self._metrics.path}")
-        return tally.end()
+            self._post(Symptom(SymptomKind.COUNTER, f"the mirror counts {text}", self._loop.time()))
 
 
 def _loopback(host: str) -> bool:

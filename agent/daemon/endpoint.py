@@ -7,19 +7,18 @@ rebinding). /status and /metrics are on a unix socket, 0660.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import socket
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from agent.daemon.linger import Readable
+from agent.daemon.turning import Loop, Timer
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
@@ -49,21 +48,31 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
 
 class Listener:
     """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told why where
-    a connection could not be taken: for _ACCEPT_AGAIN_S then none is.
+    a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug that has kept a request
+    from being answered.
     """
 
     def __init__(
-        self, handler: Handler, *, check_host: bool = True, lacks: Callable[[str], None] = lambda _why: None
+        self,
+        loop: Loop,
+        handler: Handler,
+        broken: Callable[[Exception], None],
+        *,
+        check_host: bool = True,
+        lacks: Callable[[str], None] = lambda _why: None,
     ) -> None:
+        self._loop = loop
         self._handler = handler
+        self._broken = broken
         self._lacks = lacks
         self._check_host = check_host
         self._socket: socket.socket | None = None
         self._clients: dict[_Client, None] = {}  # oldest first
         self._accepts = False
+        self._again: Timer | None = None
         self.port: int | None = None
 
-    async def listen_tcp(self, host: str, port: int) -> str:
+    def listen_tcp(self, host: str, port: int) -> str:
         """Listen on an address; "" or why not (the port is taken)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -74,7 +83,7 @@ class Listener:
         self.port = int(self._socket.getsockname()[1])
         return ""
 
-    async def listen_unix(self, path: str) -> None:
+    def listen_unix(self, path: str) -> None:
         """Listen on a socket file of ours, 0660. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             Path(path).unlink()  # a former run's
@@ -100,18 +109,18 @@ class Listener:
             self._accept(self._socket)
 
     def waiting(self) -> Iterator[Readable]:
-        """What a client's next step is seen on, for who serves without the loop; nothing where an answer takes one of
-        its turns all the same (Python before 3.12).
-        """
-        if self._accepts and _EAGER:
+        """What a client's next step is seen on, for who serves without the loop."""
+        if self._accepts:
             yield self
             yield from [client for client in self._clients if client.reads]
 
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
         opened, self._socket, self.port, self._accepts = self._socket, None, None, False
+        if self._again is not None:
+            self._again.cancel()
         if opened is not None:
-            asyncio.get_running_loop().remove_reader(opened.fileno())
+            self._loop.remove_reader(opened.fileno())
             opened.close()
 
     def end(self) -> None:
@@ -128,7 +137,7 @@ class Listener:
     def _accept_again(self) -> None:
         if self._socket is not None:
             self._accepts = True
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept, self._socket)
+            self._loop.add_reader(self._socket.fileno(), self.readable)
 
     def _accept(self, opened: socket.socket) -> None:
         for _ in range(_CONNECTIONS):
@@ -137,17 +146,23 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:  # no descriptor is left: it stays readable, and asking again at once is in vain
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(opened.fileno())
+                self._loop.remove_reader(opened.fileno())
                 self._accepts = False
-                loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
+                self._again = self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
                 self._lacks(f"no connection can be taken: {error.strerror}")
                 return
             if len(self._clients) >= _CONNECTIONS:
                 next(iter(self._clients)).close()
-            client = _Client(accepted, self._answer, self._clients.pop)
+            client = _Client(self._loop, accepted, self._answered, self._clients.pop)
             self._clients[client] = None
             client.readable()
+
+    def _answered(self, head: list[str]) -> bytes:
+        try:
+            return self._answer(head)
+        except Exception as error:  # noqa: BLE001 - one of the three places that may: it ends this connection alone
+            self._broken(error)
+            return b""
 
     def _answer(self, head: list[str]) -> bytes:
         words = head[0].split(" ")
@@ -175,9 +190,13 @@ class _Client:
     """One connection: a request, its answer, the end."""
 
     def __init__(
-        self, accepted: socket.socket, answer: Callable[[list[str]], bytes], over: Callable[[_Client], object]
+        self,
+        loop: Loop,
+        accepted: socket.socket,
+        answer: Callable[[list[str]], bytes],
+        over: Callable[[_Client], object],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._socket = accepted
         self._socket.settimeout(0)
         self._answer = answer
@@ -186,7 +205,6 @@ class _Client:
         self._left = b""
         self.reads = False
         """Whether it waits for more of the request."""
-        self._task: asyncio.Task[None] | None = None
         self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
 
     def fileno(self) -> int:
@@ -205,7 +223,10 @@ class _Client:
         self._head += piece
         if b"\r\n\r\n" in self._head[:_HEADER_CAP]:
             self._unread()
-            self._task = _begun(self._loop, self._reply(self._head.partition(b"\r\n\r\n")[0]))
+            self._left = self._answer(self._head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"))
+            self._send()
+            if self._left:
+                self._loop.add_writer(self._socket.fileno(), self._send)
         elif not piece or len(self._head) >= _HEADER_CAP:
             self.close()  # a client that sends nothing, too much or too slowly gets nothing
         else:
@@ -231,17 +252,6 @@ class _Client:
             self.reads = False
             self._loop.remove_reader(self._socket.fileno())
 
-    async def _reply(self, head: bytes) -> None:
-        """In a task of its own: an answer that cannot be made is told of by the loop, and ends nothing but itself."""
-        try:
-            self._left = self._answer(head.decode("latin-1").split("\r\n"))
-            self._send()
-        finally:
-            if not self._left:
-                self.close()
-        if self._left:
-            self._loop.add_writer(self._socket.fileno(), self._send)
-
     def _send(self) -> None:
         try:
             self._left = self._left[self._socket.send(self._left) :]
@@ -251,18 +261,6 @@ class _Client:
             self._left = b""
         if not self._left:
             self.close()
-
-
-_EAGER = sys.version_info >= (3, 12)
-
-
-def _begun(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that has begun already, where Python can do that: one that does not wait needs no turn of the loop."""
-    if sys.version_info >= (3, 12):
-        task = asyncio.Task(work, loop=loop, eager_start=True)
-    else:
-        task = loop.create_task(work)
-    return task
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:

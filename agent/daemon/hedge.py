@@ -6,12 +6,12 @@ An answer that comes after its round was given up is told as well: such a mirror
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.daemon.http import ProbeError
+from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Failure
 
 ATTEMPTS = 5
@@ -62,12 +62,14 @@ class Hedge:
 
     def __init__(
         self,
+        loop: Loop,
         attempt: Attempt,
         answered_late: Callable[[float, float], None],
         *,
         cap_s: float,
         attempts: int = ATTEMPTS,
     ) -> None:
+        self.loop = loop
         self.attempt = attempt
         self.answered_late = answered_late
         self.cap_s = cap_s
@@ -80,12 +82,6 @@ class Hedge:
         made = _Round(self, window_s, ended, self._open.discard)
         self._open.add(made)
         made.begin()
-
-    async def round(self, window_s: float) -> Outcome:
-        """The same, waited for."""
-        end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.begin(window_s, lambda outcome: None if end.done() else end.set_result(outcome))
-        return await end
 
     @property
     def waits(self) -> bool:
@@ -108,7 +104,7 @@ class _Round:
         self._window_s = window_s
         self._ended = ended
         self._over = over
-        self._loop = asyncio.get_running_loop()
+        self._loop = hedge.loop
         self._started = self._loop.time()
         self._end = self._started + window_s
         self._step_s = stagger_s(window_s, hedge.attempts)
@@ -117,7 +113,7 @@ class _Round:
         self._launch_at = self._started
         self._doubted = False
         self._silent = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def begin(self) -> None:
         """The first attempt."""

@@ -1,13 +1,11 @@
 """HTTP/1.1 as far as probes need it, without ssl (which costs 4 MB of memory): one request, one bounded answer.
 Failures become ProbeError with the kind that the health machine knows.
 
-A socket and the loop's own readers and writers, no streams and no tasks: four pings a second are most of what the
-daemon does, and on streams each of them takes the loop eight turns instead of one.
+A socket and the loop's readers and writers, and callbacks: four pings a second are most of what the daemon does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import functools
 import ipaddress
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from agent.daemon.turning import Loop
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
@@ -83,8 +82,8 @@ _Parts: TypeAlias = "Generator[None, None, bytes]"
 class Connection:
     """One connection, for one or more requests in turn."""
 
-    def __init__(self, opened: socket.socket, where: str) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: Loop, opened: socket.socket, where: str) -> None:
+        self._loop = loop
         self._socket = opened
         self._where = where
         self._writing = False
@@ -97,7 +96,7 @@ class Connection:
         self._hears: Callable[[bytes | OSError], None] | None = None
 
     @classmethod
-    def begin(cls, host: str, port: int) -> Connection:
+    def begin(cls, loop: Loop, host: str, port: int) -> Connection:
         """Begin to connect to an address; what comes of it, the first question tells. Raises ProbeError."""
         what = f"connect to {host}:{port}"
         if link_local(host):
@@ -113,22 +112,7 @@ class Connection:
         if code not in (0, errno.EINPROGRESS):
             opened.close()
             raise _probe_error(OSError(code, os.strerror(code)), what)
-        return cls(opened, what)
-
-    @classmethod
-    async def open(cls, host: str, port: int) -> Connection:
-        """Connect to an address. Raises ProbeError. The caller holds the deadline."""
-        connection = cls.begin(host, port)
-        stands: asyncio.Future[ProbeError | None] = connection._loop.create_future()
-        connection.stand(lambda error: None if stands.done() else stands.set_result(error))
-        try:
-            error = await stands
-            if error is not None:
-                raise error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return cls(loop, opened, what)
 
     @property
     def usable(self) -> bool:
@@ -176,43 +160,19 @@ class Connection:
             self._write(lambda: self._writable(told))
         self._read()
 
-    async def get(self, path: str, authority: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """As `ask`, but the answer and its body are waited for. Raises ProbeError. The caller holds the deadline."""
-        body = bytearray()
-        answer = await self.read(path, authority, headers, body.extend)
-        return Answer(answer.status, answer.headers, bytes(body))
-
-    async def read(
-        self,
-        path: str,
-        authority: str,
-        headers: Mapping[str, str] | None,
-        take: Callable[[bytes], None],
-        cap: int = BODY_CAP,
-    ) -> Answer:
-        """As `get`, but the body goes to `take` piece by piece, and up to `cap` bytes of it; the answer has none."""
-        end: asyncio.Future[Answer | ProbeError] = self._loop.create_future()
-        self.ask(path, authority, headers, take, lambda found: None if end.done() else end.set_result(found), cap)
-        found = await end
-        if isinstance(found, ProbeError):
-            raise found
-        return found
-
-    async def ended(self) -> str:
-        """Wait until the other side ends an idle connection; how it did."""
-        end: asyncio.Future[str] = self._loop.create_future()
+    def watch(self, ended: Callable[[str], None]) -> None:
+        """`ended` hears once how the other side ends an idle connection."""
 
         def hear(heard: bytes | OSError) -> None:
             if isinstance(heard, OSError):
                 self._unread()
-                end.set_result(heard.strerror or str(heard))
+                ended(heard.strerror or str(heard))
             elif not heard:
                 self._unread()
-                end.set_result("end of file")
+                ended("end of file")
 
         self._hears = hear
         self._read()
-        return await end
 
     def close(self) -> None:
         """At once: nothing is flushed or waited for."""

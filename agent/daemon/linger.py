@@ -1,6 +1,6 @@
 """Right after asking, stay for a moment and take the answers that come at once.
 
-A mirror on this node answers within a millisecond. To go to sleep until then in asyncio's loop costs a turn of it for
+A mirror on this node answers within a millisecond. To go to sleep until then in the loop costs a turn of it for
 each answer, and on a node that is quiet otherwise a turn costs about 190 µs more than a bare poll(2), because all the
 code that it takes has left the caches meanwhile. So the daemon waits in poll(2) itself, on just the sockets that matter
 and for hardly longer than such answers take. Nothing is lost by that: what has not come by then is the loop's as ever

@@ -7,13 +7,11 @@ here, so a loop that is stuck is restarted. Waking up costs as much as a ping: a
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
@@ -30,6 +28,7 @@ from agent.daemon.probing import Probing
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
+from agent.daemon.turning import Loop
 from agent.daemon.view import Probed
 from agent.errors import FenceError
 from agent.health.evidence import (
@@ -82,6 +81,7 @@ class Session:
 
     def __init__(
         self,
+        loop: Loop,
         settings: Settings,
         places: Places,
         ports: DaemonPorts,
@@ -94,6 +94,7 @@ class Session:
         serving: Callable[[], Iterable[Readable]],
         on_change: Callable[[], None],
     ) -> None:
+        self._loop = loop
         self.settings = settings
         self.policy = settings.policy
         self.record = record
@@ -109,25 +110,26 @@ class Session:
         self.pin: Pin | None = None
         self.self_test = "not-run"
         self.self_test_reason = ""
-        self.origins = Origins(settings.origins, ports.names, self.post)
+        self.origins = Origins(loop, settings.origins, ports.names, self.post)
         self._ports = ports
         self._pins = Document(places.pin, places.owner)
-        self._beat = Beat(self.policy.interval_s, self._on_beat)
+        self._beat = Beat(loop, self.policy.interval_s, self._on_beat)
         self._probing = Probing(
-            settings, self.origins, self.post, canary=canary, canary_port=canary_port, serving=serving,
+            loop, settings, self.origins, self.post, canary=canary, canary_port=canary_port, serving=serving,
             state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
             lifted_at=lambda: self._lifted_at,
         )  # fmt: skip
-        self._symptoms = Symptoms(ports.journal, self.post, lambda: self.state.fence is not None)
+        self._symptoms = Symptoms(loop, ports.journal, self.post, lambda: self.state.fence is not None)
         self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
         self._ownership = Ownership(ports.tables, settings, self._holder, self.post)
         self._resettle = resettle
         self._on_change = on_change
         self._posted: deque[Event] = deque()
+        self._runs = False
         self._turns = False
         """Events are taken when they are posted: not before the session runs, and not within the taking of another."""
         self._end: End | None = None
-        self._ended: asyncio.Future[End] | None = None
+        self._ended: Callable[[End], None] = lambda _: None
         self._lifted_at = float("-inf")
         self._told = self.state
         self._applied: Applied | None = None
@@ -139,41 +141,51 @@ class Session:
     def post(self, event: Event | End) -> None:
         """Take an event, or end; from the loop's own thread only."""
         if isinstance(event, End):
-            self._end = self._end or event
-            if self._ended is not None and not self._ended.done():
-                self._ended.set_result(self._end)
+            self._end_with(event)
             return
         self._posted.append(event)
         if self._turns:
             self._turn()
 
-    async def run(self) -> End:
-        """Judge and hold the route until told to end. The fence stays as it is."""
-        self.begin()
-        loop, processes = asyncio.get_running_loop(), self._ports.mirror_processes.fileno()
-        self._ended = loop.create_future()
+    def begin(self, ended: Callable[[End], None]) -> None:
+        """Judge and hold the route until told to end, which `ended` hears in a turn of its own. The first looks are
+        done when this returns.
+        """
+        self._ended = ended
+        self._look_first()
         if self._end is not None:
-            self._beat.stop()  # the first looks may have asked for one
-            return self._end
-        loop.set_exception_handler(self._broken)
-        loop.add_reader(processes, self._holder.look)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(task) for task in (self._symptoms.run(), *self._probing.tasks())]
-            try:
-                self._turn()
-                self._beat.sooner(0)
-                return await self._ended
-            finally:
-                self._turns = False
-                self._beat.stop()
-                self._probing.close()
-                loop.remove_reader(processes)
-                loop.set_exception_handler(None)
-                for task in tasks:
-                    task.cancel()
+            self._loop.call_later(0, self._over)
+            return
+        self._runs = True
+        self._loop.add_reader(self._ports.mirror_processes.fileno(), self._holder.look)
+        self._turn()
+        self._beat.sooner(0)
+        self._symptoms.begin()
+        self._probing.begin()
 
-    def begin(self) -> None:
-        """The first looks, in the order that keeps a running fence: mode, adoption, owner."""
+    def close(self) -> None:
+        """Wait for nothing any more. The fence stays as it is."""
+        self._beat.stop()  # which the first looks may have asked for
+        self._turns = False
+        if self._runs:
+            self._runs = False
+            self._probing.close()
+            self._symptoms.close()
+            self._loop.remove_reader(self._ports.mirror_processes.fileno())
+
+    def _end_with(self, end: End) -> None:
+        if self._end is None and self._runs:
+            self._loop.call_later(0, self._over)
+        if self._end is None or end is End.STOP:
+            self._end = end
+
+    def _over(self) -> None:
+        self.close()
+        assert self._end is not None
+        self._ended(self._end)
+
+    def _look_first(self) -> None:
+        """In the order that keeps a running fence: mode, adoption, owner."""
         self.keeper.find_clients()
         self._look_at_documents()
         self._told = self.state  # the mode is where the story begins, not a part of it
@@ -190,26 +202,16 @@ class Session:
     def _turn(self) -> None:
         """Take what was posted, also by the taking itself."""
         self._turns = False
-        while self._posted and not (self._ended is not None and self._ended.done()):
+        while self._posted and self._end is None:
             event = self._posted.popleft()
             try:
                 self._handle(event)
             except Exception:
-                # One of the two places that may catch everything: a bug in the treatment of one event must not end
+                # One of the three places that may catch everything: a bug in the treatment of one event must not end
                 # the protection of the node. A tick that fails does not feed the watchdog.
                 self.record.counts.add("internal_errors_total")
                 self.record.log.exception("an event was dropped because of a bug", message_id=Message.INTERNAL)
         self._turns = True
-
-    def _broken(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A bug in what the loop calls back ends the session and the daemon, as one in a task does: probes that have
-        stopped unnoticed would be worse.
-        """
-        error = context.get("exception")
-        if "handle" in context and error is not None and self._ended is not None and not self._ended.done():
-            self._ended.set_exception(error)
-        else:
-            loop.default_exception_handler(context)
 
     def _on_beat(self) -> None:
         self._probing.beat(self._beat.every_s)

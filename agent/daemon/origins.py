@@ -7,13 +7,13 @@ port accepts a connection; the daemon carries no TLS, and root's inspection look
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.config.model import RegistryHost, Scheme
-from agent.daemon.http import Connection, ProbeError
+from agent.daemon.http import Answer, Connection, ProbeError
+from agent.daemon.turning import Loop, Timer
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, OriginSeen
 from agent.ports import Names
@@ -71,130 +71,232 @@ def _origin(name: str, *, tls: bool) -> Origin:
 
 
 class Origins:
-    """The origins in use, what was seen of them, and the task that asks."""
+    """The origins in use, what was seen of them, and the rounds in which they are asked."""
 
     def __init__(
-        self, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen | AgentInWant], None]
+        self, loop: Loop, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen | AgentInWant], None]
     ) -> None:
+        self._loop = loop
         self._known = known
-        self._names = names
+        self._addresses = Addresses(loop, names)
         self._post = post
-        self._wanted = asyncio.Event()
-        self._addresses: dict[str, tuple[str, ...]] = {}
-        self._stale: set[str] = set()
-        """Hosts whose addresses did not answer the last time: a name server is asked again."""
+        self._wanted = False
+        """Asked for while a round was under way: that one began too early."""
+        self._rests = False
+        self._timer: Timer | None = None
+        self._soon_s = _SOON_S
+        """To the next round, should none answer."""
+        self._asked: set[_Asking] = set()
         self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
+
+    def begin(self) -> None:
+        """Ask now, and again and again."""
+        if self._known:
+            self._begin_round()
+        else:
+            self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
 
     def ask(self) -> None:
         """Ask all of them now."""
-        self._wanted.set()
+        self._wanted = True
+        if self._rests:
+            self._begin_round_in(0)
+
+    def close(self) -> None:
+        """Ask no more, and wait for no answer."""
+        self._rests = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for asking in tuple(self._asked):
+            asking.close()
+        self._asked.clear()
 
     def good(self) -> tuple[Origin, ...]:
         """Those that answered when they were asked last, in the operator's order."""
         return tuple(origin for origin in self._known if self.seen[origin.name].ok)
 
-    async def status(self, origin: Origin) -> int | None:
-        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept; None: it
-        does not answer.
+    def status(self, origin: Origin, told: Callable[[int | None], None]) -> None:
+        """`told` hears what an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept;
+        None: it does not answer.
         """
-        seen = self.seen[origin.name] = await self._ask(origin)
-        return seen.status if seen.ok else None
+        self._ask(origin, lambda seen: told(seen.status if seen.ok else None))
 
-    async def run(self) -> None:
-        """Ask for ever."""
-        if not self._known:
-            self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
-            return
-        soon_s = _SOON_S  # to the next round, should none answer
-        while True:
-            self._wanted.clear()
-            good = await self._round()
-            if not good:
-                await asyncio.sleep(_AGAIN_S)
-                good = await self._round()
-                if not good:
-                    unknown = any(status.ok is None for status in self.seen.values())
-                    why = self._failures()
-                    self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
-            rest_s = EVERY_S if good else soon_s
-            soon_s = _SOON_S if good else min(2 * soon_s, EVERY_S)
-            try:
-                async with asyncio.timeout(rest_s * (0.5 + os.urandom(1)[0] / 256)):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+    def _begin_round_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._begin_round)
 
-    async def _round(self) -> bool:
-        """Ask all at the same time; the first good answer is told at once. Whether there was one.
+    def _begin_round(self) -> None:
+        self._wanted = self._rests = False
+        self._round(self._again)
+
+    def _round(self, failed: Callable[[], None]) -> None:
+        """Ask all at the same time; the first good answer is told at once, and `failed` hears that there was none.
 
         One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to others.
         """
-        asked = [asyncio.create_task(self._ask(origin)) for origin in self._known]
-        good = False
-        try:
-            for answer in asyncio.as_completed(asked):
-                status = await answer
-                self.seen[status.host] = status
-                if status.ok and not good:
-                    good = True
-                    self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-        finally:
-            for task in asked:
-                task.cancel()
-        return good
+        left, good = len(self._known), False
 
-    async def _ask(self, origin: Origin) -> OriginStatus:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_DEADLINE_S):
-                detail, status = await self._reach(origin)
-        except TimeoutError:
-            self._stale.add(origin.host)
-            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"no answer in {_DEADLINE_S:g} s")
-        except ProbeError as error:
-            if error.failure is Failure.WANT:
-                return OriginStatus(origin.name, ok=None, at=loop.time(), detail=error.detail)
-            self._stale.add(origin.host)
-            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=error.detail)
-        except PortError as error:
-            return OriginStatus(origin.name, ok=False, at=loop.time(), detail=f"{error.what}: {error.cause}")
-        return OriginStatus(origin.name, ok=True, at=loop.time(), detail=detail, status=status)
-
-    async def _reach(self, origin: Origin) -> tuple[str, int]:
-        worst: ProbeError | None = None
-        for address in await self._resolved(origin.host):
-            try:
-                return await _speak(address, origin)
-            except ProbeError as error:  # what an address answered says more than that another could not be asked
-                worst = error if worst is None or error.failure is not Failure.WANT else worst
-        raise worst or ProbeError(Failure.UNREACHABLE, "has no address")
-
-    async def _resolved(self, host: str) -> tuple[str, ...]:
-        """Addresses that answered once are kept: a decision must not wait for a name server, and where the node cannot
-        ask one any more (no task left) the former ones may still be right.
-        """
-        if host not in self._addresses or host in self._stale:
-            try:
-                self._addresses[host] = await self._names.addresses(host, deadline_s=_DEADLINE_S)
-            except PortError:
-                if host not in self._addresses:
-                    raise
+        def told(status: OriginStatus) -> None:
+            nonlocal left, good
+            left -= 1
+            if status.ok and not good:
+                good = True
+                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
+            if left:
+                return
+            if good:
+                self._rest(EVERY_S)
             else:
+                failed()
+
+        for origin in self._known:
+            self._ask(origin, told)
+
+    def _again(self) -> None:
+        self._timer = self._loop.call_later(_AGAIN_S, lambda: self._round(self._none))
+
+    def _none(self) -> None:
+        unknown = any(status.ok is None for status in self.seen.values())
+        why = "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
+        self._rest(self._soon_s, min(2 * self._soon_s, EVERY_S))
+        self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
+
+    def _rest(self, seconds: float, soon_s: float = _SOON_S) -> None:
+        """Until the next round; after that for `soon_s`, should none answer."""
+        self._soon_s, self._rests = soon_s, True
+        self._begin_round_in(0 if self._wanted else seconds * (0.5 + os.urandom(1)[0] / 256))
+
+    def _ask(self, origin: Origin, told: Callable[[OriginStatus], None]) -> None:
+        def over(status: OriginStatus) -> None:
+            self._asked.discard(asking)
+            self.seen[origin.name] = status
+            told(status)
+
+        asking = _Asking(self._loop, origin, self._addresses, over)
+        self._asked.add(asking)
+        asking.begin()
+
+
+class Addresses:
+    """Addresses that answered once are kept: a decision must not wait for a name server, and where the node cannot ask
+    one any more (no task left) the former ones may still be right.
+    """
+
+    def __init__(self, loop: Loop, names: Names) -> None:
+        self._loop = loop
+        self._names = names
+        self._known: dict[str, tuple[str, ...]] = {}
+        self._stale: set[str] = set()
+        """Hosts whose addresses did not answer the last time: a name server is asked again."""
+
+    def of(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
+        """`told` hears the host's addresses or why there are none, perhaps before this returns."""
+        if host in self._known and host not in self._stale:
+            told(self._known[host])
+            return
+
+        def found(answer: tuple[str, ...] | PortError) -> None:
+            if isinstance(answer, tuple):
+                self._known[host] = answer
                 self._stale.discard(host)
-        return self._addresses[host]
+            told(self._known.get(host, answer))
 
-    def _failures(self) -> str:
-        return "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
+        self._names.addresses(host, lambda answer: self._loop.call_soon_threadsafe(lambda: found(answer)))
+
+    def failed(self, host: str) -> None:
+        """They did not answer."""
+        self._stale.add(host)
 
 
-async def _speak(address: str, origin: Origin) -> tuple[str, int]:
-    connection = await Connection.open(address, origin.port)
-    try:
-        if origin.tls:
-            return "accepts connections", 0
-        answer = await connection.get("/v2/", origin.name, {"Connection": "close"})
-    finally:
-        connection.close()
-    if answer.status >= 500:
-        raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
-    return f"answered /v2/ with {answer.status}", answer.status
+class _Asking:
+    """One origin is asked once: its addresses one after the other, within the deadline."""
+
+    def __init__(self, loop: Loop, origin: Origin, addresses: Addresses, told: Callable[[OriginStatus], None]) -> None:
+        self._loop = loop
+        self._origin = origin
+        self._addresses = addresses
+        self._told = told
+        self._left: list[str] = []
+        self._worst: ProbeError | None = None
+        self._connection: Connection | None = None
+        self._timer: Timer | None = None
+        self._closed = False
+
+    def begin(self) -> None:
+        """Once."""
+        self._timer = self._loop.call_later(_DEADLINE_S, self._silent)
+        self._addresses.of(self._origin.host, self._resolved)
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _resolved(self, found: tuple[str, ...] | PortError) -> None:
+        if self._closed:
+            return
+        if isinstance(found, PortError):
+            self._tell(ok=False, detail=f"{found.what}: {found.cause}")
+        else:
+            self._left = list(found)
+            self._next()
+
+    def _next(self) -> None:
+        """What an address answered says more than that another could not be asked."""
+        while self._left:
+            try:
+                self._speak(self._left.pop(0))
+            except ProbeError as error:
+                self._failed(error)
+            else:
+                return
+        worst = self._worst or ProbeError(Failure.UNREACHABLE, "has no address")
+        if worst.failure is Failure.WANT:
+            self._tell(ok=None, detail=worst.detail)
+        else:
+            self._addresses.failed(self._origin.host)
+            self._tell(ok=False, detail=worst.detail)
+
+    def _failed(self, error: ProbeError) -> None:
+        self._give_up()
+        if self._worst is None or error.failure is not Failure.WANT:
+            self._worst = error
+
+    def _speak(self, address: str) -> None:
+        connection = self._connection = Connection.begin(self._loop, address, self._origin.port)
+        if self._origin.tls:
+            connection.stand(self._stands)
+        else:
+            connection.ask("/v2/", self._origin.name, {"Connection": "close"}, lambda _: None, self._answered)
+
+    def _stands(self, error: ProbeError | None) -> None:
+        if error is not None:
+            self._failed(error)
+            self._next()
+        else:
+            self._tell(ok=True, detail="accepts connections")
+
+    def _answered(self, found: Answer | ProbeError) -> None:
+        if isinstance(found, Answer) and found.status >= 500:
+            found = ProbeError(Failure.STATUS, f"HTTP {found.status} for /v2/")
+        if isinstance(found, ProbeError):
+            self._failed(found)
+            self._next()
+        else:
+            self._tell(ok=True, detail=f"answered /v2/ with {found.status}", status=found.status)
+
+    def _silent(self) -> None:
+        self._addresses.failed(self._origin.host)
+        self._tell(ok=False, detail=f"no answer in {_DEADLINE_S:g} s")
+
+    def _tell(self, *, ok: bool | None, detail: str, status: int = 0) -> None:
+        self.close()
+        self._told(OriginStatus(self._origin.name, ok, self._loop.time(), detail, status))

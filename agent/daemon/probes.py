@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
 from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
 from agent.daemon.http import Answer, Connection, ProbeError, Url
+from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
 _SENTINEL_RETRY_S = 1.0
@@ -20,22 +20,18 @@ Pinged: TypeAlias = PingOk | PingFailed | LoopLate
 class Pinger:
     """Asks ping_url. `late` is told of answers that come after their round was given up."""
 
-    def __init__(self, url: Url, late: Callable[[PingOk], None], *, cap_s: float) -> None:
+    def __init__(self, loop: Loop, url: Url, late: Callable[[PingOk], None], *, cap_s: float) -> None:
+        self._loop = loop
         self._url = url
         self._kept: Connection | None = None
         self.asked: Connection | None = None
         """On which the last request was made."""
-        self._hedge = Hedge(self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
+        self._hedge = Hedge(loop, self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
 
     def begin(self, window_s: float, ended: Callable[[Pinged], None]) -> None:
         """One round; never longer than the window (plus our own lateness)."""
-        started = asyncio.get_running_loop().time()
+        started = self._loop.time()
         self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
-
-    async def round(self, window_s: float) -> Pinged:
-        """The same, waited for."""
-        started = asyncio.get_running_loop().time()
-        return _event(started, await self._hedge.round(window_s))
 
     @property
     def waits(self) -> bool:
@@ -60,7 +56,7 @@ class Pinger:
                 return self._ask(kept, told, kept=True)
             except ProbeError:
                 pass  # as good as closed
-        return self._ask(Connection.begin(self._url.host, self._url.port), told)
+        return self._ask(Connection.begin(self._loop, self._url.host, self._url.port), told)
 
     def _ask(self, connection: Connection, told: Told, *, kept: bool = False) -> Callable[[], None]:
         def answered(answer: Answer | ProbeError) -> None:
@@ -111,23 +107,55 @@ def _event(started: float, outcome: Outcome) -> Pinged:
             assert_never(outcome)
 
 
-async def watch_sentinel(proxy: Url, post: Callable[[SentinelClosed], None]) -> None:
-    """Hold one idle connection to the mirror's proxy port for ever, and tell when the mirror ends it: the kernel does
+class Sentinel:
+    """Holds one idle connection to the mirror's proxy port for ever, and tells when the mirror ends it: the kernel does
     so within a millisecond of its death, long before the next ping.
     """
-    while True:
+
+    def __init__(self, loop: Loop, proxy: Url, post: Callable[[SentinelClosed], None]) -> None:
+        self._loop = loop
+        self._proxy = proxy
+        self._post = post
+        self._connection: Connection | None = None
+        self._timer: Timer | None = None
+        """When a connection that does not stand yet is given up, or when the next one is begun."""
+
+    def begin(self) -> None:
+        """Connect, and again whenever that fails or ends."""
+        self._timer = self._loop.call_later(_SENTINEL_RETRY_S, self._fails)
         try:
-            async with asyncio.timeout(_SENTINEL_RETRY_S):
-                connection = await Connection.open(proxy.host, proxy.port)
-        except (ProbeError, TimeoutError):
-            await asyncio.sleep(_SENTINEL_RETRY_S)
-            continue
-        try:
-            how = await connection.ended()
-        finally:
+            self._connection = Connection.begin(self._loop, self._proxy.host, self._proxy.port)
+        except ProbeError:
+            self._fails()
+        else:
+            self._connection.stand(self._stands)
+
+    def close(self) -> None:
+        """Hold it no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
             connection.close()
-        post(SentinelClosed(f"the idle connection to {proxy.authority} ended: {how}"))
-        await asyncio.sleep(_SENTINEL_REST_S)
+
+    def _stands(self, error: ProbeError | None) -> None:
+        if error is not None or self._connection is None:
+            self._fails()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._connection.watch(self._ended)
+
+    def _fails(self) -> None:
+        self._again_in(_SENTINEL_RETRY_S)
+
+    def _ended(self, how: str) -> None:
+        self._again_in(_SENTINEL_REST_S)
+        self._post(SentinelClosed(f"the idle connection to {self._proxy.authority} ended: {how}"))
+
+    def _again_in(self, seconds: float) -> None:
+        self.close()
+        self._timer = self._loop.call_later(seconds, self.begin)
 
 
 def jittered(seconds: float) -> float:

@@ -1,20 +1,19 @@
-"""What looks at the mirror: pings and canaries begin with the session's beat, what is rarer has a task beside it. All
+"""What looks at the mirror: pings and canaries begin with the session's beat, what is rarer has timers of its own. All
 post what they saw; none judges.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
 from agent.daemon.http import Connection
 from agent.daemon.linger import MOMENT_S, Readable, linger
-from agent.daemon.origins import Origins
-from agent.daemon.probes import Pinged, Pinger, jittered, watch_sentinel
+from agent.daemon.origins import Origin, Origins
+from agent.daemon.probes import Pinged, Pinger, Sentinel, jittered
 from agent.daemon.settings import Settings
+from agent.daemon.turning import Loop
 from agent.health.evidence import CanaryOk, Event, PingOk
 from agent.health.patience import canary_window_s, ping_window_s
 from agent.health.policy import Policy
@@ -38,6 +37,7 @@ class Probing:
 
     def __init__(
         self,
+        loop: Loop,
         settings: Settings,
         origins: Origins,
         post: Callable[[Event], None],
@@ -51,6 +51,7 @@ class Probing:
         sooner: Callable[[float], None],
         lifted_at: Callable[[], float],
     ) -> None:
+        self._loop = loop
         self._settings = settings
         self._origins = origins
         self._post = post
@@ -61,9 +62,14 @@ class Probing:
         self._lifted_at = lifted_at
         self._serving = serving
         cap_s = settings.policy.window_cap_s
-        self._pinger = Pinger(settings.ping, post, cap_s=cap_s)
-        self._canary = Canary(settings.proxy, canary, canary_port, self._late_canary, cap_s=cap_s)
-        self._registry = RegistryCanary(settings.proxy, origins.status)
+        self._pinger = Pinger(loop, settings.ping, post, cap_s=cap_s)
+        self._canary = Canary(loop, settings.proxy, canary, canary_port, self._late_canary, cap_s=cap_s)
+        self._registry = RegistryCanary(loop, settings.proxy, origins.status)
+        self._sentinel = Sentinel(loop, settings.proxy, post)
+        metrics = settings.metrics
+        self._counters: Counters | None = None
+        if metrics is not None and near(metrics, settings.proxy):
+            self._counters = Counters(loop, metrics, post, self._counters_count, self._blind)
         self._ping_runs = self._canary_runs = self._canary_wanted = False
         self._pinged_at = self._canary_at = float("-inf")
         """When the last ping began, and when the last canary was over."""
@@ -72,7 +78,6 @@ class Probing:
         self._expected: list[Connection] = []
         """What this beat has asked and is worth it."""
         self._serves: Callable[[], Iterable[Readable]] = tuple
-        self._registry_wanted = asyncio.Event()
         self._loopback = False
         """A canary from the node's loopback has come back before."""
         self._failures = 0
@@ -84,7 +89,7 @@ class Probing:
 
     def beat(self, every_s: float) -> None:
         """With each beat: begin what is due. `every_s` is the time between two beats, of which the nearest is taken."""
-        now, policy = asyncio.get_running_loop().time(), self._policy()
+        now, policy = self._loop.time(), self._policy()
         if not self._ping_runs and now - self._pinged_at >= policy.interval_s - every_s / 2:
             self._ping_runs, self._pinged_at = True, now
             prompt = self._ping_prompt
@@ -114,18 +119,18 @@ class Probing:
         policy = self._settings.policy
         return policy.vouch_s if self._counts else 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
 
-    def tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        """To be run for as long as the session."""
-        settings = self._settings
-        tasks = (self._registry_canaries(), watch_sentinel(settings.proxy, self._post), self._origins.run())
-        if settings.metrics is None or not near(settings.metrics, settings.proxy):
-            return tasks
-        return (*tasks, Counters(settings.metrics, self._post, self._counters_count, self._blind).run())
+    def begin(self) -> None:
+        """What is rarer; the others begin with the beats."""
+        self._sentinel.begin()
+        self._origins.begin()
+        if self._counters is not None:
+            self._counters.begin()
 
     def close(self) -> None:
-        """Wait for no answer any more."""
-        self._pinger.close()
-        self._canary.close()
+        """Begin nothing any more, and wait for no answer."""
+        for each in (self._pinger, self._canary, self._registry, self._sentinel, self._origins, self._counters):
+            if each is not None:
+                each.close()
 
     def _pinged(self, event: Pinged) -> None:
         self._ping_runs, self._ping_prompt = False, isinstance(event, PingOk) and event.latency_s <= MOMENT_S
@@ -133,14 +138,14 @@ class Probing:
         if not policy.canary:
             self._before()  # a mirror that has just come up is local from its first answer on
         self._post(event)
-        late_s = asyncio.get_running_loop().time() - self._pinged_at - policy.interval_s
+        late_s = self._loop.time() - self._pinged_at - policy.interval_s
         if late_s > 0:  # the beat at which the next one was due is past
             self._sooner(policy.interval_s / 4)
 
     def _begin_canary(self) -> None:
         """A canary of one kind or the other, or none: a registry is asked seldom."""
         self._canary_runs, self._canary_wanted = True, False
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._counts or self._failures < _LOOPBACK_TRIES or now >= self._loopback_due:
             self._loopback_due = now + _LOOPBACK_AGAIN_S
             prompt = self._canary_prompt
@@ -167,43 +172,46 @@ class Probing:
 
     def _go_on(self) -> None:
         """A registry's turn, where the loopback is out of the mirror's reach."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._failures >= _LOOPBACK_TRIES and not self._counts and now >= self._registry_due:
             self._asked_at = now
-            self._registry_wanted.set()
+            self._ask_registry()
         else:
             self._canary_is_over()
 
     def _canary_is_over(self) -> None:
-        self._canary_runs, self._canary_at = False, asyncio.get_running_loop().time()
+        self._canary_runs, self._canary_at = False, self._loop.time()
         if self._canary_wanted:  # asked for meanwhile: that one began too early
             self._sooner(0)
 
-    async def _registry_canaries(self) -> None:
-        while True:
-            await self._registry_wanted.wait()
-            self._registry_wanted.clear()
-            rest_s = await self._registry_round()
-            if self._canary_wanted:
-                rest_s = _REGISTRY_ASKED_S
-            self._registry_due = asyncio.get_running_loop().time() + jittered(rest_s)
-            self._canary_is_over()
-
-    async def _registry_round(self) -> float:
-        """Ask one that is in use and answers; it counts from its first success on. How long to leave them in peace."""
+    def _ask_registry(self) -> None:
+        """One that is in use and answers; it counts from its first success on."""
         good = self._origins.good()
         if not good:
-            return _REGISTRY_WORRIED_S
+            self._registry_is_over(_REGISTRY_WORRIED_S)
+            return
         origin = good[self._turn % len(good)]
-        event = await self._registry.fetch(origin, canary_window_s(self._state(), self._policy()))
+        window_s = canary_window_s(self._state(), self._policy())
+        self._registry.begin(origin, window_s, lambda event: self._registry_asked(origin, len(good), event))
+
+    def _registry_asked(self, origin: Origin, many: int, event: Result | None) -> None:
         if isinstance(event, CanaryOk):
             self._proved.add(origin.name)
         if event is not None and origin.name in self._proved:
             self._before()
             self._post(event)
-            return _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
-        self._turn += 1
-        return _REGISTRY_WORRIED_S if self._proved or self._turn < 2 * len(good) else _REGISTRY_IDLE_S
+            rest_s = _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
+        else:
+            self._turn += 1
+            rest_s = _REGISTRY_WORRIED_S if self._proved or self._turn < 2 * many else _REGISTRY_IDLE_S
+        self._registry_is_over(rest_s)
+
+    def _registry_is_over(self, rest_s: float) -> None:
+        """A round; registries are left in peace for so long."""
+        if self._canary_wanted:
+            rest_s = _REGISTRY_ASKED_S
+        self._registry_due = self._loop.time() + jittered(rest_s)
+        self._canary_is_over()
 
     @property
     def _counts(self) -> bool:
@@ -220,7 +228,7 @@ class Probing:
         return self._state().symptoms_unknown != ""
 
     def _counters_count(self) -> bool:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         return self._state().local and self._state().fence is None and now - self._lifted_at() > _COUNTERS_SETTLE_S
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import time
@@ -21,6 +20,7 @@ from agent.daemon.picture import Problems, marks, quiet, view_of
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, settings
 from agent.daemon.stopping import being_restarted
+from agent.daemon.turning import Loop, Timer
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
@@ -40,7 +40,8 @@ class Service:
     which is in use is better than none. A condition says so, and a reload takes the mended one.
     """
 
-    def __init__(self, load: Callable[[], Config], ports: DaemonPorts, places: Places) -> None:
+    def __init__(self, loop: Loop, load: Callable[[], Config], ports: DaemonPorts, places: Places) -> None:
+        self._loop = loop
         self._load = load
         self._config_problem = ""
         self._defaults = False
@@ -52,10 +53,11 @@ class Service:
         self._record.history.extend(past.recall(places.status, time.time()))
         self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
-        self._endpoint = Listener(self._public, lacks=self._lack)
-        self._spare = Listener(self._canary_only, lacks=self._lack)
-        self._api = Listener(self._local, check_host=False)
-        self._metrics = Listener(self._metrics_only, check_host=False)
+        self._endpoint = Listener(loop, self._public, self._broken, lacks=self._lack)
+        self._spare = Listener(loop, self._canary_only, self._broken, lacks=self._lack)
+        self._api = Listener(loop, self._local, self._broken, check_host=False)
+        self._metrics = Listener(loop, self._metrics_only, self._broken, check_host=False)
+        self._listening: Timer | None = None
         self._port_problem = ""
         self._session: Session | None = None
         self._view: View | None = None
@@ -64,42 +66,50 @@ class Service:
         self._turned_at = 0.0
         self._encoder = publish.Encoder()
 
-    async def run(self) -> None:
-        """Until SIGTERM. Raises OSError where the runtime directory cannot be used."""
+    def run(self) -> None:
+        """Until SIGTERM. Raises OSError where the runtime directory cannot be used, and whatever bug ends the loop."""
+        try:
+            self.begin()
+            self._loop.run()
+        finally:
+            self.close()
+        self.stop()
+
+    def begin(self) -> None:
+        """All that the loop is to turn. Raises OSError as `run` does."""
         text = f"nydus-agent {__version__} has started"
         self._record.log.info(text, message_id=Message.STARTED)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._end, End.STOP)
-        loop.add_signal_handler(signal.SIGINT, self._end, End.STOP)
-        loop.add_signal_handler(signal.SIGHUP, self._end, End.RELOAD)
-        loop.add_reader(self._ports.watch.fileno(), self._look)
-        await self._api.listen_unix(self._places.api_socket)
-        await self._listen()
-        async with asyncio.TaskGroup() as group:
-            listening = group.create_task(self._listen_again())
-            try:
-                await self._sessions()
-            finally:
-                listening.cancel()
-                for listener in (self._endpoint, self._spare, self._api, self._metrics):
-                    listener.end()
-        self._stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.on_signal(number, lambda: self._end(End.STOP))
+        self._loop.on_signal(signal.SIGHUP, lambda: self._end(End.RELOAD))
+        self._loop.add_reader(self._ports.watch.fileno(), self._look)
+        self._api.listen_unix(self._places.api_socket)
+        self._listen_again()
+        self._begin_session()
 
-    async def _sessions(self) -> None:
-        while True:
-            session = self._session = self._new_session()
-            ready = asyncio.create_task(self._ready(session))
-            end = await session.run()
-            await ready
-            if end is End.STOP:
-                return
-            if end is End.RELOAD:
-                self._reload()
+    def close(self) -> None:
+        """Wait for nothing any more. The fence stays as it is."""
+        if self._session is not None:
+            self._session.close()
+        if self._listening is not None:
+            self._listening.cancel()
+        for listener in (self._endpoint, self._spare, self._api, self._metrics):
+            listener.end()
+        self._loop.remove_reader(self._ports.watch.fileno())
 
-    async def _ready(self, session: Session) -> None:
-        """Tell systemd once the session's first looks are done."""
-        self._publish()
+    def _begin_session(self) -> None:
+        session = self._session = self._new_session()
+        session.begin(self._session_over)
+        self._publish()  # its first looks are done
         self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
+
+    def _session_over(self, end: End) -> None:
+        if end is End.STOP:
+            self._loop.stop()
+            return
+        if end is End.RELOAD:
+            self._reload()
+        self._begin_session()
 
     def _new_session(self) -> Session:
         config, identity, defaults = self._config, node_identity(), self._defaults
@@ -109,6 +119,7 @@ class Service:
 
         effective = Document(self._places.effective, self._places.owner)
         return Session(
+            self._loop,
             settle(applied(effective.load())),
             self._places,
             self._ports,
@@ -129,6 +140,12 @@ class Service:
         """The canary comes back to us by this listener: while it takes nobody, a canary that fails accuses nobody."""
         if self._session is not None:
             self._session.post(AgentInWant(why))
+
+    def _broken(self, error: Exception) -> None:
+        self._record.counts.add("internal_errors_total")
+        self._record.log.error(
+            "a request was not answered because of a bug", exc_info=error, message_id=Message.INTERNAL
+        )
 
     def _look(self) -> None:
         if self._drift.look(time.monotonic(), time.time()):
@@ -162,7 +179,7 @@ class Service:
             self._endpoint.close()
         self._metrics.close()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """A stop leaves the node as it would be without us; a restart leaves the fence to the next run's adoption."""
         self._ports.notify.send("STOPPING=1")
         session = self._session
@@ -179,25 +196,25 @@ class Service:
 
     # Listeners
 
-    async def _listen_again(self) -> None:
-        while True:
-            await asyncio.sleep(_LISTEN_AGAIN_S)
-            await self._listen()
+    def _listen_again(self) -> None:
+        """Bring up the listeners that are not up, again and again."""
+        self._listening = self._loop.call_later(_LISTEN_AGAIN_S, self._listen_again)
+        self._listen()
 
-    async def _listen(self) -> None:
-        """Bring up the listeners that are not up. Where the port is taken, the canary moves to a spare one."""
+    def _listen(self) -> None:
+        """Where the port is taken, the canary moves to a spare one."""
         port = self._config.endpoint.port
         if self._endpoint.port is None:
-            why = await self._endpoint.listen_tcp(_LOOPBACK, port)
+            why = self._endpoint.listen_tcp(_LOOPBACK, port)
             self._port_problem = f"{_LOOPBACK}:{port} is {why}: {self._holder(port)}" if why else ""
             if not why:
                 self._spare.close()
             elif self._spare.port is None:
-                await self._spare.listen_tcp(_LOOPBACK, 0)
+                self._spare.listen_tcp(_LOOPBACK, 0)
         listen = self._config.metrics.listen
         if listen and self._metrics.port is None:
             host, _, metrics_port = listen.rpartition(":")
-            await self._metrics.listen_tcp(host.strip("[]"), int(metrics_port))
+            self._metrics.listen_tcp(host.strip("[]"), int(metrics_port))
 
     def _holder(self, port: int) -> str:
         try:

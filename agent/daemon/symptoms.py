@@ -4,11 +4,11 @@ dropped lines, means unknown: silence says nothing then.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
 from agent.daemon.lines import classify
+from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from agent.ports import Journal, JournalLine
 
@@ -26,26 +26,37 @@ Post: TypeAlias = Callable[[Symptom | SymptomsUnknown], None]
 class Symptoms:
     """The follower. It never holds anything up: it only reads what is there."""
 
-    def __init__(self, journal: Journal, post: Post, fenced: Callable[[], bool]) -> None:
+    def __init__(self, loop: Loop, journal: Journal, post: Post, fenced: Callable[[], bool]) -> None:
+        self._loop = loop
         self._journal = journal
         self._post = post
         self._fenced = fenced
-        self._ended = asyncio.Event()
+        self._followed = -1
+        """The descriptor; -1: nothing is followed."""
+        self._began = 0.0
+        self._pause_s = _PAUSE_S
+        self._timer: Timer | None = None
         self._told: str | None = None
         self._dropped = 0
         self._unknown_until = 0.0
 
-    async def run(self) -> None:
-        """For ever: begin, read, begin again after a pause."""
-        loop = asyncio.get_running_loop()
-        pause_s = _PAUSE_S
-        while True:
-            began = loop.time()
-            if self._journal.problem:
-                self._journal.start()
-            await self._follow(loop)
-            pause_s = _PAUSE_S if loop.time() - began > _STEADY_S else min(2 * pause_s, _PAUSE_MAX_S)
-            await asyncio.sleep(pause_s)
+    def begin(self) -> None:
+        """Follow, and begin again, after a pause, whenever that ends. A journal that is followed already goes on."""
+        self._began = self._loop.time()
+        if self._journal.problem:
+            self._journal.start()
+        self._followed = self._journal.fileno()
+        self._tell()
+        if self._followed == -1:
+            self._pause()
+        else:
+            self._loop.add_reader(self._followed, self._read)
+
+    def close(self) -> None:
+        """Look no more. The journal stays followed: another session goes on with it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leave()
 
     def look(self) -> None:
         """Once a second: what a descriptor does not tell (a complaint of the reader's), and the end of "unknown"."""
@@ -53,19 +64,15 @@ class Symptoms:
             self._read()
         self._tell()
 
-    async def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ended.clear()
-        descriptor = self._journal.fileno()
-        self._tell()
-        if descriptor == -1:
-            return
-        loop.add_reader(descriptor, self._read)
-        try:
-            await self._ended.wait()
-        finally:
-            loop.remove_reader(descriptor)  # before it is closed, or the number may be another one's
-        self._journal.close()
-        self._tell()
+    def _leave(self) -> None:
+        if self._followed != -1:
+            self._loop.remove_reader(self._followed)  # before it is closed, or the number may be another one's
+            self._followed = -1
+
+    def _pause(self) -> None:
+        steady = self._loop.time() - self._began > _STEADY_S
+        self._pause_s = _PAUSE_S if steady else min(2 * self._pause_s, _PAUSE_MAX_S)
+        self._timer = self._loop.call_later(self._pause_s, self.begin)
 
     def _read(self) -> None:
         lines = self._journal.lines()
@@ -77,11 +84,14 @@ class Symptoms:
         dropped = sum(line.dropped for line in lines)
         if dropped:
             self._dropped = dropped
-            self._unknown_until = asyncio.get_running_loop().time() + DROPPED_S
-        if self._journal.problem:
-            self._ended.set()
+            self._unknown_until = self._loop.time() + DROPPED_S
         if dropped or self._journal.problem:
             self._tell()
+        if self._journal.problem and self._followed != -1:
+            self._leave()
+            self._journal.close()
+            self._tell()  # it may know more of the problem now
+            self._pause()
 
     def _symptom(self, line: JournalLine) -> Symptom | None:
         pattern = classify(line.text)
@@ -91,7 +101,7 @@ class Symptoms:
 
     def _tell(self) -> None:
         problem = self._journal.problem
-        if not problem and asyncio.get_running_loop().time() < self._unknown_until:
+        if not problem and self._loop.time() < self._unknown_until:
             problem = f"the journal dropped {self._dropped} lines of nydusd's"
         if problem != self._told:
             self._told = problem

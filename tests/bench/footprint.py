@@ -27,13 +27,14 @@ from tests.node.boot import Node
 
 METHOD = "the agent's unit on a node with many mounts, mirror well, metrics scraped; and fresh interpreters"
 UNIT = "nydus-agent.service"
+_AS_THE_DAEMON = "import sys, types; sys.modules['asyncio'] = types.ModuleType('asyncio'); "
 IMPORTS = (
     ("bare interpreter", ""),
     ("tomllib", "import tomllib"),
-    ("asyncio", "import asyncio"),
-    ("asyncio, nftables", "import asyncio, nftables"),
-    ("asyncio, nftables, watchdog", "import asyncio, nftables, watchdog.observers"),
-    ("asyncio, nftables, watchdog, structlog", "import asyncio, nftables, watchdog.observers, structlog"),
+    ("nftables", "import nftables"),
+    ("nftables, watchdog", "import nftables, watchdog.observers"),
+    ("nftables, watchdog, structlog", _AS_THE_DAEMON + "import nftables, watchdog.observers, structlog"),
+    ("asyncio alone", "import asyncio"),
     ("ssl alone", "import ssl"),
     ("requests alone", "import requests"),
     ("pystemd alone", "import pystemd"),

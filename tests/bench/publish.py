@@ -22,6 +22,7 @@ from agent.daemon.drift import Drift
 from agent.daemon.loop import Session
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, settings
+from agent.daemon.turning import Loop
 from agent.daemon.view import HistoryEntry, View
 from tests.bench.report import Goal, Row, quick, row
 from tests.bench.report import publish as report
@@ -95,7 +96,7 @@ def _session(root: Path, length: int) -> Session:
     record = Record()
     record.history.extend(replace(ENTRY, at=time.time() + number) for number in range(length))
     return Session(
-        settle(applied(None)), places, fakes.ports(), record, Drift(fakes.watch, "", places), resettle=settle,
+        Loop(), settle(applied(None)), places, fakes.ports(), record, Drift(fakes.watch, "", places), resettle=settle,
         canary=CanaryObject(), canary_port=lambda: None, serving=tuple, on_change=lambda: None,
     )  # fmt: skip
 

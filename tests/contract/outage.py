@@ -1,18 +1,18 @@
-"""Run in a process of its own (python3 -m tests.contract.outage DIRECTORY): the whole daemon with the real fence and a
-small mirror that dies once everything is well. Prints one JSON object: what the way to the origin took.
+"""Run in a process of its own (python3 -m tests.contract.outage DIRECTORY): the whole daemon, on its own loop and
+with the real fence, and a small mirror that dies once everything is well. Prints one JSON object: what the way to the
+origin took.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,53 +20,90 @@ from agent.adapters.fence import NftFence
 from agent.commands import daemon as verb
 from tests.contract.netns import own_network
 
+_LOOK_S, _DEADLINE_S = 0.01, 15.0
+
 
 def main(root: Path) -> dict[str, object]:
     """The outage. The modules of the daemon are imported here and not above, as the daemon's verb does it."""
-    with own_network(), closing(NftFence(61234)) as fence:
-        return asyncio.run(_outage(root, fence))
+    with own_network(), closing(NftFence(61234)) as fence, _mirror() as (child, ports):
+        return _outage(root, fence, child, *ports)
 
 
-async def _outage(root: Path, fence: NftFence) -> dict[str, object]:
+@contextmanager
+def _mirror() -> Iterator[tuple[int, list[int]]]:
+    """A small mirror in a process of its own, with its ports (proxy, ping)."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _serve(write)
+    try:
+        yield child, json.loads(os.read(read, 1000))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _serve(ports: int) -> None:
+    import asyncio
+
+    from tests.fakes.mirror import SmallMirror
+
+    async def serve() -> None:
+        async with SmallMirror() as mirror:
+            os.write(ports, json.dumps([mirror.proxy_port, mirror.ping_port]).encode())
+            await asyncio.sleep(120)
+
+    asyncio.run(serve())
+    os._exit(0)
+
+
+def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port: int) -> dict[str, object]:
     from agent.config.model import Config, EndpointConfig, FleetConfig, MirrorConfig
     from agent.daemon.service import Service
     from agent.daemon.settings import Places
+    from agent.daemon.turning import Loop
     from tests.fakes.daemon import FakeDaemonPorts
-    from tests.fakes.mirror import SmallMirror
 
     places = Places.below(str(root))
     for place in (places.status, places.effective):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(places.effective).write_text(json.dumps({"switch": "fence", "reasons": ["for this test"]}))
-    fakes = FakeDaemonPorts()
-    async with SmallMirror() as mirror:
-        fakes.tables.held = {mirror.proxy_port: 0, mirror.ping_port: 0}
-        config = Config(
-            mirror=MirrorConfig(url=mirror.url, ping_url=mirror.ping_url),
-            endpoint=EndpointConfig(port=14003),
-            fleet=FleetConfig(return_window_s=0),
-        )
-        service = Service(lambda: config, replace(fakes.ports(), fence=fence), places)
-        running = asyncio.create_task(service.run())
-        await _until(lambda: _status(places.status).get("verdict") == "healthy")
+    fakes, found = FakeDaemonPorts(), dict[str, object]()
+    fakes.tables.held = {proxy_port: 0, ping_port: 0}
+    url = f"http://127.0.0.1:{proxy_port}"
+    config = Config(
+        mirror=MirrorConfig(url=url, ping_url=f"http://127.0.0.1:{ping_port}/healthy"),
+        endpoint=EndpointConfig(port=14003),
+        fleet=FleetConfig(return_window_s=0),
+    )
+
+    def story() -> Iterator[None]:
+        yield from _until(lambda: _status(places.status).get("verdict") == "healthy")
         before, descriptors = set(sys.modules), set(os.listdir("/proc/self/fd"))
         threads = threading.active_count()
         started = time.monotonic()
-        await mirror.die()
+        os.kill(mirror, signal.SIGKILL)
         fakes.tables.held.clear()
-        await _until(lambda: bool(fence.fenced()))
-        took_s = time.monotonic() - started
-        await _until(lambda: _status(places.status).get("route") == "origin")
-        found = {
-            "took_s": took_s,
-            "imported": sorted(set(sys.modules) - before),
-            "opened": len(set(os.listdir("/proc/self/fd")) - descriptors),
-            "threads": threading.active_count() - threads,
-        }
+        yield from _until(lambda: bool(fence.fenced()))
+        found["took_s"] = time.monotonic() - started
+        yield from _until(lambda: _status(places.status).get("route") == "origin")
+        found["imported"] = sorted(set(sys.modules) - before)
+        found["opened"] = len(set(os.listdir("/proc/self/fd")) - descriptors)
+        found["threads"] = threading.active_count() - threads
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(running, 5)
-        fakes.watch.close()
-        return found
+
+    with closing(Loop()) as loop:
+        told = story()
+
+        def go_on() -> None:
+            if next(told, found) is not found:
+                loop.call_later(_LOOK_S, go_on)
+
+        go_on()
+        Service(loop, lambda: config, replace(fakes.ports(), fence=fence), places).run()
+        found["left"] = not loop.idle
+    fakes.close()
+    return found
 
 
 def _status(path: str) -> dict[str, str]:
@@ -77,12 +114,15 @@ def _status(path: str) -> dict[str, str]:
     return found
 
 
-async def _until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
-        while not done():
-            await asyncio.sleep(0.01)
+def _until(done: Callable[[], bool]) -> Iterator[None]:
+    end = time.monotonic() + _DEADLINE_S
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError
+        yield
 
 
 if __name__ == "__main__":
     verb._without_openssl()
+    verb._without_asyncio()
     print(json.dumps(main(Path(sys.argv[1]))))

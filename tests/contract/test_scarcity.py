@@ -59,17 +59,12 @@ more = bytearray(8 << 20)
 print(kilobytes("VmLck") > 0, kilobytes("VmRSS") - before - (8 << 10) < 1024)
 """
 NO_THREADS = """
-import asyncio, logging
+import logging
 from agent.adapters.names import SystemNames
 from agent.errors import PortError
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-async def ask():
-    print(*await SystemNames().addresses("127.0.0.1", deadline_s=5))
-    try:
-        await SystemNames().addresses("localhost", deadline_s=5)
-    except PortError as error:
-        print(error.cause)
-asyncio.run(ask())
+SystemNames().addresses("127.0.0.1", lambda found: print(*found))
+SystemNames().addresses("localhost", lambda error: print(error.cause))
 """
 
 
@@ -122,6 +117,10 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict[str, Any]) -> None:
     assert outage["imported"] == []
     assert outage["threads"] == 0
+
+
+def test_a_daemon_that_has_ended_waits_for_nothing_any_more(outage: dict[str, Any]) -> None:
+    assert outage["left"] is False
 
 
 def test_it_takes_milliseconds_with_the_real_fence(outage: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
 from tests.fakes.mirror import SmallMirror
-from tests.unit.daemon_node import Node, running, until
+from tests.fakes.turning import go, here, until
+from tests.unit.daemon_node import Node, running
 
 NONE_S = 2.0
 
@@ -110,13 +111,13 @@ def _counted(metrics: str, series: str) -> float:
 async def _asked(port: int) -> list[object]:
     """What an origin that is well is called, with a descriptor and without one."""
     seen: list[OriginSeen | AgentInWant] = []
-    origins = Origins((Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append)
-    running_ = asyncio.create_task(origins.run())
+    origins = Origins(here(), (Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append)
+    origins.begin()
     await until(lambda: len(seen) == 1)
     with _descriptors_left(0):
         origins.ask()
         await until(lambda: len(seen) == 2)
-    running_.cancel()
+    origins.close()
     return [type(event).__name__ if isinstance(event, AgentInWant) else event.good for event in seen]
 
 
@@ -129,8 +130,8 @@ def main(root: Path) -> dict[str, object]:
         os._exit(0)
     try:
         proxy, ping, origin = json.loads(os.read(read, 1000))
-        found = asyncio.run(_daemon(root, SmallMirror(proxy, ping), origin))
-        return {**found, "origin": asyncio.run(_asked(origin))}
+        found = go(_daemon(root, SmallMirror(proxy, ping), origin))
+        return {**found, "origin": go(_asked(origin))}
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.errors import FenceError, PortError
 from agent.ports import DaemonPorts, Holders, JournalLine, Processes
@@ -196,13 +196,14 @@ class FakeNames:
         self.known: dict[str, tuple[str, ...]] = {}
         self.asked = 0
 
-    async def addresses(self, host: str, *, deadline_s: float) -> tuple[str, ...]:
+    def addresses(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
         self.asked += 1
         if host in self.known:
-            return self.known[host]
-        if host.replace(".", "").isdigit():
-            return (host,)
-        raise PortError("NNA0804", f"{host} was not resolved", cause="unknown name")
+            told(self.known[host])
+        elif host.replace(".", "").isdigit():
+            told((host,))
+        else:
+            told(PortError("NNA0804", f"{host} was not resolved", cause="unknown name"))
 
 
 class FakeDaemonPorts:

@@ -7,11 +7,10 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from agent.config.model import (
     Config,
@@ -25,31 +24,11 @@ from agent.daemon.settings import Places
 from agent.errors import ConfigError
 from tests.fakes.daemon import FakeDaemonPorts
 from tests.fakes.mirror import SmallMirror
+from tests.fakes.turning import here, until
 
-T = TypeVar("T")
 HEALTH = HealthConfig(
     interval_ms=50, window_ms=200, rise=3, dwell_ms=300, canary_interval_ms=200, tentative_ms=2000, renew_ms=200
 )
-
-
-def go(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, within 30 s."""
-    return asyncio.run(_settled(work))
-
-
-async def _settled(work: Coroutine[Any, Any, T]) -> T:
-    """Then end what still runs beside it while the loop can close its connections: one that is left open is told of
-    in whatever test the collector happens to find it.
-    """
-    try:
-        return await asyncio.wait_for(work, 30)
-    finally:
-        beside = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in beside:
-            task.cancel()
-        if beside:
-            await asyncio.wait(beside, timeout=2)
-        await asyncio.sleep(0.01)
 
 
 class Node:
@@ -126,16 +105,23 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(node: Node) -> AsyncIterator[Node]:
-    """The daemon runs inside; it ends by SIGTERM, as systemd does it."""
-    task = asyncio.create_task(Service(node.load, node.fakes.ports(), node.places).run())
+    """The daemon runs inside; it ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop."""
+    loop = here()
+    loop.stopped.clear()
+    service = Service(loop, node.load, node.fakes.ports(), node.places)
     try:
-        await until(lambda: task.done() or "READY=1" in node.fakes.notify.sent)
+        service.begin()
+        assert "READY=1" in node.fakes.notify.sent
         yield node
     finally:
-        if not task.done():
+        if not loop.broken.done():
             os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(task, 5)
+            async with asyncio.timeout(5):
+                await loop.stopped.wait()
+        service.close()
         node.fakes.close()
+    assert loop.idle
+    service.stop()
 
 
 @asynccontextmanager
@@ -143,12 +129,3 @@ async def healthy(root: Path) -> AsyncIterator[Node]:
     async with SmallMirror() as mirror, running(Node(root, mirror)) as node:
         await until(node.is_("healthy", "mirror"))
         yield node
-
-
-async def until(done: Callable[[], bool], deadline_s: float = 10.0) -> float:
-    """Wait for it, looking each 2 ms; how long it took."""
-    started = time.monotonic()
-    async with asyncio.timeout(deadline_s):
-        while not done():
-            await asyncio.sleep(0.002)
-    return time.monotonic() - started

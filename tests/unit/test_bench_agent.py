@@ -10,13 +10,14 @@ import pytest
 
 from agent.config.model import HealthConfig
 from agent.daemon.http import Url
-from agent.daemon.probes import Pinger
+from agent.daemon.probes import Pinged, Pinger
 from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import Verdict
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
 from tests.bench.sim.flaps import Flapping, switches
+from tests.fakes.turning import go, here, result_of
 
 POLICY = Policy()
 OK = Answer(0.002)
@@ -63,11 +64,11 @@ async def _real(answers: tuple[Answer, ...]) -> tuple[PingOk | PingFailed | Loop
     server = Server(answers)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     url = Url("127.0.0.1", listening.sockets[0].getsockname()[1], "/healthy")
-    pinger = Pinger(url, list[PingOk]().append, cap_s=POLICY.window_cap_s)
+    pinger = Pinger(here(), url, list[PingOk]().append, cap_s=POLICY.window_cap_s)
     clock = asyncio.get_running_loop().time
     try:
         started = clock()
-        event = await pinger.round(POLICY.window_s)
+        event: Pinged = await result_of(lambda ended: pinger.begin(POLICY.window_s, ended))
         return event, clock() - started, server.met
     finally:
         pinger.close()
@@ -94,7 +95,7 @@ def test_a_modelled_round_ends_as_a_real_one(answers: tuple[Answer, ...]) -> Non
     script = Script(answers)
     modelled = staggered(script, 0.0, POLICY.window_s, POLICY.window_cap_s)
     for _ in range(10):  # a machine that is busy makes a round late, which says nothing of the model
-        event, took_s, met = asyncio.run(_real(answers))
+        event, took_s, met = go(_real(answers))
         if abs(took_s - modelled.ended) < _LATE_S and not isinstance(event, LoopLate):
             break
     assert abs(took_s - modelled.ended) < _LATE_S

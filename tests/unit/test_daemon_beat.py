@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
+from contextlib import closing
 
 import pytest
 
 from agent.daemon.beat import TICK_S, Beat
+from agent.daemon.turning import Loop
 
 
 @pytest.mark.parametrize(
     ("interval_s", "every_s"), [(0.25, 0.25), (0.05, 0.05), (0.3, 0.15), (1.0, 0.25), (60.0, 0.25)]
 )
 def test_an_interval_holds_a_whole_number_of_beats_none_longer_than_a_tick(interval_s: float, every_s: float) -> None:
-    beat = Beat(interval_s, lambda: None)
+    with closing(Loop()) as loop:
+        beat = Beat(loop, interval_s, lambda: None)
     assert beat.every_s == pytest.approx(every_s)
     assert beat.every_s <= TICK_S
 
@@ -22,20 +24,20 @@ def test_an_interval_holds_a_whole_number_of_beats_none_longer_than_a_tick(inter
 def _times(interval_s: float, seconds: float, sooner: tuple[float, ...] = (0.0,)) -> list[float]:
     """When it beats within so many seconds, having been asked for a sooner one with these delays at the beginning."""
 
-    async def work() -> list[float]:
-        loop = asyncio.get_running_loop()
+    with closing(Loop()) as loop:
         began, seen = loop.time(), list[float]()
-        beat = Beat(interval_s, lambda: seen.append(loop.time() - began))
+        beat = Beat(loop, interval_s, lambda: seen.append(loop.time() - began))
         for delay_s in sooner:
             beat.sooner(delay_s)
-        await asyncio.sleep(seconds)
+        loop.call_later(seconds, loop.stop)
+        loop.run()
         beat.stop()
+        assert loop.idle
         count = len(seen)
-        await asyncio.sleep(2 * interval_s)
+        loop.call_later(2 * interval_s, loop.stop)
+        loop.run()
         assert len(seen) == count
         return seen
-
-    return asyncio.run(work())
 
 
 def test_it_beats_until_it_is_stopped_and_never_with_the_same_gap() -> None:

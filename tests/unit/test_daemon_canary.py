@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import pytest
 
-from agent.daemon.canary import Canary, CanaryObject, RegistryCanary
+from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.http import parse_url
-from agent.daemon.origins import Origins
+from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
+from tests.fakes.turning import go, here, result_of, until
 
-T = TypeVar("T")
 WINDOW_S = 0.4
-
-
-def go(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, within 20 s."""
-    return asyncio.run(asyncio.wait_for(work, 20))
 
 
 @asynccontextmanager
 async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
     served = CanaryObject()
-    listener = Listener(lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None)
-    assert await listener.listen_tcp("127.0.0.1", 0) == ""
-    yield (
-        Canary(
-            parse_url(mirror.url), served, lambda: listener.port, (late if late is not None else []).append, cap_s=2.0
-        ),
-        served,
+    listener = Listener(
+        here(), lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None, broken
     )
-    listener.close()
+    assert listener.listen_tcp("127.0.0.1", 0) == ""
+    told = late if late is not None else []
+    yield Canary(here(), parse_url(mirror.url), served, lambda: listener.port, told.append, cap_s=2.0), served
+    listener.end()
+
+
+def broken(error: Exception) -> None:
+    raise error
+
+
+async def fetched(probe: Canary, window_s: float) -> Result | None:
+    return await result_of(lambda ended: probe.begin(window_s, ended))
+
+
+async def registry_asked(probe: RegistryCanary, origin: Origin) -> Result | None:
+    return await result_of(lambda ended: probe.begin(origin, WINDOW_S, ended))
 
 
 class TestCanary:
@@ -47,8 +51,8 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, served):
                 mirror.chunked = chunked
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+                assert isinstance(await fetched(probe, WINDOW_S), CanaryOk)
+                assert isinstance(await fetched(probe, WINDOW_S), CanaryOk)
                 assert mirror.targets[0].endswith(served.path)
                 assert mirror.targets[1].endswith("/canary")
                 assert mirror.p2p == 1  # at most once in five minutes
@@ -72,7 +76,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, _):
                 mirror.proxy_way = way
-                answer = await probe.fetch(WINDOW_S)
+                answer = await fetched(probe, WINDOW_S)
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
@@ -82,7 +86,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, _):
                 mirror.hang_proxy_first = 2
-                assert isinstance(await probe.fetch(1.0), CanaryOk)
+                assert isinstance(await fetched(probe, 1.0), CanaryOk)
                 assert len(mirror.targets) == 3
 
         go(work())
@@ -91,7 +95,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, served):
                 mirror.hang_proxy_first = 5
-                assert isinstance(await probe.fetch(0.6), CanaryFailed)
+                assert isinstance(await fetched(probe, 0.6), CanaryFailed)
                 assert {target.endswith(served.path) for target in mirror.targets} == {True}
                 assert mirror.p2p == 5
                 probe.close()
@@ -103,7 +107,7 @@ class TestCanary:
             late: list[CanaryOk] = []
             async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
                 mirror.delay_s = 0.7
-                assert isinstance(await probe.fetch(WINDOW_S), CanaryFailed)
+                assert isinstance(await fetched(probe, WINDOW_S), CanaryFailed)
                 await until(lambda: bool(late))
                 assert late[0].latency_s >= 0.7
                 probe.close()
@@ -116,7 +120,7 @@ class TestCanary:
             async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
                 mirror.proxy_way = Way.TRICKLE
                 for window_s in (1.9, WINDOW_S):
-                    answer = await probe.fetch(window_s)
+                    answer = await fetched(probe, window_s)
                     assert isinstance(answer, CanaryFailed)
                     assert answer.failure is Failure.SILENT
                 await asyncio.sleep(1.2)
@@ -128,8 +132,8 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 told = list[CanaryOk]().append
-                probe = Canary(parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
-                assert await probe.fetch(WINDOW_S) is None
+                probe = Canary(here(), parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
+                assert await fetched(probe, WINDOW_S) is None
 
         go(work())
 
@@ -142,9 +146,9 @@ class TestCanary:
 @asynccontextmanager
 async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCanary, SmallRegistry]]:
     async with SmallRegistry() as registry:
-        origins = Origins((registry.origin,), FakeNames(), lambda _: None)
+        origins = Origins(here(), (registry.origin,), FakeNames(), lambda _: None)
         mirror.forwards = True
-        yield RegistryCanary(parse_url(mirror.url), origins.status), registry
+        yield RegistryCanary(here(), parse_url(mirror.url), origins.status), registry
 
 
 class TestRegistryCanary:
@@ -155,7 +159,7 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 registry.status, registry.mark = status, mark
-                assert isinstance(await probe.fetch(registry.origin, WINDOW_S), CanaryOk)
+                assert isinstance(await registry_asked(probe, registry.origin), CanaryOk)
                 assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
 
         go(work())
@@ -169,7 +173,7 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 mirror.proxy_way = way
-                answer = await probe.fetch(registry.origin, WINDOW_S)
+                answer = await registry_asked(probe, registry.origin)
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
@@ -180,7 +184,7 @@ class TestRegistryCanary:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 origin = registry.origin
                 registry.close()
-                assert await probe.fetch(origin, WINDOW_S) is None
+                assert await registry_asked(probe, origin) is None
 
         go(work())
 
@@ -189,13 +193,6 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 registry.status, registry.mark = status, b""
-                assert await probe.fetch(registry.origin, WINDOW_S) is None
+                assert await registry_asked(probe, registry.origin) is None
 
         go(work())
-
-
-async def until(done: Callable[[], bool], deadline_s: float = 5.0) -> None:
-    """Wait for it, looking each 5 ms."""
-    async with asyncio.timeout(deadline_s):
-        while not done():
-            await asyncio.sleep(0.005)

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import pytest
 
 from agent.daemon.http import Answer, Connection, ProbeError
 from agent.health.evidence import Failure
+from tests.fakes.turning import go, here, result_of
 
-T = TypeVar("T")
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def go(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, within 20 s."""
-    return asyncio.run(asyncio.wait_for(work, 20))
+async def get(connection: Connection) -> Answer:
+    """The answer with its body. Raises ProbeError."""
+    body = bytearray()
+
+    def begin(told: Callable[[Answer | ProbeError], None]) -> None:
+        connection.ask("/", "x", None, body.extend, told)
+
+    found = await result_of(begin)
+    if isinstance(found, ProbeError):
+        raise found
+    return Answer(found.status, found.headers, bytes(body))
 
 
 @asynccontextmanager
@@ -47,9 +54,9 @@ async def peer(*pieces: bytes, then: Callable[[asyncio.StreamWriter], object] = 
 def test_one_connection_carries_one_question_after_the_other() -> None:
     async def work() -> None:
         async with peer(ANSWER) as port:
-            connection = Connection.begin("127.0.0.1", port)
+            connection = Connection.begin(here(), "127.0.0.1", port)
             for _ in range(3):
-                assert (await connection.get("/", "x")).body == b"ok"
+                assert (await get(connection)).body == b"ok"
                 assert connection.usable
             connection.close()
             assert not connection.usable
@@ -61,8 +68,8 @@ def test_one_connection_carries_one_question_after_the_other() -> None:
 def test_an_answer_may_come_in_pieces(at: int) -> None:
     async def work() -> None:
         async with peer(ANSWER[:at], ANSWER[at:]) as port:
-            connection = Connection.begin("127.0.0.1", port)
-            assert (await connection.get("/", "x")).body == b"ok"
+            connection = Connection.begin(here(), "127.0.0.1", port)
+            assert (await get(connection)).body == b"ok"
             assert connection.usable
             connection.close()
 
@@ -79,8 +86,8 @@ def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_que
 ) -> None:
     async def work() -> None:
         async with peer(ANSWER, then=then) as port:
-            connection = Connection.begin("127.0.0.1", port)
-            assert (await connection.get("/", "x")).status == 200
+            connection = Connection.begin(here(), "127.0.0.1", port)
+            assert (await get(connection)).status == 200
             for _ in range(100):
                 await asyncio.sleep(0.01)
                 if not connection.usable:
@@ -94,9 +101,9 @@ def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_que
 def test_a_body_without_a_length_ends_with_the_connection() -> None:
     async def work() -> Answer:
         async with peer(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()) as port:
-            connection = Connection.begin("127.0.0.1", port)
+            connection = Connection.begin(here(), "127.0.0.1", port)
             try:
-                return await connection.get("/", "x")
+                return await get(connection)
             finally:
                 connection.close()
 
@@ -107,12 +114,14 @@ def test_a_refused_connection_is_told_as_refused() -> None:
     async def work() -> None:
         async with peer() as port:
             pass
-        with pytest.raises(ProbeError) as found:
-            await Connection.open("127.0.0.1", port)
-        assert found.value.failure is Failure.REFUSED
-        connection = Connection.begin("127.0.0.1", port)
+        connection = Connection.begin(here(), "127.0.0.1", port)
+        error = await result_of(connection.stand)
+        connection.close()
+        assert error is not None
+        assert error.failure is Failure.REFUSED
+        connection = Connection.begin(here(), "127.0.0.1", port)
         with pytest.raises(ProbeError) as asked:
-            await connection.get("/", "x")
+            await get(connection)
         connection.close()
         assert asked.value.failure is Failure.REFUSED
 
@@ -122,7 +131,7 @@ def test_a_refused_connection_is_told_as_refused() -> None:
 def test_a_name_is_never_resolved_on_the_loop() -> None:
     async def work() -> None:
         with pytest.raises(ProbeError, match="not an address"):
-            Connection.begin("registry.example", 80)
+            Connection.begin(here(), "registry.example", 80)
 
     go(work())
 
@@ -131,7 +140,7 @@ def test_a_closed_connection_tells_nothing_any_more() -> None:
     async def work() -> None:
         told: list[Answer | ProbeError] = []
         async with peer(ANSWER[:10], ANSWER[10:]) as port:
-            connection = Connection.begin("127.0.0.1", port)
+            connection = Connection.begin(here(), "127.0.0.1", port)
             connection.ask("/", "x", None, lambda _: None, told.append)
             await asyncio.sleep(0.01)
             connection.close()

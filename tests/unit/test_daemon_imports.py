@@ -10,20 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BANNED = ("grpc", "google.protobuf", "requests", "urllib3", "pystemd", "ssl", "_hashlib", "http.client", "tomlkit")
+BANNED = ("grpc", "google.protobuf", "requests", "urllib3", "pystemd", "ssl", "_hashlib", "http.client", "tomlkit",
+          "asyncio")  # fmt: skip
 CODE = """
 import sys, json, threading
 sys.path.insert(0, sys.argv[1])
 from agent.commands import daemon as verb
 verb._without_openssl()
-import asyncio
+verb._without_asyncio()
 from agent import wire
 from agent.config.load import load
 from agent.daemon.service import Service
 from agent.daemon.settings import Places
+from agent.daemon.turning import Loop
 ports = wire.daemon_ports({})
 ports.fence.available()  # loads libnftables
-Service(lambda: load("/no/such/file", "/no/such/directory").config, ports, Places.below("/tmp"))
+Service(Loop(), lambda: load("/no/such/file", "/no/such/directory").config, ports, Places.below("/tmp"))
 loaded = sorted(name for name, module in sys.modules.items() if module is not None)
 print(json.dumps([loaded, threading.active_count()]))
 """
@@ -43,7 +45,7 @@ def test_what_costs_much_is_not_imported(loaded: tuple[set[str], int], banned: s
 
 
 def test_what_it_is_made_of_is_there(loaded: tuple[set[str], int]) -> None:
-    assert {"asyncio", "nftables", "structlog", "watchdog.observers.inotify_c"} <= loaded[0]
+    assert {"nftables", "structlog", "watchdog.observers.inotify_c"} <= loaded[0]
 
 
 def test_it_has_one_thread(loaded: tuple[set[str], int]) -> None:

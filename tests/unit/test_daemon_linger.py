@@ -8,9 +8,8 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -28,13 +27,9 @@ from agent.health.evidence import CanaryOk, Event, PingOk
 from agent.health.policy import Policy
 from agent.health.state import State
 from tests.fakes.daemon import FakeNames
+from tests.fakes.turning import go, here
 
-T = TypeVar("T")
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-def go(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(work, 20))
 
 
 def test_an_answer_that_comes_at_once_needs_no_turn_of_the_loop() -> None:
@@ -164,7 +159,7 @@ class Asked:
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.connection = Connection.begin(*server.getsockname())
+            self.connection = Connection.begin(here(), *server.getsockname())
             self.peer, _ = server.accept()
         self.told: list[Answer | ProbeError] = []
         self.then: Callable[[], None] = lambda: None
@@ -186,8 +181,11 @@ def waits() -> int:
 
 @asynccontextmanager
 async def listening(body: bytes) -> AsyncIterator[Listener]:
-    listener = Listener(lambda _path, _query: Response(200, body), check_host=False)
-    assert await listener.listen_tcp("127.0.0.1", 0) == ""
+    def broken(error: Exception) -> None:
+        raise error
+
+    listener = Listener(here(), lambda _path, _query: Response(200, body), broken, check_host=False)
+    assert listener.listen_tcp("127.0.0.1", 0) == ""
     try:
         yield listener
     finally:
@@ -236,7 +234,7 @@ async def probing(listener: Listener, delay_s: float) -> AsyncIterator[tuple[Pro
         made = settings(Config(mirror=MirrorConfig(url=url, ping_url=f"{url}/healthy")), applied(None), "node")
         policy = Policy(interval_s=0.02, canary_interval_s=0.02)
         probes = Probing(
-            made, Origins((), FakeNames(), seen.append), seen.append, canary=canary,
+            here(), made, Origins(here(), (), FakeNames(), seen.append), seen.append, canary=canary,
             canary_port=lambda: listener.port, serving=listener.waiting, state=lambda: State(local=True),
             policy=lambda: policy, before=lambda: None, sooner=lambda _: None, lifted_at=lambda: 0.0,
         )  # fmt: skip

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
 import pytest
 
-from agent.daemon.http import Connection, ProbeError, parse_url
-from agent.daemon.probes import Pinger, watch_sentinel
+from agent.daemon.http import Answer, Connection, ProbeError, parse_url
+from agent.daemon.probes import Pinged, Pinger, Sentinel
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, SentinelClosed
 from tests.fakes.mirror import SmallMirror, Way
+from tests.fakes.turning import go, here, result_of, until
 
-T = TypeVar("T")
 WINDOW_S = 0.4
 
 
-def go(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, within 20 s."""
-    return asyncio.run(asyncio.wait_for(work, 20))
-
-
 def pinger_of(url: str, late: list[PingOk] | None = None) -> Pinger:
-    return Pinger(parse_url(url), (late if late is not None else []).append, cap_s=2.0)
+    return Pinger(here(), parse_url(url), (late if late is not None else []).append, cap_s=2.0)
+
+
+async def round_of(pinger: Pinger, window_s: float) -> Pinged:
+    return await result_of(lambda ended: pinger.begin(window_s, ended))
 
 
 class TestPing:
@@ -33,7 +30,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 pinger = pinger_of(mirror.ping_url)
                 for _ in range(5):
-                    answer = await pinger.round(WINDOW_S)
+                    answer = await round_of(pinger, WINDOW_S)
                     assert isinstance(answer, PingOk)
                     assert answer.latency_s < 0.4
                 assert mirror.pings == 5
@@ -58,7 +55,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = way
                 started = time.monotonic()
-                answer = await pinger_of(mirror.ping_url).round(WINDOW_S)
+                answer = await round_of(pinger_of(mirror.ping_url), WINDOW_S)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is failure
                 assert time.monotonic() - started < WINDOW_S
@@ -69,7 +66,7 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 url = mirror.ping_url
-            answer = await pinger_of(url).round(WINDOW_S)
+            answer = await round_of(pinger_of(url), WINDOW_S)
             assert isinstance(answer, PingFailed)
             assert answer.failure is Failure.REFUSED
 
@@ -80,7 +77,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
                 started = time.monotonic()
-                answer = await pinger_of(mirror.ping_url).round(0.6)
+                answer = await round_of(pinger_of(mirror.ping_url), 0.6)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is Failure.SILENT
                 assert 0.55 < time.monotonic() - started < 0.75
@@ -93,7 +90,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.hang_first = 2
                 pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await pinger.round(1.0), PingOk)
+                assert isinstance(await round_of(pinger, 1.0), PingOk)
                 assert mirror.pings == 3
                 pinger.close()
 
@@ -103,10 +100,10 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await pinger.round(WINDOW_S), PingOk)
+                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
                 mirror.drop_connections()
                 await asyncio.sleep(0)
-                assert isinstance(await pinger.round(WINDOW_S), PingOk)
+                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
                 assert mirror.accepted == 2
                 pinger.close()
 
@@ -118,7 +115,7 @@ class TestPing:
                 mirror.hang_first = 2
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
                 pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await pinger.round(WINDOW_S), PingOk)
+                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
                 pinger.close()
 
         go(work())
@@ -128,7 +125,7 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
-                assert isinstance(await pinger_of(mirror.ping_url).round(WINDOW_S), PingFailed)
+                assert isinstance(await round_of(pinger_of(mirror.ping_url), WINDOW_S), PingFailed)
 
         go(work())
 
@@ -138,7 +135,7 @@ class TestPing:
                 mirror.ping_way = Way.HANG
                 for at in (0.15, 0.6):
                     asyncio.get_running_loop().call_later(at, time.sleep, 0.4)
-                answer = await pinger_of(mirror.ping_url).round(WINDOW_S)
+                answer = await round_of(pinger_of(mirror.ping_url), WINDOW_S)
                 assert isinstance(answer, LoopLate)
                 assert answer.late_s > 0.1
 
@@ -151,7 +148,7 @@ class TestPing:
                 late: list[PingOk] = []
                 pinger = pinger_of(mirror.ping_url, late)
                 started = time.monotonic()
-                assert isinstance(await pinger.round(WINDOW_S), PingFailed)
+                assert isinstance(await round_of(pinger, WINDOW_S), PingFailed)
                 await until(lambda: bool(late))
                 assert len(late) == 1
                 assert 0.7 <= late[0].latency_s < 1.0
@@ -165,8 +162,8 @@ class TestPing:
             async with SmallMirror() as mirror:
                 mirror.ping_way = Way.HANG
                 late: list[PingOk] = []
-                pinger = Pinger(parse_url(mirror.ping_url), late.append, cap_s=0.6)
-                assert isinstance(await pinger.round(WINDOW_S), PingFailed)
+                pinger = Pinger(here(), parse_url(mirror.ping_url), late.append, cap_s=0.6)
+                assert isinstance(await round_of(pinger, WINDOW_S), PingFailed)
                 await until(lambda: not pinger.waits)
                 assert late == []
 
@@ -176,7 +173,7 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 url = f"https://127.0.0.1:{mirror.ping_port}/healthy"
-                assert isinstance(await pinger_of(url).round(WINDOW_S), PingOk)
+                assert isinstance(await round_of(pinger_of(url), WINDOW_S), PingOk)
                 assert mirror.pings == 0
 
         go(work())
@@ -187,7 +184,8 @@ class TestSentinel:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 told: asyncio.Queue[SentinelClosed] = asyncio.Queue()
-                task = asyncio.create_task(watch_sentinel(parse_url(mirror.url), told.put_nowait))
+                sentinel = Sentinel(here(), parse_url(mirror.url), told.put_nowait)
+                sentinel.begin()
                 await until(lambda: mirror.accepted > 0)
                 started = time.monotonic()
                 await mirror.die()
@@ -197,7 +195,8 @@ class TestSentinel:
                 await mirror.revive()
                 seen = mirror.accepted
                 await until(lambda: mirror.accepted > seen)
-                task.cancel()
+                sentinel.close()
+                assert here().idle
 
         go(work())
 
@@ -211,9 +210,10 @@ class TestHttp:
                 writer.close()
 
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-                connection = await Connection.open("127.0.0.1", server.sockets[0].getsockname()[1])
-                with pytest.raises(ProbeError, match="99999999 bytes"):
-                    await connection.get("/", "x")
+                connection = Connection.begin(here(), "127.0.0.1", server.sockets[0].getsockname()[1])
+                found = await asked(connection)
+                assert isinstance(found, ProbeError)
+                assert "99999999 bytes" in found.detail
                 connection.close()
 
         go(work())
@@ -222,7 +222,7 @@ class TestHttp:
     def test_a_link_local_address_is_never_asked(self, host: str) -> None:
         async def work() -> None:
             with pytest.raises(ProbeError, match="link-local"):
-                await Connection.open(host, 80)
+                Connection.begin(here(), host, 80)
 
         go(work())
 
@@ -241,8 +241,5 @@ class TestHttp:
         assert url.tls == text.startswith("https")
 
 
-async def until(done: Callable[[], bool], deadline_s: float = 5.0) -> None:
-    """Wait for it, looking each 5 ms."""
-    async with asyncio.timeout(deadline_s):
-        while not done():
-            await asyncio.sleep(0.005)
+async def asked(connection: Connection) -> Answer | ProbeError:
+    return await result_of(lambda told: connection.ask("/", "x", None, lambda _: None, told))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from agent.daemon import metrics, publish
 from agent.daemon.view import HistoryEntry
-from tests.unit.daemon_node import Node, go, healthy, until
+from tests.fakes.turning import go, until
+from tests.unit.daemon_node import Node, healthy
 from tests.unit.views import DOWN, VIEW
 
 

@@ -12,7 +12,8 @@ from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.unit.daemon_node import Node, free_port, go, healthy, running, until
+from tests.fakes.turning import go, until
+from tests.unit.daemon_node import Node, free_port, healthy, running
 
 
 def test_a_cold_node_is_served_by_the_mirror_within_a_moment(tmp_path: Path) -> None:

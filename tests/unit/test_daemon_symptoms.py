@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
@@ -15,20 +15,11 @@ from agent.daemon.http import parse_url
 from agent.daemon.symptoms import Symptoms
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from tests.fakes.daemon import FakeJournal
+from tests.fakes.turning import go, here, until
 
 REFUSED = 'Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3'
 FALLBACK = "Request proxy server failed, fallback to original server"
 Told: TypeAlias = "list[Symptom | SymptomsUnknown]"
-
-
-def go(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 20))
-
-
-async def until(done: Callable[[], bool], deadline_s: float = 5.0) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not done():
-            await asyncio.sleep(0.002)
 
 
 class Followed:
@@ -36,7 +27,7 @@ class Followed:
         self.journal = FakeJournal()
         self.told: Told = []
         self.fenced = False
-        self.symptoms = Symptoms(self.journal, self.told.append, lambda: self.fenced)
+        self.symptoms = Symptoms(here(), self.journal, self.told.append, lambda: self.fenced)
 
     @property
     def kinds(self) -> list[SymptomKind]:
@@ -50,11 +41,11 @@ class Followed:
 @asynccontextmanager
 async def following() -> AsyncIterator[Followed]:
     made = Followed()
-    task = asyncio.create_task(made.symptoms.run())
-    await until(lambda: made.journal.fileno() != -1)
+    made.symptoms.begin()
+    assert made.journal.fileno() != -1
     yield made
-    task.cancel()
-    await asyncio.wait([task])
+    made.symptoms.close()
+    assert here().idle
     made.journal.close()
 
 
@@ -131,11 +122,11 @@ def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
     async def work() -> None:
         made = Followed()
         made.journal.refuses = "no journal is kept"
-        task = asyncio.create_task(made.symptoms.run())
+        made.symptoms.begin()
         await until(lambda: made.journal.starts == 2, 8)
         assert made.unknown == ["no journal is kept"]
-        task.cancel()
-        await asyncio.wait([task])
+        made.symptoms.close()
+        assert here().idle
 
     go(work())
 
@@ -144,13 +135,14 @@ def test_another_session_goes_on_with_the_same_reader() -> None:
     async def work() -> None:
         async with following() as made:
             made.symptoms.look()
-            again = Symptoms(made.journal, made.told.append, lambda: False)
-            task = asyncio.create_task(again.run())
-            await asyncio.sleep(0.05)
+            made.symptoms.close()
+            again = Symptoms(here(), made.journal, made.told.append, lambda: False)
+            again.begin()
             assert made.journal.starts == 1
             assert made.unknown == ["", ""]  # the new session's machine does not know yet
-            task.cancel()
-            await asyncio.wait([task])
+            made.journal.write(REFUSED)
+            await until(lambda: bool(made.kinds))
+            again.close()
 
     go(work())
 
@@ -164,6 +156,13 @@ dragonfly_client_download_task_failure_total{app="",priority="6",tag="a b",type=
 dragonfly_client_download_task_failure_total{app="",priority="3",tag="",type="1"} 5
 dragonfly_client_download_task_total{app=""} 900
 """
+
+
+async def looked(counters: Counters) -> None:
+    over = asyncio.Event()
+    counters.look(over.set)
+    await over.wait()
+    assert here().idle
 
 
 class TestCounters:
@@ -195,22 +194,22 @@ class TestCounters:
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
                 url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
                 told: list[Symptom] = []
-                counters = Counters(url, told.append, lambda: bool(state["counts"]))
-                await counters.look()
-                await counters.look()
+                counters = Counters(here(), url, told.append, lambda: bool(state["counts"]))
+                await looked(counters)
+                await looked(counters)
                 assert told == []
                 state["page"] = PAGE.replace(b"failure_total 3", b"failure_total 4")
-                await counters.look()
+                await looked(counters)
                 assert [event.kind for event in told] == [SymptomKind.COUNTER]
                 assert told[0].detail == "the mirror counts proxy_request_failure_total +1"
                 state |= {"page": PAGE.replace(b"failure_total 3", b"failure_total 9"), "counts": b""}
-                await counters.look()
+                await looked(counters)
                 state |= {"status": b"404 Not Found", "counts": b"yes", "page": b"gone"}
-                await counters.look()
+                await looked(counters)
                 state |= {"status": b"200 OK", "page": PAGE.replace(b"failure_total 3", b"failure_total 9")}
-                await counters.look()
+                await looked(counters)
                 assert len(told) == 1
-            await counters.look()
+            await looked(counters)
             assert len(told) == 1
 
         go(work())

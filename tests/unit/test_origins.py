@@ -8,6 +8,7 @@ from collections.abc import Callable
 from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
+from tests.fakes.turning import go, here
 
 
 async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,8 +42,8 @@ def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_res
         names.known = {"registry.test": ("127.0.0.1",)}
         server = await asyncio.start_server(registry, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        origins = Origins((Origin("registry.test", port, tls=False),), names, kept(seen))
-        running = asyncio.create_task(origins.run())
+        origins = Origins(here(), (Origin("registry.test", port, tls=False),), names, kept(seen))
+        origins.begin()
         assert (await told(origins, seen)).good
         server.close()
         assert not (await told(origins, seen)).good
@@ -51,10 +52,11 @@ def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_res
         assert (await told(origins, seen)).good
         names.known = {"registry.test": ("127.0.0.2",)}  # it has moved, which is looked up as soon as it can be
         assert f"connect to 127.0.0.2:{port}" in (await told(origins, seen)).detail
-        running.cancel()
+        origins.close()
+        assert here().idle
         server.close()
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    go(work())
 
 
 def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() -> None:
@@ -65,7 +67,8 @@ def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() 
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
-        running = asyncio.create_task(Origins((Origin("registry.test", port, tls=False),), names, kept(seen)).run())
+        origins = Origins(here(), (Origin("registry.test", port, tls=False),), names, kept(seen))
+        origins.begin()
         async with asyncio.timeout(10):
             while not seen:
                 await asyncio.sleep(0.01)
@@ -74,20 +77,22 @@ def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() 
         async with asyncio.timeout(10):
             while not seen[-1].good:
                 await asyncio.sleep(0.01)
-        running.cancel()
+        origins.close()
+        assert here().idle
         server.close()
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    go(work())
 
 
 def test_one_that_was_never_resolved_is_told_with_the_name_services_words() -> None:
     async def work() -> None:
         seen = list[OriginSeen]()
-        origins = Origins((Origin("nowhere.test", 80, tls=False),), FakeNames(), kept(seen))
-        running = asyncio.create_task(origins.run())
+        origins = Origins(here(), (Origin("nowhere.test", 80, tls=False),), FakeNames(), kept(seen))
+        origins.begin()
         answer = await told(origins, seen)
         assert not answer.good
         assert answer.detail == "nowhere.test: nowhere.test was not resolved: unknown name"
-        running.cancel()
+        origins.close()
+        assert here().idle
 
-    asyncio.run(asyncio.wait_for(work(), 30))
+    go(work())
