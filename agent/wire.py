@@ -139,8 +139,8 @@ def drill_ports() -> DrillPorts:
 
 
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
-    """The ports of the resident daemon; from now on structlog writes to the journal, and no page
-    that was used leaves the memory.
+    """The ports of the resident daemon; from now on structlog writes to the journal, no page that
+    was used leaves the memory, and what is freed does.
     """
     from agent.adapters import log, memory
     from agent.adapters.cgroups import CgroupTree
@@ -154,6 +154,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
 
     log.configure()
     memory.keep_resident()
+    memory.give_back()
     cgroups = CgroupTree()
     return DaemonPorts(
         fence=NftFence(cgroups=cgroups),

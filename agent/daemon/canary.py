@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
-from agent.daemon.http import Answer, Connection, ProbeError, Url
+from agent.daemon.http import CLOSE, Answer, Connection, Headers, ProbeError, Url
 from agent.daemon.origins import Origin
 from agent.daemon.turning import Loop
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
@@ -63,8 +63,6 @@ class Canary:
         self._port = port
         self._p2p = False
         self._p2p_at = float("-inf")
-        self.asked: Connection | None = None
-        """On which the last request was made."""
         self._hedge = Hedge(
             loop, self._once, lambda started, latency_s: late(CanaryOk(started, latency_s)), cap_s=cap_s
         )
@@ -88,12 +86,12 @@ class Canary:
     def _once(self, _number: int, told: Told) -> Callable[[], None]:
         authority = f"127.0.0.1:{self._port()}"
         path = self._object.path if self._p2p else "/canary"
-        headers = {"X-Dragonfly-Use-P2P": "true"} if self._p2p else {}
-        self.asked = _through(
+        headers = (("X-Dragonfly-Use-P2P", "true"),) if self._p2p else ()
+        asked = _through(
             self._loop, self._proxy, f"http://{authority}{path}", authority, headers,
             lambda answer: told(self._judged(answer)),
         )  # fmt: skip
-        return self.asked.close
+        return asked.close
 
     def _judged(self, answer: Answer | ProbeError) -> Wrong | None:
         if isinstance(answer, ProbeError):
@@ -147,7 +145,7 @@ class RegistryCanary:
         origin = self._origin
         assert origin is not None
         url = f"{'https' if origin.tls else 'http'}://{origin.name}/v2/"
-        asked = _through(self._loop, self._proxy, url, origin.name, {}, lambda answer: told(self._judged(answer, url)))
+        asked = _through(self._loop, self._proxy, url, origin.name, (), lambda answer: told(self._judged(answer, url)))
         return asked.close
 
     def _judged(self, answer: Answer | ProbeError, url: str) -> Wrong | None:
@@ -166,7 +164,7 @@ def _of_a_registry(answer: Answer) -> bool:
 
 
 def _through(
-    loop: Loop, proxy: Url, url: str, authority: str, headers: dict[str, str],
+    loop: Loop, proxy: Url, url: str, authority: str, headers: Headers,
     told: Callable[[Answer | ProbeError], None],
 ) -> Connection:  # fmt: skip
     """Ask the mirror; `told` hears what it gives, and a body that trickles is silence. The connection, which ends with
@@ -193,7 +191,7 @@ def _through(
             told(Answer(answer.status, answer.headers, bytes(body)))
 
     try:
-        connection.ask(url, authority, {"Connection": "close", **headers}, take, answered)
+        connection.ask(url, authority, (*CLOSE, *headers), take, answered)
     except ProbeError:
         connection.close()
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 
-from agent.daemon.http import Answer, Connection, ProbeError, Url
+from agent.daemon.http import CLOSE, Answer, Connection, ProbeError, Url
 from agent.daemon.probes import jittered
 from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Symptom, SymptomKind
@@ -115,10 +115,7 @@ class Counters:
         self._timer = self._loop.call_later(_DEADLINE_S, lambda: answered(None))
         try:
             self._connection = Connection.begin(self._loop, self._metrics.host, self._metrics.port)
-            headers = {"Connection": "close"}
-            self._connection.ask(
-                self._metrics.path, self._metrics.authority, headers, tally.take, answered, _PAGE_BYTES
-            )
+            self._connection.ask(self._metrics.path, self._metrics.authority, CLOSE, tally.take, answered, _PAGE_BYTES)
         except ProbeError as error:
             answered(error)
 

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 from agent.durations import in_words
@@ -30,7 +29,7 @@ class Document:
     """One JSON file. `owner` is the uid that it must belong to."""
 
     def __init__(self, path: str, owner: int = 0) -> None:
-        self._path = Path(path)
+        self._path = path
         self._owner = owner
         self._stamp: tuple[int, int, int] | None = None
         self._content: Loose | None = None
@@ -45,7 +44,7 @@ class Document:
     def load(self) -> Loose | None:
         """The object as it is now; None where it is not there or does not count."""
         try:
-            found = self._path.lstat()
+            found = os.lstat(self._path)
         except FileNotFoundError:
             self._stamp, self._content, self.problem = None, None, ""
             return None

@@ -11,13 +11,12 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from agent.daemon.linger import Readable
 from agent.daemon.turning import Loop, Timer
 
 _HEADER_CAP = 8192
@@ -68,7 +67,6 @@ class Listener:
         self._check_host = check_host
         self._socket: socket.socket | None = None
         self._clients: dict[_Client, None] = {}  # oldest first
-        self._accepts = False
         self._again: Timer | None = None
         self.port: int | None = None
 
@@ -99,24 +97,9 @@ class Listener:
             os.umask(before)
         self._listen(opened)
 
-    def fileno(self) -> int:
-        """The listening socket's descriptor; -1 where it does not listen."""
-        return -1 if self._socket is None else self._socket.fileno()
-
-    def readable(self) -> None:
-        """Take the connections that have come."""
-        if self._socket is not None:
-            self._accept(self._socket)
-
-    def waiting(self) -> Iterator[Readable]:
-        """What a client's next step is seen on, for who serves without the loop."""
-        if self._accepts:
-            yield self
-            yield from [client for client in self._clients if client.reads]
-
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
-        opened, self._socket, self.port, self._accepts = self._socket, None, None, False
+        opened, self._socket, self.port = self._socket, None, None
         if self._again is not None:
             self._again.cancel()
         if opened is not None:
@@ -135,9 +118,9 @@ class Listener:
         self._accept_again()
 
     def _accept_again(self) -> None:
-        if self._socket is not None:
-            self._accepts = True
-            self._loop.add_reader(self._socket.fileno(), self.readable)
+        opened = self._socket
+        if opened is not None:
+            self._loop.add_reader(opened.fileno(), lambda: self._accept(opened))
 
     def _accept(self, opened: socket.socket) -> None:
         for _ in range(_CONNECTIONS):
@@ -147,7 +130,6 @@ class Listener:
                 return
             except OSError as error:  # no descriptor is left: it stays readable, and asking again at once is in vain
                 self._loop.remove_reader(opened.fileno())
-                self._accepts = False
                 self._again = self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
                 self._lacks(f"no connection can be taken: {error.strerror}")
                 return
@@ -203,13 +185,9 @@ class _Client:
         self._over = over
         self._head = b""
         self._left = b""
-        self.reads = False
+        self._reads = False
         """Whether it waits for more of the request."""
         self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
-
-    def fileno(self) -> int:
-        """The connection's descriptor; -1 once it is closed."""
-        return self._socket.fileno()
 
     def readable(self) -> None:
         """Take what has come; most requests are there by the time that they are accepted."""
@@ -243,13 +221,13 @@ class _Client:
         self._over(self)
 
     def _await(self) -> None:
-        if not self.reads:
-            self.reads = True
+        if not self._reads:
+            self._reads = True
             self._loop.add_reader(self._socket.fileno(), self.readable)
 
     def _unread(self) -> None:
-        if self.reads:
-            self.reads = False
+        if self._reads:
+            self._reads = False
             self._loop.remove_reader(self._socket.fileno())
 
     def _send(self) -> None:

@@ -76,7 +76,29 @@ def parse_url(text: str) -> Url:
 
 
 Told: TypeAlias = "Callable[[Answer | ProbeError], None]"
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+CLOSE: Headers = (("Connection", "close"),)
 _Parts: TypeAlias = "Generator[None, None, bytes]"
+
+
+class _Question:
+    """What was asked, and how far its answer has come."""
+
+    __slots__ = ("cap", "parts", "path", "take", "told")
+
+    def __init__(self, path: str, take: Callable[[bytes], None], told: Told, cap: int) -> None:
+        self.path = path
+        self.take = take
+        self.told = told
+        self.cap = cap
+        self.parts: Generator[None, None, Answer] | None = None
+
+
+@functools.lru_cache(maxsize=32)
+def _request(path: str, authority: str, headers: Headers) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", f"Host: {authority}", "User-Agent: nydus-agent", "Accept: */*"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 class Connection:
@@ -94,6 +116,9 @@ class Connection:
         """The other side has sent its last byte."""
         self._unsent = b""
         self._hears: Callable[[bytes | OSError], None] | None = None
+        self._question: _Question | None = None
+        self._known: tuple[bytes, Answer, bytes] | None = None
+        """An answer that came in one piece, as it came, parsed, and its body: the next one is mostly the same."""
 
     @classmethod
     def begin(cls, loop: Loop, host: str, port: int) -> Connection:
@@ -119,15 +144,6 @@ class Connection:
         """Whether another question can be asked on it."""
         return not (self._closed or self._ended or self._buffer)
 
-    @property
-    def awaits(self) -> bool:
-        """Whether an answer to what was asked is still to come."""
-        return self._hears is not None
-
-    def fileno(self) -> int:
-        """The socket's descriptor; -1 once it is closed."""
-        return self._socket.fileno()
-
     def stand(self, told: Callable[[ProbeError | None], None]) -> None:
         """`told` hears once that the connection stands, or why it does not."""
 
@@ -141,7 +157,7 @@ class Connection:
         self,
         path: str,
         authority: str,
-        headers: Mapping[str, str] | None,
+        headers: Headers,
         take: Callable[[bytes], None],
         told: Told,
         cap: int = BODY_CAP,
@@ -150,14 +166,12 @@ class Connection:
         it; `told` hears of the end, once, or never where the connection is closed before. Raises ProbeError where
         nothing can be sent. The caller holds the deadline.
         """
-        lines = [f"GET {path} HTTP/1.1", f"Host: {authority}", "User-Agent: nydus-agent", "Accept: */*"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        answer = self._answer(take, cap)
-        self._hears = lambda heard: self._go_on(answer, heard, path, told)
-        self._unsent = "\r\n".join([*lines, "", ""]).encode()
+        self._question = _Question(path, take, told, cap)
+        self._hears = self._hear_answer
+        self._unsent = _request(path, authority, headers)
         self._send()  # on the loopback a connection stands by now
         if self._unsent:
-            self._write(lambda: self._writable(told))
+            self._write(self._writable)
         self._read()
 
     def watch(self, ended: Callable[[str], None]) -> None:
@@ -216,15 +230,14 @@ class Connection:
             self._writing = False
             self._loop.remove_writer(self._socket.fileno())
 
-    def _writable(self, told: Told) -> None:
+    def _writable(self) -> None:
         try:
             refusal = self._refusal()
             if refusal is not None:
                 raise refusal
             self._send()
         except ProbeError as error:
-            self.close()
-            told(error)
+            self._answered(error)
             return
         if not self._unsent:
             self._unwrite()
@@ -243,29 +256,53 @@ class Connection:
 
     # The answer
 
-    def _go_on(self, answer: Generator[None, None, Answer], heard: bytes | OSError, path: str, told: Told) -> None:
-        found: Answer | ProbeError
+    def _hear_answer(self, heard: bytes | OSError) -> None:
+        question = self._question
+        assert question is not None
+        known = self._known
+        if known is not None and heard == known[0] and question.parts is None and len(known[2]) <= question.cap:
+            if known[2]:
+                question.take(known[2])
+            self._answered(known[1])
+            return
+        found = self._gone_on(question, heard)
+        if found is not None:
+            self._answered(found)
+
+    def _answered(self, found: Answer | ProbeError) -> None:
+        question, self._question, self._hears = self._question, None, None
+        if isinstance(found, ProbeError) or self._ended:
+            self.close()
+        if question is not None:
+            question.told(found)
+
+    def _gone_on(self, question: _Question, heard: bytes | OSError) -> Answer | ProbeError | None:
+        """The answer, once it is complete."""
+        first = question.parts is None
+        if question.parts is None:
+            question.parts = self._answer(question.take, question.cap)
+        path = question.path
         try:
             if isinstance(heard, OSError):
                 raise heard
             self._ended = not heard
             self._buffer += heard
-            next(answer)
-            return
+            next(question.parts)
         except StopIteration as end:
-            found = end.value
+            answer: Answer = end.value
+            simple = first and self.usable and answer.keeps and "transfer-encoding" not in answer.headers
+            if simple and isinstance(heard, bytes):
+                self._known = heard, answer, heard.partition(b"\r\n\r\n")[2]
+            return answer
         except EOFError as error:
-            found = ProbeError(Failure.CLOSED, f"closed after {error} bytes of {path}")
+            return ProbeError(Failure.CLOSED, f"closed after {error} bytes of {path}")
         except OverflowError:
-            found = ProbeError(Failure.CONTENT, f"header of {path} is longer than {_HEADER_CAP} bytes")
+            return ProbeError(Failure.CONTENT, f"header of {path} is longer than {_HEADER_CAP} bytes")
         except ValueError as error:
-            found = ProbeError(Failure.CONTENT, f"answer to {path} is not HTTP: {error}")
+            return ProbeError(Failure.CONTENT, f"answer to {path} is not HTTP: {error}")
         except OSError as error:
-            found = _probe_error(error, f"GET {path}")
-        self._hears = None
-        if isinstance(found, ProbeError) or self._ended:
-            self.close()
-        told(found)
+            return _probe_error(error, f"GET {path}")
+        return None
 
     def _answer(self, take: Callable[[bytes], None], cap: int) -> Generator[None, None, Answer]:
         head = (yield from self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.daemon.beat import TICK_S, Beat
@@ -20,7 +20,6 @@ from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, 
 from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
-from agent.daemon.linger import Readable
 from agent.daemon.messages import Message
 from agent.daemon.origins import Origins
 from agent.daemon.ownership import Ownership
@@ -91,7 +90,6 @@ class Session:
         resettle: Callable[[Applied], Settings],
         canary: CanaryObject,
         canary_port: Callable[[], int | None],
-        serving: Callable[[], Iterable[Readable]],
         on_change: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -115,7 +113,7 @@ class Session:
         self._pins = Document(places.pin, places.owner)
         self._beat = Beat(loop, self.policy.interval_s, self._on_beat)
         self._probing = Probing(
-            loop, settings, self.origins, self.post, canary=canary, canary_port=canary_port, serving=serving,
+            loop, settings, self.origins, self.post, canary=canary, canary_port=canary_port,
             state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
             lifted_at=lambda: self._lifted_at,
         )  # fmt: skip
@@ -216,7 +214,6 @@ class Session:
     def _on_beat(self) -> None:
         self._probing.beat(self._beat.every_s)
         self.post(Tick())
-        self._probing.linger()
 
     # What the loop does with an event
 
@@ -230,6 +227,10 @@ class Session:
         self._take(event)
         if isinstance(event, Tick):
             self._chores()
+        if self._told is not self.state:
+            self._tell()
+
+    def _tell(self) -> None:
         change = transition(self._told, self.state)
         self._told = self.state
         if change is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.config.model import RegistryHost, Scheme
-from agent.daemon.http import Answer, Connection, ProbeError
+from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, OriginSeen
@@ -275,7 +275,7 @@ class _Asking:
         if self._origin.tls:
             connection.stand(self._stands)
         else:
-            connection.ask("/v2/", self._origin.name, {"Connection": "close"}, lambda _: None, self._answered)
+            connection.ask("/v2/", self._origin.name, CLOSE, lambda _: None, self._answered)
 
     def _stands(self, error: ProbeError | None) -> None:
         if error is not None:

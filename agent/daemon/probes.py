@@ -23,9 +23,8 @@ class Pinger:
     def __init__(self, loop: Loop, url: Url, late: Callable[[PingOk], None], *, cap_s: float) -> None:
         self._loop = loop
         self._url = url
+        self._authority = url.authority
         self._kept: Connection | None = None
-        self.asked: Connection | None = None
-        """On which the last request was made."""
         self._hedge = Hedge(loop, self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
 
     def begin(self, window_s: float, ended: Callable[[Pinged], None]) -> None:
@@ -70,12 +69,11 @@ class Pinger:
             connection.close()
             told(None if error is None else Wrong(error.failure, error.detail))
 
-        self.asked = connection
         try:
             if self._url.tls:
                 connection.stand(stands)  # the daemon carries no TLS: that the port accepts is all it can see
             else:
-                connection.ask(self._url.path, self._url.authority, None, _ignored, answered)
+                connection.ask(self._url.path, self._authority, (), _ignored, answered)
         except ProbeError:
             connection.close()
             raise

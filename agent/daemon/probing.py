@@ -4,17 +4,15 @@ post what they saw; none judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
-from agent.daemon.http import Connection
-from agent.daemon.linger import MOMENT_S, Readable, linger
 from agent.daemon.origins import Origin, Origins
 from agent.daemon.probes import Pinged, Pinger, Sentinel, jittered
 from agent.daemon.settings import Settings
 from agent.daemon.turning import Loop
-from agent.health.evidence import CanaryOk, Event, PingOk
+from agent.health.evidence import CanaryOk, Event
 from agent.health.patience import canary_window_s, ping_window_s
 from agent.health.policy import Policy
 from agent.health.state import State, Verdict
@@ -31,8 +29,7 @@ _REGISTRY_ASKED_S = 1.0
 
 class Probing:
     """The probes of one session. `state` and `policy` give the session's own; `before` is called before an answer of a
-    probe counts (it looks at the listener's owner); `sooner` has the next beat so many seconds from now at the latest;
-    `serving` gives the sockets on which the canary's object is fetched.
+    probe counts (it looks at the listener's owner); `sooner` has the next beat so many seconds from now at the latest.
     """
 
     def __init__(
@@ -44,7 +41,6 @@ class Probing:
         *,
         canary: CanaryObject,
         canary_port: Callable[[], int | None],
-        serving: Callable[[], Iterable[Readable]],
         state: Callable[[], State],
         policy: Callable[[], Policy],
         before: Callable[[], None],
@@ -60,7 +56,6 @@ class Probing:
         self._before = before
         self._sooner = sooner
         self._lifted_at = lifted_at
-        self._serving = serving
         cap_s = settings.policy.window_cap_s
         self._pinger = Pinger(loop, settings.ping, post, cap_s=cap_s)
         self._canary = Canary(loop, settings.proxy, canary, canary_port, self._late_canary, cap_s=cap_s)
@@ -73,11 +68,6 @@ class Probing:
         self._ping_runs = self._canary_runs = self._canary_wanted = False
         self._pinged_at = self._canary_at = float("-inf")
         """When the last ping began, and when the last canary was over."""
-        self._ping_prompt = self._canary_prompt = False
-        """Whether the last one was answered in a moment, so that the next one is worth to be waited for."""
-        self._expected: list[Connection] = []
-        """What this beat has asked and is worth it."""
-        self._serves: Callable[[], Iterable[Readable]] = tuple
         self._loopback = False
         """A canary from the node's loopback has come back before."""
         self._failures = 0
@@ -92,19 +82,11 @@ class Probing:
         now, policy = self._loop.time(), self._policy()
         if not self._ping_runs and now - self._pinged_at >= policy.interval_s - every_s / 2:
             self._ping_runs, self._pinged_at = True, now
-            prompt = self._ping_prompt
             self._pinger.begin(ping_window_s(self._state(), policy), self._pinged)
-            self._expect(self._pinger.asked if prompt else None)
         # Rather a beat early than one late: this bounds when a data path that hangs is noticed.
         due = now - self._canary_at >= policy.canary_interval_s - 0.75 * every_s
         if not self._canary_runs and (due or self._canary_wanted):
             self._begin_canary()
-
-    def linger(self) -> None:
-        """Take what comes at once of the answers to what the beat has asked."""
-        asked, self._expected = self._expected, []
-        serves, self._serves = self._serves, tuple
-        linger(asked, serves)
 
     def ask_canary(self) -> None:
         """Send one now."""
@@ -133,8 +115,7 @@ class Probing:
                 each.close()
 
     def _pinged(self, event: Pinged) -> None:
-        self._ping_runs, self._ping_prompt = False, isinstance(event, PingOk) and event.latency_s <= MOMENT_S
-        policy = self._policy()
+        self._ping_runs, policy = False, self._policy()
         if not policy.canary:
             self._before()  # a mirror that has just come up is local from its first answer on
         self._post(event)
@@ -148,20 +129,11 @@ class Probing:
         now = self._loop.time()
         if self._counts or self._failures < _LOOPBACK_TRIES or now >= self._loopback_due:
             self._loopback_due = now + _LOOPBACK_AGAIN_S
-            prompt = self._canary_prompt
             self._canary.begin(canary_window_s(self._state(), self._policy()), self._canaried)
-            if prompt and any(True for _ in self._serving()):
-                self._serves = self._serving
-                self._expect(self._canary.asked)
         else:
             self._go_on()
 
-    def _expect(self, asked: Connection | None) -> None:
-        if asked is not None:
-            self._expected.append(asked)
-
     def _canaried(self, event: Result | None) -> None:
-        self._canary_prompt = isinstance(event, CanaryOk) and event.latency_s <= MOMENT_S
         self._loopback = self._loopback or isinstance(event, CanaryOk)
         if event is not None and self._counts:
             self._before()  # before a clean canary lifts anything

@@ -128,7 +128,6 @@ class Service:
             resettle=settle,
             canary=self._object,
             canary_port=lambda: self._endpoint.port or self._spare.port,
-            serving=lambda: (*self._endpoint.waiting(), *self._spare.waiting()),
             on_change=self._publish,
         )
 

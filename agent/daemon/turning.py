@@ -152,9 +152,16 @@ class Loop:
         What a callback of this turn brings about is the next turn's, so that none keeps the others waiting; whom it
         removes is not called, nor is who has come to the same number since.
         """
+        ready = self._poll.poll(wait_ms)
+        if ready:
+            self._call_ready(ready)
+        if self._timers and self._timers[0][0] <= self.time():
+            self._call_timers()
+
+    def _call_ready(self, ready: list[tuple[int, int]]) -> None:
         readers, writers = self._readers, self._writers
         due: list[tuple[dict[int, Action], int, Action]] = []
-        for descriptor, what in self._poll.poll(wait_ms):
+        for descriptor, what in ready:
             if what & select.POLLNVAL:
                 raise RuntimeError(f"descriptor {descriptor} was closed while it was waited for")
             if what & _READ and (action := readers.get(descriptor)) is not None:
@@ -164,7 +171,6 @@ class Loop:
         for waiting, descriptor, action in due:
             if waiting.get(descriptor) is action:
                 action()
-        self._call_timers()
 
     def _call_timers(self) -> None:
         timers, now = self._timers, self.time()

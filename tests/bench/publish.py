@@ -97,7 +97,7 @@ def _session(root: Path, length: int) -> Session:
     record.history.extend(replace(ENTRY, at=time.time() + number) for number in range(length))
     return Session(
         Loop(), settle(applied(None)), places, fakes.ports(), record, Drift(fakes.watch, "", places), resettle=settle,
-        canary=CanaryObject(), canary_port=lambda: None, serving=tuple, on_change=lambda: None,
+        canary=CanaryObject(), canary_port=lambda: None, on_change=lambda: None,
     )  # fmt: skip
 
 

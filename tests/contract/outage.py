@@ -102,6 +102,7 @@ def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port
         go_on()
         Service(loop, lambda: config, replace(fakes.ports(), fence=fence), places).run()
         found["left"] = not loop.idle
+        found["heavy"] = [name for name in ("asyncio", "ssl", "encodings.idna") if sys.modules.get(name) is not None]
     fakes.close()
     return found
 

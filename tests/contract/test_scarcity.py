@@ -58,6 +58,33 @@ print(keep_resident(*[int(limit) for limit in sys.argv[1:]]))
 more = bytearray(8 << 20)
 print(kilobytes("VmLck") > 0, kilobytes("VmRSS") - before - (8 << 10) < 1024)
 """
+GIVEN_BACK = """
+import ctypes
+from agent.adapters.memory import give_back
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def kilobytes():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+def used(count, size):
+    made = [ctypes.c_void_p(libc.malloc(size)) for _ in range(count)]
+    for each in made:
+        libc.memset(each, 1, size)
+    for each in made:
+        libc.free(each)
+if sys.argv[1:]:
+    give_back()
+before = kilobytes()
+used(1, 8 << 20)
+used(60, 100 << 10)
+print(kilobytes() - before < 2 << 10)
+"""
+NAMED = """
+import threading
+from agent.adapters.names import SystemNames
+told = threading.Event()
+SystemNames().addresses("localhost", lambda found: print(*found) or told.set())
+print(told.wait(10), "encodings.idna" in sys.modules)
+"""
 NO_THREADS = """
 import logging
 from agent.adapters.names import SystemNames
@@ -93,6 +120,15 @@ def test_where_little_may_be_locked_nothing_is_so_that_later_allocations_do_not_
     assert run(LOCKED, before=("prlimit", "--memlock=8388608:8388608")) == ["False", "False True"]
 
 
+def test_what_the_daemon_has_freed_it_does_not_keep() -> None:
+    assert run(GIVEN_BACK, "given back") == ["True"]
+    assert run(GIVEN_BACK) == ["False"], "malloc gives it back by itself, so that this shows nothing"
+
+
+def test_a_registrys_name_is_looked_up_without_the_codec_for_other_scripts_which_costs_memory() -> None:
+    assert run(NAMED)[-1] == "True False"
+
+
 def test_without_a_thread_addresses_are_known_and_names_an_error_that_the_daemon_lives_with() -> None:
     unprivileged = ("setpriv", "--reuid=61236", "--clear-groups", "--bounding-set=-all")
     assert run(NO_THREADS, before=unprivileged) == ["127.0.0.1", "can't start new thread"]
@@ -117,6 +153,12 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict[str, Any]) -> None:
     assert outage["imported"] == []
     assert outage["threads"] == 0
+
+
+def test_a_daemon_that_has_been_on_the_way_to_the_origin_has_imported_neither_asyncio_nor_codecs_for_names(
+    outage: dict[str, Any],
+) -> None:
+    assert outage["heavy"] == []
 
 
 def test_a_daemon_that_has_ended_waits_for_nothing_any_more(outage: dict[str, Any]) -> None:

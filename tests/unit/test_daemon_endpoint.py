@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.daemon.endpoint import Handler, Listener, Response
-from tests.fakes.turning import go, here
+from tests.fakes.turning import go, here, until
 
 
 def listener_of(
@@ -253,3 +254,53 @@ def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> N
     nothing, after, told = go(work())
     assert (nothing, after.startswith(b"HTTP/1.1 200 OK\r\n")) == (b"", True)
     assert [str(error) for error in told] == ["a bug"]
+
+
+def test_a_request_may_come_in_pieces() -> None:
+    async def work() -> bytes:
+        listener = listener_of(answer, check_host=False)
+        listener.listen_tcp("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        for piece in (b"GET /thing ", b"HTTP/1.1\r\n", b"\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        found = await reader.read()
+        writer.close()
+        listener.end()
+        assert here().idle
+        return found
+
+    assert go(work()).endswith(b"0123456789")
+
+
+def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:
+    async def work() -> tuple[list[str], float, bytes]:
+        lacked: list[str] = []
+        listener = Listener(here(), answer, fail, check_host=False, lacks=lacked.append)
+        listener.listen_tcp("127.0.0.1", 0)
+        clock = asyncio.get_running_loop().time
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            client.setblocking(False)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+            try:
+                client.connect_ex(("127.0.0.1", int(listener.port or 0)))
+                await until(lambda: bool(lacked))
+                began = clock()
+                await asyncio.sleep(0.3)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            client.sendall(b"GET /thing HTTP/1.1\r\n\r\n")
+            found = await asyncio.get_running_loop().sock_recv(client, 4096)
+            took_s = clock() - began
+        listener.end()
+        assert here().idle
+        return lacked, took_s, found
+
+    lacked, took_s, found = go(work())
+    assert lacked == ["no connection can be taken: Too many open files"]
+    assert took_s > 0.9
+    assert found.endswith(b"0123456789")

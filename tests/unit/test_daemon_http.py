@@ -10,7 +10,7 @@ import pytest
 
 from agent.daemon.http import Answer, Connection, ProbeError
 from agent.health.evidence import Failure
-from tests.fakes.turning import go, here, result_of
+from tests.fakes.turning import go, here, result_of, until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -20,7 +20,7 @@ async def get(connection: Connection) -> Answer:
     body = bytearray()
 
     def begin(told: Callable[[Answer | ProbeError], None]) -> None:
-        connection.ask("/", "x", None, body.extend, told)
+        connection.ask("/", "x", (), body.extend, told)
 
     found = await result_of(begin)
     if isinstance(found, ProbeError):
@@ -141,10 +141,97 @@ def test_a_closed_connection_tells_nothing_any_more() -> None:
         told: list[Answer | ProbeError] = []
         async with peer(ANSWER[:10], ANSWER[10:]) as port:
             connection = Connection.begin(here(), "127.0.0.1", port)
-            connection.ask("/", "x", None, lambda _: None, told.append)
+            connection.ask("/", "x", (), lambda _: None, told.append)
             await asyncio.sleep(0.01)
             connection.close()
             await asyncio.sleep(0.05)
         assert told == []
+
+    go(work())
+
+
+def test_an_answer_that_comes_late_is_told_once() -> None:
+    async def work() -> None:
+        told: list[Answer | ProbeError] = []
+        async with peer(ANSWER[:-1], ANSWER[-1:]) as port:
+            connection = Connection.begin(here(), "127.0.0.1", port)
+            connection.ask("/", "x", (), lambda _: None, told.append)
+            await until(lambda: bool(told))
+            await asyncio.sleep(0.05)
+            assert [isinstance(one, Answer) for one in told] == [True]
+            connection.close()
+
+    go(work())
+
+
+def test_an_answer_may_close_what_another_one_waits_on() -> None:
+    async def work() -> None:
+        told: list[Answer | ProbeError] = []
+        async with peer(ANSWER) as port:
+            both = [Connection.begin(here(), "127.0.0.1", port) for _ in range(2)]
+
+            def hear(found: Answer | ProbeError) -> None:
+                told.append(found)
+                for connection in both:
+                    connection.close()
+
+            for connection in both:
+                connection.ask("/", "x", (), lambda _: None, hear)
+            await until(lambda: bool(told))
+            await asyncio.sleep(0.05)
+        assert len(told) == 1
+
+    go(work())
+
+
+SAME, OTHER = ANSWER, ANSWER.replace(b"ok", b"no")
+IN_CHUNKS = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "bodies"),
+    [
+        ([[SAME]] * 3, [b"ok"] * 3),
+        ([[SAME], [OTHER], [SAME]], [b"ok", b"no", b"ok"]),
+        ([[SAME], [SAME[:-1], b"k"], [SAME]], [b"ok"] * 3),
+        ([[SAME], [SAME[:-1], b"n"], [SAME]], [b"ok", b"on", b"ok"]),
+        ([[IN_CHUNKS]] * 3, [b"ok"] * 3),
+    ],
+    ids=["the same", "another", "in pieces", "another in pieces", "in chunks"],
+)
+def test_what_is_kept_of_an_answer_stands_for_the_same_bytes_and_for_no_others(
+    answers: list[list[bytes]], bodies: list[bytes]
+) -> None:
+    async def work() -> None:
+        left = iter(answers)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for pieces in left:
+                await reader.readuntil(b"\r\n\r\n")
+                for piece in pieces:
+                    writer.write(piece)
+                    await asyncio.sleep(0.02)
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            connection = Connection.begin(here(), "127.0.0.1", server.sockets[0].getsockname()[1])
+            assert [(await get(connection)).body for _ in answers] == bodies
+            connection.close()
+
+    go(work())
+
+
+def test_what_is_kept_of_an_answer_is_still_held_to_the_cap_of_the_question() -> None:
+    async def work() -> None:
+        async with peer(ANSWER) as port:
+            connection = Connection.begin(here(), "127.0.0.1", port)
+            assert (await get(connection)).body == b"ok"
+
+            def begin(told: Callable[[Answer | ProbeError], None]) -> None:
+                connection.ask("/", "x", (), lambda _: None, told, 1)
+
+            found = await result_of(begin)
+            assert isinstance(found, ProbeError)
+            assert found.failure is Failure.CONTENT
 
     go(work())

@@ -242,4 +242,4 @@ class TestHttp:
 
 
 async def asked(connection: Connection) -> Answer | ProbeError:
-    return await result_of(lambda told: connection.ask("/", "x", None, lambda _: None, told))
+    return await result_of(lambda told: connection.ask("/", "x", (), lambda _: None, told))
