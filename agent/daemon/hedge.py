@@ -97,6 +97,11 @@ class Hedge:
 class _Round:
     """One round, driven by its attempts' ends and by one timer."""
 
+    __slots__ = (
+        "_doubted", "_end", "_ended", "_hedge", "_launch_at", "_launched", "_loop", "_over", "_running", "_silent",
+        "_started", "_step_s", "_timer", "_window_s",
+    )  # fmt: skip
+
     def __init__(
         self, hedge: Hedge, window_s: float, ended: Callable[[Outcome], None], over: Callable[[_Round], None]
     ) -> None:

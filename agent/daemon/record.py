@@ -92,7 +92,7 @@ class Record:
                 self._conditions[condition.type] = replace(condition, since=now)
                 if (condition.holds or before is not None) and condition.type != "Drift":  # each finding is told
                     self._tell(condition)
-            else:
+            elif (before.reason, before.message) != (condition.reason, condition.message):
                 self._conditions[condition.type] = replace(condition, since=before.since)
         return tuple(self._conditions.values())
 

@@ -142,9 +142,13 @@ class Loop:
     def left_ms(self) -> int | None:
         """Milliseconds until the next timer is due; None: there is none."""
         timers = self._timers
-        while timers and timers[0][2].action is None:
+        while timers:
+            when, _, timer = timers[0]
+            if timer.action is not None:
+                left_s = when - self.time()
+                return math.ceil(left_s * 1000) if left_s > 0 else 0
             heapq.heappop(timers)
-        return max(0, math.ceil((timers[0][0] - self.time()) * 1000)) if timers else None
+        return None
 
     def turn(self, wait_ms: int | None) -> None:
         """Sleep for so long at most (None: for ever), then call who has waited for what there is now.
@@ -155,8 +159,15 @@ class Loop:
         ready = self._poll.poll(wait_ms)
         if ready:
             self._call_ready(ready)
-        if self._timers and self._timers[0][0] <= self.time():
-            self._call_timers()
+        timers = self._timers
+        if timers and timers[0][0] <= (now := self.time()):
+            due = [heapq.heappop(timers)[2]]
+            while timers and timers[0][0] <= now:
+                due.append(heapq.heappop(timers)[2])
+            for timer in due:
+                action, timer.action = timer.action, None
+                if action is not None:
+                    action()
 
     def _call_ready(self, ready: list[tuple[int, int]]) -> None:
         readers, writers = self._readers, self._writers
@@ -170,16 +181,6 @@ class Loop:
                 due.append((writers, descriptor, action))
         for waiting, descriptor, action in due:
             if waiting.get(descriptor) is action:
-                action()
-
-    def _call_timers(self) -> None:
-        timers, now = self._timers, self.time()
-        due: list[Timer] = []
-        while timers and timers[0][0] <= now:
-            due.append(heapq.heappop(timers)[2])
-        for timer in due:
-            action, timer.action = timer.action, None
-            if action is not None:
                 action()
 
     def _wake(self) -> None:

@@ -59,9 +59,19 @@ from agent.health.symptoms import symptom
 def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
     """The next state, and what must be done about it, fence first."""
     taken, asks = _take(state, event, now, policy)
+    if taken is state and at_rest(state):
+        return state, asks
     recovered = recover(taken, now, policy)
     settled, acts = settle(recovered, now, policy)
     return settled, (*acts, *asks)
+
+
+def at_rest(state: State) -> bool:
+    """Whether no passing of time changes anything: nothing is waited for, and no fence is up or called for. So it is
+    with nearly every event, on most days.
+    """
+    quiet = state.verdict is Verdict.HEALTHY and state.fence is None and not state.want
+    return quiet and state.pin is None and state.owner is not Owner.FOREIGN
 
 
 def transition(before: State, after: State) -> Transition | None:
@@ -127,15 +137,17 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
 
 
 def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
-    floor_s = policy.window_s
-    pace = patience.learned(state.ping_pace, event.started, event.latency_s, now, floor_s, policy)
-    # A late answer says that the mirror lives. The round that it belongs to was lost all the same.
-    more = 0 if patience.late(state.ping_pace, event.started, event.latency_s, floor_s, policy) else 1
+    known, floor_s = state.ping_pace, policy.window_s
+    pace = patience.learned(known, event.started, event.latency_s, now, floor_s, policy)
+    # A late answer says that the mirror lives. The round that it belongs to was lost all the same. None is late that
+    # teaches nothing.
+    late = pace is not known and patience.late(known, event.started, event.latency_s, floor_s, policy)
+    more = 0 if late else 1
     oks = state.oks + more
     if state.verdict is Verdict.HEALTHY:
         oks = min(oks, max(state.oks, policy.rise, policy.clean_pings))
     well = state.ping_ok is True and not (state.ping_refuted or state.ping_soft or state.ping_late)
-    if well and oks == state.oks and pace is state.ping_pace:
+    if well and oks == state.oks and pace is known:
         return state  # four times a second: to make the same state anew was a quarter of what the daemon does
     return replace(state, ping_pace=pace, ping_ok=True, ping_refuted=False, ping_soft=0, ping_late=0, oks=oks)
 

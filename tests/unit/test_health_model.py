@@ -37,11 +37,12 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.machine import step, transition
+from agent.health.machine import at_rest, step, transition
 from agent.health.owner import Owner
 from agent.health.patience import tentative_s
 from agent.health.prospect import prospect
-from agent.health.route import route, route_reason
+from agent.health.recovery import recover
+from agent.health.route import route, route_reason, settle
 from agent.health.state import (
     AskCanary,
     AskOrigin,
@@ -189,6 +190,15 @@ class Model(RuleBasedStateMachine):
         assert state.owner is not Owner.FOREIGN or state.verdict is Verdict.DOWN
         if well and state.pin is None:
             assert state.fence is None
+
+    @invariant()
+    def at_rest_no_time_that_passes_changes_anything(self) -> None:
+        if at_rest(self.state):
+            for later in (0.0, POLICY.renew_s, POLICY.doubt_s, 10 * POLICY.doubt_s):
+                now = self.now + later
+                assert recover(self.state, now, POLICY) is self.state
+                assert settle(self.state, now, POLICY) == (self.state, ())
+                assert step(self.state, Tick(), now, POLICY) == (self.state, ())
 
     @invariant()
     def a_suspicion_ends(self) -> None:
@@ -368,3 +378,7 @@ def test_a_state_is_changed_as_by_replace(history: list[tuple[float, Event]]) ->
     assert state_replace(state) == state
     assert state_replace(state, oks=7, fence=None, met=met) == replace(state, oks=7, fence=None, met=met)
     assert state_replace(state, verdict=Verdict.DOWN, since=now) == replace(state, verdict=Verdict.DOWN, since=now)
+
+
+def test_a_mirror_that_is_well_and_answers_leaves_the_machine_at_rest() -> None:
+    assert at_rest(healthy().state)
