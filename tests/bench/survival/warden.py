@@ -135,7 +135,7 @@ def _serve(listener: int, child: Process, root: Path, decide: Decide) -> None:
         answer = decide(seen) if seen is not None and concerns else 0
         if answer == KILL:
             os.kill(child.pid, signal.SIGKILL)
-            continue
+            return  # other threads of it may wait for an answer, and will not live to get one
         reply = struct.pack("QqiI", number, 0, -answer, 0 if answer else _CONTINUE)
         fcntl.ioctl(listener, _SEND, reply)
     os.kill(child.pid, signal.SIGKILL)
