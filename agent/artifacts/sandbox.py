@@ -45,7 +45,9 @@ PROPERTIES = (
     "RestrictSUIDSGID=yes",
     # Names are asked over UDP and TCP; no socket of this node can be opened.
     "RestrictAddressFamilies=AF_INET AF_INET6",
-    "IPAddressDeny=link-local multicast",
+    # One word each: systemd-run of 257 takes a name such as these only where it is the whole value.
+    "IPAddressDeny=link-local",
+    "IPAddressDeny=multicast",
     "SystemCallArchitectures=native",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
@@ -71,8 +73,8 @@ def transient(unit: str, deadline_s: float, name_servers: Sequence[str], argv: S
     """The command that runs `argv` in a unit of this name, for `deadline_s` at most."""
     properties = [*PROPERTIES, f"RuntimeMaxSec={deadline_s:.1f}"]
     allowed = sorted({server for server in name_servers if _is_link_local(server)})
-    if allowed:  # GCE's own, NodeLocal DNSCache: without them no name has an address
-        properties.append(f"IPAddressAllow={' '.join(allowed)}")
+    # GCE's own, NodeLocal DNSCache: without them no name has an address.
+    properties += [f"IPAddressAllow={server}" for server in allowed]
     command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
     command += ["--description=Fetch and check programs of nydus"]
     return [*command, *(f"--property={one}" for one in properties), "--", *argv]
