@@ -13,6 +13,7 @@ from agent.commands.running import busy
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.errors import Exit
+from agent.node import pages
 from agent.ports import Ports
 
 HELP = "climb the ladder of proof now: each rung, and what to do about those that fail"
@@ -39,9 +40,12 @@ def examine(context: Context, config: Config, ports: Ports) -> Exit:
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
     climb = change.inspect(config, ports)
+    cautions = pages.cautions(ports)
+    for caution in cautions:
+        context.console.warn(caution)
     ladder.show(context.console, climb)
     under_way = under_way or busy(ports.ledger, "doctor")
-    context.console.emit("Climb", {**body(climb), "under_way": under_way})
+    context.console.emit("Climb", {**body(climb), "under_way": under_way, "cautions": list(cautions)})
     if under_way and climb.exit is not Exit.OK:
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
         context.console.line(Toned(told, Tone.WARN))

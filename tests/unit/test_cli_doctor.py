@@ -69,3 +69,18 @@ def test_what_others_changed_is_told_with_both_values_and_the_command_to_try(nod
     assert f"keys-contradicted: {config} says otherwise than what was applied" in answer
     assert 'snapshotter = "overlayfs", applied was "nydus"' in answer
     assert "try:   sudo nydus-agent plan" in answer
+
+
+@pytest.mark.parametrize(
+    ("machine", "size", "told"),
+    [("x86_64", "65536", 0), ("aarch64", "4096", 0), ("aarch64", "16384", 2), ("aarch64", "65536", 2)],
+)
+def test_a_kernel_with_large_pages_is_told_what_is_known_not_to_work_there(
+    node: ProvedNode, machine: str, size: str, told: int
+) -> None:
+    node.node.processes.on("uname", "-m", stdout=f"{machine}\n")
+    node.node.processes.on("getconf", "PAGESIZE", stdout=f"{size}\n")
+    _, answer, beside = examined(node, Format.JSON)
+    cautions = json.loads(answer)["cautions"]
+    assert len(cautions) == told
+    assert all(f"pages are {int(size) >> 10} KiB" in one and one in beside for one in cautions)
