@@ -27,6 +27,7 @@ TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
 ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # sets of upstream's programs; below /usr only packages write
+ARTIFACTS_ELSEWHERE = "/var/lib/nydus-agent/artifact-directories"  # other places that programs were put into, for purge
 
 ARTIFACTS_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
 SHIPPED_ARTIFACTS_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"

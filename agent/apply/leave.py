@@ -64,7 +64,8 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     intention = transaction.Intention("remove", plan, None, root=root)
     result = transaction.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
     ended = daemons.end(ports, idle, around.say)
-    return Removed(plan, result, _stays(ports, root, use, force=force), ended)
+    stays = (*_stays(ports, root, use, force=force), *_programs(ports, config.artifacts.directory))
+    return Removed(plan, result, stays, ended)
 
 
 def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
@@ -128,6 +129,17 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
     if force and use.containers:
         found.append(f"{len(use.containers)} containers run on; containerd cannot clean up after them")
     return tuple(found)
+
+
+def _programs(ports: Ports, directory: str) -> tuple[str, ...]:
+    try:
+        here = ports.stores(directory).sets()
+    except AgentError as error:
+        return (f"{directory}, which could not be looked at: {error}",)
+    if not here:
+        return ()
+    size = sum(program.size for one in here for program in one.programs) >> 20
+    return (f"{directory} ({size} MiB): programs, for the next apply; the package's purge removes them",)
 
 
 def _size(ports: Ports, root: str) -> str:

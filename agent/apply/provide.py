@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent import paths
 from agent.apply import locks
 from agent.artifacts import pairs, releases
 from agent.artifacts.fetching import Job, Progress, Source
@@ -116,6 +117,7 @@ def provide(
     if there is not None and _settled(store, there, found, switch=switch):
         return _provided(there, found, cautions, fetched=False)
     with store.lock("artifacts install"):
+        _note_place(ports, store.directory)
         trusted: tuple[Artifact, ...] = ()
         made = None if unknown else _in_place(store, artifacts, now)
         fetched = made is None
@@ -128,6 +130,18 @@ def provide(
         if switch:
             store.switch(made.id)
     return _provided(made, found, cautions, fetched=fetched, trusted=trusted)
+
+
+def _note_place(ports: ArtifactPorts, directory: str) -> None:
+    """The package's purge knows our own place; of others it must be told. Raises FileError."""
+    if directory.startswith(f"{paths.STATE_DIR}/"):
+        return
+    fact = ports.files.read(paths.ARTIFACTS_ELSEWHERE)
+    lines = fact.content.decode().splitlines() if fact is not None else []
+    if directory not in lines:
+        content = "".join(f"{line}\n" for line in (*lines, directory)).encode()
+        seen = fact.sha256 if fact is not None else ""
+        ports.files.replace(paths.ARTIFACTS_ELSEWHERE, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
 
 
 def _chosen(request: Request, arch: Arch) -> tuple[tuple[Artifact, ...], bool]:

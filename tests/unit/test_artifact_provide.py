@@ -277,3 +277,10 @@ def test_a_program_of_a_changed_release_never_reaches_the_store(place: Place) ->
     place.node.downloads.publish(place.artifacts[1], {"nydusd": elf(b"evil")})
     assert refused(place, place.request()).code == "NNA1115"
     assert store(place.node).sets() == ()
+
+
+def test_a_place_that_only_the_configuration_names_is_noted_for_the_purge(place: Place) -> None:
+    wanted = replace(config(), artifacts=replace(config().artifacts, directory="/opt/nydus"))
+    for version in ("2.4.3", "2.4.4"):
+        place.provide(place.request({NYDUS: version, SNAPSHOTTER: "0.16.1"}), wanted)
+    assert place.node.files.files[paths.ARTIFACTS_ELSEWHERE].content == b"/opt/nydus\n"
