@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from agent.adapters.artifact_files import NEW, READ, directory, opened, told, write_all
@@ -37,6 +36,8 @@ def in_parallel(jobs: Sequence[Callable[[], _T]]) -> list[_T]:
     workers = min(_WORKERS, len(os.sched_getaffinity(0)), len(jobs))
     if workers < 2:
         return [job() for job in jobs]
+    from concurrent.futures import ThreadPoolExecutor  # it loads logging, and most runs find all in place
+
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(job) for job in jobs]
         return [future.result() for future in futures]

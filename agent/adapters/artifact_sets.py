@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Sequence
 from functools import partial
 
@@ -39,7 +38,7 @@ _MENDED = (FlawKind.FOREIGN, FlawKind.REPLACED)
 
 def temporary() -> str:
     """A new name that nobody looks at."""
-    return f"{TEMPORARY}{secrets.token_hex(8)}"
+    return f"{TEMPORARY}{os.urandom(8).hex()}"
 
 
 def recorded(name: str, store: int, path: str) -> tuple[InstalledSet, dict[str, Stamp]] | None:

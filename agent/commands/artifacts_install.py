@@ -19,7 +19,7 @@ from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.errors import Exit
-from agent.node.observe import architecture
+from agent.node.machine import architecture
 from agent.ports_artifacts import ArtifactStore
 from agent.ports_install import ArtifactPorts
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Mapping
 
 from agent import wire
-from agent.apply.in_use import sets_in_use
 from agent.artifacts.lock import ArtifactName
 from agent.artifacts.sets import InstalledSet
 from agent.commands import artifact_sets
@@ -32,6 +31,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
 
 def show(context: Context, config: Config, ports: ArtifactPorts) -> Exit:
     """The same with these ports."""
+    from agent.apply.in_use import sets_in_use  # what it needs is long to load, and not for the other actions
+
     store = ports.stores(config.artifacts.directory)
     here = store.sets()
     roles = {one.id: role for role, one in (("previous", store.previous()), ("current", store.current())) if one}

@@ -20,7 +20,7 @@ from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.durations import parse_duration
 from agent.errors import ArtifactError, Exit, UsageError
-from agent.node.observe import architecture
+from agent.node.machine import architecture
 from agent.ports_artifacts import ArtifactStore
 from agent.ports_install import ArtifactPorts
 

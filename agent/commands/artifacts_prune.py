@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply.in_use import sets_in_use
 from agent.artifacts.sets import to_prune
 from agent.commands import artifact_sets
 from agent.commands.context import Context
@@ -43,6 +42,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def prune(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Exit:
     """The same with these ports."""
+    from agent.apply.in_use import sets_in_use  # what it needs is long to load, and not for the other actions
+
     store, console = ports.stores(config.artifacts.directory), context.console
     keep = config.artifacts.keep if args.keep is None else args.keep
     # The lock of changes too: a change that begins meanwhile must not find its programs gone.

@@ -12,7 +12,7 @@ from agent.console import Format, Tone, Toned
 from agent.errors import Exit, PlanError
 from agent.node import sets
 from agent.node.facts import Binary, Unknown
-from agent.node.observe import architecture
+from agent.node.machine import architecture
 from agent.node.sets import Programs
 from agent.ports_install import ArtifactPorts
 

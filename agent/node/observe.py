@@ -11,7 +11,8 @@ from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
 from agent.node import images, programs, registries, sets, versions
-from agent.node.facts import Arch, Binary, Facts, FenceAbility, FileFact, Unknown
+from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
+from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
@@ -24,18 +25,9 @@ _RUN_S = 5.0
 _ASK_S = 5.0
 _FENCE_S = 10.0
 _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
-_MACHINES = {"x86_64": Arch.AMD64, "aarch64": Arch.ARM64}
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
-
-
-class HasProcesses(Protocol):
-    """What is needed to ask for the architecture."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
 
 
 class Ports(Protocol):
@@ -124,15 +116,6 @@ def _known(ask: Callable[[], T]) -> T | Unknown:
         return ask()
     except PortError as error:
         return Unknown(str(error))
-
-
-def architecture(ports: HasProcesses) -> Arch:
-    """The node's; OTHER where it could not be asked."""
-    try:
-        text = ports.processes.run(["uname", "-m"], deadline_s=_RUN_S).stdout.strip()
-    except PortError:
-        return Arch.OTHER
-    return _MACHINES.get(text, Arch.OTHER)
 
 
 def _fence(ports: Ports) -> FenceAbility | Unknown:
