@@ -10,9 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from pystemd.dbusexc import DBusBaseError
-from pystemd.dbuslib import DBus, apply_signature
-
+from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
 from agent.adapters.systemd import (
     MANAGER,
     MANAGER_PATH,

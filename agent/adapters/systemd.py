@@ -15,9 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pystemd.dbusexc import DBusBaseError
-from pystemd.dbuslib import DBus, apply_signature
-
+from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
 from agent.adapters.process import ChildProcesses
 from agent.errors import ProcessError, SystemdError
 from agent.node.facts import UnitFact

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import confirm, current, expected, gate, generations, recover, transaction
+from agent.apply import confirm, current, gate, generations, recover, stamps, transaction
 from agent.apply.before import before_change
 from agent.apply.climb import Climb, Rung
 from agent.apply.daemon_view import daemon_view
@@ -155,10 +155,10 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
     """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
-    replaced, last = expected.replaced(ports), generations.applied(ports.files)
+    replaced, last = stamps.replaced(ports), generations.applied(ports.files)
     if not replaced and climbing.published_since_boot(ports.files):
         return
-    from agent.apply import drift, prove
+    from agent.apply import drift, expected, prove
 
     found = prove.climb(config, ports, facts, effective)
     climbing.publish(ports.files, found)

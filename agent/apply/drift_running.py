@@ -9,6 +9,7 @@ from typing import Any
 from agent import paths
 from agent.apply import expected, rungs_nydusd
 from agent.apply.generations import Generation
+from agent.apply.stamps import stamps_of
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
 from agent.node import programs as node_programs
@@ -43,7 +44,7 @@ _PARSERS = {
 
 def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
     """Programs on the disk that are not those of the last change any more."""
-    stamps = expected.stamps_of(ports, tuple(one.path for one in known.programs))
+    stamps = stamps_of(ports, tuple(one.path for one in known.programs))
     for program in known.programs:
         stamp = stamps.get(program.path)
         if not stamp:

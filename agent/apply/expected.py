@@ -13,6 +13,7 @@ from typing import Any
 from agent import paths
 from agent.apply import documents, generations, undo
 from agent.apply.generations import Generation
+from agent.apply.stamps import stamps_of
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import PortError, ProcessError
@@ -147,14 +148,6 @@ def _programs(
     return tuple(programs)
 
 
-def replaced(ports: Ports) -> bool:
-    """Whether a program is another file than when the node was changed or last proved. Raises FileError."""
-    known = read(ports.files)
-    programs = known.programs if known is not None else ()
-    stamps = stamps_of(ports, tuple(one.path for one in programs))
-    return any(stamps.get(one.path) != one.stamp for one in programs)
-
-
 def _path_of(ports: Ports, name: str) -> str:
     """Where a program is found first (a path is one already); "" where it is not."""
     for path in (name,) if "/" in name else tuple(f"{directory}/{name}" for directory in DIRECTORIES):
@@ -164,18 +157,6 @@ def _path_of(ports: Ports, name: str) -> str:
         except PortError:
             return ""
     return ""
-
-
-def stamps_of(ports: Ports, paths_: Sequence[str]) -> Mapping[str, str]:
-    """Inode, size and time of each file: other after each replacement. What is not there is left out."""
-    if not paths_:
-        return {}
-    try:
-        text = ports.processes.run(["stat", "-L", "-c", "%n %i %s %Y", *paths_], deadline_s=_RUN_S, ok=(0, 1)).stdout
-    except ProcessError:
-        return {}
-    rows = (line.rsplit(" ", 3) for line in text.splitlines())
-    return {row[0]: " ".join(row[1:]) for row in rows if len(row) == 4}
 
 
 def sha256_of(ports: Ports, path: str) -> str:

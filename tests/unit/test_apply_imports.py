@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ONLY_FOR_A_CHANGE = (
-    "tomlkit", "agent.apply.prove", "agent.apply.drift", "agent.apply.rollback", "agent.ports_artifacts",
-    "agent.plan.rollback", "agent.plan.toml_tree",
+    "tomlkit", "lxml", "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback",
+    "agent.apply.unwind", "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts",
 )  # fmt: skip
 CODE = """
 import sys, json
