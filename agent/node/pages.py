@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.errors import PortError
 from agent.node.facts import Arch
-from agent.node.observe import HasProcesses, architecture
+from agent.node.machine import HasProcesses, architecture
 
 _USUAL = 4096
 _RUN_S = 5.0
