@@ -24,6 +24,7 @@ from tests.bench.survival import artifacts, powercut, run
 from tests.bench.survival.artifacts import Scenario
 from tests.bench.survival.boundaries import ERRORS, LASTING, Count
 from tests.bench.survival.disk import lay
+from tests.bench.survival.install_command import Prepared
 from tests.bench.survival.tally import Tally
 from tests.bench.survival.warden import KILL, Call, watch_process
 
@@ -44,10 +45,12 @@ class Extent:
     """Every how manyth call is failed."""
     cut: int
     """Every how manyth call is followed by a power cut."""
+    commands: int
+    """Kills of the whole command, which downloads in a process of its own."""
 
 
-FULL = Extent(random=400, failed=1, cut=1)
-QUICK = Extent(random=50, failed=8, cut=16)
+FULL = Extent(random=400, failed=1, cut=1, commands=200)
+QUICK = Extent(random=50, failed=8, cut=16, commands=8)
 
 
 def main() -> int:
@@ -78,6 +81,7 @@ def rounds(extent: Extent, scratch: Path) -> Iterator[Tally]:
             yield kill_before_each(scenario, place / "round")
             yield from fail_each(scenario, place / "round", extent.failed)
             yield cut_power(scenario, place / "round", extent.cut)
+    yield kill_command(Prepared(LARGE, scratch / "command"), extent.commands, scratch / "command" / "round")
 
 
 def judge(scenario: Scenario, root: Path, tally: Tally, where: str) -> None:
@@ -109,6 +113,26 @@ def kill_at_random(scenario: Scenario, count: int, root: Path) -> Tally:
         moment = chance.random() * length
         scenario.copy(root)
         if scenario.start(root).kill_after(moment) == -9:  # else it was done before
+            tally.counts["killed"] += 1
+            judge(scenario, root, tally, f"killed after {moment * 1000:.1f} of {length * 1000:.0f} ms")
+    return tally
+
+
+def kill_command(prepared: Prepared, count: int, root: Path) -> Tally:
+    """The whole command killed at random, from its start on; what it has started lives on as long as it likes."""
+    scenario = prepared.scenario
+    tally = Tally(f"{scenario.name}, the command killed at random")
+    chance = random.Random(f"{scenario.name} {SEED}")
+    scenario.copy(root)
+    began = time.monotonic()
+    prepared.start(root).finish()
+    length = time.monotonic() - began
+    for _ in range(_TRIES * count):
+        if tally.counts["killed"] == count:
+            break
+        scenario.copy(root)
+        moment = chance.random() * length
+        if prepared.start(root).kill_after(moment) == -9:
             tally.counts["killed"] += 1
             judge(scenario, root, tally, f"killed after {moment * 1000:.1f} of {length * 1000:.0f} ms")
     return tally

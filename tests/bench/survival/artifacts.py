@@ -22,6 +22,10 @@ from tests.unit.artifacts import NOW, artifact, elf
 STORE = "/var/lib/nydus-agent/artifacts"
 _SERIALS = {"v2.2.0": 2026010101, "v2.3.0": 2026060101, "v2.4.4": 2026112701}
 OLDEST, OLD, NEW = _SERIALS
+_PROGRAMS = {
+    ArtifactName.NYDUS: ("nydusd", "nydus-image", "nydus-overlayfs"),
+    ArtifactName.SNAPSHOTTER: ("containerd-nydus-grpc", "nydus-overlayfs"),
+}
 
 Act = Callable[[Path], None]
 
@@ -34,13 +38,9 @@ class Size:
 
     def artifacts(self, version: str) -> tuple[Artifact, ...]:
         """Both archives of a release."""
-        nydus = {name: self._program(f"{name} {version}") for name in ("nydusd", "nydus-image", "nydus-overlayfs")}
-        snapshotter = {
-            name: self._program(f"{name} of {version}") for name in ("containerd-nydus-grpc", "nydus-overlayfs")
-        }
-        return (
-            artifact(ArtifactName.NYDUS, version, programs=nydus),
-            artifact(ArtifactName.SNAPSHOTTER, version, programs=snapshotter),
+        return tuple(
+            artifact(name, version, programs={program: self.content(program, name, version) for program in programs})
+            for name, programs in _PROGRAMS.items()
         )
 
     def unpack(self, staged: Path, version: str) -> None:
@@ -49,11 +49,11 @@ class Size:
             place = staged / version / item.name
             place.mkdir(parents=True)
             for program in item.programs:
-                of = "" if item.name is ArtifactName.NYDUS else "of "
-                (place / program.name).write_bytes(self._program(f"{program.name} {of}{version}"))
+                (place / program.name).write_bytes(self.content(program.name, item.name, version))
 
-    def _program(self, text: str) -> bytes:
-        seed = hashlib.sha256(text.encode()).digest()
+    def content(self, program: str, name: ArtifactName, version: str) -> bytes:
+        """A program's bytes."""
+        seed = hashlib.sha256(f"{program} of {name} {version}".encode()).digest()
         return elf((seed * (self.length // len(seed) + 1))[: self.length])
 
 

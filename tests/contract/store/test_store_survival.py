@@ -33,4 +33,6 @@ def test_an_installation_that_is_killed_or_fails_at_any_call_leaves_the_old_set_
     assert sum(at_random) >= 200
     at_each_call = [row["extra"]["killed"] for row in rows if row["case"].endswith("killed before each call")]
     assert sum(at_each_call) > 150
+    (command,) = (row["extra"]["killed"] for row in rows if row["case"].endswith("the command killed at random"))
+    assert command >= 5
     assert done.returncode == 0
