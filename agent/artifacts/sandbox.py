@@ -14,7 +14,7 @@ FILE_CAP = 1 << 30
 _MEMORY = 512 << 20
 """The window of ranges is 32 MB, Python with TLS 50."""
 _OPEN_FILES = 256
-_FALLBACK_ID = 65519
+FALLBACK_ID = 65519
 """A user that is nobody's: the last one of those that systemd gives to dynamic users, where systemd does not run."""
 
 PROPERTIES = (
@@ -53,6 +53,8 @@ PROPERTIES = (
     "SystemCallFilter=~@privileged @resources",
     # What root has there is root's to read anyway; these are not even seen.
     "InaccessiblePaths=-/etc/nydus-agent -/var/lib/nydus-agent -/run/nydus-agent -/run/containerd -/run/dbus",
+    # It has files and wants no directory, not even a private one.
+    "ReadOnlyPaths=-/tmp -/var/tmp -/dev/shm -/dev/mqueue",
     "UMask=0077",
     "KeyringMode=private",
     "LimitCORE=0",
@@ -82,7 +84,7 @@ def transient(unit: str, deadline_s: float, name_servers: Sequence[str], argv: S
 
 def bare(argv: Sequence[str]) -> list[str]:
     """The command where systemd does not run (a container, an image that is being built)."""
-    user = ["setpriv", f"--reuid={_FALLBACK_ID}", f"--regid={_FALLBACK_ID}", "--clear-groups", "--no-new-privs"]
+    user = ["setpriv", f"--reuid={FALLBACK_ID}", f"--regid={FALLBACK_ID}", "--clear-groups", "--no-new-privs"]
     user += ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--pdeathsig=KILL", "--"]
     limits = ["prlimit", "--core=0:0", f"--fsize={FILE_CAP}:{FILE_CAP}", f"--nofile={_OPEN_FILES}:{_OPEN_FILES}"]
     return [*user, *limits, f"--data={_MEMORY}:{_MEMORY}", "--", *argv]

@@ -111,7 +111,12 @@ def _contract() -> tuple[Command, ...]:
     return (
         _pytest("root", crashes, deadline_s=1200),
         _pytest("root", "tests/contract", f"--ignore={crashes}", deadline_s=1200),
+        *_hostile(),
     )
+
+
+def _hostile() -> tuple[Command, ...]:
+    return (_pytest("root", "tests/hostile", deadline_s=1200),)
 
 
 def _package() -> tuple[Command, ...]:
@@ -178,6 +183,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
         ),
+        Stage("test-hostile", "servers, archives and locks that mean harm (part of contract)", _hostile, protos=False),
         Stage(
             "test-matrix",
             "every containerd, mode and form of configuration on booted nodes",

@@ -130,12 +130,11 @@ class Download:
         """Bring all bytes of a piece, through as many connections as it takes."""
         at, barren = piece.first, 0
         while True:
-            brought = 0
+            before = at
             try:
                 answer = answer or self._part_of(web, piece, at)
                 skip = at if answer.status == 200 else 0
                 for chunk in answer.chunks(self._room(piece, at) + skip):
-                    brought += len(chunk)
                     course.count(len(chunk))
                     rest = chunk[skip:]
                     skip -= len(chunk) - len(rest)
@@ -143,16 +142,17 @@ class Download:
                     if rest:
                         course.put(piece, rest)
                 if piece.last is not None and at <= piece.last:
-                    raise CutError(Refusal.CUT, shown(answer.url), f"{at} of {self.total} bytes had come")
+                    raise CutError(Refusal.CUT, shown(answer.url))
                 course.finish(piece)
                 return
-            except CutError:
+            except CutError as error:
                 if piece.last is not None and at > piece.last:  # all is there, and only the end was not said
                     course.finish(piece)
                     return
-                barren = 0 if brought >= _FRUITFUL else barren + 1
+                barren = 0 if at - before >= _FRUITFUL else barren + 1
                 if barren >= self._limits.tries:
-                    raise
+                    came = f"{at} of {self.total or 'unknown'} bytes had come"
+                    raise CutError(error.refusal, *error.seen, came) from None
                 time.sleep(self._limits.pause_s * 2 ** max(0, barren - 1))
                 answer = None
 

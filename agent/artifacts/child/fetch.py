@@ -6,14 +6,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from agent.artifacts import fetching
-from agent.artifacts.child import addresses, checksum, web
+from agent.artifacts.child import checksum
 from agent.artifacts.child.archive import Wanted, take_apart
-from agent.artifacts.child.download import Download
 from agent.artifacts.child.refused import RefusedError
-from agent.artifacts.fetching import Job, Local, SourceKind
+from agent.artifacts.fetching import Job, Local
 from agent.artifacts.lock import Artifact, ArtifactName
 from agent.artifacts.refusals import Refusal
 
@@ -25,6 +23,16 @@ class Tell(Protocol):
 
     def progress(self, artifact: str, received: int, total: int, note: str) -> None:
         """Bytes of an archive so far."""
+
+
+class Archive(Protocol):
+    """Where an archive's bytes come from."""
+
+    total: int
+    note: str
+
+    def chunks(self) -> Iterator[bytes]:
+        """They, in order. Raises RefusedError."""
 
 
 class FailedError(Exception):
@@ -47,9 +55,11 @@ def run(job: Job, local: Local, files: Sequence[int], tell: Tell) -> tuple[Artif
         try:
             if sources:
                 told = local.checksums[number] if local.checksums else ""
-                archive: Download | _File = _File(sources[number], *local.places[number])
+                archive: Archive = _File(sources[number], *local.places[number])
             else:
-                told, archive = _from_web(job, artifact)
+                from agent.artifacts.child import remote  # requests and TLS: only where they are needed
+
+                told, archive = remote.opened(job, artifact)
             found.append(_take(job, artifact, outputs, archive, told, tell))
         except RefusedError as error:
             raise FailedError(artifact.name, error) from None
@@ -60,7 +70,7 @@ def _take(
     job: Job,
     artifact: Artifact,
     outputs: Mapping[tuple[ArtifactName, str], int],
-    archive: Download | _File,
+    archive: Archive,
     told: str,
     tell: Tell,
 ) -> Artifact:
@@ -71,30 +81,10 @@ def _take(
     def on_received(received: int) -> None:
         tell.progress(artifact.name, received, archive.total, archive.note)
 
-    return take_apart(archive.chunks(), wanted, job.limits, on_received)
-
-
-def _from_web(job: Job, artifact: Artifact) -> tuple[str, Download]:
-    """(what the release's checksum file says, where it is asked for; the archive, still to be fetched)."""
-    mirror = job.source.kind is SourceKind.MIRROR
-    url = f"{job.source.place.rstrip('/')}/{artifact.archive}" if mirror else artifact.url
-    rules = _rules(job, url)
-    told = ""
-    if job.trust_release_checksum:
-        small = Download(url + fetching.CHECKSUM_SUFFIX, rules, cap=checksum.CAP)
-        told = _beginning(small.chunks(), checksum.CAP + 1).decode(errors="backslashreplace")
-    return told, Download(url, rules, expected=artifact.size, cap=job.limits.archive)
-
-
-def _rules(job: Job, url: str) -> web.Rules:
-    """Where the source itself is on this machine (a mirror, or a tunnel to one), what it leads to may be here too."""
-    home = web.origin(urlsplit(url))
     try:
-        found = web.addresses_of(home[1], home[2])
-    except web.CutError as error:
-        raise RefusedError(error.refusal, *error.seen) from None
-    loopback = all(addresses.refusal_of(one, loopback=False) is Refusal.ADDRESS_LOOPBACK for one in found)
-    return web.Rules(job.limits, home, job.source.authorization, job.source.ca, loopback=loopback)
+        return take_apart(archive.chunks(), wanted, job.limits, on_received)
+    except RefusedError as error:
+        raise RefusedError(error.refusal, *error.seen, *filter(None, [archive.note])) from None
 
 
 class _File:
@@ -119,12 +109,3 @@ class _File:
                 return
             at += len(chunk)
             yield chunk
-
-
-def _beginning(chunks: Iterator[bytes], count: int) -> bytes:
-    content = b""
-    for chunk in chunks:
-        content += chunk
-        if len(content) >= count:
-            break
-    return content[:count]

@@ -161,4 +161,4 @@ class _Patience:
         came, self._since = received - self._since, received
         waited, self._waited = self._waited, 0.0
         if came < limits.slow_bytes_s * waited:
-            raise RefusedError(Refusal.SLOW if came else Refusal.SILENT, f"{came} bytes came in {waited:.0f} s")
+            raise RefusedError(Refusal.SLOW, f"{came} bytes came in {waited:.0f} s")

@@ -84,7 +84,8 @@ class Tar:
         """Nothing more comes."""
         if self._ending < 2 or self._block:
             raise RefusedError(
-                Refusal.TAR_CUT if self._members else Refusal.NOT_TAR, f"{self._members} members were whole"
+                Refusal.TAR_CUT if self._members else Refusal.NOT_TAR,
+                f"{self._members} members had begun, {self._left} bytes are missing",
             )
 
     def _content(self, rest: memoryview) -> memoryview:
@@ -111,9 +112,11 @@ class Tar:
             return
         if self._ending:
             raise RefusedError(Refusal.TAR_TRAILING, f"it begins with {block[:32]!r}")
-        if block[257:262] != b"ustar" or not _sum_is_right(block):
-            wrong = Refusal.TAR_HEADER if self._members or block[257:262] == b"ustar" else Refusal.NOT_TAR
-            raise RefusedError(wrong, f"it begins with {block[:32]!r}")
+        of_tar = block[257:262] == b"ustar"
+        if not of_tar or not _sum_is_right(block):
+            wrong = Refusal.TAR_HEADER if self._members or of_tar else Refusal.NOT_TAR
+            other = "" if of_tar else ", and is of another kind of tar"
+            raise RefusedError(wrong, f"it begins with {block[:16]!r}{other}")
         self._members += 1
         if self._members > self._limits.members:
             raise RefusedError(Refusal.MEMBERS, f"more than {self._limits.members}")

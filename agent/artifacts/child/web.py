@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import http.client
-import http.cookiejar
 import re
 import socket
 import ssl
@@ -19,6 +18,7 @@ import requests.adapters
 import urllib3
 import urllib3.connection
 import urllib3.exceptions
+import urllib3.util
 
 from agent.artifacts.child import addresses
 from agent.artifacts.child.refused import RefusedError
@@ -87,7 +87,7 @@ class Answer:
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
             raise CutError(Refusal.SILENT, _shown(self.url)) from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            raise CutError(Refusal.CUT, _shown(self.url), _story(error)) from None
+            raise CutError(Refusal.CUT, _shown(self.url), type(error).__name__) from None
 
     def close(self) -> None:
         """Whatever was not read is not wanted."""
@@ -99,7 +99,7 @@ class Web:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._session = _session(rules, self)
+        self._adapter = _Adapter(rules, self)
         self.asking_since = 0.0
         """When the request began that has no answer yet (CLOCK_MONOTONIC); 0: none has not. Others read it."""
         self.connected = False
@@ -128,9 +128,9 @@ class Web:
         self.connected = False
         self.asking_since = time.monotonic()
         try:
-            return self._session.get(
-                url, headers=sent, stream=True, allow_redirects=False, timeout=(limits.connect_s, limits.silence_s)
-            )
+            # Not through a Session: that one reads the whole body of a redirect, even of one that it does not follow.
+            request = requests.Request("GET", url, headers=sent).prepare()
+            return self._adapter.send(request, stream=True, timeout=(limits.connect_s, limits.silence_s), verify=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise _understood(error, url) from None
         except ValueError as error:  # a URL or a header that http.client cannot send or read
@@ -201,24 +201,27 @@ def _refusal(status: int, url: str, headers: Mapping[str, str]) -> Exception:
     return RefusedError(Refusal.STATUS, *seen)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _causes(error: BaseException) -> list[BaseException]:
     """The error and all that it was made from, the inner ones last. urllib3 and requests keep them in `args`."""
-    waiting: list[object] = [error]
-    for one in waiting:
-        if isinstance(one, BaseException) and len(waiting) < 32:
-            yield one
-            waiting += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
+    found, waiting = list[BaseException](), list[object]([error])
+    while waiting and len(found) < 16:
+        one = waiting.pop(0)
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            waiting += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return found
 
 
 def _understood(error: Exception, url: str) -> Exception:
     """What an error of requests means for a download."""
-    causes = list(_causes(error))
+    causes = _causes(error)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
             return RefusedError(Refusal.TLS, _shown(url), _story(cause))
     for cause in causes:
-        if isinstance(cause, http.client.LineTooLong) or "got more than" in str(cause):
-            return RefusedError(Refusal.HEADERS, _shown(url), _story(cause))
+        if isinstance(cause, http.client.HTTPException) and "got more than" in str(cause):
+            status = "status line" in str(cause)
+            return RefusedError(Refusal.NOT_HTTP if status else Refusal.HEADERS, _shown(url), _story(cause))
         if isinstance(cause, http.client.RemoteDisconnected | ConnectionResetError):
             return CutError(Refusal.CUT, _shown(url), "the connection ended before an answer came")
         if isinstance(cause, http.client.HTTPException | urllib3.exceptions.HeaderParsingError):
@@ -247,15 +250,6 @@ def _part(told: str) -> Part | None:
     return None if found is None else Part(int(found[1]), int(found[2]), int(found[3]))
 
 
-def _session(rules: Rules, web: Web) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(rules, web))
-    return session
-
-
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests over connections that look where they go."""
 
@@ -266,7 +260,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def init_poolmanager(self, *arguments: object, **kwargs: object) -> None:
         """See requests."""
         if self._rules.ca:
-            context = ssl.create_default_context()
+            context = urllib3.util.create_urllib3_context()
             context.load_verify_locations(cadata=self._rules.ca)
             kwargs["ssl_context"] = context
         super().init_poolmanager(*arguments, **kwargs)  # type: ignore[no-untyped-call]  # requests has no types
