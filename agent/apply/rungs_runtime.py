@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.apply.before import Before
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
-from agent.artifacts.lock import ArtifactName
+from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import (
     ContainerdError,

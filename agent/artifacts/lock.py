@@ -8,12 +8,12 @@ back is seen; `expires` ends a lock that somebody keeps from being replaced (The
 
 from __future__ import annotations
 
-import enum
 import re
 import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from agent.artifacts.names import ArtifactName as ArtifactName
 from agent.artifacts.table import Table
 from agent.config.fields import Complaints, as_toml, spell
 from agent.errors import ArtifactError, Problem
@@ -37,18 +37,6 @@ _RELEASE = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+(?:[-.][0-9A-Za-z.-]+)?")
 _MINIMUM = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[~.+-][0-9A-Za-z.~+-]+)?")
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*")
 """No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory too."""
-
-
-class ArtifactName(enum.StrEnum):
-    """What upstream publishes as one archive."""
-
-    NYDUS = "nydus"
-    SNAPSHOTTER = "nydus-snapshotter"
-
-    @property
-    def main_program(self) -> str:
-        """The program without which the archive would be of no use."""
-        return {ArtifactName.NYDUS: "nydusd", ArtifactName.SNAPSHOTTER: "containerd-nydus-grpc"}[self]
 
 
 RESERVED = frozenset({"programs", "set.json"})

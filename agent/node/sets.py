@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from agent import paths
-from agent.artifacts.lock import ArtifactName
+from agent.artifacts.names import ArtifactName
 from agent.artifacts.pairs import tag
 from agent.config.forms import CURRENT, SYSTEM, is_set_id
 from agent.config.model import ArtifactsConfig, Config

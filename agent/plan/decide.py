@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import paths
 from agent.artifacts import pairs
-from agent.artifacts.lock import ArtifactName
+from agent.artifacts.names import ArtifactName
 from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
