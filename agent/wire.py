@@ -63,7 +63,6 @@ def artifact_source() -> ArtifactSource:
 
 def artifact_ports(root: str) -> ArtifactPorts:
     """The ports of the verbs of artifacts, with the files below `root`."""
-    from agent.adapters.artifact_bundle import BundleFiles
     from agent.adapters.artifact_store import DiskStore
     from agent.adapters.clock import SystemClock
     from agent.adapters.files import RootFiles
@@ -78,7 +77,7 @@ def artifact_ports(root: str) -> ArtifactPorts:
         ledger=DiskLedger(paths.STATE_DIR),
         stores=lambda directory: DiskStore(directory, root),
         downloads=artifact_source,
-        bundles=lambda: BundleFiles(root),
+        bundles=lambda: bundles(root),
     )
 
 
