@@ -77,9 +77,16 @@ def _origin(loaded: Loaded, key: str) -> str:
 
 
 def _missing_files(loaded: Loaded) -> tuple[str, ...]:
-    """CA files that are not on this node. A warning only: the check may run before they are put there."""
-    return tuple(
-        f"the CA file of {entry.host} is not there: {entry.ca}"
-        for entry in loaded.config.registries.hosts
-        if entry.ca and not Path(entry.ca).is_file()
-    )
+    """Files that are not on this node. Warnings only: the check may run before they are put there."""
+    artifacts = loaded.config.artifacts
+    named = [(f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca]
+    named += [("the lock of artifacts", artifacts.lock), ("the credential of artifacts.base_url", artifacts.credential)]
+    return tuple(f"{what} is not there: {path}" for what, path in named if path.startswith("/") and not _is_file(path))
+
+
+def _is_file(path: str) -> bool:
+    """Also where only root may tell."""
+    try:
+        return Path(path).is_file()
+    except PermissionError:
+        return True

@@ -13,7 +13,8 @@ import pytest
 
 from agent import paths
 from agent.__main__ import main
-from agent.apply import locks
+from agent.apply import journal, locks
+from agent.apply.undo import PutBack
 from agent.artifacts import releases
 from agent.artifacts.fetching import Progress
 from agent.artifacts.lock import ArtifactName, parse, render
@@ -273,6 +274,19 @@ def test_a_set_under_a_running_program_stays(applied: Node) -> None:
     asked = Asked(applied, "prune", "--keep", "0")
     assert f"stays: set {spare.id[:12]}: process 9 runs nydusd (deleted) of it" in asked.text
     assert spare in applied.store.sets()
+
+
+def test_a_set_that_an_open_journal_may_go_back_to_stays(applied: Node) -> None:
+    applied.node.processes.on("find", "/proc", stdout="")
+    spare = install(applied.node, nydus="v2.4.6")
+    for version in ("v2.4.7", "v2.4.8"):
+        install(applied.node, nydus=version)
+    log = journal.Journal(applied.node.ledger)
+    log.begin(journal.Begin("x", "apply", 3, 0.0, containerd_answered=True, mountpoint=""), reserve=0)
+    before = f'nydusd_path = "{spare.directory}/nydusd"\n'.encode()
+    log.intend("write", PutBack(paths.SNAPSHOTTER_CONFIG, before, b""))
+    asked = Asked(applied, "prune", "--keep", "0")
+    assert f"stays: set {spare.id[:12]}: an interrupted change may be undone to it" in asked.text
 
 
 def test_lock_pins_what_the_releases_hold_now(place: Place) -> None:
