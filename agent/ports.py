@@ -5,7 +5,7 @@ runs on both. Every call that can wait takes a deadline in seconds; every error 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +24,8 @@ from agent.ports_containerd import SnapshotterSocket as SnapshotterSocket
 from agent.ports_fence import Fence as Fence
 from agent.ports_fence import Released as Released
 from agent.ports_files import Files as Files
+from agent.ports_processes import Finished as Finished
+from agent.ports_processes import Processes as Processes
 
 if TYPE_CHECKING:  # the daemon has ports too, and no store
     from agent.ports_artifacts import ArtifactStore
@@ -82,26 +84,6 @@ class Nydusd(Protocol):
 
     def backend_metrics(self, socket: str, *, deadline_s: float) -> Mapping[str, object]:
         """GET /api/v1/metrics/backend. Raises NydusdError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A child that ended by itself."""
-
-    argv: tuple[str, ...]
-    code: int
-    stdout: str
-    stderr: str
-
-
-class Processes(Protocol):
-    """The only spawn point. argv only, minimal environment, stdin null."""
-
-    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
-        """Raises ProcessError (not found, no end in time, another exit code than `ok`)."""
-
-    def which(self, name: str) -> str | None:
-        """Absolute path of a program in PATH."""
 
 
 @dataclass(frozen=True, slots=True)

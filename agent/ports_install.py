@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.ports import Clock, Files, Ledger, Processes
 from agent.ports_artifacts import ArtifactStore, Bundles
+from agent.ports_change import Ledger
+from agent.ports_clock import Clock
 from agent.ports_fetch import ArtifactSource
+from agent.ports_files import Files
+from agent.ports_processes import Processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from agent import paths
 from agent.config.model import Config
-from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
 
 if TYPE_CHECKING:
+    from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
@@ -34,6 +34,7 @@ def root_ports(config: Config) -> Ports:
     from agent.adapters.systemd import SystemdUnits
     from agent.adapters.tls import RegistryTls
     from agent.adapters.trial import PrivateTrials
+    from agent.ports import Ports
 
     processes = ChildProcesses()
     return Ports(
@@ -150,6 +151,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.adapters.notify import SystemdNotify
     from agent.adapters.sockets import KernelSockets
     from agent.adapters.watch import InotifyWatch
+    from agent.ports import DaemonPorts
 
     log.configure()
     memory.keep_resident()
@@ -175,8 +177,6 @@ def _processes() -> Processes:
 
 
 __all__ = [
-    "DaemonPorts",
-    "Ports",
     "agents_answer",
     "artifact_ports",
     "artifact_source",

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent.errors import ProcessError
-from agent.ports import Finished
+from agent.ports_processes import Finished
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20

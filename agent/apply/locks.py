@@ -12,8 +12,8 @@ from agent.artifacts import lock as locks
 from agent.artifacts.lock import Artifact, Lock
 from agent.config.model import ArtifactsConfig
 from agent.errors import ArtifactError, FileError
-from agent.ports import Files
 from agent.ports_artifacts import ArtifactStore
+from agent.ports_files import Files
 
 LIFETIME = timedelta(days=365)
 """Of a lock that we make: a year without anybody looking for newer programs is too long."""

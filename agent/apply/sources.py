@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from agent.artifacts.fetching import Source, SourceKind
 from agent.config.model import ArtifactsConfig
 from agent.errors import ArtifactError, FileError
-from agent.ports import Files
+from agent.ports_files import Files
 
 _STORES = ("/etc/credstore", "/run/credstore")
 """Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""

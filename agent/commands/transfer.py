@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from agent.artifacts.fetching import Progress
 from agent.console import Console, Format
 from agent.durations import in_words
-from agent.ports import Clock
+from agent.ports_clock import Clock
 
 _WIDTH = 24
 _STEPS = 10

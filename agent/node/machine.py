@@ -6,7 +6,7 @@ from typing import Protocol
 
 from agent.errors import PortError
 from agent.node.facts import Arch
-from agent.ports import Processes
+from agent.ports_processes import Processes
 
 _RUN_S = 5.0
 _MACHINES = {"x86_64": Arch.AMD64, "aarch64": Arch.ARM64}

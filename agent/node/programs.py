@@ -10,7 +10,8 @@ from agent.errors import PortError
 from agent.node import versions
 from agent.node.elf import HEADER, architecture
 from agent.node.facts import Binary, Unknown, Version
-from agent.ports import Files, Processes
+from agent.ports_files import Files
+from agent.ports_processes import Processes
 
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""

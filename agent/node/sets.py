@@ -19,7 +19,8 @@ from agent.config.model import ArtifactsConfig, Config
 from agent.errors import AgentError, PortError
 from agent.node import programs, versions
 from agent.node.facts import Arch, Binary, ChosenSet, Unfit, Unknown
-from agent.ports import Files, Processes
+from agent.ports_files import Files
+from agent.ports_processes import Processes
 
 if TYPE_CHECKING:  # where all programs are the system's, no store is asked, and none is loaded
     from agent.artifacts.sets import InstalledSet
