@@ -193,6 +193,12 @@ STAGES: dict[str, Stage] = {
         ),
         Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),
+        Stage(
+            "deb-bundle",
+            "nydus-node-agent-artifacts of LOCK=FILE and ARCHIVES=DIRECTORY into build/deb-bundle",
+            lambda: (Command(("packaging/build-deb-bundle",)),),
+            protos=False,
+        ),
         Stage("protos", "generate agent/_pb from protos/", lambda: ()),
     )
 }

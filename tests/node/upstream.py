@@ -1,0 +1,104 @@
+"""Archives as upstream releases its programs, made of those that the tests have built, and their lock.
+
+nydus-static-vX-linux-ARCH.tgz has one directory `nydus-static` with the programs and `configs`;
+nydus-snapshotter-vX-linux-ARCH.tar.gz has `bin` (both as of their release workflows in 2026).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program, render
+from agent.node.facts import Arch
+from tests.node import cache
+
+NYDUS, SNAPSHOTTER = "v2.2.0", "v0.16.1"
+"""What the recipes build."""
+LOCK_NAME = "artifacts.lock.toml"
+MADE = datetime(2026, 11, 1, tzinfo=UTC)
+
+_URLS = {
+    ArtifactName.NYDUS: "https://github.com/dragonflyoss/nydus/releases/download/{version}/"
+    "nydus-static-{version}-linux-{arch}.tgz",
+    ArtifactName.SNAPSHOTTER: "https://github.com/containerd/nydus-snapshotter/releases/download/{version}/"
+    "nydus-snapshotter-{version}-linux-{arch}.tar.gz",
+}
+_FOLDERS = {ArtifactName.NYDUS: "nydus-static", ArtifactName.SNAPSHOTTER: "bin"}
+
+Contents = Mapping[ArtifactName, Mapping[str, Path]]
+"""The programs of each artifact by their names."""
+
+
+def built() -> Contents:
+    """The programs for this machine's architecture, made now where they are not in the cache."""
+    nydus = cache.make("nydus") / "bin"
+    return {
+        ArtifactName.NYDUS: {"nydusd": nydus / "nydusd", "nydus-image": nydus / "nydus-image"},
+        ArtifactName.SNAPSHOTTER: {"containerd-nydus-grpc": cache.make("snapshotter") / "bin/containerd-nydus-grpc"},
+    }
+
+
+def release(place: Path, contents: Contents, arch: Arch = Arch.AMD64, version: str = "") -> tuple[Artifact, ...]:
+    """Write the archives into `place`, each with its .sha256sum beside it; what a lock says of them.
+
+    `version`: another one than that of the programs, the same for both.
+    """
+    versions = {ArtifactName.NYDUS: version or NYDUS, ArtifactName.SNAPSHOTTER: version or SNAPSHOTTER}
+    place.mkdir(parents=True, exist_ok=True)
+    return tuple(_archive(place, name, versions[name], arch, programs) for name, programs in contents.items())
+
+
+def write_lock(place: Path, *artifacts: Artifact, serial: int = 2026110101) -> Path:
+    """A lock of these artifacts that has not expired, in `place`."""
+    path = place / LOCK_NAME
+    path.write_bytes(render(Lock(serial, MADE, MADE + timedelta(days=36500), "0.1.0", artifacts)))
+    return path
+
+
+def _archive(place: Path, name: ArtifactName, version: str, arch: Arch, programs: Mapping[str, Path]) -> Artifact:
+    url = _URLS[name].format(version=version, arch=arch)
+    path = place / url.rpartition("/")[2]
+    with (
+        open(path, "wb") as file,
+        gzip.GzipFile("", "wb", 1, file, mtime=0) as packed,  # level 1: quick
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        _fill(tar, _FOLDERS[name], programs)
+    digest = _digest(path)
+    path.with_name(f"{path.name}.sha256sum").write_text(f"{digest}  {path.name}\n")
+    held = tuple(Program(key, source.stat().st_size, _digest(source)) for key, source in programs.items())
+    return Artifact(name, version, arch, url, path.stat().st_size, digest, held)
+
+
+def _fill(tar: tarfile.TarFile, folder: str, programs: Mapping[str, Path]) -> None:
+    _add_directory(tar, folder)
+    if folder == _FOLDERS[ArtifactName.NYDUS]:
+        _add_directory(tar, f"{folder}/configs")
+        _add(tar, f"{folder}/configs/nydusd-config.json", b"{}\n", 0o644)
+    for name, source in programs.items():
+        _add(tar, f"{folder}/{name}", source.read_bytes(), 0o755)
+
+
+def _add_directory(tar: tarfile.TarFile, name: str) -> None:
+    directory = tarfile.TarInfo(f"{name}/")
+    directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(directory)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    member.uname = member.gname = "runner"
+    member.uid = member.gid = 1001
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
