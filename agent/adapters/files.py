@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -304,7 +303,7 @@ def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
 @contextlib.contextmanager
 def _temporary(place: Place) -> Iterator[tuple[str, int]]:
     """A new file beside the place, locked while it is in use and gone afterwards (unless renamed)."""
-    name = f".{place.name}.{secrets.token_hex(8)}{_TEMP_SUFFIX}"
+    name = f".{place.name}.{os.urandom(8).hex()}{_TEMP_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=place.directory)
     try:

@@ -207,7 +207,7 @@ def _fetched(
     progress: Callable[[Progress], None],
 ) -> tuple[InstalledSet, tuple[Artifact, ...]]:
     """Raises ArtifactError."""
-    with store.staging() as staged:
+    with store.staging(sum(program.size for one in job.artifacts for program in one.programs)) as staged:
         seen = ports.downloads().fetch(job, staged, progress, deadline_s=FETCH_S)
         if job.trust_release_checksum:
             for known in (found, locks.seen(store)):
