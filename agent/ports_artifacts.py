@@ -91,8 +91,9 @@ class ArtifactStore(Protocol):
         not ours; None: it is not there, or a program must be fetched again.
         """
 
-    def switch(self, set_id: str) -> None:
-        """Make a set current, at once and for good; the one before becomes previous. Nothing is done where it is.
+    def switch(self, set_id: str, *, forget: bool = False) -> None:
+        """Make a set current, at once and for good; the one before becomes previous, or is forgotten: it has failed,
+        and nobody shall go back to it. Nothing is done where the set is current.
 
         Raises ArtifactError: NNA1136 where it is not there, NNA1135 where it is damaged and could not be mended.
         """

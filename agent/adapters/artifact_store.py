@@ -162,15 +162,15 @@ class DiskStore:
             installed = self._recorded(set_id, store)
             return installed if installed is not None and artifact_sets.mend(store, installed) else None
 
-    def switch(self, set_id: str) -> None:
+    def switch(self, set_id: str, *, forget: bool = False) -> None:
         """See the port. `previous` first: cut off in between, the set that is current is kept by both links."""
         with self._writing("switch") as store:
             self._need(set_id, store)
             before = link_target(_CURRENT, store)
             if before == set_id:
                 return
-            known = self._recorded(before, store) is not None
-            self._point(store, {**({_PREVIOUS: before} if known else {}), _CURRENT: set_id})
+            kept = not forget and self._recorded(before, store) is not None
+            self._point(store, {**({_PREVIOUS: before} if kept else {}), _CURRENT: set_id})
 
     def rollback(self) -> InstalledSet:
         """See the port. `current` first: cut off in between, it has been done."""

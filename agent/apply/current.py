@@ -12,8 +12,11 @@ from agent.errors import AgentError
 from agent.ports import Ports
 
 
-def follow(ports: Ports, recorded: Mapping[str, object] | None, say: Callable[[str], None]) -> None:
-    """Make current what was recorded of a generation; nothing where it is, or where programs are the system's.
+def follow(
+    ports: Ports, recorded: Mapping[str, object] | None, say: Callable[[str], None], *, failed: bool = False
+) -> None:
+    """Make current what was recorded of a generation; nothing where it is, or where programs are the system's. What was
+    current and has `failed` is not gone back to.
 
     The change is made by then, so a store that cannot be written is told and not raised.
     """
@@ -27,7 +30,7 @@ def follow(ports: Ports, recorded: Mapping[str, object] | None, say: Callable[[s
         if current is not None and current.id in ids:
             return
         with store.lock("apply"):
-            store.switch(ids[0])
+            store.switch(ids[0], forget=failed)
     except AgentError as error:
         say(f"{store.directory} could not be made to name set {ids[0][:12]}, which is in force: {error}")
 
@@ -40,4 +43,4 @@ def follow_accepted(ports: Ports, say: Callable[[str], None]) -> None:
         say(f"what is in force cannot be read: {error}")
         return
     if last is not None:
-        follow(ports, last.config, say)
+        follow(ports, last.config, say, failed=True)

@@ -117,6 +117,18 @@ def test_the_one_before_is_kept_as_previous_and_can_come_back(stage: Stage) -> N
     assert (current.id, previous.id) == (one.id, two.id)
 
 
+def test_a_set_that_failed_is_not_what_one_goes_back_to(stage: Stage) -> None:
+    one, two = adopt(stage), adopt(stage, "v2.4.5")
+    for each in (one, two):
+        switch(stage, each)
+    with stage.store.lock("test"):
+        stage.store.switch(one.id, forget=True)
+    current = stage.store.current()
+    assert current is not None
+    assert current.id == one.id
+    assert stage.store.previous() is None
+
+
 def test_without_a_previous_set_nothing_goes_back(stage: Stage) -> None:
     switch(stage, adopt(stage))
     with pytest.raises(ArtifactError) as error, stage.store.lock("test"):

@@ -50,7 +50,8 @@ class FakeStore:
         return self._sets.get(self._current[-1]) if self._current else None
 
     def previous(self) -> InstalledSet | None:
-        return self._sets.get(self._current[-2]) if len(self._current) > 1 else None
+        before = self._current[-2] if len(self._current) > 1 else ""
+        return self._sets.get(before) if before not in self._current[-1:] else None
 
     @contextmanager
     def staging(self, size: int = 0) -> Iterator[str]:
@@ -89,11 +90,11 @@ class FakeStore:
             self.files.put(f"{known.directory}/{name}", content, mode=0o555)
         return known
 
-    def switch(self, set_id: str) -> None:
+    def switch(self, set_id: str, *, forget: bool = False) -> None:
         if set_id not in self._sets:
             raise ArtifactError("NNA1136", f"set {set_id[:12]} is not in the store")
         if self._current[-1:] != [set_id]:
-            self._current = [*self._current[-1:], set_id]
+            self._current = [*(self._current[:-1] if forget else self._current[-1:]), set_id]
 
     def rollback(self) -> InstalledSet:
         before = self.previous()

@@ -99,6 +99,7 @@ def test_a_nydusd_that_does_not_start_is_found_before_any_image_needs_it(applied
     assert error.value.code == "NNA0402"
     assert "[NNA0737]" in error.value.cause
     assert (applied.rendered(), applied.current) == (before, applied.first.id)
+    assert applied.store.previous() is None, "nobody goes back to what has failed"
 
 
 def test_nothing_is_started_for_a_change_that_brings_no_program_of_the_store(applied: Node) -> None:
