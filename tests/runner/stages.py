@@ -84,16 +84,17 @@ def _types() -> tuple[Command, ...]:
 
 def _unit() -> tuple[Command, ...]:
     golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
-    # The health machine's tests run apart from the others, because each of its branches must be taken by them.
-    health, daemon = (
-        sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob(f"test_{what}_*.py"))
-        for what in ("health", "daemon")
-    )
-    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in ("health", "daemon")]
+    apart = ("daemon", "bench", "health")
+    parts = {
+        what: sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob(f"test_{what}_*.py"))
+        for what in apart
+    }
+    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in apart]
     return (
         _pytest("root", "tests/unit", *golden, *others, deadline_s=1200),
-        _pytest("root", *daemon, deadline_s=1200, name="unit-daemon"),
-        _covered(_pytest("root", *health, deadline_s=1200, name="unit-health")),
+        *(_pytest("root", *parts[what], deadline_s=1200, name=f"unit-{what}") for what in ("daemon", "bench")),
+        # The health machine's tests run by themselves, because each of its branches must be taken by them.
+        _covered(_pytest("root", *parts["health"], deadline_s=1200, name="unit-health")),
     )
 
 
@@ -164,7 +165,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
-        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=groups.cores()),
+        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=groups.cores() + 1),
         Stage(
             "contract",
             "each adapter and its fake, the same tests on both",
