@@ -126,14 +126,20 @@ class Stage:
 
     def tree(self) -> dict[str, str]:
         """All that is in the store and where anybody may write."""
-        found = {path: _told(path) for top in (str(self.root), *_OPEN_TO_ALL) for path in _below(top)}
+        others = str(self.root.parent.parent)  # where the other tests have theirs
+        found = {path: _told(path) for path in _below(str(self.root))}
+        found |= {path: _told(path) for top in _OPEN_TO_ALL for path in _below(top, others)}
         found.pop(f"{self.root}/store/lock", None)  # says who held it
         ours = {path: told for path, told in found.items() if not path.startswith(_OF_THE_MACHINE)}
         return ours | {path: told for path, told in found.items() if f" {FALLBACK_ID} " in told}
 
 
-def _below(top: str) -> list[str]:
-    return [os.path.join(place, name) for place, names, files in os.walk(top) for name in (*names, *files)]
+def _below(top: str, without: str = "") -> list[str]:
+    found = []
+    for place, names, files in os.walk(top):
+        names[:] = [name for name in names if os.path.join(place, name) != without]
+        found += [os.path.join(place, name) for name in (*names, *files)]
+    return found
 
 
 def _told(path: str) -> str:

@@ -159,12 +159,9 @@ def test_a_bundle_that_was_tampered_with_brings_nothing(at: int, stage: Stage, t
     content[at] ^= 1
     path.write_bytes(content)
     before = stage.tree()
-    del before[str(path)]
     with pytest.raises(ArtifactError) as caught:
         stage.install(artifact, Source(SourceKind.BUNDLE, str(path)))
-    after = stage.tree()
-    del after[str(path)]
-    assert (caught.value.code, after) == ("NNA1123" if at == 100 else "NNA1115", before)
+    assert (caught.value.code, stage.tree()) == ("NNA1123" if at == 100 else "NNA1115", before)
 
 
 def _bundle(artifact: Artifact, place: Path) -> Path:

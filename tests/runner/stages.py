@@ -117,7 +117,11 @@ def _contract() -> tuple[Command, ...]:
 
 
 def _hostile() -> tuple[Command, ...]:
-    return (_pytest("root", "tests/hostile", deadline_s=1200),)
+    archives = "tests/hostile/test_archives.py"
+    return (
+        _pytest("root", archives, deadline_s=1200),
+        _pytest("root", "tests/hostile", f"--ignore={archives}", deadline_s=1200),
+    )
 
 
 def _package() -> tuple[Command, ...]:
@@ -184,7 +188,13 @@ STAGES: dict[str, Stage] = {
         Stage(
             "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
         ),
-        Stage("test-hostile", "servers, archives and locks that mean harm (part of contract)", _hostile, protos=False),
+        Stage(
+            "test-hostile",
+            "servers, archives and locks that mean harm (part of contract)",
+            _hostile,
+            protos=False,
+            beside=groups.cores(),
+        ),
         Stage(
             "test-matrix",
             "every containerd, mode and form of configuration on booted nodes",
