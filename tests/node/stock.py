@@ -27,6 +27,7 @@ class Contents:
 
     snapshotter: str
     nydus: bool
+    crictl: bool = True
 
 
 def root(suite: str = "trixie") -> Path:
@@ -48,9 +49,14 @@ def shares() -> dict[str, Path]:
 
 def make(contents: Contents) -> None:
     """Have everything made that `fill` copies: minutes the first time."""
-    for name in ("crictl", "nydus", "snapshotter", "wrapper"):
-        if name == "crictl" or (contents.snapshotter == "0.16.1" if name == "snapshotter" else contents.nydus):
-            cache.make(name)
+    wanted = {
+        "crictl": contents.crictl,
+        "nydus": contents.nydus,
+        "snapshotter": contents.snapshotter == "0.16.1",
+        "wrapper": contents.nydus,
+    }
+    for name in (name for name, is_wanted in wanted.items() if is_wanted):
+        cache.make(name)
 
 
 def fill(upper: Path, contents: Contents, machine: Machine) -> None:
@@ -59,7 +65,8 @@ def fill(upper: Path, contents: Contents, machine: Machine) -> None:
     _write(upper / "etc/resolv.conf", "nameserver 127.0.0.1\n")  # nobody answers there: refused at once
     _write(upper / "etc/crictl.yaml", _CRICTL)
     _write(upper / "etc/containerd/config.toml", containerd_config(machine))
-    _copy(cache.make("crictl") / "bin/crictl", upper / "usr/local/bin/crictl")
+    if contents.crictl:
+        _copy(cache.make("crictl") / "bin/crictl", upper / "usr/local/bin/crictl")
     if contents.nydus:
         _put_nydus(upper, machine)
     if contents.snapshotter == "0.16.1":

@@ -16,17 +16,21 @@ _CALLS = {
     "images": "from tests.node import images; images.made()",
     "puller": "from tests.node import stock; stock.puller()",
     "bookworm": "from tests.node import stock; stock.root('bookworm')",
+    "arm64-root": "from tests.node import arm64; arm64.root()",
+    "arm64-programs": "from tests.node import arm64; arm64.programs()",
 }
 """What is more than a recipe by its name."""
 _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
     ("nydus", "images"),  # every node waits for the first
     ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
-     "bookworm"),
+     "bookworm", "arm64-root", "arm64-programs"),
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""
-ALL = tuple(name for lane in _LANES for name in lane)
+ARM64 = ("arm64-root", "arm64-programs")
+"""What an emulated node is made of."""
+ALL = tuple(name for lane in _LANES for name in lane if name not in ARM64)
 
 _DEADLINE_S = 4500.0
 _REPORT_S = 30.0

@@ -146,6 +146,10 @@ def _side(group: groups.Group) -> Command:
     return Command(argv, junit, deadline_s=1200, alone=group.alone, needs=needs)
 
 
+def _arm64() -> tuple[Command, ...]:
+    return (_pytest("here", "tests/arm64", deadline_s=1800),)
+
+
 _PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
 
 
@@ -201,6 +205,13 @@ STAGES: dict[str, Stage] = {
             _matrix,
             deb=True,
             needs=(*builds.NODE, "containerds", "puller", "images", "bookworm"),
+        ),
+        Stage(
+            "test-arm64",
+            "our package and the nydus programs for arm64 on an emulated node",
+            _arm64,
+            deb=True,
+            needs=(*builds.NODE, *builds.ARM64),
         ),
         Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),

@@ -5,6 +5,8 @@
 #   * its lock file pins time 0.3.14, which rustc >= 1.80 rejects: 0.3.36 is the first one that compiles;
 #   * `deny(warnings)` turns new lints into errors: lints are capped;
 #   * its rust-toolchain file asks for a compiler that is not there: removed.
+# With CROSS_ROOT (a root made by cross-root.sh) it is built for arm64, by the compilers in that root and in the same way:
+# this machine's compiler has no standard library for another architecture.
 # Called with OUT (empty directory to fill) and WORK (scratch) in the environment.
 set -euo pipefail
 version=2.2.0
@@ -25,7 +27,27 @@ cp -r "$CARGO_HOME"/registry/src/*/nydus-rs-$version "$WORK/src"
 cd "$WORK/src"
 rm -f rust-toolchain rust-toolchain.toml
 cargo update -p time --precise 0.3.36
-RUSTFLAGS="--cap-lints warn" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-    cargo build --release --locked --bin nydusd --bin nydus-image --target-dir "$WORK/target"
-install -D -m 0755 -t "$OUT/bin" "$WORK/target/release/nydusd" "$WORK/target/release/nydus-image"
-strip "$OUT/bin/nydusd" "$OUT/bin/nydus-image"
+export RUSTFLAGS="--cap-lints warn" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+build=(cargo build --release --locked --bin nydusd --bin nydus-image)
+if [ -z "${CROSS_ROOT:-}" ]; then
+    "${build[@]}" --target-dir "$WORK/target"
+    install -D -m 0755 -t "$OUT/bin" "$WORK/target/release/nydusd" "$WORK/target/release/nydus-image"
+    strip "$OUT/bin/nydusd" "$OUT/bin/nydus-image"
+    exit
+fi
+
+mkdir -p .cargo
+cargo vendor --locked vendor >.cargo/config.toml # an older cargo reads no newer one's index
+export MADE=target/aarch64-unknown-linux-gnu
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CARGO_HOME=/src/cargo PATH=/usr/sbin:/usr/bin
+unshare --mount --propagation private bash -euc '
+    mount --bind "$PWD" "$CROSS_ROOT/src"
+    mount -t proc proc "$CROSS_ROOT/proc"
+    mount --rbind /dev "$CROSS_ROOT/dev"
+    exec chroot "$CROSS_ROOT" bash -euc "
+        cd /src
+        \"\$@\"
+        aarch64-linux-gnu-strip \$MADE/release/nydusd \$MADE/release/nydus-image
+    " cross "$@"
+' cross "${build[@]}" --offline --target "${MADE#target/}" --target-dir target
+install -D -m 0755 -t "$OUT/bin" "$MADE/release/nydusd" "$MADE/release/nydus-image"

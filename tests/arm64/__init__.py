@@ -1,0 +1,1 @@
+"""A node for arm64, emulated on a machine of another kind."""

@@ -1,0 +1,63 @@
+"""Nodes for arm64 on a machine of another kind, and their programs: everything on them is emulated.
+
+What user emulation has not, no test here can show: nftables, sock_diag, seccomp and BPF do not get through it, and runc
+does not start containers under it (see test_arm64.py, which says how far a node comes).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.artifacts.lock import ArtifactName
+from tests.node import cache, emulation, stock, upstream
+from tests.node.boot import Node
+
+BOOT_S = 240.0
+_EMULATED = """\
+[Service]
+ImportCredential=
+LoadCredential=
+SetCredential=
+PrivateIPC=no
+PrivateUsers=no
+TimeoutStartSec=10min
+WatchdogSec=10min
+"""
+"""For every service: what systemd cannot set up under emulation; and an emulated start takes many times as long."""
+
+
+def root() -> Path:
+    """The root of an arm64 node. Raises EmulationError."""
+    with emulation.arm64():
+        return cache.make("arm64-root", env={"BUILD_ROOT": str(cache.make("build-root"))})
+
+
+def programs() -> upstream.Contents:
+    """The programs for arm64, cross-built; some minutes of two processors the first time."""
+    nydus = cache.make("nydus", "arm64", env={"CROSS_ROOT": str(cache.make("cross-root"))}) / "bin"
+    snapshotter = cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"}) / "bin"
+    return {
+        ArtifactName.NYDUS: {"nydusd": nydus / "nydusd", "nydus-image": nydus / "nydus-image"},
+        ArtifactName.SNAPSHOTTER: {"containerd-nydus-grpc": snapshotter / "containerd-nydus-grpc"},
+    }
+
+
+class Arm64Node(Node):
+    """A node for arm64 with containerd and no nydus program, for use in the block of `emulation.arm64`."""
+
+    def __init__(self) -> None:
+        super().__init__(root=root(), snapshotter="none", nydus=False)
+        self.contents = stock.Contents(snapshotter="none", nydus=False, crictl=False)
+
+    def _lay_out(self) -> None:
+        super()._lay_out()
+        drop_in = self.directory / "upper/etc/systemd/system/service.d/10-emulated.conf"
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text(_EMULATED)
+
+    def _wait_for_systemd(self) -> None:
+        def is_up() -> bool:
+            state = self.run(["systemctl", "is-system-running"], check=False, timeout=60).stdout.strip()
+            return state in ("running", "degraded")
+
+        self.wait_until(is_up, BOOT_S, "systemd is up")
