@@ -68,6 +68,7 @@ class TestService(HoldersContract):
 def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     directory = Path("/sys/fs/cgroup/system.slice") / _UNIT
     helper = subprocess.Popen(["sleep", "600"])
+    _until_it_is("sleep", helper.pid)
     (directory / "cgroup.procs").write_text(str(helper.pid))
     assert world.port.follow(*world.listens) == ""
     helper.kill()
@@ -75,6 +76,14 @@ def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     assert world.wait().ended == (f"sleep (pid {helper.pid})",)
     with KernelSockets() as tables:
         assert tables.listening(_PORT) != ()
+
+
+def _until_it_is(name: str, pid: int) -> None:
+    """execve(2) lets the parent of a vfork go on some moments before the process has its new name."""
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}/comm").read_text().strip() != name:
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:
