@@ -15,7 +15,7 @@ import pytest
 
 from agent.adapters.artifact_bundle import BundleFiles
 from agent.artifacts import bundle
-from agent.artifacts.lock import Artifact, parse
+from agent.artifacts.lock import Artifact, ArtifactName, parse
 from agent.node.facts import Arch
 from tests.node import arm64, bundled, emulation, scene, upstream
 from tests.node.boot import Node
@@ -115,7 +115,30 @@ def test_the_package_for_air_gapped_nodes_is_taken_for_its_own_architecture_only
     assert not node.exists("/var/lib/nydus-node-agent-artifacts/pending")
 
 
-def test_a_change_is_planned_with_the_programs_of_the_store(node: Node) -> None:
+@pytest.fixture
+def runnable(node: Node, tmp_path: Path) -> Path:
+    """A bundle whose nydusd also runs where the machine lets nobody raise a limit of open files."""
+    contents = {name: dict(programs) for name, programs in arm64.programs().items()}
+    if not node.machine.sys_resource:
+        nydus = contents[ArtifactName.NYDUS]
+        node.push(nydus["nydusd"], "/usr/local/libexec/nydusd.real")
+        nydus["nydusd"] = arm64.wrapper()
+    made = upstream.release(tmp_path, contents, Arch.ARM64)
+    upstream.write_lock(tmp_path, *made, serial=bundled.SERIAL + 2)
+    return make_bundle(tmp_path)
+
+
+def test_a_change_is_applied_and_proved_as_far_as_emulation_goes(node: Node, runnable: Path) -> None:
+    """A nydusd of the store serves a mount, and rungs 1 to 7; no mirror is here, and no container for the others."""
+    assert install(node, runnable).returncode == 0
     planned = node.run(["nydus-agent", "--format", "json", "plan"], check=False, timeout=PATIENCE_S)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert STORE in planned.stdout
+    applied = node.run(["nydus-agent", "apply"], check=False, timeout=PATIENCE_S)
+    assert applied.returncode == 3, applied.stdout + applied.stderr
+
+    rungs = json.loads(node.read("/var/lib/nydus-agent/climb.json"))["rungs"]
+    results = {rung["number"]: rung["state"] for rung in rungs}
+    assert results == {**dict.fromkeys(range(1, 8), "ok"), 8: "not-proved", 9: "failed", 10: "not-proved"}
+    assert json.loads(node.read("/var/lib/nydus-agent/effective.json"))["switch"] == "native"
+    assert node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split() == ["active"] * 2

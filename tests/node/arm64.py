@@ -34,12 +34,21 @@ def root() -> Path:
 
 def programs() -> upstream.Contents:
     """The programs for arm64, cross-built; some minutes of two processors the first time."""
-    nydus = cache.make("nydus", "arm64", env={"CROSS_ROOT": str(cache.make("cross-root"))}) / "bin"
+    nydus = _cross("nydus")
     snapshotter = cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"}) / "bin"
     return {
         ArtifactName.NYDUS: {"nydusd": nydus / "nydusd", "nydus-image": nydus / "nydus-image"},
         ArtifactName.SNAPSHOTTER: {"containerd-nydus-grpc": snapshotter / "containerd-nydus-grpc"},
     }
+
+
+def wrapper() -> Path:
+    """nydusd where it may not raise its limit of open files: it runs /usr/local/libexec/nydusd.real."""
+    return _cross("wrapper") / "nydusd"
+
+
+def _cross(name: str) -> Path:
+    return cache.make(name, "arm64", env={"CROSS_ROOT": str(cache.make("cross-root"))}) / "bin"
 
 
 class Arm64Node(Node):
