@@ -125,10 +125,11 @@ def _hostile() -> tuple[Command, ...]:
 
 
 def _package() -> tuple[Command, ...]:
-    booted = "tests/package/test_booted_node.py"
+    apart = ("tests/package/test_booted_node.py", "tests/package/test_bundled.py")
+    others = [f"--ignore={path}" for path in apart]
     return (
-        _pytest("here", booted, deadline_s=1200),
-        _pytest("here", "tests/package", f"--ignore={booted}", deadline_s=1200),
+        *(_pytest("here", path, deadline_s=1200) for path in apart),
+        _pytest("here", "tests/package", *others, deadline_s=1200),
     )
 
 
@@ -179,7 +180,7 @@ STAGES: dict[str, Stage] = {
             "each adapter and its fake, the same tests on both",
             _contract,
             needs=("containerds",),
-            beside=groups.cores(),
+            beside=groups.cores() + 1,
         ),
         Stage(
             "package",
@@ -187,7 +188,7 @@ STAGES: dict[str, Stage] = {
             _package,
             deb=True,
             needs=_PACKAGE_NEEDS,
-            beside=groups.cores(),
+            beside=groups.cores() + 1,
         ),
         Stage(
             "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
@@ -197,7 +198,7 @@ STAGES: dict[str, Stage] = {
             "servers, archives and locks that mean harm (part of contract)",
             _hostile,
             protos=False,
-            beside=groups.cores(),
+            beside=groups.cores() + 1,
         ),
         Stage(
             "test-matrix",
