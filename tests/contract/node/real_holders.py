@@ -68,6 +68,9 @@ class TestService(HoldersContract):
 def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     directory = Path("/sys/fs/cgroup/system.slice") / _UNIT
     helper = subprocess.Popen(["sleep", "600"])
+    end = time.monotonic() + 10
+    while Path(f"/proc/{helper.pid}/comm").read_text() != "sleep\n" and time.monotonic() < end:
+        time.sleep(0.01)  # Popen returns when the program's descriptors are closed, just before it has its name
     _until_it_is("sleep", helper.pid)
     (directory / "cgroup.procs").write_text(str(helper.pid))
     assert world.port.follow(*world.listens) == ""
