@@ -1,7 +1,7 @@
 """Files under a root directory: bounded reads, atomic replacement, and nothing half written.
 
 Every path is found by `walk.place_of`, so root follows no link that others could have laid. Errors of the system
-become FileError in one place (`_told`). What may be written where is decided by others.
+become FileError in one place (`told`). What may be written where is decided by others.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class RootFiles:
 
     def read(self, path: str) -> FileFact | None:
         """See ports.Files. A link that leads to nothing is an error, not an absent file."""
-        with _told("read", path), place_of(self._root, path) as place:
+        with told("read", path), place_of(self._root, path) as place:
             seen = _see(place, path)
             return None if seen is None else seen.fact
 
     def head(self, path: str, count: int) -> bytes | None:
         """See ports.Files."""
-        with _told("read", path), place_of(self._root, path) as place, _opened(place, path) as descriptor:
+        with told("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
             return None if descriptor is None else _read_up_to(descriptor, count)
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """See ports.Files."""
-        with _told("list", path):
+        with told("list", path):
             if not path.strip("/"):
                 return tuple(sorted(os.listdir(self._root)))
             with place_of(self._root, path) as place, _opened_directory(place, path) as descriptor:
@@ -60,7 +60,7 @@ class RootFiles:
         """See ports.Files. On failure the file, and the directories that were missing, are as before."""
         made: list[str] = []
         try:
-            with _told("write", path), place_of(self._root, path, make=made) as place:
+            with told("write", path), place_of(self._root, path, make=made) as place:
                 assert place is not None  # all directories were made
                 _replace(place, path, _New(content, mode, uid, gid), expect_sha256)
         except BaseException:
@@ -70,20 +70,20 @@ class RootFiles:
 
     def remove(self, path: str, *, expect_sha256: str) -> None:
         """See ports.Files. Refuses a symbolic link (`remove_link` is for that)."""
-        with _told("remove", path), place_of(self._root, path, follow=False) as place:
+        with told("remove", path), place_of(self._root, path, follow=False) as place:
             seen = _see(place, path)
             _expect(seen, path, expect_sha256)
             if place is None or seen is None:
                 return
             _need_unchanged(place, path, seen)
             os.unlink(place.name, dir_fd=place.directory)
-            _sweep(place)
+            sweep_beside(place)
             sync_directory(place.directory)
 
     def sync(self, directory: str) -> None:
         """See ports.Files."""
         with (
-            _told("sync", directory),
+            told("sync", directory),
             place_of(self._root, directory, follow=False) as place,
             _opened_directory(place, directory) as descriptor,
         ):
@@ -93,13 +93,13 @@ class RootFiles:
     def sweep(self, path: str) -> None:
         """See ports.Files. A temporary file whose writer lives is locked, and stays."""
         beside = f"{path}*" if path.endswith("/") else path
-        with _told("tidy up beside", path), place_of(self._root, beside) as place:
-            if place is not None and _sweep(place, "." if path.endswith("/") else f".{place.name}."):
+        with told("tidy up beside", path), place_of(self._root, beside) as place:
+            if place is not None and sweep_beside(place, "." if path.endswith("/") else f".{place.name}."):
                 sync_directory(place.directory)
 
     def remove_empty_directory(self, path: str) -> bool:
         """See ports.Files. False also where it is a mount point or no directory at all."""
-        with _told("remove", path), place_of(self._root, path, follow=False) as place:
+        with told("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None:
                 return False
             try:
@@ -113,7 +113,7 @@ class RootFiles:
 
     def remove_link(self, path: str) -> bool:
         """See ports.Files."""
-        with _told("remove", path), place_of(self._root, path, follow=False) as place:
+        with told("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None or not _is_link(place):
                 return False
             os.unlink(place.name, dir_fd=place.directory)
@@ -124,7 +124,7 @@ class RootFiles:
         """See ports.Files."""
         removed = 0
         with (
-            _told("empty", path),
+            told("empty", path),
             place_of(self._root, path, follow=False) as place,
             _opened_directory(place, path) as directory,
             contextlib.ExitStack() as stack,
@@ -158,7 +158,8 @@ class _Seen:
 
 
 @contextlib.contextmanager
-def _told(doing: str, path: str) -> Iterator[None]:
+def told(doing: str, path: str) -> Iterator[None]:
+    """What the system refuses, as a FileError with the code of its class."""
     if not path.startswith("/") or "\0" in path:
         raise FileError("NNA0421", f"cannot {doing} {path!r}", cause="it is not an absolute path")
     try:
@@ -184,7 +185,7 @@ def _code(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _opened(place: Place | None, path: str) -> Iterator[int | None]:
+def opened(place: Place | None, path: str) -> Iterator[int | None]:
     """The regular file at a place, opened for reading; None: not there."""
     descriptor = None if place is None else _open(place, path, _READ)
     try:
@@ -227,7 +228,7 @@ def _is_link(place: Place) -> bool:
 
 
 def _see(place: Place | None, path: str) -> _Seen | None:
-    with _opened(place, path) as descriptor:
+    with opened(place, path) as descriptor:
         if place is None or descriptor is None:
             return None
         status = os.fstat(descriptor)
@@ -289,8 +290,8 @@ def _changed(path: str, cause: str, seen: str) -> FileChangedError:
 def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
     seen = _see(place, path)
     _expect(seen, path, expect_sha256)
-    _sweep(place)
-    with _temporary(place) as (name, descriptor):
+    sweep_beside(place)
+    with temporary(place) as (name, descriptor):
         _fill(descriptor, new, b"" if seen is None else seen.label)
         _need_unchanged(place, path, seen)
         if seen is None:
@@ -301,7 +302,7 @@ def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
 
 
 @contextlib.contextmanager
-def _temporary(place: Place) -> Iterator[tuple[str, int]]:
+def temporary(place: Place) -> Iterator[tuple[str, int]]:
     """A new file beside the place, locked while it is in use and gone afterwards (unless renamed)."""
     name = f".{place.name}.{os.urandom(8).hex()}{_TEMP_SUFFIX}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -341,7 +342,7 @@ def _appear(place: Place, path: str, temporary: str) -> None:
         os.rename(temporary, place.name, **where)
 
 
-def _sweep(place: Place, start: str = "") -> int:
+def sweep_beside(place: Place, start: str = "") -> int:
     """Remove temporary files of this name whose writer died: nobody holds their lock any more. Says how many.
 
     `start` is how their names begin, where they are not those of this one file.

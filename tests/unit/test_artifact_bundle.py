@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from agent.adapters.artifact_bundle import BundleFiles
 from agent.artifacts import bundle
 from agent.artifacts.bundle import Bundle, Member
 from agent.artifacts.lock import SIZE_CAP, Artifact, ArtifactName, Lock, Program, render
-from agent.errors import AgentError, ArtifactError
+from agent.errors import AgentError, ArtifactError, FileError
 from agent.node.facts import Arch
 
 
@@ -236,6 +237,26 @@ def test_an_archive_that_is_not_the_locks_leaves_the_bundle_before_as_it_was(
         _write(path, archives, bundle.planned(LOCK, ARTIFACTS))
     assert path.read_bytes() == b"the one before"
     assert sorted(item.name for item in tmp_path.iterdir() if item.name.startswith(".")) == []
+
+
+def test_a_bundle_that_does_not_fit_is_told_as_such_and_not_as_an_archive_that_cannot_be_read(
+    archives: Path, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(FileError, match=r"cannot write .*/b\.tar") as caught:
+            _write(tmp_path / "b.tar", archives, bundle.planned(LOCK, ARTIFACTS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.cause == "File too large"
+    assert [item.name for item in tmp_path.iterdir()] == ["archives"]
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next_one(archives: Path, tmp_path: Path) -> None:
+    (tmp_path / ".b.tar.0123456789abcdef.nna-tmp").write_bytes(b"half")
+    _write(tmp_path / "b.tar", archives, bundle.planned(LOCK, ARTIFACTS))
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["archives", "b.tar"]
 
 
 def test_progress_reaches_the_size_of_each_archive(archives: Path, tmp_path: Path) -> None:
