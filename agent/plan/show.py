@@ -6,6 +6,7 @@ Values of keys that hold credentials in containerd's configuration are replaced 
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import assert_never
 
@@ -87,8 +88,6 @@ def diffs(plan: Plan) -> str:
 
 def diff(path: str, before: bytes | None, after: bytes | None) -> str:
     """One file's change as a unified diff, secrets hidden; None: not there."""
-    import difflib  # for those who have something to show
-
     old, new = _text_lines(before), _text_lines(after)
     names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
     found = difflib.unified_diff(old, new, *names, n=3)
