@@ -5,16 +5,14 @@ from __future__ import annotations
 import posixpath
 
 from agent import paths
-from agent.apply import daemons, generations
+from agent.apply import daemons, documents, generations
 from agent.ports import Ports
 
 
 def forget(ports: Ports, removal: generations.Generation) -> None:
     """May run twice, because a run may be killed in here. Raises ApplyError NNA0413, FileError."""
     for path in (paths.CLIMB, paths.DRIFT, paths.REPAIRS):
-        fact = ports.files.read(path)
-        if fact is not None:
-            ports.files.remove(path, expect_sha256=fact.sha256)
+        documents.drop(ports.files, path)
     # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
     for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):
         daemons.run(ports, ["rm", "--force", "--", socket])
