@@ -64,14 +64,18 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 def lock(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Exit:
     """The same with these ports."""
     output = posixpath.join(str(Path.cwd()), args.output)
-    before = _before(ports, output)
+    there = ports.files.read(output)
+    before = parse(there.content, output) if there is not None else None
     store = ports.stores(config.artifacts.directory)
     seen = _seen(_wanted(args, ports), _source(args, context, config, ports), context, ports, store)
     if before is not None:
         locks.refuse_another(before, output, seen)
     now: datetime = locks.utc(ports.clock.now())
     made = locks.made(seen, now, after=before.serial if before is not None else 0, lifetime=args.expires_in)
-    _write(ports, output, render(made))
+    # What was found before the download is what is replaced: a lock that came meanwhile was not compared with.
+    ports.files.replace(
+        output, render(made), mode=0o644, uid=0, gid=0, expect_sha256=there.sha256 if there is not None else ""
+    )
     _tell(made, output, context)
     return Exit.OK
 
@@ -111,17 +115,6 @@ def _seen(
     finally:
         transfer.end()
     return tuple(found)
-
-
-def _before(ports: ArtifactPorts, output: str) -> Lock | None:
-    fact = ports.files.read(output)
-    return parse(fact.content, output) if fact is not None else None
-
-
-def _write(ports: ArtifactPorts, output: str, content: bytes) -> None:
-    fact = ports.files.read(output)
-    seen = fact.sha256 if fact is not None else ""
-    ports.files.replace(output, content, mode=0o644, uid=0, gid=0, expect_sha256=seen)
 
 
 def _tell(made: Lock, output: str, context: Context) -> None:

@@ -20,6 +20,8 @@ class FakeDownloads:
         self.archives: dict[str, Mapping[str, bytes]] = {}
         self.error: ArtifactError | None = None
         self.jobs: list[Job] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens on the node during a download."""
 
     def publish(self, artifact: Artifact, programs: Mapping[str, bytes]) -> None:
         """Let the release of this artifact have these programs."""
@@ -29,6 +31,7 @@ class FakeDownloads:
         self, job: Job, into: str, on_progress: Callable[[Progress], None], *, deadline_s: float
     ) -> tuple[Artifact, ...]:
         self.jobs.append(job)
+        self.meanwhile()
         if self.error is not None:
             raise self.error
         seen = []

@@ -13,11 +13,10 @@ import pytest
 
 from agent import paths
 from agent.__main__ import main
-from agent.apply import journal, locks
+from agent.apply import journal
 from agent.apply.undo import PutBack
-from agent.artifacts import releases
 from agent.artifacts.fetching import Progress
-from agent.artifacts.lock import ArtifactName, parse, render
+from agent.artifacts.lock import ArtifactName, render
 from agent.commands import (
     artifacts,
     artifacts_install,
@@ -32,13 +31,12 @@ from agent.commands.context import Context
 from agent.commands.transfer import Transfer, bar, line
 from agent.config.model import Config
 from agent.console import Console, Format
-from agent.errors import ArtifactError, Exit, LockedError, UsageError
-from agent.node.facts import Arch
+from agent.errors import ArtifactError, Exit, LockedError
 from tests.fakes.clock import FakeClock
-from tests.unit.artifact_node import config, contents, install, release, store
+from tests.unit.artifact_node import config, install, release, store
 from tests.unit.artifacts import elf
 from tests.unit.test_artifact_apply import Node
-from tests.unit.test_artifact_provide import BOTH, Place, published
+from tests.unit.test_artifact_provide import Place, published
 from tests.unit.test_schema import complaints
 
 CURRENT = config()
@@ -287,50 +285,6 @@ def test_a_set_that_an_open_journal_may_go_back_to_stays(applied: Node) -> None:
     log.intend("write", PutBack(paths.SNAPSHOTTER_CONFIG, before, b""))
     asked = Asked(applied, "prune", "--keep", "0")
     assert f"stays: set {spare.id[:12]}: an interrupted change may be undone to it" in asked.text
-
-
-def test_lock_pins_what_the_releases_hold_now(place: Place) -> None:
-    published(place)
-    output = "/root/new.lock.toml"
-    asked = Asked(place, "lock", "--nydus", "2.4.4", "--snapshotter", "v0.16.1", "-o", output, form=Format.JSON)
-    made = parse(place.node.files.files[output].content, output)
-    assert [str(one) for one in made.artifacts] == ["nydus v2.4.4 (amd64)", "nydus-snapshotter v0.16.1 (amd64)"]
-    assert (made.expires - made.made) == locks.LIFETIME
-    assert asked.json["serial"] == made.serial
-    assert store(place.node).sets() == ()
-    text = Asked(place, "lock", "--nydus", "2.4.4", "-o", output, "--expires-in", "30d").text
-    later = parse(place.node.files.files[output].content, output)
-    assert later.serial > made.serial
-    assert "nydusd, nydus-image, nydusctl" in text
-
-
-def test_lock_for_two_architectures_has_both(place: Place) -> None:
-    for arch in (Arch.AMD64, Arch.ARM64):
-        wanted = releases.release(ArtifactName.NYDUS, "2.4.4", arch)
-        place.node.downloads.publish(wanted, contents(ArtifactName.NYDUS, "v2.4.4", arch))
-    Asked(place, "lock", "--nydus", "2.4.4", "--arch", "amd64,arm64", "-o", "/root/two.toml")
-    made = parse(place.node.files.files["/root/two.toml"].content, "two")
-    assert [one.arch for one in made.artifacts] == [Arch.AMD64, Arch.ARM64]
-
-
-def test_lock_refuses_a_release_that_changed_since_it_was_pinned(place: Place) -> None:
-    published(place)
-    words = ("--nydus", "2.4.4", "-o", "/root/new.lock.toml")
-    Asked(place, "lock", *words)
-    before = place.node.files.snapshot()
-    published(place, BOTH, build=b"other")
-    with pytest.raises(ArtifactError) as error:
-        Asked(place, "lock", *words)
-    assert error.value.code == "NNA1124"
-    assert place.node.files.snapshot() == before
-
-
-def test_lock_without_a_version_or_of_a_bundle_is_a_usage_error(place: Place) -> None:
-    with pytest.raises(UsageError):
-        Asked(place, "lock")
-    with pytest.raises(ArtifactError) as error:
-        Asked(place, "lock", "--nydus", "2.4.4", "--from", "/root/bundle.tar")
-    assert error.value.code == "NNA1122"
 
 
 def test_apply_installs_what_is_pinned_and_says_so(place: Place) -> None:
