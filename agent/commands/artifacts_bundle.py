@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import posixpath
-from pathlib import Path
 
 from agent import paths, wire
 from agent.artifacts import bundle
 from agent.artifacts.bundle import Bundle, Member
 from agent.artifacts.lock import Lock, parse
+from agent.commands.artifact_options import absolute
 from agent.commands.context import Context
 from agent.errors import ArtifactError, Exit
 from agent.node.facts import Arch
@@ -52,12 +51,12 @@ def architectures(text: str) -> frozenset[Arch]:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ArtifactError (the lock, an archive that is not the lock's) and FileError."""
-    lock = _lock(context, _absolute(args.lock))
+    lock = _lock(context, absolute(args.lock))
     wanted = args.arch or {artifact.arch for artifact in lock.artifacts}
     planned = bundle.planned(lock, bundle.for_architectures(lock, wanted))
-    output = _absolute(args.output)
+    output = absolute(args.output)
     try:
-        wire.bundles(context.root).write(output, planned, _absolute(args.source), _Progress(context))
+        wire.bundles(context.root).write(output, planned, absolute(args.source), _Progress(context))
     finally:
         context.console.passing("")
     _tell(context, output, planned)
@@ -69,10 +68,6 @@ def _lock(context: Context, path: str) -> Lock:
     if found is None:
         raise ArtifactError("NNA1110", "no lock says which archives these are", cause=f"{path} is not there")
     return parse(found.content, path)
-
-
-def _absolute(path: str) -> str:
-    return posixpath.join(str(Path.cwd()), path)
 
 
 class _Progress:

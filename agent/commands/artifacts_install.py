@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import posixpath
 import time
-from pathlib import Path
 
 from agent import wire
-from agent.apply import locks, provide, sources
+from agent.apply import locks, provide
 from agent.apply.provide import Provided, Request, Wishes
 from agent.artifacts.fetching import SourceKind
-from agent.artifacts.lock import ArtifactName
+from agent.commands import artifact_options as options
 from agent.commands import artifact_sets
 from agent.commands.context import Context
 from agent.commands.transfer import Transfer
-from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.errors import Exit
@@ -34,11 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a mirror of the archives, a directory of them, or a bundle; default: base_url, else the releases",
     )  # fmt: skip
     parser.add_argument("--lock", metavar="FILE", default="", help="the lock; default: as [artifacts] lock says")
-    for name in ("nydus", "snapshotter"):
-        parser.add_argument(
-            f"--{name}", metavar="VERSION", type=version,
-            help="this version; default: what the configuration pins, else the newest in the lock",
-        )  # fmt: skip
+    options.add_versions(parser, "this version; default: what the configuration pins, else the newest in the lock")
     parser.add_argument(
         "--trust-release-checksum", action="store_true",
         help="where no lock has a version: take what the release's own .sha256sum names, and pin it from then on",
@@ -46,13 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-older", action="store_true", help="also by a lock that is older than one that was accepted before"
     )
-
-
-def version(text: str) -> str:
-    """A release's version, for argparse. Raises ArgumentTypeError."""
-    if not is_release(text):
-        raise argparse.ArgumentTypeError(f"{text} is not a version such as 2.4.4")
-    return text
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -65,21 +51,12 @@ def install(args: argparse.Namespace, context: Context, config: Config, ports: A
     """The same with these ports."""
     begun = time.monotonic()
     store = ports.stores(config.artifacts.directory)
-    wishes = provide.wishes_of(config, store, given(args))
+    wishes = provide.wishes_of(config, store, options.versions(args))
     request = _request(args, context, config, ports, store, wishes)
-    transfer = Transfer(context.console, ports.clock)
-    try:
+    with Transfer(context.console, ports.clock) as transfer:
         provided = provide.provide(request, config, ports, architecture(ports), transfer, switch=True)
-    finally:
-        transfer.end()
     _tell(provided, context, config, time.monotonic() - begun)
     return Exit.OK
-
-
-def given(args: argparse.Namespace) -> Wishes:
-    """Versions that the command line names."""
-    named = ((ArtifactName.NYDUS, args.nydus), (ArtifactName.SNAPSHOTTER, args.snapshotter))
-    return {name: wanted for name, wanted in named if wanted}
 
 
 def _request(
@@ -90,18 +67,12 @@ def _request(
     store: ArtifactStore,
     wishes: Wishes,
 ) -> Request:
-    place = args.source
-    if place and "://" not in place:
-        place = posixpath.join(str(Path.cwd()), place)
-    source = sources.source_of(
-        config.artifacts, place, is_directory=Path(place).is_dir(),
-        authorization=sources.authorization(ports.files, config.artifacts, context.environment),
-    )  # fmt: skip
-    lock_path = posixpath.join(str(Path.cwd()), args.lock) if args.lock else ""
+    source = options.source(args.source, context, config, ports)
+    lock_path = options.absolute(args.lock) if args.lock else ""
     found = locks.find(ports.files, store, config.artifacts, lock_path)
     if source.kind is SourceKind.BUNDLE and (found is None or found.seen):
         # The operator's own lock goes before; a bundle that nobody else vouches for is vouched for by who gave it.
-        found = locks.Found(ports.bundles().read(place).lock, place)
+        found = locks.Found(ports.bundles().read(source.place).lock, source.place)
     return Request(wishes, source, found, trust=args.trust_release_checksum, allow_older=args.allow_older)
 
 
@@ -143,14 +114,10 @@ def missing(config: Config, context: Context, ports: ArtifactPorts) -> Provided 
         return None
     context.console.progress(f"not installed yet: {' and '.join(f'{name} {one}' for name, one in wishes.items())}")
     store = ports.stores(config.artifacts.directory)
-    header = sources.authorization(ports.files, config.artifacts, context.environment)
-    source = sources.source_of(config.artifacts, "", is_directory=False, authorization=header)
+    source = options.source("", context, config, ports)
     request = Request(wishes, source, locks.find(ports.files, store, config.artifacts))
-    transfer = Transfer(context.console, ports.clock)
-    try:
+    with Transfer(context.console, ports.clock) as transfer:
         provided = provide.provide(request, config, ports, architecture(ports), transfer, switch=False)
-    finally:
-        transfer.end()
     for caution in provided.cautions:
         context.console.warn(caution)
     context.console.progress(f"installed: {artifact_sets.releases(provided.set)}")

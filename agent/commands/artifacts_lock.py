@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import posixpath
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 from agent import paths, wire
-from agent.apply import locks, provide, sources
+from agent.apply import locks, provide
 from agent.artifacts import releases
 from agent.artifacts.fetching import Job, Source, SourceKind
-from agent.artifacts.lock import Artifact, ArtifactName, Lock, parse, render
+from agent.artifacts.lock import Artifact, Lock, parse, render
+from agent.commands import artifact_options as options
 from agent.commands.artifacts_bundle import architectures
-from agent.commands.artifacts_install import version
 from agent.commands.context import Context
 from agent.commands.transfer import Transfer
 from agent.config.model import Config
@@ -30,8 +28,7 @@ NEEDS_ROOT = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    for name in ("nydus", "snapshotter"):
-        parser.add_argument(f"--{name}", metavar="VERSION", type=version, help="pin this version of it")
+    options.add_versions(parser, "pin this version of it")
     parser.add_argument(
         "--arch", metavar="ARCH[,ARCH]", type=architectures, help="for these architectures (default this node's)"
     )
@@ -63,14 +60,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def lock(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Exit:
     """The same with these ports."""
-    output = posixpath.join(str(Path.cwd()), args.output)
+    output = options.absolute(args.output)
     there = ports.files.read(output)
     before = parse(there.content, output) if there is not None else None
     store = ports.stores(config.artifacts.directory)
     seen = _seen(_wanted(args, ports), _source(args, context, config, ports), context, ports, store)
     if before is not None:
         locks.refuse_another(before, output, seen)
-    now: datetime = locks.utc(ports.clock.now())
+    now = locks.utc(ports.clock.now())
     made = locks.made(seen, now, after=before.serial if before is not None else 0, lifetime=args.expires_in)
     # What was found before the download is what is replaced: a lock that came meanwhile was not compared with.
     ports.files.replace(
@@ -81,22 +78,18 @@ def lock(args: argparse.Namespace, context: Context, config: Config, ports: Arti
 
 
 def _wanted(args: argparse.Namespace, ports: ArtifactPorts) -> tuple[Artifact, ...]:
-    versions = ((ArtifactName.NYDUS, args.nydus), (ArtifactName.SNAPSHOTTER, args.snapshotter))
-    if not any(wanted for _, wanted in versions):
+    versions = options.versions(args)
+    if not versions:
         raise UsageError("NNA1002", "no version was given", try_="nydus-agent artifacts lock --nydus 2.4.4")
     chosen = sorted(args.arch or [architecture(ports)])
-    return tuple(releases.release(name, wanted, arch) for name, wanted in versions if wanted for arch in chosen)
+    return tuple(releases.release(name, wanted, arch) for name, wanted in versions.items() for arch in chosen)
 
 
 def _source(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Source:
-    place = args.source
-    if place and "://" not in place:
-        place = posixpath.join(str(Path.cwd()), place)
-    header = sources.authorization(ports.files, config.artifacts, context.environment)
-    found = sources.source_of(config.artifacts, place, is_directory=Path(place).is_dir(), authorization=header)
+    found = options.source(args.source, context, config, ports)
     if found.kind is SourceKind.BUNDLE:
         cause = "a lock is made of releases: a mirror, a directory, or nothing for upstream's own"
-        raise ArtifactError("NNA1122", f"{place} cannot be used as a source", cause=cause)
+        raise ArtifactError("NNA1122", f"{found.place} cannot be used as a source", cause=cause)
     return found
 
 
@@ -104,16 +97,13 @@ def _seen(
     wanted: tuple[Artifact, ...], source: Source, context: Context, ports: ArtifactPorts, store: ArtifactStore
 ) -> tuple[Artifact, ...]:
     """Every archive is fetched and taken apart, one architecture after the other; nothing of it is kept."""
-    transfer = Transfer(context.console, ports.clock)
     found: list[Artifact] = []
-    try:
+    with Transfer(context.console, ports.clock) as transfer:
         for arch in dict.fromkeys(artifact.arch for artifact in wanted):
             ours = tuple(artifact for artifact in wanted if artifact.arch is arch)
             job = Job(ours, source, trust_release_checksum=True)
             with store.lock("artifacts lock"), store.staging() as into:
                 found += ports.downloads().fetch(job, into, transfer, deadline_s=provide.FETCH_S)
-    finally:
-        transfer.end()
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from agent.artifacts.fetching import Progress
 from agent.console import Console, Format
@@ -18,7 +19,7 @@ _MIB = 1 << 20
 
 @dataclass(slots=True)
 class Transfer:
-    """Takes the progress of one download after the other."""
+    """Takes the progress of one download after the other; used with `with`, its line is gone afterwards."""
 
     console: Console
     clock: Clock
@@ -47,6 +48,12 @@ class Transfer:
             return False
         self._told[progress.artifact] = (step, now)
         return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """Take the line away."""

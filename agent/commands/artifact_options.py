@@ -1,0 +1,49 @@
+"""What the verbs of artifacts share of their command lines: versions, places and where archives come from."""
+
+from __future__ import annotations
+
+import argparse
+import posixpath
+from pathlib import Path
+
+from agent.apply import sources
+from agent.artifacts.fetching import Source
+from agent.artifacts.lock import ArtifactName
+from agent.commands.context import Context
+from agent.config.forms import is_release
+from agent.config.model import Config
+from agent.ports_install import ArtifactPorts
+
+
+def add_versions(parser: argparse.ArgumentParser, what: str) -> None:
+    """--nydus and --snapshotter."""
+    for name in ("nydus", "snapshotter"):
+        parser.add_argument(f"--{name}", metavar="VERSION", type=_version, help=what)
+
+
+def _version(text: str) -> str:
+    if not is_release(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a version such as 2.4.4")
+    return text
+
+
+def versions(args: argparse.Namespace) -> dict[ArtifactName, str]:
+    """Versions that the command line names."""
+    named = ((ArtifactName.NYDUS, args.nydus), (ArtifactName.SNAPSHOTTER, args.snapshotter))
+    return {name: wanted for name, wanted in named if wanted}
+
+
+def absolute(path: str) -> str:
+    """A path as root's files are named; what it leads to is not looked at."""
+    return posixpath.join(str(Path.cwd()), path)
+
+
+def source(place: str, context: Context, config: Config, ports: ArtifactPorts) -> Source:
+    """Where archives come from: the place that was given, else what the configuration says.
+
+    Raises ArtifactError NNA1122.
+    """
+    if place and "://" not in place:
+        place = absolute(place)
+    header = sources.authorization(ports.files, config.artifacts, context.environment)
+    return sources.source_of(config.artifacts, place, is_directory=Path(place).is_dir(), authorization=header)
