@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
-from tests.bench import report
-from tests.runner.stages import ROOT
+from tests.bench import quick_form
 
 _DEADLINE_S = 600
 """It takes about a minute on a machine that does nothing else."""
 
 
 def test_a_change_that_is_killed_or_fails_at_any_call_leaves_the_node_before_or_after() -> None:
-    written = report.DIRECTORY / "crash-tree-quick.json"
-    written.unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.crash_tree", "--quick"],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        timeout=_DEADLINE_S,
-    )  # fmt: skip
-    print(done.stdout[-6000:])
-    rows: list[dict[str, Any]] = json.loads(written.read_text())["rows"]
+    done = quick_form.run("crash-tree", _DEADLINE_S)
+    rows: list[dict[str, Any]] = done.content["rows"]
     assert [row["case"] for row in rows if row["errors"]] == []
     verdicts = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
     assert verdicts["before"] > 200
     assert verdicts["after"] > 50
     assert verdicts["mixed"] == 0
     assert sum(row["extra"].get("killed", 0) for row in rows) > 100
-    assert done.returncode == 0
+    assert done.code == 0

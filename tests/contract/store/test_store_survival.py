@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
-from tests.bench import report
-from tests.runner.stages import ROOT
+from tests.bench import quick_form
 
 _DEADLINE_S = 600
 """It takes half a minute on a machine that does nothing else."""
 
 
 def test_an_installation_that_is_killed_or_fails_at_any_call_leaves_the_old_set_or_the_new_one() -> None:
-    written = report.DIRECTORY / "crash-artifacts-quick.json"
-    written.unlink(missing_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.crash_artifacts", "--quick"],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        timeout=_DEADLINE_S,
-    )  # fmt: skip
-    print(done.stdout[-6000:])
-    rows: list[dict[str, Any]] = json.loads(written.read_text())["rows"]
+    done = quick_form.run("crash-artifacts", _DEADLINE_S)
+    rows: list[dict[str, Any]] = done.content["rows"]
     assert [row["case"] for row in rows if row["errors"]] == []
     verdicts = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
     assert verdicts["before"] > 300
@@ -35,4 +24,4 @@ def test_an_installation_that_is_killed_or_fails_at_any_call_leaves_the_old_set_
     assert sum(at_each_call) > 150
     (command,) = (row["extra"]["killed"] for row in rows if row["case"].endswith("the command killed at random"))
     assert command >= 5
-    assert done.returncode == 0
+    assert done.code == 0
