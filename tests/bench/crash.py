@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.bench.report import DIRECTORY, Goal, Row, publish, quick
 from tests.bench.survival import node
+from tests.bench.survival.tally import tell
 
 METHOD = "real processes killed on a tree of real files and on a booted node; times are those of recover"
 ROUNDS, QUICK_ROUNDS = 64, 10
@@ -33,9 +34,7 @@ def main() -> int:
     with node.installed() as booted:
         tallies = node.rounds(booted, QUICK_ROUNDS if small else ROUNDS, SEED)
     rows += [tally.row() for tally in tallies]
-    for tally in tallies:
-        for line in tally.story():
-            print(line, flush=True)
+    tell(tallies)
     wall = time.monotonic() - began
     killed = sum(_count(row, "killed") + _count(row, "recovery killed") for row in rows)
     print(f"{killed:.0f} kills, {sum(_count(row, 'trees') for row in rows):.0f} trees after a power cut, {wall:.0f} s")

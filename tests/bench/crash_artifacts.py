@@ -12,21 +12,22 @@ import errno
 import random
 import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from agent.errors import AgentError
-from tests.bench.report import Goal, publish, quick
+from tests.bench.report import quick
 from tests.bench.survival import artifacts, powercut, run
 from tests.bench.survival.artifacts import Scenario
-from tests.bench.survival.boundaries import ERRORS, LASTING, Count
+from tests.bench.survival.boundaries import ERRORS, Count, failures
 from tests.bench.survival.disk import lay
 from tests.bench.survival.install_command import Prepared
-from tests.bench.survival.tally import Tally
-from tests.bench.survival.warden import KILL, Call, watch_process
+from tests.bench.survival.tally import Tally, measure
+from tests.bench.survival.warden import KILL, Call, calls_of, watch_process
 
 METHOD = "real files; processes killed (SIGKILL), failed (seccomp), power cut; times are those of the act done again"
 SEED = 2026
@@ -56,16 +57,8 @@ QUICK = Extent(random=50, failed=8, cut=16, commands=8)
 def main() -> int:
     """Run, publish, and say what went wrong."""
     small = quick()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        tallies = list(rounds(QUICK if small else FULL, Path(scratch)))
-    for tally in tallies:
-        for line in tally.story():
-            print(line, flush=True)
-    print(f"{sum(tally.counts['killed'] for tally in tallies)} kills, {time.monotonic() - began:.0f} s")
-    bad = sum(tally.bad for tally in tallies)
-    goals = [Goal("stores that are neither before nor after", bad, 0, "stores")]
-    return publish("crash-artifacts", METHOD, [tally.row() for tally in tallies], quick=small, goals=goals)
+    extent = QUICK if small else FULL
+    return measure("crash-artifacts", METHOD, "stores", lambda scratch: rounds(extent, scratch), quick=small)
 
 
 def rounds(extent: Extent, scratch: Path) -> Iterator[Tally]:
@@ -76,12 +69,14 @@ def rounds(extent: Extent, scratch: Path) -> Iterator[Tally]:
             place.mkdir()
             scenario = artifacts.prepare(name, size, place)
             if size is LARGE:
-                yield kill_at_random(scenario, extent.random, place / "round")
+                yield kill_at_random(scenario, "killed at random", scenario.start, extent.random, place / "round")
                 continue
             yield kill_before_each(scenario, place / "round")
             yield from fail_each(scenario, place / "round", extent.failed)
             yield cut_power(scenario, place / "round", extent.cut)
-    yield kill_command(Prepared(LARGE, scratch / "command"), extent.commands, scratch / "command" / "round")
+    place = scratch / "command"
+    whole = Prepared(LARGE, place)  # what the command has started lives on as long as it likes
+    yield kill_at_random(whole.scenario, "the command killed at random", whole.start, extent.commands, place / "round")
 
 
 def judge(scenario: Scenario, root: Path, tally: Tally, where: str) -> None:
@@ -100,9 +95,16 @@ def judge(scenario: Scenario, root: Path, tally: Tally, where: str) -> None:
         tally.counts["before" if before else "after"] += 1
 
 
-def kill_at_random(scenario: Scenario, count: int, root: Path) -> Tally:
+class Killable(Protocol):
+    """A process under way."""
+
+    def kill_after(self, seconds: float) -> int:
+        """SIGKILL in so many seconds; its exit status, or -9."""
+
+
+def kill_at_random(scenario: Scenario, what: str, start: Callable[[Path], Killable], count: int, root: Path) -> Tally:
     """Spread evenly over the act's length, which is measured anew now and then: others use the machine too."""
-    tally = Tally(f"{scenario.name}, killed at random")
+    tally = Tally(f"{scenario.name}, {what}")
     chance = random.Random(f"{scenario.name} {SEED}")
     length = 0.0
     for number in range(_TRIES * count):
@@ -112,27 +114,7 @@ def kill_at_random(scenario: Scenario, count: int, root: Path) -> Tally:
             length = _length(scenario, root)
         moment = chance.random() * length
         scenario.copy(root)
-        if scenario.start(root).kill_after(moment) == -9:  # else it was done before
-            tally.counts["killed"] += 1
-            judge(scenario, root, tally, f"killed after {moment * 1000:.1f} of {length * 1000:.0f} ms")
-    return tally
-
-
-def kill_command(prepared: Prepared, count: int, root: Path) -> Tally:
-    """The whole command killed at random, from its start on; what it has started lives on as long as it likes."""
-    scenario = prepared.scenario
-    tally = Tally(f"{scenario.name}, the command killed at random")
-    chance = random.Random(f"{scenario.name} {SEED}")
-    scenario.copy(root)
-    began = time.monotonic()
-    prepared.start(root).finish()
-    length = time.monotonic() - began
-    for _ in range(_TRIES * count):
-        if tally.counts["killed"] == count:
-            break
-        scenario.copy(root)
-        moment = chance.random() * length
-        if prepared.start(root).kill_after(moment) == -9:
+        if start(root).kill_after(moment) == -9:  # else it was done before
             tally.counts["killed"] += 1
             judge(scenario, root, tally, f"killed after {moment * 1000:.1f} of {length * 1000:.0f} ms")
     return tally
@@ -149,16 +131,8 @@ def _length(scenario: Scenario, root: Path) -> float:
 
 
 def _calls(scenario: Scenario, root: Path) -> list[Call]:
-    found: list[Call] = []
-
-    def note(call: Call) -> int:
-        found.append(call)
-        return 0
-
     scenario.copy(root)
-    ended = watch_process(root, lambda first: scenario.start(root, first), note)
-    assert ended == run.OK, run.said(root)
-    return found
+    return calls_of(root, lambda first: scenario.start(root, first))
 
 
 def kill_before_each(scenario: Scenario, root: Path) -> Tally:
@@ -181,15 +155,16 @@ def kill_before_each(scenario: Scenario, root: Path) -> Tally:
 def fail_each(scenario: Scenario, root: Path, every: int) -> Iterator[Tally]:
     """One round for each pair of a call and an error; an error that is told leaves the store as it was."""
     calls = _calls(scenario, root)
-    for name, names in ERRORS.items():
-        for lasting in (False, True) if name in LASTING else (False,):
-            tally = Tally(f"{scenario.name}, {name} {'from each call on' if lasting else 'once at each call'}")
-            meant = [call for call in calls if not names or call.name in names]
-            for at in range(1, len(meant) + 1, every):
-                count = Count(at, getattr(errno, name), lambda call: not names or call.name in names, lasting)  # noqa: B023
-                count.begun = True  # calls that only look are failed too
-                _fail(scenario, root, tally, count)
-            yield tally
+    for name, lasting, words in failures():
+        tally = Tally(f"{scenario.name}, {words}")
+        wanted = partial(_is_one, ERRORS[name])
+        for at in range(1, sum(map(wanted, calls)) + 1, every):
+            _fail(scenario, root, tally, Count(at, getattr(errno, name), wanted, lasting, begun=True))
+        yield tally
+
+
+def _is_one(names: Sequence[str], call: Call) -> bool:
+    return not names or call.name in names
 
 
 def _fail(scenario: Scenario, root: Path, tally: Tally, count: Count) -> None:

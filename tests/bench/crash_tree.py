@@ -9,15 +9,13 @@ can end with, and from the recorded calls every tree that may be found after a p
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.report import Goal, publish, quick
+from tests.bench.report import quick
 from tests.bench.survival import boundaries, kills, powercut, run
-from tests.bench.survival.tally import Tally
+from tests.bench.survival.tally import Tally, measure
 
 METHOD = "a tree of real files; processes killed (SIGKILL), failed (seccomp), power cut; times are those of recover"
 SEED = 2026
@@ -40,14 +38,8 @@ QUICK = Size(random=18, every=8)
 def main() -> int:
     """Run, publish, and say what went wrong."""
     small = quick()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        tallies = list(rounds(QUICK if small else FULL, Path(scratch)))
-    for tally in tallies:
-        for line in tally.story():
-            print(line, flush=True)
-    print(f"{kills_in(tallies)} kills, {time.monotonic() - began:.0f} s")
-    return publish("crash-tree", METHOD, [tally.row() for tally in tallies], quick=small, goals=goals(tallies))
+    size = QUICK if small else FULL
+    return measure("crash-tree", METHOD, "nodes", lambda scratch: rounds(size, scratch), quick=small)
 
 
 def rounds(size: Size, scratch: Path) -> Iterator[Tally]:
@@ -58,16 +50,6 @@ def rounds(size: Size, scratch: Path) -> Iterator[Tally]:
         yield boundaries.kill_before_each(scenario, scratch, size.every)
         yield from boundaries.fail_each(scenario, scratch, size.every)
         yield from powercut.cut_power(scenario, scratch, size.every, SEED)
-
-
-def kills_in(tallies: list[Tally]) -> int:
-    """Processes that were killed, those in the middle of a recovery too."""
-    return sum(tally.counts["killed"] + tally.counts["recovery killed"] for tally in tallies)
-
-
-def goals(tallies: list[Tally]) -> list[Goal]:
-    """Not one node may be mixed."""
-    return [Goal("nodes that are neither before nor after", sum(tally.bad for tally in tallies), 0, "nodes")]
 
 
 if __name__ == "__main__":

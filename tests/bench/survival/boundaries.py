@@ -7,12 +7,12 @@ machine's file), so no boundary is left out.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.survival import run
-from tests.bench.survival.run import Scenario
+from tests.bench.survival import run, warden
+from tests.bench.survival.run import Child, Scenario
 from tests.bench.survival.verdicts import TreeTally
 from tests.bench.survival.warden import KILL, Call, watch
 
@@ -25,8 +25,15 @@ ERRORS = {
     "EMFILE": ("openat",),
 }  # fmt: skip
 """error -> the calls that can end with it (their manual pages)."""
-LASTING = ("EROFS", "EIO")
+_LASTING = ("EROFS", "EIO")
 """From this call on every one fails: the file system was remounted read-only, the disk is gone."""
+
+
+def failures() -> Iterator[tuple[str, bool, str]]:
+    """(error, whether it lasts, both in words) of all ways to fail."""
+    for name in ERRORS:
+        for lasting in (False, True) if name in _LASTING else (False,):
+            yield name, lasting, f"{name} {'from each call on' if lasting else 'once at each call'}"
 
 
 @dataclass
@@ -37,8 +44,9 @@ class Count:
     answer: int
     wanted: Callable[[Call], bool]
     lasting: bool = False
+    begun: bool = False
+    """Whether calls that only look count too; else they do from the journal's appearance on."""
     number: int = field(default=0, init=False)
-    begun: bool = field(default=False, init=False)
     met: Call | None = field(default=None, init=False)
 
     def __call__(self, call: Call) -> int:
@@ -54,16 +62,8 @@ class Count:
 
 def calls_of(scenario: Scenario, scratch: Path) -> list[Call]:
     """All calls of an undisturbed run, in order."""
-    found: list[Call] = []
-
-    def note(call: Call) -> int:
-        found.append(call)
-        return 0
-
     root = scenario.copy(scratch / "listed")
-    ended = watch(root, scenario.act, note)
-    assert ended == run.OK, run.said(root)
-    return found
+    return warden.calls_of(root, lambda first: Child(root, scenario.act, first=first))
 
 
 def kill_before_each(scenario: Scenario, scratch: Path, every: int = 1) -> TreeTally:
@@ -90,17 +90,16 @@ def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[TreeTal
     """
     calls = calls_of(scenario, scratch)
     found = []
-    for name in ERRORS:
-        for lasting in (False, True) if name in LASTING else (False,):
-            tally = TreeTally(f"{scenario.name}, {name} {'from each call on' if lasting else 'once at each call'}")
-            wanted = _ends_with(name)
-            listed = Count(0, 0, wanted)
-            for call in calls:
-                listed(call)
-            total = listed.number
-            for at in range(1, total + 1, every * (3 if lasting else 1)):
-                _fail(scenario, scratch, tally, Count(at, getattr(errno, name), wanted, lasting), total)
-            found.append(tally)
+    for name, lasting, words in failures():
+        tally = TreeTally(f"{scenario.name}, {words}")
+        wanted = _ends_with(name)
+        listed = Count(0, 0, wanted)
+        for call in calls:
+            listed(call)
+        total = listed.number
+        for at in range(1, total + 1, every * (3 if lasting else 1)):
+            _fail(scenario, scratch, tally, Count(at, getattr(errno, name), wanted, lasting), total)
+        found.append(tally)
     return found
 
 

@@ -14,7 +14,7 @@ from tests.bench.survival.disk import Recording, Tree, lay
 from tests.bench.survival.run import Act, Process, Scenario
 from tests.bench.survival.stage import Stage, view
 from tests.bench.survival.verdicts import TreeTally
-from tests.bench.survival.warden import Call, watch_process
+from tests.bench.survival.warden import calls_of
 
 _VIEW = ".machine.view"
 
@@ -28,15 +28,10 @@ def record(template: Path, act: Act, root: Path) -> Recording:
 def record_process(root: Path, start: Callable[[Callable[[], None]], Process]) -> Recording:
     """The calls of any process that changes the tree below `root`."""
     recording = Recording.of(root)
-
-    def note(call: Call) -> int:
+    for call in calls_of(root, start):
         path, second = _below(root, call.path), _below(root, call.second)
         if path:
             recording.add(call, path, second)
-        return 0
-
-    ended = watch_process(root, start, note)
-    assert ended == run.OK, run.said(root)
     recorded, found = recording.tree(recording.ops), Recording.of(root).tree(())
     other = {path: (recorded.get(path), found.get(path)) for path in {**recorded, **found}}
     other = {path: both for path, both in other.items() if both[0] != both[1]}

@@ -31,7 +31,6 @@ class Scenario:
     template: Path
     before: Picture
     after: Picture
-    took_s: float
 
     def copy(self, to: Path) -> Path:
         """A node in its state before."""
@@ -47,10 +46,6 @@ class Scenario:
         nearer_before = now.accepted == self.before.accepted
         against = self.before if nearer_before else self.after
         return "mixed", f"not {'before' if nearer_before else 'after'}: {picture.differs(now, against)}"
-
-
-def _nothing(_: Stage) -> None:
-    pass
 
 
 _PREPARED: dict[str, tuple[tuple[Act, ...], Act]] = {
@@ -72,10 +67,8 @@ def prepare(name: str, scratch: Path) -> Scenario:
     for step in prior:
         _must(template, step)
     after = clone(template, scratch / f"{name}.after")
-    began = time.monotonic()
     _must(after, act)
-    took = time.monotonic() - began
-    return Scenario(name, act, template, picture.take(template), picture.take(after), took)
+    return Scenario(name, act, template, picture.take(template), picture.take(after))
 
 
 def _must(root: Path, act: Act) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from tests.bench.report import Row, row
+from tests.bench.report import Goal, Row, publish, row
 
 _SHOWN = 5
 
@@ -38,3 +42,25 @@ class Tally:
     def story(self) -> list[str]:
         """The first things that went wrong."""
         return self.wrong[:_SHOWN]
+
+
+def tell(tallies: Iterable[Tally]) -> None:
+    """Say what went wrong."""
+    for tally in tallies:
+        for line in tally.story():
+            print(line, flush=True)
+
+
+def measure(name: str, method: str, what: str, rounds: Callable[[Path], Iterable[Tally]], *, quick: bool) -> int:
+    """Go the rounds in a scratch directory, publish them, and say what went wrong; the exit status.
+
+    `what` is on trial: not one of them may be mixed.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        tallies = list(rounds(Path(scratch)))
+    tell(tallies)
+    killed = sum(tally.counts["killed"] + tally.counts["recovery killed"] for tally in tallies)
+    print(f"{killed} kills, {time.monotonic() - began:.0f} s")
+    goals = [Goal(f"{what} that are neither before nor after", sum(tally.bad for tally in tallies), 0, what)]
+    return publish(name, method, [tally.row() for tally in tallies], quick=quick, goals=goals)

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.survival import run
 from tests.bench.survival.run import Act, Child, Process
 
 _NUMBERS = {  # arch/x86/entry/syscalls/syscall_64.tbl
@@ -87,6 +88,19 @@ def watch_process(root: Path, start: Callable[[Callable[[], None]], Process], de
     finally:
         os.close(listener)
     return child.wait()
+
+
+def calls_of(root: Path, start: Callable[[Callable[[], None]], Process]) -> list[Call]:
+    """All calls of a process that nobody disturbs, in order."""
+    found: list[Call] = []
+
+    def note(call: Call) -> int:
+        found.append(call)
+        return 0
+
+    ended = watch_process(root, start, note)
+    assert ended == run.OK, run.said(root)
+    return found
 
 
 def _submit(parent: socket.socket) -> None:
