@@ -109,7 +109,7 @@ class SideBySide:
 
     def _show(self, command: Command, code: int, seconds: float) -> None:
         result = "ok" if code == 0 else f"not done after {seconds:.0f} s, ended" if code == 124 else "FAILED"
-        counts = _counts(command)
+        counts = report.read_junit(_junit(command))
         print(
             f"\n── {_name(command)}: {result}, {counts.passed} passed, {counts.failed} failed, {report.clock(seconds)}"
         )
@@ -124,7 +124,7 @@ class SideBySide:
 
     def _close(self, name: str, seconds: float, busy_s: float) -> tuple[report.Counts, list[str]]:
         """The end of the run, as pytest has it."""
-        results = [command.junit for command, _ in self._ended if command.junit is not None]
+        results = [_junit(command) for command, _ in self._ended]
         total = sum((report.read_junit(path) for path in results), report.Counts())
         if total.skipped:
             self._reasons.append(f"{total.skipped} tests did not run (skipped or expected to fail)")
@@ -150,22 +150,21 @@ def _busy_s() -> float:
     return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
+def _junit(command: Command) -> Path:
+    assert command.junit is not None, "what runs beside others counts its tests in a file"
+    return command.junit
+
+
 def _name(command: Command) -> str:
-    return command.junit.stem if command.junit is not None else " ".join(command.argv)
+    return _junit(command).stem
 
 
 def _log(command: Command) -> Path:
-    assert command.junit is not None
-    return command.junit.with_suffix(".log")
-
-
-def _counts(command: Command) -> report.Counts:
-    return report.read_junit(command.junit) if command.junit is not None else report.Counts()
+    return _junit(command).with_suffix(".log")
 
 
 def _forget(command: Command) -> None:
     """What a former run wrote must not be taken for this one's."""
-    assert command.junit is not None, "what runs beside others counts its tests in a file"
-    command.junit.parent.mkdir(parents=True, exist_ok=True)
-    for path in (command.junit, _log(command)):
+    _junit(command).parent.mkdir(parents=True, exist_ok=True)
+    for path in (_junit(command), _log(command)):
         path.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("build/test-results")
 SCRIPTS = ("packaging/nydus-agent",)  # Python without the suffix
 _IN_ROOT = "tests/in-root"
+_BESIDE = groups.cores() + 1
+"""Of parts that compute most of the time: what one waits for costs the others nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def _pytest(place: str, *paths: str, deadline_s: float, name: str = "") -> Comma
     junit = RESULTS / f"{name}.xml"
     # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test records.
     slow = place == "here"
-    shown = ("--verbose", "-rfEP", "--durations=10") if slow else ("--quiet",)
+    shown = ("--verbose", "-rfEP") if slow else ("--quiet",)
     argv = ["python3", "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
     argv += ["--override-ini=junit_family=xunit1", *paths]
     # In the build root there is no network but a loopback of its own.
@@ -139,16 +141,13 @@ def _node() -> tuple[Command, ...]:
 
 
 def _side(group: groups.Group) -> Command:
-    junit = RESULTS / "node" / f"{group.name}.xml"
-    shown = ("--verbose", "--no-header", "-rfEP", "-p", "no:cacheprovider")
-    results = (f"--junitxml={junit}", "--override-ini=junit_family=xunit1")
     needs = tuple(name for name in builds.ALL if group.dfdaemon or name != "dfdaemon")
-    argv = ("python3", "-m", "pytest", *shown, *results, group.path)
-    return Command(argv, junit, deadline_s=1200, alone=group.alone, needs=needs)
+    command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
+    return replace(command, alone=group.alone, needs=needs)
 
 
 def _arm64() -> tuple[Command, ...]:
-    return (_pytest("here", "tests/arm64", deadline_s=1800),)
+    return (_pytest("here", "tests/arm64", "--durations=10", deadline_s=1800),)
 
 
 _PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
@@ -174,13 +173,13 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
-        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=groups.cores() + 1),
+        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=_BESIDE),
         Stage(
             "contract",
             "each adapter and its fake, the same tests on both",
             _contract,
             needs=("containerds",),
-            beside=groups.cores() + 1,
+            beside=_BESIDE,
         ),
         Stage(
             "package",
@@ -188,7 +187,7 @@ STAGES: dict[str, Stage] = {
             _package,
             deb=True,
             needs=_PACKAGE_NEEDS,
-            beside=groups.cores() + 1,
+            beside=_BESIDE,
         ),
         Stage(
             "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
@@ -198,7 +197,7 @@ STAGES: dict[str, Stage] = {
             "servers, archives and locks that mean harm (part of contract)",
             _hostile,
             protos=False,
-            beside=groups.cores() + 1,
+            beside=_BESIDE,
         ),
         Stage(
             "test-matrix",
