@@ -104,7 +104,7 @@ def test_programs_for_arm64_come_from_a_bundle_and_tell_their_versions(node: Nod
 def test_the_package_for_air_gapped_nodes_is_taken_for_its_own_architecture_only(
     node: Node, release: Path, tmp_path: Path
 ) -> None:
-    lock = upstream.write_lock(release, *artifacts(release), serial=bundled.SERIAL + 1)
+    lock = upstream.write_lock(release, *artifacts(release), serial=upstream.SERIAL + 1)
     done = bundled.make(lock, release, Arch.ARM64)
     assert done.returncode == 0, done.stderr
     node.push(scene.REPOSITORY / done.stdout.strip(), "/var/tmp/arm64.deb")
@@ -124,7 +124,7 @@ def runnable(node: Node, tmp_path: Path) -> Path:
         node.push(nydus["nydusd"], "/usr/local/libexec/nydusd.real")
         nydus["nydusd"] = arm64.wrapper()
     made = upstream.release(tmp_path, contents, Arch.ARM64)
-    upstream.write_lock(tmp_path, *made, serial=bundled.SERIAL + 2)
+    upstream.write_lock(tmp_path, *made, serial=upstream.SERIAL + 2)
     return make_bundle(tmp_path)
 
 

@@ -9,7 +9,6 @@ from the server's last byte until the set is current; and one where nothing is t
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import statistics
@@ -32,6 +31,8 @@ from agent.node.elf import HEADER, architecture
 from agent.node.facts import Arch
 from tests.bench.paced import Paced
 from tests.bench.report import Goal, publish, quick, row
+from tests.node.layout import digest_of
+from tests.node.upstream import FOLDERS
 from tests.runner.stages import ROOT
 
 METHOD = "real programs, two archives, the checkout's disk; every case in each round, one after the other"
@@ -48,7 +49,6 @@ _NAMES = {
     "containerd-nydus-grpc": ArtifactName.SNAPSHOTTER,
 }
 _VERSIONS = {ArtifactName.NYDUS: "v2.4.4", ArtifactName.SNAPSHOTTER: "v0.15.15"}
-_FOLDERS = {ArtifactName.NYDUS: "nydus-static", ArtifactName.SNAPSHOTTER: "bin"}
 
 
 def main() -> int:
@@ -114,7 +114,7 @@ class Rig:
         assert self.size >= SIZE, f"{self.size} bytes of programs are fewer than {SIZE}"
         self.sums = scratch / "sums"
         self.sums.write_text("".join(
-            f"{program.sha256}  {_FOLDERS[artifact.name]}/{program.name}\n"
+            f"{program.sha256}  {FOLDERS[artifact.name]}/{program.name}\n"
             for artifact in self.artifacts for program in artifact.programs
         ))  # fmt: skip
         self.staged = scratch / "staged"
@@ -131,7 +131,7 @@ class Rig:
         archive = self.archives / f"{name}-{version}-linux-amd64.tgz"
         with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
             for item in programs:
-                tar.add(item.path, f"{_FOLDERS[name]}/{item.name}")
+                tar.add(item.path, f"{FOLDERS[name]}/{item.name}")
         seen = tuple(Program(item.name, item.path.stat().st_size, digest_of(item.path)) for item in programs)
         url = f"https://example.org/download/{archive.name}"
         return Artifact(name, version, Arch.AMD64, url, archive.stat().st_size, digest_of(archive), seen)
@@ -143,7 +143,7 @@ class Rig:
             (self.staged / artifact.name).mkdir(parents=True)
             with tarfile.open(self.archives / artifact.archive) as tar:
                 for program in artifact.programs:
-                    member = tar.extractfile(f"{_FOLDERS[artifact.name]}/{program.name}")
+                    member = tar.extractfile(f"{FOLDERS[artifact.name]}/{program.name}")
                     assert member is not None
                     with open(self.staged / artifact.name / program.name, "wb") as file:
                         shutil.copyfileobj(member, file, 1 << 20)
@@ -179,10 +179,10 @@ class Rig:
     def by_hand(self) -> float:
         """What anybody would do who does."""
         made = [
-            f"{_FOLDERS[artifact.name]}/{program.name}" for artifact in self.artifacts for program in artifact.programs
+            f"{FOLDERS[artifact.name]}/{program.name}" for artifact in self.artifacts for program in artifact.programs
         ]
         check = ["sha256sum", "--check", "--quiet", str(self.sums)]
-        return self._by_hand(*self._unpack(), check, ["sync", *made, *_FOLDERS.values(), "."])
+        return self._by_hand(*self._unpack(), check, ["sync", *made, *FOLDERS.values(), "."])
 
     def _unpack(self) -> Iterator[list[str]]:
         for artifact in self.artifacts:
@@ -233,12 +233,6 @@ def process(program: str) -> float:
     took = time.perf_counter() - began
     assert program == "pass" or "is there already" in done.stdout, done.stdout
     return took
-
-
-def digest_of(path: Path) -> str:
-    """The sha256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def largest(count: int) -> list[Path]:

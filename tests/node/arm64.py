@@ -1,14 +1,13 @@
 """Nodes for arm64 on a machine of another kind, and their programs: everything on them is emulated.
 
 What user emulation has not, no test here can show: nftables, sock_diag, seccomp and BPF do not get through it, and runc
-does not start containers under it (see test_arm64.py, which says how far a node comes).
+does not start containers under it (see tests/arm64/test_node.py, which says how far a node comes).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from agent.artifacts.lock import ArtifactName
 from tests.node import cache, emulation, stock, upstream
 from tests.node.boot import Node
 
@@ -34,12 +33,7 @@ def root() -> Path:
 
 def programs() -> upstream.Contents:
     """The programs for arm64, cross-built; some minutes of two processors the first time."""
-    nydus = _cross("nydus")
-    snapshotter = cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"}) / "bin"
-    return {
-        ArtifactName.NYDUS: {"nydusd": nydus / "nydusd", "nydus-image": nydus / "nydus-image"},
-        ArtifactName.SNAPSHOTTER: {"containerd-nydus-grpc": snapshotter / "containerd-nydus-grpc"},
-    }
+    return upstream.contents(_cross("nydus"), cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"}) / "bin")
 
 
 def wrapper() -> Path:

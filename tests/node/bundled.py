@@ -12,11 +12,10 @@ from agent.node.facts import Arch
 from tests.node import scene, upstream
 
 NAME = "nydus-node-agent-artifacts"
-SERIAL = 2026110101
 
 
 def build(
-    place: Path, contents: upstream.Contents | None = None, *, arch: Arch = Arch.AMD64, serial: int = SERIAL
+    place: Path, contents: upstream.Contents | None = None, *, arch: Arch = Arch.AMD64, serial: int = upstream.SERIAL
 ) -> Path:
     """A release of these programs (this machine's builds unless others are given), its lock and the package of both.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.artifacts import lock
 from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program
 from agent.node.facts import Arch
-from tests.node import cache
+from tests.node import cache, upstream
 from tests.node.boot import Node
 
 PLACE = "/srv/releases"
@@ -24,7 +24,6 @@ REAL_NYDUSD = "/usr/local/libexec/nydusd.real"
 
 _ARCHIVES = {ArtifactName.NYDUS: "nydus-static-{}-linux-amd64.tgz",
              ArtifactName.SNAPSHOTTER: "nydus-snapshotter-{}-linux-amd64.tar.gz"}  # fmt: skip
-_TOPS = {ArtifactName.NYDUS: "nydus-static", ArtifactName.SNAPSHOTTER: "bin"}
 _BROKEN = """\
 #include <stdio.h>
 #include <string.h>
@@ -52,8 +51,8 @@ def nydus(node: Node, build: bytes = b"") -> dict[str, bytes]:
     return {"nydusd": nydusd + build, "nydus-image": image, "nydusctl": image + b"nydusctl"}
 
 
-def snapshotter(build: bytes = b"") -> dict[str, bytes]:
-    return {"containerd-nydus-grpc": (cache.make("snapshotter") / "bin/containerd-nydus-grpc").read_bytes() + build}
+def snapshotter() -> dict[str, bytes]:
+    return {"containerd-nydus-grpc": (cache.make("snapshotter") / "bin/containerd-nydus-grpc").read_bytes()}
 
 
 def broken(work: Path) -> bytes:
@@ -67,9 +66,9 @@ def archive(name: ArtifactName, programs: Mapping[str, bytes]) -> bytes:
     """As upstream packs it: one directory, with what nobody takes out too."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        _add(tar, f"{_TOPS[name]}/configs/README", b"not a program\n", 0o644)
+        _add(tar, f"{upstream.FOLDERS[name]}/configs/README", b"not a program\n", 0o644)
         for program, content in programs.items():
-            _add(tar, f"{_TOPS[name]}/{program}", content, 0o755)
+            _add(tar, f"{upstream.FOLDERS[name]}/{program}", content, 0o755)
     return gzip.compress(packed.getvalue(), compresslevel=1, mtime=0)
 
 

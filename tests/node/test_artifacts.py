@@ -11,6 +11,7 @@ import pytest
 from agent.artifacts.lock import ArtifactName
 from tests.node import images, parts, releases_host, scene
 from tests.node.boot import Node
+from tests.node.test_safety import NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )",
@@ -291,7 +292,7 @@ def test_a_node_without_a_network_is_set_up_from_a_bundle(tmp_path: Path) -> Non
             releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter()),
         )
         node.write("/root/my.lock.toml", releases_host.locked(*artifacts, serial=2026010101))
-        scene.install_only(node, scene.HTTP_SITE.replace("on_install = true", "on_install = false") + CURRENT)
+        scene.install_only(node, NO_CHANGE + CURRENT)
         refused = scene.agent(node, "apply", check=False)
         assert (refused.returncode, "NNA0207" in refused.stderr) == (2, True)
         words = ("--lock", "/root/my.lock.toml", "--from", releases_host.PLACE, "-o", "/root/bundle.tar")

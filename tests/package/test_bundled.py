@@ -58,7 +58,7 @@ def test_the_package_says_what_it_is_for_and_which_agent_it_needs(made: Path) ->
         ["dpkg-deb", "--show", "--showformat=${Version} ${Architecture} ${Depends}", made],
         capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
-    assert shown == f"{bundled.SERIAL} amd64 nydus-node-agent (>= 0.1.0)"
+    assert shown == f"{upstream.SERIAL} amd64 nydus-node-agent (>= 0.1.0)"
 
 
 def test_lintian_has_nothing_to_say_about_it(made: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_upgrade_keeps_the_programs_before_and_a_purge_leaves_nothing(
     node.install_deb(scene.deb())
     node.install_deb(made)
     first = _current(node)
-    newer = bundled.build(tmp_path, bundled.others(tmp_path / "others"), serial=bundled.SERIAL + 1)
+    newer = bundled.build(tmp_path, bundled.others(tmp_path / "others"), serial=upstream.SERIAL + 1)
     node.install_deb(newer)
     assert _current(node) != first
     assert node.run(["readlink", f"{STORE}/previous"]).stdout.strip() == first
