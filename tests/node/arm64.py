@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.node import cache, emulation, stock, upstream
 from tests.node.boot import Node
 
-BOOT_S = 240.0
 _EMULATED = """\
 [Service]
 ImportCredential=
@@ -48,6 +47,8 @@ def _cross(name: str) -> Path:
 class Arm64Node(Node):
     """A node for arm64 with containerd and no nydus program, for use in the block of `emulation.arm64`."""
 
+    up_s, ask_s = 240.0, 60.0
+
     def __init__(self) -> None:
         super().__init__(root=root(), snapshotter="none", nydus=False)
         self.contents = stock.Contents(snapshotter="none", nydus=False, crictl=False)
@@ -57,10 +58,3 @@ class Arm64Node(Node):
         drop_in = self.directory / "upper/etc/systemd/system/service.d/10-emulated.conf"
         drop_in.parent.mkdir(parents=True)
         drop_in.write_text(_EMULATED)
-
-    def _wait_for_systemd(self) -> None:
-        def is_up() -> bool:
-            state = self.run(["systemctl", "is-system-running"], check=False, timeout=60).stdout.strip()
-            return state in ("running", "degraded")
-
-        self.wait_until(is_up, BOOT_S, "systemd is up")

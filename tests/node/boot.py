@@ -22,7 +22,6 @@ from tests.node import cache, keeper, machine, outside, stock
 
 _T = TypeVar("_T")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_BOOT_S = 60.0
 
 Command = Sequence[str] | str
 """A program with its arguments, or the text of a bash script (run with -eu)."""
@@ -46,6 +45,9 @@ class Node:
     `nydus` False leaves nydusd and nydus-image out. `shares` are machine directories seen read-only on the node, by
     their path there. Containerd runs with Debian's configuration and nothing on the node knows of nydus yet.
     """
+
+    up_s, ask_s = 60.0, 20.0
+    """How long systemd may take to be up, and to answer whether it is."""
 
     def __init__(
         self,
@@ -83,7 +85,7 @@ class Node:
             self.stop()
 
     def start(self) -> Self:
-        """Make the node's files and boot it. Raises NodeError when systemd is not up after 60 s."""
+        """Make the node's files and boot it. Raises NodeError when systemd is not up in time."""
         sweep()
         try:
             self._lay_out()
@@ -139,10 +141,10 @@ class Node:
 
     def _wait_for_systemd(self) -> None:
         def is_up() -> bool:
-            state = self.run(["systemctl", "is-system-running"], check=False, timeout=20).stdout.strip()
+            state = self.run(["systemctl", "is-system-running"], check=False, timeout=self.ask_s).stdout.strip()
             return state in ("running", "degraded")
 
-        self.wait_until(is_up, _BOOT_S, "systemd is up")
+        self.wait_until(is_up, self.up_s, "systemd is up")
 
     def failed_units(self) -> list[str]:
         """The units that systemd calls failed."""
