@@ -142,7 +142,7 @@ class DiskStore:
         if there is not None:
             return there
         with self._writing("add to") as store:
-            self._need_room(store, sum(program.size for program in wanted.programs))
+            self._need_room(store, wanted.size)
             artifact_sets.make(store, wanted, members(chosen), staged)
         return wanted
 

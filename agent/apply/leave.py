@@ -138,7 +138,7 @@ def _programs(ports: Ports, directory: str) -> tuple[str, ...]:
         return (f"{directory}, which could not be looked at: {error}",)
     if not here:
         return ()
-    size = sum(program.size for one in here for program in one.programs) >> 20
+    size = sum(one.size for one in here) >> 20
     return (f"{directory} ({size} MiB): programs, for the next apply; the package's purge removes them",)
 
 

@@ -36,6 +36,11 @@ class InstalledSet:
     origin: str
     made: datetime
 
+    @property
+    def size(self) -> int:
+        """Bytes of its programs together."""
+        return sum(program.size for program in self.programs)
+
     def path(self, program: str) -> str | None:
         """The path that configurations name: a link of ours beside the verified programs. None: not in this set."""
         return f"{self.directory}/{program}" if any(item.name == program for item in self.programs) else None

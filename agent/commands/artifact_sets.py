@@ -47,26 +47,23 @@ def body(one: InstalledSet) -> dict[str, object]:
         "id": one.id,
         "directory": one.directory,
         "arch": one.arch.value,
-        "artifacts": [
-            {"name": source.name.value, "version": source.version, "sha256": source.sha256, "url": source.url}
-            for source in one.sources
-        ],
+        "artifacts": one.sources,
         "programs": [
             {"name": program.name, "path": one.path(program.name), "bytes": program.size, "sha256": program.sha256}
             for program in one.programs
         ],
-        "bytes": sum(program.size for program in one.programs),
+        "bytes": one.size,
         "origin": one.origin,
         "made": one.made.isoformat(),
     }
 
 
-def unused(config: Config) -> str:
-    """What to do where the configuration does not follow `current`; "" where it does."""
+def next_step(config: Config) -> str:
+    """What to do after another set was made current: apply it, or let the configuration follow `current` first."""
     wanted = [sets.wanted_of(config.artifacts, name) for name in ArtifactName]
     if all(one == SYSTEM for one in wanted):
         return 'the configuration uses the programs in PATH: set [artifacts] nydus and snapshotter to "current"'
     if "current" not in wanted:
         pins = ", ".join(f"{name} {one}" for name, one in zip(ArtifactName, wanted, strict=True) if one != SYSTEM)
         return f"the configuration pins {pins}: what is current changes nothing for it"
-    return ""
+    return "nothing runs on it yet: nydus-agent plan, then nydus-agent apply"

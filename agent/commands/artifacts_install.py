@@ -85,9 +85,7 @@ def _tell(provided: Provided, context: Context, config: Config, seconds: float) 
     what = f"installed in {seconds:.1f} s" if provided.fetched else "is there already"
     console.line(Toned(artifact_sets.releases(one), Tone.STRONG), f": {what}, verified, current")
     console.line(f"  set {one.id[: artifact_sets.SHORT]} in {one.directory}")
-    console.line(
-        f"  {artifact_sets.unused(config) or 'nothing runs on it yet: nydus-agent plan, then nydus-agent apply'}"
-    )
+    console.line(f"  {artifact_sets.next_step(config)}")
     console.emit(
         "ArtifactInstall",
         {

@@ -65,9 +65,8 @@ def show(context: Context, config: Config, ports: ArtifactPorts) -> Exit:
 def _row(one: InstalledSet, roles: Mapping[str, str], needed: Mapping[str, str] | None) -> list[Part]:
     role = roles.get(one.id, "")
     versions = [one.version(name) or "-" for name in ArtifactName]
-    size = sum(program.size for program in one.programs) / _MIB
     why = "only root can tell" if needed is None else needed.get(one.id, "-")
     return [
-        Toned(one.id[: artifact_sets.SHORT], Tone.STRONG), *versions, f"{size:.0f} MiB", f"{one.made:%Y-%m-%d %H:%M}",
-        Toned(role, Tone.GOOD) if role == "current" else role, Toned(why, Tone.FAINT),
+        Toned(one.id[: artifact_sets.SHORT], Tone.STRONG), *versions, f"{one.size / _MIB:.0f} MiB",
+        f"{one.made:%Y-%m-%d %H:%M}", Toned(role, Tone.GOOD) if role == "current" else role, Toned(why, Tone.FAINT),
     ]  # fmt: skip

@@ -58,7 +58,7 @@ def prune(args: argparse.Namespace, context: Context, config: Config, ports: Art
     verb = "would be removed" if args.dry_run else "removed"
     for one in gone:
         console.line(f"{verb}: set {one[: artifact_sets.SHORT]}, {artifact_sets.releases(here[one])}")
-    freed = sum(program.size for one in gone for program in here[one].programs)
+    freed = sum(here[one].size for one in gone)
     stays = {one: needed.get(one, "") for one in here if one not in gone}
     console.line(f"{verb}: {len(gone)} of {len(here)} sets, {freed / _MIB:.0f} MiB")
     for one, why in stays.items():

@@ -31,9 +31,7 @@ def roll_back(context: Context, config: Config, ports: ArtifactPorts) -> Exit:
         before = store.current()
         now = store.rollback()
     console.line(f"set {now.id[: artifact_sets.SHORT]} is current again: {artifact_sets.releases(now)}")
-    console.line(
-        f"  {artifact_sets.unused(config) or 'nothing runs on it yet: nydus-agent plan, then nydus-agent apply'}"
-    )
+    console.line(f"  {artifact_sets.next_step(config)}")
     console.emit(
         "ArtifactRollback",
         {"set": artifact_sets.body(now), "before": artifact_sets.body(before) if before is not None else None},

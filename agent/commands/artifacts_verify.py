@@ -48,17 +48,6 @@ def verify(wanted: list[str], context: Context, config: Config, ports: ArtifactP
         console.line(f"to mend {one.id[: artifact_sets.SHORT]}: {artifact_sets.reinstall(one)}")
     console.emit(
         "ArtifactVerify",
-        {
-            "sets": [
-                {
-                    **artifact_sets.body(one),
-                    "ok": not found[one.id],
-                    "flaws": [
-                        {"kind": flaw.kind.value, "path": flaw.path, "reason": flaw.reason} for flaw in found[one.id]
-                    ],
-                }
-                for one in chosen
-            ]
-        },
+        {"sets": [{**artifact_sets.body(one), "ok": not found[one.id], "flaws": found[one.id]} for one in chosen]},
     )
     return Exit.NOT_AS_WANTED if damaged else Exit.OK

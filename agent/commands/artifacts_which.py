@@ -51,10 +51,7 @@ def show(program: str | None, context: Context, config: Config, ports: ArtifactP
         "ArtifactWhich",
         {
             "programs": [_body(name, seen) for name in wanted],
-            "unfit": [
-                {"artifact": one.artifact, "code": one.code, "reason": one.reason, "try": one.try_}
-                for one in seen.unfit
-            ],
+            "unfit": seen.unfit,
         },
     )
     there = all(isinstance(seen.found[name], Binary) for name in wanted)
