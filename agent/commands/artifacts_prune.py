@@ -56,20 +56,26 @@ def prune(args: argparse.Namespace, context: Context, config: Config, ports: Art
         else:
             gone = store.prune(keep, frozenset(needed))
     verb = "would be removed" if args.dry_run else "removed"
-    for one in gone:
-        console.line(f"{verb}: set {one[: artifact_sets.SHORT]}, {artifact_sets.releases(here[one])}")
-    freed = sum(here[one].size for one in gone)
-    stays = {one: needed.get(one, "") for one in here if one not in gone}
-    console.line(f"{verb}: {len(gone)} of {len(here)} sets, {freed / _MIB:.0f} MiB")
-    for one, why in stays.items():
+    # The store also removes what has the name of a set and no record that could be read.
+    removed = [here[one] for one in gone if one in here]
+    unreadable = [one for one in gone if one not in here]
+    for one in removed:
+        console.line(f"{verb}: set {one.id[: artifact_sets.SHORT]}, {artifact_sets.releases(one)}")
+    for set_id in unreadable:
+        console.line(f"{verb}: set {set_id[: artifact_sets.SHORT]}, which did not say what it was")
+    freed = sum(one.size for one in removed)
+    stays = {set_id: needed.get(set_id, "") for set_id in here if set_id not in gone}
+    console.line(f"{verb}: {len(gone)} of {len(here) + len(unreadable)} sets, {freed / _MIB:.0f} MiB")
+    for set_id, why in stays.items():
         if why:
-            console.line(f"  stays: set {one[: artifact_sets.SHORT]}: {why}")
+            console.line(f"  stays: set {set_id[: artifact_sets.SHORT]}: {why}")
     console.emit(
         "ArtifactPrune",
         {
             "dry_run": args.dry_run,
-            "removed": [artifact_sets.body(here[one]) for one in gone],
-            "stays": [{"id": one, "needed": why} for one, why in stays.items()],
+            "removed": [artifact_sets.body(one) for one in removed],
+            "unreadable": unreadable,
+            "stays": [{"id": set_id, "needed": why} for set_id, why in stays.items()],
             "bytes": freed,
         },
     )

@@ -165,6 +165,15 @@ def test_only_what_nobody_needs_goes(stage: Stage) -> None:
     assert len(left) == 3
 
 
+def test_a_set_that_does_not_say_what_it_is_goes_however_many_are_kept(stage: Stage) -> None:
+    made = [adopt(stage, f"v2.4.{number}") for number in range(3)]
+    stage.put(f"{DIRECTORY}/{made[0].id}/set.json", b"{}")
+    assert {one.id for one in stage.store.sets()} == {one.id for one in made[1:]}
+    with stage.store.lock("test"):
+        assert stage.store.prune(9, frozenset({made[0].id})) == ()
+        assert stage.store.prune(9, frozenset()) == (made[0].id,)
+
+
 def test_floor_and_seen_lock_are_kept(stage: Stage) -> None:
     with stage.store.lock("test"):
         stage.store.set_floor(2026112701)

@@ -40,18 +40,24 @@ class FakeStore:
             self.locked_by = ""
 
     def sets(self) -> tuple[InstalledSet, ...]:
-        return tuple(sorted(self._sets.values(), key=lambda one: (one.made, one.id), reverse=True))
+        readable = [one for set_id in self._sets if (one := self._recorded(set_id)) is not None]
+        return tuple(sorted(readable, key=lambda one: (one.made, one.id), reverse=True))
+
+    def _recorded(self, set_id: str) -> InstalledSet | None:
+        """None also where somebody has put another record in its place."""
+        one = self._sets.get(set_id)
+        return None if one is None or f"{one.directory}/set.json" in self.files.files else one
 
     def find(self, set_id: str) -> InstalledSet | None:
-        found = self._sets.get(set_id)
+        found = self._recorded(set_id)
         return found if found is not None and not self._flaws(found) else None
 
     def current(self) -> InstalledSet | None:
-        return self._sets.get(self._current[-1]) if self._current else None
+        return self._recorded(self._current[-1]) if self._current else None
 
     def previous(self) -> InstalledSet | None:
         before = self._current[-2] if len(self._current) > 1 else ""
-        return self._sets.get(before) if before not in self._current[-1:] else None
+        return self._recorded(before) if before not in self._current[-1:] else None
 
     @contextmanager
     def staging(self, size: int = 0) -> Iterator[str]:
@@ -120,7 +126,9 @@ class FakeStore:
         return tuple(found)
 
     def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
-        gone = sets.to_prune(self.sets(), keep, in_use | set(self._current))
+        readable, linked = self.sets(), set(self._current)
+        gone = list(sets.to_prune(readable, keep, in_use | linked))
+        gone += [one for one in self._sets.values() if one not in readable and one.id not in in_use | linked]
         for one in gone:
             del self._sets[one.id]
             for program in one.programs:

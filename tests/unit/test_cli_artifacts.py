@@ -242,6 +242,22 @@ def test_prune_keeps_what_the_node_stands_on(applied: Node) -> None:
     assert "names it" in needed[applied.first.id]
 
 
+def test_prune_tells_of_a_set_that_does_not_say_what_it_is(applied: Node) -> None:
+    applied.node.processes.on("find", "/proc", stdout="")
+    before = applied.current
+    for form in (Format.TEXT, Format.JSON):
+        spare = install(applied.node, nydus="v2.4.6", snapshotter="v0.16.9")
+        for other in (applied.first.id, before):  # so that no link leads to it
+            applied.store.switch(other)
+        applied.node.files.put(f"{spare.directory}/set.json", b"{}")
+        asked = Asked(applied, "prune", form=form)
+        if form is Format.TEXT:
+            assert f"removed: set {spare.id[:12]}, which did not say what it was" in asked.text
+        else:
+            assert (asked.json["unreadable"], asked.json["removed"]) == ([spare.id], [])
+        applied.node.files.drop(f"{spare.directory}/set.json")
+
+
 def test_prune_forgets_older_generations_only_when_asked_to(applied: Node) -> None:
     applied.node.processes.on("find", "/proc", stdout="")
     for nydus, snapshotter in (("v2.4.6", "v0.16.2"), ("v2.4.7", "v0.16.3"), ("v2.4.8", "v0.16.4")):
