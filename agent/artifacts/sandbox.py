@@ -74,7 +74,8 @@ PROPERTIES = (
 def transient(unit: str, deadline_s: float, name_servers: Sequence[str], argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` in a unit of this name, for `deadline_s` at most."""
     properties = [*PROPERTIES, f"RuntimeMaxSec={deadline_s:.1f}"]
-    allowed = sorted({server for server in name_servers if _is_link_local(server)})
+    # Without the zone of resolv.conf ("fe80::1%eth0"): a filter by address has none, and systemd refuses it.
+    allowed = sorted({address for server in name_servers if _is_link_local(address := server.partition("%")[0])})
     # GCE's own, NodeLocal DNSCache: without them no name has an address.
     properties += [f"IPAddressAllow={server}" for server in allowed]
     command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
@@ -90,8 +91,8 @@ def bare(argv: Sequence[str]) -> list[str]:
     return [*user, *limits, f"--data={_MEMORY}:{_MEMORY}", "--", *argv]
 
 
-def _is_link_local(server: str) -> bool:
+def _is_link_local(address: str) -> bool:
     try:
-        return ipaddress.ip_address(server.partition("%")[0]).is_link_local
+        return ipaddress.ip_address(address).is_link_local
     except ValueError:
         return False

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.artifacts import fetching
+from agent.artifacts import fetching, sandbox
 from agent.artifacts.fetching import Done, Failed, Job, Limits, Progress, Source, SourceKind
 from agent.artifacts.lock import ArtifactName
 from agent.artifacts.refusals import REASONS, Refusal
@@ -111,3 +111,11 @@ def test_where_only_the_releases_checksum_is_known_sizes_and_digests_are_what_wa
     for other in (replace(NYDUS, version="v2.4.3"), foreign):
         with pytest.raises(ValueError, match="something else"):
             fetching.answer(job, Done((other,)))
+
+
+def test_a_node_whose_link_local_name_servers_have_a_zone_can_ask_them() -> None:
+    """systemd takes no zone in an address, and would not start the download."""
+    servers = ("fe80::1%eth0", "169.254.20.10", "fe80::1%eth1", "10.0.0.2", "fd00::1", "nonsense")
+    words = sandbox.transient("x.service", 30, servers, ["true"])
+    allowed = [word for word in words if word.startswith("--property=IPAddressAllow=")]
+    assert allowed == ["--property=IPAddressAllow=169.254.20.10", "--property=IPAddressAllow=fe80::1"]
