@@ -114,9 +114,9 @@ def read_record(content: bytes, name: str, store: str) -> tuple[InstalledSet, di
             name, f"{store}/{name}", Arch(tree["arch"]), programs, sources, str(tree["origin"]),
             datetime.fromisoformat(tree["made"]).astimezone(UTC),
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
-    if tree["version"] != RECORD_VERSION or set_id(found.arch, programs) != name:
+    if tree.get("version") != RECORD_VERSION or set_id(found.arch, programs) != name:
         return None
     return found, stamps
 

@@ -112,6 +112,10 @@ def test_a_record_that_says_other_than_its_name_is_none() -> None:
             place = place[step]
         place[path[-1]] = value
         assert read_record(json.dumps(tree).encode(), written.id, STORE) is None, path
+    without_version: Any = json.loads(content)
+    del without_version["version"]
+    for broken in (json.dumps(without_version).encode(), content.replace(b'"inode": 0', b'"inode": Infinity')):
+        assert read_record(broken, written.id, STORE) is None, broken
     for broken in (b"", b"[]", b"null", content[:-20], b"[" * 100_000, b"\xff"):
         assert read_record(broken, written.id, STORE) is None
 
