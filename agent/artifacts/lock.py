@@ -33,8 +33,9 @@ CLOCK_TOLERANCE = timedelta(days=1)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_RELEASE = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+(?:[-.][0-9A-Za-z.-]+)?")
-_MINIMUM = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[~.+-][0-9A-Za-z.~+-]+)?")
+_RELEASE = re.compile(r"v(?:[0-9]{1,9}\.){2}[0-9]{1,9}(?:[-.][0-9A-Za-z.-]{1,64})?")
+_MINIMUM = re.compile(r"(?:[0-9]{1,9}\.){2}[0-9]{1,9}(?:[~.+-][0-9A-Za-z.~+-]{1,64})?")
+"""Of bounded length, because their parts become numbers: int() takes no more than 4300 digits."""
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*")
 """No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory too."""
 
