@@ -31,6 +31,7 @@ _BOOTED = "/run/systemd/system"
 """There where systemd is PID 1 (sd_booted(3))."""
 _RESOLV_CONF = "/etc/resolv.conf"
 _START = "import os, sys; sys.path.insert(0, {!r}); from agent.artifacts.child import main; os._exit(main.main())"
+"""It ends by _exit(2): threads that hang in a read must not keep the process."""
 _END_S = 5.0
 _LAST_S = 1.0
 _HAND_OVER_S = 10.0

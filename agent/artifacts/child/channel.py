@@ -56,9 +56,8 @@ class Teller:
         self._told = now
         self._samples = [(at, count) for at, count in self._samples if now - at < _WINDOW_S and count <= received]
         self._samples.append((now, received))
-        (first, before), span = self._samples[0], now - self._samples[0][0]
-        del first
-        rate = (received - before) / span if span > 0 else 0.0
+        since, before = self._samples[0]
+        rate = (received - before) / (now - since) if now > since else 0.0
         self.tell(Progress(artifact, received, total, rate, note))
 
     def tell(self, event: Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 
@@ -23,8 +22,3 @@ def main() -> int:
         return 1
     teller.tell(Done(found))
     return 0
-
-
-if __name__ == "__main__":
-    # Threads that hang in a read must not keep the process.
-    os._exit(main())

@@ -85,9 +85,9 @@ class Answer:
                 left -= len(chunk)
                 yield chunk
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
-            raise CutError(Refusal.SILENT, _shown(self.url)) from None
+            raise CutError(Refusal.SILENT, shown(self.url)) from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            raise CutError(Refusal.CUT, _shown(self.url), type(error).__name__) from None
+            raise CutError(Refusal.CUT, shown(self.url), type(error).__name__) from None
 
     def close(self) -> None:
         """Whatever was not read is not wanted."""
@@ -134,7 +134,7 @@ class Web:
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             raise _understood(error, url) from None
         except ValueError as error:  # a URL or a header that http.client cannot send or read
-            raise RefusedError(Refusal.NOT_HTTP, _shown(url), str(error)) from None
+            raise RefusedError(Refusal.NOT_HTTP, shown(url), str(error)) from None
         finally:
             self.asking_since = 0.0
 
@@ -146,10 +146,6 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
 
 def shown(url: str) -> str:
     """A URL without what may be a secret: signatures are in queries, passwords before the host."""
-    return _shown(url)
-
-
-def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
@@ -167,8 +163,8 @@ def _led(seen: list[str], location: str, limit: int) -> str:
         parts = urlsplit(target)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise RefusedError(Refusal.REDIRECT_NOWHERE, _shown(here), "Location is no URL") from None
-    told = (_shown(here), f"Location: {_shown(target)}")
+        raise RefusedError(Refusal.REDIRECT_NOWHERE, shown(here), "Location is no URL") from None
+    told = (shown(here), f"Location: {shown(target)}")
     if parts.scheme not in _PORTS:
         raise RefusedError(Refusal.REDIRECT_SCHEME, *told)
     if not location or not host:
@@ -186,7 +182,7 @@ def _led(seen: list[str], location: str, limit: int) -> str:
 
 
 def _refusal(status: int, url: str, headers: Mapping[str, str]) -> Exception:
-    seen = [_shown(url), f"status {status}"]
+    seen = [shown(url), f"status {status}"]
     if status in (404, 410):
         return RefusedError(Refusal.NOT_FOUND, *seen)
     if status in (401, 403, 407):
@@ -217,18 +213,18 @@ def _understood(error: Exception, url: str) -> Exception:
     causes = _causes(error)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
-            return RefusedError(Refusal.TLS, _shown(url), _story(cause))
+            return RefusedError(Refusal.TLS, shown(url), _story(cause))
     for cause in causes:
         if isinstance(cause, http.client.HTTPException) and "got more than" in str(cause):
             status = "status line" in str(cause)
-            return RefusedError(Refusal.NOT_HTTP if status else Refusal.HEADERS, _shown(url), _story(cause))
+            return RefusedError(Refusal.NOT_HTTP if status else Refusal.HEADERS, shown(url), _story(cause))
         if isinstance(cause, http.client.RemoteDisconnected | ConnectionResetError):
-            return CutError(Refusal.CUT, _shown(url), "the connection ended before an answer came")
+            return CutError(Refusal.CUT, shown(url), "the connection ended before an answer came")
         if isinstance(cause, http.client.HTTPException | urllib3.exceptions.HeaderParsingError):
-            return RefusedError(Refusal.NOT_HTTP, _shown(url), _story(cause))
+            return RefusedError(Refusal.NOT_HTTP, shown(url), _story(cause))
         if isinstance(cause, TimeoutError | requests.ReadTimeout):
-            return CutError(Refusal.SILENT, _shown(url), "no answer came")
-    return CutError(Refusal.CUT, _shown(url), _story(error))
+            return CutError(Refusal.SILENT, shown(url), "no answer came")
+    return CutError(Refusal.CUT, shown(url), _story(error))
 
 
 def _story(error: BaseException) -> str:
