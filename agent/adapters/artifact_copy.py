@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from agent.adapters.artifact_files import NEW, READ, directory, opened, told, write_all
+from agent.adapters.artifact_files import directory, opened, told, write_all
+from agent.adapters.walk import NEW, READ
 from agent.artifacts.selection import Member
 from agent.artifacts.sets import Stamp
 from agent.errors import ArtifactError

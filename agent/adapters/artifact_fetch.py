@@ -21,6 +21,7 @@ from pathlib import Path
 
 from agent.adapters.artifact_bundle import BundleFiles
 from agent.adapters.process import ChildProcesses, Feed
+from agent.adapters.walk import NEW, READ
 from agent.artifacts import fetching, sandbox
 from agent.artifacts.fetching import Done, Failed, Job, Local, Progress, SourceKind
 from agent.artifacts.lock import Artifact, ArtifactName
@@ -36,8 +37,6 @@ _END_S = 5.0
 _LAST_S = 1.0
 _HAND_OVER_S = 10.0
 _TOO_LATE, _NONSENSE = Failed(Refusal.DEADLINE, ""), Failed(Refusal.ANSWER, "")
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHECKSUM_CAP = 1025
 """Characters of a .sha256sum that are passed on; the child refuses more than 1024."""
 
@@ -182,7 +181,7 @@ def _opened(job: Job, path: str, files: contextlib.ExitStack, artifact: Artifact
     """A regular file. Raises ArtifactError."""
     about = artifact.name if artifact is not None else ""
     try:
-        file = os.open(path, _READ)
+        file = os.open(path, READ)
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise _refused(job, Failed(Refusal.NO_FILE, about, (f"{path}: {why}",))) from None
@@ -199,7 +198,7 @@ def _outputs(job: Job, into: str, files: contextlib.ExitStack) -> list[int]:
         for artifact in job.artifacts:
             os.mkdir(f"{into}/{artifact.name}", 0o755)
         for artifact_name, name in fetching.outputs(job):
-            found.append(os.open(_path(job, into, artifact_name, name), _MAKE, 0o600))
+            found.append(os.open(_path(job, into, artifact_name, name), NEW, 0o600))
             files.callback(os.close, found[-1])
     except OSError as error:
         raise _refused(job, Failed(Refusal.DISK, "", (f"{error.filename}: {error.strerror}",))) from None

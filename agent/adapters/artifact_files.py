@@ -8,10 +8,9 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 
+from agent.adapters.walk import NEW, READ
 from agent.errors import ArtifactError, FileError
 
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _CODES = {

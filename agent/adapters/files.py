@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.adapters.walk import Place, open_directory, place_of, sync_directory
+from agent.adapters.walk import NEW, READ, Place, open_directory, place_of, sync_directory
 from agent.errors import FileChangedError, FileError
 from agent.node.facts import FileFact
 
@@ -25,7 +25,6 @@ SIZE_CAP = 16 << 20
 _TEMP_SUFFIX = ".nna-tmp"
 """Matches no pattern that containerd (*.toml) or systemd (*.service, *.conf) reads."""
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LABEL = "security.selinux"
 
 
@@ -187,7 +186,7 @@ def _code(error: OSError) -> str:
 @contextlib.contextmanager
 def opened(place: Place | None, path: str) -> Iterator[int | None]:
     """The regular file at a place, opened for reading; None: not there."""
-    descriptor = None if place is None else _open(place, path, _READ)
+    descriptor = None if place is None else _open(place, path, READ)
     try:
         if descriptor is not None and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileError("NNA0421", f"cannot use {path}", cause="it is not a regular file")
@@ -199,7 +198,7 @@ def opened(place: Place | None, path: str) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def _opened_directory(place: Place | None, path: str) -> Iterator[int | None]:
-    descriptor = None if place is None else _open(place, path, _READ | os.O_DIRECTORY)
+    descriptor = None if place is None else _open(place, path, READ | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
@@ -305,8 +304,7 @@ def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:
 def temporary(place: Place) -> Iterator[tuple[str, int]]:
     """A new file beside the place, locked while it is in use and gone afterwards (unless renamed)."""
     name = f".{place.name}.{os.urandom(8).hex()}{_TEMP_SUFFIX}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=place.directory)
+    descriptor = os.open(name, NEW, 0o600, dir_fd=place.directory)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield name, descriptor
@@ -357,7 +355,7 @@ def sweep_beside(place: Place, start: str = "") -> int:
 
 def _remove_unlocked(directory: int, name: str) -> bool:
     try:
-        descriptor = os.open(name, _READ, dir_fd=directory)
+        descriptor = os.open(name, READ, dir_fd=directory)
     except OSError:
         return False
     try:

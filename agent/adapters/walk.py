@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from agent.errors import FileError
 
 _MAX_LINKS = 40  # as the kernel (path_resolution(7))
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How root opens a file that others may have laid: no link, no fifo that it would wait for, no terminal of its own."""
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How root makes a file, which must not be there."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
