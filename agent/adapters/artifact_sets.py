@@ -24,8 +24,9 @@ from agent.adapters.artifact_files import (
     told,
     write_new,
 )  # fmt: skip
-from agent.adapters.artifact_verify import PROGRAMS, RECORD, flaws, link_of
+from agent.adapters.artifact_verify import flaws, link_of
 from agent.adapters.walk import sync_directory
+from agent.artifacts.lock import PROGRAMS, RECORD
 from agent.artifacts.selection import Member
 from agent.artifacts.sets import InstalledSet, Stamp, is_set_name, read_record, record
 from agent.ports_artifacts import Flaw, FlawKind

@@ -32,9 +32,9 @@ from agent.adapters.artifact_files import (
     remove_tree,
     told,
 )
-from agent.adapters.artifact_verify import RECORD, flaws, is_untouched
+from agent.adapters.artifact_verify import flaws, is_untouched
 from agent.adapters.walk import open_directory, place_of, sync_directory
-from agent.artifacts.lock import SIZE_CAP, Artifact
+from agent.artifacts.lock import RECORD, SIZE_CAP, Artifact
 from agent.artifacts.selection import members
 from agent.artifacts.sets import InstalledSet, described, is_set_name, to_prune
 from agent.errors import ArtifactError, LockedError

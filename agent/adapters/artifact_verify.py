@@ -9,11 +9,9 @@ from functools import partial
 
 from agent.adapters.artifact_copy import MODE, hashed, in_parallel, stamp_of
 from agent.adapters.artifact_files import directory, link_target
-from agent.artifacts.lock import Program
+from agent.artifacts.lock import PROGRAMS, RECORD, Program
 from agent.artifacts.sets import InstalledSet, Stamp
 from agent.ports_artifacts import Flaw, FlawKind
-
-PROGRAMS, RECORD = "programs", "set.json"
 
 
 def link_of(program: str) -> str:

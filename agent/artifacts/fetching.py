@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from agent.artifacts.lock import SHA256, Artifact, ArtifactName, Program
+from agent.artifacts.lock import PROGRAM, SHA256, Artifact, ArtifactName, Program
 from agent.artifacts.refusals import Refusal
 from agent.node.facts import Arch
 
@@ -236,16 +235,13 @@ def _artifact(told: Mapping[str, Any]) -> Artifact:
     return Artifact(**{**told, "name": ArtifactName(told["name"]), "arch": Arch(told["arch"]), "programs": programs})
 
 
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-
-
 def _strict_artifact(told: Mapping[str, Any]) -> Artifact:
     artifact = _artifact(told)
     entries: tuple[Artifact | Program, ...] = (artifact, *artifact.programs)
     for entry in entries:
         size: object = entry.size
         plausible = isinstance(size, int) and size > 0 and SHA256.fullmatch(entry.sha256)
-        if not plausible or not _NAME.fullmatch(entry.name):
+        if not plausible or not PROGRAM.fullmatch(entry.name):
             raise ValueError(f"implausible entry {harmless(str(entry.name))}")
     return artifact
 

@@ -32,7 +32,7 @@ CLOCK_TOLERANCE = timedelta(days=1)
 """A lock may be younger than this node's clock by so much: clocks differ, and time zones are set wrongly."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _RELEASE = re.compile(r"v(?:[0-9]{1,9}\.){2}[0-9]{1,9}(?:[-.][0-9A-Za-z.-]{1,64})?")
 _MINIMUM = re.compile(r"(?:[0-9]{1,9}\.){2}[0-9]{1,9}(?:[~.+-][0-9A-Za-z.~+-]{1,64})?")
 """Of bounded length, because their parts become numbers: int() takes no more than 4300 digits."""
@@ -40,8 +40,10 @@ _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z
 """No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory too."""
 
 
-RESERVED = frozenset({"programs", "set.json"})
-"""Names that a set has for itself; no program may have them."""
+PROGRAMS, RECORD = "programs", "set.json"
+"""What a set has beside a link for each program: the directory of the programs themselves, and what it is."""
+RESERVED = frozenset({PROGRAMS, RECORD})
+"""Names that no program may have."""
 _ARCHITECTURES = (Arch.AMD64, Arch.ARM64)
 
 
@@ -133,7 +135,7 @@ def _artifact(table: Table) -> Artifact:
     name = table.choice("name", ArtifactName)
     programs = tuple(
         Program(item.name, item.number("size", 1, ARCHIVE_CAP), item.text("sha256", SHA256, "64 hexadecimal digits"))
-        for item in table.named("programs", _PROGRAM, RESERVED, COUNT_CAP)
+        for item in table.named("programs", PROGRAM, RESERVED, COUNT_CAP)
     )
     artifact = Artifact(
         name=name or ArtifactName.NYDUS,

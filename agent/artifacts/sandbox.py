@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-FILE_CAP = 1 << 30
-"""Bytes of one file: the lock allows no larger program."""
+from agent.artifacts.lock import ARCHIVE_CAP
+
+FILE_CAP = ARCHIVE_CAP
+"""Bytes of one file: the lock allows no larger archive, and no larger program."""
 _MEMORY = 512 << 20
 """The window of ranges is 32 MB, Python with TLS 50."""
 _OPEN_FILES = 256
