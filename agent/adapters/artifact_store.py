@@ -36,7 +36,7 @@ from agent.adapters.artifact_verify import flaws, is_untouched
 from agent.adapters.walk import open_directory, place_of, sync_directory
 from agent.artifacts.lock import RECORD, SIZE_CAP, Artifact
 from agent.artifacts.selection import members
-from agent.artifacts.sets import InstalledSet, described, is_set_name, to_prune
+from agent.artifacts.sets import InstalledSet, described, is_set_name, latest_first, to_prune
 from agent.errors import ArtifactError, LockedError
 from agent.ports_artifacts import Flaw, FlawKind
 
@@ -92,7 +92,7 @@ class DiskStore:
         with self._reading() as store:
             names = () if store is None else os.listdir(store)
             found = [installed for name in names if (installed := self._recorded(name, store)) is not None]
-        return tuple(sorted(found, key=lambda item: (item.made, item.id), reverse=True))
+        return latest_first(found)
 
     def find(self, set_id: str) -> InstalledSet | None:
         """See the port."""

@@ -126,7 +126,11 @@ def is_set_name(name: str) -> bool:
     return SHA256.fullmatch(name) is not None
 
 
+def latest_first(sets: Iterable[InstalledSet]) -> tuple[InstalledSet, ...]:
+    """By the time at which they were made; those of one moment by their names, so that it is always the same order."""
+    return tuple(sorted(sets, key=lambda item: (item.made, item.id), reverse=True))
+
+
 def to_prune(sets: Iterable[InstalledSet], keep: int, needed: frozenset[str]) -> tuple[InstalledSet, ...]:
     """The sets that may go: all but those needed and the `keep` latest. Needed ones count among the latest."""
-    by_age = sorted(sets, key=lambda item: (item.made, item.id), reverse=True)
-    return tuple(item for item in by_age[max(keep, 0) :] if item.id not in needed)
+    return tuple(item for item in latest_first(sets)[max(keep, 0) :] if item.id not in needed)

@@ -40,8 +40,7 @@ class FakeStore:
             self.locked_by = ""
 
     def sets(self) -> tuple[InstalledSet, ...]:
-        readable = [one for set_id in self._sets if (one := self._recorded(set_id)) is not None]
-        return tuple(sorted(readable, key=lambda one: (one.made, one.id), reverse=True))
+        return sets.latest_first(one for set_id in self._sets if (one := self._recorded(set_id)) is not None)
 
     def _recorded(self, set_id: str) -> InstalledSet | None:
         """None also where somebody has put another record in its place."""
