@@ -47,6 +47,24 @@ def node(node_factory: Callable[..., Node]) -> Node:
     return node_factory()
 
 
+@pytest.fixture(scope="module")
+def stage() -> Iterator[scene.Stage]:
+    """A node with our package applied that has pulled the image of the reader."""
+    with scene.staged("reader-nydus") as made:
+        scene.pull(made.node, made.ref("reader-nydus"))
+        yield made
+
+
+@pytest.fixture
+def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
+    """A reader on a cold image, an agent that remembers no outage, the route at the mirror. No read may fail."""
+    scene.fresh_agent(stage.node)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus"), reads=10) as made:
+        yield made
+        made.wait_for(5)
+        assert made.errors() == []
+
+
 @pytest.fixture(scope="session")
 def deb() -> Path:
     """The package under test."""

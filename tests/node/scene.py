@@ -116,6 +116,13 @@ def wait_for_route(node: Node, wanted: str, deadline_s: float = 30) -> float:
     return time.monotonic() - started
 
 
+def fresh_agent(node: Node, deadline_s: float = 30) -> None:
+    """A stop lifts the fence; the next start knows nothing of what was, and needs no dwell before it returns."""
+    for verb in ("stop", "reset-failed", "start"):
+        node.run(["systemctl", verb, "nydus-agent.service"])
+    wait_for_route(node, "mirror", deadline_s)
+
+
 def pull(node: Node, ref: str, *, credentials: str = "", timeout: float = 120) -> float:
     """Pull through CRI, as the kubelet does; returns seconds."""
     started = time.monotonic()
@@ -273,6 +280,16 @@ class Reader:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait(5)
+
+
+@contextmanager
+def cold_reader(node: Node, ref: str, *, reads: int = 15) -> Iterator[Reader]:
+    """A reader on a cold image, after some reads: snapshot, nydusd and cache are made anew."""
+    forget(node, ref)
+    pull(node, ref)
+    with Reader(node, ref, pause_ms=60) as made:
+        made.wait_for(reads)
+        yield made
 
 
 def pod(

@@ -6,36 +6,14 @@ Nodes have the machine's clock: these tests run alone (tests/runner/groups.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_fenced_life import fresh_agent
 
 # What these tests bring about is told once, as a warning.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: )")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
-@pytest.fixture
-def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    """A reader on a cold image, an agent that remembers no outage, the route at the mirror."""
-    fresh_agent(stage.node)
-    scene.forget(stage.node, stage.ref("reader-nydus"))
-    scene.pull(stage.node, stage.ref("reader-nydus"))
-    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
-        made.wait_for(10)
-        yield made
-        made.wait_for(5)
-        assert made.errors() == []
 
 
 def set_clock(node: Node, seconds: int) -> None:
@@ -86,7 +64,7 @@ def test_a_clock_that_steps_back_leaves_the_mounts_alive_on_both_routes(
 
 def test_a_pin_does_not_outlast_a_clock_that_is_stepped_back(stage: scene.Stage) -> None:
     node = stage.node
-    fresh_agent(node)
+    scene.fresh_agent(node)
     scene.agent(node, "route", "pin", "origin", "--for", "5s")
     began = time.monotonic()
     set_clock(node, -600)

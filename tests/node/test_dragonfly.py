@@ -29,21 +29,11 @@ def stage() -> Iterator[DragonflyStage]:
 @pytest.fixture
 def reader(stage: DragonflyStage) -> Iterator[scene.Reader]:
     """A reader on a cold image, an agent that remembers no outage, the route at dfdaemon."""
-    fresh_agent(stage.node)
-    scene.forget(stage.node, stage.ref(IMAGE))
-    scene.pull(stage.node, stage.ref(IMAGE))
-    with scene.Reader(stage.node, stage.ref(IMAGE), pause_ms=60) as made:
-        made.wait_for(15)
+    scene.fresh_agent(stage.node, 60)
+    with scene.cold_reader(stage.node, stage.ref(IMAGE)) as made:
         yield made
         made.wait_for(5)
         assert made.errors() == []
-
-
-def fresh_agent(node: Node) -> None:
-    """A stop lifts the fence; the next start knows nothing of what was, and needs no dwell before it returns."""
-    node.run(["systemctl", "stop", "nydus-agent"])
-    node.run(["systemctl", "start", "nydus-agent"])
-    scene.wait_for_route(node, "mirror", 60)
 
 
 def headline_of(node: Node) -> str:
@@ -128,7 +118,7 @@ def test_a_rate_limit_that_is_hit_costs_no_read_and_status_names_the_429(
 ) -> None:
     stage.dfdaemon.start_again(request_rate_limit=8)
     try:
-        fresh_agent(stage.node)
+        scene.fresh_agent(stage.node, 60)
         at = time.time()
         load = Load(stage, IMAGE, clients=4, seconds=5, piece=1000)
         headline = moved(stage, reader, at, "answers 429", 3000)
@@ -150,7 +140,7 @@ def test_a_full_disk_costs_no_read_and_status_says_that_reads_go_around_the_mirr
     try:
         stage.dfdaemon.start_again()
         stage.node.run(f"dd if=/dev/zero of={storage}/ballast bs=64k 2>/dev/null || true")
-        fresh_agent(stage.node)
+        scene.fresh_agent(stage.node, 60)
         at = time.time()
         reader.wait_for(30)
         stage.node.wait_until(lambda: "go around" in headline_of(stage.node), 10, "status says where reads go")

@@ -35,34 +35,6 @@ FLUSHED_S = 0.5
 """The agent looks for its table with each tick, four times a second."""
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
-@pytest.fixture
-def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    """A reader on a cold image, an agent that remembers no outage, the route at the mirror."""
-    fresh_agent(stage.node)
-    scene.forget(stage.node, stage.ref("reader-nydus"))
-    scene.pull(stage.node, stage.ref("reader-nydus"))
-    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
-        made.wait_for(10)
-        yield made
-        made.wait_for(5)
-        assert made.errors() == []
-
-
-def fresh_agent(node: Node) -> None:
-    """A stop lifts the fence; the next start knows nothing of what was."""
-    node.run(["systemctl", "stop", AGENT])
-    node.run(["systemctl", "reset-failed", AGENT])
-    node.run(["systemctl", "start", AGENT])
-    scene.wait_for_route(node, "mirror", 30)
-
-
 @contextmanager
 def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
     """The mirror is frozen and fenced: only the fence keeps reads from hanging, and whoever gets past it is seen."""

@@ -17,13 +17,6 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |
 PIN = "/var/lib/nydus-agent/pin.json"
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
 @pytest.fixture
 def fresh(stage: scene.Stage) -> scene.Stage:
     """The agent has forgotten the outages of the tests before, and reads go to the mirror."""
@@ -36,10 +29,7 @@ def fresh(stage: scene.Stage) -> scene.Stage:
 @pytest.fixture
 def reader(fresh: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image: snapshot, nydusd and cache are made anew."""
-    scene.forget(fresh.node, fresh.ref("reader-nydus"))
-    scene.pull(fresh.node, fresh.ref("reader-nydus"))
-    with scene.Reader(fresh.node, fresh.ref("reader-nydus"), pause_ms=60) as made:
-        made.wait_for(15)
+    with scene.cold_reader(fresh.node, fresh.ref("reader-nydus")) as made:
         yield made
 
 

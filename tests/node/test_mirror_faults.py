@@ -13,13 +13,6 @@ from tests.node import scene
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image: snapshot, nydusd and cache are made anew. The agent forgets the outages of the tests
@@ -27,10 +20,7 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """
     stage.node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(stage.node, "mirror", 120)
-    scene.forget(stage.node, stage.ref("reader-nydus"))
-    scene.pull(stage.node, stage.ref("reader-nydus"))
-    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
-        made.wait_for(15)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
 
 

@@ -29,13 +29,6 @@ SPARE_BYTES = 64 << 20
 """What the squeezed agent may still take, and shares with a program that takes all there is."""
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
 @contextmanager
 def plenty(_: Node) -> Iterator[None]:
     yield

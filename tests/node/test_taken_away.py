@@ -43,22 +43,12 @@ DISTURBANCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image; the agent has forgotten former outages."""
     stage.node.run(["systemctl", "restart", UNIT])
     scene.wait_for_route(stage.node, "mirror", 60)
-    scene.forget(stage.node, stage.ref("reader-nydus"))
-    scene.pull(stage.node, stage.ref("reader-nydus"))
-    with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:
-        made.wait_for(15)
+    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
 
 
