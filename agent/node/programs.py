@@ -39,19 +39,14 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
 
     `crate`: it may be a build from crates, which knows no version of its own.
     """
+
+    def told(path: str, said: str) -> tuple[Version | Unknown, str]:
+        return _version(ports, path, parse(said), crate=crate)
+
     for directory in DIRECTORIES if "/" not in name else ("",):
-        path = posixpath.join(directory, name)
-        try:
-            head = ports.files.head(path, HEADER)
-        except PortError as error:
-            return Unknown(str(error))
-        if head is not None:
-            try:
-                finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
-            except PortError as error:
-                return Binary(path, architecture(head), Unknown(str(error)))
-            version, text = _version(ports, path, parse(finished.stdout or finished.stderr), crate=crate)
-            return Binary(path, architecture(head), version, text, versions.commit(finished.stdout))
+        found = _look(ports, posixpath.join(directory, name), told)
+        if found is not None:
+            return found
     return None
 
 
@@ -60,6 +55,18 @@ def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown
 
     None where it is not there, Unknown where that could not be seen.
     """
+
+    def told(_path: str, said: str) -> tuple[Version | Unknown, str]:
+        version, text = versions.nydus(said)
+        return (versions.parsed(release), release) if isinstance(version, Unknown) else (version, text)
+
+    return _look(ports, path, told)
+
+
+def _look(
+    ports: Ports, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+) -> Binary | None | Unknown:
+    """A program by its head, and by what is `told` of its path and of what it says to --version."""
     try:
         head = ports.files.head(path, HEADER)
     except PortError as error:
@@ -70,9 +77,7 @@ def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown
         finished = ports.processes.run([path, "--version"], deadline_s=_RUN_S)
     except PortError as error:
         return Binary(path, architecture(head), Unknown(str(error)))
-    version, text = versions.nydus(finished.stdout or finished.stderr)
-    if isinstance(version, Unknown):
-        version, text = versions.parsed(release), release
+    version, text = told(path, finished.stdout or finished.stderr)
     return Binary(path, architecture(head), version, text, versions.commit(finished.stdout))
 
 
