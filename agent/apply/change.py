@@ -203,7 +203,7 @@ def inspect(
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
     climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
-    meant = sets.pinned(config, sets.look(config, ports, facts.arch).sets) if facts.sets else config
+    meant = sets.resolved(config, ports, facts.arch) if facts.sets else config
     now = facts if applied == meant else _observe(config, ports)
     return replace(climb, pending=_pending(config, ports, now, climb))
 

@@ -7,7 +7,7 @@ does: where another set holds the same bytes, the path that is on the node alrea
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,23 +65,59 @@ def look(config: Config, ports: Ports, arch: Arch) -> Programs:
     found: dict[str, Binary | None | Unknown] = {}
     sets: list[ChosenSet] = []
     unfit: list[Unfit] = []
-    for name in ArtifactName:
-        wanted = wanted_of(config.artifacts, name)
-        if wanted == SYSTEM:
+    for name, chosen in _chosen(config, ports, arch):
+        if chosen is None:
             found |= {program: in_path(ports, program) for program in _PROGRAMS[name]}
-            continue
-        store = ports.stores(config.artifacts.directory)
-        chosen = choose(store, name, wanted, arch, beside=sets[0].id if sets else "")
-        if not isinstance(chosen, Unfit):
-            seen = {program: _of_set(ports, store, chosen, name, program) for program in _PROGRAMS[name]}
+        elif isinstance(chosen, Unfit):
+            found |= dict.fromkeys(_PROGRAMS[name])
+            unfit.append(chosen)
+        else:
+            seen = {program: _of_set(ports, chosen, name, program) for program in _PROGRAMS[name]}
             wrong = [one for one in seen.values() if isinstance(one, Unfit)]
             found |= {program: None if isinstance(one, Unfit) else one for program, one in seen.items()}
             unfit += wrong[:1]
-            sets.append(ChosenSet(name.value, chosen.id, chosen.version(name) or ""))
-        else:
-            found |= dict.fromkeys(_PROGRAMS[name])
-            unfit.append(chosen)
+            sets.append(chosen.fact(name))
     return Programs(found, tuple(sets), tuple(unfit))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A set that can be used, in its store."""
+
+    store: ArtifactStore
+    set: InstalledSet
+    rendered: str
+    """What names programs on the node now."""
+
+    def path(self, program: str) -> str | None:
+        """Where it lies: the path on the node now, where that leads to the same bytes in another set."""
+        digest = next((one.sha256 for one in self.set.programs if one.name == program), None)
+        for set_id in named(self.rendered, self.store.directory, program):
+            other = self.store.find(set_id) if set_id != self.set.id else None
+            if other is not None and any(one.name == program and one.sha256 == digest for one in other.programs):
+                return other.path(program)
+        return self.set.path(program)
+
+    def fact(self, name: ArtifactName) -> ChosenSet:
+        return ChosenSet(name.value, self.set.id, self.set.version(name) or "")
+
+
+def _chosen(config: Config, ports: Ports, arch: Arch | None) -> Iterator[tuple[ArtifactName, _Chosen | Unfit | None]]:
+    """For each archive the set that its programs are taken from; None: they are the system's."""
+    beside, rendered = "", None
+    for name in ArtifactName:
+        wanted = wanted_of(config.artifacts, name)
+        if wanted == SYSTEM:
+            yield name, None
+            continue
+        store = ports.stores(config.artifacts.directory)
+        chosen = choose(store, name, wanted, arch, beside=beside)
+        if isinstance(chosen, Unfit):
+            yield name, chosen
+            continue
+        beside = chosen.id
+        rendered = _texts(ports) if rendered is None else rendered
+        yield name, _Chosen(store, chosen, rendered)
 
 
 def wanted_of(artifacts: ArtifactsConfig, name: ArtifactName) -> str:
@@ -101,6 +137,12 @@ def pinned(config: Config, sets: tuple[ChosenSet, ...]) -> Config:
             snapshotter=ids.get(ArtifactName.SNAPSHOTTER.value, artifacts.snapshotter),
         ),
     )
+
+
+def resolved(config: Config, ports: Ports, arch: Arch) -> Config:
+    """The configuration with the sets that it comes to now; no program is run for that."""
+    chosen = [one.fact(name) for name, one in _chosen(config, ports, arch) if isinstance(one, _Chosen)]
+    return pinned(config, tuple(chosen))
 
 
 def in_path(ports: programs.Ports, program: str) -> Binary | None | Unknown:
@@ -160,43 +202,21 @@ def _install(name: ArtifactName, wanted: str) -> str:
 
 def paths_of(config: Config, ports: Ports) -> Mapping[str, str]:
     """Where the programs of a set lie, by name; those of the system, and of sets that are not usable, are left out."""
-    found: dict[str, str] = {}
-    beside = ""
-    for name in ArtifactName:
-        wanted = wanted_of(config.artifacts, name)
-        if wanted == SYSTEM:
-            continue
-        store = ports.stores(config.artifacts.directory)
-        chosen = choose(store, name, wanted, None, beside=beside)
-        if not isinstance(chosen, Unfit):
-            beside = chosen.id
-            paths_ = {one: _kept(ports, store, chosen, one) or chosen.path(one) for one in _PROGRAMS[name]}
-            found |= {program: path for program, path in paths_.items() if path is not None}
-    return found
+    chosen = [(name, one) for name, one in _chosen(config, ports, None) if isinstance(one, _Chosen)]
+    paths_ = {program: one.path(program) for name, one in chosen for program in _PROGRAMS[name]}
+    return {program: path for program, path in paths_.items() if path is not None}
 
 
-def _of_set(
-    ports: Ports, store: ArtifactStore, chosen: InstalledSet, name: ArtifactName, program: str
-) -> Binary | None | Unfit | Unknown:
-    path = _kept(ports, store, chosen, program) or chosen.path(program)
+def _of_set(ports: Ports, chosen: _Chosen, name: ArtifactName, program: str) -> Binary | None | Unfit | Unknown:
+    path = chosen.path(program)
     if path is None:
         return None
-    release = chosen.version(name) or ""
+    release = chosen.fact(name).release
     seen = programs.of_release(ports, path, release)
     if isinstance(seen, Binary) and isinstance(seen.version, tuple) and seen.version != versions.parsed(release):
         reason = f"{path} says that it is {seen.version_text}, and was installed as {release}"
-        return Unfit(name.value, _CODE_OTHER, reason, f"nydus-agent artifacts verify {chosen.id[:12]}")
+        return Unfit(name.value, _CODE_OTHER, reason, f"nydus-agent artifacts verify {chosen.set.id[:12]}")
     return seen
-
-
-def _kept(ports: Ports, store: ArtifactStore, chosen: InstalledSet, program: str) -> str | None:
-    """The path on the node now, where it leads to the same bytes in another set."""
-    digest = next((one.sha256 for one in chosen.programs if one.name == program), None)
-    for set_id in named(_texts(ports), store.directory, program):
-        other = store.find(set_id) if set_id != chosen.id else None
-        if other is not None and any(one.name == program and one.sha256 == digest for one in other.programs):
-            return other.path(program)
-    return None
 
 
 def _texts(ports: Ports) -> str:
