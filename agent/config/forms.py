@@ -88,11 +88,18 @@ def _bad_address(host: str) -> Complaint | None:
     if address is None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
         return f"names a host ({host}); the fence and nydusd need an address that DNS cannot change", fix
+    link_local = _link_local(address)
+    if link_local is not None:
+        return link_local
+    if address.is_unspecified or address.is_multicast:
+        return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
+    return None
+
+
+def _link_local(address: Address) -> Complaint | None:
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     if (mapped or address).is_link_local:
         return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
-    if address.is_unspecified or address.is_multicast:
-        return f"{address} is no address of a single host", "write 127.0.0.1 for a mirror on this node"
     return None
 
 
@@ -122,8 +129,6 @@ def _http_url(text: str) -> Complaint | None:
 
 
 def _origin_url(text: str) -> Complaint | None:
-    if not text:
-        return None
     parts = _split(text)
     if not isinstance(parts, SplitResult):
         return parts
@@ -238,8 +243,6 @@ def _artifact(text: str) -> Complaint | None:
 
 
 def _base_url(text: str) -> Complaint | None:
-    if not text:
-        return None
     parts = _split(text)
     if not isinstance(parts, SplitResult):
         return parts
@@ -249,15 +252,8 @@ def _base_url(text: str) -> Complaint | None:
         return "holds a user name", "remove it: artifacts.credential names where a secret is"
     if parts.query or parts.fragment:
         return "must end with its path: the archives' names are added to it", "remove what begins with ? or #"
-    return _link_local(parts.hostname)
-
-
-def _link_local(host: str) -> Complaint | None:
-    address = address_of(host)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    if address is not None and (mapped or address).is_link_local:
-        return f"{address} is link-local (cloud metadata lives there)", "write the mirror's own address"
-    return None
+    address = address_of(parts.hostname)
+    return _link_local(address) if address is not None else None
 
 
 def _credential(text: str) -> Complaint | None:
@@ -288,7 +284,7 @@ def _store_path(text: str) -> Complaint | None:
 _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.MIRROR_URL: _mirror_url,
     Form.HTTP_URL: _http_url,
-    Form.ORIGIN_URL: _origin_url,
+    Form.ORIGIN_URL: _optional(_origin_url),
     Form.PATH: _path,
     Form.ROOT_PATH: _short_path(ROOT_BYTES, "nydusd's sockets lie below it"),
     Form.SOCKET_PATH: _short_path(SOCKET_BYTES, "a socket's path"),
@@ -300,7 +296,7 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.UNIT: _unit,
     Form.PROGRAM: _program,
     Form.ARTIFACT: _artifact,
-    Form.BASE_URL: _base_url,
+    Form.BASE_URL: _optional(_base_url),
     Form.CREDENTIAL: _optional(_credential),
     Form.STORE_PATH: _store_path,
 }
