@@ -113,13 +113,14 @@ def provide(
         locks.demand(found, store, now, allow_older=request.allow_older)
     artifacts, unknown = _chosen(request, arch)
     cautions = _judged(artifacts, config, ports)
-    there = None if unknown else store.find(described(artifacts, store.directory, "", now).id)
+    wanted = "" if unknown else described(artifacts, store.directory, "", now).id
+    there = store.find(wanted) if wanted else None
     if there is not None and _settled(store, there, found, switch=switch):
         return _provided(there, found, cautions, fetched=False)
     with store.lock("artifacts install"):
         _note_place(ports, store.directory)
         trusted: tuple[Artifact, ...] = ()
-        made = None if unknown else _in_place(store, artifacts, now)
+        made = store.find(wanted) or store.mend(wanted) if wanted else None
         fetched = made is None
         if made is None:
             job = Job(artifacts, request.source, trust_release_checksum=unknown, others=_others(found, artifacts))
@@ -191,12 +192,6 @@ def _settled(store: ArtifactStore, there: InstalledSet, found: locks.Found | Non
     current = store.current()
     is_current = current is not None and current.id == there.id
     return (is_current or not switch) and (found is None or found.seen or store.floor() == found.lock.serial)
-
-
-def _in_place(store: ArtifactStore, artifacts: tuple[Artifact, ...], now: datetime) -> InstalledSet | None:
-    """The set where it is in the store, mended where its programs are whole."""
-    wanted = described(artifacts, store.directory, "", now).id
-    return store.find(wanted) or store.mend(wanted)
 
 
 def _fetched(
