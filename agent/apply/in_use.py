@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from agent import paths
 from agent.apply import generations, journal, rollback, undo
 from agent.apply.generations import Generation
 from agent.node import sets
 from agent.ports_install import ArtifactPorts
 
-_RENDERED = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
 _RUN_S = 30.0
 
 
@@ -28,10 +26,10 @@ def sets_in_use(ports: ArtifactPorts, directory: str, *, reachable: bool = True)
 
 
 def _all(ports: ArtifactPorts, directory: str, *, reachable: bool) -> Iterator[tuple[str, str]]:
-    for path in _RENDERED:
+    for path in sets.RENDERED:
         fact = ports.files.read(path)
-        text = fact.content.decode(errors="replace") if fact is not None else ""
-        yield from ((one, f"{path} names it") for one in sets.named(text, directory))
+        content = fact.content if fact is not None else None
+        yield from ((one, f"{path} names it") for one in _in(content, directory))
     yield from _running(ports, directory)
     yield from _reachable(generations.history(ports.files), directory, all_of_them=reachable)
     opened = journal.read(ports.ledger)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # where all programs are the system's, no store is asked, and
     from agent.artifacts.sets import InstalledSet
     from agent.ports_artifacts import ArtifactStore
 
-_RENDERED = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
+RENDERED = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
 """Files of ours that name programs by their path."""
 _PROGRAMS = {
     ArtifactName.NYDUS: ("nydusd", "nydus-image"),
@@ -221,7 +221,7 @@ def _of_set(ports: Ports, chosen: _Chosen, name: ArtifactName, program: str) -> 
 
 def _texts(ports: Ports) -> str:
     found = []
-    for path in _RENDERED:
+    for path in RENDERED:
         try:
             fact = ports.files.read(path)
         except PortError:
