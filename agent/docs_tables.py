@@ -157,7 +157,7 @@ def _errors() -> str:
 
 def _option(action: argparse.Action) -> str:
     """One entry of a reST option list, or a definition for a positional argument."""
-    about = _escaped(_sentence(action.help or ""))
+    about = _escaped(_sentence((action.help or "") % vars(action)))  # as argparse fills it in
     if not action.option_strings:
         name = action.metavar if isinstance(action.metavar, str) else action.dest
         given = f"{name}: {'|'.join(map(str, action.choices))}" if action.choices else name

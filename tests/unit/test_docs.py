@@ -37,6 +37,11 @@ def test_an_outdated_page_is_noticed(tmp_path: Path) -> None:
     assert {path.name for path in docs_tables.outdated(tmp_path)} == {"agent.toml.5.rst", "agent.toml.example"}
 
 
+def test_a_manual_page_names_the_defaults_that_help_names() -> None:
+    assert "(default /etc/nydus-agent/artifacts.lock.toml)" in PAGE
+    assert "%(" not in PAGE
+
+
 @pytest.mark.parametrize("page", docs_tables.PAGES)
 def test_a_manual_page_can_be_made_without_a_complaint(page: str) -> None:
     complaints = io.StringIO()
