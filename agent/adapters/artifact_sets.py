@@ -28,7 +28,8 @@ from agent.adapters.artifact_verify import flaws, link_of
 from agent.adapters.walk import sync_directory
 from agent.artifacts.lock import PROGRAMS, RECORD
 from agent.artifacts.selection import Member
-from agent.artifacts.sets import InstalledSet, Stamp, is_set_name, read_record, record
+from agent.artifacts.sets import InstalledSet, Stamp, read_record, record
+from agent.config.forms import is_set_id
 from agent.ports_artifacts import Flaw, FlawKind
 
 TEMPORARY = ".new-"
@@ -44,7 +45,7 @@ def temporary() -> str:
 
 def recorded(name: str, store: int, path: str) -> tuple[InstalledSet, dict[str, Stamp]] | None:
     """The set of that name by its record; None: it is not there, or its record cannot be used. Raises OSError."""
-    if not is_set_name(name):
+    if not is_set_id(name):
         return None
     try:
         with directory(name, store) as place:

@@ -36,7 +36,8 @@ from agent.adapters.artifact_verify import flaws, is_untouched
 from agent.adapters.walk import open_directory, place_of, sync_directory
 from agent.artifacts.lock import RECORD, SIZE_CAP, Artifact
 from agent.artifacts.selection import members
-from agent.artifacts.sets import InstalledSet, described, is_set_name, latest_first, to_prune
+from agent.artifacts.sets import InstalledSet, described, latest_first, to_prune
+from agent.config.forms import is_set_id
 from agent.errors import ArtifactError, LockedError
 from agent.ports_artifacts import Flaw, FlawKind
 
@@ -211,7 +212,7 @@ class DiskStore:
     def verify(self, set_id: str) -> tuple[Flaw, ...]:
         """See the port."""
         with self._reading() as store:
-            if store is None or not is_set_name(set_id) or set_id not in os.listdir(store):
+            if store is None or not is_set_id(set_id) or set_id not in os.listdir(store):
                 raise self._unknown(set_id)
             installed = self._recorded(set_id, store)
             if installed is None:
@@ -227,7 +228,7 @@ class DiskStore:
             sets = self.sets()
             gone = [item.id for item in to_prune(sets, keep, in_use | linked)]
             known = {item.id for item in sets} | in_use | linked
-            gone += [name for name in os.listdir(store) if is_set_name(name) and name not in known]
+            gone += [name for name in os.listdir(store) if is_set_id(name) and name not in known]
             for name in gone:
                 made = artifact_sets.temporary()
                 os.rename(name, made, src_dir_fd=store, dst_dir_fd=store)

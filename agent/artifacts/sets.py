@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.artifacts.lock import SHA256, Artifact, ArtifactName, Program
+from agent.artifacts.lock import Artifact, ArtifactName, Program
 from agent.artifacts.selection import members, set_id
 from agent.node.facts import Arch
 
@@ -119,11 +119,6 @@ def read_record(content: bytes, name: str, store: str) -> tuple[InstalledSet, di
     if tree.get("version") != RECORD_VERSION or set_id(found.arch, programs) != name:
         return None
     return found, stamps
-
-
-def is_set_name(name: str) -> bool:
-    """Whether a directory of this name is a set."""
-    return SHA256.fullmatch(name) is not None
 
 
 def latest_first(sets: Iterable[InstalledSet]) -> tuple[InstalledSet, ...]:

@@ -11,7 +11,8 @@ import pytest
 
 from agent.artifacts.lock import ArtifactName, Program
 from agent.artifacts.selection import chosen, members, set_id
-from agent.artifacts.sets import InstalledSet, Stamp, described, is_set_name, read_record, record, to_prune
+from agent.artifacts.sets import InstalledSet, Stamp, described, read_record, record, to_prune
+from agent.config.forms import is_set_id
 from agent.errors import ArtifactError
 from agent.node.facts import Arch
 from tests.unit.artifacts import NOW, artifact, elf, lock
@@ -71,7 +72,7 @@ def test_artifacts_of_two_architectures_or_twice_the_same_make_no_set(wrong: tup
 def test_the_same_bytes_are_the_same_set_and_other_bytes_are_another() -> None:
     a, b = Program("nydusd", 1, "a" * 64), Program("nydus-image", 2, "b" * 64)
     name = set_id(Arch.AMD64, (a, b))
-    assert is_set_name(name)
+    assert is_set_id(name)
     assert set_id(Arch.AMD64, (b, a)) == name
     others = {
         set_id(Arch.ARM64, (a, b)), set_id(Arch.AMD64, (a,)), set_id(Arch.AMD64, (a, replace(b, sha256="c" * 64))),
