@@ -15,7 +15,7 @@ import pytest
 
 from agent.adapters.artifact_bundle import BundleFiles
 from agent.artifacts import bundle
-from agent.artifacts.lock import Artifact, ArtifactName, parse
+from agent.artifacts.lock import ArtifactName
 from agent.node.facts import Arch
 from tests.node import arm64, bundled, emulation, scene, upstream
 from tests.node.boot import Node
@@ -48,12 +48,8 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def artifacts(release: Path) -> tuple[Artifact, ...]:
-    return parse((release / upstream.LOCK_NAME).read_bytes(), "lock").artifacts
-
-
 def make_bundle(release: Path) -> Path:
-    lock = parse((release / upstream.LOCK_NAME).read_bytes(), "lock")
+    lock = upstream.read_lock(release)
     path = release / "bundle.tar"
     BundleFiles("/").write(str(path), bundle.planned(lock, lock.artifacts), str(release), lambda _member, _done: None)
     return path
@@ -91,7 +87,11 @@ def test_programs_for_another_architecture_are_refused_and_nothing_is_installed(
 def test_programs_for_arm64_come_from_a_bundle_and_tell_their_versions(node: Node, release: Path) -> None:
     done = install(node, make_bundle(release))
     assert done.returncode == 0, done.stdout + done.stderr
-    wanted = {program.name: program.sha256 for artifact in artifacts(release) for program in artifact.programs}
+    wanted = {
+        program.name: program.sha256
+        for artifact in upstream.read_lock(release).artifacts
+        for program in artifact.programs
+    }
     for name, digest in wanted.items():
         assert node.run(["sha256sum", f"{STORE}/current/{name}"]).stdout.split()[0] == digest
     for name in ("nydusd", "nydus-image"):  # a build from the crate knows no version of its own, but its compiler
@@ -104,7 +104,7 @@ def test_programs_for_arm64_come_from_a_bundle_and_tell_their_versions(node: Nod
 def test_the_package_for_air_gapped_nodes_is_taken_for_its_own_architecture_only(
     node: Node, release: Path, tmp_path: Path
 ) -> None:
-    lock = upstream.write_lock(release, *artifacts(release), serial=upstream.SERIAL + 1)
+    lock = upstream.write_lock(release, *upstream.read_lock(release).artifacts, serial=upstream.SERIAL + 1)
     done = bundled.make(lock, release, Arch.ARM64)
     assert done.returncode == 0, done.stderr
     node.push(scene.REPOSITORY / done.stdout.strip(), "/var/tmp/arm64.deb")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program, render
+from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program, parse, render
 from agent.node.facts import Arch
 from tests.node import cache
 from tests.node.layout import digest_of
@@ -60,6 +60,11 @@ def write_lock(place: Path, *artifacts: Artifact, serial: int = SERIAL) -> Path:
     path = place / LOCK_NAME
     path.write_bytes(render(Lock(serial, MADE, MADE + timedelta(days=36500), "0.1.0", artifacts)))
     return path
+
+
+def read_lock(place: Path) -> Lock:
+    """The lock that `write_lock` has put there."""
+    return parse((place / LOCK_NAME).read_bytes(), LOCK_NAME)
 
 
 def _archive(place: Path, name: ArtifactName, arch: Arch, programs: Mapping[str, Path]) -> Artifact:

@@ -70,7 +70,7 @@ def test_lintian_has_nothing_to_say_about_it(made: Path) -> None:
 
 def test_the_same_lock_makes_the_same_package_for_another_architecture_too(made: Path) -> None:
     release = made.parent / "release"
-    lock = parse((release / upstream.LOCK_NAME).read_bytes(), "lock")
+    lock = upstream.read_lock(release)
     foreign = [dataclasses.replace(artifact, arch=Arch.ARM64) for artifact in lock.artifacts]
     both = upstream.write_lock(made.parent, *lock.artifacts, *foreign, serial=lock.serial)
     digests = set()
@@ -98,7 +98,7 @@ def test_the_same_lock_makes_the_same_package_for_another_architecture_too(made:
 )
 def test_what_no_node_would_install_is_not_packed(how: str, reason: str, made: Path, tmp_path: Path) -> None:
     release = made.parent / "release"
-    lock = parse((release / upstream.LOCK_NAME).read_bytes(), "lock")
+    lock = upstream.read_lock(release)
     archives, arch = tmp_path / "archives", Arch.AMD64
     archives.mkdir()
     for artifact in lock.artifacts:
@@ -170,7 +170,7 @@ def test_installing_both_packages_is_enough_for_a_node_without_a_network(node: N
     before = _pids(node)
     node.install_deb(made)
     assert not node.exists(PENDING), node.journal(UNIT)
-    lock = parse((made.parent / "release" / upstream.LOCK_NAME).read_bytes(), "lock")
+    lock = upstream.read_lock(made.parent / "release")
     for artifact in lock.artifacts:
         for program in artifact.programs:
             told = node.run(["sha256sum", f"{STORE}/current/{program.name}"]).stdout.split()[0]
