@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.artifacts.fetching import Job, Progress, Source, SourceKind
-from agent.artifacts.lock import Artifact, ArtifactName, Program
 from agent.errors import ArtifactError
-from agent.node.facts import Arch
 from tests.hostile import stage, tars
 from tests.unit.artifacts import elf
 
@@ -21,12 +18,8 @@ ARCHIVE = tars.gz(tars.archive(
     tars.member("nydus-static/", kind=b"5"), tars.member("nydus-static/nydusd", NYDUSD),
     tars.member("nydus-static/configs/nydusd-config.json", b"{}"), tars.member("./nydus-static/nydus-image", IMAGE),
 ))  # fmt: skip
-BLANK = Artifact(ArtifactName.NYDUS, "v2.4.4", Arch.AMD64, "https://example.org/v2.4.4/nydus.tgz", 0, "", ())
-PINNED = Artifact(
-    BLANK.name, BLANK.version, BLANK.arch, BLANK.url, len(ARCHIVE), hashlib.sha256(ARCHIVE).hexdigest(),
-    tuple(Program(name, len(content), hashlib.sha256(content).hexdigest())
-          for name, content in (("nydusd", NYDUSD), ("nydus-image", IMAGE))),
-)  # fmt: skip
+BLANK = stage.blank("https://example.org/v2.4.4/nydus.tgz")
+PINNED = stage.pinned(ARCHIVE, BLANK.url, {"nydusd": NYDUSD, "nydus-image": IMAGE})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,28 +11,26 @@ import pytest
 
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.artifacts.fetching import Job, Progress, Source, SourceKind
-from agent.artifacts.lock import Artifact, ArtifactName, Program
+from agent.artifacts.lock import Artifact
 from agent.errors import ArtifactError
-from agent.node.facts import Arch
 from agent.ports_fetch import ArtifactSource
 from tests.fakes.downloads import FakeDownloads
 from tests.fakes.files import FakeFiles
 from tests.hostile import tars
+from tests.hostile.stage import blank, release
+from tests.hostile.stage import pinned as pinned_as
 from tests.unit.artifacts import elf
 
 HELD = {"nydusd": elf(b"nydusd"), "nydus-image": elf(b"nydus-image")}
-BLANK = Artifact(ArtifactName.NYDUS, "v2.4.4", Arch.AMD64, "https://example.org/v2.4.4/nydus.tgz", 0, "", ())
+BLANK = blank("https://example.org/v2.4.4/nydus.tgz")
 
 
 def packed(programs: Mapping[str, bytes]) -> bytes:
-    members = [tars.member(f"nydus-static/{name}", content) for name, content in programs.items()]
-    return tars.gz(tars.archive(*members))
+    return tars.gz(release(programs))
 
 
 def pinned(programs: Mapping[str, bytes]) -> Artifact:
-    content = packed(programs)
-    held = (Program(name, len(one), hashlib.sha256(one).hexdigest()) for name, one in programs.items())
-    return replace(BLANK, size=len(content), sha256=hashlib.sha256(content).hexdigest(), programs=tuple(held))
+    return pinned_as(packed(programs), BLANK.url, programs)
 
 
 class Stage(Protocol):

@@ -19,10 +19,10 @@ def lies(where: Callable[[int, int], str], body: bytes = GOOD, **headers: str) -
     """Right parts, but `where` says which they are."""
 
     def handle(exchange: Exchange) -> bool:
-        asked = exchange.asked()
+        asked = exchange.asked_of(body)
         if asked is None:
             return answer(body, ETag='"one"')(exchange)
-        first, last = asked[0], min(len(body) - 1 if asked[1] is None else asked[1], len(body) - 1)
+        first, last = asked
         given = {"Content_Range": where(first, last), "ETag": '"one"', **headers}
         return answer(body[first : last + 1], "206 Partial Content", **given)(exchange)
 
@@ -43,8 +43,7 @@ def cut_parts(body: bytes, count: int) -> Handler:
     """Gives `count` bytes of each part, then hangs up."""
 
     def handle(exchange: Exchange) -> bool:
-        first, last = exchange.asked() or (0, None)
-        last = min(len(body) - 1 if last is None else last, len(body) - 1)
+        first, last = exchange.asked_of(body) or (0, len(body) - 1)
         where = f"bytes {first}-{last}/{len(body)}"
         exchange.send(
             head("206 Partial Content", Content_Range=where, ETag='"one"', Content_Length=str(last - first + 1))

@@ -32,6 +32,11 @@ class Exchange:
         if self.stopped.wait(seconds):
             raise ConnectionAbortedError
 
+    def asked_of(self, body: bytes) -> tuple[int, int] | None:
+        """The range of this file that was asked for: first byte, last byte."""
+        asked, end = self.asked(), len(body) - 1
+        return None if asked is None else (asked[0], end if asked[1] is None else min(asked[1], end))
+
     def asked(self) -> tuple[int, int | None] | None:
         """The range that was asked for: first byte, last byte (None: to the end)."""
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
@@ -146,10 +151,10 @@ def parts(body: bytes, etag: str = '"one"') -> Handler:
     """A file whose parts can be asked for, as object stores have them."""
 
     def handle(exchange: Exchange) -> bool:
-        asked = exchange.asked()
+        asked = exchange.asked_of(body)
         if asked is None or exchange.headers.get("if-range", etag) != etag:
             return answer(body, ETag=etag, Accept_Ranges="bytes")(exchange)
-        first, last = asked[0], min(len(body) - 1 if asked[1] is None else asked[1], len(body) - 1)
+        first, last = asked
         where = f"bytes {first}-{last}/{len(body)}"
         return answer(body[first : last + 1], "206 Partial Content", Content_Range=where, ETag=etag)(exchange)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.adapters.artifact_store import DiskStore
 from agent.artifacts.fetching import Job, Limits, Progress, Source, SourceKind
-from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program, render
+from agent.artifacts.lock import Artifact, ArtifactName, Lock, render
 from agent.artifacts.sandbox import FALLBACK_ID
 from agent.artifacts.sets import InstalledSet
 from agent.node.facts import Arch
 from tests.hostile import tars
-from tests.unit.artifacts import NOW, elf
+from tests.unit.artifacts import NOW, elf, program
 
 LIMITS = Limits(
     connect_s=1.0, silence_s=0.7, slow_window_s=2.5, archive=4 << 20, unpacked=16 << 20, ratio_from=1 << 20,
@@ -56,7 +56,7 @@ def pinned(content: bytes, url: str, programs: Mapping[str, bytes] = PROGRAMS, *
     return Artifact(
         ArtifactName.NYDUS, "v2.4.4", Arch.AMD64, url, len(content) if size is None else size,
         hashlib.sha256(content).hexdigest(),
-        tuple(Program(name, len(one), hashlib.sha256(one).hexdigest()) for name, one in programs.items()),
+        tuple(program(name, one) for name, one in programs.items()),
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from agent.adapters.artifact_bundle import BundleFiles
 from agent.artifacts import bundle
 from agent.artifacts.fetching import Source, SourceKind
-from agent.artifacts.lock import Artifact, Lock
+from agent.artifacts.lock import Artifact
 from agent.artifacts.refusals import REASONS, Refusal
 from agent.errors import ArtifactError
 from tests.contract.netns import own_network
@@ -20,7 +19,7 @@ from tests.hostile.case import PATH, Scene
 from tests.hostile.cases_ranges import after_first, cut_parts, lies, no_parts, shifted, true_range
 from tests.hostile.server import Exchange, Handler, Server, answer, chunked, head, parts, redirect, release_host
 from tests.hostile.stage import GOOD, LIMITS, NYDUSD, Stage, blank, pinned
-from tests.unit.artifacts import NOW
+from tests.unit.artifacts import lock
 
 
 def _expect_arrival(stage: Stage) -> None:
@@ -166,7 +165,6 @@ def test_a_bundle_that_was_tampered_with_brings_nothing(at: int, stage: Stage, t
 
 def _bundle(artifact: Artifact, place: Path) -> Path:
     (place / artifact.archive).write_bytes(GOOD)
-    lock = Lock(1, NOW, NOW + timedelta(days=365), "0.1.0", (artifact,))
     path = place / "bundle.tar"
-    BundleFiles("/").write(str(path), bundle.planned(lock, (artifact,)), str(place), lambda *_: None)
+    BundleFiles("/").write(str(path), bundle.planned(lock(artifact), (artifact,)), str(place), lambda *_: None)
     return path
