@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from agent.adapters.artifact_copy import Copier, in_parallel, stamp_of
@@ -43,6 +43,20 @@ def temporary() -> str:
     return f"{TEMPORARY}{os.urandom(8).hex()}"
 
 
+@contextlib.contextmanager
+def passing(store: int) -> Iterator[str]:
+    """Such a name, for as long as the block lasts: what still has it then goes.
+
+    What made the block fail may forbid this too; the next run tidies up, and the first error is the one to tell.
+    """
+    name = temporary()
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(OSError):
+            remove_tree(name, store)
+
+
 def recorded(name: str, store: int, path: str) -> tuple[InstalledSet, dict[str, Stamp]] | None:
     """The set of that name by its record; None: it is not there, or its record cannot be used. Raises OSError."""
     if not is_set_id(name):
@@ -57,8 +71,7 @@ def recorded(name: str, store: int, path: str) -> tuple[InstalledSet, dict[str, 
 
 def make(store: int, wanted: InstalledSet, members: Sequence[Member], staged: str) -> None:
     """Copy the programs from `staged`, and bring the set into being. Raises ArtifactError and OSError."""
-    name = temporary()
-    try:
+    with passing(store) as name:
         make_directory(name, store)
         with directory(name, store) as place:
             make_directory(PROGRAMS, place)
@@ -68,10 +81,6 @@ def make(store: int, wanted: InstalledSet, members: Sequence[Member], staged: st
             write_new(RECORD, place, record(wanted, stamps), 0o644)
             os.fsync(place)
         _appear(store, name, wanted)
-    finally:
-        # What made it fail may forbid this too; the next run tidies up, and the first error is the one to tell.
-        with contextlib.suppress(OSError):
-            remove_tree(name, store)
 
 
 def _copied(members: Sequence[Member], staged: str, place: int, where: str) -> dict[str, Stamp]:
@@ -127,9 +136,7 @@ def mend(store: int, installed: InstalledSet) -> bool:
             remove_others(names, programs)
         for name in names:
             if link_target(name, place) != link_of(name):
-                made = temporary()
-                os.symlink(link_of(name), made, dir_fd=store)
-                put(name, place, made, store)
+                relink(store, name, place, link_of(name))
         remove_others((*names, RECORD, PROGRAMS), place)
         replace(store, RECORD, place, record(installed, stamps))
     return True
@@ -141,13 +148,16 @@ def _needs_bytes(flaw: Flaw, installed: InstalledSet) -> bool:
     return flaw.kind not in _MENDED and not is_link
 
 
-def replace(store: int, name: str, within: int, content: bytes, mode: int = 0o644) -> None:
+def replace(store: int, name: str, within: int, content: bytes) -> None:
     """Write a small file anew, by one rename; it is on the disk when this returns."""
-    made = temporary()
-    try:
-        write_new(made, store, content, mode)
+    with passing(store) as made:
+        write_new(made, store, content, 0o644)
         put(name, within, made, store)
-    finally:
-        with contextlib.suppress(OSError):
-            remove_tree(made, store)
     sync_directory(within)
+
+
+def relink(store: int, name: str, within: int, target: str) -> None:
+    """Let a link lead to `target`, by one rename."""
+    with passing(store) as made:
+        os.symlink(target, made, dir_fd=store)
+        put(name, within, made, store)

@@ -26,7 +26,6 @@ from agent.adapters.artifact_files import (
     directory,
     link_target,
     make_directory,
-    put,
     read_small,
     remove_if_there,
     remove_tree,
@@ -303,13 +302,7 @@ def _lay(name: str, target: str, store: int) -> None:
     if link_target(name, store) == target:
         return
     if target:
-        made = artifact_sets.temporary()
-        os.symlink(target, made, dir_fd=store)
-        try:
-            put(name, store, made, store)
-        finally:
-            with contextlib.suppress(OSError):
-                remove_if_there(made, store)
+        artifact_sets.relink(store, name, store, target)
     else:
         remove_if_there(name, store)
     sync_directory(store)
