@@ -7,6 +7,7 @@ set has, so a damaged one can be mended piece by piece: whatever of two runs it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,6 +36,8 @@ from agent.ports_artifacts import Flaw, FlawKind
 TEMPORARY = ".new-"
 """How names begin that nobody looks at."""
 _RECORD_CAP = 1 << 16
+_NO_RECORD = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EFBIG)
+"""Nothing is there, or something that is no file of ours: what installing again replaces."""
 _MENDED = (FlawKind.FOREIGN, FlawKind.REPLACED)
 
 
@@ -64,8 +67,10 @@ def recorded(name: str, store: int, path: str) -> tuple[InstalledSet, dict[str, 
     try:
         with directory(name, store) as place:
             content = read_small(RECORD, place, _RECORD_CAP)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in _NO_RECORD:
+            return None
+        raise
     return None if content is None else read_record(content, name, path)
 
 

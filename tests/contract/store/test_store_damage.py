@@ -39,6 +39,11 @@ def test_a_set_that_is_not_there_or_damaged_never_becomes_current(world: World) 
     assert (world.store.current(), world.store.previous()) == (new, old)
 
 
+def _turn_into_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
 def _writable(file: Path) -> None:
     file.chmod(0o777)
 
@@ -59,6 +64,9 @@ def _writable(file: Path) -> None:
         (lambda file: (file.parents[1] / "nydusd").unlink(), {FlawKind.MISSING}),
         (lambda file: (file.parents[1] / "set.json").unlink(), {FlawKind.CHANGED}),
         (lambda file: (file.parents[1] / "set.json").write_bytes(b"{}"), {FlawKind.CHANGED}),
+        (lambda file: (file.parents[1] / "set.json").write_bytes(b" " * 70_000), {FlawKind.CHANGED}),
+        (lambda file: turn_into_link(file.parents[1] / "set.json"), {FlawKind.CHANGED}),
+        (lambda file: _turn_into_directory(file.parents[1] / "set.json"), {FlawKind.CHANGED}),
         (lambda file: file.parent.rename(file.parents[2] / "gone"), {FlawKind.MISSING}),
         (lambda file: file.parents[1].chmod(0o777), {FlawKind.RIGHTS}),
     ],
