@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from agent import __version__, paths
-from agent.commands.context import Context, VerbModule
+from agent.commands.context import Context, VerbModule, load_verb, sentence
 from agent.console import Colour, Format
 from agent.errors import Exit, UsageError
 
@@ -29,7 +28,7 @@ class Verb:
 
     def load(self) -> VerbModule:
         """Import the verb's module."""
-        return cast("VerbModule", importlib.import_module(f"agent.commands.{self.name.replace('-', '_')}"))
+        return load_verb(self.name.replace("-", "_"))
 
 
 VERBS = (
@@ -114,7 +113,7 @@ def build_parser(verbs: Sequence[Verb]) -> Parser:
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
     for verb in verbs:
         module = verb.load()
-        about = module.HELP[0].upper() + module.HELP[1:] + "."
+        about = sentence(module)
         if verb.internal:  # without `help` it is not listed
             verb_parser = subparsers.add_parser(verb.name, parents=[common], description=about, allow_abbrev=False)
         else:

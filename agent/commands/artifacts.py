@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-from typing import cast
 
-from agent.commands.context import Context, VerbModule
+from agent.commands.context import Context, VerbModule, load_verb, sentence
 from agent.errors import Exit
 
 HELP = "install, list, verify and go back between versions of the nydus programs"
@@ -17,7 +15,7 @@ ACTIONS = ("install", "list", "which", "verify", "rollback", "prune", "lock", "b
 
 def load(action: str) -> VerbModule:
     """The module of an action, which has the shape of a verb's."""
-    return cast("VerbModule", importlib.import_module(f"agent.commands.artifacts_{action}"))
+    return load_verb(f"artifacts_{action}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action in ACTIONS:
         module = load(action)
-        about = module.HELP[0].upper() + module.HELP[1:] + "."
-        module.add_arguments(actions.add_parser(action, help=module.HELP, description=about, allow_abbrev=False))
+        ours = actions.add_parser(action, help=module.HELP, description=sentence(module), allow_abbrev=False)
+        module.add_arguments(ours)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

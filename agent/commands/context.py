@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from agent import paths
 from agent.config.load import Loaded, load
@@ -77,3 +78,13 @@ class VerbModule(Protocol):
 
     def run(self, args: argparse.Namespace, context: Context) -> Exit:
         """Load, call, print. Raises AgentError."""
+
+
+def load_verb(name: str) -> VerbModule:
+    """Import the module agent.commands.NAME of a verb or an action."""
+    return cast("VerbModule", importlib.import_module(f"agent.commands.{name}"))
+
+
+def sentence(module: VerbModule) -> str:
+    """What a verb does, as its own help begins."""
+    return f"{module.HELP[0].upper()}{module.HELP[1:]}."
