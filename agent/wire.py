@@ -64,7 +64,6 @@ def artifact_source() -> ArtifactSource:
 
 def artifact_ports(root: str) -> ArtifactPorts:
     """The ports of the verbs of artifacts, with the files below `root`."""
-    from agent.adapters.artifact_store import DiskStore
     from agent.adapters.clock import SystemClock
     from agent.adapters.files import RootFiles
     from agent.adapters.ledger import DiskLedger
@@ -76,7 +75,7 @@ def artifact_ports(root: str) -> ArtifactPorts:
         processes=ChildProcesses(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
-        stores=lambda directory: DiskStore(directory, root),
+        stores=lambda directory: artifact_store(directory, root),
         downloads=artifact_source,
         bundles=lambda: bundles(root),
     )
@@ -96,11 +95,11 @@ def bundles(root: str) -> Bundles:
     return BundleFiles(root)
 
 
-def artifact_store(directory: str) -> ArtifactStore:
-    """The store of upstream's programs."""
+def artifact_store(directory: str, root: str = "/") -> ArtifactStore:
+    """The store of upstream's programs in a directory below `root`."""
     from agent.adapters.artifact_store import DiskStore
 
-    return DiskStore(directory)
+    return DiskStore(directory, root)
 
 
 def clock() -> Clock:
@@ -180,6 +179,7 @@ __all__ = [
     "agents_answer",
     "artifact_ports",
     "artifact_source",
+    "bundles",
     "clock",
     "daemon_ports",
     "drill_ports",
