@@ -88,7 +88,7 @@ Undo: TypeAlias = PutBack | Scratch | UnitBack | ReloadBack | Nothing
 def unit_back(fact: UnitFact | None, unit: str, verb: UnitVerb) -> UnitBack:
     """The undo of a unit step, from what systemd says of the unit just before it."""
     active = fact is not None and fact.runs
-    enabled = fact is not None and fact.unit_file_state in ("enabled", "enabled-runtime", "alias")
+    enabled = fact is not None and fact.enabled
     return UnitBack(unit, verb, active, enabled)
 
 

@@ -104,6 +104,11 @@ class UnitFact:
         return self.active_state in ("active", "activating", "reloading")
 
     @property
+    def enabled(self) -> bool:
+        """Whether systemd starts it by itself, be it only until the next boot."""
+        return self.starts_at_boot or self.unit_file_state == "enabled-runtime"
+
+    @property
     def starts_at_boot(self) -> bool:
         """Whether it is enabled for good; "enabled-runtime" lasts until the next boot."""
         return self.unit_file_state in ("enabled", "alias")

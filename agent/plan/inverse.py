@@ -19,8 +19,6 @@ from agent.plan.steps import (
     WriteFile,
 )
 
-_ENABLED = ("enabled", "enabled-runtime", "alias")
-
 
 def inverse(step: Step, unit: UnitFact | None = None) -> tuple[Step, ...]:
     """The steps that undo `step`; empty where it changes nothing.
@@ -61,7 +59,7 @@ def _file_back(step: WriteFile) -> Step:
 
 def _opposite(verb: UnitVerb, unit: UnitFact | None) -> UnitVerb | None:
     """The verb that brings a unit back to what it was; None where it is that already."""
-    enabled = unit is not None and unit.unit_file_state in _ENABLED
+    enabled = unit is not None and unit.enabled
     active = unit is not None and unit.runs
     match verb:
         case UnitVerb.ENABLE:
