@@ -18,8 +18,6 @@ from agent.plan.refusal import Refusal, refuse
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
 
-_MAIN_PROGRAMS = {name.value: name.main_program for name in ArtifactName}
-
 
 @dataclass(frozen=True, slots=True)
 class UseHttp:
@@ -224,7 +222,7 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
         ("NNA0204", "containerd", facts.containerd, "apt install containerd"),
     )
     found = [Refusal(one.code, one.reason, one.try_) for one in facts.unfit]
-    told = {_MAIN_PROGRAMS[one.artifact] for one in facts.unfit}
+    told = {ArtifactName(one.artifact).main_program for one in facts.unfit}
     for code, name, fact, try_ in needed:
         if name in told:
             continue

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,6 @@ def test_a_directory_a_mirror_and_a_bundle_are_told_apart(place: Place, tmp_path
 
 def test_the_credential_goes_to_base_url_alone(place: Place) -> None:
     place.node.files.put("/etc/mirror.auth", b"Bearer abc\n", mode=0o600)
-    from dataclasses import replace
-
     own = replace(CURRENT.artifacts, base_url="https://mirror.example.org", credential="/etc/mirror.auth")
     wanted = replace(CURRENT, artifacts=own)
     Asked(place, "install", wanted=wanted)
