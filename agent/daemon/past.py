@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
-from agent.daemon.publish import API_VERSION
 from agent.daemon.view import HistoryEntry
 from agent.health.state import Verdict
 

@@ -9,11 +9,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent import API_VERSION
 from agent.daemon.documents import Pin
 from agent.daemon.view import Condition, Containerd, HistoryEntry, Probed, Symptoms, View
 from agent.plan.drift_form import encode_findings
 
-API_VERSION = "nydus-agent/v1"
 _MODE = 0o644
 
 
