@@ -24,6 +24,7 @@ _PIECE = 65536
 BODY_CAP = 65536
 
 _WANTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+"""The agent's own lack: of a descriptor, memory, a buffer, or a port to connect from."""
 _address = functools.lru_cache(maxsize=64)(ipaddress.ip_address)
 
 
@@ -196,8 +197,9 @@ class Connection:
             self._closed, self._hears = True, None
             self._socket.close()
 
-    def readable(self) -> None:
-        """Take what has come. Called by the loop, and by whoever does not wait for it."""
+    # The socket
+
+    def _readable(self) -> None:
         try:
             heard: bytes | OSError = self._socket.recv(_PIECE)
         except BlockingIOError:
@@ -209,12 +211,10 @@ class Connection:
         else:
             self._hears(heard)
 
-    # The socket
-
     def _read(self) -> None:
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._socket.fileno(), self.readable)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _unread(self) -> None:
         if self._reading:
@@ -377,11 +377,6 @@ def link_local(host: str) -> bool:
     return (mapped or address).is_link_local
 
 
-def in_want(error: OSError) -> bool:
-    """Whether this is the agent's own lack: of a descriptor, memory, a buffer, or a port to connect from."""
-    return error.errno in _WANTS
-
-
 def _probe_error(error: OSError, what: str) -> ProbeError:
     match error:
         case ConnectionRefusedError():
@@ -390,7 +385,7 @@ def _probe_error(error: OSError, what: str) -> ProbeError:
             failure = Failure.RESET
         case _ if error.errno == errno.ETIMEDOUT:
             failure = Failure.SILENT
-        case _ if in_want(error):
+        case _ if error.errno in _WANTS:
             failure = Failure.WANT
         case _:
             failure = Failure.UNREACHABLE
