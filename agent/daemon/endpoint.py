@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from agent.daemon.http import fields
 from agent.daemon.turning import Loop, Timer
 
 _HEADER_CAP = 8192
@@ -148,8 +149,7 @@ class Listener:
 
     def _answer(self, head: list[str]) -> bytes:
         words = head[0].split(" ")
-        pairs = (line.partition(":") for line in head[1:] if line)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        headers = fields(head[1:])
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _encoded(Response(400, b"not HTTP/1\n"))
         if words[0] not in ("GET", "HEAD"):

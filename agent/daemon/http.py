@@ -11,7 +11,7 @@ import functools
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -309,8 +309,7 @@ class Connection:
         version, _, rest = head[0].partition(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError(f"begins with {head[0][:40]!r}")
-        pairs = (line.partition(":") for line in head[1:] if line)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        headers = fields(head[1:])
         status, length = int(rest[:3]), 0
 
         def counted(piece: bytes) -> None:
@@ -365,6 +364,12 @@ class Connection:
         piece = bytes(self._buffer[:size])
         del self._buffer[:size]
         return piece
+
+
+def fields(lines: Iterable[str]) -> dict[str, str]:
+    """The fields of a header; names in lower case, of two with the same one the last."""
+    pairs = (line.partition(":") for line in lines if line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def link_local(host: str) -> bool:
