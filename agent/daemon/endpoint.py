@@ -185,8 +185,6 @@ class _Client:
         self._over = over
         self._head = b""
         self._left = b""
-        self._reads = False
-        """Whether it waits for more of the request."""
         self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
 
     def readable(self) -> None:
@@ -221,14 +219,10 @@ class _Client:
         self._over(self)
 
     def _await(self) -> None:
-        if not self._reads:
-            self._reads = True
-            self._loop.add_reader(self._socket.fileno(), self.readable)
+        self._loop.add_reader(self._socket.fileno(), self.readable)
 
     def _unread(self) -> None:
-        if self._reads:
-            self._reads = False
-            self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._socket.fileno())
 
     def _send(self) -> None:
         try:

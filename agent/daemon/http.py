@@ -109,8 +109,6 @@ class Connection:
         self._loop = loop
         self._socket = opened
         self._where = where
-        self._writing = False
-        self._reading = False
         self._closed = False
         self._buffer = bytearray()
         self._ended = False
@@ -212,23 +210,16 @@ class Connection:
             self._hears(heard)
 
     def _read(self) -> None:
-        if not self._reading:
-            self._reading = True
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _unread(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_reader(self._socket.fileno())
 
     def _write(self, writable: Callable[[], object]) -> None:
-        self._writing = True
         self._loop.add_writer(self._socket.fileno(), writable)
 
     def _unwrite(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._loop.remove_writer(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
 
     def _writable(self) -> None:
         try:
