@@ -83,11 +83,6 @@ class Hedge:
         self._open.add(made)
         made.begin()
 
-    @property
-    def waits(self) -> bool:
-        """Whether an answer may still come."""
-        return bool(self._open)
-
     def close(self) -> None:
         """Wait for nothing any more."""
         for made in tuple(self._open):

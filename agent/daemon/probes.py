@@ -32,11 +32,6 @@ class Pinger:
         started = self._loop.time()
         self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
 
-    @property
-    def waits(self) -> bool:
-        """Whether an answer may still come."""
-        return self._hedge.waits
-
     def close(self) -> None:
         """Give the kept connection up, and what is still waited for."""
         self._hedge.close()

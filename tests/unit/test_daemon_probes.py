@@ -164,7 +164,7 @@ class TestPing:
                 late: list[PingOk] = []
                 pinger = Pinger(here(), parse_url(mirror.ping_url), late.append, cap_s=0.6)
                 assert isinstance(await round_of(pinger, WINDOW_S), PingFailed)
-                await until(lambda: not pinger.waits)
+                await until(lambda: here().idle)
                 assert late == []
 
         go(work())
