@@ -204,11 +204,10 @@ class Session:
             event = self._posted.popleft()
             try:
                 self._handle(event)
-            except Exception:
-                # One of the three places that may catch everything: a bug in the treatment of one event must not end
-                # the protection of the node. A tick that fails does not feed the watchdog.
-                self.record.counts.add("internal_errors_total")
-                self.record.log.exception("an event was dropped because of a bug", message_id=Message.INTERNAL)
+            except Exception as error:  # noqa: BLE001 - one of the three places that may
+                # A bug in the treatment of one event must not end the protection of the node. A tick that fails does
+                # not feed the watchdog.
+                self.record.bug("an event was dropped", error)
         self._turns = True
 
     def _on_beat(self) -> None:

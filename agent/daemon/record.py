@@ -62,6 +62,12 @@ class Record:
         tell = self.log.warning if change.after in _BAD and change.matters else self.log.info
         tell(text, message_id=kind, **fields)
 
+    def bug(self, done: str, error: Exception) -> None:
+        """A bug of ours has shown itself; `done` says what came of it."""
+        self.counts.add("internal_errors_total")
+        text = f"{done} because of a bug"
+        self.log.error(text, exc_info=error, message_id=Message.INTERNAL)
+
     def symptom(self, symptom: Symptom) -> None:
         """A real read met a failure of the mirror."""
         if self.symptoms.add(symptom):

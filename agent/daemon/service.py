@@ -141,10 +141,7 @@ class Service:
             self._session.post(AgentInWant(why))
 
     def _broken(self, error: Exception) -> None:
-        self._record.counts.add("internal_errors_total")
-        self._record.log.error(
-            "a request was not answered because of a bug", exc_info=error, message_id=Message.INTERNAL
-        )
+        self._record.bug("a request was not answered", error)
 
     def _look(self) -> None:
         if self._drift.look(time.monotonic(), time.time()):
