@@ -57,9 +57,7 @@ def render(name: str, checks: tuple[Check, ...], *, verbose: bool) -> tuple[int,
     good = all(check.ok for check in checks)
     if good and not verbose:
         return 200, "ok\n"
-    lines = [
-        f"[{'+' if check.ok else '-'}]{check.name} {'ok' if check.ok else 'failed'}: {check.text}" for check in checks
-    ]
+    lines = [_line(check) for check in checks]
     lines.append(f"{name} check {'passed' if good else 'failed'}")
     return (200 if good else 503), "\n".join(lines) + "\n"
 
