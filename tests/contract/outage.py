@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from agent.adapters.fence import NftFence
 from agent.commands import daemon as verb
+from tests.contract.beside import beside
 from tests.contract.netns import own_network
 
 _LOOK_S, _DEADLINE_S = 0.01, 15.0
@@ -25,25 +26,12 @@ _LOOK_S, _DEADLINE_S = 0.01, 15.0
 
 def main(root: Path) -> dict[str, object]:
     """The outage. The modules of the daemon are imported here and not above, as the daemon's verb does it."""
-    with own_network(), closing(NftFence(61234)) as fence, _mirror() as (child, ports):
+    with own_network(), closing(NftFence(61234)) as fence, beside(_mirror) as (child, ports):
         return _outage(root, fence, child, *ports)
 
 
-@contextmanager
-def _mirror() -> Iterator[tuple[int, list[int]]]:
-    """A small mirror in a process of its own, with its ports (proxy, ping)."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _serve(write)
-    try:
-        yield child, json.loads(os.read(read, 1000))
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
-def _serve(ports: int) -> None:
+def _mirror(ports: int) -> None:
+    """A small mirror; its ports (proxy, ping) are told through the descriptor."""
     import asyncio
 
     from tests.fakes.mirror import SmallMirror
@@ -54,7 +42,6 @@ def _serve(ports: int) -> None:
             await asyncio.sleep(120)
 
     asyncio.run(serve())
-    os._exit(0)
 
 
 def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port: int) -> dict[str, object]:

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
+from tests.contract.beside import beside
 from tests.fakes.daemon import FakeNames
 from tests.fakes.mirror import SmallMirror
 from tests.fakes.turning import go, here, until
@@ -123,18 +123,9 @@ async def _asked(port: int) -> list[object]:
 
 def main(root: Path) -> dict[str, object]:
     """Both, beside surroundings that lack nothing."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        asyncio.run(_surroundings(write))
-        os._exit(0)
-    try:
-        proxy, ping, origin = json.loads(os.read(read, 1000))
+    with beside(lambda ports: asyncio.run(_surroundings(ports))) as (_, (proxy, ping, origin)):
         found = go(_daemon(root, SmallMirror(proxy, ping), origin))
         return {**found, "origin": go(_asked(origin))}
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":
