@@ -41,4 +41,6 @@ def _asked(host: str) -> tuple[str, ...] | PortError:
         rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
         return PortError("NNA0804", f"{host} was not resolved", cause=error.strerror or str(error))
+    except UnicodeError as error:  # no name at all: a part of it is empty, or too long
+        return PortError("NNA0804", f"{host} was not resolved", cause=str(error))
     return tuple(dict.fromkeys(str(row[4][0]) for row in rows))

@@ -108,8 +108,13 @@ class TestNames:
     def test_an_address_stands_for_itself(self, names: Names) -> None:
         assert answer_of(names, "127.0.0.1") == ("127.0.0.1",)
 
-    def test_a_name_that_nobody_knows_is_an_error(self, names: Names) -> None:
-        assert isinstance(answer_of(names, "no-such-host.invalid"), PortError)
+    @pytest.mark.parametrize(
+        "host",
+        ["no-such-host.invalid", "x" * 80 + ".invalid", "\u00e4" * 80 + ".invalid"],
+        ids=["unknown", "too long", "too long in another script"],
+    )
+    def test_a_name_that_nobody_knows_is_an_error(self, names: Names, host: str) -> None:
+        assert isinstance(answer_of(names, host), PortError)
 
     def test_no_thread_is_left(self) -> None:
         before = len(os.listdir("/proc/self/task"))
