@@ -87,9 +87,9 @@ def main() -> None:
     board = Switchboard(lambda: dict(log.totals))
     front = Front(_address(options.target), log, board)
     door = Door(_address(options.listen), front.serve_raw if options.raw else front.serve)
-    door.open()
     board.on_change.append(door.on_fault)
     board.serve(options.control)
+    door.open()  # last: a test begins when it is open
     print("ready", flush=True)
     threading.Event().wait()
 

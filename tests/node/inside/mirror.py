@@ -226,11 +226,11 @@ def main() -> None:
     doors = [
         Door((options.address, int(port)), serve) for port, serve in zip(options.ports.split(","), serves, strict=True)
     ]
-    for door in doors:
-        door.open()
     board.on_change.append(doors[0].on_fault)
     if options.control:
         board.serve(options.control)
+    for door in reversed(doors):  # the proxy's last: who finds it open finds all that belongs to it
+        door.open()
     print("ready", flush=True)
     threading.Event().wait()
 
