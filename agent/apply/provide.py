@@ -118,6 +118,9 @@ def provide(
     if there is not None and _settled(store, there, found, switch=switch):
         return _provided(there, found, cautions, fetched=False)
     with store.lock("artifacts install"):
+        if found is not None:
+            # Until the lock was ours, another run may have accepted a newer one.
+            locks.demand(found, store, now, allow_older=request.allow_older)
         _note_place(ports, store.directory)
         trusted: tuple[Artifact, ...] = ()
         made = store.find(wanted) or store.mend(wanted) if wanted else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,8 @@ class FakeStore:
         self.directory = directory
         self.files = files
         self.locked_by = ""
+        self.before_lock: Callable[[], None] = lambda: None
+        """What another run does just before this one gets the lock."""
         self._sets: dict[str, InstalledSet] = {}
         self._current: list[str] = []
         """Newest last: current, and before it previous."""
@@ -31,6 +33,7 @@ class FakeStore:
 
     @contextmanager
     def lock(self, who: str) -> Iterator[None]:
+        self.before_lock()
         if self.locked_by:
             raise LockedError("NNA1139", "another run uses the store", cause=self.locked_by)
         self.locked_by = who

@@ -124,6 +124,19 @@ def test_an_old_lock_is_refused_unless_going_back_is_meant(place: Place) -> None
     assert store(place.node).floor() == old.serial
 
 
+def test_a_lock_that_another_run_has_overtaken_meanwhile_neither_installs_nor_lowers_the_floor(place: Place) -> None:
+    held, newer = store(place.node), replace(place.lock, serial=place.lock.serial + 1)
+
+    def another_run() -> None:
+        held.before_lock = lambda: None
+        place.provide(place.request({NYDUS: "2.4.4", SNAPSHOTTER: "0.16.1"}, newer))
+
+    held.before_lock = another_run
+    assert refused(place, place.request({NYDUS: "2.4.3", SNAPSHOTTER: "0.16.1"})).code == "NNA1105"
+    assert held.floor() == newer.serial
+    assert [one.version(NYDUS) for one in held.sets()] == ["v2.4.4"]
+
+
 def test_a_pair_that_cannot_work_is_refused_with_the_reason_before_anything_is_fetched(place: Place) -> None:
     wanted = replace(config(), mirror=MirrorConfig(dialect=Dialect.MIRRORS, registry="https://a.example"))
     error = refused(place, place.request(), wanted)
