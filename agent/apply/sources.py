@@ -16,26 +16,28 @@ _STORES = ("/etc/credstore", "/run/credstore")
 _LONGEST = 8192
 
 
-def source_of(artifacts: ArtifactsConfig, given: str, *, is_directory: bool, authorization: str) -> Source:
+def source_of(
+    files: Files, artifacts: ArtifactsConfig, given: str, environment: Mapping[str, str], *, is_directory: bool
+) -> Source:
     """What was given on the command line, else `base_url`, else the releases themselves.
 
-    The authorization is for `base_url` alone. Raises ArtifactError NNA1122.
+    The credential is for `base_url` alone, and nothing else needs it to be there. Raises ArtifactError NNA1122.
     """
     place = given or artifacts.base_url
     if not place:
         return Source(SourceKind.RELEASE)
     if re.match(r"https?://", place):
         ours = place.rstrip("/") == artifacts.base_url.rstrip("/")
-        return Source(SourceKind.MIRROR, place, authorization if ours else "")
+        return Source(SourceKind.MIRROR, place, _authorization(files, artifacts, environment) if ours else "")
     if "://" in place:
         raise ArtifactError("NNA1122", f"{place} cannot be used as a source", cause="it is neither http nor https")
     return Source(SourceKind.DIRECTORY if is_directory else SourceKind.BUNDLE, place)
 
 
-def authorization(files: Files, artifacts: ArtifactsConfig, environment: Mapping[str, str]) -> str:
+def _authorization(files: Files, artifacts: ArtifactsConfig, environment: Mapping[str, str]) -> str:
     """The Authorization header for `base_url`; "" where none is set. Raises ArtifactError NNA1122."""
     credential = artifacts.credential
-    if not credential or not artifacts.base_url:
+    if not credential:
         return ""
     places = [credential] if credential.startswith("/") else _places(credential, environment)
     for path in places:

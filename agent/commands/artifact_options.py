@@ -45,5 +45,5 @@ def source(place: str, context: Context, config: Config, ports: ArtifactPorts) -
     """
     if place and "://" not in place:
         place = absolute(place)
-    header = sources.authorization(ports.files, config.artifacts, context.environment)
-    return sources.source_of(config.artifacts, place, is_directory=Path(place).is_dir(), authorization=header)
+    is_directory = Path(place).is_dir()
+    return sources.source_of(ports.files, config.artifacts, place, context.environment, is_directory=is_directory)

@@ -150,6 +150,16 @@ def test_the_credential_goes_to_base_url_alone(place: Place) -> None:
         assert "abc" not in str(error.value)
 
 
+def test_who_installs_from_elsewhere_needs_no_credential_of_base_url(place: Place, tmp_path: Path) -> None:
+    own = replace(CURRENT.artifacts, base_url="https://mirror.example.org", credential="/etc/gone.auth")
+    wanted = replace(CURRENT, artifacts=own)
+    for version, source in (("2.4.3", str(tmp_path)), ("2.4.4", "https://other.example.org")):
+        assert Asked(place, "install", "--nydus", version, "--from", source, wanted=wanted).exit is Exit.OK
+    with pytest.raises(ArtifactError) as error:
+        Asked(place, "install", wanted=wanted)
+    assert (error.value.code, "/etc/gone.auth" in error.value.what) == ("NNA1122", True)
+
+
 @pytest.fixture
 def applied() -> Node:
     """A node on the second of two sets."""
