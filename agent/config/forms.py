@@ -271,6 +271,9 @@ _UPDATED = ("/usr", "/bin", "/sbin", "/lib")
 def _store_path(text: str) -> Complaint | None:
     if text.strip("/") == "":
         return "must name something below /", "write the whole path from /"
+    if "//" in text:
+        # What is named in two ways is compared wrong, here and with what programs and links are called.
+        return "holds an empty name", f"write {re.sub('/+', '/', text)}"
     if any(text == one or text.startswith(f"{one}/") for one in _FLEETING):
         return "does not outlive a reboot, or others may write there", "choose a directory on a disk"
     if any(text == one or text.startswith(f"{one}/") for one in _UPDATED if not text.startswith("/usr/local/")):

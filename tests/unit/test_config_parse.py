@@ -225,6 +225,8 @@ def test_a_wrong_type_or_value_is_refused(text: str, key: str, reason: str) -> N
         (Form.CREDENTIAL, "/etc/../secret", 'holds "." or ".."'),
         (Form.STORE_PATH, "/", "must name something below /"),
         (Form.STORE_PATH, "/tmp/artifacts", "does not outlive a reboot"),
+        (Form.STORE_PATH, "//tmp/artifacts", "holds an empty name"),
+        (Form.STORE_PATH, "/usr//lib/artifacts", "holds an empty name"),
         (Form.STORE_PATH, "/usr/lib/artifacts", "belongs to the distribution's packages"),
         (Form.STORE_PATH, "artifacts", "is not an absolute path"),
     ],
