@@ -107,8 +107,14 @@ class ArtifactStore(Protocol):
     def verify(self, set_id: str) -> tuple[Flaw, ...]:
         """Read every program of a set again; empty: it is as it was installed. Raises ArtifactError (NNA1136)."""
 
+    def prunable(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
+        """All sets but the current and the previous one, those in use, and the `keep` latest.
+
+        What has the name of a set and does not say what it is counts too, after the others.
+        """
+
     def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
-        """Remove all sets but the current and the previous one, those in use, and the `keep` latest; which."""
+        """Remove what is `prunable`; which."""
 
     def floor(self) -> int:
         """The highest serial of a lock that was accepted; 0: none yet."""

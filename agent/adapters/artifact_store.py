@@ -220,20 +220,27 @@ class DiskStore:
             with directory(set_id, store) as place:
                 return flaws(place, installed)
 
+    def prunable(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
+        """See the port."""
+        with self._reading() as store:
+            if store is None:
+                return ()
+            needed = in_use | {link_target(_CURRENT, store), link_target(_PREVIOUS, store)}
+            sets = self.sets()
+            known = needed | {item.id for item in sets}
+            nameless = sorted(name for name in os.listdir(store) if is_set_id(name) and name not in known)
+            return (*(item.id for item in to_prune(sets, keep, needed)), *nameless)
+
     def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
         """See the port. A set gives its name back first, so that none is ever there in part."""
+        gone = self.prunable(keep, in_use)
         with self._writing("prune") as store:
-            linked = {link_target(_CURRENT, store), link_target(_PREVIOUS, store)}
-            sets = self.sets()
-            gone = [item.id for item in to_prune(sets, keep, in_use | linked)]
-            known = {item.id for item in sets} | in_use | linked
-            gone += [name for name in os.listdir(store) if is_set_id(name) and name not in known]
             for name in gone:
                 made = artifact_sets.temporary()
                 os.rename(name, made, src_dir_fd=store, dst_dir_fd=store)
                 sync_directory(store)
                 remove_tree(made, store)
-            return tuple(gone)
+        return gone
 
     def floor(self) -> int:
         """See the port."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.artifacts.sets import to_prune
 from agent.commands import artifact_sets
 from agent.commands.context import Context
 from agent.config.model import Config
@@ -50,11 +49,7 @@ def prune(args: argparse.Namespace, context: Context, config: Config, ports: Art
     with ports.ledger.lock("artifacts prune"), store.lock("artifacts prune"):
         here = {one.id: one for one in store.sets()}
         needed = sets_in_use(ports, store.directory, reachable=not args.forget_rollbacks)
-        if args.dry_run:
-            roles = {one.id for one in (store.current(), store.previous()) if one is not None}
-            gone = tuple(one.id for one in to_prune(here.values(), keep, frozenset(needed) | roles))
-        else:
-            gone = store.prune(keep, frozenset(needed))
+        gone = (store.prunable if args.dry_run else store.prune)(keep, frozenset(needed))
     verb = "would be removed" if args.dry_run else "removed"
     # The store also removes what has the name of a set and no record that could be read.
     removed = [here[one] for one in gone if one in here]

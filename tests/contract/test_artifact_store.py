@@ -157,8 +157,10 @@ def test_a_program_that_was_changed_is_noticed(stage: Stage) -> None:
 def test_only_what_nobody_needs_goes(stage: Stage) -> None:
     made = [adopt(stage, f"v2.4.{number}") for number in range(5)]
     switch(stage, made[0])
+    would = stage.store.prunable(1, frozenset({made[1].id}))
     with stage.store.lock("test"):
         gone = stage.store.prune(1, frozenset({made[1].id}))
+    assert gone == would
     left = {one.id for one in stage.store.sets()}
     assert {made[0].id, made[1].id} < left
     assert set(gone) | left == {one.id for one in made}
@@ -169,6 +171,7 @@ def test_a_set_that_does_not_say_what_it_is_goes_however_many_are_kept(stage: St
     made = [adopt(stage, f"v2.4.{number}") for number in range(3)]
     stage.put(f"{DIRECTORY}/{made[0].id}/set.json", b"{}")
     assert {one.id for one in stage.store.sets()} == {one.id for one in made[1:]}
+    assert stage.store.prunable(9, frozenset()) == (made[0].id,)
     with stage.store.lock("test"):
         assert stage.store.prune(9, frozenset({made[0].id})) == ()
         assert stage.store.prune(9, frozenset()) == (made[0].id,)

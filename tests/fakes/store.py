@@ -127,15 +127,19 @@ class FakeStore:
                 found.append(Flaw(FlawKind.CHANGED, path, "its bytes are others"))
         return tuple(found)
 
-    def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
+    def prunable(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
         readable, linked = self.sets(), set(self._current)
         gone = list(sets.to_prune(readable, keep, in_use | linked))
         gone += [one for one in self._sets.values() if one not in readable and one.id not in in_use | linked]
-        for one in gone:
-            del self._sets[one.id]
+        return tuple(one.id for one in gone)
+
+    def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
+        gone = self.prunable(keep, in_use)
+        for set_id in gone:
+            one = self._sets.pop(set_id)
             for program in one.programs:
                 self.files.files.pop(f"{one.directory}/{program.name}", None)
-        return tuple(one.id for one in gone)
+        return gone
 
     def floor(self) -> int:
         return self._floor

@@ -259,11 +259,15 @@ def test_prune_tells_of_a_set_that_does_not_say_what_it_is(applied: Node) -> Non
         for other in (applied.first.id, before):  # so that no link leads to it
             applied.store.switch(other)
         applied.node.files.put(f"{spare.directory}/set.json", b"{}")
+        would = Asked(applied, "prune", "--dry-run", form=form)
+        assert spare.id[:12] in would.text
         asked = Asked(applied, "prune", form=form)
         if form is Format.TEXT:
             assert f"removed: set {spare.id[:12]}, which did not say what it was" in asked.text
+            assert f"would be removed: set {spare.id[:12]}, which did not say what it was" in would.text
         else:
             assert (asked.json["unreadable"], asked.json["removed"]) == ([spare.id], [])
+            assert (would.json["unreadable"], would.json["removed"]) == ([spare.id], [])
         applied.node.files.drop(f"{spare.directory}/set.json")
 
 
