@@ -1,4 +1,4 @@
-"""Where archives come from, and what shows that we may have them: a credential that goes to one place only."""
+"""Where archives come from, and what is for one place only: the credential that it gets, the CA that it is known by."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from agent.ports_files import Files
 _STORES = ("/etc/credstore", "/run/credstore")
 """Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""
 _LONGEST = 8192
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_CA_CAP = 512 << 10
+"""Bytes: twice the whole store of a system."""
 
 
 def source_of(
@@ -21,14 +24,17 @@ def source_of(
 ) -> Source:
     """What was given on the command line, else `base_url`, else the releases themselves.
 
-    The credential is for `base_url` alone, and nothing else needs it to be there. Raises ArtifactError NNA1122.
+    The credential and the CA are for `base_url` alone, and nothing else needs them to be there.
+    Raises ArtifactError NNA1122.
     """
     place = given or artifacts.base_url
     if not place:
         return Source(SourceKind.RELEASE)
     if re.match(r"https?://", place):
-        ours = place.rstrip("/") == artifacts.base_url.rstrip("/")
-        return Source(SourceKind.MIRROR, place, _authorization(files, artifacts, environment) if ours else "")
+        if place.rstrip("/") != artifacts.base_url.rstrip("/"):
+            return Source(SourceKind.MIRROR, place)
+        authorization, ca = _authorization(files, artifacts, environment), _authority(files, artifacts.ca)
+        return Source(SourceKind.MIRROR, place, authorization, ca)
     if "://" in place:
         raise ArtifactError("NNA1122", f"{place} cannot be used as a source", cause="it is neither http nor https")
     return Source(SourceKind.DIRECTORY if is_directory else SourceKind.BUNDLE, place)
@@ -52,6 +58,23 @@ def _authorization(files: Files, artifacts: ArtifactsConfig, environment: Mappin
     raise _unusable(credential, f"it is not there: {', '.join(places)}")
 
 
+def _authority(files: Files, path: str) -> str:
+    """The certificates in a file; "" where none is named. Whether they are sound is seen where they are used."""
+    if not path:
+        return ""
+    try:
+        fact = files.read(path)
+    except FileError as error:
+        raise _unusable(path, error.cause or error.what, "CA") from None
+    if fact is None:
+        raise _unusable(path, "it is not there", "CA")
+    if len(fact.content) > _CA_CAP:
+        raise _unusable(path, f"it is longer than {_CA_CAP} bytes", "CA")
+    if not fact.content.isascii() or _CERTIFICATE not in fact.content:
+        raise _unusable(path, "it holds no certificate (PEM)", "CA")
+    return fact.content.decode("ascii")
+
+
 def _places(name: str, environment: Mapping[str, str]) -> list[str]:
     own = environment.get("CREDENTIALS_DIRECTORY", "")
     return [f"{directory}/{name}" for directory in (*([own] if own.startswith("/") else []), *_STORES)]
@@ -68,5 +91,5 @@ def _header(content: bytes, path: str) -> str:
     return text
 
 
-def _unusable(credential: str, cause: str) -> ArtifactError:
-    return ArtifactError("NNA1122", f"the credential {credential} cannot be used", cause=cause)
+def _unusable(path: str, cause: str, what: str = "credential") -> ArtifactError:
+    return ArtifactError("NNA1122", f"the {what} {path} cannot be used", cause=cause)

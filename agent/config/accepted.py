@@ -21,7 +21,7 @@ _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
 _PRESENT = {
     "mirror": ("health",),
     "containerd": ("address", "restart"),
-    "artifacts": ("lock", "base_url", "credential", "keep"),
+    "artifacts": ("lock", "base_url", "credential", "ca", "keep"),
 }
 """Keys that are not recorded."""
 

@@ -144,6 +144,13 @@ def _artifacts(config: Config) -> Iterator[Finding]:
             "set artifacts.base_url, or remove it",
             is_error=False,
         )
+    if artifacts.ca and not artifacts.base_url.startswith("https://"):
+        yield Finding(
+            ("artifacts.ca", "artifacts.base_url"),
+            "has no effect: it is for base_url alone, and only where that begins with https",
+            "set artifacts.base_url, or remove it",
+            is_error=False,
+        )
     host = urlsplit(artifacts.base_url).hostname if artifacts.base_url.startswith("http://") else None
     address = address_of(host) if host else None
     if artifacts.credential and host and not (address is not None and address.is_loopback):

@@ -219,6 +219,11 @@ class ArtifactsConfig:
         "systemd",
         form=Form.CREDENTIAL,
     )
+    ca: str = setting(
+        "",
+        "file with the CA that signed base_url's certificate, trusted for it beside the system's store",
+        form=Form.OPTIONAL_PATH,
+    )
     directory: str = setting(paths.ARTIFACTS, "where the programs lie; it must allow to run them", form=Form.STORE_PATH)
     keep: int = setting(2, "sets of programs that artifacts prune leaves at least", low=1, high=100)
 

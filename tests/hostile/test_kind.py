@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from agent import wire
 from agent.adapters.artifact_bundle import BundleFiles
+from agent.apply.sources import source_of
 from agent.artifacts import bundle
 from agent.artifacts.fetching import Source, SourceKind
 from agent.artifacts.lock import Artifact
 from agent.artifacts.refusals import REASONS, Refusal
+from agent.config.model import ArtifactsConfig
 from agent.errors import ArtifactError
 from tests.contract.netns import own_network
 from tests.hostile.case import PATH, Scene
@@ -120,6 +123,32 @@ def test_a_mirror_with_a_certificate_of_the_site_s_own_authority_is_believed(sce
     scene.secure.routes[PATH] = parts(GOOD)
     stage.install(pinned(GOOD, scene.secure.url(PATH)), Source(SourceKind.RELEASE, ca=scene.ca))
     _expect_arrival(stage)
+
+
+def _private_mirror(scene: Scene, authority: str) -> Source:
+    """base_url with a certificate that only the authority in [artifacts] ca vouches for."""
+    scene.secure.routes[f"/nydus/{PATH.rpartition('/')[2]}"] = parts(GOOD)
+    ca = scene.directory / "site.pem"
+    ca.write_text(authority)
+    wanted = ArtifactsConfig(base_url=scene.secure.url("/nydus"), ca=str(ca) if authority else "")
+    return source_of(wire.root_files("/"), wanted, "", {}, is_directory=False)
+
+
+def test_base_url_is_believed_by_the_ca_that_the_configuration_names(scene: Scene, stage: Stage) -> None:
+    artifact = pinned(GOOD, f"https://example.org{PATH}")
+    with pytest.raises(ArtifactError) as caught:
+        stage.install(artifact, _private_mirror(scene, ""))
+    assert caught.value.cause == REASONS[Refusal.TLS].cause
+    stage.install(artifact, _private_mirror(scene, scene.ca))
+    _expect_arrival(stage)
+
+
+def test_a_ca_that_is_damaged_is_named_and_not_passed_over(scene: Scene, stage: Stage) -> None:
+    source = _private_mirror(scene, scene.ca.replace("MII", "AAA", 1))
+    with pytest.raises(ArtifactError) as caught:
+        stage.install(pinned(GOOD, f"https://example.org{PATH}"), source)
+    assert caught.value.cause == REASONS[Refusal.TLS].cause
+    assert "the CA that was given cannot be used" in caught.value.seen[0]
 
 
 def test_a_release_s_server_cannot_lead_this_node_to_its_own_ports(stage: Stage) -> None:

@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +84,16 @@ class Asked:
         return found
 
 
-@pytest.fixture
-def place() -> Place:
+def with_lock() -> Place:
     """A lock of three releases where the operator's lies."""
     made = Place()
     made.node.files.put(paths.ARTIFACTS_LOCK, render(made.lock))
     return made
+
+
+@pytest.fixture
+def place() -> Place:
+    return with_lock()
 
 
 def test_install_says_what_is_there_now_and_what_to_do_next(place: Place) -> None:
@@ -119,45 +122,6 @@ def test_a_trusted_release_is_named_with_its_digest(place: Place) -> None:
     published(place, {ArtifactName.NYDUS: "2.4.9"})
     asked = Asked(place, "install", "--nydus", "2.4.9", "--trust-release-checksum", wanted=Config())
     assert "nydus v2.4.9 (amd64) was taken by its release's own checksum; sha256" in asked.beside
-
-
-def test_a_directory_a_mirror_and_a_bundle_are_told_apart(place: Place, tmp_path: Path) -> None:
-    kinds = []
-    for source in (str(tmp_path), "https://mirror.example.org/nydus", str(tmp_path / "bundle.tar"), ""):
-        Asked(place, "install", *(("--from", source) if source else ()))
-        kinds.append(place.node.downloads.jobs[-1].source.kind.value)
-        for one in store(place.node).sets():
-            del store(place.node)._sets[one.id]
-    assert kinds == ["directory", "mirror", "bundle", "release"]
-    with pytest.raises(ArtifactError) as error:
-        Asked(place, "install", "--from", "ftp://mirror.example.org")
-    assert error.value.code == "NNA1122"
-
-
-def test_the_credential_goes_to_base_url_alone(place: Place) -> None:
-    place.node.files.put("/etc/mirror.auth", b"Bearer abc\n", mode=0o600)
-    own = replace(CURRENT.artifacts, base_url="https://mirror.example.org", credential="/etc/mirror.auth")
-    wanted = replace(CURRENT, artifacts=own)
-    Asked(place, "install", wanted=wanted)
-    assert place.node.downloads.jobs[-1].source.authorization == "Bearer abc"
-    Asked(place, "install", "--nydus", "2.4.3", "--from", "https://other.example.org", wanted=wanted)
-    assert place.node.downloads.jobs[-1].source.authorization == ""
-    for content, mode in ((b"Bearer abc\n", 0o640), (b"", 0o600), (b"a\nb\n", 0o600), (b"\xff", 0o600)):
-        place.node.files.put("/etc/mirror.auth", content, mode=mode)
-        with pytest.raises(ArtifactError) as error:
-            Asked(place, "install", wanted=wanted)
-        assert error.value.code == "NNA1122"
-        assert "abc" not in str(error.value)
-
-
-def test_who_installs_from_elsewhere_needs_no_credential_of_base_url(place: Place, tmp_path: Path) -> None:
-    own = replace(CURRENT.artifacts, base_url="https://mirror.example.org", credential="/etc/gone.auth")
-    wanted = replace(CURRENT, artifacts=own)
-    for version, source in (("2.4.3", str(tmp_path)), ("2.4.4", "https://other.example.org")):
-        assert Asked(place, "install", "--nydus", version, "--from", source, wanted=wanted).exit is Exit.OK
-    with pytest.raises(ArtifactError) as error:
-        Asked(place, "install", wanted=wanted)
-    assert (error.value.code, "/etc/gone.auth" in error.value.what) == ("NNA1122", True)
 
 
 @pytest.fixture

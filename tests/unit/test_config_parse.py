@@ -301,6 +301,8 @@ def test_a_pair_is_not_judged_by_a_value_that_could_not_be_read() -> None:
         ("[snapshotter]\nlog_level = 'error'", "nydusd tells of a bad mirror at info"),
         ("[registries]\ninclude = ['*', 'a']", "already means all"),
         ("[artifacts]\ncredential = '/etc/mirror.auth'", "it is sent to base_url alone"),
+        ("[artifacts]\nca = '/etc/site.pem'", "it is for base_url alone"),
+        ("[artifacts]\nca = '/etc/site.pem'\nbase_url = 'http://mirror.example.org'", "it is for base_url alone"),
     ],
 )
 def test_what_works_but_not_as_it_seems_is_a_warning(text: str, reason: str) -> None:
@@ -365,6 +367,7 @@ def test_a_record_of_an_older_version_wants_the_same_where_only_new_keys_are_mis
 
 def test_where_programs_come_from_is_the_operator_s_present_word_and_which_ones_is_recorded() -> None:
     then = right("[artifacts]\nnydus = '2.4.3'\nbase_url = 'https://old.example.org'\nkeep = 5")
-    now = right("[artifacts]\nnydus = '2.4.4'\nbase_url = 'https://new.example.org'")
+    now = right("[artifacts]\nnydus = '2.4.4'\nbase_url = 'https://new.example.org'\nca = '/etc/site.pem'")
     back = accepted.restored(now, accepted.record(then)).artifacts
     assert (back.nydus, back.base_url, back.keep) == ("2.4.3", "https://new.example.org", 2)
+    assert back.ca == "/etc/site.pem"

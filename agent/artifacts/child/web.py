@@ -257,7 +257,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
         """See requests."""
         if self._rules.ca:
             context = urllib3.util.create_urllib3_context()
-            context.load_verify_locations(cadata=self._rules.ca)
+            try:
+                context.load_verify_locations(cadata=self._rules.ca)
+            except ssl.SSLError as error:
+                raise RefusedError(Refusal.TLS, f"the CA that was given cannot be used: {_story(error)}") from None
             kwargs["ssl_context"] = context
         super().init_poolmanager(*arguments, **kwargs)  # type: ignore[no-untyped-call]  # requests has no types
         self.poolmanager.pool_classes_by_scheme = _pools(self._rules, self._web)
