@@ -19,8 +19,8 @@ class ArtifactSource(Protocol):
         sizes, digests and programs that the lock is to have from now on.
 
         The programs are then INTO/ARTIFACT NAME/PROGRAM, for `ArtifactStore.adopt` to take over; their content is the
-        child's and is still to be hashed. With `keep_archives` the archives are INTO/ARCHIVE. `into` is a directory of
-        root's, there and empty, on the file system where they will stay (so that its room is what counts).
+        child's and is still to be hashed. With `archives_only` there are INTO/ARCHIVE instead. `into` is a directory of
+        root's, there and without any of that, on the file system where they will stay (its room is what counts).
         The child has ended when this returns or raises; it never takes longer than `deadline_s` and a few seconds.
         Raises ArtifactError (NNA1111 to NNA1124) with the reason; what lies in `into` then is of no use.
         `on_progress` is called in the caller's thread, some times a second at most.

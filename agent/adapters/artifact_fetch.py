@@ -211,11 +211,13 @@ def _path(job: Job, into: str, artifact: ArtifactName, name: str) -> str:
 
 
 def _remove_unused(job: Job, found: tuple[Artifact, ...], into: str) -> None:
-    """Files for programs that are in no archive."""
+    """Files for programs that are in no archive; all of them where the archives are what is wanted."""
     for artifact in found:
-        there = {program.name for program in artifact.programs}
-        for name in set(fetching.wanted(job, artifact)) - there:
+        kept = set() if job.archives_only else {program.name for program in artifact.programs}
+        for name in set(fetching.wanted(job, artifact)) - kept:
             os.unlink(f"{into}/{artifact.name}/{name}")
+        if job.archives_only:
+            os.rmdir(f"{into}/{artifact.name}")
 
 
 def _name_servers() -> tuple[str, ...]:

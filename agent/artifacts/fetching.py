@@ -95,8 +95,8 @@ class Job:
     """Sizes, digests and programs of `artifacts` are not known yet: the release's .sha256sum names the archive's
     digest, the programs are those of PROGRAMS, and what was seen is the answer.
     """
-    keep_archives: bool = False
-    """The archives themselves are wanted too (for a bundle)."""
+    archives_only: bool = False
+    """The archives themselves are wanted (for a bundle). They are taken apart and checked all the same."""
     others: tuple[Artifact, ...] = ()
     """What else the lock names: where its bytes come instead, the refusal says so. Root's own."""
 
@@ -154,7 +154,7 @@ def outputs(job: Job) -> tuple[tuple[ArtifactName, str], ...]:
     found: list[tuple[ArtifactName, str]] = []
     for artifact in job.artifacts:
         found += [(artifact.name, name) for name in wanted(job, artifact)]
-        if job.keep_archives:
+        if job.archives_only:
             found.append((artifact.name, artifact.archive))
     return tuple(found)
 
@@ -180,7 +180,7 @@ def decode_job(line: bytes) -> tuple[Job, Local]:
         Source(**{**told["source"], "kind": SourceKind(told["source"]["kind"])}),
         Limits(**told["limits"]),
         trust_release_checksum=told["trust_release_checksum"],
-        keep_archives=told["keep_archives"],
+        archives_only=told["archives_only"],
     )
     return job, Local(tuple((place[0], place[1]) for place in told["places"]), tuple(told["checksums"]))
 

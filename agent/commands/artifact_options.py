@@ -7,11 +7,12 @@ import posixpath
 from pathlib import Path
 
 from agent.apply import sources
-from agent.artifacts.fetching import Source
+from agent.artifacts.fetching import Source, SourceKind
 from agent.artifacts.lock import ArtifactName
 from agent.commands.context import Context
 from agent.config.forms import is_release
 from agent.config.model import Config
+from agent.errors import ArtifactError
 from agent.ports_install import ArtifactPorts
 
 
@@ -47,3 +48,12 @@ def source(place: str, context: Context, config: Config, ports: ArtifactPorts) -
         place = absolute(place)
     is_directory = Path(place).is_dir()
     return sources.source_of(ports.files, config.artifacts, place, context.environment, is_directory=is_directory)
+
+
+def archives(place: str, context: Context, config: Config, ports: ArtifactPorts) -> Source:
+    """The same where a bundle will not do: archives as they were released are what is wanted."""
+    found = source(place, context, config, ports)
+    if found.kind is SourceKind.BUNDLE:
+        cause = "archives are taken from a mirror, a directory that is there, or, where nothing is named, the releases"
+        raise ArtifactError("NNA1122", f"{found.place} cannot be used as a source", cause=cause)
+    return found

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from agent import paths, wire
+from agent import wire
+from agent.apply import collect, locks
 from agent.artifacts import bundle
 from agent.artifacts.bundle import Bundle, Member
-from agent.artifacts.lock import Lock, parse
-from agent.commands.artifact_options import absolute
+from agent.artifacts.fetching import SourceKind
+from agent.commands import artifact_options as options
 from agent.commands.context import Context
+from agent.commands.transfer import Transfer
+from agent.config.model import Config
 from agent.errors import ArtifactError, Exit
 from agent.node.facts import Arch
+from agent.ports_install import ArtifactPorts
 
 HELP = "put a lock and its archives into one file, for nodes without a network"
 NEEDS_ROOT = False
+"""Not for archives in a directory: whoever has them can put them together."""
 
 _MIB = 1 << 20
 
@@ -30,11 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
-        metavar="DIRECTORY",
-        required=True,
-        help="the archives, under the names they were released with",
+        metavar="URL|DIRECTORY",
+        default="",
+        help="a mirror or a directory that holds the archives under the names they were released with; default: "
+        "base_url, else the releases",
     )
-    parser.add_argument("--lock", metavar="FILE", default=paths.ARTIFACTS_LOCK, help="the lock (default %(default)s)")
+    parser.add_argument("--lock", metavar="FILE", default="", help="the lock; default: as [artifacts] lock says")
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="the bundle, which is replaced as a whole"
     )
@@ -50,24 +56,42 @@ def architectures(text: str) -> frozenset[Arch]:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ArtifactError (the lock, an archive that is not the lock's) and FileError."""
-    lock = _lock(context, absolute(args.lock))
-    wanted = args.arch or {artifact.arch for artifact in lock.artifacts}
-    planned = bundle.planned(lock, bundle.for_architectures(lock, wanted))
-    output = absolute(args.output)
+    """Raises ConfigError, UsageError, ArtifactError (the lock, an archive that is not the lock's), FileError."""
+    return put_together(args, context, context.load_config().config, wire.artifact_ports(context.root))
+
+
+def put_together(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Exit:
+    """The same with these ports."""
+    if not args.source or "://" in args.source:
+        context.require_root(
+            "artifacts bundle"
+        )  # what is downloaded goes through the store, and a process without rights
+    source = options.archives(args.source, context, config, ports)
+    store = ports.stores(config.artifacts.directory)
+    found = locks.find(ports.files, store, config.artifacts, options.absolute(args.lock) if args.lock else "")
+    if found is None:
+        raise ArtifactError(
+            "NNA1110", "no lock says which archives these are", try_="nydus-agent artifacts bundle --lock FILE"
+        )
+    planned = bundle.planned(found.lock, bundle.for_architectures(found.lock, args.arch or _all(found)))
+    output, progress = options.absolute(args.output), _Progress(context)
     try:
-        wire.bundles(context.root).write(output, planned, absolute(args.source), _Progress(context))
+        if source.kind is SourceKind.DIRECTORY:
+            ports.bundles().write(output, planned, source.place, progress)
+        else:
+            with (
+                Transfer(context.console, ports.clock) as transfer,
+                collect.archives(planned, found, source, store, ports, transfer) as directory,
+            ):
+                ports.bundles().write(output, planned, directory, progress)
     finally:
         context.console.passing("")
     _tell(context, output, planned)
     return Exit.OK
 
 
-def _lock(context: Context, path: str) -> Lock:
-    found = wire.root_files(context.root).read(path)
-    if found is None:
-        raise ArtifactError("NNA1110", "no lock says which archives these are", cause=f"{path} is not there")
-    return parse(found.content, path)
+def _all(found: locks.Found) -> frozenset[Arch]:
+    return frozenset(artifact.arch for artifact in found.lock.artifacts)
 
 
 class _Progress:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from agent import paths, wire
 from agent.apply import locks, provide
 from agent.artifacts import releases
-from agent.artifacts.fetching import Job, Source, SourceKind
+from agent.artifacts.fetching import Job, Source
 from agent.artifacts.lock import Artifact, Lock, parse, render
 from agent.commands import artifact_options as options
 from agent.commands.artifacts_bundle import architectures
@@ -17,7 +17,7 @@ from agent.commands.transfer import Transfer
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.durations import parse_duration
-from agent.errors import ArtifactError, Exit, UsageError
+from agent.errors import Exit, UsageError
 from agent.node.machine import architecture
 from agent.ports_artifacts import ArtifactStore
 from agent.ports_install import ArtifactPorts
@@ -64,7 +64,7 @@ def lock(args: argparse.Namespace, context: Context, config: Config, ports: Arti
     there = ports.files.read(output)
     before = parse(there.content, output) if there is not None else None
     store = ports.stores(config.artifacts.directory)
-    seen = _seen(_wanted(args, ports), _source(args, context, config, ports), context, ports, store)
+    seen = _seen(_wanted(args, ports), options.archives(args.source, context, config, ports), context, ports, store)
     if before is not None:
         locks.refuse_another(before, output, seen)
     now = locks.utc(ports.clock.now())
@@ -83,14 +83,6 @@ def _wanted(args: argparse.Namespace, ports: ArtifactPorts) -> tuple[Artifact, .
         raise UsageError("NNA1002", "no version was given", try_="nydus-agent artifacts lock --nydus 2.4.4")
     chosen = sorted(args.arch or [architecture(ports)])
     return tuple(releases.release(name, wanted, arch) for name, wanted in versions.items() for arch in chosen)
-
-
-def _source(args: argparse.Namespace, context: Context, config: Config, ports: ArtifactPorts) -> Source:
-    found = options.source(args.source, context, config, ports)
-    if found.kind is SourceKind.BUNDLE:
-        cause = "a lock is made of releases: a mirror, a directory, or nothing for upstream's own"
-        raise ArtifactError("NNA1122", f"{found.place} cannot be used as a source", cause=cause)
-    return found
 
 
 def _seen(

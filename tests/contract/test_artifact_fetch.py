@@ -47,9 +47,9 @@ def test_the_programs_of_the_lock_arrive_and_nothing_else_of_the_archive(directo
 
 def test_what_only_the_releases_checksum_vouches_for_can_be_pinned_from_then_on(directory: Path) -> None:
     into = directory.parent / "into"
-    job = Job((BLANK,), Source(SourceKind.DIRECTORY, str(directory)), trust_release_checksum=True, keep_archives=True)
+    job = Job((BLANK,), Source(SourceKind.DIRECTORY, str(directory)), trust_release_checksum=True, archives_only=True)
     assert SandboxedSource(booted=False).fetch(job, str(into), lambda _: None, deadline_s=20) == (PINNED,)
-    assert _files(into) == {"nydus/nydusd": NYDUSD, "nydus/nydus-image": IMAGE, PINNED.archive: ARCHIVE}
+    assert _files(into) == {PINNED.archive: ARCHIVE}
 
 
 def test_no_process_remains_of_a_download_that_takes_too_long(directory: Path) -> None:

@@ -14,7 +14,7 @@ from agent.artifacts.lock import render
 from agent.commands import artifacts_bundle
 from agent.commands.context import Context
 from agent.console import Console, Format
-from agent.errors import ArtifactError, Exit
+from agent.errors import ArtifactError, Exit, UsageError
 from tests.unit.test_artifact_bundle import ARTIFACTS, LOCK, fill
 from tests.unit.test_schema import complaints
 
@@ -61,8 +61,24 @@ def test_without_a_lock_nothing_is_put_together(place: Path) -> None:
     (place / "my.lock.toml").unlink()
     with pytest.raises(ArtifactError) as raised:
         _run(place)
+    assert raised.value.code == "NNA1101"
+    with pytest.raises(ArtifactError) as raised:
+        _run(place, "--lock", "")
     assert raised.value.code == "NNA1110"
     assert not (place / "out.tar").exists()
+
+
+@pytest.mark.parametrize("source", ["", "https://mirror.example.org"])
+def test_only_root_may_have_archives_downloaded(place: Path, source: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        _run(place, "--from", source)
+    assert raised.value.code == "NNA1001"
+
+
+def test_a_directory_that_is_not_there_is_not_taken_for_something_else(place: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be used as a source") as raised:
+        _run(place, "--from", str(place / "gone"))
+    assert raised.value.code == "NNA1122"
 
 
 def test_programs_read_the_answer_as_described(place: Path) -> None:

@@ -76,7 +76,7 @@ def _take(
 ) -> Artifact:
     digest = checksum.parse(told.encode(), artifact.archive) if job.trust_release_checksum else artifact.sha256
     files = {name: outputs[artifact.name, name] for name in fetching.wanted(job, artifact)}
-    wanted = Wanted(artifact, digest, files, outputs[artifact.name, artifact.archive] if job.keep_archives else None)
+    wanted = Wanted(artifact, digest, files, outputs[artifact.name, artifact.archive] if job.archives_only else None)
 
     def on_received(received: int) -> None:
         tell.progress(artifact.name, received, archive.total, archive.note)
