@@ -7,12 +7,12 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 from agent import __version__, paths
 from agent.commands.context import Context, VerbModule, load_verb, sentence
 from agent.console import Colour, Format
+from agent.dataclass import dataclass
 from agent.errors import Exit, UsageError
 
 PROGRAM = "nydus-agent"

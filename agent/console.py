@@ -8,15 +8,14 @@ hold control characters: every text is cleaned before it reaches the terminal.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from agent import API_VERSION
+from agent.dataclass import asdict, dataclass, fields, is_dataclass
 from agent.errors import AgentError, ConfigError, Exit
 
 if TYPE_CHECKING:
@@ -165,9 +164,9 @@ class Console:
 
 def _encoded(value: object) -> object:
     """What json does not know: our frozen values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not isinstance(value, type):
         # A field that would be a keyword of Python is written with an underscore at its end.
-        return {field.name.rstrip("_"): getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name.rstrip("_"): getattr(value, field.name) for field in fields(value)}
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
     if isinstance(value, Mapping):
@@ -215,5 +214,5 @@ def error_body(error: AgentError) -> dict[str, object]:
         "try": error.try_ or (entry.action if entry else ""),
     }
     if isinstance(error, ConfigError):
-        body["problems"] = [dataclasses.asdict(problem) for problem in error.problems]
+        body["problems"] = [asdict(problem) for problem in error.problems]
     return body

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from agent import cli
 from agent.catalogue import CATALOGUE
 from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, tables
+from agent.dataclass import MISSING
 from agent.errors import Exit
 
 PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
@@ -119,9 +119,7 @@ def _keys() -> str:
 
 
 def _key(setting: Setting) -> str:
-    default = (
-        "must be given" if setting.default is dataclasses.MISSING else f"default {_literal(spell(setting.default))}"
-    )
+    default = "must be given" if setting.default is MISSING else f"default {_literal(spell(setting.default))}"
     about = f"{_escaped(_sentence(setting.doc))} Value: {_escaped(_limits(setting))}."
     return f"**{_name(setting)}** ({default})\n    {about}"
 

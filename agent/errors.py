@@ -12,7 +12,8 @@ journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from agent.dataclass import dataclass
 
 
 class Exit(enum.IntEnum):

@@ -14,7 +14,6 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agent.adapters.netlink import (
     ACK,
@@ -26,6 +25,7 @@ from agent.adapters.netlink import (
     attributes,
     fence_error,
 )
+from agent.dataclass import dataclass
 from agent.node.transfer import Transfer
 
 _NETLINK_SOCK_DIAG = 4

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from agent import paths
 from agent.apply import waits
+from agent.dataclass import dataclass, field
 from agent.ports import Ports
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
+from agent.dataclass import dataclass
 from agent.errors import FileError
 from agent.ports import Ports
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents, undo
 from agent.config.accepted import restored
 from agent.config.model import Config, Dialect, Scheme, Switch
+from agent.dataclass import dataclass
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import Former, UnitVerb, WriteFile

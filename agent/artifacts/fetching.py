@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from agent.artifacts.lock import PROGRAM, SHA256, Artifact, ArtifactName, Program
 from agent.artifacts.refusals import Refusal
+from agent.dataclass import asdict, dataclass, field, replace
 from agent.node.facts import Arch
 
 LINE_CAP = 1 << 20

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from agent.dataclass import dataclass
 
 
 class Refusal(enum.StrEnum):

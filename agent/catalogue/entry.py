@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from agent.dataclass import dataclass
 from agent.errors import Exit
 
 

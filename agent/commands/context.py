@@ -6,13 +6,13 @@ import argparse
 import importlib
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
 from agent import paths
 from agent.config.load import Loaded, load
 from agent.console import Console, Format
+from agent.dataclass import dataclass, field
 from agent.errors import Exit, UsageError
 
 

@@ -6,7 +6,6 @@ Needs neither root nor the daemon: only files that everyone may read.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import paths, wire
@@ -27,6 +26,7 @@ from agent.commands.published import (
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
+from agent.dataclass import dataclass, replace
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
 from agent.node.moment import present

@@ -8,9 +8,9 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
+from agent.dataclass import dataclass
 from agent.plan.drift import Finding
 from agent.plan.drift_form import decode_findings
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
@@ -18,6 +17,7 @@ from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
+from agent.dataclass import dataclass
 from agent.durations import in_words, parse_duration
 from agent.errors import AgentError, Exit
 from agent.node.moment import present

@@ -8,14 +8,13 @@ operator's present word counts.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import cast
 
 from agent.config.fields import Complaints, build, read_table
 from agent.config.model import Config
+from agent.dataclass import asdict, replace
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
 _PRESENT = {
@@ -30,9 +29,7 @@ def record(config: Config) -> dict[str, object]:
     """As a tree of plain values, for JSON."""
     tree = {
         table: {
-            key: value
-            for key, value in dataclasses.asdict(getattr(config, table)).items()
-            if key not in _PRESENT.get(table, ())
+            key: value for key, value in asdict(getattr(config, table)).items() if key not in _PRESENT.get(table, ())
         }
         for table in _TABLES
     }

@@ -6,16 +6,15 @@ The model's dataclasses drive them, so that a setting is declared once (model.py
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import enum
 import json
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from agent.config.forms import Form
 from agent.config.model import Config
+from agent.dataclass import MISSING, dataclass, fields, is_dataclass
 from agent.errors import Problem
 
 VERSION_KEY = "version"
@@ -29,7 +28,7 @@ class Setting:
     key: str
     kind: type  # int, bool, str, an enum, or a dataclass (list of tables)
     many: bool
-    default: object  # dataclasses.MISSING where it must be given
+    default: object  # MISSING where it must be given
     doc: str
     low: int | None = None
     high: int | None = None
@@ -38,7 +37,7 @@ class Setting:
     @property
     def is_tables(self) -> bool:
         """A list of tables, such as [[registries.hosts]]."""
-        return dataclasses.is_dataclass(self.kind)
+        return is_dataclass(self.kind)
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -49,9 +48,9 @@ class Setting:
 def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:
     """Every setting below a dataclass of the model, tables first to last, as dotted keys."""
     hints = typing.get_type_hints(model)
-    for field in dataclasses.fields(model):
+    for field in fields(model):
         kind, key = hints[field.name], f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if is_dataclass(kind) and isinstance(kind, type):
             yield from settings(kind, f"{key}.")
             continue
         many = typing.get_origin(kind) is tuple
@@ -63,8 +62,8 @@ def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:
 def tables(model: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted name, meaning) of every table below a dataclass of the model."""
     hints = typing.get_type_hints(model)
-    for field in dataclasses.fields(model):
-        if dataclasses.is_dataclass(hints[field.name]):
+    for field in fields(model):
+        if is_dataclass(hints[field.name]):
             yield f"{prefix}{field.name}", field.metadata["doc"]
             yield from tables(hints[field.name], f"{prefix}{field.name}.")
 
@@ -81,8 +80,8 @@ def spell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(spell, value))}]"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {spell(item)}" for key, item in value.items()) + " }" if value else "{}"
     return json.dumps(str(value), ensure_ascii=False) if isinstance(value, str) else str(value)
@@ -143,7 +142,7 @@ def _boolean(value: object) -> bool:
 def _integer(setting: Setting, value: object) -> int:
     low, high = setting.low, setting.high
     if isinstance(value, bool) or not isinstance(value, int):
-        example = "" if setting.default is dataclasses.MISSING else f", such as {setting.default}"
+        example = "" if setting.default is MISSING else f", such as {setting.default}"
         raise _WrongError(f"must be a whole number, not {_type_name(value)}", f"write a number without quotes{example}")
     if (low is not None and value < low) or (high is not None and value > high):
         raise _WrongError("is out of range", f"write a number from {low} to {high}")
@@ -215,7 +214,7 @@ def _take_table(setting: Setting, key: str, value: object, complaints: Complaint
     before = len(complaints.problems)
     right = read_table(setting.kind, value, complaints, f"{key}.")
     for field in settings(setting.kind):
-        if field.default is dataclasses.MISSING and field.key not in value:
+        if field.default is MISSING and field.key not in value:
             complaints.add(f"{key}.{field.key}", None, "is missing", f"add it: {field.doc}")
     return build(setting.kind, right, f"{key}.") if len(complaints.problems) == before else None
 
@@ -224,9 +223,9 @@ def build(model: type, values: Mapping[str, object], prefix: str = "") -> object
     """A dataclass of the model from dotted keys; what is not named keeps its default."""
     hints = typing.get_type_hints(model)
     given: dict[str, object] = {}
-    for field in dataclasses.fields(model):
+    for field in fields(model):
         key, kind = f"{prefix}{field.name}", hints[field.name]
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if is_dataclass(kind) and isinstance(kind, type):
             given[field.name] = build(kind, values, f"{key}.")
         elif key in values:
             given[field.name] = values[key]

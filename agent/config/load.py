@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent import paths
 from agent.config.model import Config
 from agent.config.parse import Document, parse
+from agent.dataclass import dataclass, field
 from agent.errors import ConfigError, Problem
 
 SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred

@@ -6,13 +6,12 @@ documentation cannot drift from the code. Durations carry their unit in their na
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
 from agent.config.forms import Form
+from agent.dataclass import dataclass, field
 
 
 def setting(
@@ -26,13 +25,13 @@ def setting(
     """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a list)."""
     metadata = {"doc": doc, "low": low, "high": high, "form": form}
     if isinstance(default, (tuple, str, int, bool, enum.Enum)) or default is None:
-        return dataclasses.field(default=default, metadata=metadata)
-    return dataclasses.field(default_factory=type(default), metadata=metadata)
+        return field(default=default, metadata=metadata)
+    return field(default_factory=type(default), metadata=metadata)
 
 
 def required(doc: str, *, form: Form | None = None) -> Any:  # noqa: ANN401
     """A field that has no default."""
-    return dataclasses.field(metadata={"doc": doc, "low": None, "high": None, "form": form})
+    return field(metadata={"doc": doc, "low": None, "high": None, "form": form})
 
 
 class Switch(enum.StrEnum):

@@ -9,9 +9,9 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.health.evidence import Mode, Route
 from agent.node.facts import Moment

@@ -12,8 +12,8 @@ same failure ("proxy rate limited the request", "retry via …").
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from agent.dataclass import dataclass
 from agent.health.evidence import SymptomKind
 
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")

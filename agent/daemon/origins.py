@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
+from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, OriginSeen
 from agent.ports import Names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
@@ -12,6 +11,7 @@ from agent.config.model import Config
 from agent.daemon.documents import Applied
 from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
+from agent.dataclass import dataclass
 from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from agent.dataclass import replace
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,
@@ -50,7 +51,6 @@ from agent.health.state import (
     State,
     Transition,
     Verdict,
-    replace,
 )
 from agent.health.suspicion import Asked, Charge, accuse, canaries_speak, down, moved
 from agent.health.symptoms import symptom

@@ -10,7 +10,8 @@ import enum
 import functools
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from agent.dataclass import dataclass
 
 _LISTEN = "0A"
 _UID = 7  # columns of a row, split at blanks

@@ -9,8 +9,7 @@ that was sent after it had come is late too.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from agent.dataclass import replace
 from agent.health.policy import Policy
 from agent.health.state import NEVER, Pace, State
 

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agent.config.model import HealthConfig
+from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

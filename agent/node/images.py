@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
 from agent.ports import Containerd, ImageRecord

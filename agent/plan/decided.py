@@ -5,13 +5,13 @@ Pure. Contents stand as digests: they may hold secrets, and equality is all that
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent.dataclass import fields
 from agent.node.facts import Effective, Facts, FileFact, UnitFact, Unknown
 from agent.plan.containerd_keys import leaves
 from agent.plan.steps import Plan, Step
@@ -86,9 +86,7 @@ def _unit(fact: UnitFact | None | Unknown) -> str | None:
 
 
 def _digest(step: Step) -> str:
-    values = {
-        field.name: _plain(getattr(step, field.name)) for field in dataclasses.fields(step) if field.name not in _WORDS
-    }
+    values = {field.name: _plain(getattr(step, field.name)) for field in fields(step) if field.name not in _WORDS}
     return hashlib.sha256(json.dumps([type(step).__name__, values]).encode()).hexdigest()
 
 

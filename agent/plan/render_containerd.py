@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
+from agent.dataclass import dataclass, field
 from agent.node.facts import Version
 from agent.plan import containerd_dropin, own
 from agent.plan.containerd_files import Family, Loaded, Node, family

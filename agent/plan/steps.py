@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from agent import paths
+from agent.dataclass import dataclass
 from agent.plan.drift import Finding, Kind, Remedy
 
 WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)

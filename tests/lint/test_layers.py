@@ -13,6 +13,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules
 
 # A module may import from its own layer's package and from every lower layer.
 _LAYERS: tuple[tuple[str, ...], ...] = (
+    ("agent.dataclass",),
     ("agent.errors", "agent.paths", "agent.durations", "agent"),
     ("agent.catalogue",),
     ("agent.console",),
@@ -48,6 +49,7 @@ _ADAPTERS_MAY = (
     "agent.artifacts.sandbox",
     "agent.artifacts.selection",
     "agent.artifacts.sets",
+    "agent.dataclass",
     "agent.errors",
     "agent.paths",
     "agent.config",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from agent.dataclass import replace as state_replace
 from agent.health import damping
 from agent.health.evidence import (
     Adopted,
@@ -55,7 +56,6 @@ from agent.health.state import (
     State,
     Verdict,
 )
-from agent.health.state import replace as state_replace
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
 _ago = st.floats(0.0, 3.0)
