@@ -361,15 +361,19 @@ class Stage:
 def staged(*names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, installed: bool = True) -> Iterator[Stage]:
     """A node with an http registry that holds the named images, the stand-in as mirror, and our package applied."""
     with Node(snapshotter=snapshotter) as node:
-        registry = parts.start_registry(node)
-        mirror = parts.start_mirror(node)
-        stage = Stage(node, registry, mirror, 0.0)
-        for name in names:
-            images.push(node, name, stage.ref(name))
-        images.load_pause(node)
+        stage = dressed(node, *names)
         if installed:
             stage.install_s = install(node, site)
         yield stage
+
+
+def dressed(node: Node, *names: str) -> Stage:
+    """A booted node with the registry, the images and the mirror; our package is not on it."""
+    stage = Stage(node, parts.start_registry(node), parts.start_mirror(node), 0.0)
+    for name in names:
+        images.push(node, name, stage.ref(name))
+    images.load_pause(node)
+    return stage
 
 
 def forget(node: Node, *refs: str) -> None:

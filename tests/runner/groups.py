@@ -23,7 +23,7 @@ DFDAEMON = ("test_dragonfly", "test_real_bytes", "test_saturation", "test_stand_
 
 LONG = (
     "test_confirm", "test_confirm_killed", "test_matrix", "test_fenced_life", "test_crash_bench", "test_scarcity",
-    "test_drift", "test_safety", "test_artifacts",
+    "test_drift", "test_safety", "test_artifacts", "test_packages",
 )  # fmt: skip
 """The longest first: one that begins last is waited for while nothing runs beside it."""
 
