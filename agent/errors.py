@@ -146,6 +146,26 @@ class NydusdError(PortError):
     """A nydusd's API socket gave an error or no answer."""
 
 
+class CredentialError(PortError):
+    """A registry's credential cannot be had or is refused. No secret is in it, not even a wrong one.
+
+    `problems` holds everything that is wrong with docker's configuration, where that is what is wrong.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        cause: str = "",
+        seen: tuple[str, ...] = (),
+        try_: str = "",
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
+        super().__init__(code, what, cause=cause, seen=(*seen, *map(str, problems)), try_=try_)
+        self.problems = problems
+
+
 class FileError(PortError):
     """A file could not be read or written; nothing is half written."""
 

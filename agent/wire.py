@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agent import paths
-from agent.config.model import Config
+from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
     from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
+    from agent.ports_credentials import Credentials, Looked, RegistryTokens
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
     from agent.ports_install import ArtifactPorts
@@ -109,6 +110,29 @@ def clock() -> Clock:
     return SystemClock()
 
 
+def credentials(environment: Mapping[str, str], *, uid: int, home: str) -> Credentials:
+    """What this user is at registries: root's is what the snapshotter reads too."""
+    from agent.adapters.credentials import DockerCredentials
+    from agent.adapters.files import RootFiles
+    from agent.adapters.process import ChildProcesses
+    from agent.registry.places import docker_places
+
+    places = docker_places("", environment, uid=uid, home=home)
+    return DockerCredentials(RootFiles("/"), ChildProcesses(), places, uid=uid)
+
+
+def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
+    """The answers to one registry's challenges, with its scheme and CA from the configuration (https, the system's
+    store where it names none). ssl comes with it.
+    """
+    from agent.adapters.registry_tokens import ChallengeAnswers
+    from agent.registry.names import host_of
+
+    known = next((one for one in config.registries.hosts if host_of(one.host) == looked.registry), None)
+    secure = known is None or known.scheme is Scheme.HTTPS
+    return ChallengeAnswers(looked, secure=secure, ca=known.ca if known is not None else "")
+
+
 def package_manager(root: str) -> PackageManager:
     """dpkg's lock below `root`."""
     from agent.adapters.dpkg import DpkgFrontend
@@ -181,9 +205,11 @@ __all__ = [
     "artifact_source",
     "bundles",
     "clock",
+    "credentials",
     "daemon_ports",
     "drill_ports",
     "package_manager",
+    "registry_tokens",
     "root_files",
     "root_ports",
 ]

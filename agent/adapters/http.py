@@ -55,6 +55,9 @@ class Request:
     target: str
     headers: Mapping[str, str]
     url: str
+    """For messages."""
+    method: str = "GET"
+    body: bytes = b""
 
     @staticmethod
     def of(url: str, proxy: str, headers: Mapping[str, str], unix_socket: str) -> Request:
@@ -107,14 +110,20 @@ def exchange(
     deadline_s: float,
     body_cap: int,
     on_connect: Callable[[socket.socket], None] | None = None,
+    secured: Callable[[socket.socket, float], socket.socket] | None = None,
 ) -> HttpAnswer:
-    """Connect, send, read the whole answer. `on_connect` gets the connected socket. Raises HttpError."""
+    """Connect, send, read the whole answer. `on_connect` gets the connected socket; `secured` gets it and the time
+    (CLOCK_MONOTONIC) by which all must be over, and gives the one to speak through. Raises HttpError.
+    """
     deadline = time.monotonic() + deadline_s
     try:
         with contextlib.closing(_connect(request, deadline)) as connected:
             if on_connect is not None:
                 on_connect(connected)
-            return _speak(request, _Timed(connected, deadline), body_cap)
+            if secured is None:
+                return _speak(request, _Timed(connected, deadline), body_cap)
+            with contextlib.closing(secured(connected, deadline)) as within:
+                return _speak(request, _Timed(within, deadline), body_cap)
     except TimeoutError:
         raise HttpError("NNA0822", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s") from None
     except http.client.HTTPException as error:
@@ -223,10 +232,10 @@ class _TimedReader(io.RawIOBase):
 def _speak(request: Request, timed: _Timed, body_cap: int) -> HttpAnswer:
     connection = http.client.HTTPConnection("unused")
     connection.sock = timed  # http.client uses its sendall, makefile and close only
-    connection.putrequest("GET", request.target, skip_host=True, skip_accept_encoding=True)
+    connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
     for name, value in request.headers.items():
         connection.putheader(name, value)
-    connection.endheaders()
+    connection.endheaders(request.body or None)
     with connection.getresponse() as answer:
         body = _body(answer, request, body_cap)
         headers = {name.lower(): value for name, value in answer.getheaders()}

@@ -26,13 +26,13 @@ class RegistryTls:
 
     def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
         """See ports.Tls."""
-        context = _context(ca)
+        trusted = context(ca)
         parts = urlsplit(f"//{host}")
         name, port = parts.hostname or "", parts.port or _HTTPS_PORT
         try:
             with (
                 socket.create_connection((name, port), timeout=deadline_s) as plain,
-                context.wrap_socket(plain, server_hostname=name),
+                trusted.wrap_socket(plain, server_hostname=name),
             ):
                 return ""
         except ssl.SSLCertVerificationError as error:
@@ -62,9 +62,10 @@ class RegistryTls:
         return seen[0]
 
 
-def _context(ca: str) -> ssl.SSLContext:
+def context(ca: str) -> ssl.SSLContext:
+    """What a registry's certificate is held against: a CA's file, or "" for the system's store. Raises FileError."""
     try:
-        context = ssl.create_default_context(cafile=ca or None)
+        found = ssl.create_default_context(cafile=ca or None)
     except ssl.SSLError as error:
         raise FileError("NNA0421", f"cannot use the CA {ca}", cause=f"no certificate in it ({error.reason})") from error
     except OSError as error:
@@ -72,8 +73,8 @@ def _context(ca: str) -> ssl.SSLContext:
 
     # Python 3.13 asks more of a certificate than containerd and nydusd do: a CA without the key usage extension, as
     # many private ones are, is good for them, so it is not to be called wrong here.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+    found.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return found
 
 
 def _watch(listener: socket.socket, seen: list[Sight], allowed: frozenset[int], deadline_s: float) -> None:

@@ -10,9 +10,8 @@ from agent.artifacts.fetching import Source, SourceKind
 from agent.config.model import ArtifactsConfig
 from agent.errors import ArtifactError, FileError
 from agent.ports_files import Files
+from agent.registry.places import credential_paths
 
-_STORES = ("/etc/credstore", "/run/credstore")
-"""Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""
 _LONGEST = 8192
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _CA_CAP = 512 << 10
@@ -45,7 +44,7 @@ def _authorization(files: Files, artifacts: ArtifactsConfig, environment: Mappin
     credential = artifacts.credential
     if not credential:
         return ""
-    places = [credential] if credential.startswith("/") else _places(credential, environment)
+    places = credential_paths(credential, environment)
     for path in places:
         try:
             fact = files.read(path)
@@ -73,11 +72,6 @@ def _authority(files: Files, path: str) -> str:
     if not fact.content.isascii() or _CERTIFICATE not in fact.content:
         raise _unusable(path, "it holds no certificate (PEM)", "CA")
     return fact.content.decode("ascii")
-
-
-def _places(name: str, environment: Mapping[str, str]) -> list[str]:
-    own = environment.get("CREDENTIALS_DIRECTORY", "")
-    return [f"{directory}/{name}" for directory in (*([own] if own.startswith("/") else []), *_STORES)]
 
 
 def _header(content: bytes, path: str) -> str:

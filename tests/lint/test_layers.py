@@ -20,12 +20,13 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.config",),
     ("agent.node.facts", "agent.node.transfer", "agent.node.elf", "agent.plan.steps"),
     ("agent.node.moment",),
-    ("agent.artifacts",),
+    ("agent.artifacts", "agent.registry"),
     ("agent.ports_artifacts", "agent.ports_fetch"),
     (
         "agent.ports_change",
         "agent.ports_clock",
         "agent.ports_containerd",
+        "agent.ports_credentials",
         "agent.ports_fence",
         "agent.ports_files",
         "agent.ports_processes",
@@ -62,9 +63,11 @@ _ADAPTERS_MAY = (
     "agent.ports_artifacts",
     "agent.ports_change",
     "agent.ports_clock",
+    "agent.ports_credentials",
     "agent.ports_drill",
     "agent.ports_processes",
     "agent.ports_fetch",
+    "agent.registry",
     "agent.adapters",
     "agent._pb",
 )
@@ -77,13 +80,14 @@ _PURE = (
     "agent.node.elf",
     "agent.node.facts",
     "agent.node.transfer",
+    "agent.registry",
 )
 _NOT_PURE = "agent.artifacts.child"
 """The download's own process: it is nothing but input and output, and no other module may import it."""
 _PURE_MAY_IMPORT = {
-    "__future__", "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum", "functools",
-    "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string", "textwrap",
-    "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string",
+    "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
 _PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input", "exec", "eval", "__import__"}
 

@@ -1,0 +1,1 @@
+"""What registries want to know of who asks: names, docker's configuration, credentials, challenges. Pure."""

@@ -1,0 +1,159 @@
+"""docker's config.json: what it says about registries, and what is wrong with it. Pure.
+
+Only `auths`, `credHelpers` and `credsStore` are read, as docker reads them (docker/cli, cli/config/configfile): a
+helper of the registry's own goes before the store of all, and either before `auths`. No value gets into a complaint:
+where a secret was written into the wrong place, that is a secret too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agent.errors import Problem
+from agent.registry.credential import Credential
+from agent.registry.names import host_of, keys_of
+from agent.registry.secret import Secret
+
+Complaint = tuple[str, str, str]
+"""(key, reason, what to do)."""
+
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TEXTS = ("auth", "username", "password", "identitytoken", "registrytoken")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerConfig:
+    """The parts that are about credentials."""
+
+    path: str
+    auths: Mapping[str, Credential] = field(default_factory=dict)
+    """By key as written; entries without a secret (docker leaves such where a helper has it) are left out."""
+    helpers: Mapping[str, str] = field(default_factory=dict)
+    """Registry, as written -> X of docker-credential-X."""
+    store: str = ""
+    """X of docker-credential-X for all registries without a helper of their own."""
+
+    def helper(self, registry: str) -> tuple[str, str, str]:
+        """(X of docker-credential-X, what it is asked for, the key that says so) for a registry; "" where none is."""
+        keys = keys_of(registry)
+        for key in keys:
+            if key in self.helpers:
+                return self.helpers[key], key, f'credHelpers."{key}"'
+        return self.store, keys[0], "credsStore"
+
+    def entry(self, registry: str) -> Credential | None:
+        """What `auths` holds for a registry: the key as docker spells it, else one that is the same host."""
+        for key in keys_of(registry):
+            if key in self.auths:
+                return self.auths[key]
+        same = (one for key, one in self.auths.items() if host_of(key) == host_of(registry))
+        return next(same, None)
+
+
+def parse(path: str, content: bytes) -> tuple[DockerConfig, tuple[Problem, ...]]:
+    """What the file says, and everything that is wrong with it. What is wrong is left out of the first."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        # Not the decoder's whole message: it could quote. Line and column are enough to find the place.
+        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not text"
+        return DockerConfig(path), (_problem(path, "", f"is not JSON ({where})", "correct it, or log in again"),)
+    if not isinstance(document, dict):
+        return DockerConfig(path), (_problem(path, "", "is not an object", 'write {"auths": {…}}'),)
+    found: list[Complaint] = []
+    config = DockerConfig(
+        path,
+        dict(_auths(path, document.get("auths"), found)),
+        dict(_helpers(document.get("credHelpers"), found)),
+        _helper_name("credsStore", document.get("credsStore", ""), found),
+    )
+    return config, tuple(_problem(path, *one) for one in found)
+
+
+def _problem(path: str, key: str, reason: str, action: str) -> Problem:
+    return Problem(path, key, "", reason, action)
+
+
+def _auths(path: str, value: object, found: list[Complaint]) -> Iterator[tuple[str, Credential]]:
+    for key, entry in _table("auths", value, found):
+        name = f'auths."{key}"'
+        if not isinstance(entry, dict):
+            found.append((name, "is not an object", 'write {"auth": "…"}, or log in again'))
+            continue
+        credential = _credential(f"{path}, {name}", name, entry, found)
+        if credential is not None:
+            yield key, credential
+
+
+def _table(name: str, value: object, found: list[Complaint]) -> Iterator[tuple[str, object]]:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        found.append((name, "is not an object", "write one entry for each registry"))
+        return
+    for key, entry in value.items():
+        if host_of(key) and key.isprintable() and " " not in key:
+            yield key, entry
+        else:
+            found.append((name, "has a key that is no registry", "write HOST or HOST:PORT as image names spell it"))
+
+
+def _credential(source: str, name: str, entry: Mapping[str, object], found: list[Complaint]) -> Credential | None:
+    """None where the entry holds no secret, or a wrong one."""
+    before = len(found)
+    texts = {key: _text(f"{name}.{key}", entry.get(key), found) for key in _TEXTS}
+    username, password = texts["username"], texts["password"]
+    if texts["auth"]:
+        pair = _pair(texts["auth"])
+        if pair is None:
+            found.append((f"{name}.auth", "is not the base64 of USER:PASSWORD", "log in again"))
+        else:
+            username, password = pair
+    wrong = [key for key in ("identitytoken", "registrytoken") if not is_token(texts[key])]
+    found += [(f"{name}.{key}", "holds spaces or other characters that no token has", "log in again") for key in wrong]
+    if len(found) > before or not (password or texts["identitytoken"] or texts["registrytoken"]):
+        return None
+    tokens = Secret(texts["identitytoken"]), Secret(texts["registrytoken"])
+    return Credential(source, username, Secret(password), *tokens)
+
+
+def _text(key: str, value: object, found: list[Complaint]) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    found.append((key, "is not a text", "write it in quotes, or log in again"))
+    return ""
+
+
+def _pair(auth: str) -> tuple[str, str] | None:
+    """User and password. An identity token's entry has a user alone."""
+    try:
+        text = base64.b64decode("".join(auth.split()), validate=True).decode()
+    except ValueError:  # also where it is no UTF-8
+        return None
+    user, colon, password = text.partition(":")
+    return (user, password.strip("\0")) if colon and user else None
+
+
+def is_token(text: str) -> bool:
+    """Whether this can stand in a header after "Bearer" ("" can too)."""
+    return text.isascii() and all(33 <= ord(char) < 127 for char in text)
+
+
+def _helpers(value: object, found: list[Complaint]) -> Iterator[tuple[str, str]]:
+    for key, entry in _table("credHelpers", value, found):
+        helper = _helper_name(f'credHelpers."{key}"', entry, found)
+        if helper:
+            yield key, helper
+
+
+def _helper_name(key: str, value: object, found: list[Complaint]) -> str:
+    if value == "" or value is None:
+        return ""
+    if isinstance(value, str) and _HELPER.fullmatch(value):
+        return value
+    found.append((key, "is not the name of a helper", "write what follows docker-credential- in the program's name"))
+    return ""

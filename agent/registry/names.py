@@ -1,0 +1,44 @@
+"""One registry, several names.
+
+docker knows Docker Hub by the key of its first API, images name it docker.io, and its API answers as
+registry-1.docker.io (docker/cli cli/config, distribution/reference, containerd's docker resolver). All others have one
+name, which docker's file may hold with a scheme and a path (credentials.ConvertToHostname there).
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+HUB = "docker.io"
+HUB_KEY = "https://index.docker.io/v1/"
+"""What `docker login` without a name writes, and what credential helpers are asked for Docker Hub."""
+_HUB_HOSTS = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+
+
+def host_of(name: str) -> str:
+    """The host and port in an image's registry, a URL or a key of docker's file, as images spell it: every name of
+    Docker Hub is docker.io.
+    """
+    host = _stripped(name).lower()
+    return HUB if host in _HUB_HOSTS else host
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """What a registry may be called in docker's file, what docker itself looks for first."""
+    host = host_of(name)
+    return (HUB_KEY, "index.docker.io", HUB, "registry-1.docker.io") if host == HUB else (host,)
+
+
+def api_host_of(name: str) -> str:
+    """Where the registry's API answers."""
+    host = host_of(name)
+    return "registry-1.docker.io" if host == HUB else host
+
+
+def _stripped(name: str) -> str:
+    if "://" in name:
+        try:
+            return urlsplit(name).netloc.rpartition("@")[2]
+        except ValueError:  # [half an IPv6 address
+            return name
+    return name.partition("/")[0]

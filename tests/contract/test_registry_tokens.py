@@ -1,0 +1,201 @@
+"""Registries' challenges and token servers on the loopback: what is sent to whom, and what is made of the answer."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from agent.adapters.registry_tokens import ChallengeAnswers
+from agent.errors import CredentialError
+from agent.registry.challenge import pull_scope
+from agent.registry.credential import Credential, Looked
+from agent.registry.secret import Secret
+from tests.contract.server import Script, Server, answering, serving
+
+SECRET, TOKEN = "s3cr3t-of-the-fleet", "t0ken.of-the_registry"
+SCOPES = (pull_scope("team/app"),)
+BASIC = base64.b64encode(f"puller:{SECRET}".encode()).decode()
+PASSWORD = Credential("config.json", "puller", Secret(SECRET))
+IDENTITY = Credential("config.json", identity_token=Secret(SECRET))
+
+
+def answers(credential: Credential | None = PASSWORD, *, secure: bool = False, now: float = 0.0) -> ChallengeAnswers:
+    looked = Looked("reg.test", credential, ("config.json, auths",))
+    return ChallengeAnswers(looked, secure=secure, now=(lambda: now) if now else time.monotonic)
+
+
+def bearer(server: Server, path: str = "/token") -> str:
+    return f'Bearer realm="{server.url}{path}",service="reg",scope="{SCOPES[0]}"'
+
+
+def token(**more: object) -> Script:
+    return answering("200 OK", json.dumps({"token": TOKEN, **more}).encode())
+
+
+def refusal(port: ChallengeAnswers, challenge: str, *, deadline_s: float = 5) -> CredentialError:
+    with pytest.raises(CredentialError) as caught:
+        port.answer(challenge, SCOPES, deadline_s=deadline_s)
+    error = caught.value
+    text = " ".join([str(error), *error.seen, error.cause, error.what])
+    assert not [one for one in (SECRET, BASIC, TOKEN) if one in text]
+    assert error.__suppress_context__ or error.__context__ is None
+    return error
+
+
+def query(head: bytes) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(head.decode().split(" ")[1]).query)
+
+
+def test_basic_is_answered_without_asking_anybody() -> None:
+    port = answers()
+    assert port.answer('Basic realm="x"', SCOPES, deadline_s=5).reveal() == f"Basic {BASIC}"
+    assert port.known(SCOPES).reveal() == f"Basic {BASIC}"
+    assert not port.known([pull_scope("other")])
+
+
+def test_a_password_buys_a_token_for_the_scope_and_it_is_kept() -> None:
+    with serving(token(expires_in=300)) as server:
+        port = answers()
+        header = port.answer(bearer(server), [pull_scope("b", push=True)], deadline_s=5)
+        assert header.reveal() == f"Bearer {TOKEN}"
+        (head,) = server.heads
+        assert head.startswith(b"GET /token?")
+        assert f"Authorization: Basic {BASIC}\r\n".encode() in head
+        assert query(head) == {"service": ["reg"], "scope": ["repository:b:pull,push", SCOPES[0]]}
+        assert port.known([pull_scope("b", push=True)]) == header
+
+
+def test_public_images_get_a_token_without_a_credential() -> None:
+    with serving(token()) as server:
+        assert answers(None).answer(bearer(server), SCOPES, deadline_s=5).reveal() == f"Bearer {TOKEN}"
+        assert b"authorization" not in server.heads[0].lower()
+
+
+def test_an_identity_token_goes_into_a_form_and_into_no_url() -> None:
+    with serving(answering("200 OK", json.dumps({"access_token": TOKEN}).encode())) as server:
+        assert answers(IDENTITY).answer(bearer(server), SCOPES, deadline_s=5).reveal() == f"Bearer {TOKEN}"
+        head = server.heads[0]
+        assert head.startswith(b"POST /token HTTP")
+        assert b"authorization" not in head.lower()
+        assert b"application/x-www-form-urlencoded" in head
+
+
+def test_a_registry_token_is_sent_as_it_is() -> None:
+    port = answers(Credential("config.json", registry_token=Secret(SECRET)))
+    assert port.answer('Bearer realm="http://127.0.0.1:1/"', SCOPES, deadline_s=5).reveal() == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(("told", "holds_s"), [({"expires_in": 300}, 290), ({}, 50), ({"expires_in": 5}, 50)])
+def test_a_token_is_not_used_up_to_its_end(told: dict[str, object], holds_s: int) -> None:
+    clock = [100.0]
+    port = ChallengeAnswers(Looked("reg.test", PASSWORD, ()), secure=False, now=lambda: clock[0])
+    with serving(token(**told)) as server:
+        header = port.answer(bearer(server), SCOPES, deadline_s=5)
+    clock[0] = 100 + holds_s - 1
+    assert port.known(SCOPES) == header
+    clock[0] = 100 + holds_s + 1
+    assert not port.known(SCOPES)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_a_refused_credential_is_told_with_what_was_tried(status: str) -> None:
+    with serving(answering(status, b"no, " + SECRET.encode())) as server:
+        error = refusal(answers(), bearer(server))
+    assert error.code == "NNA1205"
+    assert error.seen == ("config.json, auths",)
+    assert status[:3] in error.cause
+
+
+def test_an_identity_token_that_has_ended_is_a_refusal() -> None:
+    with serving(answering("400 Bad Request", b'{"error": "invalid_grant"}')) as server:
+        assert refusal(answers(IDENTITY), bearer(server)).code == "NNA1205"
+        assert refusal(answers(), bearer(server)).code == "NNA1204", "for a password it says nothing of the kind"
+
+
+@pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="x"', "=,,="])
+def test_a_registry_that_wants_something_else_is_told(challenge: str) -> None:
+    assert refusal(answers(), challenge).code == "NNA1205"
+
+
+@pytest.mark.parametrize("credential", [None, IDENTITY])
+def test_basic_without_a_password_is_a_refusal(credential: Credential | None) -> None:
+    assert refusal(answers(credential), 'Basic realm="x"').code == "NNA1205"
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/", "file:///etc/shadow",
+        "ftp://reg.test/", "", "http://", "http://user:pass@127.0.0.1:1/", "http://[half/", "http://127.0.0.1:99999/",
+        "/token",
+    ],
+)  # fmt: skip
+def test_a_credential_goes_to_no_place_where_none_belongs(realm: str) -> None:
+    assert refusal(answers(), f'Bearer realm="{realm}"').code == "NNA1204"
+
+
+def test_a_credential_for_an_https_registry_is_never_sent_in_clear() -> None:
+    with serving(token()) as server:
+        error = refusal(answers(secure=True), bearer(server))
+        assert server.heads == []
+    assert (error.code, "plain http" in error.cause) == ("NNA1204", True)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with serving(token()) as other:
+        with serving(answering("302 Found", b"", f"Location: {other.url}/token")) as server:
+            assert refusal(answers(), bearer(server)).code == "NNA1204"
+        assert other.heads == []
+
+
+def _flood(connection: socket.socket, _head: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+    while True:
+        connection.sendall(b" " * 65536)
+
+
+def _trickle(connection: socket.socket, _head: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
+    connection.settimeout(0.05)
+    while True:
+        connection.sendall(b" ")
+        with contextlib.suppress(TimeoutError):
+            if not connection.recv(1):
+                return
+
+
+def _silence(connection: socket.socket, _head: bytes) -> None:
+    connection.recv(1)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answering("200 OK", b"<html>" + TOKEN.encode()),
+        answering("200 OK", b"[" * 100_000),
+        answering("200 OK", b'{"token": 5}'),
+        answering("200 OK", b'{"token": ""}'),
+        answering("200 OK", json.dumps({"token": f"{TOKEN}\r\nX: y"}).encode()),
+        answering("500 Oops", b""),
+        _flood, _trickle, _silence,
+        lambda connection, _head: connection.sendall(b"\x16\x03\x01 what?"),
+        lambda connection, _head: None,
+    ],
+)  # fmt: skip
+def test_a_token_server_that_talks_nonsense_or_for_ever_is_given_up(script: Script) -> None:
+    began = time.monotonic()
+    with serving(script) as server:
+        assert refusal(answers(), bearer(server), deadline_s=1).code == "NNA1204"
+    assert time.monotonic() - began < 5
+
+
+def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with serving(token()) as server:
+        assert answers().answer(bearer(server), SCOPES, deadline_s=5)
