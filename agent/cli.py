@@ -4,32 +4,18 @@ is asked for), so that `status` never pays for grpcio.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 from collections.abc import Sequence
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-from agent import __version__, paths
-from agent.commands.context import Context, VerbModule, load_verb, sentence
+from agent import COMMAND, paths
+from agent.commands.context import Context, Verb
 from agent.console import Colour, Format
 from agent.dataclass import dataclass
 from agent.errors import Exit, UsageError
 
-PROGRAM = "nydus-agent"
-DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One entry of the table. Internal verbs are run by units and maintainer scripts."""
-
-    name: str
-    internal: bool = False
-
-    def load(self) -> VerbModule:
-        """Import the verb's module."""
-        return load_verb(self.name.replace("-", "_"))
-
+if TYPE_CHECKING:
+    import argparse
 
 VERBS = (
     Verb("check"),
@@ -47,21 +33,13 @@ VERBS = (
     Verb("drill"),
     Verb("artifacts"),
     Verb("version"),
-    Verb("daemon", internal=True),
+    Verb("daemon", internal=True, plain=True),
     Verb("inspect", internal=True),
     Verb("recover", internal=True),
     Verb("remove", internal=True),
     Verb("due", internal=True),
     Verb("after-dpkg", internal=True),
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that raises UsageError instead of printing and exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises UsageError (NNA1002)."""
-        raise UsageError("NNA1002", message, seen=(self.format_usage().strip(),), try_=f"{self.prog} --help")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +54,13 @@ class Options:
     """The rest of the command line, options of the verb too."""
 
 
-def _common() -> Parser:
-    # SUPPRESS: with a default, the verb's parser would undo what was given before the verb.
-    parser = Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    group = parser.add_argument_group("options of every verb")
-    group.add_argument("--format", choices=[item.value for item in Format], help="form of the answer (default text)")
-    group.add_argument("--color", choices=[item.value for item in Colour], help="use colour (default auto)")
-    group.add_argument("--config", metavar="FILE", help=f"the base file (default {paths.CONFIG_FILE})")
-    group.add_argument("--conf-d", metavar="DIRECTORY", help=f"the drop-ins (default {paths.CONF_D})")
-    return parser
-
-
-def common_options() -> tuple[argparse.Action, ...]:
-    """What every verb takes, for the documentation."""
-    return tuple(_common()._actions)
-
-
 def options(argv: Sequence[str]) -> Options:
     """The options of every verb. Raises UsageError."""
-    known, words = _common().parse_known_args(list(argv))
+    if not any(word.startswith("-") for word in argv):
+        return Options(words=tuple(argv))
+    from agent.command_line import common
+
+    known, words = common().parse_known_args(list(argv))
     given = vars(known)
     return Options(
         Format(given.get("format", Format.TEXT)),
@@ -103,25 +69,6 @@ def options(argv: Sequence[str]) -> Options:
         given.get("conf_d", paths.CONF_D),
         tuple(words),
     )
-
-
-def build_parser(verbs: Sequence[Verb]) -> Parser:
-    """The parser of these verbs; imports their modules."""
-    common = _common()
-    parser = Parser(prog=PROGRAM, description=DESCRIPTION, parents=[common], allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
-    for verb in verbs:
-        module = verb.load()
-        about = sentence(module)
-        if verb.internal:  # without `help` it is not listed
-            verb_parser = subparsers.add_parser(verb.name, parents=[common], description=about, allow_abbrev=False)
-        else:
-            verb_parser = subparsers.add_parser(
-                verb.name, parents=[common], description=about, allow_abbrev=False, help=module.HELP
-            )
-        module.add_arguments(verb_parser)
-    return parser
 
 
 def public_verbs() -> tuple[Verb, ...]:
@@ -134,16 +81,33 @@ def run(words: Sequence[str], context: Context) -> Exit:
 
     Raises AgentError, and SystemExit after --help and --version.
     """
-    named = next((word for word in words if not word.startswith("-")), "")
-    verb = next((verb for verb in VERBS if verb.name == named), None)
-    if verb is None and named:
-        near = difflib.get_close_matches(named, [verb.name for verb in public_verbs()], n=1)
-        hint = f"{PROGRAM} {near[0]}" if near else f"{PROGRAM} --help"
-        raise UsageError("NNA1002", f"there is no verb {named!r}", try_=hint)
-    args = build_parser([verb] if verb else public_verbs()).parse_args(list(words))
+    verb = next((verb for verb in VERBS if verb.name == _named(words)), None)
+    args = _parsed(words, verb)
     if verb is None:
-        raise UsageError("NNA1002", "a verb is missing", try_=f"{PROGRAM} --help")
+        raise UsageError("NNA1002", "a verb is missing", try_=f"{COMMAND} --help")
     module = verb.load()
     if module.NEEDS_ROOT:
         context.require_root(verb.name)
     return module.run(args, context)
+
+
+def _named(words: Sequence[str]) -> str:
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _parsed(words: Sequence[str], verb: Verb | None) -> argparse.Namespace:
+    if verb is not None and verb.plain and len(words) == 1:
+        return cast("argparse.Namespace", SimpleNamespace())
+    from agent.command_line import build_parser
+
+    if verb is None and (named := _named(words)):
+        raise _unknown(named)
+    return build_parser([verb] if verb else public_verbs()).parse_args(list(words))
+
+
+def _unknown(named: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(named, [verb.name for verb in public_verbs()], n=1)
+    hint = f"{COMMAND} {near[0]}" if near else f"{COMMAND} --help"
+    return UsageError("NNA1002", f"there is no verb {named!r}", try_=hint)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agent.dataclass import dataclass
-from agent.node.facts import FenceAbility
+from agent.node.facts_daemon import FenceAbility
 
 
 @dataclass(frozen=True, slots=True)

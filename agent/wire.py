@@ -13,9 +13,10 @@ from agent import paths
 from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
-    from agent.ports import Clock, DaemonPorts, Files, PackageManager, Ports, Processes
+    from agent.ports import Clock, Files, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_credentials import Credentials, Looked, RegistryTokens
+    from agent.ports_daemon import DaemonPorts
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
     from agent.ports_install import ArtifactPorts
@@ -174,7 +175,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.adapters.notify import SystemdNotify
     from agent.adapters.sockets import KernelSockets
     from agent.adapters.watch import InotifyWatch
-    from agent.ports import DaemonPorts
+    from agent.ports_daemon import DaemonPorts
 
     log.configure()
     memory.keep_resident()

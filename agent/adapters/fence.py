@@ -25,9 +25,9 @@ from agent.adapters.nfnetlink import Elements
 from agent.adapters.nft import GoneError, Nft
 from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
-from agent.node.facts import FenceAbility
+from agent.node.facts_daemon import FenceAbility
 from agent.node.transfer import Standing, standing
-from agent.ports import Released
+from agent.ports_fence import Released
 
 _NAME = "nydus_agent"
 _TABLE = f"inet {_NAME}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.adapters.cgroups import CgroupTree
 from agent.adapters.sockdiag import SockDiag
 from agent.errors import PortError
-from agent.ports import Holders
+from agent.ports_daemon import Holders
 
 _LEAVES = (".service", ".scope")
 """A service's or a container's own cgroup. One that holds more says nothing about the mirror."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from agent import paths
 from agent.config.load import Loaded, load
 from agent.console import Console, Format
 from agent.dataclass import dataclass, field
 from agent.errors import Exit, UsageError
+
+if TYPE_CHECKING:  # the daemon does without it
+    import argparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,20 @@ class VerbModule(Protocol):
 def load_verb(name: str) -> VerbModule:
     """Import the module agent.commands.NAME of a verb or an action."""
     return cast("VerbModule", importlib.import_module(f"agent.commands.{name}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One entry of the table. Internal verbs are run by units and maintainer scripts."""
+
+    name: str
+    internal: bool = False
+    plain: bool = False
+    """It has no arguments of its own, and where it is alone on the command line, nothing is parsed."""
+
+    def load(self) -> VerbModule:
+        """Import the verb's module."""
+        return load_verb(self.name.replace("-", "_"))
 
 
 def sentence(module: VerbModule) -> str:

@@ -6,11 +6,10 @@ The model's dataclasses drive them, so that a setting is declared once (model.py
 
 from __future__ import annotations
 
-import difflib
 import enum
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent.config.forms import Form
 from agent.config.model import Config
@@ -153,7 +152,7 @@ def _choice(setting: Setting, value: str) -> enum.Enum:
     for item in setting.kind:  # type: ignore[attr-defined] # the caller has seen that it is an enum
         if item.value == value:
             return typing.cast("enum.Enum", item)
-    near = difflib.get_close_matches(value.lower(), setting.choices, n=1)
+    near = _near(value.lower(), setting.choices)
     allowed = ", ".join(f'"{choice}"' for choice in setting.choices)
     raise _WrongError("is not one of the choices", f'did you mean "{near[0]}"?' if near else f"write one of {allowed}")
 
@@ -240,9 +239,16 @@ def _suggestion(key: str, prefix: str, known: list[str]) -> str:
     ]
     if not prefix:
         here.append(VERSION_KEY)
-    near = [f"{prefix}{item}" for item in difflib.get_close_matches(name, here, n=1, cutoff=0.7)]
+    near = [f"{prefix}{item}" for item in _near(name, here, 0.7)]
     elsewhere = [item for item in known if item.rpartition(".")[2] == name]
-    far = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    far = _near(key, known, 0.8)
     for meant in (*near, *elsewhere, *far):
         return f"did you mean {meant}?"
     return f"remove it; known here: {', '.join(sorted(here))}"
+
+
+def _near(word: str, known: Sequence[str], cutoff: float = 0.6) -> list[str]:
+    """The one that was meant, perhaps."""
+    import difflib  # for those who have mistyped something: it would cost the daemon 0.2 MB
+
+    return difflib.get_close_matches(word, known, n=1, cutoff=cutoff)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.health.evidence import Mode, Route
-from agent.node.facts import Moment
+from agent.node.facts_daemon import Moment
 
 _SIZE_CAP = 1 << 20
 _LARGEST = 1e15  # beyond every time in seconds; infinity and NaN are beyond it too

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from agent.errors import PortError
 from agent.health.evidence import MirrorEnded
 from agent.health.owner import Listener, covering
-from agent.ports import ListenerProcesses, SocketTables
+from agent.ports_daemon import ListenerProcesses, SocketTables
 
 _AGAIN_S = 60.0
 """Processes that cannot be followed are tried again this much later: their cgroup has to be looked for."""

@@ -6,7 +6,8 @@ import contextlib
 
 from agent.dataclass import dataclass
 from agent.errors import FenceError, PortError
-from agent.ports import Cgroups, Fence
+from agent.ports_daemon import Cgroups
+from agent.ports_fence import Fence
 
 NYDUSD = ("nydusd*", "containerd-nydu*")
 """Short names in /proc/PID/comm (15 bytes): a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is that

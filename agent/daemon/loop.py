@@ -53,7 +53,7 @@ from agent.health.evidence import (
 from agent.health.machine import step, transition
 from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
 from agent.node.moment import present
-from agent.ports import DaemonPorts
+from agent.ports_daemon import DaemonPorts
 
 _CHORES_S = 1.0
 """Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""

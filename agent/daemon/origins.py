@@ -16,7 +16,7 @@ from agent.daemon.turning import Loop, Timer
 from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, OriginSeen
-from agent.ports import Names
+from agent.ports_daemon import Names
 
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""

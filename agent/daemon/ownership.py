@@ -9,7 +9,7 @@ from agent.daemon.settings import Settings
 from agent.errors import PortError
 from agent.health.evidence import OwnerSeen
 from agent.health.owner import Listener, Owner, judge
-from agent.ports import SocketTables
+from agent.ports_daemon import SocketTables
 
 
 class Ownership:

@@ -25,7 +25,7 @@ from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
 from agent.node.identity import node_identity
-from agent.ports import DaemonPorts
+from agent.ports_daemon import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0
 _QUIET_S = 4.0

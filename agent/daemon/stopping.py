@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent import paths
 from agent.errors import ProcessError
-from agent.ports import Processes
+from agent.ports_processes import Processes
 
 _DEADLINE_S = 1.0
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from agent.daemon.lines import classify
 from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
-from agent.ports import Journal, JournalLine
+from agent.ports_daemon import Journal, JournalLine
 
 DROPPED_S = 10.0
 """How long "unknown" lasts after the journal dropped lines. It tells of that with the first line that passes again."""

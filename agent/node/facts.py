@@ -10,6 +10,9 @@ from typing import TypeAlias
 
 from agent.config.model import Dialect, Scheme, Switch
 from agent.dataclass import dataclass, field
+from agent.node.facts_daemon import FenceAbility as FenceAbility
+from agent.node.facts_daemon import FileFact as FileFact
+from agent.node.facts_daemon import Moment as Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +69,6 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
-class FileFact:
-    """A file's content and inode data as seen; `sha256` is the precondition of a later write."""
-
-    path: str
-    content: bytes
-    sha256: str
-    mode: int
-    uid: int
-    gid: int
-    symlink_target: str = ""  # the resolved path, where `path` is a symlink
-
-
-@dataclass(frozen=True, slots=True)
 class UnitFact:
     """systemd's view of a unit."""
 
@@ -112,22 +102,6 @@ class UnitFact:
     def starts_at_boot(self) -> bool:
         """Whether it is enabled for good; "enabled-runtime" lasts until the next boot."""
         return self.unit_file_state in ("enabled", "alias")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Wall clock and boot clock. The wall clock may be stepped; the other goes on, also while the machine sleeps."""
-
-    now: float
-    """Seconds since the epoch."""
-    boottime: float = 0.0
-    """Seconds of CLOCK_BOOTTIME."""
-    boot: str = ""
-    """Which boot this is (random(4), boot_id); "" = not known."""
-    up_s: float | None = None
-    """Seconds since PID 1 was started, at least; None: not known. In a container CLOCK_BOOTTIME is that of the host."""
-    monotonic: float = 0.0
-    """Seconds of CLOCK_MONOTONIC, by which systemd tells when a unit was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +147,6 @@ class CertificateCheck:
     host: str
     ok: bool | Unknown
     evidence: str
-
-
-@dataclass(frozen=True, slots=True)
-class FenceAbility:
-    """Result of the fence's self-test on this node."""
-
-    usable: bool
-    reason: str  # why not, or what was shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from agent.node.facts import Moment
+from agent.node.facts_daemon import Moment
 
 _BOOT_ID = "sys/kernel/random/boot_id"
 _INIT = "1/stat"

@@ -111,6 +111,6 @@ def _until(done: Callable[[], bool]) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    verb._without_openssl()
-    verb._without_asyncio()
+    verb._without_optional()
+    verb._without_unused()
     print(json.dumps(main(Path(sys.argv[1]))))

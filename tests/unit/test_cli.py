@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent import __version__, cli
+from agent import __version__, cli, command_line
 from agent.__main__ import main
 from agent.commands import version
 from agent.commands.context import Context
@@ -253,7 +253,13 @@ def test_every_verb_keeps_the_contract() -> None:
         assert not module.HELP.endswith("."), verb.name
         assert "\n" not in module.HELP, verb.name
         assert isinstance(module.NEEDS_ROOT, bool), verb.name
-    assert cli.build_parser(cli.VERBS).format_help()
+    assert command_line.build_parser(cli.VERBS).format_help()
+
+
+def test_a_verb_that_runs_without_a_parser_misses_no_argument_of_its_own() -> None:
+    for verb in cli.VERBS:
+        if verb.plain:
+            assert vars(command_line.build_parser([verb]).parse_args([verb.name])) == {"verb": verb.name}
 
 
 def test_help_lists_the_verbs_for_people_only(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BANNED = ("grpc", "google.protobuf", "requests", "urllib3", "pystemd", "ssl", "_hashlib", "http.client", "tomlkit",
-          "asyncio")  # fmt: skip
+          "asyncio", "argparse", "bz2", "ctypes.util", "difflib", "lzma", "random", "tempfile", "uuid",
+          "agent.node.facts", "agent.ports")  # fmt: skip
 CODE = """
 import sys, json, threading
 sys.path.insert(0, sys.argv[1])
+import agent.__main__  # as the launcher does
+from agent import cli
+daemon = next(one for one in cli.VERBS if one.name == "daemon")
+cli._parsed(cli.options(["daemon"]).words, daemon)
 from agent.commands import daemon as verb
-verb._without_openssl()
-verb._without_asyncio()
+verb._without_optional()
+verb._without_unused()
 from agent import wire
 from agent.config.load import load
 from agent.daemon.service import Service
