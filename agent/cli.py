@@ -32,6 +32,7 @@ VERBS = (
     Verb("route"),
     Verb("drill"),
     Verb("artifacts"),
+    Verb("dragonfly"),
     Verb("version"),
     Verb("daemon", internal=True, plain=True),
     Verb("inspect", internal=True),

@@ -35,7 +35,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.ports_daemon",),
     ("agent.ports",),
     ("agent.ports_drill", "agent.ports_install"),
-    ("agent.plan", "agent.health"),
+    ("agent.plan", "agent.health", "agent.dragonfly"),
     ("agent.node",),
     ("agent.apply",),
     ("agent.wire",),
@@ -83,6 +83,7 @@ _PURE = (
     "agent.artifacts",
     "agent.plan",
     "agent.health",
+    "agent.dragonfly",
     "agent.node.elf",
     "agent.node.facts",
     "agent.node.facts_daemon",
@@ -94,7 +95,8 @@ _NOT_PURE = "agent.artifacts.child"
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
     "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string",
-    "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "zlib",
+    "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "yaml",
+    "zlib",
 }  # fmt: skip
 _PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input", "exec", "eval", "__import__"}
 

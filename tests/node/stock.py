@@ -37,9 +37,19 @@ def root(suite: str = "trixie") -> Path:
 
 def puller() -> Path:
     """A client of containerd that tells a snapshotter of an image as CRI and nerdctl do; `ctr` does not."""
-    source = Path(__file__).parent / "programs" / "puller.go"
+    return _built("puller", "puller.go", "PULLER_GO") / "bin/puller"
+
+
+def dragonfly_files() -> Path:
+    """A reader of kind's configuration and of Kubernetes' Service with their own decoders."""
+    return _built("dragonfly-files", "dragonfly_files.go", "PROGRAM_GO") / "bin/dragonfly-files"
+
+
+def _built(recipe: str, program: str, variable: str) -> Path:
+    """What a recipe makes of a program of ours."""
+    source = Path(__file__).parent / "programs" / program
     text = hashlib.sha256(source.read_bytes()).hexdigest()
-    return cache.make("puller", text, env={"PULLER_GO": str(source)}) / "bin/puller"
+    return cache.make(recipe, text, env={variable: str(source)})
 
 
 def shares() -> dict[str, Path]:

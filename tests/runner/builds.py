@@ -15,6 +15,7 @@ from tests.node import cache
 _CALLS = {
     "images": "from tests.node import images; images.made()",
     "puller": "from tests.node import stock; stock.puller()",
+    "dragonfly-files": "from tests.node import stock; stock.dragonfly_files()",
     "bookworm": "from tests.node import stock; stock.root('bookworm')",
     "arm64-root": "from tests.node import arm64; arm64.root()",
     "arm64-programs": "from tests.node import arm64; arm64.programs()",
@@ -24,7 +25,7 @@ _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
     ("nydus", "images"),  # every node waits for the first
     ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
-     "bookworm", "arm64-root", "arm64-programs"),
+     "dragonfly-files", "bookworm", "arm64-root", "arm64-programs"),
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""

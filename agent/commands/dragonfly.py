@@ -1,0 +1,32 @@
+"""`nydus-agent dragonfly`: Dragonfly's own files for this node, right for today's versions."""
+
+from __future__ import annotations
+
+import argparse
+
+from agent.commands.context import Context, VerbModule, load_verb, sentence
+from agent.errors import Exit
+
+HELP = "render Dragonfly's own files for this node"
+NEEDS_ROOT = False
+
+ACTIONS = ("render",)
+
+
+def load(action: str) -> VerbModule:
+    """The module of an action, which has the shape of a verb's."""
+    return load_verb(f"dragonfly_{action}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action in ACTIONS:
+        module = load(action)
+        ours = actions.add_parser(action, help=module.HELP, description=sentence(module), allow_abbrev=False)
+        module.add_arguments(ours)
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, UsageError."""
+    return load(args.action).run(args, context)

@@ -1,0 +1,70 @@
+"""dfdaemon.yaml for a node without Kubernetes, and dynconfig.yaml, which takes the manager's place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.dragonfly import peer
+from agent.dragonfly.document import Document
+from agent.dragonfly.site import STATS_PORT, UPLOAD_PORT, Listener, Site
+
+
+def config(site: Site, head: tuple[str, ...]) -> Document:
+    """dfdaemon.yaml."""
+    own = (
+        "dfdaemon opens it on all addresses by default, for anybody; the agent asks it on this one ({} in agent.toml)."
+    )
+    stats = Listener(site.proxy.address if site.proxy.is_loopback else "127.0.0.1", STATS_PORT)
+    proxy_why = "dfdaemon listens on all addresses by default, and then is an open proxy into this node's networks."
+    advertise = site.wishes.advertise
+    parts: dict[str, peer.Part] = {
+        **_advertised(site),
+        **_manager(site),
+        "upload": peer.upload(site, Listener(advertise, UPLOAD_PORT) if advertise else None),
+        "proxy": peer.proxy(site, site.proxy.address, proxy_why),
+        "storage": _storage(site),
+        "download": peer.download(site),
+        "gc": peer.gc(),
+        "health": peer.server(site.health, 0, own.format("mirror.ping_url")),
+        "metrics": peer.server(site.metrics, 0, own.format("mirror.metrics_url")),
+        "stats": peer.server(stats, 0, "Profiles of the process: for this node alone."),
+        "backend": ({"enableHickoryDNS": False}, {"enableHickoryDNS": _DNS}),
+    }
+    body, reasons = peer.below("", parts)
+    return Document(body, head, reasons)
+
+
+_DNS = (
+    "dfdaemon's own resolver does not read /etc/hosts; with false it finds registries by the same names as containerd "
+    "and nydusd."
+)
+
+
+def _storage(site: Site) -> peer.Part:
+    table, reasons = peer.storage()
+    listens = {"server": {"ip": site.wishes.advertise}} if site.wishes.advertise else {}
+    why = {"dir": "Where pieces lie, as --storage says; it must outlive a reboot."}
+    why |= {"server": "Other peers fetch here, at the address that --advertise names."} if listens else {}
+    return {"dir": site.wishes.storage, **table, **listens}, {**reasons, **why}
+
+
+def _advertised(site: Site) -> dict[str, peer.Part]:
+    address = site.wishes.advertise
+    if not address:
+        return {}
+    host: peer.Part = ({"ip": address}, {"ip": "The address at which other peers find this one (--advertise)."})
+    return {"host": host}
+
+
+def _manager(site: Site) -> dict[str, peer.Part]:
+    if not site.wishes.manager:
+        return {}
+    why = "It tells of the schedulers (--manager). Without one dfdaemon reads them from dynconfig.yaml."
+    return {"manager": ({"addr": site.wishes.manager}, {"addr": why})}
+
+
+def dynconfig(site: Site, head: tuple[str, ...]) -> Document:
+    """dynconfig.yaml: the schedulers, where there is no manager that tells of them."""
+    body: dict[str, Any] = {"scheduler": {"addrs": list(site.wishes.schedulers)}}
+    why = "dfdaemon does not start before one of them answers, and serves on when all of them are gone later."
+    return Document(body, head, {"scheduler.addrs": why})

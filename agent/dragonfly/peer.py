@@ -1,0 +1,131 @@
+"""The parts of a peer's configuration that dfdaemon.yaml and the chart's values have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from agent.dragonfly import page
+from agent.dragonfly.quantities import megabytes
+from agent.dragonfly.site import Listener, Site
+
+Part = tuple[Mapping[str, Any], Mapping[str, str]]
+"""A table, and the reasons of its keys by their path below it."""
+
+REQUESTS = 4000
+"""In a second; dfdaemon's own default. nydusd reads some 1 MiB at a time."""
+BUFFER = 512 << 10
+GC = {"diskHighThresholdPercent": 80, "diskLowThresholdPercent": 60}
+
+_BUFFER_WHY = (
+    "The page has 64 KiB against the 4 MiB that dfdaemon had then; since v1.4.1 the default is 512 KiB, and smaller "
+    "pieces only mean more calls."
+)
+
+
+def rules(site: Site) -> list[dict[str, Any]]:
+    """Which requests go through the peers, and how each registry is spoken to; the first that matches counts."""
+    plain = [{"regex": f"^http://{_escaped(host)}/.*{page.BLOBS}"} for host in site.plain]
+    return [*plain, {"regex": page.BLOBS, "useTLS": True}]
+
+
+def _escaped(host: str) -> str:
+    """A host for a regular expression of Rust; dfdaemon compares without the port that goes without saying."""
+    return re.escape(host.removesuffix(":80")).replace("\\-", "-")
+
+
+def proxy(site: Site, address: str, why: str) -> Part:
+    """`proxy`; with the address "" it listens on all."""
+    listens = {"ip": address} if address else {}
+    cert = {"cert": site.wishes.ca} if site.wishes.ca else {}
+    half = {"prefetchBandwidthLimit": megabytes(site.wishes.bandwidth // 2)} if site.wishes.bandwidth else {}
+    table = {
+        "server": {**listens, "port": site.proxy.port, "requestRateLimit": REQUESTS},
+        "rules": rules(site),
+        "registryMirror": {"enableTaskIDBasedBlobDigest": True, **cert},
+        "prefetch": True,
+        **half,
+        "readBufferSize": BUFFER,
+    }
+    reasons = {
+        "server": f"{why} The port is that of mirror.url in agent.toml.",
+        "server.requestRateLimit": "The chart's 50 a second are 50 MiB/s for all containers of a node together: nydusd "
+        "reads some 1 MiB at a time, and what is beyond is answered with 429.",
+        "rules": "The first rule that matches counts. nydusd asks an https registry through its proxy in plain http, "
+        "and only useTLS makes dfdaemon speak TLS to it; the page has none, so such reads fail or go around the "
+        "peers. Registries that speak http stand before, by name: list them in agent.toml.",
+        "registryMirror.enableTaskIDBasedBlobDigest": "One blob is one task, from whatever registry and scheme.",
+        "registryMirror.cert": "Without it dfdaemon verifies no certificate at all. With it manifests and tokens are "
+        "asked for over verified TLS; blobs never are (client v1.5), they are known by their digest.",
+        "prefetch": "nydusd reads in pieces, and since client v1.4.2 what has at most 4 MiB goes straight to the "
+        "registry: without prefetch there is no peer-to-peer at all.",
+        "prefetchBandwidthLimit": "Half of --bandwidth, so that whole images that are fetched ahead leave room for the "
+        "reads that somebody waits for; 10GB by default, which is no limit.",
+        "readBufferSize": _BUFFER_WHY,
+    }
+    return table, _present(reasons, table)
+
+
+_BANDWIDTH = "The node's network, as --bandwidth says; 50GB a second by default, which is no limit."
+
+
+def storage() -> Part:
+    """`storage`."""
+    table = {"writePieceTimeout": "30s", "writeBufferSize": BUFFER, "readBufferSize": BUFFER, "keep": True}
+    reasons = {
+        "writeBufferSize": _BUFFER_WHY,
+        "readBufferSize": "As writeBufferSize.",
+        "keep": "dfdaemon's default is to forget all that it has at each restart.",
+    }
+    return table, reasons
+
+
+def download(site: Site) -> Part:
+    """`download`."""
+    bandwidth = site.wishes.bandwidth
+    limits = {"bandwidthLimit": megabytes(bandwidth), "backToSourceBandwidthLimit": megabytes(bandwidth // 2)}
+    table = {**page.DOWNLOAD, **(limits if bandwidth else {})}
+    back = "Half of --bandwidth: what all nodes ask of the registry at once is the registry's to bear."
+    return table, _present({"bandwidthLimit": _BANDWIDTH, "backToSourceBandwidthLimit": back}, table)
+
+
+def upload(site: Site, listener: Listener | None) -> Part:
+    """`upload`: what other peers ask."""
+    limit = {"bandwidthLimit": megabytes(site.wishes.bandwidth)} if site.wishes.bandwidth else {}
+    listens, whys = server(listener, 0, "Other peers ask here which pieces there are.") if listener else ({}, {})
+    return {**listens, **limit}, {**whys, **({"bandwidthLimit": _BANDWIDTH} if limit else {})}
+
+
+def gc() -> Part:
+    """`gc`."""
+    why = (
+        "The kubelet removes images at 85 % of the disk by default: dfdaemon must give its cache up before. The chart "
+        "has 90 and 70."
+    )
+    return {"policy": dict(GC)}, {"policy": why}
+
+
+def server(listener: Listener | None, port: int, why: str) -> Part:
+    """A table with one `server` in it."""
+    listens = {"ip": listener.address} if listener else {}
+    return {"server": {**listens, "port": listener.port if listener else port}}, {"server": why}
+
+
+def below(prefix: str, parts: Mapping[str, Part]) -> Part:
+    """Parts by their names as one table, its reasons by their path below `prefix`; an empty part is none."""
+    parts = {name: part for name, part in parts.items() if part[0]}
+    tables = {name: table for name, (table, _) in parts.items()}
+    start = f"{prefix}." if prefix else ""
+    reasons = {f"{start}{name}.{key}": why for name, (_, whys) in parts.items() for key, why in whys.items()}
+    return tables, reasons
+
+
+def _present(reasons: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
+    """Those whose key is there."""
+    return {key: why for key, why in reasons.items() if _has(table, key)}
+
+
+def _has(table: Mapping[str, Any], key: str) -> bool:
+    head, _, rest = key.partition(".")
+    return head in table and (not rest or _has(table[head], rest))

@@ -1,0 +1,159 @@
+"""The page's files for this site: its values, and where they are wrong today ours, each with its reason."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.dragonfly import dfdaemon, page
+from agent.dragonfly.document import Document
+from agent.dragonfly.helm import values
+from agent.dragonfly.site import Peers, Site
+
+
+class Form(enum.StrEnum):
+    """A file that can be rendered."""
+
+    KIND = "kind"
+    HELM_VALUES = "helm-values"
+    PEER_SERVICE = "peer-service"
+    DFDAEMON = "dfdaemon"
+    DYNCONFIG = "dynconfig"
+    UNIT = "dfdaemon-unit"
+
+    @property
+    def file(self) -> str:
+        """Where the file belongs, or how the page calls it."""
+        return _FILES[self]
+
+
+_FILES = {
+    Form.KIND: "kind-config.yaml",
+    Form.HELM_VALUES: "charts-config.yaml",
+    Form.PEER_SERVICE: "peer-service-config.yaml",
+    Form.DFDAEMON: "/etc/dragonfly/dfdaemon.yaml",
+    Form.DYNCONFIG: "/etc/dragonfly/dynconfig.yaml",
+    Form.UNIT: "/etc/systemd/system/dfdaemon.service.d/50-restart.conf",
+}
+
+PAGE: Mapping[Form, Mapping[str, Any]] = {
+    Form.KIND: page.KIND,
+    Form.HELM_VALUES: page.HELM_VALUES,
+    Form.PEER_SERVICE: page.PEER_SERVICE,
+    Form.DFDAEMON: page.DFDAEMON,
+}
+"""The forms that the page has."""
+
+
+def kind(site: Site) -> Document:
+    """A cluster of kind whose first worker's peer can be reached from the machine."""
+    wishes = site.wishes
+    mappings = [
+        {"containerPort": wishes.proxy_node_port, "hostPort": site.proxy.port, "listenAddress": site.proxy.address},
+        {"containerPort": wishes.health_node_port, "hostPort": site.health.port, "listenAddress": site.health.address},
+    ]
+    workers: list[Mapping[str, Any]] = [{"role": "worker"} for _ in range(wishes.workers)]
+    workers[0] = {**workers[0], "extraPortMappings": mappings}
+    reasons = {
+        "nodes[1].extraPortMappings": "The ports are those of mirror.url and mirror.ping_url in agent.toml. The page "
+        "gives no listenAddress, and kind then opens them on all addresses: the proxy serves whoever reaches this "
+        "machine.",
+    }
+    if wishes.workers != 2:
+        reasons["nodes"] = "As many workers as --workers says; the page has 2."
+    body = {**page.KIND, "nodes": [{"role": "control-plane"}, *workers]}
+    return Document(body, _head(Form.KIND, "kind create cluster --config FILE"), reasons)
+
+
+def peer_service(site: Site) -> Document:
+    """A NodePort before the peers."""
+    wishes = site.wishes
+    component = wishes.peers.value
+    of_node = {"externalTrafficPolicy": "Local"} if wishes.peers is Peers.CLIENT else {}
+    spec = {
+        "type": "NodePort",
+        **of_node,
+        "ports": [
+            {"name": f"http-{site.proxy.port}", "nodePort": wishes.proxy_node_port, "port": site.proxy.port},
+            {"name": f"http-{site.health.port}", "nodePort": wishes.health_node_port, "port": site.health.port},
+        ],
+        "selector": {"app": "dragonfly", "component": component},
+    }
+    reasons = {
+        "spec.selector": "Not `release: dragonfly`, which the page has: the chart's pods carry app and component "
+        "alone, so the page's Service has no endpoint.",
+        "spec.ports": "The ports of mirror.url and mirror.ping_url in agent.toml; the node ports must be those of the "
+        "kind configuration.",
+    }
+    if of_node:
+        reasons["spec.externalTrafficPolicy"] = (
+            "The peer of the node that was asked. Without it a connection goes to the peer of any node, and what this "
+            "node has in its cache is fetched from another."
+        )
+    else:
+        reasons["spec.selector.component"] = "Seed peers, as --peers says. They are on no node in particular."
+    needs = "The peers must listen on more than the loopback: render helm-values with --exposed."
+    body = {**page.PEER_SERVICE, "spec": spec}
+    return Document(body, (*_head(Form.PEER_SERVICE, "kubectl apply -f FILE"), needs), reasons)
+
+
+def unit(_site: Site) -> str:
+    """The drop-in for dfdaemon.service."""
+    return _UNIT
+
+
+def render(form: Form, site: Site) -> Document | str:
+    """The file: a document, or a unit's text."""
+    return _RENDERERS[form](site)
+
+
+def _helm(site: Site) -> Document:
+    return values(site, _head(Form.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
+
+
+def _dfdaemon(site: Site) -> Document:
+    start = "systemctl restart dfdaemon"
+    return dfdaemon.config(site, (f"{Form.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",))
+
+
+def _dynconfig(site: Site) -> Document:
+    return dfdaemon.dynconfig(site, (f"{Form.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",))
+
+
+def _head(form: Form, command: str) -> tuple[str, ...]:
+    return (
+        f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}; `--page` prints the page's own. "
+        f"Use: {command}",
+    )
+
+
+_RENDERERS: Mapping[Form, Callable[[Site], Document | str]] = {
+    Form.KIND: kind,
+    Form.HELM_VALUES: _helm,
+    Form.PEER_SERVICE: peer_service,
+    Form.DFDAEMON: _dfdaemon,
+    Form.DYNCONFIG: _dynconfig,
+    Form.UNIT: unit,
+}
+
+_UNIT = f"""\
+# {Form.UNIT.file}
+# For upstream's dfdaemon.service. In force after: systemctl daemon-reload && systemctl restart dfdaemon
+
+[Unit]
+# The unit is ordered after network-online.target, but nothing asks for that target.
+Wants=network-online.target
+# dfdaemon ends where no scheduler answers. It must be tried until one does, not five times.
+StartLimitIntervalSec=0
+
+[Service]
+# The unit has on-success: a crash, a kill for want of memory, or no scheduler at boot is the end of it.
+Restart=always
+RestartSec=2
+# dfdaemon (1.5.10) does not end on SIGTERM while somebody holds a connection to it, and the agent does: a restart or a
+# reboot would wait for 90 s.
+TimeoutStopSec=10
+# The unit has one core (100%); Dragonfly's chart gives a peer four. MemoryMax=8G stays.
+CPUQuota=400%
+"""

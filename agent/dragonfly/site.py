@@ -1,0 +1,114 @@
+"""What Dragonfly's files are rendered for: the node as agent.toml has it, and what the command line adds."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.config.forms import endpoint_of
+from agent.config.model import Config, Scheme
+from agent.dragonfly import page
+
+SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
+"""Debian's store in one file; `update-ca-certificates` puts private CAs into it."""
+STORAGE = "/var/lib/dragonfly/"
+STATS_PORT = 4004
+UPLOAD_PORT = 4000
+
+
+class Peers(enum.StrEnum):
+    """Whose proxy nodes use."""
+
+    CLIENT = "client"
+    SEED = "seed-client"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where a server of dfdaemon listens."""
+
+    address: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this node reaches it."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line says."""
+
+    peers: Peers = Peers.CLIENT
+    exposed: bool = False
+    """Peers listen on all addresses, for the Service."""
+    workers: int = 2
+    proxy_node_port: int = page.PROXY_NODE_PORT
+    health_node_port: int = page.HEALTH_NODE_PORT
+    manager: str = ""
+    schedulers: tuple[str, ...] = ()
+    advertise: str = ""
+    storage: str = STORAGE
+    ca: str = SYSTEM_CA
+    bandwidth: int = 0
+    """Of the node's network, bytes in a second; 0: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all files are made of."""
+
+    proxy: Listener
+    health: Listener
+    metrics: Listener
+    plain: tuple[str, ...]
+    """Registries that speak plain http."""
+    wishes: Wishes = Wishes()
+
+
+Wrong = tuple[str, str, str, str]
+"""(key of agent.toml or option, value, reason, what to do)."""
+
+
+def site_of(config: Config, wishes: Wishes) -> Site | tuple[Wrong, ...]:
+    """The site, or everything that keeps it from being one."""
+    urls = {"mirror.url": config.mirror.url, "mirror.ping_url": config.mirror.ping_url,
+            "mirror.metrics_url": config.mirror.metrics_url}  # fmt: skip
+    found = {key: _listener(url) for key, url in urls.items()}
+    wrong = [
+        (key, url, "names no address that dfdaemon could listen on", "write it as http://127.0.0.1:PORT")
+        for key, url in urls.items()
+        if found[key] is None
+    ]
+    ports: dict[int, str] = {STATS_PORT: "dfdaemon's own stats.server.port"}
+    for key, listener in found.items():
+        if listener is not None and listener.port in ports:
+            what = f"port {listener.port} is that of {ports[listener.port]} too"
+            wrong.append((key, urls[key], what, "give each server of dfdaemon a port of its own"))
+        elif listener is not None:
+            ports[listener.port] = key
+    wrong += _wrong_wishes(wishes)
+    proxy, health, metrics = found.values()
+    if wrong or proxy is None or health is None or metrics is None:
+        return tuple(wrong)
+    plain = (entry.host for entry in config.registries.hosts if entry.scheme is Scheme.HTTP)
+    return Site(proxy, health, metrics, tuple(plain), wishes)
+
+
+def _listener(url: str) -> Listener | None:
+    end = endpoint_of(url)
+    if end is None:
+        return None
+    try:
+        ipaddress.ip_address(end[0])
+    except ValueError:
+        return None
+    return Listener(*end)
+
+
+def _wrong_wishes(wishes: Wishes) -> Iterable[Wrong]:
+    if wishes.proxy_node_port == wishes.health_node_port:
+        yield ("--health-node-port", str(wishes.health_node_port), "is the proxy's node port too", "choose another")

@@ -1,0 +1,195 @@
+"""A node without Kubernetes gets its dfdaemon from what `nydus-agent dragonfly` prints, and kind and Kubernetes take
+the other files.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import images, parts, scene, stock
+from tests.node.boot import Node
+from tests.node.talk import REPO, ask, blob
+
+STRANGER = "registry.test:5444"
+"""An https registry whose CA the node does not trust."""
+
+SITE = """\
+[[registries.hosts]]
+host = "127.0.0.1:5000"
+scheme = "http"
+"""
+
+UNIT = f"""\
+[Unit]
+After=network-online.target
+After=network.target
+[Service]
+ExecStart={parts.DFDAEMON_ON_NODE}/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml --console
+Type=simple
+Environment=HOME=/root
+Restart=on-success
+CPUQuota=100%
+CPUWeight=400
+MemoryMax=8G
+[Install]
+WantedBy=multi-user.target
+"""
+"""As upstream's package has it, but for the program's place."""
+
+DROP_IN = "/etc/systemd/system/dfdaemon.service.d/50-restart.conf"
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    """A node on which an operator has put the rendered files where they say that they belong, and started dfdaemon."""
+    with Node(shares=parts.dragonfly_shares()) as made:
+        registry = parts.start_registry(made)
+        parts.start_tls_registry(made, trusted=True)
+        parts.start_tls_registry(made, port=5444, ca=parts.make_ca(made, "stranger"))
+        images.push(made, "reader-nydus", f"{registry.host}/reader:1")
+        parts.start_scheduler(made)
+        scene.install_only(made, SITE)
+        made.write("/etc/systemd/system/dfdaemon.service", UNIT)
+        for form, more in (
+            ("dfdaemon", ["--advertise", "127.0.0.1"]),
+            ("dynconfig", ["--scheduler", "127.0.0.1:8002"]),
+            ("dfdaemon-unit", []),
+        ):
+            file = scene.agent_json(made, "dragonfly", "render", form, *more)
+            made.write(file["file"], file["text"])
+        start(made)
+        yield made
+
+
+def start(node: Node) -> None:
+    """Start dfdaemon by its unit as it is now, and wait for its proxy."""
+    node.run(["systemctl", "daemon-reload"])
+    node.run(["systemctl", "reset-failed", "dfdaemon"], check=False)
+    node.run(["systemctl", "start", "dfdaemon"])
+    parts.wait_for_port(node, 4001, parts.Unit(node, "dfdaemon.service"))
+
+
+def stop(node: Node) -> None:
+    """At once; by itself it takes as long as somebody holds a connection."""
+    node.run(["systemctl", "stop", "--no-block", "dfdaemon"])
+    node.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"], check=False)
+    node.wait_until(lambda: not dfdaemons_sockets(node), 10, "dfdaemon has ended")
+
+
+def dfdaemons_sockets(node: Node) -> set[str]:
+    return {line.split()[3] for line in node.run(["ss", "-Hltnp"]).stdout.splitlines() if '"dfdaemon"' in line}
+
+
+def test_a_real_dfdaemon_starts_from_our_file_and_nobody_else_can_use_it_as_a_proxy(node: Node) -> None:
+    assert dfdaemons_sockets(node) == {f"127.0.0.1:{port}" for port in (4000, 4001, 4002, 4003, 4004, 4005)}
+
+
+@pytest.mark.parametrize("registry", ["127.0.0.1:5000", "registry.test:5443"], ids=["http", "https"])
+def test_blobs_of_both_kinds_of_registries_come_through_the_peers_when_nydusd_asks(node: Node, registry: str) -> None:
+    """In plain http through the proxy, as nydusd asks with use_http."""
+    answer = ask(node, 4001, "GET", f"http://{registry}{REPO}/blobs/{blob()}", Range="bytes=0-4095")
+    assert answer.status == 206
+    assert len(answer.body) == 4096
+    assert "x-dragonfly-task-id" in answer.headers
+
+
+def status_of_a_tag(node: Node, host: str) -> int:
+    """What containerd gets when it asks for a tag with the header of our hosts.toml; 0: the connection was closed."""
+    kinds = "application/vnd.oci.image.manifest.v1+json"
+    try:
+        return ask(
+            node, 4001, "GET", f"{REPO}/manifests/1", X_Dragonfly_Registry=f"https://{host}", Accept=kinds
+        ).status
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+def test_a_tag_is_looked_up_only_at_a_registry_whose_certificate_verifies(node: Node) -> None:
+    assert status_of_a_tag(node, "registry.test:5443") == 200
+    assert status_of_a_tag(node, STRANGER) in (0, 500, 502)
+
+
+def test_a_dfdaemon_that_is_killed_is_started_again(node: Node) -> None:
+    def main_pid() -> int:
+        return parts.Unit(node, "dfdaemon.service").pid
+
+    before = main_pid()
+    node.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
+    node.wait_until(lambda: main_pid() not in (0, before), 20, "systemd starts dfdaemon again")
+    parts.wait_for_port(node, 4001, parts.Unit(node, "dfdaemon.service"))
+
+
+def as_read(node: Node, tmp_path: Path, what: str, form: str, *more: str) -> Any:
+    """The file as its real consumer reads it."""
+    file = tmp_path / f"{form}.yaml"
+    file.write_text(scene.agent(node, "dragonfly", "render", form, *more).stdout)
+    done = subprocess.run(
+        [stock.dragonfly_files(), what, file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "4"), ("--page",)], ids=str)
+def test_kinds_own_decoder_takes_the_cluster(node: Node, tmp_path: Path, more: tuple[str, ...]) -> None:
+    cluster = as_read(node, tmp_path, "kind", "kind", *more)
+    assert [entry["HostPort"] for entry in cluster["Nodes"][1]["ExtraPortMappings"]] == [4001, 4003]
+    addresses = {entry["ListenAddress"] for entry in cluster["Nodes"][1]["ExtraPortMappings"]}
+    assert addresses == ({""} if "--page" in more else {"127.0.0.1"}), "kind makes 0.0.0.0 of none"
+
+
+@pytest.mark.parametrize("more", [(), ("--peers", "seed-client"), ("--page",)], ids=str)
+def test_kubernetes_own_type_takes_the_service(node: Node, tmp_path: Path, more: tuple[str, ...]) -> None:
+    service = as_read(node, tmp_path, "service", "peer-service", *more)
+    assert service["spec"]["type"] == "NodePort"
+    assert [entry["nodePort"] for entry in service["spec"]["ports"]] == [30950, 30951]
+    assert ("release" in service["spec"]["selector"]) == ("--page" in more)
+
+
+def test_a_key_that_neither_knows_would_be_noticed(node: Node, tmp_path: Path) -> None:
+    for what, form in (("kind", "kind"), ("service", "peer-service")):
+        text = scene.agent(node, "dragonfly", "render", form).stdout
+        file = tmp_path / form
+        file.write_text(text.replace("role: worker", "roll: worker").replace("nodePort:", "nodesPort:"))
+        done = subprocess.run(
+            [stock.dragonfly_files(), what, file], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert "not found" in done.stderr or "unknown field" in done.stderr
+
+
+BINARY_DEFAULT = "host: {ip: 127.0.0.1}\nbackend: {enableHickoryDNS: false}\n"
+"""dfdaemon.yaml that leaves all to dfdaemon, but for what this node has not: another address, a name server."""
+
+
+@pytest.fixture(scope="module")
+def plain(node: Node) -> Node:
+    """The same node with dfdaemon as its package leaves it: the tests of ours come before."""
+    stop(node)
+    node.run(["rm", DROP_IN])
+    node.write("/etc/dragonfly/dfdaemon.yaml", BINARY_DEFAULT)
+    start(node)
+    return node
+
+
+def test_by_its_defaults_dfdaemon_is_an_open_proxy_and_believes_any_certificate(plain: Node) -> None:
+    """What our file is for."""
+    assert "0.0.0.0:4001" in dfdaemons_sockets(plain)
+    assert status_of_a_tag(plain, STRANGER) == 200, "who sits between chooses the image"
+
+
+def test_by_its_own_unit_a_dfdaemon_that_is_killed_stays_dead(plain: Node) -> None:
+    """What our drop-in is for."""
+    plain.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
+
+    def state() -> str:
+        return plain.run(["systemctl", "is-active", "dfdaemon"], check=False).stdout.strip()
+
+    plain.wait_until(lambda: state() == "failed", 10, "systemd gives dfdaemon up")

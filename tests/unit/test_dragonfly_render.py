@@ -1,0 +1,281 @@
+"""Dragonfly's files: the page's own field for field, and ours, where each difference says why."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
+from agent.dragonfly import page
+from agent.dragonfly.document import Document, differences, scalar
+from agent.dragonfly.quantities import bytes_of, seconds_of
+from agent.dragonfly.render import PAGE, Form, render
+from agent.dragonfly.site import Peers, Site, Wishes, site_of
+from tests.unit.test_cli import Run
+from tests.unit.test_schema import complaints
+
+GOLDEN = Path(__file__).parents[1] / "golden/dragonfly"
+PAGES = {
+    Form.KIND: "kind-config.yaml",
+    Form.HELM_VALUES: "charts-config.yaml",
+    Form.PEER_SERVICE: "peer-service-config.yaml",
+    Form.DFDAEMON: "best-practices.yaml",
+}
+YAML_FORMS = [form for form in Form if form is not Form.UNIT]
+FULL = Wishes(
+    manager="http://10.0.0.1:65003", schedulers=("10.0.0.1:8002",), advertise="10.0.0.2", bandwidth=1_250_000_000
+)
+WISHES = {
+    "nothing": Wishes(),
+    "all": FULL,
+    "seed peers": dataclasses.replace(FULL, peers=Peers.SEED),
+    "exposed": Wishes(exposed=True),
+    "no CA": Wishes(ca=""),
+    "other ports": Wishes(workers=5, proxy_node_port=31000, health_node_port=31001, storage="/data/dragonfly"),
+}
+
+
+def site(wishes: Wishes = FULL, config: Config | None = None) -> Site:
+    made = site_of(config or Config(), wishes)
+    assert isinstance(made, Site), made
+    return made
+
+
+def document(form: Form, wishes: Wishes = FULL, config: Config | None = None) -> Document:
+    made = render(form, site(wishes, config))
+    assert isinstance(made, Document)
+    return made
+
+
+def loaded(form: Form, wishes: Wishes = FULL, config: Config | None = None) -> Any:
+    return yaml.safe_load(document(form, wishes, config).text())
+
+
+def with_hosts(*hosts: tuple[str, Scheme]) -> Config:
+    return Config(registries=RegistriesConfig(hosts=tuple(RegistryHost(host, scheme) for host, scheme in hosts)))
+
+
+@pytest.mark.parametrize("form", PAGE, ids=str)
+def test_the_page_is_printed_field_for_field(form: Form, tmp_path: Path) -> None:
+    run = Run(tmp_path, "dragonfly", "render", form.value, "--page")
+    assert run.code == 0, run.err
+    wanted = (GOLDEN / PAGES[form]).read_text()
+    assert yaml.safe_load(run.out) == yaml.safe_load(wanted)
+    # The order too: it is read beside the page.
+    assert run.out.split() == [word for line in wanted.splitlines() if line[:1] != "#" for word in line.split()]
+
+
+@pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
+@pytest.mark.parametrize("form", PAGE, ids=str)
+def test_each_difference_from_the_page_says_why_in_the_file(form: Form, wishes: Wishes) -> None:
+    ours = document(form, wishes)
+    found = differences(PAGE[form], ours)
+    assert found
+    assert [one.key for one in found if not one.reason] == []
+    flat = " ".join(line.strip().removeprefix("#").strip() for line in ours.text().splitlines())
+    assert [one.key for one in found if one.reason not in flat] == []
+
+
+@pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
+@pytest.mark.parametrize("form", YAML_FORMS, ids=str)
+def test_what_yaml_reads_is_what_was_meant_and_each_reason_has_its_line(form: Form, wishes: Wishes) -> None:
+    ours = document(form, wishes)
+    assert yaml.safe_load(ours.text()) == yaml.safe_load(yaml.safe_dump(_plain(ours.body)))
+    for path in ours.reasons:
+        assert _reached(ours.body, path), path
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _reached(value: Any, path: str) -> bool:
+    for part in path.replace("[", ".").replace("]", "").split("."):
+        value = value[int(part)] if part.isdecimal() else value[part]
+    return value is not None
+
+
+@pytest.mark.parametrize(
+    "value", ["on", "1:30", "0x10", "007", "2026-11-27", "null", "", "a: b", "# c", "- d", "é\n", "x" * 500, 1, True]
+)
+def test_a_scalar_comes_back_as_itself_whatever_yaml_might_take_it_for(value: object) -> None:
+    assert yaml.safe_load(Document({"a": {"b": [value, {"c": value}]}}).text()) == {"a": {"b": [value, {"c": value}]}}
+    assert "\n" not in scalar(value)
+
+
+def test_ports_and_addresses_are_those_of_agent_toml() -> None:
+    mirror = MirrorConfig("http://127.0.0.1:5001", "http://127.0.0.2:5003/healthy", "http://127.0.0.1:5002/metrics")
+    config = Config(mirror=mirror)
+    made = loaded(Form.DFDAEMON, config=config)
+    assert made["proxy"]["server"] == {"ip": "127.0.0.1", "port": 5001, "requestRateLimit": 4000}
+    assert made["health"]["server"] == {"ip": "127.0.0.2", "port": 5003}
+    assert made["metrics"]["server"] == {"ip": "127.0.0.1", "port": 5002}
+    mapped = loaded(Form.KIND, config=config)["nodes"][1]["extraPortMappings"]
+    assert [entry["hostPort"] for entry in mapped] == [5001, 5003]
+    assert [entry["port"] for entry in loaded(Form.PEER_SERVICE, config=config)["spec"]["ports"]] == [5001, 5003]
+    client = loaded(Form.HELM_VALUES, config=config)["client"]["config"]
+    assert (client["proxy"]["server"]["port"], client["health"]["server"]["port"]) == (5001, 5003)
+
+
+def test_registries_that_speak_http_are_asked_so_and_all_others_by_tls() -> None:
+    config = with_hosts(("10.0.0.9:5000", Scheme.HTTP), ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS))
+    assert loaded(Form.DFDAEMON, config=config)["proxy"]["rules"] == [
+        {"regex": r"^http://10\.0\.0\.9:5000/.*blobs/sha256.*"},
+        {"regex": r"^http://my-plain\.test/.*blobs/sha256.*"},
+        {"regex": "blobs/sha256.*", "useTLS": True},
+    ]
+
+
+def test_kinds_port_mappings_and_the_service_meet_on_the_same_node_ports() -> None:
+    wishes = WISHES["other ports"]
+    cluster, service = loaded(Form.KIND, wishes), loaded(Form.PEER_SERVICE, wishes)
+    assert len(cluster["nodes"]) == 6
+    there = [entry["containerPort"] for entry in cluster["nodes"][1]["extraPortMappings"]]
+    assert there == [entry["nodePort"] for entry in service["spec"]["ports"]] == [31000, 31001]
+
+
+@pytest.mark.parametrize("peers", Peers, ids=str)
+def test_the_service_selects_pods_that_the_values_make(peers: Peers) -> None:
+    """On the page it selects none: client pods, which its values do not make, by a label that pods have not."""
+    wishes = Wishes(peers=peers)
+    values, selector = loaded(Form.HELM_VALUES, wishes), loaded(Form.PEER_SERVICE, wishes)["spec"]["selector"]
+    made = ["seed-client"] + (["client"] if values["client"]["enable"] else [])
+    assert selector == {"app": "dragonfly", "component": peers.value}
+    assert selector["component"] in made
+
+
+def test_a_peers_proxy_is_for_its_node_alone_unless_that_was_asked() -> None:
+    def address(wishes: Wishes, name: str) -> str | None:
+        found: str | None = loaded(Form.HELM_VALUES, wishes)[name]["config"]["proxy"]["server"].get("ip")
+        return found
+
+    assert address(Wishes(), "client") == address(Wishes(), "seedClient") == "127.0.0.1"
+    assert address(Wishes(exposed=True), "client") is None
+    assert address(Wishes(exposed=True), "seedClient") == "127.0.0.1"
+    assert address(Wishes(peers=Peers.SEED), "seedClient") is None
+
+
+# Values of a peer in chart 1.7.4: those of its values.yaml, the commented ones too. Lists are values.
+KNOWN = frozenset(
+    {"enable", "image.repository", "image.tag", "metrics.enable", "extraVolumes", "extraVolumeMounts"}
+    | {f"config.{name}.server.{key}" for name in ("proxy", "health", "metrics", "stats") for key in ("ip", "port")}
+    | {
+        "config.proxy.server.requestRateLimit", "config.proxy.rules", "config.proxy.registryMirror.cert",
+        "config.proxy.registryMirror.enableTaskIDBasedBlobDigest", "config.proxy.prefetch",
+        "config.proxy.prefetchBandwidthLimit", "config.proxy.readBufferSize", "config.storage.keep",
+        "config.storage.writePieceTimeout", "config.storage.writeBufferSize", "config.storage.readBufferSize",
+        "config.download.pieceTimeout", "config.download.collectedPieceTimeout", "config.download.bandwidthLimit",
+        "config.download.backToSourceBandwidthLimit", "config.upload.bandwidthLimit",
+        "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent",
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
+def test_the_chart_knows_every_value(wishes: Wishes) -> None:
+    """Helm takes an unknown value without a word."""
+    values = loaded(Form.HELM_VALUES, wishes)
+    assert set(values) == {"manager", "scheduler", "seedClient", "client"}
+    for peer in ("client", "seedClient"):
+        assert [key for key in _keys(values[peer]) if key not in KNOWN] == []
+    assert values["scheduler"]["config"] == {"scheduler": page.SCHEDULER}
+
+
+def _keys(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return [prefix.removesuffix(".")]
+    return [name for key, item in value.items() for name in _keys(item, f"{prefix}{key}.")]
+
+
+def test_storage_outlives_the_pod_and_a_limit_leaves_room_for_reads_that_wait() -> None:
+    client = loaded(Form.HELM_VALUES)["client"]
+    assert client["extraVolumes"][0] == {
+        "name": "storage", "hostPath": {"path": "/var/lib/dragonfly/", "type": "DirectoryOrCreate"}
+    }  # fmt: skip
+    config = client["config"]
+    assert config["storage"]["keep"] is True
+    assert bytes_of(config["proxy"]["prefetchBandwidthLimit"]) == FULL.bandwidth // 2
+    assert bytes_of(config["download"]["bandwidthLimit"]) == FULL.bandwidth
+
+
+def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
+    text = render(Form.UNIT, site())
+    assert isinstance(text, str)
+    assert "\nRestart=always\n" in text
+    assert "\nStartLimitIntervalSec=0\n" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["kind", "--manager", "http://m:65003"], "--manager is not for kind"),
+        (["dfdaemon", "--workers", "3"], "--workers is not for dfdaemon"),
+        (["kind", "--workers", "0"], "argument --workers: 0 is no whole number from 1 to 100"),
+        (["kind", "--proxy-node-port", "80"], "argument --proxy-node-port: 80 is no whole number from 30000 to 32767"),
+        (["dfdaemon", "--manager", "m:65003"], "argument --manager: m:65003 is not the manager's http://HOST:65003"),
+        (["dfdaemon", "--advertise", "0.0.0.0"], "argument --advertise: 0.0.0.0 is not the address of one host"),
+        (["dfdaemon", "--advertise", "node"], "argument --advertise: node is no IP address"),
+        (["dfdaemon", "--storage", "data"], "argument --storage: data"),
+        (["dfdaemon", "--bandwidth", "10Gbit"], "argument --bandwidth: 10Gbit is no size"),
+        (["dynconfig"], "dynconfig needs to know where a scheduler is"),
+        (["dynconfig", "--scheduler", "s"], "argument --scheduler: s is not HOST:PORT"),
+        (["dfdaemon-unit", "--page"], "the page has no dfdaemon-unit"),
+        (["kind", "--page", "--workers", "3"], "--workers changes nothing of the page's own values"),
+        (["moon"], "argument FORM: invalid choice: 'moon'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_with_its_name_and_value(
+    tmp_path: Path, argv: list[str], what: str
+) -> None:
+    run = Run(tmp_path, "dragonfly", "render", *argv)
+    assert (run.code, run.out) == (2, "")
+    assert what in run.err
+    assert run.err.splitlines()[-1].startswith("try:   nydus-agent dragonfly render")
+
+
+def test_all_that_dfdaemon_could_not_be_set_up_with_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(
+        '[mirror]\nurl = "http://127.0.0.1:4004"\nping_url = "http://127.0.0.1:4002/healthy"\n'
+    )
+    run = Run(tmp_path, "dragonfly", "render", "kind", "--proxy-node-port", "30951")
+    assert (run.code, run.out) == (2, "")
+    lines = run.err.splitlines()
+    assert lines[0] == "error[NNA1501]: Dragonfly's files cannot be rendered from this"
+    assert lines[1].startswith(
+        f"seen:  {tmp_path}/agent.toml: mirror.url = http://127.0.0.1:4004: port 4004 is that of"
+    )
+    assert "mirror.metrics_url = http://127.0.0.1:4002/metrics: port 4002 is that of mirror.ping_url too" in lines[2]
+    assert "command line: --health-node-port = 30951: is the proxy's node port too; choose another" in lines[3]
+
+
+def test_a_machine_gets_the_file_and_each_difference_with_its_reason(tmp_path: Path) -> None:
+    for form in Form:
+        more = ["--scheduler", "10.0.0.1:8002"] if form is Form.DYNCONFIG else []
+        document = Run(tmp_path, "dragonfly", "render", form.value, *more, "--format", "json").json
+        assert complaints(document) == []
+        assert document["text"].endswith("\n")
+        assert bool(document["differences"]) == (form in PAGE)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("50GB", 50 * 10**9), ("64MiB", 64 << 20), ("1.5 kb", 1500), ("4096", 4096), ("10G", 10**10), ("", None),
+     ("10Gbit", None), ("-1GB", None), ("GB", None)],
+)  # fmt: skip
+def test_sizes_are_read_as_dragonfly_reads_them(text: str, count: int | None) -> None:
+    assert bytes_of(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("40s", 40), ("1h 30m", 5400), ("720h", 2_592_000), ("100ms", 0.1), ("30d", 2_592_000), ("", None), ("40", None),
+     ("s", None), ("1x", None), ("5s 7", None)],
+)  # fmt: skip
+def test_durations_are_read_as_dragonfly_reads_them(text: str, seconds: float | None) -> None:
+    assert seconds_of(text) == (None if seconds is None else pytest.approx(seconds))
