@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from agent.config.forms import endpoint_of
 from agent.config.model import Config, Scheme
+from agent.dataclass import dataclass
 from agent.dragonfly import page
 
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
+from agent.dataclass import replace
 from agent.dragonfly import page
 from agent.dragonfly.document import Document, differences, scalar
 from agent.dragonfly.quantities import bytes_of, seconds_of
@@ -32,7 +32,7 @@ FULL = Wishes(
 WISHES = {
     "nothing": Wishes(),
     "all": FULL,
-    "seed peers": dataclasses.replace(FULL, peers=Peers.SEED),
+    "seed peers": replace(FULL, peers=Peers.SEED),
     "exposed": Wishes(exposed=True),
     "no CA": Wishes(ca=""),
     "other ports": Wishes(workers=5, proxy_node_port=31000, health_node_port=31001, storage="/data/dragonfly"),
