@@ -17,6 +17,7 @@ from typing import Any
 
 from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
 from agent.adapters.process import ChildProcesses
+from agent.dataclass import replace
 from agent.errors import ProcessError, SystemdError
 from agent.node.facts import UnitFact
 from agent.ports import Processes
@@ -71,6 +72,8 @@ class SystemdUnits:
             after = _unit(bus, name)
         if result == "done" and after is not None:
             return after
+        if result == "done" and verb == "stop":  # its file is gone already: systemd forgot it when it had stopped
+            return replace(before, load_state="not-found", active_state="inactive", sub_state="dead", main_pid=0)
         raise self._job_failed(name, verb, result, after, deadline_s)
 
     def enable(self, name: str) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from agent import paths
 from agent.apply import daemons, links, restarts, undo, waits
 from agent.dataclass import dataclass, field
-from agent.errors import AgentError, FileError
+from agent.errors import AgentError, FileError, SystemdError
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
@@ -114,10 +114,7 @@ def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: boo
     if unit.verb is UnitVerb.ENABLE and not unit.was_enabled:
         if not jobs:
             return "disabled" if links.disable_at_boot(ports, unit.unit) else ""
-        if ports.units.get(unit.unit) is None:
-            return ""
-        links.disable(ports, unit.unit)
-        return "disabled"
+        return "disabled" if _disabled(ports, unit.unit) else ""
     if unit.verb in _STARTED and not unit.was_active and jobs:
         fact = ports.units.get(unit.unit)
         if fact is not None and fact.active_state not in ("inactive", "failed"):
@@ -126,6 +123,20 @@ def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: boo
             daemons.end(ports, idle, say)
             return "stopped"
     return ""
+
+
+def _disabled(ports: Ports, unit: str) -> bool:
+    """Whether something was there to be disabled."""
+    if ports.units.get(unit) is None:
+        return False
+    try:
+        links.disable(ports, unit)
+    except SystemdError as error:
+        if error.code != "NNA0502":
+            raise
+        # A recovery was killed when it had removed the unit's file, and systemd has not read that yet.
+        return links.disable_at_boot(ports, unit)
+    return True
 
 
 def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:

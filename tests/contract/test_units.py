@@ -23,6 +23,9 @@ class _FakeWorld(UnitsWorld):
     def add(self, name: str) -> None:
         self.files.put(f"/etc/systemd/system/{name}", b"[Service]\nExecStart=/bin/sleep infinity\n")
 
+    def take_away(self, name: str) -> None:
+        del self.files.files[f"/etc/systemd/system/{name}"]
+
     def is_enabled(self, name: str) -> bool:
         return self.fake.units[name].unit_file_state == "enabled"
 

@@ -23,6 +23,10 @@ class UnitsWorld(abc.ABC):
         """Lay a file of a unit like good.service under another name, without a reload."""
 
     @abc.abstractmethod
+    def take_away(self, name: str) -> None:
+        """Remove the file of a unit that was added, without a reload."""
+
+    @abc.abstractmethod
     def is_enabled(self, name: str) -> bool:
         """Looked up without the port."""
 
@@ -104,6 +108,19 @@ class UnitsContract:
         assert found is not None
         assert (found.load_state, found.active_state) == ("loaded", "inactive")
         assert world.port.job("new.service", "start", deadline_s=10).active_state == "active"
+
+    def test_a_unit_whose_file_is_gone_cannot_be_disabled_though_systemd_still_knows_it(
+        self, world: UnitsWorld
+    ) -> None:
+        world.add("gone.service")
+        world.port.reload()
+        world.port.job("gone.service", "start", deadline_s=10)  # so that systemd does not forget it
+        world.take_away("gone.service")
+        assert world.port.get("gone.service") is not None
+        with pytest.raises(SystemdError) as caught:
+            world.port.disable("gone.service")
+        assert caught.value.code == "NNA0502"
+        assert world.port.job("gone.service", "stop", deadline_s=10).active_state == "inactive"
 
     def test_the_last_journal_lines_come_newest_last(self, world: UnitsWorld) -> None:
         with pytest.raises(SystemdError):

@@ -85,12 +85,12 @@ class FakeUnits:
     def enable(self, name: str) -> None:
         self._need_systemd()
         with self.faults.around("enable", name):
-            self.units[name] = replace(self._known(name), unit_file_state="enabled")
+            self.units[name] = replace(self._on_disk(name), unit_file_state="enabled")
 
     def disable(self, name: str) -> None:
         self._need_systemd()
         with self.faults.around("disable", name):
-            self.units[name] = replace(self._known(name), unit_file_state="disabled")
+            self.units[name] = replace(self._on_disk(name), unit_file_state="disabled")
 
     def reload(self) -> None:
         self._need_systemd()
@@ -108,6 +108,17 @@ class FakeUnits:
         if name not in self.units:
             raise SystemdError("NNA0502", f"there is no unit {name}")
         return self.units[name]
+
+    def _on_disk(self, name: str) -> UnitFact:
+        # systemd lays and removes links by the files that are there now, whatever it has read before.
+        found = self._known(name)
+        if found.fragment_path.startswith(UNIT_DIRECTORY) and not self.has_file(found.fragment_path):
+            raise SystemdError("NNA0502", f"there is no unit {name}", cause=f"Unit {name} does not exist")
+        return found
+
+    def has_file(self, path: str) -> bool:
+        """Whether a unit file of /etc is there."""
+        return self._files is None or self._files.read(path) is not None
 
     def _after(self, found: UnitFact, verb: str) -> UnitFact:
         if verb == "stop":

@@ -114,6 +114,23 @@ def test_a_change_undone_at_boot_calls_off_the_start_that_systemd_has_queued() -
     assert node.processes.ran[-1] == ("systemctl", "--no-block", "--quiet", "stop", paths.SNAPSHOTTER_UNIT)
 
 
+def test_a_recovery_killed_before_systemd_has_read_that_the_unit_is_gone_is_finished_by_the_next() -> None:
+    node = change_stage.a_node()
+    node.faults.at(1, Crash(), method="enable", after=True)
+    with pytest.raises(Crash):
+        change_stage.apply(node)
+    node.faults.clear()
+    node.faults.at(1, Crash(), method="reload")
+    with pytest.raises(Crash):
+        change_stage.finish(node, jobs=True)
+    node.faults.clear()
+    assert paths.SNAPSHOTTER_UNIT_FILE not in node.files.files
+    assert paths.SNAPSHOTTER_UNIT in node.units.units
+    change_stage.finish(node, jobs=True)
+    assert change_stage.state(node) == change_stage.OLD_STATE
+    assert paths.SNAPSHOTTER_UNIT not in node.units.units
+
+
 def test_what_could_not_be_recorded_for_good_is_taken_back_before_it_is_undone() -> None:
     """The generation's file is there, and then its directory cannot be written: half accepted must not be."""
     node = change_stage.a_node()

@@ -89,6 +89,9 @@ class SurvivingUnits(FakeUnits):
         super().enable(name)
         self.link()
 
+    def has_file(self, path: str) -> bool:
+        return self._stage.at(path).exists()
+
     def link(self) -> None:
         """What enables the snapshotter, as systemctl lays it."""
         link = self._stage.at(ENABLED_BY)

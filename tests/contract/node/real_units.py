@@ -36,6 +36,10 @@ class _SystemdWorld(UnitsWorld):
     def add(self, name: str) -> None:
         self.added.append(self._lay(name, _FILES["good.service"]))
 
+    def take_away(self, name: str) -> None:
+        self.added.remove(name)
+        (_DIRECTORY / name).unlink()
+
     def is_enabled(self, name: str) -> bool:
         return (_DIRECTORY / "multi-user.target.wants" / name).is_symlink()
 
