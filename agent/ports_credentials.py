@@ -31,6 +31,9 @@ class Credentials(Protocol):
         problems at once), NNA1203 a helper failed. `deadline_s` is a helper's.
         """
 
+    def exactly(self, server: str, *, deadline_s: float) -> Looked:
+        """What docker, and so the snapshotter, finds when it looks for this name and no other. Raises as `find`."""
+
 
 class RegistryTokens(Protocol):
     """What is sent to one registry as Authorization, for one credential (or none: public images need tokens too)."""

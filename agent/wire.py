@@ -111,14 +111,14 @@ def clock() -> Clock:
     return SystemClock()
 
 
-def credentials(environment: Mapping[str, str], *, uid: int, home: str) -> Credentials:
+def credentials(config: Config, environment: Mapping[str, str], *, uid: int, home: str) -> Credentials:
     """What this user is at registries: root's is what the snapshotter reads too."""
     from agent.adapters.credentials import DockerCredentials
     from agent.adapters.files import RootFiles
     from agent.adapters.process import ChildProcesses
     from agent.registry.places import docker_places
 
-    places = docker_places("", environment, uid=uid, home=home)
+    places = docker_places(config.registries.credentials, environment, uid=uid, home=home)
     return DockerCredentials(RootFiles("/"), ChildProcesses(), places, uid=uid)
 
 

@@ -7,15 +7,15 @@ the fleet's. A file without a secret may be read by everyone, but only its owner
 from __future__ import annotations
 
 import json
-import stat
+from collections.abc import Sequence
 
-from agent.errors import CredentialError, FileError, PortError, Problem
+from agent.errors import CredentialError, FileError, PortError
 from agent.node.facts import FileFact
 from agent.ports import Files, Finished, Processes
 from agent.ports_credentials import Credential, Looked, Secret
 from agent.registry import docker_config
 from agent.registry.docker_config import DockerConfig
-from agent.registry.names import host_of
+from agent.registry.names import host_of, keys_of
 from agent.registry.places import Places
 
 _NOT_FOUND = "credentials not found in native keychain"
@@ -40,20 +40,26 @@ class DockerCredentials:
 
     def find(self, registry: str, *, deadline_s: float) -> Looked:
         """See ports_credentials.Credentials."""
-        host = host_of(registry)
+        return self._find(host_of(registry), keys_of(registry), deadline_s)
+
+    def exactly(self, server: str, *, deadline_s: float) -> Looked:
+        """See ports_credentials.Credentials."""
+        return self._find(server, (server,), deadline_s)
+
+    def _find(self, name: str, keys: Sequence[str], deadline_s: float) -> Looked:
         fact = self._read()
         if fact is None:
-            return Looked(host, None, tuple(f"{path}: there is no such file" for path in self._places.paths))
+            return Looked(name, None, tuple(f"{path}: there is no such file" for path in self._places.paths))
         config = self._parsed(fact)
-        helper, asked, key = config.helper(host)
+        helper, asked, key = config.helper(keys)
         if helper:
             source = f"{fact.path}, {key}: docker-credential-{helper} get {asked}"
             found = self._ask(helper, asked, source, deadline_s)
-            return Looked(host, found, (source if found else f"{source}: it has none",))
-        entry = config.entry(host)
+            return Looked(name, found, (source if found else f"{source}: it has none",))
+        entry = config.entry(keys)
         if entry is None:
-            return Looked(host, None, (f"{fact.path}: no entry for {host}",))
-        return Looked(host, entry, (entry.source,))
+            return Looked(name, None, (f"{fact.path}: no entry for {name}",))
+        return Looked(name, entry, (entry.source,))
 
     def _read(self) -> FileFact | None:
         """Raises CredentialError NNA1201."""
@@ -70,8 +76,7 @@ class DockerCredentials:
 
     def _parsed(self, fact: FileFact) -> DockerConfig:
         """Raises CredentialError NNA1202 with every problem, of the file's rights too."""
-        config, problems = docker_config.parse(fact.path, fact.content)
-        problems = (*_rights(fact, config, self._owners, damaged=bool(problems)), *problems)
+        config, problems = docker_config.inspected(fact, self._owners)
         if problems:
             raise CredentialError(
                 "NNA1202", f"the credentials in {fact.path} cannot be used as they are", problems=problems
@@ -91,19 +96,6 @@ class DockerCredentials:
                 return None
             raise _helper_failed(program, source, f"it ended with exit code {done.code}")
         return _answered(done, program, source)
-
-
-def _rights(fact: FileFact, config: DockerConfig, owners: set[int], *, damaged: bool) -> tuple[Problem, ...]:
-    mode, found = stat.S_IMODE(fact.mode), []
-    place = fact.symlink_target or fact.path
-    if fact.uid not in owners:
-        found.append((f"belongs to uid {fact.uid}", f"chown root:root {place}"))
-    # A file that does not parse may hold a secret all the same.
-    if mode & 0o077 and (config.auths or damaged):
-        found.append((f"others may read the secrets in it (mode {mode:04o})", f"chmod 600 {place}"))
-    elif mode & 0o022:
-        found.append((f"others may change which helper runs (mode {mode:04o})", f"chmod go-w {place}"))
-    return tuple(Problem(fact.path, "", "", reason, action) for reason, action in found)
 
 
 def _answered(done: Finished, program: str, source: str) -> Credential | None:

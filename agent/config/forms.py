@@ -41,6 +41,7 @@ class Form(enum.Enum):
     ARTIFACT = '"system", "current", a version such as "2.4.4", or the id of a set'
     BASE_URL = "empty, or http(s)://HOST[:PORT][/PATH]"
     CREDENTIAL = "empty, an absolute path, or a name"
+    DOCKER_CONFIG = "empty, the absolute path of a config.json, or a name"
     STORE_PATH = "absolute path below a directory that outlives a reboot"
 
     def complaint(self, text: str) -> Complaint | None:
@@ -264,6 +265,17 @@ def _credential(text: str) -> Complaint | None:
     return "is neither a path nor the name of a credential", "write the path of a file that only root may read"
 
 
+def _docker_config(text: str) -> Complaint | None:
+    found = _credential(text)
+    if found is not None or not text.startswith("/"):
+        return found
+    if not text.endswith("/config.json"):
+        return "is not named config.json, as docker and the snapshotter call it", "name a config.json"
+    if not re.fullmatch(r"[A-Za-z0-9._/+@-]+", text):
+        return "has characters that a unit of systemd would read otherwise", "choose a plain path"
+    return None
+
+
 _FLEETING = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - refused, not used
 _UPDATED = ("/usr", "/bin", "/sbin", "/lib")
 
@@ -301,5 +313,6 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.ARTIFACT: _artifact,
     Form.BASE_URL: _optional(_base_url),
     Form.CREDENTIAL: _optional(_credential),
+    Form.DOCKER_CONFIG: _optional(_docker_config),
     Form.STORE_PATH: _store_path,
 }

@@ -160,6 +160,12 @@ class RegistriesConfig:
         ("*",), 'registries whose plain images go through the mirror; "*" = all', form=Form.REGISTRY_OR_ALL
     )
     hosts: tuple[RegistryHost, ...] = setting((), "one table per registry that needs a scheme or a CA")
+    credentials: str = setting(
+        "",
+        "docker's configuration with the registries' credentials: a config.json that only root may read, or the name "
+        "of a credential of systemd; empty: /root/.docker/config.json",
+        form=Form.DOCKER_CONFIG,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,18 @@ class CertificateCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialsFact:
+    """The file with the registries' credentials. Nothing that is in it."""
+
+    path: str = ""
+    """Empty where there is none."""
+    problems: tuple[str, ...] = ()
+    """Why it cannot be used, each with the file, the key and what to do."""
+    try_: str = ""
+    """What to do about the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredImage:
     """An image in containerd that a change of the snapshotter may leave without a root (see `node.images`)."""
 
@@ -194,6 +206,8 @@ class Facts:
 
     images: tuple[StoredImage, ...] | Unknown = ()
     """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""
+
+    credentials: CredentialsFact = CredentialsFact()
 
     def file(self, path: str) -> FileFact | None | Unknown:
         """The fact about `path`; Unknown where nobody looked."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import images, programs, registries, sets, versions
+from agent.node import credentials, images, programs, registries, sets, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
@@ -108,6 +108,7 @@ def observe(
         images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
         sets=nydus.sets,
         unfit=nydus.unfit,
+        credentials=credentials.look(config.registries.credentials, ports.files),
     )
 
 

@@ -29,6 +29,7 @@ def plan(config: Config, facts: Facts) -> Plan:
             *_containerd_refusals(config, facts),
             *(() if unreadable else candidate(config, node_of(facts)).refusals),
             *unreadable,
+            *_credentials_refusals(config, facts),
             *refusals,
         )
     )
@@ -55,6 +56,14 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
             Refusal("NNA0302", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}")
         )
     return tuple(found)
+
+
+def _credentials_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
+    """What the operator named must be usable: without it each private image fails at its next start."""
+    if not config.registries.credentials:
+        return ()
+    code = "NNA1202" if facts.credentials.path else "NNA1201"
+    return tuple(Refusal(code, problem, facts.credentials.try_) for problem in facts.credentials.problems)
 
 
 def _unreadable(config: Config, facts: Facts) -> tuple[Refusal, ...]:
@@ -215,6 +224,8 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
         if not _may_write(facts, path):
             registry = path.rpartition("/")[0].rpartition("/")[2]
             found.append(f"{path} belongs to somebody else and is left alone: images of {registry} do as it says")
+    # What docker wrote for root is used as it is: nobody said that it must be there, or be right.
+    found += [f"credentials of registries: {problem}" for problem in facts.credentials.problems]
     if facts.nydus_image is None:
         found.append("nydus-image is not in PATH: images can run, but none can be made here")
     changed = set(target.containerd.files)

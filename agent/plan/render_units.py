@@ -8,8 +8,12 @@ from __future__ import annotations
 from agent import paths
 
 
-def snapshotter_unit(program: str, ca_bundle: str, containerd: str = paths.CONTAINERD_UNIT) -> bytes:
-    """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none."""
+def snapshotter_unit(
+    program: str, ca_bundle: str, containerd: str = paths.CONTAINERD_UNIT, credentials: str = ""
+) -> bytes:
+    """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none; `credentials` is
+    as in the configuration, `registries.credentials`.
+    """
     authorities = ""
     if ca_bundle:
         # OpenSSL and Go read both; nydusd before v2.4.3 has no setting for a CA.
@@ -19,9 +23,26 @@ def snapshotter_unit(program: str, ca_bundle: str, containerd: str = paths.CONTA
         program=program.replace("%", "%%"),
         config=paths.SNAPSHOTTER_CONFIG,
         authorities=authorities,
+        credentials=_credentials(credentials),
         containerd=containerd,
     ).encode()
 
+
+def _credentials(credentials: str) -> str:
+    """Where docker's configuration is, by name: no secret gets into the unit. The snapshotter reads it for each mount
+    (containerd/nydus-snapshotter, pkg/auth/docker.go), so a file that is replaced counts from the next mount on.
+    """
+    if credentials.startswith("/"):
+        return f"# Who we are at registries.\nEnvironment=DOCKER_CONFIG={credentials.removesuffix('/config.json')}\n"
+    return _FROM_SYSTEMD.format(name=credentials) if credentials else ""
+
+
+_FROM_SYSTEMD = """\
+# Who we are at registries. The second line is what counts where the credential is gone: the snapshotter must start.
+LoadCredential=config.json:{name}
+SetCredential=config.json:{{}}
+Environment=DOCKER_CONFIG=%d
+"""
 
 _UNIT = """\
 # {mark}; changes are seen as drift and are replaced by the next apply. Use a drop-in.
@@ -40,7 +61,7 @@ Type=simple
 Environment=HOME=/root
 # Loopback is never behind a proxy: nydusd obeys HTTP_PROXY, also for the mirror itself.
 Environment=NO_PROXY=127.0.0.1,localhost,::1 no_proxy=127.0.0.1,localhost,::1
-{authorities}ExecStart={program} --config {config}
+{authorities}{credentials}ExecStart={program} --config {config}
 Restart=always
 RestartSec=1
 # nydusd processes are children: they serve the roots of running containers and must outlive a restart.

@@ -50,7 +50,10 @@ def wanted(config: Config, facts: Facts, effective: Effective) -> Wanted:
             config, facts, programs, registries=paths.REGISTRIES_D if registries else ""
         ),
         paths.SNAPSHOTTER_UNIT_FILE: snapshotter_unit(
-            programs["containerd-nydus-grpc"].path, paths.CA_BUNDLE if bundle else "", config.containerd.unit
+            programs["containerd-nydus-grpc"].path,
+            paths.CA_BUNDLE if bundle else "",
+            config.containerd.unit,
+            config.registries.credentials,
         ),
         **({paths.CA_BUNDLE: bundle} if bundle else {}),
         **registries,

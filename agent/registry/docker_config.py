@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from agent.dataclass import dataclass, field
 from agent.errors import Problem
+from agent.node.facts import FileFact
 from agent.registry.credential import Credential
-from agent.registry.names import host_of, keys_of
+from agent.registry.names import host_of, written_host
 from agent.registry.secret import Secret
 
 Complaint = tuple[str, str, str]
@@ -37,21 +39,41 @@ class DockerConfig:
     store: str = ""
     """X of docker-credential-X for all registries without a helper of their own."""
 
-    def helper(self, registry: str) -> tuple[str, str, str]:
-        """(X of docker-credential-X, what it is asked for, the key that says so) for a registry; "" where none is."""
-        keys = keys_of(registry)
+    def helper(self, keys: Sequence[str]) -> tuple[str, str, str]:
+        """(X of docker-credential-X, what it is asked for, the key that says so) for a registry with these names; ""
+        where there is none.
+        """
         for key in keys:
             if key in self.helpers:
                 return self.helpers[key], key, f'credHelpers."{key}"'
         return self.store, keys[0], "credsStore"
 
-    def entry(self, registry: str) -> Credential | None:
-        """What `auths` holds for a registry: the key as docker spells it, else one that is the same host."""
-        for key in keys_of(registry):
+    def entry(self, keys: Sequence[str]) -> Credential | None:
+        """What `auths` holds for a registry with these names: the key as it stands, else as a URL of the same host."""
+        for key in keys:
             if key in self.auths:
                 return self.auths[key]
-        same = (one for key, one in self.auths.items() if host_of(key) == host_of(registry))
-        return next(same, None)
+        hosts = {written_host(key) for key in keys}
+        return next((one for key, one in self.auths.items() if written_host(key) in hosts), None)
+
+
+def inspected(fact: FileFact, owners: Collection[int]) -> tuple[DockerConfig, tuple[Problem, ...]]:
+    """What a file says, and everything that is wrong with it and with its rights; it must belong to one of `owners`."""
+    config, problems = parse(fact.path, fact.content)
+    return config, (*_rights(fact, config, owners, damaged=bool(problems)), *problems)
+
+
+def _rights(fact: FileFact, config: DockerConfig, owners: Collection[int], *, damaged: bool) -> tuple[Problem, ...]:
+    mode, found = stat.S_IMODE(fact.mode), []
+    place = fact.symlink_target or fact.path
+    if fact.uid not in owners:
+        found.append((f"belongs to uid {fact.uid}", f"chown root:root {place}"))
+    # A file that does not parse may hold a secret all the same.
+    if mode & 0o077 and (config.auths or damaged):
+        found.append((f"others may read the secrets in it (mode {mode:04o})", f"chmod 600 {place}"))
+    elif mode & 0o022:
+        found.append((f"others may change which helper runs (mode {mode:04o})", f"chmod go-w {place}"))
+    return tuple(Problem(fact.path, "", "", reason, action) for reason, action in found)
 
 
 def parse(path: str, content: bytes) -> tuple[DockerConfig, tuple[Problem, ...]]:

@@ -7,11 +7,13 @@ name, which docker's file may hold with a scheme and a path (credentials.Convert
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 HUB = "docker.io"
 HUB_KEY = "https://index.docker.io/v1/"
 """What `docker login` without a name writes, and what credential helpers are asked for Docker Hub."""
+_ASKS_AS_IMAGES_DO = (0, 15, 12)
 _HUB_HOSTS = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 
 
@@ -19,7 +21,7 @@ def host_of(name: str) -> str:
     """The host and port in an image's registry, a URL or a key of docker's file, as images spell it: every name of
     Docker Hub is docker.io.
     """
-    host = _stripped(name).lower()
+    host = written_host(name).lower()
     return HUB if host in _HUB_HOSTS else host
 
 
@@ -35,7 +37,20 @@ def api_host_of(name: str) -> str:
     return "registry-1.docker.io" if host == HUB else host
 
 
-def _stripped(name: str) -> str:
+def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:
+    """What the snapshotter of this version (None: not known) looks for in docker's file, to the letter.
+
+    v0.15.12 began to ask for Docker Hub by the name in images (b4baf8a, pkg/auth), where docker login writes none; the
+    versions before ask for index.docker.io, which docker's own key is a URL of.
+    """
+    host = host_of(registry)
+    if host != HUB:
+        return host
+    return HUB if version is None or tuple(version) >= _ASKS_AS_IMAGES_DO else "index.docker.io"
+
+
+def written_host(name: str) -> str:
+    """The host and port of a URL or a key of docker's file, as written there (credentials.ConvertToHostname)."""
     if "://" in name:
         try:
             return urlsplit(name).netloc.rpartition("@")[2]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from agent.dataclass import dataclass
 
 STORES = ("/etc/credstore", "/run/credstore")
 """Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""

@@ -94,9 +94,8 @@ _NOT_PURE = "agent.artifacts.child"
 """The download's own process: it is nothing but input and output, and no other module may import it."""
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
-    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "string",
-    "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "yaml",
-    "zlib",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "stat",
+    "string", "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "yaml", "zlib",
 }  # fmt: skip
 _PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input", "exec", "eval", "__import__"}
 

@@ -134,6 +134,18 @@ def test_the_mirror_on_the_loopback_is_never_asked_through_another_proxy() -> No
     assert "NO_PROXY=127.0.0.1,localhost,::1" in text
 
 
+def test_the_unit_names_where_credentials_are_and_holds_none() -> None:
+    def lines(credentials: str) -> list[str]:
+        return snapshotter_unit("/usr/bin/x", "", credentials=credentials).decode().splitlines()
+
+    assert not [line for line in lines("") if "DOCKER_CONFIG" in line or "Credential" in line]
+    assert "Environment=DOCKER_CONFIG=/etc/registry" in lines("/etc/registry/config.json")
+    by_name = lines("pull-secret")
+    assert "LoadCredential=config.json:pull-secret" in by_name
+    assert "SetCredential=config.json:{}" in by_name, "a credential that is gone must not keep the snapshotter down"
+    assert "Environment=DOCKER_CONFIG=%d" in by_name
+
+
 def test_the_snapshotter_is_up_before_containerd_and_never_gives_up() -> None:
     found = unit(snapshotter_unit("/usr/bin/x", ""))
     assert (found["Unit"]["Before"], found["Unit"]["StartLimitIntervalSec"]) == ("containerd.service", "0")
