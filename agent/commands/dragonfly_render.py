@@ -10,6 +10,7 @@ from agent.commands.context import Context
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.load import Loaded
+from agent.dragonfly import dfdaemon
 from agent.dragonfly.document import Document, differences
 from agent.dragonfly.quantities import bytes_of
 from agent.dragonfly.render import PAGE, Form, render
@@ -81,13 +82,21 @@ def _check(form: Form, given: Mapping[str, object], *, page: bool) -> None:
     if form is Form.DYNCONFIG and not given:
         what = "dynconfig needs to know where a scheduler is"
         raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler HOST:8002")
+    schedulers = _schedulers(given)
+    named = [one for one in schedulers if dfdaemon.is_named(one)]
+    if named and len(schedulers) > 1:
+        what = f"--scheduler {named[0]}: beside others only addresses; dfdaemon takes one name alone for all schedulers"
+        raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler ADDRESS:8002 …")
+
+
+def _schedulers(given: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(given.get("schedulers", ()))  # type: ignore[arg-type]  # argparse's list of texts
 
 
 def _site(loaded: Loaded, given: Mapping[str, object]) -> Site:
     """Raises ConfigError (NNA1501) with every problem."""
     values = dict(given)
-    if "schedulers" in given:
-        values["schedulers"] = tuple(given["schedulers"])  # type: ignore[arg-type]  # argparse's list of texts
+    values["schedulers"] = _schedulers(given)
     if "peers" in given:
         values["peers"] = Peers(str(given["peers"]))
     site = site_of(loaded.config, Wishes(**values))  # type: ignore[arg-type]  # argparse has checked them
@@ -161,7 +170,7 @@ _OPTIONS: tuple[tuple[str, Callable[[str], object] | None, str, str], ...] = (
     ("proxy_node_port", _NODE_PORT, "PORT", "the Service's port on the nodes for the proxy (default 30950)"),
     ("health_node_port", _NODE_PORT, "PORT", "the same for the health URL (default 30951)"),
     ("manager", _manager, "URL", "the manager; without one dynconfig.yaml names the schedulers"),
-    ("schedulers", _host_port, "HOST:PORT", "a scheduler; may be given more than once"),
+    ("schedulers", _host_port, "HOST:PORT", "a scheduler, or several by their addresses"),
     ("advertise", _address, "ADDRESS", "this node's address for other peers (default: dfdaemon finds one)"),
     ("storage", _path, "DIRECTORY", "where pieces lie on the node (default /var/lib/dragonfly/)"),
     ("ca", _optional_path, "FILE", "CAs against which registries are verified (default Debian's store); empty: none"),

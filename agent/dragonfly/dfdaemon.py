@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ipaddress
 
 from agent.dragonfly import peer
 from agent.dragonfly.document import Document
@@ -65,6 +65,19 @@ def _manager(site: Site) -> dict[str, peer.Part]:
 
 def dynconfig(site: Site, head: tuple[str, ...]) -> Document:
     """dynconfig.yaml: the schedulers, where there is no manager that tells of them."""
-    body: dict[str, Any] = {"scheduler": {"addrs": list(site.wishes.schedulers)}}
+    given = list(site.wishes.schedulers)
     why = "dfdaemon does not start before one of them answers, and serves on when all of them are gone later."
-    return Document(body, head, {"scheduler.addrs": why})
+    if given and is_named(given[0]):
+        return Document({"scheduler": {"addr": given[0]}}, head, {"scheduler.addr": why})
+    return Document({"scheduler": {"addrs": given}}, head, {"scheduler.addrs": why})
+
+
+def is_named(scheduler: str) -> bool:
+    """Whether a scheduler is given by a name. dfdaemon resolves `addr`, one name for all of them; `addrs` are
+    addresses (client v1.5: "invalid socket address syntax", and it ends).
+    """
+    try:
+        ipaddress.ip_address(scheduler.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return True
+    return False

@@ -225,6 +225,10 @@ def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
         (["dfdaemon", "--bandwidth", "10Gbit"], "argument --bandwidth: 10Gbit is no size"),
         (["dynconfig"], "dynconfig needs to know where a scheduler is"),
         (["dynconfig", "--scheduler", "s"], "argument --scheduler: s is not HOST:PORT"),
+        (
+            ["dynconfig", "--scheduler", "10.0.0.1:8002", "--scheduler", "s.example.org:8002"],
+            "--scheduler s.example.org:8002: beside others only addresses",
+        ),
         (["dfdaemon-unit", "--page"], "the page has no dfdaemon-unit"),
         (["kind", "--page", "--workers", "3"], "--workers changes nothing of the page's own values"),
         (["moon"], "argument FORM: invalid choice: 'moon'"),
@@ -252,6 +256,21 @@ def test_all_that_dfdaemon_could_not_be_set_up_with_is_told_at_once(tmp_path: Pa
     )
     assert "mirror.metrics_url = http://127.0.0.1:4002/metrics: port 4002 is that of mirror.ping_url too" in lines[2]
     assert "command line: --health-node-port = 30951: is the proxy's node port too; choose another" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("given", "rendered"),
+    [
+        (["10.0.0.1:8002", "[fd00::1]:8002"], {"addrs": ["10.0.0.1:8002", "[fd00::1]:8002"]}),
+        (["schedulers.example.org:8002"], {"addr": "schedulers.example.org:8002"}),
+    ],
+)
+def test_dfdaemon_finds_schedulers_by_addresses_or_by_one_name(
+    tmp_path: Path, given: list[str], rendered: dict[str, object]
+) -> None:
+    options = [word for one in given for word in ("--scheduler", one)]
+    run = Run(tmp_path, "dragonfly", "render", "dynconfig", *options)
+    assert yaml.safe_load(run.out) == {"scheduler": rendered}
 
 
 def test_a_machine_gets_the_file_and_each_difference_with_its_reason(tmp_path: Path) -> None:
