@@ -13,9 +13,10 @@ from agent import paths
 from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
-    from agent.ports import Clock, Files, PackageManager, Ports, Processes
+    from agent.apply.registry_access import RegistryPorts
+    from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
-    from agent.ports_credentials import Credentials, Looked, RegistryTokens
+    from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
@@ -127,11 +128,34 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     store where it names none). ssl comes with it.
     """
     from agent.adapters.registry_tokens import ChallengeAnswers
+
+    scheme, ca = _way_to(config, looked.registry)
+    return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
+
+
+def _way_to(config: Config, registry: str) -> tuple[Scheme, str]:
     from agent.registry.names import host_of
 
-    known = next((one for one in config.registries.hosts if host_of(one.host) == looked.registry), None)
-    secure = known is None or known.scheme is Scheme.HTTPS
-    return ChallengeAnswers(looked, secure=secure, ca=known.ca if known is not None else "")
+    known = next((one for one in config.registries.hosts if host_of(one.host) == registry), None)
+    return (known.scheme, known.ca) if known is not None else (Scheme.HTTPS, "")
+
+
+def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPorts:
+    """What root's verbs ask registries with."""
+    from urllib.parse import urlsplit
+
+    from agent.adapters.secure_http import ask
+    from agent.apply.registry_access import RegistryPorts
+    from agent.registry.names import api_host_of
+
+    def head(registry: str, path: str, authorization: Secret, deadline_s: float) -> HttpAnswer:
+        scheme, ca = _way_to(config, registry)
+        url = urlsplit(f"{scheme.value}://{api_host_of(registry)}{path}")
+        headers = {"Accept": "*/*", **({"Authorization": authorization.reveal()} if authorization else {})}
+        return ask(url, headers, deadline_s=deadline_s, method="HEAD", ca=ca)
+
+    found = credentials(config, environment, uid=0, home="/root")
+    return RegistryPorts(found, lambda looked: registry_tokens(config, looked), head)
 
 
 def package_manager(root: str) -> PackageManager:
@@ -210,6 +234,7 @@ __all__ = [
     "daemon_ports",
     "drill_ports",
     "package_manager",
+    "registry_ports",
     "registry_tokens",
     "root_files",
     "root_ports",

@@ -34,7 +34,7 @@ def uncompressed_images(view: View) -> tuple[str, ...]:
     """Images in use that are not compressed, as HOST/REPOSITORY; what cannot be read is left out."""
     found: list[str] = []
     try:
-        for mount in rungs_read.mounts(view):
+        for mount in rungs_read.mounts(view.ports, view.config.snapshotter.root):
             head = view.ports.files.head(mount.bootstrap, _HEAD)
             if head is not None and uncompressed(head):
                 found.append(mount.image)

@@ -61,7 +61,7 @@ def real_read(view: View, effective: Effective) -> Rung:
     if not isinstance(view.facts.nydusd, Binary):
         return not_proved(_NUMBER, _NAME, "nydusd is not known")
     try:
-        found = mounts(view)
+        found = mounts(view.ports, view.config.snapshotter.root)
     except (HttpError, FileError, ValueError) as error:
         return not_proved(_NUMBER, _NAME, f"the snapshotter did not tell its mounts: {error}")
     if not found:
@@ -193,23 +193,22 @@ def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def mounts(view: View) -> list[Mount]:
+def mounts(ports: Ports, root: str) -> list[Mount]:
     """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter, pkg/system/system.go).
 
     Raises HttpError, FileError, ValueError.
     """
-    answer = view.ports.http.get(
+    answer = ports.http.get(
         "http://localhost/api/v1/daemons", deadline_s=CALL_S, unix_socket=paths.SNAPSHOTTER_SYSTEM_SOCKET,
         body_cap=_METRICS_CAP,
     )  # fmt: skip
     daemons = json.loads(answer.body) if answer.status == 200 else []
-    root = view.config.snapshotter.root
     found = []
     for daemon in daemons or ():
         for snapshot, instance in sorted((daemon.get("instances") or {}).items()):
             directory = instance.get("snapshot_dir") or posixpath.join(root, "snapshots", snapshot)
-            bootstrap = _bootstrap(view.ports, directory)
-            config = _config(view.ports, posixpath.join(root, "config", daemon["id"]), snapshot)
+            bootstrap = _bootstrap(ports, directory)
+            config = _config(ports, posixpath.join(root, "config", daemon["id"]), snapshot)
             if bootstrap and config is not None:
                 found.append(Mount(bootstrap, config))
     return found

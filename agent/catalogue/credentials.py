@@ -27,4 +27,8 @@ ENTRIES = (
           "for this repository.",
           "The message names every source that was tried. Log in where the node looks: "
           "`docker --config DIRECTORY login REGISTRY`, or write the entry by hand."),
+    Entry("NNA1206", "credential does not reach nydusd", Exit.NOT_AS_WANTED,
+          "The registry lets us in, but the snapshotter takes only a user with a password from docker's configuration, "
+          "and looks for one exact name: for Docker Hub `docker.io` since v0.15.12, `index.docker.io` before.",
+          "Add the entry that the message names, or log in with a user and a password."),
 )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import change, generations
-from agent.apply.climb import body
+from agent.apply import change, generations, registry_access
+from agent.apply.climb import State, body
+from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.running import busy
@@ -16,7 +17,7 @@ from agent.errors import Exit
 from agent.node import pages
 from agent.ports import Ports
 
-HELP = "climb the ladder of proof now: each rung, and what to do about those that fail"
+HELP = "climb the ladder of proof and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
 
 
@@ -29,10 +30,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     or failed while a change or a drill was under way. Raises ConfigError.
     """
     config = context.load_config().config
-    return examine(context, config, wire.root_ports(config))
+    return examine(context, config, wire.root_ports(config), wire.registry_ports(config, context.environment))
 
 
-def examine(context: Context, config: Config, ports: Ports) -> Exit:
+def examine(context: Context, config: Config, ports: Ports, registries: RegistryPorts) -> Exit:
     """The climb with these ports. Raises as `change.inspect` does."""
     if generations.applied(ports.files) is None:
         context.console.warn("nothing was applied on this node yet: nydus-agent plan")
@@ -44,11 +45,17 @@ def examine(context: Context, config: Config, ports: Ports) -> Exit:
     for caution in cautions:
         context.console.warn(caution)
     ladder.show(context.console, climb)
+    access = registry_access.look(config, ports, registries, dict(climb.versions).get("snapshotter", ""))
+    ladder.show_access(context.console, access)
     under_way = under_way or busy(ports.ledger, "doctor")
-    context.console.emit("Climb", {**body(climb), "under_way": under_way, "cautions": list(cautions)})
+    besides = {"under_way": under_way, "cautions": list(cautions), "registries": registry_access.body(access)}
+    context.console.emit("Climb", {**body(climb), **besides})
     if under_way and climb.exit is not Exit.OK:
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
         context.console.line(Toned(told, Tone.WARN))
         return Exit.UNKNOWN
     context.console.line(ladder.verdict(climb))
-    return climb.exit
+    refusing = [one for one in access if one.state is State.FAILED]
+    for one in refusing:
+        context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
+    return Exit.NOT_AS_WANTED if refusing else climb.exit

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from agent.apply.climb import Climb, Rung, State
 from agent.console import Console, Part, Tone, Toned
+
+if TYPE_CHECKING:  # doctor alone asks registries
+    from agent.apply.registry_access import Access
 
 _MARKS = {
     State.OK: Toned("ok          ", Tone.GOOD),
@@ -17,15 +21,18 @@ _MARKS = {
 
 def lines(rung: Rung) -> list[tuple[Part, ...]]:
     """A rung as text."""
-    found: list[tuple[Part, ...]] = [(f"{rung.number:2}  ", _MARKS[rung.state], f"{rung.name}: {rung.detail}")]
-    if rung.state is State.OK:
-        return found
-    label = f" [{rung.code}]" if rung.code else ""
-    told = [("cause:", f"{rung.cause}{label}" if rung.cause else label.strip())]
-    told += [("seen:", one) for one in rung.evidence]
-    told += [("try:", rung.try_)]
-    found += [("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text) for name, text in told if text]
-    return found
+    return [(f"{rung.number:2}  ", _MARKS[rung.state], f"{rung.name}: {rung.detail}"), *_why(rung)]
+
+
+def _why(one: Rung | Access) -> list[tuple[Part, ...]]:
+    """Nothing where it is well."""
+    if one.state is State.OK:
+        return []
+    label = f" [{one.code}]" if one.code else ""
+    told = [("cause:", f"{one.cause}{label}" if one.cause else label.strip())]
+    told += [("seen:", seen) for seen in one.evidence]
+    told += [("try:", one.try_)]
+    return [("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text) for name, text in told if text]
 
 
 def show(console: Console, climb: Climb) -> None:
@@ -39,6 +46,14 @@ def show(console: Console, climb: Climb) -> None:
             console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
     for one in climb.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
+
+
+def show_access(console: Console, found: Sequence[Access]) -> None:
+    """What the registries in use say to this node."""
+    for one in found:
+        console.line("    ", _MARKS[one.state], f"registry {one.registry}: {one.detail}")
+        for parts in _why(one):
+            console.line(*parts)
 
 
 def progress(console: Console) -> Callable[[Rung], None]:

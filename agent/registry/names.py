@@ -37,6 +37,19 @@ def api_host_of(name: str) -> str:
     return "registry-1.docker.io" if host == HUB else host
 
 
+def image_parts(name: str) -> tuple[str, str]:
+    """Registry and repository of an image's whole name, without tag and digest; ("", "") where it is no name but an
+    id, as CRI records them too (distribution/reference).
+    """
+    first, slash, rest = name.partition("/")
+    if not slash:
+        return "", ""
+    if not ("." in first or ":" in first or first == "localhost"):
+        first, rest = HUB, name
+    repository = rest.partition("@")[0]
+    return host_of(first), repository.partition(":")[0]
+
+
 def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:
     """What the snapshotter of this version (None: not known) looks for in docker's file, to the letter.
 

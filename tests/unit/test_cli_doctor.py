@@ -12,6 +12,7 @@ from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit, HttpError
 from tests.unit.proved_node import ProvedNode, proved
+from tests.unit.small_registries import SmallRegistries
 
 DRILL = "process 4711 (nydus-agent drill mirror-down 30s) holds /var/lib/nydus-agent/lock"
 
@@ -25,7 +26,8 @@ def examined(node: ProvedNode, format_: Format = Format.TEXT) -> tuple[Exit, str
     """The exit code, the answer, and what was said beside it."""
     out, err = io.StringIO(), io.StringIO()
     context = Context(Console(out, err, format_), uid=0)
-    return doctor.examine(context, node.config, node.node.ports), out.getvalue(), err.getvalue()
+    registries = SmallRegistries(node.node.files).ports
+    return doctor.examine(context, node.config, node.node.ports, registries), out.getvalue(), err.getvalue()
 
 
 def dead(node: ProvedNode) -> None:

@@ -1,0 +1,172 @@
+"""Whether the registries in use let this node in, with what docker's configuration holds for them. Asked by `doctor`
+alone: every node would ask every few minutes otherwise, and a helper may cost money.
+
+A registry is asked as nydusd asks: without anything first, then with what its 401 wants, for a repository in use. The
+tag that is asked for does not exist, so that no pull is counted; 404 then means "come in".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from agent.apply.climb import State
+from agent.apply.rungs_read import mounts
+from agent.config.model import Config
+from agent.dataclass import dataclass
+from agent.errors import AgentError, CredentialError, PortError
+from agent.ports import HttpAnswer, Ports
+from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
+from agent.registry.challenge import pull_scope
+from agent.registry.names import asked_by_snapshotter, host_of, image_parts
+
+_NAMESPACE = "k8s.io"
+_ASK_S = 5.0
+_BUDGET_S = 25.0
+_CHALLENGE = "www-authenticate"
+_NO_TAG = "nydus-agent-asks-who-it-is"
+_SANDBOX = "pause"  # CRI's own image: plain, public, and on every node
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPorts:
+    """What is needed to ask registries."""
+
+    credentials: Credentials
+    tokens: Callable[[Looked], RegistryTokens]
+    ask: Callable[[str, str, Secret, float], HttpAnswer]
+    """(registry, path, Authorization or empty, seconds) -> the answer to HEAD. Raises PortError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One registry: whether it lets us in, and what was tried."""
+
+    registry: str
+    state: State
+    """OK, FAILED (it refuses, or nydusd will be refused), UNKNOWN (it did not answer in a way that tells)."""
+    detail: str
+    code: str = ""
+    cause: str = ""
+    evidence: tuple[str, ...] = ()
+    try_: str = ""
+
+
+def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
+    """Each registry in use, once. `snapshotter` is its version as text. Nothing raises."""
+    end = ports.clock.monotonic() + _BUDGET_S
+    found = []
+    for registry, repository in _in_use(config, ports).items():
+        if ports.clock.monotonic() > end:
+            found.append(Access(registry, State.UNKNOWN, "not asked: the others took too long"))
+        else:
+            found.append(_access(registry, repository, registries, _version(snapshotter)))
+    return tuple(found)
+
+
+def body(found: Sequence[Access]) -> list[dict[str, object]]:
+    """For the JSON document."""
+    return [
+        {
+            "registry": one.registry, "state": one.state.value, "detail": one.detail, "code": one.code,
+            "cause": one.cause, "evidence": list(one.evidence), "try": one.try_,
+        }
+        for one in found
+    ]  # fmt: skip
+
+
+def _in_use(config: Config, ports: Ports) -> Mapping[str, str]:
+    """Registry -> a repository of it: of a mount, else of an image, else "" (only the configuration names it)."""
+    found: dict[str, str] = {}
+    for registry, repository in (*_mounted(config, ports), *_images(ports)):
+        found.setdefault(registry, repository)
+    for host in config.registries.hosts:
+        found.setdefault(host_of(host.host), "")
+    return found
+
+
+def _mounted(config: Config, ports: Ports) -> Iterator[tuple[str, str]]:
+    try:
+        for mount in mounts(ports, config.snapshotter.root):
+            registry, repository = image_parts(mount.image)
+            yield registry, repository
+    except (PortError, ValueError):
+        return  # rung 10 says why
+
+
+def _images(ports: Ports) -> Iterator[tuple[str, str]]:
+    try:
+        for record in ports.containerd.images(_NAMESPACE, deadline_s=_ASK_S):
+            registry, repository = image_parts(record.name)
+            if registry and repository.rpartition("/")[2] != _SANDBOX:
+                yield registry, repository
+    except PortError:
+        return  # rung 4 says why
+
+
+def _version(text: str) -> tuple[int, ...] | None:
+    numbers = re.findall(r"\d+", text)[:3]
+    return tuple(map(int, numbers)) if len(numbers) == 3 else None
+
+
+def _access(registry: str, repository: str, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
+    path = f"/v2/{repository}/manifests/{_NO_TAG}" if repository else "/v2/"
+    where = f"{registry}/{repository}" if repository else registry
+    try:
+        answer = ports.ask(registry, path, Secret(), _ASK_S)
+    except PortError as error:
+        return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
+    if answer.status != 401:
+        return _judged(Access(registry, State.OK, f"lets everyone read {where}"), answer, ())
+    try:
+        looked = ports.credentials.find(registry, deadline_s=_ASK_S)
+        scopes = [pull_scope(repository)] if repository else []
+        header = ports.tokens(looked).answer(answer.headers.get(_CHALLENGE, ""), scopes, deadline_s=_ASK_S)
+        answer = ports.ask(registry, path, header, _ASK_S)
+    except CredentialError as error:
+        return _failed(registry, error)
+    except PortError as error:
+        return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
+    source = looked.tried[-1]
+    who = f"lets us read {where} with {source}" if looked.credential else f"lets everyone read {where}, with a token"
+    seen = _judged(Access(registry, State.OK, who), answer, looked.tried)
+    if seen.state is not State.OK or looked.credential is None:
+        return seen
+    return _reaching_nydusd(seen, looked, ports, version)
+
+
+def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
+    """`well`, unless the answer says otherwise."""
+    if answer.status in (401, 403):
+        error = CredentialError(
+            "NNA1205", f"{well.registry} refuses this node", cause=f"it answers {answer.status} to what was found",
+            seen=tried,
+        )  # fmt: skip
+        return _failed(well.registry, error)
+    if answer.status in (200, 404):
+        return well
+    return Access(well.registry, State.UNKNOWN, f"answers {answer.status}, which tells nothing")
+
+
+def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
+    """`well`, unless the snapshotter will not find, or not hand on, what was found."""
+    asked = asked_by_snapshotter(looked.registry, version)
+    try:
+        exact = ports.credentials.exactly(asked, deadline_s=_ASK_S)
+    except CredentialError as error:
+        return _failed(well.registry, error)
+    if exact.credential is not None and exact.credential.reaches_nydusd:
+        return well
+    if exact.credential is None:
+        cause = f"the snapshotter looks for {asked} to the letter, and finds nothing"
+        hint = f"add an entry {asked} with the same value"
+    else:
+        cause = "it is a token, and the snapshotter hands on nothing but a user with a password"
+        hint = "log in with a user and a password (many registries call it a robot account or an access key)"
+    what = f"nydusd gets no credential for {looked.registry}"
+    return _failed(well.registry, CredentialError("NNA1206", what, cause=cause, seen=looked.tried, try_=hint))
+
+
+def _failed(registry: str, error: AgentError) -> Access:
+    hint = error.try_ or f"docker login {registry}, as root; or name the file that has it: registries.credentials"
+    return Access(registry, State.FAILED, error.what, error.code, error.cause, error.seen, hint)

@@ -1,0 +1,49 @@
+"""Registries that know one user, for what asks them through `RegistryPorts`; credentials are read as on a node."""
+
+from __future__ import annotations
+
+import base64
+
+from agent.adapters.credentials import DockerCredentials
+from agent.adapters.registry_tokens import ChallengeAnswers
+from agent.apply.registry_access import RegistryPorts
+from agent.errors import HttpError, PortError
+from agent.ports import HttpAnswer
+from agent.ports_credentials import Secret
+from agent.registry.places import ROOTS_DOCKER, Places
+from tests.fakes.files import FakeFiles
+from tests.fakes.processes import FakeProcesses
+
+USER, SECRET = "puller", "s3cr3t-of-the-fleet"
+AUTH = base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
+
+
+class SmallRegistries:
+    """All are public but those in `private`, which want USER and SECRET; `answers` are statuses that come instead."""
+
+    def __init__(self, files: FakeFiles, *private: str, place: str = ROOTS_DOCKER) -> None:
+        self.files = files
+        self.processes = FakeProcesses()
+        self.private = set(private)
+        self.answers: dict[str, int | PortError] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.ports = RegistryPorts(
+            DockerCredentials(files, self.processes, Places((place,))),
+            lambda looked: ChallengeAnswers(looked, secure=False),
+            self._ask,
+        )
+
+    def down(self, registry: str) -> None:
+        """It does not answer."""
+        self.answers[registry] = HttpError("NNA0821", f"no answer from {registry}", cause="Connection refused")
+
+    def _ask(self, registry: str, path: str, authorization: Secret, _deadline_s: float) -> HttpAnswer:
+        self.asked.append((registry, path))
+        answer = self.answers.get(registry)
+        if isinstance(answer, PortError):
+            raise answer
+        if answer is not None:
+            return HttpAnswer(answer, {}, b"")
+        if registry in self.private and authorization.reveal() != f"Basic {AUTH}":
+            return HttpAnswer(401, {"www-authenticate": 'Basic realm="test"'}, b"")
+        return HttpAnswer(404 if "/manifests/" in path else 200, {}, b"")

@@ -1,0 +1,159 @@
+"""What `doctor` says of registries: who refuses this node, with what, and what to do; and never the secret."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from agent.apply import registry_access
+from agent.apply.climb import State
+from agent.apply.registry_access import Access
+from agent.commands import doctor
+from agent.commands.context import Context
+from agent.config.model import RegistryHost
+from agent.console import Console, Format
+from agent.errors import Exit
+from agent.ports import ImageRecord
+from agent.registry.places import ROOTS_DOCKER
+from tests.unit.proved_node import ProvedNode, proved
+from tests.unit.small_registries import AUTH, SECRET, SmallRegistries
+from tests.unit.test_schema import complaints
+
+HOST = "private.example:5000"
+IMAGE = f"{HOST}/team/app:1"
+
+
+@pytest.fixture
+def node() -> ProvedNode:
+    """Its configuration names HOST, and an image of it is there."""
+    made = proved()
+    registries = replace(made.config.registries, hosts=(RegistryHost(HOST),))
+    made.config = replace(made.config, registries=registries)
+    made.node.containerd.namespace_images["k8s.io"] = [
+        image(IMAGE),
+        image("registry.k8s.io/pause:3.8"),
+        image("sha256:ab"),
+    ]
+    return made
+
+
+def image(name: str) -> ImageRecord:
+    return ImageRecord(name, "sha256:" + "a" * 64, "application/vnd.oci.image.manifest.v1+json", {})
+
+
+def write(node: ProvedNode, document: object, mode: int = 0o600) -> None:
+    node.node.files.put(ROOTS_DOCKER, json.dumps(document).encode(), mode=mode)
+
+
+def looked(node: ProvedNode, registries: SmallRegistries, snapshotter: str = "0.16.1") -> dict[str, Access]:
+    found = registry_access.look(node.config, node.node.ports, registries.ports, snapshotter)
+    assert not [text for text in (SECRET, AUTH) if text in repr(found)]
+    return {one.registry: one for one in found}
+
+
+def test_a_registry_that_everyone_may_read_needs_nothing(node: ProvedNode) -> None:
+    registries = SmallRegistries(node.node.files)
+    one = looked(node, registries)[HOST]
+    assert (one.state, one.detail) == (State.OK, f"lets everyone read {HOST}/team/app")
+    assert (HOST, "/v2/team/app/manifests/nydus-agent-asks-who-it-is") in registries.asked
+    assert {host for host, _path in registries.asked} == {HOST, "plain.example:5000"}, "not that of the sandbox image"
+
+
+def test_a_401_names_every_source_that_was_tried_and_what_to_do(node: ProvedNode) -> None:
+    registries = SmallRegistries(node.node.files, HOST)
+    one = looked(node, registries)[HOST]
+    assert (one.state, one.code) == (State.FAILED, "NNA1205")
+    assert one.evidence == (f"{ROOTS_DOCKER}: there is no such file",)
+    assert f"docker login {HOST}" in one.try_
+    write(node, {"auths": {"other.example": {"auth": AUTH}}})
+    assert looked(node, registries)[HOST].evidence == (f"{ROOTS_DOCKER}: no entry for {HOST}",)
+
+
+def test_a_credential_that_is_right_is_named_by_its_source(node: ProvedNode) -> None:
+    write(node, {"auths": {HOST: {"auth": AUTH}}})
+    one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
+    assert (one.state, one.detail) == (
+        State.OK, f'lets us read {HOST}/team/app with {ROOTS_DOCKER}, auths."{HOST}"',
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_credential_that_is_wrong_is_told_with_its_source(node: ProvedNode, status: int) -> None:
+    write(node, {"auths": {HOST: {"username": "puller", "password": f"{SECRET}-old"}}})
+    one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
+    assert (one.state, one.code) == (State.FAILED, "NNA1205")
+    assert one.evidence == (f'{ROOTS_DOCKER}, auths."{HOST}"',)
+    registries = SmallRegistries(node.node.files)
+    registries.answers[HOST] = status
+    assert looked(node, registries)[HOST].state is State.FAILED
+
+
+def test_a_file_that_cannot_be_used_is_the_reason_with_all_that_is_wrong_in_it(node: ProvedNode) -> None:
+    write(node, {"auths": {HOST: {"auth": AUTH}}, "credsStore": f"/{SECRET}"}, mode=0o644)
+    one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
+    assert (one.state, one.code) == (State.FAILED, "NNA1202")
+    assert len(one.evidence) == 2
+    assert "chmod 600" in one.evidence[0]
+
+
+def test_a_helper_that_fails_is_the_reason(node: ProvedNode) -> None:
+    write(node, {"credHelpers": {HOST: "vault"}})
+    registries = SmallRegistries(node.node.files, HOST)
+    registries.processes.on("docker-credential-vault", code=1, stdout=f"panic {SECRET}")
+    one = looked(node, registries)[HOST]
+    assert (one.state, one.code) == (State.FAILED, "NNA1203")
+
+
+def test_a_registry_that_is_down_is_not_called_a_refusal(node: ProvedNode) -> None:
+    registries = SmallRegistries(node.node.files, HOST)
+    registries.down(HOST)
+    assert looked(node, registries)[HOST].state is State.UNKNOWN
+    registries.answers[HOST] = 503
+    assert looked(node, registries)[HOST].state is State.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("key", "snapshotter", "state"),
+    [
+        ("https://index.docker.io/v1/", "0.13.4", State.OK),
+        ("https://index.docker.io/v1/", "v0.15.11", State.OK),
+        ("https://index.docker.io/v1/", "v0.16.1", State.FAILED),
+        ("docker.io", "v0.16.1", State.OK),
+        ("docker.io", "0.13.4", State.FAILED),
+        ("docker.io", "unknown", State.OK),
+    ],
+)
+def test_docker_hubs_credential_must_have_the_name_that_this_snapshotter_looks_for(
+    node: ProvedNode, key: str, snapshotter: str, state: State
+) -> None:
+    node.node.containerd.namespace_images["k8s.io"] = [image("docker.io/team/app:1")]
+    write(node, {"auths": {key: {"auth": AUTH}}})
+    one = looked(node, SmallRegistries(node.node.files, "docker.io"), snapshotter)["docker.io"]
+    assert one.state is state, one
+    assert (one.code == "NNA1206") is (state is State.FAILED)
+
+
+def test_an_identity_token_is_known_not_to_reach_nydusd(node: ProvedNode) -> None:
+    write(node, {"auths": {HOST: {"identitytoken": SECRET}}})
+    registries = SmallRegistries(node.node.files, HOST)
+    one = looked(node, registries)[HOST]
+    assert (one.state, one.code) == (State.FAILED, "NNA1205"), "basic alone is offered, and a token is no password"
+
+
+def test_a_refusal_is_in_doctors_answer_and_its_exit_code(node: ProvedNode) -> None:
+    registries = SmallRegistries(node.node.files, HOST)
+    answer = ""
+    for form in (Format.TEXT, Format.JSON):
+        out, err = io.StringIO(), io.StringIO()
+        context = Context(Console(out, err, form), uid=0)
+        assert doctor.examine(context, node.config, node.node.ports, registries.ports) is Exit.NOT_AS_WANTED
+        answer = out.getvalue()
+        assert "NNA1205" in answer
+        assert f"{ROOTS_DOCKER}: there is no such file" in answer
+        assert f"docker login {HOST}" in answer
+    found = {one["registry"]: (one["state"], one["code"]) for one in json.loads(answer)["registries"]}
+    assert found[HOST] == ("failed", "NNA1205")
+    assert complaints(json.loads(answer)) == []
