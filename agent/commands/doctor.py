@@ -6,16 +6,16 @@ import argparse
 
 from agent import wire
 from agent.apply import change, generations, registry_access
-from agent.apply.climb import State, body
+from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.errors import Exit
+from agent.errors import Exit, FileError
 from agent.node import pages
-from agent.ports import Ports
+from agent.ports import Files, Ports
 
 HELP = "climb the ladder of proof and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
@@ -41,6 +41,8 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
     climb = change.inspect(config, ports)
+    if not under_way and not busy(ports.ledger, "doctor"):
+        _publish(context, ports.files, climb)
     cautions = pages.cautions(ports)
     for caution in cautions:
         context.console.warn(caution)
@@ -59,3 +61,12 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
     return Exit.NOT_AS_WANTED if refusing else climb.exit
+
+
+def _publish(context: Context, files: Files, climb: Climb) -> None:
+    """For `status`, which else denies for some minutes what was just proved."""
+    try:
+        if generations.applied(files) is not None:
+            publish(files, climb)
+    except FileError as error:
+        context.console.warn(f"status goes on showing the climb before this one: {error}")

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
+from agent import paths
 from agent.commands import doctor
 from agent.commands.context import Context
 from agent.console import Console, Format
-from agent.errors import Exit, HttpError
+from agent.errors import Exit, FileError, HttpError
 from tests.unit.proved_node import ProvedNode, proved
 from tests.unit.small_registries import SmallRegistries
 
@@ -51,6 +52,29 @@ def test_what_is_proved_meanwhile_is_proved(node: ProvedNode) -> None:
     node.node.ledger.held = DRILL
     exit_, answer, _ = examined(node)
     assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all rungs")
+
+
+def test_status_shows_from_then_on_what_doctor_has_proved(node: ProvedNode) -> None:
+    del node.node.files.files[paths.CLIMB]
+    examined(node)
+    published = json.loads(node.node.files.files[paths.CLIMB].content)
+    assert [rung["state"] for rung in published["rungs"]] == ["ok"] * 10
+
+
+def test_what_was_seen_in_the_middle_of_a_change_is_not_published(node: ProvedNode) -> None:
+    before = node.node.files.files[paths.CLIMB].content
+    node.node.ledger.held = DRILL
+    dead(node)
+    examined(node)
+    assert node.node.files.files[paths.CLIMB].content == before
+
+
+def test_where_it_cannot_be_published_doctor_says_so_and_answers_all_the_same(node: ProvedNode) -> None:
+    node.node.faults.at(1, FileError("NNA0423", "cannot write", cause="No space left on device"), method="replace")
+    exit_, answer, beside = examined(node)
+    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all rungs")
+    assert "status goes on showing the climb before this one" in beside
+    assert "No space left on device" in beside
 
 
 def test_without_one_the_rung_that_fails_is_the_headline(node: ProvedNode) -> None:
