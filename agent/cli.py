@@ -32,6 +32,7 @@ VERBS = (
     Verb("route"),
     Verb("drill"),
     Verb("artifacts"),
+    Verb("convert"),
     Verb("dragonfly"),
     Verb("version"),
     Verb("daemon", internal=True, plain=True),

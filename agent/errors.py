@@ -118,6 +118,10 @@ class ArtifactError(AgentError):
         self.problems = problems
 
 
+class ConvertError(AgentError):
+    """An image cannot be converted, or what was made of it is not what it was; nothing was put into its place."""
+
+
 class PortError(AgentError):
     """An outside thing did not do what was asked. Base of the errors that adapters raise."""
 
@@ -176,6 +180,10 @@ class FileChangedError(FileError):
 
 class HttpError(PortError):
     """A bounded HTTP request failed (no answer, too long, not HTTP)."""
+
+
+class RegistryError(PortError):
+    """A registry gave an error, an answer that is not sound, or none."""
 
 
 class FenceError(PortError):

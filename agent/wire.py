@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 
 from agent import paths
 from agent.config.model import Config, Scheme
+from agent.dataclass import dataclass
 
 if TYPE_CHECKING:
+    from agent.adapters.registry_http import RegistryHttp
     from agent.apply.registry_access import RegistryPorts
+    from agent.convert.job import Ports as ConvertPorts
+    from agent.oci.reference import Reference
     from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
@@ -158,6 +162,63 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     return RegistryPorts(found, lambda looked: registry_tokens(config, looked), head)
 
 
+_HELPER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertSettings:
+    """Where a conversion reads, writes and works."""
+
+    layout: str
+    """A directory, where `source` is None."""
+    source: Reference | None
+    target: Reference
+    work_dir: str
+    nydus_image: str
+    nydusd: str
+    uid: int
+    home: str
+    """Of the user who asks: docker's configuration may be there."""
+
+
+def convert_ports(config: Config, settings: ConvertSettings, environment: Mapping[str, str]) -> ConvertPorts:
+    """The ports of a conversion. Raises CredentialError."""
+    from agent.adapters.image_mount import LayerReader
+    from agent.adapters.nydus_image import NydusImage
+    from agent.adapters.oci_layout import LayoutSource
+    from agent.adapters.registry import RegistrySource, RegistryTarget
+    from agent.adapters.rooms import DiskRooms
+    from agent.convert.job import Ports
+
+    def registry(reference: Reference) -> RegistryHttp:
+        return _registry(config, reference.host, environment, settings.uid, settings.home)
+
+    to = registry(settings.target)
+    return Ports(
+        source=LayoutSource(settings.layout)
+        if settings.source is None
+        else RegistrySource(registry(settings.source), settings.source),
+        target=lambda room: RegistryTarget(to, settings.target, room.note),
+        builder=lambda room: NydusImage(settings.nydus_image, room.path),
+        reader=lambda room: LayerReader(settings.nydusd, room.path),
+        rooms=DiskRooms(settings.work_dir),
+    )
+
+
+def _registry(config: Config, host: str, environment: Mapping[str, str], uid: int, home: str) -> RegistryHttp:
+    """A registry with its scheme and CA from the configuration; one on this machine's loopback is http otherwise."""
+    from agent.adapters.registry_http import RegistryHttp
+    from agent.adapters.registry_tokens import ChallengeAnswers
+    from agent.registry.names import api_host_of, host_of, is_loopback
+
+    known = next((one for one in config.registries.hosts if host_of(one.host) == host_of(host)), None)
+    secure = known.scheme is Scheme.HTTPS if known is not None else not is_loopback(host)
+    ca = known.ca if known is not None else ""
+    looked = credentials(config, environment, uid=uid, home=home).find(host, deadline_s=_HELPER_S)
+    tokens = ChallengeAnswers(looked, secure=secure, ca=ca)
+    return RegistryHttp(api_host_of(host), secure=secure, ca=ca, tokens=tokens)
+
+
 def package_manager(root: str) -> PackageManager:
     """dpkg's lock below `root`."""
     from agent.adapters.dpkg import DpkgFrontend
@@ -225,11 +286,13 @@ def _processes() -> Processes:
 
 
 __all__ = [
+    "ConvertSettings",
     "agents_answer",
     "artifact_ports",
     "artifact_source",
     "bundles",
     "clock",
+    "convert_ports",
     "credentials",
     "daemon_ports",
     "drill_ports",

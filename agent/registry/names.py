@@ -62,6 +62,15 @@ def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:
     return HUB if version is None or tuple(version) >= _ASKS_AS_IMAGES_DO else "index.docker.io"
 
 
+def is_loopback(name: str) -> bool:
+    """Whether a registry is on this machine's own loopback: what containerd and docker ask in plain http by default."""
+    try:
+        host = (urlsplit(f"//{written_host(name)}").hostname or "").lower()
+    except ValueError:
+        return False
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def written_host(name: str) -> str:
     """The host and port of a URL or a key of docker's file, as written there (credentials.ConvertToHostname)."""
     if "://" in name:

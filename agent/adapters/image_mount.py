@@ -1,0 +1,100 @@
+"""A converted image read back through a private nydusd: own mount namespace, so that no mount outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from agent.adapters.layer_files import members, walked
+from agent.adapters.nydusd import NydusdApi
+from agent.adapters.process import Companion, companion
+from agent.errors import ConvertError, NydusdError, ProcessError
+from agent.oci.tree import Member
+from agent.ports_convert import LayerFile
+
+_MOUNT_S, _READ_S = 30.0, 3600.0
+_STEP_S = 0.05
+
+
+class LayerReader:
+    """The `Reader` port; its files are in `directory`."""
+
+    def __init__(self, nydusd: str, directory: str) -> None:
+        self._nydusd, self._directory = nydusd, directory
+
+    def members(self, layer: LayerFile) -> Iterator[Member]:
+        """See ports_convert.Reader."""
+        return members(layer)
+
+    def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
+        """See ports_convert.Reader. The blobs are read as nydusd reads them, from this machine's disk."""
+        room = os.path.join(self._directory, f"mounted-{os.path.basename(bootstrap)}")
+        for name in ("", "mount", "cache"):
+            os.mkdir(os.path.join(room, name), 0o700)
+        directory = os.path.dirname(blobs[0][1]) if blobs else room
+        with open(os.path.join(room, "config.json"), "w", encoding="utf-8") as file:
+            json.dump(_config(directory, os.path.join(room, "cache")), file)
+        try:
+            with (
+                open(os.path.join(room, "log"), "wb") as log,
+                companion(self._argv(room, bootstrap), log.fileno()) as child,
+            ):
+                guard = threading.Timer(_READ_S, child.kill)  # a read of a hung mount ends only with its server
+                guard.daemon = True  # a signal may come before the block that cancels it
+                try:
+                    guard.start()
+                    pid = _wait(child, room)
+                    yield from walked(f"/proc/{pid}/root{room}/mount")
+                finally:
+                    guard.cancel()
+        except (OSError, ProcessError, NydusdError) as error:
+            cause = getattr(error, "cause", "") or str(error)
+            raise ConvertError("NNA1425", "the converted image cannot be read back", cause=cause) from None
+
+    def _argv(self, room: str, bootstrap: str) -> list[str]:
+        return [
+            "unshare", "--mount", "--propagation", "private", "--", self._nydusd, "fuse",
+            "--config", f"{room}/config.json", "--bootstrap", bootstrap, "--mountpoint", f"{room}/mount",
+            "--apisock", f"{room}/api.sock", "--log-level", "warn", "--thread-num", "4",
+        ]  # fmt: skip
+
+
+def _config(blobs: str, cache: str) -> dict[str, object]:
+    """enable_xattr is off: the metadata itself must say that there are such."""
+    return {
+        "device": {
+            "backend": {"type": "localfs", "config": {"dir": blobs}},
+            "cache": {"type": "blobcache", "config": {"work_dir": cache}},
+        },
+        "mode": "direct",
+        "digest_validate": False,
+        "enable_xattr": False,
+        "fs_prefetch": {"enable": False},
+    }
+
+
+def _wait(child: Companion, room: str) -> int:
+    api, until, cause = NydusdApi(), time.monotonic() + _MOUNT_S, ""
+    while time.monotonic() < until and child.code is None:
+        try:
+            info = api.info(f"{room}/api.sock", deadline_s=2)
+            pid = info.pid or child.pid
+            if info.state == "RUNNING" and os.path.ismount(f"/proc/{pid}/root{room}/mount"):
+                return pid
+            cause = f"its state is {info.state}"
+        except NydusdError as error:
+            cause = error.cause
+        time.sleep(_STEP_S)
+    if child.code is not None:
+        cause = f"it ended with exit code {child.code}"
+    raise ConvertError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=_last(room))
+
+
+def _last(room: str) -> tuple[str, ...]:
+    with open(f"{room}/log", "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+        lines = file.read(4096).decode(errors="replace").splitlines()
+    return tuple(line[:300] for line in lines[-4:])

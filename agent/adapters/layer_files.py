@@ -1,0 +1,204 @@
+"""Layers on this machine: decompressed as a stream, and read as tars. Nothing is ever extracted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import select
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agent.adapters.process import Feed
+from agent.errors import ConvertError, ProcessError
+from agent.oci.tree import Kind, Member, Node
+from agent.ports_convert import LayerFile
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PIECE = 1 << 20
+_XATTR = "SCHILY.xattr."  # as GNU tar, star, Go's archive/tar and with it every builder of images write them
+_SILENCE_S = 60
+_GZIP = 31  # zlib's window bits of a gzip stream
+_KINDS = {
+    tarfile.DIRTYPE: Kind.DIRECTORY,
+    tarfile.SYMTYPE: Kind.SYMLINK,
+    tarfile.CHRTYPE: Kind.CHARACTER,
+    tarfile.BLKTYPE: Kind.BLOCK,
+    tarfile.FIFOTYPE: Kind.FIFO,
+}
+
+
+def unpacked(layer: LayerFile) -> Iterator[bytes]:
+    """The layer's tar, in pieces. Raises ConvertError (NNA1423)."""
+    readers = {"": _plain, "gzip": _gunzipped, "zstd": _unzstd}
+    return readers[layer.compression](layer.path)
+
+
+def _plain(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def _gunzipped(path: str) -> Iterator[bytes]:
+    """Streams of several members too (pigz and Docker's own make such)."""
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        for packed in _plain(path):
+            left = packed
+            while left:
+                if stream.eof:
+                    stream = zlib.decompressobj(_GZIP)
+                if piece := stream.decompress(left, PIECE):
+                    yield piece
+                left = stream.unused_data if stream.eof else stream.unconsumed_tail
+    except zlib.error as error:
+        raise ConvertError("NNA1423", "a layer cannot be decompressed", cause=str(error)) from None
+    if not stream.eof:
+        raise ConvertError("NNA1423", "a layer cannot be decompressed", cause="it ends in the middle")
+
+
+def _unzstd(path: str) -> Iterator[bytes]:
+    """By the program zstd: Python has it from 3.14 on. Its window is bounded, so that its memory is."""
+    with open(path, "rb") as file:
+        try:
+            feed = Feed(["zstd", "--decompress", "--stdout", "--memory=128MiB", "--quiet"], file.fileno())
+        except ProcessError as error:
+            raise ConvertError(
+                "NNA1423", "a layer cannot be decompressed", cause=error.cause, try_="apt install zstd"
+            ) from None
+        try:
+            while select.select([feed], [], [], _SILENCE_S)[0]:
+                piece = feed.read(PIECE)
+                if piece == b"":
+                    break
+                if piece:
+                    yield piece
+            if feed.wait(_SILENCE_S) != 0:
+                raise ConvertError("NNA1423", "a layer cannot be decompressed", cause=f"zstd: {feed.complaint()}")
+        finally:
+            feed.end()
+
+
+class _Stream(io.RawIOBase):
+    """Pieces as a file that can be read once."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._left = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if not self._left:
+            self._left = memoryview(next(self._pieces, b""))
+        view = memoryview(buffer)
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+def members(layer: LayerFile) -> Iterator[Member]:
+    """See ports_convert.Reader."""
+    stream = io.BufferedReader(_Stream(unpacked(layer)), PIECE)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar:
+            for entry in tar:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
+                yield _member(tar, entry)
+    except (tarfile.TarError, OverflowError, UnicodeError) as error:
+        raise ConvertError("NNA1406", "a layer's tar cannot be read", cause=str(error)) from None
+
+
+def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
+    if entry.islnk():
+        return Member(entry.name, None, entry.linkname)
+    kind = _KINDS.get(entry.type, Kind.FILE)
+    xattrs = {
+        name.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
+        for name, value in entry.pax_headers.items()
+        if name.startswith(_XATTR)
+    }
+    regular = kind is Kind.FILE
+    return Member(
+        entry.name,
+        Node(
+            kind, entry.mode & 0o7777, entry.uid, entry.gid, int(entry.mtime // 1),
+            entry.size if regular else 0, _content_of(tar, entry) if regular else "",
+            entry.linkname if kind is Kind.SYMLINK else "",
+            (entry.devmajor, entry.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0), xattrs,
+        ),
+    )  # fmt: skip
+
+
+def _content_of(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> str:
+    hashed = hashlib.sha256()
+    file = tar.extractfile(entry)
+    assert file is not None
+    while piece := file.read(PIECE):
+        hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def walked(top: str) -> Iterator[Member]:
+    """Every file below a directory, as it is; no link is followed. Raises OSError."""
+    seen = dict[tuple[int, int], Node]()
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        place = os.path.join(top, path) if path else top
+        yield Member(path, _node(place, seen))
+        if stat.S_ISDIR(os.lstat(place).st_mode):
+            waiting += [os.path.join(path, name) for name in os.listdir(place)]
+
+
+def _node(place: str, seen: dict[tuple[int, int], Node]) -> Node:
+    status = os.lstat(place)
+    key = (status.st_dev, status.st_ino)
+    if (known := seen.get(key)) is not None:
+        return known
+    kind = _kind(status.st_mode)
+    regular = kind is Kind.FILE
+    device = kind in (Kind.CHARACTER, Kind.BLOCK)
+    node = Node(
+        kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, int(status.st_mtime // 1),
+        status.st_size if regular else 0, _hash_of(place) if regular else "",
+        os.readlink(place) if kind is Kind.SYMLINK else "",
+        (os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0), _xattrs(place),
+    )  # fmt: skip
+    if kind is not Kind.DIRECTORY and status.st_nlink > 1:
+        seen[key] = node
+    return node
+
+
+def _kind(mode: int) -> Kind:
+    for test, kind in (
+        (stat.S_ISDIR, Kind.DIRECTORY),
+        (stat.S_ISLNK, Kind.SYMLINK),
+        (stat.S_ISCHR, Kind.CHARACTER),
+        (stat.S_ISBLK, Kind.BLOCK),
+        (stat.S_ISFIFO, Kind.FIFO),
+    ):
+        if test(mode):
+            return kind
+    return Kind.FILE
+
+
+def _hash_of(place: str) -> str:
+    hashed = hashlib.sha256()
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def _xattrs(place: str) -> dict[str, bytes]:
+    names = os.listxattr(place, follow_symlinks=False)
+    return {name: os.getxattr(place, name, follow_symlinks=False) for name in names}

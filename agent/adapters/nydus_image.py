@@ -1,0 +1,251 @@
+"""nydus-image as the converter: one layer after the other from a stream, then the merge of their metadata.
+
+The layers' tars go through a fifo, so that they are never on the disk, and no rights are needed: nothing is extracted.
+What nydus-image 2.2.0 does wrong, and what is done about it:
+
+- `create --parent-bootstrap` of a tar lets the files of an upper layer point into the lowest one's blob (they then have
+  another content, and `check` says nothing): layers are built by themselves and merged.
+- `merge` takes from the uppermost layer alone whether files have extended attributes, and nydusd then shows none unless
+  its configuration insists: the bit is set where a layer has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+import struct
+import tarfile
+import threading
+import time
+from collections.abc import Sequence
+
+from agent.adapters.layer_files import PIECE, unpacked
+from agent.adapters.process import ChildProcesses, Companion, companion
+from agent.errors import ConvertError, ProcessError
+from agent.oci import nydus
+from agent.oci.nydus import Blob
+from agent.ports_convert import BuildOptions, Built, LayerFile, Tell
+
+_START_S, _END_S = 30.0, 600.0
+_LEAST_RATE = 256 << 10
+"""Bytes a second that nydus-image takes at least; one that hangs is ended."""
+_CHECK_S = 600.0
+_STEP_S = 0.02
+_LINES, _LINE = 6, 300
+# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock behind EROFS' own, flags first.
+_FLAGS_AT, _HAS_XATTR = 1024 + 128, 0x10
+
+
+class NydusImage:
+    """The `Builder` port; its files are in `directory`."""
+
+    def __init__(self, program: str, directory: str) -> None:
+        self._program, self._directory = program, directory
+        self._count = 0
+        os.makedirs(os.path.join(directory, "blobs"), mode=0o700, exist_ok=True)
+
+    def create(self, layer: LayerFile, options: BuildOptions, limit: int, tell: Tell) -> Built:
+        """See ports_convert.Builder."""
+        self._count += 1
+        base = os.path.join(self._directory, f"built-{self._count}")
+        fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
+        os.mkfifo(fifo, 0o600)
+        argv = [
+            self._program, "create", "--type", "tar-rafs", "--fs-version", "6", "--compressor", options.compressor,
+            "--chunk-size", hex(options.chunk_size), "--bootstrap", bootstrap, "--blob", blob, "--log-level", "warn",
+            fifo,
+        ]  # fmt: skip
+        try:
+            with open(f"{base}.log", "wb") as log, companion(argv, log.fileno()) as child:
+                count = _fed(child, fifo, layer, limit, tell)
+                _wait(child, time.monotonic() + _END_S)
+                if child.code != 0:
+                    raise _failed(f"exit code {child.code}", f"{base}.log")
+        except ProcessError as error:
+            raise ConvertError("NNA1423", "nydus-image cannot be run", cause=error.cause, seen=error.seen) from None
+        os.unlink(fifo)
+        made, path = self._kept(blob)
+        # `merge` takes the name of a layer's metadata for the name of its blob.
+        named = f"{base}.d/{os.path.basename(path) or 'empty'}"
+        os.mkdir(f"{base}.d", 0o700)
+        os.rename(bootstrap, named)
+        return Built(named, made, path, count)
+
+    def merge(self, layers: Sequence[Built]) -> str:
+        """See ports_convert.Builder."""
+        self._count += 1
+        merged = os.path.join(self._directory, f"merged-{self._count}.bootstrap")
+        self._run("merge", "--bootstrap", merged, *(layer.bootstrap for layer in layers))
+        flags = 0
+        for layer in layers:
+            flags |= _flags(layer.bootstrap)
+        if flags & ~_flags(merged) & _HAS_XATTR:
+            _set_flags(merged, _flags(merged) | _HAS_XATTR)
+        return merged
+
+    def _kept(self, blob: str) -> tuple[Blob | None, str]:
+        """The blob under its digest, as nydusd looks for it."""
+        size = os.path.getsize(blob) if os.path.exists(blob) else 0
+        if not size:
+            return None, ""
+        digest = _digest_of(blob)
+        path = os.path.join(self._directory, "blobs", digest)
+        os.rename(blob, path)
+        return Blob(f"sha256:{digest}", size), path
+
+    def check(self, bootstrap: str) -> None:
+        """See ports_convert.Builder."""
+        self._run("check", bootstrap)
+
+    def _run(self, *words: str) -> None:
+        try:
+            ChildProcesses().run([self._program, *words, "--log-level", "warn"], deadline_s=_CHECK_S)
+        except ProcessError as error:
+            raise ConvertError(
+                "NNA1424", "the converted image is not valid", cause=error.cause, seen=error.seen
+            ) from None
+
+    def pack(self, bootstrap: str) -> tuple[Blob, str]:
+        """See ports_convert.Builder."""
+        path = f"{bootstrap}.tar.gz"
+        with open(path, "xb") as file:
+            with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
+                hashing = _Hashing(packed)
+                _write_tar(hashing, bootstrap)
+            size = file.tell()
+        return Blob(f"sha256:{_digest_of(path)}", size, f"sha256:{hashing.digest}"), path
+
+
+def _fed(child: Companion, fifo: str, layer: LayerFile, limit: int, tell: Tell) -> int:
+    """Hand the layer's tar to nydus-image; its length. Raises ConvertError NNA1421, NNA1422, NNA1423."""
+    guard = threading.Timer(_START_S + layer.size / _LEAST_RATE * 4, child.kill)
+    guard.daemon = True  # a signal may come before the block that cancels it
+    hashed, count = hashlib.sha256(), 0
+    try:
+        guard.start()
+        with _Fifo(child, fifo) as sink:
+            for piece in unpacked(layer):
+                count += len(piece)
+                if count > limit:
+                    raise ConvertError(
+                        "NNA1421", "the image unpacks to too much", cause=f"more than the {limit} bytes that were left"
+                    )
+                hashed.update(piece)
+                sink.write(piece)
+                tell(min(layer.size, count))
+    finally:
+        guard.cancel()
+    if f"sha256:{hashed.hexdigest()}" != layer.diff_id:
+        raise ConvertError(
+            "NNA1422", "a layer is not what the image says", cause=f"its tar is sha256:{hashed.hexdigest()}",
+            seen=(f"the configuration says {layer.diff_id}",),
+        )  # fmt: skip
+    return count
+
+
+class _Fifo:
+    """The writing end of a fifo. A reader that has what it needs may stop before the end."""
+
+    def __init__(self, child: Companion, path: str) -> None:
+        self._descriptor = _opened(child, path)
+
+    def __enter__(self) -> _Fifo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def write(self, piece: bytes) -> None:
+        left = memoryview(piece)
+        try:
+            while left and self._descriptor is not None:
+                left = left[os.write(self._descriptor, left) :]
+        except BrokenPipeError:
+            assert self._descriptor is not None
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _opened(child: Companion, path: str) -> int | None:
+    """None where the reader has ended before it opened its end."""
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > until:
+                raise ConvertError("NNA1423", "nydus-image does not read", cause=error.strerror or "") from None
+            if child.code is not None:
+                return None
+            time.sleep(_STEP_S)
+            continue
+        os.set_blocking(descriptor, True)
+        return descriptor
+
+
+def _wait(child: Companion, until: float) -> None:
+    while child.code is None:
+        if time.monotonic() > until:
+            raise ConvertError("NNA1423", "nydus-image does not end", cause=f"not within {_END_S:g} s")
+        time.sleep(_STEP_S)
+
+
+def _flags(bootstrap: str) -> int:
+    with open(bootstrap, "rb") as file:
+        file.seek(_FLAGS_AT)
+        flags: int = struct.unpack("<Q", file.read(8))[0]
+        return flags
+
+
+def _set_flags(bootstrap: str, flags: int) -> None:
+    with open(bootstrap, "r+b") as file:
+        file.seek(_FLAGS_AT)
+        file.write(struct.pack("<Q", flags))
+
+
+def _failed(cause: str, log: str) -> ConvertError:
+    with open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+        lines = file.read(8192).decode(errors="replace").splitlines()
+    told = tuple(line.strip()[:_LINE] for line in lines if line.strip())[-_LINES:]
+    return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=told)
+
+
+def _digest_of(path: str) -> str:
+    hashed = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+class _Hashing:
+    """Hashes what it writes."""
+
+    def __init__(self, into: gzip.GzipFile) -> None:
+        self._into, self._hash = into, hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._into.write(data)
+
+
+def _write_tar(into: _Hashing, bootstrap: str) -> None:
+    """A tar of a directory and one file in it."""
+    directory = tarfile.TarInfo(nydus.BOOTSTRAP.partition("/")[0])
+    directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+    file = tarfile.TarInfo(nydus.BOOTSTRAP)
+    file.size, file.mode = os.path.getsize(bootstrap), 0o444
+    into.write(directory.tobuf(tarfile.PAX_FORMAT))
+    into.write(file.tobuf(tarfile.PAX_FORMAT))
+    with open(bootstrap, "rb") as content:
+        while piece := content.read(PIECE):
+            into.write(piece)
+    into.write(b"\0" * (-file.size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE))

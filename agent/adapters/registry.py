@@ -1,0 +1,320 @@
+"""Images in a registry, by the OCI distribution-spec: what is read is hashed, what is written is asked about."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
+
+from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said
+from agent.errors import AgentError, RegistryError
+from agent.oci import formats
+from agent.oci.formats import Descriptor
+from agent.oci.nydus import Blob
+from agent.oci.reference import Reference
+from agent.ports_convert import Document, Tell
+from agent.registry.challenge import pull_scope
+
+CHUNK = 8 << 20
+"""Bytes of a PATCH: what is sent again at most where one breaks off."""
+_TRIES = 5
+"""How often in succession a transfer may break off without having moved on."""
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
+_OCTETS = "application/octet-stream"
+
+
+class RegistrySource:
+    """A repository that is read."""
+
+    def __init__(self, http: RegistryHttp, reference: Reference) -> None:
+        self._http = http
+        self._base = f"/v2/{reference.repository}"
+        self._scopes = (pull_scope(reference.repository),)
+
+    def document(self, named: str, cap: int) -> Document:
+        """See ports_convert.Source."""
+        path = f"{self._base}/manifests/{named}"
+        try:
+            answer = self._http.read(
+                "GET", path, self._scopes, ok=(200,), headers={"Accept": ", ".join(formats.ACCEPTED)}
+            )
+            content = answer.body(cap)
+        except CutError as error:
+            raise RegistryError("NNA1411", f"the manifest {named} broke off", cause=error.cause) from None
+        answer.close()
+        digest = formats.digest_of(content)
+        if named.startswith("sha256:") and digest != named:
+            raise _other_bytes(named, f"what came has the digest {digest}")
+        return Document(content, answer.headers.get("Content-Type", "").partition(";")[0].strip(), digest)
+
+    def small(self, blob: Descriptor, cap: int) -> bytes:
+        """See ports_convert.Source."""
+        if blob.size > cap:
+            raise RegistryError("NNA1414", f"{blob.digest} is too long", cause=f"{blob.size} bytes, at most {cap}")
+        try:
+            answer = self._http.read("GET", f"{self._base}/blobs/{blob.digest}", self._scopes, ok=(200,))
+            content = answer.body(cap)
+        except CutError as error:
+            raise RegistryError("NNA1411", f"{blob.digest} broke off", cause=error.cause) from None
+        answer.close()
+        if len(content) != blob.size or formats.digest_of(content) != blob.digest:
+            raise _other_bytes(blob.digest, f"{len(content)} bytes of {formats.digest_of(content)}")
+        return content
+
+    def fetch(self, blob: Descriptor, path: str, tell: Tell) -> None:
+        """See ports_convert.Source. What breaks off goes on where it was."""
+        with open(path, "xb") as file:
+            download = _Download(file, blob.size, tell)
+            tries = 0
+            while not download.complete:
+                before = download.done
+                try:
+                    self._read_on(blob, download)
+                except CutError as error:
+                    tries = 1 if download.done > before else tries + 1
+                    if tries >= _TRIES:
+                        raise RegistryError(
+                            "NNA1411", f"{blob.digest} broke off again and again", cause=error.cause
+                        ) from None
+                    self._http.pause(tries)
+            if download.digest != blob.digest:
+                raise _other_bytes(blob.digest, f"what came has the digest {download.digest}")
+
+    def _read_on(self, blob: Descriptor, download: _Download) -> None:
+        """Raises CutError, RegistryError."""
+        part = {"Range": f"bytes={download.done}-"} if download.done else {}
+        answer = self._http.read("GET", f"{self._base}/blobs/{blob.digest}", self._scopes, ok=(200, 206), headers=part)
+        with contextlib.closing(answer):
+            if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(
+                f"bytes {download.done}-"
+            ):
+                raise RegistryError("NNA1414", f"another part of {blob.digest} came than was asked for")
+            if answer.status == 200 and download.done:
+                download.restart()
+            for piece in answer.pieces(blob.size - download.done + 1):
+                download.take(piece)
+            if download.done > blob.size:
+                raise _other_bytes(blob.digest, f"more than {blob.size} bytes came")
+            if not download.complete:
+                raise CutError(f"{download.done} of {blob.size} bytes came")
+
+
+class _Download:
+    def __init__(self, file: BinaryIO, size: int, tell: Tell) -> None:
+        self._file, self._size, self._tell = file, size, tell
+        self._hash = hashlib.sha256()
+        self.done = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.done == self._size
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def take(self, piece: bytes) -> None:
+        self._file.write(piece)
+        self._hash.update(piece)
+        self.done += len(piece)
+        self._tell(self.done)
+
+    def restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.done = 0
+
+
+class RegistryTarget:
+    """A repository that is written. `note` hears the URL of the upload that is open, "" when none is."""
+
+    def __init__(
+        self, http: RegistryHttp, reference: Reference, note: Callable[[str], None], *, chunk: int = CHUNK
+    ) -> None:
+        self._http, self._chunk = http, chunk
+        self._reference = reference
+        self._base = f"/v2/{reference.repository}"
+        self._scopes = (pull_scope(reference.repository, push=True),)
+        self._note = note
+
+    def has(self, digest: str) -> bool:
+        """See ports_convert.Target."""
+        answer = self._http.read("HEAD", f"{self._base}/blobs/{digest}", self._scopes, ok=(200, 404))
+        answer.close()
+        return answer.status == 200
+
+    def mount(self, digest: str, repository: str) -> bool:
+        """See ports_convert.Target."""
+        if repository == self._reference.repository:
+            return False
+        path = f"{self._base}/blobs/uploads/?mount={digest}&from={quote(repository, safe='')}"
+        answer = self._post(path, (*self._scopes, pull_scope(repository)))
+        if answer.status == 201:
+            return True
+        if answer.status == 202:  # an upload was begun instead
+            self.drop(self._http.place(answer, "an upload"))
+            return False
+        raise refused("POST", answer, said(answer))
+
+    def push(self, blob: Blob, path: str, tell: Tell) -> None:
+        """See ports_convert.Target."""
+        with open(path, "rb") as file:
+            session = _Session(self._http, self._begin, self._scopes)
+            try:
+                self._note(session.url)
+                session.send(file, blob.size, self._chunk, tell, self._note)
+                self._finish(session, blob.digest, b"")
+            except BaseException:
+                with contextlib.suppress(AgentError):
+                    self.drop(session.url)
+                raise
+            finally:
+                self._note("")
+
+    def push_bytes(self, content: bytes) -> None:
+        """See ports_convert.Target."""
+        digest = formats.digest_of(content)
+        if not self.has(digest):
+            self._finish(_Session(self._http, self._begin, self._scopes), digest, content)
+
+    def put(self, named: str, media_type: str, content: bytes) -> None:
+        """See ports_convert.Target."""
+        path = f"{self._base}/manifests/{named}"
+        cause = ""
+        try:
+            answer = self._http.once("PUT", path, self._scopes, headers={"Content-Type": media_type}, body=content)
+            if answer.status not in (200, 201, 202):
+                raise refused("PUT", answer, said(answer))
+            answer.close()
+        except CutError as error:  # whether it got there, the registry must say
+            cause = error.cause
+        there = RegistrySource(self._http, self._reference).document(named, formats.DOCUMENT_CAP)
+        if there.content != content:
+            raise RegistryError(
+                "NNA1413", f"{self._reference.repository}:{named} is not what was sent", cause=cause or there.digest
+            )
+
+    def drop(self, session: str) -> None:
+        """See ports_convert.Target. Of another registry's, or another repository's, nothing is asked."""
+        ours = self._http.is_home(session) and urlsplit(session).path.startswith(f"{self._base}/blobs/uploads/")
+        if not ours:
+            return
+        try:
+            self._http.once("DELETE", session, self._scopes).close()
+        except CutError as error:
+            raise RegistryError("NNA1411", "an upload could not be ended", cause=error.cause) from None
+
+    def _begin(self) -> str:
+        answer = self._post(f"{self._base}/blobs/uploads/", self._scopes)
+        if answer.status != 202:
+            raise refused("POST", answer, said(answer))
+        answer.close()
+        return self._http.place(answer, "an upload")
+
+    def _post(self, path: str, scopes: tuple[str, ...]) -> Answer:
+        try:
+            return self._http.once("POST", path, scopes, headers={"Content-Length": "0"}, body=b"")
+        except CutError as error:
+            raise RegistryError("NNA1411", "no answer to the beginning of an upload", cause=error.cause) from None
+
+    def _finish(self, session: _Session, digest: str, content: bytes) -> None:
+        cause = ""
+        try:
+            answer = session.finish(digest, content)
+            if answer.status != 201:
+                raise refused("PUT", answer, said(answer))
+            answer.close()
+            return
+        except CutError as error:
+            cause = error.cause
+        if not self.has(digest):
+            raise RegistryError("NNA1411", "the end of an upload was not answered", cause=cause)
+
+
+class _Session:
+    """One upload. The registry's word says how far it is, and whether there still is one: docker-registry does not
+    know an upload any more of which a piece was cut in the middle (its state is in the URL, and says less than came).
+    """
+
+    def __init__(self, http: RegistryHttp, begin: Callable[[], str], scopes: tuple[str, ...]) -> None:
+        self._http, self._begin, self._scopes = http, begin, scopes
+        self.url = begin()
+
+    def send(self, file: BinaryIO, size: int, chunk: int, tell: Tell, note: Callable[[str], None]) -> None:
+        """All of the file. Raises RegistryError."""
+        done = tries = 0
+        while done < size:
+            file.seek(done)
+            before = done
+            cause = "it takes no more"
+            try:
+                done = self._patch(file.read(chunk), done)
+            except CutError as error:
+                cause = error.cause
+                self._http.pause(tries + 1)
+                done = self._reached(size)
+            tries = 0 if done > before else tries + 1
+            if tries >= _TRIES:
+                raise RegistryError("NNA1411", "an upload broke off again and again", cause=cause)
+            note(self.url)
+            tell(done)
+
+    def finish(self, digest: str, content: bytes) -> Answer:
+        """Raises CutError."""
+        url = f"{self.url}{'&' if urlsplit(self.url).query else '?'}digest={quote(digest, safe='')}"
+        return self._http.once(
+            "PUT",
+            url,
+            self._scopes,
+            headers={"Content-Type": _OCTETS, "Content-Length": str(len(content))},
+            body=content,
+        )
+
+    def _patch(self, piece: bytes, at: int) -> int:
+        """How far it is then. Raises CutError, RegistryError."""
+        headers = {
+            "Content-Type": _OCTETS,
+            "Content-Length": str(len(piece)),
+            "Content-Range": f"{at}-{at + len(piece) - 1}",
+        }
+        answer = self._http.once("PATCH", self.url, self._scopes, headers=headers, body=piece)
+        if answer.status == 202:
+            answer.close()
+            self.url = self._http.place(answer, "the upload")
+            reached = max(_reached(answer), min(at + len(piece), 1))  # "0-0" is one byte too
+            if reached > at + len(piece):
+                raise RegistryError("NNA1414", "the registry says that it has more than was sent")
+            return reached
+        told = said(answer)
+        if answer.status >= 500 or answer.status in (408, 416, 429):
+            raise CutError(f"status {answer.status}{told and f': {told}'}")
+        raise refused("PATCH", answer, told)
+
+    def _reached(self, size: int) -> int:
+        answer = self._http.read("GET", self.url, self._scopes, ok=(204, 400, 404))
+        answer.close()
+        if answer.status != 204:
+            self.url = self._begin()
+            return 0
+        if answer.headers.get("Location"):
+            self.url = self._http.place(answer, "the upload")
+        reached = _reached(answer)
+        if reached > size:
+            raise RegistryError("NNA1414", "the registry says that it has more than was sent")
+        return reached
+
+
+def _reached(answer: Answer) -> int:
+    """Bytes that the registry has, by its Range ("0-0" is none: pieces are longer than a byte, all but the last)."""
+    found = _RANGE.fullmatch(answer.headers.get("Range", ""))
+    if found is None:
+        raise RegistryError("NNA1414", "the registry does not say how far an upload is", cause="no Range")
+    return 0 if found[1] == "0" else int(found[1]) + 1
+
+
+def _other_bytes(digest: str, cause: str) -> RegistryError:
+    return RegistryError("NNA1413", f"{digest} is not what the registry sent", cause=cause)

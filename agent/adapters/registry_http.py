@@ -1,0 +1,270 @@
+"""Requests to one registry: who we are where it asks, redirects by hand, nothing from the environment (no proxy
+variables, no .netrc, no cookies), and every failure with what the registry said.
+
+A read is tried again, with growing pauses; a write never is: whoever writes asks first what became of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import requests
+import requests.adapters
+import urllib3.exceptions
+
+from agent.adapters.tls import context
+from agent.errors import RegistryError
+from agent.ports_credentials import RegistryTokens
+
+PIECE = 64 << 10
+"""Bytes per read of a body."""
+_REDIRECTS, _MOST_REDIRECTS = frozenset({301, 302, 303, 307, 308}), 5
+_CONNECT_S, _SILENCE_S, _TOKEN_S = 10.0, 60.0, 30.0
+_TRIES, _LONGEST_PAUSE_S = 4, 15.0
+_PORTS = {"http": 80, "https": 443}
+_TOLD = 300  # characters of what a registry says
+
+
+class CutError(Exception):
+    """No answer, or one that broke off: it may go better another time."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Answer:
+    """A status, headers, and a body that is read in pieces."""
+
+    def __init__(self, response: requests.Response, url: str) -> None:
+        self._response = response
+        self.url = url
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    def pieces(self, most: int) -> Iterator[bytes]:
+        """The body as it was sent, at most `most` bytes of it. Raises CutError."""
+        left = most
+        try:
+            while left > 0 and (piece := self._response.raw.read(min(PIECE, left), decode_content=False)):
+                left -= len(piece)
+                yield piece
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            raise CutError(_plainly(error)) from None
+
+    def body(self, cap: int) -> bytes:
+        """The whole body. Raises CutError, and RegistryError (NNA1414) where it is longer than `cap`."""
+        content = b"".join(self.pieces(cap + 1))
+        if len(content) > cap:
+            raise RegistryError(
+                "NNA1414", f"the answer of {shown(self.url)} is too long", cause=f"more than {cap} bytes"
+            )
+        return content
+
+    def close(self) -> None:
+        """What was not read is not wanted."""
+        self._response.close()
+
+
+class RegistryHttp:
+    """One registry. `tokens` answers what it asks for; `ca` is a file, "" the system's store; `pause_s` is the first
+    pause before another try."""
+
+    def __init__(self, host: str, *, secure: bool, ca: str, tokens: RegistryTokens, pause_s: float = 0.5) -> None:
+        self._pause_s = pause_s
+        self._base = f"{'https' if secure else 'http'}://{host}"
+        self._home = _origin(urlsplit(self._base))
+        self._tokens = tokens
+        self._adapter = _Verified(ca)
+
+    def read(
+        self,
+        method: str,
+        path: str,
+        scopes: Sequence[str],
+        *,
+        ok: Sequence[int],
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """GET or HEAD, tried again where no answer comes or the server is in trouble. Raises RegistryError."""
+        cause = ""
+        for at in range(_TRIES):
+            if at:
+                self.pause(at)
+            try:
+                answer = self.once(method, path, scopes, headers=headers)
+            except CutError as error:
+                cause = error.cause
+                continue
+            if answer.status in ok:
+                return answer
+            told = said(answer)
+            if answer.status < 500 and answer.status != 429:
+                raise refused(method, answer, told)
+            cause = f"status {answer.status}{told and f': {told}'}"
+        raise RegistryError("NNA1411", f"no good answer from {self._base}", cause=cause, seen=(f"{method} {path}",))
+
+    def pause(self, tries: int) -> None:
+        """Before another try, after so many."""
+        time.sleep(min(self._pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S))
+
+    def once(
+        self,
+        method: str,
+        path: str,
+        scopes: Sequence[str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """One request, sent again only where it was not let in (401), and where it is led elsewhere.
+
+        `path` may be a URL that the registry gave. Raises CutError, RegistryError (NNA1414), CredentialError.
+        """
+        url, asked, seen = urljoin(self._base, path), False, 0
+        while True:
+            answer = self._send(method, url, scopes, dict(headers or {}), body)
+            if answer.status == 401 and not asked and _origin(urlsplit(url)) == self._home:
+                answer.close()
+                self._tokens.answer(answer.headers.get("WWW-Authenticate", ""), scopes, deadline_s=_TOKEN_S)
+                asked = True
+                continue
+            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+                return answer
+            answer.close()
+            seen += 1
+            url = self._led(url, answer.headers.get("Location", ""), seen)
+
+    def _send(
+        self, method: str, url: str, scopes: Sequence[str], headers: dict[str, str], body: bytes | None
+    ) -> Answer:  # fmt: skip
+        sent = {"User-Agent": "nydus-agent", "Accept-Encoding": "identity", **headers}
+        known = self._tokens.known(scopes)
+        if known and _origin(urlsplit(url)) == self._home:
+            sent["Authorization"] = known.reveal()
+        try:
+            request = requests.Request(method, url, headers=sent, data=body).prepare()
+            response = self._adapter.send(request, stream=True, timeout=(_CONNECT_S, _SILENCE_S), verify=True)
+        except requests.exceptions.SSLError as error:
+            raise RegistryError("NNA1411", f"no TLS with {shown(url)}", cause=_plainly(error)) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            raise CutError(_plainly(error)) from None
+        except ValueError:
+            raise RegistryError("NNA1414", f"cannot ask {shown(url)}", cause="it is no URL that can be asked") from None
+        return Answer(response, url)
+
+    def _led(self, here: str, location: str, count: int) -> str:
+        """Where a redirect leads. Raises RegistryError."""
+
+        def no(cause: str) -> RegistryError:
+            return RegistryError("NNA1414", f"a redirect of {shown(here)} is not followed", cause=cause)
+
+        try:
+            target = urljoin(here, location)
+            parts = urlsplit(target)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            raise no("it leads to no URL") from None
+        if parts.scheme not in _PORTS or not host or not location or "@" in parts.netloc:
+            raise no("it leads to no URL that is asked")
+        if urlsplit(here).scheme == "https" and parts.scheme == "http":
+            raise no("it leads out of https")
+        if count > _MOST_REDIRECTS:
+            raise no(f"{_MOST_REDIRECTS} were followed")
+        if _origin(parts) != self._home and (address := _private_address(host)):
+            raise no(f"{host} is {address}: this machine, or its network's own services")
+        return target
+
+    def is_home(self, url: str) -> bool:
+        """Whether a URL is one of this registry itself."""
+        try:
+            return _origin(urlsplit(url)) == self._home
+        except ValueError:
+            return False
+
+    def place(self, answer: Answer, what: str) -> str:
+        """The URL that an answer names as Location. Raises RegistryError (NNA1414)."""
+        location = answer.headers.get("Location", "")
+        if not location:
+            raise RegistryError("NNA1414", f"{self._base} says nothing of where {what} is", cause="no Location")
+        return self._led(answer.url, location, 0)
+
+
+def refused(method: str, answer: Answer, told: str) -> RegistryError:
+    """For a status that is not what was asked for."""
+    return RegistryError(
+        "NNA1412", f"{method} {shown(answer.url)}: status {answer.status}", cause=told or "it does not say why"
+    )
+
+
+def said(answer: Answer) -> str:
+    """What a registry says is wrong (distribution-spec, "Error codes"), then the answer is closed."""
+    found: object = None
+    with contextlib.suppress(CutError, RegistryError, ValueError, RecursionError):
+        found = json.loads(answer.body(64 << 10))
+    answer.close()
+    errors = found.get("errors") if isinstance(found, dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if not isinstance(first, dict):
+        return ""
+    return ": ".join(str(first[key])[:_TOLD] for key in ("code", "message") if first.get(key))
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a secret: signatures and states of uploads are in queries."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return "a malformed URL"
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
+
+
+def _private_address(host: str) -> str:
+    """The address of a name where a redirect must not lead: loopback, link-local (clouds' metadata), nobody's."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ""  # the connection will say so
+    for entry in found:
+        address = ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        inner = mapped or address
+        if inner.is_link_local or inner.is_loopback or inner.is_unspecified or inner.is_multicast:
+            return str(inner)
+    return ""
+
+
+def _plainly(error: BaseException) -> str:
+    """Not the error's own text where that may hold the whole URL."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate does not verify, or it speaks no TLS"
+    if isinstance(error, requests.Timeout | TimeoutError | urllib3.exceptions.TimeoutError):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        inner = error.args[0] if error.args else None
+        reason = getattr(inner, "reason", inner)
+        return f"no connection, or one that broke ({type(reason).__name__})"
+    return f"the connection broke ({type(error).__name__})"
+
+
+class _Verified(requests.adapters.HTTPAdapter):
+    """TLS as all of the agent's: the system's store or the registry's own CA."""
+
+    def __init__(self, ca: str) -> None:
+        self._context = context(ca)
+        super().__init__(pool_connections=2, pool_maxsize=2, max_retries=0)
+
+    def init_poolmanager(self, *arguments: object, **named: object) -> None:
+        """See requests."""
+        super().init_poolmanager(*arguments, **named, ssl_context=self._context)  # type: ignore[no-untyped-call]  # requests has no types

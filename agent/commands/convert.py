@@ -1,0 +1,252 @@
+"""`nydus-agent convert`: an OCI image becomes a nydus image in a registry."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform as machine
+import pwd
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from agent import wire
+from agent.commands.context import Context
+from agent.console import counted
+from agent.convert import job as jobs
+from agent.convert.job import Converted, Event, Image, Job
+from agent.convert.run import convert
+from agent.dataclass import asdict
+from agent.errors import ConvertError, Exit, UsageError
+from agent.oci import platforms, reference
+from agent.ports_convert import BuildOptions
+
+HELP = "make a nydus image of an OCI image, in a registry"
+NEEDS_ROOT = False
+
+_LAYOUT = "oci:"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIZE = re.compile(r"(\d{1,12})([KMGT]?)(?:i?B)?")
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SMALLEST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 24  # nydus-image create --help
+_OFTEN_S, _SELDOM_S = 0.1, 1.0
+_BAR = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SRC, DST, and how."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="HOST/REPOSITORY:TAG, or oci:DIRECTORY[:NAME], a layout on this machine")
+    add("target", metavar="DST", help="HOST/REPOSITORY:TAG of the nydus image; put in place last, by one request")
+    add("--platform", metavar="PLATFORM[,…]", help="of an index: these, such as amd64,arm64 (default this machine's)")
+    add("--compressor", choices=("zstd", "lz4_block", "none"), default="zstd", help="of the data (default %(default)s)")
+    add("--chunk-size", metavar="BYTES", type=chunk_size, default="1M", help="a power of two (default %(default)s)")
+    add("--compare", action="store_true", help="mount the result, read every file back against the source; wants root")
+    add(
+        "--mount-from", metavar="REPOSITORY", action="append", default=[],
+        help="of DST's registry: take blobs that it has from there instead of sending them; may be repeated",
+    )  # fmt: skip
+    add("--work-dir", metavar="DIRECTORY", default="/var/tmp", help="for the time of the run (default %(default)s)")  # noqa: S108 - a private directory is made in it
+    add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
+    add("--nydus-image", metavar="PROGRAM", default="nydus-image", help="the converter (default %(default)s in PATH)")
+    add("--nydusd", metavar="PROGRAM", default="nydusd", help="for --compare (default %(default)s in PATH)")
+    add("--json", action="store_true", help="events on stdout, one JSON document a line; the last one is the result")
+
+
+def size(text: str) -> int:
+    """ "64G" in bytes. Raises argparse.ArgumentTypeError."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 512M or 64G")
+    return int(found[1]) << _UNITS[found[2]]
+
+
+def chunk_size(text: str) -> int:
+    """ "1M" in bytes, as nydus takes it. Raises argparse.ArgumentTypeError."""
+    found = size(text)
+    if not _SMALLEST_CHUNK <= found <= _LARGEST_CHUNK or found & (found - 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is no power of two from 4K to 16M")
+    return found
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConvertError, RegistryError, CredentialError, UsageError."""
+    if args.compare:
+        context.require_root("convert --compare")
+    job = job_of(args)
+    config = context.load_config()
+    settings = wire.ConvertSettings(
+        layout=_layout(args.source)[0],
+        source=None if args.source.startswith(_LAYOUT) else reference.parse(args.source),
+        target=job.target,
+        work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
+        nydus_image=args.nydus_image,
+        nydusd=args.nydusd,
+        uid=context.uid,
+        home=_home(context.uid),
+    )
+    shown = _Shown(context, json=args.json)
+    with _signals(shown):
+        try:
+            made = convert(job, wire.convert_ports(config.config, settings, context.environment), shown)
+        finally:
+            context.console.passing("")
+    _tell(context, made, json=args.json)
+    return Exit.OK
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return ""
+
+
+def job_of(args: argparse.Namespace) -> Job:
+    """What the command line asks for. Raises ConvertError, UsageError."""
+    target = reference.parse(args.target)
+    if target.digest:
+        raise UsageError("NNA1402", "DST cannot have a digest", cause="what is made decides its digest")
+    wrong = [name for name in args.mount_from if not reference.is_repository(name)]
+    if wrong:
+        raise UsageError("NNA1402", f"--mount-from {wrong[0]!r} is no repository", cause="without host and tag")
+    named = _layout(args.source)[1] if args.source.startswith(_LAYOUT) else reference.parse(args.source).named
+    return Job(
+        args.source, named, target, platforms.parse(args.platform) if args.platform else (),
+        platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size), args.max_unpacked,
+        tuple(args.mount_from), args.compare,
+    )  # fmt: skip
+
+
+def _layout(source: str) -> tuple[str, str]:
+    """Directory and name of oci:DIRECTORY[:NAME]."""
+    if not source.startswith(_LAYOUT):
+        return "", ""
+    directory, _, name = source.removeprefix(_LAYOUT).partition(":")
+    if not directory:
+        raise ConvertError("NNA1401", f"{source!r} names no directory")
+    return os.path.abspath(directory), name  # noqa: PTH100 - as above
+
+
+@contextmanager
+def _signals(shown: _Shown) -> Iterator[None]:
+    """A signal ends the conversion where it stands, and all that it had is cleared; more of them change nothing.
+
+    A piece that is being sent is sent to its end first, because registries forget an upload that was cut in the middle
+    of one, and it could not be ended then; a second signal does not wait for that.
+    """
+
+    def caught(number: int, _frame: FrameType | None) -> None:
+        if shown.sending and not shown.ended:
+            shown.ended = signal.Signals(number).name
+            return
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_IGN)
+        raise _ended(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, caught) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(by: str) -> ConvertError:
+    return ConvertError("NNA1428", "the conversion was ended", cause=by)
+
+
+class _Shown:
+    """A bar for what goes on, on a terminal; a line for each step that is done elsewhere; or events."""
+
+    sending = False
+    """A blob is on its way to the registry."""
+    ended = ""
+    """The signal that wants the conversion to end."""
+
+    def __init__(self, context: Context, *, json: bool) -> None:
+        self._console = context.console
+        self._json = json
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        self.sending = event.step == "push" and not event.end
+        if self.ended:
+            raise _ended(self.ended)
+        now = time.monotonic()
+        often = _SELDOM_S if self._json else _OFTEN_S
+        running = event.done > 0 and not event.end
+        if running and now - self._last < often:
+            return
+        self._last = now
+        if self._json:
+            self._console.event("ConvertEvent", asdict(event))
+        elif event.end:
+            self._console.passing("")
+            self._console.progress(f"{_where(event)}: {event.step} {_amount(event.total)}{event.note}")
+        else:
+            self._console.passing(f"{_where(event)}: {event.step:<7} {_bar(event)}")
+
+
+def _where(event: Event) -> str:
+    return f"{event.platform} layer {event.layer}/{event.layers}" if event.layer else event.platform
+
+
+def _amount(count: int) -> str:
+    return f"{count / jobs.MIB:.1f} MiB, " if count else ""
+
+
+def _bar(event: Event) -> str:
+    if not event.total:
+        return "…"
+    filled = _BAR * min(event.done, event.total) // event.total
+    return f"[{'#' * filled:<{_BAR}}] {event.done / jobs.MIB:.1f}/{event.total / jobs.MIB:.1f} MiB"
+
+
+def _tell(context: Context, made: Converted, *, json: bool) -> None:
+    console = context.console
+    body = {
+        "target": made.target,
+        "digest": made.digest,
+        "images": [_body(image) for image in made.images],
+        "sent": asdict(made.sent),
+    }
+    if json:
+        console.event("ConvertResult", body)
+        return
+    for image in made.images:
+        ratio = f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
+        console.line(
+            f"{image.platform}: {counted(image.layers, 'layer')}, {image.source_bytes / jobs.MIB:.1f} MiB, became "
+            f"{counted(image.blobs, 'blob')} and a bootstrap, {image.bytes / jobs.MIB:.1f} MiB{ratio}"
+        )
+        if image.compared is not None:
+            console.line(
+                f"{image.platform}: {image.compared.files} files, {image.compared.bytes / jobs.MIB:.1f} MiB, "
+                "read back through nydusd: 0 differences"
+            )
+    sent = made.sent
+    console.line(
+        f"{made.target}@{made.digest}: {counted(sent.sent, 'blob')} sent ({sent.sent_bytes / jobs.MIB:.1f} MiB), "
+        f"{sent.mounted} taken from other repositories, {sent.there} were there"
+    )
+    console.emit("ConvertResult", body)
+
+
+def _body(image: Image) -> dict[str, object]:
+    compared = image.compared
+    return {
+        "platform": image.platform,
+        "digest": image.digest,
+        "source_digest": image.source_digest,
+        "layers": image.layers,
+        "blobs": image.blobs,
+        "source_bytes": image.source_bytes,
+        "bytes": image.bytes,
+        "unpacked_bytes": image.unpacked,
+        "compared": None if compared is None else {"files": compared.files, "bytes": compared.bytes, "differences": 0},
+        "seconds": {step: round(took, 3) for step, took in image.took.items()},
+    }

@@ -1,0 +1,1 @@
+"""Converting an image: what is done in which order, by ports."""

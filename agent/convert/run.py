@@ -1,0 +1,171 @@
+"""A conversion: fetch, build layer by layer, check, compare, push; the name is put in place last, by one request."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from agent.convert.compare import compared
+from agent.convert.job import Converted, Event, Image, Job, Ports, Sent, Told
+from agent.dataclass import dataclass, replace
+from agent.errors import ConvertError
+from agent.oci import formats, nydus, platforms
+from agent.oci.formats import Descriptor, Json, Manifest, Platform
+from agent.oci.nydus import Blob, Made
+from agent.ports_convert import Builder, Built, Document, LayerFile, Reader, Room, Target
+
+_ROOM_FACTOR = 2
+"""Room that is asked for, by the bytes of the source's layers: they and the blobs made of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image at the source."""
+
+    document: Document
+    manifest: Manifest
+    config: Json
+    platform: Platform
+
+    @property
+    def bytes(self) -> int:
+        """Of its layers."""
+        return sum(layer.size for layer in self.manifest.layers)
+
+
+def convert(job: Job, ports: Ports, told: Told) -> Converted:
+    """Convert the image of a job. Raises ConvertError, RegistryError, CredentialError."""
+    open_uploads = ports.rooms.left_behind()
+    found = look(job, ports)
+    need = max(image.bytes for image in found) * _ROOM_FACTOR
+    with ports.rooms.room(need) as room:
+        target = ports.target(room)
+        for session in open_uploads:
+            target.drop(session)
+        target.has(formats.digest_of(b""))  # whether we may write there at all, before the work and not after it
+        run = _Run(job, target, ports.builder(room), ports.reader(room), room, told)
+        made = [run.image(image, ports) for image in found]
+        digest = run.put([each for each, _ in made])
+    return Converted(str(job.target), digest, tuple(image for _, image in made), run.sent)
+
+
+def look(job: Job, ports: Ports) -> tuple[Found, ...]:
+    """The images at the source that the job means."""
+    document = ports.source.document(job.named, formats.DOCUMENT_CAP)
+    parsed = formats.parse(document.content, document.media_type, job.source)
+    if isinstance(parsed, Manifest):
+        found = _found(job, ports, document, parsed)
+        if job.platforms and job.platforms != (found.platform,):
+            raise ConvertError(
+                "NNA1405", f"{job.source} has no image for {', '.join(map(str, job.platforms))}",
+                cause=f"it is one image, for {found.platform}",
+            )  # fmt: skip
+        return (found,)
+    wanted = job.platforms or (job.machine,)
+    return tuple(_of_index(job, ports, one) for one in platforms.chosen(parsed, wanted, job.source))
+
+
+def _of_index(job: Job, ports: Ports, descriptor: Descriptor) -> Found:
+    document = ports.source.document(descriptor.digest, formats.DOCUMENT_CAP)
+    parsed = formats.parse(document.content, document.media_type, f"{job.source} for {descriptor.platform}")
+    if not isinstance(parsed, Manifest):
+        raise ConvertError("NNA1404", f"{job.source} is not converted", cause="an index within an index")
+    found = _found(job, ports, document, parsed)
+    return found if descriptor.platform is None else replace(found, platform=descriptor.platform)
+
+
+def _found(job: Job, ports: Ports, document: Document, manifest: Manifest) -> Found:
+    content = ports.source.small(manifest.config, formats.DOCUMENT_CAP)
+    config = formats.document_of(content, f"the configuration of {job.source}")
+    return Found(document, manifest, config, platforms.of_config(config))
+
+
+class _Run:
+    def __init__(
+        self, job: Job, target: Target, builder: Builder, reader: Reader, room: Room, told: Told
+    ) -> None:  # fmt: skip
+        self._job, self._target, self._builder, self._reader, self._room = job, target, builder, reader, room
+        self._told = told
+        self._took = defaultdict[str, float](float)
+        self.sent = Sent()
+
+    def image(self, found: Found, ports: Ports) -> tuple[Made, Image]:
+        """Everything of one image but its manifest's place."""
+        self._took.clear()
+        layers, built = self._layers(found, ports)
+        with self._step("check", found):
+            bootstrap = self._builder.merge(built)
+            self._builder.check(bootstrap)
+            packed, packed_path = self._builder.pack(bootstrap)
+        blobs = {each.blob.digest: each.blob_path for each in built if each.blob is not None}
+        result = None
+        if self._job.compare:
+            with self._step("compare", found):
+                result = compared(layers, bootstrap, tuple(blobs.items()), self._reader)
+        made = nydus.image(
+            found.config, found.platform, [each.blob for each in built], packed,
+            {**found.manifest.annotations, nydus.SOURCE_DIGEST: found.document.digest},
+        )  # fmt: skip
+        self._push_all(found, [*((each.blob, each.blob_path) for each in built), (packed, packed_path)])
+        self._target.push_bytes(made.config)
+        used = {each.blob.digest: each.blob.size for each in built if each.blob is not None}
+        return made, Image(
+            str(found.platform), made.descriptor().digest, found.document.digest, len(layers), len(used),
+            found.bytes, sum(used.values()) + packed.size, sum(each.unpacked for each in built), result,
+            dict(self._took),
+        )  # fmt: skip
+
+    def put(self, made: Sequence[Made]) -> str:
+        """The manifests, and last what the name leads to: its digest."""
+        kind, content = formats.OCI_MANIFEST, made[0].manifest
+        if len(made) > 1:
+            for one in made:
+                self._target.put(one.descriptor().digest, formats.OCI_MANIFEST, one.manifest)
+            kind, content = formats.OCI_INDEX, nydus.index(made)
+        self._target.put(self._job.target.named, kind, content)
+        return formats.digest_of(content)
+
+    def _layers(self, found: Found, ports: Ports) -> tuple[list[LayerFile], list[Built]]:
+        ids = formats.diff_ids(found.config, len(found.manifest.layers), self._job.source)
+        layers, built = list[LayerFile](), list[Built]()
+        left = self._job.max_unpacked
+        for at, (descriptor, diff_id) in enumerate(zip(found.manifest.layers, ids, strict=True), 1):
+            path = f"{self._room.path}/layer-{found.platform.architecture}{found.platform.variant}-{at}"
+            with self._step("fetch", found, at, descriptor.size) as tell:
+                ports.source.fetch(descriptor, path, tell)
+            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size)
+            with self._step("build", found, at, descriptor.size) as tell:
+                built.append(self._builder.create(layer, self._job.options, left, tell))
+            left -= built[-1].unpacked
+            layers.append(layer)
+        return layers, built
+
+    def _push_all(self, found: Found, blobs: Sequence[tuple[Blob | None, str]]) -> None:
+        for at, (blob, path) in enumerate(blobs, 1):
+            if blob is not None:
+                with self._step("push", found, at, blob.size, len(blobs)) as tell:
+                    self._push(blob, path, tell)
+
+    def _push(self, blob: Blob, path: str, tell: Callable[[int], None]) -> None:
+        if self._target.has(blob.digest):
+            self.sent = replace(self.sent, there=self.sent.there + 1)
+        elif any(self._target.mount(blob.digest, repository) for repository in self._job.mount_from):
+            self.sent = replace(self.sent, mounted=self.sent.mounted + 1)
+        else:
+            self._target.push(blob, path, tell)
+            self.sent = replace(self.sent, sent=self.sent.sent + 1, sent_bytes=self.sent.sent_bytes + blob.size)
+
+    @contextmanager
+    def _step(
+        self, step: str, found: Found, layer: int = 0, total: int = 0, of: int = 0
+    ) -> Iterator[Callable[[int], None]]:  # fmt: skip
+        layers = of or (len(found.manifest.layers) if layer else 0)
+        event = Event(step, str(found.platform), layer, layers, 0, total)
+        self._told(event)
+        began = time.monotonic()
+        yield lambda done: self._told(replace(event, done=done))
+        took = time.monotonic() - began
+        self._took[step] += took
+        self._told(replace(event, done=total, end=True, note=f"{took:.1f} s"))

@@ -1,0 +1,72 @@
+"""References to images, as people write them: HOST/REPOSITORY:TAG, with or without a digest."""
+
+from __future__ import annotations
+
+import re
+
+from agent.dataclass import dataclass
+from agent.errors import ConvertError
+
+DEFAULT_HOST = "docker.io"
+_LIBRARY = "library/"  # where images of one word lie there
+# distribution's grammar (reference/regexp.go): what every registry takes.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image in a registry."""
+
+    host: str
+    """As in images' names: docker.io, 127.0.0.1:5000."""
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def named(self) -> str:
+        """What a registry is asked for: the digest where there is one, else the tag."""
+        return self.digest or self.tag
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.host}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+
+def parse(text: str, *, tag: str = "latest") -> Reference:
+    """A reference; `tag` where it names neither tag nor digest. Raises ConvertError (NNA1401)."""
+    rest, _, digest = text.partition("@")
+    if "@" in text and not is_digest(digest):
+        raise _wrong(text, f"{digest!r} is no sha256 digest")
+    host, slash, path = rest.partition("/")
+    if not slash or not (set(".:[") & set(host) or host == "localhost"):
+        host, path = DEFAULT_HOST, rest
+    path, colon, given = path.rpartition(":") if ":" in path else (path, "", "")
+    if host == DEFAULT_HOST and "/" not in path:
+        path = _LIBRARY + path
+    if not _HOST.fullmatch(host):
+        raise _wrong(text, f"{host!r} is no host")
+    if not _REPOSITORY.fullmatch(path) or len(path) > _LONGEST:
+        raise _wrong(text, f"{path!r} is no repository (lower case letters, digits, and . _ - between them)")
+    if colon and not _TAG.fullmatch(given):
+        raise _wrong(text, f"{given!r} is no tag")
+    return Reference(host, path, given or ("" if digest else tag), digest)
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is a sha256 digest, the only kind that is taken."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Whether a registry could have a repository of this name."""
+    return _REPOSITORY.fullmatch(text) is not None and len(text) <= _LONGEST
+
+
+def _wrong(text: str, cause: str) -> ConvertError:
+    return ConvertError("NNA1401", f"{text!r} is no reference to an image", cause=cause)

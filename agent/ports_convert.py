@@ -1,0 +1,162 @@
+"""The ports of `convert`: where images come from and go to, the converter, and a directory for the time of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeAlias
+
+from agent.dataclass import dataclass
+from agent.oci.formats import Descriptor
+from agent.oci.nydus import Blob
+from agent.oci.tree import Difference, Member
+
+Tell: TypeAlias = Callable[[int], None]
+"""Hears how many bytes of a thing are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest or an index as it came; its digest was computed from the bytes."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How blobs are made."""
+
+    compressor: str
+    chunk_size: int
+    """Bytes; a power of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFile:
+    """A layer of the source on this machine; its digest is right, its tar's was not computed yet."""
+
+    path: str
+    compression: str
+    diff_id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of a layer."""
+
+    bootstrap: str
+    """Path of this layer's metadata."""
+    blob: Blob | None
+    """None: the layer brings no data."""
+    blob_path: str
+    unpacked: int
+    """Bytes of its tar."""
+
+
+class Source(Protocol):
+    """Where an image is read from."""
+
+    def document(self, named: str, cap: int) -> Document:
+        """A manifest or an index by tag or digest. Raises RegistryError (NNA1411 to NNA1414)."""
+
+    def small(self, blob: Descriptor, cap: int) -> bytes:
+        """A small blob (a configuration), its digest and size as the descriptor says. Raises RegistryError."""
+
+    def fetch(self, blob: Descriptor, path: str, tell: Tell) -> None:
+        """A blob into a new file, its digest and size as the descriptor says. Raises RegistryError, ConvertError."""
+
+
+class Target(Protocol):
+    """A repository that an image is put into."""
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there. Raises RegistryError."""
+
+    def mount(self, digest: str, repository: str) -> bool:
+        """Take a blob from another repository of the registry, without sending it; False: it has to be sent."""
+
+    def push(self, blob: Blob, path: str, tell: Tell) -> None:
+        """Send a blob in pieces; what breaks off goes on where the registry says that it is. Raises RegistryError."""
+
+    def push_bytes(self, content: bytes) -> None:
+        """Send a small blob."""
+
+    def put(self, named: str, media_type: str, content: bytes) -> None:
+        """Put a manifest or an index in its place, and see that it is what the registry has then."""
+
+    def drop(self, session: str) -> None:
+        """End an upload of a run that was killed; one that is gone is none."""
+
+
+class Builder(Protocol):
+    """The converter."""
+
+    def create(self, layer: LayerFile, options: BuildOptions, limit: int, tell: Tell) -> Built:
+        """One layer. Raises ConvertError: NNA1421 the tar is longer than `limit`, NNA1422 its digest is another,
+        NNA1423 it cannot be read or converted."""
+
+    def merge(self, layers: Sequence[Built]) -> str:
+        """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError (NNA1424)."""
+
+    def check(self, bootstrap: str) -> None:
+        """Let the converter validate its work. Raises ConvertError (NNA1424)."""
+
+    def pack(self, bootstrap: str) -> tuple[Blob, str]:
+        """The bootstrap as the layer that a registry keeps, and its path."""
+
+
+class Reader(Protocol):
+    """What layers hold, and what a mount of the image shows."""
+
+    def members(self, layer: LayerFile) -> Iterator[Member]:
+        """The entries of a layer's tar. Nothing is extracted. Raises ConvertError (NNA1406)."""
+
+    def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
+        """Every file of the image as nydusd serves it; `blobs` are digests and paths. Raises ConvertError NNA1425."""
+
+
+class Room(Protocol):
+    """A directory of this run alone (0700), gone at its end."""
+
+    path: str
+
+    def note(self, session: str) -> None:
+        """Remember an open upload for the run that finds this one killed; "" = none is open."""
+
+
+class Rooms(Protocol):
+    """Makes rooms, and clears those of runs that were killed."""
+
+    def room(self, need: int) -> AbstractContextManager[Room]:
+        """Raises ConvertError (NNA1426) where there is no place of `need` bytes or more."""
+
+    def left_behind(self) -> tuple[str, ...]:
+        """Clear what killed runs left; the uploads that they had open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How many files were compared, and in what they differ."""
+
+    files: int
+    bytes: int
+    differences: tuple[Difference, ...]
+
+
+__all__ = [
+    "BuildOptions",
+    "Builder",
+    "Built",
+    "Compared",
+    "Document",
+    "LayerFile",
+    "Reader",
+    "Room",
+    "Rooms",
+    "Source",
+    "Target",
+    "Tell",
+]

@@ -1,0 +1,181 @@
+"""What a conversion counts on in a registry: the same tests on Debian's docker-registry and on the fake one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from agent.adapters.registry import RegistrySource, RegistryTarget
+from agent.adapters.registry_http import RegistryHttp
+from agent.errors import RegistryError
+from agent.oci import formats
+from agent.oci.formats import Descriptor
+from agent.oci.nydus import Blob
+from agent.oci.reference import Reference
+from tests.fakes.oci_registry import Tokens
+
+CONTENT = hashlib.sha256(b"x").digest() * 100_000  # 3.2 MB
+
+
+class RegistryWorld(Protocol):
+    """A registry that anybody may read and write."""
+
+    host: str
+
+
+class End:
+    """Both ends of one repository."""
+
+    def __init__(self, host: str, repository: str, tokens: Tokens | None = None) -> None:
+        http = RegistryHttp(host, secure=False, ca="", tokens=tokens or Tokens(), pause_s=0.001)
+        reference = Reference(host, repository, "1")
+        self.noted: list[str] = []
+        self.http = http
+        self.target = RegistryTarget(http, reference, self.noted.append, chunk=1 << 20)
+        self.source = RegistrySource(http, reference)
+
+
+def blob_of(content: bytes) -> Blob:
+    return Blob(formats.digest_of(content), len(content))
+
+
+def described(content: bytes) -> Descriptor:
+    return Descriptor("application/octet-stream", formats.digest_of(content), len(content))
+
+
+@contextmanager
+def cutting_relay(to: str, cuts: list[int]) -> Iterator[str]:
+    """A way to a server that breaks: of each connection in turn, after so many bytes of the client's."""
+    host, _, port = to.partition(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_now: list[socket.socket] = []
+
+    def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
+        with contextlib.suppress(OSError):
+            while limit and (piece := source.recv(min(65536, limit))):
+                target.sendall(piece)
+                limit -= len(piece)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection((host, int(port)), timeout=30)
+                open_now.extend((client, server))
+                cut = cuts.pop(0) if cuts else 1 << 60
+                for ends in ((client, server, cut), (server, client, 1 << 60)):
+                    threads.append(threading.Thread(target=carry, args=ends))
+                    threads[-1].start()
+
+    threads = [threading.Thread(target=accept)]
+    threads[0].start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        for one in (listener, *open_now):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(10)
+        for one in (listener, *open_now):
+            one.close()
+
+
+class RegistryContract:
+    """Subclasses give `world`."""
+
+    @pytest.fixture
+    def end(self, world: RegistryWorld, request: pytest.FixtureRequest) -> End:
+        return End(world.host, f"contract/{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}")
+
+    def pushed(self, end: End, directory: Path, content: bytes = CONTENT) -> Blob:
+        file = directory / "blob"
+        file.write_bytes(content)
+        told: list[int] = []
+        end.target.push(blob_of(content), str(file), told.append)
+        assert told[-1] == len(content)
+        return blob_of(content)
+
+    def test_a_blob_that_was_sent_in_pieces_comes_back_as_it_was(self, end: End, tmp_path: Path) -> None:
+        assert not end.target.has(formats.digest_of(CONTENT))
+        blob = self.pushed(end, tmp_path)
+        assert end.target.has(blob.digest)
+        end.source.fetch(described(CONTENT), str(tmp_path / "back"), lambda _: None)
+        assert (tmp_path / "back").read_bytes() == CONTENT
+
+    def test_the_upload_is_noted_while_it_is_open_and_forgotten_at_its_end(self, end: End, tmp_path: Path) -> None:
+        self.pushed(end, tmp_path)
+        assert len(end.noted) > 3
+        assert all("/blobs/uploads/" in one for one in end.noted[:-1])
+        assert end.noted[-1] == ""
+
+    def test_a_blob_of_one_byte_can_be_sent(self, end: End, tmp_path: Path) -> None:
+        assert end.target.has(self.pushed(end, tmp_path, b"1").digest)
+
+    def test_a_blob_of_another_repository_is_taken_over_without_sending_it(
+        self, world: RegistryWorld, end: End, tmp_path: Path
+    ) -> None:
+        content = CONTENT + b"mounted"
+        blob = self.pushed(End(world.host, "contract/elsewhere"), tmp_path, content)
+        assert end.target.mount(blob.digest, "contract/elsewhere")
+        assert end.source.small(described(content), len(content)) == content
+
+    def test_a_blob_that_the_other_repository_has_not_is_to_be_sent(self, end: End) -> None:
+        assert not end.target.mount(formats.digest_of(b"nowhere"), "contract/never-was")
+
+    def test_a_manifest_is_found_by_its_tag_and_by_its_digest(self, end: End) -> None:
+        content = self.manifest(end)
+        end.target.put("1", formats.OCI_MANIFEST, content)
+        for named in ("1", formats.digest_of(content)):
+            found = end.source.document(named, 1 << 20)
+            assert (found.content, found.media_type) == (content, formats.OCI_MANIFEST)
+            assert found.digest == formats.digest_of(content)
+
+    def manifest(self, end: End) -> bytes:
+        config = b"{}"
+        end.target.push_bytes(config)
+        described_config = Descriptor(formats.OCI_CONFIG, formats.digest_of(config), len(config)).plain()
+        body = {"schemaVersion": 2, "mediaType": formats.OCI_MANIFEST, "config": described_config, "layers": []}
+        return formats.encoded(body)
+
+    def test_an_upload_that_a_killed_run_left_can_be_ended(self, end: End, tmp_path: Path) -> None:
+        file = tmp_path / "blob"
+        file.write_bytes(CONTENT)
+
+        def killed(done: int) -> None:
+            if done >= 1 << 20:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            end.target.push(blob_of(CONTENT), str(file), killed)
+        left = [one for one in end.noted if one][-1]
+        end.http.read("GET", left, (), ok=(404,)).close()  # the run that was told to end has ended it itself
+        end.target.drop(left)
+        assert not end.target.has(formats.digest_of(CONTENT))
+
+    def test_a_blob_arrives_although_the_connection_breaks_in_the_middle(
+        self, world: RegistryWorld, end: End, tmp_path: Path
+    ) -> None:
+        content = CONTENT + b"broken"
+        with cutting_relay(world.host, [2_500_000, 700_000]) as host:
+            broken = End(host, "contract/broken")
+            blob = self.pushed(broken, tmp_path, content)
+        assert End(world.host, "contract/broken").target.has(blob.digest)
+
+    def test_what_is_not_there_is_told_with_the_registrys_words(self, end: End) -> None:
+        with pytest.raises(RegistryError, match="404") as raised:
+            end.source.document("no-such-tag", 1 << 20)
+        assert raised.value.code == "NNA1412"
+        with pytest.raises(RegistryError, match="404"):
+            end.source.small(described(b"nothing"), 100)

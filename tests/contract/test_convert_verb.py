@@ -1,0 +1,199 @@
+"""`nydus-agent convert` as a whole: a layout, a registry and a converter that are as simple as can be."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.__main__ import main
+from agent.oci import formats
+from tests.fakes import nydus_image
+from tests.fakes.oci_registry import FakeRegistry, serving
+from tests.node.layout import Layout
+from tests.unit.test_schema import complaints
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = str(ROOT / "tests/fakes/nydus_image.py")
+XATTR = {"SCHILY.xattr.user.a": "b"}
+
+
+def tar(*names: str, pax: dict[str, str] | None = None) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as made:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.pax_headers = pax or {}
+            made.addfile(entry)
+    return out.getvalue()
+
+
+@dataclass
+class Told:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Place:
+    def __init__(self, directory: Path, registry: FakeRegistry) -> None:
+        self.directory, self.registry = directory, registry
+        self.work = directory / "work"
+        self.work.mkdir()
+        self.images = 0
+
+    def image(self, *tars: bytes, lie: bool = False) -> str:
+        """A layout with one image of these layers; `lie`: its configuration names other tars."""
+        self.images += 1
+        where = self.directory / f"layout-{self.images}"
+        made = Layout(where)
+        layers = [made.add_bytes(gzip.compress(one, mtime=0), formats.TAR_GZIP) for one in tars]
+        ids = [f"sha256:{hashlib.sha256(one + (b'x' if lie else b'')).hexdigest()}" for one in tars]
+        made.add_image("it", layers, ids, ["/x"])
+        return f"oci:{where}"
+
+    def words(self, source: str, *options: str) -> list[str]:
+        target = f"{self.registry.host}/team/app:1"
+        where = ["--work-dir", str(self.work), "--nydus-image", STAND_IN, "--config", str(self.directory / "none.toml")]
+        return ["convert", source, target, *where, *options]
+
+    def run(self, source: str, *options: str) -> Told:
+        out, err = io.StringIO(), io.StringIO()
+        code = main(self.words(source, *options), environment={}, out=out, err=err, uid=1000)
+        assert list(self.work.iterdir()) == []
+        assert self.registry.uploads == {}
+        return Told(code, out.getvalue(), err.getvalue())
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.registry.manifests["team/app", "1"][1])
+        return body
+
+    def blob(self, digest: str) -> bytes:
+        return self.registry.blobs["team/app", digest]
+
+    def bootstrap(self) -> bytes:
+        packed = self.blob(self.manifest["layers"][-1]["digest"])
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packed))) as made:
+            file = made.extractfile("image/image.boot")
+            assert file is not None
+            return file.read()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with serving() as registry:
+        yield Place(tmp_path, registry)
+
+
+def test_an_image_is_converted_sent_and_put_in_place(place: Place) -> None:
+    told = place.run(place.image(tar("DATA-1"), tar("DATA-2"), tar("nothing")))
+    assert told.code == 0, told.err
+    layers = place.manifest["layers"]
+    assert [layer["mediaType"] for layer in layers] == [formats.NYDUS_BLOB] * 2 + [formats.TAR_GZIP]
+    config = json.loads(place.blob(place.manifest["config"]["digest"]))
+    ids = config["rootfs"]["diff_ids"]
+    assert ids[:2] == [layer["digest"] for layer in layers[:2]]
+    assert ids[2] == f"sha256:{hashlib.sha256(gzip.decompress(place.blob(layers[2]['digest']))).hexdigest()}"
+    for layer in layers:
+        assert len(place.blob(layer["digest"])) == layer["size"]
+    assert "3 blobs sent" in told.out
+
+
+def test_events_and_result_are_as_described(place: Place) -> None:
+    told = place.run(place.image(tar("DATA")), "--json")
+    assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)
+    assert [line["kind"] for line in told.lines[-2:]] == ["ConvertEvent", "ConvertResult"]
+    steps = [line["step"] for line in told.lines[:-1] if line["end"]]
+    assert steps == ["fetch", "build", "check", "push", "push"]
+    whole = place.run(place.image(tar("DATA")), "--format", "json")
+    assert complaints(json.loads(whole.out)) == []
+
+
+def test_the_second_conversion_sends_only_what_is_new(place: Place) -> None:
+    source = place.image(tar("DATA"))
+    assert place.run(source, "--json").lines[-1]["sent"]["sent"] == 2
+    assert place.run(source, "--json").lines[-1]["sent"] == {"sent": 0, "sent_bytes": 0, "mounted": 0, "there": 2}
+
+
+def test_extended_attributes_of_a_lower_layer_are_not_forgotten_by_the_merge(place: Place) -> None:
+    place.run(place.image(tar("DATA", pax=XATTR), tar("DATA-2")))
+    flags = struct.unpack_from("<Q", place.bootstrap(), nydus_image.FLAGS_AT)[0]
+    assert flags == nydus_image.HAS_XATTR
+    place.run(place.image(tar("DATA"), tar("DATA-2")))
+    assert struct.unpack_from("<Q", place.bootstrap(), nydus_image.FLAGS_AT)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("tars", "options", "code"),
+    [
+        ((tar("FAIL"),), (), "NNA1423"),
+        ((tar("INVALID"),), (), "NNA1424"),
+        ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1421"),
+        ((tar("DATA"),) * 3, ("--max-unpacked", "25K"), "NNA1421"),
+        ((tar("DATA"),), ("--platform", "sparc"), "NNA1405"),
+        ((tar("DATA"),), ("--nydus-image", "/nonexistent/nydus-image"), "NNA1423"),
+    ],
+)
+def test_what_cannot_be_converted_is_told_and_nothing_is_put_in_place(
+    place: Place, tars: tuple[bytes, ...], options: tuple[str, ...], code: str
+) -> None:
+    told = place.run(place.image(*tars), *options)
+    assert (told.code, code in told.err) == (1, True), told.err
+    assert place.registry.manifests == {}
+
+
+def test_a_tar_that_the_configuration_does_not_name_is_refused(place: Place) -> None:
+    told = place.run(place.image(tar("DATA"), lie=True))
+    assert (told.code, "NNA1422" in told.err) == (1, True)
+    assert place.registry.manifests == {}
+
+
+def test_a_registry_that_may_not_be_written_is_told_before_the_work_begins(place: Place) -> None:
+    place.registry.faults.status = {"HEAD": [403]}
+    told = place.run(place.image(tar("HANG")))
+    assert (told.code, "NNA1412" in told.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--chunk-size", "3K"), ("--chunk-size", "1T"), ("--chunk-size", "x"), ("--compressor", "gzip"),
+     ("--mount-from", "A B"), ("--platform", "a/b/c/d"), ("--compare",), ("--work-dir", "/nonexistent")],
+)  # fmt: skip
+def test_a_wrong_command_line_touches_nothing(place: Place, options: tuple[str, ...]) -> None:
+    told = place.run(place.image(tar("DATA")), *options)
+    assert told.code == 2, told.err
+    assert place.registry.manifests == {}
+
+
+def test_the_signal_of_ctrl_c_ends_it_and_leaves_nothing(place: Place) -> None:
+    argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA"), tar("HANG")))]
+    running = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 30
+    while not list(place.work.glob("*/built-2.fifo")):
+        assert time.monotonic() < deadline
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert (running.returncode, b"NNA1428" in err) == (1, True), err
+    assert list(place.work.iterdir()) == []
+    assert place.registry.manifests == {}

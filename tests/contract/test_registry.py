@@ -1,0 +1,174 @@
+"""The client of registries against one that does what the specification says, and against one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import RegistryError
+from agent.oci import formats
+from tests.contract.oci_registry import CONTENT, End, RegistryContract, blob_of, described
+from tests.fakes.oci_registry import FakeRegistry, Tokens, serving
+
+MIB = 1 << 20
+REPOSITORY = "team/image"
+
+
+@pytest.fixture
+def world() -> Iterator[FakeRegistry]:
+    with serving() as registry:
+        yield registry
+
+
+class TestFake(RegistryContract):
+    """The contract, on the fake."""
+
+
+@pytest.fixture
+def end(world: FakeRegistry) -> End:
+    return End(world.host, REPOSITORY)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT)
+    return str(path)
+
+
+def test_an_upload_that_breaks_off_goes_on_where_the_registry_says_that_it_is(
+    world: FakeRegistry, end: End, file: str
+) -> None:
+    world.faults.cut_patch_at = [-1, 300_000, 0]
+    end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.blobs[REPOSITORY, formats.digest_of(CONTENT)] == CONTENT
+    sent = [headers["Content-Range"] for method, _, headers in world.seen if method == "PATCH"]
+    assert sent[1].startswith(f"{MIB}-")
+    assert sent[2].startswith(f"{MIB + 300_000}-")
+    assert world.uploads == {}
+
+
+def test_an_upload_that_breaks_off_again_and_again_is_given_up_and_ended(
+    world: FakeRegistry, end: End, file: str
+) -> None:
+    world.faults.cut_patch_at = [0] * 50
+    with pytest.raises(RegistryError, match="again and again"):
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.uploads == {}
+    assert end.noted[-1] == ""
+
+
+def test_a_registry_in_trouble_for_a_moment_loses_no_upload(world: FakeRegistry, end: End, file: str) -> None:
+    world.faults.status = {"PATCH": [503, 429], "GET": [500], "HEAD": [502]}
+    end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert end.target.has(formats.digest_of(CONTENT))
+
+
+@pytest.mark.parametrize("says", ["", "0-99999999999", "5-6", "nonsense"])
+def test_a_registry_that_says_nonsense_of_an_uploads_progress_is_not_believed(
+    world: FakeRegistry, end: End, file: str, says: str
+) -> None:
+    world.faults.range_says = says or "bytes"
+    with pytest.raises(RegistryError) as raised:
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert raised.value.code == "NNA1414"
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(world: FakeRegistry, end: End, tmp_path: Path) -> None:
+    world.add(REPOSITORY, CONTENT)
+    world.faults.cut_blob_at = [200_000, 1_000_000]
+    end.source.fetch(described(CONTENT), str(tmp_path / "back"), lambda _: None)
+    assert (tmp_path / "back").read_bytes() == CONTENT
+    assert [headers.get("Range") for method, _, headers in world.seen if method == "GET"][1] == "bytes=200000-"
+
+
+def test_a_registry_without_ranges_sends_it_all_again(world: FakeRegistry, end: End, tmp_path: Path) -> None:
+    world.add(REPOSITORY, CONTENT)
+    world.faults.cut_blob_at, world.faults.no_ranges = [200_000], True
+    end.source.fetch(described(CONTENT), str(tmp_path / "back"), lambda _: None)
+    assert (tmp_path / "back").read_bytes() == CONTENT
+
+
+def test_other_bytes_than_the_manifest_names_are_refused(world: FakeRegistry, end: End, tmp_path: Path) -> None:
+    digest = world.add(REPOSITORY, CONTENT)
+    world.faults.wrong_bytes = True
+    with pytest.raises(RegistryError, match=digest) as raised:
+        end.source.fetch(described(CONTENT), str(tmp_path / "back"), lambda _: None)
+    assert raised.value.code == "NNA1413"
+    with pytest.raises(RegistryError):
+        end.source.small(described(CONTENT), len(CONTENT))
+
+
+def test_more_bytes_than_the_manifest_names_are_not_taken(world: FakeRegistry, end: End, tmp_path: Path) -> None:
+    digest = world.add(REPOSITORY, CONTENT)
+    short = formats.Descriptor("", digest, 1000)
+    with pytest.raises(RegistryError, match="more than 1000 bytes"):
+        end.source.fetch(short, str(tmp_path / "back"), lambda _: None)
+    assert (tmp_path / "back").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "http://169.254.169.254/latest", "http://localhost:1/x", "gopher://x/", "", "http://u:p@h/"],
+)
+def test_a_redirect_into_this_machine_or_its_cloud_is_not_followed(
+    world: FakeRegistry, end: End, location: str
+) -> None:
+    world.add(REPOSITORY, CONTENT)
+    world.faults.redirect = location or "http://["
+    with pytest.raises(RegistryError) as raised:
+        end.source.small(described(CONTENT), len(CONTENT))
+    assert raised.value.code == "NNA1414"
+
+
+def test_redirects_in_a_circle_end(world: FakeRegistry, end: End) -> None:
+    digest = world.add(REPOSITORY, CONTENT)
+    world.faults.redirect = f"/v2/{REPOSITORY}/blobs/{digest}"
+    with pytest.raises(RegistryError, match="5 were followed"):
+        end.source.small(described(CONTENT), len(CONTENT))
+
+
+def test_a_registry_that_asks_who_we_are_is_told_once_and_then_each_time(world: FakeRegistry, tmp_path: Path) -> None:
+    world.add(REPOSITORY, CONTENT)
+    world.faults.password = "Basic dTpw"
+    tokens = Tokens("Basic dTpw")
+    end = End(world.host, REPOSITORY, tokens)
+    end.source.fetch(described(CONTENT), str(tmp_path / "back"), lambda _: None)
+    assert tokens.challenges == ['Basic realm="test"']
+    assert end.target.has(formats.digest_of(CONTENT))
+    assert len(tokens.challenges) == 1
+
+
+def test_a_credential_that_is_refused_is_told_and_not_sent_again_and_again(world: FakeRegistry) -> None:
+    world.faults.password = "Basic another"
+    with pytest.raises(RegistryError, match="401"):
+        End(world.host, REPOSITORY, Tokens("Basic dTpw")).target.has(formats.digest_of(CONTENT))
+    assert world.asked["HEAD"] == 2
+
+
+def test_a_name_that_does_not_lead_to_what_was_sent_is_noticed(world: FakeRegistry, end: End) -> None:
+    world.faults.swallow_manifest = True
+    with pytest.raises(RegistryError) as raised:
+        end.target.put("1", formats.OCI_MANIFEST, b'{"schemaVersion":2}')
+    assert raised.value.code == "NNA1413"
+
+
+def test_an_upload_of_another_registry_or_repository_is_not_touched(world: FakeRegistry, end: End) -> None:
+    number = world.begin()
+    for session in (
+        f"http://{world.host}/v2/other/blobs/uploads/{number}",
+        f"https://{world.host}/v2/{REPOSITORY}/blobs/uploads/{number}",
+        "http://[",
+    ):
+        end.target.drop(session)
+    assert (list(world.uploads), world.seen) == ([number], [])
+    end.target.drop(f"http://{world.host}/v2/{REPOSITORY}/blobs/uploads/{number}?_state=x")
+    assert world.uploads == {}
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError) as raised:
+        End("127.0.0.1:1", REPOSITORY).source.document("1", 1000)
+    assert raised.value.code == "NNA1411"

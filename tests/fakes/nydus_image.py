@@ -1,0 +1,51 @@
+#!/usr/bin/python3
+"""A converter that takes nydus-image's words and makes blobs of its own: for tests of what is done around the real one.
+
+As 2.2.0 does, `merge` takes the flags of the uppermost layer. A tar with a file called FAIL, HANG or INVALID does that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+import time
+from pathlib import Path
+
+FLAGS_AT, HAS_XATTR = 1024 + 128, 0x10
+
+
+def bootstrap_of(flags: int, content: bytes) -> bytes:
+    return bytes(FLAGS_AT) + struct.pack("<Q", flags) + content
+
+
+def create(words: list[str]) -> None:
+    tar = Path(words[-1]).read_bytes()
+    if b"FAIL" in tar:
+        print("Error: no such luck", file=sys.stderr)
+        sys.exit(3)
+    if b"HANG" in tar:
+        time.sleep(60)
+    flags = HAS_XATTR if b"SCHILY.xattr." in tar else 0
+    data = hashlib.sha256(tar).digest() * 200 if b"DATA" in tar else b""
+    Path(words[words.index("--blob") + 1]).write_bytes(data)
+    Path(words[words.index("--bootstrap") + 1]).write_bytes(
+        bootstrap_of(flags, b"INVALID" if b"INVALID" in tar else b"")
+    )
+
+
+def merge(words: list[str]) -> None:
+    layers = words[words.index("--bootstrap") + 2 : words.index("--log-level")]
+    made = b"".join(Path(layer).read_bytes()[FLAGS_AT + 8 :] + Path(layer).name.encode() for layer in layers)
+    flags = struct.unpack_from("<Q", Path(layers[-1]).read_bytes(), FLAGS_AT)[0]
+    Path(words[words.index("--bootstrap") + 1]).write_bytes(bootstrap_of(flags, made))
+
+
+def check(words: list[str]) -> None:
+    if b"INVALID" in Path(words[0]).read_bytes():
+        print("Error: invalid", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    {"create": create, "merge": merge, "check": check}[sys.argv[1]](sys.argv[2:])
