@@ -7,9 +7,13 @@ The model's dataclasses drive them, so that a setting is declared once (model.py
 from __future__ import annotations
 
 import enum
+import functools
 import json
+import sys
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from agent.config.forms import Form
 from agent.config.model import Config
@@ -44,9 +48,21 @@ class Setting:
         return tuple(item.value for item in self.kind) if issubclass(self.kind, enum.Enum) else ()
 
 
+def _types(model: type) -> dict[str, Any]:
+    """The type of each field of a dataclass of the model."""
+    return {field.name: _type(str(field.type), model.__module__) for field in fields(model)}
+
+
+@functools.cache
+def _type(text: str, module: str) -> Any:  # noqa: ANN401 - a type, or a generic alias
+    """What an annotation means. They are few, are asked for again and again, and each is compiled when it is read."""
+    annotated = types.SimpleNamespace(__annotations__={"it": text})
+    return typing.get_type_hints(annotated, vars(sys.modules[module]))["it"]
+
+
 def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:
     """Every setting below a dataclass of the model, tables first to last, as dotted keys."""
-    hints = typing.get_type_hints(model)
+    hints = _types(model)
     for field in fields(model):
         kind, key = hints[field.name], f"{prefix}{field.name}"
         if is_dataclass(kind) and isinstance(kind, type):
@@ -60,7 +76,7 @@ def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:
 
 def tables(model: type = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted name, meaning) of every table below a dataclass of the model."""
-    hints = typing.get_type_hints(model)
+    hints = _types(model)
     for field in fields(model):
         if is_dataclass(hints[field.name]):
             yield f"{prefix}{field.name}", field.metadata["doc"]
@@ -220,7 +236,7 @@ def _take_table(setting: Setting, key: str, value: object, complaints: Complaint
 
 def build(model: type, values: Mapping[str, object], prefix: str = "") -> object:
     """A dataclass of the model from dotted keys; what is not named keeps its default."""
-    hints = typing.get_type_hints(model)
+    hints = _types(model)
     given: dict[str, object] = {}
     for field in fields(model):
         key, kind = f"{prefix}{field.name}", hints[field.name]
