@@ -104,7 +104,7 @@ def _parsed(words: Sequence[str], verb: Verb | None) -> argparse.Namespace:
 
     if verb is None and (named := _named(words)):
         raise _unknown(named)
-    return build_parser([verb] if verb else public_verbs()).parse_args(list(words))
+    return build_parser([verb] if verb else public_verbs(), tuple(words)).parse_args(list(words))
 
 
 def _unknown(named: str) -> UsageError:

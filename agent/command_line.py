@@ -19,6 +19,9 @@ DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a 
 class Parser(argparse.ArgumentParser):
     """argparse that raises UsageError instead of printing and exiting."""
 
+    words: Sequence[str] = ()
+    """Of a verb's parser: what stands behind the verb on the command line, where that is known."""
+
     def error(self, message: str) -> NoReturn:
         """Raises UsageError (NNA1002)."""
         raise UsageError("NNA1002", message, seen=(self.format_usage().strip(),), try_=f"{self.prog} --help")
@@ -41,8 +44,8 @@ def common_options() -> tuple[argparse.Action, ...]:
     return tuple(common()._actions)
 
 
-def build_parser(verbs: Sequence[Verb]) -> Parser:
-    """The parser of these verbs; imports their modules."""
+def build_parser(verbs: Sequence[Verb], words: Sequence[str] = ()) -> Parser:
+    """The parser of these verbs; imports their modules. It may be one for these words only, the verb first."""
     shared = common()
     parser = Parser(prog=COMMAND, description=DESCRIPTION, parents=[shared], allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
@@ -56,5 +59,6 @@ def build_parser(verbs: Sequence[Verb]) -> Parser:
             verb_parser = subparsers.add_parser(
                 verb.name, parents=[shared], description=about, allow_abbrev=False, help=module.HELP
             )
+        verb_parser.words = words[1:] if words[:1] == (verb.name,) else ()
         module.add_arguments(verb_parser)
     return parser

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from agent.commands.context import Context, VerbModule, load_verb, sentence
+from agent.commands import actions
+from agent.commands.context import Context, VerbModule, load_verb
 from agent.errors import Exit
 
 HELP = "render Dragonfly's own files for this node"
@@ -20,11 +21,7 @@ def load(action: str) -> VerbModule:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for action in ACTIONS:
-        module = load(action)
-        ours = actions.add_parser(action, help=module.HELP, description=sentence(module), allow_abbrev=False)
-        module.add_arguments(ours)
+    actions.add(parser, ACTIONS, load)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
