@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -79,6 +78,8 @@ def _reader_gone(out: TextIO) -> int:
 
 
 def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:
+    import traceback  # for this alone
+
     debug = bool(environment.get(DEBUG_VARIABLE))
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)

@@ -7,7 +7,6 @@ process where grpc-core 1.51 is winding a channel down.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pwd
 import selectors
@@ -173,6 +172,8 @@ def _give_no_rights() -> None:
     """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What this
     process may do itself stays as it is.
     """
+    import ctypes  # the daemon's journal reader alone needs it
+
     ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import re
 from collections.abc import Mapping, Sequence
@@ -113,6 +112,8 @@ class Table:
         """Complain of every key that is not known."""
         for name in self._values:
             if name not in known:
+                import difflib  # for a lock that is wrong
+
                 near = difflib.get_close_matches(name, known, n=1)
                 self.complain(name, "unknown key", f"did you mean {near[0]}?" if near else "remove it")
 

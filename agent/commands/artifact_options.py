@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import posixpath
-from pathlib import Path
 
 from agent.apply import sources
 from agent.artifacts.fetching import Source, SourceKind
@@ -36,6 +35,8 @@ def versions(args: argparse.Namespace) -> dict[ArtifactName, str]:
 
 def absolute(path: str) -> str:
     """A path as root's files are named; what it leads to is not looked at."""
+    from pathlib import Path  # most command lines name none
+
     return posixpath.join(str(Path.cwd()), path)
 
 
@@ -46,7 +47,7 @@ def source(place: str, context: Context, config: Config, ports: ArtifactPorts) -
     """
     if place and "://" not in place:
         place = absolute(place)
-    is_directory = Path(place).is_dir()
+    is_directory = posixpath.isdir(place)
     return sources.source_of(ports.files, config.artifacts, place, context.environment, is_directory=is_directory)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import posixpath
 import pwd
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from agent import paths
@@ -37,7 +37,7 @@ class Context:
 
     def path(self, name: str) -> str:
         """A name of `agent.paths` below the root directory."""
-        return name if self.root == "/" else str(Path(self.root) / name.lstrip("/"))
+        return name if self.root == "/" else posixpath.join(self.root, name.lstrip("/"))
 
     @property
     def asker(self) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from agent import paths
 from agent.config.model import Config
@@ -64,7 +64,7 @@ def _files(
     """(path, drop-in, may be missing) in reading order."""
     yield config_file, False, True
     try:
-        names = sorted(entry.name for entry in Path(conf_d).iterdir())
+        names = sorted(entry.name for entry in os.scandir(conf_d))
     except FileNotFoundError:
         names = []
     except OSError as error:
@@ -72,9 +72,9 @@ def _files(
         names = []
     for name in names:
         if name.endswith(".toml") and not name.startswith("."):
-            yield str(Path(conf_d) / name), True, False
+            yield posixpath.join(conf_d, name), True, False
         elif name.endswith((".conf", ".tml", ".json", ".yaml", ".yml")):
-            warnings.append(f"{Path(conf_d) / name} is not read: the names of drop-ins end in .toml")
+            warnings.append(f"{posixpath.join(conf_d, name)} is not read: the names of drop-ins end in .toml")
     if candidate:
         yield candidate, True, False
 

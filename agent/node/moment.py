@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from agent.node.facts_daemon import Moment
 
@@ -16,21 +15,22 @@ _START_TIME = 19  # field 22 of proc_pid_stat(5), counted after the name in brac
 def present(proc: str = "/proc") -> Moment:
     """Now. What cannot be read is not known."""
     boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
-    started = _init_started(Path(proc))
+    started = _init_started(proc)
     up_s = None if started is None else max(0.0, boottime - started)
-    return Moment(time.time(), boottime, _text(Path(proc) / _BOOT_ID).strip(), up_s, time.monotonic())
+    return Moment(time.time(), boottime, _text(f"{proc}/{_BOOT_ID}").strip(), up_s, time.monotonic())
 
 
-def _init_started(proc: Path) -> float | None:
+def _init_started(proc: str) -> float | None:
     """When PID 1 was started, in seconds of CLOCK_BOOTTIME."""
-    fields = _text(proc / _INIT).rpartition(")")[2].split()
+    fields = _text(f"{proc}/{_INIT}").rpartition(")")[2].split()
     if len(fields) <= _START_TIME or not fields[_START_TIME].isdigit():
         return None
     return int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text(errors="replace")
+        with open(path, errors="replace") as file:
+            return file.read()
     except OSError:
         return ""

@@ -6,7 +6,7 @@ Values of keys that hold credentials in containerd's configuration are replaced 
 
 from __future__ import annotations
 
-import difflib
+import functools
 import re
 from typing import assert_never
 
@@ -23,12 +23,6 @@ from agent.plan.steps import (
     WriteFile,
 )
 
-_SECRET = re.compile(
-    r"""(?ix) ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b ["']? \s* [=:] \s* )
-    ( "{3}(?:.|\n)*?"{3} | '{3}(?:.|\n)*?'{3} | "(?:\\.|[^"\\])*" | '[^']*' | \[[^\]]*\]
-    | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
-)
-_USER = re.compile(r"(://)[^/?#\s\"']+@")
 _HIDDEN = r"\1<hidden>"
 
 
@@ -90,6 +84,8 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
     """One file's change as a unified diff, secrets hidden; None: not there."""
     old, new = _text_lines(before), _text_lines(after)
     names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
+    import difflib  # for a plan that is shown with its diffs
+
     found = difflib.unified_diff(old, new, *names, n=3)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
 
@@ -100,4 +96,17 @@ def _text_lines(content: bytes | None) -> list[str]:
 
 def hide(text: str) -> str:
     """`text` with the values of secret-looking keys replaced."""
-    return _USER.sub(r"\1<hidden>@", _SECRET.sub(_HIDDEN, text))
+    user, secret = _patterns()
+    return user.sub(r"\1<hidden>@", secret.sub(_HIDDEN, text))
+
+
+@functools.cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Of a user in a URL and of a secret; compiled where something is shown, because that takes 2 ms."""
+    secret = re.compile(
+        r"""(?ix)
+        ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b ["']? \s* [=:] \s* )
+        ( "{3}(?:.|\n)*?"{3} | '{3}(?:.|\n)*?'{3} | "(?:\\.|[^"\\])*" | '[^']*' | \[[^\]]*\]
+        | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
+    )
+    return re.compile(r"(://)[^/?#\s\"']+@"), secret

@@ -9,7 +9,6 @@ nothing is, and tomlkit would be a twentieth of such an apply.
 from __future__ import annotations
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -133,6 +132,8 @@ def _need_lines(fewer: str, more: str, changed: int) -> None:
     """Every line of `fewer` is in `more`, in order, but for `changed` of them. Raises ValueError."""
     # Without their ends: a last line may get the newline that it lacked.
     left, right = fewer.splitlines(), more.splitlines()
+    import difflib  # for a file that is changed
+
     matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
     kept = sum(block.size for block in matcher.get_matching_blocks())
     if len(left) - kept > changed:
