@@ -21,6 +21,8 @@ class ArtifactPorts:
     processes: Processes
     clock: Clock
     ledger: Ledger
+    machine: str
+    """The kernel's name of what this node is, such as "x86_64" (uname(2))."""
     stores: Callable[[str], ArtifactStore]
     downloads: Callable[[], ArtifactSource]
     """Made on demand: only what fetches needs it."""

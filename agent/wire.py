@@ -6,8 +6,12 @@ Imports are inside the functions, because each verb and the daemon pays only for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import contextlib
+import importlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from agent import paths
 from agent.config.model import Config, Scheme
@@ -18,7 +22,21 @@ if TYPE_CHECKING:
     from agent.apply.registry_access import RegistryPorts
     from agent.convert.job import Ports as ConvertPorts
     from agent.oci.reference import Reference
-    from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
+    from agent.ports import (
+        Alarms,
+        Clock,
+        Containerd,
+        Files,
+        Http,
+        HttpAnswer,
+        Nydusd,
+        PackageManager,
+        Ports,
+        Processes,
+        SnapshotterSocket,
+        Tls,
+        Trials,
+    )
     from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
@@ -29,37 +47,111 @@ if TYPE_CHECKING:
 
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
-    from agent.adapters.alarms import SystemdAlarms
     from agent.adapters.clock import SystemClock
-    from agent.adapters.containerd import ContainerdClient, SnapshotterClient
     from agent.adapters.fence import NftFence
     from agent.adapters.files import RootFiles
-    from agent.adapters.http import PlainHttp
     from agent.adapters.ledger import DiskLedger
-    from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
-    from agent.adapters.tls import RegistryTls
-    from agent.adapters.trial import PrivateTrials
     from agent.ports import Ports
 
-    processes = ChildProcesses()
+    later: dict[str, Any] = {
+        "containerd": _Later(lambda: _containerd(config.containerd.address)),
+        "snapshotter": _Later(_snapshotter),
+        "nydusd": _Later(_nydusd),
+        "http": _Later(_http),
+        "trials": _Later(_trials),
+        "tls": _Later(_tls),
+        "alarms": _Later(_alarms),
+    }
+    _load_grpc_beside()
     return Ports(
         files=RootFiles("/"),
         units=SystemdUnits(),
-        containerd=ContainerdClient(config.containerd.address),
-        snapshotter=SnapshotterClient(),
-        nydusd=NydusdApi(),
-        processes=processes,
-        http=PlainHttp(),
+        processes=ChildProcesses(),
         fence=NftFence(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
-        trials=PrivateTrials(paths.STATE_DIR),
-        tls=RegistryTls(),
-        alarms=SystemdAlarms(),
+        machine=os.uname().machine,
         stores=artifact_store,
+        load=lambda: _load(later.values()),
+        **later,
     )
+
+
+def _load(ports: Iterable[_Later]) -> None:
+    for port in ports:
+        port.load()
+
+
+class _Later:
+    """A port whose adapter is loaded and made when something is first asked of it."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.load(), name)
+
+    def load(self) -> object:
+        """The adapter."""
+        if "_adapter" not in vars(self):
+            self._adapter = self._make()
+        return self._adapter
+
+
+def _load_grpc_beside() -> None:
+    """Most of what a root process loads is grpcio (70 ms). It needs it when containerd is asked, after it has waited
+    for the first children, and meanwhile this thread gets on with it. Where it fails, whoever asks is told.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("agent.adapters.containerd")
+
+    threading.Thread(target=load, name="load-grpc", daemon=True).start()
+
+
+def _containerd(address: str) -> Containerd:
+    from agent.adapters.containerd import ContainerdClient
+
+    return ContainerdClient(address)
+
+
+def _snapshotter() -> SnapshotterSocket:
+    from agent.adapters.containerd import SnapshotterClient
+
+    return SnapshotterClient()
+
+
+def _nydusd() -> Nydusd:
+    from agent.adapters.nydusd import NydusdApi
+
+    return NydusdApi()
+
+
+def _http() -> Http:
+    from agent.adapters.http import PlainHttp
+
+    return PlainHttp()
+
+
+def _trials() -> Trials:
+    from agent.adapters.trial import PrivateTrials
+
+    return PrivateTrials(paths.STATE_DIR)
+
+
+def _tls() -> Tls:
+    from agent.adapters.tls import RegistryTls
+
+    return RegistryTls()
+
+
+def _alarms() -> Alarms:
+    from agent.adapters.alarms import SystemdAlarms
+
+    return SystemdAlarms()
 
 
 def artifact_source() -> ArtifactSource:
@@ -74,12 +166,12 @@ def artifact_ports(root: str) -> ArtifactPorts:
     from agent.adapters.clock import SystemClock
     from agent.adapters.files import RootFiles
     from agent.adapters.ledger import DiskLedger
-    from agent.adapters.process import ChildProcesses
     from agent.ports_install import ArtifactPorts
 
     return ArtifactPorts(
         files=RootFiles(root),
-        processes=ChildProcesses(),
+        processes=cast("Processes", _Later(_processes)),
+        machine=os.uname().machine,
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
         stores=lambda directory: artifact_store(directory, root),

@@ -8,7 +8,6 @@ The proof decides: a change whose proof fails is undone like one whose step fail
 from __future__ import annotations
 
 import importlib
-import secrets
 from collections.abc import Callable, Mapping
 
 from agent.apply import confirm, generations, journal, recover, undo, waits
@@ -21,8 +20,8 @@ from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
 
 _FOR_A_CHANGE = ("agent.apply.expected", "agent.apply.forget", "agent.apply.unwind")
-"""What a run with nothing to do needs not, and a change loads before its first act: an upgrade of our own package may
-replace the modules while it is under way."""
+"""What a run with nothing to do needs not, and a change loads before its first act, as it does its ports: an upgrade of
+our own package may replace the modules while it is under way."""
 
 Prove = Callable[[], AgentError | None]
 """Looks at the changed node: None, or the reason why the change must not stay."""
@@ -93,6 +92,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         return Result(None)
     for name in _FOR_A_CHANGE:
         importlib.import_module(name)
+    ports.load()
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     around.begin(begin)
     log = journal.Journal(ports.ledger)
@@ -129,6 +129,8 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
 
 
 def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
+    import secrets  # only a change needs it
+
     answered = waits.containerd_pid(ports) != 0
     try:
         points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()

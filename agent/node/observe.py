@@ -62,6 +62,10 @@ class Ports(Protocol):
         """Fence."""
 
     @property
+    def machine(self) -> str:
+        """Machine."""
+
+    @property
     def stores(self) -> Callable[[str], ArtifactStore]:
         """Stores."""
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from agent.errors import PortError
 from agent.node.facts import Arch
-from agent.node.machine import HasProcesses, architecture
+from agent.node.machine import architecture
+from agent.ports_processes import Processes
 
 _USUAL = 4096
 _RUN_S = 5.0
 
 
-def cautions(ports: HasProcesses) -> tuple[str, ...]:
+class Ports(Protocol):
+    """What is needed of agent.ports.Ports."""
+
+    @property
+    def machine(self) -> str:
+        """Machine."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
+
+
+def cautions(ports: Ports) -> tuple[str, ...]:
     """What is known to go wrong on this node's pages; empty on every other machine than arm64."""
     if architecture(ports) is not Arch.ARM64:
         return ()

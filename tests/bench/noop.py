@@ -1,9 +1,10 @@
 """`make bench-noop`: what an apply costs on a node that is as wanted already, and that it writes nothing.
 
-Method: on one booted node, with the installed package: `nydus-agent apply` as it is; the same with its parts timed, run
-in turn with the interpreter alone. What goes beyond the interpreter's start and the look at the node is told of each
-run by itself: it holds every import, also those that are made while the node is looked at. What is written is what
-strace sees of the process and all its children: each call that changes a file, its name or its directory.
+Method: on one booted node, with the installed package, in turn: `nydus-agent apply` as it is; the interpreter alone;
+and a process that applies twice, of which the second look at the node is timed (tests/node/inside/noop.py). What goes
+beyond the interpreter's start and such a look is told of each round by itself: it holds every import, also those that
+are made while the node is looked at or in a thread beside, and whatever is slower the first time. What is written is
+what strace sees of the process and all its children: each call that changes a file, its name or its directory.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ ROUNDS, QUICK_ROUNDS = 100, 8
 LIMIT_MS = 150.0
 APPLY = ["nydus-agent", "apply"]
 START = ["python3", "-I", "-c", "pass"]
+WHOLE, START_ALONE = "apply, nothing to do", "interpreter start"
+FIRST_LOOK, LOOK = "observe, the first time", "observe"
 PROGRAM = Path(__file__).parents[1] / "node" / "inside" / "noop.py"
 PLACE = "/root/noop.py"
 
@@ -52,8 +55,8 @@ def main() -> int:
         calls = list(writes(traced(node)))
     for call in calls:
         print(f"a write: {call}", flush=True)
-    start = statistics.median(found["interpreter start"])
-    parts = zip(found["the same, its parts timed"], found["observe"], strict=True)
+    start = statistics.median(found[START_ALONE])
+    parts = zip(found[WHOLE], found[LOOK], strict=True)
     beyond = row("beyond interpreter start and observation", [whole - start - seen for whole, seen in parts], "ms")
     rows = [row(name, values, "ms") for name, values in found.items()]
     rows += [beyond, row("writes", [float(len(calls))], "calls")]
@@ -67,15 +70,13 @@ def main() -> int:
 
 def measured(node: Node, rounds: int) -> dict[str, list[float]]:
     """Milliseconds by name, of as many rounds; in each everything is run once, so that all meet the same machine."""
-    names = ("apply, nothing to do", "interpreter start", "the same, its parts timed", "imports", "observe")
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[float]] = {name: [] for name in (WHOLE, START_ALONE, FIRST_LOOK, LOOK)}
     for _ in range(rounds):
-        found[names[0]].append(timed(node, APPLY)[0])
-        found[names[1]].append(timed(node, START)[0])
-        whole, told = timed(node, ["python3", "-I", PLACE])
-        parts = json.loads(told.splitlines()[-1])
-        for name, value in zip(names[2:], (whole, parts["imports"], parts["observe"]), strict=True):
-            found[name].append(value)
+        found[WHOLE].append(timed(node, APPLY)[0])
+        found[START_ALONE].append(timed(node, START)[0])
+        told = json.loads(timed(node, ["python3", "-I", PLACE])[1].splitlines()[-1])
+        found[FIRST_LOOK].append(told["first look"])
+        found[LOOK].append(told["observe"])
     return found
 
 

@@ -49,6 +49,9 @@ class FakeNode:
         self.snapshotter = FakeSnapshotterSocket()
         self.nydusd = FakeNydusd()
         self.processes = FakeProcesses(faults=self.faults)
+        self.machine = "x86_64"
+        self.loads: list[int] = []
+        """How many calls had been made before, each time that the ports were loaded."""
         self.http = FakeHttp()
         self.fence = FakeFence(self.clock, faults=self.faults)
         self.ledger = FakeLedger(faults=self.faults)
@@ -68,14 +71,15 @@ class FakeNode:
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
             ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
-            stores=self.stores,
+            machine=self.machine, stores=self.stores, load=lambda: self.loads.append(len(self.faults.calls)),
         )  # fmt: skip
 
     @property
     def artifact_ports(self) -> ArtifactPorts:
         """The same node for the verbs of artifacts."""
         return ArtifactPorts(
-            files=self.files, processes=self.processes, clock=self.clock, ledger=self.ledger, stores=self.stores,
+            files=self.files, processes=self.processes, machine=self.machine, clock=self.clock, ledger=self.ledger,
+            stores=self.stores,
             downloads=lambda: self.downloads, bundles=lambda: BundleFiles("/"),
         )  # fmt: skip
 

@@ -50,7 +50,6 @@ def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0", containerd: str = 
     for path in ("/usr/local/bin/nydusd", "/usr/local/bin/nydus-image", "/usr/bin/containerd"):
         made.files.put(path, AMD64, mode=0o755)
     run = made.processes
-    run.on("uname", "-m", stdout="x86_64\n")
     run.on("cat", "/proc/net/tcp", stdout="  sl  local_address rem_address   st\n")
     run.on("cat", "/proc/net/tcp6", stdout="  sl  local_address rem_address   st\n")
     run.on("dpkg-query", "-S", code=1)

@@ -1,4 +1,6 @@
-"""An apply with nothing to do, the frequent one, does not wait for the loading of what only a change needs."""
+"""A command does not wait for the loading of what it does not use: neither an apply with nothing to do, the frequent
+one, nor the start of an `artifacts install`.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +12,80 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HEAVY = ("dataclasses", "difflib", "asyncio", "tempfile", "uuid", "lxml", "tomlkit", "structlog")
+"""What takes milliseconds (dataclasses brings inspect: ten of them) and no command needs that has nothing to tell."""
 ONLY_FOR_A_CHANGE = (
-    "tomlkit", "lxml", "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback",
-    "agent.apply.unwind", "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts",
+    "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback", "agent.apply.unwind",
+    "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts", "agent.adapters.alarms",
+    "agent.adapters.trial", "agent.adapters.http",
 )  # fmt: skip
-CODE = """
-import sys, json
-sys.path.insert(0, sys.argv[1])
+APPLY = """
 from agent import wire
 from agent.__main__ import main
 from agent.commands import apply
 from agent.config.model import Config
-wire.root_ports(Config())
-print(json.dumps(sorted(sys.modules)))
+ports = wire.root_ports(Config())
+"""
+ASKED = """
+import contextlib
+from agent.errors import ContainerdError
+with contextlib.suppress(ContainerdError):
+    ports.containerd.plugins(deadline_s=1)
+"""
+CHANGED = "\nports.load()\n"
+INSTALL = """
+from agent.__main__ import main
+main(["artifacts", "install", "--lock", "/none.toml"], root=sys.argv[2], uid=0)
 """
 
 
+def loaded(code: str, *arguments: str) -> set[str]:
+    """The modules that a process has at the end of this code."""
+    code = f"import sys, json\nsys.path.insert(0, sys.argv[1])\n{code}\nprint('\\n' + json.dumps(sorted(sys.modules)))"
+    argv = [sys.executable, "-I", "-c", code, str(ROOT), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
 @pytest.fixture(scope="module")
-def loaded() -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", CODE, str(ROOT)], capture_output=True, text=True, check=True, timeout=60
-    )
-    return set(json.loads(done.stdout))
+def apply() -> set[str]:
+    return loaded(APPLY)
+
+
+@pytest.fixture(scope="module")
+def asked() -> set[str]:
+    return loaded(APPLY + ASKED)
+
+
+@pytest.fixture(scope="module")
+def install(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    return loaded(INSTALL, str(tmp_path_factory.mktemp("root")))
 
 
 @pytest.mark.parametrize("name", ONLY_FOR_A_CHANGE)
-def test_what_only_a_change_needs_is_not_loaded(loaded: set[str], name: str) -> None:
-    assert name not in loaded
+def test_what_only_a_change_needs_is_not_loaded(apply: set[str], name: str) -> None:
+    assert name not in apply
 
 
-def test_what_a_look_at_the_node_needs_is(loaded: set[str]) -> None:
-    assert {"grpc", "agent.plan.diff", "agent.apply.change"} <= loaded
+@pytest.mark.parametrize("name", HEAVY)
+def test_an_apply_does_not_load_what_is_heavy_for_a_look_at_the_node(asked: set[str], name: str) -> None:
+    assert name not in asked
+
+
+@pytest.mark.parametrize("name", [*HEAVY, "traceback", "grpc", "pystemd", "subprocess", "ctypes", "agent.ports"])
+def test_an_install_does_not_begin_with_what_is_heavy(install: set[str], name: str) -> None:
+    assert name not in install
+
+
+def test_an_install_loads_its_own_action_alone(install: set[str]) -> None:
+    actions = {name for name in install if name.startswith("agent.commands.artifacts_")}
+    assert actions == {"agent.commands.artifacts_install"}
+
+
+def test_what_a_look_at_the_node_needs_is_there_once_containerd_was_asked(asked: set[str]) -> None:
+    assert {"grpc", "agent.adapters.containerd", "agent.plan.diff", "agent.apply.change"} <= asked
+
+
+def test_a_change_has_loaded_every_port_before_its_first_act() -> None:
+    ports = {"containerd", "alarms", "http", "nydusd", "tls", "trial"}
+    assert {f"agent.adapters.{name}" for name in ports} <= loaded(APPLY + CHANGED)

@@ -104,7 +104,7 @@ def test_what_others_changed_is_told_with_both_values_and_the_command_to_try(nod
 def test_a_kernel_with_large_pages_is_told_what_is_known_not_to_work_there(
     node: ProvedNode, machine: str, size: str, told: int
 ) -> None:
-    node.node.processes.on("uname", "-m", stdout=f"{machine}\n")
+    node.node.machine = machine
     node.node.processes.on("getconf", "PAGESIZE", stdout=f"{size}\n")
     _, answer, beside = examined(node, Format.JSON)
     cautions = json.loads(answer)["cautions"]

@@ -1,75 +1,40 @@
-"""`nydus-agent apply` with its parts timed, on the node, by the installed package; the last line of stderr is JSON.
+"""`nydus-agent apply` twice in one process, on the node, by the installed package; the last line of stderr is JSON.
 
-What is imported while the node is looked at counts as import and not as looking, wherever the program puts its imports;
-what another thread imports meanwhile costs what it costs: it is in neither, and the command as a whole is no shorter
-for being told apart.
+The second time nothing is loaded and nothing is used for the first time, so its look at the node takes as long as
+looking does: what the first run's look took more is the program's price, wherever and in whichever thread it is paid.
 """
 
 from __future__ import annotations
 
-import builtins
 import gc
 import json
 import os
 import sys
-import threading
 import time
 from typing import Any
 
 _PACKAGE = "/usr/share/nydus-node-agent"
 
 
-class Imports:
-    """Adds up how long this thread imports."""
-
-    def __init__(self) -> None:
-        self.took_s = 0.0
-        self._import = builtins.__import__
-        self._depth = 0
-        self._thread = threading.get_ident()
-
-    def __enter__(self) -> Imports:
-        builtins.__import__ = self._timed
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        builtins.__import__ = self._import
-
-    def _timed(self, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != self._thread or self._depth:
-            return self._import(*args, **kwargs)
-        began = time.perf_counter()
-        self._depth += 1
-        try:
-            return self._import(*args, **kwargs)
-        finally:
-            self._depth -= 1
-            self.took_s += time.perf_counter() - began
-
-
 def main() -> int:
     """As /usr/bin/nydus-agent does it."""
     gc.disable()
     sys.path.insert(0, _PACKAGE)
-    observe_s = 0.0
-    with Imports() as imports:
-        from agent.__main__ import main as run
-        from agent.commands import apply  # noqa: F401
+    from agent.__main__ import main as run
+    from agent.commands import apply  # noqa: F401
 
-        change: Any = sys.modules["agent.apply.change"]
-        observe = change.observe
+    change: Any = sys.modules["agent.apply.change"]
+    observe, looks = change.observe, []
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            nonlocal observe_s
-            began, imported_s = time.perf_counter(), imports.took_s
-            facts = observe(*args, **kwargs)
-            observe_s += time.perf_counter() - began - (imports.took_s - imported_s)
-            return facts
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        facts = observe(*args, **kwargs)
+        looks.append((time.perf_counter() - began) * 1000)
+        return facts
 
-        change.observe = timed
-        status = run(["apply"])
-    parts = {"imports": imports.took_s * 1000, "observe": observe_s * 1000}
-    print(json.dumps(parts), file=sys.stderr, flush=True)
+    change.observe = timed
+    status = run(["apply"]) or run(["apply"])
+    print(json.dumps({"first look": looks[0], "observe": looks[-1]}), file=sys.stderr, flush=True)
     return status
 
 
