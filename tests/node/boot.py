@@ -251,6 +251,10 @@ class Node:
         procs = self._cgroup_root() / "system.slice" / unit / "cgroup.procs"
         return [int(line) for line in procs.read_text().split()] if procs.exists() else []
 
+    def main_pid(self, unit: str) -> int:
+        """The number, on the node, of the process that a unit of it consists of; 0: it does not run."""
+        return int(self.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
+
     def inside(self, path: str) -> Path:
         """A path of the node as the machine sees it, for what must not wait for a program on the node."""
         return Path(f"/proc/{self.leader}/root") / path.lstrip("/")

@@ -55,7 +55,7 @@ class Unit:
 
     @property
     def pid(self) -> int:
-        return int(self.node.run(["systemctl", "show", "--property=MainPID", "--value", self.name]).stdout)
+        return self.node.main_pid(self.name)
 
 
 def start_unit(

@@ -31,10 +31,6 @@ base_url = "{releases_host.URL}"
 CURRENT = PINNED.replace('"2.2.0"', '"current"').replace('"0.16.1"', '"current"')
 
 
-def pid(node: Node, unit: str) -> str:
-    return node.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
-
-
 def current(node: Node) -> str:
     return Path(node.run(["readlink", f"{STORE}/current"]).stdout.strip()).name
 
@@ -148,7 +144,7 @@ def test_an_upgrade_restarts_the_snapshotter_alone_and_running_containers_read_o
     """Pinned anew from the release's own files, installed, and only then applied."""
     node = place.node
     before, old = rendered(node), current(node)
-    pids = {unit: pid(node, unit) for unit in ("containerd", "nydus-snapshotter")}
+    pids = {unit: node.main_pid(unit) for unit in ("containerd", "nydus-snapshotter")}
     releases_host.publish(node, NYDUS, "v2.2.1", releases_host.nydus(node, b"\0"))
     words = ("--nydus", "2.2.1", "--snapshotter", "0.16.1", "--from", releases_host.URL)
     made = scene.agent_json(node, "artifacts", "lock", *words)
@@ -157,11 +153,11 @@ def test_an_upgrade_restarts_the_snapshotter_alone_and_running_containers_read_o
     scene.agent(node, "artifacts", "install")
     new = current(node)
     assert sets(node)[new] == {"nydus": "v2.2.1", "nydus-snapshotter": "v0.16.1"}
-    assert (rendered(node), pid(node, "nydus-snapshotter")) == (before, pids["nydus-snapshotter"])
+    assert (rendered(node), node.main_pid("nydus-snapshotter")) == (before, pids["nydus-snapshotter"])
     assert "snapshotter.toml" in scene.agent(node, "plan").stdout
     place.apply()
-    assert pid(node, "nydus-snapshotter") != pids["nydus-snapshotter"]
-    assert pid(node, "containerd") == pids["containerd"]
+    assert node.main_pid("nydus-snapshotter") != pids["nydus-snapshotter"]
+    assert node.main_pid("containerd") == pids["containerd"]
     assert f"{STORE}/{new}/nydusd" in rendered(node)
     assert f"{STORE}/{old}/containerd-nydus-grpc" in rendered(node), "its bytes are the same, so its path is"
     reader.wait_for(10)
@@ -174,11 +170,11 @@ def test_a_set_with_the_same_bytes_in_use_restarts_nothing(place: Place, reader:
     artifact = releases_host.publish(node, NYDUS, "v2.2.1", programs)  # upstream has built that version again
     kept = releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter())
     node.write(LOCK, releases_host.locked(artifact, kept, serial=2099010101))
-    before, was, old = rendered(node), pid(node, "nydus-snapshotter"), current(node)
+    before, was, old = rendered(node), node.main_pid("nydus-snapshotter"), current(node)
     scene.agent(node, "artifacts", "install")
     assert current(node) != old
     place.apply()
-    assert (rendered(node), pid(node, "nydus-snapshotter")) == (before, was)
+    assert (rendered(node), node.main_pid("nydus-snapshotter")) == (before, was)
     reader.wait_for(5)
 
 

@@ -62,14 +62,10 @@ def wait_for_verdict(node: Node, wanted: str, deadline_s: float = 15) -> None:
     node.wait_until(lambda: scene.daemon_status(node)["verdict"] == wanted, deadline_s, f"the mirror is {wanted}")
 
 
-def main_pid(node: Node) -> str:
-    return node.run(["systemctl", "show", "--property=MainPID", "--value", AGENT]).stdout.strip()
-
-
-def wait_for_successor(node: Node, pid: str, deadline_s: float = 15) -> dict[str, Any]:
+def wait_for_successor(node: Node, pid: int, deadline_s: float = 15) -> dict[str, Any]:
     """What another process than `pid` has published."""
     node.wait_until(
-        lambda: main_pid(node) not in (pid, "0") and str(scene.daemon_status(node)["pid"]) == main_pid(node),
+        lambda: node.main_pid(AGENT) not in (pid, 0) and scene.daemon_status(node)["pid"] == node.main_pid(AGENT),
         deadline_s,
         "another agent publishes",
     )
@@ -96,7 +92,7 @@ def test_an_agent_killed_while_fenced_is_followed_by_one_that_adopts_the_fence_a
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
     with frozen_mirror(stage) as knocker:
-        pid, at = main_pid(stage.node), time.time()
+        pid, at = stage.node.main_pid(AGENT), time.time()
         stage.node.run(["systemctl", "kill", "--signal=KILL", AGENT])
         status = wait_for_successor(stage.node, pid)
         reader.wait_for(30)
@@ -111,7 +107,7 @@ def test_an_agent_frozen_while_fenced_is_restarted_before_the_fence_ends(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
     with frozen_mirror(stage) as knocker:
-        pid, at = main_pid(stage.node), time.time()
+        pid, at = stage.node.main_pid(AGENT), time.time()
         stage.node.run(["systemctl", "kill", "--signal=STOP", AGENT])
         status = wait_for_successor(stage.node, pid)
         took = time.time() - at
@@ -147,14 +143,14 @@ def test_an_agent_frozen_beyond_the_lease_leaves_no_fence_and_goes_on_when_it_wa
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
     with drop_in(stage.node, "[Service]\nWatchdogSec=0\n", SHORT_LEASE), killed_mirror(stage):
-        pid = main_pid(stage.node)
+        pid = stage.node.main_pid(AGENT)
         stage.node.run(["systemctl", "kill", "--signal=STOP", AGENT])
         stage.node.wait_until(lambda: not fenced(stage.node), 6, "the lease has ended by itself")
         reader.wait_for(15)
         stage.node.run(["systemctl", "kill", "--signal=CONT", AGENT])
         stage.node.wait_until(lambda: fenced(stage.node), 3, "the fence is up again")
         reader.wait_for(10)
-        assert main_pid(stage.node) == pid
+        assert stage.node.main_pid(AGENT) == pid
 
 
 @pytest.mark.allow_warnings(ENDED)
@@ -211,9 +207,9 @@ def test_an_upgrade_by_apt_while_fenced_lets_nothing_through(
     stage: scene.Stage, reader: scene.Reader, tmp_path: Path
 ) -> None:
     newer = deb.next_version(deb.unpack(tmp_path), tmp_path)
-    snapshotter = stage.node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout
+    snapshotter = stage.node.main_pid("nydus-snapshotter")
     with frozen_mirror(stage) as knocker:
-        pid, at = main_pid(stage.node), time.time()
+        pid, at = stage.node.main_pid(AGENT), time.time()
         stage.node.install_deb(newer)
         status = wait_for_successor(stage.node, pid)
         reader.wait_for(20)
@@ -221,7 +217,7 @@ def test_an_upgrade_by_apt_while_fenced_lets_nothing_through(
         assert routes(status, at) == {"origin"}
         assert knocker.passed() == []
         assert reader.slowest_ms(at) < 1000
-        assert stage.node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout == snapshotter
+        assert stage.node.main_pid("nydus-snapshotter") == snapshotter
 
 
 # What others do to the node meanwhile

@@ -30,7 +30,7 @@ def test_the_daemon_is_silent_in_an_idle_minute_and_stays_small(stage: scene.Sta
     stage_up = time.monotonic()
     since = "@" + node.run(["date", "+%s.%6N"]).stdout.strip()
     node.wait_until(lambda: time.monotonic() - stage_up >= 60, 90, "a minute has passed")
-    pid = node.run(["systemctl", "show", "--property=MainPID", "--value", "nydus-agent"]).stdout.strip()
+    pid = node.main_pid("nydus-agent")
     rollup = node.read(f"/proc/{pid}/smaps_rollup")
     kilobytes = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in rollup.splitlines()[1:]}
     threads = len(node.run(["ls", f"/proc/{pid}/task"]).stdout.split())

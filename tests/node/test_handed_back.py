@@ -69,7 +69,7 @@ def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads
         start_container(node)
         scene.agent(node, "remove", "--force")
         assert unit(node) == served
-        pid = node.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout.strip()
+        pid = node.main_pid(UNIT)
         assert THEIRS in node.read(f"/proc/{pid}/cmdline")
         node.wait_until(lambda: node.exists(SOCKET), 20, "theirs serves")
         assert "ID" in read_in_container(node, "/etc/os-release")

@@ -98,9 +98,9 @@ def test_an_upgrade_of_the_package_costs_a_reading_container_nothing_and_keeps_t
             reader.wait_for(5)
             stage.mirror.unit.kill("KILL")
             scene.wait_for_route(node, "origin", 10)
-            snapshotter = node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout
+            snapshotter = node.main_pid("nydus-snapshotter")
             node.apt("install", "--reinstall", f"/var/tmp/{scene.deb().name}")
             assert scene.route(node) == "origin", "the new daemon adopts the fence"
-            assert node.run(["systemctl", "show", "--property=MainPID", "nydus-snapshotter"]).stdout == snapshotter
+            assert node.main_pid("nydus-snapshotter") == snapshotter
             reader.wait_for(10)
             assert reader.errors() == []

@@ -48,9 +48,6 @@ class Moving:
         argv = ["apt-get", "--yes", "--quiet", *options, "install", deb]
         return self.node.run(argv, check=False, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
 
-    def pid(self, unit: str) -> str:
-        return self.node.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
-
     def climb(self) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.node.read("/var/lib/nydus-agent/climb.json"))
         return found
@@ -93,7 +90,7 @@ def test_an_upgrade_keeps_our_settings_without_a_question_and_is_looked_at(
     moving: Moving, reader: DetachedReader
 ) -> None:
     node, ours = moving.node, moving.node.read(CONFIG)
-    containerd, snapshotter, agent = map(moving.pid, ("containerd", "nydus-snapshotter", "nydus-agent"))
+    containerd, snapshotter, agent = map(node.main_pid, ("containerd", "nydus-snapshotter", "nydus-agent"))
     began = time.time()
     done = moving.upgrade(moving.newer(moving.original))
     upgraded = time.time()
@@ -101,8 +98,8 @@ def test_an_upgrade_keeps_our_settings_without_a_question_and_is_looked_at(
     assert "Configuration file" not in done.stdout + done.stderr
     assert "Processing triggers for nydus-node-agent" in done.stdout
     assert node.read(CONFIG) == ours
-    assert moving.pid("containerd") != containerd, "its own package restarts it"
-    assert (moving.pid("nydus-snapshotter"), moving.pid("nydus-agent")) == (snapshotter, agent)
+    assert node.main_pid("containerd") != containerd, "its own package restarts it"
+    assert (node.main_pid("nydus-snapshotter"), node.main_pid("nydus-agent")) == (snapshotter, agent)
     climb = moving.wait_for_inspection(began)
     print(f"inspected {time.time() - upgraded:.1f} s after the upgrade")
     assert (climb["ok"], climb["drift"]) == (True, []), climb

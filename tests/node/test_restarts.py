@@ -55,9 +55,9 @@ def by_itself(node: Node) -> str:
     return node.journal(scene.APPLY_UNIT, since=f"@{since}")
 
 
-def state(node: Node) -> tuple[str, str, str]:
+def state(node: Node) -> tuple[tuple[int, ...], str, str]:
     """What a restart, or a change, would change."""
-    pids = node.run(["systemctl", "show", "--property=MainPID", "--value", "containerd", "nydus-snapshotter"]).stdout
+    pids = tuple(map(node.main_pid, ("containerd", "nydus-snapshotter")))
     return pids, node.read("/etc/containerd/config.toml"), _text(node, SNAPSHOTTER_CONFIG)
 
 

@@ -50,7 +50,7 @@ def full_run(node: Node) -> Iterator[None]:
 @contextmanager
 def no_task(node: Node) -> Iterator[None]:
     """The agent may start neither a process nor a thread."""
-    with group_of(there(node, agent_pid(node)), "pids") as group:
+    with group_of(there(node, node.main_pid(UNIT)), "pids") as group:
         limit = group / "pids.max"
         limit.write_text((group / "pids.current").read_text())
         try:
@@ -61,7 +61,7 @@ def no_task(node: Node) -> Iterator[None]:
 
 @contextmanager
 def frozen_journal(node: Node) -> Iterator[None]:
-    pid = node.run(["systemctl", "show", "--property=MainPID", "--value", "systemd-journald"]).stdout.strip()
+    pid = str(node.main_pid("systemd-journald"))
     node.run(["kill", "-STOP", pid])
     try:
         yield
@@ -72,7 +72,7 @@ def frozen_journal(node: Node) -> Iterator[None]:
 @contextmanager
 def no_memory(node: Node) -> Iterator[None]:
     """The agent is in a group of processes whose memory is used up, over and over, by another one of it."""
-    with group_of(there(node, agent_pid(node)), "memory") as group:
+    with group_of(there(node, node.main_pid(UNIT)), "memory") as group:
         limit, unlimited = group / "memory.max", "max"
         if not limit.exists():
             limit, unlimited = group / "memory.limit_in_bytes", "-1"
@@ -138,10 +138,6 @@ def _dissolve(made: Path, home: Path) -> None:
             return
 
 
-def agent_pid(node: Node) -> int:
-    return int(node.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout)
-
-
 def there(node: Node, pid: int) -> int:
     """The machine's number of a process of the node."""
     space = os.readlink(f"/proc/{node.leader}/ns/pid")
@@ -190,13 +186,13 @@ def test_a_mirror_that_dies_while_the_node_lacks_something_costs_no_read(
         try:
             with scarcity(node):
                 node.wait_until(lambda: told(node)["route"] == "mirror", 30, "reads go to the mirror")
-                before, at = agent_pid(node), time.time()
+                before, at = node.main_pid(UNIT), time.time()
                 stage.mirror.unit.kill("KILL")
                 node.wait_until(lambda: told(node)["route"] == "origin", 5, "reads go to the origin")
                 took_ms = (told(node)["route_since"] - at) * 1000
                 reader.wait_for(40)
                 slowest_ms = reader.slowest_ms(at)
-                assert agent_pid(node) == before
+                assert node.main_pid(UNIT) == before
         finally:
             stage.mirror.start_again()
         print(f"{scarcity.__name__}: origin after {took_ms:.0f} ms, slowest read {slowest_ms:.0f} ms")

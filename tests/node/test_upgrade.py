@@ -43,10 +43,6 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
         assert made.errors() == []
 
 
-def pid(node: Node, unit: str) -> str:
-    return node.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout.strip()
-
-
 def generation(node: Node) -> int:
     return int(scene.agent_json(node, "status")["effective"]["generation"])
 
@@ -69,14 +65,14 @@ def test_an_unattended_upgrade_of_our_package_moves_no_read(
     if fenced:
         stage.mirror.unit.kill("KILL")
         scene.wait_for_route(node, "origin", 10)
-    others = {unit: pid(node, unit) for unit in ("containerd", "nydus-snapshotter")}
-    ours, routes, applied, began = pid(node, "nydus-agent"), scene.route(node), generation(node), time.time()
+    others = {unit: node.main_pid(unit) for unit in ("containerd", "nydus-snapshotter")}
+    ours, routes, applied, began = node.main_pid("nydus-agent"), scene.route(node), generation(node), time.time()
     deb = as_version(scene.deb(), version, tmp_path)
     node.push(deb, f"/var/tmp/{deb.name}", mode=0o644)
     done = node.apt("install", f"/var/tmp/{deb.name}")
     assert "Configuration file" not in done.stdout
-    assert {unit: pid(node, unit) for unit in others} == others
-    assert pid(node, "nydus-agent") != ours
+    assert {unit: node.main_pid(unit) for unit in others} == others
+    assert node.main_pid("nydus-agent") != ours
     reader.wait_for(10)
     assert scene.route(node) == routes
     moves = [entry for entry in scene.daemon_status(node)["history"] if entry["at"] >= began]
@@ -93,14 +89,14 @@ def test_a_new_nydusd_serves_new_mounts_and_the_running_ones_keep_theirs(
 ) -> None:
     node = stage.node
     node.run(["cp", "--archive", NYDUSD, f"{NYDUSD}.former"])
-    before, snapshotter = nydusds(node), pid(node, "nydus-snapshotter")
+    before, snapshotter = nydusds(node), node.main_pid("nydus-snapshotter")
     replace(node, NYDUSD, NEWER.format(former=f"{NYDUSD}.former"))
     plan = scene.agent(node, "plan").stdout
     assert "mounts that run keep their nydusd over the snapshotter's restart, new ones get v2.2.9" in plan
     assert 'upgrades nydusd in flight only where its recover_policy is "failover"' in plan
     applied = scene.agent(node, "apply", check=False)
     assert applied.returncode in (0, 3), applied.stdout + applied.stderr
-    assert pid(node, "nydus-snapshotter") != snapshotter, "a new version is a change, which the plan has told"
+    assert node.main_pid("nydus-snapshotter") != snapshotter, "a new version is a change, which the plan has told"
     assert set(before.split()) <= set(nydusds(node).split())
     assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
     assert "2.2.9" in scene.agent_json(node, "doctor")["versions"]["nydusd"]
@@ -114,12 +110,12 @@ def test_a_new_snapshotter_keeps_mounts_and_upgrades_no_nydusd_behind_our_back(
     """
     node = stage.node
     content = node.inside(SNAPSHOTTER).read_bytes()
-    before, was = nydusds(node), pid(node, "nydus-snapshotter")
+    before, was = nydusds(node), node.main_pid("nydus-snapshotter")
     replace(node, SNAPSHOTTER, content + b"\0")
     began = time.time()
     node.run(["systemctl", "restart", "nydus-snapshotter"])
     reader.wait_for(10)
-    assert pid(node, "nydus-snapshotter") != was
+    assert node.main_pid("nydus-snapshotter") != was
     assert set(before.split()) <= set(nydusds(node).split())
     assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
     states = {rung["number"]: rung["state"] for rung in scene.agent_json(node, "doctor")["rungs"]}
