@@ -1,19 +1,12 @@
-"""What stands in for the release host: upstream's archives in upstream's layout, made of the programs that we build."""
+"""What stands in for the release host on a node: releases of any version, of programs that we build or changed ones."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
 import subprocess
-import tarfile
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.artifacts import lock
-from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program
-from agent.node.facts import Arch
+from agent.artifacts.lock import Artifact, ArtifactName
 from tests.node import cache, upstream
 from tests.node.boot import Node
 
@@ -22,8 +15,6 @@ PORT = 8090
 URL = f"http://127.0.0.1:{PORT}"
 REAL_NYDUSD = "/usr/local/libexec/nydusd.real"
 
-_ARCHIVES = {ArtifactName.NYDUS: "nydus-static-{}-linux-amd64.tgz",
-             ArtifactName.SNAPSHOTTER: "nydus-snapshotter-{}-linux-amd64.tar.gz"}  # fmt: skip
 _BROKEN = """\
 #include <stdio.h>
 #include <string.h>
@@ -62,33 +53,9 @@ def broken(work: Path) -> bytes:
     return (work / "broken").read_bytes()
 
 
-def archive(name: ArtifactName, programs: Mapping[str, bytes]) -> bytes:
-    """As upstream packs it: one directory, with what nobody takes out too."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        _add(tar, f"{upstream.FOLDERS[name]}/configs/README", b"not a program\n", 0o644)
-        for program, content in programs.items():
-            _add(tar, f"{upstream.FOLDERS[name]}/{program}", content, 0o755)
-    return gzip.compress(packed.getvalue(), compresslevel=1, mtime=0)
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), mode
-    tar.addfile(member, io.BytesIO(content))
-
-
 def publish(node: Node, name: ArtifactName, version: str, programs: Mapping[str, bytes]) -> Artifact:
     """Put a release and its checksum where the server, or nobody, finds them; the entry that a lock has of it."""
-    packed, file = archive(name, programs), _ARCHIVES[name].format(version)
-    digest = hashlib.sha256(packed).hexdigest()
-    node.write(f"{PLACE}/{file}", packed)
-    node.write(f"{PLACE}/{file}.sha256sum", f"{digest}  {file}\n")
-    held = tuple(Program(key, len(one), hashlib.sha256(one).hexdigest()) for key, one in programs.items())
-    return Artifact(name, version, Arch.AMD64, f"https://github.com/{file}", len(packed), digest, held)
-
-
-def locked(*artifacts: Artifact, serial: int) -> bytes:
-    """A lock of these that an operator would give to a fleet."""
-    now = datetime.now(UTC)
-    return lock.render(Lock(serial, now - timedelta(hours=1), now + timedelta(days=90), "0.1.0", artifacts))
+    made = upstream.packed(name, programs, version)
+    for file, content in made.files.items():
+        node.write(f"{PLACE}/{file}", content)
+    return made.artifact

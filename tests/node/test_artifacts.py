@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.artifacts.lock import ArtifactName
-from tests.node import images, parts, releases_host, scene
+from tests.node import images, parts, releases_host, scene, upstream
 from tests.node.boot import Node
 from tests.node.test_safety import NO_CHANGE
 
@@ -78,7 +78,7 @@ class Place:
             releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter()),
         )
         parts.start_unit(node, "releases", [*server, str(releases_host.PORT)], port=releases_host.PORT)
-        node.write(LOCK, releases_host.locked(*first, serial=2026010101))
+        node.write(LOCK, upstream.lock_of(*first, serial=2026010101))
         self.install_s = scene.install(node, scene.HTTP_SITE + PINNED, deadline_s=120)
 
     def ref(self, name: str) -> str:
@@ -169,7 +169,7 @@ def test_a_set_with_the_same_bytes_in_use_restarts_nothing(place: Place, reader:
     programs = {**releases_host.nydus(node, b"\0"), "nydusctl": releases_host.nydus(node)["nydusctl"] + b"other"}
     artifact = releases_host.publish(node, NYDUS, "v2.2.1", programs)  # upstream has built that version again
     kept = releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter())
-    node.write(LOCK, releases_host.locked(artifact, kept, serial=2099010101))
+    node.write(LOCK, upstream.lock_of(artifact, kept, serial=2099010101))
     before, was, old = rendered(node), node.main_pid("nydus-snapshotter"), current(node)
     scene.agent(node, "artifacts", "install")
     assert current(node) != old
@@ -207,7 +207,7 @@ def test_a_set_whose_nydusd_does_not_work_is_taken_back_and_so_is_current(
     programs = {**releases_host.nydus(node), "nydusd": releases_host.broken(tmp_path)}
     artifact = releases_host.publish(node, NYDUS, "v2.2.3", programs)
     kept = releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter())
-    node.write(LOCK, releases_host.locked(artifact, kept, serial=2099010102))
+    node.write(LOCK, upstream.lock_of(artifact, kept, serial=2099010102))
     scene.agent(node, "artifacts", "install")
     assert current(node) != old
     told = place.apply(1)
@@ -243,7 +243,7 @@ def test_a_link_that_was_replaced_under_us_is_named_with_its_command_and_mended(
         )
         for name, version in held
     ]  # fmt: skip
-    node.write(LOCK, releases_host.locked(*artifacts, serial=2099010103))
+    node.write(LOCK, upstream.lock_of(*artifacts, serial=2099010103))
     node.run(["systemctl", "stop", "test-releases.service"])
     node.run(command)  # no network is needed: the programs themselves are whole
     assert scene.agent(node, "artifacts", "verify", set_id[:12]).returncode == 0
@@ -287,7 +287,7 @@ def test_a_node_without_a_network_is_set_up_from_a_bundle(tmp_path: Path) -> Non
             releases_host.publish(node, NYDUS, "v2.2.0", releases_host.nydus(node)),
             releases_host.publish(node, SNAPSHOTTER, "v0.16.1", releases_host.snapshotter()),
         )
-        node.write("/root/my.lock.toml", releases_host.locked(*artifacts, serial=2026010101))
+        node.write("/root/my.lock.toml", upstream.lock_of(*artifacts, serial=2026010101))
         scene.install_only(node, NO_CHANGE + CURRENT)
         refused = scene.agent(node, "apply", check=False)
         assert (refused.returncode, "NNA0207" in refused.stderr) == (2, True)

@@ -7,16 +7,17 @@ nydus-snapshotter-vX-linux-ARCH.tar.gz has `bin` (both as of their release workf
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program, parse, render
 from agent.node.facts import Arch
 from tests.node import cache
-from tests.node.layout import digest_of
 
 VERSIONS = {ArtifactName.NYDUS: "v2.2.0", ArtifactName.SNAPSHOTTER: "v0.16.1"}
 """What the recipes build."""
@@ -52,13 +53,24 @@ def contents(nydus: Path, snapshotter: Path) -> Contents:
 def release(place: Path, programs: Contents, arch: Arch = Arch.AMD64) -> tuple[Artifact, ...]:
     """Write the archives into `place`, each with its .sha256sum beside it; what a lock says of them."""
     place.mkdir(parents=True, exist_ok=True)
-    return tuple(_archive(place, name, arch, held) for name, held in programs.items())
+    found = []
+    for name, sources in programs.items():
+        made = packed(name, {key: source.read_bytes() for key, source in sources.items()}, VERSIONS[name], arch)
+        for file, content in made.files.items():
+            (place / file).write_bytes(content)
+        found.append(made.artifact)
+    return tuple(found)
+
+
+def lock_of(*artifacts: Artifact, serial: int = SERIAL) -> bytes:
+    """A lock of these that has not expired, as an operator would give it to a fleet."""
+    return render(Lock(serial, MADE, MADE + timedelta(days=36500), "0.1.0", artifacts))
 
 
 def write_lock(place: Path, *artifacts: Artifact, serial: int = SERIAL) -> Path:
-    """A lock of these artifacts that has not expired, in `place`."""
+    """The same in a file, in `place`."""
     path = place / LOCK_NAME
-    path.write_bytes(render(Lock(serial, MADE, MADE + timedelta(days=36500), "0.1.0", artifacts)))
+    path.write_bytes(lock_of(*artifacts, serial=serial))
     return path
 
 
@@ -67,29 +79,37 @@ def read_lock(place: Path) -> Lock:
     return parse((place / LOCK_NAME).read_bytes(), LOCK_NAME)
 
 
-def _archive(place: Path, name: ArtifactName, arch: Arch, programs: Mapping[str, Path]) -> Artifact:
-    version = VERSIONS[name]
-    url = _URLS[name].format(version=version, arch=arch)
-    path = place / url.rpartition("/")[2]
-    with (
-        open(path, "wb") as file,
-        gzip.GzipFile("", "wb", 1, file, mtime=0) as packed,  # level 1: quick
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
-    ):
+@dataclass(frozen=True)
+class Packed:
+    """A release of one artifact."""
+
+    artifact: Artifact
+    """What a lock says of it."""
+    files: Mapping[str, bytes]
+    """The archive and its .sha256sum, by their names."""
+
+
+def packed(name: ArtifactName, programs: Mapping[str, bytes], version: str, arch: Arch = Arch.AMD64) -> Packed:
+    """As upstream packs it: one directory, with what nobody takes out too."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as tar:
         _fill(tar, FOLDERS[name], programs)
-    digest = digest_of(path)
-    path.with_name(f"{path.name}.sha256sum").write_text(f"{digest}  {path.name}\n")
-    held = tuple(Program(key, source.stat().st_size, digest_of(source)) for key, source in programs.items())
-    return Artifact(name, version, arch, url, path.stat().st_size, digest, held)
+    archive = gzip.compress(made.getvalue(), compresslevel=1, mtime=0)  # level 1: quick
+    digest = hashlib.sha256(archive).hexdigest()
+    held = tuple(Program(key, len(one), hashlib.sha256(one).hexdigest()) for key, one in programs.items())
+    url = _URLS[name].format(version=version, arch=arch)
+    artifact = Artifact(name, version, arch, url, len(archive), digest, held)
+    file = artifact.archive
+    return Packed(artifact, {file: archive, f"{file}.sha256sum": f"{digest}  {file}\n".encode()})
 
 
-def _fill(tar: tarfile.TarFile, folder: str, programs: Mapping[str, Path]) -> None:
+def _fill(tar: tarfile.TarFile, folder: str, programs: Mapping[str, bytes]) -> None:
     _add_directory(tar, folder)
     if folder == FOLDERS[ArtifactName.NYDUS]:
         _add_directory(tar, f"{folder}/configs")
         _add(tar, f"{folder}/configs/nydusd-config.json", b"{}\n", 0o644)
-    for name, source in programs.items():
-        _add(tar, f"{folder}/{name}", source.read_bytes(), 0o755)
+    for name, content in programs.items():
+        _add(tar, f"{folder}/{name}", content, 0o755)
 
 
 def _add_directory(tar: tarfile.TarFile, name: str) -> None:
