@@ -76,6 +76,14 @@ class ArtifactStore(Protocol):
         Raises ArtifactError before anything is fetched: NNA1134, NNA1132 where the set has no room beside them.
         """
 
+    def begun(self) -> AbstractContextManager[str]:
+        """A directory of root's for what has come of archives whose download was cut off: it stays for the next run,
+        unless it is empty at the end.
+        """
+
+    def forget_begun(self) -> None:
+        """Remove what is in there."""
+
     def adopt(self, staged: str, artifacts: Iterable[Artifact], *, origin: str, now: datetime) -> InstalledSet:
         """Take over what another user has unpacked: each program from the file STAGED/ARTIFACT NAME/PROGRAM.
 
@@ -114,7 +122,7 @@ class ArtifactStore(Protocol):
         """
 
     def prune(self, keep: int, in_use: frozenset[str]) -> tuple[str, ...]:
-        """Remove what is `prunable`; which."""
+        """Remove what is `prunable`, and what has come of downloads that were cut off; which sets."""
 
     def floor(self) -> int:
         """The highest serial of a lock that was accepted; 0: none yet."""

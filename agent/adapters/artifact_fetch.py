@@ -37,6 +37,7 @@ _END_S = 5.0
 _LAST_S = 1.0
 _HAND_OVER_S = 10.0
 _TOO_LATE, _NONSENSE = Failed(Refusal.DEADLINE, ""), Failed(Refusal.ANSWER, "")
+_BEGUN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHECKSUM_CAP = 1025
 """Characters of a .sha256sum that are passed on; the child refuses more than 1024."""
 
@@ -49,11 +50,11 @@ class SandboxedSource:
         self._booted = os.path.isdir(_BOOTED) if booted is None else booted
 
     def fetch(
-        self, job: Job, into: str, on_progress: Callable[[Progress], None], *, deadline_s: float
+        self, job: Job, into: str, on_progress: Callable[[Progress], None], *, deadline_s: float, begun: str = ""
     ) -> tuple[Artifact, ...]:
         """See ports_fetch.ArtifactSource."""
         with contextlib.ExitStack() as open_files:
-            local, inputs = _inputs(job, open_files)
+            local, inputs = _inputs(job, begun, open_files)
             outputs = _outputs(job, into, open_files)
             done = self._run(job, fetching.encode_job(job, local), [*inputs, *outputs], on_progress, deadline_s)
         try:
@@ -160,21 +161,45 @@ def _refused(job: Job, failed: Failed) -> ArtifactError:
     return ArtifactError(reason.code, f"{about} was not taken", cause=reason.cause, seen=tuple(seen))
 
 
-def _inputs(job: Job, files: contextlib.ExitStack) -> tuple[Local, list[int]]:
-    """The archives on this node, opened. Raises ArtifactError."""
+def _inputs(job: Job, begun: str, files: contextlib.ExitStack) -> tuple[Local, list[int]]:
+    """The archives on this node, or what is there of them, opened. Raises ArtifactError."""
     place = job.source.place
     if job.source.kind is SourceKind.BUNDLE:
         bundle = BundleFiles("/").read(place)
         file = _opened(job, place, files)
         return Local(tuple((bundle.member(one).offset, one.size) for one in job.artifacts)), [file] * len(job.artifacts)
     if job.source.kind is not SourceKind.DIRECTORY:
-        return Local(), []
+        return _begun(job, begun, files) if begun and not job.trust_release_checksum else (Local(), [])
     found = [_opened(job, f"{place}/{one.archive}", files, one) for one in job.artifacts]
     checksums: list[str] = []
     for one in job.artifacts if job.trust_release_checksum else ():
         beside = _opened(job, f"{place}/{one.archive}{fetching.CHECKSUM_SUFFIX}", files, one)
         checksums.append(os.pread(beside, _CHECKSUM_CAP, 0).decode(errors="backslashreplace"))
     return Local(tuple((0, os.fstat(file).st_size) for file in found), tuple(checksums)), found
+
+
+def _begun(job: Job, directory: str, files: contextlib.ExitStack) -> tuple[Local, list[int]]:
+    """What earlier runs have left of these archives; of others it is of no use any more. Raises ArtifactError."""
+    found: list[int] = []
+    try:
+        for name in set(os.listdir(directory)) - {one.sha256 for one in job.artifacts}:
+            os.unlink(f"{directory}/{name}")
+        for one in job.artifacts:
+            path = f"{directory}/{one.sha256}"
+            found.append(os.open(path, _BEGUN, 0o600))
+            files.callback(_close_begun, found[-1], path)
+            if os.fstat(found[-1]).st_size > one.size:
+                os.ftruncate(found[-1], 0)
+    except OSError as error:
+        raise _refused(job, Failed(Refusal.DISK, "", (f"{error.filename}: {error.strerror}",))) from None
+    return Local(begun=tuple(os.fstat(file).st_size for file in found)), found
+
+
+def _close_begun(file: int, path: str) -> None:
+    """Of what nothing has come nothing is left."""
+    if os.fstat(file).st_size == 0:
+        os.unlink(path)
+    os.close(file)
 
 
 def _opened(job: Job, path: str, files: contextlib.ExitStack, artifact: Artifact | None = None) -> int:

@@ -7,6 +7,7 @@
       current -> SET   previous -> SET
       floor.json   seen.lock.toml   lock
       .new-XXXX                     being made; whoever takes the lock next removes it
+      .begun/SHA256                 what has come of an archive, by its digest in the lock; not verified, never run
 
 A kill, a full disk or a power cut at any point leaves `current` as it was or as it was to be.
 """
@@ -26,6 +27,7 @@ from agent.adapters.artifact_files import (
     directory,
     link_target,
     make_directory,
+    need_directory,
     read_small,
     remove_if_there,
     remove_tree,
@@ -41,6 +43,7 @@ from agent.errors import ArtifactError, LockedError
 from agent.ports_artifacts import Flaw, FlawKind
 
 _CURRENT, _PREVIOUS = "current", "previous"
+_BEGUN = ".begun"
 _FLOOR, _SEEN_LOCK, _LOCK = "floor.json", "seen.lock.toml", "lock"
 _SPARE = 4 << 20
 """Bytes that must be free beyond the programs: directories, records, and not the last block of the file system."""
@@ -133,6 +136,22 @@ class DiskStore:
         finally:
             with contextlib.suppress(ArtifactError), self._writing("tidy up") as store:  # else the next run does it
                 remove_tree(name, store)
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[str]:
+        """See the port."""
+        with self._writing("add to") as store:
+            need_directory(_BEGUN, store)
+        try:
+            yield f"{self._root.rstrip('/')}{self._directory}/{_BEGUN}"
+        finally:
+            with contextlib.suppress(ArtifactError), self._writing("tidy up") as store, contextlib.suppress(OSError):
+                os.rmdir(_BEGUN, dir_fd=store)
+
+    def forget_begun(self) -> None:
+        """See the port."""
+        with self._writing("tidy up") as store:
+            remove_tree(_BEGUN, store)
 
     def adopt(self, staged: str, artifacts: Iterable[Artifact], *, origin: str, now: datetime) -> InstalledSet:
         """See the port."""
@@ -240,6 +259,7 @@ class DiskStore:
                 os.rename(name, made, src_dir_fd=store, dst_dir_fd=store)
                 sync_directory(store)
                 remove_tree(made, store)
+            remove_tree(_BEGUN, store)
         return gone
 
     def floor(self) -> int:

@@ -13,6 +13,7 @@ from agent.apply import locks
 from agent.artifacts import pairs, releases
 from agent.artifacts.fetching import Job, Progress, Source
 from agent.artifacts.lock import Artifact, ArtifactName, render
+from agent.artifacts.refusals import ON_THE_WAY
 from agent.artifacts.selection import age, chosen
 from agent.artifacts.sets import InstalledSet, described
 from agent.config.forms import CURRENT, SYSTEM, is_release, is_set_id
@@ -205,8 +206,16 @@ def _fetched(
     progress: Callable[[Progress], None],
 ) -> tuple[InstalledSet, tuple[Artifact, ...]]:
     """Raises ArtifactError."""
-    with store.staging(sum(program.size for one in job.artifacts for program in one.programs)) as staged:
-        seen = ports.downloads().fetch(job, staged, progress, deadline_s=FETCH_S)
+    programs = sum(program.size for one in job.artifacts for program in one.programs)
+    # Twice that must be free; what has come of the archives lies beside them once.
+    with store.staging(programs + sum(one.size for one in job.artifacts) // 2) as staged, store.begun() as begun:
+        try:
+            seen = ports.downloads().fetch(job, staged, progress, deadline_s=FETCH_S, begun=begun)
+        except ArtifactError as error:
+            if error.code not in ON_THE_WAY:
+                store.forget_begun()
+            raise
+        store.forget_begun()
         if job.trust_release_checksum:
             for known in (found, locks.seen(store)):
                 if known is not None:

@@ -107,12 +107,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What root adds to a job whose archives are on this node; they are in the files that come with it."""
+    """What root adds to a job whose archives are on this node, in whole or in part; they are in the files with it."""
 
     places: tuple[tuple[int, int], ...] = ()
     """(offset, length) of each archive in its file, in the job's order."""
     checksums: tuple[str, ...] = ()
     """What the .sha256sum beside each archive says, unread, where that is to be trusted."""
+    begun: tuple[int, ...] = ()
+    """Bytes of each archive that an earlier run has left, for archives that are fetched; the files that come with it
+    hold them, and take what follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,10 @@ def wanted(job: Job, artifact: Artifact) -> tuple[str, ...]:
 def encode_job(job: Job, local: Local) -> bytes:
     """One line. It holds the credential: for the child's socket only."""
     told = asdict(replace(job, others=()))
-    return json.dumps({**told, "places": local.places, "checksums": local.checksums}).encode() + b"\n"
+    return (
+        json.dumps({**told, "places": local.places, "checksums": local.checksums, "begun": local.begun}).encode()
+        + b"\n"
+    )
 
 
 def decode_job(line: bytes) -> tuple[Job, Local]:
@@ -182,7 +188,8 @@ def decode_job(line: bytes) -> tuple[Job, Local]:
         trust_release_checksum=told["trust_release_checksum"],
         archives_only=told["archives_only"],
     )
-    return job, Local(tuple((place[0], place[1]) for place in told["places"]), tuple(told["checksums"]))
+    places = tuple((place[0], place[1]) for place in told["places"])
+    return job, Local(places, tuple(told["checksums"]), tuple(told["begun"]))
 
 
 def encode_event(event: Event) -> bytes:

@@ -232,3 +232,6 @@ REASONS: Mapping[Refusal, Reason] = {
     }),
 }  # fmt: skip
 """Each cause is another sentence: a test of every hostile server asks for its own."""
+
+ON_THE_WAY = frozenset({"NNA1111", "NNA1112", "NNA1116"})
+"""Codes of what says nothing against the bytes that have come: another try may go on behind them."""

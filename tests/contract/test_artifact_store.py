@@ -27,6 +27,9 @@ class Stage(Protocol):
     def put(self, path: str, content: bytes) -> None:
         """Write a file, as a download or somebody else does."""
 
+    def get(self, path: str) -> bytes | None:
+        """Its content."""
+
 
 class OnDisk:
     def __init__(self, root: Path) -> None:
@@ -42,6 +45,10 @@ class OnDisk:
         place.write_bytes(content)
         place.chmod(0o555)
 
+    def get(self, path: str) -> bytes | None:
+        place = self.root / path.lstrip("/")
+        return place.read_bytes() if place.exists() else None
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -50,6 +57,10 @@ class InMemory:
 
     def put(self, path: str, content: bytes) -> None:
         self.files.put(path, content)
+
+    def get(self, path: str) -> bytes | None:
+        one = self.files.files.get(path)
+        return one.content if one is not None else None
 
 
 @pytest.fixture(params=["disk", "fake"])
@@ -175,6 +186,25 @@ def test_a_set_that_does_not_say_what_it_is_goes_however_many_are_kept(stage: St
     with stage.store.lock("test"):
         assert stage.store.prune(9, frozenset({made[0].id})) == ()
         assert stage.store.prune(9, frozenset()) == (made[0].id,)
+
+
+def test_what_has_come_of_a_download_outlives_its_run_and_goes_with_a_prune(stage: Stage) -> None:
+    path = f"{DIRECTORY}/.begun/digest"
+    with stage.store.lock("test"), stage.store.begun() as begun:
+        assert begun.endswith(f"{DIRECTORY}/.begun")
+        stage.put(path, b"half")
+    with stage.store.lock("test"), stage.store.begun():
+        pass
+    assert stage.get(path) == b"half"
+    one = adopt(stage)
+    assert stage.store.sets() == (one,)
+    for forget in (stage.store.forget_begun, lambda: stage.store.prune(9, frozenset())):
+        stage.put(path, b"half")
+        with stage.store.lock("test"):
+            forget()
+        assert stage.get(path) is None
+    with stage.store.lock("test"):
+        stage.store.forget_begun()
 
 
 def test_floor_and_seen_lock_are_kept(stage: Stage) -> None:

@@ -28,7 +28,7 @@ class FakeDownloads:
         self.archives[artifact.url] = programs
 
     def fetch(
-        self, job: Job, into: str, on_progress: Callable[[Progress], None], *, deadline_s: float
+        self, job: Job, into: str, on_progress: Callable[[Progress], None], *, deadline_s: float, begun: str = ""
     ) -> tuple[Artifact, ...]:
         self.jobs.append(job)
         self.meanwhile()

@@ -70,6 +70,14 @@ class FakeStore:
             for path in [path for path in self.files.files if path.startswith(f"{staged}/")]:
                 del self.files.files[path]
 
+    @contextmanager
+    def begun(self) -> Iterator[str]:
+        yield f"{self.directory}/.begun"
+
+    def forget_begun(self) -> None:
+        for path in [path for path in self.files.files if path.startswith(f"{self.directory}/.begun/")]:
+            del self.files.files[path]
+
     def mend(self, set_id: str) -> InstalledSet | None:
         return self.find(set_id)
 
@@ -139,6 +147,7 @@ class FakeStore:
             one = self._sets.pop(set_id)
             for program in one.programs:
                 self.files.files.pop(f"{one.directory}/{program.name}", None)
+        self.forget_begun()
         return gone
 
     def floor(self) -> int:

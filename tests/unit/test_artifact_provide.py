@@ -165,6 +165,20 @@ def test_a_failed_download_leaves_the_store_as_it_was(place: Place) -> None:
     assert (store(place.node).current(), store(place.node).floor(), store(place.node).locked_by) == (before, 0, "")
 
 
+@pytest.mark.parametrize(("code", "stays"), [("NNA1111", True), ("NNA1116", True), ("NNA1115", False), ("", False)])
+def test_what_has_come_is_kept_for_the_next_run_where_only_the_way_failed(
+    place: Place, code: str, *, stays: bool
+) -> None:
+    kept, held = f"{store(place.node).directory}/.begun/digest", place.node.files
+    held.put(kept, b"half")
+    if code:
+        place.node.downloads.error = ArtifactError(code, "it failed")
+        assert refused(place, place.request()).code == code
+    else:
+        place.provide(place.request())
+    assert (kept in held.files) is stays
+
+
 def test_without_a_lock_nothing_is_installed_on_nobody_s_word(place: Place) -> None:
     assert refused(place, Request(BOTH, RELEASES)).code == "NNA1110"
 

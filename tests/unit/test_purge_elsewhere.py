@@ -27,6 +27,8 @@ def store(at: Path) -> Path:
         (at / name / "programs").mkdir(parents=True)
     (at / WHOLE / "set.json").write_text("{}")
     (at / "current").symlink_to(WHOLE)
+    (at / ".begun").mkdir()
+    (at / ".begun" / WHOLE).write_text("half an archive")
     for name in ("lock", "floor.json", "seen.lock.toml"):
         (at / name).write_text("")
     return at

@@ -27,22 +27,25 @@ class _OtherAnswerError(Exception):
 
 
 class Download:
-    """A file. `expected` is its length, 0 where it is not known (then `cap` is the most that is taken)."""
+    """A file. `expected` is its length, 0 where it is not known (then `cap` is the most that is taken).
 
-    def __init__(self, url: str, rules: Rules, *, expected: int = 0, cap: int = 0) -> None:
+    `start` bytes of it are there already, and are not asked for.
+    """
+
+    def __init__(self, url: str, rules: Rules, *, expected: int = 0, cap: int = 0, start: int = 0) -> None:
         self.total = expected
         self.note = ""
         """Why it goes on through one connection."""
         self._url, self._rules, self._limits = url, rules, rules.limits
-        self._pinned, self._cap = bool(expected), cap
+        self._pinned, self._cap, self._start = bool(expected), cap, start
         self._final, self._etag = url, ""
         self._ranges = True
         """Whether the server may still be asked for parts."""
 
     def chunks(self) -> Iterator[bytes]:
-        """The file's bytes in order. Raises RefusedError."""
-        at = 0
-        while True:
+        """The file's bytes in order, behind those that are there. Raises RefusedError."""
+        at = self._start
+        while not at or at != self.total:
             course = Course(self._limits)
             first = Piece(at, self._last() if at else None, whole=True, final=True)
             course.pieces.append(first)
@@ -68,15 +71,16 @@ class Download:
     def _bring(self, course: Course, first: Piece, web: Web) -> None:
         """A course's first thread: what the first answer is decides whether others help."""
         size = self._limits.piece
-        if first.first or not self._ranges or self._limits.ranges < 2 or 0 < self.total <= size:
+        is_small = not first.first and 0 < self.total <= size
+        if not self._ranges or self._limits.ranges < 2 or is_small:
             self._fill(course, web, first, None)
             return
-        answer = self._opened(web)
+        answer = self._opened(web, first.first)
         if answer.status == 206:
-            first.last = min(size, self.total) - 1
+            first.last = min(first.first + size, self.total) - 1
             first.whole, first.final = False, first.last == self.total - 1
             course.divide(first, self.total)
-            for _ in range(min(self._limits.ranges, -(-self.total // size)) - 1):
+            for _ in range(min(self._limits.ranges, -(-(self.total - first.first) // size)) - 1):
                 self._spawn(course, partial(self._help, course))
         else:
             first.last = self._last()
@@ -87,10 +91,10 @@ class Download:
         while (piece := course.claim()) is not None:
             self._fill(course, web, piece, None)
 
-    def _opened(self, web: Web) -> Answer:
-        """The first answer: the beginning of a file whose parts can be asked for (206), or the whole file (200)."""
+    def _opened(self, web: Web, at: int) -> Answer:
+        """The first answer: a part of a file whose parts can be asked for (206), from `at`, or the whole file (200)."""
         size = self._limits.piece
-        answer = self._asked(web, {"Range": f"bytes=0-{size - 1}"})
+        answer = self._asked(web, {"Range": f"bytes={at}-{at + size - 1}"})
         self._final = answer.url
         if answer.status == 200:
             self._learn(answer.length, answer.url)
@@ -100,7 +104,7 @@ class Download:
             raise _OtherAnswerError("the server gave a part without saying which, or of which file")
         self._learn(answer.part.total, answer.url)
         self._etag = answer.etag
-        if (answer.part.first, answer.part.last) != (0, min(size, self.total) - 1):
+        if (answer.part.first, answer.part.last) != (at, min(at + size, self.total) - 1):
             raise _OtherAnswerError(f"the server gave another part than asked for (Content-Range: {answer.said_part})")
         return answer
 

@@ -10,10 +10,11 @@ from typing import Protocol
 from agent.artifacts import fetching
 from agent.artifacts.child import checksum
 from agent.artifacts.child.archive import Wanted, take_apart
+from agent.artifacts.child.programs import write
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Job, Local
 from agent.artifacts.lock import Artifact, ArtifactName
-from agent.artifacts.refusals import Refusal
+from agent.artifacts.refusals import ON_THE_WAY, REASONS, Refusal
 
 _CHUNK = 1 << 20
 
@@ -29,7 +30,10 @@ class Archive(Protocol):
     """Where an archive's bytes come from."""
 
     total: int
-    note: str
+
+    @property
+    def note(self) -> str:
+        """Why it comes in another way than it began."""
 
     def chunks(self) -> Iterator[bytes]:
         """They, in order. Raises RefusedError."""
@@ -48,22 +52,49 @@ def run(job: Job, local: Local, files: Sequence[int], tell: Tell) -> tuple[Artif
 
     `files` came with the job: the archives, where they are on this node, then what is to be written.
     """
-    sources = files[: len(local.places)]
+    sources = files[: len(local.places) + len(local.begun)]
     outputs = dict(zip(fetching.outputs(job), files[len(sources) :], strict=True))
     found = []
     for number, artifact in enumerate(job.artifacts):
         try:
-            if sources:
+            if local.places:
                 told = local.checksums[number] if local.checksums else ""
-                archive: Archive = _File(sources[number], *local.places[number])
+                archive = _File(sources[number], *local.places[number])
+                found.append(_take(job, artifact, outputs, archive, told, tell))
             else:
-                from agent.artifacts.child import remote  # requests and TLS: only where they are needed
-
-                told, archive = remote.opened(job, artifact)
-            found.append(_take(job, artifact, outputs, archive, told, tell))
+                begun = (sources[number], local.begun[number]) if local.begun else None
+                found.append(_bring(job, artifact, outputs, begun, tell))
         except RefusedError as error:
             raise FailedError(artifact.name, error) from None
     return tuple(found)
+
+
+def _bring(
+    job: Job,
+    artifact: Artifact,
+    outputs: Mapping[tuple[ArtifactName, str], int],
+    begun: tuple[int, int] | None,
+    tell: Tell,
+) -> Artifact:
+    """From a server; `begun` is the file that holds the beginning, and how much that is. Raises RefusedError."""
+    from agent.artifacts.child import remote  # requests and TLS: only where they are needed
+
+    if begun is None:
+        told, archive = remote.opened(job, artifact)
+        return _take(job, artifact, outputs, archive, told, tell)
+    file, length = begun
+    try:
+        told, rest = remote.opened(job, artifact, length)
+        return _take(job, artifact, outputs, _Begun(file, length, rest), told, tell)
+    except RefusedError as error:
+        if not length or REASONS[error.refusal].code in ON_THE_WAY:
+            raise
+    # A power cut may have left anything there, and so may whoever answered then: the whole archive decides.
+    for written in (file, *(outputs[key] for key in outputs if key[0] is artifact.name)):
+        os.ftruncate(written, 0)
+        os.lseek(written, 0, os.SEEK_SET)
+    told, rest = remote.opened(job, artifact)
+    return _take(job, artifact, outputs, _Begun(file, 0, rest), told, tell)
 
 
 def _take(
@@ -108,4 +139,26 @@ class _File:
             if not chunk:
                 return
             at += len(chunk)
+            yield chunk
+
+
+class _Begun:
+    """An archive whose first `length` bytes are in a file on this node; what comes is added there, for the next run."""
+
+    def __init__(self, file: int, length: int, rest: Archive) -> None:
+        self._file, self._length, self._rest = file, length, rest
+        self.total = rest.total
+
+    @property
+    def note(self) -> str:
+        """Why it comes in another way than others."""
+        begun = f"it goes on behind {self._length} bytes of an earlier run" if self._length else ""
+        return "; ".join(filter(None, (begun, self._rest.note)))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes in order. Raises RefusedError."""
+        yield from _File(self._file, 0, self._length).chunks()
+        os.lseek(self._file, self._length, os.SEEK_SET)
+        for chunk in self._rest.chunks():
+            write(self._file, memoryview(chunk), "what has come of the archive")
             yield chunk

@@ -14,8 +14,8 @@ from agent.artifacts.lock import Artifact
 from agent.artifacts.refusals import Refusal
 
 
-def opened(job: Job, artifact: Artifact) -> tuple[str, Download]:
-    """(what the release's checksum file says, where it is asked for; the archive, still to be fetched)."""
+def opened(job: Job, artifact: Artifact, start: int = 0) -> tuple[str, Download]:
+    """(what the release's checksum file says, where it is asked for; the archive, still to be fetched from `start`)."""
     mirror = job.source.kind is SourceKind.MIRROR
     url = f"{job.source.place.rstrip('/')}/{artifact.archive}" if mirror else artifact.url
     rules = _rules(job, url)
@@ -23,7 +23,7 @@ def opened(job: Job, artifact: Artifact) -> tuple[str, Download]:
     if job.trust_release_checksum:
         small = Download(url + fetching.CHECKSUM_SUFFIX, rules, cap=checksum.CAP)
         told = _beginning(small.chunks(), checksum.CAP + 1).decode(errors="backslashreplace")
-    return told, Download(url, rules, expected=artifact.size, cap=job.limits.archive)
+    return told, Download(url, rules, expected=artifact.size, cap=job.limits.archive, start=start)
 
 
 def _rules(job: Job, url: str) -> web.Rules:

@@ -133,6 +133,22 @@ def test_pruning_removes_what_is_no_set_any_more_without_following_links(world: 
     assert world.store.sets() == (installed,)
 
 
+def test_what_has_come_of_a_download_lies_in_a_directory_of_root_s_and_an_empty_one_goes(world: World) -> None:
+    world.install()
+    elsewhere = world.root / "elsewhere"
+    elsewhere.mkdir()
+    (world.place / ".begun").symlink_to(elsewhere)
+    with world.store.lock("install"), world.store.begun() as begun:
+        assert Path(begun) == world.place / ".begun"
+        assert not Path(begun).is_symlink()
+    assert not Path(begun).exists()
+    with world.store.lock("install"), world.store.begun():
+        (Path(begun) / "digest").write_bytes(b"half")
+    with world.store.lock("another"):  # which removes what else a run has left
+        assert (Path(begun) / "digest").read_bytes() == b"half"
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_what_a_killed_run_has_left_goes_with_the_next_one(world: World) -> None:
     installed = world.install()
     (world.place / ".new-1" / "programs").mkdir(parents=True)
