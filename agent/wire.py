@@ -10,12 +10,13 @@ import contextlib
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from agent import paths
 from agent.config.model import Config, Scheme
 from agent.dataclass import dataclass
+from agent.later import Later, load_all
 
 if TYPE_CHECKING:
     from agent.adapters.registry_http import RegistryHttp
@@ -56,13 +57,13 @@ def root_ports(config: Config) -> Ports:
     from agent.ports import Ports
 
     later: dict[str, Any] = {
-        "containerd": _Later(lambda: _containerd(config.containerd.address)),
-        "snapshotter": _Later(_snapshotter),
-        "nydusd": _Later(_nydusd),
-        "http": _Later(_http),
-        "trials": _Later(_trials),
-        "tls": _Later(_tls),
-        "alarms": _Later(_alarms),
+        "containerd": Later(lambda: _containerd(config.containerd.address)),
+        "snapshotter": Later(_snapshotter),
+        "nydusd": Later(_nydusd),
+        "http": Later(_http),
+        "trials": Later(_trials),
+        "tls": Later(_tls),
+        "alarms": Later(_alarms),
     }
     _load_grpc_beside()
     return Ports(
@@ -74,30 +75,9 @@ def root_ports(config: Config) -> Ports:
         ledger=DiskLedger(paths.STATE_DIR),
         machine=os.uname().machine,
         stores=artifact_store,
-        load=lambda: _load(later.values()),
+        load=lambda: load_all(later.values()),
         **later,
     )
-
-
-def _load(ports: Iterable[_Later]) -> None:
-    for port in ports:
-        port.load()
-
-
-class _Later:
-    """A port whose adapter is loaded and made when something is first asked of it."""
-
-    def __init__(self, make: Callable[[], object]) -> None:
-        self._make = make
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.load(), name)
-
-    def load(self) -> object:
-        """The adapter."""
-        if "_adapter" not in vars(self):
-            self._adapter = self._make()
-        return self._adapter
 
 
 def _load_grpc_beside() -> None:
@@ -170,7 +150,7 @@ def artifact_ports(root: str) -> ArtifactPorts:
 
     return ArtifactPorts(
         files=RootFiles(root),
-        processes=cast("Processes", _Later(_processes)),
+        processes=cast("Processes", Later(_processes)),
         machine=os.uname().machine,
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
