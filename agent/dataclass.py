@@ -2,8 +2,8 @@
 
 A command declares well over a hundred such classes and makes values of a few. For each, `dataclasses` writes and
 compiles up to eight methods (0.3 ms), and it imports `inspect` with all that this needs (10 ms): together that was the
-larger part of the start of every verb. Here `__init__` is written where more than a few values are made, and what
-else a class has are the same few functions for all. Type checkers are shown the real ones, which take these classes.
+larger part of the start of every verb. Here `__init__` is written when the first value is made; what else a class has
+are the same few functions for all. Type checkers are shown the real ones, which take these classes too.
 
 Only what is used is there: no inheritance between such classes, no order, no ClassVar or InitVar.
 """
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 # ruff: noqa: ANN401 - values of any class, as in dataclasses
 
 _OURS = "__agent_fields__"
-_FEW = 8
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -64,7 +63,6 @@ def _decorate(cls: Any = None, /, *, frozen: bool = False, slots: bool = False) 
     names = tuple(ours)
     added: dict[str, Any] = {
         _OURS: ours,
-        "__agent_made__": 0,
         "__agent_values__": staticmethod(_getter(names)),
         "__agent_compared__": staticmethod(_getter(one.name for one in ours.values() if one.compare)),
         "__match_args__": names,
@@ -97,36 +95,10 @@ def _no_values(_one: object) -> tuple[()]:
 
 
 def _first(self: Any, *values: Any, **named: Any) -> None:
-    """`__init__` of the first few values: a command makes no more of most classes, and writing a method is dear. After
-    them, or where the arguments are wrong, which Python tells best, a written one takes its place.
-    """
+    """`__init__` until it has been called: the real one takes its place."""
     cls = type(self)
-    cls.__agent_made__ += 1
-    if cls.__agent_made__ > _FEW or not _filled(self, values, named):
-        cls.__init__ = _initializer(cls)
-        cls.__init__(self, *values, **named)
-
-
-def _filled(self: Any, values: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether the arguments fit; the fields have their values then."""
-    ours = getattr(self, _OURS)
-    taken = [name for name, one in ours.items() if one.init]
-    given = dict(zip(taken, values, strict=False)) | named
-    if len(given) < len(values) + len(named) or not given.keys() <= set(taken):
-        return False
-    for name, one in ours.items():
-        if name in given:
-            value = given[name]
-        elif one.default_factory is not _MISSING:
-            value = one.default_factory()
-        elif one.default is _MISSING:
-            return False
-        else:
-            value = one.default
-        object.__setattr__(self, name, value)
-    if hasattr(self, "__post_init__"):
-        self.__post_init__()
-    return True
+    cls.__init__ = _initializer(cls)
+    cls.__init__(self, *values, **named)
 
 
 def _initializer(cls: Any) -> Any:

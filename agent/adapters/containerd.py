@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agent.adapters.grpcio import grpc  # first: the stubs would load all of it
+import grpc
 
-# isort: split
 from agent._pb import (
     content_pb2,
     content_pb2_grpc,
@@ -174,8 +174,6 @@ class SnapshotterClient:
 
     def alive(self, address: str, *, deadline_s: float) -> None:
         """See ports.SnapshotterSocket."""
-        import secrets  # what only looks at containerd has no use for it
-
         request = snapshots_pb2.StatSnapshotRequest(key=f"nydus-agent-probe-{secrets.token_hex(8)}")
         with contextlib.suppress(ContainerdNotFoundError), _session(address, deadline_s) as session:
             session.call(snapshots_pb2_grpc.SnapshotsStub, "Stat", request, "default")

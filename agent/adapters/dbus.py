@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from types import ModuleType
-
-from agent.adapters import sparing
 
 
 def _only_the_bus() -> None:
@@ -18,15 +15,7 @@ def _only_the_bus() -> None:
         sys.modules["pystemd"] = importlib.util.module_from_spec(spec)
 
 
-def _pprint() -> ModuleType:
-    """pprint brings dataclasses and inspect (5 ms), and the bus writes one error with it, for which repr will do."""
-    plain = ModuleType("pprint")
-    plain.pformat = repr  # type: ignore[attr-defined] # as the bus imports it
-    return plain
-
-
 _only_the_bus()
-sparing.load("pystemd.dbuslib", {"pprint": _pprint()})
 from pystemd.dbusexc import DBusBaseError as DBusBaseError  # noqa: E402 - not before its package is there
 from pystemd.dbuslib import DBus as DBus  # noqa: E402
 from pystemd.dbuslib import apply_signature as apply_signature  # noqa: E402
