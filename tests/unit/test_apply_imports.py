@@ -13,9 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BROUGHT = ("dataclasses", "asyncio")
-"""What comes with pystemd and grpcio, which a look at the node cannot do without. (dataclasses brings inspect: 10 ms.)"""
+"""What comes with pystemd and grpcio, which a look at the node needs. (dataclasses brings inspect: 10 ms.)"""
 HEAVY = ("difflib", "tempfile", "uuid", "lxml", "tomlkit", "structlog")
 """What takes milliseconds and no command needs that has nothing to tell."""
+UNUSED = ("traceback", "grpc", "pystemd", "subprocess", "ctypes", "agent.ports")
 ONLY_FOR_A_CHANGE = (
     "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback", "agent.apply.unwind",
     "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts", "agent.adapters.alarms",
@@ -74,7 +75,7 @@ def test_an_apply_does_not_load_what_is_heavy_for_a_look_at_the_node(asked: set[
     assert name not in asked
 
 
-@pytest.mark.parametrize("name", [*HEAVY, *BROUGHT, "traceback", "grpc", "pystemd", "subprocess", "ctypes", "agent.ports"])
+@pytest.mark.parametrize("name", [*HEAVY, *BROUGHT, *UNUSED])
 def test_an_install_does_not_begin_with_what_is_heavy(install: set[str], name: str) -> None:
     assert name not in install
 
