@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from agent import paths
-from agent.apply import locks
+from agent.apply import locks, sources
 from agent.artifacts import pairs, releases
 from agent.artifacts.fetching import Job, Progress, Source
 from agent.artifacts.lock import Artifact, ArtifactName, render
@@ -18,7 +18,7 @@ from agent.artifacts.selection import age, chosen
 from agent.artifacts.sets import InstalledSet, described
 from agent.config.forms import CURRENT, SYSTEM, is_release, is_set_id
 from agent.config.model import Config
-from agent.dataclass import dataclass
+from agent.dataclass import dataclass, field
 from agent.errors import ArtifactError
 from agent.node import sets
 from agent.node.facts import Arch, Binary, Version
@@ -42,6 +42,8 @@ class Request:
     trust: bool = False
     """The releases' own checksums are taken for good where no lock has them."""
     allow_older: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Names where systemd has put credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ def provide(
         made = store.find(wanted) or store.mend(wanted) if wanted else None
         fetched = made is None
         if made is None:
-            job = Job(artifacts, request.source, trust_release_checksum=unknown, others=_others(found, artifacts))
+            source = sources.unlocked(ports.files, config.artifacts, request.environment, request.source)
+            job = Job(artifacts, source, trust_release_checksum=unknown, others=_others(found, artifacts))
             made, seen = _fetched(job, store, ports, found, progress)
             trusted = _pin(store, seen, found, now) if unknown else ()
         if found is not None and not found.seen:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from agent.artifacts.fetching import Source, SourceKind
 from agent.config.model import ArtifactsConfig
+from agent.dataclass import replace
 from agent.errors import ArtifactError, FileError
 from agent.ports_files import Files
 from agent.registry.places import credential_paths
@@ -18,25 +19,27 @@ _CA_CAP = 512 << 10
 """Bytes: twice the whole store of a system."""
 
 
-def source_of(
-    files: Files, artifacts: ArtifactsConfig, given: str, environment: Mapping[str, str], *, is_directory: bool
-) -> Source:
-    """What was given on the command line, else `base_url`, else the releases themselves.
-
-    The credential and the CA are for `base_url` alone, and nothing else needs them to be there.
-    Raises ArtifactError NNA1122.
-    """
+def source_of(artifacts: ArtifactsConfig, given: str, *, is_directory: bool) -> Source:
+    """What was given on the command line, else `base_url`, else the releases themselves. Raises ArtifactError."""
     place = given or artifacts.base_url
     if not place:
         return Source(SourceKind.RELEASE)
     if re.match(r"https?://", place):
-        if place.rstrip("/") != artifacts.base_url.rstrip("/"):
-            return Source(SourceKind.MIRROR, place)
-        authorization, ca = _authorization(files, artifacts, environment), _authority(files, artifacts.ca)
-        return Source(SourceKind.MIRROR, place, authorization, ca)
+        return Source(SourceKind.MIRROR, place)
     if "://" in place:
         raise ArtifactError("NNA1122", f"{place} cannot be used as a source", cause="it is neither http nor https")
     return Source(SourceKind.DIRECTORY if is_directory else SourceKind.BUNDLE, place)
+
+
+def unlocked(files: Files, artifacts: ArtifactsConfig, environment: Mapping[str, str], source: Source) -> Source:
+    """The same with credential and CA, where it is `base_url`; nothing else gets them, or needs them to be there.
+
+    For who is about to fetch from it. Raises ArtifactError NNA1122.
+    """
+    if source.kind is not SourceKind.MIRROR or source.place.rstrip("/") != artifacts.base_url.rstrip("/"):
+        return source
+    authorization, ca = _authorization(files, artifacts, environment), _authority(files, artifacts.ca)
+    return replace(source, authorization=authorization, ca=ca)
 
 
 def _authorization(files: Files, artifacts: ArtifactsConfig, environment: Mapping[str, str]) -> str:

@@ -40,21 +40,20 @@ def absolute(path: str) -> str:
     return posixpath.join(str(Path.cwd()), path)
 
 
-def source(place: str, context: Context, config: Config, ports: ArtifactPorts) -> Source:
+def source(place: str, config: Config) -> Source:
     """Where archives come from: the place that was given, else what the configuration says.
 
     Raises ArtifactError NNA1122.
     """
     if place and "://" not in place:
         place = absolute(place)
-    is_directory = posixpath.isdir(place)
-    return sources.source_of(ports.files, config.artifacts, place, context.environment, is_directory=is_directory)
+    return sources.source_of(config.artifacts, place, is_directory=posixpath.isdir(place))
 
 
 def archives(place: str, context: Context, config: Config, ports: ArtifactPorts) -> Source:
-    """The same where a bundle will not do: archives as they were released are what is wanted."""
-    found = source(place, context, config, ports)
+    """The same, ready to be fetched from, where a bundle will not do: archives as they were released are wanted."""
+    found = source(place, config)
     if found.kind is SourceKind.BUNDLE:
         cause = "archives are taken from a mirror, a directory that is there, or, where nothing is named, the releases"
         raise ArtifactError("NNA1122", f"{found.place} cannot be used as a source", cause=cause)
-    return found
+    return sources.unlocked(ports.files, config.artifacts, context.environment, found)

@@ -67,13 +67,16 @@ def _request(
     store: ArtifactStore,
     wishes: Wishes,
 ) -> Request:
-    source = options.source(args.source, context, config, ports)
+    source = options.source(args.source, config)
     lock_path = options.absolute(args.lock) if args.lock else ""
     found = locks.find(ports.files, store, config.artifacts, lock_path)
     if source.kind is SourceKind.BUNDLE and (found is None or found.seen):
         # The operator's own lock goes before; a bundle that nobody else vouches for is vouched for by who gave it.
         found = locks.Found(ports.bundles().read(source.place).lock, source.place)
-    return Request(wishes, source, found, trust=args.trust_release_checksum, allow_older=args.allow_older)
+    return Request(
+        wishes, source, found, trust=args.trust_release_checksum, allow_older=args.allow_older,
+        environment=context.environment,
+    )  # fmt: skip
 
 
 def _tell(provided: Provided, context: Context, config: Config, seconds: float) -> None:
@@ -112,8 +115,9 @@ def missing(config: Config, context: Context, ports: ArtifactPorts) -> Provided 
         return None
     context.console.progress(f"not installed yet: {' and '.join(f'{name} {one}' for name, one in wishes.items())}")
     store = ports.stores(config.artifacts.directory)
-    source = options.source("", context, config, ports)
-    request = Request(wishes, source, locks.find(ports.files, store, config.artifacts))
+    source = options.source("", config)
+    found = locks.find(ports.files, store, config.artifacts)
+    request = Request(wishes, source, found, environment=context.environment)
     with Transfer(context.console, ports.clock) as transfer:
         provided = provide.provide(request, config, ports, architecture(ports), transfer, switch=False)
     for caution in provided.cautions:

@@ -10,7 +10,7 @@ import pytest
 
 from agent import wire
 from agent.adapters.artifact_bundle import BundleFiles
-from agent.apply.sources import source_of
+from agent.apply.sources import source_of, unlocked
 from agent.artifacts import bundle
 from agent.artifacts.fetching import Source, SourceKind
 from agent.artifacts.lock import Artifact
@@ -131,7 +131,7 @@ def _private_mirror(scene: Scene, authority: str) -> Source:
     ca = scene.directory / "site.pem"
     ca.write_text(authority)
     wanted = ArtifactsConfig(base_url=scene.secure.url("/nydus"), ca=str(ca) if authority else "")
-    return source_of(wire.root_files("/"), wanted, "", {}, is_directory=False)
+    return unlocked(wire.root_files("/"), wanted, {}, source_of(wanted, "", is_directory=False))
 
 
 def test_base_url_is_believed_by_the_ca_that_the_configuration_names(scene: Scene, stage: Stage) -> None:
