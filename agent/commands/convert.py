@@ -15,12 +15,16 @@ from types import FrameType
 
 from agent import wire
 from agent.commands.context import Context
+from agent.config.model import Config
 from agent.console import counted
 from agent.convert import job as jobs
 from agent.convert.job import Converted, Event, Image, Job
 from agent.convert.run import convert
 from agent.dataclass import asdict
 from agent.errors import ConvertError, Exit, UsageError
+from agent.node import sets
+from agent.node.facts import Binary
+from agent.node.machine import architecture
 from agent.oci import platforms, reference
 from agent.ports_convert import BuildOptions
 
@@ -51,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--work-dir", metavar="DIRECTORY", default="/var/tmp", help="for the time of the run (default %(default)s)")  # noqa: S108 - a private directory is made in it
     add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
-    add("--nydus-image", metavar="PROGRAM", default="nydus-image", help="the converter (default %(default)s in PATH)")
-    add("--nydusd", metavar="PROGRAM", default="nydusd", help="for --compare (default %(default)s in PATH)")
+    add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent artifacts which)")
+    add("--nydusd", metavar="PROGRAM", help="for --compare (default the node's)")
     add("--json", action="store_true", help="events on stdout, one JSON document a line; the last one is the result")
 
 
@@ -77,25 +81,32 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.compare:
         context.require_root("convert --compare")
     job = job_of(args)
-    config = context.load_config()
+    config = context.load_config().config
     settings = wire.ConvertSettings(
         layout=_layout(args.source)[0],
         source=None if args.source.startswith(_LAYOUT) else reference.parse(args.source),
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
-        nydus_image=args.nydus_image,
-        nydusd=args.nydusd,
+        nydus_image=args.nydus_image or _program("nydus-image", config, context),
+        nydusd=args.nydusd or _program("nydusd", config, context),
         uid=context.uid,
         home=_home(context.uid),
     )
     shown = _Shown(context, json=args.json)
     with _signals(shown):
         try:
-            made = convert(job, wire.convert_ports(config.config, settings, context.environment), shown)
+            made = convert(job, wire.convert_ports(config, settings, context.environment), shown)
         finally:
             context.console.passing("")
     _tell(context, made, json=args.json)
     return Exit.OK
+
+
+def _program(name: str, config: Config, context: Context) -> str:
+    """The one that the node uses, wherever it comes from; else what PATH has."""
+    ports = wire.artifact_ports(context.root)
+    found = sets.look(config, ports, architecture(ports)).found[name]
+    return found.path if isinstance(found, Binary) else name
 
 
 def _home(uid: int) -> str:
