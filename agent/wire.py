@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -81,13 +80,15 @@ def root_ports(config: Config) -> Ports:
 
 
 def _load_grpc_beside() -> None:
-    """Most of what a root process loads is grpcio (70 ms). It needs it when containerd is asked, after it has waited
+    """Half of what a root process loads is grpcio. It needs it when containerd is asked, after it has waited
     for the first children, and meanwhile this thread gets on with it. Where it fails, whoever asks is told.
     """
 
     def load() -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module("agent.adapters.containerd")
+
+    import threading  # root's alone: other verbs have no use for it
 
     threading.Thread(target=load, name="load-grpc", daemon=True).start()
 

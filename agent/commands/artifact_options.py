@@ -35,7 +35,9 @@ def versions(args: argparse.Namespace) -> dict[ArtifactName, str]:
 
 def absolute(path: str) -> str:
     """A path as root's files are named; what it leads to is not looked at."""
-    from pathlib import Path  # most command lines name none
+    if posixpath.isabs(path):
+        return path
+    from pathlib import Path
 
     return posixpath.join(str(Path.cwd()), path)
 
