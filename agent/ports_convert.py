@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 
 from agent.dataclass import dataclass
 from agent.oci.formats import Descriptor
+from agent.oci.implied import Named
 from agent.oci.nydus import Blob
 from agent.oci.tree import Difference, Member
 
@@ -94,9 +95,9 @@ class Target(Protocol):
 class Builder(Protocol):
     """The converter."""
 
-    def create(self, layer: LayerFile, options: BuildOptions, limit: int, tell: Tell) -> Built:
-        """One layer. Raises ConvertError: NNA1421 the tar is longer than `limit`, NNA1422 its digest is another,
-        NNA1423 it cannot be read or converted."""
+    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], limit: int, tell: Tell) -> Built:
+        """One layer, with these directories before all that it has. Raises ConvertError: NNA1421 the tar is longer than
+        `limit`, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""
 
     def merge(self, layers: Sequence[Built]) -> str:
         """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError (NNA1424)."""
@@ -111,8 +112,9 @@ class Builder(Protocol):
 class Reader(Protocol):
     """What layers hold, and what a mount of the image shows."""
 
-    def members(self, layer: LayerFile) -> Iterator[Member]:
-        """The entries of a layer's tar. Nothing is extracted. Raises ConvertError (NNA1406)."""
+    def members(self, layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
+        """The entries of a layer's tar, with the digests of their contents or without. Nothing is extracted. Raises
+        ConvertError (NNA1406)."""
 
     def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
         """Every file of the image as nydusd serves it; `blobs` are digests and paths. Raises ConvertError NNA1425."""

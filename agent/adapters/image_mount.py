@@ -25,9 +25,9 @@ class LayerReader:
     def __init__(self, nydusd: str, directory: str) -> None:
         self._nydusd, self._directory = nydusd, directory
 
-    def members(self, layer: LayerFile) -> Iterator[Member]:
+    def members(self, layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
         """See ports_convert.Reader."""
-        return members(layer)
+        return members(layer, content=content)
 
     def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
         """See ports_convert.Reader. The blobs are read as nydusd reads them, from this machine's disk."""

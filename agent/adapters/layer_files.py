@@ -104,19 +104,19 @@ class _Stream(io.RawIOBase):
         return count
 
 
-def members(layer: LayerFile) -> Iterator[Member]:
+def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
     """See ports_convert.Reader."""
     stream = io.BufferedReader(_Stream(unpacked(layer)), PIECE)
     try:
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
-                yield _member(tar, entry)
+                yield _member(tar, entry, content=content)
     except (tarfile.TarError, OverflowError, UnicodeError) as error:
         raise ConvertError("NNA1406", "a layer's tar cannot be read", cause=str(error)) from None
 
 
-def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
+def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo, *, content: bool) -> Member:
     if entry.islnk():
         return Member(entry.name, None, entry.linkname)
     kind = _KINDS.get(entry.type, Kind.FILE)
@@ -130,11 +130,22 @@ def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
         entry.name,
         Node(
             kind, entry.mode & 0o7777, entry.uid, entry.gid, int(entry.mtime // 1),
-            entry.size if regular else 0, _content_of(tar, entry) if regular else "",
+            entry.size if regular else 0, _content_of(tar, entry) if regular and content else "",
             entry.linkname if kind is Kind.SYMLINK else "",
             (entry.devmajor, entry.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0), xattrs,
         ),
     )  # fmt: skip
+
+
+def header_of(path: str, node: Node) -> bytes:
+    """The entry of a directory in a layer's tar."""
+    entry = tarfile.TarInfo(f"./{path}")
+    entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, node.mode, node.mtime
+    entry.uid, entry.gid = node.uid, node.gid
+    entry.pax_headers = {
+        _XATTR + name: value.decode("utf-8", "surrogateescape") for name, value in node.xattrs.items()
+    }  # fmt: skip
+    return entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
 
 
 def _content_of(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> str:

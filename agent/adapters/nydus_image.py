@@ -7,6 +7,7 @@ What nydus-image 2.2.0 does wrong, and what is done about it:
   another content, and `check` says nothing): layers are built by themselves and merged.
 - `merge` takes from the uppermost layer alone whether files have extended attributes, and nydusd then shows none unless
   its configuration insists: the bit is set where a layer has it.
+- Directories that a layer does not name get new rights: see agent.oci.implied.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from agent.adapters.layer_files import PIECE, unpacked
+from agent.adapters.layer_files import PIECE, header_of, unpacked
 from agent.adapters.process import ChildProcesses, Companion, companion
 from agent.errors import ConvertError, ProcessError
 from agent.oci import nydus
+from agent.oci.implied import Named
 from agent.oci.nydus import Blob
 from agent.ports_convert import BuildOptions, Built, LayerFile, Tell
 
@@ -46,7 +48,7 @@ class NydusImage:
         self._count = 0
         os.makedirs(os.path.join(directory, "blobs"), mode=0o700, exist_ok=True)
 
-    def create(self, layer: LayerFile, options: BuildOptions, limit: int, tell: Tell) -> Built:
+    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], limit: int, tell: Tell) -> Built:
         """See ports_convert.Builder."""
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
@@ -59,7 +61,7 @@ class NydusImage:
         ]  # fmt: skip
         try:
             with open(f"{base}.log", "wb") as log, companion(argv, log.fileno()) as child:
-                count = _fed(child, fifo, layer, limit, tell)
+                count = _fed(child, fifo, layer, named, limit, tell)
                 _wait(child, time.monotonic() + _END_S)
                 if child.code != 0:
                     raise _failed(f"exit code {child.code}", f"{base}.log")
@@ -118,7 +120,7 @@ class NydusImage:
         return Blob(f"sha256:{_digest_of(path)}", size, f"sha256:{hashing.digest}"), path
 
 
-def _fed(child: Companion, fifo: str, layer: LayerFile, limit: int, tell: Tell) -> int:
+def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], limit: int, tell: Tell) -> int:
     """Hand the layer's tar to nydus-image; its length. Raises ConvertError NNA1421, NNA1422, NNA1423."""
     guard = threading.Timer(_START_S + layer.size / _LEAST_RATE * 4, child.kill)
     guard.daemon = True  # a signal may come before the block that cancels it
@@ -126,6 +128,8 @@ def _fed(child: Companion, fifo: str, layer: LayerFile, limit: int, tell: Tell) 
     try:
         guard.start()
         with _Fifo(child, fifo) as sink:
+            for path, node in named:
+                sink.write(header_of(path, node))
             for piece in unpacked(layer):
                 count += len(piece)
                 if count > limit:

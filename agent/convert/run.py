@@ -13,6 +13,7 @@ from agent.dataclass import dataclass, replace
 from agent.errors import ConvertError
 from agent.oci import formats, nydus, platforms
 from agent.oci.formats import Descriptor, Json, Manifest, Platform
+from agent.oci.implied import Directories
 from agent.oci.nydus import Blob, Made
 from agent.ports_convert import Builder, Built, Document, LayerFile, Reader, Room, Target
 
@@ -129,7 +130,7 @@ class _Run:
 
     def _layers(self, found: Found, ports: Ports) -> tuple[list[LayerFile], list[Built]]:
         ids = formats.diff_ids(found.config, len(found.manifest.layers), self._job.source)
-        layers, built = list[LayerFile](), list[Built]()
+        layers, built, directories = list[LayerFile](), list[Built](), Directories()
         left = self._job.max_unpacked
         for at, (descriptor, diff_id) in enumerate(zip(found.manifest.layers, ids, strict=True), 1):
             path = f"{self._room.path}/layer-{found.platform.architecture}{found.platform.variant}-{at}"
@@ -137,7 +138,10 @@ class _Run:
                 ports.source.fetch(descriptor, path, tell)
             layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size)
             with self._step("build", found, at, descriptor.size) as tell:
-                built.append(self._builder.create(layer, self._job.options, left, tell))
+                # Of one layer alone there is none below.
+                several = len(ids) > 1
+                named = directories.missing(self._reader.members(layer, content=False)) if several else ()
+                built.append(self._builder.create(layer, self._job.options, named, left, tell))
             left -= built[-1].unpacked
             layers.append(layer)
         return layers, built

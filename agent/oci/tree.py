@@ -197,7 +197,7 @@ def _of_nodes(path: str, one: Node, other: Node) -> Iterator[Difference]:
         return
     pairs: list[tuple[str, object, object]] = [
         ("the owner", f"{one.uid}:{one.gid}", f"{other.uid}:{other.gid}"),
-        ("the time", *_times(path, one, other)),
+        ("the time", *_times(one, other)),
         ("the target", one.target, other.target),
         ("the device", one.device, other.device),
         ("the size", one.size, other.size),
@@ -211,11 +211,9 @@ def _of_nodes(path: str, one: Node, other: Node) -> Iterator[Difference]:
             yield Difference(path, what, str(wanted), str(got))
 
 
-def _times(path: str, one: Node, other: Node) -> tuple[int, int]:
-    """RAFS v6 has no room for the time in an inode whose time is 0, and nydusd then shows that of the mount; the root
-    gets the same where the uppermost layer does not name it.
-    """
-    return (one.mtime, other.mtime) if path and one.mtime else (0, 0)
+def _times(one: Node, other: Node) -> tuple[int, int]:
+    """RAFS v6 has no room for the time in an inode whose time is 0, and nydusd then shows that of the mount."""
+    return (one.mtime, other.mtime) if one.mtime else (0, 0)
 
 
 def _shown(xattrs: Mapping[str, bytes]) -> str:

@@ -69,12 +69,17 @@ def below(tar: tarfile.TarFile) -> None:
     directory(tar, "opaque/sub")
     add(tar, "opaque/sub/gone", b"gone")
     add(tar, "deleted", b"deleted")
+    directory(tar, "private", 0o700, uid=7, gid=8, pax_headers={_XATTR + "user.kept": "yes"})
+    add(tar, "private/old", b"old")
     directory(tar, "turned")
     add(tar, "turned/inside", b"inside")
 
 
 def above(tar: tarfile.TarFile) -> None:
     add(tar, ".wh.deleted", b"")
+    add(tar, "private/new", b"in a directory that this layer does not name")
+    add(tar, "private/.wh.old", b"")
+    add(tar, "usr/share/new", b"new", mode=0o644)
     directory(tar, "opaque", 0o711)
     add(tar, "opaque/.wh..wh..opq", b"")
     add(tar, "opaque/new", b"new")

@@ -142,6 +142,6 @@ def test_what_nobody_named_is_not_compared() -> None:
     assert list(differences(expected, found)) == list[Difference]()
 
 
-def test_a_time_of_zero_and_the_roots_time_are_not_compared_because_the_format_cannot_keep_them() -> None:
+def test_a_time_of_zero_is_not_compared_because_the_format_cannot_keep_it() -> None:
     assert told(Node(Kind.FILE, mtime=0), Node(Kind.FILE, mtime=5)) == []
     assert told(Node(Kind.FILE, mtime=5), Node(Kind.FILE, mtime=0)) == ["the time"]

@@ -1,0 +1,47 @@
+"""Directories that a layer has files in without naming them: they keep what a layer below says of them.
+
+nydus-image gives such a directory rights of its own (root's, 0755), and its merge takes the upper layer's word: a
+private directory would be open to all, and /tmp no longer writable. So the layer is handed to it with those named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from agent.oci.tree import OPAQUE, WHITEOUT, Kind, Member, Node, Tree, normal
+
+Named: TypeAlias = tuple[str, Node]
+"""A directory's path ("" is the root) and what a layer below says of it."""
+
+
+class Directories:
+    """What the layers so far say of their directories."""
+
+    def __init__(self) -> None:
+        self._tree = Tree()
+
+    def missing(self, layer: Iterable[Member]) -> tuple[Named, ...]:
+        """Put a layer on top; the directories that it should have named, parents first. Raises ConvertError."""
+        members = tuple(layer)
+        self._tree.add_layer(members)
+        implied, named = set[str](), set[str]()
+        for member in members:
+            path = normal(member.path)
+            if member.node is not None and member.node.kind is Kind.DIRECTORY and not _is_mark(path):
+                named.add(path)
+            above = path
+            while above:
+                above = above.rpartition("/")[0]
+                implied.add(above)
+        nodes = ((path, self._tree.nodes.get(path)) for path in sorted(implied - named))
+        return tuple((path, node) for path, node in nodes if node is not None and _is_said(node))
+
+
+def _is_mark(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.startswith(WHITEOUT) or name == OPAQUE
+
+
+def _is_said(node: Node) -> bool:
+    return node.kind is Kind.DIRECTORY and not node.implied
