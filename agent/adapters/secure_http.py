@@ -48,16 +48,25 @@ def ask(
 
 def _secured(trusted: ssl.SSLContext, host: str) -> Callable[[socket.socket, float], socket.socket]:
     def secured(plain: socket.socket, deadline: float) -> socket.socket:
+        # It takes the descriptor over, so nobody else closes it where the handshake fails.
+        within = trusted.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
         try:
-            within = trusted.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
             _handshake(within, deadline)
-        except ssl.SSLCertVerificationError as error:
-            raise HttpError("NNA0821", f"no answer from {host}", cause=error.verify_message) from None
         except ssl.SSLError as error:
-            raise HttpError("NNA0821", f"no answer from {host}", cause=f"no TLS there ({error.reason})") from None
+            within.close()
+            raise HttpError("NNA0821", f"no answer from {host}", cause=_words(error)) from None
+        except BaseException:
+            within.close()
+            raise
         return within
 
     return secured
+
+
+def _words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return f"no TLS there ({error.reason or error})"
 
 
 def _handshake(within: ssl.SSLSocket, deadline: float) -> None:

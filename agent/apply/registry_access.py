@@ -7,9 +7,11 @@ tag that is asked for does not exist, so that no pull is counted; 404 then means
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from agent import paths
 from agent.apply.climb import State
 from agent.apply.rungs_read import mounts
 from agent.config.model import Config
@@ -19,7 +21,9 @@ from agent.ports import HttpAnswer, Ports
 from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
 from agent.registry.challenge import pull_scope
 from agent.registry.names import asked_by_snapshotter, host_of, image_parts
+from agent.registry.places import ROOTS_DOCKER
 
+_FROM_SYSTEMD = "/run/credentials/"
 _NAMESPACE = "k8s.io"
 _ASK_S = 5.0
 _BUDGET_S = 25.0
@@ -62,6 +66,26 @@ def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: s
         else:
             found.append(_access(registry, repository, registries, _version(snapshotter)))
     return tuple(found)
+
+
+def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
+    """Where the snapshotter looks for credentials elsewhere than asked for: a drop-in, or a change that is pending."""
+    try:
+        unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
+    except PortError:
+        return ()  # rung 2 says why
+    if unit is None or not unit.runs:
+        return ()
+    values = (one.removeprefix("DOCKER_CONFIG=") for one in unit.environment if one.startswith("DOCKER_CONFIG="))
+    now = (list(values) or [""])[-1].rstrip("/") or posixpath.dirname(ROOTS_DOCKER)
+    asked = config.registries.credentials
+    right = posixpath.dirname(asked or ROOTS_DOCKER)
+    if now == right or (asked and not asked.startswith("/") and now.startswith(_FROM_SYSTEMD)):
+        return ()
+    return (
+        f"the snapshotter reads {now}/config.json, not {asked or ROOTS_DOCKER}: `nydus-agent plan` shows what is "
+        f"pending, `systemctl cat {paths.SNAPSHOTTER_UNIT}` who says otherwise",
+    )
 
 
 def body(found: Sequence[Access]) -> list[dict[str, object]]:

@@ -43,7 +43,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     climb = change.inspect(config, ports)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
-    cautions = pages.cautions(ports)
+    cautions = (*pages.cautions(ports), *registry_access.cautions(config, ports))
     for caution in cautions:
         context.console.warn(caution)
     ladder.show(context.console, climb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,8 +15,9 @@ Script = Callable[[socket.socket, bytes], None]
 class Server:
     """Listens while the with block of `serving` lasts; `heads` are the request heads that came."""
 
-    def __init__(self, listener: socket.socket, script: Script) -> None:
+    def __init__(self, listener: socket.socket, script: Script, tls: ssl.SSLContext | None) -> None:
         self._listener = listener
+        self._tls = tls
         self._script = script
         self._accepter = threading.Thread(target=self._accept)
         self._threads: list[threading.Thread] = []
@@ -28,7 +30,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'' if self._tls is None else 's'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self._accepter.start()
@@ -45,7 +47,9 @@ class Server:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.closing(connection), contextlib.suppress(OSError):
+        with contextlib.closing(connection), contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            if self._tls is not None:
+                connection = stack.enter_context(self._tls.wrap_socket(connection, server_side=True))
             head = b""
             while b"\r\n\r\n" not in head:
                 piece = connection.recv(65536)
@@ -67,13 +71,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(script: Script, unix_socket: str = "") -> Iterator[Server]:
+def serving(script: Script, unix_socket: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """A server on a free port of loopback, or on a unix socket."""
     family = socket.AF_UNIX if unix_socket else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.bind(unix_socket or ("127.0.0.1", 0))
     listener.listen(16)
-    server = Server(listener, script)
+    server = Server(listener, script, tls)
     server.start()
     try:
         yield server

@@ -6,7 +6,10 @@ import base64
 import contextlib
 import json
 import socket
+import ssl
+import threading
 import time
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -199,3 +202,42 @@ def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with serving(token()) as server:
         assert answers().answer(bearer(server), SCOPES, deadline_s=5)
+
+
+def server_side(keys: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "server.pem", keys / "server.key")
+    return context
+
+
+def test_a_token_server_of_a_private_ca_is_asked_over_tls(keys: Path) -> None:
+    port = ChallengeAnswers(Looked("reg.test", PASSWORD, ()), secure=True, ca=str(keys / "ca.pem"))
+    with serving(token(), tls=server_side(keys)) as server:
+        assert port.answer(bearer(server), SCOPES, deadline_s=5).reveal() == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("ca", ["other.pem", "server.key", "none.pem"])
+def test_a_token_server_that_the_ca_did_not_sign_gets_no_credential(keys: Path, ca: str) -> None:
+    port = ChallengeAnswers(Looked("reg.test", PASSWORD, ()), secure=True, ca=str(keys / ca))
+    with serving(token(), tls=server_side(keys)) as server:
+        assert refusal(port, bearer(server)).code == "NNA1204"
+        assert server.heads == []
+
+
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x03", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_handshake_that_does_not_end_is_given_up(first: bytes) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    began = time.monotonic()
+    with listener:
+        threading.Thread(target=_half_a_handshake, args=(listener, first)).start()
+        challenge = f'Bearer realm="https://127.0.0.1:{listener.getsockname()[1]}/"'
+        assert refusal(answers(secure=True), challenge, deadline_s=1).code == "NNA1204"
+    assert time.monotonic() - began < 5
+
+
+def _half_a_handshake(listener: socket.socket, first: bytes) -> None:
+    client, _ = listener.accept()
+    with client, contextlib.suppress(OSError):
+        client.recv(65536)
+        client.sendall(first)
+        client.recv(65536)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent import paths
 from agent.apply import registry_access
 from agent.apply.climb import State
 from agent.apply.registry_access import Access
@@ -141,6 +142,28 @@ def test_an_identity_token_is_known_not_to_reach_nydusd(node: ProvedNode) -> Non
     registries = SmallRegistries(node.node.files, HOST)
     one = looked(node, registries)[HOST]
     assert (one.state, one.code) == (State.FAILED, "NNA1205"), "basic alone is offered, and a token is no password"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "value", "told"),
+    [
+        ("", "", False), ("", "/root/.docker", False), ("", "/elsewhere", True),
+        ("/etc/x/config.json", "/etc/x", False), ("/etc/x/config.json", "/etc/x/", False),
+        ("/etc/x/config.json", "", True), ("pull", "/etc/x", True),
+        ("pull", "/run/credentials/nydus-snapshotter.service", False),
+    ],
+)  # fmt: skip
+def test_a_snapshotter_that_looks_elsewhere_is_told(
+    node: ProvedNode, credentials: str, value: str, *, told: bool
+) -> None:
+    registries = replace(node.config.registries, credentials=credentials)
+    units = node.node.units
+    unit = units.get(paths.SNAPSHOTTER_UNIT)
+    assert unit is not None
+    environment = (*unit.environment, *([f"DOCKER_CONFIG={value}"] if value else []))
+    units.units[paths.SNAPSHOTTER_UNIT] = replace(unit, environment=environment)
+    found = registry_access.cautions(replace(node.config, registries=registries), node.node.ports)
+    assert bool(found) is told
 
 
 def test_a_refusal_is_in_doctors_answer_and_its_exit_code(node: ProvedNode) -> None:
