@@ -31,6 +31,7 @@ VERBS = (
     Verb("repair"),
     Verb("route"),
     Verb("drill"),
+    Verb("bench"),
     Verb("artifacts"),
     Verb("convert"),
     Verb("dragonfly"),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Trials,
     )
     from agent.ports_artifacts import ArtifactStore, Bundles
+    from agent.ports_bench import BenchPorts
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
     from agent.ports_drill import DrillPorts
@@ -320,6 +321,23 @@ def drill_ports() -> DrillPorts:
     return DrillPorts(NftDrill(cgroups), cgroups, DiskLedger(paths.STATE_DIR), SystemClock())
 
 
+def bench_ports(config: Config) -> BenchPorts:
+    """The ports of a bench; structlog writes to the journal from now on."""
+    from agent.adapters import log
+    from agent.adapters.caches import NodeCaches
+    from agent.adapters.chart import MatplotlibDrawing
+    from agent.adapters.dragonfly import DfdaemonStore
+    from agent.adapters.timed import TimedChildren
+    from agent.ports_bench import BenchPorts
+
+    log.configure()
+    root = root_ports(config)
+    return BenchPorts(
+        root.containerd, root.nydusd, root.processes, root.http, TimedChildren(), NodeCaches(), DfdaemonStore(),
+        MatplotlibDrawing(), root.ledger, root.clock,
+    )  # fmt: skip
+
+
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; from now on structlog writes to the journal, no page that
     was used leaves the memory, and what is freed does.
@@ -363,6 +381,7 @@ __all__ = [
     "agents_answer",
     "artifact_ports",
     "artifact_source",
+    "bench_ports",
     "bundles",
     "clock",
     "convert_ports",

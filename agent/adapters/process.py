@@ -80,17 +80,18 @@ class Feed:
 
     It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it (KillMode=
     control-group): setpriv, which could, is killed by the daemon's system call filter. `stdin` is a descriptor for its
-    standard input. Raises ProcessError where it cannot be started.
+    standard input; with `together` its standard error goes where its output goes. Raises ProcessError where it cannot
+    be started.
     """
 
-    def __init__(self, argv: Sequence[str], stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(self, argv: Sequence[str], stdin: int = subprocess.DEVNULL, *, together: bool = False) -> None:
         _give_no_rights()
-        self._child = _spawn(argv, stdin)
+        self._child = _spawn(argv, stdin, subprocess.STDOUT if together else subprocess.PIPE)
         self.pid = self._child.pid
         self._complaint = bytearray()
         for stream in (self._child.stdout, self._child.stderr):
-            assert stream is not None
-            os.set_blocking(stream.fileno(), False)
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
 
     def fileno(self) -> int:
         """Readable when it has written something, and when it has ended."""
@@ -106,7 +107,8 @@ class Feed:
 
     def complaint(self) -> str:
         """What it has written to its standard error, the first kilobytes of it."""
-        assert self._child.stderr is not None
+        if self._child.stderr is None:  # it went where the output goes
+            return ""
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self._child.stderr.fileno(), 4096):
                 self._complaint += piece[: 4096 - len(self._complaint)]
@@ -155,14 +157,14 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
         _end(child)
 
 
-def _spawn(argv: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+def _spawn(argv: Sequence[str], stdin: int, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     program = shutil.which(argv[0], path=PATH)
     if program is None:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
     try:
         return subprocess.Popen(
             list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
-            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error

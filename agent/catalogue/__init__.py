@@ -2,12 +2,13 @@
 
 It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and rights,
 03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and fence, 09 daemon
-and endpoint, 10 command line, 11 artifacts, 12 credentials of registries, 14 conversion, 15 Dragonfly's files.
+and endpoint, 10 command line, 11 artifacts, 12 credentials of registries, 14 conversion, 15 Dragonfly's files, 17 the
+bench.
 """
 
 from __future__ import annotations
 
-from agent.catalogue import artifacts, convert, credentials, dragonfly, mirror
+from agent.catalogue import artifacts, bench, convert, credentials, dragonfly, mirror
 from agent.catalogue.entry import Entry as Entry
 from agent.errors import Exit
 
@@ -387,6 +388,7 @@ _ENTRIES = (
     *credentials.ENTRIES,
     *convert.ENTRIES,
     *dragonfly.ENTRIES,
+    *bench.ENTRIES,
 )  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {entry.code: entry for entry in _ENTRIES}

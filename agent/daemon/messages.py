@@ -17,6 +17,7 @@ class Message(enum.StrEnum):
     MODE = "48eb2bd9f6a34f2eac4c49ff486f66fd"
     PIN = "20ec1baa112a42f9ad07144fdee8d6be"
     DRILL = "36aeb410206e4e5b80422fdbba0133e0"
+    BENCH = "5d0f0a5a3b7e4a0f9b1b6f0c2a7d9e34"
     CONDITION = "a6480e2258394bc499763a66d2a2a8a8"
     RELOADED = "8a5af2b6adab49fcbda4df4af9e2d9b0"
     INTERNAL = "564ce355383c49e5b54126130ba61285"

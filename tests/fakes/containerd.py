@@ -21,6 +21,8 @@ from tests.fakes.faults import Faults
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 CRI = "io.containerd.grpc.v1"
 
+_LAZY = {"containerd.io/snapshot/nydus-blob": "true"}
+
 STOCK_PLUGINS = (
     PluginFact(SNAPSHOTTER, "overlayfs", (("root", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),)),
     PluginFact(CRI, "cri"),
@@ -77,28 +79,42 @@ class FakeContainerd:
         )
 
     def put_image(
-        self, name: str, *, layers: Sequence[bytes] = (b"layer",), discarded: bool = False, pinned: bool = False
+        self,
+        name: str,
+        *,
+        layers: Sequence[bytes] = (b"layer",),
+        discarded: bool = False,
+        pinned: bool = False,
+        lazy: Sequence[bytes] = (),
+        namespace: str = "k8s.io",
     ) -> ImageRecord:
-        """An image in CRI's namespace, with its layers or, where they were discarded, without."""
-        put = partial(self._put_blob, "k8s.io")
-        config = put({"rootfs": {"type": "layers", "diff_ids": [digest_of(b"diff of " + layer) for layer in layers]}})
-        entries = [{"digest": digest_of(layer), "size": len(layer)} for layer in layers]
-        digest = put({"schemaVersion": 2, "config": {"digest": config}, "layers": entries})
+        """An image in CRI's namespace (or another), with its layers or, where they were discarded, without. `lazy` are
+        layers of nydus that nobody downloads.
+        """
+        put = partial(self._put_blob, namespace)
+        every = (*lazy, *layers)
+        config = put({"rootfs": {"type": "layers", "diff_ids": [digest_of(b"diff of " + layer) for layer in every]}})
+        entries = [
+            {"digest": digest_of(layer), "size": len(layer), "annotations": _LAZY if layer in lazy else {}}
+            for layer in every
+        ]
+        described = {"digest": config, "size": len(self.blobs[namespace, config])}
+        digest = put({"schemaVersion": 2, "config": described, "layers": entries})
         if not discarded:
-            self.blobs.update({("k8s.io", digest_of(layer)): layer for layer in layers})
+            self.blobs.update({(namespace, digest_of(layer)): layer for layer in layers})
         labels = {"io.cri-containerd.image": "managed", **({"io.cri-containerd.pinned": "pinned"} if pinned else {})}
         record = ImageRecord(name, digest, "application/vnd.oci.image.manifest.v1+json", labels)
-        self.namespace_images.setdefault("k8s.io", []).append(record)
+        self.namespace_images.setdefault(namespace, []).append(record)
         return record
 
-    def unpack(self, record: ImageRecord, snapshotter: str) -> None:
+    def unpack(self, record: ImageRecord, snapshotter: str, namespace: str = "k8s.io") -> None:
         """The snapshots of an image of `put_image`, as `ctr snapshots unpack` leaves them."""
-        manifest = json.loads(self.blobs["k8s.io", record.digest])
-        config = json.loads(self.blobs["k8s.io", manifest["config"]["digest"]])
+        manifest = json.loads(self.blobs[namespace, record.digest])
+        config = json.loads(self.blobs[namespace, manifest["config"]["digest"]])
         chain = ""
         for diff_id in config["rootfs"]["diff_ids"]:
             chain = digest_of(f"{chain} {diff_id}".encode()) if chain else diff_id
-            self.snapshots.setdefault((snapshotter, "k8s.io"), {})[chain] = {}
+            self.snapshots.setdefault((snapshotter, namespace), {})[chain] = {}
 
     def _put_blob(self, namespace: str, document: object) -> str:
         blob = json.dumps(document).encode()

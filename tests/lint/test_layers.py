@@ -34,7 +34,8 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("agent.ports_daemon",),
     ("agent.ports",),
-    ("agent.ports_convert", "agent.ports_drill", "agent.ports_install"),
+    ("agent.bench",),
+    ("agent.ports_bench", "agent.ports_convert", "agent.ports_drill", "agent.ports_install"),
     ("agent.plan", "agent.health", "agent.dragonfly"),
     ("agent.node",),
     ("agent.apply", "agent.convert"),
@@ -53,6 +54,7 @@ _ADAPTERS_MAY = (
     "agent.artifacts.sandbox",
     "agent.artifacts.selection",
     "agent.artifacts.sets",
+    "agent.bench.picture",
     "agent.dataclass",
     "agent.errors",
     "agent.paths",
@@ -66,6 +68,7 @@ _ADAPTERS_MAY = (
     "agent.oci",
     "agent.ports",
     "agent.ports_artifacts",
+    "agent.ports_bench",
     "agent.ports_change",
     "agent.ports_clock",
     "agent.ports_convert",
@@ -83,6 +86,7 @@ _WIRE_MAY = ("agent.adapters",)
 
 _PURE = (
     "agent.artifacts",
+    "agent.bench",
     "agent.oci",
     "agent.plan",
     "agent.health",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node, NodeError
+
+_BEHIND = 5009
+"""Where a registry listens that is far away."""
 
 
 @dataclass
@@ -31,13 +35,21 @@ class DragonflyStage:
 
 
 @contextmanager
-def staged(*names: str, site: str = scene.HTTP_SITE) -> Iterator[DragonflyStage]:
-    """A node with an http registry that holds the named images, dfdaemon with its scheduler, our package applied."""
-    with Node(shares=parts.dragonfly_shares()) as node:
-        registry = parts.start_registry(node)
+def staged(
+    *names: str, site: str = scene.HTTP_SITE, shares: Mapping[str, Path] | None = None, far: int = 0
+) -> Iterator[DragonflyStage]:
+    """A node with an http registry that holds the named images, dfdaemon with its scheduler, our package applied.
+
+    `far`: the registry sends so many bytes a second on each connection, as one that is far away.
+    """
+    with Node(shares={**parts.dragonfly_shares(), **(shares or {})}) as node:
+        registry = parts.start_registry(node, port=_BEHIND if far else 5000)
         stage = DragonflyStage(node, registry, parts.start_dfdaemon(node))
         for name in names:
             images.push(node, name, stage.ref(name))
+        if far:
+            registry.host = "127.0.0.1:5000"
+            parts.start_front(node, 5000, _BEHIND, raw=True).fault("trickle", rate=far)
         images.load_pause(node)
         scene.install(node, site)
         yield stage

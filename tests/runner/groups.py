@@ -18,7 +18,14 @@ ALONE = {
 }
 """Files that run alone, and why."""
 
-DFDAEMON = ("test_dragonfly", "test_dragonfly_files", "test_real_bytes", "test_saturation", "test_stand_ins")
+DFDAEMON = (
+    "test_bench",
+    "test_dragonfly",
+    "test_dragonfly_files",
+    "test_real_bytes",
+    "test_saturation",
+    "test_stand_ins",
+)
 """Files that need a real dfdaemon, which takes longest to build: they come last."""
 
 LONG = (

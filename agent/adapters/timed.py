@@ -1,0 +1,102 @@
+"""Programs whose output is followed as it comes, and timed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from agent.adapters.process import ChildProcesses, Feed
+from agent.errors import ProcessError
+from agent.ports_bench import End, Timed
+
+_POLL_MS = 100.0  # how soon a signal to us is seen
+_GRACE_S = 15.0
+_TAIL = 5
+_LINE_CAP = 4096
+_PIECE = 65536
+
+
+class TimedChildren:
+    """Children of this process; standard error comes with the output, stdin is null."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        ready: str = "",
+        end: Sequence[str] = (),
+        deadline_s: float,
+        stopped: Callable[[], bool],
+    ) -> Timed:
+        """See ports_bench.TimedPrograms."""
+        child = Feed(argv, together=True)
+        try:
+            watch = _Watch(child, ready)
+            how = watch.follow(deadline_s, stopped)
+            if how is not End.ITSELF:
+                if end:
+                    with contextlib.suppress(ProcessError):
+                        ChildProcesses().run(end, deadline_s=_GRACE_S)
+                watch.drain(_GRACE_S)
+            code = child.wait(_GRACE_S) if how is End.ITSELF else None
+            return Timed(how, code, watch.output_s, watch.ready_s, tuple(watch.tail))
+        finally:
+            child.end()
+
+
+class _Watch:
+    """What a child writes, from now on."""
+
+    def __init__(self, child: Feed, ready: str) -> None:
+        self.output_s: float | None = None
+        self.ready_s = 0.0
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        self._child = child
+        self._ready = re.compile(ready) if ready else None
+        self._rest = ""
+        self._began = time.monotonic()
+        self._poll = select.poll()
+        self._poll.register(child.fileno(), select.POLLIN)
+
+    def follow(self, deadline_s: float, stopped: Callable[[], bool]) -> End:
+        """Until one of the four ends."""
+        deadline = self._began + deadline_s
+        while True:
+            if stopped():
+                return End.STOPPED
+            left_ms = (deadline - time.monotonic()) * 1000
+            if left_ms <= 0:
+                return End.DEADLINE
+            if not self._poll.poll(min(left_ms, _POLL_MS)):
+                continue
+            piece = self._child.read(_PIECE)
+            at = time.monotonic() - self._began
+            if piece == b"":
+                self._child.wait(max(0.0, left_ms / 1000))
+                self.ready_s = time.monotonic() - self._began
+                return End.ITSELF
+            if piece and self._take(piece, at):
+                self.ready_s = at
+                return End.READY
+
+    def drain(self, seconds: float) -> None:
+        """Read on until it ends, so that it never blocks on a full pipe."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._poll.poll(left * 1000) and (piece := self._child.read(_PIECE)) is not None:
+                if not piece:
+                    return
+                self._take(piece, time.monotonic() - self._began)
+
+    def _take(self, piece: bytes, at: float) -> bool:
+        """Whether the line that is waited for is among what was written, whole or at its end."""
+        if self.output_s is None:
+            self.output_s = at
+        *lines, self._rest = (self._rest + piece.decode(errors="replace")).split("\n")
+        self._rest = self._rest[-_LINE_CAP:]
+        self.tail.extend(line[:300] for line in lines if line.strip())
+        return self._ready is not None and any(self._ready.search(line) for line in (*lines, self._rest))

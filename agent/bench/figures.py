@@ -1,0 +1,157 @@
+"""The figures of a bench: median and spread, the table, the order that the page's chart shows, and the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from agent.bench.cases import Case, Counted, Result, Run, from_mirror, from_origin
+from agent.dataclass import dataclass
+
+_Bytes: TypeAlias = Callable[[Case, Counted], int | None]
+
+HEADER = ("case", "n", "min", "p50", "max", "IQR", "MAD", "first output", "pull", "from origin", "from mirror")
+"""Seconds until ready, then medians: seconds and MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What n values are like; of none, all zero."""
+
+    n: int
+    min: float
+    p50: float
+    max: float
+    iqr: float
+    """The difference of the quartiles (linear between the ranks)."""
+    mad: float
+    """The median of the distances from the median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A plain image and the same in nydus format; either may be missing (""). One group of the chart."""
+
+    oci: str
+    nydus: str
+
+    @property
+    def label(self) -> str:
+        """The image's name without registry and directories."""
+        return (self.oci or self.nydus).rpartition("/")[2].partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The results of one pair, in the chart's order."""
+
+    pair: Pair
+    results: tuple[Result, ...]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The spread of these values, in any order."""
+    if not values:
+        return Spread(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    ordered = sorted(values)
+    middle = quantile(ordered, 0.5)
+    far = sorted(abs(value - middle) for value in ordered)
+    iqr = quantile(ordered, 0.75) - quantile(ordered, 0.25)
+    return Spread(len(ordered), ordered[0], middle, ordered[-1], iqr, quantile(far, 0.5))
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which a share of the ordered values lies, linear between two ranks."""
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def ready(result: Result) -> Spread:
+    """Seconds until ready."""
+    return spread([run.ready_s for run in result.runs])
+
+
+def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """The table's rows below HEADER; a case without runs says why instead."""
+    return [_row(result) if result.runs else (result.case.label, f"not run: {result.not_run}") for result in results]
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    seen = ready(result)
+    times = (seen.min, seen.p50, seen.max, seen.iqr, seen.mad)
+    outputs = [run.output_s for run in result.runs if run.output_s is not None]
+    return (
+        result.case.label,
+        str(seen.n),
+        *(f"{value:.2f} s" for value in times),
+        f"{spread(outputs).p50:.2f} s" if outputs else "none",
+        f"{spread([run.pull_s for run in result.runs]).p50:.2f} s",
+        _bytes(result, from_origin),
+        _bytes(result, from_mirror),
+    )
+
+
+def _bytes(result: Result, of: _Bytes) -> str:
+    known = _known(result, of)
+    return f"{spread(known).p50 / 1e6:.1f} MB" if known else "not known"
+
+
+def _known(result: Result, of: _Bytes) -> list[float]:
+    return [float(size) for run in result.runs if (size := of(result.case, run.counted)) is not None]
+
+
+def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
+    """What the page's chart shows of these cases, in words, and whether it holds here, by the medians."""
+    medians = {result.case: ready(result).p50 for result in results if result.runs}
+    claims = (
+        (Case.OCI, Case.NYDUS, "slower than"), (Case.NYDUS, Case.LOCAL, "not faster than"),
+        (Case.NYDUS, Case.REMOTE, "not faster than"), (Case.LOCAL, Case.CACHE, "slower than"),
+    )  # fmt: skip
+    found = []
+    for slow, quick, how in claims:
+        if slow in medians and quick in medians:
+            ratio = medians[slow] / medians[quick]
+            holds = ratio > 1 if how == "slower than" else ratio >= 1
+            told = f"{slow.label} {how} {quick.label}: {medians[slow]:.2f} s, {medians[quick]:.2f} s (x {ratio:.2f})"
+            found.append((told, holds))
+    return tuple(found)
+
+
+def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
+    """The pairs of the document of kind Bench."""
+    return [
+        {
+            "label": one.pair.label,
+            "oci": one.pair.oci,
+            "nydus": one.pair.nydus,
+            "cases": [_case(result) for result in one.results],
+            "order": [{"claim": claim, "holds": holds} for claim, holds in order(one.results)],
+        }
+        for one in measured
+    ]
+
+
+def _case(result: Result) -> Mapping[str, object]:
+    outputs = [run.output_s for run in result.runs if run.output_s is not None]
+    return {
+        "case": result.case,
+        "title": result.case.label,
+        "not_run": result.not_run if not result.runs else "",
+        "ready_s": ready(result) if result.runs else None,
+        "first_output_s": spread(outputs) if outputs else None,
+        "pull_s": spread([run.pull_s for run in result.runs]) if result.runs else None,
+        "origin_bytes": _median(result, from_origin),
+        "mirror_bytes": _median(result, from_mirror),
+        "runs": [_run(run) for run in result.runs],
+    }
+
+
+def _median(result: Result, of: _Bytes) -> int | None:
+    known = _known(result, of)
+    return round(spread(known).p50) if known else None
+
+
+def _run(run: Run) -> Mapping[str, object]:
+    return {"pull_s": run.pull_s, "first_output_s": run.output_s, "ready_s": run.ready_s, "bytes": run.counted}

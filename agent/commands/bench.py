@@ -1,0 +1,197 @@
+"""`nydus-agent bench`: how fast images start on this node, in the six cases of the Dragonfly page's chart. What a live
+node goes through for it is told first, and happens only with --yes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+
+import structlog
+
+from agent import wire
+from agent.bench import figures, picture
+from agent.bench.cases import SOURCES
+from agent.bench.figures import Measured, Pair
+from agent.commands.context import Context
+from agent.commands.lever import Lever
+from agent.commands.rounds import Rounds
+from agent.commands.running import surroundings
+from agent.commands.starts import PLAIN_NAMESPACE, Wanted
+from agent.config.model import Config
+from agent.console import Format, Tone, Toned
+from agent.daemon.messages import Message
+from agent.durations import in_words, parse_duration
+from agent.errors import AgentError, Exit, UsageError
+from agent.node.images import NAMESPACE
+from agent.ports_bench import BenchPorts
+
+HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"
+NEEDS_ROOT = True
+
+_SUFFIXES = (".svg", ".png")
+_MOST = 100
+_SOCKET = "/var/run/dragonfly/dfdaemon.sock"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Images, command, repetitions, the chart."""
+    add = parser.add_argument
+    add("--oci", action="append", default=[], metavar="IMAGE", help="a plain image; may be given several times")
+    add(
+        "--nydus", action="append", default=[], metavar="IMAGE",
+        help="the same image in nydus format, in the order of --oci",
+    )  # fmt: skip
+    add("--command", default="", metavar="COMMAND", help='what to run, such as "python3 -V" (default the image\'s own)')
+    add(
+        "--ready", default="", metavar="REGEX",
+        help="a container is ready when a line of its output matches, and is ended then (default its first output, and "
+        "it must end by itself with 0)",
+    )  # fmt: skip
+    add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
+    add("--deadline", type=_duration, default=120, metavar="TIME", help="of one pull, and of one run (default 2m)")
+    add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
+    add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")
+    add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {_MOST}")
+    return int(text)
+
+
+def _duration(text: str) -> int:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 5 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 5s and 1h")
+    return seconds
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, UsageError, LockedError, PortError, AgentError NNA17xx; KeyboardInterrupt after a signal."""
+    config = context.load_config().config
+    return carry_out(args, context, wire.bench_ports(config), config)
+
+
+def carry_out(args: argparse.Namespace, context: Context, ports: BenchPorts, config: Config) -> Exit:
+    """The bench with these ports. Raises as `run` does."""
+    pairs, wanted = _pairs(args), _wanted(args)
+    _refuse_chart(args.chart, ports)
+    console = context.console
+    for line in announced(pairs, wanted):
+        console.progress(line)
+    if not args.yes:
+        raise UsageError("NNA1706", "nothing was measured, and nothing was touched", cause="--yes was not given")
+    with ports.ledger.lock("bench"):  # no change, no removal and no drill meanwhile
+        log = structlog.get_logger()
+        begun = f"bench of {', '.join(_names(pairs))}, asked for by {context.asker}: begins"
+        log.info(begun, message_id=Message.BENCH)
+        with surroundings(console) as around:
+            lever = Lever(context, ports.clock)
+            rounds = Rounds(ports, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))
+            try:
+                measured = [rounds.measure(pair) for pair in pairs]
+            finally:
+                log.info("the bench ends", message_id=Message.BENCH)
+                for problem in rounds.problems:
+                    console.warn(f"not cleared up: {problem}")
+    return _answer(args, context, ports, measured, rounds)
+
+
+def _pairs(args: argparse.Namespace) -> tuple[Pair, ...]:
+    """Raises UsageError NNA1002."""
+    plain, lazy = list(args.oci), list(args.nydus)
+    if not plain and not lazy:
+        raise UsageError("NNA1002", "an image is missing", try_="nydus-agent bench --oci IMAGE --nydus IMAGE")
+    if plain and lazy and len(plain) != len(lazy):
+        raise UsageError("NNA1002", f"{len(plain)} plain images and {len(lazy)} nydus images do not make pairs")
+    count = max(len(plain), len(lazy))
+    return tuple(map(Pair, plain or [""] * count, lazy or [""] * count))
+
+
+def _wanted(args: argparse.Namespace) -> Wanted:
+    """Raises UsageError NNA1002."""
+    try:
+        re.compile(args.ready)
+        command = tuple(shlex.split(args.command))
+    except (re.error, ValueError) as error:
+        raise UsageError("NNA1002", "--ready or --command cannot be read", cause=str(error)) from None
+    return Wanted(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket)
+
+
+def _refuse_chart(path: str, ports: BenchPorts) -> None:
+    """Before minutes are spent. Raises UsageError NNA1705."""
+    if path and not path.endswith(_SUFFIXES):
+        raise UsageError(
+            "NNA1705", f"{path} cannot be drawn", cause="its suffix is neither .svg nor .png", try_="x.svg"
+        )
+    missing = ports.drawing.missing() if path else ""
+    if missing:
+        raise UsageError("NNA1705", "no chart can be drawn", cause=f"{missing} is not installed",
+                         try_=f"apt install {missing}")  # fmt: skip
+
+
+def _names(pairs: Sequence[Pair]) -> list[str]:
+    return [name for pair in pairs for name in (pair.oci, pair.nydus) if name]
+
+
+def announced(pairs: Sequence[Pair], wanted: Wanted) -> list[str]:
+    """What the node goes through."""
+    times = f"{wanted.repetitions + 1} times or more"
+    lines = ["What this does to the node, and undoes:"]
+    if any(pair.oci for pair in pairs):
+        lines.append(
+            f"  plain images are pulled, started and removed {times}, in containerd's namespace {PLAIN_NAMESPACE}"
+        )
+    if any(pair.nydus for pair in pairs):
+        pinned = in_words(2 * wanted.deadline_s + 60)
+        lines += [
+            f"  nydus images are pulled, started and removed {times}, in containerd's namespace {NAMESPACE}, with "
+            "nydusd's cache of them",
+            f"  reads of the whole node are pinned to the origin, for {pinned} at a time at most, while nydus is "
+            "measured without Dragonfly",
+            "  this node's dfdaemon forgets the images' blobs",
+        ]
+    lines.append("  the page cache is dropped before each start: other programs read from the disk again")
+    lines.append("No image that is on the node now is removed. No change of the node may begin meanwhile.")
+    return lines
+
+
+def _answer(
+    args: argparse.Namespace, context: Context, ports: BenchPorts, measured: Sequence[Measured], rounds: Rounds
+) -> Exit:
+    """Raises AgentError NNA1702 (not cleared up), NNA1707 (no case could be run), FileError."""
+    console = context.console
+    for one in measured:
+        _print(context, one)
+    for note in (*SOURCES, *rounds.notes):
+        console.line(Toned(note, Tone.FAINT))
+    what = args.command or "the image's own command"
+    if args.chart:
+        ports.drawing.draw(picture.chart(measured, f"{what}, median of {args.repetitions} and range"), args.chart)
+        console.line(f"the chart is in {args.chart}")
+    body = {"command": what, "ready": args.ready, "repetitions": args.repetitions, "pairs": figures.body(measured),
+            "sources": list(SOURCES), "notes": list(rounds.notes), "chart": args.chart}  # fmt: skip
+    console.emit("Bench", body)
+    if rounds.problems:
+        raise AgentError("NNA1702", "the bench could not clear up all that it made", cause=rounds.problems[0])
+    if any(result.runs for one in measured for result in one.results):
+        return Exit.OK
+    if console.format is Format.TEXT:
+        console.error(AgentError("NNA1707", "no case could be run"))
+    return Exit.UNKNOWN
+
+
+def _print(context: Context, one: Measured) -> None:
+    console = context.console
+    console.line(Toned(f"{one.pair.label}: seconds from the beginning of the pull until ready", Tone.STRONG))
+    console.table(figures.rows(one.results), header=figures.HEADER)
+    for claim, holds in figures.order(one.results):
+        console.line(Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim)
+    console.line()

@@ -1,0 +1,95 @@
+"""The dfdaemon of this node as a bench needs it: what it has brought and from where, and that it forgets an image."""
+
+from __future__ import annotations
+
+from agent.commands.layers import Layers
+from agent.dataclass import dataclass
+from agent.errors import AgentError, HttpError
+from agent.ports_bench import BenchPorts, PeerTask
+
+_CALL_S = 5.0
+_TRAFFIC = "dragonfly_client_download_traffic"
+_METRICS_CAP = 1 << 20
+_QUIET_S = 1.5
+_SETTLE_S = 120.0
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that dfdaemon has brought since its start, by where they came from."""
+
+    source: int = 0
+    remote: int = 0
+    local: int = 0
+
+    def since(self, before: Traffic) -> Traffic:
+        """What was brought meanwhile."""
+        return Traffic(self.source - before.source, self.remote - before.remote, self.local - before.local)
+
+
+class Peer:
+    """dfdaemon by its metrics and its unix socket."""
+
+    def __init__(self, ports: BenchPorts, metrics_url: str, socket: str) -> None:
+        self._ports, self._metrics_url, self._socket = ports, metrics_url, socket
+
+    def traffic(self) -> Traffic | None:
+        """None: it does not tell."""
+        try:
+            answer = self._ports.http.get(self._metrics_url, deadline_s=_CALL_S, body_cap=_METRICS_CAP)
+        except HttpError:
+            return None
+        return traffic_of(answer.body.decode(errors="replace")) if answer.status == 200 else None
+
+    def settle(self) -> None:
+        """Wait until it brings nothing more: it fetches ahead what was not asked for yet. Gives up after two minutes
+        (others may read all the time).
+        """
+        clock = self._ports.clock
+        seen, deadline = self.traffic(), clock.monotonic() + _SETTLE_S
+        quiet_since = clock.monotonic()
+        while clock.monotonic() - quiet_since < _QUIET_S and clock.monotonic() < deadline:
+            clock.sleep(_POLL_S)
+            now = self.traffic()
+            if now != seen:
+                seen, quiet_since = now, clock.monotonic()
+
+    def cannot_forget(self, layers: Layers) -> str:
+        """Why the tasks of an image that was just read through it cannot be removed; "" = they can."""
+        try:
+            found = _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers)
+        except HttpError as error:
+            return f"dfdaemon's tasks of the image cannot be removed: {error.what}: {error.cause}"
+        return "" if found else "none of dfdaemon's tasks names a blob of the image, so they cannot be removed"
+
+    def forget(self, layers: Layers) -> None:
+        """Remove the tasks of an image's blobs from this node. Raises HttpError, AgentError NNA1704 where one stays."""
+        for task in _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers):
+            self._ports.peer.remove(self._socket, task.id, deadline_s=_CALL_S)
+        left = _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers)
+        if left:
+            raise AgentError(
+                "NNA1704", "dfdaemon keeps tasks of the image", cause=f"{len(left)} of them are still there"
+            )
+
+
+def traffic_of(exposition: str) -> Traffic:
+    """The counters of a Prometheus text; 0 before the first increment (dragonfly-client-metric, download_traffic)."""
+    found = dict.fromkeys(("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER"), 0)
+    for line in exposition.splitlines():
+        name, _, value = line.rpartition(" ")
+        label = name.removeprefix(f'{_TRAFFIC}{{type="').removesuffix('"}')
+        if name.startswith(f"{_TRAFFIC}{{") and label in found:
+            found[label] = int(float(value))
+    return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"])
+
+
+def _tasks_of(tasks: tuple[PeerTask, ...], layers: Layers) -> tuple[PeerTask, ...]:
+    """Those that are named by a blob's digest, or whose answer was: a registry sends it in Docker-Content-Digest."""
+    digests = {digest.removeprefix("sha256:") for digest in layers.digests}
+    return tuple(
+        task
+        for task in tasks
+        if task.id in digests or any(digest in value for digest in digests for value in task.headers)
+    )

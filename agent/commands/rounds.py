@@ -1,0 +1,245 @@
+"""The order of a bench: a start of each image that does not count, then rounds without Dragonfly, then rounds with it,
+so that what changes with time on a busy node meets all cases of a block alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from agent.bench.cases import Case, Counted, Result, Run, came_from, is_cached
+from agent.bench.figures import Measured, Pair
+from agent.commands.layers import Layers
+from agent.commands.peer import Peer, Traffic
+from agent.commands.starts import StartImage, Wanted, shared
+from agent.config.model import Config, ContainerdMode
+from agent.dataclass import dataclass, field
+from agent.errors import AgentError, FileError
+from agent.ports_bench import BenchPorts
+
+_PIN_ROOM_S = 60
+_RETURN_ROOM_S = 60.0
+NO_IMAGE = {True: "no nydus image was named", False: "no plain image was named"}
+
+
+@dataclass
+class Tally:
+    """What was measured of a pair so far, and why something was not."""
+
+    runs: dict[Case, list[Run]] = field(default_factory=dict)
+    reasons: dict[Case, str] = field(default_factory=dict)
+
+    def add(self, case: Case, run: Run) -> None:
+        """One more run."""
+        self.runs.setdefault(case, []).append(run)
+
+    def refuse(self, why: str, *cases: Case) -> None:
+        """Why some cases are not run."""
+        self.reasons.update(dict.fromkeys(cases, why))
+
+    def results(self) -> tuple[Result, ...]:
+        """In the chart's order."""
+        return tuple(Result(case, tuple(self.runs.get(case, ())), self.reasons.get(case, "")) for case in Case)
+
+
+class Route(Protocol):
+    """Where reads go, as far as the bench may move them (`agent.commands.lever`)."""
+
+    def origin(self, seconds: int) -> str:
+        """Reads of the whole node go to the origin for at most so long; "" or why they do not."""
+
+    def mirror(self, seconds: float) -> str:
+        """Reads go back to the mirror within so long; "" or why they do not."""
+
+    def release(self) -> str:
+        """Nothing of ours moves reads any more; "" or why that could not be told."""
+
+
+class Rounds:
+    """Measures pairs of images, one after the other."""
+
+    def __init__(
+        self, ports: BenchPorts, config: Config, wanted: Wanted, route: Route,
+        tell: Callable[[str], None], stopped: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._ports, self._config, self._wanted, self._route = ports, config, wanted, route
+        self._tell, self._stopped = tell, stopped
+        self._peer = Peer(ports, config.mirror.metrics_url, wanted.peer_socket)
+        self.notes: dict[str, None] = {}
+        """What was not as it should be, each once."""
+        self.problems: list[str] = []
+        """What could not be cleared up."""
+
+    def measure(self, pair: Pair) -> Measured:
+        """All cases that this node can give. Whatever happens, what was pulled is removed. Raises AgentError,
+        KeyboardInterrupt.
+        """
+        tally = Tally()
+        images = {
+            nydus: self._image(name, nydus=nydus) for nydus, name in ((False, pair.oci), (True, pair.nydus)) if name
+        }
+        for image in images.values():
+            image.refuse_present()
+        known: dict[bool, Layers] = {}
+        try:
+            for nydus in (False, True):
+                cases = [case for case in Case if (case is not Case.OCI) is nydus]
+                self._warm(tally, cases, images.get(nydus), known, nydus=nydus)
+            self._direct(tally, images, known)
+            if True in known:
+                self._mirrored(tally, images[True], known[True])
+        finally:
+            self._put_back(images.values())
+        return Measured(pair, tally.results())
+
+    def _image(self, name: str, *, nydus: bool) -> StartImage:
+        return StartImage(self._ports, self._config, name, self._wanted, self._stopped, nydus=nydus)
+
+    def _warm(
+        self, tally: Tally, cases: list[Case], image: StartImage | None, known: dict[bool, Layers], *, nydus: bool
+    ) -> None:
+        """One start that does not count: it shows that the command works, and what the image consists of."""
+        if image is None or (nydus and self._config.containerd.mode is ContainerdMode.PLUGIN_ONLY):
+            why = "in mode plugin-only CRI pulls no nydus image" if image is not None else NO_IMAGE[nydus]
+            tally.refuse(why, *cases)
+            return
+        before = image.look()
+        image.remove_container()
+        started = image.start()
+        layers = image.layers()
+        self._tell(f"{image.name}: a first start, which does not count: ready after {started.ready_s:.2f} s")
+        why = shared(before, layers)
+        if why:
+            tally.refuse(why, *cases)
+            image.forget()
+        else:
+            known[nydus] = layers
+
+    def _direct(self, tally: Tally, images: dict[bool, StartImage], known: dict[bool, Layers]) -> None:
+        """Rounds in which the mirror takes no part."""
+        for number in range(self._wanted.repetitions):
+            if False in known:
+                self._cold(images[False], known[False])
+                self._count(tally, Case.OCI, number, self._run(images[False], known[False]))
+            if True not in known or Case.NYDUS in tally.reasons:
+                continue
+            why = self._route.origin(round(2 * self._wanted.deadline_s) + _PIN_ROOM_S)
+            if why:
+                tally.refuse(why, Case.NYDUS)
+                continue
+            self._cold(images[True], known[True])
+            self._count(tally, Case.NYDUS, number, self._run(images[True], known[True]))
+
+    def _mirrored(self, tally: Tally, image: StartImage, layers: Layers) -> None:
+        """Rounds through the mirror: without its tasks, with them, and with nydusd's own cache."""
+        why = self._route.mirror(self._config.fleet.return_window_s + _RETURN_ROOM_S)
+        if not why and self._peer.traffic() is None:
+            why = f"no mirror tells what it brings: {self._config.mirror.metrics_url} does not answer"
+        if why:
+            tally.refuse(why, Case.MIRROR, Case.REMOTE, Case.LOCAL)
+            self._cold(image, layers)
+            cold = self._run(image, layers).counted.fetched or 0
+            for number in range(self._wanted.repetitions):
+                self._cached(tally, number, image, layers, cold)
+            return
+        self._through(image, layers)
+        stays = self._peer.cannot_forget(layers)
+        if stays:
+            tally.refuse(stays, Case.MIRROR, Case.REMOTE)
+        for number in range(self._wanted.repetitions):
+            if not stays:
+                self._peer.forget(layers)
+                self._judge(tally, number, self._through(image, layers), Case.MIRROR, Case.REMOTE)
+            run = self._through(image, layers)
+            self._judge(tally, number, run, Case.LOCAL)
+            self._cached(tally, number, image, layers, run.counted.fetched or 0)
+        if not stays:
+            _explain(tally)
+
+    def _through(self, image: StartImage, layers: Layers) -> Run:
+        self._cold(image, layers)
+        return self._run(image, layers, settle=True)
+
+    def _judge(self, tally: Tally, number: int, run: Run, *wanted: Case) -> None:
+        """Count a run as what its bytes say that it was."""
+        was = came_from(run.counted)
+        if was in wanted:
+            self._count(tally, Case(was), number, run)
+            return
+        why = f"its data came otherwise: {was.meaning if isinstance(was, Case) else was}"
+        for case in wanted:
+            tally.reasons.setdefault(case, why)
+
+    def _cached(self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int) -> None:
+        self._drop_pages()
+        run = self._run(image, layers)
+        why = is_cached(run.counted, cold)
+        if why:
+            tally.reasons.setdefault(Case.CACHE, why)
+        else:
+            self._count(tally, Case.CACHE, number, run)
+
+    def _count(self, tally: Tally, case: Case, number: int, run: Run) -> None:
+        tally.add(case, run)
+        self._tell(f"[{number + 1}/{self._wanted.repetitions}] {case.label}: ready after {run.ready_s:.2f} s")
+
+    def _cold(self, image: StartImage, layers: Layers) -> None:
+        image.remove(layers)
+        self._drop_pages()
+
+    def _drop_pages(self) -> None:
+        try:
+            self._ports.caches.drop_pages()
+        except FileError as error:
+            self.notes[f"{error.what}: {error.cause}"] = None
+
+    def _run(self, image: StartImage, layers: Layers, *, settle: bool = False) -> Run:
+        if self._stopped():
+            raise KeyboardInterrupt
+        had = self._counters(image)
+        pulled = 0 if image.is_here() else layers.pulled
+        started = image.start()
+        if settle:
+            self._peer.settle()
+        counted = self._counters(image).since(had, pulled)
+        return Run(started.pull_s, started.output_s, started.ready_s, counted)
+
+    def _counters(self, image: StartImage) -> _Counters:
+        return _Counters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
+
+    def _put_back(self, images: Iterable[StartImage]) -> None:
+        """Everything is tried, whatever fails of it; `problems` keeps what failed."""
+        released = self._route.release()
+        self.problems += [released] if released else []
+        for image in images:
+            for act in (image.remove_container, image.forget, image.leave):
+                try:
+                    act()
+                except AgentError as error:
+                    self.problems.append(f"{error.what}: {error.cause}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """What the programs have counted so far."""
+
+    fetched: int | None
+    traffic: Traffic | None
+    received: int
+
+    def since(self, before: _Counters, pulled: int) -> Counted:
+        """What one run moved."""
+        fetched = None if self.fetched is None or before.fetched is None else self.fetched - before.fetched
+        received = self.received - before.received
+        if self.traffic is None or before.traffic is None:
+            return Counted(pulled, fetched, received=received)
+        moved = self.traffic.since(before.traffic)
+        return Counted(pulled, fetched, moved.source, moved.remote, moved.local, received)
+
+
+def _explain(tally: Tally) -> None:
+    """Why one of two cases that only the bytes tell apart has no run."""
+    if Case.MIRROR in tally.runs:
+        tally.reasons.setdefault(Case.REMOTE, "no other peer had the image's data: it came from the origin each time")
+    elif Case.REMOTE in tally.runs:
+        tally.reasons.setdefault(Case.MIRROR, "other peers had the image's data each time")

@@ -1,0 +1,104 @@
+"""`nydus-agent bench` with a real dfdaemon: the cases that this node can give, what the bytes say, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.bench import startup
+from tests.node import scene
+from tests.node.dragonfly import DragonflyStage, staged
+
+IMAGES = ("reader", "reader-nydus")
+COMMAND = "/reader read /data 20 0 1"
+CHART = "/root/bench.svg"
+
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ReadsGoAround: )")
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[DragonflyStage]:
+    with staged(*IMAGES, shares=startup.drawing()) as made:
+        scene.wait_for_route(made.node, "mirror", 60)
+        yield made
+
+
+def verb(stage: DragonflyStage, *words: str) -> list[str]:
+    named = ["--oci", stage.ref(IMAGES[0]), "--nydus", stage.ref(IMAGES[1]), "--command", COMMAND, "-n", "1"]
+    return ["nydus-agent", "bench", *named, "--dfdaemon-socket", "/run/dragonfly/dfdaemon.sock", *words]
+
+
+def test_the_cases_of_the_page_are_measured_proved_by_bytes_drawn_and_nothing_is_left(stage: DragonflyStage) -> None:
+    before = startup.left(stage.node)
+    done = stage.node.run(verb(stage, "--yes", "--chart", CHART, "--format", "json"), check=False, timeout=600)
+    print(done.stderr)
+    assert done.returncode == 0, done.stdout
+    document = json.loads(done.stdout)
+    cases: dict[str, dict[str, Any]] = {case["case"]: case for case in document["pairs"][0]["cases"]}
+    assert {name for name, case in cases.items() if case["runs"]} == set(startup.RUN)
+    assert cases["remote-peer"]["not_run"].startswith("no other peer had the image's data")
+    moved = {name: cases[name]["runs"][0]["bytes"] for name in startup.RUN}
+    assert moved["nydus-cold"]["source"] == 0 < moved["nydus-cold"]["fetched"]
+    assert moved["mirror-cold"]["source"] >= 0.9 * moved["mirror-cold"]["fetched"] > 0
+    assert moved["local-peer"]["local"] >= 0.9 * moved["local-peer"]["fetched"] > 0 == moved["local-peer"]["source"]
+    assert moved["nydus-cache"]["fetched"] == 0
+    assert "hit on the local peer" in stage.node.read(CHART)
+    assert startup.left(stage.node) == before
+
+
+def test_without_yes_it_only_tells_what_it_would_do(stage: DragonflyStage) -> None:
+    before = startup.left(stage.node)
+    done = stage.node.run(verb(stage), check=False)
+    assert done.returncode == 2
+    assert "page cache" in done.stderr
+    assert startup.left(stage.node) == before
+
+
+def test_an_interrupted_bench_leaves_the_node_as_it_found_it(stage: DragonflyStage) -> None:
+    before = startup.left(stage.node)
+    argv = stage.node.argv(verb(stage, "--yes"))
+    piped = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped, text=True) as process:
+        assert process.stderr is not None
+        watchdog = threading.Timer(400, process.kill)
+        watchdog.start()
+        try:
+            told = [line for line in iter(process.stderr.readline, "") if _interrupts(stage, line)]
+            assert process.wait(120) == 130, told
+        finally:
+            watchdog.cancel()
+            process.kill()
+    assert startup.left(stage.node) == before
+
+
+def _interrupts(stage: DragonflyStage, line: str) -> bool:
+    """In the middle of a nydus image's start, with the route at the origin or on its way there."""
+    if "[1/1] OCI cold" in line:
+        stage.node.run(["pkill", "-INT", "-f", "nydus-agent bench"])
+    return True
+
+
+def test_a_server_that_never_ends_is_ready_at_its_line_and_is_ended(stage: DragonflyStage) -> None:
+    before = startup.left(stage.node)
+    words = ["--oci", stage.ref(IMAGES[0]), "--command", "/reader read /data 20 50 0", "--ready", r'"ms": *[\d.]+']
+    done = stage.node.run(["nydus-agent", "bench", *words, "-n", "1", "--yes", "--format", "json"], timeout=300)
+    oci, *others = json.loads(done.stdout)["pairs"][0]["cases"]
+    assert oci["ready_s"]["p50"] >= oci["first_output_s"]["p50"] > oci["pull_s"]["p50"]
+    assert {case["not_run"] for case in others} == {"no nydus image was named"}
+    assert startup.left(stage.node) == before
+
+
+def test_an_image_that_is_on_the_node_is_refused_and_stays(stage: DragonflyStage) -> None:
+    ref = stage.ref(IMAGES[1])
+    scene.pull(stage.node, ref)
+    before = startup.left(stage.node)
+    done = stage.node.run(verb(stage, "--yes"), check=False, timeout=120)
+    assert done.returncode == 1
+    assert f"crictl rmi {ref}" in done.stderr
+    assert startup.left(stage.node) == before
+    stage.node.run(["crictl", "rmi", ref])

@@ -1,0 +1,184 @@
+"""A bench on a node of fakes: what can be given is measured, what cannot says why, and nothing is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.bench.cases import Case
+from agent.bench.figures import Measured, Pair
+from agent.config.model import Config, ContainerdConfig, ContainerdMode
+from agent.errors import AgentError
+from agent.ports_bench import End, Timed
+from tests.unit.bench_node import BLOB, HEX, LAZY, NEEDED, PAIR, PLAIN, WANTED, WHOLE, BenchNode
+
+
+def reasons(measured: Measured) -> dict[Case, str]:
+    return {result.case: result.not_run for result in measured.results if not result.runs}
+
+
+def counts(measured: Measured) -> dict[Case, int]:
+    return {result.case: len(result.runs) for result in measured.results if result.runs}
+
+
+def test_five_cases_are_measured_the_sixth_is_told_and_the_node_is_as_it_was() -> None:
+    node = BenchNode()
+    measured = node.measure()
+    assert counts(measured) == dict.fromkeys((Case.OCI, Case.NYDUS, Case.MIRROR, Case.LOCAL, Case.CACHE), 2)
+    assert reasons(measured) == {
+        Case.REMOTE: "no other peer had the image's data: it came from the origin each time",
+    }
+    assert node.left() == []
+    results = {result.case: result.runs[0].counted for result in measured.results if result.runs}
+    assert (results[Case.NYDUS].fetched, results[Case.NYDUS].source) == (NEEDED, 0)
+    assert (results[Case.MIRROR].source, results[Case.LOCAL].source, results[Case.LOCAL].local) == (WHOLE, 0, NEEDED)
+    assert (results[Case.CACHE].fetched, results[Case.CACHE].pulled) == (0, 0)
+
+
+def test_each_cold_start_drops_the_page_cache_and_one_that_cannot_be_dropped_is_noted() -> None:
+    node = BenchNode()
+    node.measure()
+    assert node.caches.dropped == 1 + 2 * 5
+    node = BenchNode()
+    node.caches.locked = "Read-only file system"
+    rounds = node.rounds()
+    rounds.measure(PAIR)
+    assert list(rounds.notes) == ["the page cache cannot be dropped: Read-only file system"]
+
+
+def test_data_that_another_peer_had_counts_as_the_remote_peers_case() -> None:
+    node = BenchNode()
+    node.peer_has_it = True
+    measured = node.measure()
+    assert counts(measured)[Case.REMOTE] == 2
+    assert reasons(measured) == {Case.MIRROR: "other peers had the image's data each time"}
+
+
+def test_without_a_mirror_its_cases_are_not_run_and_the_others_are() -> None:
+    node = BenchNode()
+    node.http = type(node.http)()
+    node.route.stuck = "reads cannot be pinned on this node now: nothing was applied"
+    measured = node.measure()
+    why = reasons(measured)
+    assert why[Case.NYDUS] == node.route.stuck
+    assert {why[case] for case in (Case.MIRROR, Case.REMOTE, Case.LOCAL)} == {
+        "no mirror tells what it brings: http://127.0.0.1:4002/metrics does not answer"
+    }
+    assert counts(measured) == {Case.OCI: 2, Case.CACHE: 2}
+
+
+def test_a_dfdaemon_that_cannot_forget_gives_hits_and_no_cold_start() -> None:
+    node = BenchNode()
+    node.peer.down = "UNAVAILABLE no such file"
+    measured = node.measure()
+    assert Case.LOCAL in counts(measured)
+    assert "cannot be removed" in reasons(measured)[Case.MIRROR]
+    assert "no such file" in reasons(measured)[Case.REMOTE]
+
+
+def test_reads_that_go_around_the_mirror_are_counted_as_no_case() -> None:
+    node = BenchNode()
+    node.route.mirror = lambda seconds: ""  # type: ignore[method-assign]  # the fence stays up unseen
+    node.route.at_origin = True
+    measured = node.measure()
+    assert "only 0.0 MB of 10.0 MB came through the mirror" in reasons(measured)[Case.LOCAL]
+
+
+def test_a_nydus_image_that_is_on_the_node_is_refused_and_stays() -> None:
+    node = BenchNode()
+    node.containerd.put_image(LAZY, layers=(b"bootstrap",), lazy=(BLOB,))
+    with pytest.raises(AgentError) as caught:
+        node.measure()
+    assert (caught.value.code, caught.value.try_) == ("NNA1702", f"crictl rmi {LAZY}")
+    assert [one.name for one in node.containerd.namespace_images["k8s.io"]] == [LAZY]
+    assert node.programs.ran == []
+
+
+def test_layers_of_other_images_stay_and_make_the_case_not_cold() -> None:
+    node = BenchNode()
+    other = node.containerd.put_image("registry.test/other:1", layers=(b"plain",))
+    node.caches.names = {f"{HEX}.blob.data"}
+    measured = node.measure()
+    why = reasons(measured)
+    assert set(why) == set(Case)
+    assert {"of its parts were on the node before" in text for text in why.values()} == {True}
+    assert node.containerd.namespace_images["k8s.io"] == [other]
+    assert node.caches.names == {f"{HEX}.blob.data"}
+
+
+def test_another_name_of_the_same_image_stays() -> None:
+    node = BenchNode()
+    other = node.containerd.put_image("registry.test/app:old", layers=(b"bootstrap",), lazy=(BLOB,))
+    measured = node.measure(pair=Pair("", LAZY))
+    assert "cannot be made cold" in reasons(measured)[Case.NYDUS]
+    assert [one.name for one in node.containerd.namespace_images["k8s.io"]] == [other.name]
+
+
+def test_a_command_that_fails_ends_the_bench_with_its_last_lines_and_nothing_is_left() -> None:
+    node = BenchNode()
+    node.programs.act("run", lambda _argv: Timed(End.ITSELF, 1, 0.1, 0.2, ("no such file: python3",)))
+    with pytest.raises(AgentError) as caught:
+        node.measure()
+    assert (caught.value.code, caught.value.cause) == ("NNA1701", "it ended with 1")
+    assert caught.value.seen == ("no such file: python3",)
+    assert node.left() == []
+
+
+@pytest.mark.parametrize(
+    ("timed", "cause"),
+    [
+        (Timed(End.DEADLINE, None, 0.1, 0.0, ()), "not done within 30 s"),
+        (Timed(End.ITSELF, 0, 0.1, 0.2, ()), "it ended with 0, and never said what was waited for"),
+    ],
+)
+def test_a_container_that_is_never_ready_is_told_and_removed(timed: Timed, cause: str) -> None:
+    node = BenchNode()
+    node.programs.act("run", lambda _argv: timed)
+    with pytest.raises(AgentError) as caught:
+        node.measure(replace(WANTED, ready="listening"))
+    assert caught.value.cause == cause
+    assert any(argv[-3:-1] == ("containers", "delete") or "containers" in argv for argv in node.processes.ran)
+    assert node.left() == []
+
+
+def test_a_signal_in_the_middle_leaves_the_node_as_it_was() -> None:
+    node = BenchNode()
+
+    def interrupted(text: str) -> None:
+        node.stopped = node.stopped or "[1/2] Nydus cold" in text
+
+    rounds = node.rounds()
+    rounds._tell = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        rounds.measure(PAIR)
+    assert node.left() == []
+    assert rounds.problems == []
+
+
+def test_what_cannot_be_cleared_up_is_told_and_the_rest_is_cleared_up() -> None:
+    node = BenchNode()
+    rounds = node.rounds()
+
+    def fails(_text: str) -> None:
+        node.stopped, node.stays = True, "device or resource busy"
+
+    rounds._tell = fails
+    with pytest.raises(KeyboardInterrupt):
+        rounds.measure(PAIR)
+    assert set(rounds.problems) == {"ctr failed: device or resource busy"}
+    assert not node.route.at_origin
+
+
+def test_one_image_alone_is_measured_and_the_missing_one_is_named() -> None:
+    node = BenchNode()
+    assert reasons(node.measure(pair=Pair(PLAIN, "")))[Case.CACHE] == "no nydus image was named"
+    assert reasons(node.measure(pair=Pair("", LAZY)))[Case.OCI] == "no plain image was named"
+
+
+def test_where_cri_does_not_use_the_snapshotter_nydus_is_not_run() -> None:
+    node = BenchNode()
+    config = Config(containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
+    measured = node.rounds(config=config).measure(PAIR)
+    assert counts(measured) == {Case.OCI: 2}
+    assert "plugin-only" in reasons(measured)[Case.CACHE]
