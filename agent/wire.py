@@ -65,7 +65,7 @@ def root_ports(config: Config) -> Ports:
         "tls": Later(_tls),
         "alarms": Later(_alarms),
     }
-    _load_grpc_beside()
+    _load_beside()
     return Ports(
         files=RootFiles("/"),
         units=SystemdUnits(),
@@ -80,18 +80,20 @@ def root_ports(config: Config) -> Ports:
     )
 
 
-def _load_grpc_beside() -> None:
-    """Half of what a root process loads is grpcio. It needs it when containerd is asked, after it has waited
-    for the first children, and meanwhile this thread gets on with it. Where it fails, whoever asks is told.
+def _load_beside() -> None:
+    """Most of what a root process loads is grpcio and http.client. It needs them when containerd and the mirror are
+    asked, after it has waited for the first children, and meanwhile this thread gets on with it. Where that fails,
+    whoever asks is told.
     """
 
     def load() -> None:
         with contextlib.suppress(ImportError):
-            importlib.import_module("agent.adapters.containerd")
+            for name in ("containerd", "http", "tls"):
+                importlib.import_module(f"agent.adapters.{name}")
 
     import threading  # root's alone: other verbs have no use for it
 
-    threading.Thread(target=load, name="load-grpc", daemon=True).start()
+    threading.Thread(target=load, name="load", daemon=True).start()
 
 
 def _containerd(address: str) -> Containerd:

@@ -20,7 +20,7 @@ UNUSED = ("traceback", "threading", "grpc", "pystemd", "subprocess", "ctypes", "
 ONLY_FOR_A_CHANGE = (
     "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback", "agent.apply.unwind",
     "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts", "agent.adapters.alarms",
-    "agent.adapters.trial", "agent.adapters.http",
+    "agent.adapters.trial",
 )  # fmt: skip
 APPLY = """
 from agent import wire
