@@ -169,6 +169,7 @@ class Rounds:
         why = f"its data came otherwise: {was.meaning if isinstance(was, Case) else was}"
         for case in wanted:
             tally.reasons.setdefault(case, why)
+        self.notes[f"a start that was meant as {wanted[0].label} is not counted: {why}"] = None
 
     def _cached(self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int) -> None:
         self._drop_pages()
@@ -176,6 +177,7 @@ class Rounds:
         why = is_cached(run.counted, cold)
         if why:
             tally.reasons.setdefault(Case.CACHE, why)
+            self.notes[f"a start that was meant as {Case.CACHE.label} is not counted: {why}"] = None
         else:
             self._count(tally, Case.CACHE, number, run)
 

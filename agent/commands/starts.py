@@ -181,7 +181,8 @@ class StartImage:
     def fetched(self) -> int | None:
         """What the nydusd that serve this image's repository have asked their backends for; None: they do not tell."""
         nydusd, total = self._ports.nydusd, 0
-        repository = self.name.partition("/")[2].partition("@")[0].rpartition(":")[0]
+        path = self.name.partition("/")[2].partition("@")[0]
+        repository = path.rpartition(":")[0] or path
         try:
             for socket in nydusd.sockets(self._config.snapshotter.root):
                 backends = nydusd.info(socket, deadline_s=_CALL_S).backends

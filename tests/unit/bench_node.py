@@ -75,6 +75,7 @@ class BenchNode:
         self.traffic = {"BACK_TO_SOURCE": 0, "REMOTE_PEER": 0, "LOCAL_PEER": 0}
         self.peer_has_it = False
         self.stopped = False
+        self.lazy = LAZY
         self.stays = ""
         """Why no image can be removed."""
         self.told: list[str] = []
@@ -114,7 +115,7 @@ class BenchNode:
         return Timed(End.ITSELF, 0, 0.1, 2.0, ())
 
     def _run(self, argv: tuple[str, ...]) -> Timed:
-        if LAZY in argv:
+        if self.lazy in argv:
             self._read()
         return Timed(End.ITSELF, 0, 0.2, 0.5, ("Python 3.13.5",))
 

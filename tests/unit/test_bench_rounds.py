@@ -81,8 +81,18 @@ def test_reads_that_go_around_the_mirror_are_counted_as_no_case() -> None:
     node = BenchNode()
     node.route.mirror = lambda seconds: ""  # type: ignore[method-assign]  # the fence stays up unseen
     node.route.at_origin = True
-    measured = node.measure()
+    rounds = node.rounds()
+    measured = rounds.measure(PAIR)
     assert "only 0.0 MB of 10.0 MB came through the mirror" in reasons(measured)[Case.LOCAL]
+    assert any("meant as hit on the local peer is not counted" in note for note in rounds.notes)
+
+
+@pytest.mark.parametrize("name", [LAZY, "registry.test/app@sha256:" + "a" * 64])
+def test_what_nydusd_fetched_is_known_of_an_image_with_a_tag_and_of_one_with_a_digest(name: str) -> None:
+    node = BenchNode()
+    node.containerd.registry = {name}
+    node.lazy = name
+    assert Case.MIRROR in counts(node.measure(pair=Pair("", name)))
 
 
 def test_a_nydus_image_that_is_on_the_node_is_refused_and_stays() -> None:
