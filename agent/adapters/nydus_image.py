@@ -70,10 +70,10 @@ class NydusImage:
         os.unlink(fifo)
         made, path = self._kept(blob)
         # `merge` takes the name of a layer's metadata for the name of its blob.
-        named = f"{base}.d/{os.path.basename(path) or 'empty'}"
+        renamed = f"{base}.d/{os.path.basename(path) or 'empty'}"
         os.mkdir(f"{base}.d", 0o700)
-        os.rename(bootstrap, named)
-        return Built(named, made, path, count)
+        os.rename(bootstrap, renamed)
+        return Built(renamed, made, path, count)
 
     def merge(self, layers: Sequence[Built]) -> str:
         """See ports_convert.Builder."""
