@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agent import COMMAND, __version__, paths
 from agent.commands.context import Verb, sentence
@@ -16,11 +16,31 @@ from agent.errors import UsageError
 DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
 
 
+def _unmeasured(prog: str) -> argparse.HelpFormatter:
+    """Enough to check an argument with. How wide the terminal is, argparse asks shutil, which loads three compressors
+    (2 ms): that can wait for a help that is shown.
+    """
+    return argparse.HelpFormatter(prog, width=80)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that raises UsageError instead of printing and exiting."""
 
     words: Sequence[str] = ()
     """Of a verb's parser: what stands behind the verb on the command line, where that is known."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - as argparse's
+        super().__init__(**options, formatter_class=_unmeasured)
+
+    def format_help(self) -> str:
+        """As wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        """As wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_usage()
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError (NNA1002)."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agent.artifacts.lock import PROGRAM, SHA256, Artifact, ArtifactName, Program
-from agent.artifacts.refusals import Refusal
 from agent.dataclass import asdict, dataclass, field, replace
 from agent.node.facts import Arch
+
+if TYPE_CHECKING:  # eighty reasons, for those who are refused
+    from agent.artifacts.refusals import Refusal
 
 LINE_CAP = 1 << 20
 """Bytes of a job or an event at most."""
@@ -212,6 +214,8 @@ def decode_event(line: bytes) -> Event:
                 return Done(tuple(_strict_artifact(one) for one in told["artifacts"]))
             case "failed":
                 seen = tuple(harmless(str(piece)) for piece in list(told["seen"])[:8])
+                from agent.artifacts.refusals import Refusal
+
                 return Failed(Refusal(told["refusal"]), harmless(_text(told, "artifact")), seen)
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None

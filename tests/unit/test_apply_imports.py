@@ -16,7 +16,17 @@ BROUGHT = ("dataclasses", "asyncio")
 """What comes with pystemd and grpcio, which a look at the node needs. (dataclasses brings inspect: 10 ms.)"""
 HEAVY = ("difflib", "tempfile", "uuid", "lxml", "tomlkit", "structlog")
 """What takes milliseconds and no command needs that has nothing to tell."""
-UNUSED = ("traceback", "threading", "grpc", "pystemd", "subprocess", "ctypes", "agent.ports")
+UNUSED = (
+    "traceback",
+    "threading",
+    "shutil",
+    "agent.artifacts.refusals",
+    "grpc",
+    "pystemd",
+    "subprocess",
+    "ctypes",
+    "agent.ports",
+)
 ONLY_FOR_A_CHANGE = (
     "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback", "agent.apply.unwind",
     "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts", "agent.adapters.alarms",
