@@ -20,7 +20,6 @@ UNUSED = (
     "traceback",
     "threading",
     "shutil",
-    "agent.artifacts.refusals",
     "grpc",
     "pystemd",
     "subprocess",
