@@ -161,6 +161,17 @@ def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, 
     assert (refused.returncode, "it has: linux/amd64, linux/arm64" in refused.stderr) == (1, True)
 
 
+def test_a_registry_with_a_private_ca_is_spoken_to_by_tls_alone_and_not_at_all_without_it(place: Place) -> None:
+    registry = parts.start_tls_registry(place.node)
+    target = f"{registry.host}/over-tls:1"
+    refused = place.run("many", target)
+    assert (refused.returncode, "its certificate does not verify" in refused.stderr) == (1, True), refused.stderr
+    hosts = f'[[registries.hosts]]\nhost = "{registry.host}"\nscheme = "https"\nca = "{registry.ca}"\n'
+    place.node.write("/root/site/tls.toml", hosts)
+    assert place.convert("many", target, "--conf-d=/root/site")["target"] == target
+    assert place.run(target, f"{registry.host}/again:1", "--conf-d=/root/site").stderr.count("NNA1404") == 1
+
+
 def test_a_registry_that_asks_is_told_who_we_are_and_nobody_else_is(place: Place) -> None:
     registry = parts.start_auth_registry(place.node)
     refused = place.run("many", f"{registry.host}/private:1")
