@@ -226,6 +226,7 @@ def _unit(bus: DBus, name: str) -> UnitFact | None:
         fragment_path=_text(unit.get("FragmentPath")),
         drop_in_paths=_texts(unit.get("DropInPaths")),
         kill_mode=_text(service.get("KillMode")),
+        restart=_text(service.get("Restart")),
         result=_text(service.get("Result")),
         n_restarts=_number(service.get("NRestarts")),
         environment=_texts(service.get("Environment")),

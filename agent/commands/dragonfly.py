@@ -1,4 +1,4 @@
-"""`nydus-agent dragonfly`: Dragonfly's own files for this node, right for today's versions."""
+"""`nydus-agent dragonfly`: Dragonfly's own files for this node, and what is wrong with those that are there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from agent.commands import actions
 from agent.commands.context import Context, VerbModule, load_verb
 from agent.errors import Exit
 
-HELP = "render Dragonfly's own files for this node"
+HELP = "render Dragonfly's own files for this node, and audit those that are there"
 NEEDS_ROOT = False
 
-ACTIONS = ("render",)
+ACTIONS = ("render", "audit")
 
 
 def load(action: str) -> VerbModule:
@@ -25,5 +25,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, UsageError."""
+    """Raises ConfigError, UsageError, FenceError."""
     return load(args.action).run(args, context)

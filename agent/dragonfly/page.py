@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CHECKED = "chart dragonfly 1.7.4, client v1.5"
+CHECKED = "chart dragonfly 1.7.4, client v1.5.10"
 """What the differences from the page were checked with."""
 
 BLOBS = "blobs/sha256.*"

@@ -11,16 +11,15 @@ from agent.dragonfly.quantities import megabytes
 from agent.dragonfly.site import Listener, Site
 
 Part = tuple[Mapping[str, Any], Mapping[str, str]]
-"""A table, and the reasons of its keys by their path below it."""
+"""A table, and the reasons of its keys by their path below it; "" is the table's own."""
 
 REQUESTS = 4000
 """In a second; dfdaemon's own default. nydusd reads some 1 MiB at a time."""
-BUFFER = 512 << 10
 GC = {"diskHighThresholdPercent": 80, "diskLowThresholdPercent": 60}
 
-_BUFFER_WHY = (
-    "The page has 64 KiB against the 4 MiB that dfdaemon had then; since v1.4.1 the default is 512 KiB, and smaller "
-    "pieces only mean more calls."
+_NO_BUFFERS = (
+    "The page's 64 KiB were set against the 4 MiB that dfdaemon had for its buffers then. Its default is 512 KiB since "
+    "v1.4.1 and 2 MiB in v1.5.10: it is left to it."
 )
 
 
@@ -46,7 +45,6 @@ def proxy(site: Site, address: str, why: str) -> Part:
         "registryMirror": {"enableTaskIDBasedBlobDigest": True, **cert},
         "prefetch": True,
         **half,
-        "readBufferSize": BUFFER,
     }
     reasons = {
         "server": f"{why} The port is that of mirror.url in agent.toml.",
@@ -62,9 +60,8 @@ def proxy(site: Site, address: str, why: str) -> Part:
         "registry: without prefetch there is no peer-to-peer at all.",
         "prefetchBandwidthLimit": "Half of --bandwidth, so that whole images that are fetched ahead leave room for the "
         "reads that somebody waits for; 10GB by default, which is no limit.",
-        "readBufferSize": _BUFFER_WHY,
     }
-    return table, _present(reasons, table)
+    return table, {"": _NO_BUFFERS, **_present(reasons, table)}
 
 
 _BANDWIDTH = "The node's network, as --bandwidth says; 50GB a second by default, which is no limit."
@@ -72,13 +69,8 @@ _BANDWIDTH = "The node's network, as --bandwidth says; 50GB a second by default,
 
 def storage() -> Part:
     """`storage`."""
-    table = {"writePieceTimeout": "30s", "writeBufferSize": BUFFER, "readBufferSize": BUFFER, "keep": True}
-    reasons = {
-        "writeBufferSize": _BUFFER_WHY,
-        "readBufferSize": "As writeBufferSize.",
-        "keep": "dfdaemon's default is to forget all that it has at each restart.",
-    }
-    return table, reasons
+    table = {"writePieceTimeout": "30s", "keep": True}
+    return table, {"": _NO_BUFFERS, "keep": "dfdaemon's default is to forget all that it has at each restart."}
 
 
 def download(site: Site) -> Part:
@@ -117,7 +109,9 @@ def below(prefix: str, parts: Mapping[str, Part]) -> Part:
     parts = {name: part for name, part in parts.items() if part[0]}
     tables = {name: table for name, (table, _) in parts.items()}
     start = f"{prefix}." if prefix else ""
-    reasons = {f"{start}{name}.{key}": why for name, (_, whys) in parts.items() for key, why in whys.items()}
+    reasons = {
+        f"{start}{name}.{key}".rstrip("."): why for name, (_, whys) in parts.items() for key, why in whys.items()
+    }
     return tables, reasons
 
 

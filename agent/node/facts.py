@@ -82,6 +82,7 @@ class UnitFact:
     fragment_path: str
     drop_in_paths: tuple[str, ...] = ()
     kill_mode: str = ""
+    restart: str = ""  # Restart=: no, on-success, always, ...
     result: str = ""
     n_restarts: int = 0
     environment: tuple[str, ...] = ()

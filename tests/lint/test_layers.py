@@ -35,11 +35,11 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.ports_daemon",),
     ("agent.ports",),
     ("agent.bench",),
-    ("agent.ports_bench", "agent.ports_convert", "agent.ports_drill", "agent.ports_install"),
+    ("agent.ports_bench", "agent.ports_convert", "agent.ports_dragonfly", "agent.ports_drill", "agent.ports_install"),
     ("agent.plan", "agent.health", "agent.dragonfly"),
     ("agent.node",),
     ("agent.apply", "agent.convert"),
-    ("agent.wire",),
+    ("agent.wire", "agent.wire_dragonfly"),
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.command_line",),
@@ -74,6 +74,7 @@ _ADAPTERS_MAY = (
     "agent.ports_convert",
     "agent.ports_credentials",
     "agent.ports_daemon",
+    "agent.ports_dragonfly",
     "agent.ports_drill",
     "agent.ports_fence",
     "agent.ports_processes",
@@ -83,6 +84,8 @@ _ADAPTERS_MAY = (
     "agent._pb",
 )
 _WIRE_MAY = ("agent.adapters",)
+_ROOTS = ("agent.wire", "agent.wire_dragonfly")
+"""The composition root, and that of one verb."""
 
 _PURE = (
     "agent.artifacts",
@@ -142,7 +145,7 @@ def _forbidden(module: Module) -> list[str]:
 def _may(source: str, target: str) -> bool:
     if _within(source, "agent.adapters"):
         return target == "agent" or any(_within(target, allowed) for allowed in _ADAPTERS_MAY)
-    if source == "agent.wire" and any(_within(target, allowed) for allowed in _WIRE_MAY):
+    if source in _ROOTS and any(_within(target, allowed) for allowed in _WIRE_MAY):
         return True
     here, there = _layer(source), _layer(target)
     if here is None or there is None or _within(target, "agent.adapters") or _within(target, "agent._pb"):

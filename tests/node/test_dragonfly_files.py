@@ -58,7 +58,7 @@ def node() -> Iterator[Node]:
         scene.install_only(made, SITE)
         made.write("/etc/systemd/system/dfdaemon.service", UNIT)
         for form, more in (
-            ("dfdaemon", ["--advertise", "127.0.0.1"]),
+            ("dfdaemon", ["--advertise", "127.0.0.1", "--bandwidth", "1250MB"]),
             ("dynconfig", ["--scheduler", "127.0.0.1:8002"]),
             ("dfdaemon-unit", []),
         ):
@@ -114,6 +114,21 @@ def status_of_a_tag(node: Node, host: str) -> int:
 def test_a_tag_is_looked_up_only_at_a_registry_whose_certificate_verifies(node: Node) -> None:
     assert status_of_a_tag(node, "registry.test:5443") == 200
     assert status_of_a_tag(node, STRANGER) in (0, 500, 502)
+    blobs = ask(node, 4001, "GET", f"http://{STRANGER}{REPO}/blobs/{blob()}", Range="bytes=0-99")
+    assert blobs.status == 206, "the file's comment says so: blobs are known by their digest alone"
+
+
+def audited(node: Node) -> tuple[int, str, set[str]]:
+    """Exit code, subject and items of an audit of what runs."""
+    answer = scene.agent_json(node, "dragonfly", "audit", "--live")
+    assert [one for one in answer["not_looked"] if one["untold"]] == []
+    return answer["exit"], answer["subject"], {one["item"] for one in answer["findings"]}
+
+
+def test_an_audit_of_the_dfdaemon_that_runs_from_our_files_finds_nothing(node: Node) -> None:
+    code, subject, items = audited(node)
+    assert (code, items) == (0, set())
+    assert subject == "dfdaemon 1.5.10 on this node (/etc/dragonfly/dfdaemon.yaml)"
 
 
 def test_a_dfdaemon_that_is_killed_is_started_again(node: Node) -> None:
@@ -185,6 +200,15 @@ def test_by_its_defaults_dfdaemon_is_an_open_proxy_and_believes_any_certificate(
     assert status_of_a_tag(plain, STRANGER) == 200, "who sits between chooses the image"
 
 
+def test_an_audit_of_it_finds_what_it_really_does(plain: Node) -> None:
+    code, _, items = audited(plain)
+    assert code == 3
+    limits = {"bandwidth", "upload-bandwidth", "back-to-source-bandwidth", "prefetch-bandwidth"}
+    slow = {"piece-timeout", "collected-piece-timeout", "write-piece-timeout"}
+    seen = {"open-proxy", "stats-address", "health-address", "metrics-address", "unit"}
+    assert items == {"prefetch", "keep", "certificate", "rules", *limits, *slow, *seen}
+
+
 def test_by_its_own_unit_a_dfdaemon_that_is_killed_stays_dead(plain: Node) -> None:
     """What our drop-in is for."""
     plain.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
@@ -193,3 +217,6 @@ def test_by_its_own_unit_a_dfdaemon_that_is_killed_stays_dead(plain: Node) -> No
         return plain.run(["systemctl", "is-active", "dfdaemon"], check=False).stdout.strip()
 
     plain.wait_until(lambda: state() == "failed", 10, "systemd gives dfdaemon up")
+    answer = scene.agent_json(plain, "dragonfly", "audit", "--live")
+    assert "dfdaemon" in {one["item"] for one in answer["not_looked"] if one["untold"]}
+    assert "unit" in {one["item"] for one in answer["findings"]}, "which is why it is gone"

@@ -168,8 +168,7 @@ KNOWN = frozenset(
     | {
         "config.proxy.server.requestRateLimit", "config.proxy.rules", "config.proxy.registryMirror.cert",
         "config.proxy.registryMirror.enableTaskIDBasedBlobDigest", "config.proxy.prefetch",
-        "config.proxy.prefetchBandwidthLimit", "config.proxy.readBufferSize", "config.storage.keep",
-        "config.storage.writePieceTimeout", "config.storage.writeBufferSize", "config.storage.readBufferSize",
+        "config.proxy.prefetchBandwidthLimit", "config.storage.keep", "config.storage.writePieceTimeout",
         "config.download.pieceTimeout", "config.download.collectedPieceTimeout", "config.download.bandwidthLimit",
         "config.download.backToSourceBandwidthLimit", "config.upload.bandwidthLimit",
         "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent",

@@ -77,13 +77,16 @@ def test_our_own_restarts_never_reach_the_start_limit(world: UnitsWorld) -> None
 def test_the_facts_of_a_real_service_are_all_there(world: UnitsWorld) -> None:
     drop_in = _DIRECTORY / "good.service.d"
     drop_in.mkdir()
-    (drop_in / "a.conf").write_text("[Service]\nKillMode=process\nEnvironment=NO_PROXY=localhost A=1\n")
+    (drop_in / "a.conf").write_text(
+        "[Service]\nKillMode=process\nRestart=on-abort\nEnvironment=NO_PROXY=localhost A=1\n"
+    )
     try:
         world.port.reload()
         fact = world.port.job("good.service", "start", deadline_s=10)
         assert fact.fragment_path == "/etc/systemd/system/good.service"
         assert fact.drop_in_paths == ("/etc/systemd/system/good.service.d/a.conf",)
         assert (fact.kill_mode, fact.environment) == ("process", ("NO_PROXY=localhost", "A=1"))
+        assert fact.restart == "on-abort"
         assert time.monotonic() - 10 < fact.inactive_exit_us / 1e6 <= time.monotonic()
         assert not fact.needs_reload
         (drop_in / "a.conf").write_text("[Service]\nKillMode=mixed\n")

@@ -1,0 +1,54 @@
+"""Who holds a socket: the process, how it was started, and whose service it is (proc(5), cgroups(7))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+from agent.ports_dragonfly import Holder, Machine
+
+_CAP = 64 << 10
+_VARIABLE = b"DFDAEMON_CONFIG="
+
+
+class ProcHolders:
+    """By /proc: the processes of other users only root may see."""
+
+    def of(self, inode: int) -> Holder | None:
+        """See ports_dragonfly.SocketHolders."""
+        wanted = f"socket:[{inode}]"
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # another user's process, or one that ended
+                if os.readlink(link) == wanted:
+                    return _holder(link.parent.parent)
+        return None
+
+
+def _holder(process: Path) -> Holder:
+    """Raises OSError where it ended meanwhile."""
+    argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
+    variables = [part for part in _head(process / "environ").split(b"\0") if part.startswith(_VARIABLE)]
+    named = variables[0].removeprefix(_VARIABLE).decode(errors="replace") if variables else ""
+    return Holder(int(process.name), argv[:-1], _unit(_head(process / "cgroup").decode(errors="replace")), named)
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_CAP)
+
+
+def _unit(table: str) -> str:
+    """The service that a process's line of cgroup v2 names, else that of systemd's own v1 hierarchy."""
+    paths = dict(line.split(":", 2)[1:] for line in table.splitlines() if line.count(":") >= 2)
+    for hierarchy in ("", "name=systemd"):
+        last = paths.get(hierarchy, "").rpartition("/")[2]
+        if last.endswith(".service"):
+            return last
+    return ""
+
+
+def machine() -> Machine:
+    """This one."""
+    return Machine(platform.machine(), os.sysconf("SC_PAGE_SIZE"))

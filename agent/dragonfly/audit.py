@@ -1,0 +1,236 @@
+"""An audit of a file: dfdaemon.yaml, or values of the chart."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.config.model import Config, Switch
+from agent.dragonfly import checks, keys, origins
+from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
+from agent.dragonfly.keys import ALIASES, KEYS
+from agent.dragonfly.quantities import seconds_of
+from agent.dragonfly.reading import Reader, flat, shown
+from agent.errors import Problem
+
+
+class Kind(enum.StrEnum):
+    """What a file is."""
+
+    DFDAEMON = "dfdaemon"
+    HELM_VALUES = "helm-values"
+
+
+_OF_CHART = frozenset({
+    "client", "seedClient", "injector", "mysql", "externalMysql", "redis", "externalRedis", "externalManager", "global",
+})  # fmt: skip
+_LEAVES = frozenset(KEYS) | frozenset(ALIASES)
+_RESTART = "restart dfdaemon"
+_UPGRADE = "run helm upgrade"
+
+ONLY_LIVE = (
+    NotLooked("unit", "whether systemd starts a dfdaemon again that died: --live looks"),
+    NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
+)
+ELSEWHERE = NotLooked(
+    "seed-load", "the load limit of seed peers (10000 by the page) is kept by the manager: its console shows it"
+)
+
+
+def kind_of(tree: Mapping[str, Any]) -> Kind:
+    """What a file is, by its top keys."""
+    return Kind.HELM_VALUES if _OF_CHART & set(tree) else Kind.DFDAEMON
+
+
+def audit(file: str, text: str, config: Config, kind: Kind | None = None) -> Report | tuple[Problem, ...]:
+    """The report, or everything that is wrong with the file."""
+    reader = Reader(file)
+    tree = reader.read(text)
+    kind = kind or kind_of(tree)
+    if kind is Kind.HELM_VALUES:
+        found = list(_of_values(file, tree, config, reader.problems))
+    else:
+        peer = dfdaemon(file, tree, reader.problems)
+        found = [*_of_peer(peer, config), *checks.listeners(peer), *unknown(peer, tree)]
+    if reader.problems:
+        return tuple(reader.problems)
+    found += list(judged_by_ping(config))
+    findings = tuple(one for one in found if isinstance(one, Finding))
+    skipped = tuple(one for one in found if isinstance(one, NotLooked))
+    unit = ONLY_LIVE if kind is Kind.DFDAEMON else ()
+    return Report(f"{file} ({kind.value})", ordered(findings), (*skipped, *unit, ELSEWHERE))
+
+
+def ordered(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Traps first."""
+    return tuple(sorted(findings, key=lambda one: one.severity is not Severity.TRAP))
+
+
+def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> Peer:
+    """The peer that a dfdaemon.yaml makes."""
+    written = _settings(file, tree, "", problems)
+    return Peer(written, {}, "dfdaemon's", "", _RESTART, helm=False, serves=True)
+
+
+def _of_peer(peer: Peer, config: Config) -> Iterator[Finding | NotLooked]:
+    yield from checks.table(peer)
+    yield from checks.disk(peer)
+    yield from checks.certificate(peer)
+    yield from origins.look(peer, config)
+
+
+def of_running(peer: Peer, config: Config, tree: Mapping[str, Any]) -> Iterator[Finding | NotLooked]:
+    """The same for a dfdaemon that runs, whose listeners the kernel tells."""
+    yield from _of_peer(peer, config)
+    yield from unknown(peer, tree)
+
+
+def _settings(file: str, tree: Mapping[str, Any], prefix: str, problems: list[Problem]) -> dict[str, object]:
+    """Known keys with their values; what dfdaemon would refuse goes to `problems`."""
+    written: dict[str, object] = {}
+    for path, value in flat(tree, _LEAVES):
+        name = ALIASES.get(path, path)
+        if name in written:
+            problems.append(Problem(file, f"{prefix}{path}", shown(value), f"is {name} once more", "keep one of them"))
+        elif name in KEYS and not KEYS[name].form.takes(value):
+            form = KEYS[name].form
+            reason = f"must be {form.value}"
+            problems.append(Problem(file, f"{prefix}{path}", shown(value), reason, f"write {form.value}"))
+        elif name in KEYS:
+            written[name] = value
+        elif value is not None and any(known.startswith(f"{path}.") for known in KEYS):
+            problems.append(Problem(file, f"{prefix}{path}", shown(value), "must be a table", "put its keys below it"))
+    return written
+
+
+def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[Finding]:
+    """Keys that dfdaemon does not know: it says nothing about them."""
+    for path, value in flat(tree, _LEAVES):
+        name = ALIASES.get(path, path)
+        if name in KEYS or value is None or any(known.startswith(f"{path}.") for known in KEYS):
+            continue
+        if peer.helm and path in keys.CHART_ONLY:
+            continue
+        near = difflib.get_close_matches(path, KEYS, n=1, cutoff=0.8)
+        why = "Client v1.5.10 has no such key, and ignores it without a word."
+        change = f"rename it to {peer.name(near[0])}" if near else f"remove {peer.prefix}{path}"
+        recommended = peer.name(near[0]) if near else "none"
+        yield Finding("unknown-key", Severity.ADVICE, f"{peer.prefix}{path}", shown(value), recommended, why, change)
+
+
+def _of_values(
+    file: str, tree: Mapping[str, Any], config: Config, problems: list[Problem]
+) -> Iterator[Finding | NotLooked]:
+    """The chart's values: both kinds of peers, their volumes, and the scheduler."""
+    parts = {name: _table(file, tree, name, problems) for name in ("client", "seedClient", "scheduler")}
+    on = {name: _enabled(file, name, parts[name], problems) for name in ("client", "seedClient")}
+    for name, defaults in (("client", keys.CHART_CLIENT), ("seedClient", keys.CHART_SEED)):
+        if not on[name]:
+            continue
+        tree_of = _table(file, parts[name], "config", problems, f"{name}.")
+        written = _settings(file, tree_of, f"{name}.config.", problems)
+        serves = name == "client" or not on["client"]
+        peer = Peer(written, defaults, "the chart's", f"{name}.config.", _UPGRADE, helm=True, serves=serves,
+                    away=serves and name == "seedClient")  # fmt: skip
+        yield from _of_peer(peer, config)
+        yield from checks.listeners(peer)
+        yield from unknown(peer, tree_of)
+        yield from _volumes(name, parts[name])
+    if not on["client"]:
+        yield _no_peer(parts["client"])
+    yield from _scheduler(file, parts["scheduler"], problems)
+
+
+def _table(
+    file: str, tree: Mapping[str, Any], name: str, problems: list[Problem], prefix: str = ""
+) -> Mapping[str, Any]:
+    value = tree.get(name)
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    problems.append(Problem(file, f"{prefix}{name}", shown(value), "must be a table", "put its keys below it"))
+    return {}
+
+
+def _enabled(file: str, name: str, table: Mapping[str, Any], problems: list[Problem]) -> bool:
+    value = table.get("enable")
+    if value is None or isinstance(value, bool):
+        return value is not False
+    problems.append(Problem(file, f"{name}.enable", shown(value), "must be true or false", "write true or false"))
+    return False
+
+
+def _no_peer(client: Mapping[str, Any]) -> Finding:
+    why = (
+        "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are unknown, and the "
+        "page's Service and check, which want client pods, find none."
+    )
+    return Finding("peers", Severity.TRAP, "client.enable", shown(client.get("enable")), "true", why,
+                   f"set client.enable: true, then {_UPGRADE}")  # fmt: skip
+
+
+def _volumes(name: str, table: Mapping[str, Any]) -> Iterator[Finding]:
+    """Storage that goes with the pod."""
+    if name == "seedClient":
+        kept = table.get("persistence")
+        if isinstance(kept, Mapping) and kept.get("enable") is False:
+            yield Finding("volume", Severity.TRAP, "seedClient.persistence.enable", "false", "true",
+                          "The seed peer's cache goes with its pod.",
+                          f"set seedClient.persistence.enable: true, then {_UPGRADE}")  # fmt: skip
+        return
+    volumes = table.get("extraVolumes")
+    listed = volumes if isinstance(volumes, list) else [{"name": "storage", "emptyDir": {}}]
+    storage = next((one for one in listed if isinstance(one, Mapping) and one.get("name") == "storage"), {})
+    if "emptyDir" in storage:
+        whose = "" if isinstance(volumes, list) else " (the chart's default)"
+        why = "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
+        yield Finding("volume", Severity.TRAP, "client.extraVolumes", f"storage: emptyDir{whose}", "a hostPath", why,
+                      f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}")  # fmt: skip
+
+
+_RETRIES = (
+    ("retryBackToSourceLimit", 3, "so many tries to find a parent, and only then to the registry"),
+    ("retryLimit", 5, "so many tries before scheduling fails"),
+)
+
+
+def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> Iterator[Finding]:
+    """The page's sixth practice."""
+    config = _table(file, table, "config", problems, "scheduler.")
+    written = _table(file, config, "scheduler", problems, "scheduler.config.")
+    place = "scheduler.config.scheduler."
+
+    def finding(item: str, key: str, value: object, wanted: str, why: str) -> Finding:
+        text = f"{shown(value)}{'' if written.get(key) is not None else ' (the chart' + chr(39) + 's default)'}"
+        change = f"set {place}{key}: {wanted}, then {_UPGRADE}"
+        return Finding(item, Severity.ADVICE, f"{place}{key}", text, wanted, why, change)
+
+    values = {key: written.get(key, default) for key, default in keys.CHART_SCHEDULER.items()}
+    for key, most, what in _RETRIES:
+        value = values[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            reason = "must be a whole number"
+            problems.append(Problem(file, f"{place}{key}", shown(value), reason, f"write {reason[8:]}"))
+        elif value > most:
+            yield finding("retries", key, value, str(most), f"The page's best practice: {what}. A read waits.")
+    interval = seconds_of(str(values["retryInterval"]))
+    if interval is None:
+        reason = "must be a duration such as 100ms"
+        problems.append(Problem(file, f"{place}retryInterval", shown(values["retryInterval"]), reason, "write one"))
+    elif interval > 0.1:
+        why = "The page's best practice: a read waits this long between two tries to find a parent."
+        yield finding("retry-interval", "retryInterval", values["retryInterval"], "100ms", why)
+
+
+def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[Finding]:
+    """dfdaemon's /healthy answers 200 as long as the process lives; `native`: the applied mode came to that."""
+    if not native and config.mirror.switch is not Switch.NATIVE:
+        return
+    why = (
+        f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its proxy, disk and "
+        "scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's canaries go "
+        "through the data path."
+    )
+    yield Finding("health", Severity.TRAP, "mirror.switch", "native", "auto", why,
+                  'set mirror.switch = "auto" in agent.toml, then nydus-agent apply')  # fmt: skip

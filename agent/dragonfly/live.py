@@ -1,0 +1,140 @@
+"""An audit of the dfdaemon that runs: its file, and what kernel, systemd and its own metrics say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from agent.config.model import Config
+from agent.dataclass import dataclass
+from agent.dragonfly import audit, checks
+from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
+from agent.dragonfly.reading import Reader
+from agent.errors import Problem
+from agent.node.facts import Unknown
+
+DEFAULT_CONFIG = "/etc/dragonfly/dfdaemon.yaml"
+SERVERS = ("proxy", "health", "metrics", "stats")
+_ARM = "aarch64"
+_PAGE = 4096
+UNIT = "dfdaemon.service"
+_GOOD_RESTARTS = ("always", "on-failure")
+_LIMITED = "dragonfly_client_proxy_request_rate_limited_total"
+_ALL = "dragonfly_client_proxy_request_total"
+_SERIES = re.compile(r"(dragonfly_client_\w+)(?:\{(.*?)\})? ([0-9.eE+]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFacts:
+    """What was seen of it."""
+
+    runs: bool
+    """A process of this node listens on the port of mirror.url."""
+    file: str
+    text: str | Unknown
+    listening: Mapping[str, tuple[str, ...] | Unknown]
+    """Server -> the addresses on which it listens; none: nobody listens on its port."""
+    unit: str
+    """"" where no service of systemd's runs it, or would."""
+    restart: str | Unknown
+    metrics: str | Unknown
+    arch: str
+    page_bytes: int
+    native: bool
+    """The mode in force is native."""
+
+
+def config_of(argv: Sequence[str], variable: str) -> str:
+    """The file that a dfdaemon was started with."""
+    for index, word in enumerate(argv):
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+        if word == "--config" and index + 1 < len(argv):
+            return argv[index + 1]
+    return variable or DEFAULT_CONFIG
+
+
+def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
+    """The report, or everything that is wrong with its file."""
+    found: list[Finding | NotLooked] = []
+    if isinstance(facts.text, Unknown):
+        found.append(NotLooked("configuration", f"{facts.file}: {facts.text.reason}", untold=True))
+    else:
+        reader = Reader(facts.file)
+        tree = reader.read(facts.text)
+        peer = audit.dfdaemon(facts.file, tree, reader.problems)
+        if reader.problems:
+            return tuple(reader.problems)
+        found += audit.of_running(peer, config, tree)
+    found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
+    found += [*_listeners(facts), *_counters(facts)] if facts.runs else []
+    found += audit.judged_by_ping(config, native=facts.native)
+    findings = tuple(one for one in found if isinstance(one, Finding))
+    skipped = tuple(one for one in found if isinstance(one, NotLooked))
+    version = _version(facts.metrics)
+    subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
+    return Report(subject, audit.ordered(findings), (*skipped, audit.ELSEWHERE))
+
+
+def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    for name in SERVERS:
+        severity, item, why = checks.listening(name)
+        addresses = facts.listening[name]
+        if isinstance(addresses, Unknown):
+            yield NotLooked(item, addresses.reason, untold=True)
+            continue
+        others = [address for address in addresses if checks.is_open(address)]
+        if others:
+            key = f"{name}.server.ip"
+            change = f"set {key}: 127.0.0.1 in {facts.file}, then restart dfdaemon"
+            yield Finding(item, severity, key, f"listens on {', '.join(others)}", "127.0.0.1", why, change)
+
+
+def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    if not facts.unit:
+        yield NotLooked("unit", "no service of systemd's runs it: who does starts it again (the kubelet, say)")
+    elif isinstance(facts.restart, Unknown):
+        yield NotLooked("unit", facts.restart.reason, untold=True)
+    elif facts.restart not in _GOOD_RESTARTS:
+        why = "A crash, a kill for want of memory, or no scheduler at boot ends it for good."
+        change = (
+            f"nydus-agent dragonfly render dfdaemon-unit >/etc/systemd/system/{facts.unit}.d/50-restart.conf, "
+            "then systemctl daemon-reload"
+        )
+        yield Finding("unit", Severity.TRAP, f"{facts.unit}: Restart", facts.restart or "no", "always", why, change)
+
+
+def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    if isinstance(facts.metrics, Unknown):
+        yield NotLooked("refused", facts.metrics.reason, untold=True)
+        return
+    totals: dict[str, float] = {}
+    for name, _, value in _SERIES.findall(facts.metrics):
+        totals[name] = totals.get(name, 0) + float(value)
+    refused, every = totals.get(_LIMITED, 0), totals.get(_ALL, 0)
+    if refused:
+        why = "Since its start it has answered so many requests with 429: its limit of requests is met in earnest."
+        value = f"{refused:.0f}{f' of {every:.0f}' if every else ''} requests"
+        change = "raise proxy.server.requestRateLimit, then restart dfdaemon"
+        yield Finding("refused", Severity.TRAP, _LIMITED, value, "0", why, change)
+
+
+def _gone(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    """No dfdaemon runs; one reason may be the kernel."""
+    yield NotLooked("dfdaemon", "nobody on this node listens on the port of mirror.url", untold=True)
+    if facts.arch == _ARM and facts.page_bytes > _PAGE:
+        why = (
+            "Upstream's packages for arm64 have an allocator for pages of 4 KiB, and end at once on this kernel; the "
+            "container image has one for 64 KiB."
+        )
+        yield Finding("pages", Severity.TRAP, "page size", f"{facts.page_bytes >> 10} KiB", "4 KiB", why,
+                      "run a kernel with pages of 4 KiB, the container image, or a build of your own")  # fmt: skip
+
+
+def _version(metrics: str | Unknown) -> str:
+    """As its own metrics tell it."""
+    if isinstance(metrics, Unknown):
+        return ""
+    labels = next((labels for name, labels, _ in _SERIES.findall(metrics) if name == "dragonfly_client_version"), "")
+    told = re.search(r'(?:git_version|version)="([^"]{1,40})"', labels)
+    return told[1] if told else ""

@@ -1,0 +1,95 @@
+"""What is to be seen of the dfdaemon that runs on this node. Asks the ports, changes nothing; what cannot be seen is
+unknown, with the reason.
+"""
+
+from __future__ import annotations
+
+from agent.config.forms import endpoint_of
+from agent.config.model import Config
+from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, config_of
+from agent.dragonfly.site import STATS_PORT
+from agent.errors import FileError, HttpError, PortError
+from agent.node.facts import Unknown
+from agent.ports_dragonfly import DragonflyPorts, Holder
+
+_INIT = 1
+_LONGEST = 1 << 20
+_ASK_S = 3.0
+_METRICS_BYTES = 8 << 20
+
+
+def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
+    """Everything; `native`: the mode in force. Raises nothing but what is a bug."""
+    ends = {"proxy": endpoint_of(config.mirror.url), "health": endpoint_of(config.mirror.ping_url),
+            "metrics": endpoint_of(config.mirror.metrics_url), "stats": ("", STATS_PORT)}  # fmt: skip
+    there = {name: _listening(ports, end[1]) if end else Unknown("it has no port") for name, end in ends.items()}
+    proxy = there["proxy"]
+    inode = proxy[0][1] if isinstance(proxy, tuple) and proxy else 0
+    holder = ports.holders.of(inode) if inode else None
+    unit = holder.unit if holder else UNIT
+    restart = _restart(ports, unit)
+    file = config_of(holder.argv, holder.config_variable) if holder else DEFAULT_CONFIG
+    return LiveFacts(
+        runs=inode != 0,
+        file=file,
+        text=_text(ports, holder, file, runs=inode != 0),
+        listening={name: _addresses(there[name]) for name in SERVERS},
+        unit=unit if restart is not None else "",
+        restart=restart or "",
+        metrics=_metrics(ports, config.mirror.metrics_url),
+        arch=ports.machine.arch,
+        page_bytes=ports.machine.page_bytes,
+        native=native,
+    )
+
+
+_Rows = tuple[tuple[str, int], ...] | Unknown
+"""(address, inode) of each listening socket."""
+
+
+def _listening(ports: DragonflyPorts, port: int) -> _Rows:
+    try:
+        return tuple((address, inode) for address, _, inode in ports.tables.listening(port))
+    except PortError as error:
+        return Unknown(str(error))
+
+
+def _addresses(rows: _Rows) -> tuple[str, ...] | Unknown:
+    return rows if isinstance(rows, Unknown) else tuple(address for address, _ in rows)
+
+
+def _restart(ports: DragonflyPorts, unit: str) -> str | Unknown | None:
+    """The unit's Restart=; None where there is no unit."""
+    if not unit:
+        return None
+    try:
+        fact = ports.units.get(unit)
+    except PortError as error:
+        return Unknown(str(error))
+    return fact.restart if fact is not None else None
+
+
+def _text(ports: DragonflyPorts, holder: Holder | None, file: str, *, runs: bool) -> str | Unknown:
+    """The file as its process sees it: it may be a container's."""
+    if holder is None and runs:
+        return Unknown("the process that listens is not to be seen from here")
+    pid = holder.pid if holder else _INIT
+    try:
+        fact = ports.files_of(pid).read(file)
+    except FileError as error:
+        return Unknown(str(error))
+    if fact is None:
+        return Unknown("it is not there")
+    if len(fact.content) > _LONGEST:
+        return Unknown("it is longer than a configuration is")
+    return fact.content.decode(errors="replace")
+
+
+def _metrics(ports: DragonflyPorts, url: str) -> str | Unknown:
+    try:
+        answer = ports.http.get(url, deadline_s=_ASK_S, body_cap=_METRICS_BYTES)
+    except HttpError as error:
+        return Unknown(str(error))
+    if answer.status != 200:
+        return Unknown(f"{url} answers {answer.status}")
+    return answer.body.decode(errors="replace")

@@ -1,0 +1,47 @@
+"""Who holds a listening socket: asked about a process of our own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+from agent.adapters.socket_holders import ProcHolders, machine
+from agent.adapters.sockets import KernelSockets
+
+LISTENER = """
+import socket, sys
+made = socket.create_server(("127.0.0.1", 0))
+print(made.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def inode_of(port: int) -> int:
+    with KernelSockets() as tables:
+        (row,) = tables.listening(port)
+    return row[2]
+
+
+def test_the_process_is_found_with_its_command_line_and_its_variable() -> None:
+    argv = [sys.executable, "-c", LISTENER, "--config", "/x.yaml"]
+    env = {"DFDAEMON_CONFIG": "/y.yaml", "PATH": "/usr/bin"}
+    with subprocess.Popen(argv, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        holder = ProcHolders().of(inode_of(int(child.stdout.readline())))
+        assert holder is not None
+        assert (holder.pid, list(holder.argv), holder.config_variable) == (child.pid, argv, "/y.yaml")
+        child.communicate(timeout=10)
+
+
+def test_a_socket_that_nobody_holds_any_more_has_no_holder() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        inode = inode_of(made.getsockname()[1])
+        assert ProcHolders().of(inode) is not None
+    assert ProcHolders().of(inode) is None
+
+
+def test_the_machine_tells_its_processor_and_pages() -> None:
+    seen = machine()
+    assert seen.arch in ("x86_64", "aarch64")
+    assert seen.page_bytes in (4096, 16384, 65536)

@@ -1,0 +1,352 @@
+"""An audit finds what is wrong in a file that has it, and not in one that has not; a file that is no sound one is told
+whole, by key and value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme, Switch
+from agent.dragonfly import checks
+from agent.dragonfly.audit import Kind, audit
+from agent.dragonfly.findings import Finding, Report, Severity
+from agent.dragonfly.render import Form
+from agent.dragonfly.site import Wishes
+from agent.errors import Problem
+from tests.unit.test_cli import Run
+from tests.unit.test_dragonfly_render import FULL, GOLDEN, document
+from tests.unit.test_schema import complaints
+
+DFDAEMON, HELM = Kind.DFDAEMON, Kind.HELM_VALUES
+OURS = {
+    DFDAEMON: document(Form.DFDAEMON).text(),
+    HELM: document(Form.HELM_VALUES).text(),
+}
+
+
+def found(text: str, kind: Kind | None = None, config: Config | None = None) -> tuple[Finding, ...]:
+    report = audit("FILE", text, config or Config(), kind)
+    assert isinstance(report, Report), report
+    return report.findings
+
+
+def items(text: str, kind: Kind | None = None, config: Config | None = None, prefix: str = "") -> set[str]:
+    return {one.item for one in found(text, kind, config) if one.key.startswith(prefix)}
+
+
+def problems(text: str, kind: Kind | None = None) -> list[str]:
+    wrong = audit("FILE", text, Config(), kind)
+    assert not isinstance(wrong, Report), wrong
+    return [str(one) for one in wrong]
+
+
+# Four files
+
+BANDWIDTHS = {"bandwidth", "upload-bandwidth", "back-to-source-bandwidth", "prefetch-bandwidth"}
+SLOW = {"piece-timeout", "collected-piece-timeout", "write-piece-timeout"}
+
+
+def test_dfdaemons_own_defaults() -> None:
+    traps = {"prefetch", "keep", "certificate", "rules", "open-proxy", "stats-address"}
+    advice = {*BANDWIDTHS, *SLOW, "names", "health-address", "metrics-address"}
+    assert items("") == items("{}") == traps | advice
+    assert {one.item for one in found("") if one.severity is Severity.TRAP} == traps
+    assert {one.value for one in found("")} == {
+        f"{one.value}" for one in found("") if "dfdaemon's default" in one.value
+    }
+
+
+def test_the_charts_defaults() -> None:
+    text = (GOLDEN / "chart-default.yaml").read_text()
+    client = items(text, prefix="client.")
+    both = {"open-proxy", "stats-address", "health-address", "disk-high", "write-piece-timeout", "unknown-key"}
+    assert client == {*both, *BANDWIDTHS, *SLOW, "request-rate", "certificate", "tls-rule", "volume"}
+    assert items(text, prefix="seedClient.") == {*both, *BANDWIDTHS}
+    assert items(text, prefix="scheduler.") == {"retry-interval"}
+    misspelt = {one.key: one.recommended for one in found(text) if one.item == "unknown-key"}
+    assert misspelt["client.config.download.server.requestbufferSize"] == (
+        "client.config.download.server.requestBufferSize"
+    )
+    assert misspelt["client.config.scheduler.enableBackToSource"] == "none"
+
+
+def test_what_is_not_written_is_judged_by_the_charts_defaults_and_said_to_be_those() -> None:
+    written = (GOLDEN / "chart-default.yaml").read_text()
+    assert {(one.item, one.key) for one in found("{}", HELM)} == {
+        (one.item, one.key) for one in found(written) if one.item != "unknown-key"
+    }
+    values = {one.key: one.value for one in found("{}", HELM)}
+    assert values["client.config.proxy.server.requestRateLimit"] == "50 (the chart's default)"
+
+
+def test_the_pages_values() -> None:
+    text = (GOLDEN / "charts-config.yaml").read_text()
+    traps = {"peers", "open-proxy", "stats-address", "request-rate", "tls-rule", "certificate"}
+    assert {one.item for one in found(text) if one.severity is Severity.TRAP} == traps
+    assert items(text) == traps | BANDWIDTHS | {"disk-high"}
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_ours_has_no_trap_and_with_the_networks_bandwidth_nothing_at_all(kind: Kind) -> None:
+    assert found(OURS[kind]) == ()
+    form = Form.DFDAEMON if kind is DFDAEMON else Form.HELM_VALUES
+    without = document(form, Wishes()).text()
+    assert items(without) == BANDWIDTHS
+    assert {one.severity for one in found(without)} == {Severity.ADVICE}
+
+
+# Each finding by itself: what must be in our own file for it
+
+WRONG = {
+    "request-rate": "requestRateLimit: 4000 -> requestRateLimit: 50",
+    "prefetch": "prefetch: true -> prefetch: false",
+    "keep": "keep: true -> keep: false",
+    "back-to-source": "prefetch: true -> prefetch: true\n  disableBackToSource: true",
+    "piece-timeout": "pieceTimeout: 40s -> pieceTimeout: 41s",
+    "collected-piece-timeout": "collectedPieceTimeout: 5s -> collectedPieceTimeout: 1m",
+    "write-piece-timeout": "writePieceTimeout: 30s -> writePieceTimeout: 6m",
+    "concurrency": "collectedPieceTimeout: 5s -> concurrentPieceCount: 2",
+    "proxy-buffer": "prefetch: true -> prefetch: true\n  readBufferSize: 4194304",
+    "write-buffer": "keep: true -> keep: true\n  writeBufferSize: 4194304",
+    "read-buffer": "keep: true -> keep: true\n  readBufferSize: 4194304",
+    "bandwidth": "bandwidthLimit: 1250MB -> bandwidthLimit: 50GB",
+    "upload-bandwidth": "bandwidthLimit: 1250MB -> bandwidthLimit: 50GB",
+    "back-to-source-bandwidth": "backToSourceBandwidthLimit: 625MB -> backToSourceBandwidthLimit: 60 GB",
+    "prefetch-bandwidth": "prefetchBandwidthLimit: 625MB -> prefetchBandwidthLimit: 10GB",
+    "task-ttl": "diskLowThresholdPercent: 60 -> taskTTL: 6h",
+    "gc-interval": "gc: -> gc:\n  interval: 1h",
+    "disk-high": "diskHighThresholdPercent: 80 -> diskHighThresholdPercent: 90",
+    "disk-low": "diskLowThresholdPercent: 60 -> diskLowThresholdPercent: 80",
+    "storage": "dir: /var/lib/dragonfly/ -> dir: /run/dragonfly",
+    "task-id": "enableTaskIDBasedBlobDigest: true -> enableTaskIDBasedBlobDigest: false",
+    "names": "enableHickoryDNS: false -> enableHickoryDNS: true",
+    "certificate": "cert: /etc/ssl/certs/ca-certificates.crt -> addr: https://registry.test",
+    "rules": "regex: blobs/sha256.* -> regex: ^http://other/",
+    "tls-rule": "useTLS: true -> useTLS: false",
+    "open-proxy": "ip: 127.0.0.1\n    port: 4001 -> port: 4001",
+    "stats-address": 'ip: 127.0.0.1\n    port: 4004 -> ip: "::"',
+    "health-address": "ip: 127.0.0.1\n    port: 4003 -> ip: 10.0.0.2",
+    "metrics-address": "ip: 127.0.0.1\n    port: 4002 -> ip: 0.0.0.0",
+    "unknown-key": "pieceTimeout: 40s -> pieceTimeOut: 40s",
+}
+"""What makes our dfdaemon.yaml wrong: old text -> new."""
+ALONE = {
+    "pieceTimeOut": {"unknown-key", "piece-timeout"},
+    "concurrentPieceCount": {"concurrency", "collected-piece-timeout"},
+}
+
+
+def changed(item: str) -> str:
+    old, _, new = WRONG[item].partition(" -> ")
+    text = OURS[DFDAEMON]
+    head, mark, tail = text.partition("\ndownload:") if item == "bandwidth" else ("", "", text)
+    assert old in tail, item
+    return head + mark + tail.replace(old, new, 1)
+
+
+@pytest.mark.parametrize("item", WRONG)
+def test_each_thing_is_found_in_a_file_that_has_it_and_not_in_one_that_has_not(item: str) -> None:
+    assert item not in items(OURS[DFDAEMON])
+    wrong = found(changed(item))
+    more = next((names for word, names in ALONE.items() if word in WRONG[item]), {item})
+    assert {one.item for one in wrong} == more
+    assert all(one.key and one.value and one.recommended and one.why and one.change for one in wrong)
+
+
+def test_every_rule_and_listener_has_such_a_file() -> None:
+    known = {rule.item for rule in checks.RULES}
+    known |= {checks.listening(name)[1] for name in ("proxy", "health", "metrics", "stats")}
+    assert known <= set(WRONG)
+
+
+def helm(old: str, new: str) -> str:
+    assert old in OURS[HELM]
+    return OURS[HELM].replace(old, new)
+
+
+VOLUME = "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly/\n        type: DirectoryOrCreate\n"
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ("volume", helm(VOLUME, "    - name: storage\n      emptyDir: {}\n")),
+        ("volume", OURS[HELM] + "\n" + "x: 1\n"),  # replaced below: the chart's own volumes
+        ("peers", helm("client:\n  # The page has", "client:\n  enable: false\n  # The page has")),
+        ("retry-interval", helm("retryInterval: 100ms", "retryInterval: 2s")),
+        ("retries", helm("retryLimit: 5", "retryLimit: 50")),
+        ("retries", helm("retryBackToSourceLimit: 3", "retryBackToSourceLimit: 4")),
+        ("volume", helm("seedClient:\n", "seedClient:\n  persistence: {enable: false}\n")),
+        ("disk-high", helm("distHighThresholdPercent: 80", "distHighThresholdPercent: 90")),
+    ],
+)  # fmt: skip
+def test_what_only_the_charts_values_have_is_found_there(item: str, text: str) -> None:
+    assert item not in items(OURS[HELM])
+    if "x: 1" in text:
+        start, end = text.index("  # The chart's storage is an emptyDir"), text.index("  # The chart's two")
+        text = text[:start] + text[end:].replace("x: 1\n", "")
+    if "enable: false\n  # The page" in text:
+        text = text.replace("  enable: true\n  # As the seed", "  # As the seed")
+    assert item in items(text)
+
+
+def test_a_key_in_both_spellings_is_refused_as_dfdaemon_refuses_it() -> None:
+    both = "gc: {policy: {diskHighThresholdPercent: 80, distHighThresholdPercent: 70}}"
+    told = "FILE: gc.policy.distHighThresholdPercent = 70: is gc.policy.diskHighThresholdPercent once more; "
+    assert problems(both) == [f"{told}keep one of them"]
+
+
+# Registries
+
+
+def registries(*hosts: tuple[str, Scheme], include: tuple[str, ...] = ("*",)) -> Config:
+    return Config(registries=RegistriesConfig(include, tuple(RegistryHost(host, scheme) for host, scheme in hosts)))
+
+
+PLAIN = ("10.0.0.9:5000", Scheme.HTTP)
+RULE = "proxy: {rules: [{regex: 'blobs/sha256.*', useTLS: %s}]}"
+
+
+@pytest.mark.parametrize(
+    ("text", "config", "wanted"),
+    [
+        (RULE % "false", registries(), {"tls-rule"}),
+        (RULE % "true", registries(), set()),
+        (RULE % "true", registries(PLAIN), {"http-rule"}),
+        (RULE % "false", registries(PLAIN), {"tls-rule"}),
+        (RULE % "false", registries(PLAIN, include=("10.0.0.9:5000",)), set()),
+        (RULE % "false", registries(include=("ghcr.io",)), {"tls-rule"}),
+        ("proxy: {rules: [{regex: ghcr}]}", registries(include=("ghcr.io", "quay.io")), {"rules"}),
+        ("proxy: {rules: [{useTLS: true}]}", registries(), set()),
+        ("proxy: {rules: []}", registries(), {"rules"}),
+    ],
+)
+def test_rules_are_judged_by_the_registries_of_agent_toml(text: str, config: Config, wanted: set[str]) -> None:
+    assert items(text, config=config) & {"rules", "tls-rule", "http-rule"} == wanted
+
+
+def test_our_rules_fit_registries_of_both_kinds() -> None:
+    config = registries(PLAIN, ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS))
+    assert found(document(Form.DFDAEMON, FULL, config).text(), config=config) == ()
+
+
+@pytest.mark.parametrize("regex", ["(?<x", "(0+)+x", "a" * 2000], ids=["wrong", "without end", "long"])
+def test_an_expression_that_cannot_be_judged_is_said_to_be_untold(tmp_path: Path, regex: str) -> None:
+    file = tmp_path / "dfdaemon.yaml"
+    file.write_text(OURS[DFDAEMON].replace("blobs/sha256.*", f"'{regex}'"))
+    run = Run(tmp_path, "dragonfly", "audit", str(file))
+    assert run.code == 4, run.out
+    assert "nothing found, but 1 thing could not be told" in run.out
+    assert f"cannot tell what proxy.rules {regex[:40]}" in run.out
+
+
+def test_a_constant_health_url_is_a_trap_where_nothing_else_judges() -> None:
+    native = Config(mirror=MirrorConfig(switch=Switch.NATIVE))
+    assert items(OURS[DFDAEMON], config=native) == {"health"}
+    assert items(OURS[DFDAEMON]) == set()
+
+
+# Files that are none
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("proxy: [", "is not YAML: line 1, column 9: "),
+        ("- a", "is not a mapping of keys to values"),
+        ("\tproxy: 1", "is not YAML: line 1, column 1: "),
+        ("proxy: {prefetch: true}\nproxy: {}", "proxy: stands twice (line 2); keep one of them"),
+        ("a: &a {b: 1}\nc:\n  <<: *a", "c.<<: is a key that Dragonfly's readers do not take (line 3)"),
+        ("storage: {dir: !!python/object/apply:os.system [ls]}", "has the tag"),
+        ("a: " * 200 + "1", "is not YAML"),
+        ("a: " + "[" * 70 + "]" * 70, "the file holds too much"),
+        (BOMB, "the file holds too much"),
+        ("proxy: {server: {port: 0}}", "proxy.server.port = 0: must be a port from 1 to 65535"),
+        ("proxy: {server: {port: 4001.5}}", "proxy.server.port = 4001.5: must be a port"),
+        ("proxy: {prefetch: yes}", "proxy.prefetch = yes: must be true or false; write true or false"),
+        ("proxy: {server: 7}", "proxy.server = 7: must be a table; put its keys below it"),
+        ("proxy: {rules: [{regex: 1}]}", "must be a list of rules"),
+        ("download: {pieceTimeout: 40}", "download.pieceTimeout = 40: must be a duration such as 40s"),
+        ("download: {bandwidthLimit: fast}", "download.bandwidthLimit = fast: must be a size such as 10GB"),
+        ("health: {server: {ip: node}}", "health.server.ip = node: must be an IP address"),
+        ("gc: {policy: {diskLowThresholdPercent: 100}}", "must be a whole number from 1 to 99"),
+        ("client: 1", "client = 1: must be a table"),
+        ("client: {enable: 1}", "client.enable = 1: must be true or false"),
+        ("client: {config: {proxy: {prefetch: 1}}}", "client.config.proxy.prefetch = 1: must be true or false"),
+        (
+            "client: {}\nscheduler: {config: {scheduler: {retryLimit: many, retryInterval: 3}}}",
+            "scheduler.config.scheduler.retryLimit = many: must be a whole number",
+        ),
+    ],
+    ids=range(22),
+)
+def test_a_file_that_is_no_sound_one_is_refused_by_key_and_value(text: str, told: str) -> None:
+    assert told in "\n".join(problems(text))
+
+
+def test_all_problems_come_at_once_with_exit_2(tmp_path: Path) -> None:
+    file = tmp_path / "dfdaemon.yaml"
+    file.write_text("proxy: {prefetch: 1, server: {port: x}}\nstorage: {keep: maybe}\n")
+    run = Run(tmp_path, "dragonfly", "audit", str(file), "--format", "json")
+    assert (run.code, run.json["code"]) == (2, "NNA1502")
+    assert [one["key"] for one in run.json["problems"]] == ["proxy.prefetch", "proxy.server.port", "storage.keep"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "directory", "bytes", "long"])
+def test_a_file_that_cannot_be_read_ends_with_2_and_its_name(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "dfdaemon.yaml"
+    if what == "directory":
+        file.mkdir()
+    elif what != "nothing":
+        file.write_bytes(b"\xff\xfe" if what == "bytes" else b"# " * (1 << 20))
+    run = Run(tmp_path, "dragonfly", "audit", str(file))
+    assert (run.code, run.out) == (2, "")
+    assert run.err.startswith(f"error[NNA1503]: {file} cannot be read\nseen:  {file}: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [(["--live", "FILE"], "--live looks at the running dfdaemon's own file"), (["--as", "x", "F"], "invalid choice")],
+)
+def test_a_command_line_that_cannot_be_is_refused(tmp_path: Path, argv: list[str], what: str) -> None:
+    run = Run(tmp_path, "dragonfly", "audit", *argv)
+    assert (run.code, run.out) == (2, "")
+    assert what in run.err
+
+
+# What is printed
+
+
+def test_the_exit_code_says_whether_something_was_found(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(OURS[DFDAEMON])
+    bad.write_text("")
+    assert Run(tmp_path, "dragonfly", "audit", str(good)).code == 0
+    run = Run(tmp_path, "dragonfly", "audit", str(bad))
+    assert run.code == 3
+    assert run.out.splitlines()[:3] == [
+        f"{bad} (dfdaemon): 6 traps, 10 missed practices", "", "trap: prefetch  proxy.prefetch"
+    ]  # fmt: skip
+
+
+def test_a_machine_gets_each_finding_in_fields(tmp_path: Path) -> None:
+    for name, text in (("good.yaml", OURS[HELM]), ("bad.yaml", "client: {config: {proxy: {prefetch: false}}}")):
+        (tmp_path / name).write_text(text)
+        answer = Run(tmp_path, "dragonfly", "audit", str(tmp_path / name), "--format", "json").json
+        assert complaints(answer) == []
+    prefetch = next(one for one in answer["findings"] if one["item"] == "prefetch")
+    assert (prefetch["severity"], prefetch["key"], prefetch["value"]) == (
+        "trap", "client.config.proxy.prefetch", "false"
+    )  # fmt: skip
+
+
+def test_a_problem_is_a_problem_like_any_other() -> None:
+    wrong = audit("FILE", "proxy: {prefetch: 1}", Config())
+    assert isinstance(wrong, tuple)
+    assert isinstance(wrong[0], Problem)

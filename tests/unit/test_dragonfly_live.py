@@ -1,0 +1,136 @@
+"""An audit of the dfdaemon that runs: what kernel, systemd and metrics say beside its file, and what they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.config.model import Config
+from agent.dataclass import replace
+from agent.dragonfly.findings import Report
+from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, config_of, report
+from agent.dragonfly.render import Form
+from agent.errors import Problem
+from agent.node.facts import Unknown
+from tests.unit.test_dragonfly_render import document
+
+LOOPBACK = ("127.0.0.1",)
+METRICS = """\
+# TYPE dragonfly_client_version gauge
+dragonfly_client_version{build_platform="x",git_commit="y",git_version="1.5.10"} 1
+dragonfly_client_proxy_request_total 90
+dragonfly_client_proxy_request_rate_limited_total 0
+"""
+WELL = LiveFacts(
+    runs=True,
+    file="/etc/dragonfly/dfdaemon.yaml",
+    text=document(Form.DFDAEMON).text(),
+    listening=dict.fromkeys(("proxy", "health", "metrics", "stats"), LOOPBACK),
+    unit="dfdaemon.service",
+    restart="always",
+    metrics=METRICS,
+    arch="x86_64",
+    page_bytes=4096,
+    native=False,
+)
+
+
+def seen(**changes: Any) -> Report:
+    made = report(replace(WELL, **changes), Config())
+    assert isinstance(made, Report), made
+    return made
+
+
+def items(**changes: Any) -> set[str]:
+    return {one.item for one in seen(**changes).findings}
+
+
+def untold(**changes: Any) -> set[str]:
+    return {one.item for one in seen(**changes).untold}
+
+
+def listening(**addresses: object) -> dict[str, object]:
+    return {**WELL.listening, **addresses}
+
+
+def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
+    assert (items(), untold()) == (set(), set())
+    assert seen().subject == "dfdaemon 1.5.10 on this node (/etc/dragonfly/dfdaemon.yaml)"
+
+
+@pytest.mark.parametrize(
+    ("item", "changes"),
+    [
+        ("open-proxy", {"listening": listening(proxy=("0.0.0.0",))}),
+        ("stats-address", {"listening": listening(stats=("127.0.0.1", "::"))}),
+        ("health-address", {"listening": listening(health=("10.0.0.2",))}),
+        ("metrics-address", {"listening": listening(metrics=("fe80::1",))}),
+        ("unit", {"restart": "on-success"}),
+        ("unit", {"restart": "no"}),
+        ("unit", {"restart": "on-abnormal"}),  # no scheduler at boot is exit status 1
+        ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
+        ("health", {"native": True}),
+        ("prefetch", {"text": document(Form.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
+        ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
+    ],
+)
+def test_each_thing_is_found_where_it_is_seen(item: str, changes: dict[str, Any]) -> None:
+    assert items(**changes) == {item}
+
+
+def test_what_the_kernel_says_counts_and_not_what_the_file_says() -> None:
+    """The file may have been edited since the start."""
+    assert items(text="proxy: {server: {ip: 0.0.0.0}}").isdisjoint({"open-proxy", "stats-address"})
+
+
+def test_large_pages_are_no_harm_to_a_dfdaemon_that_runs_nor_on_another_processor() -> None:
+    assert items(arch="aarch64", page_bytes=65536) == set()
+    assert items(runs=False, arch="x86_64", page_bytes=65536) == set()
+    assert items(runs=False, arch="aarch64", page_bytes=4096) == set()
+
+
+@pytest.mark.parametrize("restart", ["always", "on-failure"])
+def test_a_unit_that_starts_it_again_is_right(restart: str) -> None:
+    assert items(restart=restart) == set()
+
+
+def test_a_dfdaemon_in_a_container_is_its_runtimes_to_start_again() -> None:
+    report = seen(unit="", restart="")
+    assert (report.findings, report.untold) == ((), ())
+    assert "unit" in {one.item for one in report.not_looked}
+
+
+@pytest.mark.parametrize(
+    ("item", "changes"),
+    [
+        ("configuration", {"text": Unknown("it is not there")}),
+        ("open-proxy", {"listening": listening(proxy=Unknown("the kernel did not tell"))}),
+        ("unit", {"restart": Unknown("no bus")}),
+        ("refused", {"metrics": Unknown("refused")}),
+        ("dfdaemon", {"runs": False}),
+    ],
+)
+def test_what_could_not_be_read_is_untold_and_never_taken_for_right(item: str, changes: dict[str, Any]) -> None:
+    assert item in untold(**changes)
+    assert items(**changes) == set()
+
+
+def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> None:
+    found = report(replace(WELL, text="proxy: {prefetch: 3}"), Config())
+    assert isinstance(found, tuple)
+    assert isinstance(found[0], Problem)
+    assert str(found[0]).startswith(f"{DEFAULT_CONFIG}: proxy.prefetch = 3: must be true or false")
+
+
+@pytest.mark.parametrize(
+    ("argv", "variable", "file"),
+    [
+        (("dfdaemon", "--config", "/a.yaml", "--console"), "", "/a.yaml"),
+        (("dfdaemon", "--config=/b.yaml"), "/env.yaml", "/b.yaml"),
+        (("dfdaemon",), "/env.yaml", "/env.yaml"),
+        (("dfdaemon", "--config"), "", DEFAULT_CONFIG),
+    ],
+)
+def test_the_file_is_the_one_that_it_was_started_with(argv: tuple[str, ...], variable: str, file: str) -> None:
+    assert config_of(argv, variable) == file
