@@ -32,6 +32,8 @@ class BuildOptions:
     compressor: str
     chunk_size: int
     """Bytes; a power of two."""
+    reference: bool = False
+    """The data stays in the source's layers: what is made only says where in them it is (targz-ref, "zran")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class LayerFile:
     compression: str
     diff_id: str
     size: int
+    digest: str = ""
+    """Of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Built:
     blob_path: str
     unpacked: int
     """Bytes of its tar."""
+    referenced: Blob | None = None
+    """The source's layer, where the data stays in it."""
 
 
 class Source(Protocol):

@@ -12,15 +12,17 @@ What nydus-image 2.2.0 does wrong, and what is done about it:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
+import json
 import os
 import struct
 import tarfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agent.adapters.layer_files import PIECE, header_of, unpacked
 from agent.adapters.process import ChildProcesses, Companion, companion
@@ -50,6 +52,8 @@ class NydusImage:
 
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], limit: int, tell: Tell) -> Built:
         """See ports_convert.Builder."""
+        if options.reference:
+            return self._refer(layer, limit)
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
@@ -74,6 +78,27 @@ class NydusImage:
         os.mkdir(f"{base}.d", 0o700)
         os.rename(bootstrap, renamed)
         return Built(renamed, made, path, count)
+
+    def _refer(self, layer: LayerFile, limit: int) -> Built:
+        """Where in the layer's gzip stream each file is. The name of the metadata is that of the blob with the data."""
+        count = _measured(layer, limit)
+        self._count += 1
+        base = os.path.join(self._directory, f"built-{self._count}")
+        os.mkdir(f"{base}.d", 0o700)
+        name = layer.digest.removeprefix("sha256:")
+        bootstrap, blob, result = f"{base}.d/{name}", f"{base}.blob", f"{base}.json"
+        self._run(
+            "create", "--type", "targz-ref", "--fs-version", "6", "--bootstrap", bootstrap, "--blob", blob,
+            "--output-json", result, layer.path, code="NNA1423",
+        )  # fmt: skip
+        with open(result, "rb") as file:
+            has_data = bool(json.load(file)["blobs"])
+        if not has_data:
+            return Built(bootstrap, None, "", count)
+        made, path = self._kept(blob)
+        with contextlib.suppress(FileExistsError):  # the same layer twice
+            os.link(layer.path, os.path.join(self._directory, "blobs", name))
+        return Built(bootstrap, made, path, count, Blob(layer.digest, layer.size))
 
     def merge(self, layers: Sequence[Built]) -> str:
         """See ports_convert.Builder."""
@@ -101,13 +126,12 @@ class NydusImage:
         """See ports_convert.Builder."""
         self._run("check", bootstrap)
 
-    def _run(self, *words: str) -> None:
+    def _run(self, *words: str, code: str = "NNA1424") -> None:
         try:
             ChildProcesses().run([self._program, *words, "--log-level", "warn"], deadline_s=_CHECK_S)
         except ProcessError as error:
-            raise ConvertError(
-                "NNA1424", "the converted image is not valid", cause=error.cause, seen=error.seen
-            ) from None
+            what = "a layer could not be converted" if code == "NNA1423" else "the converted image is not valid"
+            raise ConvertError(code, what, cause=error.cause, seen=error.seen) from None
 
     def pack(self, bootstrap: str) -> tuple[Blob, str]:
         """See ports_convert.Builder."""
@@ -124,29 +148,42 @@ def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], 
     """Hand the layer's tar to nydus-image; its length. Raises ConvertError NNA1421, NNA1422, NNA1423."""
     guard = threading.Timer(_START_S + layer.size / _LEAST_RATE * 4, child.kill)
     guard.daemon = True  # a signal may come before the block that cancels it
-    hashed, count = hashlib.sha256(), 0
+    count = 0
     try:
         guard.start()
         with _Fifo(child, fifo) as sink:
             for path, node in named:
                 sink.write(header_of(path, node))
-            for piece in unpacked(layer):
-                count += len(piece)
-                if count > limit:
-                    raise ConvertError(
-                        "NNA1421", "the image unpacks to too much", cause=f"more than the {limit} bytes that were left"
-                    )
-                hashed.update(piece)
+            for piece in _checked(layer, limit):
                 sink.write(piece)
+                count += len(piece)
                 tell(min(layer.size, count))
     finally:
         guard.cancel()
+    return count
+
+
+def _measured(layer: LayerFile, limit: int) -> int:
+    """The length of the layer's tar. Raises ConvertError as `_checked`."""
+    return sum(map(len, _checked(layer, limit)))
+
+
+def _checked(layer: LayerFile, limit: int) -> Iterator[bytes]:
+    """The layer's tar; at its end it is what the image says. Raises ConvertError NNA1421, NNA1422, NNA1423."""
+    hashed, count = hashlib.sha256(), 0
+    for piece in unpacked(layer):
+        count += len(piece)
+        if count > limit:
+            raise ConvertError(
+                "NNA1421", "the image unpacks to too much", cause=f"more than the {limit} bytes that were left"
+            )
+        hashed.update(piece)
+        yield piece
     if f"sha256:{hashed.hexdigest()}" != layer.diff_id:
         raise ConvertError(
             "NNA1422", "a layer is not what the image says", cause=f"its tar is sha256:{hashed.hexdigest()}",
             seen=(f"the configuration says {layer.diff_id}",),
         )  # fmt: skip
-    return count
 
 
 class _Fifo:

@@ -48,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--platform", metavar="PLATFORM[,…]", help="of an index: these, such as amd64,arm64 (default this machine's)")
     add("--compressor", choices=("zstd", "lz4_block", "none"), default="zstd", help="of the data (default %(default)s)")
     add("--chunk-size", metavar="BYTES", type=chunk_size, default="1M", help="a power of two (default %(default)s)")
+    add(
+        "--reference", action="store_true",
+        help="leave the data in SRC's layers, which DST's repository then has too, and make only what says where it is",
+    )  # fmt: skip
     add("--compare", action="store_true", help="mount the result, read every file back against the source; wants root")
     add(
         "--mount-from", metavar="REPOSITORY", action="append", default=[],
@@ -127,9 +131,16 @@ def job_of(args: argparse.Namespace) -> Job:
     named = _layout(args.source)[1] if args.source.startswith(_LAYOUT) else reference.parse(args.source).named
     return Job(
         args.source, named, target, platforms.parse(args.platform) if args.platform else (),
-        platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size), args.max_unpacked,
-        tuple(args.mount_from), args.compare,
+        platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size, args.reference),
+        args.max_unpacked, _mounts(args, target.host), args.compare,
     )  # fmt: skip
+
+
+def _mounts(args: argparse.Namespace, host: str) -> tuple[str, ...]:
+    """Repositories that may have what is to be sent: with --reference SRC's own, where it is in the same registry."""
+    source = None if args.source.startswith(_LAYOUT) else reference.parse(args.source)
+    own = (source.repository,) if source is not None and args.reference and source.host == host else ()
+    return (*own, *args.mount_from)
 
 
 def _layout(source: str) -> tuple[str, str]:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.errors import ConvertError
-from agent.oci.tree import Tree, differences
+from agent.oci.tree import TIME, Tree, differences
 from agent.ports_convert import Compared, LayerFile, Reader
 
 _SHOWN = 20
 
 
 def compared(
-    layers: Sequence[LayerFile], bootstrap: str, blobs: Sequence[tuple[str, str]], reader: Reader
+    layers: Sequence[LayerFile],
+    bootstrap: str,
+    blobs: Sequence[tuple[str, str]],
+    reader: Reader,
+    untimed: frozenset[str] = frozenset(),
 ) -> Compared:  # fmt: skip
-    """Raises ConvertError: NNA1427 with the first differences, NNA1406, NNA1425."""
+    """`untimed`: directories whose times the form cannot keep.
+
+    Raises ConvertError: NNA1427 with the first differences, NNA1406, NNA1425.
+    """
     expected = Tree()
     for layer in layers:
         expected.add_layer(reader.members(layer))
@@ -22,7 +29,7 @@ def compared(
     for member in reader.mounted(bootstrap, blobs):
         assert member.node is not None
         found.add(member.path, member.node)
-    wrong = tuple(differences(expected, found))
+    wrong = tuple(one for one in differences(expected, found) if one.path not in untimed or one.what != TIME)
     if wrong:
         more = (f"and {len(wrong) - _SHOWN} more",) if len(wrong) > _SHOWN else ()
         raise ConvertError(

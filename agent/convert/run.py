@@ -13,7 +13,7 @@ from agent.dataclass import dataclass, replace
 from agent.errors import ConvertError
 from agent.oci import formats, nydus, platforms
 from agent.oci.formats import Descriptor, Json, Manifest, Platform
-from agent.oci.implied import Directories
+from agent.oci.implied import Directories, Named
 from agent.oci.nydus import Blob, Made
 from agent.ports_convert import Builder, Built, Document, LayerFile, Reader, Room, Target
 
@@ -90,11 +90,13 @@ class _Run:
         self._job, self._target, self._builder, self._reader, self._room = job, target, builder, reader, room
         self._told = told
         self._took = defaultdict[str, float](float)
+        self._untimed = set[str]()
         self.sent = Sent()
 
     def image(self, found: Found, ports: Ports) -> tuple[Made, Image]:
         """Everything of one image but its manifest's place."""
         self._took.clear()
+        self._untimed.clear()
         layers, built = self._layers(found, ports)
         with self._step("check", found):
             bootstrap = self._builder.merge(built)
@@ -104,12 +106,14 @@ class _Run:
         result = None
         if self._job.compare:
             with self._step("compare", found):
-                result = compared(layers, bootstrap, tuple(blobs.items()), self._reader)
+                result = compared(layers, bootstrap, tuple(blobs.items()), self._reader, frozenset(self._untimed))
         made = nydus.image(
             found.config, found.platform, [each.blob for each in built], packed,
             {**found.manifest.annotations, nydus.SOURCE_DIGEST: found.document.digest},
+            [each.referenced for each in built],
         )  # fmt: skip
-        self._push_all(found, [*((each.blob, each.blob_path) for each in built), (packed, packed_path)])
+        kept = [(each.referenced, layer.path) for each, layer in zip(built, layers, strict=True)]
+        self._push_all(found, [*((each.blob, each.blob_path) for each in built), *kept, (packed, packed_path)])
         self._target.push_bytes(made.config)
         used = {each.blob.digest: each.blob.size for each in built if each.blob is not None}
         return made, Image(
@@ -136,15 +140,29 @@ class _Run:
             path = f"{self._room.path}/layer-{found.platform.architecture}{found.platform.variant}-{at}"
             with self._step("fetch", found, at, descriptor.size) as tell:
                 ports.source.fetch(descriptor, path, tell)
-            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size)
+            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size, descriptor.digest)
             with self._step("build", found, at, descriptor.size) as tell:
                 # Of one layer alone there is none below.
                 several = len(ids) > 1
                 named = directories.missing(self._reader.members(layer, content=False)) if several else ()
+                if self._job.options.reference:
+                    self._need_plain(descriptor, named)
                 built.append(self._builder.create(layer, self._job.options, named, left, tell))
             left -= built[-1].unpacked
             layers.append(layer)
         return layers, built
+
+    def _need_plain(self, layer: Descriptor, named: Sequence[Named]) -> None:
+        """Raises ConvertError NNA1404 where the data cannot stay in the layer: nothing can be put before its tar."""
+        causes = [] if layer.compression == "gzip" else ["a layer is not compressed with gzip"]
+        causes += [
+            f"a layer has files in /{path} without naming it, and its rights would be lost"
+            for path, node in named
+            if (node.mode, node.uid, node.gid, bool(node.xattrs)) != (0o755, 0, 0, False)
+        ]
+        if causes:
+            raise ConvertError("NNA1404", f"{self._job.source} cannot be referenced", cause=causes[0])
+        self._untimed.update(path for path, _ in named)
 
     def _push_all(self, found: Found, blobs: Sequence[tuple[Blob | None, str]]) -> None:
         for at, (blob, path) in enumerate(blobs, 1):

@@ -50,13 +50,18 @@ def image(
     blobs: Sequence[Blob | None],
     bootstrap: Blob,
     annotations: Mapping[str, str],
+    referenced: Sequence[Blob | None] = (),
 ) -> Made:
-    """The nydus image of an image with this configuration. `blobs` has one for each layer, None where it has none."""
-    used = _unique(blobs)
-    config = formats.encoded(_config(source, blobs, used, bootstrap))
+    """The nydus image of an image with this configuration. `blobs` has one for each layer, None where it has none.
+
+    `referenced` are layers of the source that the data stays in. They stand in the manifest so that a registry keeps
+    them, and as blobs, so that nobody fetches them whole: only nydusd reads them.
+    """
+    used, kept = _unique(blobs), _unique(referenced)
+    config = formats.encoded(_config(source, blobs, [*used, *kept], bootstrap, len(kept)))
     layers: list[dict[str, object]] = [
         {"mediaType": formats.NYDUS_BLOB, "digest": blob.digest, "size": blob.size, "annotations": _BLOB}
-        for blob in used
+        for blob in (*used, *kept)
     ]
     layers.append(
         {
@@ -89,18 +94,20 @@ def _unique(blobs: Sequence[Blob | None]) -> list[Blob]:
     return list({blob.digest: blob for blob in blobs if blob is not None}.values())
 
 
-def _config(source: Json, blobs: Sequence[Blob | None], used: Sequence[Blob], bootstrap: Blob) -> dict[str, object]:
+def _config(
+    source: Json, blobs: Sequence[Blob | None], used: Sequence[Blob], bootstrap: Blob, kept: int
+) -> dict[str, object]:
     """The source's, with our layers in the place of its own."""
     config = dict(source)
     config["rootfs"] = {"type": "layers", "diff_ids": [*(blob.digest for blob in used), bootstrap.diff_id]}
-    history = _history(source.get("history"), blobs)
+    history = _history(source.get("history"), blobs, kept)
     config.pop("history", None)
     if history:
         config["history"] = history
     return config
 
 
-def _history(found: object, blobs: Sequence[Blob | None]) -> list[dict[str, object]]:
+def _history(found: object, blobs: Sequence[Blob | None], kept: int) -> list[dict[str, object]]:
     """The source's, where it fits its layers: one entry that is not empty for each layer of ours."""
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         return []
@@ -114,4 +121,5 @@ def _history(found: object, blobs: Sequence[Blob | None]) -> list[dict[str, obje
             entry["empty_layer"] = True
         else:
             seen.add(blob.digest)
-    return [*entries, {"created_by": BY, "comment": "nydus bootstrap"}]
+    layers: list[dict[str, object]] = [{"created_by": BY, "comment": "layer of the source"} for _ in range(kept)]
+    return [*entries, *layers, {"created_by": BY, "comment": "nydus bootstrap"}]

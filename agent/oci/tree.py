@@ -15,6 +15,7 @@ from agent.errors import ConvertError
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
+TIME = "the time"
 
 
 class Kind(enum.StrEnum):
@@ -197,7 +198,7 @@ def _of_nodes(path: str, one: Node, other: Node) -> Iterator[Difference]:
         return
     pairs: list[tuple[str, object, object]] = [
         ("the owner", f"{one.uid}:{one.gid}", f"{other.uid}:{other.gid}"),
-        ("the time", *_times(one, other)),
+        (TIME, *_times(one, other)),
         ("the target", one.target, other.target),
         ("the device", one.device, other.device),
         ("the size", one.size, other.size),

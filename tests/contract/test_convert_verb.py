@@ -38,6 +38,7 @@ def tar(*names: str, pax: dict[str, str] | None = None) -> bytes:
         for name in names:
             entry = tarfile.TarInfo(name)
             entry.pax_headers = pax or {}
+            entry.type, entry.mode = (tarfile.DIRTYPE, 0o700) if name.endswith("/") else (tarfile.REGTYPE, 0o644)
             made.addfile(entry)
     return out.getvalue()
 
@@ -116,6 +117,33 @@ def test_an_image_is_converted_sent_and_put_in_place(place: Place) -> None:
     for layer in layers:
         assert len(place.blob(layer["digest"])) == layer["size"]
     assert "3 blobs sent" in told.out
+
+
+def test_by_reference_the_sources_layers_are_kept_and_only_what_says_where_in_them_the_data_is_gets_made(
+    place: Place,
+) -> None:
+    told = place.run(place.image(tar("DATA-1"), tar("nothing"), tar("DATA-2")), "--reference")
+    assert told.code == 0, told.err
+    layers = place.manifest["layers"]
+    assert [layer["mediaType"] for layer in layers] == [formats.NYDUS_BLOB] * 4 + [formats.TAR_GZIP]
+    assert gzip.decompress(place.blob(layers[2]["digest"])) == tar("DATA-1")
+    assert gzip.decompress(place.blob(layers[3]["digest"])) == tar("DATA-2")
+    config = json.loads(place.blob(place.manifest["config"]["digest"]))
+    assert len(config["rootfs"]["diff_ids"]) == len(layers)
+
+
+@pytest.mark.parametrize(
+    ("tars", "cause"),
+    [
+        ((tar("private/"), tar("private/x")), "has files in /private without naming it"),
+        ((tar("DATA", pax=XATTR), tar("DATA-2")), ""),
+    ],
+)
+def test_by_reference_a_directory_that_would_lose_its_rights_is_a_refusal(
+    place: Place, tars: tuple[bytes, ...], cause: str
+) -> None:
+    told = place.run(place.image(*tars), "--reference")
+    assert (told.code, cause in told.err) == (1 if cause else 0, True), told.err
 
 
 def test_events_and_result_are_as_described(place: Place) -> None:

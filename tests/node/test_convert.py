@@ -80,8 +80,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = layout.Layout(directory)
     trees.add_image(made, "many", [trees.many_files(SMALL_FILES)], command=["/none"])
     trees.add_image(made, "layered", trees.LAYERS, base="python", command=["python3", "-c", LOOK])
+    program = 'print(open("/usr/share/new").read())'
+    trees.add_image(made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", program])
     with scene.staged("python") as stage:
-        for name in ("many", "layered"):
+        for name in ("many", "layered", "plain-layers"):
             trees.push(stage.node, directory, name, stage.ref(name))
         yield Place(stage.node, stage.registry.host)
 
@@ -92,12 +94,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         ("python", ("--compressor=lz4_block", "--chunk-size=64K"), 5000),
         ("many", (), SMALL_FILES),
         ("layered", (), 5000),
+        ("plain-layers", ("--reference",), 5000),
     ],
 )
 def test_every_file_of_a_converted_image_is_what_it_was(
     place: Place, name: str, options: tuple[str, ...], files: int
 ) -> None:
-    made = place.convert(name, f"{name}-nydus", "--compare", *options)
+    made = place.convert(name, f"{name}-{len(options)}-nydus", "--compare", *options)
     compared = made["images"][0]["compared"]
     assert compared["differences"] == 0
     assert compared["files"] > files
@@ -108,6 +111,16 @@ def test_a_container_runs_from_a_converted_image_and_sees_what_its_layers_say(pl
     started = scene.start_nydus(place.node, place.ref("layered-run"))
     assert started.output == SEEN
     assert scene.nydusd_bytes(place.node) > 0
+
+
+def test_a_container_reads_its_data_from_the_layers_of_the_source_where_it_stays_in_them(place: Place) -> None:
+    made = place.convert("plain-layers", "referenced", "--reference")
+    assert made["images"][0]["bytes"] < made["images"][0]["source_bytes"] / 4
+    assert made["sent"]["mounted"] == 2
+    started = scene.start_nydus(place.node, place.ref("referenced"))
+    assert started.output == "in an upper layer\n"
+    refused = place.run("layered", "not-referenced", "--reference")
+    assert (refused.returncode, "/private without naming it" in refused.stderr) == (1, True), refused.stderr
 
 
 def test_what_the_registry_has_is_not_sent_again_and_another_repositorys_is_taken_over(place: Place) -> None:

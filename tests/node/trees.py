@@ -94,6 +94,13 @@ def only_whiteouts(tar: tarfile.TarFile) -> None:
     add(tar, "odd/.wh.soft", b"")
 
 
+def plain_addition(tar: tarfile.TarFile) -> None:
+    """What nobody objects to."""
+    directory(tar, "usr")
+    directory(tar, "usr/share")
+    add(tar, "usr/share/new", b"in an upper layer", mode=0o644)
+
+
 LAYERS: tuple[Fill, ...] = (below, above, only_whiteouts)
 
 

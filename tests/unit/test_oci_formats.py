@@ -143,6 +143,15 @@ def test_each_history_entry_that_is_not_empty_is_a_layer() -> None:
     assert len(filled) == len(body["layers"]) == len(config["rootfs"]["diff_ids"])
 
 
+def test_layers_that_the_data_stays_in_are_blobs_before_the_bootstrap_and_have_their_history() -> None:
+    image = nydus.image(CONFIG, AMD64, [Blob(A, 1), None, Blob(B, 2)], BOOTSTRAP, {}, [Blob(C, 9), None, Blob(C, 9)])
+    config, body = json.loads(image.config), json.loads(image.manifest)
+    assert [layer["digest"] for layer in body["layers"]] == [A, B, C, BOOTSTRAP.digest]
+    assert body["layers"][2]["annotations"] == {"containerd.io/snapshot/nydus-blob": "true"}
+    assert config["rootfs"]["diff_ids"] == [A, B, C, BOOTSTRAP.diff_id]
+    assert len([entry for entry in config["history"] if not entry.get("empty_layer")]) == 4
+
+
 def test_a_history_that_does_not_fit_is_left_out() -> None:
     config, _ = made(Blob(A, 1))
     assert "history" not in config
