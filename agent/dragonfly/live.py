@@ -42,6 +42,8 @@ class LiveFacts:
     page_bytes: int
     native: bool
     """The mode in force is native."""
+    lost_ca: str = ""
+    """The file that registryMirror.cert names, where it is not there."""
 
 
 def config_of(argv: Sequence[str], variable: str) -> str:
@@ -52,6 +54,15 @@ def config_of(argv: Sequence[str], variable: str) -> str:
         if word == "--config" and index + 1 < len(argv):
             return argv[index + 1]
     return variable or DEFAULT_CONFIG
+
+
+_CERT = "proxy.registryMirror.cert"
+
+
+def ca_of(text: str) -> str:
+    """The file that registryMirror.cert names; "" for none."""
+    peer = audit.dfdaemon("", Reader("").read(text), [])
+    return str(peer.value(_CERT) or "")
 
 
 def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
@@ -66,6 +77,7 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
         if reader.problems:
             return tuple(reader.problems)
         found += audit.of_running(peer, config, tree)
+    found += _lost_ca(facts)
     found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
     found += [*_listeners(facts), *_counters(facts)] if facts.runs else []
     found += audit.judged_by_ping(config, native=facts.native)
@@ -74,6 +86,14 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
     version = _version(facts.metrics)
     subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
     return Report(subject, audit.ordered(findings), (*skipped, audit.ELSEWHERE))
+
+
+def _lost_ca(facts: LiveFacts) -> Iterator[Finding]:
+    if facts.lost_ca:
+        why = "dfdaemon says so in its log once, goes on, and takes any certificate of a registry."
+        change = f"put the file there, or name another in {facts.file}, then restart dfdaemon"
+        value = f"{facts.lost_ca}, which is not there"
+        yield Finding("certificate", Severity.TRAP, _CERT, value, "a file with CAs", why, change)
 
 
 def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:

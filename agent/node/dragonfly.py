@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
-from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, config_of
+from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of, config_of
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import Unknown
@@ -29,10 +29,11 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     unit = holder.unit if holder else UNIT
     restart = _restart(ports, unit)
     file = config_of(holder.argv, holder.config_variable) if holder else DEFAULT_CONFIG
+    text = _text(ports, holder, file, runs=inode != 0)
     return LiveFacts(
         runs=inode != 0,
         file=file,
-        text=_text(ports, holder, file, runs=inode != 0),
+        text=text,
         listening={name: _addresses(there[name]) for name in SERVERS},
         unit=unit if restart is not None else "",
         restart=restart or "",
@@ -40,6 +41,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
         arch=ports.machine.arch,
         page_bytes=ports.machine.page_bytes,
         native=native,
+        lost_ca="" if isinstance(text, Unknown) else _lost(ports, holder, ca_of(text)),
     )
 
 
@@ -83,6 +85,17 @@ def _text(ports: DragonflyPorts, holder: Holder | None, file: str, *, runs: bool
     if len(fact.content) > _LONGEST:
         return Unknown("it is longer than a configuration is")
     return fact.content.decode(errors="replace")
+
+
+def _lost(ports: DragonflyPorts, holder: Holder | None, path: str) -> str:
+    """A path that leads to no file for the process; "" where it does, or cannot be looked at."""
+    if not path.startswith("/"):
+        return ""
+    try:
+        gone = ports.files_of(holder.pid if holder else _INIT).head(path, 1) is None
+    except FileError:
+        return ""
+    return path if gone else ""
 
 
 def _metrics(ports: DragonflyPorts, url: str) -> str | Unknown:

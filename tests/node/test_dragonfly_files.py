@@ -209,6 +209,15 @@ def test_an_audit_of_it_finds_what_it_really_does(plain: Node) -> None:
     assert items == {"prefetch", "keep", "certificate", "rules", *limits, *slow, *seen}
 
 
+def test_a_file_of_cas_that_is_not_there_is_found_because_dfdaemon_goes_on_without_it(plain: Node) -> None:
+    stop(plain)
+    plain.write("/etc/dragonfly/dfdaemon.yaml", f"{BINARY_DEFAULT}proxy: {{registryMirror: {{cert: /gone.pem}}}}\n")
+    start(plain)
+    assert status_of_a_tag(plain, STRANGER) == 200, "it takes any certificate"
+    found = scene.agent_json(plain, "dragonfly", "audit", "--live")["findings"]
+    assert [one["value"] for one in found if one["item"] == "certificate"] == ["/gone.pem, which is not there"]
+
+
 def test_by_its_own_unit_a_dfdaemon_that_is_killed_stays_dead(plain: Node) -> None:
     """What our drop-in is for."""
     plain.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])

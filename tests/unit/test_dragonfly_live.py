@@ -9,7 +9,7 @@ import pytest
 from agent.config.model import Config
 from agent.dataclass import replace
 from agent.dragonfly.findings import Report
-from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, config_of, report
+from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, ca_of, config_of, report
 from agent.dragonfly.render import Form
 from agent.errors import Problem
 from agent.node.facts import Unknown
@@ -71,6 +71,7 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("unit", {"restart": "on-abnormal"}),  # no scheduler at boot is exit status 1
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
+        ("certificate", {"lost_ca": "/nowhere.pem"}),
         ("prefetch", {"text": document(Form.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
         ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
     ],
@@ -134,3 +135,17 @@ def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> Non
 )
 def test_the_file_is_the_one_that_it_was_started_with(argv: tuple[str, ...], variable: str, file: str) -> None:
     assert config_of(argv, variable) == file
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        (WELL.text, "/etc/ssl/certs/ca-certificates.crt"),
+        ("", ""),
+        ("proxy: {registryMirror: {cert: }}", ""),
+        ("proxy: {registryMirror: {cert: 7}}", ""),
+        ("proxy: [", ""),
+    ],
+)
+def test_the_file_of_cas_is_the_one_that_the_configuration_names(text: str, file: str) -> None:
+    assert ca_of(text) == file
