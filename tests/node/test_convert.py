@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from tests.node.boot import Node
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
 WORK = "/var/tmp"
+REPOSITORIES = "/var/lib/docker-registry/docker/registry/v2/repositories"
 SMALL_FILES = 3000
 LOOK = """
 import os
@@ -61,9 +64,23 @@ class Place:
             f"pgrep --full 'python.*nydus-agent convert.*/[{target[0]}]{target[1:]}:1'"
         ).stdout.split()[0]
 
+    @contextmanager
+    def frozen_at(self, repository: str, sight: str) -> Iterator[None]:
+        """The registry stands still from the moment at which it has something of this repository."""
+        where = self.node.inside(f"{REPOSITORIES}/{repository}")
+        registry, deadline = parts.Unit(self.node, "test-registry-5000.service"), time.monotonic() + 60
+        while not any(where.glob(sight)):
+            assert time.monotonic() < deadline, f"there is no {repository}/{sight}"
+            time.sleep(0.002)
+        registry.signal_now(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            registry.signal_now(signal.SIGCONT)
+
     def uploads(self, repository: str) -> list[str]:
         """Uploads that are open in the registry (of one that was ended it keeps an empty directory)."""
-        place = f"/var/lib/docker-registry/docker/registry/v2/repositories/{repository}/_uploads"
+        place = f"{REPOSITORIES}/{repository}/_uploads"
         return self.node.run(f"find {place} -name data 2>/dev/null || true").stdout.split()
 
 
@@ -137,9 +154,12 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the
 ) -> None:
     name = f"ended-{when}"
     running = place.begin("layered", name)
-    begun = (lambda: place.uploads(name)) if when == "send" else (lambda: left_over(place.node))
-    place.node.wait_until(begun, 60, "the conversion is under way")
-    place.node.run(["kill", "-TERM", place.pid_of(name)])
+    if when == "work":
+        place.node.wait_until(lambda: left_over(place.node), 60, "the conversion works")
+        place.node.run(["kill", "-TERM", place.pid_of(name)])
+    else:
+        with place.frozen_at(name, "_uploads/*/data"):
+            place.node.run(["kill", "-TERM", place.pid_of(name)])
     out, err = running.communicate(timeout=30)
     assert running.returncode == 1, out
     assert b"NNA1428" in err
@@ -150,10 +170,9 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the
 
 def test_a_conversion_that_is_killed_leaves_nothing_here_that_the_next_one_does_not_clear_or_use(place: Place) -> None:
     running = place.begin("layered", "killed")
-    blob = "/var/lib/docker-registry/docker/registry/v2/repositories/killed/_layers/sha256"
-    place.node.wait_until(lambda: place.node.exists(blob), 60, "a blob has arrived")
-    place.node.run(["kill", f"-{signal.SIGKILL}", place.pid_of("killed")])
-    running.communicate(timeout=30)
+    with place.frozen_at("killed", "_layers/sha256/*/link"):
+        place.node.run(["kill", f"-{signal.SIGKILL}", place.pid_of("killed")])
+        running.communicate(timeout=30)
     assert [one for one in left_over(place.node) if one.startswith("/")] != []
     made = place.convert("layered", "killed")
     assert made["sent"]["there"] >= 1
