@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from agent.errors import ConvertError
 
 _PREFIX = "nydus-agent-convert-"
 _LOCK, _UPLOAD = "lock", "upload"
+_MADE_S = 600.0
 _LONGEST = 8192  # of the URL of an upload
 
 
@@ -60,9 +62,11 @@ class DiskRooms:
             path = tempfile.mkdtemp(prefix=_PREFIX, dir=self._directory)  # 0700
         except OSError as error:
             raise ConvertError("NNA1426", f"cannot work in {self._directory}", cause=error.strerror or "") from None
-        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        new = os.path.join(path, f"{_LOCK}.new")
+        lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            os.rename(new, os.path.join(path, _LOCK))  # whoever sees it sees it held
             yield DiskRoom(path)
         except OSError as error:
             if error.filename is None and error.errno is None:
@@ -92,8 +96,11 @@ def _cleared(path: str) -> str:
     """Clear a room whose run is gone; the upload that it had open."""
     try:
         lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return ""  # one that is being made
+    except OSError:  # one that is being made, or whose run was killed at that very moment
+        with contextlib.suppress(OSError):
+            if time.time() - os.lstat(path).st_mtime > _MADE_S:
+                shutil.rmtree(path, ignore_errors=True)
+        return ""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         upload = ""

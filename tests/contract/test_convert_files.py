@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +184,15 @@ def test_a_directory_that_is_too_small_or_not_there_is_told_before_anything_is_f
         with pytest.raises(ConvertError) as raised, DiskRooms(str(directory)).room(need):
             pass
         assert raised.value.code == "NNA1426"
+
+
+def test_a_room_that_is_being_made_is_left_alone_and_one_that_never_got_its_lock_is_not_kept(tmp_path: Path) -> None:
+    for name, age_s in (("young", 5), ("old", 3600)):
+        room = tmp_path / f"nydus-agent-convert-{name}"
+        room.mkdir()
+        os.utime(room, (time.time() - age_s,) * 2)
+    DiskRooms(str(tmp_path)).left_behind()
+    assert rooms_of(tmp_path) == ["nydus-agent-convert-young"]
 
 
 def test_a_lock_that_somebody_holds_keeps_its_room(tmp_path: Path) -> None:
