@@ -151,8 +151,8 @@ StartLimitIntervalSec=0
 # The unit has on-success: a crash, a kill for want of memory, or no scheduler at boot is the end of it.
 Restart=always
 RestartSec=2
-# dfdaemon (1.5.10) does not end on SIGTERM while somebody holds a connection to it, and the agent does: a restart or a
-# reboot would wait for 90 s.
+# dfdaemon (1.5.10) was seen not to end within a minute of SIGTERM, it seems while somebody, such as the agent, holds a
+# connection to it: a restart or a reboot would wait for 90 s.
 TimeoutStopSec=10
 # The unit has one core (100%); Dragonfly's chart gives a peer four. MemoryMax=8G stays.
 CPUQuota=400%

@@ -71,7 +71,7 @@ def start_unit(
     unit = Unit(node, f"test-{name}.service")
     command = ["systemd-run", "--quiet", "--collect", f"--unit={unit.name}", "--property=KillMode=mixed"]
     command += ["--property=TimeoutStopSec=2"]
-    command += [f"--uid={user}"] if user else []
+    command += [f"--uid={user}", "--property=AmbientCapabilities=CAP_NET_BIND_SERVICE"] if user else []
     command += [f"--setenv={key}={value}" for key, value in (env or {}).items()]
     unit.stop()
     node.run(["systemctl", "reset-failed", unit.name], check=False)
@@ -81,8 +81,8 @@ def start_unit(
     return unit
 
 
-def _start_program(node: Node, name: str, program: str, *arguments: str, port: int) -> Unit:
-    # A program of inside/, with the scheduler's libraries where the node has them.
+def start_program(node: Node, name: str, program: str, *arguments: str, port: int = 0) -> Unit:
+    """Start a program of inside/, with the scheduler's libraries where the node has them."""
     env = {"PYTHONPATH": f"{stock.PYTHONPATH_ON_NODE}:{stock.SCHEDULER_ON_NODE}/site"}
     return start_unit(node, name, ["python3", "-m", f"tests.node.inside.{program}", *arguments], env=env, port=port)
 
@@ -114,7 +114,8 @@ def make_ca(node: Node, name: str = "ca") -> str:
     return f"{base}.crt"
 
 
-def _make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
+def make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
+    """A certificate for a name and 127.0.0.1, signed by `ca`: its path and its key's."""
     base = f"{PKI}/{host}"
     key = ca.removesuffix(".crt") + ".key"
     node.run(
@@ -179,16 +180,23 @@ def start_registry(node: Node, *, port: int = 5000) -> Registry:
     return _start_registry(node, f"registry-{port}", port, {})
 
 
-def start_tls_registry(node: Node, *, port: int = 5443, trusted: bool = False, ca: str | None = None) -> Registry:
-    """https as registry.test, with a private CA; `trusted` puts the CA into the system store before it is used."""
+def start_tls_registry(
+    node: Node, *, port: int = 5443, trusted: bool = False, ca: str | None = None, name: str = REGISTRY_NAME
+) -> Registry:
+    """https as `name`, with a private CA; `trusted` puts the CA into the system store before it is used."""
     ca = ca or make_ca(node)
-    certificate, key = _make_certificate(node, ca, REGISTRY_NAME)
+    certificate, key = make_certificate(node, ca, name)
     if trusted:
         trust(node, ca)
-    node.run(f"grep -q {REGISTRY_NAME} /etc/hosts || echo '127.0.0.1 {REGISTRY_NAME}' >>/etc/hosts")
+    name_host(node, name)
     registry = _start_registry(node, f"registry-{port}", port, {"tls": {"certificate": certificate, "key": key}})
-    registry.host, registry.tls, registry.ca = f"{REGISTRY_NAME}:{port}", True, ca
+    registry.host, registry.tls, registry.ca = f"{name}:{port}", True, ca
     return registry
+
+
+def name_host(node: Node, name: str, address: str = "127.0.0.1") -> None:
+    """Have the node find a name at an address."""
+    node.run(f"grep -q ' {name}$' /etc/hosts || echo '{address} {name}' >>/etc/hosts")
 
 
 def start_auth_registry(node: Node, *, port: int = 5001) -> Registry:
@@ -296,7 +304,7 @@ def _start_mirror(mirror: Mirror) -> None:
     node.run(["mkdir", "-p", "/run/test-mirror"])
     arguments = ["--log", mirror.log_path, "--control", mirror.control, "--rules", json.dumps(mirror.rules)]
     arguments += ["--peers", mirror.peers] if mirror.peers else []
-    _start_program(node, "mirror", "mirror", *arguments, port=4001)
+    start_program(node, "mirror", "mirror", *arguments, port=4001)
 
 
 def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> Faulty:
@@ -306,7 +314,7 @@ def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> F
     node.run(["mkdir", "-p", directory])
     arguments = ["--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}", "--control", control]
     arguments += ["--log", log, *(["--raw"] if raw else [])]
-    return Faulty(_start_program(node, f"front-{listen}", "front", *arguments, port=listen), control, log)
+    return Faulty(start_program(node, f"front-{listen}", "front", *arguments, port=listen), control, log)
 
 
 # Dragonfly
@@ -333,7 +341,7 @@ class Dfdaemon:
 
 
 def start_scheduler(node: Node) -> Unit:
-    return _start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
+    return start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
 
 
 def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
