@@ -15,7 +15,7 @@ from agent import paths
 from agent.apply.climb import State
 from agent.apply.rungs_read import mounts
 from agent.config.model import Config
-from agent.dataclass import dataclass
+from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, CredentialError, PortError
 from agent.ports import HttpAnswer, Ports
 from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
@@ -29,6 +29,7 @@ _ASK_S = 5.0
 _BUDGET_S = 25.0
 _CHALLENGE = "www-authenticate"
 _NO_TAG = "nydus-agent-asks-who-it-is"
+_TELLING = ("info", "debug", "trace")
 _SANDBOX = "pause"  # CRI's own image: plain, public, and on every node
 
 
@@ -54,6 +55,8 @@ class Access:
     cause: str = ""
     evidence: tuple[str, ...] = ()
     try_: str = ""
+    private: bool = False
+    """It wants to know who asks."""
 
 
 def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
@@ -86,6 +89,33 @@ def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
         f"the snapshotter reads {now}/config.json, not {asked or ROOTS_DOCKER}: `nydus-agent plan` shows what is "
         f"pending, `systemctl cat {paths.SNAPSHOTTER_UNIT}` who says otherwise",
     )
+
+
+def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
+    """Where the mirror writes credentials into its log: dfdaemon does at level info, its default, each request with all
+    its headers (dragonflyoss/client, proxy/mod.rs, seen with v1.5.10). Only what runs on this node can be looked at.
+    """
+    if not any(one.private for one in found):
+        return ()
+    try:
+        listed = ports.processes.run(["pgrep", "-a", "-x", "dfdaemon"], deadline_s=_ASK_S, ok=(0, 1)).stdout
+    except PortError:
+        return ()
+    if not any(_log_level(line.split()) in _TELLING for line in listed.splitlines()):
+        return ()
+    return (
+        "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level warn` "
+        "(the chart: client.config.log.level), and change the passwords that it has written",
+    )
+
+
+def _log_level(words: Sequence[str]) -> str:
+    """Of a command line; dfdaemon's default where it names none."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in ("--log-level", "-l"):
+            return (value if equals else after).lower()
+    return "info"
 
 
 def body(found: Sequence[Access]) -> list[dict[str, object]]:
@@ -142,6 +172,14 @@ def _access(registry: str, repository: str, ports: RegistryPorts, version: tuple
         return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
     if answer.status != 401:
         return _judged(Access(registry, State.OK, f"lets everyone read {where}"), answer, ())
+    return replace(_identified(registry, repository, path, answer, ports, version), private=True)
+
+
+def _identified(
+    registry: str, repository: str, path: str, answer: HttpAnswer, ports: RegistryPorts, version: tuple[int, ...] | None
+) -> Access:
+    """After a 401: the same, with what it wants."""
+    where = f"{registry}/{repository}" if repository else registry
     try:
         looked = ports.credentials.find(registry, deadline_s=_ASK_S)
         scopes = [pull_scope(repository)] if repository else []

@@ -49,6 +49,9 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     ladder.show(context.console, climb)
     access = registry_access.look(config, ports, registries, dict(climb.versions).get("snapshotter", ""))
     ladder.show_access(context.console, access)
+    for caution in registry_access.overheard(ports, access):
+        context.console.warn(caution)
+        cautions = (*cautions, caution)
     under_way = under_way or busy(ports.ledger, "doctor")
     besides = {"under_way": under_way, "cautions": list(cautions), "registries": registry_access.body(access)}
     context.console.emit("Climb", {**body(climb), **besides})

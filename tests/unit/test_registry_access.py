@@ -166,6 +166,24 @@ def test_a_snapshotter_that_looks_elsewhere_is_told(
     assert bool(found) is told
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("71 /usr/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml", True), ("71 dfdaemon --log-level info", True),
+        ("71 dfdaemon --log-level=DEBUG --console", True), ("71 dfdaemon --log-level warn", False),
+        ("71 dfdaemon -l error", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_mirror_that_writes_credentials_into_its_log_is_told_where_there_are_any(
+    node: ProvedNode, line: str, *, told: bool
+) -> None:
+    node.node.processes.on("pgrep", code=0 if line else 1, stdout=f"{line}\n" if line else "")
+    for private in (True, False):
+        registries = SmallRegistries(node.node.files, *((HOST,) if private else ()))
+        found = tuple(looked(node, registries).values())
+        assert bool(registry_access.overheard(node.node.ports, found)) is (told and private)
+
+
 def test_a_refusal_is_in_doctors_answer_and_its_exit_code(node: ProvedNode) -> None:
     registries = SmallRegistries(node.node.files, HOST)
     answer = ""
