@@ -177,7 +177,7 @@ class Registry:
 
 def start_registry(node: Node, *, port: int = 5000) -> Registry:
     """http on 127.0.0.1."""
-    return _start_registry(node, f"registry-{port}", port, {})
+    return run_registry(node, f"registry-{port}", port, {})
 
 
 def start_tls_registry(
@@ -189,7 +189,7 @@ def start_tls_registry(
     if trusted:
         trust(node, ca)
     name_host(node, name)
-    registry = _start_registry(node, f"registry-{port}", port, {"tls": {"certificate": certificate, "key": key}})
+    registry = run_registry(node, f"registry-{port}", port, {"tls": {"certificate": certificate, "key": key}})
     registry.host, registry.tls, registry.ca = f"{name}:{port}", True, ca
     return registry
 
@@ -199,20 +199,19 @@ def name_host(node: Node, name: str, address: str = "127.0.0.1") -> None:
     node.run(f"grep -q ' {name}$' /etc/hosts || echo '{address} {name}' >>/etc/hosts")
 
 
-def start_auth_registry(node: Node, *, port: int = 5001) -> Registry:
-    """http with basic authentication (USER, PASSWORD)."""
+def start_auth_registry(node: Node, *, port: int = 5001, password: str = PASSWORD) -> Registry:
+    """http with basic authentication (USER and the password)."""
     path = "/etc/test-registry/htpasswd"
-    node.write(path, f"{USER}:{_HASH}\n")
-    registry = _start_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": path}})
-    registry.user, registry.password = USER, PASSWORD
+    # bcrypt by libxcrypt, at the lowest cost: the registry checks it with every request.
+    script = "chomp(my $word = <STDIN>); print crypt($word, q($2b$04$Tn0dsPbPR3lLcXzW0CVfEu))"
+    hashed = node.run(["perl", "-e", script], input=f"{password}\n").stdout
+    node.write(path, f"{USER}:{hashed}\n")
+    registry = run_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": path}})
+    registry.user, registry.password = USER, password
     return registry
 
 
-# bcrypt of PASSWORD at the lowest cost: the registry checks it with every request.
-_HASH = "$2b$04$Tn0dsPbPR3lLcXzW0CVfEuZx3ExWtmPl0dD4xeyTXX3TqqEJKD0ci"
-
-
-def _start_registry(
+def run_registry(
     node: Node, name: str, port: int, http: dict[str, Any], auth: dict[str, Any] | None = None
 ) -> Registry:
     config: dict[str, Any] = {
@@ -344,18 +343,22 @@ def start_scheduler(node: Node) -> Unit:
     return start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
 
 
-def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
+def start_dfdaemon(
+    node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001, log_level: str = "info"
+) -> Dfdaemon:
     """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
     scheduler = start_scheduler(node)
-    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT), scheduler)
+    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT, log_level), scheduler)
 
 
-def _run_dfdaemon(node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> Unit:
+def _run_dfdaemon(
+    node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int, log_level: str = "info"
+) -> Unit:
     config = _dfdaemon_config(rules, port, request_rate_limit)
     node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(config))
     node.write("/etc/dragonfly/dynconfig.yaml", json.dumps({"scheduler": {"addrs": ["127.0.0.1:8002"]}}))
     argv = [f"{DFDAEMON_ON_NODE}/bin/dfdaemon", "--config", "/etc/dragonfly/dfdaemon.yaml"]
-    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console", "--log-level", "info"]
+    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console", "--log-level", log_level]
     return start_unit(node, "dfdaemon", argv, port=port)
 
 

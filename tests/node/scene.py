@@ -152,7 +152,7 @@ def start_plain(node: Node, ref: str) -> Start:
     began = time.monotonic()
     node.run(["ctr", "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref], timeout=300)
     pulled = time.monotonic()
-    output = _run(node, "default", "overlayfs", ref)
+    output = run(node, "default", "overlayfs", ref)
     ended = time.monotonic()
     node.run(["ctr", "images", "rm", "--sync", ref])
     return Start(pulled - began, ended - began, output)
@@ -164,11 +164,11 @@ def start_nydus(node: Node, ref: str) -> Start:
     began = time.monotonic()
     pull(node, ref)
     pulled = time.monotonic()
-    output = _run(node, "k8s.io", "nydus", ref)
+    output = run(node, "k8s.io", "nydus", ref)
     return Start(pulled - began, time.monotonic() - began, output)
 
 
-def _run(node: Node, namespace: str, snapshotter: str, ref: str, *command: str, name: str = "start") -> str:
+def run(node: Node, namespace: str, snapshotter: str, ref: str, *command: str, name: str = "start") -> str:
     argv = [
         "ctr",
         "--namespace",

@@ -20,6 +20,7 @@ ALONE = {
 
 DFDAEMON = (
     "test_bench",
+    "test_credentials",
     "test_dragonfly",
     "test_dragonfly_files",
     "test_real_bytes",
