@@ -28,7 +28,8 @@ def values(site: Site, head: tuple[str, ...]) -> Document:
 def _client(site: Site) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     if site.wishes.peers is Peers.SEED:
         why = "As on the page: no peer on the nodes. Nodes ask the seed peers (--peers seed-client)."
-        return {"enable": False}, {"client.enable": why}
+        log_why = f"The chart takes the seed peers' level from here. {_LOG_WHY}"
+        return {"enable": False, "config": {"log": {"level": "warn"}}}, {"client.enable": why, "client.config": log_why}
     ours, reasons = _peer("client", site, serves=True)
     table = {
         "enable": True,
@@ -71,10 +72,17 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
         "health": peer.server(health, site.health.port, health_why),
         "metrics": peer.server(None, site.metrics.port, "The port of mirror.metrics_url in agent.toml. On all "
                                "addresses: Prometheus reads it from outside."),
+        "log": ({"level": "warn"}, {"level": _LOG_WHY}),
         "stats": peer.server(loopback, STATS_PORT, "Profiles of the process: for the node alone."),
     }  # fmt: skip
     table, reasons = peer.below(f"{name}.config", parts)
     return {"config": table}, reasons
+
+
+_LOG_WHY = (
+    "The chart has info: dfdaemon then writes each request with its Authorization header, and so the credentials of "
+    "private registries, into its log."
+)
 
 
 def _trusting(name: str, part: peer.Part) -> peer.Part:

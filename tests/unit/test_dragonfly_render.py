@@ -171,7 +171,7 @@ KNOWN = frozenset(
         "config.proxy.prefetchBandwidthLimit", "config.storage.keep", "config.storage.writePieceTimeout",
         "config.download.pieceTimeout", "config.download.collectedPieceTimeout", "config.download.bandwidthLimit",
         "config.download.backToSourceBandwidthLimit", "config.upload.bandwidthLimit",
-        "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent",
+        "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent", "config.log.level",
     }
 )  # fmt: skip
 
@@ -199,6 +199,7 @@ def test_storage_outlives_the_pod_and_a_limit_leaves_room_for_reads_that_wait() 
     }  # fmt: skip
     config = client["config"]
     assert config["storage"]["keep"] is True
+    assert config["log"] == {"level": "warn"}, "at info dfdaemon writes credentials into its log"
     assert bytes_of(config["proxy"]["prefetchBandwidthLimit"]) == FULL.bandwidth // 2
     assert bytes_of(config["download"]["bandwidthLimit"]) == FULL.bandwidth
 
