@@ -23,6 +23,7 @@ DFDAEMON = (
     "test_credentials",
     "test_dragonfly",
     "test_dragonfly_files",
+    "test_newcomer",
     "test_real_bytes",
     "test_saturation",
     "test_stand_ins",
@@ -32,6 +33,7 @@ DFDAEMON = (
 LONG = (
     "test_confirm", "test_confirm_killed", "test_matrix", "test_fenced_life", "test_crash_bench", "test_scarcity",
     "test_drift", "test_safety", "test_artifacts", "test_packages",
+    "test_newcomer", "test_bench", "test_convert",
 )  # fmt: skip
 """The longest first: one that begins last is waited for while nothing runs beside it."""
 
