@@ -43,15 +43,27 @@ _MEANINGS = {
 
 
 class AgentError(Exception):
-    """Base of all errors that reach the operator."""
+    """Base of all errors that reach the operator. `problems` is everything that is wrong with a file, where that is
+    what is wrong; each is told as seen, too.
+    """
 
-    def __init__(self, code: str, what: str, *, cause: str = "", seen: tuple[str, ...] = (), try_: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        cause: str = "",
+        seen: tuple[str, ...] = (),
+        try_: str = "",
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
         super().__init__(f"{what}: {cause}" if cause else what)
         self.code = code
         self.what = what
         self.cause = cause
-        self.seen = seen
+        self.seen = (*seen, *map(str, problems))
         self.try_ = try_
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +86,7 @@ class ConfigError(AgentError):
     """agent.toml or a drop-in is wrong; `problems` holds every one that was found."""
 
     def __init__(self, code: str, what: str, problems: tuple[Problem, ...], *, try_: str = "nydus-agent check") -> None:
-        super().__init__(code, what, seen=tuple(map(str, problems)), try_=try_)
-        self.problems = problems
+        super().__init__(code, what, try_=try_, problems=problems)
 
 
 class UsageError(AgentError):
@@ -99,23 +110,7 @@ class LockedError(AgentError):
 
 
 class ArtifactError(AgentError):
-    """A lock, a download, an archive or the store is not as it must be; what was current still is.
-
-    `problems` holds everything that is wrong with a lock file, where that is what is wrong.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        what: str,
-        *,
-        cause: str = "",
-        seen: tuple[str, ...] = (),
-        try_: str = "",
-        problems: tuple[Problem, ...] = (),
-    ) -> None:
-        super().__init__(code, what, cause=cause, seen=(*seen, *map(str, problems)), try_=try_)
-        self.problems = problems
+    """A lock, a download, an archive or the store is not as it must be; what was current still is."""
 
 
 class ConvertError(AgentError):
@@ -151,23 +146,7 @@ class NydusdError(PortError):
 
 
 class CredentialError(PortError):
-    """A registry's credential cannot be had or is refused. No secret is in it, not even a wrong one.
-
-    `problems` holds everything that is wrong with docker's configuration, where that is what is wrong.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        what: str,
-        *,
-        cause: str = "",
-        seen: tuple[str, ...] = (),
-        try_: str = "",
-        problems: tuple[Problem, ...] = (),
-    ) -> None:
-        super().__init__(code, what, cause=cause, seen=(*seen, *map(str, problems)), try_=try_)
-        self.problems = problems
+    """A registry's credential cannot be had or is refused. No secret is in it, not even a wrong one."""
 
 
 class FileError(PortError):
