@@ -98,6 +98,19 @@ def test_the_example_changes_nothing_until_a_line_is_uncommented(package: Packag
     assert live in ([], ["version = 1"])
 
 
+def test_every_link_of_a_page_leads_somewhere_on_the_node_too(package: Package) -> None:
+    directory = package.files / "usr/share/doc/nydus-node-agent"
+    pages = sorted(directory.glob("*.md"))
+    links = [
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s#]+)", page.read_text())
+        if ":" not in link
+    ]
+    assert {"start.md", "troubleshoot.md"} <= {link for _, link in links}
+    assert [(page, link) for page, link in links if not (directory / link).exists()] == []
+
+
 def test_tab_completes_every_verb_in_bash_and_zsh(package: Package) -> None:
     for path in ("bash-completion/completions/nydus-agent", "zsh/vendor-completions/_nydus-agent"):
         text = package.read(f"/usr/share/{path}")
