@@ -63,13 +63,18 @@ class Request:
     def of(url: str, proxy: str, headers: Mapping[str, str], unix_socket: str) -> Request:
         """Raises HttpError (NNA0825) where the URL is not one that we send."""
         parts = _split(url)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = target_of(parts)
         named = {"Host": parts.netloc, "Accept": "*/*", "User-Agent": "nydus-agent", "Connection": "close", **headers}
         if unix_socket:
             return Request(unix_socket, path, named, url)
         if proxy:
             return Request(_host_port(_split(proxy)), f"http://{parts.netloc}{path}", named, url)
         return Request(_host_port(parts), path, named, url)
+
+
+def target_of(url: SplitResult) -> str:
+    """What the request line says of a URL."""
+    return (url.path or "/") + (f"?{url.query}" if url.query else "")
 
 
 def _split(url: str) -> SplitResult:
@@ -110,19 +115,18 @@ def exchange(
     deadline_s: float,
     body_cap: int,
     on_connect: Callable[[socket.socket], None] | None = None,
-    secured: Callable[[socket.socket, float], socket.socket] | None = None,
+    secured: Callable[[socket.socket], socket.socket] | None = None,
 ) -> HttpAnswer:
-    """Connect, send, read the whole answer. `on_connect` gets the connected socket; `secured` gets it and the time
-    (CLOCK_MONOTONIC) by which all must be over, and gives the one to speak through. Raises HttpError.
+    """Connect, send, read the whole answer. `on_connect` gets the connected socket; `secured` gets it with the time
+    that is left as its timeout, and gives the one to speak through. Raises HttpError.
     """
     deadline = time.monotonic() + deadline_s
     try:
         with contextlib.closing(_connect(request, deadline)) as connected:
             if on_connect is not None:
                 on_connect(connected)
-            if secured is None:
-                return _speak(request, _Timed(connected, deadline), body_cap)
-            with contextlib.closing(secured(connected, deadline)) as within:
+            connected.settimeout(_left(deadline))
+            with contextlib.closing(connected if secured is None else secured(connected)) as within:
                 return _speak(request, _Timed(within, deadline), body_cap)
     except TimeoutError:
         raise HttpError("NNA0822", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s") from None

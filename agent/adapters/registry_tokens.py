@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from agent.adapters.secure_http import ask
+from agent.adapters.secure_http import ask, shown
 from agent.errors import CredentialError, PortError
 from agent.ports import HttpAnswer
 from agent.ports_credentials import Looked, Secret
@@ -77,10 +77,10 @@ class ChallengeAnswers:
         credential = self._looked.credential
         ended = credential is not None and bool(credential.identity_token) and answer.status == _INVALID_GRANT
         if ended or answer.status in (401, 403):
-            raise self._refused(f"the token server {_shown(url)} answers {answer.status}")
+            raise self._refused(f"the token server {shown(url)} answers {answer.status}")
         if answer.status != 200:
-            raise _unusable(_shown(url), f"it answers {answer.status}")
-        token, holds_s = _parsed(_shown(url), answer.body)
+            raise _unusable(shown(url), f"it answers {answer.status}")
+        token, holds_s = _parsed(shown(url), answer.body)
         return token, max(holds_s, _SHORTEST_S) - _EARLY_S - (self._now() - asked_at)
 
     def _realm(self, challenge: Challenge) -> SplitResult:
@@ -95,7 +95,7 @@ class ChallengeAnswers:
         if parts.scheme not in ("http", "https") or not host or not sound:
             raise _unusable("that the registry names", "its URL is none, or holds a user")
         if parts.scheme == "http" and self._secure:
-            raise _unusable(_shown(parts), "it is plain http, and the registry is https")
+            raise _unusable(shown(parts), "it is plain http, and the registry is https")
         return parts
 
     def _ask(self, url: SplitResult, service: str, scopes: Sequence[str], deadline_s: float) -> HttpAnswer:
@@ -120,7 +120,7 @@ class ChallengeAnswers:
         try:
             return ask(url, headers, deadline_s=deadline_s, method=method, body=body, body_cap=_BODY_CAP, ca=self._ca)
         except PortError as error:
-            raise _unusable(_shown(url), error.cause or error.what) from None
+            raise _unusable(shown(url), error.cause or error.what) from None
 
     def _refused(self, cause: str) -> CredentialError:
         return CredentialError(
@@ -141,10 +141,6 @@ def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
         raise _unusable(url, "there is no token in its answer")
     holds_s: Any = answer.get("expires_in")
     return Secret(token), float(holds_s) if type(holds_s) in (int, float) and 0 < holds_s < _FOR_EVER_S else 0.0
-
-
-def _shown(url: SplitResult) -> str:
-    return f"{url.scheme}://{url.netloc}{url.path}"
 
 
 def _unusable(url: str, cause: str) -> CredentialError:

@@ -6,15 +6,13 @@ address whatever the name means, and one deadline for all of it, the handshake t
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult
 
-from agent.adapters.http import Request, exchange
-from agent.adapters.tls import context
+from agent.adapters.http import Request, exchange, target_of
+from agent.adapters.tls import context, why_not
 from agent.errors import HttpError
 from agent.ports import HttpAnswer
 
@@ -36,49 +34,25 @@ def ask(
     Raises HttpError; its text holds the URL without its query, and no header. FileError where the CA cannot be used.
     """
     host, port = url.hostname or "", url.port or _PORTS[url.scheme]
-    shown = f"{url.scheme}://{url.netloc}{url.path}"
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     named = {"Host": url.netloc, "User-Agent": "nydus-agent", "Connection": "close", **headers}
     if body:
         named["Content-Length"] = str(len(body))
-    request = Request((host, port), target, named, shown, method, body)
+    request = Request((host, port), target_of(url), named, shown(url), method, body)
     secured = _secured(context(ca), host) if url.scheme == "https" else None
     return exchange(request, deadline_s=deadline_s, body_cap=body_cap, secured=secured)
 
 
-def _secured(trusted: ssl.SSLContext, host: str) -> Callable[[socket.socket, float], socket.socket]:
-    def secured(plain: socket.socket, deadline: float) -> socket.socket:
-        # It takes the descriptor over, so nobody else closes it where the handshake fails.
-        within = trusted.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+def shown(url: SplitResult) -> str:
+    """A URL for messages: its query may be a secret."""
+    return f"{url.scheme}://{url.netloc}{url.path}"
+
+
+def _secured(trusted: ssl.SSLContext, host: str) -> Callable[[socket.socket], socket.socket]:
+    def secured(plain: socket.socket) -> socket.socket:
         try:
-            _handshake(within, deadline)
+            # Its timeout bounds the whole handshake (ssl, since Python 3.5), and it is closed where that fails.
+            return trusted.wrap_socket(plain, server_hostname=host)
         except ssl.SSLError as error:
-            within.close()
-            raise HttpError("NNA0821", f"no answer from {host}", cause=_words(error)) from None
-        except BaseException:
-            within.close()
-            raise
-        return within
+            raise HttpError("NNA0821", f"no answer from {host}", cause=why_not(error)) from None
 
     return secured
-
-
-def _words(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    return f"no TLS there ({error.reason or error})"
-
-
-def _handshake(within: ssl.SSLSocket, deadline: float) -> None:
-    """Its timeout counts for each read alone; here all of it ends with the deadline. Raises TimeoutError, SSLError."""
-    within.settimeout(0)
-    while True:
-        try:
-            within.do_handshake()
-            return
-        except ssl.SSLWantReadError:
-            ready = select.select([within], [], [], max(0.0, deadline - time.monotonic()))
-        except ssl.SSLWantWriteError:
-            ready = select.select([], [within], [], max(0.0, deadline - time.monotonic()))
-        if not any(ready):
-            raise TimeoutError

@@ -35,10 +35,8 @@ class RegistryTls:
                 trusted.wrap_socket(plain, server_hostname=name),
             ):
                 return ""
-        except ssl.SSLCertVerificationError as error:
-            return error.verify_message
         except ssl.SSLError as error:
-            return f"no TLS there ({error.reason or error})"
+            return why_not(error)
         except OSError as error:
             raise HttpError("NNA0821", f"no answer from {host}", cause=str(error)) from error
 
@@ -75,6 +73,13 @@ def context(ca: str) -> ssl.SSLContext:
     # many private ones are, is good for them, so it is not to be called wrong here.
     found.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return found
+
+
+def why_not(error: ssl.SSLError) -> str:
+    """Why a handshake failed, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return f"no TLS there ({error.reason or error})"
 
 
 def _watch(listener: socket.socket, seen: list[Sight], allowed: frozenset[int], deadline_s: float) -> None:

@@ -224,20 +224,32 @@ def test_a_token_server_that_the_ca_did_not_sign_gets_no_credential(keys: Path, 
         assert server.heads == []
 
 
-@pytest.mark.parametrize("first", [b"", b"\x16\x03\x03", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_a_handshake_that_does_not_end_is_given_up(first: bytes) -> None:
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"", b""),
+        (b"\x16\x03\x03", b""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", b""),
+        (b"\x16\x03\x03\x40\x00", b"\x02"),
+    ],
+)
+def test_a_handshake_that_does_not_end_is_given_up(first: bytes, then: bytes) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     began = time.monotonic()
     with listener:
-        threading.Thread(target=_half_a_handshake, args=(listener, first)).start()
+        threading.Thread(target=_half_a_handshake, args=(listener, first, then)).start()
         challenge = f'Bearer realm="https://127.0.0.1:{listener.getsockname()[1]}/"'
         assert refusal(answers(secure=True), challenge, deadline_s=1).code == "NNA1204"
     assert time.monotonic() - began < 5
 
 
-def _half_a_handshake(listener: socket.socket, first: bytes) -> None:
+def _half_a_handshake(listener: socket.socket, first: bytes, then: bytes) -> None:
+    """`then` goes on and on, slowly: each read alone is soon over."""
     client, _ = listener.accept()
     with client, contextlib.suppress(OSError):
         client.recv(65536)
         client.sendall(first)
+        while then:
+            client.sendall(then)
+            time.sleep(0.1)
         client.recv(65536)
