@@ -17,6 +17,7 @@ from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
 from agent.ports import Containerd, ImageRecord
+from agent.registry.names import HUB, host_and_rest
 
 NAMESPACE = "k8s.io"
 """CRI's namespace in containerd."""
@@ -82,11 +83,9 @@ def full_name(name: str) -> str:
     """A reference as containerd keeps it (distribution/reference, ParseDockerRef): "pause" is
     "docker.io/library/pause:latest".
     """
-    first, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
+    host, rest = host_and_rest(name)
+    if not host:
+        name = f"{HUB}/{rest}" if "/" in rest else f"{HUB}/library/{rest}"
     tagged = "@" in name or ":" in name.rpartition("/")[2]
     return name if tagged else f"{name}:latest"
 

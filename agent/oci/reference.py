@@ -6,8 +6,8 @@ import re
 
 from agent.dataclass import dataclass
 from agent.errors import ConvertError
+from agent.registry.names import HUB, host_and_rest
 
-DEFAULT_HOST = "docker.io"
 _LIBRARY = "library/"  # where images of one word lie there
 # distribution's grammar (reference/regexp.go): what every registry takes.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -43,11 +43,10 @@ def parse(text: str, *, tag: str = "latest") -> Reference:
     rest, _, digest = text.partition("@")
     if "@" in text and not is_digest(digest):
         raise _wrong(text, f"{digest!r} is no sha256 digest")
-    host, slash, path = rest.partition("/")
-    if not slash or not (set(".:[") & set(host) or host == "localhost"):
-        host, path = DEFAULT_HOST, rest
+    host, path = host_and_rest(rest)
+    host = host or HUB
     path, colon, given = path.rpartition(":") if ":" in path else (path, "", "")
-    if host == DEFAULT_HOST and "/" not in path:
+    if host == HUB and "/" not in path:
         path = _LIBRARY + path
     if not _HOST.fullmatch(host):
         raise _wrong(text, f"{host!r} is no host")

@@ -41,13 +41,20 @@ def image_parts(name: str) -> tuple[str, str]:
     """Registry and repository of an image's whole name, without tag and digest; ("", "") where it is no name but an
     id, as CRI records them too (distribution/reference).
     """
-    first, slash, rest = name.partition("/")
-    if not slash:
+    if "/" not in name:
         return "", ""
-    if not ("." in first or ":" in first or first == "localhost"):
-        first, rest = HUB, name
+    host, rest = host_and_rest(name)
     repository = rest.partition("@")[0]
-    return host_of(first), repository.partition(":")[0]
+    return host_of(host or HUB), repository.partition(":")[0]
+
+
+def host_and_rest(name: str) -> tuple[str, str]:
+    """The registry that an image's name begins with, "" where it names none and so means Docker Hub, and what follows
+    (distribution/reference).
+    """
+    first, slash, rest = name.partition("/")
+    named = slash and ("." in first or ":" in first or first == "localhost")
+    return (first, rest) if named else ("", name)
 
 
 def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:

@@ -21,7 +21,8 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.node.facts_daemon",),
     ("agent.node.facts", "agent.node.transfer", "agent.node.elf", "agent.plan.steps"),
     ("agent.node.moment",),
-    ("agent.artifacts", "agent.oci", "agent.registry"),
+    ("agent.artifacts", "agent.registry"),
+    ("agent.oci",),
     ("agent.ports_artifacts", "agent.ports_fetch"),
     (
         "agent.ports_change",
