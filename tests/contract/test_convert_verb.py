@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.oci import formats
+from tests.contract.waiting import wait_until
 from tests.fakes import nydus_image
 from tests.fakes.oci_registry import FakeRegistry, serving
 from tests.node.layout import Layout
@@ -215,11 +215,12 @@ def test_a_wrong_command_line_touches_nothing(place: Place, options: tuple[str, 
 def test_the_signal_of_ctrl_c_ends_it_and_leaves_nothing(place: Place) -> None:
     argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA"), tar("HANG")))]
     running = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
-    deadline = time.monotonic() + 30
-    while not list(place.work.glob("*/built-2.fifo")):
-        assert time.monotonic() < deadline
+
+    def builds() -> bool:
         assert running.poll() is None, running.communicate()
-        time.sleep(0.02)
+        return any(place.work.glob("*/built-2.fifo"))
+
+    wait_until(builds, "the second layer is built", 30)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=20)
     assert (running.returncode, b"NNA1428" in err) == (1, True), err

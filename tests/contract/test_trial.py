@@ -15,6 +15,7 @@ import pytest
 from agent.adapters import trial
 from agent.adapters.trial import PrivateTrials
 from agent.errors import NydusdError
+from tests.contract.waiting import wait_until
 
 DIES = "#!/bin/sh\necho 'ERROR cannot open the bootstrap' >&2\necho 'ERROR auth: c2VjcmV0' >&2\nexit 7\n"
 HANGS = "#!/bin/sh\nexec sleep 4217\n"
@@ -103,11 +104,11 @@ def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> No
     )
     child = subprocess.Popen([sys.executable, "-c", program])
     try:
-        _wait_for("sleep 4217", some=True)
+        wait_until(lambda: _processes("sleep 4217"), "it runs", 10)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait(10)
-    _wait_for("sleep 4217", some=False)
+    wait_until(lambda: not _processes("sleep 4217"), "it has ended", 10)
 
 
 def _processes(command: str) -> list[int]:
@@ -121,14 +122,6 @@ def _processes(command: str) -> list[int]:
             if words == command:
                 found.append(int(entry.name))
     return found
-
-
-def _wait_for(command: str, *, some: bool) -> None:
-    deadline = time.monotonic() + 10
-    while bool(_processes(command)) is not some:
-        if time.monotonic() > deadline:
-            pytest.fail(f"{command}: {'not there' if some else 'still there'}")
-        time.sleep(0.02)
 
 
 def test_an_image_of_millions_of_directories_ends_the_look_and_not_the_memory(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from agent.apply import locks
 from agent.artifacts.fetching import Job, Progress, Source, SourceKind
 from agent.artifacts.lock import Artifact, render
 from agent.errors import ArtifactError
+from tests.contract.waiting import wait_until
 from tests.hostile.case import Scene
 from tests.hostile.server import Exchange, Handler, answer, head, parts
 from tests.hostile.stage import DEADLINE_S, GOOD, LIMITS, PROGRAMS, Stage, children
@@ -131,13 +130,6 @@ def test_of_other_archives_and_of_nothing_no_file_is_left(place: Place) -> None:
     assert list(place.begun.iterdir()) == []
 
 
-def _wait_for(done: Callable[[], bool], deadline_s: float = 20) -> None:
-    end = time.monotonic() + deadline_s
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 _VERB = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -164,10 +156,10 @@ def test_an_installation_that_was_killed_goes_on_with_the_next_one(scene: Scene,
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             assert waits.wait(30)
-            _wait_for(lambda: kept.exists() and kept.stat().st_size > CUT // 2)
+            wait_until(lambda: kept.exists() and kept.stat().st_size > CUT // 2, "half of it has been kept")
         finally:
             process.kill()
-    _wait_for(lambda: not children())
+    wait_until(lambda: not children(), "the download has ended")
     left = kept.stat().st_size
     assert kept.read_bytes() == GOOD[:left]
     assert stage.store.current() == stage.old

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.artifacts.refusals import REASONS, Refusal
 from agent.errors import ArtifactError
+from tests.contract.waiting import wait_until
 from tests.hostile.case import Scene
 from tests.hostile.server import Exchange, head
 from tests.hostile.stage import GOOD, Stage, children
@@ -127,7 +127,4 @@ def test_no_download_outlives_the_command_that_began_it(scene: Scene, stage: Sta
     finally:
         parent.kill()
         parent.wait(10)
-    deadline = time.monotonic() + 5
-    while children() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert children() == {}
+    wait_until(lambda: children() == {}, "the download has ended", 5)

@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from agent.adapters.containerd import ContainerdClient, SnapshotterClient
 from agent.errors import ContainerdError
 from tests.contract.containerd import DEADLINE_S, PROBE, ContainerdContract, ContainerdWorld
+from tests.contract.waiting import wait_until
 
 _CONFIG = Path("/etc/containerd/config.toml")
 _SOCKET = "/run/containerd/containerd.sock"
@@ -100,10 +100,7 @@ class _RealWorld(ContainerdWorld):
             "systemd-run", f"--unit={_SNAPSHOTTER}", "--quiet", "--collect", "containerd-nydus-grpc",
             f"--root={self.root}", f"--address={self.address}", f"--nydusd-config={template}", "--log-to-stdout",
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while not self._backend_answers():
-            assert time.monotonic() < deadline, "the snapshotter did not come up"
-            time.sleep(0.05)
+        wait_until(self._backend_answers, "the snapshotter answers")
 
     def _backend_answers(self) -> bool:
         try:

@@ -15,6 +15,7 @@ from agent.adapters.holders import CgroupProcesses
 from agent.adapters.sockets import KernelSockets
 from agent.ports import Holders
 from tests.contract.holders import HoldersContract, HoldersWorld
+from tests.contract.waiting import wait_until
 
 _UNIT = "listens.service"
 _PORT = 4999
@@ -68,10 +69,9 @@ class TestService(HoldersContract):
 def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     directory = Path("/sys/fs/cgroup/system.slice") / _UNIT
     helper = subprocess.Popen(["sleep", "600"])
-    end = time.monotonic() + 10
-    while Path(f"/proc/{helper.pid}/comm").read_text() != "sleep\n" and time.monotonic() < end:
-        time.sleep(0.01)  # Popen returns when the program's descriptors are closed, just before it has its name
-    _until_it_is("sleep", helper.pid)
+    # Popen returns when the program's descriptors are closed, just before the process has its new name.
+    comm = Path(f"/proc/{helper.pid}/comm")
+    wait_until(lambda: comm.read_text() == "sleep\n", "it is called sleep")
     (directory / "cgroup.procs").write_text(str(helper.pid))
     assert world.port.follow(*world.listens) == ""
     helper.kill()
@@ -79,14 +79,6 @@ def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     assert world.wait().ended == (f"sleep (pid {helper.pid})",)
     with KernelSockets() as tables:
         assert tables.listening(_PORT) != ()
-
-
-def _until_it_is(name: str, pid: int) -> None:
-    """execve(2) lets the parent of a vfork go on some moments before the process has its new name."""
-    end = time.monotonic() + 10
-    while Path(f"/proc/{pid}/comm").read_text().strip() != name:
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from agent.adapters.nydusd import NydusdApi
 from tests.contract.nydusd import NydusdContract, NydusdWorld
+from tests.contract.waiting import wait_until
 
 
 class _Daemon(NydusdWorld):
@@ -29,7 +29,7 @@ class _Daemon(NydusdWorld):
         self._deaf.bind(self.deaf)
         self._deaf.listen(1)
         self._process = subprocess.Popen(self._command(directory))
-        self._wait()
+        wait_until(self._serves, "nydusd serves its mount")
         self.pid = self._process.pid
 
     def _command(self, directory: Path) -> list[str]:
@@ -49,12 +49,9 @@ class _Daemon(NydusdWorld):
             "--bootstrap", str(bootstrap), "--mountpoint", str(self._mountpoint), "--apisock", self.alive,
         ]  # fmt: skip
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 20
-        while not (Path(self.alive).exists() and self._mountpoint.is_mount()):
-            assert time.monotonic() < deadline, "nydusd did not come up"
-            assert self._process.poll() is None, "nydusd ended"
-            time.sleep(0.02)
+    def _serves(self) -> bool:
+        assert self._process.poll() is None, "nydusd ended"
+        return Path(self.alive).exists() and self._mountpoint.is_mount()
 
     def end(self) -> None:
         self._deaf.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.contract.oci_registry import RegistryContract
+from tests.contract.waiting import wait_until
 
 
 class _Real:
@@ -24,19 +24,15 @@ class _Real:
         self.process = subprocess.Popen(
             ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._wait()
+        wait_until(self._listens, "docker-registry listens")
 
-    def _wait(self) -> None:
+    def _listens(self) -> bool:
         host, _, port = self.host.partition(":")
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < deadline, "docker-registry does not listen"
-                time.sleep(0.02)
-            else:
-                return
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def end(self) -> None:
         self.process.kill()
