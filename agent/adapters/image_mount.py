@@ -8,15 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from agent.adapters import private_nydusd
 from agent.adapters.layer_files import members, walked
-from agent.adapters.nydusd import NydusdApi
-from agent.adapters.process import Companion, companion
+from agent.adapters.process import companion
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.oci.tree import Member
 from agent.ports_convert import LayerFile
 
 _MOUNT_S, _READ_S = 30.0, 3600.0
-_STEP_S = 0.05
 
 
 class LayerReader:
@@ -37,29 +36,22 @@ class LayerReader:
         directory = os.path.dirname(blobs[0][1]) if blobs else room
         with open(os.path.join(room, "config.json"), "w", encoding="utf-8") as file:
             json.dump(_config(directory, os.path.join(room, "cache")), file)
+        image = ("--config", f"{room}/config.json", "--bootstrap", bootstrap)
+        argv = private_nydusd.command([self._nydusd], room, *image, threads=4)
         try:
-            with (
-                open(os.path.join(room, "log"), "wb") as log,
-                companion(self._argv(room, bootstrap), log.fileno()) as child,
-            ):
+            with open(os.path.join(room, "log"), "wb") as log, companion(argv, log.fileno()) as child:
                 guard = threading.Timer(_READ_S, child.kill)  # a read of a hung mount ends only with its server
                 guard.daemon = True  # a signal may come before the block that cancels it
                 try:
                     guard.start()
-                    pid = _wait(child, room)
-                    yield from walked(f"/proc/{pid}/root{room}/mount")
+                    until = time.monotonic() + _MOUNT_S
+                    mounted = private_nydusd.wait_for_mount(child, room, until, lambda cause: _refusal(room, cause))
+                    yield from walked(mounted.top)
                 finally:
                     guard.cancel()
         except (OSError, ProcessError, NydusdError) as error:
             cause = getattr(error, "cause", "") or str(error)
             raise ConvertError("NNA1425", "the converted image cannot be read back", cause=cause) from None
-
-    def _argv(self, room: str, bootstrap: str) -> list[str]:
-        return [
-            "unshare", "--mount", "--propagation", "private", "--", self._nydusd, "fuse",
-            "--config", f"{room}/config.json", "--bootstrap", bootstrap, "--mountpoint", f"{room}/mount",
-            "--apisock", f"{room}/api.sock", "--log-level", "warn", "--thread-num", "4",
-        ]  # fmt: skip
 
 
 def _config(blobs: str, cache: str) -> dict[str, object]:
@@ -76,21 +68,8 @@ def _config(blobs: str, cache: str) -> dict[str, object]:
     }
 
 
-def _wait(child: Companion, room: str) -> int:
-    api, until, cause = NydusdApi(), time.monotonic() + _MOUNT_S, ""
-    while time.monotonic() < until and child.code is None:
-        try:
-            info = api.info(f"{room}/api.sock", deadline_s=2)
-            pid = info.pid or child.pid
-            if info.state == "RUNNING" and os.path.ismount(f"/proc/{pid}/root{room}/mount"):
-                return pid
-            cause = f"its state is {info.state}"
-        except NydusdError as error:
-            cause = error.cause
-        time.sleep(_STEP_S)
-    if child.code is not None:
-        cause = f"it ended with exit code {child.code}"
-    raise ConvertError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=_last(room))
+def _refusal(room: str, cause: str) -> ConvertError:
+    return ConvertError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=_last(room))
 
 
 def _last(room: str) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """A real read by a private nydusd (ladder of proof, rung 10): own mount namespace, empty cache, limits, a deadline.
 
-The mount is made in a namespace that only this nydusd is in, and is read through /proc/PID/root. When nydusd ends,
-for whatever reason, the namespace and with it the mount are gone; only a directory of files is left to remove.
+Its mount goes with it, however it ends (private_nydusd); only a directory of files is left to remove.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from agent import paths
 from agent.adapters.nydusd import NydusdApi
+from agent.adapters.private_nydusd import command, socket_of, wait_for_mount
 from agent.adapters.process import Companion, companion
 from agent.adapters.relay import Relay
 from agent.errors import NydusdError
@@ -27,7 +27,6 @@ from agent.ports import Trial
 _PREFIX = "trial-"
 _STALE_S = 600  # of a run that was killed; a running one is minutes at most
 _MOUNT_S = 15.0
-_STEP_S = 0.05
 _PIECE = 1 << 20
 _ENOUGH = 400  # files looked at before the largest are read
 _LOOKED_AT = 20_000  # entries of an image: one may hold millions of empty directories
@@ -50,7 +49,7 @@ class PrivateTrials:
             with open(room / "log", "wb") as log, companion(_argv(nydusd, room), log.fileno()) as child:
                 try:
                     until = time.monotonic() + deadline_s
-                    return _wait(child, room, NydusdApi(), str(room / "api.sock"), until)[0]
+                    return wait_for_mount(child, str(room), until, lambda cause: _refusal(room, cause)).version
                 except NydusdError as error:
                     raise NydusdError(
                         "NNA0737", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
@@ -121,11 +120,7 @@ def _argv(nydusd: str, room: Path, *image: str) -> list[str]:
     # As in the snapshotter's unit: nydusd before v2.4.3 has no setting for a private CA.
     if os.path.exists(paths.CA_BUNDLE):
         limits += ["env", f"SSL_CERT_FILE={paths.CA_BUNDLE}", "SSL_CERT_DIR=/etc/ssl/certs"]
-    return [
-        "unshare", "--mount", "--propagation", "private", "--", *limits, nydusd, "fuse",
-        *image, "--mountpoint", str(room / "mount"), "--apisock", str(room / "api.sock"), "--log-level", "warn",
-        "--thread-num", "2",
-    ]  # fmt: skip
+    return command([*limits, nydusd], str(room), *image, threads=2)
 
 
 def _secret(path: Path, content: bytes) -> None:
@@ -135,13 +130,11 @@ def _secret(path: Path, content: bytes) -> None:
 
 
 def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float) -> Trial:
-    api, socket = NydusdApi(), str(room / "api.sock")
-    version, pid = _wait(child, room, api, socket, mount_by)
-    top = f"/proc/{pid}/root{room / 'mount'}"
+    version, top = wait_for_mount(child, str(room), mount_by, lambda cause: _refusal(room, cause))
     read, error = read_files(top, limit)
     fetched = 0
     try:
-        amount = api.backend_metrics(socket, deadline_s=5).get("read_amount_total", 0)
+        amount = NydusdApi().backend_metrics(socket_of(str(room)), deadline_s=5).get("read_amount_total", 0)
         fetched = amount if isinstance(amount, int) else 0
     except NydusdError as failed:
         error = error or str(failed)
@@ -150,21 +143,8 @@ def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float
     return Trial(version, read, fetched, relay.relayed, relay.tasks, tuple(sorted(relay.answers.items())), error)
 
 
-def _wait(child: Companion, room: Path, api: NydusdApi, socket: str, until: float) -> tuple[str, int]:
-    """(version, pid) once the mount is there. Raises NydusdError NNA0732."""
-    cause = ""
-    while time.monotonic() < until and child.code is None:
-        try:
-            info = api.info(socket, deadline_s=2)
-            if info.state == "RUNNING" and os.path.ismount(f"/proc/{info.pid or child.pid}/root{room / 'mount'}"):
-                return info.version, info.pid or child.pid
-            cause = f"its state is {info.state}"
-        except NydusdError as error:
-            cause = error.cause
-        time.sleep(_STEP_S)
-    if child.code is not None:
-        cause = f"it ended with exit code {child.code}"
-    raise NydusdError("NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room))
+def _refusal(room: Path, cause: str) -> NydusdError:
+    return NydusdError("NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room))
 
 
 def _last_lines(room: Path) -> tuple[str, ...]:
