@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -39,16 +38,14 @@ class LayerReader:
         image = ("--config", f"{room}/config.json", "--bootstrap", bootstrap)
         argv = private_nydusd.command([self._nydusd], room, *image, threads=4)
         try:
-            with open(os.path.join(room, "log"), "wb") as log, companion(argv, log.fileno()) as child:
-                guard = threading.Timer(_READ_S, child.kill)  # a read of a hung mount ends only with its server
-                guard.daemon = True  # a signal may come before the block that cancels it
-                try:
-                    guard.start()
-                    until = time.monotonic() + _MOUNT_S
-                    mounted = private_nydusd.wait_for_mount(child, room, until, lambda cause: _refusal(room, cause))
-                    yield from walked(mounted.top)
-                finally:
-                    guard.cancel()
+            with (
+                open(os.path.join(room, "log"), "wb") as log,
+                companion(argv, log.fileno()) as child,
+                child.killed_after(_READ_S),
+            ):
+                until = time.monotonic() + _MOUNT_S
+                mounted = private_nydusd.wait_for_mount(child, room, until, lambda cause: _refusal(room, cause))
+                yield from walked(mounted.top)
         except (OSError, ProcessError, NydusdError) as error:
             cause = getattr(error, "cause", "") or str(error)
             raise ConvertError("NNA1425", "the converted image cannot be read back", cause=cause) from None

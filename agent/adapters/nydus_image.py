@@ -20,7 +20,6 @@ import json
 import os
 import struct
 import tarfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -146,20 +145,14 @@ class NydusImage:
 
 def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], limit: int, tell: Tell) -> int:
     """Hand the layer's tar to nydus-image; its length. Raises ConvertError NNA1421, NNA1422, NNA1423."""
-    guard = threading.Timer(_START_S + layer.size / _LEAST_RATE * 4, child.kill)
-    guard.daemon = True  # a signal may come before the block that cancels it
     count = 0
-    try:
-        guard.start()
-        with _Fifo(child, fifo) as sink:
-            for path, node in named:
-                sink.write(header_of(path, node))
-            for piece in _checked(layer, limit):
-                sink.write(piece)
-                count += len(piece)
-                tell(min(layer.size, count))
-    finally:
-        guard.cancel()
+    with child.killed_after(_START_S + layer.size / _LEAST_RATE * 4), _Fifo(child, fifo) as sink:
+        for path, node in named:
+            sink.write(header_of(path, node))
+        for piece in _checked(layer, limit):
+            sink.write(piece)
+            count += len(piece)
+            tell(min(layer.size, count))
     return count
 
 

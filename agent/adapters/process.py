@@ -13,6 +13,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -73,6 +74,17 @@ class Companion:
         """End it and its group at once. May be called from any thread."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """For a block that may wait for it without end, as a read of a hung FUSE mount does for what serves it."""
+        guard = threading.Timer(seconds, self.kill)
+        guard.daemon = True  # a signal may come before the block that cancels it
+        try:
+            guard.start()
+            yield
+        finally:
+            guard.cancel()
 
 
 class Feed:

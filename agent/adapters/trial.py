@@ -11,7 +11,6 @@ import re
 import shutil
 import stat
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,14 +73,9 @@ class PrivateTrials:
             with (
                 open(room / "log", "wb") as log,
                 companion(_argv(nydusd, room, *_image(bootstrap, room)), log.fileno()) as child,
+                child.killed_after(max(0.1, deadline - time.monotonic())),
             ):
-                # A read of a hung FUSE mount ends only with the process that serves it.
-                guard = threading.Timer(max(0.1, deadline - time.monotonic()), child.kill)
-                guard.start()
-                try:
-                    return _try(child, room, relay, limit, min(deadline, time.monotonic() + _MOUNT_S))
-                finally:
-                    guard.cancel()
+                return _try(child, room, relay, limit, min(deadline, time.monotonic() + _MOUNT_S))
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[Path]:
