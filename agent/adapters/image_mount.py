@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.adapters import private_nydusd
 from agent.adapters.layer_files import members, walked
-from agent.adapters.process import companion
+from agent.adapters.process import companion, last_written
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.oci.tree import Member
 from agent.ports_convert import LayerFile
@@ -66,11 +66,5 @@ def _config(blobs: str, cache: str) -> dict[str, object]:
 
 
 def _refusal(room: str, cause: str) -> ConvertError:
-    return ConvertError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=_last(room))
-
-
-def _last(room: str) -> tuple[str, ...]:
-    with open(f"{room}/log", "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-        lines = file.read(4096).decode(errors="replace").splitlines()
-    return tuple(line[:300] for line in lines[-4:])
+    seen = tuple(line[:300] for line in last_written(f"{room}/log")[-4:])
+    return ConvertError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=seen)

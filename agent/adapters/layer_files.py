@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agent.adapters.process import Feed
+from agent.adapters.walk import READ
 from agent.errors import ConvertError, ProcessError
 from agent.oci.tree import Kind, Member, Node
 from agent.ports_convert import LayerFile
@@ -202,12 +203,9 @@ def _kind(mode: int) -> Kind:
 
 
 def _hash_of(place: str) -> str:
-    hashed = hashlib.sha256()
-    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(place, READ)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(PIECE):
-            hashed.update(piece)
-    return hashed.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _xattrs(place: str) -> dict[str, bytes]:

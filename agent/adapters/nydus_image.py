@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent.adapters.layer_files import PIECE, header_of, unpacked
-from agent.adapters.process import ChildProcesses, Companion, companion
+from agent.adapters.process import ChildProcesses, Companion, companion, last_written
 from agent.errors import ConvertError, ProcessError
 from agent.oci import nydus
 from agent.oci.implied import Named
@@ -241,19 +241,13 @@ def _set_flags(bootstrap: str, flags: int) -> None:
 
 
 def _failed(cause: str, log: str) -> ConvertError:
-    with open(log, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
-        lines = file.read(8192).decode(errors="replace").splitlines()
-    told = tuple(line.strip()[:_LINE] for line in lines if line.strip())[-_LINES:]
+    told = tuple(line.strip()[:_LINE] for line in last_written(log) if line.strip())[-_LINES:]
     return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=told)
 
 
 def _digest_of(path: str) -> str:
-    hashed = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            hashed.update(piece)
-    return hashed.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Hashing:

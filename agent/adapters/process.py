@@ -26,6 +26,7 @@ OUTPUT_CAP = 1 << 20
 
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # linux/prctl.h
 _FEED_GRACE_S = 0.1
+_LOG_END = 8192
 _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
 
 
@@ -167,6 +168,16 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
         yield Companion(child)
     finally:
         _end(child)
+
+
+def last_written(log: str) -> list[str]:
+    """The end of the file that a companion writes to, in lines, however long it is; none where it cannot be read."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_END))
+            return file.read(_LOG_END).decode(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _spawn(argv: Sequence[str], stdin: int, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:

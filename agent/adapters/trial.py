@@ -18,7 +18,7 @@ from pathlib import Path
 from agent import paths
 from agent.adapters.nydusd import NydusdApi
 from agent.adapters.private_nydusd import command, socket_of, wait_for_mount
-from agent.adapters.process import Companion, companion
+from agent.adapters.process import Companion, companion, last_written
 from agent.adapters.relay import Relay
 from agent.errors import NydusdError
 from agent.ports import Trial
@@ -143,13 +143,7 @@ def _refusal(room: Path, cause: str) -> NydusdError:
 
 def _last_lines(room: Path) -> tuple[str, ...]:
     """The end of its log, without lines that could carry credentials."""
-    try:
-        with open(room / "log", "rb") as log:  # an image can make it long
-            log.seek(max(0, os.fstat(log.fileno()).st_size - 4096))
-            lines = log.read(4096).decode(errors="replace").splitlines()
-    except OSError:
-        return ()
-    plain = (_COLOUR.sub("", line) for line in lines)
+    plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")))
     told = (line for line in plain if re.search(r"\b(ERROR|WARN)", line) and not re.search("auth|token", line, re.I))
     return tuple(line[:300] for line in told)[-2:]
 
