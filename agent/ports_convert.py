@@ -10,7 +10,7 @@ from agent.dataclass import dataclass
 from agent.oci.formats import Descriptor
 from agent.oci.implied import Named
 from agent.oci.nydus import Blob
-from agent.oci.tree import Difference, Member
+from agent.oci.tree import Member
 
 Tell: TypeAlias = Callable[[int], None]
 """Hears how many bytes of a thing are done."""
@@ -147,11 +147,10 @@ class Rooms(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How many files were compared, and in what they differ."""
+    """How much was compared, and did not differ."""
 
     files: int
     bytes: int
-    differences: tuple[Difference, ...]
 
 
 __all__ = [

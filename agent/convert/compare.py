@@ -36,4 +36,4 @@ def compared(
             "NNA1427", "the converted image differs from its source",
             cause=f"in {len(wrong)} of {len(expected.nodes)} files", seen=(*map(str, wrong[:_SHOWN]), *more),
         )  # fmt: skip
-    return Compared(len(found.nodes), sum(node.size for node in found.nodes.values()), wrong)
+    return Compared(len(found.nodes), sum(node.size for node in found.nodes.values()))

@@ -161,10 +161,12 @@ def _descriptor(found: object, where: str, what: str) -> Descriptor:
 
 
 def _platform(found: object) -> Platform | None:
-    if not isinstance(found, dict):
-        return None
-    parts = [str(found.get(key) or "")[:64] for key in ("os", "architecture", "variant")]
-    return Platform(*parts)
+    return platform_of(found) if isinstance(found, dict) else None
+
+
+def platform_of(body: Json) -> Platform:
+    """What a descriptor in an index, or an image's configuration, says that it is for; "" where it does not."""
+    return Platform(*(str(body.get(key) or "")[:64] for key in ("os", "architecture", "variant")))
 
 
 def diff_ids(config: Json, layers: int, what: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from agent.oci.tree import OPAQUE, WHITEOUT, Kind, Member, Node, Tree, normal
+from agent.oci.tree import WHITEOUT, Kind, Member, Node, Tree, normal
 
 Named: TypeAlias = tuple[str, Node]
 """A directory's path ("" is the root) and what a layer below says of it."""
@@ -39,8 +39,7 @@ class Directories:
 
 
 def _is_mark(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.startswith(WHITEOUT) or name == OPAQUE
+    return path.rpartition("/")[2].startswith(WHITEOUT)
 
 
 def _is_said(node: Node) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.dataclass import replace
 from agent.errors import ConvertError
-from agent.oci.formats import Descriptor, Index, Json, Platform
+from agent.oci.formats import Descriptor, Index, Json, Platform, platform_of
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 # containerd's platforms.Normalize: these variants say nothing.
@@ -44,8 +45,8 @@ def chosen(index: Index, wanted: Sequence[Platform], what: str) -> tuple[Descrip
 
 def of_config(config: Json) -> Platform:
     """What an image's configuration says that it runs on."""
-    parts = [str(config.get(key) or "")[:64] for key in ("os", "architecture", "variant")]
-    return _normal(Platform(parts[0] or "linux", parts[1], parts[2]))
+    said = platform_of(config)
+    return _normal(replace(said, os=said.os or "linux"))
 
 
 def _normal(platform: Platform) -> Platform:

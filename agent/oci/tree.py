@@ -14,7 +14,7 @@ from agent.dataclass import dataclass, field
 from agent.errors import ConvertError
 
 WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
+_OPAQUE = ".wh..wh..opq"
 TIME = "the time"
 
 
@@ -135,7 +135,7 @@ class _Layer:
     def take(self, member: Member) -> None:
         path = normal(member.path)
         above, _, name = path.rpartition("/")
-        if name == OPAQUE:
+        if name == _OPAQUE:
             self.opaque.append(above)
         elif name.startswith(WHITEOUT):
             self.hidden.append(_join(above, name.removeprefix(WHITEOUT)))
