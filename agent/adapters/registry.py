@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -36,15 +36,8 @@ class RegistrySource:
 
     def document(self, named: str, cap: int) -> Document:
         """See ports_convert.Source."""
-        path = f"{self._base}/manifests/{named}"
-        try:
-            answer = self._http.read(
-                "GET", path, self._scopes, ok=(200,), headers={"Accept": ", ".join(formats.ACCEPTED)}
-            )
-            content = answer.body(cap)
-        except CutError as error:
-            raise RegistryError("NNA1411", f"the manifest {named} broke off", cause=error.cause) from None
-        answer.close()
+        accept = {"Accept": ", ".join(formats.ACCEPTED)}
+        answer, content = self._whole(f"manifests/{named}", f"the manifest {named}", cap, accept)
         digest = formats.digest_of(content)
         if named.startswith("sha256:") and digest != named:
             raise _other_bytes(named, f"what came has the digest {digest}")
@@ -54,15 +47,20 @@ class RegistrySource:
         """See ports_convert.Source."""
         if blob.size > cap:
             raise RegistryError("NNA1414", f"{blob.digest} is too long", cause=f"{blob.size} bytes, at most {cap}")
-        try:
-            answer = self._http.read("GET", f"{self._base}/blobs/{blob.digest}", self._scopes, ok=(200,))
-            content = answer.body(cap)
-        except CutError as error:
-            raise RegistryError("NNA1411", f"{blob.digest} broke off", cause=error.cause) from None
-        answer.close()
+        _, content = self._whole(f"blobs/{blob.digest}", blob.digest, cap, {})
         if len(content) != blob.size or formats.digest_of(content) != blob.digest:
             raise _other_bytes(blob.digest, f"{len(content)} bytes of {formats.digest_of(content)}")
         return content
+
+    def _whole(self, path: str, what: str, cap: int, headers: Mapping[str, str]) -> tuple[Answer, bytes]:
+        """An answer and all of its body. Raises RegistryError."""
+        try:
+            answer = self._http.read("GET", f"{self._base}/{path}", self._scopes, ok=(200,), headers=headers)
+            content = answer.body(cap)
+        except CutError as error:
+            raise RegistryError("NNA1411", f"{what} broke off", cause=error.cause) from None
+        answer.close()
+        return answer, content
 
     def fetch(self, blob: Descriptor, path: str, tell: Tell) -> None:
         """See ports_convert.Source. What breaks off goes on where it was."""
