@@ -11,10 +11,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from agent import wire
 from agent.commands.context import Context
+from agent.commands.signals import ENDING, caught_by
 from agent.config.model import Config
 from agent.console import counted
 from agent.convert import job as jobs
@@ -32,7 +32,6 @@ HELP = "make a nydus image of an OCI image, in a registry"
 NEEDS_ROOT = False
 
 _LAYOUT = "oci:"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SIZE = re.compile(r"(\d{1,12})([KMGT]?)(?:i?B)?")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 24  # nydus-image create --help
@@ -161,20 +160,16 @@ def _signals(shown: _Shown) -> Iterator[None]:
     of one, and it could not be ended then; a second signal does not wait for that.
     """
 
-    def caught(number: int, _frame: FrameType | None) -> None:
+    def caught(name: str) -> None:
         if shown.sending and not shown.ended:
-            shown.ended = signal.Signals(number).name
+            shown.ended = name
             return
-        for one in _SIGNALS:
+        for one in ENDING:
             signal.signal(one, signal.SIG_IGN)
-        raise _ended(signal.Signals(number).name)
+        raise _ended(name)
 
-    before = {number: signal.signal(number, caught) for number in _SIGNALS}
-    try:
+    with caught_by(caught):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _ended(by: str) -> ConvertError:

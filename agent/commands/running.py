@@ -4,19 +4,16 @@ whether one of them is under way.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
 from agent.apply.transaction import Surroundings
+from agent.commands.signals import caught_by
 from agent.console import Console, Tone, Toned
 from agent.errors import LockedError
 from agent.ports import Ledger
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
@@ -27,15 +24,11 @@ def surroundings(console: Console) -> Iterator[Surroundings]:
     """
     stop = Stop()
 
-    def caught(number: int, _frame: FrameType | None) -> None:
-        stop.signal = stop.signal or signal.Signals(number).name
+    def caught(name: str) -> None:
+        stop.signal = stop.signal or name
 
-    before = {number: signal.signal(number, caught) for number in _SIGNALS}
-    try:
+    with caught_by(caught):
         yield Surroundings(console.progress, lambda progress: _tell(console, progress), stop)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell(console: Console, progress: Progress) -> None:
