@@ -30,7 +30,7 @@ _LEAVES = frozenset(KEYS) | frozenset(ALIASES)
 _RESTART = "restart dfdaemon"
 _UPGRADE = "run helm upgrade"
 
-ONLY_LIVE = (
+_ONLY_LIVE = (
     NotLooked("unit", "whether systemd starts a dfdaemon again that died: --live looks"),
     NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
 )
@@ -56,16 +56,8 @@ def audit(file: str, text: str, config: Config, kind: Kind | None = None) -> Rep
         found = [*_of_peer(peer, config), *checks.listeners(peer), *unknown(peer, tree)]
     if reader.problems:
         return tuple(reader.problems)
-    found += list(judged_by_ping(config))
-    findings = tuple(one for one in found if isinstance(one, Finding))
-    skipped = tuple(one for one in found if isinstance(one, NotLooked))
-    unit = ONLY_LIVE if kind is Kind.DFDAEMON else ()
-    return Report(f"{file} ({kind.value})", ordered(findings), (*skipped, *unit, ELSEWHERE))
-
-
-def ordered(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """Traps first."""
-    return tuple(sorted(findings, key=lambda one: one.severity is not Severity.TRAP))
+    unit = _ONLY_LIVE if kind is Kind.DFDAEMON else ()
+    return Report.of(f"{file} ({kind.value})", [*found, *judged_by_ping(config), *unit, ELSEWHERE])
 
 
 def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> Peer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agent.dataclass import dataclass
 from agent.dragonfly.keys import KEYS
@@ -49,6 +49,15 @@ class Report:
     subject: str
     findings: tuple[Finding, ...]
     not_looked: tuple[NotLooked, ...] = ()
+
+    @staticmethod
+    def of(subject: str, found: Iterable[Finding | NotLooked]) -> Report:
+        """Of all that an audit came upon, traps first."""
+        told = tuple(found)
+        findings = sorted(
+            (one for one in told if isinstance(one, Finding)), key=lambda one: one.severity is not Severity.TRAP
+        )
+        return Report(subject, tuple(findings), tuple(one for one in told if isinstance(one, NotLooked)))
 
     @property
     def untold(self) -> tuple[NotLooked, ...]:

@@ -80,12 +80,10 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
     found += _lost_ca(facts)
     found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
     found += [*_listeners(facts), *_counters(facts)] if facts.runs else []
-    found += audit.judged_by_ping(config, native=facts.native)
-    findings = tuple(one for one in found if isinstance(one, Finding))
-    skipped = tuple(one for one in found if isinstance(one, NotLooked))
+    found += [*audit.judged_by_ping(config, native=facts.native), audit.ELSEWHERE]
     version = _version(facts.metrics)
     subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
-    return Report(subject, audit.ordered(findings), (*skipped, audit.ELSEWHERE))
+    return Report.of(subject, found)
 
 
 def _lost_ca(facts: LiveFacts) -> Iterator[Finding]:
