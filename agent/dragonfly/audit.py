@@ -87,21 +87,31 @@ def _settings(file: str, tree: Mapping[str, Any], prefix: str, problems: list[Pr
         if name in written:
             problems.append(Problem(file, f"{prefix}{path}", shown(value), f"is {name} once more", "keep one of them"))
         elif name in KEYS and not KEYS[name].form.takes(value):
-            form = KEYS[name].form
-            reason = f"must be {form.value}"
-            problems.append(Problem(file, f"{prefix}{path}", shown(value), reason, f"write {form.value}"))
+            problems.append(_misfit(file, f"{prefix}{path}", value, KEYS[name].form))
         elif name in KEYS:
             written[name] = value
-        elif value is not None and any(known.startswith(f"{path}.") for known in KEYS):
-            problems.append(Problem(file, f"{prefix}{path}", shown(value), "must be a table", "put its keys below it"))
+        elif value is not None and _is_table(path):
+            problems.append(_no_table(file, f"{prefix}{path}", value))
     return written
+
+
+def _is_table(path: str) -> bool:
+    return any(known.startswith(f"{path}.") for known in KEYS)
+
+
+def _misfit(file: str, key: str, value: object, form: keys.Form) -> Problem:
+    return Problem(file, key, shown(value), f"must be {form.value}", f"write {form.value}")
+
+
+def _no_table(file: str, key: str, value: object) -> Problem:
+    return Problem(file, key, shown(value), "must be a table", "put its keys below it")
 
 
 def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[Finding]:
     """Keys that dfdaemon does not know: it says nothing about them."""
     for path, value in flat(tree, _LEAVES):
         name = ALIASES.get(path, path)
-        if name in KEYS or value is None or any(known.startswith(f"{path}.") for known in KEYS):
+        if name in KEYS or value is None or _is_table(path):
             continue
         if peer.helm and path in keys.CHART_ONLY:
             continue
@@ -141,7 +151,7 @@ def _table(
     value = tree.get(name)
     if value is None or isinstance(value, Mapping):
         return value or {}
-    problems.append(Problem(file, f"{prefix}{name}", shown(value), "must be a table", "put its keys below it"))
+    problems.append(_no_table(file, f"{prefix}{name}", value))
     return {}
 
 
@@ -149,7 +159,7 @@ def _enabled(file: str, name: str, table: Mapping[str, Any], problems: list[Prob
     value = table.get("enable")
     if value is None or isinstance(value, bool):
         return value is not False
-    problems.append(Problem(file, f"{name}.enable", shown(value), "must be true or false", "write true or false"))
+    problems.append(_misfit(file, f"{name}.enable", value, keys.Form.BOOL))
     return False
 
 
@@ -191,28 +201,23 @@ def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> 
     """The page's sixth practice."""
     config = _table(file, table, "config", problems, "scheduler.")
     written = _table(file, config, "scheduler", problems, "scheduler.config.")
-    place = "scheduler.config.scheduler."
-
-    def finding(item: str, key: str, value: object, wanted: str, why: str) -> Finding:
-        text = f"{shown(value)}{'' if written.get(key) is not None else ' (the chart' + chr(39) + 's default)'}"
-        change = f"set {place}{key}: {wanted}, then {_UPGRADE}"
-        return Finding(item, Severity.ADVICE, f"{place}{key}", text, wanted, why, change)
-
-    values = {key: written.get(key, default) for key, default in keys.CHART_SCHEDULER.items()}
+    held = Peer(written, keys.CHART_SCHEDULER, "the chart's", "scheduler.config.scheduler.", _UPGRADE, helm=True,
+                serves=False)  # fmt: skip
     for key, most, what in _RETRIES:
-        value = values[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            reason = "must be a whole number"
-            problems.append(Problem(file, f"{place}{key}", shown(value), reason, f"write {reason[8:]}"))
-        elif value > most:
-            yield finding("retries", key, value, str(most), f"The page's best practice: {what}. A read waits.")
-    interval = seconds_of(str(values["retryInterval"]))
+        value = held.value(key)
+        if not keys.Form.COUNT.takes(value):
+            problems.append(_misfit(file, held.name(key), value, keys.Form.COUNT))
+        elif held.count(key) > most:
+            why = f"The page's best practice: {what}. A read waits."
+            yield held.finding("retries", Severity.ADVICE, key, str(most), why)
+    key = "retryInterval"
+    interval = seconds_of(str(held.value(key)))
     if interval is None:
         reason = "must be a duration such as 100ms"
-        problems.append(Problem(file, f"{place}retryInterval", shown(values["retryInterval"]), reason, "write one"))
+        problems.append(Problem(file, held.name(key), shown(held.value(key)), reason, "write one"))
     elif interval > 0.1:
         why = "The page's best practice: a read waits this long between two tries to find a parent."
-        yield finding("retry-interval", "retryInterval", values["retryInterval"], "100ms", why)
+        yield held.finding("retry-interval", Severity.ADVICE, key, "100ms", why)
 
 
 def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[Finding]:

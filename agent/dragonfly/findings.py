@@ -67,7 +67,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer's settings: what is written, and what holds where nothing is."""
+    """A peer's settings, or a scheduler's: what is written, and what holds where nothing is."""
 
     written: Mapping[str, object]
     defaults: Mapping[str, object]

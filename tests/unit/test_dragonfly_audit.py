@@ -72,6 +72,15 @@ def test_the_charts_defaults() -> None:
     assert misspelt["client.config.scheduler.enableBackToSource"] == "none"
 
 
+def test_a_null_of_the_scheduler_stands_for_not_written_as_everywhere() -> None:
+    (one,) = [
+        one
+        for one in found("client: {}\nscheduler: {config: {scheduler: {retryLimit: null, retryInterval: ~}}}")
+        if one.key.startswith("scheduler.")
+    ]
+    assert (one.item, one.value) == ("retry-interval", "2s (the chart's default)")
+
+
 def test_what_is_not_written_is_judged_by_the_charts_defaults_and_said_to_be_those() -> None:
     written = (GOLDEN / "chart-default.yaml").read_text()
     assert {(one.item, one.key) for one in found("{}", HELM)} == {
