@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import socket
 import time
@@ -20,6 +19,7 @@ import requests.adapters
 import urllib3.exceptions
 
 from agent.adapters.tls import context
+from agent.artifacts.addresses import innermost, refusal_of
 from agent.errors import RegistryError
 from agent.ports_credentials import RegistryTokens
 
@@ -231,18 +231,13 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
 
 
 def _private_address(host: str) -> str:
-    """The address of a name where a redirect must not lead: loopback, link-local (clouds' metadata), nobody's."""
+    """The address of a name where a redirect must not lead."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ""  # the connection will say so
-    for entry in found:
-        address = ipaddress.ip_address(str(entry[4][0]).partition("%")[0])
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        inner = mapped or address
-        if inner.is_link_local or inner.is_loopback or inner.is_unspecified or inner.is_multicast:
-            return str(inner)
-    return ""
+    every = (str(entry[4][0]) for entry in found)
+    return next((str(innermost(one)) for one in every if refusal_of(one, loopback=False) is not None), "")
 
 
 def _plainly(error: BaseException) -> str:

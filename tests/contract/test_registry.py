@@ -111,8 +111,9 @@ def test_more_bytes_than_the_manifest_names_are_not_taken(world: FakeRegistry, e
 
 @pytest.mark.parametrize(
     "location",
-    ["file:///etc/passwd", "http://169.254.169.254/latest", "http://localhost:1/x", "gopher://x/", "", "http://u:p@h/"],
-)
+    ["file:///etc/passwd", "http://169.254.169.254/latest", "http://localhost:1/x", "gopher://x/", "", "http://u:p@h/",
+     "http://[fd00:ec2::254]/latest", "http://100.100.100.200/latest", "http://[64:ff9b::a9fe:a9fe]/latest"],
+)  # fmt: skip
 def test_a_redirect_into_this_machine_or_its_cloud_is_not_followed(
     world: FakeRegistry, end: End, location: str
 ) -> None:

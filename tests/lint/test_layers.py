@@ -48,6 +48,7 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.__main__", "agent.docs_tables", "agent.artifacts.child"),
 )
 _ADAPTERS_MAY = (
+    "agent.artifacts.addresses",
     "agent.artifacts.bundle",
     "agent.artifacts.fetching",
     "agent.artifacts.lock",

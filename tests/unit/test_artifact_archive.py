@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from agent.artifacts.addresses import refusal_of
 from agent.artifacts.child import checksum
-from agent.artifacts.child.addresses import refusal_of
 from agent.artifacts.child.archive import Wanted, take_apart
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from agent.artifacts import fetching
-from agent.artifacts.child import addresses, checksum, web
+from agent.artifacts import addresses, fetching
+from agent.artifacts.child import checksum, web
 from agent.artifacts.child.download import Download
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Job, SourceKind

@@ -19,7 +19,7 @@ import urllib3.connection
 import urllib3.exceptions
 import urllib3.util
 
-from agent.artifacts.child import addresses
+from agent.artifacts import addresses
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Limits
 from agent.artifacts.refusals import Refusal

@@ -1,4 +1,4 @@
-"""Which addresses a download may go to. A redirect must not make this node ask itself, or its cloud's metadata."""
+"""Which addresses a redirect may lead to: it must not make this node ask itself, or its cloud's metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 def refusal_of(text: str, *, loopback: bool) -> Refusal | None:
     """Why an address is not asked; None: it may be. `loopback`: this machine's own may."""
-    address = _innermost(ipaddress.ip_address(text.partition("%")[0]))
+    address = innermost(text)
     if address in _METADATA:
         return Refusal.ADDRESS_METADATA
     if address.is_link_local:
@@ -34,8 +34,9 @@ def refusal_of(text: str, *, loopback: bool) -> Refusal | None:
     return None
 
 
-def _innermost(address: _Address) -> _Address:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
+def innermost(text: str) -> _Address:
+    """An address, without its zone; the IPv4 address that an IPv6 one stands for, where it does."""
+    address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
