@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import socket
-import ssl
 import threading
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from agent.errors import CredentialError
 from agent.registry.challenge import pull_scope
 from agent.registry.credential import Credential, Looked
 from agent.registry.secret import Secret
+from tests.contract.certificates import server_side
 from tests.contract.server import Script, Server, answering, serving
 
 SECRET, TOKEN = "s3cr3t-of-the-fleet", "t0ken.of-the_registry"
@@ -202,12 +202,6 @@ def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with serving(token()) as server:
         assert answers().answer(bearer(server), SCOPES, deadline_s=5)
-
-
-def server_side(keys: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.pem", keys / "server.key")
-    return context
 
 
 def test_a_token_server_of_a_private_ca_is_asked_over_tls(keys: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from agent.adapters.tls import RegistryTls
 from agent.errors import FileError, HttpError
 from agent.ports import Sight, Tls
+from tests.contract import certificates
 from tests.fakes.tls import FakeTls
 
 Fetch = Callable[[str], None]
@@ -117,8 +118,7 @@ class RealWorld(TlsWorld):
 @contextlib.contextmanager
 def registry(keys: Path) -> Iterator[int]:
     """A TLS server that makes handshakes and nothing else; its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.pem", keys / "server.key")
+    context = certificates.server_side(keys)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

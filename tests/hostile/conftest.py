@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from tests.contract import certificates
 from tests.hostile.case import Scene
 from tests.hostile.server import Server
 from tests.hostile.stage import Stage
@@ -35,26 +34,14 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, and a certificate of it for 127.0.0.1 only."""
-    found = tmp_path_factory.mktemp("keys")
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    (found / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
-    for arguments in (
-        ("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority"),
-        ("req", *new, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server"),
-        ("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-         "-extfile", "names", "-out", "server.pem"),
-    ):  # fmt: skip
-        subprocess.run(["openssl", *arguments], cwd=found, check=True, capture_output=True, timeout=60)
-    return found
+    return certificates.make(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture
 def scene(keys: Path, tmp_path: Path) -> Iterator[Scene]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.pem", keys / "server.key")
     directory = tmp_path / "archives"
     directory.mkdir()
-    with Server().run() as web, Server().run() as other, Server(tls=context).run() as secure:
+    with Server().run() as web, Server().run() as other, Server(tls=certificates.server_side(keys)).run() as secure:
         yield Scene(web, other, secure, (keys / "ca.pem").read_text(), directory)
 
 
