@@ -37,13 +37,11 @@ class TimedChildren:
         try:
             watch = _Watch(child, ready)
             how = watch.follow(deadline_s, stopped)
-            if how is not End.ITSELF:
-                if end:
-                    with contextlib.suppress(ProcessError):
-                        ChildProcesses().run(end, deadline_s=_GRACE_S)
+            if how is not End.ITSELF and end:
+                with contextlib.suppress(ProcessError):
+                    ChildProcesses().run(end, deadline_s=_GRACE_S)
                 watch.drain(_GRACE_S)
-            code = child.wait(_GRACE_S) if how is End.ITSELF else None
-            return Timed(how, code, watch.output_s, watch.ready_s, tuple(watch.tail))
+            return Timed(how, watch.code, watch.output_s, watch.ready_s, tuple(watch.tail))
         finally:
             child.end()
 
@@ -54,6 +52,7 @@ class _Watch:
     def __init__(self, child: Feed, ready: str) -> None:
         self.output_s: float | None = None
         self.ready_s = 0.0
+        self.code: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self._child = child
         self._ready = re.compile(ready) if ready else None
@@ -71,26 +70,32 @@ class _Watch:
             left_ms = (deadline - time.monotonic()) * 1000
             if left_ms <= 0:
                 return End.DEADLINE
-            if not self._poll.poll(min(left_ms, _POLL_MS)):
+            wait_ms = min(left_ms, _POLL_MS)
+            if not self._poll.poll(wait_ms):
                 continue
             piece = self._child.read(_PIECE)
-            at = time.monotonic() - self._began
-            if piece == b"":
-                self._child.wait(max(0.0, left_ms / 1000))
-                self.ready_s = time.monotonic() - self._began
-                return End.ITSELF
-            if piece and self._take(piece, at):
+            if piece == b"":  # it has closed its output, which does not mean that it ends
+                self.code = self._child.wait(wait_ms / 1000)
+                if self.code is not None:
+                    self.ready_s = self._now()
+                    return End.ITSELF
+            elif piece and self._take(piece, at := self._now()):
                 self.ready_s = at
                 return End.READY
 
     def drain(self, seconds: float) -> None:
-        """Read on until it ends, so that it never blocks on a full pipe."""
+        """Read on until it has ended, so that it never blocks on a full pipe, which others may hold open for longer."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if self._poll.poll(left * 1000) and (piece := self._child.read(_PIECE)) is not None:
-                if not piece:
-                    return
-                self._take(piece, time.monotonic() - self._began)
+        while (left_ms := (deadline - time.monotonic()) * 1000) > 0:
+            wait_ms = min(left_ms, _POLL_MS)
+            piece = self._child.read(_PIECE) if self._poll.poll(wait_ms) else None
+            if piece:
+                self._take(piece, self._now())
+            elif self._child.wait(0 if piece is None else wait_ms / 1000) is not None:
+                return
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
 
     def _take(self, piece: bytes, at: float) -> bool:
         """Whether the line that is waited for is among what was written, whole or at its end."""

@@ -104,6 +104,23 @@ def test_a_program_that_does_not_end_is_ended_by_the_program_that_is_named_for_i
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(("stopped", "end"), [(never, End.DEADLINE), (lambda: True, End.STOPPED)])
+@pytest.mark.parametrize("closes", ["", "exec >&- 2>&-; "])
+def test_a_program_that_nothing_makes_end_is_not_waited_for_beyond_its_deadline_nor_beyond_a_signal(
+    stopped: Callable[[], bool], end: End, closes: str
+) -> None:
+    began = time.monotonic()
+    timed = TimedChildren().run(["sh", "-c", f"{closes}exec sleep 60"], deadline_s=0.5, stopped=stopped)
+    assert (timed.end, timed.code, timed.output_s) == (end, None, None)
+    assert time.monotonic() - began < 10
+
+
+def test_a_program_that_closes_its_output_first_is_timed_to_its_end() -> None:
+    timed = TimedChildren().run(["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"], deadline_s=10, stopped=never)
+    assert (timed.end, timed.code, timed.output_s) == (End.ITSELF, 4, None)
+    assert 0.5 <= timed.ready_s < 5
+
+
 def test_a_program_that_is_not_there_is_named() -> None:
     with pytest.raises(ProcessError) as caught:
         TimedChildren().run(["no-such-program"], deadline_s=1, stopped=never)
