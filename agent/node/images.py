@@ -24,7 +24,7 @@ NAMESPACE = "k8s.io"
 _CALL_S = 5.0
 _PINNED = ("io.cri-containerd.pinned", "pinned")
 """CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image (internal/cri/labels)."""
-_NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"  # a layer that is never downloaded: it is read lazily
+_NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,8 @@ class _Store:
     snapshots: frozenset[str]
 
     def document(self, digest: str) -> Mapping[str, Any]:
-        """A manifest, an index or a configuration; empty where it is not there or no JSON object."""
-        try:
-            parsed = json.loads(self.containerd.content(NAMESPACE, digest, deadline_s=_CALL_S))
-        except (ContainerdNotFoundError, ValueError):
-            return {}
-        return parsed if isinstance(parsed, dict) else {}
+        """See `document`."""
+        return document(self.containerd, NAMESPACE, digest, deadline_s=_CALL_S)
 
 
 def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
@@ -118,30 +114,52 @@ def _name(group: Sequence[ImageRecord]) -> str:
 
 def _manifests(store: _Store, digest: str) -> tuple[Mapping[str, Any], ...]:
     """The manifests behind a name that are here: of an index those of platforms that were pulled."""
-    document = store.document(digest)
-    if "layers" in document:
-        return (document,)
-    children = [str(entry.get("digest")) for entry in _entries(document, "manifests")]
-    found = (store.document(child) for child in children if child in store.blobs)
-    return tuple(one for one in found if "layers" in one)
+    found = store.document(digest)
+    if "layers" in found:
+        return (found,)
+    children = [str(entry.get("digest")) for entry in _entries(found, "manifests")]
+    here = (store.document(child) for child in children if child in store.blobs)
+    return tuple(one for one in here if "layers" in one)
 
 
 def _complete(store: _Store, manifest: Mapping[str, Any]) -> bool:
-    layers = _entries(manifest, "layers")
-    needed = (layer for layer in layers if _NYDUS_BLOB not in (layer.get("annotations") or {}))
+    needed = (layer for layer in _entries(manifest, "layers") if not is_lazy(layer))
     return all(str(layer.get("digest")) in store.blobs for layer in needed)
 
 
 def _chain_id(store: _Store, manifest: Mapping[str, Any]) -> str:
-    """The key of the image's topmost snapshot (image-spec, config.md, "Layer ChainID"); "" where it cannot be told."""
-    config = store.document(str((manifest.get("config") or {}).get("digest")))
-    chain = ""
+    """The key of the image's topmost snapshot; "" where it cannot be told."""
+    chains = chain_ids(store.document(str((manifest.get("config") or {}).get("digest"))))
+    return chains[-1] if chains else ""
+
+
+def _entries(found: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    entries = found.get(key)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def document(containerd: Containerd, namespace: str, digest: str, *, deadline_s: float) -> Mapping[str, Any]:
+    """A manifest, an index or a configuration; empty where it is not there or no JSON object. Raises ContainerdError
+    where it cannot be told.
+    """
+    try:
+        parsed = json.loads(containerd.content(namespace, digest, deadline_s=deadline_s))
+    except (ContainerdNotFoundError, ValueError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def is_lazy(layer: Mapping[str, Any]) -> bool:
+    """Whether it is never downloaded, but read lazily."""
+    return _NYDUS_BLOB in (layer.get("annotations") or {})
+
+
+def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of the snapshots of an image with this configuration, from the lowest layer up (image-spec, config.md,
+    "Layer ChainID").
+    """
+    found: list[str] = []
     for diff_id in (config.get("rootfs") or {}).get("diff_ids") or ():
-        text = f"{chain} {diff_id}" if chain else ""
-        chain = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}" if text else str(diff_id)
-    return chain
-
-
-def _entries(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found = document.get(key)
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        pair = f"{found[-1]} {diff_id}" if found else ""
+        found.append(f"sha256:{hashlib.sha256(pair.encode()).hexdigest()}" if pair else str(diff_id))
+    return tuple(found)
