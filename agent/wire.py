@@ -213,11 +213,12 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
 
 
-def _way_to(config: Config, registry: str) -> tuple[Scheme, str]:
+def _way_to(config: Config, registry: str, otherwise: Scheme = Scheme.HTTPS) -> tuple[Scheme, str]:
+    """Scheme and CA of a registry; where the configuration does not name it, `otherwise` and the system's store."""
     from agent.registry.names import host_of
 
-    known = next((one for one in config.registries.hosts if host_of(one.host) == registry), None)
-    return (known.scheme, known.ca) if known is not None else (Scheme.HTTPS, "")
+    known = next((one for one in config.registries.hosts if host_of(one.host) == host_of(registry)), None)
+    return (known.scheme, known.ca) if known is not None else (otherwise, "")
 
 
 def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPorts:
@@ -285,11 +286,10 @@ def _registry(config: Config, host: str, environment: Mapping[str, str], uid: in
     """A registry with its scheme and CA from the configuration; one on this machine's loopback is http otherwise."""
     from agent.adapters.registry_http import RegistryHttp
     from agent.adapters.registry_tokens import ChallengeAnswers
-    from agent.registry.names import api_host_of, host_of, is_loopback
+    from agent.registry.names import api_host_of, is_loopback
 
-    known = next((one for one in config.registries.hosts if host_of(one.host) == host_of(host)), None)
-    secure = known.scheme is Scheme.HTTPS if known is not None else not is_loopback(host)
-    ca = known.ca if known is not None else ""
+    scheme, ca = _way_to(config, host, Scheme.HTTP if is_loopback(host) else Scheme.HTTPS)
+    secure = scheme is Scheme.HTTPS
     looked = credentials(config, environment, uid=uid, home=home).find(host, deadline_s=_HELPER_S)
     tokens = ChallengeAnswers(looked, secure=secure, ca=ca)
     return RegistryHttp(api_host_of(host), secure=secure, ca=ca, tokens=tokens)
