@@ -20,9 +20,8 @@ from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
 
 ALARM = "nydus-agent-revert"
-SHORTEST_S = 30
-"""A change takes up to half of it, and a person must still be able to look and to type."""
-LONGEST_S = 86_400
+SHORTEST, LONGEST = "30s", "1d"
+"""A change takes up to half of the shortest, and a person must still be able to look and to type."""
 
 _REVERT_S = 1200.0
 """Each wait in a revert has a shorter deadline of its own."""

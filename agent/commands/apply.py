@@ -13,13 +13,14 @@ from agent.apply.journal import Begin
 from agent.apply.transaction import Surroundings
 from agent.commands import ladder
 from agent.commands.context import Context
+from agent.commands.lengths import length
 from agent.commands.plan_body import body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.dataclass import replace
-from agent.durations import in_words, parse_duration
+from agent.durations import in_words
 from agent.errors import Exit
 from agent.node.facts import Effective, Facts
 from agent.plan.steps import Plan
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
     parser.add_argument(
-        "--confirm", metavar="TIME", type=_time, default=0,
+        "--confirm", metavar="TIME", type=length(confirm.SHORTEST, confirm.LONGEST), default=0,
         help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
     )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
@@ -47,16 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in [fleet] "
         "restart_window_s (nydus-agent-apply.service does so)",
     )  # fmt: skip
-
-
-def _time(text: str) -> int:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not confirm.SHORTEST_S <= seconds <= confirm.LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text} is not between 30s and 1d")
-    return seconds
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

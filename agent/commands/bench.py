@@ -16,6 +16,7 @@ from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import Measured, Pair
 from agent.commands.context import Context
+from agent.commands.lengths import length
 from agent.commands.lever import Lever
 from agent.commands.rounds import Rounds
 from agent.commands.running import surroundings
@@ -23,7 +24,7 @@ from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned
 from agent.daemon.messages import Message
-from agent.durations import in_words, parse_duration
+from agent.durations import in_words
 from agent.errors import AgentError, Exit, UsageError
 from agent.node.images import NAMESPACE
 from agent.ports_bench import BenchPorts
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it must end by itself with 0)",
     )  # fmt: skip
     add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
-    add("--deadline", type=_duration, default=120, metavar="TIME", help="of one pull, and of one run (default 2m)")
+    add("--deadline", type=length("5s", "1h"), default=120, metavar="TIME",
+        help="of one pull, and of one run (default 2m)")  # fmt: skip
     add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
     add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
@@ -61,16 +63,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST:
         raise argparse.ArgumentTypeError(f"{text} is not between 1 and {_MOST}")
     return int(text)
-
-
-def _duration(text: str) -> int:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 5 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not between 5s and 1h")
-    return seconds
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

@@ -12,6 +12,7 @@ import structlog
 from agent import paths, wire
 from agent.commands import rehearsal
 from agent.commands.context import Context
+from agent.commands.lengths import length
 from agent.commands.picture import Picture, take
 from agent.commands.published import DaemonStatus
 from agent.commands.rehearsal import Outcome, Rehearsal, Wanted
@@ -22,14 +23,13 @@ from agent.daemon.keeper import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
 from agent.dataclass import asdict
-from agent.durations import in_words, parse_duration
+from agent.durations import in_words
 from agent.errors import AgentError, Exit
 from agent.node.identity import node_identity
 from agent.ports_drill import DrillKind, DrillPorts, DrillScope
 
 HELP = "rehearse the mirror's failure on this node, and print how fast reads switch"
 NEEDS_ROOT = True
-SHORTEST_S, LONGEST_S = 5, 600
 
 _HELPS = {
     DrillKind.DOWN: "the mirror looks dead: connections to it are refused, open ones end",
@@ -43,23 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in DrillKind:
         one = kinds.add_parser(kind.value, help=_HELPS[kind], allow_abbrev=False)
         one.add_argument(
-            "seconds", metavar="TIME", nargs="?", type=_duration, default=30,
+            "seconds", metavar="TIME", nargs="?", type=length("5s", "10m"), default=30,
             help="how long, from 5s to 10m (default 30s); it ends then whatever happens",
         )  # fmt: skip
         one.add_argument(
             "--force", action="store_true",
             help="also where one outage more makes the flap penalty keep reads at the origin for minutes",
         )  # fmt: skip
-
-
-def _duration(text: str) -> int:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not SHORTEST_S <= seconds <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text} is not between 5s and 10m")
-    return seconds
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

@@ -13,12 +13,13 @@ from agent import API_VERSION, paths, wire
 from agent.apply import documents
 from agent.commands import story
 from agent.commands.context import Context
+from agent.commands.lengths import length
 from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
 from agent.dataclass import dataclass
-from agent.durations import in_words, parse_duration
+from agent.durations import in_words
 from agent.errors import AgentError, Exit
 from agent.node.moment import present
 from agent.ports import Clock
@@ -27,7 +28,7 @@ HELP = "show, pin or release the route of reads"
 NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
 
 POLL_S = 0.1
-LONGEST_S = 30 * 86400
+_LENGTH = length("1s", "30d")
 SAME_END_S = 1.0
 """The daemon may publish the end of a pin rounded; nobody pins twice within a second."""
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pin = actions.add_parser("pin", help="send all reads one way for a while (root)", allow_abbrev=False)
     pin.add_argument("route", choices=["mirror", "origin"], help="where reads go")
     pin.add_argument(
-        "--for", dest="duration", type=_duration, default=3600, metavar="TIME",
+        "--for", dest="duration", type=_LENGTH, default=3600, metavar="TIME",
         help="how long, such as 30s, 10m, 2h or 1h30m; at most 30d (default 1h)",
     )  # fmt: skip
     pin.add_argument("--reason", default="", metavar="TEXT", help="why; status shows it")
@@ -47,21 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for changing in (pin, auto):
         changing.add_argument(
             "--wait",
-            type=_duration,
+            type=_LENGTH,
             default=5,
             metavar="TIME",
             help="how long to wait for the agent to show it (default 5s)",
         )
-
-
-def _duration(text: str) -> int:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 1 <= seconds <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1s and 30d")
-    return seconds
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
