@@ -41,15 +41,21 @@ def after_first(first: Handler, later: Handler) -> Handler:
 
 def cut_parts(body: bytes, count: int) -> Handler:
     """Gives `count` bytes of each part, then hangs up."""
+    return ended_parts(body, lambda first: first + count)
+
+
+def ended_parts(body: bytes, end: Callable[[int], int]) -> Handler:
+    """Hangs up where `end`, by a part's first byte, says that it ends, if the part goes on behind that."""
 
     def handle(exchange: Exchange) -> bool:
         first, last = exchange.asked_of(body) or (0, len(body) - 1)
+        until = end(first)
         where = f"bytes {first}-{last}/{len(body)}"
         exchange.send(
             head("206 Partial Content", Content_Range=where, ETag='"one"', Content_Length=str(last - first + 1))
         )
-        exchange.send(body[first : min(first + count, last + 1)])
-        return last - first < count
+        exchange.send(body[first : min(until, last + 1)])
+        return last < until
 
     return handle
 

@@ -9,11 +9,12 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.adapters.artifact_store import DiskStore
+from agent.apply import locks
 from agent.artifacts.fetching import Job, Limits, Progress, Source, SourceKind
 from agent.artifacts.lock import Artifact, ArtifactName, Lock, render
 from agent.artifacts.sandbox import FALLBACK_ID
@@ -63,6 +64,11 @@ def pinned(content: bytes, url: str, programs: Mapping[str, bytes] = PROGRAMS, *
 def lock_of(*artifacts: Artifact) -> bytes:
     """A lock file with these."""
     return render(Lock(1, NOW, NOW + timedelta(days=3650), "0.1.0", artifacts))
+
+
+def lock_made_now(*artifacts: Artifact) -> Lock:
+    """A lock that an operator makes of these today, for what looks at the clock."""
+    return locks.made(artifacts, datetime.now(UTC).replace(microsecond=0))
 
 
 def blank(url: str) -> Artifact:

@@ -8,19 +8,18 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from agent.apply import locks
 from agent.artifacts.fetching import Job, Progress, Source, SourceKind
 from agent.artifacts.lock import Artifact, render
 from agent.errors import ArtifactError
 from tests.contract.waiting import wait_until
 from tests.hostile.case import Scene
+from tests.hostile.cases_ranges import ended_parts
 from tests.hostile.server import Exchange, Handler, answer, head, parts
-from tests.hostile.stage import DEADLINE_S, GOOD, LIMITS, PROGRAMS, Stage, children
+from tests.hostile.stage import DEADLINE_S, GOOD, LIMITS, PROGRAMS, Stage, children, lock_made_now
 
 DIGEST = hashlib.sha256(GOOD).hexdigest()
 CUT = 150_000
@@ -65,18 +64,8 @@ def place(scene: Scene, stage: Stage, tmp_path: Path) -> Place:
     return Place(scene, stage, tmp_path)
 
 
-def _hangs_up(exchange: Exchange) -> bool:
-    """Parts of the file up to a byte, and never one of what follows."""
-    first, last = exchange.asked_of(GOOD) or (0, len(GOOD) - 1)
-    where = f"bytes {first}-{last}/{len(GOOD)}"
-    length = str(last - first + 1)
-    exchange.send(head("206 Partial Content", Content_Range=where, Content_Length=length, ETag='"one"'))
-    exchange.send(GOOD[first : max(first, min(last + 1, CUT))])
-    return last < CUT
-
-
 def test_what_had_come_before_the_way_failed_is_not_asked_for_again(place: Place) -> None:
-    artifact = place.scene.serve(_hangs_up, GOOD)
+    artifact = place.scene.serve(ended_parts(GOOD, lambda _first: CUT), GOOD)
     with pytest.raises(ArtifactError) as caught:
         place.fetch(artifact)
     assert caught.value.code == "NNA1111"
@@ -150,7 +139,7 @@ def test_an_installation_that_was_killed_goes_on_with_the_next_one(scene: Scene,
 
     artifact = replace(scene.serve(half, GOOD), version="v2.4.4")
     (stage.root / "agent.toml").write_text('[artifacts]\nnydus = "2.4.4"\ndirectory = "/store"\nlock = "/my.toml"\n')
-    (stage.root / "my.toml").write_bytes(render(locks.made((artifact,), datetime.now(UTC))))
+    (stage.root / "my.toml").write_bytes(render(lock_made_now(artifact)))
     argv = [sys.executable, "-I", "-c", _VERB, str(Path(__file__).parents[2]), str(stage.root)]
     kept = stage.root / "store/.begun" / DIGEST
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

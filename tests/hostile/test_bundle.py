@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from agent import wire
 from agent.adapters.artifact_bundle import BundleFiles
-from agent.apply import locks
 from agent.artifacts.lock import Artifact, Lock, render
 from agent.artifacts.refusals import REASONS, Refusal
 from agent.commands import artifacts_bundle
@@ -25,7 +23,7 @@ from agent.node.facts import Arch
 from tests.hostile import tars
 from tests.hostile.case import PATH, Scene
 from tests.hostile.server import answer, parts
-from tests.hostile.stage import GOOD, IMAGE, Stage, pinned, release
+from tests.hostile.stage import GOOD, IMAGE, Stage, lock_made_now, pinned, release
 from tests.unit.artifacts import elf
 
 FOREIGN = {"nydusd": elf(b"nydusd" * 30_000, Arch.ARM64), "nydus-image": IMAGE[:18] + b"\xb7\0" + IMAGE[20:]}
@@ -39,10 +37,6 @@ def served(scene: Scene) -> tuple[Artifact, Artifact]:
     scene.web.routes[OTHER_PATH] = answer(OTHER)
     foreign = replace(pinned(OTHER, scene.web.url(OTHER_PATH), FOREIGN), arch=Arch.ARM64)
     return pinned(GOOD, scene.web.url(PATH)), foreign
-
-
-def lock_of(artifacts: Sequence[Artifact]) -> Lock:
-    return locks.made(tuple(artifacts), datetime.now(UTC).replace(microsecond=0))
 
 
 def made(stage: Stage, place: Path, lock: Lock, *words: str, artifacts: ArtifactsConfig | None = None) -> Path:
@@ -61,7 +55,7 @@ def made(stage: Stage, place: Path, lock: Lock, *words: str, artifacts: Artifact
 
 def test_one_command_makes_of_the_releases_what_a_directory_of_them_makes(scene: Scene, stage: Stage) -> None:
     place, artifacts = scene.directory, served(scene)
-    lock, before = lock_of(artifacts), stage.tree()
+    lock, before = lock_made_now(*artifacts), stage.tree()
     content = made(stage, place, lock).read_bytes()
     assert BundleFiles("/").read(str(place / "out.tar")).lock == lock
     assert {path: told for path, told in stage.tree().items() if path.startswith(f"{stage.root}/")} == {
@@ -76,24 +70,24 @@ def test_base_url_is_asked_as_an_installation_asks_it(scene: Scene, stage: Stage
     artifact = pinned(GOOD, "https://example.org/nydus.tgz")
     scene.web.routes["/nydus/nydus.tgz"] = answer(GOOD)
     config = ArtifactsConfig(base_url=scene.web.url("/nydus"))
-    whole = BundleFiles("/").read(str(made(stage, scene.directory, lock_of([artifact]), artifacts=config)))
+    whole = BundleFiles("/").read(str(made(stage, scene.directory, lock_made_now(artifact), artifacts=config)))
     assert [member.artifact for member in whole.members] == [artifact]
 
 
 def _other_bytes(scene: Scene) -> Lock:
     artifacts = served(scene)
     scene.web.routes[PATH] = answer(GOOD[:-1] + b"x")
-    return lock_of(artifacts)
+    return lock_made_now(*artifacts)
 
 
 def _setuid(scene: Scene) -> Lock:
     """The lock's maker has not looked: the digest is right, and no node would take it."""
     content = tars.gz(tars.archive(tars.member("nydus-static/nydusd", elf(b"x"), mode=0o4755)))
-    return lock_of([scene.lay(content, {"nydusd": elf(b"x")})])
+    return lock_made_now(scene.lay(content, {"nydusd": elf(b"x")}))
 
 
 def _another_machine_s(scene: Scene) -> Lock:
-    return lock_of([replace(served(scene)[1], arch=Arch.AMD64)])
+    return lock_made_now(replace(served(scene)[1], arch=Arch.AMD64))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_what_no_node_would_install_is_bundled_for_none(
 
 
 def test_a_lock_that_has_expired_is_not_what_other_nodes_are_given(scene: Scene, stage: Stage) -> None:
-    lock = lock_of(served(scene))
+    lock = lock_made_now(*served(scene))
     past = replace(lock, made=lock.made - timedelta(days=9), expires=lock.made - timedelta(days=1))
     with pytest.raises(ArtifactError) as caught:
         made(stage, scene.directory, past)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from agent.__main__ import main
-from agent.apply import locks
 from agent.artifacts.fetching import SourceKind
 from agent.artifacts.lock import render
 from agent.artifacts.refusals import REASONS
 from agent.errors import Exit
 from tests.hostile import cases_archive, cases_release, cases_server, cases_way
 from tests.hostile.case import Case, Scene
-from tests.hostile.stage import GOOD, Stage, children
+from tests.hostile.stage import GOOD, Stage, children, lock_made_now
 
 _ALL = (*cases_archive.CASES, *cases_release.CASES, *cases_server.CASES, *cases_way.CASES)
 _OF_EACH_KIND = {
@@ -43,7 +41,7 @@ def lay(case: Case, scene: Scene, stage: Stage) -> list[str]:
     """The words of an operator who has taken the lock for good."""
     artifacts = (case.lay(scene), *scene.others)
     (stage.root / "etc").mkdir()
-    lock = locks.made(tuple(replace(one, version="v2.4.4") for one in artifacts), datetime.now(UTC))
+    lock = lock_made_now(*(replace(one, version="v2.4.4") for one in artifacts))
     (stage.root / "etc/my.lock.toml").write_bytes(render(lock))
     (stage.root / "agent.toml").write_text(_CONFIG)
     named = ["--from", scene.source.place] if scene.source.kind is SourceKind.DIRECTORY else []
