@@ -16,6 +16,7 @@ from agent.apply.climb import State
 from agent.apply.rungs_read import mounts
 from agent.config.model import Config
 from agent.dataclass import dataclass, replace
+from agent.dragonfly.command_line import option_of
 from agent.errors import AgentError, CredentialError, PortError
 from agent.ports import HttpAnswer, Ports
 from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
@@ -101,21 +102,13 @@ def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
         listed = ports.processes.run(["pgrep", "-a", "-x", "dfdaemon"], deadline_s=_ASK_S, ok=(0, 1)).stdout
     except PortError:
         return ()
-    if not any(_log_level(line.split()) in _TELLING for line in listed.splitlines()):
+    levels = [option_of(line.split(), "--log-level", "-l") or "info" for line in listed.splitlines()]
+    if not any(level.lower() in _TELLING for level in levels):
         return ()
     return (
         "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level warn` "
         "(the chart: client.config.log.level), and change the passwords that it has written",
     )
-
-
-def _log_level(words: Sequence[str]) -> str:
-    """Of a command line; dfdaemon's default where it names none."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name in ("--log-level", "-l"):
-            return (value if equals else after).lower()
-    return "info"
 
 
 def body(found: Sequence[Access]) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from agent.config.model import Config
 from agent.dataclass import dataclass
 from agent.dragonfly import audit, checks
+from agent.dragonfly.command_line import option_of
 from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
 from agent.dragonfly.reading import Reader
 from agent.errors import Problem
@@ -48,12 +49,7 @@ class LiveFacts:
 
 def config_of(argv: Sequence[str], variable: str) -> str:
     """The file that a dfdaemon was started with."""
-    for index, word in enumerate(argv):
-        if word.startswith("--config="):
-            return word.removeprefix("--config=")
-        if word == "--config" and index + 1 < len(argv):
-            return argv[index + 1]
-    return variable or DEFAULT_CONFIG
+    return option_of(argv, "--config") or variable or DEFAULT_CONFIG
 
 
 _CERT = "proxy.registryMirror.cert"
