@@ -60,15 +60,33 @@ class Access:
     """It wants to know who asks."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a registry is asked for: a repository in use, "" where none is known."""
+
+    registry: str
+    repository: str
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"{self.registry}/{self.repository}" if self.repository else self.registry
+
+    @property
+    def path(self) -> str:
+        """Of the URL."""
+        return f"/v2/{self.repository}/manifests/{_NO_TAG}" if self.repository else "/v2/"
+
+
 def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
     """Each registry in use, once. `snapshotter` is its version as text. Nothing raises."""
-    end = ports.clock.monotonic() + _BUDGET_S
+    end, version = ports.clock.monotonic() + _BUDGET_S, _version(snapshotter)
     found = []
     for registry, repository in _in_use(config, ports).items():
         if ports.clock.monotonic() > end:
             found.append(Access(registry, State.UNKNOWN, "not asked: the others took too long"))
         else:
-            found.append(_access(registry, repository, registries, _version(snapshotter)))
+            found.append(_access(_Asked(registry, repository), registries, version))
     return tuple(found)
 
 
@@ -156,35 +174,32 @@ def _version(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, numbers)) if len(numbers) == 3 else None
 
 
-def _access(registry: str, repository: str, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
-    path = f"/v2/{repository}/manifests/{_NO_TAG}" if repository else "/v2/"
-    where = f"{registry}/{repository}" if repository else registry
+def _access(asked: _Asked, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
     try:
-        answer = ports.ask(registry, path, Secret(), _ASK_S)
+        answer = ports.ask(asked.registry, asked.path, Secret(), _ASK_S)
     except PortError as error:
-        return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
+        return _silent(asked.registry, error)
     if answer.status != 401:
-        return _judged(Access(registry, State.OK, f"lets everyone read {where}"), answer, ())
-    return replace(_identified(registry, repository, path, answer, ports, version), private=True)
+        return _judged(Access(asked.registry, State.OK, f"lets everyone read {asked.where}"), answer, ())
+    return replace(_identified(asked, answer, ports, version), private=True)
 
 
-def _identified(
-    registry: str, repository: str, path: str, answer: HttpAnswer, ports: RegistryPorts, version: tuple[int, ...] | None
-) -> Access:
+def _identified(asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
     """After a 401: the same, with what it wants."""
-    where = f"{registry}/{repository}" if repository else registry
     try:
-        looked = ports.credentials.find(registry, deadline_s=_ASK_S)
-        scopes = [pull_scope(repository)] if repository else []
+        looked = ports.credentials.find(asked.registry, deadline_s=_ASK_S)
+        scopes = [pull_scope(asked.repository)] if asked.repository else []
         header = ports.tokens(looked).answer(answer.headers.get(_CHALLENGE, ""), scopes, deadline_s=_ASK_S)
-        answer = ports.ask(registry, path, header, _ASK_S)
+        answer = ports.ask(asked.registry, asked.path, header, _ASK_S)
     except CredentialError as error:
-        return _failed(registry, error)
+        return _failed(asked.registry, error)
     except PortError as error:
-        return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
-    source = looked.tried[-1]
-    who = f"lets us read {where} with {source}" if looked.credential else f"lets everyone read {where}, with a token"
-    seen = _judged(Access(registry, State.OK, who), answer, looked.tried)
+        return _silent(asked.registry, error)
+    if looked.credential:
+        who = f"lets us read {asked.where} with {looked.tried[-1]}"
+    else:
+        who = f"lets everyone read {asked.where}, with a token"
+    seen = _judged(Access(asked.registry, State.OK, who), answer, looked.tried)
     if seen.state is not State.OK or looked.credential is None:
         return seen
     return _reaching_nydusd(seen, looked, ports, version)
@@ -220,6 +235,10 @@ def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version
         hint = "log in with a user and a password (many registries call it a robot account or an access key)"
     what = f"nydusd gets no credential for {looked.registry}"
     return _failed(well.registry, CredentialError("NNA1206", what, cause=cause, seen=looked.tried, try_=hint))
+
+
+def _silent(registry: str, error: PortError) -> Access:
+    return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
 
 
 def _failed(registry: str, error: AgentError) -> Access:
