@@ -44,6 +44,8 @@ class LayerFile:
     compression: str
     diff_id: str
     size: int
+    limit: int
+    """Bytes of its tar at most: nobody reads on beyond them."""
     digest: str = ""
     """Of the file."""
 
@@ -101,9 +103,9 @@ class Target(Protocol):
 class Builder(Protocol):
     """The converter."""
 
-    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], limit: int, tell: Tell) -> Built:
+    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """One layer, with these directories before all that it has. Raises ConvertError: NNA1421 the tar is longer than
-        `limit`, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""
+        it may be, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""
 
     def merge(self, layers: Sequence[Built]) -> str:
         """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError (NNA1424)."""
@@ -120,7 +122,7 @@ class Reader(Protocol):
 
     def members(self, layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
         """The entries of a layer's tar, with the digests of their contents or without. Nothing is extracted. Raises
-        ConvertError (NNA1406)."""
+        ConvertError: NNA1406, NNA1421 and NNA1423 as above."""
 
     def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
         """Every file of the image as nydusd serves it; `blobs` are digests and paths. Raises ConvertError NNA1425."""

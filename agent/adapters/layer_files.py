@@ -35,9 +35,16 @@ _KINDS = {
 
 
 def unpacked(layer: LayerFile) -> Iterator[bytes]:
-    """The layer's tar, in pieces. Raises ConvertError (NNA1423)."""
+    """The layer's tar, in pieces. Raises ConvertError: NNA1421 it is longer than it may be, NNA1423."""
     readers = {"": _plain, "gzip": _gunzipped, "zstd": _unzstd}
-    return readers[layer.compression](layer.path)
+    left = layer.limit
+    for piece in readers[layer.compression](layer.path):
+        left -= len(piece)
+        if left < 0:
+            raise ConvertError(
+                "NNA1421", "the image unpacks to too much", cause=f"more than the {layer.limit} bytes that were left"
+            )
+        yield piece
 
 
 def _plain(path: str) -> Iterator[bytes]:

@@ -49,10 +49,10 @@ class NydusImage:
         self._count = 0
         os.makedirs(os.path.join(directory, "blobs"), mode=0o700, exist_ok=True)
 
-    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], limit: int, tell: Tell) -> Built:
+    def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """See ports_convert.Builder."""
         if options.reference:
-            return self._refer(layer, limit)
+            return self._refer(layer)
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
@@ -64,7 +64,7 @@ class NydusImage:
         ]  # fmt: skip
         try:
             with open(f"{base}.log", "wb") as log, companion(argv, log.fileno()) as child:
-                count = _fed(child, fifo, layer, named, limit, tell)
+                count = _fed(child, fifo, layer, named, tell)
                 _wait(child, time.monotonic() + _END_S)
                 if child.code != 0:
                     raise _failed(f"exit code {child.code}", f"{base}.log")
@@ -78,9 +78,9 @@ class NydusImage:
         os.rename(bootstrap, renamed)
         return Built(renamed, made, path, count)
 
-    def _refer(self, layer: LayerFile, limit: int) -> Built:
+    def _refer(self, layer: LayerFile) -> Built:
         """Where in the layer's gzip stream each file is. The name of the metadata is that of the blob with the data."""
-        count = _measured(layer, limit)
+        count = sum(map(len, _checked(layer)))
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         os.mkdir(f"{base}.d", 0o700)
@@ -143,33 +143,23 @@ class NydusImage:
         return Blob(f"sha256:{_digest_of(path)}", size, f"sha256:{hashing.digest}"), path
 
 
-def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], limit: int, tell: Tell) -> int:
+def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], tell: Tell) -> int:
     """Hand the layer's tar to nydus-image; its length. Raises ConvertError NNA1421, NNA1422, NNA1423."""
     count = 0
     with child.killed_after(_START_S + layer.size / _LEAST_RATE * 4), _Fifo(child, fifo) as sink:
         for path, node in named:
             sink.write(header_of(path, node))
-        for piece in _checked(layer, limit):
+        for piece in _checked(layer):
             sink.write(piece)
             count += len(piece)
             tell(min(layer.size, count))
     return count
 
 
-def _measured(layer: LayerFile, limit: int) -> int:
-    """The length of the layer's tar. Raises ConvertError as `_checked`."""
-    return sum(map(len, _checked(layer, limit)))
-
-
-def _checked(layer: LayerFile, limit: int) -> Iterator[bytes]:
+def _checked(layer: LayerFile) -> Iterator[bytes]:
     """The layer's tar; at its end it is what the image says. Raises ConvertError NNA1421, NNA1422, NNA1423."""
-    hashed, count = hashlib.sha256(), 0
+    hashed = hashlib.sha256()
     for piece in unpacked(layer):
-        count += len(piece)
-        if count > limit:
-            raise ConvertError(
-                "NNA1421", "the image unpacks to too much", cause=f"more than the {limit} bytes that were left"
-            )
         hashed.update(piece)
         yield piece
     if f"sha256:{hashed.hexdigest()}" != layer.diff_id:

@@ -140,14 +140,14 @@ class _Run:
             path = f"{self._room.path}/layer-{found.platform.architecture}{found.platform.variant}-{at}"
             with self._step("fetch", found, at, descriptor.size) as tell:
                 ports.source.fetch(descriptor, path, tell)
-            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size, descriptor.digest)
+            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size, left, descriptor.digest)
             with self._step("build", found, at, descriptor.size) as tell:
                 # Of one layer alone there is none below.
                 several = len(ids) > 1
                 named = directories.missing(self._reader.members(layer, content=False)) if several else ()
                 if self._job.options.reference:
                     self._need_plain(descriptor, named)
-                built.append(self._builder.create(layer, self._job.options, named, left, tell))
+                built.append(self._builder.create(layer, self._job.options, named, tell))
             left -= built[-1].unpacked
             layers.append(layer)
         return layers, built

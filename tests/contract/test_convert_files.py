@@ -29,10 +29,10 @@ XATTR = "SCHILY.xattr."
 CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)
 
 
-def layer(directory: Path, content: bytes, compression: str = "") -> LayerFile:
+def layer(directory: Path, content: bytes, compression: str = "", limit: int = 1 << 30) -> LayerFile:
     path = directory / "layer"
     path.write_bytes(content)
-    return LayerFile(str(path), compression, "", len(content))
+    return LayerFile(str(path), compression, "", len(content), limit)
 
 
 def tar(fill: Callable[[tarfile.TarFile], None]) -> bytes:
@@ -110,6 +110,14 @@ def test_a_bomb_is_unpacked_a_piece_at_a_time(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(64 << 20))
     assert len(bomb) < 100_000
     assert max(map(len, layer_files.unpacked(layer(tmp_path, bomb, "gzip")))) <= layer_files.PIECE
+
+
+def test_whoever_reads_a_layer_stops_where_it_unpacks_to_too_much(tmp_path: Path) -> None:
+    packed = gzip.compress(tar(lambda made: entry(made, "zeros", bytes(8 << 20))))
+    for read in (layer_files.unpacked, layer_files.members):
+        with pytest.raises(ConvertError) as raised:
+            list(read(layer(tmp_path, packed, "gzip", limit=1 << 20)))
+        assert raised.value.code == "NNA1421"
 
 
 @pytest.mark.parametrize("packed", [b"no gzip at all", gzip.compress(b"x" * 100_000)[:-20], b""])
