@@ -2,8 +2,8 @@
 
 A verb that speaks to a registry does::
 
-    looked = wire.credentials(config).find("registry.example.org", deadline_s=10)
-    tokens = wire.registry_tokens(looked, scheme, ca)
+    looked = wire.credentials(config, environment, uid=0, home="/root").find("registry.example.org", deadline_s=10)
+    tokens = wire.registry_tokens(config, looked)
     header = tokens.known(scopes)                        # empty: ask without
     ...                                                  # the registry answers 401
     header = tokens.answer(www_authenticate, scopes, deadline_s=10)
