@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import ipaddress
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from agent.commands.context import Context
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.load import Loaded
+from agent.dataclass import dataclass
 from agent.dragonfly import dfdaemon
 from agent.dragonfly.document import Document, differences
 from agent.dragonfly.quantities import bytes_of
@@ -20,43 +22,34 @@ from agent.errors import ConfigError, Exit, Problem, UsageError
 HELP = "print a file of Dragonfly's page for this node, with the reason of each difference"
 NEEDS_ROOT = False
 
-_FOR: Mapping[str, tuple[Form, ...]] = {
-    "peers": (Form.HELM_VALUES, Form.PEER_SERVICE),
-    "exposed": (Form.HELM_VALUES,),
-    "workers": (Form.KIND,),
-    "proxy_node_port": (Form.KIND, Form.PEER_SERVICE),
-    "health_node_port": (Form.KIND, Form.PEER_SERVICE),
-    "manager": (Form.DFDAEMON,),
-    "schedulers": (Form.DYNCONFIG,),
-    "advertise": (Form.DFDAEMON,),
-    "storage": (Form.HELM_VALUES, Form.DFDAEMON),
-    "ca": (Form.HELM_VALUES, Form.DFDAEMON),
-    "bandwidth": (Form.HELM_VALUES, Form.DFDAEMON),
-}
-"""Which forms an option is for."""
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One that changes what is rendered."""
+
+    name: str
+    """Of the wish (see dragonfly.site)."""
+    flag: str
+    forms: tuple[Form, ...]
+    """Those that it is for."""
+    kind: Mapping[str, Any]
+    """What argparse is told of its value."""
+    about: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FORM and what changes it; an option that was not given is None."""
     parser.add_argument("form", metavar="FORM", choices=[form.value for form in Form], help="which file")
     parser.add_argument("--page", action="store_true", help="the page's own values, field for field")
-    for name, kind, metavar, about in _OPTIONS:
-        ours = ", ".join(form.value for form in _FOR[name])
-        option = f"--{'scheduler' if name == 'schedulers' else name.replace('_', '-')}"
-        about = f"{ours}: {about}"
-        if kind is None:
-            parser.add_argument(option, dest=name, action="store_true", default=None, help=about)
-        elif name == "peers":
-            parser.add_argument(option, dest=name, choices=[peer.value for peer in Peers], help=about)
-        else:
-            action = "append" if name == "schedulers" else "store"
-            parser.add_argument(option, dest=name, type=kind, metavar=metavar, action=action, help=about)
+    for option in _OPTIONS:
+        forms = ", ".join(form.value for form in option.forms)
+        parser.add_argument(option.flag, dest=option.name, help=f"{forms}: {option.about}", **option.kind)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError (NNA0101, NNA1501), UsageError (NNA1002)."""
     form = Form(args.form)
-    given = {name: value for name in _FOR if (value := getattr(args, name)) is not None}
+    given = {option.name: value for option in _OPTIONS if (value := getattr(args, option.name)) is not None}
     _check(form, given, page=args.page)
     page = Document(PAGE[form]) if form in PAGE else None
     made = page if page is not None and args.page else render(form, _site(context.load_config(), given))
@@ -71,11 +64,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def _check(form: Form, given: Mapping[str, object], *, page: bool) -> None:
     """Raises UsageError where an option has no meaning for this form, or one is missing."""
-    for name in given:
-        if page or form not in _FOR[name]:
-            option = "scheduler" if name == "schedulers" else name.replace("_", "-")
+    for option in _OPTIONS:
+        if option.name in given and (page or form not in option.forms):
             why = "changes nothing of the page's own values" if page else f"is not for {form.value}"
-            raise UsageError("NNA1002", f"--{option} {why}", try_="nydus-agent dragonfly render --help")
+            raise UsageError("NNA1002", f"{option.flag} {why}", try_="nydus-agent dragonfly render --help")
     if page and form not in PAGE:
         what = f"the page has no {form.value}, so --page cannot print it"
         raise UsageError("NNA1002", what, try_=f"nydus-agent dragonfly render {form.value}")
@@ -163,17 +155,29 @@ def _bandwidth(text: str) -> int:
 
 
 _NODE_PORT = _number(30000, 32767)  # Kubernetes' own range of node ports
-_OPTIONS: tuple[tuple[str, Callable[[str], object] | None, str, str], ...] = (
-    ("peers", str, "", "whose proxy nodes use: their own peer's, or the seed peers' (default client)"),
-    ("exposed", None, "", "the peers listen on all addresses, as peer-service needs it, and not for their node alone"),
-    ("workers", _number(1, 100), "N", "how many workers (default 2)"),
-    ("proxy_node_port", _NODE_PORT, "PORT", "the Service's port on the nodes for the proxy (default 30950)"),
-    ("health_node_port", _NODE_PORT, "PORT", "the same for the health URL (default 30951)"),
-    ("manager", _manager, "URL", "the manager; without one dynconfig.yaml names the schedulers"),
-    ("schedulers", _host_port, "HOST:PORT", "a scheduler, or several by their addresses"),
-    ("advertise", _address, "ADDRESS", "this node's address for other peers (default: dfdaemon finds one)"),
-    ("storage", _path, "DIRECTORY", "where pieces lie on the node (default /var/lib/dragonfly/)"),
-    ("ca", _optional_path, "FILE", "CAs against which registries are verified (default Debian's store); empty: none"),
-    ("bandwidth", _bandwidth, "SIZE", "what the node's network carries in a second, such as 1250MB; limits follow"),
-)
-"""(name, type or None for a switch, what stands for the value, meaning)."""
+_OF_PEERS, _OF_NODE_PORTS = (Form.HELM_VALUES, Form.DFDAEMON), (Form.KIND, Form.PEER_SERVICE)
+_OPTIONS = (
+    _Option("peers", "--peers", (Form.HELM_VALUES, Form.PEER_SERVICE), {"choices": [peer.value for peer in Peers]},
+            "whose proxy nodes use: their own peer's, or the seed peers' (default client)"),
+    _Option("exposed", "--exposed", (Form.HELM_VALUES,), {"action": "store_true", "default": None},
+            "the peers listen on all addresses, as peer-service needs it, and not for their node alone"),
+    _Option("workers", "--workers", (Form.KIND,), {"type": _number(1, 100), "metavar": "N"},
+            "how many workers (default 2)"),
+    _Option("proxy_node_port", "--proxy-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
+            "the Service's port on the nodes for the proxy (default 30950)"),
+    _Option("health_node_port", "--health-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
+            "the same for the health URL (default 30951)"),
+    _Option("manager", "--manager", (Form.DFDAEMON,), {"type": _manager, "metavar": "URL"},
+            "the manager; without one dynconfig.yaml names the schedulers"),
+    _Option("schedulers", "--scheduler", (Form.DYNCONFIG,),
+            {"type": _host_port, "metavar": "HOST:PORT", "action": "append"},
+            "a scheduler, or several by their addresses"),
+    _Option("advertise", "--advertise", (Form.DFDAEMON,), {"type": _address, "metavar": "ADDRESS"},
+            "this node's address for other peers (default: dfdaemon finds one)"),
+    _Option("storage", "--storage", _OF_PEERS, {"type": _path, "metavar": "DIRECTORY"},
+            "where pieces lie on the node (default /var/lib/dragonfly/)"),
+    _Option("ca", "--ca", _OF_PEERS, {"type": _optional_path, "metavar": "FILE"},
+            "CAs against which registries are verified (default Debian's store); empty: none"),
+    _Option("bandwidth", "--bandwidth", _OF_PEERS, {"type": _bandwidth, "metavar": "SIZE"},
+            "what the node's network carries in a second, such as 1250MB; limits follow"),
+)  # fmt: skip
