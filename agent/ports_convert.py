@@ -124,8 +124,8 @@ class Reader(Protocol):
         """The entries of a layer's tar, with the digests of their contents or without. Nothing is extracted. Raises
         ConvertError: NNA1406, NNA1421 and NNA1423 as above."""
 
-    def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
-        """Every file of the image as nydusd serves it; `blobs` are digests and paths. Raises ConvertError NNA1425."""
+    def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
+        """Every file of the image as nydusd serves it; `blobs` are their paths. Raises ConvertError NNA1425."""
 
 
 class Room(Protocol):

@@ -27,12 +27,12 @@ class LayerReader:
         """See ports_convert.Reader."""
         return members(layer, content=content)
 
-    def mounted(self, bootstrap: str, blobs: Sequence[tuple[str, str]]) -> Iterator[Member]:
+    def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
         """See ports_convert.Reader. The blobs are read as nydusd reads them, from this machine's disk."""
         room = os.path.join(self._directory, f"mounted-{os.path.basename(bootstrap)}")
         for name in ("", "mount", "cache"):
             os.mkdir(os.path.join(room, name), 0o700)
-        directory = os.path.dirname(blobs[0][1]) if blobs else room
+        directory = os.path.dirname(blobs[0]) if blobs else room
         with open(os.path.join(room, "config.json"), "w", encoding="utf-8") as file:
             json.dump(_config(directory, os.path.join(room, "cache")), file)
         image = ("--config", f"{room}/config.json", "--bootstrap", bootstrap)

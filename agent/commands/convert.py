@@ -26,6 +26,7 @@ from agent.node import sets
 from agent.node.facts import Binary
 from agent.node.machine import architecture
 from agent.oci import platforms, reference
+from agent.oci.reference import Reference
 from agent.ports_convert import BuildOptions
 
 HELP = "make a nydus image of an OCI image, in a registry"
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = context.load_config().config
     settings = wire.ConvertSettings(
         layout=_layout(args.source)[0],
-        source=None if args.source.startswith(_LAYOUT) else reference.parse(args.source),
+        source=_reference(args.source),
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
         nydus_image=args.nydus_image or _program("nydus-image", config, context),
@@ -127,19 +128,20 @@ def job_of(args: argparse.Namespace) -> Job:
     wrong = [name for name in args.mount_from if not reference.is_repository(name)]
     if wrong:
         raise UsageError("NNA1402", f"--mount-from {wrong[0]!r} is no repository", cause="without host and tag")
-    named = _layout(args.source)[1] if args.source.startswith(_LAYOUT) else reference.parse(args.source).named
+    source = _reference(args.source)
+    named = _layout(args.source)[1] if source is None else source.named
+    # With --reference SRC's own repository has what is to be sent, where it is in the same registry.
+    own = (source.repository,) if source is not None and args.reference and source.host == target.host else ()
     return Job(
         args.source, named, target, platforms.parse(args.platform) if args.platform else (),
         platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size, args.reference),
-        args.max_unpacked, _mounts(args, target.host), args.compare,
+        args.max_unpacked, (*own, *args.mount_from), args.compare,
     )  # fmt: skip
 
 
-def _mounts(args: argparse.Namespace, host: str) -> tuple[str, ...]:
-    """Repositories that may have what is to be sent: with --reference SRC's own, where it is in the same registry."""
-    source = None if args.source.startswith(_LAYOUT) else reference.parse(args.source)
-    own = (source.repository,) if source is not None and args.reference and source.host == host else ()
-    return (*own, *args.mount_from)
+def _reference(source: str) -> Reference | None:
+    """None: SRC is a layout on this machine. Raises ConvertError."""
+    return None if source.startswith(_LAYOUT) else reference.parse(source)
 
 
 def _layout(source: str) -> tuple[str, str]:

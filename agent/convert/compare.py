@@ -14,7 +14,7 @@ _SHOWN = 20
 def compared(
     layers: Sequence[LayerFile],
     bootstrap: str,
-    blobs: Sequence[tuple[str, str]],
+    blobs: Sequence[str],
     reader: Reader,
     untimed: frozenset[str] = frozenset(),
 ) -> Compared:  # fmt: skip

@@ -102,11 +102,11 @@ class _Run:
             bootstrap = self._builder.merge(built)
             self._builder.check(bootstrap)
             packed, packed_path = self._builder.pack(bootstrap)
-        blobs = {each.blob.digest: each.blob_path for each in built if each.blob is not None}
+        blobs = {each.blob: each.blob_path for each in built if each.blob is not None}
         result = None
         if self._job.compare:
             with self._step("compare", found):
-                result = compared(layers, bootstrap, tuple(blobs.items()), self._reader, frozenset(self._untimed))
+                result = compared(layers, bootstrap, list(blobs.values()), self._reader, frozenset(self._untimed))
         made = nydus.image(
             found.config, found.platform, [each.blob for each in built], packed,
             {**found.manifest.annotations, nydus.SOURCE_DIGEST: found.document.digest},
@@ -115,10 +115,9 @@ class _Run:
         kept = [(each.referenced, layer.path) for each, layer in zip(built, layers, strict=True)]
         self._push_all(found, [*((each.blob, each.blob_path) for each in built), *kept, (packed, packed_path)])
         self._target.push_bytes(made.config)
-        used = {each.blob.digest: each.blob.size for each in built if each.blob is not None}
         return made, Image(
-            str(found.platform), made.descriptor().digest, found.document.digest, len(layers), len(used),
-            found.bytes, sum(used.values()) + packed.size, sum(each.unpacked for each in built), result,
+            str(found.platform), made.descriptor().digest, found.document.digest, len(layers), len(blobs),
+            found.bytes, sum(blob.size for blob in blobs) + packed.size, sum(each.unpacked for each in built), result,
             dict(self._took),
         )  # fmt: skip
 
