@@ -5,13 +5,11 @@ from __future__ import annotations
 import fcntl
 import gzip
 import hashlib
-import io
 import json
 import os
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,9 +22,7 @@ from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.tree import Kind, Tree, differences
 from agent.ports_convert import LayerFile
-
-XATTR = "SCHILY.xattr."
-CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)
+from tests.node.trees import CAPABILITY, XATTR, add, tar_of
 
 
 def layer(directory: Path, content: bytes, compression: str = "", limit: int = 1 << 30) -> LayerFile:
@@ -35,37 +31,21 @@ def layer(directory: Path, content: bytes, compression: str = "", limit: int = 1
     return LayerFile(str(path), compression, "", len(content), limit)
 
 
-def tar(fill: Callable[[tarfile.TarFile], None]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as made:
-        fill(made)
-    return out.getvalue()
-
-
-def entry(made: tarfile.TarFile, name: str, content: bytes | None = None, **fields: object) -> None:
-    info = tarfile.TarInfo(name)
-    info.mtime = 1_700_000_000
-    for field, value in fields.items():
-        setattr(info, field, value)
-    info.size = len(content or b"")
-    made.addfile(info, io.BytesIO(content) if content is not None else None)
-
-
 def everything(made: tarfile.TarFile) -> None:
-    entry(made, "./", type=tarfile.DIRTYPE, mode=0o755)
-    entry(made, "d", type=tarfile.DIRTYPE, mode=0o1777, uid=3, gid=4)
+    add(made, "./", type=tarfile.DIRTYPE, mode=0o755)
+    add(made, "d", type=tarfile.DIRTYPE, mode=0o1777, uid=3, gid=4)
     capability = {XATTR + "security.capability": CAPABILITY.decode("utf-8", "surrogateescape"), XATTR + "user.a": "ü"}
-    entry(made, "d/file", b"content", mode=0o4755, pax_headers=capability)
-    entry(made, "d/link", type=tarfile.LNKTYPE, linkname="d/file")
-    entry(made, "d/soft", type=tarfile.SYMTYPE, linkname="../" + "x" * 200)
-    entry(made, "null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
-    entry(made, "disk", type=tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o660)
-    entry(made, "fifo", type=tarfile.FIFOTYPE, mode=0o600)
-    entry(made, "\udcff not UTF-8", b"", mode=0o600)
+    add(made, "d/file", b"content", mode=0o4755, pax_headers=capability)
+    add(made, "d/link", type=tarfile.LNKTYPE, linkname="d/file")
+    add(made, "d/soft", type=tarfile.SYMTYPE, linkname="../" + "x" * 200)
+    add(made, "null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+    add(made, "disk", type=tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o660)
+    add(made, "fifo", type=tarfile.FIFOTYPE, mode=0o600)
+    add(made, "\udcff not UTF-8", b"", mode=0o600)
 
 
 def test_a_layers_tar_is_read_with_all_that_an_image_can_hold(tmp_path: Path) -> None:
-    found = {member.path: member for member in layer_files.members(layer(tmp_path, tar(everything)))}
+    found = {member.path: member for member in layer_files.members(layer(tmp_path, tar_of(everything)))}
     file = found["d/file"].node
     assert file is not None
     assert (file.kind, file.mode, file.size) == (Kind.FILE, 0o4755, 7)
@@ -85,7 +65,7 @@ def test_a_layers_tar_is_read_with_all_that_an_image_can_hold(tmp_path: Path) ->
 def test_a_tree_on_the_disk_is_read_as_its_tar_is(tmp_path: Path) -> None:
     top = tmp_path / "top"
     top.mkdir()
-    content = tar(everything)
+    content = tar_of(everything)
     # GNU tar as the judge: it shares no code with either side.
     subprocess.run(
         ["tar", "--extract", "--xattrs", "--xattrs-include=*", "--same-owner", "--preserve-permissions"],
@@ -113,7 +93,7 @@ def test_a_bomb_is_unpacked_a_piece_at_a_time(tmp_path: Path) -> None:
 
 
 def test_whoever_reads_a_layer_stops_where_it_unpacks_to_too_much(tmp_path: Path) -> None:
-    packed = gzip.compress(tar(lambda made: entry(made, "zeros", bytes(8 << 20))))
+    packed = gzip.compress(tar_of(lambda made: add(made, "zeros", bytes(8 << 20))))
     for read in (layer_files.unpacked, layer_files.members):
         with pytest.raises(ConvertError) as raised:
             list(read(layer(tmp_path, packed, "gzip", limit=1 << 20)))
@@ -127,7 +107,7 @@ def test_what_does_not_decompress_is_told(tmp_path: Path, packed: bytes) -> None
     assert raised.value.code == "NNA1423"
 
 
-@pytest.mark.parametrize("content", [b"x" * 1024, tar(everything)[:-12_000]])
+@pytest.mark.parametrize("content", [b"x" * 1024, tar_of(everything)[:-12_000]])
 def test_a_tar_that_is_none_or_ends_early_is_told(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConvertError) as raised:
         list(layer_files.members(layer(tmp_path, content)))

@@ -17,8 +17,8 @@ from tests.node.boot import Node
 TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _TIME = 1_700_000_000
-_CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)  # cap_net_bind_service (linux/capability.h, revision 2)
-_XATTR = "SCHILY.xattr."
+CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)  # cap_net_bind_service (linux/capability.h, revision 2)
+XATTR = "SCHILY.xattr."
 
 Fill = Callable[[tarfile.TarFile], None]
 
@@ -57,7 +57,7 @@ def below(tar: tarfile.TarFile) -> None:
     add(tar, "odd/link", type=tarfile.LNKTYPE, linkname="odd/file", mode=0o644, uid=5, gid=6)
     add(tar, "odd/soft", type=tarfile.SYMTYPE, linkname="../odd/file", mode=0o777)
     add(tar, "odd/soft-long", type=tarfile.SYMTYPE, linkname="x/" * 150, mode=0o777)
-    capability = {_XATTR + "security.capability": _CAPABILITY.decode(), _XATTR + "user.colour": "green"}
+    capability = {XATTR + "security.capability": CAPABILITY.decode(), XATTR + "user.colour": "green"}
     add(tar, "odd/xattrs", b"x", mode=0o4755, pax_headers=capability)
     add(tar, "odd/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
     add(tar, "odd/disk", type=tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o660)
@@ -69,7 +69,7 @@ def below(tar: tarfile.TarFile) -> None:
     directory(tar, "opaque/sub")
     add(tar, "opaque/sub/gone", b"gone")
     add(tar, "deleted", b"deleted")
-    directory(tar, "private", 0o700, uid=7, gid=8, pax_headers={_XATTR + "user.kept": "yes"})
+    directory(tar, "private", 0o700, uid=7, gid=8, pax_headers={XATTR + "user.kept": "yes"})
     add(tar, "private/old", b"old")
     directory(tar, "turned")
     add(tar, "turned/inside", b"inside")
