@@ -132,12 +132,9 @@ def test_an_audit_of_the_dfdaemon_that_runs_from_our_files_finds_nothing(node: N
 
 
 def test_a_dfdaemon_that_is_killed_is_started_again(node: Node) -> None:
-    def main_pid() -> int:
-        return parts.Unit(node, "dfdaemon.service").pid
-
-    before = main_pid()
+    before = node.main_pid("dfdaemon.service")
     node.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
-    node.wait_until(lambda: main_pid() not in (0, before), 20, "systemd starts dfdaemon again")
+    node.wait_until(lambda: node.main_pid("dfdaemon.service") not in (0, before), 20, "systemd starts dfdaemon again")
     parts.wait_for_port(node, 4001, parts.Unit(node, "dfdaemon.service"))
 
 

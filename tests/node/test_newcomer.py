@@ -24,7 +24,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 REGISTRY = "registry.example.org"
 RELEASES = "github.com"
 SCHEDULER = "scheduler.example.org"
-SRV = "/srv/releases"
 DFDAEMON_DEB = "/root/dragonfly-client-v1.5.1-x86_64-unknown-linux-gnu.deb"
 _NETWORK = """\
 ip link add machine type veth peer name wire
@@ -66,10 +65,19 @@ def release(node: Node, ca: str) -> None:
         made = upstream.packed(name, held, upstream.VERSIONS[name])
         place = urlsplit(made.artifact.url).path.rpartition("/")[0]
         for file, content in made.files.items():
-            node.write(f"{SRV}{place}/{file}", content)
+            node.write(f"{releases_host.PLACE}{place}/{file}", content)
     certificate, key = parts.make_certificate(node, ca, RELEASES)
     parts.name_host(node, RELEASES, "127.0.0.2")
-    arguments = ["--address", "127.0.0.2", "--directory", SRV, "--certificate", certificate, "--key", key]
+    arguments = [
+        "--address",
+        "127.0.0.2",
+        "--directory",
+        releases_host.PLACE,
+        "--certificate",
+        certificate,
+        "--key",
+        key,
+    ]
     parts.start_program(node, "releases", "releases", *arguments)
 
 

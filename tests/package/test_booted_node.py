@@ -27,8 +27,8 @@ def _show(node: Node, unit: str, name: str) -> str:
     return node.run(["systemctl", "show", f"--property={name}", "--value", unit]).stdout.strip()
 
 
-def _pids(node: Node) -> dict[str, str]:
-    return {unit: _show(node, unit, "MainPID") for unit in OTHERS}
+def _pids(node: Node) -> dict[str, int]:
+    return {unit: node.main_pid(unit) for unit in OTHERS}
 
 
 def _tree(node: Node) -> dict[str, str]:
@@ -48,7 +48,7 @@ def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, packag
         assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
     assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
     assert node.failed_units() == []
-    assert node.run(["ps", "-o", "user=", "-p", _show(node, OURS[0], "MainPID")]).stdout.strip() == "nydus-agent"
+    assert node.run(["ps", "-o", "user=", "-p", str(node.main_pid(OURS[0]))]).stdout.strip() == "nydus-agent"
 
     node.apt("purge", NAME)
     after = _tree(node)
@@ -81,13 +81,13 @@ def _catalogue(node: Node) -> set[str]:
 
 def test_an_upgrade_restarts_our_daemon_alone(node: Node, package: Package, tmp_path: Path) -> None:
     node.install_deb(package.path)
-    pids, ours = _pids(node), _show(node, OURS[0], "MainPID")
+    pids, ours = _pids(node), node.main_pid(OURS[0])
 
     node.install_deb(next_version(package, tmp_path))
     assert node.run(["dpkg-query", "--show", "--showformat=${Version}", NAME]).stdout == "9.9.9"
     for unit in OURS:
         assert _show(node, unit, "ActiveState") == "active", node.journal(unit)
-    assert _show(node, OURS[0], "MainPID") != ours
+    assert node.main_pid(OURS[0]) != ours
     assert _pids(node) == pids
     assert _show(node, "nydus-agent-apply.service", "ExecMainStartTimestampMonotonic") in ("", "0")
 

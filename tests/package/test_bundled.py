@@ -161,8 +161,8 @@ def _current(node: Node) -> str:
     return node.run(["readlink", f"{STORE}/current"]).stdout.strip()
 
 
-def _pids(node: Node) -> str:
-    return node.run(["systemctl", "show", "--property=MainPID", "containerd.service", "nydus-agent.service"]).stdout
+def _pids(node: Node) -> list[int]:
+    return [node.main_pid(unit) for unit in ("containerd.service", "nydus-agent.service")]
 
 
 def test_installing_both_packages_is_enough_for_a_node_without_a_network(node: Node, made: Path) -> None:
