@@ -153,19 +153,3 @@ class Compared:
 
     files: int
     bytes: int
-
-
-__all__ = [
-    "BuildOptions",
-    "Builder",
-    "Built",
-    "Compared",
-    "Document",
-    "LayerFile",
-    "Reader",
-    "Room",
-    "Rooms",
-    "Source",
-    "Target",
-    "Tell",
-]

@@ -89,13 +89,10 @@ class Tree:
         for path in layer.hidden:
             self._remove(path)
         for path, node in layer.resolved(self.nodes):
-            self._put(path, node)
+            self.add(path, node)
 
     def add(self, path: str, node: Node) -> None:
-        """Put one file into the tree."""
-        self._put(path, node)
-
-    def _put(self, path: str, node: Node) -> None:
+        """Put one file into the tree, in the place of what is there."""
         before = self.nodes.get(path)
         if before is not None and before.kind is Kind.DIRECTORY:
             if node.kind is not Kind.DIRECTORY:
@@ -112,7 +109,7 @@ class Tree:
         above = path.rpartition("/")[0]
         there = self.nodes.get(above)
         if there is None or there.kind is not Kind.DIRECTORY:
-            self._put(above, Node(Kind.DIRECTORY, implied=True))
+            self.add(above, Node(Kind.DIRECTORY, implied=True))
 
     def _remove(self, path: str) -> None:
         waiting = [path]
