@@ -58,8 +58,9 @@ class LayoutSource:
     def _by_digest(self, digest: str, cap: int) -> Document:
         content = self._read(_path(digest), cap)
         self._need(Descriptor("", digest, len(content)), len(content), formats.digest_of(content))
-        kind = formats.document_of(content, digest).get("mediaType")
-        inferred = formats.OCI_INDEX if b'"manifests"' in content else formats.OCI_MANIFEST
+        body = formats.document_of(content, digest)
+        kind = body.get("mediaType")
+        inferred = formats.OCI_INDEX if "manifests" in body else formats.OCI_MANIFEST
         return Document(content, kind if isinstance(kind, str) else inferred, digest)
 
     def _need(self, blob: Descriptor, size: int, digest: str) -> None:

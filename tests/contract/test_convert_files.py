@@ -223,6 +223,12 @@ def test_a_layout_gives_its_only_image_or_the_one_that_is_named(tmp_path: Path) 
         two.document("c", 1000)
 
 
+def test_what_a_layout_holds_is_a_manifest_or_an_index_by_its_own_keys_alone(tmp_path: Path) -> None:
+    source = layout(tmp_path, a=b'{"layers":[],"annotations":{"manifests":"x"}}', b=b'{"manifests":[]}')
+    assert source.document("a", 1000).media_type == formats.OCI_MANIFEST
+    assert source.document("b", 1000).media_type == formats.OCI_INDEX
+
+
 def test_a_layout_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
     source = layout(tmp_path / "l", a=b'{"a":1}')
     digest = formats.digest_of(b'{"a":1}')
