@@ -173,11 +173,7 @@ def wanted(job: Job, artifact: Artifact) -> tuple[str, ...]:
 
 def encode_job(job: Job, local: Local) -> bytes:
     """One line. It holds the credential: for the child's socket only."""
-    told = asdict(replace(job, others=()))
-    return (
-        json.dumps({**told, "places": local.places, "checksums": local.checksums, "begun": local.begun}).encode()
-        + b"\n"
-    )
+    return json.dumps({**asdict(replace(job, others=())), **asdict(local)}).encode() + b"\n"
 
 
 def decode_job(line: bytes) -> tuple[Job, Local]:
