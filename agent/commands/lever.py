@@ -42,16 +42,15 @@ class Lever:
 
     def mirror(self, seconds: float) -> str:
         """The agent judges again, and has so long to go back to the mirror; "" or why reads do not go there."""
-        problem = self.release()
+        if problem := self.release():
+            return problem
         deadline = self._clock.monotonic() + seconds
-        while not problem:
+        while True:
             picture = take(self._context, self._clock.now())
             problem = _elsewhere(picture)
             if not problem or self._clock.monotonic() > deadline or picture.valid_pin is not None:
-                break
-            problem = ""
+                return problem
             self._clock.sleep(_POLL_S)
-        return problem
 
     def release(self) -> str:
         """End our own pin, where there is one; "" or why it could not be told."""
