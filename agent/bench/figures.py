@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from agent.bench.cases import Case, Counted, Result, Run, from_mirror, from_origin
+from agent.bench.cases import Case, Counted, Result, Run, from_mirror, from_origin, mb
 from agent.dataclass import dataclass
 
 _Bytes: TypeAlias = Callable[[Case, Counted], int | None]
@@ -73,33 +73,38 @@ def ready(result: Result) -> Spread:
     return spread([run.ready_s for run in result.runs])
 
 
+def pulled(result: Result) -> Spread:
+    """Seconds until the pull was done."""
+    return spread([run.pull_s for run in result.runs])
+
+
+def first_output(result: Result) -> Spread:
+    """Seconds until the first output, of the runs that had one."""
+    return spread([run.output_s for run in result.runs if run.output_s is not None])
+
+
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """The table's rows below HEADER; a case without runs says why instead."""
     return [_row(result) if result.runs else (result.case.label, f"not run: {result.not_run}") for result in results]
 
 
 def _row(result: Result) -> tuple[str, ...]:
-    seen = ready(result)
+    seen, output = ready(result), first_output(result)
     times = (seen.min, seen.p50, seen.max, seen.iqr, seen.mad)
-    outputs = [run.output_s for run in result.runs if run.output_s is not None]
     return (
         result.case.label,
         str(seen.n),
         *(f"{value:.2f} s" for value in times),
-        f"{spread(outputs).p50:.2f} s" if outputs else "none",
-        f"{spread([run.pull_s for run in result.runs]).p50:.2f} s",
+        f"{output.p50:.2f} s" if output.n else "none",
+        f"{pulled(result).p50:.2f} s",
         _bytes(result, from_origin),
         _bytes(result, from_mirror),
     )
 
 
 def _bytes(result: Result, of: _Bytes) -> str:
-    known = _known(result, of)
-    return f"{spread(known).p50 / 1e6:.1f} MB" if known else "not known"
-
-
-def _known(result: Result, of: _Bytes) -> list[float]:
-    return [float(size) for run in result.runs if (size := of(result.case, run.counted)) is not None]
+    median = _median(result, of)
+    return "not known" if median is None else mb(median)
 
 
 def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
@@ -134,23 +139,27 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
 
 
 def _case(result: Result) -> Mapping[str, object]:
-    outputs = [run.output_s for run in result.runs if run.output_s is not None]
     return {
         "case": result.case,
         "title": result.case.label,
         "not_run": result.not_run if not result.runs else "",
-        "ready_s": ready(result) if result.runs else None,
-        "first_output_s": spread(outputs) if outputs else None,
-        "pull_s": spread([run.pull_s for run in result.runs]) if result.runs else None,
+        "ready_s": _of_some(ready(result)),
+        "first_output_s": _of_some(first_output(result)),
+        "pull_s": _of_some(pulled(result)),
         "origin_bytes": _median(result, from_origin),
         "mirror_bytes": _median(result, from_mirror),
         "runs": [_run(run) for run in result.runs],
     }
 
 
+def _of_some(seen: Spread) -> Spread | None:
+    return seen if seen.n else None
+
+
 def _median(result: Result, of: _Bytes) -> int | None:
-    known = _known(result, of)
-    return round(spread(known).p50) if known else None
+    """In whole bytes, of the runs of which it is known."""
+    known = spread([size for run in result.runs if (size := of(result.case, run.counted)) is not None])
+    return round(known.p50) if known.n else None
 
 
 def _run(run: Run) -> Mapping[str, object]:
