@@ -7,6 +7,7 @@ import os
 import re
 import stat
 
+from agent.adapters import artifact_files
 from agent.adapters.process import ChildProcesses
 from agent.errors import FileError, ProcessError
 
@@ -29,11 +30,8 @@ class NodeCaches:
         except ProcessError as error:
             late = error.cause
         try:
-            descriptor = os.open(_DROP, os.O_WRONLY | os.O_CLOEXEC)
-            try:
+            with artifact_files.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
                 os.write(descriptor, b"3\n")
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise FileError("NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}") from None
         if late:
@@ -58,14 +56,11 @@ class NodeCaches:
         if not names:
             return
         try:
-            top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+            with artifact_files.directory(directory) as top:
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
                         if stat.S_ISREG(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
                             os.unlink(name, dir_fd=top)
-            finally:
-                os.close(top)
         except OSError as error:
             raise FileError("NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or "") from None
 
