@@ -58,20 +58,31 @@ class Peer:
     def cannot_forget(self, layers: Layers) -> str:
         """Why the tasks of an image that was just read through it cannot be removed; "" = they can."""
         try:
-            found = _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers)
+            found = self._tasks(layers)
         except HttpError as error:
             return f"dfdaemon's tasks of the image cannot be removed: {error.what}: {error.cause}"
         return "" if found else "none of dfdaemon's tasks names a blob of the image, so they cannot be removed"
 
     def forget(self, layers: Layers) -> None:
         """Remove the tasks of an image's blobs from this node. Raises HttpError, AgentError NNA1704 where one stays."""
-        for task in _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers):
+        for task in self._tasks(layers):
             self._ports.peer.remove(self._socket, task.id, deadline_s=_CALL_S)
-        left = _tasks_of(self._ports.peer.tasks(self._socket, deadline_s=_CALL_S), layers)
+        left = self._tasks(layers)
         if left:
             raise AgentError(
                 "NNA1704", "dfdaemon keeps tasks of the image", cause=f"{len(left)} of them are still there"
             )
+
+    def _tasks(self, layers: Layers) -> tuple[PeerTask, ...]:
+        """Those that are named by a blob's digest, or whose answer was: a registry sends it in Docker-Content-Digest.
+        Raises HttpError.
+        """
+        digests = {digest.removeprefix("sha256:") for digest in layers.digests}
+        return tuple(
+            task
+            for task in self._ports.peer.tasks(self._socket, deadline_s=_CALL_S)
+            if task.id in digests or any(digest in value for digest in digests for value in task.headers)
+        )
 
 
 def traffic_of(exposition: str) -> Traffic:
@@ -83,13 +94,3 @@ def traffic_of(exposition: str) -> Traffic:
         if name.startswith(f"{_TRAFFIC}{{") and label in found:
             found[label] = int(float(value))
     return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"])
-
-
-def _tasks_of(tasks: tuple[PeerTask, ...], layers: Layers) -> tuple[PeerTask, ...]:
-    """Those that are named by a blob's digest, or whose answer was: a registry sends it in Docker-Content-Digest."""
-    digests = {digest.removeprefix("sha256:") for digest in layers.digests}
-    return tuple(
-        task
-        for task in tasks
-        if task.id in digests or any(digest in value for digest in digests for value in task.headers)
-    )

@@ -19,7 +19,7 @@ from agent.ports_bench import BenchPorts
 
 _PIN_ROOM_S = 60
 _RETURN_ROOM_S = 60.0
-NO_IMAGE = {True: "no nydus image was named", False: "no plain image was named"}
+_NO_IMAGE = {True: "no nydus image was named", False: "no plain image was named"}
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Rounds:
     ) -> None:
         """One start that does not count: it shows that the command works, and what the image consists of."""
         if image is None or (nydus and self._config.containerd.mode is ContainerdMode.PLUGIN_ONLY):
-            why = "in mode plugin-only CRI pulls no nydus image" if image is not None else NO_IMAGE[nydus]
+            why = "in mode plugin-only CRI pulls no nydus image" if image is not None else _NO_IMAGE[nydus]
             tally.refuse(why, *cases)
             return
         before = image.look()
@@ -167,19 +167,21 @@ class Rounds:
             self._count(tally, Case(was), number, run)
             return
         why = f"its data came otherwise: {was.meaning if isinstance(was, Case) else was}"
-        for case in wanted:
-            tally.reasons.setdefault(case, why)
-        self.notes[f"a start that was meant as {wanted[0].label} is not counted: {why}"] = None
+        self._reject(tally, why, *wanted)
 
     def _cached(self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int) -> None:
         self._drop_pages()
         run = self._run(image, layers)
         why = is_cached(run.counted, cold)
         if why:
-            tally.reasons.setdefault(Case.CACHE, why)
-            self.notes[f"a start that was meant as {Case.CACHE.label} is not counted: {why}"] = None
+            self._reject(tally, why, Case.CACHE)
         else:
             self._count(tally, Case.CACHE, number, run)
+
+    def _reject(self, tally: Tally, why: str, *wanted: Case) -> None:
+        for case in wanted:
+            tally.reasons.setdefault(case, why)
+        self.notes[f"a start that was meant as {wanted[0].label} is not counted: {why}"] = None
 
     def _count(self, tally: Tally, case: Case, number: int, run: Run) -> None:
         tally.add(case, run)

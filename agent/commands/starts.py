@@ -16,6 +16,7 @@ from agent.dataclass import dataclass
 from agent.errors import AgentError, ContainerdError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE, full_name
 from agent.ports_bench import BenchPorts, End, Timed
+from agent.registry.names import image_parts
 
 PLAIN_NAMESPACE = "nydus-agent-bench"
 """Of plain images: ours alone, so all that is in it may go."""
@@ -181,8 +182,7 @@ class StartImage:
     def fetched(self) -> int | None:
         """What the nydusd that serve this image's repository have asked their backends for; None: they do not tell."""
         nydusd, total = self._ports.nydusd, 0
-        path = self.name.partition("/")[2].partition("@")[0]
-        repository = path.rpartition(":")[0] or path
+        _, repository = image_parts(self.name)
         try:
             for socket in nydusd.sockets(self._config.snapshotter.root):
                 backends = nydusd.info(socket, deadline_s=_CALL_S).backends
