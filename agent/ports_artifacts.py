@@ -70,10 +70,11 @@ class ArtifactStore(Protocol):
     def previous(self) -> InstalledSet | None:
         """The set that was current before; None also where it is the current one."""
 
-    def staging(self, size: int = 0) -> AbstractContextManager[str]:
+    def staging(self, size: int = 0, beside: int = 0) -> AbstractContextManager[str]:
         """A new directory of root's for `size` bytes of programs, where the store is; gone with all in it afterwards.
 
-        Raises ArtifactError before anything is fetched: NNA1134, NNA1132 where the set has no room beside them.
+        Raises ArtifactError before anything is fetched: NNA1134, NNA1132 where the set has no room beside them and
+        `beside` bytes of something else.
         """
 
     def begun(self) -> AbstractContextManager[str]:

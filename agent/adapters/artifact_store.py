@@ -125,11 +125,11 @@ class DiskStore:
         return None if seen is None else seen[0]
 
     @contextlib.contextmanager
-    def staging(self, size: int = 0) -> Iterator[str]:
+    def staging(self, size: int = 0, beside: int = 0) -> Iterator[str]:
         """See the port."""
         name = artifact_sets.temporary()
         with self._writing("add to") as store:
-            self._need_room(store, 2 * size)
+            self._need_room(store, 2 * size + beside)
             make_directory(name, store, 0o700)
         try:
             yield f"{self._root.rstrip('/')}{self._directory}/{name}"

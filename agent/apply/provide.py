@@ -210,8 +210,8 @@ def _fetched(
 ) -> tuple[InstalledSet, tuple[Artifact, ...]]:
     """Raises ArtifactError."""
     programs = sum(program.size for one in job.artifacts for program in one.programs)
-    # Twice that must be free; what has come of the archives lies beside them once.
-    with store.staging(programs + sum(one.size for one in job.artifacts) // 2) as staged, store.begun() as begun:
+    archives = sum(one.size for one in job.artifacts)  # what has come of them lies beside the programs
+    with store.staging(programs, archives) as staged, store.begun() as begun:
         try:
             seen = ports.downloads().fetch(job, staged, progress, deadline_s=FETCH_S, begun=begun)
         except ArtifactError as error:

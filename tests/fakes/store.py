@@ -62,7 +62,7 @@ class FakeStore:
         return self._recorded(before) if before not in self._current[-1:] else None
 
     @contextmanager
-    def staging(self, size: int = 0) -> Iterator[str]:
+    def staging(self, size: int = 0, beside: int = 0) -> Iterator[str]:
         staged = f"{self.directory}/.new-0"
         try:
             yield staged
