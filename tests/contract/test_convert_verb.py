@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -25,22 +24,21 @@ from tests.contract.waiting import wait_until
 from tests.fakes import nydus_image
 from tests.fakes.oci_registry import FakeRegistry, serving
 from tests.node.layout import Layout
+from tests.node.trees import XATTR, add, tar_of
 from tests.unit.test_schema import complaints
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = str(ROOT / "tests/fakes/nydus_image.py")
-XATTR = {"SCHILY.xattr.user.a": "b"}
+ATTRIBUTE = {XATTR + "user.a": "b"}
 
 
 def tar(*names: str, pax: dict[str, str] | None = None) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as made:
+    def fill(made: tarfile.TarFile) -> None:
         for name in names:
-            entry = tarfile.TarInfo(name)
-            entry.pax_headers = pax or {}
-            entry.type, entry.mode = (tarfile.DIRTYPE, 0o700) if name.endswith("/") else (tarfile.REGTYPE, 0o644)
-            made.addfile(entry)
-    return out.getvalue()
+            kind, mode = (tarfile.DIRTYPE, 0o700) if name.endswith("/") else (tarfile.REGTYPE, 0o644)
+            add(made, name, type=kind, mode=mode, pax_headers=pax or {})
+
+    return tar_of(fill)
 
 
 @dataclass
@@ -67,7 +65,7 @@ class Place:
         where = self.directory / f"layout-{self.images}"
         made = Layout(where)
         layers = [made.add_bytes(gzip.compress(one, mtime=0), formats.TAR_GZIP) for one in tars]
-        ids = [f"sha256:{hashlib.sha256(one + (b'x' if lie else b'')).hexdigest()}" for one in tars]
+        ids = [formats.digest_of(one + (b"x" if lie else b"")) for one in tars]
         made.add_image("it", layers, ids, ["/x"])
         return f"oci:{where}"
 
@@ -113,7 +111,7 @@ def test_an_image_is_converted_sent_and_put_in_place(place: Place) -> None:
     config = json.loads(place.blob(place.manifest["config"]["digest"]))
     ids = config["rootfs"]["diff_ids"]
     assert ids[:2] == [layer["digest"] for layer in layers[:2]]
-    assert ids[2] == f"sha256:{hashlib.sha256(gzip.decompress(place.blob(layers[2]['digest']))).hexdigest()}"
+    assert ids[2] == formats.digest_of(gzip.decompress(place.blob(layers[2]["digest"])))
     for layer in layers:
         assert len(place.blob(layer["digest"])) == layer["size"]
     assert "3 blobs sent" in told.out
@@ -136,7 +134,7 @@ def test_by_reference_the_sources_layers_are_kept_and_only_what_says_where_in_th
     ("tars", "cause"),
     [
         ((tar("private/"), tar("private/x")), "has files in /private without naming it"),
-        ((tar("DATA", pax=XATTR), tar("DATA-2")), ""),
+        ((tar("DATA", pax=ATTRIBUTE), tar("DATA-2")), ""),
     ],
 )
 def test_by_reference_a_directory_that_would_lose_its_rights_is_a_refusal(
@@ -163,7 +161,7 @@ def test_the_second_conversion_sends_only_what_is_new(place: Place) -> None:
 
 
 def test_extended_attributes_of_a_lower_layer_are_not_forgotten_by_the_merge(place: Place) -> None:
-    place.run(place.image(tar("DATA", pax=XATTR), tar("DATA-2")))
+    place.run(place.image(tar("DATA", pax=ATTRIBUTE), tar("DATA-2")))
     flags = struct.unpack_from("<Q", place.bootstrap(), nydus_image.FLAGS_AT)[0]
     assert flags == nydus_image.HAS_XATTR
     place.run(place.image(tar("DATA"), tar("DATA-2")))

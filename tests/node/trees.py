@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.oci.formats import OCI_INDEX, TAR_GZIP, digest_of
 from tests.node import images, layout
 from tests.node.boot import Node
 
-TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
-_INDEX = "application/vnd.oci.image.index.v1+json"
 _TIME = 1_700_000_000
 CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)  # cap_net_bind_service (linux/capability.h, revision 2)
 XATTR = "SCHILY.xattr."
@@ -112,10 +111,10 @@ def add_image(
     if base:
         packed = images.layout_of(base) / "blobs" / "sha256" / images.image(base).blob.removeprefix("sha256:")
         layers.append(target.add_file(packed, TAR_GZIP))
-        diff_ids.append(f"sha256:{hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest()}")
+        diff_ids.append(digest_of(gzip.decompress(packed.read_bytes())))
     for fill in fills:
         tar = tar_of(fill)
-        diff_ids.append(f"sha256:{hashlib.sha256(tar).hexdigest()}")
+        diff_ids.append(digest_of(tar))
         layers.append(target.add_bytes(gzip.compress(tar, 6, mtime=0), TAR_GZIP))
     target.add_image(name, layers, diff_ids, list(command))
 
@@ -136,8 +135,8 @@ def add_platforms(directory: Path, name: str, fills: Sequence[Fill], architectur
     entries = []
     for entry, architecture in zip(index["manifests"], architectures, strict=True):
         entries.append(_for(made, entry, architecture))
-    whole = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": entries}
-    only = made.add_bytes(json.dumps(whole).encode(), _INDEX)
+    whole = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    only = made.add_bytes(json.dumps(whole).encode(), OCI_INDEX)
     only["annotations"] = {"org.opencontainers.image.ref.name": name}
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [only]}))
 
