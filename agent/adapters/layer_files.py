@@ -120,7 +120,7 @@ def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
                 yield _member(tar, entry, content=content)
-    except (tarfile.TarError, OverflowError, UnicodeError) as error:
+    except (tarfile.TarError, OverflowError, ValueError, RecursionError) as error:
         raise ConvertError("NNA1406", "a layer's tar cannot be read", cause=str(error)) from None
 
 

@@ -106,10 +106,12 @@ class Tree:
             self._below[above].add(name)
 
     def _need_parent(self, path: str) -> None:
+        """A layer may be as deep as it likes, so this goes up by no call of itself; the root always is a directory."""
         above = path.rpartition("/")[0]
-        there = self.nodes.get(above)
-        if there is None or there.kind is not Kind.DIRECTORY:
-            self.add(above, Node(Kind.DIRECTORY, implied=True))
+        while (there := self.nodes.get(above)) is None or there.kind is not Kind.DIRECTORY:
+            self.nodes[above] = Node(Kind.DIRECTORY, implied=True)
+            above, _, name = above.rpartition("/")
+            self._below[above].add(name)
 
     def _remove(self, path: str) -> None:
         waiting = [path]
@@ -131,6 +133,8 @@ class _Layer:
 
     def take(self, member: Member) -> None:
         path = normal(member.path)
+        if not path and (member.node is None or member.node.kind is not Kind.DIRECTORY):
+            raise ConvertError("NNA1406", "a layer is not sound", cause="its root is no directory")
         above, _, name = path.rpartition("/")
         if name == _OPAQUE:
             self.opaque.append(above)

@@ -107,7 +107,23 @@ def test_what_does_not_decompress_is_told(tmp_path: Path, packed: bytes) -> None
     assert raised.value.code == "NNA1423"
 
 
-@pytest.mark.parametrize("content", [b"x" * 1024, tar_of(everything)[:-12_000]])
+def header(**pax: str) -> bytes:
+    """An extended header, and that of the file that it is about."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {name.replace("_", "."): value for name, value in pax.items()}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+# tarfile reads what follows an extended header by calling itself, and takes the numbers of a sparse file as they are.
+CHAIN = header(comment="x")[:1024] * 3000 + header(comment="x")
+SPARSE = header(GNU_sparse_map="a,b", GNU_sparse_size="1") + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"x" * 1024, tar_of(everything)[:-12_000], CHAIN, SPARSE],
+    ids=["none", "ends early", "a chain of headers", "a sparse file that is none"],
+)
 def test_a_tar_that_is_none_or_ends_early_is_told(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConvertError) as raised:
         list(layer_files.members(layer(tmp_path, content)))

@@ -54,6 +54,17 @@ def test_a_file_takes_the_place_of_a_directory_and_the_other_way() -> None:
     assert made.nodes["a"].kind is Kind.DIRECTORY
 
 
+def test_a_layer_may_be_deeper_than_python_calls_go() -> None:
+    assert len(paths(tree([file("d/" * 3000 + "x")]))) == 3001
+
+
+@pytest.mark.parametrize("root", [file("./"), Member("/", None, "x")])
+def test_a_root_that_is_no_directory_is_refused(root: Member) -> None:
+    with pytest.raises(ConvertError) as raised:
+        tree([root, file("x")])
+    assert raised.value.code == "NNA1406"
+
+
 def test_a_directory_that_only_its_files_imply_does_not_take_the_rights_of_one_that_is_named() -> None:
     made = tree([directory("d", 0o700)], [file("d/x")])
     assert made.nodes["d"].mode == 0o700
