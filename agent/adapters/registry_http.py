@@ -12,23 +12,22 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import requests.adapters
 import urllib3.exceptions
 
 from agent.adapters.tls import context
-from agent.artifacts.addresses import innermost, refusal_of
+from agent.artifacts.addresses import PORTS, REDIRECTS, innermost, origin, refusal_of
 from agent.errors import RegistryError
 from agent.ports_credentials import RegistryTokens
 
 PIECE = 64 << 10
 """Bytes per read of a body."""
-_REDIRECTS, _MOST_REDIRECTS = frozenset({301, 302, 303, 307, 308}), 5
+_MOST_REDIRECTS = 5
 _CONNECT_S, _SILENCE_S, _TOKEN_S = 10.0, 60.0, 30.0
 _TRIES, _LONGEST_PAUSE_S = 4, 15.0
-_PORTS = {"http": 80, "https": 443}
 _TOLD = 300  # characters of what a registry says
 
 
@@ -80,7 +79,7 @@ class RegistryHttp:
     def __init__(self, host: str, *, secure: bool, ca: str, tokens: RegistryTokens, pause_s: float = 0.5) -> None:
         self._pause_s = pause_s
         self._base = f"{'https' if secure else 'http'}://{host}"
-        self._home = _origin(urlsplit(self._base))
+        self._home = origin(urlsplit(self._base))
         self._tokens = tokens
         self._adapter = _Verified(ca)
 
@@ -131,12 +130,12 @@ class RegistryHttp:
         url, asked, seen = urljoin(self._base, path), False, 0
         while True:
             answer = self._send(method, url, scopes, dict(headers or {}), body)
-            if answer.status == 401 and not asked and _origin(urlsplit(url)) == self._home:
+            if answer.status == 401 and not asked and origin(urlsplit(url)) == self._home:
                 answer.close()
                 self._tokens.answer(answer.headers.get("WWW-Authenticate", ""), scopes, deadline_s=_TOKEN_S)
                 asked = True
                 continue
-            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+            if answer.status not in REDIRECTS or method not in ("GET", "HEAD"):
                 return answer
             answer.close()
             seen += 1
@@ -147,7 +146,7 @@ class RegistryHttp:
     ) -> Answer:  # fmt: skip
         sent = {"User-Agent": "nydus-agent", "Accept-Encoding": "identity", **headers}
         known = self._tokens.known(scopes)
-        if known and _origin(urlsplit(url)) == self._home:
+        if known and origin(urlsplit(url)) == self._home:
             sent["Authorization"] = known.reveal()
         try:
             request = requests.Request(method, url, headers=sent, data=body).prepare()
@@ -172,20 +171,20 @@ class RegistryHttp:
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             raise no("it leads to no URL") from None
-        if parts.scheme not in _PORTS or not host or not location or "@" in parts.netloc:
+        if parts.scheme not in PORTS or not host or not location or "@" in parts.netloc:
             raise no("it leads to no URL that is asked")
         if urlsplit(here).scheme == "https" and parts.scheme == "http":
             raise no("it leads out of https")
         if count > _MOST_REDIRECTS:
             raise no(f"{_MOST_REDIRECTS} were followed")
-        if _origin(parts) != self._home and (address := _private_address(host)):
+        if origin(parts) != self._home and (address := _private_address(host)):
             raise no(f"{host} is {address}: this machine, or its network's own services")
         return target
 
     def is_home(self, url: str) -> bool:
         """Whether a URL is one of this registry itself."""
         try:
-            return _origin(urlsplit(url)) == self._home
+            return origin(urlsplit(url)) == self._home
         except ValueError:
             return False
 
@@ -224,10 +223,6 @@ def shown(url: str) -> str:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
         return "a malformed URL"
-
-
-def _origin(parts: SplitResult) -> tuple[str, str, int]:
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def _private_address(host: str) -> str:

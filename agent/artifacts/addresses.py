@@ -1,12 +1,15 @@
-"""Which addresses a redirect may lead to: it must not make this node ask itself, or its cloud's metadata."""
+"""What is one server, and where a redirect may lead: it must not make this node ask itself, or its cloud's metadata."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import TypeAlias
+from urllib.parse import SplitResult
 
 from agent.artifacts.refusals import Refusal
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PORTS = {"http": 80, "https": 443}
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _METADATA = frozenset(map(ipaddress.ip_address, (
@@ -17,6 +20,11 @@ _METADATA = frozenset(map(ipaddress.ip_address, (
     "192.0.0.192",  # Oracle
 )))  # fmt: skip
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ValueError."""
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or PORTS.get(parts.scheme, 0)
 
 
 def refusal_of(text: str, *, loopback: bool) -> Refusal | None:

@@ -28,7 +28,7 @@ def opened(job: Job, artifact: Artifact, start: int = 0) -> tuple[str, Download]
 
 def _rules(job: Job, url: str) -> web.Rules:
     """Where the source itself is on this machine (a mirror, or a tunnel to one), what it leads to may be here too."""
-    home = web.origin(urlsplit(url))
+    home = addresses.origin(urlsplit(url))
     try:
         found = web.addresses_of(home[1], home[2])
     except web.CutError as error:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import requests.adapters
@@ -20,6 +20,7 @@ import urllib3.exceptions
 import urllib3.util
 
 from agent.artifacts import addresses
+from agent.artifacts.addresses import PORTS, REDIRECTS, origin
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Limits
 from agent.artifacts.refusals import Refusal
@@ -28,8 +29,6 @@ from agent.dataclass import dataclass
 CHUNK = 16 << 10
 """Bytes per read. A read waits until it has so many, so this is also how finely slowness is seen."""
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PORTS = {"http": 80, "https": 443}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -110,7 +109,7 @@ class Web:
         while True:
             response = self._ask(seen[-1], headers)
             status = response.status_code
-            if status in _REDIRECTS:
+            if status in REDIRECTS:
                 response.close()
                 seen.append(_led(seen, response.headers.get("Location", ""), self._rules.limits.redirects))
                 continue
@@ -139,11 +138,6 @@ class Web:
             self.asking_since = 0.0
 
 
-def origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Scheme, host and port. Raises ValueError."""
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
-
-
 def shown(url: str) -> str:
     """A URL without what may be a secret: signatures are in queries, passwords before the host."""
     try:
@@ -165,7 +159,7 @@ def _led(seen: list[str], location: str, limit: int) -> str:
     except ValueError:
         raise RefusedError(Refusal.REDIRECT_NOWHERE, shown(here), "Location is no URL") from None
     told = (shown(here), f"Location: {shown(target)}")
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in PORTS:
         raise RefusedError(Refusal.REDIRECT_SCHEME, *told)
     if not location or not host:
         raise RefusedError(Refusal.REDIRECT_NOWHERE, *told)
