@@ -29,6 +29,11 @@ KIND: Mapping[str, Any] = {
 
 DOWNLOAD = {"pieceTimeout": "40s", "collectedPieceTimeout": "5s"}
 SCHEDULER = {"retryBackToSourceLimit": 3, "retryLimit": 5, "retryInterval": "100ms"}
+_PEER: Mapping[str, Any] = {
+    "proxy": {"prefetch": True, "readBufferSize": 65536},
+    "storage": {"writePieceTimeout": "30s", "writeBufferSize": 65536, "readBufferSize": 65536},
+    "download": DOWNLOAD,
+}
 
 HELM_VALUES: Mapping[str, Any] = {
     "manager": {"image": {"repository": "dragonflyoss/manager", "tag": "latest"}, "metrics": {"enable": True}},
@@ -40,11 +45,7 @@ HELM_VALUES: Mapping[str, Any] = {
     "seedClient": {
         "image": {"repository": "dragonflyoss/client", "tag": "latest"},
         "metrics": {"enable": True},
-        "config": {
-            "proxy": {"prefetch": True, "readBufferSize": 65536},
-            "storage": {"writePieceTimeout": "30s", "writeBufferSize": 65536, "readBufferSize": 65536},
-            "download": DOWNLOAD,
-        },
+        "config": _PEER,
     },
     "client": {"enable": False},
 }
@@ -63,9 +64,5 @@ PEER_SERVICE: Mapping[str, Any] = {
     },
 }
 
-DFDAEMON: Mapping[str, Any] = {
-    "proxy": {"rules": [{"regex": BLOBS}], "prefetch": True, "readBufferSize": 65536},
-    "storage": {"writePieceTimeout": "30s", "writeBufferSize": 65536, "readBufferSize": 65536},
-    "download": DOWNLOAD,
-}
+DFDAEMON: Mapping[str, Any] = {**_PEER, "proxy": {"rules": [{"regex": BLOBS}], **_PEER["proxy"]}}
 """The page has no dfdaemon.yaml as a whole; these are the fields of its best practices."""
