@@ -142,11 +142,16 @@ def as_read(node: Node, tmp_path: Path, what: str, form: str, *more: str) -> Any
     """The file as its real consumer reads it."""
     file = tmp_path / f"{form}.yaml"
     file.write_text(scene.agent(node, "dragonfly", "render", form, *more).stdout)
-    done = subprocess.run(
-        [stock.dragonfly_files(), what, file], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = consumer(what, file)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def consumer(what: str, file: Path) -> subprocess.CompletedProcess[str]:
+    """kind's decoder, or Kubernetes' type, on a file."""
+    return subprocess.run(
+        [stock.dragonfly_files(), what, file], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("--workers", "4"), ("--page",)], ids=str)
@@ -170,9 +175,7 @@ def test_a_key_that_neither_knows_would_be_noticed(node: Node, tmp_path: Path) -
         text = scene.agent(node, "dragonfly", "render", form).stdout
         file = tmp_path / form
         file.write_text(text.replace("role: worker", "roll: worker").replace("nodePort:", "nodesPort:"))
-        done = subprocess.run(
-            [stock.dragonfly_files(), what, file], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = consumer(what, file)
         assert done.returncode == 1
         assert "not found" in done.stderr or "unknown field" in done.stderr
 
