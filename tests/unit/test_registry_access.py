@@ -20,7 +20,7 @@ from agent.errors import Exit
 from agent.ports import ImageRecord
 from agent.registry.places import ROOTS_DOCKER
 from tests.unit.proved_node import ProvedNode, proved
-from tests.unit.small_registries import AUTH, SECRET, SmallRegistries
+from tests.unit.small_registries import AUTH, SECRET, USER, SmallRegistries
 from tests.unit.test_schema import complaints
 
 HOST = "private.example:5000"
@@ -106,6 +106,14 @@ def test_a_helper_that_fails_is_the_reason(node: ProvedNode) -> None:
     registries.processes.on("docker-credential-vault", code=1, stdout=f"panic {SECRET}")
     one = looked(node, registries)[HOST]
     assert (one.state, one.code) == (State.FAILED, "NNA1203")
+
+
+def test_a_helper_runs_once_for_a_registry_that_has_one_name(node: ProvedNode) -> None:
+    write(node, {"credHelpers": {HOST: "vault"}})
+    registries = SmallRegistries(node.node.files, HOST)
+    registries.processes.on("docker-credential-vault", stdout=json.dumps({"Username": USER, "Secret": SECRET}))
+    assert looked(node, registries)[HOST].state is State.OK
+    assert registries.processes.ran == [("docker-credential-vault", "get")]
 
 
 def test_a_registry_that_is_down_is_not_called_a_refusal(node: ProvedNode) -> None:
