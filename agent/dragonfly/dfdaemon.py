@@ -21,7 +21,7 @@ def config(site: Site, head: tuple[str, ...]) -> Document:
         **_advertised(site),
         **_manager(site),
         "upload": peer.upload(site, Listener(advertise, UPLOAD_PORT) if advertise else None),
-        "proxy": peer.proxy(site, site.proxy.address, proxy_why),
+        "proxy": peer.proxy(site, site.proxy.address, site.wishes.ca, proxy_why),
         "storage": _storage(site),
         "download": peer.download(site),
         "gc": peer.gc(),

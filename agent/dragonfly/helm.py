@@ -60,11 +60,12 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
         if open_to_all
         else "The chart listens on all addresses: an open proxy for whoever reaches the node or the pod."
     )
+    ca = _CA_IN_POD if site.wishes.ca and name == "client" else ""  # clients mount the node's, seed peers have none
     loopback = Listener("127.0.0.1", STATS_PORT)
     health = None if open_to_all else Listener("127.0.0.1", site.health.port)
     health_why = "The port of mirror.ping_url in agent.toml; for the node alone, unless a Service leads there."
     parts: dict[str, peer.Part] = {
-        "proxy": _trusting(name, peer.proxy(site, "" if open_to_all else "127.0.0.1", why)),
+        "proxy": peer.proxy(site, "" if open_to_all else "127.0.0.1", ca, why),
         "storage": peer.storage(),
         "download": peer.download(site),
         "upload": peer.upload(site, None),
@@ -83,18 +84,6 @@ _LOG_WHY = (
     "The chart has info: dfdaemon then writes each request with its Authorization header, and so the credentials of "
     "private registries, into its log."
 )
-
-
-def _trusting(name: str, part: peer.Part) -> peer.Part:
-    """The proxy with its CA file where a pod has it: clients mount the node's, seed peers have none."""
-    table, reasons = part
-    mirror = dict(table["registryMirror"])
-    if "cert" in mirror and name == "client":
-        mirror["cert"] = _CA_IN_POD
-    else:
-        mirror.pop("cert", None)
-        reasons = {key: why for key, why in reasons.items() if key != "registryMirror.cert"}
-    return {**table, "registryMirror": mirror}, reasons
 
 
 def _old_names(part: peer.Part) -> peer.Part:

@@ -34,10 +34,10 @@ def _escaped(host: str) -> str:
     return re.escape(host.removesuffix(":80")).replace("\\-", "-")
 
 
-def proxy(site: Site, address: str, why: str) -> Part:
-    """`proxy`; with the address "" it listens on all."""
+def proxy(site: Site, address: str, ca: str, why: str) -> Part:
+    """`proxy`; with the address "" it listens on all, with the CA file "" it verifies nobody."""
     listens = {"ip": address} if address else {}
-    cert = {"cert": site.wishes.ca} if site.wishes.ca else {}
+    cert = {"cert": ca} if ca else {}
     half = {"prefetchBandwidthLimit": megabytes(site.wishes.bandwidth // 2)} if site.wishes.bandwidth else {}
     table = {
         "server": {**listens, "port": site.proxy.port, "requestRateLimit": REQUESTS},
