@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.dataclass import dataclass
@@ -31,8 +32,11 @@ class Form(enum.Enum):
         return value is None or _TAKES[self](value)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _whole(least: int, most: float) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+_is_count = _whole(0, math.inf)
 
 
 def _is_address(value: object) -> bool:
@@ -56,8 +60,8 @@ def _is_rules(value: object) -> bool:
 _TAKES: Mapping[Form, Callable[[object], bool]] = {
     Form.BOOL: lambda value: isinstance(value, bool),
     Form.COUNT: _is_count,
-    Form.PERCENT: lambda value: _is_count(value) and 1 <= int(str(value)) <= 99,
-    Form.PORT: lambda value: _is_count(value) and 1 <= int(str(value)) <= 65535,
+    Form.PERCENT: _whole(1, 99),
+    Form.PORT: _whole(1, 65535),
     Form.TEXT: lambda value: isinstance(value, str),
     Form.ADDRESS: _is_address,
     Form.DURATION: lambda value: isinstance(value, str) and seconds_of(value) is not None,

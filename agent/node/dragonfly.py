@@ -10,7 +10,8 @@ from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import Unknown
-from agent.ports_dragonfly import DragonflyPorts, Holder
+from agent.ports import Files
+from agent.ports_dragonfly import DragonflyPorts
 
 _INIT = 1
 _LONGEST = 1 << 20
@@ -25,13 +26,16 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     there = {name: _listening(ports, end[1]) if end else Unknown("it has no port") for name, end in ends.items()}
     proxy = there["proxy"]
     inode = proxy[0][1] if isinstance(proxy, tuple) and proxy else 0
-    holder = ports.holders.of(inode) if inode else None
+    runs = inode != 0
+    holder = ports.holders.of(inode) if runs else None
     unit = holder.unit if holder else UNIT
     restart = _restart(ports, unit)
     file = config_of(holder.argv, holder.config_variable) if holder else DEFAULT_CONFIG
-    text = _text(ports, holder, file, runs=inode != 0)
+    files = ports.files_of(holder.pid if holder else _INIT)
+    hidden = runs and holder is None
+    text = Unknown("the process that listens is not to be seen from here") if hidden else _text(files, file)
     return LiveFacts(
-        runs=inode != 0,
+        runs=runs,
         file=file,
         text=text,
         listening={name: _addresses(there[name]) for name in SERVERS},
@@ -41,7 +45,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
         arch=ports.machine.arch,
         page_bytes=ports.machine.page_bytes,
         native=native,
-        lost_ca="" if isinstance(text, Unknown) else _lost(ports, holder, ca_of(text)),
+        lost_ca="" if isinstance(text, Unknown) else _lost(files, ca_of(text)),
     )
 
 
@@ -71,13 +75,10 @@ def _restart(ports: DragonflyPorts, unit: str) -> str | Unknown | None:
     return fact.restart if fact is not None else None
 
 
-def _text(ports: DragonflyPorts, holder: Holder | None, file: str, *, runs: bool) -> str | Unknown:
+def _text(files: Files, file: str) -> str | Unknown:
     """The file as its process sees it: it may be a container's."""
-    if holder is None and runs:
-        return Unknown("the process that listens is not to be seen from here")
-    pid = holder.pid if holder else _INIT
     try:
-        fact = ports.files_of(pid).read(file)
+        fact = files.read(file)
     except FileError as error:
         return Unknown(str(error))
     if fact is None:
@@ -87,12 +88,12 @@ def _text(ports: DragonflyPorts, holder: Holder | None, file: str, *, runs: bool
     return fact.content.decode(errors="replace")
 
 
-def _lost(ports: DragonflyPorts, holder: Holder | None, path: str) -> str:
+def _lost(files: Files, path: str) -> str:
     """A path that leads to no file for the process; "" where it does, or cannot be looked at."""
     if not path.startswith("/"):
         return ""
     try:
-        gone = ports.files_of(holder.pid if holder else _INIT).head(path, 1) is None
+        gone = files.head(path, 1) is None
     except FileError:
         return ""
     return path if gone else ""
