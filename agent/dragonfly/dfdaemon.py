@@ -6,7 +6,7 @@ import ipaddress
 
 from agent.dragonfly import peer
 from agent.dragonfly.document import Document
-from agent.dragonfly.site import STATS_PORT, UPLOAD_PORT, Listener, Site
+from agent.dragonfly.site import STATS_PORT, Site
 
 
 def config(site: Site, head: tuple[str, ...]) -> Document:
@@ -14,20 +14,19 @@ def config(site: Site, head: tuple[str, ...]) -> Document:
     own = (
         "dfdaemon opens it on all addresses by default, for anybody; the agent asks it on this one ({} in agent.toml)."
     )
-    stats = Listener(site.proxy.address if site.proxy.is_loopback else "127.0.0.1", STATS_PORT)
+    loopback = site.proxy.address if site.proxy.is_loopback else "127.0.0.1"
     proxy_why = "dfdaemon listens on all addresses by default, and then is an open proxy into this node's networks."
-    advertise = site.wishes.advertise
     parts: dict[str, peer.Part] = {
         **_advertised(site),
         **_manager(site),
-        "upload": peer.upload(site, Listener(advertise, UPLOAD_PORT) if advertise else None),
+        "upload": peer.upload(site, site.wishes.advertise),
         "proxy": peer.proxy(site, site.proxy.address, site.wishes.ca, proxy_why),
         "storage": _storage(site),
         "download": peer.download(site),
         "gc": peer.gc(),
-        "health": peer.server(site.health, 0, own.format("mirror.ping_url")),
-        "metrics": peer.server(site.metrics, 0, own.format("mirror.metrics_url")),
-        "stats": peer.server(stats, 0, "Profiles of the process: for this node alone."),
+        "health": peer.server(site.health.address, site.health.port, own.format("mirror.ping_url")),
+        "metrics": peer.server(site.metrics.address, site.metrics.port, own.format("mirror.metrics_url")),
+        "stats": peer.server(loopback, STATS_PORT, "Profiles of the process: for this node alone."),
         "backend": ({"enableHickoryDNS": False}, {"enableHickoryDNS": _DNS}),
     }
     body, reasons = peer.below("", parts)

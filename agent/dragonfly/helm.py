@@ -7,8 +7,9 @@ from typing import Any
 
 from agent.dragonfly import page, peer
 from agent.dragonfly.document import Document
-from agent.dragonfly.site import STATS_PORT, Listener, Peers, Site
+from agent.dragonfly.site import STATS_PORT, Peers, Site
 
+_LOOPBACK = "127.0.0.1"
 _CA_IN_POD = "/etc/dragonfly-ca/ca-certificates.crt"
 
 
@@ -61,20 +62,19 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
         else "The chart listens on all addresses: an open proxy for whoever reaches the node or the pod."
     )
     ca = _CA_IN_POD if site.wishes.ca and name == "client" else ""  # clients mount the node's, seed peers have none
-    loopback = Listener("127.0.0.1", STATS_PORT)
-    health = None if open_to_all else Listener("127.0.0.1", site.health.port)
+    address = "" if open_to_all else _LOOPBACK
     health_why = "The port of mirror.ping_url in agent.toml; for the node alone, unless a Service leads there."
     parts: dict[str, peer.Part] = {
-        "proxy": peer.proxy(site, "" if open_to_all else "127.0.0.1", ca, why),
+        "proxy": peer.proxy(site, address, ca, why),
         "storage": peer.storage(),
         "download": peer.download(site),
-        "upload": peer.upload(site, None),
+        "upload": peer.upload(site, ""),
         "gc": _old_names(peer.gc()),
-        "health": peer.server(health, site.health.port, health_why),
-        "metrics": peer.server(None, site.metrics.port, "The port of mirror.metrics_url in agent.toml. On all "
+        "health": peer.server(address, site.health.port, health_why),
+        "metrics": peer.server("", site.metrics.port, "The port of mirror.metrics_url in agent.toml. On all "
                                "addresses: Prometheus reads it from outside."),
         "log": ({"level": "warn"}, {"level": _LOG_WHY}),
-        "stats": peer.server(loopback, STATS_PORT, "Profiles of the process: for the node alone."),
+        "stats": peer.server(_LOOPBACK, STATS_PORT, "Profiles of the process: for the node alone."),
     }  # fmt: skip
     table, reasons = peer.below(f"{name}.config", parts)
     return {"config": table}, reasons

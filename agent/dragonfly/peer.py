@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.dragonfly import page
 from agent.dragonfly.quantities import megabytes
-from agent.dragonfly.site import Listener, Site
+from agent.dragonfly.site import UPLOAD_PORT, Site
 
 Part = tuple[Mapping[str, Any], Mapping[str, str]]
 """A table, and the reasons of its keys by their path below it; "" is the table's own."""
@@ -36,11 +36,10 @@ def _escaped(host: str) -> str:
 
 def proxy(site: Site, address: str, ca: str, why: str) -> Part:
     """`proxy`; with the address "" it listens on all, with the CA file "" it verifies nobody."""
-    listens = {"ip": address} if address else {}
     cert = {"cert": ca} if ca else {}
     half = {"prefetchBandwidthLimit": megabytes(site.wishes.bandwidth // 2)} if site.wishes.bandwidth else {}
     table = {
-        "server": {**listens, "port": site.proxy.port, "requestRateLimit": REQUESTS},
+        "server": {**_ip(address), "port": site.proxy.port, "requestRateLimit": REQUESTS},
         "rules": rules(site),
         "registryMirror": {"enableTaskIDBasedBlobDigest": True, **cert},
         "prefetch": True,
@@ -82,10 +81,11 @@ def download(site: Site) -> Part:
     return table, _present({"bandwidthLimit": _BANDWIDTH, "backToSourceBandwidthLimit": back}, table)
 
 
-def upload(site: Site, listener: Listener | None) -> Part:
-    """`upload`: what other peers ask."""
+def upload(site: Site, address: str) -> Part:
+    """`upload`: what other peers ask; with the address "" it is where dfdaemon has it."""
     limit = {"bandwidthLimit": megabytes(site.wishes.bandwidth)} if site.wishes.bandwidth else {}
-    listens, whys = server(listener, 0, "Other peers ask here which pieces there are.") if listener else ({}, {})
+    why = "Other peers ask here which pieces there are."
+    listens, whys = server(address, UPLOAD_PORT, why) if address else ({}, {})
     return {**listens, **limit}, {**whys, **({"bandwidthLimit": _BANDWIDTH} if limit else {})}
 
 
@@ -98,10 +98,13 @@ def gc() -> Part:
     return {"policy": dict(GC)}, {"policy": why}
 
 
-def server(listener: Listener | None, port: int, why: str) -> Part:
-    """A table with one `server` in it."""
-    listens = {"ip": listener.address} if listener else {}
-    return {"server": {**listens, "port": listener.port if listener else port}}, {"server": why}
+def server(address: str, port: int, why: str) -> Part:
+    """A table with one `server` in it; with the address "" it listens on all."""
+    return {"server": {**_ip(address), "port": port}}, {"server": why}
+
+
+def _ip(address: str) -> dict[str, str]:
+    return {"ip": address} if address else {}
 
 
 def below(prefix: str, parts: Mapping[str, Part]) -> Part:
