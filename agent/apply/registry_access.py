@@ -8,7 +8,6 @@ tag that is asked for does not exist, so that no pull is counted; 404 then means
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from agent import paths
@@ -18,6 +17,8 @@ from agent.config.model import Config
 from agent.dataclass import dataclass, replace
 from agent.dragonfly.command_line import option_of
 from agent.errors import AgentError, CredentialError, PortError
+from agent.node import versions
+from agent.node.facts import Unknown, Version
 from agent.ports import HttpAnswer, Ports
 from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
 from agent.registry.challenge import pull_scope
@@ -80,7 +81,7 @@ class _Asked:
 
 def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
     """Each registry in use, once. `snapshotter` is its version as text. Nothing raises."""
-    end, version = ports.clock.monotonic() + _BUDGET_S, _version(snapshotter)
+    end, version = ports.clock.monotonic() + _BUDGET_S, versions.parsed(snapshotter)
     found = []
     for registry, repository in _in_use(config, ports).items():
         if ports.clock.monotonic() > end:
@@ -169,12 +170,7 @@ def _images(ports: Ports) -> Iterator[tuple[str, str]]:
         return  # rung 4 says why
 
 
-def _version(text: str) -> tuple[int, ...] | None:
-    numbers = re.findall(r"\d+", text)[:3]
-    return tuple(map(int, numbers)) if len(numbers) == 3 else None
-
-
-def _access(asked: _Asked, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
+def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> Access:
     try:
         answer = ports.ask(asked.registry, asked.path, Secret(), _ASK_S)
     except PortError as error:
@@ -184,7 +180,7 @@ def _access(asked: _Asked, ports: RegistryPorts, version: tuple[int, ...] | None
     return replace(_identified(asked, answer, ports, version), private=True)
 
 
-def _identified(asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
+def _identified(asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version: Version | Unknown) -> Access:
     """After a 401: the same, with what it wants."""
     try:
         looked = ports.credentials.find(asked.registry, deadline_s=_ASK_S)
@@ -218,9 +214,9 @@ def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
     return Access(well.registry, State.UNKNOWN, f"answers {answer.status}, which tells nothing")
 
 
-def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version: tuple[int, ...] | None) -> Access:
+def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version: Version | Unknown) -> Access:
     """`well`, unless the snapshotter will not find, or not hand on, what was found."""
-    asked = asked_by_snapshotter(looked.registry, version)
+    asked = asked_by_snapshotter(looked.registry, None if isinstance(version, Unknown) else version)
     try:
         only = keys_of(looked.registry) == (asked,)  # what was found is found so: a helper need not run again
         exact = looked if only else ports.credentials.exactly(asked, deadline_s=_ASK_S)

@@ -133,6 +133,7 @@ def test_a_registry_that_is_down_is_not_called_a_refusal(node: ProvedNode) -> No
         ("docker.io", "v0.16.1", State.OK),
         ("docker.io", "0.13.4", State.FAILED),
         ("docker.io", "unknown", State.OK),
+        ("docker.io", "0a1b2c3d", State.OK),  # a build that names its commit alone
     ],
 )
 def test_docker_hubs_credential_must_have_the_name_that_this_snapshotter_looks_for(
