@@ -25,6 +25,10 @@ PIECE = 1 << 20
 _XATTR = "SCHILY.xattr."  # as GNU tar, star, Go's archive/tar and with it every builder of images write them
 _SILENCE_S = 60
 _GZIP = 31  # zlib's window bits of a gzip stream
+_BEFORE_ANOTHER = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
+_LONGEST_HEADER = 1 << 20  # as Go's archive/tar has it (maxSpecialFileSize), and with it containerd
 _KINDS = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
     tarfile.SYMTYPE: Kind.SYMLINK,
@@ -112,11 +116,21 @@ class _Stream(io.RawIOBase):
         return count
 
 
+class _Entry(tarfile.TarInfo):
+    """tarfile reads a header that goes before another one whole, however long it says that it is."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its source says that this may be overridden
+        if self.type in _BEFORE_ANOTHER and self.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # typeshed does not know it
+        return found
+
+
 def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
     """See ports_convert.Reader."""
     stream = io.BufferedReader(_Stream(unpacked(layer)), PIECE)
     try:
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar:
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Entry) as tar:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
                 yield _member(tar, entry, content=content)

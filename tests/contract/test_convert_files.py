@@ -117,12 +117,13 @@ def header(**pax: str) -> bytes:
 # tarfile reads what follows an extended header by calling itself, and takes the numbers of a sparse file as they are.
 CHAIN = header(comment="x")[:1024] * 3000 + header(comment="x")
 SPARSE = header(GNU_sparse_map="a,b", GNU_sparse_size="1") + bytes(1024)
+LONG = header(comment="x" * (1 << 20)) + bytes(1024)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"x" * 1024, tar_of(everything)[:-12_000], CHAIN, SPARSE],
-    ids=["none", "ends early", "a chain of headers", "a sparse file that is none"],
+    [b"x" * 1024, tar_of(everything)[:-12_000], CHAIN, SPARSE, LONG],
+    ids=["none", "ends early", "a chain of headers", "a sparse file that is none", "a header that fills the memory"],
 )
 def test_a_tar_that_is_none_or_ends_early_is_told(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConvertError) as raised:
