@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.adapters.registry_http import RegistryHttp
     from agent.apply.registry_access import RegistryPorts
     from agent.convert.job import Ports as ConvertPorts
+    from agent.oci.local import Local
     from agent.oci.reference import Reference
     from agent.ports import (
         Alarms,
@@ -246,9 +247,7 @@ _HELPER_S = 10.0
 class ConvertSettings:
     """Where a conversion reads, writes and works."""
 
-    layout: str
-    """A directory, where `source` is None."""
-    source: Reference | None
+    source: Reference | Local
     target: Reference
     work_dir: str
     nydus_image: str
@@ -260,21 +259,20 @@ class ConvertSettings:
 
 def convert_ports(config: Config, settings: ConvertSettings, environment: Mapping[str, str]) -> ConvertPorts:
     """The ports of a conversion. Raises CredentialError."""
+    from agent.adapters.image_archive import local_source
     from agent.adapters.image_mount import LayerReader
     from agent.adapters.nydus_image import NydusImage
-    from agent.adapters.oci_layout import LayoutSource
     from agent.adapters.registry import RegistrySource, RegistryTarget
     from agent.adapters.rooms import DiskRooms
     from agent.convert.job import Ports
+    from agent.oci.local import Local
 
     def registry(reference: Reference) -> RegistryHttp:
         return _registry(config, reference.host, environment, settings.uid, settings.home)
 
-    to = registry(settings.target)
+    source, to = settings.source, registry(settings.target)
     return Ports(
-        source=LayoutSource(settings.layout)
-        if settings.source is None
-        else RegistrySource(registry(settings.source), settings.source),
+        source=local_source(source) if isinstance(source, Local) else RegistrySource(registry(source), source),
         target=lambda room: RegistryTarget(to, settings.target, room.note),
         builder=lambda room: NydusImage(settings.nydus_image, room.path),
         reader=lambda room: LayerReader(settings.nydusd, room.path),

@@ -116,7 +116,7 @@ class _Stream(io.RawIOBase):
         return count
 
 
-class _Entry(tarfile.TarInfo):
+class Entry(tarfile.TarInfo):
     """tarfile reads a header that goes before another one whole, however long it says that it is."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its source says that this may be overridden
@@ -130,7 +130,7 @@ def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
     """See ports_convert.Reader."""
     stream = io.BufferedReader(_Stream(unpacked(layer)), PIECE)
     try:
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=_Entry) as tar:
+        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=Entry) as tar:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
                 yield _member(tar, entry, content=content)

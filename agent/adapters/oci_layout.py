@@ -1,4 +1,6 @@
-"""Images in a directory as the OCI image-layout has it (image-spec, image-layout.md), such as `skopeo copy` makes."""
+"""Images as the OCI image-layout has them (image-spec, image-layout.md), in a directory or in a tar of one, such as
+`skopeo copy` and `docker buildx build --output type=oci` make.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from typing import Protocol
 
 from agent.adapters.walk import READ
 from agent.errors import ConvertError
@@ -15,48 +18,97 @@ from agent.oci.reference import is_digest
 from agent.ports_convert import Document, Tell
 
 _NAME = "org.opencontainers.image.ref.name"
+_WHOLE_NAME = "io.containerd.image.name"
+"""Where containerd, BuildKit and Docker note it: of "app:1" the first annotation has "1" alone."""
 _PIECE = 1 << 20
+
+
+class Files(Protocol):
+    """Files by the names that they have in a layout or an archive."""
+
+    what: str
+    """Which one it is, as people name it."""
+
+    def pieces(self, name: str, most: int) -> Iterator[bytes]:
+        """Its bytes, `most` at most. Raises ConvertError (NNA1401, NNA1403)."""
+
+
+class Directory:
+    """The `Files` of a directory. No link is followed in it."""
+
+    def __init__(self, path: str) -> None:
+        self.what = path
+
+    def pieces(self, name: str, most: int) -> Iterator[bytes]:
+        """See Files."""
+        try:
+            descriptor = os.open(os.path.join(self.what, name), READ)
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise ConvertError("NNA1401", f"{self.what} cannot be read", cause=f"{name} is no file")
+                left = most
+                while left > 0 and (piece := file.read(min(_PIECE, left))):
+                    left -= len(piece)
+                    yield piece
+        except OSError as error:
+            raise ConvertError("NNA1401", f"{self.what} cannot be read", cause=f"{name}: {error.strerror}") from None
+
+
+def read(files: Files, name: str, cap: int) -> bytes:
+    """A small file. Raises ConvertError (NNA1401, NNA1403)."""
+    content = b"".join(files.pieces(name, cap + 1))
+    if len(content) > cap:
+        raise ConvertError("NNA1403", f"{files.what} is not sound", cause=f"{name} is longer than {cap} bytes")
+    return content
+
+
+def copied(files: Files, name: str, path: str, most: int, tell: Tell) -> tuple[int, str]:
+    """A file into a new one: its length and its digest. Raises ConvertError (NNA1401, NNA1403)."""
+    hashed, done = hashlib.sha256(), 0
+    with open(path, "xb") as file:
+        for piece in files.pieces(name, most):
+            file.write(piece)
+            hashed.update(piece)
+            done += len(piece)
+            tell(done)
+    return done, f"sha256:{hashed.hexdigest()}"
 
 
 class LayoutSource:
     """The `Source` of a layout."""
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
+    def __init__(self, files: Files) -> None:
+        self._files = files
 
     def document(self, named: str, cap: int) -> Document:
         """See ports_convert.Source. By its name in index.json, by digest, or "" for the only one there."""
         if is_digest(named):
             return self._by_digest(named, cap)
-        index = formats.document_of(self._read("index.json", cap), f"{self._directory}/index.json")
+        index = formats.document_of(read(self._files, "index.json", cap), f"{self._files.what}: index.json")
         found = index.get("manifests")
         entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-        match = [one for one in entries if not named or _name(one) == named]
-        if len(match) != 1 or not is_digest(str(match[0].get("digest"))):
-            names = ", ".join(filter(None, map(_name, entries))) or "none with a name"
+        # One image may have several names, an entry for each.
+        match = {str(one.get("digest")) for one in entries if not named or named in _names(one)}
+        if len(match) != 1 or not all(map(is_digest, match)):
+            names = ", ".join(dict.fromkeys(shown for one in entries for shown in _names(one)[-1:]))
             what = f"one image called {named!r}" if named else "one image alone"
-            raise ConvertError("NNA1401", f"{self._directory} does not hold {what}", cause=f"it has: {names}")
-        return self._by_digest(str(match[0]["digest"]), cap)
+            raise ConvertError(
+                "NNA1401", f"{self._files.what} does not hold {what}", cause=f"it has: {names or 'none with a name'}"
+            )
+        return self._by_digest(match.pop(), cap)
 
     def small(self, blob: Descriptor, cap: int) -> bytes:
         """See ports_convert.Source."""
-        content = self._read(_path(blob.digest), cap)
+        content = read(self._files, _path(blob.digest), cap)
         self._need(blob, len(content), formats.digest_of(content))
         return content
 
     def fetch(self, blob: Descriptor, path: str, tell: Tell) -> None:
         """See ports_convert.Source."""
-        hashed, done = hashlib.sha256(), 0
-        with open(path, "xb") as file:
-            for piece in self._pieces(_path(blob.digest), blob.size + 1):
-                file.write(piece)
-                hashed.update(piece)
-                done += len(piece)
-                tell(done)
-        self._need(blob, done, f"sha256:{hashed.hexdigest()}")
+        self._need(blob, *copied(self._files, _path(blob.digest), path, blob.size + 1, tell))
 
     def _by_digest(self, digest: str, cap: int) -> Document:
-        content = self._read(_path(digest), cap)
+        content = read(self._files, _path(digest), cap)
         self._need(Descriptor("", digest, len(content)), len(content), formats.digest_of(content))
         body = formats.document_of(content, digest)
         kind = body.get("mediaType")
@@ -66,36 +118,16 @@ class LayoutSource:
     def _need(self, blob: Descriptor, size: int, digest: str) -> None:
         if size != blob.size or digest != blob.digest:
             raise ConvertError(
-                "NNA1403", f"{self._directory} is not sound", cause=f"{_path(blob.digest)}: {size} bytes of {digest}"
+                "NNA1403", f"{self._files.what} is not sound", cause=f"{_path(blob.digest)}: {size} bytes of {digest}"
             )
-
-    def _read(self, name: str, cap: int) -> bytes:
-        content = b"".join(self._pieces(name, cap + 1))
-        if len(content) > cap:
-            raise ConvertError("NNA1403", f"{self._directory} is not sound", cause=f"{name} is longer than {cap} bytes")
-        return content
-
-    def _pieces(self, name: str, most: int) -> Iterator[bytes]:
-        try:
-            descriptor = os.open(os.path.join(self._directory, name), READ)
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise ConvertError("NNA1401", f"{self._directory} cannot be read", cause=f"{name} is no file")
-                left = most
-                while left > 0 and (piece := file.read(min(_PIECE, left))):
-                    left -= len(piece)
-                    yield piece
-        except OSError as error:
-            raise ConvertError(
-                "NNA1401", f"{self._directory} cannot be read", cause=f"{name}: {error.strerror}"
-            ) from None
 
 
 def _path(digest: str) -> str:
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
-def _name(entry: dict[str, object]) -> str:
+def _names(entry: dict[str, object]) -> tuple[str, ...]:
+    """What an image is called; the last one says the most."""
     noted = entry.get("annotations")
-    name = noted.get(_NAME) if isinstance(noted, dict) else None
-    return name if isinstance(name, str) else ""
+    found = (noted.get(_NAME), noted.get(_WHOLE_NAME)) if isinstance(noted, dict) else ()
+    return tuple(name for name in found if isinstance(name, str) and name)

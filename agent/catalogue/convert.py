@@ -7,7 +7,7 @@ from agent.errors import Exit
 
 ENTRIES = (
     Entry("NNA1401", "no reference to an image", Exit.USAGE,
-          "What was given is not HOST/REPOSITORY:TAG, or not a layout that can be read.",
+          "What was given is not HOST/REPOSITORY:TAG, or a layout or an archive without such an image, or unreadable.",
           "`nydus-agent convert --help`."),
     Entry("NNA1402", "option of convert is wrong", Exit.USAGE,
           "A platform, a size or a directory is not one that can be used, or two options exclude each other.",

@@ -20,19 +20,19 @@ from agent.console import counted
 from agent.convert import job as jobs
 from agent.convert.job import Converted, Event, Image, Job
 from agent.convert.run import convert
-from agent.dataclass import asdict
+from agent.dataclass import asdict, replace
 from agent.errors import ConvertError, Exit, UsageError
 from agent.node import sets
 from agent.node.facts import Binary
 from agent.node.machine import architecture
-from agent.oci import platforms, reference
+from agent.oci import local, platforms, reference
+from agent.oci.local import Local
 from agent.oci.reference import Reference
 from agent.ports_convert import BuildOptions
 
 HELP = "make a nydus image of an OCI image, in a registry"
 NEEDS_ROOT = False
 
-_LAYOUT = "oci:"
 _SIZE = re.compile(r"(\d{1,12})([KMGT]?)(?:i?B)?")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 24  # nydus-image create --help
@@ -43,7 +43,7 @@ _BAR = 24
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, DST, and how."""
     add = parser.add_argument
-    add("source", metavar="SRC", help="HOST/REPOSITORY:TAG, or oci:DIRECTORY[:NAME], a layout on this machine")
+    add("source", metavar="SRC", help="HOST/REPOSITORY:TAG; or on this machine: " + ", ".join(local.SHAPES))
     add("target", metavar="DST", help="HOST/REPOSITORY:TAG of the nydus image; put in place last, by one request")
     add("--platform", metavar="PLATFORM[,…]", help="of an index: these, such as amd64,arm64 (default this machine's)")
     add("--compressor", choices=("zstd", "lz4_block", "none"), default="zstd", help="of the data (default %(default)s)")
@@ -87,8 +87,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     job = job_of(args)
     config = context.load_config().config
     settings = wire.ConvertSettings(
-        layout=_layout(args.source)[0],
-        source=_reference(args.source),
+        source=_source(args.source),
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
         nydus_image=args.nydus_image or _program("nydus-image", config, context),
@@ -128,30 +127,24 @@ def job_of(args: argparse.Namespace) -> Job:
     wrong = [name for name in args.mount_from if not reference.is_repository(name)]
     if wrong:
         raise UsageError("NNA1402", f"--mount-from {wrong[0]!r} is no repository", cause="without host and tag")
-    source = _reference(args.source)
-    named = _layout(args.source)[1] if source is None else source.named
+    source = _source(args.source)
     # With --reference SRC's own repository has what is to be sent, where it is in the same registry.
-    own = (source.repository,) if source is not None and args.reference and source.host == target.host else ()
+    own = _own(source, target) if args.reference else ()
     return Job(
-        args.source, named, target, platforms.parse(args.platform) if args.platform else (),
+        args.source, source.named, target, platforms.parse(args.platform) if args.platform else (),
         platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size, args.reference),
         args.max_unpacked, (*own, *args.mount_from), args.compare,
     )  # fmt: skip
 
 
-def _reference(source: str) -> Reference | None:
-    """None: SRC is a layout on this machine. Raises ConvertError."""
-    return None if source.startswith(_LAYOUT) else reference.parse(source)
+def _own(source: Reference | Local, target: Reference) -> tuple[str, ...]:
+    return (source.repository,) if isinstance(source, Reference) and source.host == target.host else ()
 
 
-def _layout(source: str) -> tuple[str, str]:
-    """Directory and name of oci:DIRECTORY[:NAME]."""
-    if not source.startswith(_LAYOUT):
-        return "", ""
-    directory, _, name = source.removeprefix(_LAYOUT).partition(":")
-    if not directory:
-        raise ConvertError("NNA1401", f"{source!r} names no directory")
-    return os.path.abspath(directory), name  # noqa: PTH100 - as above
+def _source(text: str) -> Reference | Local:
+    """Raises ConvertError (NNA1401)."""
+    found = local.parse(text)
+    return reference.parse(text) if found is None else replace(found, path=os.path.abspath(found.path))  # noqa: PTH100 - as above
 
 
 @contextmanager

@@ -19,7 +19,9 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+TAR = "application/vnd.oci.image.layer.v1.tar"
 TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+TAR_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
 NYDUS_BLOB = "application/vnd.oci.image.layer.nydus.blob.v1"
 
 INDEXES = (OCI_INDEX, DOCKER_INDEX)
@@ -33,9 +35,9 @@ _MOST_MANIFESTS = 256
 _LARGEST = 1 << 42  # bytes of a layer: nobody has such, and sums of them must not overflow what nydus counts with
 
 _LAYERS = {
-    "application/vnd.oci.image.layer.v1.tar": "",
+    TAR: "",
     TAR_GZIP: "gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd": "zstd",
+    TAR_ZSTD: "zstd",
     "application/vnd.docker.image.rootfs.diff.tar": "",
     "application/vnd.docker.image.rootfs.diff.tar.gzip": "gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": "zstd",

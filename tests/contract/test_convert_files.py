@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters import layer_files
-from agent.adapters.oci_layout import LayoutSource
+from agent.adapters.oci_layout import Directory, LayoutSource
 from agent.adapters.rooms import DiskRooms
 from agent.errors import ConvertError
 from agent.oci import formats
@@ -227,7 +227,7 @@ def layout(directory: Path, **names: bytes) -> LayoutSource:
             {"mediaType": formats.OCI_MANIFEST, "digest": digest, "size": len(content), "annotations": noted}
         )
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
-    return LayoutSource(str(directory))
+    return LayoutSource(Directory(str(directory)))
 
 
 def test_a_layout_gives_its_only_image_or_the_one_that_is_named(tmp_path: Path) -> None:

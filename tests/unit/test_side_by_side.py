@@ -45,7 +45,7 @@ def _run(
         lambda needs: [name for name in failed if name in needs],
         lambda: "nothing",
         width,
-        deadline_s=200,  # a command that loses its SIGINT while it starts is killed after a minute of patience
+        deadline_s=60,
     )
     return beside.run(commands, "made up")
 

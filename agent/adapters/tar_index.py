@@ -1,0 +1,164 @@
+"""A tar on this machine as a directory of files that are read in place: where each one's bytes are, and no more.
+
+Nothing is extracted, and no name in it ever becomes a path here: links are looked up among its own names.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from agent.adapters.layer_files import Entry
+from agent.adapters.walk import READ
+from agent.dataclass import dataclass
+from agent.errors import ConvertError
+
+_PIECE = 1 << 20
+_MOST = 20_000
+"""Entries: an image has 512 layers at most, and an archive of some hundred images is still far from this."""
+_MOST_LINKS = 8
+_PACKED = {
+    b"\x1f\x8b": ("gzip", "gzip -dk"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dk"),
+    b"\xfd7zXZ\0": ("xz", "xz -dk"),
+    b"BZh": ("bzip2", "bzip2 -dk"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A file in the archive: its bytes, or what it is a link to."""
+
+    start: int
+    size: int
+    link: str = ""
+
+
+class TarIndex:
+    """An archive's files by their names. The archive is opened for each read, and looked through at the first one."""
+
+    def __init__(self, path: str) -> None:
+        self.what = path
+        self._parts: dict[str, _Part] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name. Raises ConvertError as `pieces`."""
+        return name in self._looked()
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises ConvertError as `pieces`."""
+        return self._part(name).size
+
+    def pieces(self, name: str, most: int) -> Iterator[bytes]:
+        """A file's bytes, `most` at most. Raises ConvertError: NNA1401 it is not there or cannot be read, NNA1403 the
+        archive is not sound."""
+        part = self._part(name)
+        at, left = part.start, min(part.size, most)
+        with self._opened() as file:
+            while left > 0:
+                piece = os.pread(file.fileno(), min(_PIECE, left), at)
+                if not piece:
+                    raise _unsound(self.what, f"{name} ends early")
+                at, left = at + len(piece), left - len(piece)
+                yield piece
+
+    def _part(self, name: str) -> _Part:
+        parts, here = self._looked(), name
+        for _ in range(_MOST_LINKS):
+            part = parts.get(here)
+            if part is None:
+                cause = (
+                    f"it has no {name}" if here == name else f"{name} is a link to {here[:200]!r}, which is not in it"
+                )
+                raise ConvertError("NNA1401", f"{self.what} cannot be read", cause=cause)
+            if not part.link:
+                return part
+            here = posixpath.normpath(posixpath.join(posixpath.dirname(here), part.link))
+            if here.startswith(("/", "../")):
+                raise _unsound(self.what, f"{name} is a link out of it, to {part.link[:200]!r}")
+        raise _unsound(self.what, f"{name} is a link to a link to a link, and so on")
+
+    def _looked(self) -> dict[str, _Part]:
+        if self._parts is None:
+            with self._opened() as file:
+                _need_plain(file, self.what)
+                try:
+                    self._parts = dict(_parts(file, self.what))
+                except (tarfile.TarError, OverflowError, ValueError, RecursionError) as error:
+                    raise _unsound(self.what, str(error) or type(error).__name__) from None
+                except OSError as error:
+                    raise _unreadable(self.what, error.strerror or "") from None
+        return self._parts
+
+    def _opened(self) -> BinaryIO:
+        try:
+            file = os.fdopen(os.open(self.what, READ), "rb")
+        except OSError as error:
+            link = os.path.islink(self.what)
+            cause = "it is a link: name the file itself" if link else error.strerror or ""
+            raise _unreadable(self.what, cause) from None
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise _unreadable(self.what, "it is no file")
+        return file
+
+
+def _parts(file: BinaryIO, what: str) -> Iterator[tuple[str, _Part]]:
+    """The names in the archive and where they lead. A name twice would let two readers see two images."""
+    end, seen, count = os.fstat(file.fileno()).st_size, set[str](), 0
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=Entry) as tar:
+        for entry in tar:
+            tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
+            count += 1
+            if count > _MOST:
+                raise _unsound(what, f"it has more than {_MOST} entries")
+            if entry.size < 0 or entry.offset_data + (entry.size if entry.isreg() else 0) > end:
+                raise _unsound(what, f"{entry.name[:200]!r} ends early")
+            found = _entry(entry, what)
+            if found is None:
+                continue
+            if found[0] in seen:
+                raise _unsound(what, f"it has {found[0][:200]!r} twice")
+            seen.add(found[0])
+            yield found
+        _need_end(file, tar.offset, what)
+
+
+def _entry(entry: tarfile.TarInfo, what: str) -> tuple[str, _Part] | None:
+    """None for what is neither file nor link: nobody asks for it."""
+    if entry.name.startswith("/") or ".." in entry.name.split("/"):
+        raise _unsound(what, f"it has a name that leads out of it, {entry.name[:200]!r}")
+    name = posixpath.normpath(entry.name)
+    if entry.issparse():
+        raise _unsound(what, f"{name[:200]!r} is sparse")
+    if entry.issym():
+        return name, _Part(0, 0, entry.linkname)
+    return (name, _Part(entry.offset_data, entry.size)) if entry.isreg() else None
+
+
+def _need_plain(file: BinaryIO, what: str) -> None:
+    """Raises ConvertError for an archive that is compressed: its files cannot be read in place."""
+    begin = os.pread(file.fileno(), 8, 0)
+    for magic, (kind, command) in _PACKED.items():
+        if begin.startswith(magic):
+            raise ConvertError(
+                "NNA1401", f"{what} cannot be read", cause=f"it is compressed with {kind}", try_=f"{command} {what}"
+            )
+
+
+def _need_end(file: BinaryIO, at: int, what: str) -> None:
+    """tarfile takes a header that is none for the end."""
+    if os.pread(file.fileno(), tarfile.BLOCKSIZE, at).strip(b"\0"):
+        raise _unsound(what, f"at {at} there is no header of a tar")
+
+
+def _unsound(what: str, cause: str) -> ConvertError:
+    return ConvertError("NNA1403", f"{what} is not sound", cause=cause)
+
+
+def _unreadable(what: str, cause: str) -> ConvertError:
+    return ConvertError("NNA1401", f"{what} cannot be read", cause=cause)

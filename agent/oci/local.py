@@ -1,0 +1,41 @@
+"""Images on this machine, named as skopeo names them (containers-transports(5))."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from agent.dataclass import dataclass
+from agent.errors import ConvertError
+
+
+class Form(Enum):
+    """How an image lies there."""
+
+    LAYOUT = "oci"
+    OCI_ARCHIVE = "oci-archive"
+    DOCKER_ARCHIVE = "docker-archive"
+
+
+SHAPES = ("oci:DIRECTORY[:NAME]", "oci-archive:FILE[:NAME]", "docker-archive:FILE[:NAME]")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """An image in a directory or a file."""
+
+    form: Form
+    path: str
+    named: str
+    """"" = the only one there."""
+
+
+def parse(text: str) -> Local | None:
+    """None for what names no place on this machine. A path cannot have a colon. Raises ConvertError (NNA1401)."""
+    first, colon, rest = text.partition(":")
+    form = next((one for one in Form if colon and one.value == first), None)
+    if form is None:
+        return None
+    path, _, named = rest.partition(":")
+    if not path:
+        raise ConvertError("NNA1401", f"{text!r} names no {'directory' if form is Form.LAYOUT else 'file'}")
+    return Local(form, path, named)
