@@ -85,7 +85,8 @@ class Target(Protocol):
         """Whether the blob is there. Raises RegistryError."""
 
     def mount(self, digest: str, repository: str) -> bool:
-        """Take a blob from another repository of the registry, without sending it; False: it has to be sent."""
+        """Take a blob from another repository of the registry, without sending it; False: it has to be sent, because it
+        is not there, or we may not read it there. Raises RegistryError."""
 
     def push(self, blob: Blob, path: str, tell: Tell) -> None:
         """Send a blob in pieces; what breaks off goes on where the registry says that it is. Raises RegistryError."""

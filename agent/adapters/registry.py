@@ -10,7 +10,7 @@ from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
 from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said
-from agent.errors import AgentError, RegistryError
+from agent.errors import AgentError, CredentialError, RegistryError
 from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.nydus import Blob
@@ -23,6 +23,8 @@ CHUNK = 8 << 20
 _TRIES = 5
 """How often in succession a transfer may break off without having moved on."""
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
+_NOT_FROM_THERE = (401, 403, 404, 405)
+"""What registries answer to a mount from a repository that we may not read, that is not there, or at all."""
 _OCTETS = "application/octet-stream"
 
 
@@ -150,13 +152,19 @@ class RegistryTarget:
         if repository == self._reference.repository:
             return False
         path = f"{self._base}/blobs/uploads/?mount={digest}&from={quote(repository, safe='')}"
-        answer = self._post(path, (*self._scopes, pull_scope(repository)))
+        try:
+            answer = self._post(path, (*self._scopes, pull_scope(repository)))
+        except CredentialError:  # no token for both: whoever may not read the other one can still send to this one
+            return False
         if answer.status == 201:
             return True
         if answer.status == 202:  # an upload was begun instead
             self.drop(self._http.place(answer, "an upload"))
             return False
-        raise refused("POST", answer, said(answer))
+        told = said(answer)
+        if answer.status in _NOT_FROM_THERE:
+            return False
+        raise refused("POST", answer, told)
 
     def push(self, blob: Blob, path: str, tell: Tell) -> None:
         """See ports_convert.Target."""

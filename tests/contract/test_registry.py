@@ -50,6 +50,19 @@ def test_an_upload_that_breaks_off_goes_on_where_the_registry_says_that_it_is(
     assert world.uploads == {}
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_a_blob_that_may_not_be_taken_over_is_sent(world: FakeRegistry, end: End, status: int) -> None:
+    digest = world.add("other/image", CONTENT)
+    world.faults.status = {"POST": [status] * 2}
+    assert not end.target.mount(digest, "other/image")
+
+
+def test_a_registry_that_breaks_at_a_mount_is_told(world: FakeRegistry, end: End) -> None:
+    world.faults.status = {"POST": [500]}
+    with pytest.raises(RegistryError, match="500"):
+        end.target.mount(world.add("other/image", CONTENT), "other/image")
+
+
 def test_an_upload_that_breaks_off_again_and_again_is_given_up_and_ended(
     world: FakeRegistry, end: End, file: str
 ) -> None:
