@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from agent.dataclass import dataclass
@@ -17,8 +17,8 @@ class Holder:
     argv: tuple[str, ...]
     unit: str
     """The service of systemd whose cgroup it is in; "" where it is in none (a container's)."""
-    config_variable: str
-    """DFDAEMON_CONFIG of its environment; "" where it has none."""
+    environment: Mapping[str, str]
+    """What dfdaemon reads of it, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import os
 import platform
 from pathlib import Path
 
+from agent.dragonfly.command_line import environment_of
 from agent.ports_dragonfly import Holder, Machine
 
 _CAP = 64 << 10
-_VARIABLE = b"DFDAEMON_CONFIG="
 
 
 class ProcHolders:
@@ -29,9 +29,8 @@ class ProcHolders:
 def _holder(process: Path) -> Holder:
     """Raises OSError where it ended meanwhile."""
     argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
-    variables = [part for part in _head(process / "environ").split(b"\0") if part.startswith(_VARIABLE)]
-    named = variables[0].removeprefix(_VARIABLE).decode(errors="replace") if variables else ""
-    return Holder(int(process.name), argv[:-1], _unit(_head(process / "cgroup").decode(errors="replace")), named)
+    unit = _unit(_head(process / "cgroup").decode(errors="replace"))
+    return Holder(int(process.name), argv[:-1], unit, environment_of(_head(process / "environ")))
 
 
 def _head(path: Path) -> bytes:

@@ -15,8 +15,8 @@ from agent.apply.climb import State
 from agent.apply.rungs_read import mounts
 from agent.config.model import Config
 from agent.dataclass import dataclass, replace
-from agent.dragonfly.command_line import option_of
-from agent.errors import AgentError, CredentialError, PortError
+from agent.dragonfly.command_line import LogLevel, environment_of, log_level
+from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.node import versions
 from agent.node.facts import Unknown, Version
 from agent.ports import HttpAnswer, Ports
@@ -31,7 +31,7 @@ _ASK_S = 5.0
 _BUDGET_S = 25.0
 _CHALLENGE = "www-authenticate"
 _NO_TAG = "nydus-agent-asks-who-it-is"
-_TELLING = ("info", "debug", "trace")
+_ENVIRONMENT_BYTES = 64 << 10
 _SANDBOX = "pause"  # CRI's own image: plain, public, and on every node
 
 
@@ -121,13 +121,22 @@ def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
         listed = ports.processes.run(["pgrep", "-a", "-x", "dfdaemon"], deadline_s=_ASK_S, ok=(0, 1)).stdout
     except PortError:
         return ()
-    levels = [option_of(line.split(), "--log-level", "-l") or "info" for line in listed.splitlines()]
-    if not any(level.lower() in _TELLING for level in levels):
+    if not any(_log_level(ports, *line.split()).tells_headers for line in listed.splitlines()):
         return ()
     return (
         "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level warn` "
-        "(the chart: client.config.log.level), and change the passwords that it has written",
+        "(its unit: `nydus-agent dragonfly render dfdaemon-unit`; the chart: client.config.log.level), and change the "
+        "passwords that it has written",
     )
+
+
+def _log_level(ports: Ports, pid: str, *argv: str) -> LogLevel:
+    """Of a dfdaemon; an environment that is not to be read counts as empty."""
+    try:
+        block = ports.files.head(f"/proc/{pid}/environ", _ENVIRONMENT_BYTES) or b""
+    except FileError:
+        block = b""
+    return log_level(argv, environment_of(block))
 
 
 def body(found: Sequence[Access]) -> list[dict[str, object]]:

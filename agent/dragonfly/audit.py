@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.config.model import Config, Switch
 from agent.dragonfly import checks, keys, origins
+from agent.dragonfly.command_line import tells_headers
 from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
 from agent.dragonfly.keys import ALIASES, KEYS
 from agent.dragonfly.quantities import seconds_of
@@ -33,6 +34,7 @@ _UPGRADE = "run helm upgrade"
 _ONLY_LIVE = (
     NotLooked("unit", "whether systemd starts a dfdaemon again that died: --live looks"),
     NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
+    NotLooked("log-level", "whether dfdaemon logs credentials: an option or a variable says so, --live looks"),
 )
 ELSEWHERE = NotLooked(
     "seed-load", "the load limit of seed peers (10000 by the page) is kept by the manager: its console shows it"
@@ -127,11 +129,12 @@ def _of_values(
 ) -> Iterator[Finding | NotLooked]:
     """The chart's values: both kinds of peers, their volumes, and the scheduler."""
     parts = {name: _table(file, tree, name, problems) for name in ("client", "seedClient", "scheduler")}
-    on = {name: _enabled(file, name, parts[name], problems) for name in ("client", "seedClient")}
+    configs = {name: _table(file, parts[name], "config", problems, f"{name}.") for name in ("client", "seedClient")}
+    on = {name: _enabled(file, name, parts[name], problems) for name in configs}
     for name, defaults in (("client", keys.CHART_CLIENT), ("seedClient", keys.CHART_SEED)):
         if not on[name]:
             continue
-        tree_of = _table(file, parts[name], "config", problems, f"{name}.")
+        tree_of = configs[name]
         written = _settings(file, tree_of, f"{name}.config.", problems)
         serves = name == "client" or not on["client"]
         peer = Peer(written, defaults, "the chart's", f"{name}.config.", _UPGRADE, helm=True, serves=serves,
@@ -140,9 +143,24 @@ def _of_values(
         yield from checks.listeners(peer)
         yield from unknown(peer, tree_of)
         yield from _volumes(name, parts[name])
+    if any(on.values()):
+        yield from _log_level(file, configs["client"], problems)
     if not on["client"]:
         yield _no_peer(parts["client"])
     yield from _scheduler(file, parts["scheduler"], problems)
+
+
+def _log_level(file: str, client: Mapping[str, Any], problems: list[Problem]) -> Iterator[Finding]:
+    """The chart starts both kinds of peers with the level of the clients."""
+    key = "client.config.log.level"
+    written = _table(file, client, "log", problems, "client.config.").get("level")
+    if not keys.Form.LEVEL.takes(written):
+        problems.append(_misfit(file, key, written, keys.Form.LEVEL))
+    elif tells_headers(str(written or keys.CHART_LOG_LEVEL)):
+        value = f"{keys.CHART_LOG_LEVEL} (the chart's default)" if written is None else shown(written)
+        why = f"{checks.TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level says."
+        yield Finding("log-level", Severity.TRAP, key, value, "warn", why,
+                      f"set {key}: warn, then {_UPGRADE}; {checks.WRITTEN}")  # fmt: skip
 
 
 def _table(

@@ -159,6 +159,13 @@ _LISTENERS = {
 _AWAY = "let a NetworkPolicy keep others out; or set client.enable: true, and nodes need no port of a seed peer"
 
 
+TELLS_HEADERS = (
+    "At info and beyond dfdaemon writes each request with all its headers into its log, so with every password and "
+    "token of a private registry."
+)
+WRITTEN = "the passwords that its log has by now must be changed at the registries"
+
+
 def listening(name: str) -> tuple[Severity, str, str]:
     """(severity, item, why) where a server listens for others than its node."""
     return _LISTENERS[name]

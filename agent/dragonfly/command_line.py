@@ -1,8 +1,19 @@
-"""The command line with which a dfdaemon was started."""
+"""How a dfdaemon was started: its command line and environment (dragonflyoss/client, bin/dfdaemon/main.rs)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from agent.dataclass import dataclass
+
+LEVEL_VARIABLE = "DFDAEMON_LOG_LEVEL"
+CONFIG_VARIABLE = "DFDAEMON_CONFIG"
+_FILTER = "RUST_LOG"
+_VARIABLES = (CONFIG_VARIABLE, LEVEL_VARIABLE, _FILTER)
+
+LEVELS = ("error", "warn", "info", "debug", "trace")
+"""In any case; dfdaemon takes 1 to 5 for them too."""
+_LAST_SILENT = LEVELS.index("warn")
 
 
 def option_of(argv: Sequence[str], *names: str) -> str | None:
@@ -12,3 +23,59 @@ def option_of(argv: Sequence[str], *names: str) -> str | None:
         if name in names:
             return value if equals else after
     return None
+
+
+def environment_of(block: bytes) -> dict[str, str]:
+    """What dfdaemon reads of its own of /proc/PID/environ; the rest may be secret, and is left there."""
+    entries = (entry.partition(b"=") for entry in block.split(b"\0"))
+    named = {name.decode(errors="replace"): value.decode(errors="replace") for name, _, value in entries}
+    return {name: named[name] for name in _VARIABLES if name in named}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevel:
+    """How much a dfdaemon writes into its log."""
+
+    value: str
+    source: str
+    """The option or variable that says so; "" where none does."""
+
+    @property
+    def tells_headers(self) -> bool:
+        """Whether each request is written with its headers, and so its Authorization: at info and beyond (client
+        v1.5.10, proxy/mod.rs).
+        """
+        return tells_headers(self.value)
+
+
+def tells_headers(level: str) -> bool:
+    """The same of a level by itself."""
+    place = level_of(level)
+    return place is None or place > _LAST_SILENT
+
+
+def level_of(level: str) -> int | None:
+    """Its place in LEVELS; None where dfdaemon has no such level, and does not start."""
+    if level.isascii() and level.isdecimal():
+        return int(level) - 1 if 1 <= int(level) <= len(LEVELS) else None
+    return LEVELS.index(level.lower()) if level.lower() in LEVELS else None
+
+
+def log_level(argv: Sequence[str], environment: Mapping[str, str]) -> LogLevel:
+    """The option counts before the variable. RUST_LOG is read beside them, for the parts of the program that it names
+    (seen with v1.5.10: its bare level changes nothing).
+    """
+    for part in environment.get(_FILTER, "").split(","):
+        target, _, level = part.strip().partition("=")
+        if target.startswith("dragonfly") and tells_headers(level or "trace"):
+            return LogLevel(part.strip(), _FILTER)
+    option = option_of(argv, "--log-level", "-l") or _attached(argv)
+    if option is not None:
+        return LogLevel(option, "--log-level")
+    variable = environment.get(LEVEL_VARIABLE)
+    return LogLevel("info", "") if variable is None else LogLevel(variable, LEVEL_VARIABLE)
+
+
+def _attached(argv: Sequence[str]) -> str | None:
+    """-lwarn."""
+    return next((word.removeprefix("-l") for word in argv[1:] if word.startswith("-l") and word != "-l"), None)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.dataclass import dataclass
+from agent.dragonfly.command_line import LEVELS, level_of
 from agent.dragonfly.quantities import bytes_of, seconds_of
 
 
@@ -25,6 +26,7 @@ class Form(enum.Enum):
     DURATION = "a duration such as 40s"
     SIZE = "a size such as 10GB"
     RULES = "a list of rules: regex, useTLS, redirect"
+    LEVEL = f"one of {', '.join(LEVELS)}"
     ANY = "anything"
 
     def takes(self, value: object) -> bool:
@@ -67,6 +69,7 @@ _TAKES: Mapping[Form, Callable[[object], bool]] = {
     Form.DURATION: lambda value: isinstance(value, str) and seconds_of(value) is not None,
     Form.SIZE: lambda value: _is_count(value) or (isinstance(value, str) and bytes_of(value) is not None),
     Form.RULES: _is_rules,
+    Form.LEVEL: lambda value: not isinstance(value, bool) and level_of(str(value)) is not None,
     Form.ANY: lambda _: True,
 }
 
@@ -181,5 +184,6 @@ CHART_SEED: Mapping[str, object] = {
     "download.collectedPieceTimeout": "5s",
 }
 CHART_SCHEDULER: Mapping[str, object] = {"retryBackToSourceLimit": 3, "retryLimit": 5, "retryInterval": "2s"}
+CHART_LOG_LEVEL = "info"
 CHART_ONLY = frozenset({"console", "log", "log.level"})
 """Keys of the chart's `config` that become options of the command line."""

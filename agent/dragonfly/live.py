@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from agent.config.model import Config
 from agent.dataclass import dataclass
 from agent.dragonfly import audit, checks
-from agent.dragonfly.command_line import option_of
+from agent.dragonfly.command_line import CONFIG_VARIABLE, LEVEL_VARIABLE, LogLevel, option_of
 from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
 from agent.dragonfly.reading import Reader
 from agent.errors import Problem
@@ -43,13 +43,15 @@ class LiveFacts:
     page_bytes: int
     native: bool
     """The mode in force is native."""
+    log_level: LogLevel | Unknown
+    """Of no concern where none runs."""
     lost_ca: str = ""
     """The file that registryMirror.cert names, where it is not there."""
 
 
-def config_of(argv: Sequence[str], variable: str) -> str:
+def config_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     """The file that a dfdaemon was started with."""
-    return option_of(argv, "--config") or variable or DEFAULT_CONFIG
+    return option_of(argv, "--config", "-c") or environment.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
 
 
 _CERT = "proxy.registryMirror.cert"
@@ -75,7 +77,7 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
         found += audit.of_running(peer, config, tree)
     found += _lost_ca(facts)
     found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
-    found += [*_listeners(facts), *_counters(facts)] if facts.runs else []
+    found += [*_log_level(facts), *_listeners(facts), *_counters(facts)] if facts.runs else []
     found += [*audit.judged_by_ping(config, native=facts.native), audit.ELSEWHERE]
     version = _version(facts.metrics)
     subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
@@ -111,11 +113,31 @@ def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         yield NotLooked("unit", facts.restart.reason, untold=True)
     elif facts.restart not in _GOOD_RESTARTS:
         why = "A crash, a kill for want of memory, or no scheduler at boot ends it for good."
-        change = (
-            f"nydus-agent dragonfly render dfdaemon-unit >/etc/systemd/system/{facts.unit}.d/50-restart.conf, "
-            "then systemctl daemon-reload"
-        )
+        change = f"{_drop_in(facts)}, then systemctl daemon-reload"
         yield Finding("unit", Severity.TRAP, f"{facts.unit}: Restart", facts.restart or "no", "always", why, change)
+
+
+def _log_level(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    level = facts.log_level
+    if isinstance(level, Unknown):
+        yield NotLooked("log-level", level.reason, untold=True)
+    elif level.tells_headers:
+        source, change = level.source or "dfdaemon's default", _quieter(facts, level)
+        yield Finding(
+            "log-level", Severity.TRAP, "log level", f"{level.value} ({source})", "warn", checks.TELLS_HEADERS, change
+        )
+
+
+def _quieter(facts: LiveFacts, level: LogLevel) -> str:
+    if not facts.unit:
+        return f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
+    first = f"take {level.source} out of {facts.unit}; " if level.source not in ("", LEVEL_VARIABLE) else ""
+    start = f"then systemctl daemon-reload and systemctl restart {facts.unit}"
+    return f"{first}{_drop_in(facts)}, {start}; {checks.WRITTEN}"
+
+
+def _drop_in(facts: LiveFacts) -> str:
+    return f"nydus-agent dragonfly render dfdaemon-unit >/etc/systemd/system/{facts.unit}.d/50-restart.conf"
 
 
 def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:

@@ -154,6 +154,9 @@ RestartSec=2
 # dfdaemon (1.5.10) was seen not to end within a minute of SIGTERM, it seems while somebody, such as the agent, holds a
 # connection to it: a restart or a reboot would wait for 90 s.
 TimeoutStopSec=10
+# At info, its default, dfdaemon writes each request with all its headers into its log: the journal then has every
+# password and token of private registries. A --log-level in ExecStart counts before this; upstream's unit has none.
+Environment=DFDAEMON_LOG_LEVEL=warn
 # The unit has one core (100%); Dragonfly's chart gives a peer four. MemoryMax=8G stays.
 CPUQuota=400%
 """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
+from agent.dragonfly.command_line import log_level
 from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of, config_of
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
@@ -30,10 +31,11 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     holder = ports.holders.of(inode) if runs else None
     unit = holder.unit if holder else UNIT
     restart = _restart(ports, unit)
-    file = config_of(holder.argv, holder.config_variable) if holder else DEFAULT_CONFIG
+    file = config_of(holder.argv, holder.environment) if holder else DEFAULT_CONFIG
     files = ports.files_of(holder.pid if holder else _INIT)
     hidden = runs and holder is None
-    text = Unknown("the process that listens is not to be seen from here") if hidden else _text(files, file)
+    unseen = Unknown("the process that listens is not to be seen from here")
+    text = unseen if hidden else _text(files, file)
     return LiveFacts(
         runs=runs,
         file=file,
@@ -45,6 +47,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
         arch=ports.machine.arch,
         page_bytes=ports.machine.page_bytes,
         native=native,
+        log_level=log_level(holder.argv, holder.environment) if holder else unseen,
         lost_ca="" if isinstance(text, Unknown) else _lost(files, ca_of(text)),
     )
 

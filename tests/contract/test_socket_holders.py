@@ -23,14 +23,14 @@ def inode_of(port: int) -> int:
     return row[2]
 
 
-def test_the_process_is_found_with_its_command_line_and_its_variable() -> None:
+def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alone() -> None:
     argv = [sys.executable, "-c", LISTENER, "--config", "/x.yaml"]
     env = {"DFDAEMON_CONFIG": "/y.yaml", "PATH": "/usr/bin"}
     with subprocess.Popen(argv, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         holder = ProcHolders().of(inode_of(int(child.stdout.readline())))
         assert holder is not None
-        assert (holder.pid, list(holder.argv), holder.config_variable) == (child.pid, argv, "/y.yaml")
+        assert (holder.pid, list(holder.argv), holder.environment) == (child.pid, argv, {"DFDAEMON_CONFIG": "/y.yaml"})
         child.communicate(timeout=10)
 
 

@@ -343,22 +343,18 @@ def start_scheduler(node: Node) -> Unit:
     return start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
 
 
-def start_dfdaemon(
-    node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001, log_level: str = "info"
-) -> Dfdaemon:
+def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
     """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
     scheduler = start_scheduler(node)
-    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT, log_level), scheduler)
+    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT), scheduler)
 
 
-def _run_dfdaemon(
-    node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int, log_level: str = "info"
-) -> Unit:
+def _run_dfdaemon(node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> Unit:
     config = _dfdaemon_config(rules, port, request_rate_limit)
     node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(config))
     node.write("/etc/dragonfly/dynconfig.yaml", json.dumps({"scheduler": {"addrs": ["127.0.0.1:8002"]}}))
     argv = [f"{DFDAEMON_ON_NODE}/bin/dfdaemon", "--config", "/etc/dragonfly/dfdaemon.yaml"]
-    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console", "--log-level", log_level]
+    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console"]
     return start_unit(node, "dfdaemon", argv, port=port)
 
 

@@ -19,6 +19,8 @@ from tests.node.boot import Node
 
 HELPER, HELPERS_FILE = "/usr/local/bin/docker-credential-test", "/etc/test-registry/helper.json"
 CREDENTIAL = "/etc/credstore/pull"
+DROP_IN = "/etc/systemd/system/test-dfdaemon.service.d/50-restart.conf"
+"""Ours for dfdaemon.service. Without it dfdaemon writes each request with its Authorization header into its log."""
 MARK = "/run/before-the-secrets"
 SOURCES = {CREDENTIAL, HELPERS_FILE, "/etc/test-registry/account", token_registry.ISSUED}
 """Where the test itself has put secrets, each 0600."""
@@ -51,16 +53,17 @@ def private() -> Iterator[Private]:
         node.run(["touch", MARK])
         basic = parts.start_auth_registry(node, password=secrets.token_hex(16))
         bearer, tokens = token_registry.start(node, password=secrets.token_hex(16))
-        # At its own default, info, it writes each request with its Authorization header into its log.
-        made = Private(node, basic, bearer, tokens, parts.start_dfdaemon(node, log_level="warn"))
+        hosts = "".join(
+            f'[[registries.hosts]]\nhost = "{one.host}"\nscheme = "http"\n' for one in (basic, bearer)
+        )  # fmt: skip
+        scene.install_only(node, f"[fleet]\nreturn_window_s = 0\n{hosts}")
+        node.write(DROP_IN, scene.agent(node, "dragonfly", "render", "dfdaemon-unit").stdout)
+        made = Private(node, basic, bearer, tokens, parts.start_dfdaemon(node))
         for name in ("reader-nydus", "python-nydus"):  # all registries of a node share one storage
             ref = f"{basic.host}/{name}:1"
             images.push(node, name, ref, user=basic.user, password=basic.password)
         images.load_pause(node)
-        hosts = "".join(
-            f'[[registries.hosts]]\nhost = "{one.host}"\nscheme = "http"\n' for one in (basic, bearer)
-        )  # fmt: skip
-        scene.install(node, f"[apply]\non_install = true\n[fleet]\nreturn_window_s = 0\n{hosts}")
+        scene.agent(node, "apply")
         for registry in (basic, bearer):  # as the kubelet does, with a pull secret: containerd's part
             scene.pull(node, made.ref(registry), credentials=f"{registry.user}:{registry.password}")
         yield made
@@ -194,6 +197,8 @@ def test_a_secret_that_did_leak_would_be_found(private: Private) -> None:
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")  # dfdaemon is started again
 def test_doctor_tells_of_a_mirror_that_writes_credentials_into_its_log(private: Private) -> None:
+    private.node.run(["rm", DROP_IN])
+    private.node.run(["systemctl", "daemon-reload"])
     private.dfdaemon.start_again()
     cautions = scene.agent_json(private.node, "doctor")["cautions"]
     assert [one for one in cautions if "Authorization" in one and "--log-level" in one], cautions

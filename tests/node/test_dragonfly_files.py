@@ -4,8 +4,10 @@ the other files.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,10 @@ import pytest
 
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
-from tests.node.talk import REPO, ask, blob
+from tests.node.talk import ORIGIN, REPO, ask, blob
+
+# The agent runs beside, and dfdaemon is started again and again: its servers listen one after the other.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: PingFails: ")
 
 STRANGER = "registry.test:5444"
 """An https registry whose CA the node does not trust."""
@@ -100,13 +105,13 @@ def test_blobs_of_both_kinds_of_registries_come_through_the_peers_when_nydusd_as
     assert "x-dragonfly-task-id" in answer.headers
 
 
-def status_of_a_tag(node: Node, host: str) -> int:
+def status_of_a_tag(node: Node, host: str, authorization: str = "") -> int:
     """What containerd gets when it asks for a tag with the header of our hosts.toml; 0: the connection was closed."""
-    kinds = "application/vnd.oci.image.manifest.v1+json"
+    headers = {"X_Dragonfly_Registry": f"https://{host}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
+    if authorization:
+        headers["Authorization"] = authorization
     try:
-        return ask(
-            node, 4001, "GET", f"{REPO}/manifests/1", X_Dragonfly_Registry=f"https://{host}", Accept=kinds
-        ).status
+        return ask(node, 4001, "GET", f"{REPO}/manifests/1", **headers).status
     except (OSError, http.client.HTTPException):
         return 0
 
@@ -136,6 +141,38 @@ def test_a_dfdaemon_that_is_killed_is_started_again(node: Node) -> None:
     node.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
     node.wait_until(lambda: node.main_pid("dfdaemon.service") not in (0, before), 20, "systemd starts dfdaemon again")
     parts.wait_for_port(node, 4001, parts.Unit(node, "dfdaemon.service"))
+
+
+def sent_with_a_password(node: Node) -> tuple[str, ...]:
+    """Requests of each kind, those too that end with an error; the password in the forms in which it was sent."""
+    password = secrets.token_hex(16)
+    basic = base64.b64encode(f"puller:{password}".encode()).decode()
+    for authorization in (f"Bearer {password}", f"Basic {basic}"):
+        for path in ("manifests/1", f"blobs/{blob()}", f"blobs/sha256:{secrets.token_hex(32)}"):
+            ask(node, 4001, "GET", f"{ORIGIN}{REPO}/{path}", Authorization=authorization)
+        status_of_a_tag(node, "registry.test:5443", authorization)
+        status_of_a_tag(node, STRANGER, authorization)
+        status_of_a_tag(node, "127.0.0.1:9", authorization)
+    return password, basic
+
+
+def log_of_dfdaemon(node: Node) -> str:
+    """The journal's part and its files, once they have everything: it writes an error for a blob that is not there."""
+
+    def text() -> str:
+        files = node.run(["bash", "-c", "cat /var/log/dragonfly/dfdaemon/* 2>/dev/null || true"]).stdout
+        return node.journal("dfdaemon.service") + files
+
+    before = text().count(" ERROR ")
+    ask(node, 4001, "GET", f"{ORIGIN}{REPO}/blobs/sha256:{'0' * 64}", X_Dragonfly_Use_P2P="true")
+    node.wait_until(lambda: text().count(" ERROR ") > before, 10, "dfdaemon has written its last error")
+    return text()
+
+
+def test_no_password_that_goes_through_it_is_in_its_log(node: Node) -> None:
+    """By our drop-in alone, also after systemd has started it again."""
+    written = sent_with_a_password(node)
+    assert [one for one in written if one in log_of_dfdaemon(node)] == []
 
 
 def as_read(node: Node, tmp_path: Path, what: str, form: str, *more: str) -> Any:
@@ -200,13 +237,20 @@ def test_by_its_defaults_dfdaemon_is_an_open_proxy_and_believes_any_certificate(
     assert status_of_a_tag(plain, STRANGER) == 200, "who sits between chooses the image"
 
 
+def test_by_its_defaults_it_writes_passwords_into_its_log(plain: Node) -> None:
+    written = sent_with_a_password(plain)
+    plain.wait_until(
+        lambda: all(one in plain.journal("dfdaemon.service") for one in written), 10, "both forms are in the journal"
+    )
+
+
 def test_an_audit_of_it_finds_what_it_really_does(plain: Node) -> None:
     code, _, items = audited(plain)
     assert code == 3
     limits = {"bandwidth", "upload-bandwidth", "back-to-source-bandwidth", "prefetch-bandwidth"}
     slow = {"piece-timeout", "collected-piece-timeout", "write-piece-timeout"}
     seen = {"open-proxy", "stats-address", "health-address", "metrics-address", "unit"}
-    assert items == {"prefetch", "keep", "certificate", "rules", *limits, *slow, *seen}
+    assert items == {"prefetch", "keep", "certificate", "rules", "log-level", *limits, *slow, *seen}
 
 
 def test_a_file_of_cas_that_is_not_there_is_found_because_dfdaemon_goes_on_without_it(plain: Node) -> None:

@@ -62,7 +62,8 @@ def test_the_charts_defaults() -> None:
     text = (GOLDEN / "chart-default.yaml").read_text()
     client = items(text, prefix="client.")
     both = {"open-proxy", "stats-address", "health-address", "disk-high", "write-piece-timeout", "unknown-key"}
-    assert client == {*both, *BANDWIDTHS, *SLOW, "request-rate", "certificate", "tls-rule", "volume"}
+    alone = {"request-rate", "certificate", "tls-rule", "volume", "log-level"}
+    assert client == {*both, *BANDWIDTHS, *SLOW, *alone}
     assert items(text, prefix="seedClient.") == {*both, *BANDWIDTHS}
     assert items(text, prefix="scheduler.") == {"retry-interval"}
     misspelt = {one.key: one.recommended for one in found(text) if one.item == "unknown-key"}
@@ -92,7 +93,7 @@ def test_what_is_not_written_is_judged_by_the_charts_defaults_and_said_to_be_tho
 
 def test_the_pages_values() -> None:
     text = (GOLDEN / "charts-config.yaml").read_text()
-    traps = {"peers", "open-proxy", "stats-address", "request-rate", "tls-rule", "certificate"}
+    traps = {"peers", "open-proxy", "stats-address", "request-rate", "tls-rule", "certificate", "log-level"}
     assert {one.item for one in found(text) if one.severity is Severity.TRAP} == traps
     assert items(text) == traps | BANDWIDTHS | {"disk-high"}
 
@@ -189,6 +190,9 @@ VOLUME = "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly
         ("retries", helm("retryBackToSourceLimit: 3", "retryBackToSourceLimit: 4")),
         ("volume", helm("seedClient:\n", "seedClient:\n  persistence: {enable: false}\n")),
         ("disk-high", helm("distHighThresholdPercent: 80", "distHighThresholdPercent: 90")),
+        ("log-level", helm("level: warn", "level: info")),
+        ("log-level", helm("level: warn", "level: 4")),
+        ("log-level", helm("level: warn", "level: ")),
     ],
 )  # fmt: skip
 def test_what_only_the_charts_values_have_is_found_there(item: str, text: str) -> None:
@@ -199,6 +203,23 @@ def test_what_only_the_charts_values_have_is_found_there(item: str, text: str) -
     if "enable: false\n  # The page" in text:
         text = text.replace("  enable: true\n  # As the seed", "  # As the seed")
     assert item in items(text)
+
+
+def test_seed_peers_log_as_the_clients_values_say_in_the_chart() -> None:
+    """Chart 1.7.4, seed-client-statefulset.yaml: --log-level={{ .Values.client.config.log.level }}."""
+    quiet = "{config: {log: {level: warn}}}"
+    assert "log-level" in items(f"client: {{enable: false}}\nseedClient: {quiet}")
+    assert "log-level" not in items(f"client: {{enable: false, {quiet[1:]}\nseedClient: {{}}")
+    assert "log-level" not in items("client: {enable: false}\nseedClient: {enable: false}")
+
+
+def test_a_level_is_no_key_of_dfdaemons_file() -> None:
+    assert "log-level" not in items("")
+    report = audit("FILE", "", Config())
+    assert isinstance(report, Report)
+    assert "log-level" in {one.item for one in report.not_looked}
+    (one,) = [one for one in found("log: {level: warn}") if one.item == "unknown-key"]
+    assert one.key == "log.level"
 
 
 def test_a_key_in_both_spellings_is_refused_as_dfdaemon_refuses_it() -> None:
@@ -292,8 +313,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
             "client: {}\nscheduler: {config: {scheduler: {retryLimit: many, retryInterval: 3}}}",
             "scheduler.config.scheduler.retryLimit = many: must be a whole number",
         ),
+        (
+            "client: {config: {log: {level: quiet}}}",
+            "client.config.log.level = quiet: must be one of error, warn, info, debug, trace; write one of",
+        ),
+        ("client: {config: {log: warn}}", "client.config.log = warn: must be a table"),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_a_file_that_is_no_sound_one_is_refused_by_key_and_value(text: str, told: str) -> None:
     assert told in "\n".join(problems(text))

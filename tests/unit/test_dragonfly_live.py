@@ -8,6 +8,7 @@ import pytest
 
 from agent.config.model import Config
 from agent.dataclass import replace
+from agent.dragonfly.command_line import LogLevel, environment_of, log_level
 from agent.dragonfly.findings import Report
 from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, ca_of, config_of, report
 from agent.dragonfly.render import Form
@@ -33,6 +34,7 @@ WELL = LiveFacts(
     arch="x86_64",
     page_bytes=4096,
     native=False,
+    log_level=LogLevel("warn", "DFDAEMON_LOG_LEVEL"),
 )
 
 
@@ -71,6 +73,7 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("unit", {"restart": "on-abnormal"}),  # no scheduler at boot is exit status 1
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
+        ("log-level", {"log_level": LogLevel("info", "")}),
         ("certificate", {"lost_ca": "/nowhere.pem"}),
         ("prefetch", {"text": document(Form.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
         ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
@@ -109,6 +112,7 @@ def test_a_dfdaemon_in_a_container_is_its_runtimes_to_start_again() -> None:
         ("open-proxy", {"listening": listening(proxy=Unknown("the kernel did not tell"))}),
         ("unit", {"restart": Unknown("no bus")}),
         ("refused", {"metrics": Unknown("refused")}),
+        ("log-level", {"log_level": Unknown("not to be seen")}),
         ("dfdaemon", {"runs": False}),
     ],
 )
@@ -125,16 +129,72 @@ def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> Non
 
 
 @pytest.mark.parametrize(
-    ("argv", "variable", "file"),
+    ("argv", "environment", "file"),
     [
-        (("dfdaemon", "--config", "/a.yaml", "--console"), "", "/a.yaml"),
-        (("dfdaemon", "--config=/b.yaml"), "/env.yaml", "/b.yaml"),
-        (("dfdaemon",), "/env.yaml", "/env.yaml"),
-        (("dfdaemon", "--config"), "", DEFAULT_CONFIG),
+        (("dfdaemon", "--config", "/a.yaml", "--console"), {}, "/a.yaml"),
+        (("dfdaemon", "--config=/b.yaml"), {"DFDAEMON_CONFIG": "/env.yaml"}, "/b.yaml"),
+        (("dfdaemon", "-c", "/c.yaml"), {}, "/c.yaml"),
+        (("dfdaemon",), {"DFDAEMON_CONFIG": "/env.yaml"}, "/env.yaml"),
+        (("dfdaemon", "--config"), {}, DEFAULT_CONFIG),
     ],
 )
-def test_the_file_is_the_one_that_it_was_started_with(argv: tuple[str, ...], variable: str, file: str) -> None:
-    assert config_of(argv, variable) == file
+def test_the_file_is_the_one_that_it_was_started_with(
+    argv: tuple[str, ...], environment: dict[str, str], file: str
+) -> None:
+    assert config_of(argv, environment) == file
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "level", "source"),
+    [
+        ("", "", "info", ""),
+        ("--config /a.yaml --console", "HOME=/root", "info", ""),
+        ("--log-level warn", "", "warn", "--log-level"),
+        ("--log-level=Error", "DFDAEMON_LOG_LEVEL=info", "Error", "--log-level"),
+        ("-l debug", "", "debug", "--log-level"),
+        ("-lwarn", "", "warn", "--log-level"),
+        ("", "DFDAEMON_LOG_LEVEL=2 A=b", "2", "DFDAEMON_LOG_LEVEL"),
+        ("--log-level warn", "RUST_LOG=info", "warn", "--log-level"),
+        ("--log-level warn", "RUST_LOG=h2=debug,dragonfly_client::proxy=info", "dragonfly_client::proxy=info",
+         "RUST_LOG"),
+        ("", "RUST_LOG=dragonfly_client=warn DFDAEMON_LOG_LEVEL=warn", "warn", "DFDAEMON_LOG_LEVEL"),
+    ],
+)  # fmt: skip
+def test_the_log_level_is_the_one_that_dfdaemon_makes_of_options_and_environment(
+    options: str, environment: str, level: str, source: str
+) -> None:
+    """As client v1.5.10 does: each of these was tried with the program."""
+    block = environment.replace(" ", "\0").encode() + b"\0"
+    assert log_level(["dfdaemon", *options.split()], environment_of(block)) == LogLevel(level, source)
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [("error", False), ("warn", False), ("WARN", False), ("1", False), ("2", False), ("info", True), ("3", True),
+     ("Debug", True), ("trace", True), ("dragonfly_client=info", True)],
+)  # fmt: skip
+def test_credentials_are_written_at_info_and_beyond(level: str, *, told: bool) -> None:
+    assert LogLevel(level, "").tells_headers is told
+
+
+def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
+    assert environment_of(b"TOKEN=secret\0DFDAEMON_CONFIG=/a=b\0") == {"DFDAEMON_CONFIG": "/a=b"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "level", "change"),
+    [
+        ("dfdaemon.service", LogLevel("info", ""), "nydus-agent dragonfly render dfdaemon-unit >"),
+        ("dfdaemon.service", LogLevel("info", "DFDAEMON_LOG_LEVEL"), "nydus-agent dragonfly render dfdaemon-unit >"),
+        ("d.service", LogLevel("info", "--log-level"), "take --log-level out of d.service; nydus-agent dragonfly"),
+        ("", LogLevel("info", "--log-level"), "set client.config.log.level: warn in the chart's values"),
+    ],
+)
+def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level: LogLevel, change: str) -> None:
+    (one,) = seen(unit=unit, log_level=level).findings
+    assert one.change.startswith(change)
+    whose = level.source or "dfdaemon's default"
+    assert one.value == f"info ({whose})"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import yaml
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.dataclass import replace
 from agent.dragonfly import page
+from agent.dragonfly.command_line import environment_of, log_level
 from agent.dragonfly.document import Document, differences, scalar
 from agent.dragonfly.quantities import bytes_of, seconds_of
 from agent.dragonfly.render import PAGE, Form, render
@@ -209,6 +210,15 @@ def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
     assert isinstance(text, str)
     assert "\nRestart=always\n" in text
     assert "\nStartLimitIntervalSec=0\n" in text
+
+
+def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_starts() -> None:
+    """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is there."""
+    text = render(Form.UNIT, site())
+    assert isinstance(text, str)
+    assert "\nEnvironment=DFDAEMON_LOG_LEVEL=warn\n" in text
+    assert "ExecStart=" not in text
+    assert not log_level(["/usr/bin/dfdaemon", "--console"], environment_of(b"DFDAEMON_LOG_LEVEL=warn")).tells_headers
 
 
 @pytest.mark.parametrize(

@@ -176,17 +176,20 @@ def test_a_snapshotter_that_looks_elsewhere_is_told(
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "environment", "told"),
     [
-        ("71 /usr/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml", True), ("71 dfdaemon --log-level info", True),
-        ("71 dfdaemon --log-level=DEBUG --console", True), ("71 dfdaemon --log-level warn", False),
-        ("71 dfdaemon -l error", False), ("", False),
+        ("71 /usr/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml", b"", True),
+        ("71 dfdaemon --log-level info", b"", True), ("71 dfdaemon --log-level=DEBUG --console", b"", True),
+        ("71 dfdaemon --log-level warn", b"", False), ("71 dfdaemon -l error", b"", False), ("", b"", False),
+        ("71 dfdaemon --console", b"HOME=/root\0DFDAEMON_LOG_LEVEL=warn\0", False),
     ],
 )  # fmt: skip
 def test_a_mirror_that_writes_credentials_into_its_log_is_told_where_there_are_any(
-    node: ProvedNode, line: str, *, told: bool
+    node: ProvedNode, line: str, environment: bytes, *, told: bool
 ) -> None:
     node.node.processes.on("pgrep", code=0 if line else 1, stdout=f"{line}\n" if line else "")
+    if environment:
+        node.node.files.put("/proc/71/environ", environment)
     for private in (True, False):
         registries = SmallRegistries(node.node.files, *((HOST,) if private else ()))
         found = tuple(looked(node, registries).values())
