@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
-from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said
+from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said, wait_of
 from agent.errors import AgentError, CredentialError, RegistryError
 from agent.oci import formats
 from agent.oci.formats import Descriptor
@@ -261,7 +261,7 @@ class _Session:
                 done = self._patch(file.read(chunk), done)
             except CutError as error:
                 cause = error.cause
-                self._http.pause(tries + 1)
+                self._http.pause(tries + 1, error.wait_s)
                 done = self._reached(size)
             tries = 0 if done > before else tries + 1
             if tries >= _TRIES:
@@ -297,7 +297,7 @@ class _Session:
             return reached
         told = said(answer)
         if answer.status >= 500 or answer.status in (408, 416, 429):
-            raise CutError(f"status {answer.status}{told and f': {told}'}")
+            raise CutError(f"status {answer.status}{told and f': {told}'}", wait_s=wait_of(answer))
         raise refused("PATCH", answer, told)
 
     def _reached(self, size: int) -> int:

@@ -28,15 +28,19 @@ PIECE = 64 << 10
 _MOST_REDIRECTS = 5
 _CONNECT_S, _SILENCE_S, _TOKEN_S = 10.0, 60.0, 30.0
 _TRIES, _LONGEST_PAUSE_S = 4, 15.0
+_LONGEST_WAIT_S = 60.0
+"""What a registry that counts requests may ask for (Retry-After); who wants more is told to the caller at once."""
 _TOLD = 300  # characters of what a registry says
 
 
 class CutError(Exception):
     """No answer, or one that broke off: it may go better another time."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, wait_s: float = 0.0) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.wait_s = wait_s
+        """How long the other side wants to be left alone."""
 
 
 class Answer:
@@ -93,26 +97,29 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """GET or HEAD, tried again where no answer comes or the server is in trouble. Raises RegistryError."""
-        cause = ""
+        cause, wait_s = "", 0.0
         for at in range(_TRIES):
             if at:
-                self.pause(at)
+                self.pause(at, wait_s)
             try:
                 answer = self.once(method, path, scopes, headers=headers)
             except CutError as error:
-                cause = error.cause
+                cause, wait_s = error.cause, 0.0
                 continue
             if answer.status in ok:
                 return answer
-            told = said(answer)
+            told, wait_s = said(answer), wait_of(answer)
             if answer.status < 500 and answer.status != 429:
                 raise refused(method, answer, told)
             cause = f"status {answer.status}{told and f': {told}'}"
+            if wait_s > _LONGEST_WAIT_S:
+                cause = f"{cause}, and to be asked again after {wait_s:.0f} s"
+                break
         raise RegistryError("NNA1411", f"no good answer from {self._base}", cause=cause, seen=(f"{method} {path}",))
 
-    def pause(self, tries: int) -> None:
-        """Before another try, after so many."""
-        time.sleep(min(self._pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S))
+    def pause(self, tries: int, least_s: float = 0.0) -> None:
+        """Before another try, after so many; `least_s` is what the registry asked for."""
+        time.sleep(max(min(self._pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S), min(least_s, _LONGEST_WAIT_S)))
 
     def once(
         self,
@@ -214,6 +221,12 @@ def said(answer: Answer) -> str:
     if not isinstance(first, dict):
         return ""
     return ": ".join(str(first[key])[:_TOLD] for key in ("code", "message") if first.get(key))
+
+
+def wait_of(answer: Answer) -> float:
+    """Seconds of a Retry-After (RFC 9110, section 10.2.3); 0 where there is none, or a date."""
+    told = answer.headers.get("Retry-After", "").strip()
+    return float(told) if told.isascii() and told.isdigit() and len(told) < 9 else 0.0
 
 
 def shown(url: str) -> str:

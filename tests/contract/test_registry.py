@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,32 @@ def test_a_registry_in_trouble_for_a_moment_loses_no_upload(world: FakeRegistry,
     world.faults.status = {"PATCH": [503, 429], "GET": [500], "HEAD": [502]}
     end.target.push(blob_of(CONTENT), file, lambda _: None)
     assert end.target.has(formats.digest_of(CONTENT))
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+def test_a_registry_that_counts_requests_is_left_alone_for_as_long_as_it_says(
+    world: FakeRegistry, end: End, file: str, method: str
+) -> None:
+    world.faults.status, world.faults.retry_after = {method: [429]}, "1"
+    began = time.monotonic()
+    if method == "PATCH":
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    else:
+        assert not end.target.has(formats.digest_of(CONTENT))
+    assert time.monotonic() - began >= 1
+
+
+def test_a_registry_that_wants_to_be_left_alone_for_an_hour_is_told_at_once(world: FakeRegistry, end: End) -> None:
+    world.faults.status, world.faults.retry_after = {"HEAD": [429] * 9}, "3600"
+    with pytest.raises(RegistryError, match="after 3600 s"):
+        end.target.has(formats.digest_of(CONTENT))
+    assert world.asked["HEAD"] == 1
+
+
+@pytest.mark.parametrize("says", ["nonsense", "-1", "Fri, 31 Dec 1999 23:59:59 GMT", "9" * 400])
+def test_a_wait_that_is_none_is_the_usual_pause(world: FakeRegistry, end: End, says: str) -> None:
+    world.faults.status, world.faults.retry_after = {"HEAD": [429]}, says
+    assert not end.target.has(formats.digest_of(CONTENT))
 
 
 @pytest.mark.parametrize("says", ["", "0-99999999999", "5-6", "nonsense"])

@@ -34,6 +34,8 @@ class Faults:
     wrong_bytes: bool = False
     status: dict[str, list[int]] = field(default_factory=dict)
     """By method: what requests are answered with, one after the other, before it works."""
+    retry_after: str = ""
+    """What those answers have as Retry-After."""
     redirect: str = ""
     """Where GET of a blob leads to."""
     swallow_manifest: bool = False
@@ -130,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(401, {"WWW-Authenticate": 'Basic realm="test"'})
         if faults.status.get(self.command):
             self._drain()
-            return self._send(faults.status[self.command].pop(0), {}, _error("UNKNOWN", "as the test wants it"))
+            wait = {"Retry-After": faults.retry_after} if faults.retry_after else {}
+            return self._send(faults.status[self.command].pop(0), wait, _error("UNKNOWN", "as the test wants it"))
         path = unquote(urlsplit(self.path).path)
         for pattern, act in ((_UPLOAD, self._upload), (_BLOB, self._blob), (_MANIFEST, self._manifest)):
             if found := pattern.fullmatch(path):
