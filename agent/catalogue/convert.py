@@ -26,7 +26,7 @@ ENTRIES = (
           "Look at who made the image."),
     Entry("NNA1411", "registry does not answer", Exit.FAILED,
           "The name has no address, the connection was refused or broke, or TLS failed.",
-          'Look at the network; a registry without TLS needs `[[registries.hosts]]` with `scheme = "http"`.'),
+          "Look at the network; a registry without TLS needs `--plain-http HOST`, one with its own CA `--ca FILE`."),
     Entry("NNA1412", "registry answers with an error", Exit.FAILED,
           "The image is not there, or this account may not read or write it.",
           "See what the registry said; credentials come from docker's config.json and agent.toml."),

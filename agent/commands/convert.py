@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from agent import wire
 from agent.commands.context import Context
 from agent.commands.signals import ENDING, caught_by
-from agent.config.model import Config
-from agent.console import counted
+from agent.config.model import Config, RegistryHost, Scheme
+from agent.console import Format, counted, error_body
 from agent.convert import job as jobs
 from agent.convert.job import Converted, Event, Image, Job
 from agent.convert.run import convert
 from agent.dataclass import asdict, replace
-from agent.errors import ConvertError, Exit, UsageError
+from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.node import sets
 from agent.node.facts import Binary
 from agent.node.machine import architecture
@@ -29,6 +29,7 @@ from agent.oci import local, platforms, reference
 from agent.oci.local import Local
 from agent.oci.reference import Reference
 from agent.ports_convert import BuildOptions
+from agent.registry.names import host_of
 
 HELP = "make a nydus image of an OCI image, in a registry"
 NEEDS_ROOT = False
@@ -61,7 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
     add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent artifacts which)")
     add("--nydusd", metavar="PROGRAM", help="for --compare (default the node's)")
-    add("--json", action="store_true", help="events on stdout, one JSON document a line; the last one is the result")
+    add(
+        "--plain-http", metavar="HOST", action="append", default=[],
+        help="speak http with SRC's or DST's registry, as agent.toml can say for good; may be repeated",
+    )  # fmt: skip
+    add("--ca", metavar="FILE", help="of the authority that signed the certificates of SRC's and DST's registries")
+    add(
+        "--json", action="store_true",
+        help="events on stdout, one JSON document a line; the last one is the result, or the error",
+    )  # fmt: skip
 
 
 def size(text: str) -> int:
@@ -81,11 +90,21 @@ def chunk_size(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConvertError, RegistryError, CredentialError, UsageError."""
+    """Raises ConvertError, RegistryError, CredentialError, UsageError, ConfigError."""
+    try:
+        _convert(args, context)
+    except AgentError as error:
+        if args.json and context.console.format is Format.TEXT:  # with --format json it is a document anyway
+            context.console.event("Error", error_body(error))
+        raise
+    return Exit.OK
+
+
+def _convert(args: argparse.Namespace, context: Context) -> None:
     if args.compare:
         context.require_root("convert --compare")
     job = job_of(args)
-    config = context.load_config().config
+    config = _with_ways(context.load_config().config, args, job)
     settings = wire.ConvertSettings(
         source=_source(args.source),
         target=job.target,
@@ -102,7 +121,22 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         finally:
             context.console.passing("")
     _tell(context, made, json=args.json)
-    return Exit.OK
+
+
+def _with_ways(config: Config, args: argparse.Namespace, job: Job) -> Config:
+    """How SRC's and DST's registries are spoken to: the command line wins over agent.toml. Raises UsageError."""
+    source = _source(args.source)
+    ours = [one.host for one in (source, job.target) if isinstance(one, Reference)]
+    plain = {host_of(host) for host in args.plain_http}
+    if strangers := plain - set(map(host_of, ours)):
+        raise UsageError(
+            "NNA1402", f"--plain-http {sorted(strangers)[0]!r} is the registry of neither SRC nor DST",
+            cause=f"they are: {', '.join(ours)}",
+        )  # fmt: skip
+    ca = os.path.abspath(args.ca) if args.ca else ""  # noqa: PTH100 - as above
+    ways = [RegistryHost(host, Scheme.HTTP) for host in plain]
+    ways += [RegistryHost(host, Scheme.HTTPS, ca) for host in ours if ca and host_of(host) not in plain]
+    return replace(config, registries=replace(config.registries, hosts=(*ways, *config.registries.hosts)))
 
 
 def _program(name: str, config: Config, context: Context) -> str:

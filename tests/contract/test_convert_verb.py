@@ -20,6 +20,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.oci import formats
+from tests.contract import certificates
 from tests.contract.waiting import wait_until
 from tests.fakes import nydus_image
 from tests.fakes.oci_registry import FakeRegistry, serving
@@ -152,6 +153,28 @@ def test_events_and_result_are_as_described(place: Place) -> None:
     assert steps == ["fetch", "build", "check", "push", "push"]
     whole = place.run(place.image(tar("DATA")), "--format", "json")
     assert complaints(json.loads(whole.out)) == []
+
+
+def test_whoever_reads_the_events_reads_the_error_too(place: Place) -> None:
+    told = place.run(place.image(tar("FAIL")), "--json")
+    assert (told.code, told.lines[-1]["kind"], told.lines[-1]["code"]) == (1, "Error", "NNA1423")
+    assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)
+    assert "error[NNA1423]" in told.err
+
+
+def test_a_registry_is_spoken_to_as_the_command_line_says(tmp_path: Path) -> None:
+    """On the loopback it is http where nobody says more; a CA makes it https, and --plain-http http again."""
+    made = certificates.make(tmp_path)
+    ca = ("--ca", str(made / "ca.pem"))
+    with serving(certificates.server_side(made)) as registry:
+        place = Place(tmp_path, registry)
+        source = place.image(tar("DATA"))
+        told = place.run(source, *ca)
+        assert (told.code, place.manifest["schemaVersion"]) == (0, 2), told.err
+        told = place.run(source, *ca, "--plain-http", registry.host)
+        assert (told.code, "NNA1411" in told.err) == (1, True), told.err
+    told = place.run(source, "--plain-http", "registry.example.org")
+    assert (told.code, f"they are: {registry.host}" in told.err) == (2, True), told.err
 
 
 def test_the_second_conversion_sends_only_what_is_new(place: Place) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -72,14 +73,16 @@ class FakeRegistry:
 
 
 @contextmanager
-def serving() -> Iterator[FakeRegistry]:
-    """A registry for as long as the block."""
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[FakeRegistry]:
+    """A registry for as long as the block; with `tls` it speaks that alone."""
     registry = FakeRegistry()
 
     class Handler(_Handler):
         held = registry
 
     server = _Server(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     registry.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
