@@ -166,7 +166,7 @@ def _through(node: Node, name: str, case: Case) -> tuple[float, str]:
         assert finding["remedy"] in ("hand", "apply")
         assert case.subject in done.stdout, "what is left is named, with what to try"
         node.run(case.mend)
-    wait_until_told(node, lambda found: not found, 15)
+    wait_until_told(node, lambda found: not found, 45)
     return seconds, "repaired" if case.repaired else "left to people"
 
 

@@ -24,6 +24,9 @@ THEIRS = "# what the next version of the package says\n"
 KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 TAKE = ("-o", "Dpkg::Options::=--force-confnew")
 
+# True until the inspection that the upgrade asks for has been: on a slow machine long enough to be logged.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
+
 
 @dataclass
 class Moving:
@@ -139,7 +142,7 @@ def test_without_those_options_dpkg_asks_and_the_plan_had_said_so(moving: Moving
     assert node.read(CONFIG) == ours
 
 
-@pytest.mark.allow_warnings(r"^nydus-agent.service: (Drift|ChangedSinceProof): ")
+@pytest.mark.allow_warnings(r"^nydus-agent.service: Drift: ")
 def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mends_it(
     moving: Moving, reader: DetachedReader
 ) -> None:
