@@ -104,12 +104,16 @@ class Target(Protocol):
 class Builder(Protocol):
     """The converter."""
 
+    def version(self) -> str:
+        """What it says to --version. Raises ConvertError (NNA1429) where it cannot be run."""
+
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """One layer, with these directories before all that it has. Raises ConvertError: NNA1421 the tar is longer than
         it may be, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""
 
     def merge(self, layers: Sequence[Built]) -> str:
-        """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError (NNA1424)."""
+        """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError: NNA1424, NNA1429
+        what was made is of a form that is not known here."""
 
     def check(self, bootstrap: str) -> None:
         """Let the converter validate its work. Raises ConvertError (NNA1424)."""

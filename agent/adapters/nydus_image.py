@@ -1,7 +1,7 @@
 """nydus-image as the converter: one layer after the other from a stream, then the merge of their metadata.
 
 The layers' tars go through a fifo, so that they are never on the disk, and no rights are needed: nothing is extracted.
-What nydus-image 2.2.0 does wrong, and what is done about it:
+What nydus-image 2.2.0 does wrong, and what is done about it (a version that does it right is left alone):
 
 - `create --parent-bootstrap` of a tar lets the files of an upper layer point into the lowest one's blob (they then have
   another content, and `check` says nothing): layers are built by themselves and merged.
@@ -38,7 +38,8 @@ _CHECK_S = 600.0
 _STEP_S = 0.02
 _LINES, _LINE = 6, 300
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock behind EROFS' own, flags first.
-_FLAGS_AT, _HAS_XATTR = 1024 + 128, 0x10
+_EROFS_AT, _EROFS = 1024, 0xE0F5E1E2  # linux/fs/erofs/erofs_fs.h, EROFS_SUPER_OFFSET and EROFS_SUPER_MAGIC_V1
+_FLAGS_AT, _HAS_XATTR = _EROFS_AT + 128, 0x10
 
 
 class NydusImage:
@@ -48,6 +49,15 @@ class NydusImage:
         self._program, self._directory = program, directory
         self._count = 0
         os.makedirs(os.path.join(directory, "blobs"), mode=0o700, exist_ok=True)
+
+    def version(self) -> str:
+        """See ports_convert.Builder."""
+        try:
+            return ChildProcesses().run([self._program, "--version"], deadline_s=_START_S).stdout
+        except ProcessError as error:
+            raise ConvertError(
+                "NNA1429", f"{self._program} cannot be run", cause=error.cause, seen=error.seen
+            ) from None
 
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """See ports_convert.Builder."""
@@ -218,10 +228,13 @@ def _wait(child: Companion, until: float) -> None:
 
 
 def _flags(bootstrap: str) -> int:
+    """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be changed."""
     with open(bootstrap, "rb") as file:
-        file.seek(_FLAGS_AT)
-        flags: int = struct.unpack("<Q", file.read(8))[0]
-        return flags
+        head = file.read(_FLAGS_AT + 8)
+    if len(head) < _FLAGS_AT + 8 or struct.unpack_from("<I", head, _EROFS_AT)[0] != _EROFS:
+        raise ConvertError("NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6")
+    flags: int = struct.unpack_from("<Q", head, _FLAGS_AT)[0]
+    return flags
 
 
 def _set_flags(bootstrap: str, flags: int) -> None:

@@ -60,4 +60,7 @@ ENTRIES = (
     Entry("NNA1428", "conversion was ended", Exit.FAILED,
           "A signal ended it. Nothing was put into the image's place, and what it had on this machine is gone.",
           "Begin again; blobs that are in the registry already are not sent again."),
+    Entry("NNA1429", "nydus-image cannot be used", Exit.FAILED,
+          "It cannot be run, is of a version that takes no tars, or writes a form that is not known here.",
+          "Name another one: `--nydus-image`, or `nydus-agent artifacts install`."),
 )  # fmt: skip

@@ -259,6 +259,7 @@ def _tell(context: Context, made: Converted, *, json: bool) -> None:
         "digest": made.digest,
         "images": [_body(image) for image in made.images],
         "sent": asdict(made.sent),
+        "nydus_image": made.nydus_image,
     }
     if json:
         console.event("ConvertResult", body)

@@ -98,3 +98,5 @@ class Converted:
     digest: str
     images: tuple[Image, ...]
     sent: Sent
+    nydus_image: str
+    """The version of the one that made it; "" where it does not know."""

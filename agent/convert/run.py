@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.convert.compare import compared
+from agent.convert.converter import version_of
 from agent.convert.job import Converted, Event, Image, Job, Ports, Sent, Told
 from agent.dataclass import dataclass, replace
 from agent.errors import ConvertError
@@ -42,14 +43,15 @@ def convert(job: Job, ports: Ports, told: Told) -> Converted:
     found = look(job, ports)
     need = max(image.bytes for image in found) * _ROOM_FACTOR
     with ports.rooms.room(need) as room:
-        target = ports.target(room)
+        builder, target = ports.builder(room), ports.target(room)
+        version = version_of(builder.version())
         for session in open_uploads:
             target.drop(session)
         target.has(formats.digest_of(b""))  # whether we may write there at all, before the work and not after it
-        run = _Run(job, target, ports.builder(room), ports.reader(room), room, told)
+        run = _Run(job, target, builder, ports.reader(room), room, told)
         made = [run.image(image, ports) for image in found]
         digest = run.put([each for each, _ in made])
-    return Converted(str(job.target), digest, tuple(image for _, image in made), run.sent)
+    return Converted(str(job.target), digest, tuple(image for _, image in made), run.sent, version)
 
 
 def look(job: Job, ports: Ports) -> tuple[Found, ...]:

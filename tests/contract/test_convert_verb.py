@@ -199,7 +199,8 @@ def test_extended_attributes_of_a_lower_layer_are_not_forgotten_by_the_merge(pla
         ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1421"),
         ((tar("DATA"),) * 3, ("--max-unpacked", "25K"), "NNA1421"),
         ((tar("DATA"),), ("--platform", "sparc"), "NNA1405"),
-        ((tar("DATA"),), ("--nydus-image", "/nonexistent/nydus-image"), "NNA1423"),
+        ((tar("DATA"),), ("--nydus-image", "/nonexistent/nydus-image"), "NNA1429"),
+        ((tar("STRANGE"),), (), "NNA1429"),
     ],
 )
 def test_what_cannot_be_converted_is_told_and_nothing_is_put_in_place(
@@ -208,6 +209,22 @@ def test_what_cannot_be_converted_is_told_and_nothing_is_put_in_place(
     told = place.run(place.image(*tars), *options)
     assert (told.code, code in told.err) == (1, True), told.err
     assert place.registry.manifests == {}
+
+
+@pytest.mark.parametrize(("version", "code"), [("v2.1.6", 1), ("v2.2.0", 0), ("v2.4.4", 0), ("v9.0.0-rc.1", 0)])
+def test_a_nydus_image_is_refused_only_where_it_is_known_not_to_work_and_before_anything_is_fetched(
+    place: Place, version: str, code: int
+) -> None:
+    program = place.directory / "nydus-image"
+    program.write_text(f'#!/bin/sh\ntest "$1" != --version || exec echo "Version: {version}"\nexec {STAND_IN} "$@"\n')
+    program.chmod(0o755)
+    told = place.run(place.image(tar("DATA")), "--nydus-image", str(program), "--json")
+    assert told.code == code, told.err
+    if code:
+        assert [line["kind"] for line in told.lines] == ["Error"]
+        assert "2.2.0 is the first" in told.err
+    else:
+        assert told.lines[-1]["nydus_image"] == version
 
 
 def test_a_tar_that_the_configuration_does_not_name_is_refused(place: Place) -> None:

@@ -18,7 +18,9 @@ FLAGS_AT, HAS_XATTR = 1024 + 128, 0x10
 
 
 def bootstrap_of(flags: int, content: bytes) -> bytes:
-    return bytes(FLAGS_AT) + struct.pack("<Q", flags) + content
+    """The superblocks, as far as they are looked at; a tar with a file called STRANGE makes other ones."""
+    magic = 0 if b"STRANGE" in content else 0xE0F5E1E2
+    return bytes(1024) + struct.pack("<I", magic) + bytes(124) + struct.pack("<Q", flags) + content
 
 
 def create(words: list[str]) -> None:
@@ -37,7 +39,7 @@ def create(words: list[str]) -> None:
     data = hashlib.sha256(tar).digest() * 200 if b"DATA" in tar else b""
     Path(words[words.index("--blob") + 1]).write_bytes(data)
     Path(words[words.index("--bootstrap") + 1]).write_bytes(
-        bootstrap_of(flags, b"INVALID" if b"INVALID" in tar else b"")
+        bootstrap_of(flags, b"".join(word for word in (b"INVALID", b"STRANGE") if word in tar))
     )
 
 
@@ -55,4 +57,7 @@ def check(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--version":
+        print("Version: \tunknown")  # as a build from the crate
+        sys.exit()
     {"create": create, "merge": merge, "check": check}[sys.argv[1]](sys.argv[2:])
