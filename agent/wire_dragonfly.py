@@ -7,6 +7,7 @@ from agent.adapters.http import PlainHttp
 from agent.adapters.socket_holders import ProcHolders, machine
 from agent.adapters.sockets import KernelSockets
 from agent.adapters.systemd import SystemdUnits
+from agent.dragonfly.command_line import environment_of
 from agent.ports_dragonfly import DragonflyPorts
 
 
@@ -14,7 +15,7 @@ def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
     return DragonflyPorts(
         tables=KernelSockets(),
-        holders=ProcHolders(),
+        holders=ProcHolders(environment_of),
         units=SystemdUnits(),
         http=PlainHttp(),
         files_of=lambda pid: RootFiles(f"/proc/{pid}/root"),

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.dragonfly.command_line import environment_of
 from agent.ports_dragonfly import Holder, Machine
 
 _CAP = 64 << 10
 
 
 class ProcHolders:
-    """By /proc: the processes of other users only root may see."""
+    """By /proc: the processes of other users only root may see.
+
+    `kept` takes what is wanted out of /proc/PID/environ, which may hold secrets.
+    """
+
+    def __init__(self, kept: Callable[[bytes], Mapping[str, str]]) -> None:
+        self._kept = kept
 
     def of(self, inode: int) -> Holder | None:
         """See ports_dragonfly.SocketHolders."""
@@ -22,15 +28,14 @@ class ProcHolders:
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             with contextlib.suppress(OSError):  # another user's process, or one that ended
                 if os.readlink(link) == wanted:
-                    return _holder(link.parent.parent)
+                    return self._holder(link.parent.parent)
         return None
 
-
-def _holder(process: Path) -> Holder:
-    """Raises OSError where it ended meanwhile."""
-    argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
-    unit = _unit(_head(process / "cgroup").decode(errors="replace"))
-    return Holder(int(process.name), argv[:-1], unit, environment_of(_head(process / "environ")))
+    def _holder(self, process: Path) -> Holder:
+        """Raises OSError where it ended meanwhile."""
+        argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
+        unit = _unit(_head(process / "cgroup").decode(errors="replace"))
+        return Holder(int(process.name), argv[:-1], unit, self._kept(_head(process / "environ")))
 
 
 def _head(path: Path) -> bytes:

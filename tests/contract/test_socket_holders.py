@@ -8,6 +8,7 @@ import sys
 
 from agent.adapters.socket_holders import ProcHolders, machine
 from agent.adapters.sockets import KernelSockets
+from agent.dragonfly.command_line import environment_of
 
 LISTENER = """
 import socket, sys
@@ -28,7 +29,7 @@ def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alon
     env = {"DFDAEMON_CONFIG": "/y.yaml", "PATH": "/usr/bin"}
     with subprocess.Popen(argv, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        holder = ProcHolders().of(inode_of(int(child.stdout.readline())))
+        holder = ProcHolders(environment_of).of(inode_of(int(child.stdout.readline())))
         assert holder is not None
         assert (holder.pid, list(holder.argv), holder.environment) == (child.pid, argv, {"DFDAEMON_CONFIG": "/y.yaml"})
         child.communicate(timeout=10)
@@ -37,8 +38,8 @@ def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alon
 def test_a_socket_that_nobody_holds_any_more_has_no_holder() -> None:
     with socket.create_server(("127.0.0.1", 0)) as made:
         inode = inode_of(made.getsockname()[1])
-        assert ProcHolders().of(inode) is not None
-    assert ProcHolders().of(inode) is None
+        assert ProcHolders(environment_of).of(inode) is not None
+    assert ProcHolders(environment_of).of(inode) is None
 
 
 def test_the_machine_tells_its_processor_and_pages() -> None:
