@@ -25,12 +25,15 @@ _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
     ("nydus", "images"),  # every node waits for the first
     ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
-     "dragonfly-files", "bookworm", "arm64-root", "arm64-programs"),
+     "dragonfly-files", "bookworm", "arm64-root", "arm64-programs",
+     "dragonfly-scheduler"),  # two minutes of two cores, and still there before dfdaemon
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""
 ARM64 = ("arm64-root", "arm64-programs")
 """What an emulated node is made of."""
+DRAGONFLY = ("dfdaemon", "dragonfly-scheduler")
+"""What only the tests with a real dfdaemon wait for."""
 ALL = tuple(name for lane in _LANES for name in lane if name not in ARM64)
 
 _DEADLINE_S = 4500.0

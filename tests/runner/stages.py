@@ -141,7 +141,7 @@ def _node() -> tuple[Command, ...]:
 
 
 def _side(group: groups.Group) -> Command:
-    needs = tuple(name for name in builds.ALL if group.dfdaemon or name != "dfdaemon")
+    needs = tuple(name for name in builds.ALL if group.dfdaemon or name not in builds.DRAGONFLY)
     command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
     return replace(command, alone=group.alone, needs=needs)
 
