@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent.config.model import Config, Switch
@@ -39,6 +39,11 @@ _ONLY_LIVE = (
 ELSEWHERE = NotLooked(
     "seed-load", "the load limit of seed peers (10000 by the page) is kept by the manager: its console shows it"
 )
+OTHER_FILE = NotLooked(
+    "retries",
+    "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval 100ms in "
+    "scheduler.yaml, or in the chart's values, which an audit reads",
+)
 
 
 def kind_of(tree: Mapping[str, Any]) -> Kind:
@@ -58,7 +63,7 @@ def audit(file: str, text: str, config: Config, kind: Kind | None = None) -> Rep
         found = [*_of_peer(peer, config), *checks.listeners(peer), *unknown(peer, tree)]
     if reader.problems:
         return tuple(reader.problems)
-    unit = _ONLY_LIVE if kind is Kind.DFDAEMON else ()
+    unit = (*_ONLY_LIVE, OTHER_FILE) if kind is Kind.DFDAEMON else ()
     return Report.of(f"{file} ({kind.value})", [*found, *judged_by_ping(config), *unit, ELSEWHERE])
 
 
@@ -142,7 +147,8 @@ def _of_values(
         yield from _of_peer(peer, config)
         yield from checks.listeners(peer)
         yield from unknown(peer, tree_of)
-        yield from _volumes(name, parts[name])
+        yield from _volumes(name, parts[name], str(peer.value("storage.dir")))
+        yield from checks.own_server(peer, _tag(parts[name]))
     if any(on.values()):
         yield from _log_level(file, configs["client"], problems)
     if not on["client"]:
@@ -181,6 +187,13 @@ def _enabled(file: str, name: str, table: Mapping[str, Any], problems: list[Prob
     return False
 
 
+def _tag(table: Mapping[str, Any]) -> str:
+    """The release of dfdaemon, as the image's tag tells it."""
+    image = table.get("image")
+    tag = image.get("tag") if isinstance(image, Mapping) else None
+    return keys.CHART_TAG if tag is None else str(tag)
+
+
 def _no_peer(client: Mapping[str, Any]) -> Finding:
     why = (
         "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are unknown, and the "
@@ -190,7 +203,7 @@ def _no_peer(client: Mapping[str, Any]) -> Finding:
                    f"set client.enable: true, then {_UPGRADE}")  # fmt: skip
 
 
-def _volumes(name: str, table: Mapping[str, Any]) -> Iterator[Finding]:
+def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Finding]:
     """Storage that goes with the pod."""
     if name == "seedClient":
         kept = table.get("persistence")
@@ -199,14 +212,28 @@ def _volumes(name: str, table: Mapping[str, Any]) -> Iterator[Finding]:
                           "The seed peer's cache goes with its pod.",
                           f"set seedClient.persistence.enable: true, then {_UPGRADE}")  # fmt: skip
         return
-    volumes = table.get("extraVolumes")
-    listed = volumes if isinstance(volumes, list) else [{"name": "storage", "emptyDir": {}}]
-    storage = next((one for one in listed if isinstance(one, Mapping) and one.get("name") == "storage"), {})
-    if "emptyDir" in storage:
-        whose = "" if isinstance(volumes, list) else " (the chart's default)"
-        why = "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
-        yield Finding("volume", Severity.TRAP, "client.extraVolumes", f"storage: emptyDir{whose}", "a hostPath", why,
-                      f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}")  # fmt: skip
+    mounts = _listed(table, "extraVolumeMounts", keys.CHART_MOUNTS)
+    volumes = _listed(table, "extraVolumes", keys.CHART_VOLUMES)
+    held = [one for one in mounts if _holds(str(one.get("mountPath", "")), directory)]
+    nearest = max(held, key=lambda one: len(str(one["mountPath"])), default=None)
+    volume = next((one for one in volumes if nearest is not None and one.get("name") == nearest.get("name")), None)
+    if nearest is not None and (volume is None or "emptyDir" not in volume):
+        return
+    whose = "" if isinstance(table.get("extraVolumes"), list) else " (the chart's default)"
+    value = f"nothing at {directory}" if nearest is None else f"{nearest.get('name')}: emptyDir{whose}"
+    yield Finding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath", checks.GOES_WITH_POD,
+                  f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}")  # fmt: skip
+
+
+def _listed(table: Mapping[str, Any], key: str, default: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    value = table.get(key)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else default
+
+
+def _holds(mount: str, directory: str) -> bool:
+    """Whether a directory is at a mount's path or below it."""
+    top = mount.rstrip("/")
+    return bool(mount) and (directory.rstrip("/") + "/").startswith(f"{top}/")
 
 
 _RETRIES = (

@@ -5,6 +5,7 @@ Each check takes a peer and yields findings. The reasons were read in client v1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from agent.dataclass import dataclass
@@ -15,6 +16,7 @@ Check = Callable[[Peer], Iterator[Finding]]
 
 _TRAP, _ADVICE = Severity.TRAP, Severity.ADVICE
 _LEAST_REQUESTS = 1000
+_LEAST_BANDWIDTH = 10**7
 _MOST_BUFFER = 2 << 20
 
 
@@ -62,6 +64,9 @@ def _no_limit(count: int) -> Callable[[Peer, str], bool]:
 
 _SLOW = "The page's best practice: a peer or disk that hangs is given up sooner, and the read goes elsewhere."
 _BUFFERS = "Larger buffers make the first byte of a piece wait; the default was 4 MiB once, and is 2 MiB in v1.5.10."
+_STARVED = (
+    "All reads of the node share it: nydusd's, of some 1 MiB each, wait for their turn, and end with its timeout."
+)
 _NO_LIMIT = "That is no limit: "
 
 RULES: tuple[Rule, ...] = (
@@ -80,11 +85,16 @@ RULES: tuple[Rule, ...] = (
     Rule("write-piece-timeout", "storage.writePieceTimeout", _ADVICE, _over(30), "30s", _SLOW),
     Rule("concurrency", "download.concurrentPieceCount", _ADVICE, _under(8), "8",
          "Fewer pieces at a time than dfdaemon's own default leave a fast network idle."),
+    Rule("back-to-source-concurrency", "download.backToSourceConcurrentPieceCount", _ADVICE, _under(8), "8",
+         "Fewer pieces at a time than dfdaemon's own default make what comes from the registry wait."),
     Rule("proxy-buffer", "proxy.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
     Rule("write-buffer", "storage.writeBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
     Rule("read-buffer", "storage.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
     Rule("bandwidth", "download.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
          _NO_LIMIT + "pulls of images take the network from the containers."),
+    Rule("starved", "download.bandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH), "the node's network", _STARVED),
+    Rule("back-to-source-starved", "download.backToSourceBandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH),
+         "half of the node's network", _STARVED),
     Rule("upload-bandwidth", "upload.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
          _NO_LIMIT + "other nodes' pulls take the network from this node's containers."),
     Rule("back-to-source-bandwidth", "download.backToSourceBandwidthLimit", _ADVICE, _no_limit(50 * 10**9),
@@ -119,16 +129,40 @@ def table(peer: Peer) -> Iterator[Finding]:
             yield peer.finding(rule.item, rule.severity, rule.key, value, rule.why, change=change)
 
 
+_LAST_BY_SERVER = (1, 4, 0)
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+def own_server(peer: Peer, tag: str) -> Iterator[Finding]:
+    """The limit of dfdaemon's own server, which counts for the proxy's requests in clients up to v1.4.0."""
+    key = "download.server.requestRateLimit"
+    release = _RELEASE.match(tag)
+    old = release is not None and tuple(int(part) for part in release.groups()) <= _LAST_BY_SERVER
+    if old and peer.serves and peer.count(key) < _LEAST_REQUESTS:
+        why = (
+            f"Client {tag} asks for each read through its proxy here, and knows no limit of the proxy itself; nydusd "
+            "reads some 1 MiB at a time, and what is beyond is answered with 429."
+        )
+        change = f"{peer.change(key, str(ours.REQUESTS))}; or an image of v1.4.1 or later"
+        yield peer.finding("download-request-rate", _TRAP, key, str(ours.REQUESTS), why, change=change)
+
+
+def in_memory(directory: str) -> bool:
+    """Whether a directory is in memory, or emptied at each boot, on any node."""
+    return directory.startswith(("/tmp/", "/run/", "/var/run/", "/dev/shm/"))  # noqa: S108 - looked for
+
+
+IN_MEMORY = "That is memory, or is emptied at each boot: a cache belongs on a disk."
+
+
 def disk(peer: Peer) -> Iterator[Finding]:
     """Thresholds in the wrong order, and a cache in memory."""
     low, high = "gc.policy.diskLowThresholdPercent", "gc.policy.diskHighThresholdPercent"
     if peer.count(low) >= peer.count(high):
         why = f"Not below the high one ({peer.text(high)}): garbage collection never ends, or never begins."
         yield peer.finding("disk-low", _TRAP, low, str(ours.GC["diskLowThresholdPercent"]), why)
-    where = str(peer.value("storage.dir"))
-    if where.startswith(("/tmp/", "/run/", "/var/run/", "/dev/shm/")) and not peer.helm:  # noqa: S108 - looked for
-        why = "That is memory, or is emptied at each boot: a cache belongs on a disk."
-        yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", why)
+    if in_memory(str(peer.value("storage.dir"))) and not peer.helm:
+        yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", IN_MEMORY)
 
 
 def certificate(peer: Peer) -> Iterator[Finding]:
@@ -164,6 +198,9 @@ TELLS_HEADERS = (
     "token of a private registry."
 )
 WRITTEN = "the passwords that its log has by now must be changed at the registries"
+
+
+GOES_WITH_POD = "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
 
 
 def listening(name: str) -> tuple[Severity, str, str]:

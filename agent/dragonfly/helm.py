@@ -67,7 +67,7 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
     parts: dict[str, peer.Part] = {
         "proxy": peer.proxy(site, address, ca, why),
         "storage": peer.storage(),
-        "download": peer.download(site),
+        "download": peer.answers(peer.download(site)),
         "upload": peer.upload(site, ""),
         "gc": _old_names(peer.gc()),
         "health": peer.server(address, site.health.port, health_why),

@@ -19,6 +19,7 @@ class Form(enum.Enum):
 
     BOOL = "true or false"
     COUNT = "a whole number"
+    SOME = "a whole number from 1 on"
     PERCENT = "a whole number from 1 to 99"
     PORT = "a port from 1 to 65535"
     TEXT = "a text"
@@ -62,6 +63,7 @@ def _is_rules(value: object) -> bool:
 _TAKES: Mapping[Form, Callable[[object], bool]] = {
     Form.BOOL: lambda value: isinstance(value, bool),
     Form.COUNT: _is_count,
+    Form.SOME: _whole(1, math.inf),
     Form.PERCENT: _whole(1, 99),
     Form.PORT: _whole(1, 65535),
     Form.TEXT: lambda value: isinstance(value, str),
@@ -107,14 +109,14 @@ KEYS: Mapping[str, Key] = {
     "download.backToSourceBandwidthLimit": Key(Form.SIZE, "50GB"),
     "download.pieceTimeout": Key(Form.DURATION, "360s"),
     "download.collectedPieceTimeout": Key(Form.DURATION, "360s"),
-    "download.concurrentPieceCount": Key(Form.COUNT, 8),
-    "download.backToSourceConcurrentPieceCount": Key(Form.COUNT),
+    "download.concurrentPieceCount": Key(Form.SOME, 8),
+    "download.backToSourceConcurrentPieceCount": Key(Form.SOME, 8),
     "upload.disableShared": Key(Form.BOOL),
     "upload.bandwidthLimit": Key(Form.SIZE, "50GB"),
     "manager.addr": Key(Form.TEXT),
     "scheduler.announceInterval": Key(Form.DURATION),
     "scheduler.scheduleTimeout": Key(Form.DURATION),
-    "scheduler.maxScheduleCount": Key(Form.COUNT),
+    "scheduler.maxScheduleCount": Key(Form.SOME),
     "seedPeer.enable": Key(Form.BOOL),
     "seedPeer.type": Key(Form.TEXT),
     "dynconfig.refreshInterval": Key(Form.DURATION),
@@ -176,14 +178,24 @@ _CHART: Mapping[str, object] = {
     "proxy.rules": _RULES,
     "proxy.prefetch": True,
 }
-CHART_CLIENT: Mapping[str, object] = {**_CHART, "proxy.server.requestRateLimit": 50}
+CHART_CLIENT: Mapping[str, object] = {
+    **_CHART, "proxy.server.requestRateLimit": 50, "download.server.requestRateLimit": 50
+}  # fmt: skip
 CHART_SEED: Mapping[str, object] = {
     **_CHART,
     "proxy.server.requestRateLimit": 400,
+    "download.server.requestRateLimit": 400,
     "download.pieceTimeout": "40s",
     "download.collectedPieceTimeout": "5s",
 }
 CHART_SCHEDULER: Mapping[str, object] = {"retryBackToSourceLimit": 3, "retryLimit": 5, "retryInterval": "2s"}
 CHART_LOG_LEVEL = "info"
+CHART_VOLUMES = ({"name": "storage", "emptyDir": {}}, {"name": "logs", "emptyDir": {}})
+CHART_MOUNTS = (
+    {"name": "storage", "mountPath": "/var/lib/dragonfly/"},
+    {"name": "logs", "mountPath": "/var/log/dragonfly/dfdaemon/"},
+)
+CHART_TAG = "v1.4.0"
+"""Of the image of both kinds of peers."""
 CHART_ONLY = frozenset({"console", "log", "log.level"})
 """Keys of the chart's `config` that become options of the command line."""

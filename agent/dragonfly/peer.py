@@ -81,6 +81,16 @@ def download(site: Site) -> Part:
     return table, _present({"bandwidthLimit": _BANDWIDTH, "backToSourceBandwidthLimit": back}, table)
 
 
+def answers(part: Part) -> Part:
+    """`download` with the limit of dfdaemon's own server, which the chart sets."""
+    table, reasons = part
+    why = (
+        "Up to client v1.4.0, which chart 1.7.4 starts where no tag is given, the proxy asks for each read here, and "
+        "the chart has 50 a second for clients: what is beyond is answered with 429."
+    )
+    return {"server": {"requestRateLimit": REQUESTS}, **table}, {"server": why, **reasons}
+
+
 def upload(site: Site, address: str) -> Part:
     """`upload`: what other peers ask; with the address "" it is where dfdaemon has it."""
     limit = {"bandwidthLimit": megabytes(site.wishes.bandwidth)} if site.wishes.bandwidth else {}

@@ -58,39 +58,6 @@ def test_dfdaemons_own_defaults() -> None:
     }
 
 
-def test_the_charts_defaults() -> None:
-    text = (GOLDEN / "chart-default.yaml").read_text()
-    client = items(text, prefix="client.")
-    both = {"open-proxy", "stats-address", "health-address", "disk-high", "write-piece-timeout", "unknown-key"}
-    alone = {"request-rate", "certificate", "tls-rule", "volume", "log-level"}
-    assert client == {*both, *BANDWIDTHS, *SLOW, *alone}
-    assert items(text, prefix="seedClient.") == {*both, *BANDWIDTHS}
-    assert items(text, prefix="scheduler.") == {"retry-interval"}
-    misspelt = {one.key: one.recommended for one in found(text) if one.item == "unknown-key"}
-    assert misspelt["client.config.download.server.requestbufferSize"] == (
-        "client.config.download.server.requestBufferSize"
-    )
-    assert misspelt["client.config.scheduler.enableBackToSource"] == "none"
-
-
-def test_a_null_of_the_scheduler_stands_for_not_written_as_everywhere() -> None:
-    (one,) = [
-        one
-        for one in found("client: {}\nscheduler: {config: {scheduler: {retryLimit: null, retryInterval: ~}}}")
-        if one.key.startswith("scheduler.")
-    ]
-    assert (one.item, one.value) == ("retry-interval", "2s (the chart's default)")
-
-
-def test_what_is_not_written_is_judged_by_the_charts_defaults_and_said_to_be_those() -> None:
-    written = (GOLDEN / "chart-default.yaml").read_text()
-    assert {(one.item, one.key) for one in found("{}", HELM)} == {
-        (one.item, one.key) for one in found(written) if one.item != "unknown-key"
-    }
-    values = {one.key: one.value for one in found("{}", HELM)}
-    assert values["client.config.proxy.server.requestRateLimit"] == "50 (the chart's default)"
-
-
 def test_the_pages_values() -> None:
     text = (GOLDEN / "charts-config.yaml").read_text()
     traps = {"peers", "open-proxy", "stats-address", "request-rate", "tls-rule", "certificate", "log-level"}
@@ -118,10 +85,13 @@ WRONG = {
     "collected-piece-timeout": "collectedPieceTimeout: 5s -> collectedPieceTimeout: 1m",
     "write-piece-timeout": "writePieceTimeout: 30s -> writePieceTimeout: 6m",
     "concurrency": "collectedPieceTimeout: 5s -> concurrentPieceCount: 2",
+    "back-to-source-concurrency": "collectedPieceTimeout: 5s -> backToSourceConcurrentPieceCount: 4",
     "proxy-buffer": "prefetch: true -> prefetch: true\n  readBufferSize: 4194304",
     "write-buffer": "keep: true -> keep: true\n  writeBufferSize: 4194304",
     "read-buffer": "keep: true -> keep: true\n  readBufferSize: 4194304",
     "bandwidth": "bandwidthLimit: 1250MB -> bandwidthLimit: 50GB",
+    "starved": "bandwidthLimit: 1250MB -> bandwidthLimit: 0",
+    "back-to-source-starved": "backToSourceBandwidthLimit: 625MB -> backToSourceBandwidthLimit: 9MB",
     "upload-bandwidth": "bandwidthLimit: 1250MB -> bandwidthLimit: 50GB",
     "back-to-source-bandwidth": "backToSourceBandwidthLimit: 625MB -> backToSourceBandwidthLimit: 60 GB",
     "prefetch-bandwidth": "prefetchBandwidthLimit: 625MB -> prefetchBandwidthLimit: 10GB",
@@ -144,6 +114,7 @@ WRONG = {
 """What makes our dfdaemon.yaml wrong: old text -> new."""
 ALONE = {
     "pieceTimeOut": {"unknown-key", "piece-timeout"},
+    "backToSourceConcurrentPieceCount": {"back-to-source-concurrency", "collected-piece-timeout"},
     "concurrentPieceCount": {"concurrency", "collected-piece-timeout"},
 }
 
@@ -151,7 +122,7 @@ ALONE = {
 def changed(item: str) -> str:
     old, _, new = WRONG[item].partition(" -> ")
     text = OURS[DFDAEMON]
-    head, mark, tail = text.partition("\ndownload:") if item == "bandwidth" else ("", "", text)
+    head, mark, tail = text.partition("\ndownload:") if item in ("bandwidth", "starved") else ("", "", text)
     assert old in tail, item
     return head + mark + tail.replace(old, new, 1)
 
@@ -171,46 +142,24 @@ def test_every_rule_and_listener_has_such_a_file() -> None:
     assert known <= set(WRONG)
 
 
-def helm(old: str, new: str) -> str:
-    assert old in OURS[HELM]
-    return OURS[HELM].replace(old, new)
+def test_a_proxy_that_wants_a_password_is_not_open() -> None:
+    text = "proxy: {server: {ip: 0.0.0.0, basicAuth: {username: a, password: b}}}"
+    assert "open-proxy" not in items(text)
+    assert "open-proxy" in items("proxy: {server: {ip: 0.0.0.0}}")
 
 
-VOLUME = "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly/\n        type: DirectoryOrCreate\n"
+def test_the_pages_own_misspelling_is_found_with_the_right_name() -> None:
+    """Its fifth practice says collectPieceTimeout once."""
+    (one,) = [one for one in found("download: {collectPieceTimeout: 5s}") if one.item == "unknown-key"]
+    assert one.recommended == "download.collectedPieceTimeout"
 
 
-@pytest.mark.parametrize(
-    ("item", "text"),
-    [
-        ("volume", helm(VOLUME, "    - name: storage\n      emptyDir: {}\n")),
-        ("volume", OURS[HELM] + "\n" + "x: 1\n"),  # replaced below: the chart's own volumes
-        ("peers", helm("client:\n  # The page has", "client:\n  enable: false\n  # The page has")),
-        ("retry-interval", helm("retryInterval: 100ms", "retryInterval: 2s")),
-        ("retries", helm("retryLimit: 5", "retryLimit: 50")),
-        ("retries", helm("retryBackToSourceLimit: 3", "retryBackToSourceLimit: 4")),
-        ("volume", helm("seedClient:\n", "seedClient:\n  persistence: {enable: false}\n")),
-        ("disk-high", helm("distHighThresholdPercent: 80", "distHighThresholdPercent: 90")),
-        ("log-level", helm("level: warn", "level: info")),
-        ("log-level", helm("level: warn", "level: 4")),
-        ("log-level", helm("level: warn", "level: ")),
-    ],
-)  # fmt: skip
-def test_what_only_the_charts_values_have_is_found_there(item: str, text: str) -> None:
-    assert item not in items(OURS[HELM])
-    if "x: 1" in text:
-        start, end = text.index("  # The chart's storage is an emptyDir"), text.index("  # The chart's two")
-        text = text[:start] + text[end:].replace("x: 1\n", "")
-    if "enable: false\n  # The page" in text:
-        text = text.replace("  enable: true\n  # As the seed", "  # As the seed")
-    assert item in items(text)
-
-
-def test_seed_peers_log_as_the_clients_values_say_in_the_chart() -> None:
-    """Chart 1.7.4, seed-client-statefulset.yaml: --log-level={{ .Values.client.config.log.level }}."""
-    quiet = "{config: {log: {level: warn}}}"
-    assert "log-level" in items(f"client: {{enable: false}}\nseedClient: {quiet}")
-    assert "log-level" not in items(f"client: {{enable: false, {quiet[1:]}\nseedClient: {{}}")
-    assert "log-level" not in items("client: {enable: false}\nseedClient: {enable: false}")
+def test_what_the_page_sets_elsewhere_is_said_to_be_elsewhere() -> None:
+    """Its second and its sixth practice."""
+    for kind, wanted in ((DFDAEMON, {"seed-load", "retries"}), (HELM, {"seed-load"})):
+        report = audit("FILE", OURS[kind], Config())
+        assert isinstance(report, Report)
+        assert {one.item for one in report.not_looked} & {"seed-load", "retries"} == wanted
 
 
 def test_a_level_is_no_key_of_dfdaemons_file() -> None:
@@ -306,6 +255,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("download: {bandwidthLimit: fast}", "download.bandwidthLimit = fast: must be a size such as 10GB"),
         ("health: {server: {ip: node}}", "health.server.ip = node: must be an IP address"),
         ("gc: {policy: {diskLowThresholdPercent: 100}}", "must be a whole number from 1 to 99"),
+        (
+            "download: {concurrentPieceCount: 0}",
+            "download.concurrentPieceCount = 0: must be a whole number from 1 on",
+        ),
         ("client: 1", "client = 1: must be a table"),
         ("client: {enable: 1}", "client.enable = 1: must be true or false"),
         ("client: {config: {proxy: {prefetch: 1}}}", "client.config.proxy.prefetch = 1: must be true or false"),
@@ -319,7 +272,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         ("client: {config: {log: warn}}", "client.config.log = warn: must be a table"),
     ],
-    ids=range(24),
+    ids=range(25),
 )
 def test_a_file_that_is_no_sound_one_is_refused_by_key_and_value(text: str, told: str) -> None:
     assert told in "\n".join(problems(text))

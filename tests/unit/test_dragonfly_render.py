@@ -167,7 +167,8 @@ KNOWN = frozenset(
     {"enable", "image.repository", "image.tag", "metrics.enable", "extraVolumes", "extraVolumeMounts"}
     | {f"config.{name}.server.{key}" for name in ("proxy", "health", "metrics", "stats") for key in ("ip", "port")}
     | {
-        "config.proxy.server.requestRateLimit", "config.proxy.rules", "config.proxy.registryMirror.cert",
+        "config.proxy.server.requestRateLimit", "config.download.server.requestRateLimit", "config.proxy.rules",
+        "config.proxy.registryMirror.cert",
         "config.proxy.registryMirror.enableTaskIDBasedBlobDigest", "config.proxy.prefetch",
         "config.proxy.prefetchBandwidthLimit", "config.storage.keep", "config.storage.writePieceTimeout",
         "config.download.pieceTimeout", "config.download.collectedPieceTimeout", "config.download.bandwidthLimit",
