@@ -232,6 +232,8 @@ def _unit(bus: DBus, name: str) -> UnitFact | None:
         environment=_texts(service.get("Environment")),
         needs_reload=bool(unit.get("NeedDaemonReload")),
         inactive_exit_us=_number(unit.get("InactiveExitTimestampMonotonic")),
+        start_limit=(_number(unit.get("StartLimitBurst")), _number(unit.get("StartLimitIntervalUSec"))),
+        restart_us=_number(service.get("RestartUSec")),
     )
 
 

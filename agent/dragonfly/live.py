@@ -9,7 +9,8 @@ from agent.config.model import Config
 from agent.dataclass import dataclass
 from agent.dragonfly import audit, checks
 from agent.dragonfly.command_line import CONFIG_VARIABLE, LEVEL_VARIABLE, LogLevel, option_of
-from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
+from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
+from agent.dragonfly.place import Place
 from agent.dragonfly.reading import Reader
 from agent.errors import Problem
 from agent.node.facts import Unknown
@@ -47,6 +48,10 @@ class LiveFacts:
     """Of no concern where none runs."""
     lost_ca: str = ""
     """The file that registryMirror.cert names, where it is not there."""
+    cache: Place = Place.KEPT
+    """What storage.dir is on; kept also where that could not be seen."""
+    gives_up: str = ""
+    """How soon systemd starts the unit no more: "after 5 starts within 10 s"; "" for never."""
 
 
 def config_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -54,13 +59,21 @@ def config_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     return option_of(argv, "--config", "-c") or environment.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
 
 
-_CERT = "proxy.registryMirror.cert"
+_CERT, _DIRECTORY = "proxy.registryMirror.cert", "storage.dir"
 
 
 def ca_of(text: str) -> str:
     """The file that registryMirror.cert names; "" for none."""
-    peer = audit.dfdaemon("", Reader("").read(text), [])
-    return str(peer.value(_CERT) or "")
+    return str(_peer(text).value(_CERT) or "")
+
+
+def storage_of(text: str) -> str:
+    """Where pieces lie."""
+    return str(_peer(text).value(_DIRECTORY))
+
+
+def _peer(text: str) -> Peer:
+    return audit.dfdaemon("", Reader("").read(text), [])
 
 
 def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
@@ -74,11 +87,11 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
         peer = audit.dfdaemon(facts.file, tree, reader.problems)
         if reader.problems:
             return tuple(reader.problems)
-        found += audit.of_running(peer, config, tree)
+        found += [*audit.of_running(peer, config, tree), *_cache(facts, str(peer.value(_DIRECTORY)))]
     found += _lost_ca(facts)
     found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
     found += [*_log_level(facts), *_listeners(facts), *_counters(facts)] if facts.runs else []
-    found += [*audit.judged_by_ping(config, native=facts.native), audit.ELSEWHERE]
+    found += [*audit.judged_by_ping(config, native=facts.native), audit.OTHER_FILE, audit.ELSEWHERE]
     version = _version(facts.metrics)
     subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
     return Report.of(subject, found)
@@ -92,8 +105,20 @@ def _lost_ca(facts: LiveFacts) -> Iterator[Finding]:
         yield Finding("certificate", Severity.TRAP, _CERT, value, "a file with CAs", why, change)
 
 
+def _cache(facts: LiveFacts, directory: str) -> Iterator[Finding]:
+    if facts.cache is Place.KEPT or (facts.cache is Place.MEMORY and checks.in_memory(directory)):
+        return  # of the latter the file itself tells
+    memory = facts.cache is Place.MEMORY
+    item, why = ("storage", checks.IN_MEMORY) if memory else ("volume", checks.GOES_WITH_POD)
+    change = "put it on a disk of the node: a hostPath as `nydus-agent dragonfly render helm-values` has it"
+    yield Finding(item, Severity.TRAP, _DIRECTORY, f"{directory}: {facts.cache}", "a disk of the node", why, change)
+
+
 def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+    locked = not isinstance(facts.text, Unknown) and bool(_peer(facts.text).value("proxy.server.basicAuth"))
     for name in SERVERS:
+        if name == "proxy" and locked:
+            continue  # whoever reaches it needs a password
         severity, item, why = checks.listening(name)
         addresses = facts.listening[name]
         if isinstance(addresses, Unknown):
@@ -115,6 +140,11 @@ def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         why = "A crash, a kill for want of memory, or no scheduler at boot ends it for good."
         change = f"{_drop_in(facts)}, then systemctl daemon-reload"
         yield Finding("unit", Severity.TRAP, f"{facts.unit}: Restart", facts.restart or "no", "always", why, change)
+    elif facts.gives_up:
+        why = "dfdaemon ends at once where no scheduler answers: systemd soon starts it no more, and it stays gone."
+        change = f"{_drop_in(facts)}, then systemctl daemon-reload"
+        value = f"gives up {facts.gives_up}"
+        yield Finding("unit", Severity.TRAP, f"{facts.unit}: StartLimitIntervalSec", value, "0", why, change)
 
 
 def _log_level(facts: LiveFacts) -> Iterator[Finding | NotLooked]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
 from agent.dragonfly.command_line import log_level
-from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of, config_of
+from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of, config_of, storage_of
+from agent.dragonfly.place import Place, place_of
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
-from agent.node.facts import Unknown
+from agent.node.facts import UnitFact, Unknown
 from agent.ports import Files
-from agent.ports_dragonfly import DragonflyPorts
+from agent.ports_dragonfly import DragonflyPorts, Holder
 
 _INIT = 1
 _LONGEST = 1 << 20
@@ -30,7 +31,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     runs = inode != 0
     holder = ports.holders.of(inode) if runs else None
     unit = holder.unit if holder else UNIT
-    restart = _restart(ports, unit)
+    service = _service(ports, unit)
     file = config_of(holder.argv, holder.environment) if holder else DEFAULT_CONFIG
     files = ports.files_of(holder.pid if holder else _INIT)
     hidden = runs and holder is None
@@ -41,14 +42,16 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
         file=file,
         text=text,
         listening={name: _addresses(there[name]) for name in SERVERS},
-        unit=unit if restart is not None else "",
-        restart=restart or "",
+        unit=unit if service is not None else "",
+        restart=service.restart if isinstance(service, UnitFact) else service or "",
         metrics=_metrics(ports, config.mirror.metrics_url),
         arch=ports.machine.arch,
         page_bytes=ports.machine.page_bytes,
         native=native,
         log_level=log_level(holder.argv, holder.environment) if holder else unseen,
         lost_ca="" if isinstance(text, Unknown) else _lost(files, ca_of(text)),
+        cache=_cache(ports, holder, text),
+        gives_up=_gives_up(service) if isinstance(service, UnitFact) else "",
     )
 
 
@@ -67,15 +70,31 @@ def _addresses(rows: _Rows) -> tuple[str, ...] | Unknown:
     return rows if isinstance(rows, Unknown) else tuple(address for address, _ in rows)
 
 
-def _restart(ports: DragonflyPorts, unit: str) -> str | Unknown | None:
-    """The unit's Restart=; None where there is no unit."""
-    if not unit:
-        return None
+def _service(ports: DragonflyPorts, unit: str) -> UnitFact | Unknown | None:
+    """None where there is no unit."""
     try:
-        fact = ports.units.get(unit)
+        return ports.units.get(unit) if unit else None
     except PortError as error:
         return Unknown(str(error))
-    return fact.restart if fact is not None else None
+
+
+def _gives_up(service: UnitFact) -> str:
+    """Whether one that ends at once is given up: as many starts as the limit allows take less than its time."""
+    starts, within_us = service.start_limit
+    if not starts or starts * service.restart_us >= within_us:
+        return ""
+    return f"after {starts} starts within {within_us / 1e6:g} s"
+
+
+def _cache(ports: DragonflyPorts, holder: Holder | None, text: str | Unknown) -> Place:
+    """What the running dfdaemon's pieces lie on."""
+    if holder is None or isinstance(text, Unknown):
+        return Place.KEPT
+    try:
+        table = ports.files_of(_INIT).head(f"/proc/{holder.pid}/mountinfo", _LONGEST)
+    except FileError:
+        return Place.KEPT
+    return place_of((table or b"").decode(errors="replace"), storage_of(text), contained=not holder.unit)
 
 
 def _text(files: Files, file: str) -> str | Unknown:

@@ -262,14 +262,29 @@ def test_a_file_of_cas_that_is_not_there_is_found_because_dfdaemon_goes_on_witho
     assert [one["value"] for one in found if one["item"] == "certificate"] == ["/gone.pem, which is not there"]
 
 
+def state_of_dfdaemon(node: Node) -> str:
+    """As systemd has it; "activating" while it waits to start it again."""
+    return node.run(["systemctl", "is-active", "dfdaemon"], check=False).stdout.strip()
+
+
 def test_by_its_own_unit_a_dfdaemon_that_is_killed_stays_dead(plain: Node) -> None:
     """What our drop-in is for."""
     plain.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
-
-    def state() -> str:
-        return plain.run(["systemctl", "is-active", "dfdaemon"], check=False).stdout.strip()
-
-    plain.wait_until(lambda: state() == "failed", 10, "systemd gives dfdaemon up")
+    plain.wait_until(lambda: state_of_dfdaemon(plain) == "failed", 10, "systemd gives dfdaemon up")
     answer = scene.agent_json(plain, "dragonfly", "audit", "--live")
     assert "dfdaemon" in {one["item"] for one in answer["not_looked"] if one["untold"]}
     assert "unit" in {one["item"] for one in answer["findings"]}, "which is why it is gone"
+
+
+def test_a_unit_with_a_limit_of_starts_is_given_up_where_no_scheduler_answers(plain: Node) -> None:
+    """Restart=always is not all. systemd's own limit is 5 in 10 s, which a busy machine may not reach."""
+    plain.write(DROP_IN, "[Unit]\nStartLimitIntervalSec=60\n[Service]\nRestart=always\n")
+    plain.run(["systemctl", "stop", "test-scheduler"])
+    plain.run(["systemctl", "daemon-reload"])
+    plain.run(["systemctl", "reset-failed", "dfdaemon"], check=False)
+    plain.run(["systemctl", "start", "dfdaemon"])
+
+    plain.wait_until(lambda: state_of_dfdaemon(plain) == "failed", 60, "systemd starts it no more")
+    assert "Start request repeated too quickly" in plain.journal("dfdaemon.service")
+    findings = scene.agent_json(plain, "dragonfly", "audit", "--live")["findings"]
+    assert "gives up after 5 starts within 60 s" in {one["value"] for one in findings if one["item"] == "unit"}

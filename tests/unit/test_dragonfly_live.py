@@ -11,6 +11,7 @@ from agent.dataclass import replace
 from agent.dragonfly.command_line import LogLevel, environment_of, log_level
 from agent.dragonfly.findings import Report
 from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, ca_of, config_of, report
+from agent.dragonfly.place import Place
 from agent.dragonfly.render import Form
 from agent.errors import Problem
 from agent.node.facts import Unknown
@@ -23,10 +24,11 @@ dragonfly_client_version{build_platform="x",git_commit="y",git_version="1.5.10"}
 dragonfly_client_proxy_request_total 90
 dragonfly_client_proxy_request_rate_limited_total 0
 """
+OURS = document(Form.DFDAEMON).text()
 WELL = LiveFacts(
     runs=True,
     file="/etc/dragonfly/dfdaemon.yaml",
-    text=document(Form.DFDAEMON).text(),
+    text=OURS,
     listening=dict.fromkeys(("proxy", "health", "metrics", "stats"), LOOPBACK),
     unit="dfdaemon.service",
     restart="always",
@@ -74,6 +76,10 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
         ("log-level", {"log_level": LogLevel("info", "")}),
+        ("unit", {"gives_up": "after 5 starts within 10 s"}),
+        ("volume", {"cache": Place.POD}),
+        ("volume", {"cache": Place.LAYER}),
+        ("storage", {"cache": Place.MEMORY}),
         ("certificate", {"lost_ca": "/nowhere.pem"}),
         ("prefetch", {"text": document(Form.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
         ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
@@ -86,6 +92,17 @@ def test_each_thing_is_found_where_it_is_seen(item: str, changes: dict[str, Any]
 def test_what_the_kernel_says_counts_and_not_what_the_file_says() -> None:
     """The file may have been edited since the start."""
     assert items(text="proxy: {server: {ip: 0.0.0.0}}").isdisjoint({"open-proxy", "stats-address"})
+
+
+def test_a_directory_in_memory_is_told_once() -> None:
+    text = OURS.replace("dir: /var/lib/dragonfly/", "dir: /run/dragonfly")
+    found = seen(text=text, cache=Place.MEMORY).findings
+    assert [one.item for one in found] == ["storage"]
+
+
+def test_a_proxy_that_wants_a_password_is_not_open_wherever_it_listens() -> None:
+    locked = "proxy: {server: {basicAuth: {username: a, password: b}}}"
+    assert "open-proxy" not in items(text=locked, listening=listening(proxy=("0.0.0.0",)))
 
 
 def test_large_pages_are_no_harm_to_a_dfdaemon_that_runs_nor_on_another_processor() -> None:

@@ -1,0 +1,37 @@
+"""What a directory of a process is on, by its mountinfo (proc_pid_mountinfo(5))."""
+
+from __future__ import annotations
+
+import enum
+
+_EMPTY_DIR = "kubernetes.io~empty-dir"
+"""In the path of each emptyDir that is no memory (kubelet's pods/UID/volumes/)."""
+_MEMORY = ("tmpfs", "ramfs")
+
+
+class Place(enum.StrEnum):
+    """What becomes of the files there."""
+
+    KEPT = "kept"
+    POD = "an emptyDir"
+    LAYER = "the container's own layer"
+    MEMORY = "memory"
+
+
+def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
+    """By the mount that is nearest above a directory; the last of several on one path is the one that is seen."""
+    nearest, root, kind = "", "", ""
+    for line in mountinfo.splitlines():
+        front, _, back = line.partition(" - ")
+        fields = front.split()
+        if len(fields) > 4 and _above(fields[4], directory) and len(fields[4]) >= len(nearest):
+            nearest, root, kind = fields[4], fields[3], back.partition(" ")[0]
+    if kind in _MEMORY:
+        return Place.MEMORY
+    if _EMPTY_DIR in root:
+        return Place.POD
+    return Place.LAYER if contained and nearest == "/" and kind == "overlay" else Place.KEPT
+
+
+def _above(mount: str, directory: str) -> bool:
+    return f"{directory.rstrip('/')}/".startswith(f"{mount.rstrip('/')}/")

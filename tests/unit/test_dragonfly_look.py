@@ -1,0 +1,112 @@
+"""What a look at a running dfdaemon takes from the kernel, systemd and the process."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config.model import Config
+from agent.dataclass import replace
+from agent.dragonfly.command_line import LogLevel
+from agent.dragonfly.live import LiveFacts
+from agent.dragonfly.place import Place, place_of
+from agent.node.dragonfly import look
+from agent.node.facts import UnitFact, Unknown
+from agent.ports_dragonfly import DragonflyPorts, Holder, Machine
+from tests.fakes.daemon import FakeTables
+from tests.fakes.files import FakeFiles
+from tests.fakes.http import FakeHttp, answer
+from tests.fakes.units import FakeUnits, unit
+
+POD = "/var/lib/kubelet/pods/0a/volumes/kubernetes.io~empty-dir/storage"
+ROOT = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
+LAYER = "30 29 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l"
+
+
+def mount(root: str, where: str, kind: str = "ext4") -> str:
+    return f"40 22 8:1 {root} {where} rw,relatime shared:9 master:2 - {kind} source rw"
+
+
+@pytest.mark.parametrize(
+    ("lines", "contained", "place"),
+    [
+        ([ROOT], False, Place.KEPT),
+        ([LAYER], True, Place.LAYER),
+        ([LAYER], False, Place.KEPT),  # a node whose own root is one
+        ([LAYER, mount(POD, "/var/lib/dragonfly")], True, Place.POD),
+        ([LAYER, mount("/data", "/var/lib/dragonfly")], True, Place.KEPT),
+        ([LAYER, mount(POD, "/var/log/dragonfly")], True, Place.LAYER),
+        ([LAYER, mount(POD, "/var/lib/dragon")], True, Place.LAYER),
+        ([ROOT, mount("/", "/var/lib", "tmpfs")], False, Place.MEMORY),
+        ([ROOT, mount("/", "/var/lib", "tmpfs"), mount("/d", "/var/lib/dragonfly")], False, Place.KEPT),
+        ([ROOT, mount("/d", "/var/lib/dragonfly"), mount(POD, "/var/lib/dragonfly")], True, Place.POD),
+        (["", "short line", "40 22 8:1"], True, Place.KEPT),
+    ],
+)
+def test_what_becomes_of_the_cache_is_told_by_the_mount_that_is_nearest(
+    lines: list[str], place: Place, *, contained: bool
+) -> None:
+    assert place_of("\n".join(lines), "/var/lib/dragonfly/", contained=contained) is place
+
+
+class OneHolder:
+    """All sockets are one process's."""
+
+    def __init__(self, holder: Holder | None) -> None:
+        self._holder = holder
+
+    def of(self, inode: int) -> Holder | None:
+        """See ports_dragonfly.SocketHolders."""
+        return self._holder if inode else None
+
+
+def looked(holder: Holder | None, service: UnitFact | None = None, mounts: str = ROOT) -> LiveFacts:
+    """A dfdaemon with this process and this unit; its file is its container's own."""
+    tables = FakeTables()
+    tables.held[4001] = 0
+    here = FakeFiles({"/proc/71/mountinfo": mounts.encode()})
+    own = FakeFiles({"/etc/d.yaml": b"storage: {dir: /var/lib/dragonfly}"})
+    http = FakeHttp()
+    http.on("http://127.0.0.1:4002/metrics", answer(body=b"x 1"))
+    units = FakeUnits([service] if service else [])
+    ports = DragonflyPorts(
+        tables, OneHolder(holder), units, http, lambda pid: here if pid == 1 else own, Machine("x86_64", 4096)
+    )
+    return look(Config(), ports, native=False)
+
+
+POD_PROCESS = Holder(71, ("dfdaemon", "--log-level=info", "-c", "/etc/d.yaml"), "", {})
+SERVICE = Holder(71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFDAEMON_LOG_LEVEL": "warn"})
+
+
+def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
+    facts = looked(POD_PROCESS, mounts=f"{LAYER}\n{mount(POD, '/var/lib/dragonfly')}")
+    assert (facts.file, facts.text) == ("/etc/d.yaml", "storage: {dir: /var/lib/dragonfly}")
+    assert (facts.cache, facts.unit, facts.log_level) == (Place.POD, "", LogLevel("info", "--log-level"))
+
+
+def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
+    facts = looked(SERVICE, replace(unit("d.service", active=True, pid=71), restart="always"))
+    assert (facts.unit, facts.restart, facts.cache) == ("d.service", "always", Place.KEPT)
+    assert facts.log_level == LogLevel("warn", "DFDAEMON_LOG_LEVEL")
+
+
+def test_a_process_that_may_not_be_seen_is_unknown_and_not_as_by_default() -> None:
+    facts = looked(None)
+    assert isinstance(facts.text, Unknown)
+    assert isinstance(facts.log_level, Unknown)
+
+
+@pytest.mark.parametrize(
+    ("limit", "restart_us", "told"),
+    [
+        ((5, 10_000_000), 100_000, "after 5 starts within 10 s"),  # systemd's defaults
+        ((5, 10_000_000), 2_000_000, ""),
+        ((5, 0), 100_000, ""),
+        ((0, 10_000_000), 100_000, ""),
+    ],
+)
+def test_a_unit_is_given_up_where_its_starts_take_less_than_the_limits_time(
+    limit: tuple[int, int], restart_us: int, told: str
+) -> None:
+    service = replace(unit("d.service"), restart="always", start_limit=limit, restart_us=restart_us)
+    assert looked(SERVICE, service).gives_up == told
