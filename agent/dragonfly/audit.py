@@ -123,10 +123,20 @@ def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[Finding]:
         if peer.helm and path in keys.CHART_ONLY:
             continue
         near = difflib.get_close_matches(path, KEYS, n=1, cutoff=0.8)
-        why = "Client v1.5.10 has no such key, and ignores it without a word."
-        change = f"rename it to {peer.name(near[0])}" if near else f"remove {peer.prefix}{path}"
-        recommended = peer.name(near[0]) if near else "none"
-        yield Finding("unknown-key", Severity.ADVICE, f"{peer.prefix}{path}", shown(value), recommended, why, change)
+        yield _unknown(f"{peer.prefix}{path}", value, peer.name(near[0]) if near else "")
+    rules = peer.value("proxy.rules")
+    for index, rule in enumerate(rules if isinstance(rules, Sequence) else ()):
+        at = f"{peer.prefix}proxy.rules[{index}]"
+        for key in (key for key in rule if key not in keys.RULE_KEYS):
+            near = difflib.get_close_matches(key.lower(), [known.lower() for known in keys.RULE_KEYS], n=1, cutoff=0.8)
+            right = next((f"{at}.{known}" for known in keys.RULE_KEYS if [known.lower()] == near), "")
+            yield _unknown(f"{at}.{key}", rule[key], right)
+
+
+def _unknown(key: str, value: object, near: str) -> Finding:
+    why = "Client v1.5.10 has no such key, and ignores it without a word."
+    change = f"rename it to {near}" if near else f"remove {key}"
+    return Finding("unknown-key", Severity.ADVICE, key, shown(value), near or "none", why, change)
 
 
 def _of_values(

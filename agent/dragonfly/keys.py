@@ -26,7 +26,7 @@ class Form(enum.Enum):
     ADDRESS = "an IP address"
     DURATION = "a duration such as 40s"
     SIZE = "a size such as 10GB"
-    RULES = "a list of rules: regex, useTLS, redirect"
+    RULES = "a list of rules: regex, useTLS, redirect, schedulingPolicy (auto, always)"
     LEVEL = f"one of {', '.join(LEVELS)}"
     ANY = "anything"
 
@@ -56,6 +56,7 @@ def _is_rules(value: object) -> bool:
         and Form.TEXT.takes(rule.get("regex"))
         and Form.BOOL.takes(rule.get("useTLS"))
         and Form.TEXT.takes(rule.get("redirect"))
+        and rule.get("schedulingPolicy") in (None, "auto", "always")
         for rule in value
     )
 
@@ -163,6 +164,8 @@ KEYS: Mapping[str, Key] = {
     "backend.putTimeout": Key(Form.DURATION),
     "backend.enableHickoryDNS": Key(Form.BOOL, True),  # noqa: FBT003
 }
+
+RULE_KEYS = ("regex", "useTLS", "redirect", "filteredQueryParams", "schedulingPolicy")
 
 ALIASES = {f"gc.policy.dist{rest}": f"gc.policy.disk{rest}" for rest in
            ("Threshold", "HighThresholdPercent", "LowThresholdPercent")}  # fmt: skip

@@ -154,6 +154,23 @@ def test_the_pages_own_misspelling_is_found_with_the_right_name() -> None:
     assert one.recommended == "download.collectedPieceTimeout"
 
 
+def test_a_rule_whose_key_is_misspelt_is_found_with_the_right_name() -> None:
+    """It is ignored, and the rule speaks no TLS."""
+    wrong = found("proxy: {rules: [{regex: x}, {regex: 'blobs/sha256.*', useTls: true, moon: 1}]}")
+    assert "tls-rule" in {one.item for one in wrong}
+    assert {one.key: one.recommended for one in wrong if one.item == "unknown-key"} == {
+        "proxy.rules[1].useTls": "proxy.rules[1].useTLS",
+        "proxy.rules[1].moon": "none",
+    }
+
+
+def test_a_rule_that_asks_the_scheduler_for_small_pieces_too_makes_up_for_prefetch() -> None:
+    """Client v1.5.10: schedulingPolicy."""
+    text = "proxy: {prefetch: false, rules: [{regex: 'blobs/sha256.*', schedulingPolicy: %s}]}"
+    assert "prefetch" in items(text % "auto")
+    assert "prefetch" not in items(text % "always")
+
+
 def test_what_the_page_sets_elsewhere_is_said_to_be_elsewhere() -> None:
     """Its second and its sixth practice."""
     for kind, wanted in ((DFDAEMON, {"seed-load", "retries"}), (HELM, {"seed-load"})):
@@ -251,6 +268,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("proxy: {prefetch: yes}", "proxy.prefetch = yes: must be true or false; write true or false"),
         ("proxy: {server: 7}", "proxy.server = 7: must be a table; put its keys below it"),
         ("proxy: {rules: [{regex: 1}]}", "must be a list of rules"),
+        ("proxy: {rules: [{schedulingPolicy: never}]}", "schedulingPolicy (auto, always)"),
         ("download: {pieceTimeout: 40}", "download.pieceTimeout = 40: must be a duration such as 40s"),
         ("download: {bandwidthLimit: fast}", "download.bandwidthLimit = fast: must be a size such as 10GB"),
         ("health: {server: {ip: node}}", "health.server.ip = node: must be an IP address"),
@@ -272,7 +290,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         ("client: {config: {log: warn}}", "client.config.log = warn: must be a table"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_a_file_that_is_no_sound_one_is_refused_by_key_and_value(text: str, told: str) -> None:
     assert told in "\n".join(problems(text))
