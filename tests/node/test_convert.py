@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.node import layout, parts, scene, trees
+from tests.node import layout, parts, scene, skopeo, token_registry, trees
 from tests.node.boot import Node
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
@@ -193,6 +196,19 @@ def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, 
     assert (refused.returncode, "it has: linux/amd64, linux/arm64" in refused.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+def test_every_file_of_an_image_in_an_archive_that_skopeo_made_is_what_it_was(
+    place: Place, tmp_path: Path, form: str
+) -> None:
+    trees.add_image(layout.Layout(tmp_path / "layout"), "odd", trees.LAYERS)
+    skopeo.copy(f"oci:{tmp_path}/layout:odd", f"{form}:{tmp_path}/odd.tar:odd:1")
+    shutil.copyfile(tmp_path / "odd.tar", place.node.inside(f"/root/{form}.tar"))
+    made = place.convert(f"{form}:/root/{form}.tar:odd:1", form, "--compare")
+    assert (made["images"][0]["layers"], made["images"][0]["compared"]["differences"]) == (3, 0)
+    refused = place.run(f"{form}:/root/{form}.tar:even:1", "none")
+    assert (refused.returncode, "it has:" in refused.stderr, "odd:1" in refused.stderr) == (2, True, True)
+
+
 def test_a_registry_with_a_private_ca_is_spoken_to_by_tls_alone_and_not_at_all_without_it(place: Place) -> None:
     registry = parts.start_tls_registry(place.node)
     target = f"{registry.host}/over-tls:1"
@@ -212,3 +228,25 @@ def test_a_registry_that_asks_is_told_who_we_are_and_nobody_else_is(place: Place
     target = f"{registry.host}/private:1"
     assert place.convert("many", target)["target"] == target
     assert parts.PASSWORD not in place.node.journal()
+
+
+def test_within_a_registry_that_wants_tokens_layers_are_taken_over_and_no_secret_is_told(place: Place) -> None:
+    node = place.node
+    registry, tokens = token_registry.start(node, password=secrets.token_hex(16))
+    source, target = f"{registry.host}/plain-layers:1", f"{registry.host}/behind-tokens:1"
+    refused = place.run(source, target)
+    assert (refused.returncode, "NNA1205" in refused.stderr) == (1, True), refused.stderr
+    scene.docker_login(node, registry)
+    done = place.run(source, target, "--reference")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["sent"]["mounted"] == 2
+    asked = [
+        json.loads(line)["scopes"]
+        for line in node.journal(tokens.name, output="cat").splitlines()
+        if '"scopes"' in line
+    ]
+    assert ["repository:behind-tokens:pull,push", "repository:plain-layers:pull"] in asked, asked
+    whole = done.stdout + done.stderr + refused.stderr + node.journal()
+    basic = base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode()
+    for secret in (registry.password, basic, *node.read(token_registry.ISSUED).split()):
+        assert secret not in whole

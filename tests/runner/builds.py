@@ -25,7 +25,7 @@ _LANES: tuple[tuple[str, ...], ...] = (
     ("dfdaemon",),  # the longest by far: begun first, beside all the others
     ("nydus", "images"),  # every node waits for the first
     ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
-     "dragonfly-files", "bookworm", "arm64-root", "arm64-programs",
+     "skopeo", "dragonfly-files", "bookworm", "arm64-root", "arm64-programs",
      "dragonfly-scheduler"),  # two minutes of two cores, and still there before dfdaemon
 )  # fmt: skip
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
