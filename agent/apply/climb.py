@@ -64,6 +64,8 @@ class Climb:
     versions: tuple[tuple[str, str], ...] = ()
     pending: tuple[str, ...] = ()
     """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
+    unrenewed: tuple[str, ...] = ()
+    """Images in use whose credential expires and is not renewed (NNA1207). No fault yet."""
 
     @property
     def drift(self) -> tuple[str, ...]:
@@ -121,6 +123,7 @@ def body(climb: Climb) -> dict[str, object]:
         "rungs": [_rung(rung) for rung in climb.rungs],
         "drift": [_told(one) for one in climb.drift],
         "pending": list(climb.pending),
+        "unrenewed": list(climb.unrenewed),
         "versions": dict(climb.versions),
     }
 

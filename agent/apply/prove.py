@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.apply import climb as climbing
-from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime
+from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime, unrenewed
 from agent.apply.before import Before
 from agent.apply.climb import Climb, Rung, State
 from agent.apply.daemon_view import daemon_view
@@ -79,7 +79,8 @@ def climb(
         # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
         looked = drift.look(config, ports)
     drifted = looked.findings if looked is not None else ()
-    return Climb(ports.clock.now(), tuple(found.values()), drifted, versions.found(facts))
+    keeping = unrenewed.look(view) if top == max(looks) else ()
+    return Climb(ports.clock.now(), tuple(found.values()), drifted, versions.found(facts), unrenewed=keeping)
 
 
 def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:

@@ -26,6 +26,11 @@ OTHER_OPTIONS: Version = (0, 6, 0)
 """Before, the snapshotter's --config named nydusd's template (its internal/flags/flags.go)."""
 OTHER_ARCHIVE: Version = (0, 13, 6)
 """Before, upstream's archives are named and laid out otherwise, and built for x86-64 only."""
+RENEWS: Version = (0, 15, 14)
+"""A snapshotter from here on gives running nydusd new credentials (`remote.auth.credential_renewal_interval`,
+containerd/nydus-snapshotter#718). 0.15.12 and 0.15.13 have the key, and renew only what new mounts get."""
+TAKES_CREDENTIALS: Version = (2, 4, 1)
+"""nydusd from here on takes them (PUT /api/v1/config with `registry_auth`; dragonflyoss/nydus beba83c4)."""
 _NO_COUNTER = ((0, 15, 12), (0, 15, 15))
 _LOST_SHARED: Version = (0, 15, 4)
 

@@ -31,4 +31,10 @@ ENTRIES = (
           "The registry lets us in, but the snapshotter takes only a user with a password from docker's configuration, "
           "and looks for one exact name: for Docker Hub `docker.io` since v0.15.12, `index.docker.io` before.",
           "Add the entry that the message names, or log in with a user and a password."),
+    Entry("NNA1207", "credential expires and is not renewed", Exit.NOT_AS_WANTED,
+          "A helper gives it, or its password is a token of some hours, and a running nydusd keeps what it was started "
+          "with: after that, cold reads of running containers fail with EIO (401 in nydusd's log). New ones are "
+          "handed on only by a snapshotter from 0.15.14 on, and only to a nydusd from 2.4.1 on.",
+          "Install newer programs (`[artifacts] nydus`, `snapshotter`), apply, and replace the pods of the named "
+          "images where their nydusd is older; or give the node a credential that does not expire."),
 )  # fmt: skip

@@ -63,7 +63,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     refusing = [one for one in access if one.state is State.FAILED]
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
-    return Exit.NOT_AS_WANTED if refusing else climb.exit
+    return Exit.NOT_AS_WANTED if refusing or climb.unrenewed else climb.exit
 
 
 def _publish(context: Context, files: Files, climb: Climb) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.apply.climb import Climb, Rung, State
 from agent.console import Console, Part, Tone, Toned
+from agent.plan import renewal
 
 if TYPE_CHECKING:  # doctor alone asks registries
     from agent.apply.registry_access import Access
@@ -46,6 +47,11 @@ def show(console: Console, climb: Climb) -> None:
             console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
     for one in climb.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
+    for one in climb.unrenewed:
+        console.line("    ", Toned("expires     ", Tone.WARN), one)
+    if climb.unrenewed:
+        console.line("      ", Toned("cause:", Tone.STRONG), f" {renewal.COST} [NNA1207]")
+        console.line("      ", Toned("try:  ", Tone.STRONG), f" {renewal.TRY}")
 
 
 def show_access(console: Console, found: Sequence[Access]) -> None:

@@ -320,6 +320,8 @@ class Climb:
     versions: Mapping[str, str]
     pending: tuple[str, ...] = ()
     """What the configuration wants other than was applied, in words."""
+    unrenewed: tuple[str, ...] = ()
+    """Images in use whose credential expires and is not renewed."""
 
     @property
     def failed(self) -> tuple[Rung, ...]:
@@ -337,7 +339,10 @@ def climb_of(loose: Loose) -> Climb:
     )  # fmt: skip
     versions = {name: value for name, value in table(loose, "versions").items() if isinstance(value, str)}
     in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
-    return Climb(number(loose, "at"), in_order, texts(loose, "drift"), versions, texts(loose, "pending"))
+    return Climb(
+        number(loose, "at"), in_order, texts(loose, "drift"), versions, texts(loose, "pending"),
+        texts(loose, "unrenewed"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

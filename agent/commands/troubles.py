@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from agent import paths
 from agent.commands.picture import Agent, Picture
 from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable
+from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
 
@@ -55,6 +56,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _pending(picture, climb)
+        yield from _unrenewed(climb)
     if picture.effective is not None:
         yield from (AgentError("NNA0441", one.what, seen=one.evidence, try_=one.try_) for one in picture.drift)
 
@@ -161,3 +163,11 @@ def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
         cause = f"the node was rolled back to generation {picture.effective.rolled_back_to}"
     what = "the configuration wants other than is in force"
     yield AgentError("NNA1013", what, cause=cause, seen=climb.pending, try_="sudo nydus-agent plan")
+
+
+def _unrenewed(climb: Climb) -> Iterator[AgentError]:
+    if climb.unrenewed:
+        from agent.plan import renewal  # of what a plan needs: the other answers of `status` come without it
+
+        what = f"{counted(len(climb.unrenewed), 'image')} in use with a credential that expires and is not renewed"
+        yield AgentError("NNA1207", what, cause=renewal.COST, seen=climb.unrenewed, try_=renewal.TRY)

@@ -166,6 +166,14 @@ class RegistriesConfig:
         "of a credential of systemd; empty: /root/.docker/config.json",
         form=Form.DOCKER_CONFIG,
     )
+    renew_s: int = setting(
+        300,
+        "docker's configuration is read, and its helpers are asked, this often again, and running nydusd are given "
+        "what is new (nydusd 2.4.1, snapshotter 0.15.14 and newer); at most a third of how long a credential holds; "
+        "0: never, and nothing warns of credentials that expire",
+        low=0,
+        high=43_200,
+    )
 
 
 @dataclass(frozen=True, slots=True)

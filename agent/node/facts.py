@@ -154,7 +154,7 @@ class CertificateCheck:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsFact:
-    """The file with the registries' credentials. Nothing that is in it."""
+    """The file with the registries' credentials, and no secret that is in it."""
 
     path: str = ""
     """Empty where there is none."""
@@ -162,6 +162,10 @@ class CredentialsFact:
     """Why it cannot be used, each with the file, the key and what to do."""
     try_: str = ""
     """What to do about the first of them."""
+    some: bool = False
+    """Whether it has a credential, or names a helper."""
+    expiring: tuple[tuple[str, str], ...] = ()
+    """Those that end by themselves: see `agent.registry.expiring`."""
 
 
 @dataclass(frozen=True, slots=True)

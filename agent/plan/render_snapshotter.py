@@ -1,4 +1,6 @@
-"""The snapshotter's config.toml, with keys that 0.13.4 and 0.16.1 both read (config/config.go there)."""
+"""The snapshotter's config.toml, with keys that 0.13.4 and 0.16.1 both read (config/config.go there), or that are
+written only for a snapshotter that has them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from collections.abc import Mapping
 from agent import paths
 from agent.config.model import Config
 from agent.node.facts import Binary, Facts, FileFact
+from agent.plan import renewal
 from agent.plan.toml_text import quoted
 
 METRICS_PORTS = (9110, *range(14010, 14020))
@@ -34,6 +37,7 @@ def snapshotter_config(config: Config, facts: Facts, programs: Mapping[str, Bina
         level=quoted(config.snapshotter.log_level.value),
         metrics=quoted(f"127.0.0.1:{metrics_port(facts)}"),
         registries=f"mirrors_config.dir = {quoted(registries)}\n" if registries else "",
+        renewal=_RENEWAL.format(seconds=interval) if (interval := renewal.interval_s(config, facts)) else "",
     ).encode()
 
 
@@ -100,7 +104,7 @@ address = {metrics}
 [remote]
 {registries}convert_vpc_registry = false
 skip_ssl_verify = false
-
+{renewal}
 [snapshot]
 enable_nydus_overlayfs = false
 enable_kata_volume = false
@@ -109,4 +113,10 @@ sync_remove = false
 [experimental]
 enable_stargz = false
 enable_referrer_detect = false
+"""
+
+_RENEWAL = """
+[remote.auth]
+# So often running nydusd are given what docker's configuration and its helpers say now: credentials expire.
+credential_renewal_interval = "{seconds}s"
 """
