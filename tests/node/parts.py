@@ -21,6 +21,7 @@ from tests.node.boot import Node, NodeError
 REGISTRY_NAME = "registry.test"
 PKI = "/etc/test-pki"
 USER, PASSWORD = "puller", "not-a-secret"
+HTPASSWD = "/etc/test-registry/htpasswd"
 
 BLOB_RULE = {"regex": "blobs/sha256.*"}
 
@@ -201,14 +202,25 @@ def name_host(node: Node, name: str, address: str = "127.0.0.1") -> None:
 
 def start_auth_registry(node: Node, *, port: int = 5001, password: str = PASSWORD) -> Registry:
     """http with basic authentication (USER and the password)."""
-    path = "/etc/test-registry/htpasswd"
+    _write_password(node, password)
+    registry = run_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": HTPASSWD}})
+    registry.user, registry.password = USER, password
+    return registry
+
+
+def change_password(registry: Registry, password: str) -> None:
+    """Another password for a registry with basic authentication, from the next request on: it looks at the file's time,
+    with each.
+    """
+    _write_password(registry.unit.node, password)
+    registry.password = password
+
+
+def _write_password(node: Node, password: str) -> None:
     # bcrypt by libxcrypt, at the lowest cost: the registry checks it with every request.
     script = "chomp(my $word = <STDIN>); print crypt($word, q($2b$04$Tn0dsPbPR3lLcXzW0CVfEu))"
     hashed = node.run(["perl", "-e", script], input=f"{password}\n").stdout
-    node.write(path, f"{USER}:{hashed}\n")
-    registry = run_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": path}})
-    registry.user, registry.password = USER, password
-    return registry
+    node.write(HTPASSWD, f"{USER}:{hashed}\n")
 
 
 def run_registry(

@@ -1,0 +1,137 @@
+"""A credential helper gives a new password, the registry takes the old one no longer, and a container reads on.
+
+A nydusd that takes new credentials (2.4.1 and newer) cannot be built from where the tests have their parts. With the
+one that can, these tests show that the operator was told before the reads fail, and what the snapshotter does with our
+configuration. $NYDUS_AGENT_TEST_NYDUSD names the program of a newer one: with it no read may fail at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node import images, parts, scene
+from tests.node.boot import Node
+
+pytestmark = pytest.mark.allow_warnings(".*")  # what these tests do to a node is what is warned of
+
+NEWER = os.environ.get("NYDUS_AGENT_TEST_NYDUSD", "")
+HELPER, HELPERS_FILE = "/usr/local/bin/docker-credential-test", "/etc/test-registry/helper.json"
+RENEW_S = 2
+NYDUSD, REAL = "/usr/local/bin/nydusd", "/usr/local/libexec/nydusd.real"
+CONFIGS = "/var/lib/containerd-nydus/config/*/config.json"
+
+
+@dataclass
+class Private:
+    """A node whose image comes from a registry with a password that a helper knows."""
+
+    node: Node
+    registry: parts.Registry
+
+    @property
+    def ref(self) -> str:
+        return f"{self.registry.host}/reader-nydus:1"
+
+    def expire(self) -> None:
+        """Another password; the helper says the new one."""
+        parts.change_password(self.registry, secrets.token_hex(16))
+        self.tell_helper()
+
+    def tell_helper(self) -> None:
+        answer = {"ServerURL": self.registry.host, "Username": parts.USER, "Secret": self.registry.password}
+        self.node.write(HELPERS_FILE, json.dumps(answer), mode=0o600)
+
+    def renewed(self) -> bool:
+        """Whether the password of now is in the configuration that the snapshotter has written for the image."""
+        pair = base64.b64encode(f"{parts.USER}:{self.registry.password}".encode()).decode()
+        return self.node.run(f"grep -qF {pair} {CONFIGS}", check=False).returncode == 0
+
+    def unrenewed(self) -> list[str]:
+        """Images that doctor says will not be renewed."""
+        found: list[str] = scene.agent_json(self.node, "doctor")["unrenewed"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[Private]:
+    with Node() as node:
+        if NEWER:
+            _put(node, Path(NEWER))
+        made = Private(node, parts.start_auth_registry(node, password=secrets.token_hex(16)))
+        parts.start_mirror(node)
+        images.push(node, "reader-nydus", made.ref, user=made.registry.user, password=made.registry.password)
+        images.load_pause(node)
+        made.tell_helper()
+        node.write(HELPER, f'#!/bin/sh\ntest "$1" = get && exec cat {HELPERS_FILE}\n', mode=0o755)
+        node.write("/root/.docker/config.json", json.dumps({"credHelpers": {made.registry.host: "test"}}), mode=0o600)
+        host = f'[[registries.hosts]]\nhost = "{made.registry.host}"\nscheme = "http"\n'
+        scene.install(node, f"[apply]\non_install = true\n[registries]\nrenew_s = {RENEW_S}\n{host}")
+        scene.pull(node, made.ref, credentials=f"{made.registry.user}:{made.registry.password}")
+        yield made
+
+
+def _put(node: Node, program: Path) -> None:
+    place = REAL if node.run(["test", "-e", REAL], check=False).returncode == 0 else NYDUSD
+    node.inside(place).write_bytes(program.read_bytes())
+
+
+def told(node: Node) -> list[dict[str, Any]]:
+    problems = scene.agent_json(node, "status")["problems"]
+    return [one for one in problems if one["code"] == "NNA1207"]
+
+
+def test_reads_go_on_after_the_password_has_expired_or_who_will_fail_was_told_before(private: Private) -> None:
+    node = private.node
+    plan = "\n".join(scene.agent_json(node, "plan")["warnings"])
+    assert (f"{private.registry.host} (docker-credential-test)" in plan) is not bool(NEWER), plan
+    with scene.Reader(node, private.ref, pause_ms=150, rounds=1) as reader:
+        reader.wait_for(5, 60)
+        scene.agent(node, "inspect")
+        problems = told(node)
+        private.expire()
+        if NEWER:
+            assert (problems, private.unrenewed()) == ([], [])
+            node.wait_until(private.renewed, 30, "the snapshotter has renewed the password")
+            reader.wait_for(100, 120)
+            assert reader.errors() == []
+        else:
+            (problem,) = problems
+            assert f"{private.registry.host}/reader-nydus (docker-credential-test): " in str(problem["seen"]), problem
+            assert "nydus-agent artifacts lock" in problem["try"]
+            node.wait_until(lambda: bool(reader.errors()), 120, "a cold read has failed")
+            assert "Input/output error" in reader.errors()[0]
+            assert not private.renewed()
+    for text in (plan, str(problems)):
+        assert private.registry.password not in text
+
+
+def test_the_snapshotter_hands_on_what_the_helper_says_now_and_an_old_nydusd_does_not_take_it(private: Private) -> None:
+    node = private.node
+    if not NEWER:  # a program that says of itself what the configuration is rendered for
+        node.run(["mv", NYDUSD, f"{NYDUSD}.was"])
+        says = r"nydusd Version: \tv2.4.4\nGit Commit: \tabc\n"
+        script = f'[ "$1" = --version ] && exec printf "{says}"\nexec {NYDUSD}.was "$@"\n'
+        node.write(NYDUSD, f"#!/bin/sh\n{script}", mode=0o755)
+        scene.agent(node, "apply")
+    written = tomllib.loads(node.read("/etc/nydus/snapshotter.toml"))
+    assert written["remote"]["auth"]["credential_renewal_interval"] == f"{RENEW_S}s"
+    private.expire()
+    node.wait_until(private.renewed, 30, "the snapshotter has renewed the password")
+    lines = node.journal("nydus-snapshotter.service").splitlines()
+    refused = [line for line in lines if "failed to hot-reload auth config" in line]
+    assert bool(refused) is not bool(NEWER), refused
+    print(*refused[:1])
+    assert [one.rpartition(": ")[2] for one in private.unrenewed()] == (
+        [] if NEWER else ["its nydusd unknown does not (2.4.1 does)"]
+    )
+    assert private.registry.password not in node.journal("nydus-snapshotter.service")
