@@ -21,13 +21,15 @@ outside   what is done to a node without a program on it: files read, sockets ma
 machine   what the machine underneath can do, and what follows for a node
 stock     what lies on a node at first: a plain Debian containerd node with the nydus programs in its PATH
 keeper    the process that holds a node and takes it away when the test run ends, however it ends
-parts     servers on a node: registries, stand-in mirror, fault front, scheduler and real dfdaemon
+parts     servers on a node: registries, stand-in mirror, fault front, small scheduler and real dfdaemon
 images    the images, made once; push into a node's registry
 scene     what demo and product tests share: the package installed, containers timed, a container that reads
 detached  a container that reads and outlives containerd's restarts
 repack    a package under another version: ours, or one that is installed on the node
 knocker   somebody who tries the mirror's port all the time: shows that a fence has no gap
+dfdaemon  the files of a real dfdaemon
 dragonfly a node with a real dfdaemon as its mirror, and load through it
+peers     a second dfdaemon on another host, and Dragonfly's own scheduler for both
 
 Under pytest (conftest): a failed test leaves the journals of its nodes in build/node-logs/TEST.log, and a test fails
 when units of ours logged a warning or worse that the test has not allowed: @pytest.mark.allow_warnings("pattern", …).

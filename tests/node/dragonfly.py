@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.node import images, parts, scene, stock
+from tests.node import images, parts, peers, scene, stock
 from tests.node.boot import Node, NodeError
 
 _BEHIND = 5009
@@ -24,10 +24,24 @@ class DragonflyStage:
     node: Node
     registry: parts.Registry
     dfdaemon: parts.Dfdaemon
+    peers: peers.Peers | None = None
+    """Both peers, where there is another."""
 
     def ref(self, name: str) -> str:
         """The reference of an image of `images` in the stage's registry."""
         return f"{self.registry.host}/{name}:1"
+
+    def share(self, name: str) -> int:
+        """Have both peers hold the data of a nydus image, the other one from ours; how many bytes that is."""
+        if self.peers is None:
+            raise NodeError(f"{self.node.name}: no other peer")
+        return self.peers.share(self.blob(name)[0])
+
+    def blob(self, name: str) -> tuple[str, int]:
+        """Where the registry has the data of a nydus image, and its size in bytes."""
+        digest, size = images.image(name).layers[0]
+        repository = self.ref(name).partition("/")[2].rpartition(":")[0]
+        return f"http://{self.registry.host}/v2/{repository}/blobs/{digest}", size
 
     def bytes(self) -> int:
         """What dfdaemon has moved so far, by its own account; what it fetches ahead included."""
@@ -36,15 +50,21 @@ class DragonflyStage:
 
 @contextmanager
 def staged(
-    *names: str, site: str = scene.HTTP_SITE, shares: Mapping[str, Path] | None = None, far: int = 0
+    *names: str,
+    site: str = scene.HTTP_SITE,
+    shares: Mapping[str, Path] | None = None,
+    far: int = 0,
+    beside: bool = False,
 ) -> Iterator[DragonflyStage]:
     """A node with an http registry that holds the named images, dfdaemon with its scheduler, our package applied.
 
-    `far`: the registry sends so many bytes a second on each connection, as one that is far away.
+    `far`: the registry sends so many bytes a second on each connection, as one that is far away. `beside`: another host
+    has a peer too, and the scheduler is Dragonfly's own, which knows both.
     """
-    with Node(shares={**parts.dragonfly_shares(), **(shares or {})}) as node:
-        registry = parts.start_registry(node, port=_BEHIND if far else 5000)
-        stage = DragonflyStage(node, registry, parts.start_dfdaemon(node))
+    with Node(shares={**(peers.shares() if beside else parts.dragonfly_shares()), **(shares or {})}) as node:
+        registry = parts.start_registry(node, port=_BEHIND if far else 5000, anywhere=beside)
+        both = peers.start(node, _BEHIND if far else 5000) if beside else None
+        stage = DragonflyStage(node, registry, both.ours if both else parts.start_dfdaemon(node), both)
         for name in names:
             images.push(node, name, stage.ref(name))
         if far:
@@ -61,9 +81,7 @@ class Load:
     def __init__(
         self, stage: DragonflyStage, image: str, *, clients: int, seconds: float, piece: int = 1 << 20
     ) -> None:
-        blob, size = images.image(image).layers[0]
-        repository = stage.ref(image).partition("/")[2].rpartition(":")[0]
-        url = f"http://{stage.registry.host}/v2/{repository}/blobs/{blob}"
+        url, size = stage.blob(image)
         argv = ["env", f"PYTHONPATH={stock.PYTHONPATH_ON_NODE}", "python3", "-S", "-m", "tests.node.inside.load"]
         argv += ["--url", url, "--size", str(size), "--piece", str(piece)]
         argv += ["--clients", str(clients), "--seconds", str(seconds)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.node import cache, stock
+from tests.node import cache, dfdaemon, stock
 from tests.node.boot import Node, NodeError
 
 REGISTRY_NAME = "registry.test"
@@ -176,9 +176,9 @@ class Registry:
         )
 
 
-def start_registry(node: Node, *, port: int = 5000) -> Registry:
-    """http on 127.0.0.1."""
-    return run_registry(node, f"registry-{port}", port, {})
+def start_registry(node: Node, *, port: int = 5000, anywhere: bool = False) -> Registry:
+    """http on 127.0.0.1; `anywhere`: on the node's other addresses too."""
+    return run_registry(node, f"registry-{port}", port, {"addr": f":{port}"} if anywhere else {})
 
 
 def start_tls_registry(
@@ -330,8 +330,9 @@ def start_front(node: Node, listen: int, target: int, *, raw: bool = False) -> F
 
 # Dragonfly
 
-NO_RATE_LIMIT = 100_000
-"""Requests a second: more than any test makes. dfdaemon's own default is 4000, its chart's 50."""
+NO_RATE_LIMIT = dfdaemon.NO_RATE_LIMIT
+DFDAEMON_ON_NODE = dfdaemon.ON_NODE
+DFDAEMON_STORAGE = dfdaemon.Host().storage
 
 
 @dataclass
@@ -340,6 +341,7 @@ class Dfdaemon:
 
     unit: Unit
     scheduler: Unit
+    host: dfdaemon.Host = field(default_factory=dfdaemon.Host)
 
     def metrics(self) -> dict[str, float]:
         """Its counters by series, as on port 4002."""
@@ -348,30 +350,28 @@ class Dfdaemon:
     def start_again(self, *, request_rate_limit: int = NO_RATE_LIMIT) -> None:
         """After a kill, or with another limit of requests a second: the same ports and rule, beside its scheduler."""
         self.unit.stop()
-        self.unit = _run_dfdaemon(self.unit.node, [BLOB_RULE], 4001, request_rate_limit)
+        settings = dfdaemon.Settings((BLOB_RULE,), request_rate_limit=request_rate_limit)
+        self.unit = _run_dfdaemon(self.unit.node, self.host, settings)
 
 
 def start_scheduler(node: Node) -> Unit:
+    """The small one, which knows no peers: all that a dfdaemon needs to start."""
     return start_program(node, "scheduler", "scheduler", "--listen", "127.0.0.1:8002", port=8002)
 
 
 def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
     """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
-    scheduler = start_scheduler(node)
-    return Dfdaemon(_run_dfdaemon(node, rules or [BLOB_RULE], port, NO_RATE_LIMIT), scheduler)
+    settings = dfdaemon.Settings(tuple(rules or [BLOB_RULE]), port)
+    return run_dfdaemon(node, start_scheduler(node), dfdaemon.Host(), settings)
 
 
-def _run_dfdaemon(node: Node, rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> Unit:
-    config = _dfdaemon_config(rules, port, request_rate_limit)
-    node.write("/etc/dragonfly/dfdaemon.yaml", json.dumps(config))
-    node.write("/etc/dragonfly/dynconfig.yaml", json.dumps({"scheduler": {"addrs": ["127.0.0.1:8002"]}}))
-    argv = [f"{DFDAEMON_ON_NODE}/bin/dfdaemon", "--config", "/etc/dragonfly/dfdaemon.yaml"]
-    argv += ["--dynconfig", "/etc/dragonfly/dynconfig.yaml", "--console"]
-    return start_unit(node, "dfdaemon", argv, port=port)
+def run_dfdaemon(node: Node, scheduler: Unit, host: dfdaemon.Host, settings: dfdaemon.Settings) -> Dfdaemon:
+    """dfdaemon beside a scheduler that runs, as `host` of that."""
+    return Dfdaemon(_run_dfdaemon(node, host, settings), scheduler, host)
 
 
-DFDAEMON_ON_NODE = "/opt/test-dfdaemon"
-DFDAEMON_STORAGE = "/var/lib/dragonfly"
+def _run_dfdaemon(node: Node, host: dfdaemon.Host, settings: dfdaemon.Settings) -> Unit:
+    return start_unit(node, "dfdaemon", dfdaemon.written(node, host, settings), port=settings.port)
 
 
 def dragonfly_shares() -> dict[str, Path]:
@@ -379,28 +379,9 @@ def dragonfly_shares() -> dict[str, Path]:
     return {DFDAEMON_ON_NODE: cache.make("dfdaemon"), stock.SCHEDULER_ON_NODE: cache.make("scheduler")}
 
 
-def _dfdaemon_config(rules: list[dict[str, Any]], port: int, request_rate_limit: int) -> dict[str, Any]:
-    loopback = {"ip": "127.0.0.1"}
-    return {
-        "host": {**loopback, "hostname": "node"},
-        "server": {"cacheDir": "/var/cache/dragonfly"},
-        "download": {"server": {"socketPath": "/run/dragonfly/dfdaemon.sock"}},
-        "upload": {"server": {**loopback, "port": 4000}},
-        "backend": {"enableHickoryDNS": False},  # its own resolver does not read /etc/hosts, where the node's names are
-        "storage": {"dir": DFDAEMON_STORAGE, "server": {**loopback}},
-        "metrics": {"server": {**loopback, "port": 4002}},
-        "health": {"server": {**loopback, "port": 4003}},
-        "stats": {"server": {**loopback, "port": 4004}},
-        "proxy": {
-            "server": {**loopback, "port": port, "requestRateLimit": request_rate_limit},
-            "rules": rules,
-            "prefetch": True,
-        },
-    }
-
-
-def scrape(node: Node, port: int = 4002) -> dict[str, float]:
-    """Prometheus series of a metrics port on the node, by their full text."""
-    text = node.run(["curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{port}/metrics"]).stdout
+def scrape(node: Node, port: int = 4002, *, enter: Sequence[str] = ()) -> dict[str, float]:
+    """Prometheus series of a metrics port on the node (or where `enter` leads), by their full text."""
+    command = [*enter, "curl", "--silent", "--fail", "--max-time", "5", f"http://127.0.0.1:{port}/metrics"]
+    text = node.run(command).stdout
     lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
