@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
 from agent.dataclass import dataclass
-from agent.oci.formats import Descriptor
+from agent.oci.formats import Descriptor, Platform
 from agent.oci.implied import Named
-from agent.oci.nydus import Blob
+from agent.oci.nydus import Blob, Made
 from agent.oci.tree import Member
 
 Tell: TypeAlias = Callable[[int], None]
@@ -63,6 +63,34 @@ class Built:
     """Bytes of its tar."""
     referenced: Blob | None = None
     """The source's layer, where the data stays in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """An image of the source on this machine, all of it looked at."""
+
+    name: str
+    """As an image's name, for what notes where it came from."""
+    document: Document
+    """Its manifest."""
+    config: bytes
+    layers: tuple[LayerFile, ...]
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A nydus image on this machine, before anybody has checked or sent it."""
+
+    made: Made
+    bootstrap: str
+    """Path of its metadata."""
+    packed: tuple[Blob, str]
+    """The metadata as a registry keeps them, and their path."""
+    blobs: tuple[tuple[Blob, str], ...]
+    """What was made of the data, each once, and its path."""
+    kept: tuple[tuple[Blob, str], ...] = ()
+    """Layers of the source that the data stays in."""
 
 
 class Source(Protocol):
@@ -122,12 +150,23 @@ class Builder(Protocol):
         """The bootstrap as the layer that a registry keeps, and its path."""
 
 
+class WholeBuilder(Protocol):
+    """A converter that takes an image and makes an image."""
+
+    def make(self, image: Plain, options: BuildOptions, tell: Callable[[str], None]) -> Whole:
+        """`tell` hears what it does just now. Raises ConvertError: NNA1429 it failed, NNA1430 it made something else
+        than was asked for."""
+
+
 class Reader(Protocol):
     """What layers hold, and what a mount of the image shows."""
 
     def members(self, layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
         """The entries of a layer's tar, with the digests of their contents or without. Nothing is extracted. Raises
         ConvertError: NNA1406, NNA1421 and NNA1423 as above."""
+
+    def length(self, layer: LayerFile) -> int:
+        """Bytes of a layer's tar, which is what the image says. Raises ConvertError: NNA1421, NNA1422, NNA1423."""
 
     def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
         """Every file of the image as nydusd serves it; `blobs` are their paths. Raises ConvertError NNA1425."""

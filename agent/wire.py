@@ -14,15 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agent import paths
 from agent.config.model import Config, Scheme
-from agent.dataclass import dataclass
 from agent.later import Later, load_all
 
 if TYPE_CHECKING:
-    from agent.adapters.registry_http import RegistryHttp
     from agent.apply.registry_access import RegistryPorts
-    from agent.convert.job import Ports as ConvertPorts
-    from agent.oci.local import Local
-    from agent.oci.reference import Reference
     from agent.ports import (
         Alarms,
         Clock,
@@ -210,11 +205,11 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     """
     from agent.adapters.registry_tokens import ChallengeAnswers
 
-    scheme, ca = _way_to(config, looked.registry)
+    scheme, ca = way_to(config, looked.registry)
     return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
 
 
-def _way_to(config: Config, registry: str, otherwise: Scheme = Scheme.HTTPS) -> tuple[Scheme, str]:
+def way_to(config: Config, registry: str, otherwise: Scheme = Scheme.HTTPS) -> tuple[Scheme, str]:
     """Scheme and CA of a registry; where the configuration does not name it, `otherwise` and the system's store."""
     from agent.registry.names import host_of
 
@@ -231,66 +226,13 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     from agent.registry.names import api_host_of
 
     def head(registry: str, path: str, authorization: Secret, deadline_s: float) -> HttpAnswer:
-        scheme, ca = _way_to(config, registry)
+        scheme, ca = way_to(config, registry)
         url = urlsplit(f"{scheme.value}://{api_host_of(registry)}{path}")
         headers = {"Accept": "*/*", **({"Authorization": authorization.reveal()} if authorization else {})}
         return ask(url, headers, deadline_s=deadline_s, method="HEAD", ca=ca)
 
     found = credentials(config, environment, uid=0, home="/root")
     return RegistryPorts(found, lambda looked: registry_tokens(config, looked), head)
-
-
-_HELPER_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertSettings:
-    """Where a conversion reads, writes and works."""
-
-    source: Reference | Local
-    target: Reference
-    work_dir: str
-    nydus_image: str
-    nydusd: str
-    uid: int
-    home: str
-    """Of the user who asks: docker's configuration may be there."""
-
-
-def convert_ports(config: Config, settings: ConvertSettings, environment: Mapping[str, str]) -> ConvertPorts:
-    """The ports of a conversion. Raises CredentialError."""
-    from agent.adapters.image_archive import local_source
-    from agent.adapters.image_mount import LayerReader
-    from agent.adapters.nydus_image import NydusImage
-    from agent.adapters.registry import RegistrySource, RegistryTarget
-    from agent.adapters.rooms import DiskRooms
-    from agent.convert.job import Ports
-    from agent.oci.local import Local
-
-    def registry(reference: Reference) -> RegistryHttp:
-        return _registry(config, reference.host, environment, settings.uid, settings.home)
-
-    source, to = settings.source, registry(settings.target)
-    return Ports(
-        source=local_source(source) if isinstance(source, Local) else RegistrySource(registry(source), source),
-        target=lambda room: RegistryTarget(to, settings.target, room.note),
-        builder=lambda room: NydusImage(settings.nydus_image, room.path),
-        reader=lambda room: LayerReader(settings.nydusd, room.path),
-        rooms=DiskRooms(settings.work_dir),
-    )
-
-
-def _registry(config: Config, host: str, environment: Mapping[str, str], uid: int, home: str) -> RegistryHttp:
-    """A registry with its scheme and CA from the configuration; one on this machine's loopback is http otherwise."""
-    from agent.adapters.registry_http import RegistryHttp
-    from agent.adapters.registry_tokens import ChallengeAnswers
-    from agent.registry.names import api_host_of, is_loopback
-
-    scheme, ca = _way_to(config, host, Scheme.HTTP if is_loopback(host) else Scheme.HTTPS)
-    secure = scheme is Scheme.HTTPS
-    looked = credentials(config, environment, uid=uid, home=home).find(host, deadline_s=_HELPER_S)
-    tokens = ChallengeAnswers(looked, secure=secure, ca=ca)
-    return RegistryHttp(api_host_of(host), secure=secure, ca=ca, tokens=tokens)
 
 
 def package_manager(root: str) -> PackageManager:
@@ -377,14 +319,12 @@ def _processes() -> Processes:
 
 
 __all__ = [
-    "ConvertSettings",
     "agents_answer",
     "artifact_ports",
     "artifact_source",
     "bench_ports",
     "bundles",
     "clock",
-    "convert_ports",
     "credentials",
     "daemon_ports",
     "drill_ports",
@@ -393,4 +333,5 @@ __all__ = [
     "registry_tokens",
     "root_files",
     "root_ports",
+    "way_to",
 ]

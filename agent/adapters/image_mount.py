@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent.adapters import private_nydusd
-from agent.adapters.layer_files import members, walked
+from agent.adapters.layer_files import checked, members, walked
 from agent.adapters.process import companion, last_written
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.oci.tree import Member
@@ -26,6 +26,10 @@ class LayerReader:
     def members(self, layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
         """See ports_convert.Reader."""
         return members(layer, content=content)
+
+    def length(self, layer: LayerFile) -> int:
+        """See ports_convert.Reader."""
+        return sum(map(len, checked(layer)))
 
     def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
         """See ports_convert.Reader. The blobs are read as nydusd reads them, from this machine's disk."""

@@ -51,6 +51,19 @@ def unpacked(layer: LayerFile) -> Iterator[bytes]:
         yield piece
 
 
+def checked(layer: LayerFile) -> Iterator[bytes]:
+    """The layer's tar; at its end it is what the image says. Raises ConvertError NNA1421, NNA1422, NNA1423."""
+    hashed = hashlib.sha256()
+    for piece in unpacked(layer):
+        hashed.update(piece)
+        yield piece
+    if f"sha256:{hashed.hexdigest()}" != layer.diff_id:
+        raise ConvertError(
+            "NNA1422", "a layer is not what the image says", cause=f"its tar is sha256:{hashed.hexdigest()}",
+            seen=(f"the configuration says {layer.diff_id}",),
+        )  # fmt: skip
+
+
 def _plain(path: str) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while piece := file.read(PIECE):

@@ -63,4 +63,11 @@ ENTRIES = (
     Entry("NNA1429", "nydus-image cannot be used", Exit.FAILED,
           "It cannot be run, is of a version that takes no tars, or writes a form that is not known here.",
           "Name another one: `--nydus-image`, or `nydus-agent artifacts install`."),
+    Entry("NNA1430", "nydusify failed", Exit.FAILED,
+          "It cannot be run, ended with an error, or not at all; nothing was put into the image's place.",
+          "See its last lines; without `--with` our own driver of nydus-image does the work."),
+    Entry("NNA1431", "nydusify made something else", Exit.FAILED,
+          "What it made is no nydus image (RAFS v6) of the source: a part is missing or has another digest, or a "
+          "container would start differently. Nothing was put into the image's place.",
+          "Without `--with` our own driver of nydus-image does the work."),
 )  # fmt: skip

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import enum
+import functools
 import os
 import platform as machine
 import pwd
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 from agent import wire
 from agent.commands.context import Context
@@ -23,7 +27,7 @@ from agent.convert.run import convert
 from agent.dataclass import asdict, replace
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.node import sets
-from agent.node.facts import Binary
+from agent.node.facts import Binary, Unknown
 from agent.node.machine import architecture
 from agent.oci import local, platforms, reference
 from agent.oci.local import Local
@@ -39,6 +43,18 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 1 << 12, 1 << 24  # nydus-image create --help
 _OFTEN_S, _SELDOM_S = 0.1, 1.0
 _BAR = 24
+_ANONYMOUS = "localhost/oci-layout:latest"
+"""What nydusify is told that a layout on the disk is called."""
+
+_T = TypeVar("_T")
+
+
+class By(enum.StrEnum):
+    """Who makes the image."""
+
+    AUTO = "auto"
+    NYDUSIFY = "nydusify"
+    NYDUS_IMAGE = "nydus-image"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work-dir", metavar="DIRECTORY", default="/var/tmp", help="for the time of the run (default %(default)s)")  # noqa: S108 - a private directory is made in it
     add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
     add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent artifacts which)")
+    add(
+        "--with", dest="by", choices=tuple(By), type=By, default=By.NYDUS_IMAGE,
+        help="our own driver of nydus-image (default), nydusify as it is, or auto: nydusify where it is installed and "
+        "nothing that is read back differs, else ours; auto wants root",
+    )  # fmt: skip
+    add("--nydusify", metavar="PROGRAM", help="for --with (default the node's, beside nydus-image or in PATH)")
     add("--nydusd", metavar="PROGRAM", help="for --compare (default the node's)")
     add(
         "--plain-http", metavar="HOST", action="append", default=[],
@@ -101,23 +123,27 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _convert(args: argparse.Namespace, context: Context) -> None:
-    if args.compare:
-        context.require_root("convert --compare")
+    from agent.wire_convert import ConvertSettings, convert_ports  # requests, for this alone
+
+    if args.compare or args.by is By.AUTO:
+        context.require_root(f"convert {'--compare' if args.compare else '--with auto'}")
     job = job_of(args)
     config = _with_ways(context.load_config().config, args, job)
-    settings = wire.ConvertSettings(
+    found = _Programs(config, context)
+    settings = ConvertSettings(
         source=_source(args.source),
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
-        nydus_image=args.nydus_image or _program("nydus-image", config, context),
-        nydusd=args.nydusd or _program("nydusd", config, context),
+        nydus_image=args.nydus_image or found.of("nydus-image"),
+        nydusd=args.nydusd or found.of("nydusd"),
+        nydusify="" if args.by is By.NYDUS_IMAGE or args.reference else args.nydusify or found.nydusify(args.by),
         uid=context.uid,
         home=_home(context.uid),
     )
     shown = _Shown(context, json=args.json)
     with _signals(shown):
         try:
-            made = convert(job, wire.convert_ports(config, settings, context.environment), shown)
+            made = convert(job, convert_ports(config, settings, context.environment), shown)
         finally:
             context.console.passing("")
     _tell(context, made, json=args.json)
@@ -139,11 +165,32 @@ def _with_ways(config: Config, args: argparse.Namespace, job: Job) -> Config:
     return replace(config, registries=replace(config.registries, hosts=(*ways, *config.registries.hosts)))
 
 
-def _program(name: str, config: Config, context: Context) -> str:
-    """The one that the node uses, wherever it comes from; else what PATH has."""
-    ports = wire.artifact_ports(context.root)
-    found = sets.look(config, ports, architecture(ports)).found[name]
-    return found.path if isinstance(found, Binary) else name
+class _Programs:
+    """Those that the node uses, wherever they come from; else what PATH has."""
+
+    def __init__(self, config: Config, context: Context) -> None:
+        self._config, self._ports = config, wire.artifact_ports(context.root)
+
+    @functools.cached_property
+    def _found(self) -> Mapping[str, Binary | None | Unknown]:
+        return sets.look(self._config, self._ports, architecture(self._ports)).found
+
+    def of(self, name: str) -> str:
+        found = self._found[name]
+        return found.path if isinstance(found, Binary) else name
+
+    def nydusify(self, by: By) -> str:
+        """Releases ship it beside nydus-image. Where it is not there: "", or UsageError (NNA1402) if it must be."""
+        image = self._found["nydus-image"]
+        beside = str(Path(image.path).with_name("nydusify")) if isinstance(image, Binary) else ""
+        found = self._ports.processes.which(beside) if beside else None
+        found = found or self._ports.processes.which("nydusify") or ""
+        if by is By.NYDUSIFY and not found:
+            raise UsageError(
+                "NNA1402", "--with nydusify: there is no nydusify", cause="neither beside nydus-image nor in PATH",
+                try_="nydus-agent artifacts install, or --nydusify PROGRAM",
+            )  # fmt: skip
+        return found
 
 
 def _home(uid: int) -> str:
@@ -154,25 +201,53 @@ def _home(uid: int) -> str:
 
 
 def job_of(args: argparse.Namespace) -> Job:
-    """What the command line asks for. Raises ConvertError, UsageError."""
-    target = reference.parse(args.target)
-    if target.digest:
-        raise UsageError("NNA1402", "DST cannot have a digest", cause="what is made decides its digest")
-    wrong = [name for name in args.mount_from if not reference.is_repository(name)]
-    if wrong:
-        raise UsageError("NNA1402", f"--mount-from {wrong[0]!r} is no repository", cause="without host and tag")
-    source = _source(args.source)
+    """What the command line asks for. Raises ConvertError or UsageError; of several problems all."""
+    problems = list[AgentError]()
+    source = _or_problem(lambda: _source(args.source), problems)
+    target = _or_problem(lambda: reference.parse(args.target), problems)
+    wanted = _or_problem(lambda: platforms.parse(args.platform) if args.platform else (), problems)
+    problems += _refused(args, target)
+    if len(problems) == 1:
+        raise problems[0]
+    if source is None or target is None or wanted is None or problems:
+        raise UsageError(
+            "NNA1402", f"{len(problems)} things are wrong with what was asked for",
+            seen=tuple(f"{one.what}: {one.cause}" if one.cause else one.what for one in problems),
+        )  # fmt: skip
     # With --reference SRC's own repository has what is to be sent, where it is in the same registry.
     own = _own(source, target) if args.reference else ()
     return Job(
-        args.source, source.named, target, platforms.parse(args.platform) if args.platform else (),
+        args.source, str(source) if isinstance(source, Reference) else _ANONYMOUS, source.named, target, wanted,
         platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size, args.reference),
-        args.max_unpacked, (*own, *args.mount_from), args.compare,
+        args.max_unpacked, (*own, *args.mount_from), args.compare or args.by is By.AUTO, args.by is By.AUTO,
     )  # fmt: skip
 
 
 def _own(source: Reference | Local, target: Reference) -> tuple[str, ...]:
     return (source.repository,) if isinstance(source, Reference) and source.host == target.host else ()
+
+
+def _or_problem(read: Callable[[], _T], problems: list[AgentError]) -> _T | None:
+    try:
+        return read()
+    except AgentError as error:
+        problems.append(error)
+        return None
+
+
+def _refused(args: argparse.Namespace, target: Reference | None) -> Iterator[UsageError]:
+    if target is not None and target.digest:
+        yield UsageError("NNA1402", "DST cannot have a digest", cause="what is made decides its digest")
+    for name in args.mount_from:
+        if not reference.is_repository(name):
+            yield UsageError("NNA1402", f"--mount-from {name!r} is no repository", cause="without host and tag")
+    if args.reference and args.by is By.NYDUSIFY:
+        yield UsageError(
+            "NNA1402", "--reference cannot be had --with nydusify",
+            cause="the layers that it refers to are not in its manifest, so a registry's garbage collection takes them",
+        )  # fmt: skip
+    if args.nydusify and args.by is By.NYDUS_IMAGE:
+        yield UsageError("NNA1402", "--nydusify has no meaning", cause="nydusify is used --with nydusify or auto alone")
 
 
 def _source(text: str) -> Reference | Local:
@@ -247,7 +322,7 @@ def _amount(count: int) -> str:
 
 def _bar(event: Event) -> str:
     if not event.total:
-        return "…"
+        return event.note or "…"
     filled = _BAR * min(event.done, event.total) // event.total
     return f"[{'#' * filled:<{_BAR}}] {event.done / jobs.MIB:.1f}/{event.total / jobs.MIB:.1f} MiB"
 
@@ -268,7 +343,7 @@ def _tell(context: Context, made: Converted, *, json: bool) -> None:
         ratio = f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
         console.line(
             f"{image.platform}: {counted(image.layers, 'layer')}, {image.source_bytes / jobs.MIB:.1f} MiB, became "
-            f"{counted(image.blobs, 'blob')} and a bootstrap, {image.bytes / jobs.MIB:.1f} MiB{ratio}"
+            f"{counted(image.blobs, 'blob')} and a bootstrap by {image.by}, {image.bytes / jobs.MIB:.1f} MiB{ratio}"
         )
         if image.compared is not None:
             console.line(
@@ -287,6 +362,7 @@ def _body(image: Image) -> dict[str, object]:
     compared = image.compared
     return {
         "platform": image.platform,
+        "converter": image.by,
         "digest": image.digest,
         "source_digest": image.source_digest,
         "layers": image.layers,

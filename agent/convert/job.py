@@ -8,7 +8,7 @@ from typing import TypeAlias
 from agent.dataclass import dataclass, field
 from agent.oci.formats import Platform
 from agent.oci.reference import Reference
-from agent.ports_convert import Builder, BuildOptions, Compared, Reader, Room, Rooms, Source, Target
+from agent.ports_convert import Builder, BuildOptions, Compared, Reader, Room, Rooms, Source, Target, WholeBuilder
 
 MIB = 1 << 20
 
@@ -19,6 +19,8 @@ class Job:
 
     source: str
     """As it was given."""
+    source_name: str
+    """The same as an image's name in full, which a layout on the disk has not."""
     named: str
     """The tag or digest at the source."""
     target: Reference
@@ -31,6 +33,8 @@ class Job:
     mount_from: tuple[str, ...]
     """Repositories of the target's registry that may have the blobs already."""
     compare: bool
+    fall_back: bool = False
+    """Where nydusify fails, or its result differs, do it ourselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Ports:
     builder: Callable[[Room], Builder]
     reader: Callable[[Room], Reader]
     rooms: Rooms
+    nydusify: Callable[[Room], WholeBuilder] | None = None
+    """What makes the images first; what it makes the builder checks all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Image:
     """Of the blobs and the bootstrap."""
     unpacked: int
     compared: Compared | None
+    by: str
+    """The converter: nydus-image (driven by us) or nydusify."""
     took: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step."""
 

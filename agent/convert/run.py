@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from agent.convert.compare import compared
 from agent.convert.converter import version_of
@@ -16,10 +17,16 @@ from agent.oci import formats, nydus, platforms
 from agent.oci.formats import Descriptor, Json, Manifest, Platform
 from agent.oci.implied import Directories, Named
 from agent.oci.nydus import Blob, Made
-from agent.ports_convert import Builder, Built, Document, LayerFile, Reader, Room, Target
+from agent.ports_convert import Builder, Built, Compared, Document, LayerFile, Plain, Room, Target, Whole, WholeBuilder
 
 _ROOM_FACTOR = 2
 """Room that is asked for, by the bytes of the source's layers: they and the blobs made of them."""
+_WHOLE_ROOM_FACTOR = 6
+"""nydusify takes them as an archive, keeps a copy and its own work, and hands an archive back."""
+
+
+_ITS_FAULT = ("NNA1424", "NNA1425", "NNA1427", "NNA1430", "NNA1431")
+"""Errors that say that what nydusify made is not what it must be, or that it made nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,11 @@ class Found:
 
     document: Document
     manifest: Manifest
+    settings: bytes
+    """Its configuration."""
     config: Json
+    """The same, read."""
+    diff_ids: tuple[str, ...]
     platform: Platform
 
     @property
@@ -41,15 +52,15 @@ def convert(job: Job, ports: Ports, told: Told) -> Converted:
     """Convert the image of a job. Raises ConvertError, RegistryError, CredentialError."""
     open_uploads = ports.rooms.left_behind()
     found = look(job, ports)
-    need = max(image.bytes for image in found) * _ROOM_FACTOR
+    need = max(image.bytes for image in found) * (_ROOM_FACTOR if ports.nydusify is None else _WHOLE_ROOM_FACTOR)
     with ports.rooms.room(need) as room:
         builder, target = ports.builder(room), ports.target(room)
         version = version_of(builder.version())
         for session in open_uploads:
             target.drop(session)
         target.has(formats.digest_of(b""))  # whether we may write there at all, before the work and not after it
-        run = _Run(job, target, builder, ports.reader(room), room, told)
-        made = [run.image(image, ports) for image in found]
+        run = _Run(job, ports, target, builder, room, told)
+        made = [run.image(image) for image in found]
         digest = run.put([each for each, _ in made])
     return Converted(str(job.target), digest, tuple(image for _, image in made), run.sent, version)
 
@@ -82,46 +93,90 @@ def _of_index(job: Job, ports: Ports, descriptor: Descriptor) -> Found:
 def _found(job: Job, ports: Ports, document: Document, manifest: Manifest) -> Found:
     content = ports.source.small(manifest.config, formats.DOCUMENT_CAP)
     config = formats.document_of(content, f"the configuration of {job.source}")
-    return Found(document, manifest, config, platforms.of_config(config))
+    ids = formats.diff_ids(config, len(manifest.layers), job.source)
+    return Found(document, manifest, content, config, ids, platforms.of_config(config))
 
 
 class _Run:
     def __init__(
-        self, job: Job, target: Target, builder: Builder, reader: Reader, room: Room, told: Told
+        self, job: Job, ports: Ports, target: Target, builder: Builder, room: Room, told: Told
     ) -> None:  # fmt: skip
-        self._job, self._target, self._builder, self._reader, self._room = job, target, builder, reader, room
-        self._told = told
+        self._job, self._ports, self._target, self._room, self._told = job, ports, target, room, told
+        self._builder, self._reader = builder, ports.reader(room)
+        self._nydusify = None if ports.nydusify is None else ports.nydusify(room)
         self._took = defaultdict[str, float](float)
         self._untimed = set[str]()
+        self._there = set[str]()
         self.sent = Sent()
 
-    def image(self, found: Found, ports: Ports) -> tuple[Made, Image]:
+    def image(self, found: Found) -> tuple[Made, Image]:
         """Everything of one image but its manifest's place."""
         self._took.clear()
-        self._untimed.clear()
-        layers, built = self._layers(found, ports)
+        work = self._work(found)
+        whole = work.whole
+        self._push_all(found, [*whole.blobs, *whole.kept, whole.packed])
+        made = whole.made
+        self._target.push_bytes(made.config)
+        return made, Image(
+            str(found.platform), made.descriptor().digest, found.document.digest, len(work.layers), len(whole.blobs),
+            found.bytes, sum(blob.size for blob, _ in (*whole.blobs, whole.packed)), work.unpacked, work.compared,
+            work.by, dict(self._took),
+        )  # fmt: skip
+
+    def _work(self, found: Found) -> _Work:
+        """The image, checked and compared."""
+        if self._nydusify is not None:
+            try:
+                return self._compared(found, self._by_nydusify(found, self._nydusify))
+            except ConvertError as error:
+                if not self._job.fall_back or error.code not in _ITS_FAULT:
+                    raise
+                self._told(Event("build", str(found.platform), end=True, note=f"not by nydusify: {error}"))
+        return self._compared(found, self._by_layers(found))
+
+    def _compared(self, found: Found, work: _Work) -> _Work:
+        if not self._job.compare:
+            return work
+        whole = work.whole
+        with self._step("compare", found):
+            paths = [path for _, path in whole.blobs]
+            result = compared(work.layers, whole.bootstrap, paths, self._reader, frozenset(self._untimed))
+        return replace(work, compared=result)
+
+    def _by_layers(self, found: Found) -> _Work:
+        """Layer by layer, by our own driver of nydus-image."""
+        layers, built = self._layers(found)
         with self._step("check", found):
             bootstrap = self._builder.merge(built)
             self._builder.check(bootstrap)
-            packed, packed_path = self._builder.pack(bootstrap)
-        blobs = {each.blob: each.blob_path for each in built if each.blob is not None}
-        result = None
-        if self._job.compare:
-            with self._step("compare", found):
-                result = compared(layers, bootstrap, list(blobs.values()), self._reader, frozenset(self._untimed))
+            packed = self._builder.pack(bootstrap)
+        blobs = {each.blob.digest: (each.blob, each.blob_path) for each in built if each.blob is not None}
+        kept = {
+            each.referenced.digest: (each.referenced, layer.path)
+            for each, layer in zip(built, layers, strict=True)
+            if each.referenced is not None
+        }
         made = nydus.image(
-            found.config, found.platform, [each.blob for each in built], packed,
+            found.config, found.platform, [each.blob for each in built], packed[0],
             {**found.manifest.annotations, nydus.SOURCE_DIGEST: found.document.digest},
             [each.referenced for each in built],
         )  # fmt: skip
-        kept = [(each.referenced, layer.path) for each, layer in zip(built, layers, strict=True)]
-        self._push_all(found, [*((each.blob, each.blob_path) for each in built), *kept, (packed, packed_path)])
-        self._target.push_bytes(made.config)
-        return made, Image(
-            str(found.platform), made.descriptor().digest, found.document.digest, len(layers), len(blobs),
-            found.bytes, sum(blob.size for blob in blobs) + packed.size, sum(each.unpacked for each in built), result,
-            dict(self._took),
-        )  # fmt: skip
+        whole = Whole(made, bootstrap, packed, tuple(blobs.values()), tuple(kept.values()))
+        return _Work("nydus-image", layers, whole, sum(each.unpacked for each in built))
+
+    def _by_nydusify(self, found: Found, nydusify: WholeBuilder) -> _Work:
+        """All of the image at once, after each of its layers was looked at."""
+        layers, unpacked = list[LayerFile](), 0
+        for at in range(len(found.manifest.layers)):
+            layers.append(self._fetched(found, at, self._job.max_unpacked - unpacked))
+            with self._step("check", found, at + 1):
+                unpacked += self._reader.length(layers[-1])
+        image = Plain(self._job.source_name, found.document, found.settings, tuple(layers), found.platform)
+        with self._step("build", found) as tell:
+            whole = nydusify.make(image, self._job.options, lambda note: tell(0, note))
+        with self._step("check", found):
+            self._builder.check(whole.bootstrap)
+        return _Work("nydusify", layers, whole, unpacked)
 
     def put(self, made: Sequence[Made]) -> str:
         """The manifests, and last what the name leads to: its digest."""
@@ -133,18 +188,14 @@ class _Run:
         self._target.put(self._job.target.named, kind, content)
         return formats.digest_of(content)
 
-    def _layers(self, found: Found, ports: Ports) -> tuple[list[LayerFile], list[Built]]:
-        ids = formats.diff_ids(found.config, len(found.manifest.layers), self._job.source)
+    def _layers(self, found: Found) -> tuple[list[LayerFile], list[Built]]:
         layers, built, directories = list[LayerFile](), list[Built](), Directories()
         left = self._job.max_unpacked
-        for at, (descriptor, diff_id) in enumerate(zip(found.manifest.layers, ids, strict=True), 1):
-            path = f"{self._room.path}/layer-{found.platform.architecture}{found.platform.variant}-{at}"
-            with self._step("fetch", found, at, descriptor.size) as tell:
-                ports.source.fetch(descriptor, path, tell)
-            layer = LayerFile(path, descriptor.compression, diff_id, descriptor.size, left, descriptor.digest)
-            with self._step("build", found, at, descriptor.size) as tell:
+        for at, descriptor in enumerate(found.manifest.layers):
+            layer = self._fetched(found, at, left)
+            with self._step("build", found, at + 1, descriptor.size) as tell:
                 # Of one layer alone there is none below.
-                several = len(ids) > 1
+                several = len(found.manifest.layers) > 1
                 named = directories.missing(self._reader.members(layer, content=False)) if several else ()
                 if self._job.options.reference:
                     self._need_plain(descriptor, named)
@@ -152,6 +203,19 @@ class _Run:
             left -= built[-1].unpacked
             layers.append(layer)
         return layers, built
+
+    def _fetched(self, found: Found, at: int, limit: int) -> LayerFile:
+        """A layer of the source on this machine; nobody reads on beyond `limit` bytes of its tar."""
+        descriptor = found.manifest.layers[at]
+        platform = found.platform
+        path = f"{self._room.path}/layer-{platform.architecture}{platform.variant}-{at + 1}"
+        if path not in self._there:
+            with self._step("fetch", found, at + 1, descriptor.size) as tell:
+                self._ports.source.fetch(descriptor, path, tell)
+            self._there.add(path)
+        return LayerFile(
+            path, descriptor.compression, found.diff_ids[at], descriptor.size, limit, descriptor.digest
+        )  # fmt: skip
 
     def _need_plain(self, layer: Descriptor, named: Sequence[Named]) -> None:
         """Raises ConvertError NNA1404 where the data cannot stay in the layer: nothing can be put before its tar."""
@@ -165,11 +229,10 @@ class _Run:
             raise ConvertError("NNA1404", f"{self._job.source} cannot be referenced", cause=causes[0])
         self._untimed.update(path for path, _ in named)
 
-    def _push_all(self, found: Found, blobs: Sequence[tuple[Blob | None, str]]) -> None:
+    def _push_all(self, found: Found, blobs: Sequence[tuple[Blob, str]]) -> None:
         for at, (blob, path) in enumerate(blobs, 1):
-            if blob is not None:
-                with self._step("push", found, at, blob.size, len(blobs)) as tell:
-                    self._push(blob, path, tell)
+            with self._step("push", found, at, blob.size, len(blobs)) as tell:
+                self._push(blob, path, tell)
 
     def _push(self, blob: Blob, path: str, tell: Callable[[int], None]) -> None:
         if self._target.has(blob.digest):
@@ -181,14 +244,27 @@ class _Run:
             self.sent = replace(self.sent, sent=self.sent.sent + 1, sent_bytes=self.sent.sent_bytes + blob.size)
 
     @contextmanager
-    def _step(
-        self, step: str, found: Found, layer: int = 0, total: int = 0, of: int = 0
-    ) -> Iterator[Callable[[int], None]]:  # fmt: skip
+    def _step(self, step: str, found: Found, layer: int = 0, total: int = 0, of: int = 0) -> Iterator[_Tell]:
         layers = of or (len(found.manifest.layers) if layer else 0)
         event = Event(step, str(found.platform), layer, layers, 0, total)
         self._told(event)
         began = time.monotonic()
-        yield lambda done: self._told(replace(event, done=done))
+        yield lambda done, note="": self._told(replace(event, done=done, note=note))
         took = time.monotonic() - began
         self._took[step] += took
         self._told(replace(event, done=total, end=True, note=f"{took:.1f} s"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An image on this machine, and what it was made of."""
+
+    by: str
+    layers: Sequence[LayerFile]
+    whole: Whole
+    unpacked: int
+    compared: Compared | None = None
+
+
+class _Tell(Protocol):
+    def __call__(self, done: int, note: str = "") -> None: ...

@@ -142,6 +142,11 @@ def _manifest(body: Json, what: str) -> Manifest:
     return Manifest(_descriptor(body.get("config"), "config", what), layers, kept)
 
 
+def contents_of(body: Json, what: str) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+    """The configuration and the layers of a manifest, of whatever kind they are. Raises ConvertError (NNA1403)."""
+    return _descriptor(body.get("config"), "config", what), _descriptors(body, "layers", what, _MOST_LAYERS)
+
+
 def _descriptors(body: Json, key: str, what: str, most: int) -> tuple[Descriptor, ...]:
     found = body.get(key)
     if not isinstance(found, list):

@@ -13,8 +13,11 @@ from agent.oci import formats
 from agent.oci.formats import Descriptor, Json, Platform
 
 BOOTSTRAP = "image/image.boot"
-_BLOB = {"containerd.io/snapshot/nydus-blob": "true"}
-_BOOTSTRAP = {"containerd.io/snapshot/nydus-bootstrap": "true", "containerd.io/snapshot/nydus-fs-version": "6"}
+IS_BLOB = "containerd.io/snapshot/nydus-blob"
+IS_BOOTSTRAP = "containerd.io/snapshot/nydus-bootstrap"
+FS_VERSION = "containerd.io/snapshot/nydus-fs-version"
+_BLOB = {IS_BLOB: "true"}
+_BOOTSTRAP = {IS_BOOTSTRAP: "true", FS_VERSION: "6"}
 SOURCE_DIGEST = "containerd.io/snapshot/nydus-source-digest"
 """On the manifest: what it was converted from (as nydusify notes it)."""
 

@@ -40,7 +40,8 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.plan", "agent.health", "agent.dragonfly"),
     ("agent.node",),
     ("agent.apply", "agent.convert"),
-    ("agent.wire", "agent.wire_dragonfly"),
+    ("agent.wire",),
+    ("agent.wire_convert", "agent.wire_dragonfly"),
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.command_line",),
@@ -86,8 +87,8 @@ _ADAPTERS_MAY = (
     "agent._pb",
 )
 _WIRE_MAY = ("agent.adapters",)
-_ROOTS = ("agent.wire", "agent.wire_dragonfly")
-"""The composition root, and that of one verb."""
+_ROOTS = ("agent.wire", "agent.wire_convert", "agent.wire_dragonfly")
+"""The composition root, and those of one verb each."""
 
 _PURE = (
     "agent.artifacts",

@@ -150,6 +150,12 @@ def _arm64() -> tuple[Command, ...]:
     return (_pytest("here", "tests/arm64", "--durations=10", deadline_s=1800),)
 
 
+def _nydusify() -> tuple[Command, ...]:
+    if not os.access(os.environ.get("NYDUSIFY", ""), os.X_OK):
+        raise SystemExit("NYDUSIFY=PROGRAM must name nydusify, which no package registry has (nydus' releases do)")
+    return (_pytest("here", "tests/nydusify", "--durations=10", deadline_s=1800),)
+
+
 _PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
 
 
@@ -212,6 +218,13 @@ STAGES: dict[str, Stage] = {
             _arm64,
             deb=True,
             needs=(*builds.NODE, *builds.ARM64),
+        ),
+        Stage(
+            "test-nydusify",
+            "convert with NYDUSIFY=PROGRAM, the real one, on a booted node",
+            _nydusify,
+            deb=True,
+            needs=(*builds.NODE, "images"),
         ),
         Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),

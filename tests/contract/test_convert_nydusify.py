@@ -1,0 +1,167 @@
+"""`nydus-agent convert --with nydusify`: another program makes the image, and nothing of it is sent unlooked at."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.config.model import Config
+from agent.convert.job import Event, Job
+from agent.convert.run import convert
+from agent.oci import formats, local, reference
+from agent.oci.formats import Platform
+from agent.ports_convert import BuildOptions
+from agent.wire_convert import ConvertSettings, convert_ports
+from tests.contract.test_convert_verb import ROOT, Place, tar
+from tests.contract.test_convert_verb import STAND_IN as BUILDER
+from tests.contract.waiting import wait_until
+from tests.fakes.oci_registry import serving
+from tests.unit.test_schema import complaints
+
+STAND_IN = str(ROOT / "tests/fakes/nydusify.py")
+BY = ("--with", "nydusify", "--nydusify", STAND_IN)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with serving() as registry:
+        yield Place(tmp_path, registry)
+
+
+def test_what_nydusify_made_is_put_in_place_as_it_made_it(place: Place) -> None:
+    told = place.run(place.image(tar("DATA-1"), tar("nothing"), tar("DATA-2")), *BY, "--json")
+    assert told.code == 0, told.err
+    assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)
+    image = told.lines[-1]["images"][0]
+    assert (image["converter"], image["blobs"], image["layers"]) == ("nydusify", 2, 3)
+    layers = place.manifest["layers"]
+    assert [layer["mediaType"] for layer in layers] == [formats.NYDUS_BLOB] * 2 + [formats.TAR_GZIP]
+    for layer in layers:
+        assert len(place.blob(layer["digest"])) == layer["size"]
+    assert place.blob(place.manifest["config"]["digest"]) != b""
+    assert len(place.bootstrap()) > 0
+
+
+def test_its_own_words_are_told_while_it_works(place: Place) -> None:
+    told = place.run(place.image(tar("DATA")), *BY, "--json")
+    notes = [line["note"] for line in told.lines[:-1] if line["step"] == "build" and not line["end"]]
+    assert any("image localhost/oci-layout:latest" in note for note in notes), notes
+    assert [line["step"] for line in told.lines[:-1] if line["end"]] == [
+        "fetch", "check", "build", "check", "push", "push",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "cause"),
+    [
+        ("FAIL", "NNA1430", "convert image: exit status 3"),
+        ("OLD", "NNA1430", "nydus 2.3.9"),
+        ("INVALID", "NNA1424", "Error: invalid"),
+        ("OTHER-ENV", "NNA1431", "would start with another Env"),
+        ("OTHER-BYTES", "NNA1431", "bytes of sha256:"),
+        ("OTHER-KIND", "NNA1431", "RAFS version '5'"),
+        ("OTHER-TARS", "NNA1431", "does not name the tars"),
+        ("OTHER-RAFS", "NNA1431", "not RAFS v6"),
+        ("OTHER-NAME", "NNA1431", "is not in its archive"),
+    ],
+)
+def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_place(
+    place: Place, fault: str, code: str, cause: str
+) -> None:
+    told = place.run(place.image(tar("DATA", fault)), *BY)
+    assert (told.code, code in told.err, cause in told.err) == (1, True, True), told.err
+    assert place.registry.manifests == {}
+    assert not (place.work.parent / "outside").exists()
+
+
+def test_a_layer_is_looked_at_before_nydusify_gets_it(place: Place) -> None:
+    lie = place.run(place.image(tar("DATA"), lie=True), *BY)
+    assert (lie.code, "NNA1422" in lie.err) == (1, True), lie.err
+    bomb = place.run(place.image(tar("DATA") + bytes(200_000)), *BY, "--max-unpacked", "100K")
+    assert (bomb.code, "NNA1421" in bomb.err) == (1, True), bomb.err
+
+
+def test_options_that_it_cannot_give_are_refused_with_everything_else_that_is_wrong(place: Place) -> None:
+    told = place.run("oci:", *BY, "--reference", "--mount-from", "A B", "--platform", "a/b/c/d")
+    assert told.code == 2
+    for part in ("4 things are wrong", "names no directory", "--reference cannot be had", "'A B'", "no platform"):
+        assert part in told.err
+    unused = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN)
+    assert (unused.code, "--nydusify has no meaning" in unused.err) == (2, True), unused.err
+    absent = place.run(place.image(tar("DATA")), "--with", "nydusify", "--nydusify", "/nonexistent")
+    assert (absent.code, "no such program" in absent.err) == (1, True), absent.err
+    alone = place.run(place.image(tar("DATA")), "--with", "auto")
+    assert (alone.code, "must run as root" in alone.err) == (2, True), alone.err
+
+
+@pytest.mark.parametrize(("fault", "by"), [("OTHER-ENV", "nydus-image"), ("GOOD", "nydusify")])
+def test_where_nydusify_makes_it_wrong_the_work_is_done_by_ourselves_if_that_was_asked_for(
+    place: Place, fault: str, by: str
+) -> None:
+    source = local.parse(place.image(tar("DATA", fault)))
+    assert source is not None
+    target = reference.parse(f"{place.registry.host}/team/app:1")
+    settings = ConvertSettings(source, target, str(place.work), BUILDER, "nydusd", STAND_IN, os.getuid(), "")
+    machine = Platform("linux", "amd64")
+    job = Job(
+        "it", "localhost/it:1", "", target, (), machine, BuildOptions("zstd", 1 << 20), 1 << 30, (), compare=False,
+        fall_back=True,
+    )  # fmt: skip
+    told = list[Event]()
+    made = convert(job, convert_ports(Config(), settings, {}), told.append)
+    assert [image.by for image in made.images] == [by]
+    assert any("not by nydusify" in event.note for event in told) == (by == "nydus-image")
+    assert json.loads(place.registry.manifests["team/app", "1"][1])["layers"] != []
+
+
+def test_nothing_of_ours_reaches_it_but_what_it_needs(place: Place) -> None:
+    """No secret is in its environment or on its command line, and no registry is named but by the image's name."""
+    log = place.directory / "seen.json"
+    spy = place.directory / "spy.py"
+    spy.write_text(
+        "#!/usr/bin/python3\nimport json, os, sys\n"
+        f"open({str(log)!r}, 'w').write(json.dumps([sys.argv, dict(os.environ)]))\n"
+        f"os.execv({STAND_IN!r}, [{STAND_IN!r}, *sys.argv[1:]])\n"
+    )
+    spy.chmod(0o755)
+    told = place.run(place.image(tar("DATA")), "--with", "nydusify", "--nydusify", str(spy))
+    assert told.code == 0, told.err
+    argv, environment = json.loads(log.read_text())
+    assert set(environment) <= {"PATH", "LANG", "HOME", "LC_CTYPE"}
+    assert place.registry.host not in " ".join(argv)
+
+
+def test_the_signal_of_ctrl_c_ends_nydusify_and_what_it_started_and_leaves_nothing(place: Place) -> None:
+    argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA"), tar("HANG")), *BY)]
+    running = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+
+    def builds() -> bool:
+        assert running.poll() is None, running.communicate()
+        return builders(place.work) != set()
+
+    wait_until(builds, "nydusify is at the second layer", 30)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert (running.returncode, b"NNA1428" in err) == (1, True), err
+    assert list(place.work.iterdir()) == []
+    assert place.registry.manifests == {}
+    wait_until(lambda: builders(place.work) == set(), "what it started is gone", 10)
+
+
+def builders(work: Path) -> set[str]:
+    """Processes that nydusify started for the second layer of a first image."""
+    found = set[str]()
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # one that ended
+            line = place.read_bytes().decode(errors="replace")
+            if str(work) in line and "nydusify-1.work/1/boot" in line:
+                found.add(place.parent.name)
+    return found
