@@ -233,6 +233,7 @@ def _unit(bus: DBus, name: str) -> UnitFact | None:
         needs_reload=bool(unit.get("NeedDaemonReload")),
         inactive_exit_us=_number(unit.get("InactiveExitTimestampMonotonic")),
         start_limit=(_number(unit.get("StartLimitBurst")), _number(unit.get("StartLimitIntervalUSec"))),
+        protect_system=_text(service.get("ProtectSystem")),
         restart_us=_number(service.get("RestartUSec")),
     )
 

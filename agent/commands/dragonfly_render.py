@@ -174,7 +174,7 @@ _OPTIONS = (
             "a scheduler, or several by their addresses"),
     _Option("advertise", "--advertise", (Form.DFDAEMON,), {"type": _address, "metavar": "ADDRESS"},
             "this node's address for other peers (default: dfdaemon finds one)"),
-    _Option("storage", "--storage", _OF_PEERS, {"type": _path, "metavar": "DIRECTORY"},
+    _Option("storage", "--storage", (*_OF_PEERS, Form.UNIT), {"type": _path, "metavar": "DIRECTORY"},
             "where pieces lie on the node (default /var/lib/dragonfly/)"),
     _Option("ca", "--ca", _OF_PEERS, {"type": _optional_path, "metavar": "FILE"},
             "CAs against which registries are verified (default Debian's store); empty: none"),

@@ -179,7 +179,12 @@ def certificate(peer: Peer) -> Iterator[Finding]:
 
 
 _LISTENERS = {
-    "proxy": (_TRAP, "open-proxy", "Whoever reaches the port has a proxy into this node's networks, loopback too."),
+    "proxy": (
+        _TRAP,
+        "open-proxy",
+        "Whoever reaches the port has a proxy into this node's networks, "
+        "loopback too, and may name files that dfdaemon makes as root.",
+    ),
     "health": (_ADVICE, "health-address", "It tells others that dfdaemon runs; only this node asks."),
     "metrics": (
         _ADVICE,

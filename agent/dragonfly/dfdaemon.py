@@ -42,7 +42,8 @@ _DNS = (
 def _storage(site: Site) -> peer.Part:
     table, reasons = peer.storage()
     listens = {"server": {"ip": site.wishes.advertise}} if site.wishes.advertise else {}
-    why = {"dir": "Where pieces lie, as --storage says; it must outlive a reboot."}
+    where = "Where pieces lie, as --storage says; it must outlive a reboot. The unit's drop-in must know it too."
+    why = {"dir": where}
     why |= {"server": "Other peers fetch here, at the address that --advertise names."} if listens else {}
     return {"dir": site.wishes.storage, **table, **listens}, {**reasons, **why}
 

@@ -50,6 +50,8 @@ class LiveFacts:
     """The file that registryMirror.cert names, where it is not there."""
     cache: Place = Place.KEPT
     """What storage.dir is on; kept also where that could not be seen."""
+    writes_anywhere: bool = False
+    """Its unit lets it write where root may."""
     gives_up: str = ""
     """How soon systemd starts the unit no more: "after 5 starts within 10 s"; "" for never."""
 
@@ -89,7 +91,7 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
             return tuple(reader.problems)
         found += [*audit.of_running(peer, config, tree), *_cache(facts, str(peer.value(_DIRECTORY)))]
     found += _lost_ca(facts)
-    found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
+    found += [*_unit(facts), *_root_writes(facts), *(() if facts.runs else _gone(facts))]
     found += [*_log_level(facts), *_listeners(facts), *_counters(facts)] if facts.runs else []
     found += [*audit.judged_by_ping(config, native=facts.native), audit.OTHER_FILE, audit.ELSEWHERE]
     version = _version(facts.metrics)
@@ -147,6 +149,16 @@ def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         yield Finding("unit", Severity.TRAP, f"{facts.unit}: StartLimitIntervalSec", value, "0", why, change)
 
 
+def _root_writes(facts: LiveFacts) -> Iterator[Finding]:
+    if facts.writes_anywhere:
+        why = (
+            "Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then "
+            "makes as root, below /etc as well (X-Dragonfly-Output-Path, seen with 1.5.10)."
+        )
+        yield Finding("root-writes", Severity.TRAP, f"{facts.unit}: ProtectSystem", "not strict", "strict", why,
+                      f"{_drop_in(facts)}, {_restarted(facts)}")  # fmt: skip
+
+
 def _log_level(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
     level = facts.log_level
     if isinstance(level, Unknown):
@@ -162,8 +174,11 @@ def _quieter(facts: LiveFacts, level: LogLevel) -> str:
     if not facts.unit:
         return f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
     first = f"take {level.source} out of {facts.unit}; " if level.source not in ("", LEVEL_VARIABLE) else ""
-    start = f"then systemctl daemon-reload and systemctl restart {facts.unit}"
-    return f"{first}{_drop_in(facts)}, {start}; {checks.WRITTEN}"
+    return f"{first}{_drop_in(facts)}, {_restarted(facts)}; {checks.WRITTEN}"
+
+
+def _restarted(facts: LiveFacts) -> str:
+    return f"then systemctl daemon-reload and systemctl restart {facts.unit}"
 
 
 def _drop_in(facts: LiveFacts) -> str:

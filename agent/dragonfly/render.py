@@ -98,9 +98,18 @@ def peer_service(site: Site) -> Document:
     return Document(body, (*_head(Form.PEER_SERVICE, "kubectl apply -f FILE"), needs), reasons)
 
 
-def unit(_site: Site) -> str:
+def unit(site: Site) -> str:
     """The drop-in for dfdaemon.service."""
-    return _UNIT
+    quoted = [_quoted(path) for path in (site.wishes.storage, *_OWN)]
+    made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")  # in a command it begins a variable
+    # Those that are not there yet when mkdir is started must not keep it from that: systemd lays them out for it too.
+    written = " ".join(f'"-{path}"' for path in quoted)
+    return _UNIT.replace("@MADE@", made).replace("@WRITTEN@", written)
+
+
+def _quoted(path: str) -> str:
+    """Within quotation marks in a unit (systemd.syntax(7))."""
+    return path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
 def render(form: Form, site: Site) -> Document | str:
@@ -137,6 +146,9 @@ _RENDERERS: Mapping[Form, Callable[[Site], Document | str]] = {
     Form.UNIT: unit,
 }
 
+_OWN = ("/run/dragonfly", "/var/log/dragonfly", "/var/cache/dragonfly")
+"""Besides its storage: its socket's, its log's, and server.cacheDir."""
+
 _UNIT = f"""\
 # {Form.UNIT.file}
 # For upstream's dfdaemon.service. In force after: systemctl daemon-reload && systemctl restart dfdaemon
@@ -157,6 +169,13 @@ TimeoutStopSec=10
 # At info, its default, dfdaemon writes each request with all its headers into its log: the journal then has every
 # password and token of private registries. A --log-level in ExecStart counts before this; upstream's unit has none.
 Environment=DFDAEMON_LOG_LEVEL=warn
+# Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then makes as
+# root (X-Dragonfly-Output-Path, seen with 1.5.10), below /etc as well. So it may write to its own directories alone.
+# Where storage.dir is another, render this with --storage; add another socketPath or --log-dir, and what dfget is to
+# write to, here.
+ExecStartPre=+/usr/bin/mkdir --parents @MADE@
+ProtectSystem=strict
+ReadWritePaths=@WRITTEN@
 # The unit has one core (100%); Dragonfly's chart gives a peer four. MemoryMax=8G stays.
 CPUQuota=400%
 """

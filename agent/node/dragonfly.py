@@ -51,6 +51,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
         log_level=log_level(holder.argv, holder.environment) if holder else unseen,
         lost_ca="" if isinstance(text, Unknown) else _lost(files, ca_of(text)),
         cache=_cache(ports, holder, text),
+        writes_anywhere=isinstance(service, UnitFact) and service.protect_system != "strict",
         gives_up=_gives_up(service) if isinstance(service, UnitFact) else "",
     )
 

@@ -89,6 +89,7 @@ class UnitFact:
     needs_reload: bool = False
     inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
     start_limit: tuple[int, int] = (0, 0)  # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit
+    protect_system: str = ""  # ProtectSystem=: no, yes, full, strict
     restart_us: int = 0  # RestartUSec: how long systemd waits before it starts it again
 
     @property

@@ -175,6 +175,24 @@ def test_no_password_that_goes_through_it_is_in_its_log(node: Node) -> None:
     assert [one for one in written if one in log_of_dfdaemon(node)] == []
 
 
+MADE = "/var/lib/made-by-root"
+"""On the file system of dfdaemon's storage."""
+
+
+def made_by_a_user(node: Node) -> str:
+    """What is at MADE when any user of the node has asked the proxy for it: mode and owner, or nothing."""
+    ask_for = [f"X-Dragonfly-Output-Path: {MADE}", "X-Dragonfly-Use-P2P: true"]
+    options = [word for header in ask_for for word in ("--header", header)]
+    url = f"{ORIGIN}{REPO}/blobs/{blob()}"
+    command = ["curl", "--silent", "--fail", "--output", "/dev/null", "--proxy", "http://127.0.0.1:4001", *options, url]
+    node.run(command, user="nobody")
+    return node.run(["stat", "--format=%a %U", MADE], check=False).stdout.strip()
+
+
+def test_no_user_of_the_node_has_root_write_files_through_it(node: Node) -> None:
+    assert made_by_a_user(node) == "", "by our drop-in; the blob itself came"
+
+
 def as_read(node: Node, tmp_path: Path, what: str, form: str, *more: str) -> Any:
     """The file as its real consumer reads it."""
     file = tmp_path / f"{form}.yaml"
@@ -237,6 +255,10 @@ def test_by_its_defaults_dfdaemon_is_an_open_proxy_and_believes_any_certificate(
     assert status_of_a_tag(plain, STRANGER) == 200, "who sits between chooses the image"
 
 
+def test_by_its_own_unit_any_user_has_root_write_files_through_it(plain: Node) -> None:
+    assert made_by_a_user(plain).endswith(" root")
+
+
 def test_by_its_defaults_it_writes_passwords_into_its_log(plain: Node) -> None:
     written = sent_with_a_password(plain)
     plain.wait_until(
@@ -249,7 +271,7 @@ def test_an_audit_of_it_finds_what_it_really_does(plain: Node) -> None:
     assert code == 3
     limits = {"bandwidth", "upload-bandwidth", "back-to-source-bandwidth", "prefetch-bandwidth"}
     slow = {"piece-timeout", "collected-piece-timeout", "write-piece-timeout"}
-    seen = {"open-proxy", "stats-address", "health-address", "metrics-address", "unit"}
+    seen = {"open-proxy", "stats-address", "health-address", "metrics-address", "unit", "root-writes"}
     assert items == {"prefetch", "keep", "certificate", "rules", "log-level", *limits, *slow, *seen}
 
 

@@ -76,6 +76,7 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
         ("log-level", {"log_level": LogLevel("info", "")}),
+        ("root-writes", {"writes_anywhere": True}),
         ("unit", {"gives_up": "after 5 starts within 10 s"}),
         ("volume", {"cache": Place.POD}),
         ("volume", {"cache": Place.LAYER}),

@@ -96,6 +96,13 @@ def test_a_process_that_may_not_be_seen_is_unknown_and_not_as_by_default() -> No
     assert isinstance(facts.log_level, Unknown)
 
 
+@pytest.mark.parametrize(("protect", "told"), [("no", True), ("", True), ("full", True), ("strict", False)])
+def test_a_unit_writes_anywhere_that_does_not_keep_it_to_its_own(protect: str, *, told: bool) -> None:
+    """With "full", /var/spool/cron and everything else below /var is left."""
+    assert looked(SERVICE, replace(unit("d.service"), protect_system=protect)).writes_anywhere is told
+    assert not looked(POD_PROCESS).writes_anywhere
+
+
 @pytest.mark.parametrize(
     ("limit", "restart_us", "told"),
     [

@@ -213,6 +213,17 @@ def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
     assert "\nStartLimitIntervalSec=0\n" in text
 
 
+def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() -> None:
+    text = render(Form.UNIT, site(Wishes(storage='/data/50% "of" $it')))
+    assert isinstance(text, str)
+    lines = dict(line.partition("=")[::2] for line in text.splitlines() if not line.startswith("#"))
+    own = '"/run/dragonfly" "/var/log/dragonfly" "/var/cache/dragonfly"'
+    perhaps = own.replace('"/', '"-/')
+    assert lines["ProtectSystem"] == "strict"
+    assert lines["ReadWritePaths"] == rf'"-/data/50%% \"of\" $it" {perhaps}'
+    assert lines["ExecStartPre"] == rf'+/usr/bin/mkdir --parents "/data/50%% \"of\" $$it" {own}'
+
+
 def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_starts() -> None:
     """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is there."""
     text = render(Form.UNIT, site())
