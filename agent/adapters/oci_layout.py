@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agent.adapters.walk import READ
 from agent.errors import ConvertError
-from agent.oci import formats
+from agent.oci import formats, reference
 from agent.oci.formats import Descriptor
 from agent.oci.reference import is_digest
 from agent.ports_convert import Document, Tell
@@ -88,7 +88,7 @@ class LayoutSource:
         found = index.get("manifests")
         entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
         # One image may have several names, an entry for each.
-        match = {str(one.get("digest")) for one in entries if not named or named in _names(one)}
+        match = {str(one.get("digest")) for one in entries if not named or _called(one, named)}
         if len(match) != 1 or not all(map(is_digest, match)):
             names = ", ".join(dict.fromkeys(shown for one in entries for shown in _names(one)[-1:]))
             what = f"one image called {named!r}" if named else "one image alone"
@@ -124,6 +124,12 @@ class LayoutSource:
 
 def _path(digest: str) -> str:
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _called(entry: dict[str, object], named: str) -> bool:
+    """app:1 is docker.io/library/app:1."""
+    names = _names(entry)
+    return named in names or reference.whole(named) in map(reference.whole, names)
 
 
 def _names(entry: dict[str, object]) -> tuple[str, ...]:

@@ -67,14 +67,7 @@ def chosen(saved: Sequence[Saved], named: str, what: str) -> Saved:
 
 def _called(image: Saved, named: str) -> bool:
     """docker.io/library/app:latest is app."""
-    return _whole(named) in map(_whole, image.tags)
-
-
-def _whole(name: str) -> str:
-    try:
-        return str(reference.parse(name))
-    except ConvertError:
-        return name
+    return reference.whole(named) in map(reference.whole, image.tags)
 
 
 def manifest(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:

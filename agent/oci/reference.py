@@ -57,6 +57,14 @@ def parse(text: str, *, tag: str = "latest") -> Reference:
     return Reference(host, path, given or ("" if digest else tag), digest)
 
 
+def whole(name: str) -> str:
+    """A name as it is with all that it leaves out, so that two for one image are equal; what is none stays as it is."""
+    try:
+        return str(parse(name))
+    except ConvertError:
+        return name
+
+
 def is_digest(text: str) -> bool:
     """Whether this is a sha256 digest, the only kind that is taken."""
     return _DIGEST.fullmatch(text) is not None

@@ -120,6 +120,7 @@ def modern(directory: Path) -> list[Entry]:
         ("oci-archive", ""),
         ("oci-archive", "1"),
         ("oci-archive", "docker.io/library/app:2"),
+        ("oci-archive", "app:2"),
         ("docker-archive", "app:2"),
     ],
 )
