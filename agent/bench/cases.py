@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 from agent.dataclass import dataclass
 
@@ -108,6 +109,16 @@ def came_from(counted: Counted) -> Case | str:
     if counted.remote >= _ALMOST_ALL * new:
         return Case.REMOTE
     return f"it came from the origin ({mb(counted.source)}) and from other peers ({mb(counted.remote)})"
+
+
+def why_never(case: Case, runs: Sequence[Run]) -> str:
+    """Why no run was of a case that only the bytes tell from that of these runs."""
+    new = sum((run.counted.source or 0) + (run.counted.remote or 0) for run in runs)
+    other = sum((run.counted.remote if case is Case.REMOTE else run.counted.source) or 0 for run in runs)
+    share = f"{mb(other)} of the {mb(new)} that dfdaemon brought in {len(runs)} cold starts came from"
+    if case is Case.REMOTE:
+        return f"no other peer had the image's data: {share} other peers, the rest from the origin"
+    return f"other peers had the image's data each time: {share} the origin, the rest from them"
 
 
 def is_cached(counted: Counted, cold: int) -> str:

@@ -10,8 +10,21 @@ from agent.dataclass import dataclass
 
 _Bytes: TypeAlias = Callable[[Case, Counted], int | None]
 
-HEADER = ("case", "n", "min", "p50", "max", "IQR", "MAD", "first output", "pull", "from origin", "from mirror")
-"""Seconds until ready, then medians: seconds and MB."""
+HEADER = (
+    "case", "n", "min", "p50", "max", "IQR", "MAD", "first output", "pull", "from origin", "from mirror",
+    "source/remote/local",
+)  # fmt: skip
+"""Seconds until ready, then medians: seconds and MB; the last is what dfdaemon brought, by where from."""
+
+_MOVED: Mapping[str, Callable[[Counted], int | None]] = {
+    "pulled": lambda counted: counted.pulled,
+    "nydusd_fetched": lambda counted: counted.fetched,
+    "back_to_source": lambda counted: counted.source,
+    "remote_peer": lambda counted: counted.remote,
+    "local_peer": lambda counted: counted.local,
+    "received": lambda counted: counted.received,
+}
+"""The evidence of a case, by the words of those who count it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +112,15 @@ def _row(result: Result) -> tuple[str, ...]:
         f"{pulled(result).p50:.2f} s",
         _bytes(result, from_origin),
         _bytes(result, from_mirror),
+        _brought(result),
     )
+
+
+def _brought(result: Result) -> str:
+    """What dfdaemon brought meanwhile, for everybody, in MB by where from."""
+    sizes = [_middle(result, _MOVED[name]) for name in ("back_to_source", "remote_peer", "local_peer")]
+    known = [f"{size / 1e6:.1f}" for size in sizes if size is not None]
+    return f"{'/'.join(known)} MB" if len(known) == len(sizes) else "not known"
 
 
 def _bytes(result: Result, of: _Bytes) -> str:
@@ -148,6 +169,7 @@ def _case(result: Result) -> Mapping[str, object]:
         "pull_s": _of_some(pulled(result)),
         "origin_bytes": _median(result, from_origin),
         "mirror_bytes": _median(result, from_mirror),
+        "moved": {name: _middle(result, of) for name, of in _MOVED.items()},
         "runs": [_run(run) for run in result.runs],
     }
 
@@ -157,8 +179,12 @@ def _of_some(seen: Spread) -> Spread | None:
 
 
 def _median(result: Result, of: _Bytes) -> int | None:
-    """In whole bytes, of the runs of which it is known."""
-    known = spread([size for run in result.runs if (size := of(result.case, run.counted)) is not None])
+    return _middle(result, lambda counted: of(result.case, counted))
+
+
+def _middle(result: Result, of: Callable[[Counted], int | None]) -> int | None:
+    """A median in whole bytes, of the runs of which it is known."""
+    known = spread([size for run in result.runs if (size := of(run.counted)) is not None])
     return round(known.p50) if known.n else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from agent.bench.cases import Case, Counted, Result, Run, came_from, is_cached
+from agent.bench.cases import Case, Counted, Result, Run, came_from, is_cached, why_never
 from agent.bench.figures import Measured, Pair
 from agent.commands.layers import Layers
 from agent.commands.peer import Peer, Traffic
@@ -244,6 +244,6 @@ class _Counters:
 def _explain(tally: Tally) -> None:
     """Why one of two cases that only the bytes tell apart has no run."""
     if Case.MIRROR in tally.runs:
-        tally.reasons.setdefault(Case.REMOTE, "no other peer had the image's data: it came from the origin each time")
+        tally.reasons.setdefault(Case.REMOTE, why_never(Case.REMOTE, tally.runs[Case.MIRROR]))
     elif Case.REMOTE in tally.runs:
-        tally.reasons.setdefault(Case.MIRROR, "other peers had the image's data each time")
+        tally.reasons.setdefault(Case.MIRROR, why_never(Case.MIRROR, tally.runs[Case.REMOTE]))

@@ -70,7 +70,7 @@ def test_a_start_with_data_of_another_peer_is_told_by_the_bytes_of_both_peers(st
     # asks no scheduler about a range of 4 MiB or less (should_bypass_scheduler); what it fetches ahead is found there.
     assert sent >= moved["remote"] >= 0.9 * size > 10 * moved["source"]
     assert asked < 0.1 * size, "by the registry's own account, the start without Dragonfly included"
-    assert cases["mirror-cold"]["not_run"] == "other peers had the image's data each time"
+    assert cases["mirror-cold"]["not_run"].startswith("other peers had the image's data each time: 0.")
     assert startup.left(stage.node) == before
 
 

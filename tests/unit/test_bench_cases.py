@@ -83,6 +83,23 @@ def test_a_case_that_was_not_run_says_why_in_the_table_and_has_no_figure_in_the_
     assert (cases["remote-peer"]["ready_s"], cases["remote-peer"]["runs"]) == (None, [])
     assert cases["remote-peer"]["not_run"] == "no other peer had it"
     assert cases["oci-cold"]["not_run"] == ""
+    assert set(cases["remote-peer"]["moved"].values()) == {None}
+
+
+def test_each_case_tells_its_bytes_by_where_they_came_from() -> None:
+    counted = Counted(MB, 10 * MB, 1 * MB, 59 * MB, 2 * MB, 61 * MB)
+    one = Measured(Pair("", "b:1"), (Result(Case.REMOTE, runs(3.0, counted=counted)),))
+    (pair,) = json.loads(json.dumps(figures.body([one]), default=str))
+    assert pair["cases"][0]["moved"] == {
+        "pulled": MB,
+        "nydusd_fetched": 10 * MB,
+        "back_to_source": MB,
+        "remote_peer": 59 * MB,
+        "local_peer": 2 * MB,
+        "received": 61 * MB,
+    }
+    assert figures.rows(one.results)[0][-1] == "1.0/59.0/2.0 MB"
+    assert len(figures.rows(one.results)[0]) == len(figures.HEADER)
 
 
 def test_the_pages_order_is_held_against_the_medians_and_a_difference_is_not_hidden() -> None:
