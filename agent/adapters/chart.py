@@ -21,6 +21,15 @@ class MatplotlibDrawing:
         """See ports_bench.Drawing."""
         return "" if importlib.util.find_spec("matplotlib") is not None else "python3-matplotlib"
 
+    def refused(self, path: str) -> str:
+        """See ports_bench.Drawing."""
+        directory = os.path.dirname(path) or "."
+        if not os.path.isdir(directory):
+            return f"{directory} is no directory"
+        if os.path.isdir(path):
+            return "it is a directory"
+        return "" if os.access(directory, os.W_OK) else f"{directory} cannot be written to"
+
     def draw(self, chart: Chart, path: str) -> None:
         """See ports_bench.Drawing. matplotlib keeps its list of fonts in a directory that goes with the drawing."""
         with tempfile.TemporaryDirectory(prefix="nydus-agent-chart-") as scratch:
@@ -38,7 +47,8 @@ class MatplotlibDrawing:
             axes.set_axisbelow(True)
             for number, series in enumerate(chart.series):
                 _draw_series(axes, series, number, len(chart.series))
-            axes.legend(fontsize="small")
+            # Below the bars: beside them it would cover one, whichever image comes last.
+            axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncol=3)
             try:
                 figure.savefig(path)
             except (OSError, ValueError) as error:
@@ -56,7 +66,10 @@ def _draw_series(axes: Any, series: Series, number: int, of: int) -> None:  # no
 
 def _draw_bar(axes: Any, bar: Bar, at: float, width: float, colour: str) -> None:  # noqa: ANN401
     if bar.seconds is None:
-        axes.text(at, 0, "not run", rotation=90, ha="center", va="bottom", fontsize="x-small", color="gray")
+        axes.annotate(
+            "not run", (at, 0), textcoords="offset points", xytext=(0, 4), rotation=90, ha="center", va="bottom",
+            fontsize="x-small", color="gray",
+        )  # fmt: skip
         return
     spread = [[bar.below], [bar.above]]
     axes.bar([at], [bar.seconds], width, color=colour, yerr=spread, capsize=3)

@@ -39,7 +39,7 @@ class Chart:
 def chart(measured: Sequence[Measured], what: str) -> Chart:
     """The chart of some pairs; `what` names the command and how often it was started."""
     series = tuple(Series(case.label, tuple(_bar(one, case) for one in measured)) for case in Case)
-    return Chart(f"time to ready: {what}", "seconds", tuple(one.pair.label for one in measured), series)
+    return Chart(f"time to ready: {what}", "seconds until ready", tuple(one.pair.label for one in measured), series)
 
 
 def _bar(one: Measured, case: Case) -> Bar:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -22,11 +22,12 @@ from agent.commands.rounds import Rounds
 from agent.commands.running import surroundings
 from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
-from agent.console import Format, Tone, Toned
+from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
 from agent.durations import in_words
-from agent.errors import AgentError, Exit, UsageError
+from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
+from agent.oci.reference import parse
 from agent.ports_bench import BenchPorts
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"
@@ -73,8 +74,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def carry_out(args: argparse.Namespace, context: Context, ports: BenchPorts, config: Config) -> Exit:
     """The bench with these ports. Raises as `run` does."""
+    _refuse(args, ports)
     pairs, wanted = _pairs(args), _wanted(args)
-    _refuse_chart(args.chart, ports)
     console = context.console
     for line in announced(pairs, wanted):
         console.progress(line)
@@ -88,45 +89,93 @@ def carry_out(args: argparse.Namespace, context: Context, ports: BenchPorts, con
             lever = Lever(context, ports.clock)
             rounds = Rounds(ports, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))
             try:
-                measured = [rounds.measure(pair) for pair in pairs]
+                measured, errors = _measured(rounds, pairs)
             finally:
                 log.info("the bench ends", message_id=Message.BENCH)
                 for problem in rounds.problems:
                     console.warn(f"not cleared up: {problem}")
-    return _answer(args, context, ports, measured, rounds)
+    if rounds.problems:
+        errors.append(AgentError("NNA1702", "the bench could not clear up all that it made", cause=rounds.problems[0],
+                                 seen=tuple(rounds.problems[1:])))  # fmt: skip
+    return _answer(args, context, ports, measured, rounds, errors)
+
+
+def _measured(rounds: Rounds, pairs: Sequence[Pair]) -> tuple[list[Measured], list[AgentError]]:
+    """What could be measured, and why others could not: minutes of one image are not lost for the next one's name.
+    Raises AgentError where there is nothing else to tell.
+    """
+    measured: list[Measured] = []
+    errors: list[AgentError] = []
+    for pair in pairs:
+        try:
+            measured.append(rounds.measure(pair))
+        except AgentError as error:
+            errors.append(error)
+    if errors and not measured:
+        raise errors[0]
+    return measured, errors
+
+
+def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
+    """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002, or NNA1705
+    where it is the chart alone.
+    """
+    found = [
+        Problem("command line", option, value, reason, action)
+        for option, value, reason, action in (*_in_images(args.oci, args.nydus), *_in_texts(args))
+    ]
+    chart = tuple(_in_chart(args.chart, ports))
+    if found or chart:
+        code = "NNA1002" if found else "NNA1705"
+        raise UsageError(code, "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help")
+
+
+def _in_images(plain: Sequence[str], lazy: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    if not plain and not lazy:
+        yield "--oci, --nydus", "", "an image is missing", "nydus-agent bench --oci IMAGE --nydus IMAGE"
+    if plain and lazy and len(plain) != len(lazy):
+        reason = f"{len(plain)} plain images and {len(lazy)} nydus images do not make pairs"
+        yield "--oci, --nydus", "", reason, "name as many of each, or one kind alone"
+    for option, names in (("--oci", plain), ("--nydus", lazy)):
+        for name in names:
+            try:
+                parse(name)
+            except ConvertError as error:
+                yield option, name, error.cause, "write HOST/REPOSITORY:TAG"
+
+
+def _in_texts(args: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
+    try:
+        re.compile(args.ready)
+    except re.error as error:
+        yield "--ready", args.ready, f"is no regular expression: {error}", "write one that a line of its output matches"
+    try:
+        shlex.split(args.command)
+    except ValueError as error:
+        yield "--command", args.command, f"cannot be split into words: {error}", "quote it as a shell would want it"
+
+
+def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
+    if not path:
+        return
+    missing = ports.drawing.missing()
+    if not path.endswith(_SUFFIXES):
+        yield Problem("command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png")
+    elif refused := ports.drawing.refused(path):
+        yield Problem("command line", "--chart", path, refused, "name a file in a directory that is there")
+    if missing:
+        yield Problem("command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}")
 
 
 def _pairs(args: argparse.Namespace) -> tuple[Pair, ...]:
-    """Raises UsageError NNA1002."""
     plain, lazy = list(args.oci), list(args.nydus)
-    if not plain and not lazy:
-        raise UsageError("NNA1002", "an image is missing", try_="nydus-agent bench --oci IMAGE --nydus IMAGE")
-    if plain and lazy and len(plain) != len(lazy):
-        raise UsageError("NNA1002", f"{len(plain)} plain images and {len(lazy)} nydus images do not make pairs")
     count = max(len(plain), len(lazy))
     return tuple(map(Pair, plain or [""] * count, lazy or [""] * count))
 
 
 def _wanted(args: argparse.Namespace) -> Wanted:
-    """Raises UsageError NNA1002."""
-    try:
-        re.compile(args.ready)
-        command = tuple(shlex.split(args.command))
-    except (re.error, ValueError) as error:
-        raise UsageError("NNA1002", "--ready or --command cannot be read", cause=str(error)) from None
+    command = tuple(shlex.split(args.command))
     return Wanted(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket)
-
-
-def _refuse_chart(path: str, ports: BenchPorts) -> None:
-    """Before minutes are spent. Raises UsageError NNA1705."""
-    if path and not path.endswith(_SUFFIXES):
-        raise UsageError(
-            "NNA1705", f"{path} cannot be drawn", cause="its suffix is neither .svg nor .png", try_="x.svg"
-        )
-    missing = ports.drawing.missing() if path else ""
-    if missing:
-        raise UsageError("NNA1705", "no chart can be drawn", cause=f"{missing} is not installed",
-                         try_=f"apt install {missing}")  # fmt: skip
 
 
 def _names(pairs: Sequence[Pair]) -> list[str]:
@@ -156,9 +205,14 @@ def announced(pairs: Sequence[Pair], wanted: Wanted) -> list[str]:
 
 
 def _answer(
-    args: argparse.Namespace, context: Context, ports: BenchPorts, measured: Sequence[Measured], rounds: Rounds
+    args: argparse.Namespace,
+    context: Context,
+    ports: BenchPorts,
+    measured: Sequence[Measured],
+    rounds: Rounds,
+    errors: list[AgentError],
 ) -> Exit:
-    """Raises AgentError NNA1702 (not cleared up), NNA1707 (no case could be run), FileError."""
+    """The answer, with what failed: NNA1702 (not cleared up), NNA1705, NNA1707 (no case could be run)."""
     console = context.console
     for one in measured:
         _print(context, one)
@@ -166,18 +220,21 @@ def _answer(
         console.line(Toned(note, Tone.FAINT))
     what = args.command or "the image's own command"
     if args.chart:
-        ports.drawing.draw(picture.chart(measured, f"{what}, median of {args.repetitions} and range"), args.chart)
-        console.line(f"the chart is in {args.chart}")
+        try:
+            ports.drawing.draw(picture.chart(measured, f"{what}, median of {args.repetitions} and range"), args.chart)
+            console.line(f"the chart is in {args.chart}")
+        except AgentError as error:
+            errors.append(error)
+    if not errors and not any(result.runs for one in measured for result in one.results):
+        errors.append(AgentError("NNA1707", "no case could be run"))
     body = {"command": what, "ready": args.ready, "repetitions": args.repetitions, "pairs": figures.body(measured),
-            "sources": list(SOURCES), "notes": list(rounds.notes), "chart": args.chart}  # fmt: skip
+            "sources": list(SOURCES), "notes": list(rounds.notes), "chart": args.chart,
+            "errors": [error_body(error) for error in errors]}  # fmt: skip
     console.emit("Bench", body)
-    if rounds.problems:
-        raise AgentError("NNA1702", "the bench could not clear up all that it made", cause=rounds.problems[0])
-    if any(result.runs for one in measured for result in one.results):
-        return Exit.OK
     if console.format is Format.TEXT:
-        console.error(AgentError("NNA1707", "no case could be run"))
-    return Exit.UNKNOWN
+        for error in errors:
+            console.error(error)
+    return exit_of(errors[0]) if errors else Exit.OK
 
 
 def _print(context: Context, one: Measured) -> None:

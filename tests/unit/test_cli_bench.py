@@ -18,7 +18,8 @@ from agent.commands.context import Context
 from agent.commands.lever import Lever
 from agent.config.model import Config
 from agent.console import Console, Format
-from agent.errors import AgentError, Exit, LockedError, UsageError
+from agent.errors import Exit, LockedError, UsageError
+from agent.ports_bench import End, Timed
 from tests.fakes.clock import FakeClock
 from tests.unit.bench_node import LAZY, PLAIN, BenchNode
 from tests.unit.published import PublishedNode
@@ -100,6 +101,8 @@ def test_where_nothing_could_be_measured_the_answer_is_that_it_could_not_be_told
         (("--oci", "a", "--ready", "("), "NNA1002"),
         (("--oci", "a", "--command", "'"), "NNA1002"),
         (("--oci", "a", "--chart", "x.pdf"), "NNA1705"),
+        (("--oci", "a", "--chart", "/no/x.svg"), "NNA1705"),
+        (("--oci", "UPPER/Case:1"), "NNA1002"),
         (("--oci", "a", "-n", "0"), "NNA1002"),
         (("--oci", "a", "--deadline", "1s"), "NNA1002"),
     ],
@@ -119,7 +122,8 @@ def test_a_chart_that_cannot_be_drawn_is_told_before_minutes_are_spent(tmp_path:
     made.node.drawing.absent = "python3-matplotlib"
     with pytest.raises(UsageError) as caught:
         made.run(*IMAGES, "--yes", "--chart", "x.svg")
-    assert (caught.value.code, caught.value.try_) == ("NNA1705", "apt install python3-matplotlib")
+    (problem,) = caught.value.problems
+    assert (caught.value.code, problem.action) == ("NNA1705", "apt install python3-matplotlib")
     assert made.node.programs.ran == []
 
 
@@ -144,10 +148,30 @@ def test_a_failure_to_clear_up_is_an_error_whatever_was_measured(tmp_path: Path)
             return super().write(text)
 
     made.err = Err()
-    with pytest.raises(AgentError) as caught:
-        made.run(*IMAGES, "--yes")
-    assert caught.value.code == "NNA1702"
+    assert made.run(*IMAGES, "--yes") is Exit.FAILED
+    assert "error[NNA1702]" in made.err.getvalue()
     assert "not cleared up: ctr failed: busy" in made.err.getvalue()
+
+
+def test_all_that_is_wrong_with_a_command_line_is_told_at_once(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        made.run("--oci", "A", "--oci", "b", "--nydus", "c@d", "--ready", "(", "--command", "'", "--chart", "x.pdf")
+    assert [problem.key for problem in caught.value.problems] == [
+        "--oci, --nydus", "--oci", "--nydus", "--ready", "--command", "--chart",
+    ]  # fmt: skip
+
+
+def test_what_was_measured_is_not_lost_for_another_image_that_cannot_be_pulled(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    made.node.programs.act("registry.test/other:1", lambda _argv: Timed(End.ITSELF, 1, 0.1, 0.2, ("not found",)))
+    words = ("--oci", PLAIN, "--oci", "registry.test/other:1", "-n", "1", "--yes")
+    assert made.run(*words, form=Format.JSON) is Exit.FAILED
+    document = json.loads(made.out.getvalue())
+    assert complaints(document) == []
+    assert [pair["oci"] for pair in document["pairs"]] == [PLAIN]
+    (error,) = document["errors"]
+    assert (error["code"], error["seen"]) == ("NNA1701", ["not found"])
 
 
 class TestLever:
