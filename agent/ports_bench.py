@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from agent.bench.picture import Chart
@@ -107,6 +108,18 @@ class Drawing(Protocol):
         """Write the chart to a file whose suffix, .svg or .png, says how. Raises FileError."""
 
 
+class HostsRoom(Protocol):
+    """A place for the one hosts.toml of containerd that a pull goes by (`ctr --hosts-dir`)."""
+
+    def holding(self, content: bytes) -> AbstractContextManager[str]:
+        """The directory, which only root can look into: the file may hold a secret. Afterwards it is gone, as is one
+        that a killed run has left. Raises FileError.
+        """
+
+    def clear(self) -> None:
+        """Remove what a killed run has left. Raises FileError."""
+
+
 @dataclass(frozen=True, slots=True)
 class BenchPorts:
     """What the verb touches."""
@@ -119,5 +132,6 @@ class BenchPorts:
     caches: Caches
     peer: PeerStore
     drawing: Drawing
+    hosts: HostsRoom
     ledger: Ledger
     clock: Clock

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.dataclass import dataclass
 from agent.node.facts import PluginFact, RunningContainerd
+
+if TYPE_CHECKING:  # the daemon knows no secret
+    from agent.registry.credential import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ class Containerd(Protocol):
     ) -> tuple[tuple[str, Mapping[str, str]], ...]:
         """(key, labels) of all snapshots of a snapshotter in a namespace."""
 
+    def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
+        """Key -> the key of what it is built on ("": nothing), of all snapshots of a snapshotter in a namespace."""
+
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """All namespaces."""
 
@@ -58,8 +64,11 @@ class Containerd(Protocol):
     def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
         """All blobs of a namespace in containerd's content store."""
 
-    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
-        """Pull an image through CRI, to be unpacked by the snapshotter of a runtime handler ("": the default one)."""
+    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
+        """Pull an image through CRI, to be unpacked by the snapshotter of a runtime handler ("": the default one).
+
+        `credential`: who we are at its registry, as the kubelet hands it on; CRI takes no registry token (None then).
+        """
 
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
         """A blob of containerd's content store (a manifest, an index), at most `cap` bytes.

@@ -200,8 +200,8 @@ def credentials(config: Config, environment: Mapping[str, str], *, uid: int, hom
 
 
 def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
-    """The answers to one registry's challenges, with its scheme and CA from the configuration (https, the system's
-    store where it names none). ssl comes with it.
+    """The answers to one registry's challenges, with its scheme and CA from the configuration (else as containerd asks
+    it: https and the system's store, http on the loopback). ssl comes with it.
     """
     from agent.adapters.registry_tokens import ChallengeAnswers
 
@@ -209,12 +209,12 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
 
 
-def way_to(config: Config, registry: str, otherwise: Scheme = Scheme.HTTPS) -> tuple[Scheme, str]:
-    """Scheme and CA of a registry; where the configuration does not name it, `otherwise` and the system's store."""
-    from agent.registry.names import host_of
+def way_to(config: Config, registry: str) -> tuple[Scheme, str]:
+    """Scheme and CA of a registry."""
+    from agent.registry.hosts import registry_of
 
-    known = next((one for one in config.registries.hosts if host_of(one.host) == host_of(registry)), None)
-    return (known.scheme, known.ca) if known is not None else (otherwise, "")
+    known = registry_of(config, registry)
+    return known.scheme, known.ca
 
 
 def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPorts:
@@ -223,12 +223,15 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
 
     from agent.adapters.secure_http import ask
     from agent.apply.registry_access import RegistryPorts
+    from agent.oci.formats import ACCEPTED
     from agent.registry.names import api_host_of
+
+    accepted = ", ".join((*ACCEPTED, "*/*"))
 
     def head(registry: str, path: str, authorization: Secret, deadline_s: float) -> HttpAnswer:
         scheme, ca = way_to(config, registry)
         url = urlsplit(f"{scheme.value}://{api_host_of(registry)}{path}")
-        headers = {"Accept": "*/*", **({"Authorization": authorization.reveal()} if authorization else {})}
+        headers = {"Accept": accepted, **({"Authorization": authorization.reveal()} if authorization else {})}
         return ask(url, headers, deadline_s=deadline_s, method="HEAD", ca=ca)
 
     found = credentials(config, environment, uid=0, home="/root")
@@ -269,6 +272,7 @@ def bench_ports(config: Config) -> BenchPorts:
     from agent.adapters.caches import NodeCaches
     from agent.adapters.chart import MatplotlibDrawing
     from agent.adapters.dragonfly import DfdaemonStore
+    from agent.adapters.hosts_room import RunHosts
     from agent.adapters.timed import TimedChildren
     from agent.ports_bench import BenchPorts
 
@@ -276,7 +280,7 @@ def bench_ports(config: Config) -> BenchPorts:
     root = root_ports(config)
     return BenchPorts(
         root.containerd, root.nydusd, root.processes, root.http, TimedChildren(), NodeCaches(), DfdaemonStore(),
-        MatplotlibDrawing(), root.ledger, root.clock,
+        MatplotlibDrawing(), RunHosts(paths.BENCH_HOSTS), root.ledger, root.clock,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from agent.dataclass import dataclass
 from agent.oci.local import Local
 from agent.oci.reference import Reference
 from agent.ports_convert import Room, WholeBuilder
-from agent.registry.names import api_host_of, is_loopback
+from agent.registry.names import api_host_of
 from agent.wire import credentials, way_to
 
 _HELPER_S = 10.0
@@ -62,7 +62,7 @@ def convert_ports(config: Config, settings: ConvertSettings, environment: Mappin
 
 def _registry(config: Config, host: str, environment: Mapping[str, str], uid: int, home: str) -> RegistryHttp:
     """A registry with its scheme and CA from the configuration; one on this machine's loopback is http otherwise."""
-    scheme, ca = way_to(config, host, Scheme.HTTP if is_loopback(host) else Scheme.HTTPS)
+    scheme, ca = way_to(config, host)
     secure = scheme is Scheme.HTTPS
     looked = credentials(config, environment, uid=uid, home=home).find(host, deadline_s=_HELPER_S)
     tokens = ChallengeAnswers(looked, secure=secure, ca=ca)

@@ -42,6 +42,7 @@ from agent.errors import (
 )
 from agent.node.facts import PluginFact, RunningContainerd, Version
 from agent.ports import ImageFsInfo, ImageRecord
+from agent.ports_credentials import Credential
 
 PROBE_NAMESPACE = "nydus-agent-probe"
 """The namespace of `prepare_and_remove`: ours alone, so it may be deleted even where a crash left it behind."""
@@ -114,11 +115,18 @@ class ContainerdClient:
         self, snapshotter: str, namespace: str, *, deadline_s: float
     ) -> tuple[tuple[str, Mapping[str, str]], ...]:
         """See ports.Containerd."""
+        found = [(info.name, dict(info.labels)) for info in self._snapshots(snapshotter, namespace, deadline_s)]
+        return tuple(sorted(found, key=lambda pair: pair[0]))
+
+    def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
+        """See ports.Containerd."""
+        return {info.name: info.parent for info in self._snapshots(snapshotter, namespace, deadline_s)}
+
+    def _snapshots(self, snapshotter: str, namespace: str, deadline_s: float) -> list[Any]:
         request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
         with _session(self._address, deadline_s) as session:
             answers = session.stream(snapshots_pb2_grpc.SnapshotsStub, "List", request, namespace)
-            found = [(info.name, dict(info.labels)) for answer in answers for info in answer.info]
-        return tuple(sorted(found, key=lambda pair: pair[0]))
+            return [info for answer in answers for info in answer.info]
 
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """See ports.Containerd."""
@@ -143,9 +151,14 @@ class ContainerdClient:
             answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
             return frozenset(info.digest for answer in answers for info in answer.info)
 
-    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
+    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
         """See ports.Containerd. A runtime's snapshotter is taken by the pod's annotation (containerd 1.7 and newer)."""
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
+        if credential is not None and credential.reaches_nydusd:
+            request.auth.username, request.auth.password = credential.username, credential.password.reveal()
+        elif credential is not None and credential.identity_token:
+            # Alone: beside a user's name CRI does not look at it (internal/cri/server, ParseAuth).
+            request.auth.identity_token = credential.identity_token.reveal()
         if runtime:
             request.sandbox_config.annotations[_RUNTIME_HANDLER] = runtime
         with _session(self._address, deadline_s) as session:

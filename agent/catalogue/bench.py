@@ -28,4 +28,8 @@ ENTRIES = (
     Entry("NNA1707", "nothing could be measured", Exit.UNKNOWN,
           "No case can be given by this node as it is; the reasons are told case by case.",
           "See the reasons."),
+    Entry("NNA1708", "registry's access cannot be handed to containerd", Exit.FAILED,
+          "For each pull of a plain image the bench writes a hosts.toml for containerd below /run, which only root can "
+          "read; it could not be written or removed.",
+          "See the cause."),
 )  # fmt: skip

@@ -8,13 +8,16 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 
 import structlog
 
 from agent import wire
+from agent.apply.registry_access import RegistryPorts
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import Measured, Pair
+from agent.commands.admission import Admission
 from agent.commands.context import Context
 from agent.commands.lengths import length
 from agent.commands.lever import Lever
@@ -57,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of one pull, and of one run (default 2m)")  # fmt: skip
     add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
     add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")
+    add(
+        "--take-away", action="store_true",
+        help="remove named images that are on the node already and that no container uses, and pull them again at the "
+        "end (default: of a nydus image that is there only the start from its cache is measured, of a plain one none)",
+    )  # fmt: skip
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
 
 
@@ -67,12 +75,17 @@ def _count(text: str) -> int:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, UsageError, LockedError, PortError, AgentError NNA17xx; KeyboardInterrupt after a signal."""
+    """Raises ConfigError, UsageError, LockedError, CredentialError and other PortError, AgentError NNA17xx;
+    KeyboardInterrupt after a signal.
+    """
     config = context.load_config().config
-    return carry_out(args, context, wire.bench_ports(config), config)
+    registries = wire.registry_ports(config, context.environment)
+    return carry_out(args, context, wire.bench_ports(config), registries, config)
 
 
-def carry_out(args: argparse.Namespace, context: Context, ports: BenchPorts, config: Config) -> Exit:
+def carry_out(
+    args: argparse.Namespace, context: Context, ports: BenchPorts, registries: RegistryPorts, config: Config
+) -> Exit:
     """The bench with these ports. Raises as `run` does."""
     _refuse(args, ports)
     pairs, wanted = _pairs(args), _wanted(args)
@@ -81,13 +94,16 @@ def carry_out(args: argparse.Namespace, context: Context, ports: BenchPorts, con
         console.progress(line)
     if not args.yes:
         raise UsageError("NNA1706", "nothing was measured, and nothing was touched", cause="--yes was not given")
+    admit = cache(partial(Admission, registries, config))
+    for name in _names(pairs):  # credentials that cannot be used are told before anything begins
+        admit(name)
     with ports.ledger.lock("bench"):  # no change, no removal and no drill meanwhile
         log = structlog.get_logger()
         begun = f"bench of {', '.join(_names(pairs))}, asked for by {context.asker}: begins"
         log.info(begun, message_id=Message.BENCH)
         with surroundings(console) as around:
             lever = Lever(context, ports.clock)
-            rounds = Rounds(ports, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))
+            rounds = Rounds(ports, admit, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))
             try:
                 measured, errors = _measured(rounds, pairs)
             finally:
@@ -175,7 +191,7 @@ def _pairs(args: argparse.Namespace) -> tuple[Pair, ...]:
 
 def _wanted(args: argparse.Namespace) -> Wanted:
     command = tuple(shlex.split(args.command))
-    return Wanted(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket)
+    return Wanted(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket, args.take_away)
 
 
 def _names(pairs: Sequence[Pair]) -> list[str]:
@@ -200,7 +216,13 @@ def announced(pairs: Sequence[Pair], wanted: Wanted) -> list[str]:
             "  this node's dfdaemon forgets the images' blobs",
         ]
     lines.append("  the page cache is dropped before each start: other programs read from the disk again")
-    lines.append("No image that is on the node now is removed. No change of the node may begin meanwhile.")
+    if wanted.take_away:
+        lines.append(
+            "  named images that are on the node now, and that no container uses, are removed and pulled again at the "
+            "end; nydusd's cache of them begins anew"
+        )
+    none = "No other image" if wanted.take_away else "No image"
+    lines.append(f"{none} that is on the node now is removed. No change of the node may begin meanwhile.")
     return lines
 
 

@@ -9,8 +9,10 @@ from typing import Protocol
 
 from agent.bench.cases import Case, Counted, Result, Run, came_from, is_cached, why_never
 from agent.bench.figures import Measured, Pair
+from agent.commands.admission import Admission
 from agent.commands.layers import Layers
 from agent.commands.peer import Peer, Traffic
+from agent.commands.presence import Presence
 from agent.commands.starts import StartImage, Wanted, shared
 from agent.config.model import Config, ContainerdMode
 from agent.dataclass import dataclass, field
@@ -59,11 +61,13 @@ class Rounds:
     """Measures pairs of images, one after the other."""
 
     def __init__(
-        self, ports: BenchPorts, config: Config, wanted: Wanted, route: Route,
+        self, ports: BenchPorts, admit: Callable[[str], Admission], config: Config, wanted: Wanted, route: Route,
         tell: Callable[[str], None], stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ports, self._config, self._wanted, self._route = ports, config, wanted, route
+        self._admit = admit
         self._tell, self._stopped = tell, stopped
+        self._presence = Presence(ports, config, admit, wanted.deadline_s, allowed=wanted.take_away)
         self._peer = Peer(ports, config.mirror.metrics_url, wanted.peer_socket)
         self.notes: dict[str, None] = {}
         """What was not as it should be, each once."""
@@ -78,8 +82,6 @@ class Rounds:
         images = {
             nydus: self._image(name, nydus=nydus) for nydus, name in ((False, pair.oci), (True, pair.nydus)) if name
         }
-        for image in images.values():
-            image.refuse_present()
         known: dict[bool, Layers] = {}
         try:
             for nydus in (False, True):
@@ -93,7 +95,7 @@ class Rounds:
         return Measured(pair, tally.results())
 
     def _image(self, name: str, *, nydus: bool) -> StartImage:
-        return StartImage(self._ports, self._config, name, self._wanted, self._stopped, nydus=nydus)
+        return StartImage(self._ports, self._config, self._admit(name), self._wanted, self._stopped, nydus=nydus)
 
     def _warm(
         self, tally: Tally, cases: list[Case], image: StartImage | None, known: dict[bool, Layers], *, nydus: bool
@@ -102,6 +104,12 @@ class Rounds:
         if image is None or (nydus and self._config.containerd.mode is ContainerdMode.PLUGIN_ONLY):
             why = "in mode plugin-only CRI pulls no nydus image" if image is not None else _NO_IMAGE[nydus]
             tally.refuse(why, *cases)
+            return
+        stays = self._presence.make_room(image, nydus=nydus)
+        if stays:
+            tally.refuse(stays, *(case for case in cases if case is not Case.CACHE))
+            if nydus:
+                self._in_place(tally, image)
             return
         before = image.look()
         image.remove_container()
@@ -114,6 +122,17 @@ class Rounds:
             image.forget()
         else:
             known[nydus] = layers
+
+    def _in_place(self, tally: Tally, image: StartImage) -> None:
+        """The one case that a nydus image of somebody's pods gives without being touched: its first start fills what
+        nydusd's cache of it lacks, as any start does. Nobody asks its registry, where its name may mean another one.
+        """
+        image.remove_container()
+        layers = image.layers()
+        image.start(pull=False)
+        self.notes[f"{image.name} was on the node: its cases leave the pull out"] = None
+        for number in range(self._wanted.repetitions):
+            self._cached(tally, number, image, layers, 0, pull=False)
 
     def _direct(self, tally: Tally, images: dict[bool, StartImage], known: dict[bool, Layers]) -> None:
         """Rounds in which the mirror takes no part."""
@@ -169,9 +188,11 @@ class Rounds:
         why = f"its data came otherwise: {was.meaning if isinstance(was, Case) else was}"
         self._reject(tally, why, *wanted)
 
-    def _cached(self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int) -> None:
+    def _cached(
+        self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int, *, pull: bool = True
+    ) -> None:
         self._drop_pages()
-        run = self._run(image, layers)
+        run = self._run(image, layers, pull=pull)
         why = is_cached(run.counted, cold)
         if why:
             self._reject(tally, why, Case.CACHE)
@@ -197,12 +218,12 @@ class Rounds:
         except FileError as error:
             self.notes[f"{error.what}: {error.cause}"] = None
 
-    def _run(self, image: StartImage, layers: Layers, *, settle: bool = False) -> Run:
+    def _run(self, image: StartImage, layers: Layers, *, settle: bool = False, pull: bool = True) -> Run:
         if self._stopped():
             raise KeyboardInterrupt
         had = self._counters(image)
         pulled = 0 if image.is_here() else layers.pulled
-        started = image.start()
+        started = image.start(pull=pull)
         if settle:
             self._peer.settle()
         counted = self._counters(image).since(had, pulled)
@@ -221,6 +242,7 @@ class Rounds:
                     act()
                 except AgentError as error:
                     self.problems.append(f"{error.what}: {error.cause}")
+        self.problems += self._presence.bring_back()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 """The images of a bench: pulled, started with a clock beside them, and gone again. Nothing that was on the node before
-is touched: a plain image lives in a namespace of our own, a nydus image must be new to CRI's.
+is touched: a plain image lives in a namespace of our own, a nydus image is new to CRI's, or is started as it is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from agent import paths
 from agent.apply.rungs_nydusd import backend_of
+from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
-from agent.config.model import Config, ContainerdMode, Scheme
+from agent.config.model import Config, ContainerdMode
 from agent.dataclass import dataclass
 from agent.errors import AgentError, ContainerdError, NydusdError, ProcessError
-from agent.node.images import NAMESPACE, full_name
+from agent.node.images import NAMESPACE
 from agent.ports_bench import BenchPorts, End, Timed
 from agent.registry.names import image_parts
 
@@ -41,6 +42,8 @@ class Wanted:
     """Of one pull, and of one run."""
     peer_socket: str
     """dfdaemon's."""
+    take_away: bool = False
+    """Images that are on the node already may go for a while, where nobody needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,15 @@ class StartImage:
     """An image, plain or nydus."""
 
     def __init__(
-        self, ports: BenchPorts, config: Config, name: str, wanted: Wanted, stopped: Callable[[], bool], *, nydus: bool
-    ) -> None:
-        self.name = full_name(name)
+        self, ports: BenchPorts, config: Config, admission: Admission, wanted: Wanted, stopped: Callable[[], bool],
+        *, nydus: bool,
+    ) -> None:  # fmt: skip
+        self.name = admission.name
         self.namespace = NAMESPACE if nydus else PLAIN_NAMESPACE
         self.snapshotter = paths.PROXY_PLUGIN if nydus else PLAIN_SNAPSHOTTER
         self._nydus = nydus
         self._ports, self._config, self._wanted, self._stopped = ports, config, wanted, stopped
+        self._admission = admission
         self._cache = posixpath.join(config.snapshotter.root, "cache")
         self._before: Before | None = None
         self._ctr = ("ctr", "--address", config.containerd.address, "--namespace", self.namespace)
@@ -83,14 +88,6 @@ class StartImage:
     def is_here(self) -> bool:
         """Whether containerd knows it in its namespace. Raises ContainerdError."""
         return any(one.name == self.name for one in self._ports.containerd.images(self.namespace, deadline_s=_CALL_S))
-
-    def refuse_present(self) -> None:
-        """Raises AgentError NNA1702 where the image is on the node already and is not ours to remove."""
-        if self._nydus and self.is_here():
-            raise AgentError(
-                "NNA1702", f"{self.name} is on the node already",
-                cause="a cold start needs it gone, and it is not ours", try_=f"crictl rmi {self.name}",
-            )  # fmt: skip
 
     def look(self) -> Before:
         """Remember what is there now, of others, so that it stays. Raises ContainerdError, FileError."""
@@ -107,13 +104,14 @@ class StartImage:
         """Of the image as it is on the node. Raises ContainerdError, AgentError NNA1702."""
         return layers_of(self._ports.containerd, self.namespace, self.name)
 
-    def start(self) -> Started:
-        """Pull it and start a container. Raises AgentError NNA1701, ContainerdError; KeyboardInterrupt where somebody
-        stopped us.
+    def start(self, *, pull: bool = True) -> Started:
+        """Pull it and start a container. Raises AgentError NNA1701, ContainerdError, CredentialError, HttpError;
+        KeyboardInterrupt where somebody stopped us.
         """
         clock = self._ports.clock
         began = clock.monotonic()
-        self._pull()
+        if pull:
+            self._pull()
         pull_s = clock.monotonic() - began
         argv = [*self._ctr, "run", "--rm", "--cpu-shares", "0", "--snapshotter", self.snapshotter, self.name, CONTAINER]
         end = [*self._ctr, "tasks", "kill", "--signal", "SIGKILL", CONTAINER]
@@ -135,7 +133,7 @@ class StartImage:
         NNA1702 where something of it stays.
         """
         self._remove_image()
-        self._wait_gone(layers)
+        self.wait_gone(layers)
         self._remove_cache(layers)
 
     def forget(self) -> None:
@@ -198,15 +196,14 @@ class StartImage:
     def _pull(self) -> None:
         if self._nydus:
             runtime = paths.RUNTIME if self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS else ""
-            self._ports.containerd.pull(self.name, runtime, deadline_s=self._wanted.deadline_s)
+            who, deadline_s = self._admission.credential, self._wanted.deadline_s
+            self._ports.containerd.pull(self.name, runtime, credential=who, deadline_s=deadline_s)
             if self._stopped():
                 raise KeyboardInterrupt
             return
-        host = next((one for one in self._config.registries.hosts if one.host == self.name.partition("/")[0]), None)
-        options = ["--plain-http"] if host is not None and host.scheme is Scheme.HTTP else []
-        options += ["--tlscacert", host.ca] if host is not None and host.ca else []
-        argv = [*self._ctr, "images", "pull", "--snapshotter", self.snapshotter, *options, self.name]
-        self._judge(self._timed(argv), "pull")
+        with self._ports.hosts.holding(self._admission.hosts_file()) as hosts:
+            argv = [*self._ctr, "images", "pull", "--snapshotter", self.snapshotter, "--hosts-dir", hosts, self.name]
+            self._judge(self._timed(argv), "pull")
 
     def _timed(self, argv: list[str], *, ready: str = "", end: list[str] | None = None) -> Timed:
         return self._ports.programs.run(
@@ -224,8 +221,8 @@ class StartImage:
             cause = f"it ended with {timed.code}" + (", and never said what was waited for" if awaited else "")
         raise AgentError("NNA1701", f"the {what} of {self.name} failed", cause=cause, seen=timed.tail)
 
-    def _wait_gone(self, layers: Layers) -> None:
-        """containerd collects in the background what was not collected with the image."""
+    def wait_gone(self, layers: Layers) -> None:
+        """containerd collects in the background what was not collected with the image. Raises AgentError NNA1702."""
         clock = self._ports.clock
         deadline = clock.monotonic() + _REMOVE_S
         while left := len(layers.chains & self._snapshots()):

@@ -22,7 +22,7 @@ from agent.registry.names import HUB, host_and_rest
 NAMESPACE = "k8s.io"
 """CRI's namespace in containerd."""
 _CALL_S = 5.0
-_PINNED = ("io.cri-containerd.pinned", "pinned")
+PINNED = ("io.cri-containerd.pinned", "pinned")
 """CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image (internal/cri/labels)."""
 _NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"
 
@@ -50,7 +50,7 @@ def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
     sandbox = _sandbox_image(containerd)
     found = []
     for group in _by_digest(records):
-        mine = [one for one in group if one.name == sandbox or one.labels.get(_PINNED[0]) == _PINNED[1]]
+        mine = [one for one in group if one.name == sandbox or one.labels.get(PINNED[0]) == PINNED[1]]
         image = _image(store, mine or group, is_sandbox=bool(mine))
         if image is not None and (mine or not (image.complete or image.unpacked)):
             found.append(image)

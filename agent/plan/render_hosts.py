@@ -72,17 +72,26 @@ def _named(config: Config) -> tuple[RegistryHost, ...]:
 
 def host_file(config: Config, registry: RegistryHost, *, mirror: bool, dial: bool) -> bytes:
     """hosts.toml of one registry."""
-    server = f"{registry.scheme.value}://{registry.host}"
-    for_mirror = server
-    if registry.host == DOCKER and registry.scheme is Scheme.HTTPS:
-        server, for_mirror = _DOCKER_SERVER, _DOCKER_FOR_MIRROR
-    lines = [_mark(), f"server = {quoted(server)}"]
-    if registry.ca:
-        lines.append(f"ca = {quoted(registry.ca)}")
+    lines = [_mark(), *itself(registry)]
     if mirror:
+        for_mirror = _DOCKER_FOR_MIRROR if _is_hub(registry) else _url(registry)
         lines += _mirror(config, dial=dial)
         lines += [f"  [host.{quoted(config.mirror.url)}.header]", f"    X-Dragonfly-Registry = {quoted(for_mirror)}"]
     return _text(lines)
+
+
+def itself(registry: RegistryHost) -> list[str]:
+    """The lines by which containerd asks the registry itself, with its CA."""
+    lines = [f"server = {quoted(_DOCKER_SERVER if _is_hub(registry) else _url(registry))}"]
+    return [*lines, f"ca = {quoted(registry.ca)}"] if registry.ca else lines
+
+
+def _url(registry: RegistryHost) -> str:
+    return f"{registry.scheme.value}://{registry.host}"
+
+
+def _is_hub(registry: RegistryHost) -> bool:
+    return registry.host == DOCKER and registry.scheme is Scheme.HTTPS
 
 
 def default_file(config: Config, *, dial: bool) -> bytes:

@@ -99,6 +99,7 @@ class ContainerdContract:
         world.stop_backend()
         assert _plugin(world, "nydus").init_err == ""
         assert world.port.snapshot_keys("nydus", "contract", deadline_s=DEADLINE_S) == ()
+        assert world.port.snapshot_parents("nydus", "contract", deadline_s=DEADLINE_S) == {}
         with pytest.raises(ContainerdUnavailableError) as caught:
             world.port.prepare_and_remove("nydus", PROBE, "proof", deadline_s=DEADLINE_S)
         assert caught.value.code == "NNA0602"
@@ -111,6 +112,8 @@ class ContainerdContract:
         assert "not loaded" in caught.value.cause
         with pytest.raises(ContainerdInvalidError):
             world.port.snapshot_keys("no-such", "contract", deadline_s=DEADLINE_S)
+        with pytest.raises(ContainerdInvalidError):
+            world.port.snapshot_parents("no-such", "contract", deadline_s=DEADLINE_S)
         assert world.leftovers() == ()
 
     def test_the_snapshotters_own_socket_tells_whether_it_lives(self, world: ContainerdWorld) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from agent.adapters.caches import NodeCaches
 from agent.adapters.chart import MatplotlibDrawing
+from agent.adapters.hosts_room import RunHosts
 from agent.adapters.timed import TimedChildren
 from agent.errors import FileError, ProcessError
-from agent.ports_bench import Caches, End
-from tests.fakes.bench import FakeCaches
+from agent.ports_bench import Caches, End, HostsRoom
+from tests.fakes.bench import FakeCaches, FakeHostsRoom
 
 BLOB, OTHER = "a" * 64, "b" * 64
 NAMES = (f"{BLOB}.blob.data", f"{BLOB}.blob.meta", f"{BLOB}.chunk_map", f"{OTHER}.blob.data")
@@ -53,6 +54,53 @@ class TestRealCaches(CachesContract):
         for name in NAMES:
             (tmp_path / name).write_bytes(b"x")
         return NodeCaches(), str(tmp_path)
+
+
+class HostsRoomContract:
+    """Run by a class that has a fixture `room`."""
+
+    def test_what_a_pull_goes_by_is_there_for_as_long_as_it_lasts(self, room: HostsRoom) -> None:
+        for content in (b"one", b"two"):
+            with room.holding(content) as directory:
+                assert directory.startswith("/")
+        with pytest.raises(KeyboardInterrupt), room.holding(b"three"):
+            raise KeyboardInterrupt
+        room.clear()
+        room.clear()
+
+
+class TestFakeHostsRoom(HostsRoomContract):
+    @pytest.fixture
+    def room(self) -> HostsRoom:
+        return FakeHostsRoom()
+
+
+class TestRealHostsRoom(HostsRoomContract):
+    @pytest.fixture
+    def room(self, tmp_path: Path) -> HostsRoom:
+        return RunHosts(str(tmp_path / "bench"))
+
+    def test_only_its_owner_can_look_into_it_and_nothing_of_it_stays(self, tmp_path: Path) -> None:
+        place = tmp_path / "bench"
+        (place / "left-by-a-killed-run").mkdir(parents=True)
+        with RunHosts(str(place)).holding(b"secret") as directory:
+            assert (place.stat().st_mode & 0o777, os.listdir(place)) == (0o700, ["_default"])
+            file = Path(directory, "_default", "hosts.toml")
+            assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"secret", 0o600)
+        assert not place.exists()
+
+    def test_a_link_in_its_place_is_removed_and_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "file").write_text("x")
+        (tmp_path / "bench").symlink_to(tmp_path / "kept")
+        with RunHosts(str(tmp_path / "bench")).holding(b"secret"):
+            assert not (tmp_path / "bench").is_symlink()
+        assert os.listdir(tmp_path / "kept") == ["file"]
+
+    def test_a_place_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError) as caught:
+            RunHosts(str(tmp_path / "no" / "bench")).clear()
+        assert caught.value.code == "NNA1708"
 
 
 def test_a_link_in_the_cache_is_not_followed_and_a_missing_directory_is_empty(tmp_path: Path) -> None:

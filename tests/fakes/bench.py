@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from agent.bench.picture import Chart
 from agent.errors import FileError, HttpError
@@ -81,6 +82,26 @@ class FakePeerStore:
         if self.down:
             raise HttpError("NNA1704", f"DeleteLocalTask failed on {socket}", cause=self.down)
         self.kept.pop(task, None)
+
+
+class FakeHostsRoom:
+    """Keeps every content that was held; `held` is what is there now."""
+
+    def __init__(self) -> None:
+        self.contents: list[str] = []
+        self.held = ""
+
+    @contextmanager
+    def holding(self, content: bytes) -> Iterator[str]:
+        self.held = content.decode()
+        self.contents.append(self.held)
+        try:
+            yield "/run/hosts"
+        finally:
+            self.clear()
+
+    def clear(self) -> None:
+        self.held = ""
 
 
 class FakeDrawing:

@@ -15,7 +15,9 @@ from agent.errors import (
     ContainerdUnavailableError,
 )
 from agent.node.facts import PluginFact, RunningContainerd
+from agent.node.images import chain_ids
 from agent.ports import ImageFsInfo, ImageRecord
+from agent.ports_credentials import Credential
 from tests.fakes.faults import Faults
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -62,8 +64,12 @@ class FakeContainerd:
         """Names of images that can be pulled."""
         self.pulled: list[tuple[str, str]] = []
         """(name, runtime handler) of each pull, oldest first."""
+        self.asked_as: Credential | None = None
+        """Who the last pull was for."""
         self.snapshots: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
         """(snapshotter, namespace) -> key -> labels."""
+        self.parents: dict[str, str] = {}
+        """Of snapshots, by key."""
         self.backend_alive: Callable[[str], bool] = lambda _snapshotter: True
 
     def restart(self, plugins: tuple[PluginFact, ...] | None = None) -> None:
@@ -113,8 +119,16 @@ class FakeContainerd:
         config = json.loads(self.blobs[namespace, manifest["config"]["digest"]])
         chain = ""
         for diff_id in config["rootfs"]["diff_ids"]:
-            chain = digest_of(f"{chain} {diff_id}".encode()) if chain else diff_id
+            below, chain = chain, digest_of(f"{chain} {diff_id}".encode()) if chain else diff_id
             self.snapshots.setdefault((snapshotter, namespace), {})[chain] = {}
+            self.parents[chain] = below
+
+    def put_container(self, name: str, record: ImageRecord, snapshotter: str) -> None:
+        """A container of CRI's from an image that is unpacked."""
+        manifest = json.loads(self.blobs["k8s.io", record.digest])
+        chains = chain_ids(json.loads(self.blobs["k8s.io", manifest["config"]["digest"]]))
+        self.snapshots[snapshotter, "k8s.io"][name] = {}
+        self.parents[name] = chains[-1]
 
     def _put_blob(self, namespace: str, document: object) -> str:
         blob = json.dumps(document).encode()
@@ -154,6 +168,10 @@ class FakeContainerd:
         self._need_snapshotter(snapshotter)
         return tuple(sorted(self.snapshots.get((snapshotter, namespace), {}).items(), key=lambda pair: pair[0]))
 
+    def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
+        found = self.snapshot_keys(snapshotter, namespace, deadline_s=deadline_s)
+        return {key: self.parents.get(key, "") for key, _ in found}
+
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         self._need_up("List")
         return tuple(sorted(self.namespace_images))
@@ -166,7 +184,8 @@ class FakeContainerd:
         self._need_up("List")
         return frozenset(digest for place, digest in self.blobs if place == namespace)
 
-    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
+    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
+        self.asked_as = credential
         with self.faults.around("pull", name, runtime):
             self._need_cri("PullImage")
             if name not in self.registry:

@@ -20,6 +20,7 @@ IMAGES = ("reader", "reader-nydus")
 COMMAND = "/reader read /data 20 0 1"
 CHART = "/root/bench.svg"
 SOCKET = "/run/dragonfly/dfdaemon.sock"
+CTR = ("ctr", "--namespace", "k8s.io")
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ReadsGoAround: )")
 
@@ -122,12 +123,39 @@ def test_a_server_that_never_ends_is_ready_at_its_line_and_is_ended(stage: Drago
     assert startup.left(stage.node) == before
 
 
-def test_an_image_that_is_on_the_node_is_refused_and_stays(stage: DragonflyStage) -> None:
-    ref = stage.ref(IMAGES[1])
-    scene.pull(stage.node, ref)
-    before = startup.left(stage.node)
-    done = stage.node.run(verb(stage, "--yes"), check=False, timeout=120)
-    assert done.returncode == 1
-    assert f"crictl rmi {ref}" in done.stderr
-    assert startup.left(stage.node) == before
-    stage.node.run(["crictl", "rmi", ref])
+def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_away_and_comes_back(
+    stage: DragonflyStage,
+) -> None:
+    node, ref = stage.node, stage.ref(IMAGES[1])
+    scene.pull(node, ref)
+    user = ["--detach", "--cpu-shares", "0", "--snapshotter", "nydus", ref, "a-pods-container"]
+    node.run([*CTR, "run", *user, *["/reader", "read", "/data", "20", "50", "0"]])
+    there = startup.left(node)
+    cases = taking_away(stage, ref)
+    assert {name for name, case in cases.items() if case["runs"]} == {"nydus-cache"}
+    assert "container a-pods-conta uses it" in cases["nydus-cold"]["not_run"]
+    assert startup.left(node) == there
+
+    node.run([*CTR, "tasks", "delete", "--force", "a-pods-container"])
+    node.run([*CTR, "containers", "delete", "a-pods-container"])
+    node.run([*CTR, "snapshots", "--snapshotter", "nydus", "rm", "a-pods-container"], check=False)
+    there = images_and_snapshots(stage)
+    cases = taking_away(stage, ref)
+    assert {name for name, case in cases.items() if case["runs"]} == set(startup.RUN) - {"oci-cold"}
+    assert cases["nydus-cold"]["runs"][0]["bytes"]["fetched"] > 0
+    assert images_and_snapshots(stage) == there
+    node.run(["crictl", "rmi", ref])
+
+
+def taking_away(stage: DragonflyStage, ref: str) -> dict[str, dict[str, Any]]:
+    """The cases of a bench of a nydus image that is on the node."""
+    words = ["--nydus", ref, "--command", COMMAND, "-n", "1", "--take-away", "--yes", "--format", "json"]
+    done = stage.node.run(["nydus-agent", "bench", *words, "--dfdaemon-socket", SOCKET], check=False, timeout=400)
+    print(done.stderr)
+    assert done.returncode == 0, done.stdout
+    return {case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]}
+
+
+def images_and_snapshots(stage: DragonflyStage) -> set[str]:
+    """What is left but nydusd's cache, which begins anew."""
+    return {thing for thing in startup.left(stage.node) if not thing.startswith("cache ")}

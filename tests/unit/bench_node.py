@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 from agent.bench.figures import Measured, Pair
+from agent.commands.admission import Admission
 from agent.commands.rounds import Rounds
 from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
 from agent.errors import ProcessError
 from agent.ports import Finished, HttpAnswer, ImageRecord, NydusdInfo
 from agent.ports_bench import BenchPorts, End, PeerTask, Timed
-from tests.fakes.bench import FakeCaches, FakeDrawing, FakePeerStore, FakePrograms
+from agent.ports_credentials import Credential
+from tests.fakes.bench import FakeCaches, FakeDrawing, FakeHostsRoom, FakePeerStore, FakePrograms
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import STOCK_PLUGINS, FakeContainerd, digest_of, nydus_plugin
+from tests.fakes.files import FakeFiles
 from tests.fakes.http import FakeHttp, Request
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.nydusd import FakeNydusd
 from tests.fakes.processes import FakeProcesses
+from tests.unit.small_registries import SmallRegistries
 
 PLAIN, LAZY = "registry.test/app:1", "registry.test/app:1-nydus"
 PAIR = Pair(PLAIN, LAZY)
@@ -32,8 +39,8 @@ class _Store(FakeContainerd):
     def __init__(self) -> None:
         super().__init__((*STOCK_PLUGINS, nydus_plugin("/run/n.sock", "/var/lib/containerd-nydus")))
 
-    def pull(self, name: str, runtime: str, *, deadline_s: float) -> None:
-        super().pull(name, runtime, deadline_s=deadline_s)
+    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
+        super().pull(name, runtime, credential=credential, deadline_s=deadline_s)
         if not any(one.name == name for one in self.namespace_images.get("k8s.io", ())):
             self.unpack(self.put_image(name, layers=(b"bootstrap",), lazy=(BLOB,)), "nydus")
 
@@ -72,6 +79,7 @@ class BenchNode:
         self.containerd, self.nydusd, self.programs = _Store(), FakeNydusd(), FakePrograms()
         self.caches, self.peer, self.route = FakeCaches(), FakePeerStore(), FakeRoute()
         self.processes, self.http, self.ledger, self.drawing = FakeProcesses(), FakeHttp(), FakeLedger(), FakeDrawing()
+        self.hosts, self.registries = FakeHostsRoom(), SmallRegistries(FakeFiles())
         self.traffic = {"BACK_TO_SOURCE": 0, "REMOTE_PEER": 0, "LOCAL_PEER": 0}
         self.peer_has_it = False
         self.stopped = False
@@ -92,10 +100,12 @@ class BenchNode:
     @property
     def ports(self) -> BenchPorts:
         return BenchPorts(self.containerd, self.nydusd, self.processes, self.http, self.programs, self.caches,
-                          self.peer, self.drawing, self.ledger, self.clock)  # fmt: skip
+                          self.peer, self.drawing, self.hosts, self.ledger, self.clock)  # fmt: skip
 
     def rounds(self, wanted: Wanted = WANTED, config: Config | None = None) -> Rounds:
-        return Rounds(self.ports, config or Config(), wanted, self.route, self.told.append, lambda: self.stopped)
+        config = config or Config()
+        admit = partial(Admission, self.registries.ports, config)
+        return Rounds(self.ports, admit, config, wanted, self.route, self.told.append, lambda: self.stopped)
 
     def measure(self, wanted: Wanted = WANTED, pair: Pair = PAIR) -> Measured:
         return self.rounds(wanted).measure(pair)
@@ -103,7 +113,7 @@ class BenchNode:
     def left(self) -> list[str]:
         """What a bench may not leave."""
         images = [one.name for group in self.containerd.namespace_images.values() for one in group]
-        kept = [*images, *self.caches.names, *map(str, self.containerd.snapshots)]
+        kept = [*filter(None, [self.hosts.held]), *images, *self.caches.names, *map(str, self.containerd.snapshots)]
         return kept + (["pin"] if self.route.at_origin else []) + ([PLAIN_NAMESPACE] * self._is_made())
 
     def _is_made(self) -> bool:
@@ -119,11 +129,20 @@ class BenchNode:
             self._read()
         return Timed(End.ITSELF, 0, 0.2, 0.5, ("Python 3.13.5",))
 
-    def _read(self) -> None:
+    def serve(self) -> None:
+        """A nydusd for the nydus image, which has fetched nothing yet."""
         config = {"backend": {"registry": {"host": "registry.test", "repo": "app"}}}
         if SOCKET not in self.nydusd.daemons:
             self.nydusd.daemons[SOCKET] = NydusdInfo(SOCKET, "one", "2.4.4", "RUNNING", 1, (("/", config),))
             self.nydusd.metrics[SOCKET] = {"read_amount_total": 0}
+
+    def mark(self, label: str, value: str) -> None:
+        """Give the images in CRI's namespace a label."""
+        images = self.containerd.namespace_images["k8s.io"]
+        images[:] = [replace(one, labels={**one.labels, label: value}) for one in images]
+
+    def _read(self) -> None:
+        self.serve()
         if self.caches.names:
             return
         self.caches.names = {f"{HEX}.blob.data", f"{HEX}.blob.meta"}

@@ -26,6 +26,8 @@ class SmallRegistries:
         self.processes = FakeProcesses()
         self.private = set(private)
         self.answers: dict[str, int | PortError] = {}
+        self.digests: dict[str, str] = {}
+        """What an image's whole name stands for; others are not there."""
         self.asked: list[tuple[str, str]] = []
         self.ports = RegistryPorts(
             DockerCredentials(files, self.processes, Places((place,))),
@@ -46,4 +48,13 @@ class SmallRegistries:
             return HttpAnswer(answer, {}, b"")
         if registry in self.private and authorization.reveal() != f"Basic {AUTH}":
             return HttpAnswer(401, {"www-authenticate": 'Basic realm="test"'}, b"")
+        digest = next((one for name, one in self.digests.items() if path == _path(name)), "")
+        if digest:
+            return HttpAnswer(200, {"docker-content-digest": digest}, b"")
         return HttpAnswer(404 if "/manifests/" in path else 200, {}, b"")
+
+
+def _path(name: str) -> str:
+    """Of an image's manifest."""
+    repository, _, tag = name.partition("/")[2].replace("@sha256:", "@").replace(":", "@").partition("@")
+    return f"/v2/{repository}/manifests/{f'sha256:{tag}' if '@' in name else tag}"

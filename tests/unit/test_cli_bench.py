@@ -41,7 +41,7 @@ class Cli:
         parser = build_parser([verb for verb in cli.VERBS if verb.name == "bench"])
         args: argparse.Namespace = parser.parse_args(["bench", *words])
         context = Context(Console(self.out, self.err, form), 0, {"SUDO_USER": "mo"}, root=str(self.published.root))
-        return bench.carry_out(args, context, self.node.ports, Config())
+        return bench.carry_out(args, context, self.node.ports, self.node.registries.ports, Config())
 
 
 IMAGES = ("--oci", PLAIN, "--nydus", LAZY, "-n", "2")
