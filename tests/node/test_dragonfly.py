@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.node import parts, scene
+from tests.node import parts, peers, scene
 from tests.node.boot import Node
 from tests.node.dragonfly import DragonflyStage, Load, staged
 
@@ -21,8 +21,10 @@ IMAGE = "reader-nydus"
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[DragonflyStage]:
-    with staged(IMAGE) as made:
+    with staged(IMAGE, beside=True) as made:
         scene.pull(made.node, made.ref(IMAGE))
+        # The ladder that the daemon has asked for is climbed before dfdaemon dies: what failed of it is told first.
+        made.node.run(["systemctl", "start", "nydus-agent-inspect.service"], check=False)
         yield made
 
 
@@ -99,7 +101,7 @@ def test_without_its_scheduler_dfdaemon_serves_on_and_nothing_moves(
         assert "mirror" in told(stage.node)
         print(f"scheduler gone: slowest read {reader.slowest_ms(at):.0f} ms")
     finally:
-        stage.dfdaemon.scheduler = parts.start_scheduler(stage.node)
+        stage.dfdaemon.scheduler = peers.start_scheduler(stage.node)
 
 
 def requests(stage: DragonflyStage) -> float:
