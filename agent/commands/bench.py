@@ -245,8 +245,8 @@ def _answer(
         try:
             ports.drawing.draw(picture.chart(measured, f"{what}, median of {args.repetitions} and range"), args.chart)
             console.line(f"the chart is in {args.chart}")
-        except AgentError as error:
-            errors.append(error)
+        except AgentError as failure:
+            errors.append(failure)
     if not errors and not any(result.runs for one in measured for result in one.results):
         errors.append(AgentError("NNA1707", "no case could be run"))
     body = {"command": what, "ready": args.ready, "repetitions": args.repetitions, "pairs": figures.body(measured),
