@@ -135,7 +135,7 @@ def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_
     there = startup.left(node)
     cases = taking_away(stage, ref)
     assert {name for name, case in cases.items() if case["runs"]} == {"nydus-cache"}
-    assert "container a-pods-conta uses it" in cases["nydus-cold"]["not_run"]
+    assert "container a-pods-contai uses it" in cases["nydus-cold"]["not_run"]
     assert startup.left(node) == there
 
     node.run([*CTR, "tasks", "delete", "--force", "a-pods-container"])
