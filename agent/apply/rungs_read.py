@@ -52,6 +52,12 @@ class Mount:
         """The image's name without a tag."""
         return f"{self.registry}/{_backend(self.config).get('repo', '')}"
 
+    @property
+    def private(self) -> bool:
+        """Whether its nydusd was given a credential."""
+        backend = _backend(self.config)
+        return bool(backend.get("auth") or backend.get("registry_token"))
+
 
 def real_read(view: View, effective: Effective) -> Rung:
     """Prove by bytes, or say why it cannot be proved now."""

@@ -5,12 +5,14 @@ What a nydusd can do is decided by its own version, not by that of the program t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
+from agent.apply import rungs_read
 from agent.apply.rungs_nydusd import backend_of
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.artifacts.pairs import TAKES_CREDENTIALS
-from agent.errors import NydusdError
+from agent.errors import FileError, HttpError, NydusdError
 from agent.node import versions
 from agent.plan import renewal
 from agent.ports import NydusdInfo
@@ -25,13 +27,17 @@ def look(view: View) -> tuple[str, ...]:
         return ()
     missing = "" if renewal.in_force(view.facts) else _missing(view)
     found: list[str] = []
-    try:
-        for socket in view.ports.nydusd.sockets(view.config.snapshotter.root):
-            info = view.ports.nydusd.info(socket, deadline_s=CALL_S)
-            found += _images(view, info, missing)
-    except NydusdError:
-        pass
+    public = _public(view)
+    for info in _daemons(view):
+        found += (f"{image} {why}" for image, why in _images(view, info, missing) if image not in public)
     return tuple(dict.fromkeys(found))
+
+
+def _daemons(view: View) -> Iterator[NydusdInfo]:
+    with contextlib.suppress(NydusdError):
+        for socket in view.ports.nydusd.sockets(view.config.snapshotter.root):
+            with contextlib.suppress(NydusdError):
+                yield view.ports.nydusd.info(socket, deadline_s=CALL_S)
 
 
 def _missing(view: View) -> str:
@@ -39,11 +45,20 @@ def _missing(view: View) -> str:
     return ", ".join(renewal.obstacles(view.facts)) or "the snapshotter is not told to: nydus-agent apply"
 
 
-def _images(view: View, info: NydusdInfo, missing: str) -> Iterator[str]:
+def _public(view: View) -> frozenset[str]:
+    """Images whose nydusd was given no credential: everyone may read them, whatever gives those of all registries."""
+    try:
+        found = rungs_read.mounts(view.ports, view.config.snapshotter.root)
+    except (HttpError, FileError, ValueError):
+        return frozenset()  # rung 10 says why
+    return frozenset(mount.image for mount in found if not mount.private)
+
+
+def _images(view: View, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
     why = missing or renewal.too_old("its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS)
     for _, config in info.backends if why else ():
         backend = backend_of(config)
         host = str(backend.get("host", ""))
         source = source_of(view.facts.credentials.expiring, host)
         if source:
-            yield f"{host}/{backend.get('repo', '')} ({source}): {why}"
+            yield f"{host}/{backend.get('repo', '')}", f"({source}): {why}"

@@ -17,7 +17,7 @@ from agent.plan import diff, renewal
 from agent.registry import docker_config, expiring
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import PLAIN, carry_out, config, look, node, verbs, writes
-from tests.unit.proved_node import ProvedNode
+from tests.unit.proved_node import CONFIG, ProvedNode
 from tests.unit.published import Answer, PublishedNode
 
 DOCKER = "/root/.docker/config.json"
@@ -167,6 +167,16 @@ def test_what_was_not_applied_yet_is_told_with_the_command() -> None:
 def test_images_of_other_registries_and_passwords_that_stay_are_not_told() -> None:
     assert in_use(ProvedNode(), HELPER).climb().unrenewed == ()
     assert in_use(ProvedNode(), {"auths": {PLAIN.host: entry("robot")}}).climb().unrenewed == ()
+
+
+def test_an_image_that_everyone_may_read_is_not_told_although_a_helper_is_there_for_all() -> None:
+    made = in_use(ProvedNode(), {"credsStore": "gcloud"})
+    assert len(made.climb().unrenewed) == 1
+    path = f"{CONFIG.snapshotter.root}/config/d1/config.json"
+    public = json.loads(made.node.files.files[path].content)
+    del public["device"]["backend"]["config"]["auth"]
+    made.node.files.put(path, json.dumps(public).encode(), mode=0o600)
+    assert made.climb().unrenewed == ()
 
 
 def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
