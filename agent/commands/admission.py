@@ -9,8 +9,7 @@ from __future__ import annotations
 from agent.apply.registry_access import RegistryPorts
 from agent.config.model import Config
 from agent.node.images import full_name
-from agent.plan.render_hosts import itself
-from agent.plan.toml_text import quoted
+from agent.plan.render_hosts import as_somebody
 from agent.ports import HttpAnswer
 from agent.ports_credentials import Credential, Secret
 from agent.registry.challenge import pull_scope
@@ -42,10 +41,7 @@ class Admission:
         containerd does it at each pull. Raises CredentialError NNA1204, NNA1205, HttpError, FileError.
         """
         _, header = self._let_in()
-        lines = itself(self._host)
-        if header:
-            lines += ["[header]", f"  Authorization = {quoted(header.reveal())}"]
-        return ("\n".join(lines) + "\n").encode()
+        return as_somebody(self._host, header.reveal())
 
     def digest(self) -> str:
         """What the image's name stands for at its registry now; "" where it does not say. Raises as `hosts_file`."""

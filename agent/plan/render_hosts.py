@@ -72,7 +72,7 @@ def _named(config: Config) -> tuple[RegistryHost, ...]:
 
 def host_file(config: Config, registry: RegistryHost, *, mirror: bool, dial: bool) -> bytes:
     """hosts.toml of one registry."""
-    lines = [_mark(), *itself(registry)]
+    lines = [_mark(), *_itself(registry)]
     if mirror:
         for_mirror = _DOCKER_FOR_MIRROR if _is_hub(registry) else _url(registry)
         lines += _mirror(config, dial=dial)
@@ -80,10 +80,28 @@ def host_file(config: Config, registry: RegistryHost, *, mirror: bool, dial: boo
     return _text(lines)
 
 
-def itself(registry: RegistryHost) -> list[str]:
-    """The lines by which containerd asks the registry itself, with its CA."""
-    lines = [f"server = {quoted(_DOCKER_SERVER if _is_hub(registry) else _url(registry))}"]
+def _itself(registry: RegistryHost) -> list[str]:
+    lines = [f"server = {quoted(_url_of(registry))}"]
     return [*lines, f"ca = {quoted(registry.ca)}"] if registry.ca else lines
+
+
+def as_somebody(registry: RegistryHost, authorization: str) -> bytes:
+    """hosts.toml for one pull from the registry itself, with what it wants to hear as Authorization; "" = nothing.
+
+    It stands as a host of its own, though it is the server: containerd 1.6 and 1.7 take no file without one ("invalid
+    `host` tree", seen with 1.6.20 and 1.7.24; 2.x does).
+    """
+    url = _url_of(registry)
+    lines = [f"server = {quoted(url)}", "", f"[host.{quoted(url)}]", '  capabilities = ["pull", "resolve"]']
+    lines += [f"  ca = {quoted(registry.ca)}"] if registry.ca else []
+    if authorization:
+        lines += [f"  [host.{quoted(url)}.header]", f"    Authorization = {quoted(authorization)}"]
+    return _text(lines)
+
+
+def _url_of(registry: RegistryHost) -> str:
+    """Where its API answers."""
+    return _DOCKER_SERVER if _is_hub(registry) else _url(registry)
 
 
 def _url(registry: RegistryHost) -> str:

@@ -130,17 +130,17 @@ def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_
 ) -> None:
     node, ref = stage.node, stage.ref(IMAGES[1])
     scene.pull(node, ref)
-    user = ["--detach", "--cpu-shares", "0", "--snapshotter", "nydus", ref, "a-pods-container"]
+    user = ["--detach", "--cpu-shares", "0", "--snapshotter", "nydus", ref, "a-pod"]
     node.run([*CTR, "run", *user, *["/reader", "read", "/data", "20", "50", "0"]])
     there = startup.left(node)
     cases = taking_away(stage, ref)
     assert {name for name, case in cases.items() if case["runs"]} == {"nydus-cache"}
-    assert "container a-pods-contai uses it" in cases["nydus-cold"]["not_run"]
+    assert "container a-pod uses it" in cases["nydus-cold"]["not_run"]
     assert startup.left(node) == there
 
-    node.run([*CTR, "tasks", "delete", "--force", "a-pods-container"])
-    node.run([*CTR, "containers", "delete", "a-pods-container"])
-    node.run([*CTR, "snapshots", "--snapshotter", "nydus", "rm", "a-pods-container"], check=False)
+    node.run([*CTR, "tasks", "delete", "--force", "a-pod"])
+    node.run([*CTR, "containers", "delete", "a-pod"])
+    node.run([*CTR, "snapshots", "--snapshotter", "nydus", "rm", "a-pod"], check=False)
     there = images_and_snapshots(stage)
     cases = taking_away(stage, ref)
     measured = {name for name, case in cases.items() if case["runs"]}

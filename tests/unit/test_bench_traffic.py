@@ -1,0 +1,61 @@
+"""What a bench reads from dfdaemon's counters. The texts were recorded on a test node from dfdaemon 1.5.10; what stands
+before and after is left out.
+"""
+
+from __future__ import annotations
+
+from agent.bench.cases import Case, Counted, came_from
+from agent.commands.peer import Traffic, traffic_of
+
+FRESH = """\
+# HELP dragonfly_client_disk_space_total Gauge of the disk space in bytes
+# TYPE dragonfly_client_disk_space_total gauge
+dragonfly_client_disk_space_total 270553174016
+"""
+"""Nothing was brought yet: the counter is not there."""
+COLD_AND_HIT = """\
+dragonfly_client_download_task_total{app="",priority="6",tag="",type="0"} 103
+# HELP dragonfly_client_download_traffic Counter of the number of the download traffic.
+# TYPE dragonfly_client_download_traffic counter
+dragonfly_client_download_traffic{type="BACK_TO_SOURCE"} 185200806
+dragonfly_client_download_traffic{type="LOCAL_PEER"} 358051481
+# HELP dragonfly_client_list_local_tasks_total Counter of the number of the list tasks.
+# TYPE dragonfly_client_list_local_tasks_total counter
+dragonfly_client_list_local_tasks_total{type="0"} 3
+"""
+FROM_ANOTHER_PEER = """\
+dragonfly_client_download_task_total{app="",priority="6",tag="",type="0"} 1
+# HELP dragonfly_client_download_traffic Counter of the number of the download traffic.
+# TYPE dragonfly_client_download_traffic counter
+dragonfly_client_download_traffic{type="REMOTE_PEER"} 92557008
+# HELP dragonfly_client_proxy_request_total Counter of the number of the proxy request.
+# TYPE dragonfly_client_proxy_request_total counter
+dragonfly_client_proxy_request_total{method="GET",scheme="http"} 1
+"""
+"""The second peer, after one whole blob through it that the first one had."""
+SENT = """\
+# HELP dragonfly_client_upload_traffic Counter of the number of the upload traffic.
+# TYPE dragonfly_client_upload_traffic counter
+dragonfly_client_upload_traffic 92557008
+"""
+"""The first peer, after that."""
+
+
+def test_what_a_real_dfdaemon_brought_is_read_by_where_it_came_from() -> None:
+    assert traffic_of(FRESH) == Traffic()
+    assert traffic_of(COLD_AND_HIT) == Traffic(source=185_200_806, remote=0, local=358_051_481)
+    assert traffic_of(FROM_ANOTHER_PEER) == Traffic(source=0, remote=92_557_008, local=0)
+
+
+def test_what_it_sent_to_others_was_not_brought() -> None:
+    assert traffic_of(SENT) == Traffic()
+
+
+def test_a_start_is_a_hit_on_a_remote_peer_only_where_the_counters_of_a_real_dfdaemon_say_so() -> None:
+    def start(before: str, after: str) -> Counted:
+        moved = traffic_of(after).since(traffic_of(before))
+        return Counted(0, 71_585_488, moved.source, moved.remote, moved.local)
+
+    assert came_from(start(FRESH, FROM_ANOTHER_PEER)) is Case.REMOTE
+    assert came_from(start(FRESH, COLD_AND_HIT)) is Case.MIRROR
+    assert came_from(start(COLD_AND_HIT, COLD_AND_HIT)) == "only 0.0 MB of 71.6 MB came through the mirror"
