@@ -6,8 +6,9 @@ the node's dfdaemon and one on another host: a network namespace, joined by a pa
 bandwidth or a delay, on the same cores and disk. In the first half of the verb's rounds that peer has nothing of the
 image; after the half it reads the image's data through Dragonfly, from the node's peer, while the verb makes a start
 that hits the local peer: that one is disturbed, one of all. From then on a start whose data the node's peer has not
-finds it there. So both cases are measured in one run of the verb, the other four in both halves. What was on the node
-before is there afterwards, and nothing else. The verb draws the chart.
+finds it there. So both cases are measured in one run of the verb, the other four in both halves: the last two columns
+tell how the machine itself changed between the two. What was on the node before is there afterwards, and nothing else.
+The verb draws the chart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -47,9 +49,10 @@ _THROUGH = ("Nydus + Dragonfly cold", "hit on ", "Nydus cache")
 def main() -> int:
     """Measure and publish."""
     short = quick()
+    repetitions = QUICK_ROUNDS if short else ROUNDS
     with staged(*IMAGES, shares=drawing(), far=ORIGIN_RATE, beside=True) as stage:
         before = left(stage.node)
-        answer = measured(stage, QUICK_ROUNDS if short else ROUNDS)
+        answer = measured(stage, repetitions)
         after = left(stage.node)
         DIRECTORY.mkdir(parents=True, exist_ok=True)
         shutil.copy(stage.node.inside(CHART), DIRECTORY / f"startup{'-quick' if short else ''}.svg")
@@ -58,7 +61,7 @@ def main() -> int:
     for claim in pair["order"]:
         print(f"{'as on the page' if claim['holds'] else 'not as on the page'}: {claim['claim']}")
     rows = [
-        row(case["title"], [run["ready_s"] for run in case["runs"]], "s", extra=extra(case))
+        row(case["title"], seconds(case), "s", extra={**extra(case), **halves(case, repetitions)})
         for case in pair["cases"]
         if case["runs"]
     ]
@@ -124,6 +127,19 @@ def extra(case: dict[str, Any]) -> dict[str, float | str]:
     for heading, key in (("origin MB", "origin_bytes"), ("mirror MB", "mirror_bytes")):
         found[heading] = "not known" if case[key] is None else case[key] / 1e6
     return found
+
+
+def seconds(case: dict[str, Any]) -> list[float]:
+    """Until ready, of each start."""
+    return [run["ready_s"] for run in case["runs"]]
+
+
+def halves(case: dict[str, Any], repetitions: int) -> dict[str, float | str]:
+    """The medians before and after the other peer had the data, of a case that was measured in all rounds."""
+    ordered, half = seconds(case), repetitions // 2
+    if len(ordered) != repetitions:
+        return {}
+    return {"1st half": statistics.median(ordered[:half]), "2nd half": statistics.median(ordered[half:])}
 
 
 def ratio(cases: dict[str, dict[str, Any]], of: str, to: str) -> float:
