@@ -143,8 +143,9 @@ class Builder(Protocol):
         """Path of the bootstrap of an image of these layers, the lowest first. Raises ConvertError: NNA1424, NNA1429
         what was made is of a form that is not known here."""
 
-    def check(self, bootstrap: str) -> None:
-        """Let the converter validate its work. Raises ConvertError (NNA1424)."""
+    def check(self, bootstrap: str, blobs: Sequence[str] = ()) -> None:
+        """Let the converter validate its work, or another's; with the paths of the blobs where these hold metadata too,
+        and then it looks for each that it needs. Raises ConvertError (NNA1424)."""
 
     def pack(self, bootstrap: str) -> tuple[Blob, str]:
         """The bootstrap as the layer that a registry keeps, and its path."""

@@ -131,9 +131,9 @@ class NydusImage:
         os.rename(blob, path)
         return Blob(f"sha256:{digest}", size), path
 
-    def check(self, bootstrap: str) -> None:
+    def check(self, bootstrap: str, blobs: Sequence[str] = ()) -> None:
         """See ports_convert.Builder."""
-        self._run("check", bootstrap)
+        self._run("check", bootstrap, *(("--blob-dir", os.path.dirname(blobs[0])) if blobs else ()))
 
     def _run(self, *words: str, code: str = "NNA1424") -> None:
         try:

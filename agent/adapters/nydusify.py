@@ -39,6 +39,8 @@ _NO_SUCH_FLAG = "flag provided but not defined"
 _EROFS = 0xE0F5E1E2  # linux/fs/erofs/erofs_fs.h; RAFS v6 is such a file system
 _MAGIC_AT = 1024
 _NAME = "io.containerd.image.name"  # by this annotation containerd's import names an image
+_NOTHING = "/.nydus-agent/nothing"
+"""What nydusd loads ahead. nydusify would name "/", and nydusd would fetch whole images where prefetching is on."""
 _LONGEST_BOOTSTRAP = 4 << 30
 
 
@@ -59,7 +61,7 @@ class Nydusify:
             self._program, "convert", "--source", image.name, "--source-archive", source, "--target", image.name,
             "--target-archive", target, "--nydus-image", self._nydus_image, "--work-dir", f"{base}.work", "--oci",
             "--all-platforms", "--fs-version", "6", "--compressor", options.compressor,
-            "--fs-chunk-size", hex(options.chunk_size),
+            "--fs-chunk-size", hex(options.chunk_size), "--prefetch-dir", _NOTHING,
         ]  # fmt: skip
         seconds = _START_S + _END_S + sum(layer.size for layer in image.layers) / _LEAST_RATE
         self._run(argv, f"{base}.log", seconds, tell)

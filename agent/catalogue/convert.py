@@ -16,8 +16,9 @@ ENTRIES = (
           "A manifest, an index or a configuration is no JSON of its kind, or says things that cannot be.",
           "Look at the image with another tool, and at who made it."),
     Entry("NNA1404", "image is not converted", Exit.FAILED,
-          "It is of a kind that is not converted: a nydus image already, layers from elsewhere, no container image.",
-          "Choose another image."),
+          "It is of a kind that is not converted: a nydus image already, layers from elsewhere, no container image. "
+          "Or rights would be lost by the way that was asked for.",
+          "Choose another image, or another way."),
     Entry("NNA1405", "image is not there for this platform", Exit.FAILED,
           "The index has no image for a platform that was asked for.",
           "Choose from those that the message names: `--platform`."),
@@ -65,9 +66,9 @@ ENTRIES = (
           "Name another one: `--nydus-image`, or `nydus-agent artifacts install`."),
     Entry("NNA1430", "nydusify failed", Exit.FAILED,
           "It cannot be run, ended with an error, or not at all; nothing was put into the image's place.",
-          "See its last lines; without `--with` our own driver of nydus-image does the work."),
+          "See its last lines; `--with nydus-image` is our own driver of nydus-image."),
     Entry("NNA1431", "nydusify made something else", Exit.FAILED,
           "What it made is no nydus image (RAFS v6) of the source: a part is missing or has another digest, or a "
           "container would start differently. Nothing was put into the image's place.",
-          "Without `--with` our own driver of nydus-image does the work."),
+          "`--with nydus-image` is our own driver of nydus-image."),
 )  # fmt: skip

@@ -78,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
     add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent artifacts which)")
     add(
-        "--with", dest="by", choices=tuple(By), type=By, default=By.NYDUS_IMAGE,
-        help="our own driver of nydus-image (default), nydusify as it is, or auto: nydusify where it is installed and "
-        "nothing that is read back differs, else ours; auto wants root",
+        "--with", dest="by", choices=tuple(By), type=By, default=By.AUTO,
+        help="who makes the image: nydusify, our own driver of nydus-image, or auto (default): nydusify where it is "
+        "installed and loses nothing of this image, else ours",
     )  # fmt: skip
     add("--nydusify", metavar="PROGRAM", help="for --with (default the node's, beside nydus-image or in PATH)")
     add("--nydusd", metavar="PROGRAM", help="for --compare (default the node's)")
@@ -125,8 +125,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 def _convert(args: argparse.Namespace, context: Context) -> None:
     from agent.wire_convert import ConvertSettings, convert_ports  # requests, for this alone
 
-    if args.compare or args.by is By.AUTO:
-        context.require_root(f"convert {'--compare' if args.compare else '--with auto'}")
+    if args.compare:
+        context.require_root("convert --compare")
     job = job_of(args)
     config = _with_ways(context.load_config().config, args, job)
     found = _Programs(config, context)
@@ -219,7 +219,7 @@ def job_of(args: argparse.Namespace) -> Job:
     return Job(
         args.source, str(source) if isinstance(source, Reference) else _ANONYMOUS, source.named, target, wanted,
         platforms.of_machine(machine.machine()), BuildOptions(args.compressor, args.chunk_size, args.reference),
-        args.max_unpacked, (*own, *args.mount_from), args.compare or args.by is By.AUTO, args.by is By.AUTO,
+        args.max_unpacked, (*own, *args.mount_from), args.compare, args.by is By.AUTO,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from agent.convert.compare import compared
@@ -25,8 +25,8 @@ _WHOLE_ROOM_FACTOR = 6
 """nydusify takes them as an archive, keeps a copy and its own work, and hands an archive back."""
 
 
-_ITS_FAULT = ("NNA1424", "NNA1425", "NNA1427", "NNA1430", "NNA1431")
-"""Errors that say that what nydusify made is not what it must be, or that it made nothing."""
+_ITS_FAULT = ("NNA1404", "NNA1424", "NNA1425", "NNA1427", "NNA1430", "NNA1431")
+"""Errors that say that nydusify can make no such image, made none, or made one that is not what it must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,33 @@ def convert(job: Job, ports: Ports, told: Told) -> Converted:
     """Convert the image of a job. Raises ConvertError, RegistryError, CredentialError."""
     open_uploads = ports.rooms.left_behind()
     found = look(job, ports)
-    need = max(image.bytes for image in found) * (_ROOM_FACTOR if ports.nydusify is None else _WHOLE_ROOM_FACTOR)
-    with ports.rooms.room(need) as room:
+    with _room(job, ports, max(image.bytes for image in found), told) as (room, nydusify):
         builder, target = ports.builder(room), ports.target(room)
         version = version_of(builder.version())
         for session in open_uploads:
             target.drop(session)
         target.has(formats.digest_of(b""))  # whether we may write there at all, before the work and not after it
-        run = _Run(job, ports, target, builder, room, told)
+        run = _Run(job, ports, target, builder, room, told, nydusify)
         made = [run.image(image) for image in found]
         digest = run.put([each for each, _ in made])
     return Converted(str(job.target), digest, tuple(image for _, image in made), run.sent, version)
+
+
+@contextmanager
+def _room(job: Job, ports: Ports, need: int, told: Told) -> Iterator[tuple[Room, WholeBuilder | None]]:
+    """A room for layers of so many bytes, and nydusify where it is to be used. It needs more, but ours may not."""
+    with ExitStack() as stack:
+        if ports.nydusify is not None:
+            try:
+                room = stack.enter_context(ports.rooms.room(need * _WHOLE_ROOM_FACTOR))
+            except ConvertError as error:
+                if not job.fall_back:
+                    raise
+                told(Event("build", end=True, note=f"not by nydusify: {error}"))
+            else:
+                yield room, ports.nydusify(room)
+                return
+        yield stack.enter_context(ports.rooms.room(need * _ROOM_FACTOR)), None
 
 
 def look(job: Job, ports: Ports) -> tuple[Found, ...]:
@@ -99,11 +115,12 @@ def _found(job: Job, ports: Ports, document: Document, manifest: Manifest) -> Fo
 
 class _Run:
     def __init__(
-        self, job: Job, ports: Ports, target: Target, builder: Builder, room: Room, told: Told
+        self, job: Job, ports: Ports, target: Target, builder: Builder, room: Room, told: Told,
+        nydusify: WholeBuilder | None,
     ) -> None:  # fmt: skip
         self._job, self._ports, self._target, self._room, self._told = job, ports, target, room, told
         self._builder, self._reader = builder, ports.reader(room)
-        self._nydusify = None if ports.nydusify is None else ports.nydusify(room)
+        self._nydusify = nydusify
         self._took = defaultdict[str, float](float)
         self._untimed = set[str]()
         self._there = set[str]()
@@ -126,6 +143,7 @@ class _Run:
     def _work(self, found: Found) -> _Work:
         """The image, checked and compared."""
         if self._nydusify is not None:
+            self._untimed.clear()
             try:
                 return self._compared(found, self._by_nydusify(found, self._nydusify))
             except ConvertError as error:
@@ -145,6 +163,7 @@ class _Run:
 
     def _by_layers(self, found: Found) -> _Work:
         """Layer by layer, by our own driver of nydus-image."""
+        self._untimed.clear()
         layers, built = self._layers(found)
         with self._step("check", found):
             bootstrap = self._builder.merge(built)
@@ -166,16 +185,19 @@ class _Run:
 
     def _by_nydusify(self, found: Found, nydusify: WholeBuilder) -> _Work:
         """All of the image at once, after each of its layers was looked at."""
-        layers, unpacked = list[LayerFile](), 0
+        layers, unpacked, directories = list[LayerFile](), 0, Directories()
         for at in range(len(found.manifest.layers)):
             layers.append(self._fetched(found, at, self._job.max_unpacked - unpacked))
             with self._step("check", found, at + 1):
                 unpacked += self._reader.length(layers[-1])
+                several = len(found.manifest.layers) > 1
+                named = directories.missing(self._reader.members(layers[-1], content=False)) if several else ()
+            self._need_rights(named, "be converted by nydusify", times=self._job.fall_back)
         image = Plain(self._job.source_name, found.document, found.settings, tuple(layers), found.platform)
         with self._step("build", found) as tell:
             whole = nydusify.make(image, self._job.options, lambda note: tell(0, note))
         with self._step("check", found):
-            self._builder.check(whole.bootstrap)
+            self._builder.check(whole.bootstrap, [path for _, path in whole.blobs])
         return _Work("nydusify", layers, whole, unpacked)
 
     def put(self, made: Sequence[Made]) -> str:
@@ -219,14 +241,22 @@ class _Run:
 
     def _need_plain(self, layer: Descriptor, named: Sequence[Named]) -> None:
         """Raises ConvertError NNA1404 where the data cannot stay in the layer: nothing can be put before its tar."""
-        causes = [] if layer.compression == "gzip" else ["a layer is not compressed with gzip"]
-        causes += [
-            f"a layer has files in /{path} without naming it, and its rights would be lost"
+        if layer.compression != "gzip":
+            what = f"{self._job.source} cannot be referenced"
+            raise ConvertError("NNA1404", what, cause="a layer is not compressed with gzip")
+        self._need_rights(named, "be referenced")
+
+    def _need_rights(self, named: Sequence[Named], what: str, *, times: bool = False) -> None:
+        """Raises ConvertError NNA1404 where a directory that a layer does not name would lose rights, or its time."""
+        lost = [
+            path
             for path, node in named
-            if (node.mode, node.uid, node.gid, bool(node.xattrs)) != (0o755, 0, 0, False)
+            if times or (node.mode, node.uid, node.gid, bool(node.xattrs)) != (0o755, 0, 0, False)
         ]
-        if causes:
-            raise ConvertError("NNA1404", f"{self._job.source} cannot be referenced", cause=causes[0])
+        if lost:
+            which = "rights or time" if times else "rights"
+            cause = f"a layer has files in /{lost[0]} without naming it, and its {which} would be lost"
+            raise ConvertError("NNA1404", f"{self._job.source} cannot {what}", cause=cause)
         self._untimed.update(path for path, _ in named)
 
     def _push_all(self, found: Found, blobs: Sequence[tuple[Blob, str]]) -> None:

@@ -94,12 +94,10 @@ def test_options_that_it_cannot_give_are_refused_with_everything_else_that_is_wr
     assert told.code == 2
     for part in ("4 things are wrong", "names no directory", "--reference cannot be had", "'A B'", "no platform"):
         assert part in told.err
-    unused = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN)
+    unused = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN, "--with", "nydus-image")
     assert (unused.code, "--nydusify has no meaning" in unused.err) == (2, True), unused.err
     absent = place.run(place.image(tar("DATA")), "--with", "nydusify", "--nydusify", "/nonexistent")
     assert (absent.code, "no such program" in absent.err) == (1, True), absent.err
-    alone = place.run(place.image(tar("DATA")), "--with", "auto")
-    assert (alone.code, "must run as root" in alone.err) == (2, True), alone.err
 
 
 @pytest.mark.parametrize(("fault", "by"), [("OTHER-ENV", "nydus-image"), ("GOOD", "nydusify")])
@@ -120,6 +118,23 @@ def test_where_nydusify_makes_it_wrong_the_work_is_done_by_ourselves_if_that_was
     assert [image.by for image in made.images] == [by]
     assert any("not by nydusify" in event.note for event in told) == (by == "nydus-image")
     assert json.loads(place.registry.manifests["team/app", "1"][1])["layers"] != []
+
+
+PRIVATE = (tar("private/"), tar("private/x", "DATA"))
+
+
+def test_an_image_of_which_it_would_lose_rights_is_made_by_ourselves_unless_it_was_asked_for(place: Place) -> None:
+    asked = place.run(place.image(*PRIVATE), *BY)
+    assert (asked.code, "has files in /private without naming it" in asked.err) == (1, True), asked.err
+    assert place.registry.manifests == {}
+    auto = place.run(place.image(*PRIVATE), "--nydusify", STAND_IN, "--json")
+    assert auto.lines[-1]["images"][0]["converter"] == "nydus-image", auto.err
+    whole = place.run(
+        place.image(tar("private/"), tar("private/", "private/x", "DATA")), "--nydusify", STAND_IN, "--json"
+    )
+    assert whole.lines[-1]["images"][0]["converter"] == "nydusify", whole.err
+    kept = place.run(place.image(tar("DATA")), "--nydusify", STAND_IN, "--json", "--reference")
+    assert kept.lines[-1]["images"][0]["converter"] == "nydus-image", kept.err
 
 
 def test_nothing_of_ours_reaches_it_but_what_it_needs(place: Place) -> None:
