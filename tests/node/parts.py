@@ -202,25 +202,25 @@ def name_host(node: Node, name: str, address: str = "127.0.0.1") -> None:
 
 def start_auth_registry(node: Node, *, port: int = 5001, password: str = PASSWORD) -> Registry:
     """http with basic authentication (USER and the password)."""
-    _write_password(node, password)
+    _write_accounts(node, {USER: password})
     registry = run_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": HTPASSWD}})
     registry.user, registry.password = USER, password
     return registry
 
 
-def change_password(registry: Registry, password: str) -> None:
-    """Another password for a registry with basic authentication, from the next request on: it looks at the file's time,
-    with each.
+def accept(registry: Registry, accounts: Mapping[str, str]) -> None:
+    """These users with their passwords and no others, from the next request on: a registry with basic authentication
+    looks at the file's time with each.
     """
-    _write_password(registry.unit.node, password)
-    registry.password = password
+    _write_accounts(registry.unit.node, accounts)
 
 
-def _write_password(node: Node, password: str) -> None:
+def _write_accounts(node: Node, accounts: Mapping[str, str]) -> None:
     # bcrypt by libxcrypt, at the lowest cost: the registry checks it with every request.
-    script = "chomp(my $word = <STDIN>); print crypt($word, q($2b$04$Tn0dsPbPR3lLcXzW0CVfEu))"
-    hashed = node.run(["perl", "-e", script], input=f"{password}\n").stdout
-    node.write(HTPASSWD, f"{USER}:{hashed}\n")
+    script = "while (<STDIN>) { chomp; print crypt($_, q($2b$04$Tn0dsPbPR3lLcXzW0CVfEu)), qq(\\n) }"
+    hashed = node.run(["perl", "-e", script], input="\n".join(accounts.values())).stdout.split()
+    lines = (f"{user}:{one}\n" for user, one in zip(accounts, hashed, strict=True))
+    node.write(HTPASSWD, "".join(lines))
 
 
 def run_registry(

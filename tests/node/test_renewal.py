@@ -1,4 +1,4 @@
-"""A credential helper gives a new password, the registry takes the old one no longer, and a container reads on.
+"""A credential helper gives a new credential, the old one expires a little later, and a container reads on.
 
 A nydusd that takes new credentials (2.4.1 and newer) cannot be built from where the tests have their parts. With the
 one that can, these tests show that the operator was told before the reads fail, and what the snapshotter does with our
@@ -42,18 +42,24 @@ class Private:
     def ref(self) -> str:
         return f"{self.registry.host}/reader-nydus:1"
 
-    def expire(self) -> None:
-        """Another password; the helper says the new one."""
-        parts.change_password(self.registry, secrets.token_hex(16))
+    def hand_out(self) -> None:
+        """The helper says a new credential from now on; the registry takes the old one too, as clouds do."""
+        old = {self.registry.user or "": self.registry.password}
+        self.registry.user, self.registry.password = f"user-{secrets.token_hex(4)}", secrets.token_hex(16)
+        parts.accept(self.registry, {**old, self.registry.user: self.registry.password})
         self.tell_helper()
 
+    def expire(self) -> None:
+        """The registry takes what the helper says now, and nothing older."""
+        parts.accept(self.registry, {self.registry.user or "": self.registry.password})
+
     def tell_helper(self) -> None:
-        answer = {"ServerURL": self.registry.host, "Username": parts.USER, "Secret": self.registry.password}
+        answer = {"ServerURL": self.registry.host, "Username": self.registry.user, "Secret": self.registry.password}
         self.node.write(HELPERS_FILE, json.dumps(answer), mode=0o600)
 
     def renewed(self) -> bool:
-        """Whether the password of now is in the configuration that the snapshotter has written for the image."""
-        pair = base64.b64encode(f"{parts.USER}:{self.registry.password}".encode()).decode()
+        """Whether the credential of now is in the configuration that the snapshotter has written for the image."""
+        pair = base64.b64encode(f"{self.registry.user}:{self.registry.password}".encode()).decode()
         return self.node.run(f"grep -qF {pair} {CONFIGS}", check=False).returncode == 0
 
     def unrenewed(self) -> list[str]:
@@ -90,7 +96,7 @@ def told(node: Node) -> list[dict[str, Any]]:
     return [one for one in problems if one["code"] == "NNA1207"]
 
 
-def test_reads_go_on_after_the_password_has_expired_or_who_will_fail_was_told_before(private: Private) -> None:
+def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_before(private: Private) -> None:
     node = private.node
     plan = "\n".join(scene.agent_json(node, "plan")["warnings"])
     assert (f"{private.registry.host} (docker-credential-test)" in plan) is not bool(NEWER), plan
@@ -98,13 +104,15 @@ def test_reads_go_on_after_the_password_has_expired_or_who_will_fail_was_told_be
         reader.wait_for(5, 60)
         scene.agent(node, "inspect")
         problems = told(node)
-        private.expire()
+        private.hand_out()
         if NEWER:
             assert (problems, private.unrenewed()) == ([], [])
-            node.wait_until(private.renewed, 30, "the snapshotter has renewed the password")
+            node.wait_until(private.renewed, 30, "the snapshotter has renewed the credential")
+            private.expire()
             reader.wait_for(100, 120)
             assert reader.errors() == []
         else:
+            private.expire()
             (problem,) = problems
             assert f"{private.registry.host}/reader-nydus (docker-credential-test): " in str(problem["seen"]), problem
             assert "nydus-agent artifacts lock" in problem["try"]
@@ -125,8 +133,8 @@ def test_the_snapshotter_hands_on_what_the_helper_says_now_and_an_old_nydusd_doe
         scene.agent(node, "apply")
     written = tomllib.loads(node.read("/etc/nydus/snapshotter.toml"))
     assert written["remote"]["auth"]["credential_renewal_interval"] == f"{RENEW_S}s"
-    private.expire()
-    node.wait_until(private.renewed, 30, "the snapshotter has renewed the password")
+    private.hand_out()
+    node.wait_until(private.renewed, 30, "the snapshotter has renewed the credential")
     lines = node.journal("nydus-snapshotter.service").splitlines()
     refused = [line for line in lines if "failed to hot-reload auth config" in line]
     assert bool(refused) is not bool(NEWER), refused
