@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import tempfile
 import time
@@ -87,6 +88,18 @@ class DiskRooms:
         return tuple(uploads)
 
 
+def _end_converters(room: str) -> None:
+    """What nydusify started outlives it where that is killed with its run: a nydus-image waits for ever at a fifo."""
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            place = f"/proc/{name}"
+            if not name.isdecimal() or os.stat(place).st_uid != os.geteuid():
+                continue
+            with open(f"{place}/comm", "rb") as comm, open(f"{place}/cmdline", "rb") as line:
+                if comm.read().startswith(b"nydus") and f"\0{room}/".encode() in line.read():
+                    os.kill(int(name), signal.SIGKILL)
+
+
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     status = entry.stat(follow_symlinks=False)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
@@ -106,6 +119,7 @@ def _cleared(path: str) -> str:
         upload = ""
         with contextlib.suppress(OSError, UnicodeError), open(os.path.join(path, _UPLOAD), encoding="utf-8") as file:
             upload = file.read(_LONGEST)
+        _end_converters(path)
         shutil.rmtree(path, ignore_errors=True)
     except BlockingIOError:
         return ""

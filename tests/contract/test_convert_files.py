@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -159,6 +160,31 @@ def test_what_a_killed_run_left_is_cleared_by_the_next_one_which_learns_of_its_u
     assert len(rooms_of(tmp_path)) == 1
     assert DiskRooms(str(tmp_path)).left_behind() == ("http://r/v2/a/blobs/uploads/1",)
     assert rooms_of(tmp_path) == []
+
+
+def test_a_converter_that_a_killed_run_left_waiting_is_ended_and_no_other_program(tmp_path: Path) -> None:
+    rooms, programs = tmp_path / "rooms", tmp_path / "programs"
+    room = rooms / "nydus-agent-convert-x"
+    for directory in (room, programs):
+        directory.mkdir(parents=True)
+    (room / "lock").touch()
+    tail = shutil.which("tail")
+    assert tail is not None
+    for name in ("nydus-image", "less"):
+        shutil.copy(tail, programs / name)
+    waiting = []
+    for name, looked_at in (("nydus-image", room), ("less", room), ("nydus-image", tmp_path)):
+        (looked_at / "file").touch()
+        waiting.append(subprocess.Popen([programs / name, "-f", looked_at / "file"], stdout=subprocess.DEVNULL))
+    try:
+        DiskRooms(str(rooms)).left_behind()
+        assert waiting[0].wait(10) == -9
+        assert [one.poll() for one in waiting[1:]] == [None, None]
+        assert not room.exists()
+    finally:
+        for one in waiting:
+            one.kill()
+            one.wait(10)
 
 
 def test_the_room_of_a_run_that_lives_is_left_alone(tmp_path: Path) -> None:
