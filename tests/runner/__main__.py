@@ -23,6 +23,8 @@ def main() -> int:
     os.chdir(stages.ROOT)
     RESULTS.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell that runs us in its background has SIGINT ignored, and so would all that we end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     needed = {name for stage in wanted for name in stage.needs}
     try:

@@ -45,7 +45,7 @@ def _run(
         lambda needs: [name for name in failed if name in needs],
         lambda: "nothing",
         width,
-        deadline_s=60,
+        deadline_s=200,  # a command that ignores SIGINT is killed after a minute of patience
     )
     return beside.run(commands, "made up")
 
