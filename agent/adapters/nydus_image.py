@@ -7,7 +7,7 @@ What nydus-image 2.2.0 does wrong, and what is done about it (a version that doe
   another content, and `check` says nothing): layers are built by themselves and merged.
 - `merge` takes from the uppermost layer alone whether files have extended attributes, and nydusd then shows none unless
   its configuration insists: the bit is set where a layer has it.
-- Directories that a layer does not name get new rights: see agent.oci.implied.
+- Directories that a layer does not name get new rights, and 2.4.4 loses files in them: see agent.oci.implied.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _STEP_S = 0.02
 _LINES, _LINE = 6, 300
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock behind EROFS' own, flags first.
 _EROFS_AT, _EROFS = 1024, 0xE0F5E1E2  # linux/fs/erofs/erofs_fs.h, EROFS_SUPER_OFFSET and EROFS_SUPER_MAGIC_V1
+_INODES_AT = _EROFS_AT + 16
+_TRIAL_INODES = 5  # the root, d, d/b, d/a and d/a/c
 _FLAGS_AT, _HAS_XATTR = _EROFS_AT + 128, 0x10
 
 
@@ -62,7 +64,9 @@ class NydusImage:
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """See ports_convert.Builder."""
         if options.reference:
-            return self._refer(layer)
+            return self._refer(layer, named)
+        # 2.2.0 forgets what a directory has where it comes a second time, so it gets none that it can do without.
+        named = named if self._loses_files() else [one for one in named if not one[1].implied]
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
@@ -88,8 +92,15 @@ class NydusImage:
         os.rename(bootstrap, renamed)
         return Built(renamed, made, path, count)
 
-    def _refer(self, layer: LayerFile) -> Built:
+    def _refer(self, layer: LayerFile, named: Sequence[Named]) -> Built:
         """Where in the layer's gzip stream each file is. The name of the metadata is that of the blob with the data."""
+        unnamed = next((path for path, _ in named if path), "")
+        if unnamed and self._loses_files():
+            raise ConvertError(
+                "NNA1404", "a layer cannot be referenced",
+                cause=f"it has files in /{unnamed} without naming it, and this nydus-image loses files there",
+                try_="nydus-agent convert without --reference, or another --nydus-image",
+            )  # fmt: skip
         count = sum(map(len, checked(layer)))
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
@@ -108,6 +119,22 @@ class NydusImage:
         with contextlib.suppress(FileExistsError):  # the same layer twice
             os.link(layer.path, os.path.join(self._directory, "blobs", name))
         return Built(bootstrap, made, path, count, Blob(layer.digest, layer.size))
+
+    def _loses_files(self) -> bool:
+        """Whether the converter loses the first file of a directory that a tar does not name: tried with one such."""
+        base = os.path.join(self._directory, "trial")
+        if not os.path.exists(f"{base}.bootstrap"):
+            content = b"".join(tarfile.TarInfo(name).tobuf() for name in ("d/b", "d/a/c"))
+            with gzip.open(f"{base}.tar.gz", "xb") as packed:
+                packed.write(content + bytes(2 * tarfile.BLOCKSIZE))
+            self._run(
+                "create", "--type", "targz-ref", "--fs-version", "6", "--bootstrap", f"{base}.bootstrap", "--blob",
+                f"{base}.blob", "--output-json", f"{base}.json", f"{base}.tar.gz", code="NNA1423",
+            )  # fmt: skip
+        with open(f"{base}.bootstrap", "rb") as file:
+            file.seek(_INODES_AT)
+            inodes: int = struct.unpack("<Q", file.read(8))[0]
+        return inodes < _TRIAL_INODES
 
     def merge(self, layers: Sequence[Built]) -> str:
         """See ports_convert.Builder."""

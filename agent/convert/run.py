@@ -216,9 +216,7 @@ class _Run:
         for at, descriptor in enumerate(found.manifest.layers):
             layer = self._fetched(found, at, left)
             with self._step("build", found, at + 1, descriptor.size) as tell:
-                # Of one layer alone there is none below.
-                several = len(found.manifest.layers) > 1
-                named = directories.missing(self._reader.members(layer, content=False)) if several else ()
+                named = directories.missing(self._reader.members(layer, content=False))
                 if self._job.options.reference:
                     self._need_plain(descriptor, named)
                 built.append(self._builder.create(layer, self._job.options, named, tell))

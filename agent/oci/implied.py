@@ -1,7 +1,9 @@
 """Directories that a layer has files in without naming them: they keep what a layer below says of them.
 
 nydus-image gives such a directory rights of its own (root's, 0755), and its merge takes the upper layer's word: a
-private directory would be open to all, and /tmp no longer writable. So the layer is handed to it with those named.
+private directory would be open to all, and /tmp no longer writable. Worse, 2.4.4 loses the first file of a directory
+that a tar does not name, where another name of its parent's, a later one in the alphabet, came before. So the layer is
+handed to it with those named, to such a version with all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import TypeAlias
 from agent.oci.tree import WHITEOUT, Kind, Member, Node, Tree, normal
 
 Named: TypeAlias = tuple[str, Node]
-"""A directory's path ("" is the root) and what a layer below says of it."""
+"""A directory's path ("" is the root) and what a layer below says of it; `implied` where none says anything."""
+_PLAIN = Node(Kind.DIRECTORY, 0o755, implied=True)
 
 
 class Directories:
@@ -35,12 +38,9 @@ class Directories:
                 above = above.rpartition("/")[0]
                 implied.add(above)
         nodes = ((path, self._tree.nodes.get(path)) for path in sorted(implied - named))
-        return tuple((path, node) for path, node in nodes if node is not None and _is_said(node))
+        directories = ((path, node) for path, node in nodes if node is not None and node.kind is Kind.DIRECTORY)
+        return tuple((path, _PLAIN if node.implied else node) for path, node in directories if path or not node.implied)
 
 
 def _is_mark(path: str) -> bool:
     return path.rpartition("/")[2].startswith(WHITEOUT)
-
-
-def _is_said(node: Node) -> bool:
-    return node.kind is Kind.DIRECTORY and not node.implied

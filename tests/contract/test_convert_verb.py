@@ -145,6 +145,20 @@ def test_by_reference_a_directory_that_would_lose_its_rights_is_a_refusal(
     assert (told.code, cause in told.err) == (1 if cause else 0, True), told.err
 
 
+@pytest.mark.parametrize("name", ["loses", "sound"])
+def test_by_reference_a_converter_that_loses_files_of_unnamed_directories_is_not_let_at_them(
+    place: Place, name: str
+) -> None:
+    program = place.directory / f"{name}.py"
+    program.write_bytes(Path(STAND_IN).read_bytes())
+    program.chmod(0o755)
+    lost = name == "loses"
+    told = place.run(place.image(tar("a/b", "a/DATA")), "--reference", "--nydus-image", str(program))
+    assert (told.code, "files in /a without naming it" in told.err) == (int(lost), lost), told.err
+    told = place.run(place.image(tar("a/", "a/DATA")), "--reference", "--nydus-image", str(program))
+    assert told.code == 0, told.err
+
+
 def test_events_and_result_are_as_described(place: Place) -> None:
     told = place.run(place.image(tar("DATA")), "--json")
     assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)

@@ -20,7 +20,9 @@ FLAGS_AT, HAS_XATTR = 1024 + 128, 0x10
 def bootstrap_of(flags: int, content: bytes) -> bytes:
     """The superblocks, as far as they are looked at; a tar with a file called STRANGE makes other ones."""
     magic = 0 if b"STRANGE" in content else 0xE0F5E1E2
-    return bytes(1024) + struct.pack("<I", magic) + bytes(124) + struct.pack("<Q", flags) + content
+    inodes = 4 if "loses" in Path(__file__).name else 5  # what is looked for after a trial
+    head = struct.pack("<I12xQ104x", magic, inodes)
+    return bytes(1024) + head + struct.pack("<Q", flags) + content
 
 
 def create(words: list[str]) -> None:

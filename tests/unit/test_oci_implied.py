@@ -26,24 +26,31 @@ BASE = [directory("./", 0o711), directory("tmp", 0o1777), directory("home/me", 0
 
 
 def test_directories_of_a_layer_below_are_named_parents_first_the_root_too() -> None:
-    assert missing(BASE, [file("home/me/b"), file("tmp/x")]) == [("", 0o711), ("home/me", 0o700), ("tmp", 0o1777)]
+    assert missing(BASE, [file("home/me/b"), file("tmp/x")]) == [
+        ("", 0o711),
+        ("home", 0o755),
+        ("home/me", 0o700),
+        ("tmp", 0o1777),
+    ]
 
 
 def test_what_the_layer_names_itself_is_left_to_it_wherever_it_does() -> None:
     assert missing(BASE, [file("tmp/x"), directory("tmp", 0o755), directory("/", 0o700)]) == []
 
 
-def test_what_no_layer_has_named_is_not_made_up() -> None:
-    assert missing([file("a/b")], [file("a/c")]) == []
+def test_what_no_layer_has_named_is_named_as_nydus_image_would_make_it_because_a_version_loses_files_there() -> None:
+    assert missing([file("a/b")], [file("a/c")]) == [("a", 0o755)]
+    assert missing([file("a/f"), file("a/b/c")]) == [("a", 0o755), ("a/b", 0o755)]
 
 
 def test_a_directory_that_is_hidden_and_made_anew_does_not_get_its_old_rights() -> None:
-    assert missing(BASE, [file("home/.wh.me"), file("home/me/new")]) == [("", 0o711)]
+    found = missing(BASE, [file("home/.wh.me"), file("home/me/new")])
+    assert found == [("", 0o711), ("home", 0o755), ("home/me", 0o755)]
 
 
 def test_an_opaque_directory_and_one_with_whiteouts_alone_keep_theirs() -> None:
-    assert missing(BASE, [file("home/me/.wh..wh..opq")]) == [("", 0o711), ("home/me", 0o700)]
-    assert missing(BASE, [file("home/me/.wh.a")]) == [("", 0o711), ("home/me", 0o700)]
+    assert missing(BASE, [file("home/me/.wh..wh..opq")]) == [("", 0o711), ("home", 0o755), ("home/me", 0o700)]
+    assert missing(BASE, [file("home/me/.wh.a")]) == [("", 0o711), ("home", 0o755), ("home/me", 0o700)]
 
 
 def test_the_latest_word_counts_also_where_a_layer_between_is_silent() -> None:
