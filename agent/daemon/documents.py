@@ -176,6 +176,8 @@ class Climb:
     """Seconds since the epoch; None: nobody climbed yet."""
     problem: str = "nobody has climbed the ladder of proof yet"
     """The first rung that failed, or that could not be told; "" = none."""
+    failed: bool = False
+    """Whether it failed."""
 
 
 def climb(document: Loose | None) -> Climb:
@@ -189,7 +191,7 @@ def climb(document: Loose | None) -> Climb:
         for rung in listed:
             if rung.get("state") == state:
                 where = f"rung {rung.get('number')} ({_text(rung.get('name'))})"
-                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}")
+                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}", state == "failed")
     return Climb(float(at), "")
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import paths
-from agent.daemon.documents import Document
+from agent.daemon.documents import Climb, Document
 from agent.daemon.eyes import Eyes, Sight, active_link, down_finding
 from agent.daemon.settings import Places
+from agent.health.state import Verdict
 from agent.plan import unit_files
 from agent.plan.drift import Expected, Finding, Kind
 from agent.plan.drift_form import decode_expected, decode_findings
@@ -25,6 +26,8 @@ _TELL_S = 15.0
 """A change that cannot be judged is told when no climb has seen it for this long: `apply` writes these files too."""
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
+_AGAIN_S = 60.0
+"""Between two climbs that are asked for because the mirror is well again: some faults are no mirror's."""
 _DOWN_S = 2.0
 """A unit that is restarted is inactive for a moment."""
 _REQUEST = "drift"
@@ -49,6 +52,7 @@ class Drift:
         self._down_at: float | None = None
         """When a unit that is inactive counts as one that does not run."""
         self._due_at: float | None = None
+        self._again_at = float("-inf")
         self._rewatch_at = float("-inf")
         self.findings: tuple[Finding, ...] = ()
         """What is not as it was applied, as far as anybody has seen it."""
@@ -93,6 +97,14 @@ class Drift:
         if climbed_at is not None and climbed_at > self.changed_at:
             self.changed = self._unproved = ()
             self._tell_at = float("inf")
+
+    def judged(self, verdict: Verdict, since: float, climbed: Climb, now: float) -> None:
+        """Have the ladder climbed anew where a rung failed before the mirror was well (`since`, by the epoch): else
+        `status` tells that fault until the timer's next turn, minutes after it has gone.
+        """
+        well = verdict is Verdict.HEALTHY
+        if well and climbed.failed and climbed.at is not None and climbed.at < since and now >= self._again_at:
+            self._again_at, self._due_at = now + _AGAIN_S, now + _SETTLE_S
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""

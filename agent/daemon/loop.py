@@ -366,7 +366,9 @@ class Session:
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)
-        self.drift.proved(climb(self.climb.load()).at)
+        climbed = climb(self.climb.load())
+        self.drift.proved(climbed.at)
+        self.drift.judged(self.state.verdict, self.record.verdict_since, climbed, now)
         try:
             asked = self.drift.ask(now)
         except OSError:

@@ -128,6 +128,19 @@ def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Sta
     scene.wait_for_route(node, "mirror", 30)
 
 
+@pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |PingFails: )")
+def test_a_proof_that_failed_while_the_mirror_was_down_is_made_anew_soon_after_its_return(fresh: scene.Stage) -> None:
+    node = fresh.node
+    fresh.mirror.unit.kill("KILL")
+    scene.wait_for_route(node, "origin", 10)
+    scene.agent(node, "inspect", check=False)
+    rungs = json.loads(node.read("/var/lib/nydus-agent/climb.json"))["rungs"]
+    assert "mirror" in [rung["name"] for rung in rungs if rung["state"] == "failed"]
+    fresh.mirror.start_again()
+    scene.wait_for_route(node, "mirror", 60)
+    node.wait_until(lambda: "not proved" not in scene.agent(node, "status", check=False).stdout, 45, "proved anew")
+
+
 def story(stage: scene.Stage, *arguments: str) -> list[dict[str, Any]]:
     return list(scene.agent_json(stage.node, *arguments)["history"])
 
