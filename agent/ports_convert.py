@@ -135,6 +135,9 @@ class Builder(Protocol):
     def version(self) -> str:
         """What it says to --version. Raises ConvertError (NNA1429) where it cannot be run."""
 
+    def takes_twice(self) -> bool:
+        """Whether a directory keeps what it has where a tar names it twice. Raises ConvertError (NNA1423)."""
+
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """One layer, with these directories before all that it has. Raises ConvertError: NNA1421 the tar is longer than
         it may be, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""

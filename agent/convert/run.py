@@ -219,6 +219,12 @@ class _Run:
                 named = directories.missing(self._reader.members(layer, content=False))
                 if self._job.options.reference:
                     self._need_plain(descriptor, named)
+                elif directories.twice and not self._builder.takes_twice():
+                    raise ConvertError(
+                        "NNA1404", f"{self._job.source} is not converted", try_="another --nydus-image, such as 2.4.4",
+                        cause=f"a layer has files in /{directories.twice} and names only what is above it: this "
+                        "nydus-image would lose files",
+                    )  # fmt: skip
                 built.append(self._builder.create(layer, self._job.options, named, tell))
             left -= built[-1].unpacked
             layers.append(layer)

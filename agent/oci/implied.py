@@ -23,6 +23,9 @@ class Directories:
 
     def __init__(self) -> None:
         self._tree = Tree()
+        self.twice = ""
+        """Of the layer that came last: a directory that it should have named, below one that it does name. Where the
+        first is put before the layer, the second comes twice."""
 
     def missing(self, layer: Iterable[Member]) -> tuple[Named, ...]:
         """Put a layer on top; the directories that it should have named, parents first. Raises ConvertError."""
@@ -38,7 +41,9 @@ class Directories:
                 above = above.rpartition("/")[0]
                 implied.add(above)
         nodes = ((path, self._tree.nodes.get(path)) for path in sorted(implied - named))
-        directories = ((path, node) for path, node in nodes if node is not None and node.kind is Kind.DIRECTORY)
+        directories = [(path, node) for path, node in nodes if node is not None and node.kind is Kind.DIRECTORY]
+        said = [path for path, node in directories if not node.implied]
+        self.twice = next((path for path in said if any(above and path.startswith(f"{above}/") for above in named)), "")
         return tuple((path, _PLAIN if node.implied else node) for path, node in directories if path or not node.implied)
 
 

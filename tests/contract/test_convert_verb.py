@@ -159,6 +159,17 @@ def test_by_reference_a_converter_that_loses_files_of_unnamed_directories_is_not
     assert told.code == 0, told.err
 
 
+@pytest.mark.parametrize("name", ["forgets", "sound"])
+def test_a_converter_that_forgets_what_a_directory_has_is_not_handed_one_twice(place: Place, name: str) -> None:
+    program = place.directory / f"{name}.py"
+    program.write_bytes(Path(STAND_IN).read_bytes())
+    program.chmod(0o755)
+    source = place.image(tar("a/", "a/private/"), tar("a/", "a/private/DATA"))
+    told = place.run(source, "--nydus-image", str(program))
+    lost = name == "forgets"
+    assert (told.code, "files in /a/private" in told.err) == (int(lost), lost), told.err
+
+
 def test_events_and_result_are_as_described(place: Place) -> None:
     told = place.run(place.image(tar("DATA")), "--json")
     assert [complaints(line) for line in told.lines] == [[]] * len(told.lines)

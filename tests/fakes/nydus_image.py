@@ -20,9 +20,7 @@ FLAGS_AT, HAS_XATTR = 1024 + 128, 0x10
 def bootstrap_of(flags: int, content: bytes) -> bytes:
     """The superblocks, as far as they are looked at; a tar with a file called STRANGE makes other ones."""
     magic = 0 if b"STRANGE" in content else 0xE0F5E1E2
-    inodes = 4 if "loses" in Path(__file__).name else 5  # what is looked for after a trial
-    head = struct.pack("<I12xQ104x", magic, inodes)
-    return bytes(1024) + head + struct.pack("<Q", flags) + content
+    return bytes(1024) + struct.pack("<I", magic) + bytes(124) + struct.pack("<Q", flags) + content
 
 
 def create(words: list[str]) -> None:
@@ -53,6 +51,10 @@ def merge(words: list[str]) -> None:
 
 
 def check(words: list[str]) -> None:
+    """With --verbose also as many files as a trial is to show: one that loses or forgets some is called so."""
+    if words[0] == "--verbose":
+        print("inode\n" * {"loses": 4, "forgets": 3}.get(Path(__file__).stem, 5), end="")
+        return
     if b"INVALID" in Path(words[0]).read_bytes():
         print("Error: invalid", file=sys.stderr)
         sys.exit(1)

@@ -57,5 +57,14 @@ def test_the_latest_word_counts_also_where_a_layer_between_is_silent() -> None:
     assert missing(BASE, [directory("tmp", 0o1770)], [file("x")], [file("tmp/y")]) == [("", 0o711), ("tmp", 0o1770)]
 
 
+def test_a_directory_above_that_the_layer_names_itself_is_told_because_it_comes_twice_then() -> None:
+    seen = Directories()
+    seen.missing(BASE)
+    seen.missing([directory("home", 0o755), file("home/me/x")])
+    assert seen.twice == "home/me"
+    seen.missing([directory("./", 0o755), directory("homer", 0o755), file("home/me/x")])
+    assert seen.twice == ""
+
+
 def test_parents_of_hard_links_count_too() -> None:
     assert missing(BASE, [directory("/", 0o755), file("f"), Member("tmp/l", None, "f")]) == [("tmp", 0o1777)]
