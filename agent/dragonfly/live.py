@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent.config.model import Config
@@ -12,6 +13,7 @@ from agent.dragonfly.command_line import CONFIG_VARIABLE, LEVEL_VARIABLE, LogLev
 from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
 from agent.dragonfly.place import Place
 from agent.dragonfly.reading import Reader
+from agent.dragonfly.site import STORAGE
 from agent.errors import Problem
 from agent.node.facts import Unknown
 
@@ -182,7 +184,11 @@ def _restarted(facts: LiveFacts) -> str:
 
 
 def _drop_in(facts: LiveFacts) -> str:
-    return f"nydus-agent dragonfly render dfdaemon-unit >/etc/systemd/system/{facts.unit}.d/50-restart.conf"
+    """Its command. With another storage.dir than it knows of, the drop-in would keep dfdaemon from starting."""
+    directory = f"/etc/systemd/system/{facts.unit}.d"
+    where = STORAGE if isinstance(facts.text, Unknown) else storage_of(facts.text)
+    other = "" if where.rstrip("/") == STORAGE.rstrip("/") else f"--storage {shlex.quote(where)} "
+    return f"mkdir -p {directory} && nydus-agent dragonfly render dfdaemon-unit {other}>{directory}/50-restart.conf"
 
 
 def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:

@@ -202,9 +202,9 @@ def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
 @pytest.mark.parametrize(
     ("unit", "level", "change"),
     [
-        ("dfdaemon.service", LogLevel("info", ""), "nydus-agent dragonfly render dfdaemon-unit >"),
-        ("dfdaemon.service", LogLevel("info", "DFDAEMON_LOG_LEVEL"), "nydus-agent dragonfly render dfdaemon-unit >"),
-        ("d.service", LogLevel("info", "--log-level"), "take --log-level out of d.service; nydus-agent dragonfly"),
+        ("dfdaemon.service", LogLevel("info", ""), "mkdir -p /etc/systemd/system/dfdaemon.service.d && nydus-agent"),
+        ("dfdaemon.service", LogLevel("info", "DFDAEMON_LOG_LEVEL"), "mkdir -p /etc/systemd/system/"),
+        ("d.service", LogLevel("info", "--log-level"), "take --log-level out of d.service; mkdir -p"),
         ("", LogLevel("info", "--log-level"), "set client.config.log.level: warn in the chart's values"),
     ],
 )
@@ -213,6 +213,30 @@ def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level:
     assert one.change.startswith(change)
     whose = level.source or "dfdaemon's default"
     assert one.value == f"info ({whose})"
+
+
+@pytest.mark.parametrize(
+    ("directory", "command"),
+    [
+        ("/var/lib/dragonfly/", "render dfdaemon-unit >"),
+        ("/var/lib/dragonfly", "render dfdaemon-unit >"),
+        ("/srv/pieces", "render dfdaemon-unit --storage /srv/pieces >"),
+        ("/srv/a b", "render dfdaemon-unit --storage '/srv/a b' >"),
+    ],
+)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"writes_anywhere": True}, {"restart": "no"}, {"gives_up": "after 5 starts within 10 s"},
+        {"log_level": LogLevel("info", "")},
+    ],
+)  # fmt: skip
+def test_the_drop_in_that_mends_a_unit_lets_it_write_where_this_dfdaemon_has_its_pieces(
+    changes: dict[str, Any], directory: str, command: str
+) -> None:
+    """Without, dfdaemon would not start any more."""
+    (one,) = seen(text=OURS.replace("dir: /var/lib/dragonfly/", f"dir: {directory}"), **changes).findings
+    assert command in one.change
 
 
 @pytest.mark.parametrize(
