@@ -46,12 +46,15 @@ def _missing(view: View) -> str:
 
 
 def _public(view: View) -> frozenset[str]:
-    """Images whose nydusd was given no credential: everyone may read them, whatever gives those of all registries."""
+    """Images of which no nydusd was given a credential: everyone may read them, whatever gives those of all
+    registries. One that got a credential in a second mount, after a login, is not among them.
+    """
     try:
         found = rungs_read.mounts(view.ports, view.config.snapshotter.root)
     except (HttpError, FileError, ValueError):
         return frozenset()  # rung 10 says why
-    return frozenset(mount.image for mount in found if not mount.private)
+    private = {mount.image for mount in found if mount.private}
+    return frozenset(mount.image for mount in found) - private
 
 
 def _images(view: View, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:

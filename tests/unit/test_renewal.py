@@ -15,6 +15,7 @@ from agent.config.model import Config, Dialect, RegistriesConfig
 from agent.node.facts import Facts
 from agent.plan import diff, renewal
 from agent.registry import docker_config, expiring
+from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import PLAIN, carry_out, config, look, node, verbs, writes
 from tests.unit.proved_node import CONFIG, ProvedNode
@@ -177,6 +178,22 @@ def test_an_image_that_everyone_may_read_is_not_told_although_a_helper_is_there_
     del public["device"]["backend"]["config"]["auth"]
     made.node.files.put(path, json.dumps(public).encode(), mode=0o600)
     assert made.climb().unrenewed == ()
+
+
+def test_an_image_with_a_credential_is_told_although_another_mount_of_it_was_made_before_the_login() -> None:
+    made = in_use(ProvedNode(), {"credsStore": "gcloud"})
+    root = CONFIG.snapshotter.root
+    before = json.loads(made.node.files.files[f"{root}/config/d1/config.json"].content)
+    del before["device"]["backend"]["config"]["auth"]
+    made.node.files.put(f"{root}/config/d0/config.json", json.dumps(before).encode(), mode=0o600)
+    made.node.files.put(f"{root}/snapshots/2/fs/image/image.boot", b"bootstrap", mode=0o600)
+    daemons = [{"id": "d0", "instances": {"2": {}}}, {"id": "d1", "instances": {"3": {}}}]
+    made.node.http.on(
+        "http://localhost/api/v1/daemons", answer(200, json.dumps(daemons).encode()),
+        via=paths.SNAPSHOTTER_SYSTEM_SOCKET,
+    )  # fmt: skip
+    (one,) = made.climb().unrenewed
+    assert one.startswith(f"{PLAIN.host}/image (docker-credential-gcloud)")
 
 
 def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
