@@ -101,6 +101,7 @@ def carry_out(
         log = structlog.get_logger()
         begun = f"bench of {', '.join(_names(pairs))}, asked for by {context.asker}: begins"
         log.info(begun, message_id=Message.BENCH)
+        ports.hosts.clear()  # a bench that was killed may have left a secret, and this one may pull no plain image
         with surroundings(console) as around:
             lever = Lever(context, ports.clock)
             rounds = Rounds(ports, admit, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))

@@ -47,6 +47,13 @@ class Cli:
 IMAGES = ("--oci", PLAIN, "--nydus", LAZY, "-n", "2")
 
 
+def test_a_secret_that_a_killed_bench_has_left_goes_with_the_next_one_whatever_it_pulls(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    made.node.hosts.held = "Authorization = 'Basic c2VjcmV0'"
+    made.run("--nydus", LAZY, "-n", "1", "--yes")
+    assert (made.node.hosts.held, made.node.hosts.contents) == ("", [])
+
+
 def test_without_yes_what_would_be_done_is_told_and_nothing_is_touched(tmp_path: Path) -> None:
     made = Cli(tmp_path)
     with pytest.raises(UsageError) as caught:
