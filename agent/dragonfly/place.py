@@ -21,6 +21,7 @@ class Place(enum.StrEnum):
 def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
     """By the mount that is nearest above a directory; the last of several on one path is the one that is seen."""
     nearest, root, kind = "", "", ""
+    directory = _escaped(directory)
     for line in mountinfo.splitlines():
         front, _, back = line.partition(" - ")
         fields = front.split()
@@ -31,6 +32,11 @@ def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
     if _EMPTY_DIR in root:
         return Place.POD
     return Place.LAYER if contained and nearest == "/" and kind == "overlay" else Place.KEPT
+
+
+def _escaped(path: str) -> str:
+    """As the kernel writes a path there."""
+    return "".join(f"\\{ord(each):03o}" if each in " \t\n\\" else each for each in path)
 
 
 def _above(mount: str, directory: str) -> bool:

@@ -48,6 +48,11 @@ def test_what_becomes_of_the_cache_is_told_by_the_mount_that_is_nearest(
     assert place_of("\n".join(lines), "/var/lib/dragonfly/", contained=contained) is place
 
 
+def test_a_directory_with_a_space_is_found_on_its_own_mount() -> None:
+    lines = f"{LAYER}\n{mount('/d', '/srv/my' + chr(92) + '040cache')}"
+    assert place_of(lines, "/srv/my cache/pieces", contained=True) is Place.KEPT
+
+
 class OneHolder:
     """All sockets are one process's."""
 
