@@ -138,6 +138,9 @@ class Builder(Protocol):
     def takes_twice(self) -> bool:
         """Whether a directory keeps what it has where a tar names it twice. Raises ConvertError (NNA1423)."""
 
+    def loses_files(self) -> bool:
+        """Whether a directory that a tar does not name loses its first file. Raises ConvertError (NNA1423)."""
+
     def create(self, layer: LayerFile, options: BuildOptions, named: Sequence[Named], tell: Tell) -> Built:
         """One layer, with these directories before all that it has. Raises ConvertError: NNA1421 the tar is longer than
         it may be, NNA1422 its digest is another, NNA1423 it cannot be read or converted."""
@@ -158,7 +161,7 @@ class WholeBuilder(Protocol):
     """A converter that takes an image and makes an image."""
 
     def make(self, image: Plain, options: BuildOptions, tell: Callable[[str], None]) -> Whole:
-        """`tell` hears what it does just now. Raises ConvertError: NNA1429 it failed, NNA1430 it made something else
+        """`tell` hears what it does just now. Raises ConvertError: NNA1430 it failed, NNA1431 it made something else
         than was asked for."""
 
 

@@ -64,7 +64,7 @@ class NydusImage:
         if options.reference:
             return self._refer(layer, named)
         # 2.2.0 forgets what a directory has where it comes a second time, so it gets none that it can do without.
-        named = named if self._loses_files() else [one for one in named if not one[1].implied]
+        named = named if self.loses_files() else [one for one in named if not one[1].implied]
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
@@ -93,7 +93,7 @@ class NydusImage:
     def _refer(self, layer: LayerFile, named: Sequence[Named]) -> Built:
         """Where in the layer's gzip stream each file is. The name of the metadata is that of the blob with the data."""
         unnamed = next((path for path, _ in named if path), "")
-        if unnamed and self._loses_files():
+        if unnamed and self.loses_files():
             raise ConvertError(
                 "NNA1404", "a layer cannot be referenced",
                 cause=f"it has files in /{unnamed} without naming it, and this nydus-image loses files there",
@@ -122,8 +122,8 @@ class NydusImage:
         """See ports_convert.Builder."""
         return self._listed("twice", ("d/", "d/e/", "d/", "d/b")) >= 4  # the root, d, d/e and d/b
 
-    def _loses_files(self) -> bool:
-        """Whether the converter loses the first file of a directory that a tar does not name."""
+    def loses_files(self) -> bool:
+        """See ports_convert.Builder."""
         return self._listed("unnamed", ("d/b", "d/a/c")) < 5  # the root, d, d/b, d/a and d/a/c
 
     def _listed(self, trial: str, names: Sequence[str]) -> int:

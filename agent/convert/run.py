@@ -190,8 +190,8 @@ class _Run:
             layers.append(self._fetched(found, at, self._job.max_unpacked - unpacked))
             with self._step("check", found, at + 1):
                 unpacked += self._reader.length(layers[-1])
-                several = len(found.manifest.layers) > 1
-                named = directories.missing(self._reader.members(layers[-1], content=False)) if several else ()
+                named = directories.missing(self._reader.members(layers[-1], content=False))
+            self._need_files(named)
             self._need_rights(named, "be converted by nydusify", times=self._job.fall_back)
         image = Plain(self._job.source_name, found.document, found.settings, tuple(layers), found.platform)
         with self._step("build", found) as tell:
@@ -250,12 +250,23 @@ class _Run:
             raise ConvertError("NNA1404", what, cause="a layer is not compressed with gzip")
         self._need_rights(named, "be referenced")
 
+    def _need_files(self, named: Sequence[Named]) -> None:
+        """Raises ConvertError NNA1404 where nydusify would lose files: it names no directories to its nydus-image."""
+        unnamed = next((path for path, _ in named if path), "")
+        if unnamed and self._builder.loses_files():
+            raise ConvertError(
+                "NNA1404", f"{self._job.source} cannot be converted by nydusify",
+                cause=f"a layer has files in /{unnamed} without naming it, and this nydus-image loses files there",
+                try_="nydus-agent convert --with nydus-image",
+            )  # fmt: skip
+
     def _need_rights(self, named: Sequence[Named], what: str, *, times: bool = False) -> None:
         """Raises ConvertError NNA1404 where a directory that a layer does not name would lose rights, or its time."""
         lost = [
             path
             for path, node in named
-            if times or (node.mode, node.uid, node.gid, bool(node.xattrs)) != (0o755, 0, 0, False)
+            if (times and not node.implied)
+            or (node.mode, node.uid, node.gid, bool(node.xattrs)) != (0o755, 0, 0, False)
         ]
         if lost:
             which = "rights or time" if times else "rights"

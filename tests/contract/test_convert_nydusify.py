@@ -137,6 +137,21 @@ def test_an_image_of_which_it_would_lose_rights_is_made_by_ourselves_unless_it_w
     assert kept.lines[-1]["images"][0]["converter"] == "nydus-image", kept.err
 
 
+@pytest.mark.parametrize(("name", "by"), [("loses", "nydus-image"), ("sound", "nydusify")])
+@pytest.mark.parametrize("layers", [(tar("a/b", "a/DATA"),), (tar("x"), tar("a/b", "a/DATA"))])
+def test_files_that_its_nydus_image_would_lose_are_kept_by_our_own_driver(
+    place: Place, name: str, by: str, layers: tuple[bytes, ...]
+) -> None:
+    program = place.directory / f"{name}.py"
+    program.write_bytes(Path(BUILDER).read_bytes())
+    program.chmod(0o755)
+    told = place.run(place.image(*layers), "--nydusify", STAND_IN, "--nydus-image", str(program), "--json")
+    assert told.lines[-1]["images"][0]["converter"] == by, told.err
+    lost = name == "loses"
+    asked = place.run(place.image(*layers), *BY, "--nydus-image", str(program))
+    assert (asked.code, "files in /a without naming it" in asked.err) == (int(lost), lost), asked.err
+
+
 def test_nothing_of_ours_reaches_it_but_what_it_needs(place: Place) -> None:
     """No secret is in its environment or on its command line, and no registry is named but by the image's name."""
     log = place.directory / "seen.json"
