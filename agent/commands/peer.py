@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent.commands.layers import Layers
 from agent.dataclass import dataclass
 from agent.errors import AgentError, HttpError
@@ -42,14 +44,14 @@ class Peer:
             return None
         return traffic_of(answer.body.decode(errors="replace")) if answer.status == 200 else None
 
-    def settle(self) -> None:
+    def settle(self, stopped: Callable[[], bool]) -> None:
         """Wait until it brings nothing more: it fetches ahead what was not asked for yet. Gives up after two minutes
-        (others may read all the time).
+        (others may read all the time), and at once where somebody stopped us.
         """
         clock = self._ports.clock
         seen, deadline = self.traffic(), clock.monotonic() + _SETTLE_S
         quiet_since = clock.monotonic()
-        while clock.monotonic() - quiet_since < _QUIET_S and clock.monotonic() < deadline:
+        while clock.monotonic() - quiet_since < _QUIET_S and clock.monotonic() < deadline and not stopped():
             clock.sleep(_POLL_S)
             now = self.traffic()
             if now != seen:

@@ -225,7 +225,9 @@ class Rounds:
         pulled = 0 if image.is_here() else layers.pulled
         started = image.start(pull=pull)
         if settle:
-            self._peer.settle()
+            self._peer.settle(self._stopped)
+            if self._stopped():
+                raise KeyboardInterrupt
         counted = self._counters(image).since(had, pulled)
         return Run(started.pull_s, started.output_s, started.ready_s, counted)
 

@@ -95,7 +95,7 @@ class BenchNode:
             ctr = ("ctr", "--address", "/run/containerd/containerd.sock", "--namespace", namespace)
             self.processes.act(*ctr, "images", "rm", by=self._remove)
             self.processes.act(*ctr, "namespaces", "rm", by=self._remove_namespace)
-        self.http.on("http://127.0.0.1:4002/metrics", self._metrics)
+        self.http.on("http://127.0.0.1:4002/metrics", self.metrics)
 
     @property
     def ports(self) -> BenchPorts:
@@ -171,6 +171,7 @@ class BenchNode:
         del self.containerd.namespace_images[PLAIN_NAMESPACE]
         return Finished(argv, 0, "", "")
 
-    def _metrics(self, _request: Request) -> HttpAnswer:
+    def metrics(self, _request: Request) -> HttpAnswer:
+        """What dfdaemon tells of itself."""
         lines = [f'dragonfly_client_download_traffic{{type="{name}"}} {value}' for name, value in self.traffic.items()]
         return HttpAnswer(200, {}, "\n".join(lines).encode())

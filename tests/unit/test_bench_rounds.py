@@ -12,8 +12,9 @@ from agent.bench.cases import Case
 from agent.bench.figures import Measured, Pair
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, RegistriesConfig, RegistryHost, Scheme
 from agent.errors import AgentError, CredentialError
-from agent.ports import ImageRecord
+from agent.ports import HttpAnswer, ImageRecord
 from agent.ports_bench import End, Timed
+from tests.fakes.http import Request
 from tests.unit.bench_node import BLOB, HEX, LAZY, NEEDED, PAIR, PLAIN, SOCKET, WANTED, WHOLE, BenchNode
 from tests.unit.small_registries import AUTH, SECRET, USER
 
@@ -292,6 +293,24 @@ def test_a_signal_in_the_middle_leaves_the_node_as_it_was() -> None:
         rounds.measure(PAIR)
     assert node.left() == []
     assert rounds.problems == []
+
+
+def test_a_signal_does_not_wait_for_a_dfdaemon_that_others_keep_busy() -> None:
+    node = BenchNode()
+    through: list[float] = []
+
+    def busy(request: Request) -> HttpAnswer:
+        node.traffic["LOCAL_PEER"] += 1
+        if "Nydus cold" in node.told[-1] and not node.route.at_origin:
+            through.append(node.clock.monotonic())
+            node.stopped = len(through) >= 10  # the image has been started, and dfdaemon is waited for
+        return node.metrics(request)
+
+    node.http.on("http://127.0.0.1:4002/metrics", busy)
+    with pytest.raises(KeyboardInterrupt):
+        node.measure()
+    assert node.clock.monotonic() - through[0] < 30
+    assert node.left() == []
 
 
 def test_what_cannot_be_cleared_up_is_told_and_the_rest_is_cleared_up() -> None:
