@@ -98,13 +98,17 @@ def carry_out(
     for name in _names(pairs):  # credentials that cannot be used are told before anything begins
         admit(name)
     with ports.ledger.lock("bench"):  # no change, no removal and no drill meanwhile
+        ports.hosts.clear()  # a bench that was killed may have left a secret, and this one may pull no plain image
         log = structlog.get_logger()
         begun = f"bench of {', '.join(_names(pairs))}, asked for by {context.asker}: begins"
         log.info(begun, message_id=Message.BENCH)
-        ports.hosts.clear()  # a bench that was killed may have left a secret, and this one may pull no plain image
         with surroundings(console) as around:
-            lever = Lever(context, ports.clock)
-            rounds = Rounds(ports, admit, config, wanted, lever, console.progress, lambda: bool(around.stop.signal))
+
+            def stopped() -> bool:
+                return bool(around.stop.signal)
+
+            lever = Lever(context, ports.clock, stopped)
+            rounds = Rounds(ports, admit, config, wanted, lever, console.progress, stopped)
             try:
                 measured, errors = _measured(rounds, pairs)
             finally:

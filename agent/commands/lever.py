@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Callable
 
 from agent.commands import route
 from agent.commands.context import Context
@@ -22,8 +23,8 @@ REASON = "nydus-agent bench measures without Dragonfly"
 class Lever:
     """Pins that the bench sets end by themselves; one that was there before is left alone."""
 
-    def __init__(self, context: Context, clock: Clock) -> None:
-        self._context, self._clock = context, clock
+    def __init__(self, context: Context, clock: Clock, stopped: Callable[[], bool]) -> None:
+        self._context, self._clock, self._stopped = context, clock, stopped
         self._quiet = replace(context, console=Console(io.StringIO(), io.StringIO(), Format.JSON))
         self._ours = False
 
@@ -41,14 +42,17 @@ class Lever:
         return "" if done is Exit.OK else "the agent does not run, so nothing moves the reads"
 
     def mirror(self, seconds: float) -> str:
-        """The agent judges again, and has so long to go back to the mirror; "" or why reads do not go there."""
+        """The agent judges again, and has so long to go back to the mirror, or until somebody stops us; "" or why reads
+        do not go there.
+        """
         if problem := self.release():
             return problem
         deadline = self._clock.monotonic() + seconds
         while True:
             picture = take(self._context, self._clock.now())
             problem = _elsewhere(picture)
-            if not problem or self._clock.monotonic() > deadline or picture.valid_pin is not None:
+            late = self._clock.monotonic() > deadline
+            if not problem or late or picture.valid_pin is not None or self._stopped():
                 return problem
             self._clock.sleep(_POLL_S)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -188,9 +189,11 @@ class TestLever:
     def node(self, tmp_path: Path) -> PublishedNode:
         return PublishedNode(tmp_path)
 
-    def lever(self, node: PublishedNode) -> Lever:
+    def lever(
+        self, node: PublishedNode, clock: FakeClock | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> Lever:
         context = Context(Console(io.StringIO(), io.StringIO()), 0, {}, root=str(node.root))
-        return Lever(context, FakeClock(node.now))
+        return Lever(context, clock or FakeClock(node.now), stopped)
 
     def test_reads_go_to_the_origin_and_come_back(self, node: PublishedNode) -> None:
         lever = self.lever(node)
@@ -200,6 +203,15 @@ class TestLever:
             assert lever.mirror(5) == ""
             assert node.status["route"] == "mirror"
             assert lever.release() == ""
+
+    def test_a_signal_does_not_wait_for_a_fleets_window_to_go_by(self, node: PublishedNode) -> None:
+        node.status |= {"route": "origin", "mode": "fence"}
+        node.write()
+        clock = FakeClock(node.now)
+        began = clock.monotonic()
+        lever = self.lever(node, clock, lambda: clock.monotonic() - began >= 1)
+        assert lever.mirror(3600).startswith("reads go to the origin")
+        assert clock.monotonic() - began < 2
 
     def test_a_pin_of_somebody_else_is_left_alone(self, node: PublishedNode) -> None:
         node.status["pin"] = {"route": "mirror", "until": node.now + 600, "reason": "", "by": "mo"}
