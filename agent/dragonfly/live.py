@@ -115,6 +115,11 @@ def _cache(facts: LiveFacts, directory: str) -> Iterator[Finding]:
     memory = facts.cache is Place.MEMORY
     item, why = ("storage", checks.IN_MEMORY) if memory else ("volume", checks.GOES_WITH_POD)
     change = "put it on a disk of the node: a hostPath as `nydus-agent dragonfly render helm-values` has it"
+    if facts.unit:
+        change = (
+            f"set {_DIRECTORY} in {facts.file} to a directory on a disk, "
+            f"nydus-agent dragonfly render dfdaemon-unit --storage with it, {_restarted(facts)}"
+        )
     yield Finding(item, Severity.TRAP, _DIRECTORY, f"{directory}: {facts.cache}", "a disk of the node", why, change)
 
 

@@ -101,6 +101,12 @@ def test_a_directory_in_memory_is_told_once() -> None:
     assert [one.item for one in found] == ["storage"]
 
 
+@pytest.mark.parametrize(("unit", "change"), [("dfdaemon.service", "set storage.dir in /etc/"), ("", "a hostPath")])
+def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(unit: str, change: str) -> None:
+    (one,) = seen(unit=unit, cache=Place.MEMORY).findings
+    assert change in one.change
+
+
 def test_a_proxy_that_wants_a_password_is_not_open_wherever_it_listens() -> None:
     locked = "proxy: {server: {basicAuth: {username: a, password: b}}}"
     assert "open-proxy" not in items(text=locked, listening=listening(proxy=("0.0.0.0",)))
