@@ -138,6 +138,9 @@ class Builder(Protocol):
     def takes_twice(self) -> bool:
         """Whether a directory keeps what it has where a tar names it twice. Raises ConvertError (NNA1423)."""
 
+    def takes_again(self) -> bool:
+        """Whether it takes a tar that has names twice, the later ones. Raises ConvertError (NNA1423)."""
+
     def loses_files(self) -> bool:
         """Whether a directory that a tar does not name loses its first file. Raises ConvertError (NNA1423)."""
 

@@ -191,6 +191,7 @@ class _Run:
             with self._step("check", found, at + 1):
                 unpacked += self._reader.length(layers[-1])
                 named = directories.missing(self._reader.members(layers[-1], content=False))
+            self._need_once(directories)
             self._need_files(named)
             self._need_rights(named, "be converted by nydusify", times=self._job.fall_back)
         image = Plain(self._job.source_name, found.document, found.settings, tuple(layers), found.platform)
@@ -217,6 +218,7 @@ class _Run:
             layer = self._fetched(found, at, left)
             with self._step("build", found, at + 1, descriptor.size) as tell:
                 named = directories.missing(self._reader.members(layer, content=False))
+                self._need_once(directories)
                 if self._job.options.reference:
                     self._need_plain(descriptor, named)
                 elif directories.twice and not self._builder.takes_twice():
@@ -249,6 +251,14 @@ class _Run:
             what = f"{self._job.source} cannot be referenced"
             raise ConvertError("NNA1404", what, cause="a layer is not compressed with gzip")
         self._need_rights(named, "be referenced")
+
+    def _need_once(self, directories: Directories) -> None:
+        """Raises ConvertError NNA1404 where the last layer has a name twice, and nydus-image mixes such up."""
+        if directories.again and not self._builder.takes_again():
+            raise ConvertError(
+                "NNA1404", f"{self._job.source} is not converted", try_="another --nydus-image, such as 2.4.4",
+                cause=f"a layer has /{directories.again[:200]} twice: this nydus-image would lose what is in it",
+            )  # fmt: skip
 
     def _need_files(self, named: Sequence[Named]) -> None:
         """Raises ConvertError NNA1404 where nydusify would lose files: it names no directories to its nydus-image."""

@@ -26,16 +26,21 @@ class Directories:
         self.twice = ""
         """Of the layer that came last: a directory that it should have named, below one that it does name. Where the
         first is put before the layer, the second comes twice."""
+        self.again = ""
+        """A name that the layer that came last has more than once; not the root, which every converter takes twice."""
 
     def missing(self, layer: Iterable[Member]) -> tuple[Named, ...]:
         """Put a layer on top; the directories that it should have named, parents first. Raises ConvertError."""
         members = tuple(layer)
         self._tree.add_layer(members)
-        implied, named = set[str](), set[str]()
+        implied, named, seen = set[str](), set[str](), set[str]()
+        self.again = ""
         for member in members:
             path = normal(member.path)
             if member.node is not None and member.node.kind is Kind.DIRECTORY and not _is_mark(path):
                 named.add(path)
+            self.again = self.again or (path if path in seen else "")
+            seen.add(path)
             above = path
             while above:
                 above = above.rpartition("/")[0]

@@ -30,6 +30,7 @@ from tests.unit.test_schema import complaints
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = str(ROOT / "tests/fakes/nydus_image.py")
+NYDUSIFY = str(ROOT / "tests/fakes/nydusify.py")
 ATTRIBUTE = {XATTR + "user.a": "b"}
 
 
@@ -168,6 +169,21 @@ def test_a_converter_that_forgets_what_a_directory_has_is_not_handed_one_twice(p
     told = place.run(source, "--nydus-image", str(program))
     lost = name == "forgets"
     assert (told.code, "files in /a/private" in told.err) == (int(lost), lost), told.err
+
+
+@pytest.mark.parametrize("options", [(), ("--reference",), ("--with", "nydusify", "--nydusify", NYDUSIFY)])
+@pytest.mark.parametrize(("names", "twice"), [(("a/", "a/b", "a/"), "a"), (("a/", "./a/b", "a/b", "a/c"), "a/b")])
+@pytest.mark.parametrize("name", ["forgets", "sound"])
+def test_a_layer_with_a_name_twice_is_not_handed_to_a_converter_that_mixes_them_up(
+    place: Place, name: str, names: tuple[str, ...], twice: str, options: tuple[str, ...]
+) -> None:
+    program = place.directory / f"{name}.py"
+    program.write_bytes(Path(STAND_IN).read_bytes())
+    program.chmod(0o755)
+    source = place.image(tar("./", "x/", "./", *names, "DATA"))
+    told = place.run(source, "--nydus-image", str(program), *options)
+    lost = name == "forgets"
+    assert (told.code, f"a layer has /{twice} twice" in told.err) == (int(lost), lost), told.err
 
 
 def test_events_and_result_are_as_described(place: Place) -> None:
