@@ -151,7 +151,8 @@ def _taken(archive: str, directory: str, source: Plain) -> Whole:
             manifest = layout.manifest()
             parts = foreign.parts_of(manifest)
             config = layout.small(parts.config)
-            blobs = tuple((Blob(one.digest, one.size), layout.file(one)) for one in parts.blobs)
+            different = {one.digest: one for one in parts.blobs}.values()  # two layers may have made one blob
+            blobs = tuple((Blob(one.digest, one.size), layout.file(one)) for one in different)
             packed = layout.file(parts.bootstrap)
         bootstrap = f"{directory}.bootstrap"
         diff_id = _unpacked(packed, bootstrap)

@@ -134,9 +134,11 @@ def _convert(args: argparse.Namespace, context: Context) -> None:
         source=_source(args.source),
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
-        nydus_image=args.nydus_image or found.of("nydus-image"),
-        nydusd=args.nydusd or found.of("nydusd"),
-        nydusify="" if args.by is By.NYDUS_IMAGE or args.reference else args.nydusify or found.nydusify(args.by),
+        nydus_image=_program(args.nydus_image) or found.of("nydus-image"),
+        nydusd=_program(args.nydusd) or found.of("nydusd"),
+        nydusify=""
+        if args.by is By.NYDUS_IMAGE or args.reference
+        else _program(args.nydusify) or found.nydusify(args.by),
         uid=context.uid,
         home=_home(context.uid),
     )
@@ -191,6 +193,11 @@ class _Programs:
                 try_="nydus-agent artifacts install, or --nydusify PROGRAM",
             )  # fmt: skip
         return found
+
+
+def _program(given: str | None) -> str:
+    """A path is one from here; children are started in /."""
+    return os.path.abspath(given) if given and "/" in given else given or ""  # noqa: PTH100 - as above
 
 
 def _home(uid: int) -> str:
@@ -307,7 +314,8 @@ class _Shown:
             self._console.event("ConvertEvent", asdict(event))
         elif event.end:
             self._console.passing("")
-            self._console.progress(f"{_where(event)}: {event.step} {_amount(event.total)}{event.note}")
+            where = f"{_where(event)}: " if event.platform else ""
+            self._console.progress(f"{where}{event.step} {_amount(event.total)}{event.note}")
         else:
             self._console.passing(f"{_where(event)}: {event.step:<7} {_bar(event)}")
 

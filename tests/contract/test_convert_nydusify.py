@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +51,31 @@ def test_what_nydusify_made_is_put_in_place_as_it_made_it(place: Place) -> None:
         assert len(place.blob(layer["digest"])) == layer["size"]
     assert place.blob(place.manifest["config"]["digest"]) != b""
     assert len(place.bootstrap()) > 0
+
+
+def test_a_blob_that_two_layers_made_is_sent_once(place: Place) -> None:
+    told = place.run(place.image(tar("DATA"), tar("x"), tar("DATA")), *BY, "--json")
+    assert told.code == 0, told.err
+    assert (told.lines[-1]["images"][0]["blobs"], told.lines[-1]["sent"]["sent"]) == (1, 2)
+    digests = [layer["digest"] for layer in place.manifest["layers"]]
+    assert (len(digests), digests[0]) == (3, digests[1])
+
+
+def test_programs_may_be_named_by_paths_from_where_one_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "tests/fakes")
+    here = ("--nydusify", "./nydusify.py", "--nydus-image", "./nydus_image.py")
+    told = place.run(place.image(tar("DATA")), "--with", "nydusify", *here)
+    assert told.code == 0, told.err
+
+
+def test_where_there_is_too_little_room_for_it_our_own_driver_does_the_work(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = place.image(tar("DATA"))
+    need = len(gzip.compress(tar("DATA"), mtime=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * need))
+    told = place.run(source, "--nydusify", STAND_IN)
+    assert (told.code, "\nbuild not by nydusify" in f"\n{told.err}") == (0, True), told.err
 
 
 def test_its_own_words_are_told_while_it_works(place: Place) -> None:
