@@ -54,8 +54,15 @@ def chosen(header: str) -> Challenge | None:
 
 
 def scopes_of(challenge: Challenge, wanted: Iterable[str]) -> tuple[str, ...]:
-    """What a token is asked for: what the caller needs, and what the registry named, each once."""
-    return tuple(dict.fromkeys([*wanted, *challenge.parameters.get("scope", "").split()]))
+    """What a token is asked for: what the caller needs, and what the registry named; each repository, and each of its
+    actions, once (registries name the actions in any order).
+    """
+    found: dict[str, dict[str, None]] = {}
+    for scope in (*wanted, *challenge.parameters.get("scope", "").split()):
+        name, colon, actions = scope.rpartition(":")
+        listed = actions.split(",") if colon else ()
+        found.setdefault(name + colon if colon else scope, {}).update(dict.fromkeys(listed))
+    return tuple(name + ",".join(actions) for name, actions in found.items())
 
 
 def pull_scope(repository: str, *, push: bool = False) -> str:

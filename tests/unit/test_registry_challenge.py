@@ -45,3 +45,17 @@ def test_bearer_is_answered_before_basic_and_others_are_not() -> None:
 def test_a_header_of_any_length_is_read_in_no_time() -> None:
     assert len(challenges("a=" * 1_000_000)) < 8192
     assert challenges("Bearer " + 'realm="\\' * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ("repository:a:push,pull", ("repository:a:pull,push",)),
+        ("repository:a:delete", ("repository:a:pull,push,delete",)),
+        ("repository:b:5000/c:pull repository:a:pull", ("repository:a:pull,push", "repository:b:5000/c:pull")),
+        ("registry:catalog:* one two", ("repository:a:pull,push", "registry:catalog:*", "one", "two")),
+        ("", ("repository:a:pull,push",)),
+    ],
+)
+def test_a_token_server_is_asked_for_each_repository_once(named: str, asked: tuple[str, ...]) -> None:
+    assert scopes_of(Challenge("bearer", {"scope": named}), ["repository:a:pull,push"]) == asked
