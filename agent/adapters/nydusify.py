@@ -7,6 +7,7 @@ it has no business with a registry: what it makes is checked, compared and sent 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -17,7 +18,7 @@ import struct
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
 from agent.adapters.process import Companion, companion, last_written
@@ -55,22 +56,22 @@ class Nydusify:
         """See ports_convert.WholeBuilder."""
         self._count += 1
         base = os.path.join(self._directory, f"nydusify-{self._count}")
-        source, target = f"{base}.source.tar", f"{base}.target.tar"
-        _write_archive(source, image)
+        source, target, work = f"{base}.source.tar", f"{base}.target.tar", f"{base}.work"
         argv = [
             self._program, "convert", "--source", image.name, "--source-archive", source, "--target", image.name,
-            "--target-archive", target, "--nydus-image", self._nydus_image, "--work-dir", f"{base}.work", "--oci",
+            "--target-archive", target, "--nydus-image", self._nydus_image, "--work-dir", work, "--oci",
             "--all-platforms", "--fs-version", "6", "--compressor", options.compressor,
             "--fs-chunk-size", hex(options.chunk_size), "--prefetch-dir", _NOTHING,
         ]  # fmt: skip
         seconds = _START_S + _END_S + sum(layer.size for layer in image.layers) / _LEAST_RATE
-        self._run(argv, f"{base}.log", seconds, tell)
-        os.unlink(source)
-        made = _taken(target, f"{base}.made", image)
-        os.unlink(target)
-        return made
+        with _gone_after(source, target, work):  # also where another one is to do it, in the same room
+            _write_archive(source, image)
+            self._run(argv, f"{base}.log", seconds, tell)
+            os.unlink(source)
+            return _taken(target, f"{base}.made", image)
 
     def _run(self, argv: list[str], log: str, seconds: float, tell: Callable[[str], None]) -> None:
+        began = time.monotonic()
         try:
             with (
                 open(log, "wb") as output,
@@ -81,8 +82,20 @@ class Nydusify:
                 code = child.code
         except ProcessError as error:
             raise ConvertError("NNA1430", "nydusify cannot be run", cause=error.cause, seen=error.seen) from None
+        if code and time.monotonic() - began >= seconds:
+            raise _failed(f"it did not end within {seconds:.0f} s", log)
         if code:
             raise _failed(f"exit code {code}" if code > 0 else f"killed by signal {-code}", log)
+
+
+@contextlib.contextmanager
+def _gone_after(*paths: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def _watch(child: Companion, log: str, tell: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.adapters import nydusify
 from agent.config.model import Config
 from agent.convert.job import Event, Job
 from agent.convert.run import convert
@@ -108,6 +109,28 @@ def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_plac
     assert (told.code, code in told.err, cause in told.err) == (1, True, True), told.err
     assert place.registry.manifests == {}
     assert not (place.work.parent / "outside").exists()
+
+
+def test_one_that_hangs_is_ended_and_that_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nydusify, "_START_S", 1.0)
+    monkeypatch.setattr(nydusify, "_END_S", 0.0)
+    told = place.run(place.image(tar("DATA", "HANG")), *BY)
+    assert (told.code, "NNA1430" in told.err, "did not end within 1 s" in told.err) == (1, True, True), told.err
+
+
+def test_what_it_leaves_where_it_fails_takes_no_room_from_our_own_driver(place: Place) -> None:
+    log, spy = place.directory / "seen.json", place.directory / "spy.py"
+    spy.write_text(
+        "#!/usr/bin/python3\nimport json, os, sys\n"
+        "made = sys.argv[sys.argv.index('--bootstrap') + 1] if 'tar-rafs' in sys.argv else ''\n"
+        f"open({str(log)!r}, 'w').write(json.dumps(os.listdir(os.path.dirname(made)))) if made else None\n"
+        f"os.execv({BUILDER!r}, [{BUILDER!r}, *sys.argv[1:]])\n"
+    )
+    spy.chmod(0o755)
+    told = place.run(place.image(tar("DATA", "OTHER-TARS")), "--nydusify", STAND_IN, "--nydus-image", str(spy))
+    assert (told.code, "not by nydusify" in told.err) == (0, True), told.err
+    left = [name for name in json.loads(log.read_text()) if name.startswith("nydusify-")]
+    assert [name for name in left if name.endswith((".tar", ".work"))] == []
 
 
 def test_a_layer_is_looked_at_before_nydusify_gets_it(place: Place) -> None:
