@@ -192,7 +192,7 @@ class RegistryTarget:
         path = f"{self._base}/manifests/{named}"
         cause = ""
         try:
-            answer = self._http.once("PUT", path, self._scopes, headers={"Content-Type": media_type}, body=content)
+            answer = self._http.write("PUT", path, self._scopes, headers={"Content-Type": media_type}, body=content)
             if answer.status not in (200, 201, 202):
                 raise refused("PUT", answer, said(answer))
             answer.close()
@@ -223,7 +223,7 @@ class RegistryTarget:
 
     def _post(self, path: str, scopes: tuple[str, ...]) -> Answer:
         try:
-            return self._http.once("POST", path, scopes, headers={"Content-Length": "0"}, body=b"")
+            return self._http.write("POST", path, scopes, headers={"Content-Length": "0"}, body=b"")
         except CutError as error:
             raise RegistryError("NNA1411", "no answer to the beginning of an upload", cause=error.cause) from None
 
@@ -272,7 +272,7 @@ class _Session:
     def finish(self, digest: str, content: bytes) -> Answer:
         """Raises CutError."""
         url = f"{self.url}{'&' if urlsplit(self.url).query else '?'}digest={quote(digest, safe='')}"
-        return self._http.once(
+        return self._http.write(
             "PUT",
             url,
             self._scopes,

@@ -117,6 +117,20 @@ class RegistryHttp:
                 break
         raise RegistryError("NNA1411", f"no good answer from {self._base}", cause=cause, seen=(f"{method} {path}",))
 
+    def write(
+        self, method: str, path: str, scopes: Sequence[str], *, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
+        """POST or PUT, sent again only where the registry did not look at it, because it counts requests (RFC 6585,
+        section 4). Raises as `once`."""
+        for tries in range(1, _TRIES):
+            answer = self.once(method, path, scopes, headers=headers, body=body)
+            wait_s = wait_of(answer)
+            if answer.status != 429 or wait_s > _LONGEST_WAIT_S:
+                return answer
+            answer.close()
+            self.pause(tries, wait_s)
+        return self.once(method, path, scopes, headers=headers, body=body)
+
     def pause(self, tries: int, least_s: float = 0.0) -> None:
         """Before another try, after so many; `least_s` is what the registry asked for."""
         time.sleep(max(min(self._pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S), min(least_s, _LONGEST_WAIT_S)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,17 +81,32 @@ def test_a_registry_in_trouble_for_a_moment_loses_no_upload(world: FakeRegistry,
     assert end.target.has(formats.digest_of(CONTENT))
 
 
-@pytest.mark.parametrize("method", ["HEAD", "PATCH"])
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])
 def test_a_registry_that_counts_requests_is_left_alone_for_as_long_as_it_says(
     world: FakeRegistry, end: End, file: str, method: str
 ) -> None:
     world.faults.status, world.faults.retry_after = {method: [429]}, "1"
     began = time.monotonic()
-    if method == "PATCH":
-        end.target.push(blob_of(CONTENT), file, lambda _: None)
-    else:
+    if method == "HEAD":
         assert not end.target.has(formats.digest_of(CONTENT))
+    else:
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+        assert world.blobs[REPOSITORY, formats.digest_of(CONTENT)] == CONTENT
     assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize(("wait", "asked"), [("0", 4), ("3600", 1)])
+def test_an_image_is_put_in_place_again_only_where_that_was_refused_for_the_moment(
+    world: FakeRegistry, end: End, wait: str, asked: int
+) -> None:
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": formats.OCI_MANIFEST}).encode()
+    world.faults.status, world.faults.retry_after = {"PUT": [429] * 9}, wait
+    with pytest.raises(RegistryError, match="429"):
+        end.target.put("1", formats.OCI_MANIFEST, manifest)
+    assert world.asked["PUT"] == asked
+    world.faults.status, world.faults.retry_after = {"PUT": [429]}, "0"
+    end.target.put("1", formats.OCI_MANIFEST, manifest)
+    assert world.manifests[REPOSITORY, "1"][1] == manifest
 
 
 def test_a_registry_that_wants_to_be_left_alone_for_an_hour_is_told_at_once(world: FakeRegistry, end: End) -> None:
