@@ -13,6 +13,7 @@ from typing import Protocol
 from agent.adapters.walk import READ
 from agent.errors import ConvertError
 from agent.oci import formats, reference
+from agent.oci.docker import LONGEST_LIST, LONGEST_NAME
 from agent.oci.formats import Descriptor
 from agent.oci.reference import is_digest
 from agent.ports_convert import Document, Tell
@@ -90,7 +91,7 @@ class LayoutSource:
         # One image may have several names, an entry for each.
         match = {str(one.get("digest")) for one in entries if not named or _called(one, named)}
         if len(match) != 1 or not all(map(is_digest, match)):
-            names = ", ".join(dict.fromkeys(shown for one in entries for shown in _names(one)[-1:]))
+            names = ", ".join(dict.fromkeys(shown for one in entries for shown in _names(one)[-1:]))[:LONGEST_LIST]
             what = f"one image called {named!r}" if named else "one image alone"
             raise ConvertError(
                 "NNA1401", f"{self._files.what} does not hold {what}", cause=f"it has: {names or 'none with a name'}"
@@ -133,7 +134,11 @@ def _called(entry: dict[str, object], named: str) -> bool:
 
 
 def _names(entry: dict[str, object]) -> tuple[str, ...]:
-    """What an image is called; the last one says the most."""
+    """What an image is called, as far as that can be told on a terminal; the last one says the most."""
     noted = entry.get("annotations")
     found = (noted.get(_NAME), noted.get(_WHOLE_NAME)) if isinstance(noted, dict) else ()
-    return tuple(name for name in found if isinstance(name, str) and name)
+    return tuple(name for name in found if isinstance(name, str) and name and _is_told(name))
+
+
+def _is_told(name: str) -> bool:
+    return len(name) <= LONGEST_NAME and name.isprintable()

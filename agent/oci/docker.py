@@ -14,6 +14,8 @@ from agent.oci import formats, reference
 from agent.oci.formats import Descriptor
 
 MANIFEST = "manifest.json"
+LONGEST_NAME, LONGEST_LIST = 300, 600
+"""Characters: of a name within an archive or of an image, and of names that are told."""
 _MOST_IMAGES = 1000
 _MOST_LAYERS = 512
 
@@ -42,7 +44,7 @@ def _image(found: object, where: str, what: str) -> Saved:
     if not isinstance(found, dict):
         raise _unsound(what, f"{where} is no object")
     config, layers, tags = found.get("Config"), found.get("Layers"), found.get("RepoTags") or []
-    if not isinstance(config, str) or not _words(layers) or len(layers) > _MOST_LAYERS:
+    if not isinstance(config, str) or not _words([config]) or not _words(layers) or len(layers) > _MOST_LAYERS:
         raise _unsound(what, f"{where} does not name a configuration and {_MOST_LAYERS} layers at most")
     if not _words(tags):
         raise _unsound(what, f"{where} has RepoTags that are no names")
@@ -50,7 +52,10 @@ def _image(found: object, where: str, what: str) -> Saved:
 
 
 def _words(found: object) -> TypeGuard[list[str]]:
-    return isinstance(found, list) and all(isinstance(one, str) for one in found)
+    """Names that can be told: errors are read on terminals."""
+    return isinstance(found, list) and all(
+        isinstance(one, str) and len(one) <= LONGEST_NAME and one.isprintable() for one in found
+    )
 
 
 def chosen(saved: Sequence[Saved], named: str, what: str) -> Saved:
@@ -59,7 +64,7 @@ def chosen(saved: Sequence[Saved], named: str, what: str) -> Saved:
     """
     match = [one for at, one in enumerate(saved) if not named or named == f"@{at}" or _called(one, named)]
     if len(match) != 1:
-        names = ", ".join(" = ".join((f"@{at}", *one.tags)) for at, one in enumerate(saved)) or "nothing"
+        names = ", ".join(" = ".join((f"@{at}", *one.tags)) for at, one in enumerate(saved))[:LONGEST_LIST] or "nothing"
         wanted = f"one image called {named!r}" if named else "one image alone"
         raise ConvertError("NNA1401", f"{what} does not hold {wanted}", cause=f"it has: {names}")
     return match[0]

@@ -163,9 +163,11 @@ def with_(name: str, content: bytes | str) -> bytes:
     return tarred([*((one, old) for one, old in GOOD if one != name), (name, content)])
 
 
+IMAGE: dict[str, object] = {"Config": CONFIG, "RepoTags": ["a:1"], "Layers": [LAYER]}
+
+
 def told(**changes: object) -> bytes:
-    entry = {"Config": CONFIG, "RepoTags": ["a:1"], "Layers": [LAYER]}
-    return with_("manifest.json", json.dumps([{**entry, **changes}]).encode())
+    return with_("manifest.json", json.dumps([{**IMAGE, **changes}]).encode())
 
 
 WHOLE = tarred(GOOD)
@@ -183,6 +185,10 @@ HOSTILE = {
     "link to itself": (with_(LAYER, "layer.tar"), "NNA1403"),
     "link to nothing": (with_(LAYER, "../none/layer.tar"), "NNA1401"),
     "no layer": (told(Layers=["/etc/shadow"]), "NNA1401"),
+    "layer with a long name": (told(Layers=["x" * 100_000]), "NNA1403"),
+    "layer that writes on the terminal": (told(Layers=["\x1b[2J"]), "NNA1403"),
+    "tag that cannot be written": (told(RepoTags=["\ud800"]), "NNA1403"),
+    "images without end": (with_("manifest.json", json.dumps([IMAGE] * 999).encode()), "NNA1401"),
     "layer above": (told(Layers=["../etc/shadow"]), "NNA1401"),
     "layers that are none": (told(Layers=[{}]), "NNA1403"),
     "a layer too many": (told(Layers=[LAYER, LAYER]), "NNA1403"),
@@ -212,6 +218,23 @@ def test_a_hostile_archive_gets_one_clear_error_soon(tmp_path: Path, name: str) 
     assert error.cause
     assert len(str(error)) < 1000
     assert time.process_time() - began < 10
+
+
+def test_names_in_a_hostile_layout_do_not_come_onto_the_terminal(tmp_path: Path) -> None:
+    digests = (formats.digest_of(bytes([at])) for at in range(200))
+    entries = [
+        {"digest": digest, "annotations": {"io.containerd.image.name": name}}
+        for digest, name in zip(
+            digests, ["\x1b[2J", "\ud800", "x" * 100_000, *(f"app:{at}" for at in range(197))], strict=True
+        )
+    ]
+    path = archive(tmp_path, tarred([("index.json", json.dumps({"manifests": entries}).encode())]))
+    error = refusal("oci-archive", path)
+    assert (error.code, error.cause.startswith("it has: app:0, app:1"), len(str(error)) < 1000) == (
+        "NNA1401",
+        True,
+        True,
+    )
 
 
 def test_the_archive_itself_is_a_file_and_no_link_or_fifo_that_somebody_laid(tmp_path: Path) -> None:
