@@ -23,6 +23,7 @@ from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.tree import Kind, Tree, differences
 from agent.ports_convert import LayerFile
+from tests.contract.waiting import wait_until
 from tests.node.trees import CAPABILITY, XATTR, add, tar_of
 
 
@@ -176,7 +177,17 @@ def test_a_converter_that_a_killed_run_left_waiting_is_ended_and_no_other_progra
     for name, looked_at in (("nydus-image", room), ("less", room), ("nydus-image", tmp_path)):
         (looked_at / "file").touch()
         waiting.append(subprocess.Popen([programs / name, "-f", looked_at / "file"], stdout=subprocess.DEVNULL))
+
+    def all_wait() -> bool:
+        """One that has not opened its file yet ends by itself where that is gone."""
+        try:
+            opened = [{file.readlink().name for file in Path(f"/proc/{one.pid}/fd").iterdir()} for one in waiting]
+        except OSError:  # one was closed meanwhile
+            return False
+        return all("file" in names for names in opened)
+
     try:
+        wait_until(all_wait, "every program has its file", 10)
         DiskRooms(str(rooms)).left_behind()
         assert waiting[0].wait(10) == -9
         assert [one.poll() for one in waiting[1:]] == [None, None]
