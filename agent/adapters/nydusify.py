@@ -29,7 +29,7 @@ from agent.oci.nydus import Blob, Made
 from agent.oci.reference import is_digest
 from agent.ports_convert import BuildOptions, Plain, Whole
 
-_START_S, _END_S = 60.0, 600.0
+_GRACE_S = 660.0
 _LEAST_RATE = 64 << 10
 """Bytes of the source's layers a second: it unpacks, builds, and copies twice."""
 _STEP_S = 0.1
@@ -46,10 +46,10 @@ _LONGEST_BOOTSTRAP = 4 << 30
 
 
 class Nydusify:
-    """The `WholeBuilder` port; its files are in `directory`."""
+    """The `WholeBuilder` port; its files are in `directory`. It has `grace_s`, and more by the size of the layers."""
 
-    def __init__(self, program: str, nydus_image: str, directory: str) -> None:
-        self._program, self._nydus_image, self._directory = program, nydus_image, directory
+    def __init__(self, program: str, nydus_image: str, directory: str, *, grace_s: float = _GRACE_S) -> None:
+        self._program, self._nydus_image, self._directory, self._grace_s = program, nydus_image, directory, grace_s
         self._count = 0
 
     def make(self, image: Plain, options: BuildOptions, tell: Callable[[str], None]) -> Whole:
@@ -63,7 +63,7 @@ class Nydusify:
             "--all-platforms", "--fs-version", "6", "--compressor", options.compressor,
             "--fs-chunk-size", hex(options.chunk_size), "--prefetch-dir", _NOTHING,
         ]  # fmt: skip
-        seconds = _START_S + _END_S + sum(layer.size for layer in image.layers) / _LEAST_RATE
+        seconds = self._grace_s + sum(layer.size for layer in image.layers) / _LEAST_RATE
         with _gone_after(source, target, work):  # also where another one is to do it, in the same room
             _write_archive(source, image)
             self._run(argv, f"{base}.log", seconds, tell)

@@ -6,23 +6,25 @@ import contextlib
 import gzip
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from agent.adapters import nydusify
+from agent.adapters.rooms import DiskRooms
 from agent.config.model import Config
-from agent.convert.job import Event, Job
+from agent.convert.job import Event, Job, Ports
 from agent.convert.run import convert
+from agent.dataclass import replace
+from agent.errors import ConvertError
 from agent.oci import formats, local, reference
 from agent.oci.formats import Platform
-from agent.ports_convert import BuildOptions
+from agent.ports_convert import BuildOptions, Room
 from agent.wire_convert import ConvertSettings, convert_ports
 from tests.contract.test_convert_verb import ROOT, Place, tar
 from tests.contract.test_convert_verb import STAND_IN as BUILDER
@@ -69,14 +71,42 @@ def test_programs_may_be_named_by_paths_from_where_one_is(place: Place, monkeypa
     assert told.code == 0, told.err
 
 
-def test_where_there_is_too_little_room_for_it_our_own_driver_does_the_work(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = place.image(tar("DATA"))
-    need = len(gzip.compress(tar("DATA"), mtime=0))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * need))
-    told = place.run(source, "--nydusify", STAND_IN)
-    assert (told.code, "\nbuild not by nydusify" in f"\n{told.err}") == (0, True), told.err
+def parts(place: Place, *tars: bytes, fall_back: bool = True) -> tuple[Job, Ports, list[Event]]:
+    """A job of an image of these layers, and what it touches."""
+    source = local.parse(place.image(*tars))
+    assert source is not None
+    target = reference.parse(f"{place.registry.host}/team/app:1")
+    settings = ConvertSettings(source, target, str(place.work), BUILDER, "nydusd", STAND_IN, os.getuid(), "")
+    machine = Platform("linux", "amd64")
+    job = Job(
+        "it", "localhost/it:1", "", target, (), machine, BuildOptions("zstd", 1 << 20), 1 << 30, (), compare=False,
+        fall_back=fall_back,
+    )  # fmt: skip
+    return job, convert_ports(Config(), settings, {}), []
+
+
+class SmallRooms:
+    """Rooms where there is no place for more than so many bytes."""
+
+    def __init__(self, directory: Path, most: int) -> None:
+        self._rooms, self._most = DiskRooms(str(directory)), most
+
+    def room(self, need: int) -> AbstractContextManager[Room]:
+        if need > self._most:
+            raise ConvertError("NNA1426", "too little room")
+        return self._rooms.room(need)
+
+    def left_behind(self) -> tuple[str, ...]:
+        return self._rooms.left_behind()
+
+
+def test_where_there_is_too_little_room_for_it_our_own_driver_does_the_work(place: Place) -> None:
+    job, ports, told = parts(place, tar("DATA"))
+    rooms = SmallRooms(place.work, 3 * len(gzip.compress(tar("DATA"), mtime=0)))
+    made = convert(job, replace(ports, rooms=rooms), told.append)
+    assert [image.by for image in made.images] == ["nydus-image"]
+    notes = [event.note for event in told if "not by nydusify" in event.note]
+    assert ["too little room" in note for note in notes] == [True]
 
 
 def test_its_own_words_are_told_while_it_works(place: Place) -> None:
@@ -111,11 +141,12 @@ def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_plac
     assert not (place.work.parent / "outside").exists()
 
 
-def test_one_that_hangs_is_ended_and_that_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nydusify, "_START_S", 1.0)
-    monkeypatch.setattr(nydusify, "_END_S", 0.0)
-    told = place.run(place.image(tar("DATA", "HANG")), *BY)
-    assert (told.code, "NNA1430" in told.err, "did not end within 1 s" in told.err) == (1, True, True), told.err
+def test_one_that_hangs_is_ended_and_that_is_told(place: Place) -> None:
+    job, ports, told = parts(place, tar("DATA", "HANG"), fall_back=False)
+    quick = replace(ports, nydusify=lambda room: nydusify.Nydusify(STAND_IN, BUILDER, room.path, grace_s=1.0))
+    with pytest.raises(ConvertError, match="nydusify failed") as raised:
+        convert(job, quick, told.append)
+    assert (raised.value.code, raised.value.cause) == ("NNA1430", "it did not end within 1 s")
 
 
 def test_what_it_leaves_where_it_fails_takes_no_room_from_our_own_driver(place: Place) -> None:
@@ -155,17 +186,8 @@ def test_options_that_it_cannot_give_are_refused_with_everything_else_that_is_wr
 def test_where_nydusify_makes_it_wrong_the_work_is_done_by_ourselves_if_that_was_asked_for(
     place: Place, fault: str, by: str
 ) -> None:
-    source = local.parse(place.image(tar("DATA", fault)))
-    assert source is not None
-    target = reference.parse(f"{place.registry.host}/team/app:1")
-    settings = ConvertSettings(source, target, str(place.work), BUILDER, "nydusd", STAND_IN, os.getuid(), "")
-    machine = Platform("linux", "amd64")
-    job = Job(
-        "it", "localhost/it:1", "", target, (), machine, BuildOptions("zstd", 1 << 20), 1 << 30, (), compare=False,
-        fall_back=True,
-    )  # fmt: skip
-    told = list[Event]()
-    made = convert(job, convert_ports(Config(), settings, {}), told.append)
+    job, ports, told = parts(place, tar("DATA", fault))
+    made = convert(job, ports, told.append)
     assert [image.by for image in made.images] == [by]
     assert any("not by nydusify" in event.note for event in told) == (by == "nydus-image")
     assert json.loads(place.registry.manifests["team/app", "1"][1])["layers"] != []
