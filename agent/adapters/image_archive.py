@@ -15,8 +15,6 @@ from agent.oci.local import Form, Local
 from agent.ports_convert import Document, Source, Tell
 
 _PACKED = ((b"\x1f\x8b", formats.TAR_GZIP), (b"\x28\xb5\x2f\xfd", formats.TAR_ZSTD))
-
-
 _INDEX = "index.json"
 
 
@@ -74,7 +72,7 @@ class DockerArchive:
             )  # fmt: skip
 
     def _changed(self, name: str) -> ConvertError:
-        return ConvertError("NNA1403", f"{self._files.what} is not sound", cause=f"{name} changed meanwhile")
+        return formats.unsound(self._files.what, f"{name} changed meanwhile")
 
     def _described(self, saved: Saved, cap: int) -> tuple[Descriptor, list[Descriptor]]:
         what = self._files.what

@@ -38,9 +38,7 @@ _LEAST_RATE = 256 << 10
 _CHECK_S = 600.0
 _STEP_S = 0.02
 _LINES, _LINE = 6, 300
-# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock behind EROFS' own, flags first.
-_EROFS_AT, _EROFS = 1024, 0xE0F5E1E2  # linux/fs/erofs/erofs_fs.h, EROFS_SUPER_OFFSET and EROFS_SUPER_MAGIC_V1
-_FLAGS_AT, _HAS_XATTR = _EROFS_AT + 128, 0x10
+_HAS_XATTR = 0x10  # of a bootstrap's flags
 
 
 class NydusImage:
@@ -49,6 +47,7 @@ class NydusImage:
     def __init__(self, program: str, directory: str) -> None:
         self._program, self._directory = program, directory
         self._count = 0
+        self._trials = dict[str, int]()
         os.makedirs(os.path.join(directory, "blobs"), mode=0o700, exist_ok=True)
 
     def version(self) -> str:
@@ -65,7 +64,8 @@ class NydusImage:
         if options.reference:
             return self._refer(layer, named)
         # 2.2.0 forgets what a directory has where it comes a second time, so it gets none that it can do without.
-        named = named if self.loses_files() else [one for one in named if not one[1].implied]
+        if any(node.implied for _, node in named) and not self.loses_files():
+            named = [one for one in named if not one[1].implied]
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         fifo, blob, bootstrap = f"{base}.fifo", f"{base}.blob", f"{base}.bootstrap"
@@ -132,18 +132,19 @@ class NydusImage:
         return self._listed("unnamed", ("d/b", "d/a/c")) < 5  # the root, d, d/b, d/a and d/a/c
 
     def _listed(self, trial: str, names: Sequence[str]) -> int:
-        """How many files the converter finds in what it made of a tar with these; made once in a run. 2.2.0 makes what
+        """How many files the converter finds in what it made of a tar with these; tried once in a run. 2.2.0 makes what
         comes twice another name of what comes next: a hard link, and there is none in these."""
-        base = os.path.join(self._directory, f"trial-{trial}")
-        if not os.path.exists(f"{base}.bootstrap"):
+        if trial not in self._trials:
+            base = os.path.join(self._directory, f"trial-{trial}")
             with gzip.open(f"{base}.tar.gz", "xb") as packed:
                 packed.write(b"".join(map(_entry, names)) + bytes(2 * tarfile.BLOCKSIZE))
             self._run(
                 "create", "--type", "targz-ref", "--fs-version", "6", "--bootstrap", f"{base}.bootstrap", "--blob",
                 f"{base}.blob", "--output-json", f"{base}.json", f"{base}.tar.gz", code="NNA1423",
             )  # fmt: skip
-        told = self._run("check", "--verbose", f"{base}.bootstrap", code="NNA1423")
-        return sum(line.startswith("inode") and "hardlink" not in line for line in told.splitlines())
+            told = self._run("check", "--verbose", f"{base}.bootstrap", code="NNA1423").splitlines()
+            self._trials[trial] = sum(line.startswith("inode") and "hardlink" not in line for line in told)
+        return self._trials[trial]
 
     def merge(self, layers: Sequence[Built]) -> str:
         """See ports_convert.Builder."""
@@ -260,16 +261,16 @@ def _entry(name: str) -> bytes:
 def _flags(bootstrap: str) -> int:
     """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be changed."""
     with open(bootstrap, "rb") as file:
-        head = file.read(_FLAGS_AT + 8)
-    if len(head) < _FLAGS_AT + 8 or struct.unpack_from("<I", head, _EROFS_AT)[0] != _EROFS:
+        head = file.read(nydus.FLAGS_AT + 8)
+    if len(head) < nydus.FLAGS_AT + 8 or not nydus.is_rafs_v6(head):
         raise ConvertError("NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6")
-    flags: int = struct.unpack_from("<Q", head, _FLAGS_AT)[0]
+    flags: int = struct.unpack_from("<Q", head, nydus.FLAGS_AT)[0]
     return flags
 
 
 def _set_flags(bootstrap: str, flags: int) -> None:
     with open(bootstrap, "r+b") as file:
-        file.seek(_FLAGS_AT)
+        file.seek(nydus.FLAGS_AT)
         file.write(struct.pack("<Q", flags))
 
 

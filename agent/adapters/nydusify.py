@@ -14,13 +14,13 @@ import io
 import os
 import re
 import shutil
-import struct
 import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
+from agent.adapters.oci_layout import WHOLE_NAME, path_of
 from agent.adapters.process import Companion, companion, last_written
 from agent.errors import ConvertError, ProcessError
 from agent.oci import foreign, formats, nydus
@@ -37,9 +37,6 @@ _PIECE = 1 << 20
 _LINES, _LINE = 6, 300
 _MESSAGE = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
 _NO_SUCH_FLAG = "flag provided but not defined"
-_EROFS = 0xE0F5E1E2  # linux/fs/erofs/erofs_fs.h; RAFS v6 is such a file system
-_MAGIC_AT = 1024
-_NAME = "io.containerd.image.name"  # by this annotation containerd's import names an image
 _NOTHING = "/.nydus-agent/nothing"
 """What nydusd loads ahead. nydusify would name "/", and nydusd would fetch whole images where prefetching is on."""
 _LONGEST_BOOTSTRAP = 4 << 30
@@ -128,14 +125,14 @@ def _write_archive(path: str, image: Plain) -> None:
     document = image.document
     media_type = str(formats.document_of(document.content, image.name).get("mediaType") or document.media_type)
     entry = Descriptor(media_type, document.digest, len(document.content)).plain()
-    entry["annotations"] = {_NAME: image.name}
+    entry["annotations"] = {WHOLE_NAME: image.name}
     index = {"schemaVersion": 2, "mediaType": formats.OCI_INDEX, "manifests": [entry]}
     with tarfile.open(path, "x", format=tarfile.PAX_FORMAT) as tar:
         _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         for content in (document.content, image.config):
-            _add(tar, _place(formats.digest_of(content)), content)
+            _add(tar, path_of(formats.digest_of(content)), content)
         for layer in {layer.digest: layer for layer in image.layers}.values():
-            info = tarfile.TarInfo(_place(layer.digest))
+            info = tarfile.TarInfo(path_of(layer.digest))
             info.size = layer.size
             with open(layer.path, "rb") as file:
                 tar.addfile(info, file)
@@ -146,10 +143,6 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))
-
-
-def _place(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 # Out
@@ -173,7 +166,9 @@ def _taken(archive: str, directory: str, source: Plain) -> Whole:
         raise foreign.other(f"what it made cannot be read: {error}") from None
     started = formats.document_of(config, "the configuration that was made")
     foreign.need_config(started, formats.document_of(source.config, source.name), parts, diff_id)
-    _need_rafs(bootstrap)
+    with open(bootstrap, "rb") as file:
+        if not nydus.is_rafs_v6(file.read(nydus.FLAGS_AT)):
+            raise foreign.other("its bootstrap is not RAFS v6")
     what = Blob(parts.bootstrap.digest, parts.bootstrap.size, diff_id)
     return Whole(Made(config, manifest, source.platform), bootstrap, (what, packed), blobs)
 
@@ -194,14 +189,14 @@ class _Layout:
         )
         if len(digests) != 1 or not is_digest(digest := digests.pop()):
             raise foreign.other("it did not make one image")
-        content = self._whole(_place(digest))
+        content = self._whole(path_of(digest))
         if formats.digest_of(content) != digest:
             raise foreign.other(f"{digest} has another digest")
         return content
 
     def small(self, part: Descriptor) -> bytes:
         """A configuration."""
-        content = self._whole(_place(part.digest))
+        content = self._whole(path_of(part.digest))
         if formats.digest_of(content) != part.digest or len(content) != part.size:
             raise foreign.other(f"{part.digest} has another digest")
         return content
@@ -210,7 +205,7 @@ class _Layout:
         """A layer as a file that is called as nydusd looks for it."""
         path = os.path.join(self._directory, "blobs", part.digest.removeprefix("sha256:"))
         hashed, count = hashlib.sha256(), 0
-        with self._open(_place(part.digest)) as source, open(path, "xb") as file:
+        with self._open(path_of(part.digest)) as source, open(path, "xb") as file:
             while piece := source.read(_PIECE):
                 hashed.update(piece)
                 count += len(piece)
@@ -253,10 +248,3 @@ def _unpacked(packed: str, bootstrap: str) -> str:
             shutil.copyfileobj(file, target, _PIECE)
     os.unlink(tar_path)
     return f"sha256:{hashed.hexdigest()}"
-
-
-def _need_rafs(bootstrap: str) -> None:
-    with open(bootstrap, "rb") as file:
-        file.seek(_MAGIC_AT)
-        if file.read(4) != struct.pack("<I", _EROFS):
-            raise foreign.other("its bootstrap is not RAFS v6")

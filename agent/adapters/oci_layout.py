@@ -19,7 +19,7 @@ from agent.oci.reference import is_digest
 from agent.ports_convert import Document, Tell
 
 _NAME = "org.opencontainers.image.ref.name"
-_WHOLE_NAME = "io.containerd.image.name"
+WHOLE_NAME = "io.containerd.image.name"
 """Where containerd, BuildKit and Docker note it: of "app:1" the first annotation has "1" alone."""
 _PIECE = 1 << 20
 
@@ -59,7 +59,7 @@ def read(files: Files, name: str, cap: int) -> bytes:
     """A small file. Raises ConvertError (NNA1401, NNA1403)."""
     content = b"".join(files.pieces(name, cap + 1))
     if len(content) > cap:
-        raise ConvertError("NNA1403", f"{files.what} is not sound", cause=f"{name} is longer than {cap} bytes")
+        raise formats.unsound(files.what, f"{name} is longer than {cap} bytes")
     return content
 
 
@@ -100,16 +100,16 @@ class LayoutSource:
 
     def small(self, blob: Descriptor, cap: int) -> bytes:
         """See ports_convert.Source."""
-        content = read(self._files, _path(blob.digest), cap)
+        content = read(self._files, path_of(blob.digest), cap)
         self._need(blob, len(content), formats.digest_of(content))
         return content
 
     def fetch(self, blob: Descriptor, path: str, tell: Tell) -> None:
         """See ports_convert.Source."""
-        self._need(blob, *copied(self._files, _path(blob.digest), path, blob.size + 1, tell))
+        self._need(blob, *copied(self._files, path_of(blob.digest), path, blob.size + 1, tell))
 
     def _by_digest(self, digest: str, cap: int) -> Document:
-        content = read(self._files, _path(digest), cap)
+        content = read(self._files, path_of(digest), cap)
         self._need(Descriptor("", digest, len(content)), len(content), formats.digest_of(content))
         body = formats.document_of(content, digest)
         kind = body.get("mediaType")
@@ -118,12 +118,11 @@ class LayoutSource:
 
     def _need(self, blob: Descriptor, size: int, digest: str) -> None:
         if size != blob.size or digest != blob.digest:
-            raise ConvertError(
-                "NNA1403", f"{self._files.what} is not sound", cause=f"{_path(blob.digest)}: {size} bytes of {digest}"
-            )
+            raise formats.unsound(self._files.what, f"{path_of(blob.digest)}: {size} bytes of {digest}")
 
 
-def _path(digest: str) -> str:
+def path_of(digest: str) -> str:
+    """Where a layout has the blob of a digest."""
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
@@ -136,7 +135,7 @@ def _called(entry: dict[str, object], named: str) -> bool:
 def _names(entry: dict[str, object]) -> tuple[str, ...]:
     """What an image is called, as far as that can be told on a terminal; the last one says the most."""
     noted = entry.get("annotations")
-    found = (noted.get(_NAME), noted.get(_WHOLE_NAME)) if isinstance(noted, dict) else ()
+    found = (noted.get(_NAME), noted.get(WHOLE_NAME)) if isinstance(noted, dict) else ()
     return tuple(name for name in found if isinstance(name, str) and name and _is_told(name))
 
 

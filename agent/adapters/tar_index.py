@@ -16,6 +16,7 @@ from agent.adapters.layer_files import Entry
 from agent.adapters.walk import READ
 from agent.dataclass import dataclass
 from agent.errors import ConvertError
+from agent.oci.formats import unsound
 
 _PIECE = 1 << 20
 _MOST = 20_000
@@ -62,7 +63,7 @@ class TarIndex:
             while left > 0:
                 piece = os.pread(file.fileno(), min(_PIECE, left), at)
                 if not piece:
-                    raise _unsound(self.what, f"{name} ends early")
+                    raise unsound(self.what, f"{name} ends early")
                 at, left = at + len(piece), left - len(piece)
                 yield piece
 
@@ -79,8 +80,8 @@ class TarIndex:
                 return part
             here = posixpath.normpath(posixpath.join(posixpath.dirname(here), part.link))
             if here.startswith(("/", "../")):
-                raise _unsound(self.what, f"{name} is a link out of it, to {part.link[:200]!r}")
-        raise _unsound(self.what, f"{name} is a link to a link to a link, and so on")
+                raise unsound(self.what, f"{name} is a link out of it, to {part.link[:200]!r}")
+        raise unsound(self.what, f"{name} is a link to a link to a link, and so on")
 
     def _looked(self) -> dict[str, _Part]:
         if self._parts is None:
@@ -89,7 +90,7 @@ class TarIndex:
                 try:
                     self._parts = dict(_parts(file, self.what))
                 except (tarfile.TarError, OverflowError, ValueError, RecursionError) as error:
-                    raise _unsound(self.what, str(error) or type(error).__name__) from None
+                    raise unsound(self.what, str(error) or type(error).__name__) from None
                 except OSError as error:
                     raise _unreadable(self.what, error.strerror or "") from None
         return self._parts
@@ -115,14 +116,14 @@ def _parts(file: BinaryIO, what: str) -> Iterator[tuple[str, _Part]]:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
             count += 1
             if count > _MOST:
-                raise _unsound(what, f"it has more than {_MOST} entries")
+                raise unsound(what, f"it has more than {_MOST} entries")
             if entry.size < 0 or entry.offset_data + (entry.size if entry.isreg() else 0) > end:
-                raise _unsound(what, f"{entry.name[:200]!r} ends early")
+                raise unsound(what, f"{entry.name[:200]!r} ends early")
             found = _entry(entry, what)
             if found is None:
                 continue
             if found[0] in seen:
-                raise _unsound(what, f"it has {found[0][:200]!r} twice")
+                raise unsound(what, f"it has {found[0][:200]!r} twice")
             seen.add(found[0])
             yield found
         _need_end(file, tar.offset, what)
@@ -131,10 +132,10 @@ def _parts(file: BinaryIO, what: str) -> Iterator[tuple[str, _Part]]:
 def _entry(entry: tarfile.TarInfo, what: str) -> tuple[str, _Part] | None:
     """None for what is neither file nor link: nobody asks for it."""
     if entry.name.startswith("/") or ".." in entry.name.split("/"):
-        raise _unsound(what, f"it has a name that leads out of it, {entry.name[:200]!r}")
+        raise unsound(what, f"it has a name that leads out of it, {entry.name[:200]!r}")
     name = posixpath.normpath(entry.name)
     if entry.issparse():
-        raise _unsound(what, f"{name[:200]!r} is sparse")
+        raise unsound(what, f"{name[:200]!r} is sparse")
     if entry.issym():
         return name, _Part(0, 0, entry.linkname)
     return (name, _Part(entry.offset_data, entry.size)) if entry.isreg() else None
@@ -153,11 +154,7 @@ def _need_plain(file: BinaryIO, what: str) -> None:
 def _need_end(file: BinaryIO, at: int, what: str) -> None:
     """tarfile takes a header that is none for the end."""
     if os.pread(file.fileno(), tarfile.BLOCKSIZE, at).strip(b"\0"):
-        raise _unsound(what, f"at {at} there is no header of a tar")
-
-
-def _unsound(what: str, cause: str) -> ConvertError:
-    return ConvertError("NNA1403", f"{what} is not sound", cause=cause)
+        raise unsound(what, f"at {at} there is no header of a tar")
 
 
 def _unreadable(what: str, cause: str) -> ConvertError:

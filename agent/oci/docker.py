@@ -11,7 +11,7 @@ from typing import TypeGuard
 from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci import formats, reference
-from agent.oci.formats import Descriptor
+from agent.oci.formats import Descriptor, unsound
 
 MANIFEST = "manifest.json"
 LONGEST_NAME, LONGEST_LIST = 300, 600
@@ -34,20 +34,20 @@ def images(content: bytes, what: str) -> tuple[Saved, ...]:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _unsound(what, f"{MANIFEST} is not JSON ({error})") from None
+        raise unsound(what, f"{MANIFEST} is not JSON ({error})") from None
     if not isinstance(found, list) or len(found) > _MOST_IMAGES:
-        raise _unsound(what, f"{MANIFEST} is no list of images, or of more than {_MOST_IMAGES}")
+        raise unsound(what, f"{MANIFEST} is no list of images, or of more than {_MOST_IMAGES}")
     return tuple(_image(one, f"{MANIFEST}[{at}]", what) for at, one in enumerate(found))
 
 
 def _image(found: object, where: str, what: str) -> Saved:
     if not isinstance(found, dict):
-        raise _unsound(what, f"{where} is no object")
+        raise unsound(what, f"{where} is no object")
     config, layers, tags = found.get("Config"), found.get("Layers"), found.get("RepoTags") or []
     if not isinstance(config, str) or not _words([config]) or not _words(layers) or len(layers) > _MOST_LAYERS:
-        raise _unsound(what, f"{where} does not name a configuration and {_MOST_LAYERS} layers at most")
+        raise unsound(what, f"{where} does not name a configuration and {_MOST_LAYERS} layers at most")
     if not _words(tags):
-        raise _unsound(what, f"{where} has RepoTags that are no names")
+        raise unsound(what, f"{where} has RepoTags that are no names")
     return Saved(config, tuple(layers), tuple(tags))
 
 
@@ -84,7 +84,3 @@ def manifest(config: Descriptor, layers: Sequence[Descriptor]) -> bytes:
         "layers": [layer.plain() for layer in layers],
     }
     return formats.encoded(body)
-
-
-def _unsound(what: str, cause: str) -> ConvertError:
-    return ConvertError("NNA1403", f"{what} is not sound", cause=cause)

@@ -101,9 +101,9 @@ def document_of(content: bytes, what: str) -> Json:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _unsound(what, f"it is not JSON ({error})") from None
+        raise unsound(what, f"it is not JSON ({error})") from None
     if not isinstance(found, dict):
-        raise _unsound(what, "it is no JSON object")
+        raise unsound(what, "it is no JSON object")
     return cast("Json", found)
 
 
@@ -114,10 +114,10 @@ def parse(content: bytes, media_type: str, what: str) -> Manifest | Index:
     # Where both say what it is they must say the same, or two readers could see two images in one digest.
     inside = body.get("mediaType", media_type)
     if inside != media_type and media_type in ACCEPTED:
-        raise _unsound(what, f"it was sent as {media_type} and calls itself {inside}")
+        raise unsound(what, f"it was sent as {media_type} and calls itself {inside}")
     kind = str(inside)
     if "manifests" in body and "layers" in body:
-        raise _unsound(what, "it is a manifest and an index at once")
+        raise unsound(what, "it is a manifest and an index at once")
     if kind in INDEXES:
         return Index(_descriptors(body, "manifests", what, _MOST_MANIFESTS))
     if kind in MANIFESTS:
@@ -150,20 +150,20 @@ def contents_of(body: Json, what: str) -> tuple[Descriptor, tuple[Descriptor, ..
 def _descriptors(body: Json, key: str, what: str, most: int) -> tuple[Descriptor, ...]:
     found = body.get(key)
     if not isinstance(found, list):
-        raise _unsound(what, f"{key} is no list")
+        raise unsound(what, f"{key} is no list")
     if len(found) > most:
-        raise _unsound(what, f"it has {len(found)} {key}; {most} are taken")
+        raise unsound(what, f"it has {len(found)} {key}; {most} are taken")
     return tuple(_descriptor(one, f"{key}[{at}]", what) for at, one in enumerate(found))
 
 
 def _descriptor(found: object, where: str, what: str) -> Descriptor:
     if not isinstance(found, dict):
-        raise _unsound(what, f"{where} is no object")
+        raise unsound(what, f"{where} is no object")
     media_type, digest, size = found.get("mediaType"), found.get("digest"), found.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str) or not is_digest(digest):
-        raise _unsound(what, f"{where} has no media type or no sha256 digest")
+        raise unsound(what, f"{where} has no media type or no sha256 digest")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST:
-        raise _unsound(what, f"{where} has no size that could be")
+        raise unsound(what, f"{where} has no size that could be")
     return Descriptor(media_type, digest, size, _platform(found.get("platform")))
 
 
@@ -181,9 +181,9 @@ def diff_ids(config: Json, layers: int, what: str) -> tuple[str, ...]:
     rootfs = config.get("rootfs")
     found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(found, list) or len(found) != layers or not all(isinstance(one, str) for one in found):
-        raise _unsound(what, f"its configuration does not name the {layers} tars of its layers")
+        raise unsound(what, f"its configuration does not name the {layers} tars of its layers")
     if not all(map(is_digest, found)):
-        raise _unsound(what, "a diff id is no sha256 digest")
+        raise unsound(what, "a diff id is no sha256 digest")
     return tuple(found)
 
 
@@ -203,5 +203,6 @@ def platform_body(platform: Platform) -> dict[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
-def _unsound(what: str, cause: str) -> ConvertError:
+def unsound(what: str, cause: str) -> ConvertError:
+    """An image, or what it lies in, is not what it must be."""
     return ConvertError("NNA1403", f"{what} is not sound", cause=cause)

@@ -8,7 +8,7 @@ handed to it with those named, to such a version with all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from agent.oci.tree import WHITEOUT, Kind, Member, Node, Tree, normal
@@ -41,15 +41,20 @@ class Directories:
                 named.add(path)
             self.again = self.again or (path if path in seen else "")
             seen.add(path)
-            above = path
-            while above:
-                above = above.rpartition("/")[0]
-                implied.add(above)
+            implied.update(_above(path))
         nodes = ((path, self._tree.nodes.get(path)) for path in sorted(implied - named))
         directories = [(path, node) for path, node in nodes if node is not None and node.kind is Kind.DIRECTORY]
         said = [path for path, node in directories if not node.implied]
-        self.twice = next((path for path in said if any(above and path.startswith(f"{above}/") for above in named)), "")
+        below = named - {""}
+        self.twice = next((path for path in said if not below.isdisjoint(_above(path))), "")
         return tuple((path, _PLAIN if node.implied else node) for path, node in directories if path or not node.implied)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that a path lies in, the root last."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _is_mark(path: str) -> bool:

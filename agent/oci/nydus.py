@@ -18,10 +18,19 @@ IS_BOOTSTRAP = "containerd.io/snapshot/nydus-bootstrap"
 FS_VERSION = "containerd.io/snapshot/nydus-fs-version"
 _BLOB = {IS_BLOB: "true"}
 _BOOTSTRAP = {IS_BOOTSTRAP: "true", FS_VERSION: "6"}
+# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock is behind EROFS' own.
+_EROFS_AT, _EROFS = 1024, b"\xe2\xe1\xf5\xe0"  # linux/fs/erofs/erofs_fs.h, EROFS_SUPER_OFFSET, EROFS_SUPER_MAGIC_V1
+FLAGS_AT = _EROFS_AT + 128
+"""Where a bootstrap's flags are."""
 SOURCE_DIGEST = "containerd.io/snapshot/nydus-source-digest"
 """On the manifest: what it was converted from (as nydusify notes it)."""
 
 BY = "nydus-agent convert"
+
+
+def is_rafs_v6(head: bytes) -> bool:
+    """Whether a file that begins so is a bootstrap of RAFS v6, as far as that is known here."""
+    return head[_EROFS_AT : _EROFS_AT + len(_EROFS)] == _EROFS
 
 
 @dataclass(frozen=True, slots=True)
