@@ -12,6 +12,7 @@ from agent.dragonfly import checks, keys, origins
 from agent.dragonfly.command_line import tells_headers
 from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
 from agent.dragonfly.keys import ALIASES, KEYS
+from agent.dragonfly.place import above
 from agent.dragonfly.quantities import seconds_of
 from agent.dragonfly.reading import Reader, flat, shown
 from agent.errors import Problem
@@ -224,7 +225,7 @@ def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Fi
         return
     mounts = _listed(table, "extraVolumeMounts", keys.CHART_MOUNTS)
     volumes = _listed(table, "extraVolumes", keys.CHART_VOLUMES)
-    held = [one for one in mounts if _holds(str(one.get("mountPath", "")), directory)]
+    held = [one for one in mounts if one.get("mountPath") and above(str(one["mountPath"]), directory)]
     nearest = max(held, key=lambda one: len(str(one["mountPath"])), default=None)
     volume = next((one for one in volumes if nearest is not None and one.get("name") == nearest.get("name")), None)
     if nearest is not None and (volume is None or "emptyDir" not in volume):
@@ -238,12 +239,6 @@ def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Fi
 def _listed(table: Mapping[str, Any], key: str, default: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     value = table.get(key)
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else default
-
-
-def _holds(mount: str, directory: str) -> bool:
-    """Whether a directory is at a mount's path or below it."""
-    top = mount.rstrip("/")
-    return bool(mount) and (directory.rstrip("/") + "/").startswith(f"{top}/")
 
 
 _RETRIES = (

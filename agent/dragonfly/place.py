@@ -25,7 +25,7 @@ def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
     for line in mountinfo.splitlines():
         front, _, back = line.partition(" - ")
         fields = front.split()
-        if len(fields) > 4 and _above(fields[4], directory) and len(fields[4]) >= len(nearest):
+        if len(fields) > 4 and above(fields[4], directory) and len(fields[4]) >= len(nearest):
             nearest, root, kind = fields[4], fields[3], back.partition(" ")[0]
     if kind in _MEMORY:
         return Place.MEMORY
@@ -39,5 +39,6 @@ def _escaped(path: str) -> str:
     return "".join(f"\\{ord(each):03o}" if each in " \t\n\\" else each for each in path)
 
 
-def _above(mount: str, directory: str) -> bool:
+def above(mount: str, directory: str) -> bool:
+    """Whether a directory is at a mount's path or below it."""
     return f"{directory.rstrip('/')}/".startswith(f"{mount.rstrip('/')}/")
