@@ -10,7 +10,6 @@ from agent.adapters.nydus_image import NydusImage
 from agent.adapters.nydusify import Nydusify
 from agent.adapters.registry import RegistrySource, RegistryTarget
 from agent.adapters.registry_http import RegistryHttp
-from agent.adapters.registry_tokens import ChallengeAnswers
 from agent.adapters.rooms import DiskRooms
 from agent.config.model import Config, Scheme
 from agent.convert.job import Ports
@@ -19,7 +18,7 @@ from agent.oci.local import Local
 from agent.oci.reference import Reference
 from agent.ports_convert import Room, WholeBuilder
 from agent.registry.names import api_host_of
-from agent.wire import credentials, way_to
+from agent.wire import credentials, registry_tokens, way_to
 
 _HELPER_S = 10.0
 
@@ -63,7 +62,6 @@ def convert_ports(config: Config, settings: ConvertSettings, environment: Mappin
 def _registry(config: Config, host: str, environment: Mapping[str, str], uid: int, home: str) -> RegistryHttp:
     """A registry with its scheme and CA from the configuration; one on this machine's loopback is http otherwise."""
     scheme, ca = way_to(config, host)
-    secure = scheme is Scheme.HTTPS
     looked = credentials(config, environment, uid=uid, home=home).find(host, deadline_s=_HELPER_S)
-    tokens = ChallengeAnswers(looked, secure=secure, ca=ca)
-    return RegistryHttp(api_host_of(host), secure=secure, ca=ca, tokens=tokens)
+    tokens = registry_tokens(config, looked)
+    return RegistryHttp(api_host_of(host), secure=scheme is Scheme.HTTPS, ca=ca, tokens=tokens)

@@ -11,7 +11,7 @@ import pwd
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -128,10 +128,11 @@ def _convert(args: argparse.Namespace, context: Context) -> None:
     if args.compare:
         context.require_root("convert --compare")
     job = job_of(args)
-    config = _with_ways(context.load_config().config, args, job)
+    source = _source(args.source)
+    config = _with_ways(context.load_config().config, args, (source, job.target))
     found = _Programs(config, context)
     settings = ConvertSettings(
-        source=_source(args.source),
+        source=source,
         target=job.target,
         work_dir=os.path.abspath(args.work_dir),  # noqa: PTH100 - Path.resolve would follow links
         nydus_image=_program(args.nydus_image) or found.of("nydus-image"),
@@ -151,10 +152,9 @@ def _convert(args: argparse.Namespace, context: Context) -> None:
     _tell(context, made, json=args.json)
 
 
-def _with_ways(config: Config, args: argparse.Namespace, job: Job) -> Config:
+def _with_ways(config: Config, args: argparse.Namespace, ends: Sequence[Reference | Local]) -> Config:
     """How SRC's and DST's registries are spoken to: the command line wins over agent.toml. Raises UsageError."""
-    source = _source(args.source)
-    ours = [one.host for one in (source, job.target) if isinstance(one, Reference)]
+    ours = [one.host for one in ends if isinstance(one, Reference)]
     plain = {host_of(host) for host in args.plain_http}
     if strangers := plain - set(map(host_of, ours)):
         raise UsageError(
