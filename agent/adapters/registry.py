@@ -22,9 +22,12 @@ CHUNK = 8 << 20
 """Bytes of a PATCH: what is sent again at most where one breaks off."""
 _TRIES = 5
 """How often in succession a transfer may break off without having moved on."""
+_AGAIN = "an upload broke off again and again"
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 _NOT_FROM_THERE = (401, 403, 404, 405)
 """What registries answer to a mount from a repository that we may not read, that is not there, or at all."""
+_LOST = (400, 404)
+"""What registries answer to an upload that they do not know, or whose state has moved on without us."""
 _OCTETS = "application/octet-stream"
 
 
@@ -171,9 +174,13 @@ class RegistryTarget:
         with open(path, "rb") as file:
             session = _Session(self._http, self._begin, self._scopes)
             try:
-                self._note(session.url)
-                session.send(file, blob.size, self._chunk, tell, self._note)
-                self._finish(session, blob.digest, b"")
+                for _ in range(_TRIES):
+                    self._note(session.url)
+                    session.send(file, blob.size, self._chunk, tell, self._note)
+                    if self._finish(session, blob.digest, b""):
+                        return
+                    session.begin_anew()
+                raise RegistryError("NNA1411", _AGAIN, cause="what came is not what was sent")
             except BaseException:
                 with contextlib.suppress(AgentError):
                     self.drop(session.url)
@@ -227,32 +234,47 @@ class RegistryTarget:
         except CutError as error:
             raise RegistryError("NNA1411", "no answer to the beginning of an upload", cause=error.cause) from None
 
-    def _finish(self, session: _Session, digest: str, content: bytes) -> None:
+    def _finish(self, session: _Session, digest: str, content: bytes) -> bool:
+        """Whether it is there; False: it has to be sent once more."""
         cause = ""
         try:
             answer = session.finish(digest, content)
             if answer.status != 201:
-                raise refused("PUT", answer, said(answer))
+                told = said(answer)
+                if session.is_lost(answer):
+                    return False
+                raise refused("PUT", answer, told)
             answer.close()
-            return
+            return True
         except CutError as error:
             cause = error.cause
         if not self.has(digest):
             raise RegistryError("NNA1411", "the end of an upload was not answered", cause=cause)
+        return True
 
 
 class _Session:
     """One upload. The registry's word says how far it is, and whether there still is one: docker-registry does not
     know an upload any more of which a piece was cut in the middle (its state is in the URL, and says less than came).
+    It may say so late: what was under way when a connection broke can come after it was asked how far it is.
     """
 
     def __init__(self, http: RegistryHttp, begin: Callable[[], str], scopes: tuple[str, ...]) -> None:
         self._http, self._begin, self._scopes = http, begin, scopes
-        self.url = begin()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Another upload. Raises RegistryError."""
+        self.url = self._begin()
+        self._broke_off = False
+
+    def is_lost(self, answer: Answer) -> bool:
+        """Whether an answer means that what is left of a broken upload is of no use."""
+        return self._broke_off and answer.status in _LOST
 
     def send(self, file: BinaryIO, size: int, chunk: int, tell: Tell, note: Callable[[str], None]) -> None:
         """All of the file. Raises RegistryError."""
-        done = tries = 0
+        done = furthest = tries = 0
         while done < size:
             file.seek(done)
             before = done
@@ -260,12 +282,15 @@ class _Session:
             try:
                 done = self._patch(file.read(chunk), done)
             except CutError as error:
-                cause = error.cause
+                cause, self._broke_off = error.cause, True
                 self._http.pause(tries + 1, error.wait_s)
                 done = self._reached(size)
-            tries = 0 if done > before else tries + 1
+            if done > furthest:
+                furthest, tries = done, 0
+            elif done <= before:  # what is sent a second time, up to where it broke off, is no progress
+                tries += 1
             if tries >= _TRIES:
-                raise RegistryError("NNA1411", "an upload broke off again and again", cause=cause)
+                raise RegistryError("NNA1411", _AGAIN, cause=cause)
             note(self.url)
             tell(done)
 
@@ -296,15 +321,15 @@ class _Session:
                 raise RegistryError("NNA1414", "the registry says that it has more than was sent")
             return reached
         told = said(answer)
-        if answer.status >= 500 or answer.status in (408, 416, 429):
+        if answer.status >= 500 or answer.status in (408, 416, 429) or self.is_lost(answer):
             raise CutError(f"status {answer.status}{told and f': {told}'}", wait_s=wait_of(answer))
         raise refused("PATCH", answer, told)
 
     def _reached(self, size: int) -> int:
-        answer = self._http.read("GET", self.url, self._scopes, ok=(204, 400, 404))
+        answer = self._http.read("GET", self.url, self._scopes, ok=(204, *_LOST))
         answer.close()
         if answer.status != 204:
-            self.url = self._begin()
+            self.begin_anew()
             return 0
         if answer.headers.get("Location"):
             self.url = self._http.place(answer, "the upload")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +16,7 @@ from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.nydus import Blob
 from agent.oci.reference import Reference
+from tests.contract.breaking_relay import Late, cut_after, relay
 from tests.fakes.oci_registry import Tokens
 
 CONTENT = hashlib.sha256(b"x").digest() * 100_000  # 3.2 MB
@@ -49,47 +46,6 @@ def blob_of(content: bytes) -> Blob:
 
 def described(content: bytes) -> Descriptor:
     return Descriptor("application/octet-stream", formats.digest_of(content), len(content))
-
-
-@contextmanager
-def cutting_relay(to: str, cuts: list[int]) -> Iterator[str]:
-    """A way to a server that breaks: of each connection in turn, after so many bytes of the client's."""
-    host, _, port = to.partition(":")
-    listener = socket.create_server(("127.0.0.1", 0))
-    open_now: list[socket.socket] = []
-
-    def carry(source: socket.socket, target: socket.socket, limit: int) -> None:
-        with contextlib.suppress(OSError):
-            while limit and (piece := source.recv(min(65536, limit))):
-                target.sendall(piece)
-                limit -= len(piece)
-        for one in (source, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                server = socket.create_connection((host, int(port)), timeout=30)
-                open_now.extend((client, server))
-                cut = cuts.pop(0) if cuts else 1 << 60
-                for ends in ((client, server, cut), (server, client, 1 << 60)):
-                    threads.append(threading.Thread(target=carry, args=ends))
-                    threads[-1].start()
-
-    threads = [threading.Thread(target=accept)]
-    threads[0].start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        for one in (listener, *open_now):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(10)
-        for one in (listener, *open_now):
-            one.close()
 
 
 class RegistryContract:
@@ -168,7 +124,19 @@ class RegistryContract:
         self, world: RegistryWorld, end: End, tmp_path: Path
     ) -> None:
         content = CONTENT + b"broken"
-        with cutting_relay(world.host, [2_500_000, 700_000]) as host:
+        with relay(world.host, (cut_after(2_500_000), cut_after(700_000))) as host:
+            broken = End(host, "contract/broken")
+            blob = self.pushed(broken, tmp_path, content)
+        assert End(world.host, "contract/broken").target.has(blob.digest)
+
+    @pytest.mark.parametrize("piece", [3, 4], ids=["within", "at-its-end"])
+    def test_a_blob_arrives_although_bytes_of_a_broken_connection_come_late(
+        self, world: RegistryWorld, end: End, tmp_path: Path, piece: int
+    ) -> None:
+        """The registry is asked how far the upload is before it has seen all that was sent."""
+        content = CONTENT + b"late" + bytes([piece])
+        late = Late(world.host, b"PATCH /", piece, 50_000)
+        with relay(world.host, itertools.repeat(late.carry)) as host:
             broken = End(host, "contract/broken")
             blob = self.pushed(broken, tmp_path, content)
         assert End(world.host, "contract/broken").target.has(blob.digest)

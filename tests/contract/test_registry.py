@@ -52,6 +52,44 @@ def test_an_upload_that_breaks_off_goes_on_where_the_registry_says_that_it_is(
     assert world.uploads == {}
 
 
+def test_an_upload_that_the_registry_lost_when_it_broke_off_is_begun_again(
+    world: FakeRegistry, end: End, file: str
+) -> None:
+    world.faults.forgets, world.faults.cut_patch_at = True, [-1, 300_000]
+    end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.blobs[REPOSITORY, formats.digest_of(CONTENT)] == CONTENT
+    assert world.asked["POST"] == 2
+
+
+def test_an_upload_that_a_registry_loses_at_the_same_place_each_time_is_given_up(
+    world: FakeRegistry, end: End, file: str
+) -> None:
+    world.faults.forgets, world.faults.cut_patch_at = True, [-1, 300_000] * 50
+    with pytest.raises(RegistryError, match="again and again"):
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.asked["POST"] == 6
+    assert end.noted[-1] == ""
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_upload_that_broke_off_and_came_out_wrong_is_sent_again(
+    world: FakeRegistry, end: End, file: str, status: int
+) -> None:
+    world.faults.cut_patch_at, world.faults.status = [300_000], {"PUT": [status]}
+    end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.blobs[REPOSITORY, formats.digest_of(CONTENT)] == CONTENT
+
+
+def test_an_upload_that_came_out_wrong_without_having_broken_off_is_told_and_not_sent_again(
+    world: FakeRegistry, end: End, file: str
+) -> None:
+    world.faults.status = {"PUT": [400]}
+    with pytest.raises(RegistryError, match="400"):
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.asked["POST"] == 1
+    assert world.uploads == {}
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_a_blob_that_may_not_be_taken_over_is_sent(world: FakeRegistry, end: End, status: int) -> None:
     digest = world.add("other/image", CONTENT)

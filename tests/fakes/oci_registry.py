@@ -42,6 +42,8 @@ class Faults:
     swallow_manifest: bool = False
     """Say 201 and keep something else."""
     password: str = ""
+    forgets: bool = False
+    """As docker-registry: an upload is found by a URL that says how much of it came, and by no other."""
     range_says: str = ""
     """What Range says whatever has come."""
 
@@ -189,6 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(202, self._place(repository, number))
         if number not in held.uploads:
             return self._send(404, {}, _error("BLOB_UPLOAD_UNKNOWN", "no such upload"))
+        if held.faults.forgets and asked["_state"] != [_state(held.uploads[number])]:
+            self._drain()
+            return self._send(404, {}, _error("BLOB_UPLOAD_INVALID", "blob upload invalid"))
         return self._go_on(repository, number, asked)
 
     def _go_on(self, repository: str, number: str, asked: dict[str, list[str]]) -> None:
@@ -220,9 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(201, {})
 
     def _place(self, repository: str, number: str) -> dict[str, str]:
-        reached = max(0, len(self.held.uploads[number]) - 1)
+        upload = self.held.uploads[number]
+        reached = max(0, len(upload) - 1)
         return {
-            "Location": f"/v2/{repository}/blobs/uploads/{number}?_state=s{reached}",
+            "Location": f"/v2/{repository}/blobs/uploads/{number}?_state={_state(upload)}",
             "Range": self.held.faults.range_says or f"0-{reached}",
         }
 
@@ -238,6 +244,10 @@ class _Handler(BaseHTTPRequestHandler):
         if cut >= 0:
             self.close_connection = True
             self.connection.close()
+
+
+def _state(upload: bytearray) -> str:
+    return f"s{len(upload)}"
 
 
 def _error(code: str, message: str) -> bytes:
