@@ -196,19 +196,24 @@ class RegistryTarget:
 
     def put(self, named: str, media_type: str, content: bytes) -> None:
         """See ports_convert.Target."""
-        path = f"{self._base}/manifests/{named}"
-        cause = ""
-        try:
-            answer = self._http.write("PUT", path, self._scopes, headers={"Content-Type": media_type}, body=content)
-            if answer.status not in (200, 201, 202):
-                raise refused("PUT", answer, said(answer))
-            answer.close()
-        except CutError as error:  # whether it got there, the registry must say
-            cause = error.cause
-        there = RegistrySource(self._http, self._reference).document(named, formats.DOCUMENT_CAP)
-        if there.content != content:
+        path, headers = f"{self._base}/manifests/{named}", {"Content-Type": media_type}
+        there = RegistrySource(self._http, self._reference)
+
+        def arrived() -> bool:
+            with contextlib.suppress(RegistryError):
+                return there.document(named, formats.DOCUMENT_CAP).content == content
+            return False
+
+        answer = self._http.write("PUT", path, self._scopes, headers=headers, body=content, arrived=arrived)
+        if answer is None:
+            return
+        if answer.status not in (200, 201, 202):
+            raise refused("PUT", answer, said(answer))
+        answer.close()
+        found = there.document(named, formats.DOCUMENT_CAP)
+        if found.content != content:
             raise RegistryError(
-                "NNA1413", f"{self._reference.repository}:{named} is not what was sent", cause=cause or there.digest
+                "NNA1413", f"{self._reference.repository}:{named} is not what was sent", cause=found.digest
             )
 
     def drop(self, session: str) -> None:
@@ -229,27 +234,25 @@ class RegistryTarget:
         return self._http.place(answer, "an upload")
 
     def _post(self, path: str, scopes: tuple[str, ...]) -> Answer:
-        try:
-            return self._http.write("POST", path, scopes, headers={"Content-Length": "0"}, body=b"")
-        except CutError as error:
-            raise RegistryError("NNA1411", "no answer to the beginning of an upload", cause=error.cause) from None
+        """An upload that was begun without our hearing of it holds nothing: another one can be begun."""
+        headers = {"Content-Length": "0"}
+        answer = self._http.write("POST", path, scopes, headers=headers, body=b"", arrived=lambda: False)
+        assert answer is not None
+        return answer
 
     def _finish(self, session: _Session, digest: str, content: bytes) -> bool:
         """Whether it is there; False: it has to be sent once more."""
-        cause = ""
-        try:
-            answer = session.finish(digest, content)
-            if answer.status != 201:
-                told = said(answer)
-                if session.is_lost(answer):
-                    return False
-                raise refused("PUT", answer, told)
-            answer.close()
+        answer = session.finish(digest, content, lambda: self.has(digest))
+        if answer is None:
             return True
-        except CutError as error:
-            cause = error.cause
-        if not self.has(digest):
-            raise RegistryError("NNA1411", "the end of an upload was not answered", cause=cause)
+        if answer.status != 201:
+            told = said(answer)
+            if self.has(digest):  # an end that was not answered, and sent again before it was done
+                return True
+            if session.is_lost(answer):
+                return False
+            raise refused("PUT", answer, told)
+        answer.close()
         return True
 
 
@@ -294,16 +297,11 @@ class _Session:
             note(self.url)
             tell(done)
 
-    def finish(self, digest: str, content: bytes) -> Answer:
-        """Raises CutError."""
+    def finish(self, digest: str, content: bytes, arrived: Callable[[], bool]) -> Answer | None:
+        """None: there was no answer, and it is there. Raises RegistryError."""
         url = f"{self.url}{'&' if urlsplit(self.url).query else '?'}digest={quote(digest, safe='')}"
-        return self._http.write(
-            "PUT",
-            url,
-            self._scopes,
-            headers={"Content-Type": _OCTETS, "Content-Length": str(len(content))},
-            body=content,
-        )
+        headers = {"Content-Type": _OCTETS, "Content-Length": str(len(content))}
+        return self._http.write("PUT", url, self._scopes, headers=headers, body=content, arrived=arrived)
 
     def _patch(self, piece: bytes, at: int) -> int:
         """How far it is then. Raises CutError, RegistryError."""

@@ -1,7 +1,7 @@
 """Requests to one registry: who we are where it asks, redirects by hand, nothing from the environment (no proxy
 variables, no .netrc, no cookies), and every failure with what the registry said.
 
-A read is tried again, with growing pauses; a write never is: whoever writes asks first what became of it.
+Requests are tried again, with growing pauses; a write only after it was asked what became of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -72,7 +72,10 @@ class Answer:
         return content
 
     def close(self) -> None:
-        """What was not read is not wanted."""
+        """What was not read is not wanted; where nothing is left, the connection serves the next request too."""
+        with contextlib.suppress(urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+            if self._response.raw.length_remaining == 0:
+                self._response.raw.read(1)  # its end gives the connection back
         self._response.close()
 
 
@@ -97,39 +100,56 @@ class RegistryHttp:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """GET or HEAD, tried again where no answer comes or the server is in trouble. Raises RegistryError."""
-        cause, wait_s = "", 0.0
-        for at in range(_TRIES):
-            if at:
-                self.pause(at, wait_s)
+        answer = self._tried(method, path, scopes, headers, None, lambda: False)
+        assert answer is not None
+        if answer.status not in ok:
+            raise refused(method, answer, said(answer))
+        return answer
+
+    def write(
+        self,
+        method: str,
+        path: str,
+        scopes: Sequence[str],
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        arrived: Callable[[], bool],
+    ) -> Answer | None:
+        """POST or PUT. Where no answer comes, or the server is in trouble, it is sent again only if `arrived` says that
+        it was not done; None where it says that it was. One that was not looked at, because the registry counts
+        requests (429; RFC 6585, section 4), is sent again as it is. Raises RegistryError, CredentialError."""
+        return self._tried(method, path, scopes, headers, body, arrived)
+
+    def _tried(
+        self,
+        method: str,
+        path: str,
+        scopes: Sequence[str],
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        arrived: Callable[[], bool],
+    ) -> Answer | None:
+        for tries in range(1, _TRIES + 1):
+            wait_s, looked_at = 0.0, True
             try:
-                answer = self.once(method, path, scopes, headers=headers)
+                answer = self.once(method, path, scopes, headers=headers, body=body)
             except CutError as error:
-                cause, wait_s = error.cause, 0.0
-                continue
-            if answer.status in ok:
-                return answer
-            told, wait_s = said(answer), wait_of(answer)
-            if answer.status < 500 and answer.status != 429:
-                raise refused(method, answer, told)
-            cause = f"status {answer.status}{told and f': {told}'}"
+                cause = error.cause
+            else:
+                if answer.status < 500 and answer.status != 429:
+                    return answer
+                told, wait_s, looked_at = said(answer), wait_of(answer), answer.status != 429
+                cause = f"status {answer.status}{told and f': {told}'}"
             if wait_s > _LONGEST_WAIT_S:
                 cause = f"{cause}, and to be asked again after {wait_s:.0f} s"
                 break
-        raise RegistryError("NNA1411", f"no good answer from {self._base}", cause=cause, seen=(f"{method} {path}",))
-
-    def write(
-        self, method: str, path: str, scopes: Sequence[str], *, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
-        """POST or PUT, sent again only where the registry did not look at it, because it counts requests (RFC 6585,
-        section 4). Raises as `once`."""
-        for tries in range(1, _TRIES):
-            answer = self.once(method, path, scopes, headers=headers, body=body)
-            wait_s = wait_of(answer)
-            if answer.status != 429 or wait_s > _LONGEST_WAIT_S:
-                return answer
-            answer.close()
-            self.pause(tries, wait_s)
-        return self.once(method, path, scopes, headers=headers, body=body)
+            if tries < _TRIES:
+                self.pause(tries, wait_s)
+            if looked_at and arrived():
+                return None
+        asked = f"{method} {shown(urljoin(self._base, path))}"
+        raise RegistryError("NNA1411", f"no good answer from {self._base}", cause=cause, seen=(asked,))
 
     def pause(self, tries: int, least_s: float = 0.0) -> None:
         """Before another try, after so many; `least_s` is what the registry asked for."""

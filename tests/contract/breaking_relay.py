@@ -52,9 +52,9 @@ class Late:
         return None
 
     def _hold(self, client: socket.socket, came: bytes) -> None:
-        while came and len(self._held) < self._most:
+        self._held = came
+        while len(self._held) < self._most and (came := client.recv(_PIECE)):
             self._held += came
-            came = client.recv(_PIECE)
 
     def _deliver(self) -> None:
         with socket.create_connection(self._address, timeout=30) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import socket
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.nydus import Blob
 from agent.oci.reference import Reference
-from tests.contract.breaking_relay import Late, cut_after, relay
+from tests.contract.breaking_relay import WHOLE, Late, cut_after, relay
 from tests.fakes.oci_registry import Tokens
 
 CONTENT = hashlib.sha256(b"x").digest() * 100_000  # 3.2 MB
@@ -140,6 +141,22 @@ class RegistryContract:
             broken = End(host, "contract/broken")
             blob = self.pushed(broken, tmp_path, content)
         assert End(world.host, "contract/broken").target.has(blob.digest)
+
+    def test_a_blob_takes_one_connection_for_all_of_its_requests(
+        self, world: RegistryWorld, end: End, tmp_path: Path
+    ) -> None:
+        """Each other one would cost a handshake, of TLS as well."""
+        connections = []
+
+        def counted(client: socket.socket, server: socket.socket) -> None:
+            connections.append(client)
+            WHOLE(client, server)
+
+        with relay(world.host, itertools.repeat(counted)) as host:
+            near = End(host, "contract/near")
+            assert not near.target.has(formats.digest_of(CONTENT))
+            assert near.target.has(self.pushed(near, tmp_path).digest)
+        assert len(connections) == 1
 
     def test_what_is_not_there_is_told_with_the_registrys_words(self, end: End) -> None:
         with pytest.raises(RegistryError, match="404") as raised:

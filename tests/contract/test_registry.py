@@ -98,7 +98,7 @@ def test_a_blob_that_may_not_be_taken_over_is_sent(world: FakeRegistry, end: End
 
 
 def test_a_registry_that_breaks_at_a_mount_is_told(world: FakeRegistry, end: End) -> None:
-    world.faults.status = {"POST": [500]}
+    world.faults.status = {"POST": [500] * 9}
     with pytest.raises(RegistryError, match="500"):
         end.target.mount(world.add("other/image", CONTENT), "other/image")
 
@@ -114,9 +114,38 @@ def test_an_upload_that_breaks_off_again_and_again_is_given_up_and_ended(
 
 
 def test_a_registry_in_trouble_for_a_moment_loses_no_upload(world: FakeRegistry, end: End, file: str) -> None:
-    world.faults.status = {"PATCH": [503, 429], "GET": [500], "HEAD": [502]}
+    world.faults.status = {"POST": [502], "PATCH": [503, 429], "PUT": [500], "GET": [500], "HEAD": [502]}
     end.target.push(blob_of(CONTENT), file, lambda _: None)
     assert end.target.has(formats.digest_of(CONTENT))
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_request_without_an_answer_costs_no_conversion(world: FakeRegistry, end: End, file: str, done: bool) -> None:
+    world.faults.hang_up = {"POST": [done], "PUT": [done], "HEAD": [done]}
+    end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert world.blobs[REPOSITORY, formats.digest_of(CONTENT)] == CONTENT
+    assert world.asked["PUT"] == (1 if done else 2)
+    assert world.asked["PATCH"] == 4
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_image_whose_arrival_was_not_answered_is_put_in_place_once(
+    world: FakeRegistry, end: End, done: bool
+) -> None:
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": formats.OCI_MANIFEST}).encode()
+    world.faults.hang_up = {"PUT": [done]}
+    end.target.put("1", formats.OCI_MANIFEST, manifest)
+    assert world.manifests[REPOSITORY, "1"][1] == manifest
+    assert world.asked["PUT"] == (1 if done else 2)
+
+
+def test_a_registry_that_answers_no_write_is_given_up(world: FakeRegistry, end: End, file: str) -> None:
+    world.faults.hang_up = {"PUT": [False] * 50}
+    with pytest.raises(RegistryError) as raised:
+        end.target.push(blob_of(CONTENT), file, lambda _: None)
+    assert raised.value.code == "NNA1411"
+    assert world.asked["PUT"] == 4
+    assert world.uploads == {}
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PATCH", "PUT"])

@@ -35,6 +35,8 @@ class Faults:
     wrong_bytes: bool = False
     status: dict[str, list[int]] = field(default_factory=dict)
     """By method: what requests are answered with, one after the other, before it works."""
+    hang_up: dict[str, list[bool]] = field(default_factory=dict)
+    """By method: requests that get no answer, one after the other; True: what they ask for is done."""
     retry_after: str = ""
     """What those answers have as Retry-After."""
     redirect: str = ""
@@ -118,6 +120,7 @@ class Tokens:
 
 class _Handler(BaseHTTPRequestHandler):
     held: FakeRegistry
+    mute = False
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -139,6 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._drain()
             wait = {"Retry-After": faults.retry_after} if faults.retry_after else {}
             return self._send(faults.status[self.command].pop(0), wait, _error("UNKNOWN", "as the test wants it"))
+        if faults.hang_up.get(self.command):
+            self.mute = True
+            if not faults.hang_up[self.command].pop(0):
+                self._drain()
+                return self._send(500, {})
         path = unquote(urlsplit(self.path).path)
         for pattern, act in ((_UPLOAD, self._upload), (_BLOB, self._blob), (_MANIFEST, self._manifest)):
             if found := pattern.fullmatch(path):
@@ -233,6 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
         }
 
     def _send(self, status: int, headers: dict[str, str], content: bytes = b"", *, cut: int = -1) -> None:
+        if self.mute:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
