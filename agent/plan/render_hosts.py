@@ -72,31 +72,32 @@ def _named(config: Config) -> tuple[RegistryHost, ...]:
 
 def host_file(config: Config, registry: RegistryHost, *, mirror: bool, dial: bool) -> bytes:
     """hosts.toml of one registry."""
-    lines = [_mark(), *_itself(registry)]
-    if mirror:
-        for_mirror = _DOCKER_FOR_MIRROR if _is_hub(registry) else _url(registry)
-        lines += _mirror(config, dial=dial)
-        lines += [f"  [host.{quoted(config.mirror.url)}.header]", f"    X-Dragonfly-Registry = {quoted(for_mirror)}"]
-    return _text(lines)
+    for_mirror = _DOCKER_FOR_MIRROR if _is_hub(registry) else _url(registry)
+    hosts = [
+        *_mirror(config, dial=dial),
+        f"  [host.{quoted(config.mirror.url)}.header]",
+        f"    X-Dragonfly-Registry = {quoted(for_mirror)}",
+    ]
+    return _text([_mark(), *_itself(registry), *(hosts if mirror else _NO_MIRROR)])
 
 
-def _itself(registry: RegistryHost) -> list[str]:
-    lines = [f"server = {quoted(_url_of(registry))}"]
-    return [*lines, f"ca = {quoted(registry.ca)}"] if registry.ca else lines
+_NO_MIRROR = ("", "[host]")
+"""The table must be there though nothing is in it: without it containerd 1.6 and 1.7 log an error at each pull ("failed
+to decode hosts.toml", "invalid `host` tree") and go on as if there were no file, so without its CA. Seen with 1.6.20
+and 1.7.24; 2.1.9 and 2.4.2 ask the same with it as without.
+"""
 
 
 def as_somebody(registry: RegistryHost, authorization: str) -> bytes:
-    """hosts.toml for one pull from the registry itself, with what it wants to hear as Authorization; "" = nothing.
+    """hosts.toml for one pull from the registry itself, with what it wants to hear as Authorization; "" = nothing."""
+    header = ["", "[header]", f"  Authorization = {quoted(authorization)}"] if authorization else []
+    return _text([*_itself(registry), *_NO_MIRROR, *header])
 
-    It stands as a host of its own, though it is the server: containerd 1.6 and 1.7 take no file without one ("invalid
-    `host` tree", seen with 1.6.20 and 1.7.24; 2.x does).
-    """
-    url = _url_of(registry)
-    lines = [f"server = {quoted(url)}", "", f"[host.{quoted(url)}]", '  capabilities = ["pull", "resolve"]']
-    lines += [f"  ca = {quoted(registry.ca)}"] if registry.ca else []
-    if authorization:
-        lines += [f"  [host.{quoted(url)}.header]", f"    Authorization = {quoted(authorization)}"]
-    return _text(lines)
+
+def _itself(registry: RegistryHost) -> list[str]:
+    """The registry as the one that is asked last, or alone."""
+    lines = [f"server = {quoted(_url_of(registry))}"]
+    return [*lines, f"ca = {quoted(registry.ca)}"] if registry.ca else lines
 
 
 def _url_of(registry: RegistryHost) -> str:

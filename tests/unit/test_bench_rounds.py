@@ -349,8 +349,7 @@ def test_private_images_are_pulled_with_the_nodes_credentials_and_no_secret_is_o
     measured = node.measure()
     assert counts(measured)[Case.OCI] == 2
     assert node.hosts.contents == [
-        'server = "https://registry.test"\n\n[host."https://registry.test"]\n  capabilities = ["pull", "resolve"]\n'
-        f'  [host."https://registry.test".header]\n    Authorization = "Basic {AUTH}"\n'
+        f'server = "https://registry.test"\n\n[host]\n\n[header]\n  Authorization = "Basic {AUTH}"\n'
     ] * 3  # fmt: skip
     asked_as = node.containerd.asked_as
     assert asked_as is not None
@@ -365,10 +364,7 @@ def test_a_public_image_is_pulled_with_no_credential_from_the_registry_itself_by
     host = RegistryHost("registry.test", Scheme.HTTPS, "/etc/ssl/site.pem")
     config = Config(registries=RegistriesConfig(hosts=(host,)))
     node.rounds(config=config).measure(Pair(PLAIN, ""))
-    assert set(node.hosts.contents) == {
-        'server = "https://registry.test"\n\n[host."https://registry.test"]\n  capabilities = ["pull", "resolve"]\n'
-        '  ca = "/etc/ssl/site.pem"\n'
-    }
+    assert set(node.hosts.contents) == {'server = "https://registry.test"\nca = "/etc/ssl/site.pem"\n\n[host]\n'}
     assert node.containerd.asked_as is None
 
 

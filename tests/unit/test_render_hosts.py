@@ -79,7 +79,7 @@ def test_only_the_named_registries_go_through_the_mirror_where_some_are_named() 
 def test_a_registry_whose_certificate_is_wrong_is_never_asked_through_a_mirror_that_does_not_look() -> None:
     seen = replace(facts(), certificates=(CertificateCheck(SECURE.host, ok=False, evidence="self-signed"),))
     found = render_hosts.wanted(config(SECURE), seen, default_present=False)
-    assert "host" not in tomllib.loads(found.files[SECURE.host].decode())
+    assert tomllib.loads(found.files[SECURE.host].decode()).get("host") == {}, "containerd 1.6 and 1.7 want the table"
     assert "self-signed" in found.notes[0]
 
 
