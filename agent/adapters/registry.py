@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
-from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said, wait_of
+from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said
+from agent.adapters.registry_upload import TRIES, Begun, PiecesError, Upload, again_and_again
 from agent.errors import AgentError, CredentialError, RegistryError
 from agent.oci import formats
 from agent.oci.formats import Descriptor
@@ -19,16 +19,9 @@ from agent.ports_convert import Document, Tell
 from agent.registry.challenge import pull_scope
 
 CHUNK = 8 << 20
-"""Bytes of a PATCH: what is sent again at most where one breaks off."""
-_TRIES = 5
-"""How often in succession a transfer may break off without having moved on."""
-_AGAIN = "an upload broke off again and again"
-_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
+"""Bytes of a piece of an upload: what is sent again at most where one breaks off."""
 _NOT_FROM_THERE = (401, 403, 404, 405)
 """What registries answer to a mount from a repository that we may not read, that is not there, or at all."""
-_LOST = (400, 404)
-"""What registries answer to an upload that they do not know, or whose state has moved on without us."""
-_OCTETS = "application/octet-stream"
 
 
 class RegistrySource:
@@ -78,7 +71,7 @@ class RegistrySource:
                     self._read_on(blob, download)
                 except CutError as error:
                     tries = 1 if download.done > before else tries + 1
-                    if tries >= _TRIES:
+                    if tries >= TRIES:
                         raise RegistryError(
                             "NNA1411", f"{blob.digest} broke off again and again", cause=error.cause
                         ) from None
@@ -143,6 +136,7 @@ class RegistryTarget:
         self._base = f"/v2/{reference.repository}"
         self._scopes = (pull_scope(reference.repository, push=True),)
         self._note = note
+        self._whole = False
 
     def has(self, digest: str) -> bool:
         """See ports_convert.Target."""
@@ -172,27 +166,45 @@ class RegistryTarget:
     def push(self, blob: Blob, path: str, tell: Tell) -> None:
         """See ports_convert.Target."""
         with open(path, "rb") as file:
-            session = _Session(self._http, self._begin, self._scopes)
+            upload = Upload(self._http, self._begin, self._scopes)
             try:
-                for _ in range(_TRIES):
-                    self._note(session.url)
-                    session.send(file, blob.size, self._chunk, tell, self._note)
-                    if self._finish(session, blob.digest, b""):
-                        return
-                    session.begin_anew()
-                raise RegistryError("NNA1411", _AGAIN, cause="what came is not what was sent")
+                self._send(upload, file, blob, tell)
             except BaseException:
                 with contextlib.suppress(AgentError):
-                    self.drop(session.url)
+                    self.drop(upload.url)
                 raise
             finally:
                 self._note("")
+
+    def _send(self, upload: Upload, file: BinaryIO, blob: Blob, tell: Tell) -> None:
+        """In pieces, until the registry shows that it does not take them; whole then, and all that follow too."""
+        cause = ""
+        for tries in range(TRIES):
+            if tries:
+                with contextlib.suppress(AgentError):
+                    self.drop(upload.url)
+                upload.begin_anew()
+            self._note(upload.url)
+            try:
+                if self._whole:
+                    upload.send(file, blob.size, tell)
+                else:
+                    upload.send_in_pieces(file, blob.size, self._chunk, tell, self._note)
+                if self._finish(upload, blob.digest, b""):
+                    return
+                cause = "what came is not what was sent"
+            except PiecesError as error:
+                self._whole, cause = True, error.cause
+            except CutError as error:
+                cause = error.cause
+                self._http.pause(tries + 1, error.wait_s)
+        raise again_and_again(cause)
 
     def push_bytes(self, content: bytes) -> None:
         """See ports_convert.Target."""
         digest = formats.digest_of(content)
         if not self.has(digest):
-            self._finish(_Session(self._http, self._begin, self._scopes), digest, content)
+            self._finish(Upload(self._http, self._begin, self._scopes), digest, content)
 
     def put(self, named: str, media_type: str, content: bytes) -> None:
         """See ports_convert.Target."""
@@ -226,12 +238,12 @@ class RegistryTarget:
         except CutError as error:
             raise RegistryError("NNA1411", "an upload could not be ended", cause=error.cause) from None
 
-    def _begin(self) -> str:
+    def _begin(self) -> Begun:
         answer = self._post(f"{self._base}/blobs/uploads/", self._scopes)
         if answer.status != 202:
             raise refused("POST", answer, said(answer))
         answer.close()
-        return self._http.place(answer, "an upload")
+        return Begun(self._http.place(answer, "an upload"), answer.headers.get("OCI-Chunk-Min-Length", ""))
 
     def _post(self, path: str, scopes: tuple[str, ...]) -> Answer:
         """An upload that was begun without our hearing of it holds nothing: another one can be begun."""
@@ -240,109 +252,22 @@ class RegistryTarget:
         assert answer is not None
         return answer
 
-    def _finish(self, session: _Session, digest: str, content: bytes) -> bool:
-        """Whether it is there; False: it has to be sent once more."""
-        answer = session.finish(digest, content, lambda: self.has(digest))
+    def _finish(self, upload: Upload, digest: str, content: bytes) -> bool:
+        """Whether it is there; False: it has to be sent once more. Raises PiecesError, RegistryError."""
+        answer = upload.finish(digest, content, lambda: self.has(digest))
         if answer is None:
             return True
-        if answer.status != 201:
-            told = said(answer)
-            if self.has(digest):  # an end that was not answered, and sent again before it was done
-                return True
-            if session.is_lost(answer):
-                return False
-            raise refused("PUT", answer, told)
-        answer.close()
-        return True
-
-
-class _Session:
-    """One upload. The registry's word says how far it is, and whether there still is one: docker-registry does not
-    know an upload any more of which a piece was cut in the middle (its state is in the URL, and says less than came).
-    It may say so late: what was under way when a connection broke can come after it was asked how far it is.
-    """
-
-    def __init__(self, http: RegistryHttp, begin: Callable[[], str], scopes: tuple[str, ...]) -> None:
-        self._http, self._begin, self._scopes = http, begin, scopes
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Another upload. Raises RegistryError."""
-        self.url = self._begin()
-        self._broke_off = False
-
-    def is_lost(self, answer: Answer) -> bool:
-        """Whether an answer means that what is left of a broken upload is of no use."""
-        return self._broke_off and answer.status in _LOST
-
-    def send(self, file: BinaryIO, size: int, chunk: int, tell: Tell, note: Callable[[str], None]) -> None:
-        """All of the file. Raises RegistryError."""
-        done = furthest = tries = 0
-        while done < size:
-            file.seek(done)
-            before = done
-            cause = "it takes no more"
-            try:
-                done = self._patch(file.read(chunk), done)
-            except CutError as error:
-                cause, self._broke_off = error.cause, True
-                self._http.pause(tries + 1, error.wait_s)
-                done = self._reached(size)
-            if done > furthest:
-                furthest, tries = done, 0
-            elif done <= before:  # what is sent a second time, up to where it broke off, is no progress
-                tries += 1
-            if tries >= _TRIES:
-                raise RegistryError("NNA1411", _AGAIN, cause=cause)
-            note(self.url)
-            tell(done)
-
-    def finish(self, digest: str, content: bytes, arrived: Callable[[], bool]) -> Answer | None:
-        """None: there was no answer, and it is there. Raises RegistryError."""
-        url = f"{self.url}{'&' if urlsplit(self.url).query else '?'}digest={quote(digest, safe='')}"
-        headers = {"Content-Type": _OCTETS, "Content-Length": str(len(content))}
-        return self._http.write("PUT", url, self._scopes, headers=headers, body=content, arrived=arrived)
-
-    def _patch(self, piece: bytes, at: int) -> int:
-        """How far it is then. Raises CutError, RegistryError."""
-        headers = {
-            "Content-Type": _OCTETS,
-            "Content-Length": str(len(piece)),
-            "Content-Range": f"{at}-{at + len(piece) - 1}",
-        }
-        answer = self._http.once("PATCH", self.url, self._scopes, headers=headers, body=piece)
-        if answer.status == 202:
+        if answer.status == 201:
             answer.close()
-            self.url = self._http.place(answer, "the upload")
-            reached = max(_reached(answer), min(at + len(piece), 1))  # "0-0" is one byte too
-            if reached > at + len(piece):
-                raise RegistryError("NNA1414", "the registry says that it has more than was sent")
-            return reached
+            return True
         told = said(answer)
-        if answer.status >= 500 or answer.status in (408, 416, 429) or self.is_lost(answer):
-            raise CutError(f"status {answer.status}{told and f': {told}'}", wait_s=wait_of(answer))
-        raise refused("PATCH", answer, told)
-
-    def _reached(self, size: int) -> int:
-        answer = self._http.read("GET", self.url, self._scopes, ok=(204, *_LOST))
-        answer.close()
-        if answer.status != 204:
-            self.begin_anew()
-            return 0
-        if answer.headers.get("Location"):
-            self.url = self._http.place(answer, "the upload")
-        reached = _reached(answer)
-        if reached > size:
-            raise RegistryError("NNA1414", "the registry says that it has more than was sent")
-        return reached
-
-
-def _reached(answer: Answer) -> int:
-    """Bytes that the registry has, by its Range ("0-0" is none: pieces are longer than a byte, all but the last)."""
-    found = _RANGE.fullmatch(answer.headers.get("Range", ""))
-    if found is None:
-        raise RegistryError("NNA1414", "the registry does not say how far an upload is", cause="no Range")
-    return 0 if found[1] == "0" else int(found[1]) + 1
+        if self.has(digest):  # an end that was not answered, and sent again before it was done; or another 2xx
+            return True
+        if upload.is_lost(answer.status):
+            return False
+        if upload.in_pieces:
+            raise PiecesError(f"status {answer.status} to the end of the upload{told and f': {told}'}")
+        raise refused("PUT", answer, told)
 
 
 def _other_bytes(digest: str, cause: str) -> RegistryError:

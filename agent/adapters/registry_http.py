@@ -11,7 +11,8 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -20,17 +21,37 @@ import urllib3.exceptions
 
 from agent.adapters.tls import context
 from agent.artifacts.addresses import PORTS, REDIRECTS, innermost, origin, refusal_of
+from agent.dataclass import dataclass
 from agent.errors import RegistryError
 from agent.ports_credentials import RegistryTokens
 
 PIECE = 64 << 10
 """Bytes per read of a body."""
 _MOST_REDIRECTS = 5
-_CONNECT_S, _SILENCE_S, _TOKEN_S = 10.0, 60.0, 30.0
+_TOKEN_S = 30.0
 _TRIES, _LONGEST_PAUSE_S = 4, 15.0
 _LONGEST_WAIT_S = 60.0
 """What a registry that counts requests may ask for (Retry-After); who wants more is told to the caller at once."""
 _TOLD = 300  # characters of what a registry says
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds that a registry is given."""
+
+    connect_s: float = 10.0
+    """For a connection, and then for each block that is sent."""
+    silence_s: float = 60.0
+    """Between two blocks of an answer."""
+    pause_s: float = 0.5
+    """Before a second try; the pauses grow."""
+
+
+class Body(Protocol):
+    """The body of a request that is read while it is sent, and from its beginning for each time that it is sent."""
+
+    def begin(self) -> Iterable[bytes]:
+        """Its pieces; it has a length, too."""
 
 
 class CutError(Exception):
@@ -80,11 +101,12 @@ class Answer:
 
 
 class RegistryHttp:
-    """One registry. `tokens` answers what it asks for; `ca` is a file, "" the system's store; `pause_s` is the first
-    pause before another try."""
+    """One registry. `tokens` answers what it asks for; `ca` is a file, "" the system's store."""
 
-    def __init__(self, host: str, *, secure: bool, ca: str, tokens: RegistryTokens, pause_s: float = 0.5) -> None:
-        self._pause_s = pause_s
+    def __init__(
+        self, host: str, *, secure: bool, ca: str, tokens: RegistryTokens, times: Times | None = None
+    ) -> None:  # fmt: skip
+        self._times = times or Times()
         self._base = f"{'https' if secure else 'http'}://{host}"
         self._home = origin(urlsplit(self._base))
         self._tokens = tokens
@@ -153,7 +175,7 @@ class RegistryHttp:
 
     def pause(self, tries: int, least_s: float = 0.0) -> None:
         """Before another try, after so many; `least_s` is what the registry asked for."""
-        time.sleep(max(min(self._pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S), min(least_s, _LONGEST_WAIT_S)))
+        time.sleep(max(min(self._times.pause_s * 3 ** (tries - 1), _LONGEST_PAUSE_S), min(least_s, _LONGEST_WAIT_S)))
 
     def once(
         self,
@@ -162,7 +184,7 @@ class RegistryHttp:
         scopes: Sequence[str],
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
     ) -> Answer:
         """One request, sent again only where it was not let in (401), and where it is led elsewhere.
 
@@ -183,15 +205,17 @@ class RegistryHttp:
             url = self._led(url, answer.headers.get("Location", ""), seen)
 
     def _send(
-        self, method: str, url: str, scopes: Sequence[str], headers: dict[str, str], body: bytes | None
+        self, method: str, url: str, scopes: Sequence[str], headers: dict[str, str], body: bytes | Body | None
     ) -> Answer:  # fmt: skip
         sent = {"User-Agent": "nydus-agent", "Accept-Encoding": "identity", **headers}
         known = self._tokens.known(scopes)
         if known and origin(urlsplit(url)) == self._home:
             sent["Authorization"] = known.reveal()
         try:
-            request = requests.Request(method, url, headers=sent, data=body).prepare()
-            response = self._adapter.send(request, stream=True, timeout=(_CONNECT_S, _SILENCE_S), verify=True)
+            data = body if body is None or isinstance(body, bytes) else body.begin()
+            request = requests.Request(method, url, headers=sent, data=data).prepare()
+            times = (self._times.connect_s, self._times.silence_s)
+            response = self._adapter.send(request, stream=True, timeout=times, verify=True)
         except requests.exceptions.SSLError as error:
             raise RegistryError("NNA1411", f"no TLS with {shown(url)}", cause=_plainly(error)) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:

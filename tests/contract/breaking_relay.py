@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -28,6 +29,30 @@ def cut_after(limit: int) -> Upward:
 
 
 WHOLE = cut_after(1 << 60)
+
+
+def slow(pause_s: float) -> Upward:
+    """A pause after each 64 KiB of the client's."""
+
+    def carry(client: socket.socket, server: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
+        while came := client.recv(_PIECE):
+            server.sendall(came)
+            time.sleep(pause_s)
+
+    return carry
+
+
+def without_pieces(client: socket.socket, server: socket.socket) -> None:
+    """No PATCH with a Content-Range comes through: it is refused."""
+    while came := client.recv(_PIECE):
+        if came.startswith(b"PATCH /") and b"\r\nContent-Range:" in came.partition(b"\r\n\r\n")[0]:
+            client.sendall(b"HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(_PIECE):  # what is not read would be answered with a reset
+                pass
+            return
+        server.sendall(came)
 
 
 class Late:

@@ -11,13 +11,13 @@ from typing import Protocol
 import pytest
 
 from agent.adapters.registry import RegistrySource, RegistryTarget
-from agent.adapters.registry_http import RegistryHttp
+from agent.adapters.registry_http import RegistryHttp, Times
 from agent.errors import RegistryError
 from agent.oci import formats
 from agent.oci.formats import Descriptor
 from agent.oci.nydus import Blob
 from agent.oci.reference import Reference
-from tests.contract.breaking_relay import WHOLE, Late, cut_after, relay
+from tests.contract.breaking_relay import WHOLE, Late, cut_after, relay, without_pieces
 from tests.fakes.oci_registry import Tokens
 
 CONTENT = hashlib.sha256(b"x").digest() * 100_000  # 3.2 MB
@@ -32,12 +32,15 @@ class RegistryWorld(Protocol):
 class End:
     """Both ends of one repository."""
 
-    def __init__(self, host: str, repository: str, tokens: Tokens | None = None) -> None:
-        http = RegistryHttp(host, secure=False, ca="", tokens=tokens or Tokens(), pause_s=0.001)
+    def __init__(
+        self, host: str, repository: str, tokens: Tokens | None = None, connect_s: float = 10, chunk: int = 1 << 20
+    ) -> None:
+        times = Times(connect_s=connect_s, pause_s=0.001)
+        http = RegistryHttp(host, secure=False, ca="", tokens=tokens or Tokens(), times=times)
         reference = Reference(host, repository, "1")
         self.noted: list[str] = []
         self.http = http
-        self.target = RegistryTarget(http, reference, self.noted.append, chunk=1 << 20)
+        self.target = RegistryTarget(http, reference, self.noted.append, chunk=chunk)
         self.source = RegistrySource(http, reference)
 
 
@@ -141,6 +144,15 @@ class RegistryContract:
             broken = End(host, "contract/broken")
             blob = self.pushed(broken, tmp_path, content)
         assert End(world.host, "contract/broken").target.has(blob.digest)
+
+    def test_a_blob_that_is_sent_whole_comes_back_as_it_was(
+        self, world: RegistryWorld, end: End, tmp_path: Path
+    ) -> None:
+        with relay(world.host, itertools.repeat(without_pieces)) as host:
+            whole = End(host, "contract/whole")
+            blob = self.pushed(whole, tmp_path, CONTENT + b"whole")
+        back = End(world.host, "contract/whole").source.small(described(CONTENT + b"whole"), blob.size)
+        assert back == CONTENT + b"whole"
 
     def test_a_blob_takes_one_connection_for_all_of_its_requests(
         self, world: RegistryWorld, end: End, tmp_path: Path

@@ -35,6 +35,13 @@ class Faults:
     wrong_bytes: bool = False
     status: dict[str, list[int]] = field(default_factory=dict)
     """By method: what requests are answered with, one after the other, before it works."""
+    most_piece: int = 0
+    """As GitHub's registry: longer pieces are refused (416)."""
+    first_piece_only: bool = False
+    """As Amazon's: what comes after the first piece is dropped, and nothing is said of it."""
+    no_pieces: int = 0
+    """The status that pieces get."""
+    least_piece: int = 0
     hang_up: dict[str, list[bool]] = field(default_factory=dict)
     """By method: requests that get no answer, one after the other; True: what they ask for is done."""
     retry_after: str = ""
@@ -196,7 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
                 held.blobs[repository, other[1]] = held.blobs[other]
                 return self._send(201, {})
             number = held.begin()
-            return self._send(202, self._place(repository, number))
+            least = {"OCI-Chunk-Min-Length": str(held.faults.least_piece)} if held.faults.least_piece else {}
+            return self._send(202, self._place(repository, number) | least)
         if number not in held.uploads:
             return self._send(404, {}, _error("BLOB_UPLOAD_UNKNOWN", "no such upload"))
         if held.faults.forgets and asked["_state"] != [_state(held.uploads[number])]:
@@ -212,18 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             return self._send(204, self._place(repository, number))
         if self.command == "PATCH":
-            first = int(self.headers["Content-Range"].partition("-")[0])
-            cut = held.faults.cut_patch_at.pop(0) if held.faults.cut_patch_at else -1
-            if first != len(upload):
-                self._drain()
-                return self._send(416, self._place(repository, number))
-            if cut >= 0:
-                upload += self.rfile.read(cut)
-                self.close_connection = True
-                self.connection.close()
-                raise ConnectionAbortedError
-            upload += self._drain()
-            return self._send(202, self._place(repository, number))
+            return self._patch(repository, number, upload)
         upload += self._drain()
         digest = f"sha256:{hashlib.sha256(upload).hexdigest()}"
         if asked["digest"] != [digest]:
@@ -231,6 +228,30 @@ class _Handler(BaseHTTPRequestHandler):
         held.blobs[repository, digest] = bytes(upload)
         del held.uploads[number]
         return self._send(201, {})
+
+    def _patch(self, repository: str, number: str, upload: bytearray) -> None:
+        faults, place = self.held.faults, self._place(repository, number)
+        cut = faults.cut_patch_at.pop(0) if faults.cut_patch_at else -1
+        piece, length = self.headers["Content-Range"], int(self.headers["Content-Length"])
+        if piece and (status := self._refusal(int(piece.partition("-")[0]), length, upload)):
+            self._drain()
+            return self._send(status, place, _error("UNSUPPORTED", "not this piece"))
+        if cut >= 0:
+            upload += self.rfile.read(cut)
+            self.close_connection = True
+            self.connection.close()
+            raise ConnectionAbortedError
+        came = self._drain()
+        if not (faults.first_piece_only and upload):
+            upload += came
+        return self._send(201 if faults.first_piece_only else 202, self._place(repository, number))
+
+    def _refusal(self, first: int, length: int, upload: bytearray) -> int:
+        """The status for a piece that is not taken; 0: it is."""
+        faults = self.held.faults
+        if faults.no_pieces:
+            return faults.no_pieces
+        return 416 if first != len(upload) or 0 < faults.most_piece < length else 0
 
     def _place(self, repository: str, number: str) -> dict[str, str]:
         upload = self.held.uploads[number]
