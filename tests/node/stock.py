@@ -18,6 +18,7 @@ SCHEDULER_ON_NODE = "/opt/test-scheduler"
 
 _CRICTL = (
     "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: unix:///run/containerd/containerd.sock\n"
+    "timeout: 60\n"  # its own 2 s are too few where nodes share two cores
 )
 
 
