@@ -175,13 +175,18 @@ class Upload:
 
     def _reached(self, most: int) -> int:
         """How far the registry says that it is. Raises PiecesError, RegistryError."""
-        answer = self._http.read("GET", self.url, self._scopes, ok=(204, *_LOST))
-        answer.close()
-        if answer.status != 204:
-            self.begin_anew()
-            return 0
-        self._moved(answer)
-        return _range(answer, most)
+        answer = self._http.read("GET", self.url, self._scopes, ok=range(200, 500))
+        if answer.status in _TAKEN:
+            answer.close()
+            self._moved(answer)
+            return _range(answer, most)
+        told = said(answer)
+        if answer.status in _NOT_LET_IN:
+            raise refused("GET", answer, told)
+        if answer.status not in _LOST:
+            raise PiecesError(f"it does not say how far an upload is: status {answer.status}{told and f': {told}'}")
+        self.begin_anew()
+        return 0
 
     def _moved(self, answer: Answer) -> None:
         if answer.headers.get("Location"):
