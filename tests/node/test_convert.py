@@ -71,7 +71,7 @@ class Place:
     def frozen_at(self, repository: str, sight: str) -> Iterator[None]:
         """The registry stands still from the moment at which it has something of this repository."""
         where = self.node.inside(f"{REPOSITORIES}/{repository}")
-        registry, deadline = parts.Unit(self.node, "test-registry-5000.service"), time.monotonic() + 60
+        registry, deadline = parts.Unit(self.node, "test-registry-5000.service"), time.monotonic() + 240
         while not any(where.glob(sight)):
             assert time.monotonic() < deadline, f"there is no {repository}/{sight}"
             time.sleep(0.002)
@@ -158,12 +158,12 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the
     name = f"ended-{when}"
     running = place.begin("layered", name)
     if when == "work":
-        place.node.wait_until(lambda: left_over(place.node), 60, "the conversion works")
+        place.node.wait_until(lambda: left_over(place.node), 240, "the conversion works")
         place.node.run(["kill", "-TERM", place.pid_of(name)])
     else:
         with place.frozen_at(name, "_uploads/*/data"):
             place.node.run(["kill", "-TERM", place.pid_of(name)])
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=120)
     assert running.returncode == 1, out
     assert b"NNA1428" in err
     assert left_over(place.node) == []
@@ -175,7 +175,7 @@ def test_a_conversion_that_is_killed_leaves_nothing_here_that_the_next_one_does_
     running = place.begin("layered", "killed")
     with place.frozen_at("killed", "_layers/sha256/*/link"):
         place.node.run(["kill", f"-{signal.SIGKILL}", place.pid_of("killed")])
-        running.communicate(timeout=30)
+        running.communicate(timeout=120)
     assert [one for one in left_over(place.node) if one.startswith("/")] != []
     made = place.convert("layered", "killed")
     assert made["sent"]["there"] >= 1
