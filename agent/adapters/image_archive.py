@@ -44,6 +44,8 @@ class DockerArchive:
     def __init__(self, files: TarIndex) -> None:
         self._files = files
         self._names = dict[str, str]()
+        self._hashes = dict[int, str]()
+        """Of layers that were read, by where they begin: many names may lead to one."""
 
     def document(self, named: str, cap: int) -> Document:
         """See ports_convert.Source. By its tag, "@N", or "" for the only one there."""
@@ -90,7 +92,10 @@ class DockerArchive:
         return Descriptor(kind, digest, self._files.size(name))
 
     def _hashed(self, name: str) -> str:
-        hashed = hashlib.sha256()
-        for piece in self._files.pieces(name, self._files.size(name)):
-            hashed.update(piece)
-        return f"sha256:{hashed.hexdigest()}"
+        start = self._files.start(name)
+        if start not in self._hashes:
+            hashed = hashlib.sha256()
+            for piece in self._files.pieces(name, self._files.size(name)):
+                hashed.update(piece)
+            self._hashes[start] = f"sha256:{hashed.hexdigest()}"
+        return self._hashes[start]

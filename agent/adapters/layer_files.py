@@ -29,6 +29,10 @@ _BEFORE_ANOTHER = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 )  # fmt: skip
 _LONGEST_HEADER = 1 << 20  # as Go's archive/tar has it (maxSpecialFileSize), and with it containerd
+_LONGEST_NAME = 4096  # linux/limits.h, PATH_MAX: no node could unpack it
+_MOST_FOR_ALL = 100
+"""Records of headers for all files that follow: tarfile keeps them, and GNU tar writes two or three."""
+_OF_ONE = frozenset(("path", "linkpath", "size"))
 _KINDS = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
     tarfile.SYMTYPE: Kind.SYMLINK,
@@ -129,14 +133,40 @@ class _Stream(io.RawIOBase):
         return count
 
 
+class SparseError(tarfile.ReadError):
+    """A file of which only the parts with data are in the tar."""
+
+
 class Entry(tarfile.TarInfo):
-    """tarfile reads a header that goes before another one whole, however long it says that it is."""
+    """An entry that costs no more memory than it must, and that no other reader understands differently.
+
+    tarfile reads whole what goes before a header, and a sparse file's list of holes, however long they say that they
+    are. It heeds a size of GNU's for a sparse file in any other, and names and sizes in a header for all that follow;
+    Go's archive/tar, by which containerd and Docker read, does neither.
+    """
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its source says that this may be overridden
         if self.type in _BEFORE_ANOTHER and self.size > _LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise _sparse(self)
+        for_all = tar.pax_headers or {}
+        if len(for_all) > _MOST_FOR_ALL or not _OF_ONE.isdisjoint(for_all):
+            raise tarfile.ReadError("a header for all files names one of them, or says too much")
         found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # typeshed does not know it
+        if found.issparse() or any(key.startswith("GNU.sparse.") for key in found.pax_headers):
+            raise _sparse(found)
+        if max(len(found.name), len(found.linkname)) > _LONGEST_NAME:
+            raise tarfile.ReadError(f"a name of more than {_LONGEST_NAME} characters")
         return found
+
+    def _proc_gnusparse_10(self, found: tarfile.TarInfo, *_: object) -> None:
+        """The list of holes is in the file itself, and as long as the file."""
+        raise _sparse(found)
+
+
+def _sparse(found: tarfile.TarInfo) -> SparseError:
+    return SparseError(f"{found.name[:200]!r} is sparse")
 
 
 def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
@@ -147,6 +177,10 @@ def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
                 yield _member(tar, entry, content=content)
+    except SparseError as error:  # nydus-image refuses GNU's own form of it, and takes the others for other files
+        raise ConvertError(
+            "NNA1404", "a layer is not converted", cause=f"{error}: nydus-image does not read such files"
+        ) from None
     except (tarfile.TarError, OverflowError, ValueError, RecursionError) as error:
         raise ConvertError("NNA1406", "a layer's tar cannot be read", cause=str(error)) from None
 

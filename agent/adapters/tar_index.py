@@ -32,7 +32,7 @@ _PACKED = {
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A file in the archive: its bytes, or what it is a link to."""
+    """A file in the archive: where its bytes are, or the name in the archive that it is a link to."""
 
     start: int
     size: int
@@ -54,6 +54,10 @@ class TarIndex:
         """Bytes of a file. Raises ConvertError as `pieces`."""
         return self._part(name).size
 
+    def start(self, name: str) -> int:
+        """Where in the archive a file's bytes begin: links to one file have this in common. Raises as `pieces`."""
+        return self._part(name).start
+
     def pieces(self, name: str, most: int) -> Iterator[bytes]:
         """A file's bytes, `most` at most. Raises ConvertError: NNA1401 it is not there or cannot be read, NNA1403 the
         archive is not sound."""
@@ -61,32 +65,30 @@ class TarIndex:
         at, left = part.start, min(part.size, most)
         with self._opened() as file:
             while left > 0:
-                piece = os.pread(file.fileno(), min(_PIECE, left), at)
+                piece = self._read(file, min(_PIECE, left), at)
                 if not piece:
                     raise unsound(self.what, f"{name} ends early")
                 at, left = at + len(piece), left - len(piece)
                 yield piece
 
     def _part(self, name: str) -> _Part:
-        parts, here = self._looked(), name
-        for _ in range(_MOST_LINKS):
+        parts, here = self._looked(), posixpath.normpath(name)
+        for links in range(_MOST_LINKS):
             part = parts.get(here)
             if part is None:
-                cause = (
-                    f"it has no {name}" if here == name else f"{name} is a link to {here[:200]!r}, which is not in it"
-                )
+                cause = f"{name} is a link to {here[:200]!r}, which is not in it" if links else f"it has no {name}"
                 raise ConvertError("NNA1401", f"{self.what} cannot be read", cause=cause)
             if not part.link:
                 return part
-            here = posixpath.normpath(posixpath.join(posixpath.dirname(here), part.link))
+            here = part.link
             if here.startswith(("/", "../")):
-                raise unsound(self.what, f"{name} is a link out of it, to {part.link[:200]!r}")
+                raise unsound(self.what, f"{name} is a link out of it, to {here[:200]!r}")
         raise unsound(self.what, f"{name} is a link to a link to a link, and so on")
 
     def _looked(self) -> dict[str, _Part]:
         if self._parts is None:
             with self._opened() as file:
-                _need_plain(file, self.what)
+                _need_plain(self._read(file, 8, 0), self.what)
                 try:
                     self._parts = dict(_parts(file, self.what))
                 except (tarfile.TarError, OverflowError, ValueError, RecursionError) as error:
@@ -94,6 +96,12 @@ class TarIndex:
                 except OSError as error:
                     raise _unreadable(self.what, error.strerror or "") from None
         return self._parts
+
+    def _read(self, file: BinaryIO, count: int, at: int) -> bytes:
+        try:
+            return os.pread(file.fileno(), count, at)
+        except OSError as error:
+            raise _unreadable(self.what, f"{error.strerror}, at {at}") from None
 
     def _opened(self) -> BinaryIO:
         try:
@@ -110,40 +118,41 @@ class TarIndex:
 
 def _parts(file: BinaryIO, what: str) -> Iterator[tuple[str, _Part]]:
     """The names in the archive and where they lead. A name twice would let two readers see two images."""
-    end, seen, count = os.fstat(file.fileno()).st_size, set[str](), 0
+    end, seen, count = os.fstat(file.fileno()).st_size, dict[str, bool](), 0
     with tarfile.open(fileobj=file, mode="r:", tarinfo=Entry) as tar:
         for entry in tar:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
             count += 1
             if count > _MOST:
                 raise unsound(what, f"it has more than {_MOST} entries")
+            name = _name_of(entry, what)
             if entry.size < 0 or entry.offset_data + (entry.size if entry.isreg() else 0) > end:
-                raise unsound(what, f"{entry.name[:200]!r} ends early")
-            found = _entry(entry, what)
-            if found is None:
-                continue
-            if found[0] in seen:
-                raise unsound(what, f"it has {found[0][:200]!r} twice")
-            seen.add(found[0])
-            yield found
+                raise unsound(what, f"{name[:200]!r} ends early")
+            if name in seen and not (entry.isdir() and seen[name]):
+                raise unsound(what, f"it has {name[:200]!r} twice")
+            seen[name] = entry.isdir()
+            if (part := _part_of(entry, name)) is not None:
+                yield name, part
         _need_end(file, tar.offset, what)
 
 
-def _entry(entry: tarfile.TarInfo, what: str) -> tuple[str, _Part] | None:
-    """None for what is neither file nor link: nobody asks for it."""
+def _name_of(entry: tarfile.TarInfo, what: str) -> str:
     if entry.name.startswith("/") or ".." in entry.name.split("/"):
         raise unsound(what, f"it has a name that leads out of it, {entry.name[:200]!r}")
-    name = posixpath.normpath(entry.name)
-    if entry.issparse():
-        raise unsound(what, f"{name[:200]!r} is sparse")
+    return posixpath.normpath(entry.name)
+
+
+def _part_of(entry: tarfile.TarInfo, name: str) -> _Part | None:
+    """None for what is neither file nor link: nobody asks for it. A hard link has its target's name from the top."""
     if entry.issym():
-        return name, _Part(0, 0, entry.linkname)
-    return (name, _Part(entry.offset_data, entry.size)) if entry.isreg() else None
+        return _Part(0, 0, posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname)))
+    if entry.islnk():
+        return _Part(0, 0, posixpath.normpath(entry.linkname))
+    return _Part(entry.offset_data, entry.size) if entry.isreg() else None
 
 
-def _need_plain(file: BinaryIO, what: str) -> None:
+def _need_plain(begin: bytes, what: str) -> None:
     """Raises ConvertError for an archive that is compressed: its files cannot be read in place."""
-    begin = os.pread(file.fileno(), 8, 0)
     for magic, (kind, command) in _PACKED.items():
         if begin.startswith(magic):
             raise ConvertError(
@@ -152,9 +161,9 @@ def _need_plain(file: BinaryIO, what: str) -> None:
 
 
 def _need_end(file: BinaryIO, at: int, what: str) -> None:
-    """tarfile takes a header that is none for the end."""
-    if os.pread(file.fileno(), tarfile.BLOCKSIZE, at).strip(b"\0"):
-        raise unsound(what, f"at {at} there is no header of a tar")
+    """Two blocks of zeros, or nothing more. tarfile takes a header that is none for the end, and one such block."""
+    if os.pread(file.fileno(), 2 * tarfile.BLOCKSIZE, at).strip(b"\0"):
+        raise unsound(what, f"at {at} there is no header of a tar, and no end of one")
 
 
 def _unreadable(what: str, cause: str) -> ConvertError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters import tar_index
+from agent.adapters import layer_files, tar_index
 from agent.adapters.image_archive import local_source
 from agent.adapters.tar_index import TarIndex
 from agent.errors import ConvertError
 from agent.oci import formats, local
-from agent.ports_convert import Source
+from agent.ports_convert import LayerFile, Source
 from tests.contract.image_archives import Entry, config_of, files_of, saved, tarred
 from tests.contract.test_convert_verb import Place, tar
 from tests.fakes.oci_registry import serving
@@ -205,6 +206,15 @@ HOSTILE = {
     "sparse": (tars.pax(GNU_sparse_major="0", GNU_sparse_map="0,1", GNU_sparse_size="9") + tars.member("x") + WHOLE,
                "NNA1403"),
     "sparse that is none": (tars.pax(GNU_sparse_map="a,b", GNU_sparse_size="1") + tars.member("x") + WHOLE, "NNA1403"),
+    "a pipe of the same name": (tars.member("manifest.json", kind=b"6") + WHOLE, "NNA1403"),
+    "a directory of the same name": (tars.member("manifest.json/", kind=b"5") + WHOLE, "NNA1403"),
+    "a link of the same name": (tars.member("manifest.json", kind=b"1", link="repositories") + WHOLE, "NNA1403"),
+    "another archive behind its end": (tars.member("x") + bytes(512) + WHOLE, "NNA1403"),
+    "a header that names all": (tars.for_all(path="manifest.json") + WHOLE, "NNA1403"),
+    "a header with the size of all": (tars.for_all(size="700") + WHOLE, "NNA1403"),
+    "a header for all that fills the memory": (
+        tars.for_all(**{f"k{at}": "v" for at in range(500)}) + tars.member("x") + WHOLE, "NNA1403"),
+    "a name that no system takes": (tars.pax(path="x" * 5000) + tars.member("x") + WHOLE, "NNA1403"),
     "too many entries": (tars.member("d/", kind=b"5") * (tar_index._MOST + 1), "NNA1403"),
 }  # fmt: skip
 
@@ -218,6 +228,92 @@ def test_a_hostile_archive_gets_one_clear_error_soon(tmp_path: Path, name: str) 
     assert error.cause
     assert len(str(error)) < 1000
     assert time.process_time() - began < 10
+
+
+HOLES = {
+    "GNU's first": tars.holes("x"),
+    "0.0": tars.pax(GNU_sparse_size="9", GNU_sparse_offset="0", GNU_sparse_numbytes="1") + tars.member("x", b"x"),
+    "0.1": tars.pax(GNU_sparse_map="0,1", GNU_sparse_size="9") + tars.member("x", b"x"),
+    "1.0": tars.pax(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_realsize="9")
+    + tars.member("x", b"9" * 9 + b"\n" + b"0\n" * 2000),
+    "none, but its size": tars.pax(GNU_sparse_realsize="1030") + tars.member("x", b"x"),
+}
+
+
+@pytest.mark.parametrize("form", HOLES)
+def test_a_file_with_holes_is_refused_in_every_form_before_its_list_of_them_is_read(tmp_path: Path, form: str) -> None:
+    """In a layer too: nydus-image takes most forms for other files, and says nothing."""
+    path = archive(tmp_path, HOLES[form] + WHOLE)
+    told = refusal("docker-archive", path)
+    assert (told.code, told.cause) == ("NNA1403", "'x' is sparse")
+    with pytest.raises(ConvertError) as raised:
+        list(layer_files.members(LayerFile(str(path), "", "", 0, 1 << 30), content=False))
+    assert (raised.value.code, "'x' is sparse" in raised.value.cause) == ("NNA1404", True)
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_files_that_are_hard_links_in_an_archive_are_found(tmp_path: Path, form: str) -> None:
+    """GNU tar writes what it has seen under another name as one, in a layout whose blobs were linked to save room."""
+    made = Layout(tmp_path / "layout")
+    layers = [made.add_bytes(content, formats.TAR) for content in (ONE, TWO)]
+    made.add_image("1", layers, [formats.digest_of(ONE), formats.digest_of(TWO)], ["/x"])
+    for at, file in enumerate([*made.blobs.iterdir(), tmp_path / "layout/index.json"]):
+        (tmp_path / f"layout/a{at}").hardlink_to(file)
+    path = tmp_path / "it.tar"
+    names = sorted(file.name for file in (tmp_path / "layout").iterdir())
+    subprocess.run(["tar", f"--format={form}", "-cf", path, "-C", tmp_path / "layout", *names], check=True, timeout=30)
+    with tarfile.open(path) as tar:
+        assert any(one.islnk() and one.name == "index.json" for one in tar)
+    assert [one.digest for one in manifest("oci-archive", path).layers] == [one["digest"] for one in layers]
+    assert fetched(path) == [ONE, TWO]
+
+
+def test_a_size_in_an_extended_header_is_the_one_that_counts_as_for_every_other_reader(tmp_path: Path) -> None:
+    entries = []
+    for name, content in GOOD:
+        assert isinstance(content, bytes)
+        entries.append(tars.pax(size=str(len(content))) + tars.member(name, content, size=0))
+    path = archive(tmp_path, tars.archive(*entries))
+    assert [one.digest for one in manifest("docker-archive", path).layers] == [formats.digest_of(ONE)]
+    assert fetched(path) == [ONE]
+
+
+def test_a_compressed_layer_that_many_names_lead_to_is_read_once_before_its_image_is_known(tmp_path: Path) -> None:
+    packed, names = gzip.compress(os.urandom(1 << 20), mtime=0), [f"{at}/layer.tar" for at in range(40)]
+    body = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": names}]).encode()
+    links: list[Entry] = [(name, f"../{names[0]}") for name in names[1:]]
+    documents: list[Entry] = [("c.json", config_of(*[ONE] * 40)), ("manifest.json", body)]
+    opened, _ = source("docker-archive", archive(tmp_path, tarred([*documents, (names[0], packed), *links])))
+    before = bytes_read()
+    document = opened.document("", formats.DOCUMENT_CAP)
+    assert bytes_read() - before < 4 << 20
+    parsed = formats.parse(document.content, document.media_type, "it")
+    assert isinstance(parsed, formats.Manifest)
+    assert [layer.digest for layer in parsed.layers] == [formats.digest_of(packed)] * 40
+
+
+def bytes_read() -> int:
+    """By this process, from whatever (proc(5), io)."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("rchar:")).split()[1])
+
+
+def test_a_disk_that_cannot_be_read_is_told_with_the_archive_and_the_reason(tmp_path: Path) -> None:
+    """As /proc/self/mem, a file whose beginning gives EIO: to the first look, and to one that comes later."""
+    for form in ("docker-archive", "oci-archive"):
+        told = refusal(form, Path("/proc/self/mem"))
+        assert (told.code, told.what) == ("NNA1401", "/proc/self/mem cannot be read")
+        assert told.cause == "Input/output error, at 0"
+    good, here = tmp_path / "good", tmp_path / "here"
+    good.mkdir()
+    (good / "mem").write_bytes(WHOLE)
+    here.symlink_to(good)
+    opened, _ = source("docker-archive", here / "mem")
+    here.unlink()
+    here.symlink_to("/proc/self")
+    with pytest.raises(ConvertError, match="here/mem cannot be read: Input/output error, at") as raised:
+        opened.document("", formats.DOCUMENT_CAP)
+    assert raised.value.code == "NNA1401"
 
 
 def test_names_in_a_hostile_layout_do_not_come_onto_the_terminal(tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ def archive(*members: bytes, end: bytes = bytes(2 * BLOCK)) -> bytes:
 
 def pax(**records: str) -> bytes:
     """An extended header for the next member; "_" in a key stands for "."."""
+    return member("PaxHeaders/x", _lines(records), kind=b"x")
+
+
+def for_all(**records: str) -> bytes:
+    """An extended header for all members that follow, as `pax`."""
+    return member("PaxHeaders/g", _lines(records), kind=b"g")
+
+
+def _lines(records: dict[str, str]) -> bytes:
     content = b""
     for key, value in records.items():
         rest = f" {key.replace('_', '.')}={value}\n".encode()
@@ -50,7 +59,14 @@ def pax(**records: str) -> bytes:
         while len(str(length)) + len(rest) != length:
             length = len(str(length)) + len(rest)
         content += str(length).encode() + rest
-    return member("PaxHeaders/x", content, kind=b"x")
+    return content
+
+
+def holes(name: str) -> bytes:
+    """The header of a sparse file as GNU had it first, whose list of holes goes on behind it."""
+    block = header(name, kind=b"S")
+    block = block[:482] + b"\x01" + b"%011o\0" % 9 + block[495:]
+    return block[:148] + b"%06o\0 " % sum(block[:148] + b" " * 8 + block[156:]) + block[156:]
 
 
 def gz(content: bytes, level: int = 1) -> bytes:
