@@ -153,18 +153,16 @@ def _convert(args: argparse.Namespace, context: Context) -> None:
 
 
 def _with_ways(config: Config, args: argparse.Namespace, ends: Sequence[Reference | Local]) -> Config:
-    """How SRC's and DST's registries are spoken to: the command line wins over agent.toml. Raises UsageError."""
-    ours = [one.host for one in ends if isinstance(one, Reference)]
+    """How SRC's and DST's registries are spoken to: the command line wins over agent.toml."""
     plain = {host_of(host) for host in args.plain_http}
-    if strangers := plain - set(map(host_of, ours)):
-        raise UsageError(
-            "NNA1402", f"--plain-http {sorted(strangers)[0]!r} is the registry of neither SRC nor DST",
-            cause=f"they are: {', '.join(ours)}",
-        )  # fmt: skip
     ca = os.path.abspath(args.ca) if args.ca else ""  # noqa: PTH100 - as above
     ways = [RegistryHost(host, Scheme.HTTP) for host in plain]
-    ways += [RegistryHost(host, Scheme.HTTPS, ca) for host in ours if ca and host_of(host) not in plain]
+    ways += [RegistryHost(host, Scheme.HTTPS, ca) for host in _hosts(ends) if ca and host_of(host) not in plain]
     return replace(config, registries=replace(config.registries, hosts=(*ways, *config.registries.hosts)))
+
+
+def _hosts(ends: Sequence[Reference | Local]) -> list[str]:
+    return [one.host for one in ends if isinstance(one, Reference)]
 
 
 class _Programs:
@@ -214,6 +212,8 @@ def job_of(args: argparse.Namespace) -> Job:
     target = _or_problem(lambda: reference.parse(args.target), problems)
     wanted = _or_problem(lambda: platforms.parse(args.platform) if args.platform else (), problems)
     problems += _refused(args, target)
+    if source is not None and target is not None:
+        problems += _wrong_ways(args, _hosts((source, target)))
     if len(problems) == 1:
         raise problems[0]
     if source is None or target is None or wanted is None or problems:
@@ -255,6 +255,16 @@ def _refused(args: argparse.Namespace, target: Reference | None) -> Iterator[Usa
         )  # fmt: skip
     if args.nydusify and args.by is By.NYDUS_IMAGE:
         yield UsageError("NNA1402", "--nydusify has no meaning", cause="nydusify is used --with nydusify or auto alone")
+
+
+def _wrong_ways(args: argparse.Namespace, hosts: Sequence[str]) -> Iterator[UsageError]:
+    plain = {host_of(host) for host in args.plain_http}
+    they = f"they are: {', '.join(hosts)}"
+    for stranger in sorted(plain.difference(map(host_of, hosts))):
+        yield UsageError("NNA1402", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they)
+    if args.ca and plain.issuperset(map(host_of, hosts)):
+        ways = " ".join(f"--plain-http {host}" for host in dict.fromkeys(hosts))
+        yield UsageError("NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https")
 
 
 def _source(text: str) -> Reference | Local:

@@ -204,7 +204,7 @@ def test_whoever_reads_the_events_reads_the_error_too(place: Place) -> None:
 
 
 def test_a_registry_is_spoken_to_as_the_command_line_says(tmp_path: Path) -> None:
-    """On the loopback it is http where nobody says more; a CA makes it https, and --plain-http http again."""
+    """On the loopback it is http where nobody says more; a CA makes it https."""
     made = certificates.make(tmp_path)
     ca = ("--ca", str(made / "ca.pem"))
     with serving(certificates.server_side(made)) as registry:
@@ -212,10 +212,23 @@ def test_a_registry_is_spoken_to_as_the_command_line_says(tmp_path: Path) -> Non
         source = place.image(tar("DATA"))
         told = place.run(source, *ca)
         assert (told.code, place.manifest["schemaVersion"]) == (0, 2), told.err
-        told = place.run(source, *ca, "--plain-http", registry.host)
+        told = place.run(source, "--plain-http", registry.host)
         assert (told.code, "NNA1411" in told.err) == (1, True), told.err
+
+
+def test_options_about_registries_that_nobody_asks_so_are_refused_instead_of_ignored(place: Place) -> None:
+    source, host = place.image(tar("DATA")), place.registry.host
     told = place.run(source, "--plain-http", "registry.example.org")
-    assert (told.code, f"they are: {registry.host}" in told.err) == (2, True), told.err
+    assert (told.code, f"they are: {host}" in told.err) == (2, True), told.err
+    told = place.run(source, "--ca", "/site.pem", "--plain-http", host)
+    assert (told.code, f"--ca /site.pem has no meaning with --plain-http {host}" in told.err) == (2, True), told.err
+    told = place.run(f"{host}/a/b:1", "--ca", "/site.pem", "--plain-http", host, "--plain-http", "r.example.org")
+    assert (told.code, "2 things are wrong" in told.err) == (2, True), told.err
+    for part in ("--ca /site.pem", "'r.example.org'"):
+        assert part in told.err
+    # One of two by http leaves the other its authority, whose file is looked for.
+    told = place.run("registry.example.org/a/b:1", "--ca", "/nonexistent.pem", "--plain-http", host)
+    assert "cannot use the CA /nonexistent.pem" in told.err
 
 
 def test_the_second_conversion_sends_only_what_is_new(place: Place) -> None:
