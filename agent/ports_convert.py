@@ -164,8 +164,8 @@ class WholeBuilder(Protocol):
     """A converter that takes an image and makes an image."""
 
     def make(self, image: Plain, options: BuildOptions, tell: Callable[[str], None]) -> Whole:
-        """`tell` hears what it does just now. Raises ConvertError: NNA1430 it failed, NNA1431 it made something else
-        than was asked for."""
+        """`tell` hears what it does just now. Raises ConvertError: NNA1426 there is no place for it, NNA1430 it
+        failed, NNA1431 it made something else than was asked for."""
 
 
 class Reader(Protocol):

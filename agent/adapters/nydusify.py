@@ -8,7 +8,6 @@ it has no business with a registry: what it makes is checked, compared and sent 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import io
 import os
@@ -16,24 +15,23 @@ import re
 import shutil
 import tarfile
 import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO
+from collections.abc import Callable
 
-from agent.adapters.oci_layout import WHOLE_NAME, path_of
-from agent.adapters.process import Companion, companion, last_written
+from agent.adapters.layer_files import unpacked
+from agent.adapters.oci_layout import WHOLE_NAME, LayoutSource, copied, path_of
+from agent.adapters.process import Companion, Tail, companion
+from agent.adapters.rooms import working_in
+from agent.adapters.tar_index import TarIndex
 from agent.errors import ConvertError, ProcessError
 from agent.oci import foreign, formats, nydus
 from agent.oci.formats import DOCUMENT_CAP, Descriptor
 from agent.oci.nydus import Blob, Made
-from agent.oci.reference import is_digest
-from agent.ports_convert import BuildOptions, Plain, Whole
+from agent.ports_convert import BuildOptions, LayerFile, Plain, Whole
 
 _GRACE_S = 660.0
 _LEAST_RATE = 64 << 10
 """Bytes of the source's layers a second: it unpacks, builds, and copies twice."""
 _STEP_S = 0.1
-_PIECE = 1 << 20
 _LINES, _LINE = 6, 300
 _MESSAGE = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
 _NO_SUCH_FLAG = "flag provided but not defined"
@@ -61,55 +59,52 @@ class Nydusify:
             "--fs-chunk-size", hex(options.chunk_size), "--prefetch-dir", _NOTHING,
         ]  # fmt: skip
         seconds = self._grace_s + sum(layer.size for layer in image.layers) / _LEAST_RATE
-        with _gone_after(source, target, work):  # also where another one is to do it, in the same room
-            _write_archive(source, image)
-            self._run(argv, f"{base}.log", seconds, tell)
-            os.unlink(source)
-            return _taken(target, f"{base}.made", image)
+        with contextlib.ExitStack() as ended, contextlib.ExitStack() as failed:
+            for path in (source, target, work):
+                ended.callback(_remove, path)
+            failed.callback(_remove, f"{base}.made")  # another one may have to do it, in the same room
+            with working_in(self._directory):
+                _write_archive(source, image)
+            self._run(argv, seconds, tell)
+            with working_in(self._directory):
+                os.unlink(source)
+                whole = _taken(target, f"{base}.made", image)
+            failed.pop_all()
+        return whole
 
-    def _run(self, argv: list[str], log: str, seconds: float, tell: Callable[[str], None]) -> None:
+    def _run(self, argv: list[str], seconds: float, tell: Callable[[str], None]) -> None:
         began = time.monotonic()
         try:
-            with (
-                open(log, "wb") as output,
-                companion(argv, output.fileno()) as child,
-                child.killed_after(seconds),
-            ):
-                _watch(child, log, tell)
+            with Tail() as said, companion(argv, said.fileno()) as child, child.killed_after(seconds):
+                _watch(child, said, tell)
                 code = child.code
         except ProcessError as error:
             raise ConvertError("NNA1430", "nydusify cannot be run", cause=error.cause, seen=error.seen) from None
         if code and time.monotonic() - began >= seconds:
-            raise _failed(f"it did not end within {seconds:.0f} s", log)
+            raise _failed(f"it did not end within {seconds:.0f} s", said)
         if code:
-            raise _failed(f"exit code {code}" if code > 0 else f"killed by signal {-code}", log)
+            raise _failed(f"exit code {code}" if code > 0 else f"killed by signal {-code}", said)
 
 
-@contextlib.contextmanager
-def _gone_after(*paths: str) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for path in paths:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
-def _watch(child: Companion, log: str, tell: Callable[[str], None]) -> None:
+def _watch(child: Companion, said: Tail, tell: Callable[[str], None]) -> None:
     """Until it ends; what it says is told."""
-    said, runs = "", True
+    last, runs = "", True
     while runs:
         runs = child.code is None
-        messages = [found[1] for line in last_written(log) if (found := _MESSAGE.search(line))]
-        if messages and messages[-1] != said:
-            said = messages[-1]
-            tell(said[:_LINE])
-        if runs:
-            time.sleep(_STEP_S)
+        said.follow(_STEP_S if runs else 0)
+        messages = [found[1] for line in said.lines() if (found := _MESSAGE.search(line))]
+        if messages and messages[-1] != last:
+            last = messages[-1]
+            tell(last[:_LINE])
 
 
-def _failed(cause: str, log: str) -> ConvertError:
-    lines = [line.strip() for line in last_written(log) if line.strip()]
+def _failed(cause: str, said: Tail) -> ConvertError:
+    lines = [line.strip() for line in said.lines() if line.strip()]
     if any(_NO_SUCH_FLAG in line for line in lines):
         return ConvertError(
             "NNA1430", "this nydusify is too old", cause="it takes no archives; those of nydus 2.3.9 and newer do"
@@ -149,102 +144,52 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _taken(archive: str, directory: str, source: Plain) -> Whole:
-    """An archive's image: nothing is taken but what its manifest names, each by its digest. Raises ConvertError."""
+    """An archive's image: nothing is taken but what its manifest names, each by its digest. Raises ConvertError
+    (NNA1431), and OSError where it has no place."""
     os.makedirs(os.path.join(directory, "blobs"), mode=0o700)
     try:
-        with tarfile.open(archive, "r:") as tar:
-            layout = _Layout(tar, directory)
-            manifest = layout.manifest()
-            parts = foreign.parts_of(manifest)
-            config = layout.small(parts.config)
-            different = {one.digest: one for one in parts.blobs}.values()  # two layers may have made one blob
-            blobs = tuple((Blob(one.digest, one.size), layout.file(one)) for one in different)
-            packed = layout.file(parts.bootstrap)
-        bootstrap = f"{directory}.bootstrap"
-        diff_id = _unpacked(packed, bootstrap)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise foreign.other(f"what it made cannot be read: {error}") from None
+        return _image_of(LayoutSource(TarIndex(archive)), directory, source)
+    except ConvertError as error:
+        if error.code == "NNA1431":
+            raise
+        raise foreign.other(str(error)) from None
+
+
+def _image_of(made: LayoutSource, directory: str, source: Plain) -> Whole:
+    manifest = made.document("", DOCUMENT_CAP).content
+    parts = foreign.parts_of(manifest)
+    config = made.small(parts.config, DOCUMENT_CAP)
+    *blobs, packed = [_fetched(made, part, directory) for part in (*parts.blobs, parts.bootstrap)]
+    bootstrap = os.path.join(directory, f"{os.path.basename(directory)}.bootstrap")
+    diff_id = _unpacked(*packed, bootstrap)
     started = formats.document_of(config, "the configuration that was made")
     foreign.need_config(started, formats.document_of(source.config, source.name), parts, diff_id)
     with open(bootstrap, "rb") as file:
         if not nydus.is_rafs_v6(file.read(nydus.FLAGS_AT)):
             raise foreign.other("its bootstrap is not RAFS v6")
-    what = Blob(parts.bootstrap.digest, parts.bootstrap.size, diff_id)
-    return Whole(Made(config, manifest, source.platform), bootstrap, (what, packed), blobs)
+    layer, path = packed
+    different = {blob.digest: (blob, path) for blob, path in blobs}  # two layers may have made one blob
+    what = Blob(layer.digest, layer.size, diff_id)
+    return Whole(Made(config, manifest, source.platform), bootstrap, (what, path), tuple(different.values()))
 
 
-class _Layout:
-    """An OCI layout in a tar."""
-
-    def __init__(self, tar: tarfile.TarFile, directory: str) -> None:
-        self._tar, self._directory = tar, directory
-        self._entries: Mapping[str, tarfile.TarInfo] = {entry.name: entry for entry in tar if entry.isreg()}
-
-    def manifest(self) -> bytes:
-        """Of the only image."""
-        index = formats.document_of(self._whole("index.json"), "the index that was made")
-        found = index.get("manifests")
-        digests = (
-            {str(one.get("digest")) for one in found if isinstance(one, dict)} if isinstance(found, list) else set()
-        )
-        if len(digests) != 1 or not is_digest(digest := digests.pop()):
-            raise foreign.other("it did not make one image")
-        content = self._whole(path_of(digest))
-        if formats.digest_of(content) != digest:
-            raise foreign.other(f"{digest} has another digest")
-        return content
-
-    def small(self, part: Descriptor) -> bytes:
-        """A configuration."""
-        content = self._whole(path_of(part.digest))
-        if formats.digest_of(content) != part.digest or len(content) != part.size:
-            raise foreign.other(f"{part.digest} has another digest")
-        return content
-
-    def file(self, part: Descriptor) -> str:
-        """A layer as a file that is called as nydusd looks for it."""
-        path = os.path.join(self._directory, "blobs", part.digest.removeprefix("sha256:"))
-        hashed, count = hashlib.sha256(), 0
-        with self._open(path_of(part.digest)) as source, open(path, "xb") as file:
-            while piece := source.read(_PIECE):
-                hashed.update(piece)
-                count += len(piece)
-                file.write(piece)
-        if f"sha256:{hashed.hexdigest()}" != part.digest or count != part.size:
-            raise foreign.other(f"{part.digest} is {count} bytes of sha256:{hashed.hexdigest()}")
-        return path
-
-    def _whole(self, name: str) -> bytes:
-        with self._open(name) as file:
-            content = file.read(DOCUMENT_CAP + 1)
-        if len(content) > DOCUMENT_CAP:
-            raise foreign.other(f"{name} is longer than {DOCUMENT_CAP} bytes")
-        return content
-
-    def _open(self, name: str) -> IO[bytes]:
-        entry = self._entries.get(name)
-        file = self._tar.extractfile(entry) if entry is not None else None
-        if file is None:
-            raise foreign.other(f"{name} is not in its archive")
-        return file
+def _fetched(made: LayoutSource, part: Descriptor, directory: str) -> tuple[Blob, str]:
+    """A layer, and its file, which is called as nydusd looks for it."""
+    path = os.path.join(directory, "blobs", part.digest.removeprefix("sha256:"))
+    if not os.path.exists(path):
+        made.fetch(part, path, lambda _: None)
+    elif os.path.getsize(path) != part.size:
+        raise foreign.other(f"its manifest says that {part.digest} has two sizes")
+    return Blob(part.digest, part.size), path
 
 
-def _unpacked(packed: str, bootstrap: str) -> str:
+def _unpacked(packed: Blob, path: str, bootstrap: str) -> str:
     """The metadata out of the layer that holds them, into a file; the digest of the layer's tar."""
-    hashed, count, tar_path = hashlib.sha256(), 0, f"{bootstrap}.tar"
-    with gzip.open(packed, "rb") as source, open(tar_path, "xb") as target:
-        for piece in iter(lambda: source.read(_PIECE), b""):
+    hashed, tar = hashlib.sha256(), f"{bootstrap}.tar"
+    with open(tar, "xb") as target:
+        for piece in unpacked(LayerFile(path, "gzip", "", packed.size, _LONGEST_BOOTSTRAP)):
             hashed.update(piece)
-            count += len(piece)
-            if count > _LONGEST_BOOTSTRAP:
-                raise foreign.other(f"its bootstrap is longer than {_LONGEST_BOOTSTRAP} bytes")
             target.write(piece)
-    with tarfile.open(tar_path, "r:") as tar:
-        entry = next((one for one in tar if one.isreg() and one.name == nydus.BOOTSTRAP), None)
-        file = tar.extractfile(entry) if entry is not None else None
-        if file is None:
-            raise foreign.other(f"there is no {nydus.BOOTSTRAP} in its bootstrap layer")
-        with open(bootstrap, "xb") as target:
-            shutil.copyfileobj(file, target, _PIECE)
-    os.unlink(tar_path)
+    copied(TarIndex(tar), nydus.BOOTSTRAP, bootstrap, _LONGEST_BOOTSTRAP, lambda _: None)
+    os.unlink(tar)
     return f"sha256:{hashed.hexdigest()}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import select
 import selectors
 import shutil
 import signal
@@ -168,6 +169,40 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
         yield Companion(child)
     finally:
         _end(child)
+
+
+class Tail:
+    """The end of what a companion writes, through a pipe: whatever that is, no disk and no memory gets full of it.
+
+    `fileno` is for its output. Who is not followed waits as soon as the pipe is full.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        self._kept = b""
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def fileno(self) -> int:
+        """Where it writes to."""
+        return self._writer
+
+    def follow(self, seconds: float) -> None:
+        """Take what it writes for so long, or until that is much; with 0 what is there already."""
+        until, taken = time.monotonic() + seconds, 0
+        while taken < OUTPUT_CAP and select.select([self._reader], [], [], max(0.0, until - time.monotonic()))[0]:
+            piece = os.read(self._reader, _LOG_END)
+            taken += len(piece)
+            self._kept = (self._kept + piece)[-_LOG_END:]
+
+    def lines(self) -> list[str]:
+        """The last ones; of the first of them the end, where it was long."""
+        return self._kept.decode(errors="replace").splitlines()
 
 
 def last_written(log: str) -> list[str]:

@@ -43,6 +43,17 @@ class DiskRoom:
         os.rename(f"{name}.new", name)
 
 
+@contextmanager
+def working_in(directory: str) -> Iterator[None]:
+    """What the disk does not let us do meanwhile is a ConvertError (NNA1426). A reader of ours that has gone is not."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or (error.filename is None and error.errno is None):
+            raise
+        raise ConvertError("NNA1426", f"cannot work in {directory}", cause=error.strerror or str(error)) from None
+
+
 class DiskRooms:
     """The `Rooms` port, in one directory, which others may write to as well (/var/tmp)."""
 
@@ -52,7 +63,7 @@ class DiskRooms:
     @contextmanager
     def room(self, need: int) -> Iterator[DiskRoom]:
         """See ports_convert.Rooms."""
-        try:
+        with working_in(self._directory):
             free = shutil.disk_usage(self._directory).free
             if free < need:
                 raise ConvertError(
@@ -61,18 +72,13 @@ class DiskRooms:
                     cause=f"{free} bytes are free, {need} are needed",
                 )
             path = tempfile.mkdtemp(prefix=_PREFIX, dir=self._directory)  # 0700
-        except OSError as error:
-            raise ConvertError("NNA1426", f"cannot work in {self._directory}", cause=error.strerror or "") from None
         new = os.path.join(path, f"{_LOCK}.new")
         lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.rename(new, os.path.join(path, _LOCK))  # whoever sees it sees it held
-            yield DiskRoom(path)
-        except OSError as error:
-            if error.filename is None and error.errno is None:
-                raise
-            raise ConvertError("NNA1426", f"cannot work in {path}", cause=error.strerror or str(error)) from None
+            with working_in(path):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.rename(new, os.path.join(path, _LOCK))  # whoever sees it sees it held
+                yield DiskRoom(path)
         finally:
             shutil.rmtree(path, ignore_errors=True)
             os.close(lock)

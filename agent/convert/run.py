@@ -23,8 +23,9 @@ _ROOM_FACTOR = 2
 """Room that is asked for, by the bytes of the source's layers: they and the blobs made of them."""
 _WHOLE_ROOM_FACTOR = 6
 """nydusify takes them as an archive, keeps a copy and its own work, and hands an archive back."""
-_ITS_FAULT = ("NNA1404", "NNA1424", "NNA1425", "NNA1427", "NNA1430", "NNA1431")
-"""Errors that say that nydusify can make no such image, made none, or made one that is not what it must be."""
+_ITS_FAULT = ("NNA1404", "NNA1424", "NNA1425", "NNA1426", "NNA1427", "NNA1430", "NNA1431")
+"""Errors that say that nydusify can make no such image, had no room for it, made none, or made one that is not what it
+must be."""
 
 
 @dataclass(frozen=True, slots=True)

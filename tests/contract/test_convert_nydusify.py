@@ -129,7 +129,10 @@ def test_its_own_words_are_told_while_it_works(place: Place) -> None:
         ("OTHER-KIND", "NNA1431", "RAFS version '5'"),
         ("OTHER-TARS", "NNA1431", "does not name the tars"),
         ("OTHER-RAFS", "NNA1431", "not RAFS v6"),
-        ("OTHER-NAME", "NNA1431", "is not in its archive"),
+        ("OTHER-NAME", "NNA1431", "leads out of it, '../outside'"),
+        ("OTHER-PARTS", "NNA1431", "it has no blobs/sha256/"),
+        ("OTHER-COUNT", "NNA1431", "does not hold one image alone"),
+        ("OTHER-INDEX", "NNA1431", "it is not JSON"),
     ],
 )
 def test_what_it_fails_to_make_or_makes_wrong_is_told_and_nothing_is_put_in_place(
@@ -160,8 +163,52 @@ def test_what_it_leaves_where_it_fails_takes_no_room_from_our_own_driver(place: 
     spy.chmod(0o755)
     told = place.run(place.image(tar("DATA", "OTHER-TARS")), "--nydusify", STAND_IN, "--nydus-image", str(spy))
     assert (told.code, "not by nydusify" in told.err) == (0, True), told.err
-    left = [name for name in json.loads(log.read_text()) if name.startswith("nydusify-")]
-    assert [name for name in left if name.endswith((".tar", ".work"))] == []
+    assert [name for name in json.loads(log.read_text()) if name.startswith("nydusify-")] == []
+
+
+@pytest.fixture
+def small_disk(place: Place) -> Iterator[Place]:
+    """A place that works on a disk of a mebibyte."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place.work], check=True, timeout=30)
+    yield place
+    subprocess.run(["umount", place.work], check=True, timeout=30)
+
+
+def test_a_disk_that_is_full_when_it_has_made_the_image_is_told_as_that(small_disk: Place) -> None:
+    told = small_disk.run(small_disk.image(tar("DATA", "FULL")), *BY)
+    assert (told.code, "error[NNA1426]: cannot work in" in told.err) == (2, True), told.err
+    for part in ("No space left on device", "--work-dir"):
+        assert part in told.err
+    assert small_disk.registry.manifests == {}
+
+
+def test_where_the_disk_gets_full_of_its_work_our_own_driver_which_needs_less_does_it(small_disk: Place) -> None:
+    told = small_disk.run(small_disk.image(tar("DATA", "FULL")), "--nydusify", STAND_IN, "--json")
+    assert told.code == 0, told.err
+    assert told.lines[-1]["images"][0]["converter"] == "nydus-image"
+    notes = [line["note"] for line in told.lines[:-1] if "not by nydusify" in line["note"]]
+    assert ["No space left on device" in note for note in notes] == [True]
+
+
+def test_however_much_it_says_the_end_of_it_alone_is_kept(place: Place) -> None:
+    log, talks = place.directory / "seen.json", place.directory / "talks.py"
+    talks.write_text(
+        "#!/usr/bin/python3\nimport json, os, sys\n"
+        "for at in range(40_000):\n"
+        "    print(f'time=\"x\" level=info msg=\"line {at}\" ' + 100 * 'x', file=sys.stderr)\n"
+        "room = os.path.dirname(sys.argv[sys.argv.index('--work-dir') + 1])\n"
+        "sizes = {one.name: one.stat().st_size for one in os.scandir(room)}\n"
+        f"open({str(log)!r}, 'w').write(json.dumps(sizes))\n"
+        "sys.exit('the last word')\n"
+    )
+    talks.chmod(0o755)
+    told = place.run(place.image(tar("DATA")), "--with", "nydusify", "--nydusify", str(talks), "--json")
+    assert (told.code, told.lines[-1]["code"]) == (1, "NNA1430"), told.err
+    assert [line.partition("xxx")[0] for line in told.lines[-1]["seen"][-2:]] == [
+        'time="x" level=info msg="line 39999" ', "the last word",
+    ]  # fmt: skip
+    assert "line 39999" in [line["note"] for line in told.lines[:-1]]
+    assert sum(json.loads(log.read_text()).values()) < 1 << 20
 
 
 def test_a_layer_is_looked_at_before_nydusify_gets_it(place: Place) -> None:

@@ -2,11 +2,13 @@
 """A converter of whole images that takes nydusify's words and archives: for tests of what is done around the real one.
 
 What it makes it makes by the nydus-image that it is given. A tar in the source with a file called OTHER-ENV, -BYTES,
--KIND, -TARS, -RAFS or -NAME makes it do that wrong; OLD makes it one that knows no archives.
+-KIND, -TARS, -RAFS, -NAME, -PARTS, -COUNT or -INDEX makes it do that wrong; OLD makes it one that knows no archives,
+FULL one that leaves no room on the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -87,6 +89,8 @@ def convert(flags: dict[str, str], work: Path) -> None:
     bootstrap = (work / "merged").read_bytes()
     if b"OTHER-RAFS" in everything:
         bootstrap = bootstrap[:1024] + bytes(4) + bootstrap[1028:]
+    if b"FULL" in everything:
+        bootstrap += bytes(1 << 18)  # more than the source leaves when it goes
     packed = packed_of(bootstrap)
     notes = {"bootstrap": "true", "fs_version": "5" if b"OTHER-KIND" in everything else "6"}
     layers.append(made.add(gzip.compress(packed), "application/vnd.oci.image.layer.v1.tar+gzip", **notes))
@@ -96,6 +100,10 @@ def convert(flags: dict[str, str], work: Path) -> None:
         config["config"]["Env"] = ["LD_PRELOAD=/x"]
     finish(made, manifest, config, layers, everything)
     made.write(Path(flags["--target-archive"]))
+    if b"FULL" in everything:
+        with contextlib.suppress(OSError), open(work / "full", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
     say(f"pushed image {flags['--target']}")
 
 
@@ -112,7 +120,11 @@ def finish(
         made.files[f"blobs/sha256/{name}"] = made.files[f"blobs/sha256/{name}"][:-1] + b"x"
     if b"OTHER-NAME" in everything:
         made.files["../outside"] = made.files.pop(f"blobs/sha256/{name}")
-    made.files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    if b"OTHER-PARTS" in everything:
+        del made.files[f"blobs/sha256/{name}"]
+    entries = [entry, described] if b"OTHER-COUNT" in everything else [entry]
+    index = json.dumps({"schemaVersion": 2, "manifests": entries})
+    made.files["index.json"] = (index[:-1] if b"OTHER-INDEX" in everything else index).encode()
 
 
 def packed_of(bootstrap: bytes) -> bytes:
