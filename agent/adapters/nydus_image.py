@@ -17,7 +17,6 @@ import contextlib
 import errno
 import gzip
 import hashlib
-import json
 import os
 import struct
 import tarfile
@@ -27,7 +26,7 @@ from collections.abc import Sequence
 from agent.adapters.layer_files import PIECE, checked, header_of
 from agent.adapters.process import ChildProcesses, Companion, companion, last_written
 from agent.errors import ConvertError, ProcessError
-from agent.oci import nydus
+from agent.oci import formats, nydus
 from agent.oci.implied import Named
 from agent.oci.nydus import Blob
 from agent.ports_convert import BuildOptions, Built, LayerFile, Tell
@@ -81,6 +80,8 @@ class NydusImage:
                 _wait(child, time.monotonic() + _END_S)
                 if child.code != 0:
                     raise _failed(f"exit code {child.code}", f"{base}.log")
+                if not os.path.exists(bootstrap):
+                    raise _failed("it ended well and wrote no metadata", f"{base}.log")
         except ProcessError as error:
             raise ConvertError("NNA1423", "nydus-image cannot be run", cause=error.cause, seen=error.seen) from None
         os.unlink(fifo)
@@ -106,13 +107,11 @@ class NydusImage:
         os.mkdir(f"{base}.d", 0o700)
         name = layer.digest.removeprefix("sha256:")
         bootstrap, blob, result = f"{base}.d/{name}", f"{base}.blob", f"{base}.json"
-        self._run(
+        said = self._run(
             "create", "--type", "targz-ref", "--fs-version", "6", "--bootstrap", bootstrap, "--blob", blob,
             "--output-json", result, layer.path, code="NNA1423",
         )  # fmt: skip
-        with open(result, "rb") as file:
-            has_data = bool(json.load(file)["blobs"])
-        if not has_data:
+        if not _has_data(result, said):
             return Built(bootstrap, None, "", count)
         made, path = self._kept(blob)
         with contextlib.suppress(FileExistsError):  # the same layer twice
@@ -258,9 +257,30 @@ def _entry(name: str) -> bytes:
     return entry.tobuf()
 
 
+def _has_data(result: str, said: str) -> bool:
+    """Whether a layer has files with data, by what nydus-image notes of it (--output-json). Raises ConvertError
+    (NNA1423) where that is something else than is known here."""
+    content = b""
+    with contextlib.suppress(FileNotFoundError), open(result, "rb") as file:
+        content = file.read(formats.DOCUMENT_CAP)
+    try:
+        blobs = formats.document_of(content, "what it notes").get("blobs")
+        if isinstance(blobs, list) and all(isinstance(one, str) for one in blobs):
+            return bool(blobs)
+        cause = "what it notes has no list of blobs"
+    except ConvertError as error:
+        cause = str(error)
+    lines = [content.decode(errors="replace"), *said.splitlines()[-_LINES:]]
+    raise ConvertError(
+        "NNA1423", "nydus-image does not say where a layer's data is", cause=cause,
+        seen=tuple(line[:_LINE] for line in lines if line),
+    )  # fmt: skip
+
+
 def _flags(bootstrap: str) -> int:
     """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be changed."""
-    with open(bootstrap, "rb") as file:
+    head = b""
+    with contextlib.suppress(FileNotFoundError), open(bootstrap, "rb") as file:
         head = file.read(nydus.FLAGS_AT + 8)
     if len(head) < nydus.FLAGS_AT + 8 or not nydus.is_rafs_v6(head):
         raise ConvertError("NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6")

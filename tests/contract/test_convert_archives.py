@@ -261,7 +261,7 @@ def test_files_that_are_hard_links_in_an_archive_are_found(tmp_path: Path, form:
         (tmp_path / f"layout/a{at}").hardlink_to(file)
     path = tmp_path / "it.tar"
     names = sorted(file.name for file in (tmp_path / "layout").iterdir())
-    subprocess.run(["tar", f"--format={form}", "-cf", path, "-C", tmp_path / "layout", *names], check=True, timeout=30)
+    subprocess.run(["tar", f"--format={form}", "-cf", path, "-C", tmp_path / "layout", *names], check=True, timeout=300)
     with tarfile.open(path) as tar:
         assert any(one.islnk() and one.name == "index.json" for one in tar)
     assert [one.digest for one in manifest("oci-archive", path).layers] == [one["digest"] for one in layers]

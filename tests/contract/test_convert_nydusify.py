@@ -169,9 +169,9 @@ def test_what_it_leaves_where_it_fails_takes_no_room_from_our_own_driver(place: 
 @pytest.fixture
 def small_disk(place: Place) -> Iterator[Place]:
     """A place that works on a disk of a mebibyte."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place.work], check=True, timeout=30)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place.work], check=True, timeout=300)
     yield place
-    subprocess.run(["umount", place.work], check=True, timeout=30)
+    subprocess.run(["umount", place.work], check=True, timeout=300)
 
 
 def test_a_disk_that_is_full_when_it_has_made_the_image_is_told_as_that(small_disk: Place) -> None:

@@ -160,6 +160,31 @@ def test_by_reference_a_converter_that_loses_files_of_unnamed_directories_is_not
     assert told.code == 0, told.err
 
 
+@pytest.mark.parametrize(
+    ("word", "cause"),
+    [
+        ("NO-JSON", "it is not JSON"),
+        ("LIST", "it is no JSON object"),
+        *((word, "has no list of blobs") for word in ("NO-BLOBS", "OTHER-BLOBS", "ODD-BLOBS")),
+    ],
+)
+def test_by_reference_what_a_converter_notes_in_another_form_is_its_error_and_shown(
+    place: Place, word: str, cause: str
+) -> None:
+    told = place.run(place.image(tar("DATA", word)), "--reference", "--json")
+    assert (told.code, told.lines[-1]["code"], cause in told.lines[-1]["cause"]) == (1, "NNA1423", True), told.err
+    assert told.lines[-1]["seen"] == [nydus_image.ODD[word.encode()]]
+    assert place.registry.manifests == {}
+
+
+@pytest.mark.parametrize("options", [(), ("--reference",)])
+def test_a_converter_that_ends_well_and_wrote_nothing_is_told_as_that_and_not_as_our_directory(
+    place: Place, options: tuple[str, ...]
+) -> None:
+    told = place.run(place.image(tar("DATA", "SILENT")), *options)
+    assert (told.code, "NNA1423" in told.err, "done as asked" in told.err) == (1, True, True), told.err
+
+
 @pytest.mark.parametrize("name", ["forgets", "sound"])
 def test_a_converter_that_forgets_what_a_directory_has_is_not_handed_one_twice(place: Place, name: str) -> None:
     program = place.directory / f"{name}.py"
@@ -301,6 +326,20 @@ def test_a_registry_that_may_not_be_written_is_told_before_the_work_begins(place
 def test_a_wrong_command_line_touches_nothing(place: Place, options: tuple[str, ...]) -> None:
     told = place.run(place.image(tar("DATA")), *options)
     assert told.code == 2, told.err
+    assert place.registry.manifests == {}
+
+
+def test_where_nobody_reads_the_events_any_more_it_ends_as_every_program_and_leaves_nothing(place: Place) -> None:
+    """`| head -1`: that is no fault of the directory it works in."""
+    argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA")), "--json")]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(argv, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, env=dict(os.environ), timeout=600)
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+    assert list(place.work.iterdir()) == []
     assert place.registry.manifests == {}
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A converter that takes nydus-image's words and makes blobs of its own: for tests of what is done around the real one.
 
-As 2.2.0 does, `merge` takes the flags of the uppermost layer. A tar with a file called FAIL, HANG or INVALID does that.
+As 2.2.0 does, `merge` takes the flags of the uppermost layer. A tar with a file called FAIL, HANG or INVALID does that;
+one called SILENT makes it end well and write nothing, and one of ODD what it notes of a layer something else.
 """
 
 from __future__ import annotations
@@ -23,13 +24,27 @@ def bootstrap_of(flags: int, content: bytes) -> bytes:
     return bytes(1024) + struct.pack("<I", magic) + bytes(124) + struct.pack("<Q", flags) + content
 
 
+ODD = {
+    b"NO-JSON": "{",
+    b"NO-BLOBS": "{}",
+    b"OTHER-BLOBS": '{"blobs": 7}',
+    b"ODD-BLOBS": '{"blobs": [7]}',
+    b"LIST": "[]",
+}
+
+
 def create(words: list[str]) -> None:
     by_reference = "--output-json" in words
     tar = Path(words[words.index("--output-json") + 2] if by_reference else words[-1]).read_bytes()
     if by_reference:
         tar = gzip.decompress(tar)
-        told = {"blobs": ["x"] if b"DATA" in tar else []}
-        Path(words[words.index("--output-json") + 1]).write_text(json.dumps(told))
+        told = json.dumps({"blobs": ["x"] if b"DATA" in tar else []})
+        told = next((odd for word, odd in ODD.items() if word in tar), told)
+        if b"SILENT" not in tar:
+            Path(words[words.index("--output-json") + 1]).write_text(told)
+    if b"SILENT" in tar:
+        print("done as asked")
+        sys.exit()
     if b"FAIL" in tar:
         print("Error: no such luck", file=sys.stderr)
         sys.exit(3)
