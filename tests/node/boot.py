@@ -69,6 +69,11 @@ class Node:
         self._root = root
         self._keeper: subprocess.Popen[str] | None = None
 
+    @property
+    def lower(self) -> Path:
+        """The cached root below the node's own files."""
+        return self._root or stock.root()
+
     # Life
 
     def __enter__(self) -> Self:
@@ -98,7 +103,7 @@ class Node:
         return self
 
     def _lay_out(self) -> None:
-        root = self._root or stock.root()
+        root = self.lower
         stock.make(self.contents)
         _refuse_overlay(cache.cache_dir())
         for part in ("upper", "work", "root"):

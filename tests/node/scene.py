@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.node import images, parts
+from tests.node import compiled, images, parts
 from tests.node.boot import Node, NodeError
 
 HTTP_SITE = """\
@@ -55,7 +55,7 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
     change fails.
     """
     started = time.monotonic()
-    node.install_deb(deb(), {"50-site.toml": site})
+    install_only(node, site)
     result = node.wait_until(lambda: _start_result(node, APPLY_UNIT), deadline_s, f"{APPLY_UNIT} has ended")
     if result != "done":
         raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
@@ -63,8 +63,11 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
 
 
 def install_only(node: Node, site: str) -> None:
-    """Install by apt with a configuration that orders no change."""
-    node.install_deb(deb(), {"50-site.toml": site})
+    """Install by apt with the site's configuration; a change that it orders is not waited for."""
+    package = deb()
+    compiled.lay(node, package)
+    node.install_deb(package, {"50-site.toml": site})
+    compiled.keep(node, package)
 
 
 def docker_login(node: Node, registry: parts.Registry) -> None:
@@ -75,6 +78,8 @@ def docker_login(node: Node, registry: parts.Registry) -> None:
 
 def _start_result(node: Node, unit: str) -> str:
     # The result of the unit's last start job, or "": by the journal, because systemd forgets a oneshot that has ended.
+    if node.processes(unit):  # it is under way: nothing is asked that takes time from it
+        return ""
     entries = (json.loads(line) for line in node.journal(unit, output="json").splitlines())
     results = [entry["JOB_RESULT"] for entry in entries if entry.get("JOB_TYPE") == "start" and "JOB_RESULT" in entry]
     return str(results[-1]) if results else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import boot, cache, hand, images, keeper, machine, parts, scene, stock
+from tests.node import boot, cache, compiled, hand, images, keeper, machine, parts, scene, stock
 from tests.node.boot import Node, NodeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,6 +82,26 @@ def test_nodes_run_beside_each_other_without_seeing_each_other(node_factory: Cal
     parts.start_registry(other)
     assert '"reader"' in one.run(["curl", "-s", f"http://{registry.host}/v2/_catalog"]).stdout
     assert '"reader"' not in other.run(["curl", "-s", f"http://{registry.host}/v2/_catalog"]).stdout
+
+
+def test_what_one_installation_compiled_is_what_the_next_one_finds_and_its_purge_takes_away(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compiled, "KEPT", tmp_path)
+
+    def installed() -> dict[str, int]:
+        scene.install_only(node, "")
+        found = node.inside("/usr/share/nydus-node-agent").rglob("*.py*")
+        modules = {str(path): int(path.stat().st_mtime) for path in found}
+        node.run(["nydus-agent", "version"])
+        node.apt("purge", "nydus-node-agent")
+        assert not node.exists("/usr/share/nydus-node-agent")
+        return modules
+
+    first = installed()
+    assert len(first) > 100
+    assert sum(name.endswith(".pyc") for name in first) == sum(name.endswith(".py") for name in first)
+    assert installed() == first, "nothing was compiled anew"
 
 
 _BOOT_AND_WAIT = """
