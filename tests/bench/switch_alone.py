@@ -19,8 +19,10 @@ CASES = (
     faults.UNSEEN[1],
 )
 _QUICK = (faults.BLOB_LIES[1],)
-_PATIENCE_S = 20.0
-"""How long each fault lasts: nydusd's timeout is 10 s, its retries of a refused read take 7 s."""
+_PATIENCE_S, _QUICK_S = 20.0, 3.0
+"""How long each fault lasts: nydusd's timeout is 10 s, its retries of a refused read take 7 s. The quick form only
+shows that reads stand still.
+"""
 _MENDED_S = 75.0
 
 
@@ -32,7 +34,7 @@ def rows(rig: Rig, *, quick: bool) -> list[Row]:
     rig.stop_agent()
     rig.start_readers()
     try:
-        return [_one(rig, fault, 13.0 if quick else _PATIENCE_S) for fault in (_QUICK if quick else CASES)]
+        return [_one(rig, fault, _QUICK_S if quick else _PATIENCE_S) for fault in (_QUICK if quick else CASES)]
     finally:
         rig.forgive(ours)
         rig.configure("")

@@ -14,7 +14,7 @@ from tests.node.boot import NodeError
 
 IMAGE = "reader"
 _REF = f"{REGISTRY}/{IMAGE}:1"
-_PATIENCE_S, _ALONE_S = 90.0, 60.0
+_PATIENCE_S, _ALONE_S, _QUICK_S = 90.0, 60.0, 6.0
 _RATE = 2_000_000
 """Bytes a second at which the mirror sends the layer before it freezes: 90 MB are under way for long enough."""
 
@@ -36,7 +36,7 @@ def rows(rig: Rig, *, quick: bool) -> tuple[list[Row], list[Goal]]:
     headers = [_before_headers(rig, _PATIENCE_S) for _ in range(rounds)]
     body = [] if quick else [_in_body(rig, _PATIENCE_S) for _ in range(rounds)]
     rig.fenced = False
-    alone = [_before_headers(rig, 10.0)] if quick else [_before_headers(rig, _ALONE_S), _in_body(rig, _ALONE_S)]
+    alone = [_before_headers(rig, _QUICK_S)] if quick else [_before_headers(rig, _ALONE_S), _in_body(rig, _ALONE_S)]
     rig.fenced = True
     cases = ("hang before headers", "hang in a body")
     found = [_row(f"plain pull, {case}", pulls) for case, pulls in zip(cases, (headers, body), strict=True) if pulls]
