@@ -86,18 +86,24 @@ def _types() -> tuple[Command, ...]:
 
 def _unit() -> tuple[Command, ...]:
     golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
-    apart = ("daemon", "bench", "health")
-    parts = {
-        what: sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob(f"test_{what}_*.py"))
-        for what in apart
+    # The daemon's tests mostly wait; those of its life and of what it publishes wait as long as all others of them.
+    long = [*_named("daemon_life"), *_named("daemon_publish")]
+    apart = {
+        "daemon-life": long,
+        "daemon": [path for path in _named("daemon_") if path not in long],
+        "bench": _named("bench_"),
     }
-    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in apart]
+    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in ("daemon", "bench", "health")]
     return (
         _pytest("root", "tests/unit", *golden, *others, deadline_s=1200),
-        *(_pytest("root", *parts[what], deadline_s=1200, name=f"unit-{what}") for what in ("daemon", "bench")),
+        *(_pytest("root", *paths, deadline_s=1200, name=f"unit-{what}") for what, paths in apart.items()),
         # The health machine's tests run by themselves, because each of its branches must be taken by them.
-        _covered(_pytest("root", *parts["health"], deadline_s=1200, name="unit-health")),
+        _covered(_pytest("root", *_named("health_"), deadline_s=1200, name="unit-health")),
     )
+
+
+def _named(beginning: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/unit").glob(f"test_{beginning}*.py"))
 
 
 def _covered(command: Command) -> Command:
@@ -110,10 +116,10 @@ def _covered(command: Command) -> Command:
 
 
 def _contract() -> tuple[Command, ...]:
-    crashes = "tests/contract/test_crash_safety.py"
+    apart = ("tests/contract/test_crash_safety.py", "tests/contract/store")
     return (
-        _pytest("root", crashes, deadline_s=1200),
-        _pytest("root", "tests/contract", f"--ignore={crashes}", deadline_s=1200),
+        *(_pytest("root", path, deadline_s=1200) for path in apart),
+        _pytest("root", "tests/contract", *(f"--ignore={path}" for path in apart), deadline_s=1200),
         *_hostile(),
     )
 
