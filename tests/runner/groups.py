@@ -1,7 +1,8 @@
 """How the tests on nodes are run side by side: a group is a file, because its tests share a node.
 
 Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a busy
-machine does not keep, or that disturbs all nodes of the machine (its clock), is run alone, after the others.
+machine does not keep, or that disturbs all nodes of the machine (its clock), is run alone, after the others; two that
+disturb each other as little as an idle machine would are run as a pair.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ ALONE = {
     "test_switch_bench": "takes all cores, and holds switches to their times",
 }
 """Files that run alone, and why."""
+
+PAIR = ("test_footprint", "test_switch_bench")
+"""Two of them that may run beside each other: the quiet minute is over before the bench takes all cores, and until then
+the bench leaves three quarters of them.
+"""
 
 DFDAEMON = (
     "test_bench",
@@ -56,7 +62,8 @@ class Group:
     """One file of tests on nodes."""
 
     path: str
-    alone: bool
+    alone: str
+    """Empty, or the word that it shares with what alone may run beside it."""
     dfdaemon: bool
 
     @property
@@ -67,11 +74,12 @@ class Group:
 def groups(directory: Path, root: Path) -> list[Group]:
     """All files of a directory, in the order in which they begin."""
     found = [_group(path, root) for path in sorted(directory.glob("test_*.py"))]
-    return sorted(found, key=lambda group: (group.alone, group.dfdaemon, _rank(group)))
+    return sorted(found, key=lambda group: (group.alone != "", group.dfdaemon, _rank(group)))
 
 
 def _group(path: Path, root: Path) -> Group:
-    return Group(str(path.relative_to(root)), path.stem in ALONE, path.stem in DFDAEMON)
+    word = "pair" if path.stem in PAIR else path.stem if path.stem in ALONE else ""
+    return Group(str(path.relative_to(root)), word, path.stem in DFDAEMON)
 
 
 def _rank(group: Group) -> int:

@@ -85,12 +85,13 @@ class SideBySide:
             self._running.append(_Running(command, process, time.monotonic()))
 
     def _next(self) -> Command | None:
-        """What may begin now: nothing beside one that is alone, and such a one after all others."""
-        if len(self._running) >= self.width or any(running.command.alone for running in self._running):
+        """What may begin now: those that are alone after all others, and beside none but their like."""
+        if len(self._running) >= self.width:
             return None
-        beside = [command for command in self._waiting if not command.alone]
-        wanted = beside or ([] if self._running else self._waiting)
-        return next((command for command in wanted if not self.missing(command.needs)), None)
+        here = {running.command.alone for running in self._running}
+        wanted = [command for command in self._waiting if not command.alone] or self._waiting
+        may = (command for command in wanted if here <= {command.alone})
+        return next((command for command in may if not self.missing(command.needs)), None)
 
     def _reap(self) -> None:
         for running in list(self._running):

@@ -27,8 +27,8 @@ class Command:
     argv: tuple[str, ...]
     junit: Path | None = None
     deadline_s: float = 600
-    alone: bool = False
-    """In a stage whose commands run beside each other: this one does not."""
+    alone: str = ""
+    """In a stage whose commands run beside each other: this one does not, but beside those with the same word."""
     needs: tuple[str, ...] = ()
     """In such a stage: what must have been built for this one."""
 

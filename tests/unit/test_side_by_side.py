@@ -27,7 +27,7 @@ NODE_TESTS = sorted((ROOT / "tests/node").glob("test_*.py"))
 
 
 def _command(
-    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: bool = False, needs: tuple[str, ...] = (),
+    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: str = "", needs: tuple[str, ...] = (),
     deadline_s: float = 60.0,
 ) -> Command:  # fmt: skip
     test, junit = place / f"test_{name}.py", place / "results" / f"test_{name}.xml"
@@ -62,7 +62,7 @@ def _overlap(place: Path, one: str, other: str) -> bool:
 
 def test_the_run_ends_with_one_line_of_pytests_form_for_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bad = _command(tmp_path, "bad", body="assert [] == ['a journal']")
-    counts, reasons = _run([_command(tmp_path, "one"), bad, _command(tmp_path, "two", alone=True)])
+    counts, reasons = _run([_command(tmp_path, "one"), bad, _command(tmp_path, "two", alone="two")])
     told = capfd.readouterr().out.splitlines()
     assert counts == report.Counts(passed=2, failed=1)
     assert reasons == [f"{' '.join(bad.argv)}: exit status 1"]
@@ -73,14 +73,24 @@ def test_the_run_ends_with_one_line_of_pytests_form_for_all(tmp_path: Path, capf
     assert "test_bad::test_span - AssertionError: assert [] == ['a journal']" in told[-2]
 
 
-def test_what_must_be_alone_runs_after_the_others_and_beside_nothing(tmp_path: Path) -> None:
-    names = ("lonely", "other", "one", "two")
-    commands = [_command(tmp_path, name, seconds=1.0, alone=name in ("lonely", "other")) for name in names]
+def test_what_must_be_alone_runs_after_the_others_and_beside_none_but_its_like(tmp_path: Path) -> None:
+    words = {"lonely": "lonely", "other": "pair", "one": "", "two": ""}
+    commands = [_command(tmp_path, name, seconds=1.0, alone=word) for name, word in words.items()]
     assert _run(commands)[0] == report.Counts(passed=4)
-    assert _overlap(tmp_path, "one", "two")
     assert not _overlap(tmp_path, "lonely", "other")
     for alone in ("lonely", "other"):
         assert _span(tmp_path, alone)[0] > max(_span(tmp_path, "one")[1], _span(tmp_path, "two")[1])
+
+
+@pytest.mark.parametrize("word", ["", "pair"])
+def test_two_of_a_kind_run_beside_each_other(tmp_path: Path, word: str) -> None:
+    def meets(other: str) -> str:
+        place = str(tmp_path)
+        return f"while not pathlib.Path({place!r}, {other!r}).exists(): time.sleep(0.05)"
+
+    pairs = (("a", "b"), ("b", "a"))
+    commands = [_command(tmp_path, name, alone=word, body=meets(other), deadline_s=180.0) for name, other in pairs]
+    assert _run(commands)[0] == report.Counts(passed=2), "each waits for what the other writes"
 
 
 def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red(tmp_path: Path) -> None:
@@ -109,7 +119,7 @@ def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path)
 def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
     found = STAGES["node"].commands()
     assert sorted(command.argv[-1] for command in found) == [str(path.relative_to(ROOT)) for path in NODE_TESTS]
-    ruled = {*groups.ALONE, *groups.DFDAEMON, *groups.LONG}
+    ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG}
     assert ruled <= {path.stem for path in NODE_TESTS}
 
 
@@ -118,5 +128,6 @@ def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_come_last(
     assert {name for name, text in texts.items() if "clock_settime" in text} <= set(groups.ALONE)
     uses = re.compile(r"parts\.dragonfly_shares|tests\.node\.dragonfly\b")
     assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DFDAEMON)
+    assert set(groups.PAIR) <= set(groups.ALONE)
     for command in STAGES["node"].commands():
         assert ("dfdaemon" in command.needs) == (Path(command.argv[-1]).stem in groups.DFDAEMON)
