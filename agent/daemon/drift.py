@@ -23,7 +23,9 @@ from agent.ports_daemon import Watch
 _SETTLE_S = 1.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
 _TELL_S = 15.0
-"""A change that cannot be judged is told when no climb has seen it for this long: `apply` writes these files too."""
+"""A change that cannot be judged is told when no climb has seen it for this long, and no `apply` is under way: it
+writes these files too.
+"""
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
 _AGAIN_S = 60.0
@@ -109,7 +111,9 @@ class Drift:
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
         self._judge(now)
-        if now >= self._tell_at:
+        if now >= self._tell_at and self._eyes.change_under_way(self._places.lock):
+            self._tell_at = now + _SETTLE_S  # it climbs at its end, which a slow node is long in coming to
+        elif now >= self._tell_at:
             self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
         if self._due_at is None or now < self._due_at:
             return False

@@ -77,6 +77,23 @@ def test_a_change_that_no_climb_saw_is_told_until_one_did(watched: Watched) -> N
     assert watched.drift.changed == ()
 
 
+def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(watched: Watched, tmp_path: Path) -> None:
+    lock, locks = Path(watched.places.lock), tmp_path / "proc/locks"
+    for path in (lock, locks):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    locks.write_text(f"1: FLOCK  ADVISORY  WRITE 7 00:1c:{lock.stat().st_ino} 0 EOF\n")
+    watched.touch(10.0, paths.NYDUSD_TEMPLATE)
+    for now in range(11, 60):
+        watched.drift.ask(float(now))
+    assert watched.drift.changed == ()
+    locks.write_text("")
+    watched.drift.ask(59.9)
+    assert watched.drift.changed == (), "there is a moment to notice its climb in"
+    watched.drift.ask(60.0)
+    assert watched.drift.changed == (paths.NYDUSD_TEMPLATE,), "it ended without one"
+
+
 def test_a_rung_that_failed_while_the_mirror_was_down_is_climbed_anew_once_it_is_well(watched: Watched) -> None:
     failed = Climb(1_000_000.0, "rung 9 (mirror) failed: no answer", failed=True)
     for now in (20.0, 20.5, 60.0):
