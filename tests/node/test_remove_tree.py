@@ -91,6 +91,8 @@ def upgrade(node: Node, place: Path) -> None:
 
 def settled(node: Node) -> bool:
     """Whether no change of the node is under way or queued."""
+    if node.processes(scene.APPLY_UNIT):
+        return False
     state = node.run(["systemctl", "show", "--property=ActiveState", "--value", scene.APPLY_UNIT]).stdout.strip()
     return state in ("inactive", "failed") and scene.APPLY_UNIT not in node.run(["systemctl", "list-jobs"]).stdout
 
