@@ -8,14 +8,13 @@ from agent.adapters import oci_layout
 from agent.adapters.oci_layout import Directory, LayoutSource
 from agent.adapters.tar_index import TarIndex
 from agent.errors import ConvertError
-from agent.oci import docker, formats
+from agent.oci import docker, formats, layouts
 from agent.oci.docker import Saved
 from agent.oci.formats import Descriptor
 from agent.oci.local import Form, Local
 from agent.ports_convert import Document, Source, Tell
 
 _PACKED = ((b"\x1f\x8b", formats.TAR_GZIP), (b"\x28\xb5\x2f\xfd", formats.TAR_ZSTD))
-_INDEX = "index.json"
 
 
 def local_source(local: Local) -> Source:
@@ -25,7 +24,7 @@ def local_source(local: Local) -> Source:
     if local.form is Form.LAYOUT:
         return LayoutSource(Directory(local.path))
     files, saved = TarIndex(local.path), local.form is Form.DOCKER_ARCHIVE
-    wanted, other = (docker.MANIFEST, _INDEX) if saved else (_INDEX, docker.MANIFEST)
+    wanted, other = (docker.MANIFEST, layouts.INDEX) if saved else (layouts.INDEX, docker.MANIFEST)
     if files.has(wanted):
         return DockerArchive(files) if saved else LayoutSource(files)
     what = "what `docker save` writes since Docker 1.10" if saved else "a tar of an OCI layout"

@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable
 
 from agent.adapters.layer_files import unpacked
-from agent.adapters.oci_layout import WHOLE_NAME, LayoutSource, copied, path_of
+from agent.adapters.oci_layout import LayoutSource, copied, path_of
 from agent.adapters.process import Companion, Tail, companion
 from agent.adapters.rooms import working_in
 from agent.adapters.tar_index import TarIndex
 from agent.errors import ConvertError, ProcessError
 from agent.oci import foreign, formats, nydus
 from agent.oci.formats import DOCUMENT_CAP, Descriptor
+from agent.oci.layouts import WHOLE_NAME
 from agent.oci.nydus import Blob, Made
 from agent.ports_convert import BuildOptions, LayerFile, Plain, Whole
 

@@ -12,15 +12,11 @@ from typing import Protocol
 
 from agent.adapters.walk import READ
 from agent.errors import ConvertError
-from agent.oci import formats, reference
-from agent.oci.docker import LONGEST_LIST, LONGEST_NAME
+from agent.oci import formats, layouts
 from agent.oci.formats import Descriptor
 from agent.oci.reference import is_digest
 from agent.ports_convert import Document, Tell
 
-_NAME = "org.opencontainers.image.ref.name"
-WHOLE_NAME = "io.containerd.image.name"
-"""Where containerd, BuildKit and Docker note it: of "app:1" the first annotation has "1" alone."""
 _PIECE = 1 << 20
 
 
@@ -82,21 +78,17 @@ class LayoutSource:
         self._files = files
 
     def document(self, named: str, cap: int) -> Document:
-        """See ports_convert.Source. By its name in index.json, by digest, or "" for the only one there."""
+        """See ports_convert.Source. By its name in index.json, by its place there ("@N"), by digest, or ""
+        for the only one."""
         if is_digest(named):
             return self._by_digest(named, cap)
-        index = formats.document_of(read(self._files, "index.json", cap), f"{self._files.what}: index.json")
-        found = index.get("manifests")
-        entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-        # One image may have several names, an entry for each.
-        match = {str(one.get("digest")) for one in entries if not named or _called(one, named)}
-        if len(match) != 1 or not all(map(is_digest, match)):
-            names = ", ".join(dict.fromkeys(shown for one in entries for shown in _names(one)[-1:]))[:LONGEST_LIST]
-            what = f"one image called {named!r}" if named else "one image alone"
-            raise ConvertError(
-                "NNA1401", f"{self._files.what} does not hold {what}", cause=f"it has: {names or 'none with a name'}"
-            )
-        return self._by_digest(match.pop(), cap)
+        where = f"{self._files.what}: {layouts.INDEX}"
+        index = formats.document_of(read(self._files, layouts.INDEX, cap), where)
+        found = layouts.chosen(layouts.entries(index), named, self._files.what)
+        if len(found) == 1:
+            return self._by_digest(found[0].digest, cap)
+        content = layouts.manifest_list(found, where)
+        return Document(content, formats.OCI_INDEX, formats.digest_of(content))
 
     def small(self, blob: Descriptor, cap: int) -> bytes:
         """See ports_convert.Source."""
@@ -124,20 +116,3 @@ class LayoutSource:
 def path_of(digest: str) -> str:
     """Where a layout has the blob of a digest."""
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
-
-
-def _called(entry: dict[str, object], named: str) -> bool:
-    """app:1 is docker.io/library/app:1."""
-    names = _names(entry)
-    return named in names or reference.whole(named) in map(reference.whole, names)
-
-
-def _names(entry: dict[str, object]) -> tuple[str, ...]:
-    """What an image is called, as far as that can be told on a terminal; the last one says the most."""
-    noted = entry.get("annotations")
-    found = (noted.get(_NAME), noted.get(WHOLE_NAME)) if isinstance(noted, dict) else ()
-    return tuple(name for name in found if isinstance(name, str) and name and _is_told(name))
-
-
-def _is_told(name: str) -> bool:
-    return len(name) <= LONGEST_NAME and name.isprintable()

@@ -139,12 +139,12 @@ def _manifest(body: Json, what: str) -> Manifest:
     noted = body.get("annotations", {})
     noted = noted if isinstance(noted, dict) else {}
     kept = {str(name): value for name, value in noted.items() if isinstance(value, str)}
-    return Manifest(_descriptor(body.get("config"), "config", what), layers, kept)
+    return Manifest(descriptor(body.get("config"), "config", what), layers, kept)
 
 
 def contents_of(body: Json, what: str) -> tuple[Descriptor, tuple[Descriptor, ...]]:
     """The configuration and the layers of a manifest, of whatever kind they are. Raises ConvertError (NNA1403)."""
-    return _descriptor(body.get("config"), "config", what), _descriptors(body, "layers", what, _MOST_LAYERS)
+    return descriptor(body.get("config"), "config", what), _descriptors(body, "layers", what, _MOST_LAYERS)
 
 
 def _descriptors(body: Json, key: str, what: str, most: int) -> tuple[Descriptor, ...]:
@@ -153,10 +153,11 @@ def _descriptors(body: Json, key: str, what: str, most: int) -> tuple[Descriptor
         raise unsound(what, f"{key} is no list")
     if len(found) > most:
         raise unsound(what, f"it has {len(found)} {key}; {most} are taken")
-    return tuple(_descriptor(one, f"{key}[{at}]", what) for at, one in enumerate(found))
+    return tuple(descriptor(one, f"{key}[{at}]", what) for at, one in enumerate(found))
 
 
-def _descriptor(found: object, where: str, what: str) -> Descriptor:
+def descriptor(found: object, where: str, what: str) -> Descriptor:
+    """What `found`, at this place of `what`, says that a thing is. Raises ConvertError (NNA1403)."""
     if not isinstance(found, dict):
         raise unsound(what, f"{where} is no object")
     media_type, digest, size = found.get("mediaType"), found.get("digest"), found.get("size")

@@ -326,7 +326,11 @@ def test_names_in_a_hostile_layout_do_not_come_onto_the_terminal(tmp_path: Path)
     ]
     path = archive(tmp_path, tarred([("index.json", json.dumps({"manifests": entries}).encode())]))
     error = refusal("oci-archive", path)
-    assert (error.code, error.cause.startswith("it has: app:0, app:1"), len(str(error)) < 1000) == (
+    assert (
+        error.code,
+        error.cause.startswith("it has: @0, @1, @2, @3 = app:0, @4 = app:1"),
+        len(str(error)) < 1000,
+    ) == (
         "NNA1401",
         True,
         True,

@@ -271,9 +271,9 @@ def test_a_layout_gives_its_only_image_or_the_one_that_is_named(tmp_path: Path) 
     assert layout(tmp_path / "one", a=b'{"a":1}').document("", 1000).content == b'{"a":1}'
     two = layout(tmp_path / "two", a=b'{"a":1}', b=b'{"b":1}')
     assert two.document("b", 1000).content == b'{"b":1}'
-    with pytest.raises(ConvertError, match="a, b"):
+    with pytest.raises(ConvertError, match="it has: @0 = a, @1 = b"):
         two.document("", 1000)
-    with pytest.raises(ConvertError, match="a, b"):
+    with pytest.raises(ConvertError, match="it has: @0 = a, @1 = b"):
         two.document("c", 1000)
 
 

@@ -1,0 +1,117 @@
+"""Layouts and archives of exactly the shapes that other programs were seen to write, each with program and version."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import ConvertError
+from agent.oci import formats, platforms
+from agent.ports_convert import Source
+from tests.contract.image_archives import config_of
+from tests.contract.test_convert_archives import refusal, source
+from tests.contract.test_convert_verb import tar
+
+ONE, TWO = tar("DATA-1"), tar("DATA-2")
+AMD64, ARM64 = {"architecture": "amd64", "os": "linux"}, {"architecture": "arm64", "os": "linux"}
+
+
+class Shape:
+    """A layout whose index.json has what a test wants."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.entries = directory, list[dict[str, Any]]()
+        (directory / "blobs/sha256").mkdir(parents=True)
+
+    def blob(self, content: bytes, media_type: str) -> dict[str, Any]:
+        digest = formats.digest_of(content)
+        (self.directory / "blobs/sha256" / digest[7:]).write_bytes(content)
+        return {"mediaType": media_type, "size": len(content), "digest": digest}
+
+    def image(self, layer: bytes) -> dict[str, Any]:
+        """The descriptor of an image with this layer."""
+        config = self.blob(config_of(layer), formats.OCI_CONFIG)
+        layers = [self.blob(gzip.compress(layer, mtime=0), formats.TAR_GZIP)]
+        body = {"schemaVersion": 2, "mediaType": formats.OCI_MANIFEST, "config": config, "layers": layers}
+        return self.blob(json.dumps(body).encode(), formats.OCI_MANIFEST)
+
+    def done(self, *entries: dict[str, Any]) -> Path:
+        body = {"schemaVersion": 2, "mediaType": formats.OCI_INDEX, "manifests": entries}
+        (self.directory / "index.json").write_text(json.dumps(body))
+        return self.directory
+
+
+@pytest.fixture
+def shape(tmp_path: Path) -> Shape:
+    return Shape(tmp_path / "layout")
+
+
+def taken(form: str, path: Path, named: str = "", wanted: str = "amd64") -> list[bytes]:
+    """The uppermost layers, as tars, of the images that a conversion of these platforms takes."""
+    opened, name = source(form, path, named)
+    document = opened.document(name, formats.DOCUMENT_CAP)
+    parsed = formats.parse(document.content, document.media_type, "it")
+    images = [parsed] if isinstance(parsed, formats.Manifest) else []
+    if isinstance(parsed, formats.Index):
+        for one in platforms.chosen(parsed, platforms.parse(wanted), "it"):
+            document = opened.document(one.digest, formats.DOCUMENT_CAP)
+            image = formats.parse(document.content, document.media_type, "it")
+            assert isinstance(image, formats.Manifest)
+            images.append(image)
+    return [_layer(opened, image.layers[-1], path) for image in images]
+
+
+def _layer(opened: Source, layer: formats.Descriptor, path: Path) -> bytes:
+    file = path.with_name("fetched")
+    file.unlink(missing_ok=True)
+    opened.fetch(layer, str(file), lambda _: None)
+    content = file.read_bytes()
+    return gzip.decompress(content) if layer.compression == "gzip" else content
+
+
+def test_a_layout_that_names_one_image_for_each_platform_by_itself_is_that_image(shape: Shape) -> None:
+    """crane 0.22.1: `crane pull --format=oci --platform P IMAGE DIRECTORY`, once for each platform."""
+    path = shape.done({**shape.image(TWO), "platform": ARM64}, {**shape.image(ONE), "platform": AMD64})
+    assert taken("oci", path) == [ONE]
+    assert taken("oci", path, wanted="amd64,arm64") == [ONE, TWO]
+    with pytest.raises(ConvertError, match="it has: linux/arm64, linux/amd64"):
+        taken("oci", path, wanted="s390x")
+
+
+def test_images_of_a_layout_that_have_no_name_are_told_and_taken_by_their_places(shape: Shape) -> None:
+    """crane 0.22.1: `crane pull --format=oci IMAGE… DIRECTORY` without --annotate-ref."""
+    path = shape.done(shape.image(ONE), shape.image(TWO))
+    assert refusal("oci", path).cause == "it has: @0, @1"
+    assert taken("oci", path, "@1") == [TWO]
+    assert "called '@2'" in refusal("oci", path, "@2").what
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ({"platform": AMD64}, {"platform": AMD64}),
+        ({"platform": AMD64}, {}),
+        ({"platform": AMD64}, {"platform": ARM64, "annotations": {"org.opencontainers.image.ref.name": "b"}}),
+    ],
+)
+def test_two_images_are_not_taken_for_one_of_two_platforms(shape: Shape, others: Sequence[dict[str, Any]]) -> None:
+    path = shape.done({**shape.image(ONE), **others[0]}, {**shape.image(TWO), **others[1]})
+    assert "does not hold one image alone" in refusal("oci", path).what
+
+
+def test_an_image_for_several_platforms_is_taken_by_the_name_that_all_its_entries_have(shape: Shape) -> None:
+    """crane 0.22.1: as above, with --annotate-ref."""
+    named = {"annotations": {"org.opencontainers.image.ref.name": "reg.example/team/app:1"}}
+    other = {"annotations": {"org.opencontainers.image.ref.name": "reg.example/team/other:1"}}
+    path = shape.done(
+        {**shape.image(ONE), "platform": AMD64, **named},
+        {**shape.image(TWO), "platform": ARM64, **named},
+        {**shape.image(tar("DATA-3")), "platform": AMD64, **other},
+    )
+    assert taken("oci", path, "reg.example/team/app:1", "arm64,amd64") == [TWO, ONE]
+    assert "does not hold one image alone" in refusal("oci", path).what
