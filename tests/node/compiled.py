@@ -19,33 +19,33 @@ _MODULES = "usr/share/nydus-node-agent"
 _DEADLINE_S = 60
 
 
-def lay(node: Node, deb: Path) -> bool:
+def lay(node: Node, deb: Path, place: Path = KEPT) -> bool:
     """Put what was compiled of this package onto a node that does not have it yet; whether there was anything."""
-    kept = _kept(node, deb)
+    kept = _kept(node, deb, place)
     if not kept.is_file() or node.exists(f"/{_MODULES}"):
         return False
     _tar(node, "--extract", f"--file={kept}")
     return True
 
 
-def keep(node: Node, deb: Path) -> None:
+def keep(node: Node, deb: Path, place: Path = KEPT) -> None:
     """Keep what the installation of this package has compiled; that of former packages goes."""
-    kept = _kept(node, deb)
+    kept = _kept(node, deb, place)
     if kept.is_file():
         return
     found = sorted(node.inside(_MODULES).rglob("__pycache__"))
-    places = [str(place.relative_to(node.inside("/"))) for place in found]
-    KEPT.mkdir(parents=True, exist_ok=True)
-    for former in set(KEPT.glob("*.tar")) - set(KEPT.glob(f"{_digest(deb)}-*.tar")):
+    directories = [str(directory.relative_to(node.inside("/"))) for directory in found]
+    place.mkdir(parents=True, exist_ok=True)
+    for former in set(place.glob("*.tar")) - set(place.glob(f"{_digest(deb)}-*.tar")):
         former.unlink(missing_ok=True)
     half = kept.with_suffix(f".{os.getpid()}")
-    _tar(node, "--create", f"--file={half}", *places)
+    _tar(node, "--create", f"--file={half}", *directories)
     half.rename(kept)
 
 
-def _kept(node: Node, deb: Path) -> Path:
+def _kept(node: Node, deb: Path, place: Path) -> Path:
     # Another root has another Python.
-    return KEPT / f"{_digest(deb)}-{node.lower.name}.tar"
+    return place / f"{_digest(deb)}-{node.lower.name}.tar"
 
 
 def _digest(deb: Path) -> str:

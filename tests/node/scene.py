@@ -62,12 +62,14 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
     return time.monotonic() - started
 
 
-def install_only(node: Node, site: str) -> None:
-    """Install by apt with the site's configuration; a change that it orders is not waited for."""
+def install_only(node: Node, site: str, kept: Path = compiled.KEPT) -> None:
+    """Install by apt with the site's configuration; a change that it orders is not waited for. `kept` has what former
+    installations compiled.
+    """
     package = deb()
-    compiled.lay(node, package)
+    compiled.lay(node, package, kept)
     node.install_deb(package, {"50-site.toml": site})
-    compiled.keep(node, package)
+    compiled.keep(node, package, kept)
 
 
 def docker_login(node: Node, registry: parts.Registry) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import boot, cache, compiled, hand, images, keeper, machine, parts, scene, stock
+from tests.node import boot, cache, hand, images, keeper, machine, parts, scene, stock
 from tests.node.boot import Node, NodeError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -85,12 +85,10 @@ def test_nodes_run_beside_each_other_without_seeing_each_other(node_factory: Cal
 
 
 def test_what_one_installation_compiled_is_what_the_next_one_finds_and_its_purge_takes_away(
-    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    node: Node, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(compiled, "KEPT", tmp_path)
-
     def installed() -> dict[str, int]:
-        scene.install_only(node, "")
+        scene.install_only(node, "", tmp_path)
         found = node.inside("/usr/share/nydus-node-agent").rglob("*.py*")
         modules = {str(path): int(path.stat().st_mtime) for path in found}
         node.run(["nydus-agent", "version"])
