@@ -10,6 +10,7 @@ import pytest
 
 from tests.node import releases, stock
 from tests.node.boot import Node
+from tests.runner import report
 
 ROOT = Path(__file__).resolve().parents[2]
 _RESULTS = "/run/contracts.xml"
@@ -18,14 +19,22 @@ _RESULTS = "/run/contracts.xml"
 def check_contracts(node: Node, *files: str) -> None:
     """Run contract files on the node; every test must run and pass."""
     paths = [f"tests/contract/node/{name}" for name in files]
-    options = ["--quiet", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={_RESULTS}"]
+    # Verbose: a test that does not end is named by the last line.
+    options = ["--verbose", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={_RESULTS}"]
     command = ["env", "--chdir=/src", "python3", "-m", "pytest", *options, *paths]
     environment = {"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"}
     done = node.run(command, env=environment, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert done.returncode == 0, _story(node, done.stdout[-8000:] + done.stderr[-2000:])
     counts = next(ET.fromstring(node.read(_RESULTS)).iter("testsuite")).attrib
     assert int(counts["tests"]) > 0
     assert int(counts["skipped"]) == 0, done.stdout[-4000:]
+
+
+def _story(node: Node, said: str) -> str:
+    """First what failed and why: of an assertion, a summary shows one line."""
+    if not node.exists(_RESULTS):
+        return f"pytest ended before it had any result\n{said}"
+    return f"{report.failures(node.read(_RESULTS))}\n{said}"
 
 
 @pytest.mark.parametrize("line", ["1.6", "2.4"])

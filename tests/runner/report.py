@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +35,21 @@ def read_junit(path: Path) -> Counts:
 
 def read_tests(paths: Sequence[Path]) -> list[tuple[float, str, str]]:
     """Each test of some junit files: seconds with set-up and teardown, its name, and, where it failed, the reason."""
-    found = []
-    for path in filter(Path.is_file, paths):
-        for case in ET.parse(path).getroot().iter("testcase"):
-            name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
-            wrong = [part.get("message", "") for part in case if part.tag in ("failure", "error")]
-            reason = " / ".join(message.partition("\n")[0] or "failed" for message in wrong)
-            found.append((float(case.get("time", "0")), name, reason))
-    return found
+    return [test for path in filter(Path.is_file, paths) for test in _tests(ET.parse(path).getroot())]
+
+
+def failures(junit: str) -> str:
+    """Of what pytest wrote into a junit file: each test that failed and the first line of why, all in one line."""
+    wrong = [f"{name} - {reason}" for _, name, reason in _tests(ET.fromstring(junit)) if reason]
+    return f"{len(wrong)} failed: {'; '.join(wrong)}"
+
+
+def _tests(root: ET.Element) -> Iterator[tuple[float, str, str]]:
+    for case in root.iter("testcase"):
+        name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
+        wrong = [part.get("message", "") for part in case if part.tag in ("failure", "error")]
+        reason = " / ".join(message.partition("\n")[0] or "failed" for message in wrong)
+        yield float(case.get("time", "0")), name, reason
 
 
 @dataclass(frozen=True)

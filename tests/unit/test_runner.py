@@ -46,6 +46,16 @@ def test_a_failed_a_skipped_and_an_excused_test_each_turn_a_run_red(
     assert reasons != []
 
 
+def test_of_a_run_within_a_test_each_failure_is_told_with_its_reason_in_one_line(tmp_path: Path) -> None:
+    broken = "assert [1] == [2], 'what it had\\nand more'\n@pytest.fixture\ndef world(): raise OSError('no room')"
+    _run(tmp_path, f"{broken}\ndef test_unmade(world): pass")
+    told = report.failures((tmp_path / "it.xml").read_text())
+    other, unmade = told.removeprefix("2 failed: ").split("; ")
+    assert other == "test_it::test_other - AssertionError: what it had"
+    assert unmade.startswith("test_it::test_unmade - failed on setup with")
+    assert "no room" in unmade
+
+
 def test_a_command_that_hangs_is_ended_and_red(tmp_path: Path) -> None:
     _, reasons = runner.run_commands((Command(("sleep", "60"), deadline_s=0.2),), {"PATH": "/usr/bin:/bin"})
     assert reasons == ["sleep 60: exit status 124"]
