@@ -224,13 +224,14 @@ class Session:
             if not self.policy.canary or self.policy.vouch_s != vouch_s:
                 self.policy = replace(self.policy, canary=True, vouch_s=vouch_s)
         self._take(event)
+        self._tell()
         if isinstance(event, Tick):
             self._chores()
-        if self._told is not self.state:
             self._tell()
 
     def _tell(self) -> None:
-        change = transition(self._told, self.state)
+        """Keep what changed; before anything is published or judged, which goes by since when the verdict holds."""
+        change = None if self._told is self.state else transition(self._told, self.state)
         self._told = self.state
         if change is not None:
             self.record.transition(change)
@@ -321,6 +322,7 @@ class Session:
         if now - self._found_at >= (_FIND_CLIENTS_FENCED_S if fenced else _FIND_CLIENTS_S):
             self._found_at = now
             self.keeper.find_clients()
+        self._tell()
         self._on_change()
         self._ports.notify.send("WATCHDOG=1")
 

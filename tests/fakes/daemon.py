@@ -23,14 +23,17 @@ class PassingClock(FakeClock):
 
 
 class FakeNotify:
-    """Keeps what was sent."""
+    """Keeps what was sent; `heard` is called with it."""
 
     def __init__(self) -> None:
         self.watchdog_s = 3.0
         self.sent: list[str] = []
+        self.heard: Callable[[str], None] = lambda _: None
 
     def send(self, *assignments: str) -> None:
         self.sent += assignments
+        for assignment in assignments:
+            self.heard(assignment)
 
 
 class FakeWatch:
