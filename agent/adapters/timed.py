@@ -33,9 +33,10 @@ class TimedChildren:
         stopped: Callable[[], bool],
     ) -> Timed:
         """See ports_bench.TimedPrograms."""
+        began = time.monotonic()  # before it is: on a busy machine it may run for a while before we do again
         child = Feed(argv, together=True)
         try:
-            watch = _Watch(child, ready)
+            watch = _Watch(child, ready, began)
             how = watch.follow(deadline_s, stopped)
             if how is not End.ITSELF and end:
                 with contextlib.suppress(ProcessError):
@@ -49,7 +50,7 @@ class TimedChildren:
 class _Watch:
     """What a child writes, from now on."""
 
-    def __init__(self, child: Feed, ready: str) -> None:
+    def __init__(self, child: Feed, ready: str, began: float) -> None:
         self.output_s: float | None = None
         self.ready_s = 0.0
         self.code: int | None = None
@@ -57,7 +58,7 @@ class _Watch:
         self._child = child
         self._ready = re.compile(ready) if ready else None
         self._rest = ""
-        self._began = time.monotonic()
+        self._began = began
         self._poll = select.poll()
         self._poll.register(child.fileno(), select.POLLIN)
 
