@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.node import cache
-from tests.runner import builds, groups
+from tests.runner import builds, groups, shares
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("build/test-results")
@@ -18,6 +18,12 @@ SCRIPTS = ("packaging/nydus-agent",)  # Python without the suffix
 _IN_ROOT = "tests/in-root"
 _BESIDE = groups.cores() + 1
 """Of parts that compute most of the time: what one waits for costs the others nothing."""
+_MIXED = 2 * groups.cores()
+"""Of parts of which every other one waits most of the time."""
+_LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
+_LONG_CONTRACT = ("crash_safety", "store_survival", "containerd_configuration", "daemon_times", "convert_verb")
+"""Files that take longest: each is run by itself, and begins before the others; those that wait and those that compute
+by turns."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +91,15 @@ def _types() -> tuple[Command, ...]:
 
 
 def _unit() -> tuple[Command, ...]:
-    golden = ("tests/golden",) if (ROOT / "tests/golden").is_dir() else ()
-    # The daemon's tests mostly wait; those of its life and of what it publishes wait as long as all others of them.
-    long = [*_named("daemon_life"), *_named("daemon_publish")]
-    apart = {
-        "daemon-life": long,
-        "daemon": [path for path in _named("daemon_") if path not in long],
-        "bench": _named("bench_"),
-    }
-    others = [f"--ignore-glob=tests/unit/test_{what}_*" for what in ("daemon", "bench", "health")]
-    return (
-        _pytest("root", "tests/unit", *golden, *others, deadline_s=1200),
-        *(_pytest("root", *paths, deadline_s=1200, name=f"unit-{what}") for what, paths in apart.items()),
-        # The health machine's tests run by themselves, because each of its branches must be taken by them.
-        _covered(_pytest("root", *_named("health_"), deadline_s=1200, name="unit-health")),
-    )
+    # The health machine's tests run by themselves, because each of its branches must be taken by them.
+    health = _named("health_")
+    dealt = shares.shares(ROOT / "tests/unit", ROOT, _LONG_UNIT, 4, without=health)
+    covered = _covered(_pytest("root", *health, deadline_s=1200, name="unit-health"))
+    return (covered, *map(_share, dealt))
+
+
+def _share(share: shares.Share) -> Command:
+    return _pytest("root", *share.paths, deadline_s=1200, name=share.name)
 
 
 def _named(beginning: str) -> list[str]:
@@ -116,12 +116,8 @@ def _covered(command: Command) -> Command:
 
 
 def _contract() -> tuple[Command, ...]:
-    apart = ("tests/contract/test_crash_safety.py", "tests/contract/store")
-    return (
-        *(_pytest("root", path, deadline_s=1200) for path in apart),
-        _pytest("root", "tests/contract", *(f"--ignore={path}" for path in apart), deadline_s=1200),
-        *_hostile(),
-    )
+    first, *others = map(_share, shares.shares(ROOT / "tests/contract", ROOT, _LONG_CONTRACT, 3))
+    return (first, *_hostile(), *others)
 
 
 def _hostile() -> tuple[Command, ...]:
@@ -185,13 +181,13 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("lint", "style, layers, sizes, shell", _lint, protos=False),
         Stage("types", "mypy --strict", _types),
-        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=_BESIDE),
+        Stage("unit", "pure code and fakes, in Debian's Python", _unit, beside=_MIXED),
         Stage(
             "contract",
             "each adapter and its fake, the same tests on both",
             _contract,
             needs=("containerds",),
-            beside=_BESIDE,
+            beside=_MIXED,
         ),
         Stage(
             "package",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -121,6 +122,25 @@ def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
     assert sorted(command.argv[-1] for command in found) == [str(path.relative_to(ROOT)) for path in NODE_TESTS]
     ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG}
     assert ruled <= {path.stem for path in NODE_TESTS}
+
+
+@pytest.mark.parametrize(
+    ("stage", "directories"), [("unit", ("unit",)), ("contract", ("contract", "hostile")), ("package", ("package",))]
+)
+def test_every_file_of_a_stage_is_run_once(stage: str, directories: tuple[str, ...]) -> None:
+    found = {path for directory in directories for path in (ROOT / "tests" / directory).rglob("test_*.py")}
+    run = [path for command in STAGES[stage].commands() for path in _files(command.argv)]
+    assert sorted(run) == sorted(found)
+    results = [command.junit for command in STAGES[stage].commands()]
+    assert len(set(results)) == len(results)
+
+
+def _files(argv: Sequence[str]) -> set[Path]:
+    """The test files that a command line names, or has in a directory that it names and does not leave out."""
+    words = shlex.split(" ".join(argv).replace(";", " "))
+    out = {ROOT / word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")}
+    named = {ROOT / word for word in words if word.startswith("tests/") and word != "tests/in-root"}
+    return {file for path in named for file in ([path] if path.is_file() else path.rglob("test_*.py"))} - out
 
 
 def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_come_last() -> None:
