@@ -21,7 +21,7 @@ from agent.commands import daemon as verb
 from tests.contract.beside import beside
 from tests.contract.netns import own_network
 
-_LOOK_S, _DEADLINE_S = 0.01, 15.0
+_LOOK_S, _DEADLINE_S = 0.01, 60.0
 
 
 def main(root: Path) -> dict[str, object]:
@@ -39,7 +39,7 @@ def _mirror(ports: int) -> None:
     async def serve() -> None:
         async with SmallMirror() as mirror:
             os.write(ports, json.dumps([mirror.proxy_port, mirror.ping_port]).encode())
-            await asyncio.sleep(120)
+            await asyncio.sleep(600)
 
     asyncio.run(serve())
 

@@ -19,10 +19,14 @@ class ClockContract:
         assert clock.now() - now >= 0.04
 
     def test_a_sleep_that_is_over_already_returns_at_once(self, clock: Clock) -> None:
-        before = clock.monotonic()
-        clock.sleep(-1)
-        clock.sleep(0)
-        assert 0 <= clock.monotonic() - before < 0.05
+        def took() -> float:
+            before = clock.monotonic()
+            clock.sleep(-1)
+            clock.sleep(0)
+            return clock.monotonic() - before
+
+        # The shortest: between any two lines a busy machine may give the core to others.
+        assert 0 <= min(took() for _ in range(50)) < 0.05
 
     def test_a_moment_shows_all_clocks_and_which_boot_this_is(self, clock: Clock) -> None:
         first = clock.moment()

@@ -17,6 +17,7 @@ from agent.adapters.http import PlainHttp
 from agent.errors import HttpError
 from agent.ports import Http
 from tests.contract.server import Script, answering, serving
+from tests.contract.waiting import ENDS_S
 from tests.fakes.http import FakeHttp, answer
 
 
@@ -131,7 +132,7 @@ def _then_silence(data: bytes) -> Script:
 def _trickle(head: bytes) -> Script:
     def script(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head)
-        for _ in range(200):
+        while True:  # until the client gives up
             connection.sendall(b"x")
             time.sleep(0.02)
 
@@ -144,7 +145,7 @@ def _trickle(head: bytes) -> Script:
         _then_silence(b""),
         _then_silence(b"HTTP/1.1 200 OK\r\nContent-Le"),
         _then_silence(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"),
-        _trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"),
+        _trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"),
         _trickle(b"HTTP/1.1 200 OK\r\nX: "),
     ],
     ids=["silence", "half a head", "half a body", "trickled body", "trickled head"],
@@ -152,7 +153,7 @@ def _trickle(head: bytes) -> Script:
 def test_whatever_hangs_the_deadline_ends_it(script: Script) -> None:
     started = time.monotonic()
     expect_error(script, "NNA0822", deadline_s=0.4)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < ENDS_S
 
 
 def test_a_listener_that_never_accepts_ends_at_the_deadline() -> None:

@@ -20,6 +20,7 @@ from agent.registry.credential import Credential, Looked
 from agent.registry.secret import Secret
 from tests.contract.certificates import server_side
 from tests.contract.server import Script, Server, answering, serving
+from tests.contract.waiting import ENDS_S
 
 SECRET, TOKEN = "s3cr3t-of-the-fleet", "t0ken.of-the_registry"
 SCOPES = (pull_scope("team/app"),)
@@ -195,7 +196,7 @@ def test_a_token_server_that_talks_nonsense_or_for_ever_is_given_up(script: Scri
     began = time.monotonic()
     with serving(script) as server:
         assert refusal(answers(), bearer(server), deadline_s=1).code == "NNA1204"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < ENDS_S
 
 
 def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ def test_a_handshake_that_does_not_end_is_given_up(first: bytes, then: bytes) ->
         threading.Thread(target=_half_a_handshake, args=(listener, first, then)).start()
         challenge = f'Bearer realm="https://127.0.0.1:{listener.getsockname()[1]}/"'
         assert refusal(answers(secure=True), challenge, deadline_s=1).code == "NNA1204"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < ENDS_S
 
 
 def _half_a_handshake(listener: socket.socket, first: bytes, then: bytes) -> None:

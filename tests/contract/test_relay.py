@@ -14,6 +14,7 @@ from agent.adapters.http import PlainHttp
 from agent.adapters.relay import Relay
 from agent.errors import HttpError
 from tests.contract.server import serving
+from tests.fakes.free_port import free_port
 
 TASK = b"X-Dragonfly-Task-Id: abc\r\n"
 BLOB = "http://registry.test/v2/x/blobs/sha256:1"
@@ -68,9 +69,7 @@ def test_a_body_that_is_cut_is_cut_for_the_reader_too_and_counted_as_far_as_it_c
 
 
 def test_a_mirror_that_is_gone_is_told_as_refused() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    with Relay(("127.0.0.1", port)) as relay:
+    with Relay(("127.0.0.1", free_port())) as relay:
         with pytest.raises(HttpError):
             get(relay)
         assert dict(relay.answers) == {"refused": 1}

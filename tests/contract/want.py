@@ -33,7 +33,7 @@ async def _surroundings(ports: int) -> None:
     async with SmallMirror() as mirror:
         told = [mirror.proxy_port, mirror.ping_port, origin.sockets[0].getsockname()[1]]
         os.write(ports, json.dumps(told).encode())
-        await asyncio.sleep(120)
+        await asyncio.sleep(600)
 
 
 async def _registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.fakes.free_port import free_port
+
 
 class Way(enum.Enum):
     """How a port answers."""
@@ -78,10 +80,9 @@ class SmallMirror:
         await self.die()
 
     async def revive(self) -> None:
+        self.proxy_port, self.ping_port = self.proxy_port or free_port(), self.ping_port or free_port()
         proxy = await asyncio.start_server(self._proxy, "127.0.0.1", self.proxy_port, backlog=512)
         ping = await asyncio.start_server(self._ping, "127.0.0.1", self.ping_port, backlog=512)
-        self.proxy_port = proxy.sockets[0].getsockname()[1]
-        self.ping_port = ping.sockets[0].getsockname()[1]
         self._servers = [proxy, ping]
 
     async def die(self) -> None:

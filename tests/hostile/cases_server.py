@@ -27,7 +27,7 @@ def _raw(*pieces: bytes, then: Callable[[Exchange], object] = lambda _: None) ->
 
 
 def _silence(exchange: Exchange) -> None:
-    exchange.wait(60)
+    exchange.wait(600)
 
 
 def _for_ever(piece: bytes, pause: float = 0.0) -> Callable[[Exchange], None]:

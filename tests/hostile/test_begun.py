@@ -134,7 +134,7 @@ def test_an_installation_that_was_killed_goes_on_with_the_next_one(scene: Scene,
     def half(exchange: Exchange) -> bool:
         exchange.send(head(Content_Length=str(len(GOOD)), ETag='"one"') + GOOD[:CUT])
         waits.set()
-        exchange.wait(60)
+        exchange.wait(600)
         return False
 
     artifact = replace(scene.serve(half, GOOD), version="v2.4.4")
@@ -144,7 +144,7 @@ def test_an_installation_that_was_killed_goes_on_with_the_next_one(scene: Scene,
     kept = stage.root / "store/.begun" / DIGEST
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            assert waits.wait(30)
+            assert waits.wait(120)
             wait_until(lambda: kept.exists() and kept.stat().st_size > CUT // 2, "half of it has been kept")
         finally:
             process.kill()

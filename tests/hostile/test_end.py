@@ -14,7 +14,7 @@ import pytest
 from agent.adapters.artifact_fetch import SandboxedSource
 from agent.artifacts.refusals import REASONS, Refusal
 from agent.errors import ArtifactError
-from tests.contract.waiting import wait_until
+from tests.contract.waiting import ENDS_S, wait_until
 from tests.hostile.case import Scene
 from tests.hostile.server import Exchange, head
 from tests.hostile.stage import GOOD, Stage, children
@@ -29,7 +29,7 @@ def _half(scene: Scene) -> threading.Event:
     def handle(exchange: Exchange) -> bool:
         exchange.send(head(Content_Length=_LONG) + GOOD[: len(GOOD) // 2])
         waits.set()
-        exchange.wait(60)
+        exchange.wait(600)
         return False
 
     scene.web.routes["/half"] = handle
@@ -43,7 +43,7 @@ def test_a_download_that_takes_too_long_is_ended(scene: Scene, stage: Stage) -> 
     with pytest.raises(ArtifactError) as caught:
         stage.install(artifact, deadline_s=0.5)
     assert caught.value.cause == REASONS[Refusal.DEADLINE].cause
-    assert stage.took_s < 0.5 + 3
+    assert stage.took_s < ENDS_S
     assert (children(), stage.tree()) == ({}, before)
 
 
@@ -53,7 +53,7 @@ def test_a_download_that_is_killed_leaves_the_old_version(scene: Scene, stage: S
     before = stage.tree()
 
     def kill() -> None:
-        assert waits.wait(15)
+        assert waits.wait(100)
         for pid in children():
             os.kill(pid, signal.SIGKILL)
 
@@ -122,7 +122,7 @@ def test_no_download_outlives_the_command_that_began_it(scene: Scene, stage: Sta
     script = _PARENT.format(modules=modules, url=scene.web.url("/half"), into=str(tmp_path / "into"))
     parent = subprocess.Popen([sys.executable, "-c", script])
     try:
-        assert waits.wait(20)
+        assert waits.wait(100)
         assert len(children()) == 1
     finally:
         parent.kill()

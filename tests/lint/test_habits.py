@@ -91,6 +91,19 @@ def test_every_test_can_fail() -> None:
     assert mute == []
 
 
+def test_whatever_a_test_defines_it_uses() -> None:
+    """Work that is written down and never run shows nothing."""
+    found = []
+    for module in modules("tests"):
+        for test in _tests(module):
+            inner = [node for node in ast.walk(test) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+            plain = [node for node in inner if node is not test and not node.decorator_list and node.name not in used]
+            methods = {id(node) for each in ast.walk(test) if isinstance(each, ast.ClassDef) for node in each.body}
+            found += [f"{module.path}:{node.lineno} {node.name}" for node in plain if id(node) not in methods]
+    assert found == []
+
+
 def test_no_test_sleeps_and_hopes() -> None:
     """Waiting is polling with a deadline, in a loop, never a pause of a length that somebody guessed."""
     found = []

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -23,6 +23,7 @@ from agent.daemon.service import Service
 from agent.daemon.settings import Places
 from agent.errors import ConfigError
 from tests.fakes.daemon import FakeDaemonPorts
+from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror
 from tests.fakes.turning import here, until
 
@@ -98,11 +99,6 @@ class Node:
         return int(head.split(b" ")[1]), body.decode("utf-8", "replace")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @asynccontextmanager
 async def running(node: Node) -> AsyncIterator[Node]:
     """The daemon runs inside; it ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop."""
@@ -116,7 +112,7 @@ async def running(node: Node) -> AsyncIterator[Node]:
     finally:
         if not loop.broken.done():
             os.kill(os.getpid(), signal.SIGTERM)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await loop.stopped.wait()
         service.close()
         node.fakes.close()
@@ -124,8 +120,13 @@ async def running(node: Node) -> AsyncIterator[Node]:
     service.stop()
 
 
+def fresh(place: Path) -> Path:
+    """A node's root, for work that may be run again."""
+    return Path(tempfile.mkdtemp(dir=place))
+
+
 @asynccontextmanager
-async def healthy(root: Path) -> AsyncIterator[Node]:
-    async with SmallMirror() as mirror, running(Node(root, mirror)) as node:
+async def healthy(place: Path) -> AsyncIterator[Node]:
+    async with SmallMirror() as mirror, running(Node(fresh(place), mirror)) as node:
         await until(node.is_("healthy", "mirror"))
         yield node

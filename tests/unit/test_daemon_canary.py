@@ -16,7 +16,7 @@ from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import go, here, result_of, until
+from tests.fakes.turning import here, on_time, result_of, until
 
 WINDOW_S = 0.4
 
@@ -57,7 +57,7 @@ class TestCanary:
                 assert mirror.targets[1].endswith("/canary")
                 assert mirror.p2p == 1  # at most once in five minutes
 
-        go(work())
+        on_time(work)
 
     @pytest.mark.parametrize(
         ("way", "failure"),
@@ -80,7 +80,7 @@ class TestCanary:
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
-        go(work())
+        on_time(work)
 
     def test_one_lost_canary_is_not_silence(self) -> None:
         async def work() -> None:
@@ -89,7 +89,7 @@ class TestCanary:
                 assert isinstance(await fetched(probe, 1.0), CanaryOk)
                 assert len(mirror.targets) == 3
 
-        go(work())
+        on_time(work)
 
     def test_all_attempts_of_the_rare_canary_take_the_task_path(self) -> None:
         async def work() -> None:
@@ -100,7 +100,7 @@ class TestCanary:
                 assert mirror.p2p == 5
                 probe.close()
 
-        go(work())
+        on_time(work)
 
     def test_a_late_canary_is_told_too(self) -> None:
         async def work() -> None:
@@ -112,7 +112,7 @@ class TestCanary:
                 assert late[0].latency_s >= 0.7
                 probe.close()
 
-        go(work())
+        on_time(work)
 
     def test_a_body_that_trickles_is_silence_and_no_late_answer(self) -> None:
         async def work() -> None:
@@ -126,7 +126,7 @@ class TestCanary:
                 await asyncio.sleep(1.2)
                 assert late == []
 
-        go(work())
+        on_time(work)
 
     def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
         async def work() -> None:
@@ -135,7 +135,7 @@ class TestCanary:
                 probe = Canary(here(), parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
                 assert await fetched(probe, WINDOW_S) is None
 
-        go(work())
+        on_time(work)
 
     def test_each_run_has_an_object_and_a_path_of_its_own(self) -> None:
         first, second = CanaryObject(), CanaryObject()
@@ -162,7 +162,7 @@ class TestRegistryCanary:
                 assert isinstance(await registry_asked(probe, registry.origin), CanaryOk)
                 assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
 
-        go(work())
+        on_time(work)
 
     @pytest.mark.parametrize(
         ("way", "failure"),
@@ -177,7 +177,7 @@ class TestRegistryCanary:
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
-        go(work())
+        on_time(work)
 
     def test_a_registry_that_is_down_says_nothing_about_the_mirror(self) -> None:
         async def work() -> None:
@@ -186,7 +186,7 @@ class TestRegistryCanary:
                 registry.close()
                 assert await registry_asked(probe, origin) is None
 
-        go(work())
+        on_time(work)
 
     @pytest.mark.parametrize("status", [429, 403, 401])
     def test_what_the_registry_answers_without_the_mirror_too_is_its_own(self, status: int) -> None:
@@ -195,4 +195,4 @@ class TestRegistryCanary:
                 registry.status, registry.mark = status, b""
                 assert await registry_asked(probe, registry.origin) is None
 
-        go(work())
+        on_time(work)

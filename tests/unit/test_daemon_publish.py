@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agent.daemon import metrics, publish
 from agent.daemon.view import HistoryEntry
-from tests.fakes.turning import go, until
+from tests.fakes.turning import go, on_time, until
 from tests.unit.daemon_node import Node, healthy
 from tests.unit.views import DOWN, VIEW
 
@@ -20,7 +21,7 @@ async def publications(node: Node, count: int) -> list[float]:
     """The times of the next ones."""
     found: list[float] = [node.status["at"]]
     while len(found) <= count:
-        await until(lambda: node.status["at"] != found[-1], 12)
+        await until(lambda: node.status["at"] != found[-1])
         found.append(node.status["at"])
     return found[1:]
 
@@ -36,7 +37,7 @@ def test_a_node_that_is_well_is_published_every_few_seconds_and_lives_all_the_ti
             assert max(apart(await publications(node, 3))) > 3
             assert (await node.get("/livez"))[0] == 200
 
-    go(work())
+    on_time(work)
 
 
 def test_while_reads_are_fenced_the_lease_can_be_followed(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_while_reads_are_fenced_the_lease_can_be_followed(tmp_path: Path) -> Non
             await until(node.is_("down", "origin"))
             assert max(apart(await publications(node, 4))) < 2
 
-    go(work())
+    on_time(work)
 
 
 def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
@@ -58,7 +59,39 @@ def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
             took = await until(lambda: node.status["pin"] is not None)
             assert took < 2, "the daemon looks for a pin once a second"
 
+    on_time(work)
+
+
+def hold_up() -> None:
+    """The daemon, for so long that its next tick has chores too, which publish."""
+    time.sleep(1.1)
+
+
+def test_a_verdict_is_never_published_without_its_place_in_the_history_and_the_time_since_when_it_holds(
+    tmp_path: Path,
+) -> None:
+    without: list[dict[str, Any]] = []
+
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+
+            def look(sent: str) -> None:
+                status = node.status
+                last = status["history"][-1]
+                if (last["to"], last["at"]) != (status["verdict"], status["verdict_since"]):
+                    without.append({"last": last, "verdict": status["verdict"], "since": status["verdict_since"]})
+                if "probation" in (status["verdict"], sent):
+                    hold_up()
+
+            node.fakes.notify.heard = look
+            await node.mirror.die()
+            await until(node.is_("down", "origin"))
+            await node.mirror.revive()
+            await until(node.is_("healthy", "mirror"))
+            node.fakes.notify.heard = lambda _: None
+
     go(work())
+    assert without == []
 
 
 def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path) -> None:
@@ -75,7 +108,7 @@ def test_the_sockets_tell_what_is_now_and_not_what_was_published(tmp_path: Path)
             told, drawn = await node.get_local("/metrics"), metrics.render(VIEW)
             assert series(told[1]) == series(drawn)
 
-    go(work())
+    on_time(work)
 
 
 def series(exposition: str) -> set[str]:

@@ -10,10 +10,11 @@ import pytest
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
+from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import go, until
-from tests.unit.daemon_node import Node, free_port, healthy, running
+from tests.fakes.turning import on_time, until
+from tests.unit.daemon_node import Node, fresh, healthy, running
 
 
 def test_a_cold_node_is_served_by_the_mirror_within_a_moment(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_a_cold_node_is_served_by_the_mirror_within_a_moment(tmp_path: Path) -> 
             assert not node.fenced()
             assert node.mirror.p2p == 1
 
-    go(work())
+    on_time(work)
 
 
 def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it_is_back(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it
                 ("probation", "healthy"),
             ]
 
-    go(work())
+    on_time(work)
 
 
 @pytest.mark.parametrize("way", [Way.HANG, Way.ERROR, Way.RESET])
@@ -61,7 +62,7 @@ def test_a_mirror_that_fails_as_a_whole_is_fenced_within_a_window_and_an_interva
             node.mirror.all_fail(Way.WELL)
             await until(node.is_("healthy", "mirror"))
 
-    go(work())
+    on_time(work)
 
 
 @pytest.mark.parametrize("way", [Way.ZEROS, Way.LIMITED, Way.CUT, Way.HANG])
@@ -74,7 +75,7 @@ def test_a_data_path_that_lies_or_hangs_behind_a_good_ping_is_fenced(tmp_path: P
             assert node.status["mirror"]["ping_ok"] is True
             assert node.status["mirror"]["canary_ok"] is False
 
-    go(work())
+    on_time(work)
 
 
 def test_a_false_alarm_costs_a_moment(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_false_alarm_costs_a_moment(tmp_path: Path) -> None:
             assert [entry["to"] for entry in node.status["history"]] == ["healthy", "suspect", "healthy"]
             assert not node.fenced()
 
-    go(work())
+    on_time(work)
 
 
 def test_a_foreign_listener_on_the_mirrors_port_is_fenced(tmp_path: Path) -> None:
@@ -96,13 +97,13 @@ def test_a_foreign_listener_on_the_mirrors_port_is_fenced(tmp_path: Path) -> Non
             assert node.condition("ForeignListener") == "True"
             assert "uid 1000" in node.status["mirror"]["owner_detail"]
 
-    go(work())
+    on_time(work)
 
 
 def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             dead = RegistryHost(f"127.0.0.1:{free_port()}", Scheme.HTTP)
             node.config = replace(node.config, registries=RegistriesConfig(hosts=(dead,)))
             async with running(node):
@@ -113,13 +114,13 @@ def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:
                 await until(lambda: node.condition("BothBad") == "True")
                 assert node.status["origins"][0]["ok"] is False
 
-    go(work())
+    on_time(work)
 
 
 def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_problem(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             dead = RegistryHost(f"127.0.0.1:{free_port()}", Scheme.HTTP)
             node.config = replace(node.config, registries=RegistriesConfig(hosts=(dead,)))
             Path(node.places.effective).unlink()
@@ -131,13 +132,13 @@ def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_
                 node.apply("fence")
                 await until(lambda: node.condition("BothBad") == "True")
 
-    go(work())
+    on_time(work)
 
 
 def test_an_origin_that_answers_is_asked_at_once_when_the_mirror_fails(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as registry, SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             host = RegistryHost(f"127.0.0.1:{registry.ping_port}", Scheme.HTTP)
             node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
             async with running(node):
@@ -148,7 +149,7 @@ def test_an_origin_that_answers_is_asked_at_once_when_the_mirror_fails(tmp_path:
                 assert await until(node.fenced) < 0.5
                 await until(lambda: registry.pings > asked)
 
-    go(work())
+    on_time(work)
 
 
 def test_a_fence_that_was_flushed_away_is_back_within_a_renewal(tmp_path: Path) -> None:
@@ -159,13 +160,13 @@ def test_a_fence_that_was_flushed_away_is_back_within_a_renewal(tmp_path: Path) 
             node.fakes.fence.flush()
             assert await until(node.fenced) < 0.6
 
-    go(work())
+    on_time(work)
 
 
 def test_a_fence_that_nft_refuses_is_never_claimed(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
                 node.fakes.fence.unavailable = "no permission"
@@ -175,13 +176,13 @@ def test_a_fence_that_nft_refuses_is_never_claimed(tmp_path: Path) -> None:
                 node.fakes.fence.unavailable = ""
                 await until(node.is_("down", "origin"))
 
-    go(work())
+    on_time(work)
 
 
 def test_connections_that_survive_are_told_while_the_fence_holds(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
                 for nth in range(1, 50):
@@ -190,7 +191,7 @@ def test_connections_that_survive_are_told_while_the_fence_holds(tmp_path: Path)
                 await until(lambda: node.condition("ConnectionsSurvive") == "True")
                 assert node.fenced()
 
-    go(work())
+    on_time(work)
 
 
 def test_socket_tables_that_cannot_be_read_are_unknown_and_not_down(tmp_path: Path) -> None:
@@ -200,13 +201,13 @@ def test_socket_tables_that_cannot_be_read_are_unknown_and_not_down(tmp_path: Pa
             await until(lambda: bool(node.status["mirror"]["owner"] == "unknown"))
             assert node.is_("healthy", "mirror")()
 
-    go(work())
+    on_time(work)
 
 
 def test_a_remote_mirror_that_cannot_reach_the_node_is_judged_by_its_pings(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             node.fakes.tables.held.clear()  # nobody listens here: it is elsewhere
             mirror.proxy_way = Way.ERROR  # and canaries do not come back
             async with running(node):
@@ -214,13 +215,13 @@ def test_a_remote_mirror_that_cannot_reach_the_node_is_judged_by_its_pings(tmp_p
                 mirror.ping_way = Way.HANG
                 await until(node.is_("down", "origin"))
 
-    go(work())
+    on_time(work)
 
 
 def test_a_remote_mirror_is_asked_for_a_registry_instead_and_that_counts(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallRegistry() as registry, SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             node.fakes.tables.held.clear()
             mirror.cannot_reach, mirror.forwards = "/canary", True
             host = RegistryHost(registry.origin.name, Scheme.HTTP)
@@ -236,13 +237,13 @@ def test_a_remote_mirror_is_asked_for_a_registry_instead_and_that_counts(tmp_pat
                 mirror.all_fail(Way.RESET)
                 await until(node.is_("down", "origin"))
 
-    go(work())
+    on_time(work)
 
 
 def test_a_mirror_that_comes_up_here_later_is_asked_for_the_canary_at_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
-            node = Node(tmp_path, mirror)
+            node = Node(fresh(tmp_path), mirror)
             node.fakes.tables.held.clear()
             await mirror.die()
             async with running(node):
@@ -254,7 +255,7 @@ def test_a_mirror_that_comes_up_here_later_is_asked_for_the_canary_at_once(tmp_p
                 assert await until(node.is_("healthy", "mirror")) < 2.5
                 assert node.status["mirror"]["canary_ok"] is True
 
-    go(work())
+    on_time(work)
 
 
 def test_a_line_of_nydusds_moves_the_route_at_once(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_line_of_nydusds_moves_the_route_at_once(tmp_path: Path) -> None:
             assert node.status["verdict_cause"] == "symptom"
             await until(node.is_("healthy", "mirror"))  # the data path is well, as canaries show
 
-    go(work())
+    on_time(work)
 
 
 def test_lines_that_the_journal_dropped_are_told_as_unknown(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_lines_that_the_journal_dropped_are_told_as_unknown(tmp_path: Path) -> N
             await until(lambda: node.condition("SymptomsUnknown") == "True")
             assert node.is_("healthy", "mirror")()
 
-    go(work())
+    on_time(work)
 
 
 @pytest.mark.parametrize("how", ["ended", "stopped"])
@@ -296,4 +297,4 @@ def test_the_end_of_the_mirrors_process_fences_at_once(tmp_path: Path, how: str)
             assert await until(node.fenced) < 0.1
             await until(lambda: any(entry["cause"] in ("ended", "owner") for entry in node.status["history"]))
 
-    go(work())
+    on_time(work)

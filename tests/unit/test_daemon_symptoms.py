@@ -15,7 +15,7 @@ from agent.daemon.http import parse_url
 from agent.daemon.symptoms import Symptoms
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from tests.fakes.daemon import FakeJournal
-from tests.fakes.turning import go, here, until
+from tests.fakes.turning import here, on_time, until
 
 REFUSED = 'Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3'
 FALLBACK = "Request proxy server failed, fallback to original server"
@@ -59,7 +59,7 @@ def test_a_symptom_is_told_at_once_with_the_time_of_its_line() -> None:
             assert time.monotonic() - at < 0.1
             assert made.told[-1] == Symptom(SymptomKind.STATUS, "nydusd: a read was answered with an error status", at)
 
-    go(work())
+    on_time(work)
 
 
 def test_while_fenced_reads_fall_back_and_that_is_no_symptom() -> None:
@@ -74,7 +74,7 @@ def test_while_fenced_reads_fall_back_and_that_is_no_symptom() -> None:
             await until(lambda: len(made.kinds) == 2)
             assert made.kinds == [SymptomKind.STATUS, SymptomKind.FALLBACK]
 
-    go(work())
+    on_time(work)
 
 
 def test_reads_that_go_around_are_many_where_nothing_may_be_fenced_and_few_are_told() -> None:
@@ -88,7 +88,7 @@ def test_reads_that_go_around_are_many_where_nothing_may_be_fenced_and_few_are_t
             assert made.kinds.count(SymptomKind.FALLBACK) == 3
             assert made.kinds.count(SymptomKind.STATUS) == 50
 
-    go(work())
+    on_time(work)
 
 
 def test_dropped_lines_mean_unknown_for_a_while() -> None:
@@ -102,7 +102,7 @@ def test_dropped_lines_mean_unknown_for_a_while() -> None:
             made.symptoms.look()
             assert made.unknown[-1] == ""
 
-    go(work())
+    on_time(work)
 
 
 def test_a_reader_that_ends_means_unknown_until_it_is_begun_anew() -> None:
@@ -115,7 +115,7 @@ def test_a_reader_that_ends_means_unknown_until_it_is_begun_anew() -> None:
             made.journal.write(REFUSED)
             await until(lambda: bool(made.kinds))
 
-    go(work())
+    on_time(work)
 
 
 def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
@@ -128,7 +128,7 @@ def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
         made.symptoms.close()
         assert here().idle
 
-    go(work())
+    on_time(work)
 
 
 def test_another_session_goes_on_with_the_same_reader() -> None:
@@ -144,7 +144,7 @@ def test_another_session_goes_on_with_the_same_reader() -> None:
             await until(lambda: bool(made.kinds))
             again.close()
 
-    go(work())
+    on_time(work)
 
 
 PAGE = b"""\
@@ -212,7 +212,7 @@ class TestCounters:
             await looked(counters)
             assert len(told) == 1
 
-        go(work())
+        on_time(work)
 
     @pytest.mark.parametrize(
         ("metrics", "proxy", "is_near"),

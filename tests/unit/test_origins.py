@@ -8,6 +8,7 @@ from collections.abc import Callable
 from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
+from tests.fakes.free_port import free_port
 from tests.fakes.turning import go, here
 
 
@@ -30,7 +31,7 @@ async def told(origins: Origins, seen: list[OriginSeen]) -> OriginSeen:
     """The answer of one more round."""
     before = len(seen)
     origins.ask()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(seen) == before:
             await asyncio.sleep(0.01)
     return seen[-1]
@@ -40,8 +41,8 @@ def test_an_origin_that_was_resolved_once_is_asked_even_where_no_name_can_be_res
     async def work() -> None:
         names, seen = FakeNames(), list[OriginSeen]()
         names.known = {"registry.test": ("127.0.0.1",)}
-        server = await asyncio.start_server(registry, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
+        port = free_port()
+        server = await asyncio.start_server(registry, "127.0.0.1", port)
         origins = Origins(here(), (Origin("registry.test", port, tls=False),), names, kept(seen))
         origins.begin()
         assert (await told(origins, seen)).good
@@ -63,18 +64,15 @@ def test_one_that_comes_up_late_is_seen_within_seconds_without_anybody_asking() 
     async def work() -> None:
         names, seen = FakeNames(), list[OriginSeen]()
         names.known = {"registry.test": ("127.0.0.1",)}
-        server = await asyncio.start_server(registry, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        server.close()
-        await server.wait_closed()
+        port = free_port()
         origins = Origins(here(), (Origin("registry.test", port, tls=False),), names, kept(seen))
         origins.begin()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not seen:
                 await asyncio.sleep(0.01)
         assert not seen[0].good
         server = await asyncio.start_server(registry, "127.0.0.1", port)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not seen[-1].good:
                 await asyncio.sleep(0.01)
         origins.close()
