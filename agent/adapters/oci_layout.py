@@ -31,7 +31,8 @@ class Files(Protocol):
 
 
 class Directory:
-    """The `Files` of a directory. No link is followed in it."""
+    """The `Files` of a directory. None of them may be a link; a directory in it may, for what is read below is named by
+    its digest."""
 
     def __init__(self, path: str) -> None:
         self.what = path

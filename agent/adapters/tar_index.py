@@ -5,6 +5,7 @@ Nothing is extracted, and no name in it ever becomes a path here: links are look
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 import stat
@@ -134,9 +135,15 @@ def _parts(file: BinaryIO, what: str) -> Iterator[tuple[str, _Part]]:
             if (part := _part_of(entry, name)) is not None:
                 yield name, part
         _need_end(file, tar.offset, what)
+    # What is below a name comes next to it so. Whoever unpacks it through a link gets another tree.
+    for one, other in itertools.pairwise(sorted(seen, key=lambda name: name.replace("/", "\0"))):
+        if not seen[one] and other.startswith(f"{one}/"):
+            raise unsound(what, f"it has {other[:200]!r}, and {one[:200]!r} is no directory")
 
 
 def _name_of(entry: tarfile.TarInfo, what: str) -> str:
+    if "\0" in entry.name:
+        raise unsound(what, f"it has a name that no file can have, {entry.name[:200]!r}")
     if entry.name.startswith("/") or ".." in entry.name.split("/"):
         raise unsound(what, f"it has a name that leads out of it, {entry.name[:200]!r}")
     return posixpath.normpath(entry.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
@@ -99,12 +100,20 @@ class Index:
 def document_of(content: bytes, what: str) -> Json:
     """A JSON object. Raises ConvertError (NNA1403)."""
     try:
-        found = json.loads(content)
+        found = json.loads(content, parse_constant=_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise unsound(what, f"it is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise unsound(what, "it is no JSON object")
     return cast("Json", found)
+
+
+def _number(text: str) -> float:
+    """Python reads NaN and 1e999, and would write what nobody else can read into what is made of it."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError(f"{text[:40]} is no number that can be written")
+    return found
 
 
 def parse(content: bytes, media_type: str, what: str) -> Manifest | Index:
@@ -114,7 +123,7 @@ def parse(content: bytes, media_type: str, what: str) -> Manifest | Index:
     # Where both say what it is they must say the same, or two readers could see two images in one digest.
     inside = body.get("mediaType", media_type)
     if inside != media_type and media_type in ACCEPTED:
-        raise unsound(what, f"it was sent as {media_type} and calls itself {inside}")
+        raise unsound(what, f"it was sent as {media_type} and calls itself {str(inside)[:100]!r}")
     kind = str(inside)
     if "manifests" in body and "layers" in body:
         raise unsound(what, "it is a manifest and an index at once")

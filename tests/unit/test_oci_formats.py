@@ -36,6 +36,20 @@ def test_a_manifest_names_its_configuration_and_layers() -> None:
     assert found.annotations == {"a": "b"}
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_would_make_of_the_new_image_what_nobody_can_read_is_refused(number: str) -> None:
+    with pytest.raises(ConvertError, match="is no number") as raised:
+        formats.document_of(b'{"config": {"x": %s}}' % number.encode(), "it")
+    assert raised.value.code == "NNA1403"
+    assert formats.document_of(b'{"x": 1.5e3}', "it") == {"x": 1500.0}
+
+
+def test_what_a_manifest_calls_itself_fills_no_terminal() -> None:
+    with pytest.raises(ConvertError, match="calls itself") as raised:
+        parse(manifest(mediaType="\x1b" * 100_000))
+    assert len(str(raised.value)) < 1000
+
+
 def test_docker_manifests_and_lists_are_read_too() -> None:
     layer = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": B, "size": 3}
     found = parse(manifest(mediaType=formats.DOCKER_MANIFEST, layers=[layer]), formats.DOCKER_MANIFEST)
