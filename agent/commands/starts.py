@@ -14,7 +14,7 @@ from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.dataclass import dataclass
-from agent.errors import AgentError, ContainerdError, NydusdError, ProcessError
+from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
 from agent.ports_bench import BenchPorts, End, Timed
 from agent.registry.names import image_parts
@@ -137,7 +137,9 @@ class StartImage:
         self._remove_cache(layers)
 
     def forget(self) -> None:
-        """Remove what was pulled, in whatever state. Raises as `remove`."""
+        """Remove what was pulled, in whatever state, and wait until it is gone: what comes next may share its layers.
+        Raises as `remove`.
+        """
         if not self.is_here() or self._before is None:
             return
         layers = None
@@ -145,6 +147,8 @@ class StartImage:
             layers = self.layers()
         self._remove_image()
         if layers is not None:
+            if not shared(self._there, layers):  # of what others have too, more may stay than was there before
+                self.wait_gone(layers)
             self._remove_cache(layers)
 
     def _remove_image(self) -> None:
@@ -222,18 +226,29 @@ class StartImage:
         raise AgentError("NNA1701", f"the {what} of {self.name} failed", cause=cause, seen=timed.tail)
 
     def wait_gone(self, layers: Layers) -> None:
-        """containerd collects in the background what was not collected with the image. Raises AgentError NNA1702."""
+        """containerd collects in the background what was not collected with the image: a pull that finds a layer's
+        content or its snapshot there is not cold. Raises AgentError NNA1702.
+        """
         clock = self._ports.clock
         deadline = clock.monotonic() + _REMOVE_S
-        while left := len(layers.chains & self._snapshots()):
+        while left := self._left(layers):
             if clock.monotonic() > deadline:
-                cause = f"{left} of its snapshots stay: other images or containers need them"
+                cause = f"{left} stay: other images or containers need them"
                 raise AgentError("NNA1702", f"{self.name} cannot be made cold", cause=cause)
             clock.sleep(_POLL_S)
+
+    def _left(self, layers: Layers) -> str:
+        """What is there of an image whose name is gone; "" = nothing."""
+        if snapshots := len(layers.chains & self._snapshots()):
+            return f"{snapshots} of its snapshots"
+        blobs = len(layers.digests & self._ports.containerd.digests(self.namespace, deadline_s=_CALL_S))
+        return f"{blobs} of its blobs" if blobs else ""
 
     def _snapshots(self) -> frozenset[str]:
         try:
             found = self._ports.containerd.snapshot_keys(self.snapshotter, self.namespace, deadline_s=_CALL_S)
+        except ContainerdUnavailableError:  # what does not answer now may hold them all
+            raise
         except ContainerdError:  # containerd does not know the snapshotter, or the namespace is not there yet
             return frozenset()
         return frozenset(key for key, _ in found)

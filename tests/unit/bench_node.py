@@ -36,8 +36,11 @@ WANTED = Wanted(("python3", "-V"), "", 2, 30.0, "/run/dfdaemon.sock")
 class _Store(FakeContainerd):
     """Images appear when they are pulled."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         super().__init__((*STOCK_PLUGINS, nydus_plugin("/run/n.sock", "/var/lib/containerd-nydus")))
+        self.late_s = 0.0
+        """How long after a removal what nobody needs is collected."""
+        self._clock, self._due = clock, dict[tuple[str, str], float]()
 
     def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
         super().pull(name, runtime, credential=credential, deadline_s=deadline_s)
@@ -45,7 +48,21 @@ class _Store(FakeContainerd):
             self.unpack(self.put_image(name, layers=(b"bootstrap",), lazy=(BLOB,)), "nydus")
 
     def forget(self, namespace: str, snapshotter: str) -> None:
-        """What a removal collects where nothing else needs it."""
+        """An image was removed."""
+        self._due[namespace, snapshotter] = self._clock.monotonic() + self.late_s
+        self._collect()
+
+    def _need_up(self, method: str) -> None:
+        super()._need_up(method)
+        self._collect()
+
+    def _collect(self) -> None:
+        for place in [place for place, due in self._due.items() if self._clock.monotonic() >= due]:
+            del self._due[place]
+            self._collected(*place)
+
+    def _collected(self, namespace: str, snapshotter: str) -> None:
+        """What nothing else needs goes."""
         if not self.namespace_images.get(namespace):
             self.snapshots.pop((snapshotter, namespace), None)
             self.blobs = {key: blob for key, blob in self.blobs.items() if key[0] != namespace}
@@ -76,7 +93,7 @@ class BenchNode:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.containerd, self.nydusd, self.programs = _Store(), FakeNydusd(), FakePrograms()
+        self.containerd, self.nydusd, self.programs = _Store(self.clock), FakeNydusd(), FakePrograms()
         self.caches, self.peer, self.route = FakeCaches(), FakePeerStore(), FakeRoute()
         self.processes, self.http, self.ledger, self.drawing = FakeProcesses(), FakeHttp(), FakeLedger(), FakeDrawing()
         self.hosts, self.registries = FakeHostsRoom(), SmallRegistries(FakeFiles())

@@ -246,6 +246,30 @@ def test_layers_of_other_images_stay_and_make_the_case_not_cold() -> None:
     assert node.caches.names == {f"{HEX}.blob.data"}
 
 
+def test_a_bench_ends_only_when_containerd_has_collected_its_images_so_that_the_next_start_is_cold() -> None:
+    node = BenchNode()
+    node.containerd.late_s = 5.0
+    measured = node.measure()
+    assert node.left() == []
+    assert Case.MIRROR in counts(measured)
+    assert node.clock.monotonic() - 1000 > 5.0 * 11, "each of eleven removals was waited for"
+
+
+def test_what_is_still_there_of_an_image_that_others_need_by_now_is_told() -> None:
+    node = BenchNode()
+    rounds = node.rounds()
+
+    def others_need_it(text: str) -> None:
+        node.containerd.late_s = 3600.0 if "[2/2] Nydus cache" in text else 0.0
+
+    rounds._tell = others_need_it
+    rounds.measure(PAIR)
+    assert rounds.problems == [
+        f"{PLAIN} cannot be made cold: 1 of its snapshots stay: other images or containers need them",
+        f"{LAZY} cannot be made cold: 2 of its snapshots stay: other images or containers need them",
+    ]
+
+
 def test_another_name_of_the_same_image_stays() -> None:
     node = BenchNode()
     other = node.containerd.put_image("registry.test/app:old", layers=(b"bootstrap",), lazy=(BLOB,))
