@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -68,8 +68,8 @@ class Caches(Protocol):
     def remove_blob(self, directory: str, blob: str) -> None:
         """Remove the files of a blob (hex digits of its digest) from that directory. Raises FileError."""
 
-    def received(self) -> int:
-        """Bytes that the interfaces of this network namespace have received so far, loopback left out."""
+    def received(self) -> Mapping[str, int]:
+        """Bytes that each interface of this network namespace has received so far, loopback left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class NodeCaches:
         except OSError as error:
             raise FileError("NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or "") from None
 
-    def received(self) -> int:
+    def received(self) -> dict[str, int]:
         """See ports_bench.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
         with open(_INTERFACES) as table:
             lines = [line.partition(":") for line in table.read().splitlines() if ":" in line]
-        return sum(int(figures.split()[0]) for name, _, figures in lines if name.strip() != "lo")
+        return {name.strip(): int(figures.split()[0]) for name, _, figures in lines if name.strip() != "lo"}

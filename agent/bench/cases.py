@@ -70,7 +70,9 @@ class Counted:
     local: int | None = None
     """... from its own store (LOCAL_PEER)."""
     received: int | None = None
-    """What the node's interfaces received meanwhile, for everybody, loopback left out."""
+    """What the node's interfaces received meanwhile, for everybody, loopback left out; None: one of them is gone."""
+    unknown: str = ""
+    """Why one of these that can be told at other times cannot be told of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class Result:
 def came_from(counted: Counted) -> Case | str:
     """Which case a run through the mirror with an empty nydus cache was; else why it was none."""
     if not counted.fetched:
-        return "nydusd did not tell what it fetched" if counted.fetched is None else "nydusd fetched nothing"
+        return _untold(counted) if counted.fetched is None else "nydusd fetched nothing"
     if counted.source is None or counted.remote is None or counted.local is None:
-        return "the mirror's counters were not read"
+        return counted.unknown or "the mirror's counters were not read"
     new, need = counted.source + counted.remote, _ALMOST_ALL * counted.fetched
     if new + counted.local < need:
         return f"only {mb(new + counted.local)} of {mb(counted.fetched)} came through the mirror"
@@ -124,8 +126,12 @@ def why_never(case: Case, runs: Sequence[Run]) -> str:
 def is_cached(counted: Counted, cold: int) -> str:
     """ "" where nydusd had next to all of the `cold` bytes that it fetches without a cache; else why not."""
     if counted.fetched is None:
-        return "nydusd did not tell what it fetched"
+        return _untold(counted)
     return "" if counted.fetched <= _NEXT_TO_NOTHING * cold else f"nydusd fetched {mb(counted.fetched)} again"
+
+
+def _untold(counted: Counted) -> str:
+    return counted.unknown or "nydusd did not tell what it fetched"
 
 
 def from_origin(case: Case, counted: Counted) -> int | None:

@@ -60,6 +60,13 @@ class Measured:
 
     pair: Pair
     results: tuple[Result, ...]
+    cut: str = ""
+    """Why it was ended before all was measured; "" = it was not."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is anything to tell of it: a run, or why this node gives none."""
+        return not self.cut or any(result.runs for result in self.results)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -152,6 +159,7 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
             "label": one.pair.label,
             "oci": one.pair.oci,
             "nydus": one.pair.nydus,
+            "incomplete": one.cut,
             "cases": [_case(result) for result in one.results],
             "order": [{"claim": claim, "holds": holds} for claim, holds in order(one.results)],
         }

@@ -21,7 +21,7 @@ from agent.commands.admission import Admission
 from agent.commands.context import Context
 from agent.commands.lengths import length
 from agent.commands.lever import Lever
-from agent.commands.rounds import Rounds
+from agent.commands.rounds import INTERRUPTED, Rounds
 from agent.commands.running import surroundings
 from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
@@ -76,7 +76,7 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, UsageError, LockedError, CredentialError and other PortError, AgentError NNA17xx;
-    KeyboardInterrupt after a signal.
+    KeyboardInterrupt after a signal, when what was measured until then has been told.
     """
     config = context.load_config().config
     registries = wire.registry_ports(config, context.environment)
@@ -110,7 +110,7 @@ def carry_out(
             lever = Lever(context, ports.clock, stopped)
             rounds = Rounds(ports, admit, config, wanted, lever, console.progress, stopped)
             try:
-                measured, errors = _measured(rounds, pairs)
+                errors, interrupted = _measure(rounds, pairs)
             finally:
                 log.info("the bench ends", message_id=Message.BENCH)
                 for problem in rounds.problems:
@@ -118,23 +118,31 @@ def carry_out(
     if rounds.problems:
         errors.append(AgentError("NNA1702", "the bench could not clear up all that it made", cause=rounds.problems[0],
                                  seen=tuple(rounds.problems[1:])))  # fmt: skip
-    return _answer(args, context, ports, measured, rounds, errors)
+    told = [one for one in rounds.measured if one.tells]
+    if errors and not told and not interrupted:
+        raise errors[0]
+    answered = Exit.FAILED
+    if told:
+        answered = _answer(args, context, ports, told, rounds, errors, interrupted=interrupted)
+    if interrupted:
+        raise KeyboardInterrupt
+    return answered
 
 
-def _measured(rounds: Rounds, pairs: Sequence[Pair]) -> tuple[list[Measured], list[AgentError]]:
-    """What could be measured, and why others could not: minutes of one image are not lost for the next one's name.
-    Raises AgentError where there is nothing else to tell.
+def _measure(rounds: Rounds, pairs: Sequence[Pair]) -> tuple[list[AgentError], bool]:
+    """Why something could not be measured, and whether somebody stopped us: minutes of one image are not lost for the
+    next one's name, nor for what comes after them.
     """
-    measured: list[Measured] = []
     errors: list[AgentError] = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs, 1):
         try:
-            measured.append(rounds.measure(pair))
+            rounds.measure(pair)
         except AgentError as error:
             errors.append(error)
-    if errors and not measured:
-        raise errors[0]
-    return measured, errors
+        except KeyboardInterrupt:
+            rounds.notes |= {f"{late.label} was not begun: {INTERRUPTED}": None for late in pairs[number:]}
+            return errors, True
+    return errors, False
 
 
 def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
@@ -238,6 +246,8 @@ def _answer(
     measured: Sequence[Measured],
     rounds: Rounds,
     errors: list[AgentError],
+    *,
+    interrupted: bool,
 ) -> Exit:
     """The answer, with what failed: NNA1702 (not cleared up), NNA1705, NNA1707 (no case could be run)."""
     console = context.console
@@ -247,16 +257,18 @@ def _answer(
         console.line(Toned(note, Tone.FAINT))
     what = args.command or "the image's own command"
     if args.chart:
+        less = ", incomplete" if any(one.cut for one in measured) else ""
+        title = f"{what}, median of {args.repetitions} and range{less}"
         try:
-            ports.drawing.draw(picture.chart(measured, f"{what}, median of {args.repetitions} and range"), args.chart)
+            ports.drawing.draw(picture.chart(measured, title), args.chart)
             console.line(f"the chart is in {args.chart}")
         except AgentError as failure:
             errors.append(failure)
     if not errors and not any(result.runs for one in measured for result in one.results):
         errors.append(AgentError("NNA1707", "no case could be run"))
-    body = {"command": what, "ready": args.ready, "repetitions": args.repetitions, "pairs": figures.body(measured),
-            "sources": list(SOURCES), "notes": list(rounds.notes), "chart": args.chart,
-            "errors": [error_body(error) for error in errors]}  # fmt: skip
+    body = {"command": what, "ready": args.ready, "repetitions": args.repetitions, "interrupted": interrupted,
+            "pairs": figures.body(measured), "sources": list(SOURCES), "notes": list(rounds.notes),
+            "chart": args.chart, "errors": [error_body(error) for error in errors]}  # fmt: skip
     console.emit("Bench", body)
     if console.format is Format.TEXT:
         for error in errors:
@@ -267,6 +279,8 @@ def _answer(
 def _print(context: Context, one: Measured) -> None:
     console = context.console
     console.line(Toned(f"{one.pair.label}: seconds from the beginning of the pull until ready", Tone.STRONG))
+    if one.cut:
+        console.line(Toned("incomplete: ", Tone.WARN), f"{one.cut}; n says how often each case was measured")
     console.table(figures.rows(one.results), header=figures.HEADER)
     for claim, holds in figures.order(one.results):
         console.line(Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim)

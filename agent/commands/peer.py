@@ -11,6 +11,7 @@ from agent.ports_bench import BenchPorts, PeerTask
 
 _CALL_S = 5.0
 _TRAFFIC = "dragonfly_client_download_traffic"
+_STARTED = "process_start_time_seconds"
 _METRICS_CAP = 1 << 20
 _QUIET_S = 1.5
 _SETTLE_S = 120.0
@@ -24,10 +25,14 @@ class Traffic:
     source: int = 0
     remote: int = 0
     local: int = 0
+    started: str = ""
+    """When its process began, in its own words; "": it does not tell."""
 
-    def since(self, before: Traffic) -> Traffic:
-        """What was brought meanwhile."""
-        return Traffic(self.source - before.source, self.remote - before.remote, self.local - before.local)
+    def since(self, before: Traffic) -> Traffic | None:
+        """What was brought meanwhile; None: it was started anew, and what it had counted until then is lost."""
+        moved = Traffic(self.source - before.source, self.remote - before.remote, self.local - before.local)
+        anew = self.started != before.started or min(moved.source, moved.remote, moved.local) < 0
+        return None if anew else moved
 
 
 class Peer:
@@ -89,10 +94,12 @@ class Peer:
 
 def traffic_of(exposition: str) -> Traffic:
     """The counters of a Prometheus text; 0 before the first increment (dragonfly-client-metric, download_traffic)."""
-    found = dict.fromkeys(("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER"), 0)
+    found, started = dict.fromkeys(("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER"), 0), ""
     for line in exposition.splitlines():
         name, _, value = line.rpartition(" ")
+        if name == _STARTED:
+            started = value
         label = name.removeprefix(f'{_TRAFFIC}{{type="').removesuffix('"}')
         if name.startswith(f"{_TRAFFIC}{{") and label in found:
             found[label] = int(float(value))
-    return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"])
+    return Traffic(found["BACK_TO_SOURCE"], found["REMOTE_PEER"], found["LOCAL_PEER"], started)

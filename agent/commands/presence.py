@@ -7,12 +7,14 @@ pulled again at the end. Every other image is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 from collections.abc import Callable
 
 import structlog
 
 from agent import paths
+from agent.apply import waits
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.commands.starts import PLAIN_NAMESPACE, StartImage
@@ -83,8 +85,14 @@ class Presence:
         return ""
 
     def bring_back(self) -> list[str]:
-        """Pull again what was taken away; what is not as it was is told."""
+        """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI answers some
+        seconds later than the rest.
+        """
         problems: list[str] = []
+        if self._taken:
+            with contextlib.suppress(ContainerdError):
+                containerd = self._ports.containerd
+                waits.poll(self._ports.clock, waits.ANSWER_S, lambda: containerd.cri_status(deadline_s=_CALL_S))
         while self._taken:
             taken = self._taken.pop()
             problems += self._pulled_again(taken)

@@ -4,21 +4,25 @@ so that what changes with time on a busy node meets all cases of a block alike.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from agent.bench.cases import Case, Counted, Result, Run, came_from, is_cached, why_never
+from agent.apply import waits
+from agent.bench.cases import Case, Result, Run, came_from, is_cached, why_never
 from agent.bench.figures import Measured, Pair
 from agent.commands.admission import Admission
+from agent.commands.counters import Counters
 from agent.commands.layers import Layers
-from agent.commands.peer import Peer, Traffic
+from agent.commands.peer import Peer
 from agent.commands.presence import Presence
 from agent.commands.starts import StartImage, Wanted, shared
 from agent.config.model import Config, ContainerdMode
 from agent.dataclass import dataclass, field
-from agent.errors import AgentError, FileError
+from agent.errors import AgentError, ContainerdError, FileError
 from agent.ports_bench import BenchPorts
 
+INTERRUPTED = "somebody stopped it"
 _PIN_ROOM_S = 60
 _RETURN_ROOM_S = 60.0
 _NO_IMAGE = {True: "no nydus image was named", False: "no plain image was named"}
@@ -39,9 +43,10 @@ class Tally:
         """Why some cases are not run."""
         self.reasons.update(dict.fromkeys(cases, why))
 
-    def results(self) -> tuple[Result, ...]:
-        """In the chart's order."""
-        return tuple(Result(case, tuple(self.runs.get(case, ())), self.reasons.get(case, "")) for case in Case)
+    def results(self, cut: str) -> tuple[Result, ...]:
+        """In the chart's order; `cut`: why the rest was not measured."""
+        late = f"the bench was ended before it: {cut}" if cut else ""
+        return tuple(Result(case, tuple(self.runs.get(case, ())), self.reasons.get(case, late)) for case in Case)
 
 
 class Route(Protocol):
@@ -69,30 +74,42 @@ class Rounds:
         self._tell, self._stopped = tell, stopped
         self._presence = Presence(ports, config, admit, wanted.deadline_s, allowed=wanted.take_away)
         self._peer = Peer(ports, config.mirror.metrics_url, wanted.peer_socket)
+        self.measured: list[Measured] = []
+        """Of each pair what was measured, also of one that was ended."""
         self.notes: dict[str, None] = {}
         """What was not as it should be, each once."""
         self.problems: list[str] = []
         """What could not be cleared up."""
 
     def measure(self, pair: Pair) -> Measured:
-        """All cases that this node can give. Whatever happens, what was pulled is removed. Raises AgentError,
-        KeyboardInterrupt.
+        """All cases that this node can give. Whatever happens, what was pulled is removed, and what was measured is
+        kept. Raises AgentError, KeyboardInterrupt.
         """
-        tally = Tally()
+        tally, cut = Tally(), ""
         images = {
             nydus: self._image(name, nydus=nydus) for nydus, name in ((False, pair.oci), (True, pair.nydus)) if name
         }
-        known: dict[bool, Layers] = {}
         try:
-            for nydus in (False, True):
-                cases = [case for case in Case if (case is not Case.OCI) is nydus]
-                self._warm(tally, cases, images.get(nydus), known, nydus=nydus)
-            self._direct(tally, images, known)
-            if True in known:
-                self._mirrored(tally, images[True], known[True])
+            self._all(tally, images)
+        except AgentError as error:
+            cut = f"{error.what}: {error.cause}"
+            raise
+        except KeyboardInterrupt:
+            cut = INTERRUPTED
+            raise
         finally:
+            self.measured.append(Measured(pair, tally.results(cut), cut))
             self._put_back(images.values())
-        return Measured(pair, tally.results())
+        return self.measured[-1]
+
+    def _all(self, tally: Tally, images: dict[bool, StartImage]) -> None:
+        known: dict[bool, Layers] = {}
+        for nydus in (False, True):
+            cases = [case for case in Case if (case is not Case.OCI) is nydus]
+            self._warm(tally, cases, images.get(nydus), known, nydus=nydus)
+        self._direct(tally, images, known)
+        if True in known:
+            self._mirrored(tally, images[True], known[True])
 
     def _image(self, name: str, *, nydus: bool) -> StartImage:
         return StartImage(self._ports, self._config, self._admit(name), self._wanted, self._stopped, nydus=nydus)
@@ -167,13 +184,21 @@ class Rounds:
             tally.refuse(stays, Case.MIRROR, Case.REMOTE)
         for number in range(self._wanted.repetitions):
             if not stays:
-                self._peer.forget(layers)
-                self._judge(tally, number, self._through(image, layers), Case.MIRROR, Case.REMOTE)
+                self._forgotten(tally, number, image, layers)
             run = self._through(image, layers)
             self._judge(tally, number, run, Case.LOCAL)
             self._cached(tally, number, image, layers, run.counted.fetched or 0)
         if not stays:
             _explain(tally)
+
+    def _forgotten(self, tally: Tally, number: int, image: StartImage, layers: Layers) -> None:
+        """A start for which dfdaemon has nothing. One that does not forget this once may do so the next time."""
+        try:
+            self._peer.forget(layers)
+        except AgentError as error:
+            self._reject(tally, f"{error.what}: {error.cause}", Case.MIRROR, Case.REMOTE)
+            return
+        self._judge(tally, number, self._through(image, layers), Case.MIRROR, Case.REMOTE)
 
     def _through(self, image: StartImage, layers: Layers) -> Run:
         self._cold(image, layers)
@@ -206,6 +231,8 @@ class Rounds:
 
     def _count(self, tally: Tally, case: Case, number: int, run: Run) -> None:
         tally.add(case, run)
+        if run.counted.unknown:
+            self.notes[f"bytes of a start of {case.label} are not known: {run.counted.unknown}"] = None
         self._tell(f"[{number + 1}/{self._wanted.repetitions}] {case.label}: ready after {run.ready_s:.2f} s")
 
     def _cold(self, image: StartImage, layers: Layers) -> None:
@@ -231,11 +258,16 @@ class Rounds:
         counted = self._counters(image).since(had, pulled)
         return Run(started.pull_s, started.output_s, started.ready_s, counted)
 
-    def _counters(self, image: StartImage) -> _Counters:
-        return _Counters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
+    def _counters(self, image: StartImage) -> Counters:
+        return Counters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
 
     def _put_back(self, images: Iterable[StartImage]) -> None:
-        """Everything is tried, whatever fails of it; `problems` keeps what failed."""
+        """Everything is tried, whatever fails of it; `problems` keeps what failed. A containerd that is restarted just
+        now is waited for: without it nothing is cleared up.
+        """
+        with contextlib.suppress(ContainerdError):
+            containerd = self._ports.containerd
+            waits.poll(self._ports.clock, waits.ANSWER_S, lambda: containerd.namespaces(deadline_s=waits.CALL_S))
         released = self._route.release()
         self.problems += [released] if released else []
         for image in images:
@@ -245,24 +277,6 @@ class Rounds:
                 except AgentError as error:
                     self.problems.append(f"{error.what}: {error.cause}")
         self.problems += self._presence.bring_back()
-
-
-@dataclass(frozen=True, slots=True)
-class _Counters:
-    """What the programs have counted so far."""
-
-    fetched: int | None
-    traffic: Traffic | None
-    received: int
-
-    def since(self, before: _Counters, pulled: int) -> Counted:
-        """What one run moved."""
-        fetched = None if self.fetched is None or before.fetched is None else self.fetched - before.fetched
-        received = self.received - before.received
-        if self.traffic is None or before.traffic is None:
-            return Counted(pulled, fetched, received=received)
-        moved = self.traffic.since(before.traffic)
-        return Counted(pulled, fetched, moved.source, moved.remote, moved.local, received)
 
 
 def _explain(tally: Tally) -> None:

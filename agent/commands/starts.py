@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent import paths
 from agent.apply.rungs_nydusd import backend_of
@@ -181,9 +181,11 @@ class StartImage:
         with contextlib.suppress(ProcessError):  # one that is not empty yet stays; the next bench takes it
             self._ports.processes.run([*self._ctr, "namespaces", "rm", PLAIN_NAMESPACE], deadline_s=_CALL_S)
 
-    def fetched(self) -> int | None:
-        """What the nydusd that serve this image's repository have asked their backends for; None: they do not tell."""
-        nydusd, total = self._ports.nydusd, 0
+    def fetched(self) -> Mapping[str, int] | None:
+        """What each nydusd that serves this image's repository has asked its backend for, by its socket; None: one does
+        not tell.
+        """
+        nydusd, found = self._ports.nydusd, dict[str, int]()
         _, repository = image_parts(self.name)
         try:
             for socket in nydusd.sockets(self._config.snapshotter.root):
@@ -192,10 +194,10 @@ class StartImage:
                     read = nydusd.backend_metrics(socket, deadline_s=_CALL_S).get("read_amount_total")
                     if not isinstance(read, int):
                         return None
-                    total += read
+                    found[socket] = read
         except NydusdError:
             return None
-        return total
+        return found
 
     def _pull(self) -> None:
         if self._nydus:

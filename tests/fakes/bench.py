@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from agent.bench.picture import Chart
@@ -47,7 +47,7 @@ class FakeCaches:
         self.names = set(names)
         self.dropped = 0
         self.locked = ""
-        self.rx = 0
+        self.rx: dict[str, int] = {"eth0": 0}
 
     def drop_pages(self) -> None:
         if self.locked:
@@ -62,8 +62,8 @@ class FakeCaches:
             raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
         self.names = {name for name in self.names if not name.startswith(blob)}
 
-    def received(self) -> int:
-        return self.rx
+    def received(self) -> Mapping[str, int]:
+        return dict(self.rx)
 
 
 class FakePeerStore:

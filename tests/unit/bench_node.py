@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from agent.bench.cases import Case
 from agent.bench.figures import Measured, Pair
 from agent.commands.admission import Admission
 from agent.commands.rounds import Rounds
@@ -40,7 +41,7 @@ class _Store(FakeContainerd):
         super().__init__((*STOCK_PLUGINS, nydus_plugin("/run/n.sock", "/var/lib/containerd-nydus")))
         self.late_s = 0.0
         """How long after a removal what nobody needs is collected."""
-        self._clock, self._due = clock, dict[tuple[str, str], float]()
+        self._clock, self._due, self._up_at = clock, dict[tuple[str, str], float](), 0.0
 
     def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
         super().pull(name, runtime, credential=credential, deadline_s=deadline_s)
@@ -52,7 +53,12 @@ class _Store(FakeContainerd):
         self._due[namespace, snapshotter] = self._clock.monotonic() + self.late_s
         self._collect()
 
+    def down_for(self, seconds: float) -> None:
+        """It is being restarted."""
+        self.up, self._up_at = False, self._clock.monotonic() + seconds
+
     def _need_up(self, method: str) -> None:
+        self.up = self.up or self._clock.monotonic() >= self._up_at
         super()._need_up(method)
         self._collect()
 
@@ -106,7 +112,7 @@ class BenchNode:
         self.told: list[str] = []
         self.containerd.registry = {LAZY}
         self.programs.act("pull", self._pull)
-        self.programs.act("run", self._run)
+        self.programs.act("run", self.run)
         self.processes.on("ctr")
         for namespace in (PLAIN_NAMESPACE, "k8s.io"):
             ctr = ("ctr", "--address", "/run/containerd/containerd.sock", "--namespace", namespace)
@@ -141,7 +147,8 @@ class BenchNode:
         self.containerd.unpack(record, "overlayfs", PLAIN_NAMESPACE)
         return Timed(End.ITSELF, 0, 0.1, 2.0, ())
 
-    def _run(self, argv: tuple[str, ...]) -> Timed:
+    def run(self, argv: tuple[str, ...]) -> Timed:
+        """A container that says its line and ends."""
         if self.lazy in argv:
             self._read()
         return Timed(End.ITSELF, 0, 0.2, 0.5, ("Python 3.13.5",))
@@ -192,3 +199,13 @@ class BenchNode:
         """What dfdaemon tells of itself."""
         lines = [f'dragonfly_client_download_traffic{{type="{name}"}} {value}' for name, value in self.traffic.items()]
         return HttpAnswer(200, {}, "\n".join(lines).encode())
+
+
+def reasons(measured: Measured) -> dict[Case, str]:
+    """Why cases were not run."""
+    return {result.case: result.not_run for result in measured.results if not result.runs}
+
+
+def counts(measured: Measured) -> dict[Case, int]:
+    """How often the others were."""
+    return {result.case: len(result.runs) for result in measured.results if result.runs}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,6 +181,81 @@ def test_what_was_measured_is_not_lost_for_another_image_that_cannot_be_pulled(t
     assert [pair["oci"] for pair in document["pairs"]] == [PLAIN]
     (error,) = document["errors"]
     assert (error["code"], error["seen"]) == ("NNA1701", ["not found"])
+
+
+class Stopped(io.StringIO):
+    """A terminal at which somebody ends the bench as soon as it has told `at`."""
+
+    def __init__(self, at: str, number: signal.Signals) -> None:
+        super().__init__()
+        self._at, self._number = at, number
+
+    def write(self, text: str) -> int:
+        if self._at in text:
+            signal.raise_signal(self._number)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_was_measured_before_a_signal_is_told_as_incomplete_and_nothing_is_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    made = Cli(tmp_path)
+    made.err = Stopped("[1/2] hit on the local peer", number)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(*IMAGES, "--yes", "--chart", "x.svg")
+    told = made.out.getvalue()
+    assert "incomplete: somebody stopped it; n says how often each case was measured" in told
+    assert "OCI cold                2  " in told
+    assert "Nydus + Dragonfly cold  1  " in told
+    assert "Nydus cache             not run: the bench was ended before it: somebody stopped it" in told
+    assert made.node.drawing.drawn["x.svg"].title.endswith("median of 2 and range, incomplete")
+    assert made.node.left() == []
+
+
+def test_a_script_reads_what_was_measured_before_a_signal_and_that_it_is_not_all(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    made.err = Stopped("[1/2] OCI cold", signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(*IMAGES, "--oci", "registry.test/b:1", "--nydus", "registry.test/b:n", "--yes", form=Format.JSON)
+    document = json.loads(made.out.getvalue())
+    assert complaints(document) == []
+    assert document["interrupted"] is True
+    (pair,) = document["pairs"]
+    assert pair["incomplete"] == "somebody stopped it"
+    assert [case["case"] for case in pair["cases"] if case["runs"]] == ["oci-cold"]
+    assert "b:1 was not begun: somebody stopped it" in document["notes"]
+
+
+def test_a_signal_before_anything_was_measured_prints_no_empty_table(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    made.err = Stopped("a first start", signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(*IMAGES, "--yes")
+    assert made.out.getvalue() == ""
+    assert made.node.left() == []
+
+
+def test_a_containerd_that_restarts_in_the_middle_costs_no_figure_and_nothing_is_left(tmp_path: Path) -> None:
+    made = Cli(tmp_path)
+    containerd, clock = made.node.containerd, made.node.clock
+
+    class Err(io.StringIO):
+        def write(self, text: str) -> int:
+            if "[2/2] OCI cold" in text:
+                containerd.down_for(8.0)
+            return super().write(text)
+
+    made.err = Err()
+    began = clock.monotonic()
+    assert made.run(*IMAGES, "--yes", form=Format.JSON) is Exit.FAILED
+    document = json.loads(made.out.getvalue())
+    (pair,), (error,) = document["pairs"], document["errors"]
+    assert {case["case"]: len(case["runs"]) for case in pair["cases"] if case["runs"]} == {"oci-cold": 2}
+    assert (error["code"], error["cause"]) == ("NNA0602", "connection refused")
+    assert pair["incomplete"].endswith("connection refused")
+    assert clock.monotonic() - began >= 8
+    assert made.node.left() == []
 
 
 class TestLever:
