@@ -25,6 +25,7 @@ EFFECTIVE = "/var/lib/nydus-agent/effective.json"  # what "auto" came to; the da
 UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"  # the change that waits for `confirm`, 0644
 TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not confirmed, 0644
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
+BENCH = "/var/lib/nydus-agent/bench.json"  # what a bench has still to undo, 0644
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
 ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # sets of upstream's programs; below /usr only packages write
 ARTIFACTS_ELSEWHERE = "/var/lib/nydus-agent/artifact-directories"  # other places that programs were put into, for purge

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from agent.bench.picture import Chart
 from agent.dataclass import dataclass
-from agent.ports import Clock, Containerd, Http, Ledger, Nydusd, Processes
+from agent.ports import Clock, Containerd, Files, Http, Ledger, Nydusd, Processes
 
 
 class End(enum.StrEnum):
@@ -124,6 +124,7 @@ class HostsRoom(Protocol):
 class BenchPorts:
     """What the verb touches."""
 
+    files: Files
     containerd: Containerd
     nydusd: Nydusd
     processes: Processes

@@ -279,8 +279,8 @@ def bench_ports(config: Config) -> BenchPorts:
     log.configure()
     root = root_ports(config)
     return BenchPorts(
-        root.containerd, root.nydusd, root.processes, root.http, TimedChildren(), NodeCaches(), DfdaemonStore(),
-        MatplotlibDrawing(), RunHosts(paths.BENCH_HOSTS), root.ledger, root.clock,
+        root.files, root.containerd, root.nydusd, root.processes, root.http, TimedChildren(), NodeCaches(),
+        DfdaemonStore(), MatplotlibDrawing(), RunHosts(paths.BENCH_HOSTS), root.ledger, root.clock,
     )  # fmt: skip
 
 

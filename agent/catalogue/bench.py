@@ -32,4 +32,8 @@ ENTRIES = (
           "For each pull of a plain image the bench writes a hosts.toml for containerd below /run, which only root can "
           "read; it could not be written or removed.",
           "See the cause."),
+    Entry("NNA1709", "bench was killed before it could clear up", Exit.NOT_AS_WANTED,
+          "It had pulled an image, or taken one away with --take-away; /var/lib/nydus-agent/bench.json says which. The "
+          "next bench brings back what was taken away.",
+          "Run the named command; `sudo nydus-agent doctor` then forgets it."),
 )  # fmt: skip

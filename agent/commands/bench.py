@@ -109,6 +109,8 @@ def carry_out(
 
             lever = Lever(context, ports.clock, stopped)
             rounds = Rounds(ports, admit, config, wanted, lever, console.progress, stopped)
+            for left in rounds.resume():
+                console.warn(left)
             try:
                 errors, interrupted = _measure(rounds, pairs)
             finally:

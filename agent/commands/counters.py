@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agent.bench.cases import Counted
 from agent.commands.peer import Traffic
-from agent.dataclass import dataclass
+from agent.dataclass import dataclass, replace
 
 _FROM_ZERO = "was started anew meanwhile, and counts from 0 again"
 
@@ -33,8 +33,10 @@ class Counters:
             unknown += [] if traffic is not None else [f"dfdaemon {_FROM_ZERO}"]
         gone = before.received.keys() - self.received.keys()
         received = None if gone else _moved(self.received, before.received)
-        brought = (None, None, None) if traffic is None else (traffic.source, traffic.remote, traffic.local)
-        return Counted(pulled, fetched, *brought, received, "; ".join(unknown))
+        told = Counted(pulled, fetched, received=received, unknown="; ".join(unknown))
+        if traffic is None:
+            return told
+        return replace(told, source=traffic.source, remote=traffic.remote, local=traffic.local)
 
 
 def _moved(now: Mapping[str, int], before: Mapping[str, int]) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import change, generations, registry_access
+from agent.apply import change, generations, registry_access, undone
 from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
@@ -43,7 +43,9 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     climb = change.inspect(config, ports)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
-    cautions = (*pages.cautions(ports), *registry_access.cautions(config, ports))
+    left = tuple(undone.settle(ports, context.path("/proc")).problems())
+    killed = [f"{one.what}: {one.try_}" for one in left]
+    cautions = (*killed, *pages.cautions(ports), *registry_access.cautions(config, ports))
     for caution in cautions:
         context.console.warn(caution)
     ladder.show(context.console, climb)
@@ -63,7 +65,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     refusing = [one for one in access if one.state is State.FAILED]
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
-    return Exit.NOT_AS_WANTED if refusing or climb.unrenewed else climb.exit
+    return Exit.NOT_AS_WANTED if refusing or left or climb.unrenewed else climb.exit
 
 
 def _publish(context: Context, files: Files, climb: Climb) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent import paths, wire
 from agent.apply.unconfirmed import pending_of
+from agent.apply.undone import Undone, lives, undone_of
 from agent.commands.context import Context
 from agent.commands.loose import Loose
 from agent.commands.published import (
@@ -81,6 +82,8 @@ class Picture:
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
     unconfirmed: Unconfirmed | None = None
+    undone: Undone = Undone()
+    """What a bench that was killed has left."""
 
     @property
     def drift(self) -> tuple[Finding, ...]:
@@ -123,6 +126,7 @@ def take(context: Context, now: float) -> Picture:
         not_written,
         _inspected(context),
         _unconfirmed(context),
+        _undone(context),
     )
 
 
@@ -169,6 +173,11 @@ def _unconfirmed(context: Context) -> Unconfirmed | None:
     if waits is None:
         return None
     return Unconfirmed(waits.generation, round(waits.left_s(now), 1), round(max(0.0, waits.late_s(now)), 1))
+
+
+def _undone(context: Context) -> Undone:
+    left = undone_of(read_json(context.path(paths.BENCH)))
+    return Undone() if lives(left, context.path("/proc")) else left
 
 
 def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:

@@ -14,14 +14,15 @@ from collections.abc import Callable
 import structlog
 
 from agent import paths
-from agent.apply import waits
+from agent.apply import undone, waits
+from agent.apply.undone import Away, Undone
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.commands.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
-from agent.dataclass import dataclass
-from agent.errors import AgentError, ContainerdError, PortError
+from agent.dataclass import dataclass, replace
+from agent.errors import AgentError, ContainerdError, FileError, PortError
 from agent.node.images import NAMESPACE, PINNED
 from agent.ports import ImageRecord
 from agent.ports_bench import BenchPorts
@@ -55,6 +56,7 @@ class Presence:
         self._ports, self._config, self._admit = ports, config, admit
         self._deadline_s, self._allowed = deadline_s, allowed
         self._taken: list[Taken] = []
+        self._undone = Undone()
 
     def make_room(self, image: StartImage, *, nydus: bool) -> str:
         """Take an image away where it is there and may go; "" = it is not there (any more), else why it stays.
@@ -75,7 +77,10 @@ class Presence:
             f"the bench takes {image.name} away; `crictl pull {image.name}` brings it back", message_id=Message.BENCH
         )
         lazy = nydus and self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS
-        self._taken.append(Taken(records, paths.RUNTIME if lazy else ""))
+        taken = Taken(records, paths.RUNTIME if lazy else "")
+        away = [Away(one.name, one.digest, taken.runtime) for one in records if image_parts(one.name)[1]]
+        self._note(replace(self._undone, away=(*self._undone.away, *away)))
+        self._taken.append(taken)
         argv = ["ctr", "--address", self._config.containerd.address, "--namespace", NAMESPACE, "images", "rm", "--sync"]
         self._ports.processes.run([*argv, *names], deadline_s=_REMOVE_S)
         if nydus:
@@ -83,6 +88,31 @@ class Presence:
         for blob in layers.lazy:
             self._ports.caches.remove_blob(posixpath.join(self._config.snapshotter.root, "cache"), blob)
         return ""
+
+    def resume(self) -> list[str]:
+        """Bring back what a bench that was killed has taken away; what cannot be had, and what else it has left, is
+        told. The caller holds the lock. Raises FileError.
+        """
+        self._undone = undone.settled(self._ports)
+        left = [f"{one.what}: {one.try_}" for one in Undone(pulled=self._undone.pulled).problems()]
+        for runtime in {one.runtime for one in self._undone.away}:
+            records = [ImageRecord(one.name, one.digest, "", {}) for one in self._undone.away if one.runtime == runtime]
+            self._taken.append(Taken(tuple(records), runtime))
+        return left + self.bring_back()
+
+    def pulls(self, name: str) -> None:
+        """CRI is about to pull an image that is new to it. Raises FileError."""
+        self._note(replace(self._undone, pulled=tuple(dict.fromkeys((*self._undone.pulled, name)))))
+
+    def forgot(self, name: str) -> None:
+        """It is gone again. Raises FileError."""
+        self._note(replace(self._undone, pulled=tuple(one for one in self._undone.pulled if one != name)))
+
+    def _note(self, left: Undone) -> None:
+        if left != self._undone:
+            left = replace(left, pid=self._ports.ledger.holder())
+            undone.write(self._ports.files, left)
+            self._undone = left
 
     def bring_back(self) -> list[str]:
         """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI answers some
@@ -114,7 +144,12 @@ class Presence:
             now = {one.name: one.digest for one in containerd.images(NAMESPACE, deadline_s=_CALL_S)}
         except ContainerdError as error:
             failed = {one.name: error.cause or error.what for one in taken.records}
-        return [
+        told = []
+        try:
+            self._note(replace(self._undone, away=tuple(one for one in self._undone.away if one.name not in now)))
+        except FileError as error:
+            told.append(f"{error.what}: {error.cause}")
+        return told + [
             f"{one.name} was on the node before: {failed.get(one.name, 'it is another image now')} (crictl pull)"
             for one in taken.records
             if now.get(one.name) != one.digest

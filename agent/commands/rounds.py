@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from agent.apply import waits
@@ -81,6 +82,10 @@ class Rounds:
         self.problems: list[str] = []
         """What could not be cleared up."""
 
+    def resume(self) -> list[str]:
+        """Bring back what a bench that was killed has taken away; what of it stays undone is told. Raises FileError."""
+        return self._presence.resume()
+
     def measure(self, pair: Pair) -> Measured:
         """All cases that this node can give. Whatever happens, what was pulled is removed, and what was measured is
         kept. Raises AgentError, KeyboardInterrupt.
@@ -130,6 +135,8 @@ class Rounds:
             return
         before = image.look()
         image.remove_container()
+        if nydus:
+            self._presence.pulls(image.name)
         started = image.start()
         layers = image.layers()
         self._tell(f"{image.name}: a first start, which does not count: ready after {started.ready_s:.2f} s")
@@ -271,12 +278,17 @@ class Rounds:
         released = self._route.release()
         self.problems += [released] if released else []
         for image in images:
-            for act in (image.remove_container, image.forget, image.leave):
+            for act in (image.remove_container, partial(self._forget, image), image.leave):
                 try:
                     act()
                 except AgentError as error:
                     self.problems.append(f"{error.what}: {error.cause}")
         self.problems += self._presence.bring_back()
+
+    def _forget(self, image: StartImage) -> None:
+        image.forget()
+        if not image.is_here():
+            self._presence.forgot(image.name)
 
 
 def _explain(tally: Tally) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from agent import paths
 from agent.bench.cases import Case
 from agent.bench.figures import Measured, Pair
 from agent.commands.admission import Admission
@@ -102,6 +103,7 @@ class BenchNode:
         self.containerd, self.nydusd, self.programs = _Store(self.clock), FakeNydusd(), FakePrograms()
         self.caches, self.peer, self.route = FakeCaches(), FakePeerStore(), FakeRoute()
         self.processes, self.http, self.ledger, self.drawing = FakeProcesses(), FakeHttp(), FakeLedger(), FakeDrawing()
+        self.files = FakeFiles()
         self.hosts, self.registries = FakeHostsRoom(), SmallRegistries(FakeFiles())
         self.traffic = {"BACK_TO_SOURCE": 0, "REMOTE_PEER": 0, "LOCAL_PEER": 0}
         self.peer_has_it = False
@@ -122,8 +124,8 @@ class BenchNode:
 
     @property
     def ports(self) -> BenchPorts:
-        return BenchPorts(self.containerd, self.nydusd, self.processes, self.http, self.programs, self.caches,
-                          self.peer, self.drawing, self.hosts, self.ledger, self.clock)  # fmt: skip
+        return BenchPorts(self.files, self.containerd, self.nydusd, self.processes, self.http, self.programs,
+                          self.caches, self.peer, self.drawing, self.hosts, self.ledger, self.clock)  # fmt: skip
 
     def rounds(self, wanted: Wanted = WANTED, config: Config | None = None) -> Rounds:
         config = config or Config()
@@ -137,6 +139,7 @@ class BenchNode:
         """What a bench may not leave."""
         images = [one.name for group in self.containerd.namespace_images.values() for one in group]
         kept = [*filter(None, [self.hosts.held]), *images, *self.caches.names, *map(str, self.containerd.snapshots)]
+        kept += [path for path in self.files.files if path == paths.BENCH]
         return kept + (["pin"] if self.route.at_origin else []) + ([PLAIN_NAMESPACE] * self._is_made())
 
     def _is_made(self) -> bool:
