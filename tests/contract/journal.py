@@ -70,7 +70,7 @@ class JournalContract:
     def test_what_the_journal_dropped_is_told(self, world: JournalWorld) -> None:
         world.begin()
         world.flood()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         found = list(world.port.lines())
         while not any(line.dropped for line in found) and time.monotonic() < end:
             found += world.lines(1, 1.0)
@@ -79,7 +79,7 @@ class JournalContract:
     def test_an_end_is_a_problem_until_it_is_started_anew(self, world: JournalWorld) -> None:
         world.begin()
         world.kill()
-        assert select.select([world.port.fileno()], [], [], 5)[0]
+        assert select.select([world.port.fileno()], [], [], 60)[0]
         world.port.lines()
         assert world.port.problem != ""
         problem = world.port.problem

@@ -18,7 +18,7 @@ def own_network() -> Iterator[None]:
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _succeed(libc.unshare(_NEW_NETWORK))
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=60)
         yield
     finally:
         _succeed(libc.setns(home, _NEW_NETWORK))

@@ -187,15 +187,15 @@ def test_a_converter_that_a_killed_run_left_waiting_is_ended_and_no_other_progra
         return all("file" in names for names in opened)
 
     try:
-        wait_until(all_wait, "every program has its file", 10)
+        wait_until(all_wait, "every program has its file")
         DiskRooms(str(rooms)).left_behind()
-        assert waiting[0].wait(10) == -9
+        assert waiting[0].wait(60) == -9
         assert [one.poll() for one in waiting[1:]] == [None, None]
         assert not room.exists()
     finally:
         for one in waiting:
             one.kill()
-            one.wait(10)
+            one.wait(60)
 
 
 def test_the_room_of_a_run_that_lives_is_left_alone(tmp_path: Path) -> None:

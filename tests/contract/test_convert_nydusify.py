@@ -297,13 +297,13 @@ def test_the_signal_of_ctrl_c_ends_nydusify_and_what_it_started_and_leaves_nothi
         assert running.poll() is None, running.communicate()
         return builders(place.work) != set()
 
-    wait_until(builds, "nydusify is at the second layer", 30)
+    wait_until(builds, "nydusify is at the second layer")
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=20)
     assert (running.returncode, b"NNA1428" in err) == (1, True), err
     assert list(place.work.iterdir()) == []
     assert place.registry.manifests == {}
-    wait_until(lambda: builders(place.work) == set(), "what it started is gone", 10)
+    wait_until(lambda: builders(place.work) == set(), "what it started is gone")
 
 
 def builders(work: Path) -> set[str]:

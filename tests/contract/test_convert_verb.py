@@ -351,7 +351,7 @@ def test_the_signal_of_ctrl_c_ends_it_and_leaves_nothing(place: Place) -> None:
         assert running.poll() is None, running.communicate()
         return any(place.work.glob("*/built-2.fifo"))
 
-    wait_until(builds, "the second layer is built", 30)
+    wait_until(builds, "the second layer is built")
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=20)
     assert (running.returncode, b"NNA1428" in err) == (1, True), err

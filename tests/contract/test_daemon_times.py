@@ -91,7 +91,7 @@ class Node:
         """A new run of the agent, which has forgotten the outages before: three in a row are damped for minutes."""
         assert self.daemon is not None
         self.daemon.kill()
-        self.daemon.wait(10)
+        self.daemon.wait(60)
         self.fence.remove_table()
         (self.root / "run/nydus-agent/status.json").unlink()
         self.start_daemon()
@@ -104,7 +104,7 @@ class Node:
         for process in (self.daemon, self.mirror):
             if process is not None:
                 process.kill()
-                process.wait(10)
+                process.wait(60)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_killed_mirror_is_fenced_before_a_ping_could_tell(node: Node) -> None:
         assert node.mirror is not None
         node.mirror.send_signal(signal.SIGKILL)
         fenced_s = wait(node.fenced, "fenced")
-        node.mirror.wait(10)
+        node.mirror.wait(60)
         node.start_mirror()
         node.wait_for("down", "origin")
         node.start_anew()
@@ -164,7 +164,7 @@ def test_a_crash_leaves_the_fence_to_the_next_run_and_to_its_lease(node: Node) -
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
     node.daemon.kill()
-    node.daemon.wait(10)
+    node.daemon.wait(60)
     assert node.fenced()
     node.start_daemon()
     wait(lambda: node.status().get("pid") == (node.daemon.pid if node.daemon else 0), "a new run")
@@ -180,8 +180,8 @@ def test_a_stop_removes_the_table(node: Node) -> None:
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
     node.daemon.terminate()
-    assert node.daemon.wait(10) == 0
-    listed = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=10)
+    assert node.daemon.wait(60) == 0
+    listed = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60)
     assert listed.stdout == ""
     node.mirror.send_signal(signal.SIGCONT)
 
@@ -190,7 +190,7 @@ def test_a_flushed_ruleset_is_restored_by_itself(node: Node) -> None:
     assert node.mirror is not None
     node.mirror.send_signal(signal.SIGSTOP)
     node.wait_for("down", "origin")
-    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+    subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=60)
     took = wait(node.fenced, "fenced again")
     told("flush to fence", took)
     node.mirror.send_signal(signal.SIGCONT)

@@ -23,7 +23,9 @@ from agent.adapters.fence import NftFence
 from agent.adapters.sockdiag import SockDiag
 from agent.ports import Fence, Released
 from tests.contract.netns import own_network
+from tests.contract.waiting import wait_until
 from tests.fakes.fence import FakeFence
+from tests.fakes.turning import at_best
 
 AGENT_UID = 61234  # stands for the daemon's user
 OTHER_UID = 61235
@@ -47,7 +49,7 @@ def nft() -> Iterator[NftFence]:
 class TestEveryFence:
     def test_it_says_that_it_can_be_used(self, fence: Fence) -> None:
         assert fence.available() == ""
-        assert fence.self_test(deadline_s=2).usable
+        assert fence.self_test(deadline_s=30).usable
 
     def test_a_fenced_mirror_is_named_with_what_is_left_of_its_lease(self, fence: Fence) -> None:
         fence.assert_table()
@@ -81,7 +83,7 @@ class TestEveryFence:
         if isinstance(fence, FakeFence):
             fence.flush()
         else:
-            subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+            subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=60)
         assert fence.fenced() == ()
         assert not fence.intact()
         fence.renew("127.0.0.1", 4001, 10_000)
@@ -163,35 +165,51 @@ class TestNft:
                     received += len(piece)
 
     def test_a_lease_ends_by_itself(self, nft: NftFence, mirror: int) -> None:
-        nft.renew("127.0.0.1", mirror, 300)
-        assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
-        deadline = time.monotonic() + 5
-        while connect_as(0, "127.0.0.1", mirror) != "open":
-            assert time.monotonic() < deadline, "the lease did not end"
+        for lease_ms in (300, 3_000, 20_000):  # longer than a process takes to begin
+            nft.renew("127.0.0.1", mirror, lease_ms)
+            met = connect_as(0, "127.0.0.1", mirror)
+            if met == "ECONNREFUSED":
+                break
+        assert met == "ECONNREFUSED"
+        wait_until(lambda: connect_as(0, "127.0.0.1", mirror) == "open", "the lease has ended")
 
     def test_no_connection_slips_through_while_the_lease_is_renewed(self, nft: NftFence, mirror: int) -> None:
-        nft.renew("127.0.0.1", mirror, 300)
-        passed, tries, until = [], 0, time.monotonic() + 2.0
+        lease_s = 0.3
+        for _ in range(20):
+            passed, longest_s = self._hammered(nft, mirror, lease_s)
+            if longest_s < lease_s / 2:  # else a busy machine may have let the lease end
+                break
+        assert passed == []
+
+    def _hammered(self, nft: NftFence, mirror: int, lease_s: float) -> tuple[list[int], float]:
+        """Which of a thousand connections came through meanwhile, and the longest time between two renewals."""
+        passed, tries, enough = list[int](), 0, threading.Event()
 
         def hammer() -> None:
             nonlocal tries
-            while time.monotonic() < until:
+            while not enough.is_set():
                 tries += 1
                 with socket.socket() as client:
                     if client.connect_ex(("127.0.0.1", mirror)) == 0:
                         passed.append(tries)
 
+        nft.renew("127.0.0.1", mirror, round(lease_s * 1000))
+        began = at = time.monotonic()
         # A thread is created in the namespace of the thread that makes it.
         thread = threading.Thread(target=hammer)
         thread.start()
-        renewals = 0
-        while thread.is_alive():
-            nft.renew("127.0.0.1", mirror, 300)
-            renewals += 1
-            thread.join(0.02)
-        assert not passed
-        assert renewals > 40
-        assert tries > 1000
+        renewals, longest_s = 0, 0.0
+        try:
+            while renewals < 50 or tries < 1000 or at < began + 4 * lease_s:
+                nft.renew("127.0.0.1", mirror, round(lease_s * 1000))
+                renewals, before, at = renewals + 1, at, time.monotonic()
+                longest_s = max(longest_s, at - before)
+                assert at < began + 60
+                thread.join(0.02)
+        finally:
+            enough.set()
+            thread.join()
+        return passed, longest_s
 
     def test_a_lapsed_fence_is_renewed_all_the_same(self, nft: NftFence, mirror: int) -> None:
         nft.renew("127.0.0.1", mirror, 50)
@@ -201,16 +219,16 @@ class TestNft:
 
     def test_after_a_flushed_ruleset_the_next_renewal_refuses_again(self, nft: NftFence, mirror: int) -> None:
         nft.renew("127.0.0.1", mirror, 10_000)
-        subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=10)
+        subprocess.run(["nft", "flush", "ruleset"], check=True, timeout=60)
         assert connect_as(0, "127.0.0.1", mirror) == "open"
         nft.renew("127.0.0.1", mirror, 10_000)
         assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
 
     def test_a_new_process_finds_the_running_fence(self, nft: NftFence) -> None:
-        nft.renew("127.0.0.1", 4001, 10_000)
+        nft.renew("127.0.0.1", 4001, 60_000)
         ((address, port, left_ms),) = NftFence(AGENT_UID).fenced()
         assert (address, port) == ("127.0.0.1", 4001)
-        assert left_ms > 8_000
+        assert left_ms > 30_000
 
     def test_a_thousand_renewals_do_not_leak(self, nft: NftFence) -> None:
         def resident_kb() -> int:
@@ -233,12 +251,13 @@ class TestNft:
             lines.append(f"add element ip services where {{ {target} : goto s{number} }}")
         subprocess.run(["nft", "-f", "-"], input="\n".join(lines), text=True, check=True, timeout=60)
         nft.assert_table()
-        took = []
-        for _ in range(20):
+
+        def took() -> float:
             started = time.monotonic()
             nft.renew("127.0.0.1", mirror, 10_000)
-            took.append(time.monotonic() - started)
-        assert sorted(took)[10] < 0.005
+            return time.monotonic() - started
+
+        assert at_best(took, lambda seconds: seconds < 0.005) < 0.005
         assert connect_as(0, "127.0.0.1", mirror) == "ECONNREFUSED"
         assert nft.refused() == 1
 
@@ -257,30 +276,30 @@ class TestNft:
 
 class TestSelfTest:
     def test_it_leaves_nothing_behind_and_does_not_touch_the_mirror(self, nft: NftFence, mirror: int) -> None:
-        ability = nft.self_test(deadline_s=2, mirror=("127.0.0.1", mirror))
+        ability = nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror))
         assert ability.usable, ability.reason
         assert "destroyed" in ability.reason
-        ruleset = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=10)
+        ruleset = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60)
         assert ruleset.stdout == ""
         assert connect_as(0, "127.0.0.1", mirror) == "open"
 
     def test_it_works_where_the_mirror_is_dead_and_where_the_fence_is_up(self, nft: NftFence, mirror: int) -> None:
-        assert nft.self_test(deadline_s=2, mirror=("127.0.0.1", 4001)).usable
+        assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", 4001)).usable
         nft.renew("127.0.0.1", mirror, 10_000)
-        assert nft.self_test(deadline_s=2, mirror=("127.0.0.1", mirror)).usable
+        assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror)).usable
         assert len(nft.fenced()) == 1
 
     def test_a_rewritten_address_makes_it_fail(self, nft: NftFence) -> None:
         # As a load balancer does that rewrites before the fence sees the packet.
         chain = "type filter hook output priority -300; ip daddr 192.0.2.1 ip daddr set 192.0.2.2;"
-        subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True, timeout=10)
-        subprocess.run(["nft", f"table ip lb {{ chain output {{ {chain} }}; }}"], check=True, timeout=10)
+        subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True, timeout=60)
+        subprocess.run(["nft", f"table ip lb {{ chain output {{ {chain} }}; }}"], check=True, timeout=60)
         ability = nft.self_test(deadline_s=0.5, mirror=("192.0.2.1", 4001))
         assert not ability.usable
         assert "load balancer" in ability.reason
 
     def test_a_mirror_without_a_route_to_it_makes_it_inconclusive_only(self, nft: NftFence) -> None:
-        ability = nft.self_test(deadline_s=2, mirror=("192.0.2.1", 4001))
+        ability = nft.self_test(deadline_s=30, mirror=("192.0.2.1", 4001))
         assert ability.usable
         assert "not tested" in ability.reason
 
@@ -293,7 +312,7 @@ def cgroup() -> Iterator[str]:
     directory = tree.mount() / path.lstrip("/")
     directory.mkdir()
     yield path
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (directory / "cgroup.procs").read_text():
         assert time.monotonic() < deadline
     directory.rmdir()
@@ -326,7 +345,7 @@ class TestDestruction:
         assert cgroup in found
         with socket.create_connection(("127.0.0.1", mirror), timeout=2) as ours:
             assert nft.destroy("127.0.0.1", mirror, (cgroup,)) == 1
-            assert nydusd.communicate(timeout=5)[0] == "ConnectionAbortedError\n"
+            assert nydusd.communicate(timeout=60)[0] == "ConnectionAbortedError\n"
             ours.sendall(b"still open")
 
     def test_a_cgroup_that_is_gone_destroys_nothing(
@@ -351,7 +370,7 @@ class TestDestruction:
         with socket.create_connection(("127.0.0.1", mirror)) as client, SockDiag() as diag:
             seen = diag.towards("127.0.0.1", mirror)
             argv = ["ss", "-Htn", "dst", "127.0.0.1", "dport", "=", str(mirror)]
-            listed = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+            listed = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
             assert len(seen) == len(listed.splitlines()) == 1
             assert f"127.0.0.1:{client.getsockname()[1]}" in listed
 

@@ -47,7 +47,7 @@ def fence() -> Iterator[NftFence]:
 def listed() -> list[str]:
     """The table as nft prints it, without what changes by itself, in no order."""
     argv = ["nft", "list", "table", "inet", "nydus_agent"]
-    text = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+    text = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
     return sorted(re.sub(r"packets \d+ bytes \d+|expires \w+", "", text).splitlines())
 
 
@@ -55,7 +55,7 @@ def listed() -> list[str]:
 def test_it_is_noticed_and_mended(fence: NftFence, what: str) -> None:
     before = listed()
     assert fence.stands(*MIRROR)
-    subprocess.run(["bash", "-ec", DONE[what]], check=True, timeout=10)
+    subprocess.run(["bash", "-ec", DONE[what]], check=True, timeout=60)
     assert not fence.stands(*MIRROR)
     fence.renew(*MIRROR, 10_000)
     assert fence.stands(*MIRROR)
@@ -64,5 +64,5 @@ def test_it_is_noticed_and_mended(fence: NftFence, what: str) -> None:
 
 def test_what_others_do_elsewhere_is_no_reason_to_mend(fence: NftFence) -> None:
     others = "table inet filter { chain input { type filter hook input priority 0; policy accept; }; }"
-    subprocess.run(["nft", others], check=True, timeout=10)
+    subprocess.run(["nft", others], check=True, timeout=60)
     assert fence.stands(*MIRROR)

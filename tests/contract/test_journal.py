@@ -54,7 +54,7 @@ def test_where_no_journal_is_kept_it_is_said_and_nothing_is_started(tmp_path: Pa
 class TestFeed:
     def test_what_it_writes_is_read_without_waiting(self) -> None:
         feed = Feed(["sh", "-c", "echo first; exec sleep 60"])
-        assert select.select([feed.fileno()], [], [], 5)[0]
+        assert select.select([feed.fileno()], [], [], 60)[0]
         assert feed.read(100) == b"first\n"
         assert feed.read(100) is None
         assert feed.end() == -9
@@ -62,7 +62,7 @@ class TestFeed:
     def test_its_end_and_its_complaint_are_seen(self) -> None:
         feed = Feed(["sh", "-c", "echo no >&2; exit 3"])
         while feed.read(100) is None:
-            assert select.select([feed.fileno()], [], [], 5)[0]
+            assert select.select([feed.fileno()], [], [], 60)[0]
         assert feed.complaint() == "no"
         assert feed.end() == 3
 

@@ -85,7 +85,7 @@ import threading
 from agent.adapters.names import SystemNames
 told = threading.Event()
 SystemNames().addresses("localhost", lambda found: print(*found) or told.set())
-print(told.wait(10), "encodings.idna" in sys.modules)
+print(told.wait(60), "encodings.idna" in sys.modules)
 """
 NO_THREADS = """
 import logging

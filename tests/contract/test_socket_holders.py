@@ -32,7 +32,7 @@ def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alon
         holder = ProcHolders(environment_of).of(inode_of(int(child.stdout.readline())))
         assert holder is not None
         assert (holder.pid, list(holder.argv), holder.environment) == (child.pid, argv, {"DFDAEMON_CONFIG": "/y.yaml"})
-        child.communicate(timeout=10)
+        child.communicate(timeout=60)
 
 
 def test_a_socket_that_nobody_holds_any_more_has_no_holder() -> None:

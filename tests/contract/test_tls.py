@@ -89,7 +89,7 @@ class TestFake(TlsContract):
 
 def dial(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=5)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def come_by_tls(address: str) -> None:
@@ -202,7 +202,7 @@ class TestReal(TlsContract):
         def as_nobody(address: str) -> None:
             port = address.rpartition(":")[2]
             command = ["setpriv", "--reuid=nobody", "--clear-groups", sys.executable, "-c", knock, port]
-            subprocess.run(command, check=True, timeout=10)
+            subprocess.run(command, check=True, timeout=60)
 
         assert RegistryTls().sight(as_nobody, user="root", deadline_s=5) is Sight.NOBODY
         assert RegistryTls().sight(as_nobody, user="nobody", deadline_s=5) is Sight.TLS

@@ -109,7 +109,7 @@ def test_a_nydusd_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> No
         wait_until(lambda: _processes(_ASLEEP), "it runs")
     finally:
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(60)
     wait_until(lambda: not _processes(_ASLEEP), "it has ended")
 
 

@@ -72,24 +72,24 @@ def test_a_full_disk_is_told_as_one(scene: Scene, stage: Stage) -> None:
     artifact = scene.lay(GOOD)
     small = stage.root / "small"
     small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True, timeout=10)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True, timeout=60)
     try:
         with pytest.raises(ArtifactError) as caught:
             stage.fetch(artifact, str(small))
     finally:
-        subprocess.run(["umount", small], check=True, timeout=10)
+        subprocess.run(["umount", small], check=True, timeout=60)
     assert caught.value.cause == REASONS[Refusal.DISK].cause
     assert "No space left" in " ".join(caught.value.seen)
 
 
 def test_a_node_on_which_it_cannot_be_started_is_told_why(scene: Scene, stage: Stage) -> None:
     artifact, before = scene.lay(GOOD), stage.tree()
-    subprocess.run(["mount", "--bind", "/dev/null", "/usr/bin/setpriv"], check=True, timeout=10)
+    subprocess.run(["mount", "--bind", "/dev/null", "/usr/bin/setpriv"], check=True, timeout=60)
     try:
         with pytest.raises(ArtifactError) as caught:
             stage.install(artifact)
     finally:
-        subprocess.run(["umount", "/usr/bin/setpriv"], check=True, timeout=10)
+        subprocess.run(["umount", "/usr/bin/setpriv"], check=True, timeout=60)
     assert caught.value.cause == REASONS[Refusal.START].cause
     assert stage.tree() == before
 
@@ -126,5 +126,5 @@ def test_no_download_outlives_the_command_that_began_it(scene: Scene, stage: Sta
         assert len(children()) == 1
     finally:
         parent.kill()
-        parent.wait(10)
-    wait_until(lambda: children() == {}, "the download has ended", 5)
+        parent.wait(60)
+    wait_until(lambda: children() == {}, "the download has ended")

@@ -157,7 +157,7 @@ def test_a_release_s_server_cannot_lead_this_node_to_its_own_ports(stage: Stage)
 
     def install() -> None:
         with own_network():
-            subprocess.run(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"], check=True, timeout=10)
+            subprocess.run(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"], check=True, timeout=60)
             with Server("10.9.9.9").run() as far, Server().run() as near:
                 far.routes[PATH] = redirect(near.url("/secrets"))
                 try:

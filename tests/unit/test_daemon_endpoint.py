@@ -128,7 +128,7 @@ def test_a_client_that_says_nothing_is_given_up_and_many_do_no_harm() -> None:
         listener = listener_of(answer)
         assert listener.listen_tcp("127.0.0.1", 0) == ""
         silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             ended = [await reader.read() for reader, _ in silent]
         assert ended == [b""] * 100
         assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")

@@ -213,7 +213,7 @@ def test_the_endpoint_and_the_socket_answer(tmp_path: Path) -> None:
             assert status == 503  # nobody has climbed the ladder of proof
             assert "[-]proof failed" in text
             node.put(node.places.climb, {"at": time.time(), "rungs": [{"number": 1, "state": "ok"}]})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while (await node.get("/readyz"))[0] != 200:
                     await asyncio.sleep(0.05)
             assert (await node.get("/status"))[0] == 404

@@ -123,7 +123,7 @@ def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
         made = Followed()
         made.journal.refuses = "no journal is kept"
         made.symptoms.begin()
-        await until(lambda: made.journal.starts == 2, 8)
+        await until(lambda: made.journal.starts == 2)
         assert made.unknown == ["no journal is kept"]
         made.symptoms.close()
         assert here().idle
