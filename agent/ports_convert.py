@@ -48,6 +48,8 @@ class LayerFile:
     """Bytes of its tar at most: nobody reads on beyond them."""
     digest: str = ""
     """Of the file."""
+    end: int | None = None
+    """Where in its tar the last entry ends, once it was read: nobody but nydus-image reads what is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class Reader(Protocol):
         ConvertError: NNA1406, NNA1421 and NNA1423 as above."""
 
     def length(self, layer: LayerFile) -> int:
-        """Bytes of a layer's tar, which is what the image says. Raises ConvertError: NNA1421, NNA1422, NNA1423."""
+        """Bytes of a layer's tar, which is what the image says. Raises ConvertError: NNA1404 there is something behind
+        its end, NNA1421, NNA1422, NNA1423."""
 
     def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
         """Every file of the image as nydusd serves it; `blobs` are their paths. Raises ConvertError NNA1425."""

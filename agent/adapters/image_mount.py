@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent.adapters import private_nydusd
-from agent.adapters.layer_files import checked, members, walked
+from agent.adapters.layer_files import length, members, walked
 from agent.adapters.process import companion, last_written
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.oci.tree import Member
@@ -29,7 +29,7 @@ class LayerReader:
 
     def length(self, layer: LayerFile) -> int:
         """See ports_convert.Reader."""
-        return sum(map(len, checked(layer)))
+        return length(layer)
 
     def mounted(self, bootstrap: str, blobs: Sequence[str]) -> Iterator[Member]:
         """See ports_convert.Reader. The blobs are read as nydusd reads them, from this machine's disk."""

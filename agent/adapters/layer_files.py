@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from agent.adapters.process import Feed
 from agent.adapters.walk import READ
@@ -33,6 +33,7 @@ _LONGEST_NAME = 4096  # linux/limits.h, PATH_MAX: no node could unpack it
 _MOST_FOR_ALL = 100
 """Records of headers for all files that follow: tarfile keeps them, and GNU tar writes two or three."""
 _OF_ONE = frozenset(("path", "linkpath", "size"))
+_NO_HEADER = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]  # typeshed has them not
 _KINDS = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
     tarfile.SYMTYPE: Kind.SYMLINK,
@@ -66,6 +67,21 @@ def checked(layer: LayerFile) -> Iterator[bytes]:
             "NNA1422", "a layer is not what the image says", cause=f"its tar is sha256:{hashed.hexdigest()}",
             seen=(f"the configuration says {layer.diff_id}",),
         )  # fmt: skip
+
+
+def length(layer: LayerFile) -> int:
+    """Bytes of the layer's tar. Raises ConvertError as `checked`, and NNA1404 where something is behind its end."""
+    at, behind = 0, False
+    for piece in checked(layer):
+        if layer.end is not None and at + len(piece) > layer.end:
+            behind = behind or bool(piece[max(0, layer.end - at) :].strip(b"\0"))
+        at += len(piece)
+    if behind:
+        raise ConvertError(
+            "NNA1404", "a layer is not converted",
+            cause="behind the end of its tar there is something, which nydus-image would take for files of the image",
+        )  # fmt: skip
+    return at
 
 
 def _plain(path: str) -> Iterator[bytes]:
@@ -145,6 +161,14 @@ class Entry(tarfile.TarInfo):
     Go's archive/tar, by which containerd and Docker read, does neither.
     """
 
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """tarfile takes what is no header for the end."""
+        try:
+            return super().fromtarfile(tar)
+        except _NO_HEADER as error:
+            raise tarfile.ReadError(f"where a header is to be there is none ({error})") from None
+
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # its source says that this may be overridden
         if self.type in _BEFORE_ANOTHER and self.size > _LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {self.size} bytes")
@@ -186,8 +210,9 @@ def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
 
 
 def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo, *, content: bool) -> Member:
+    end = tar.offset
     if entry.islnk():
-        return Member(entry.name, None, entry.linkname)
+        return Member(entry.name, None, entry.linkname, end)
     kind = _KINDS.get(entry.type, Kind.FILE)
     xattrs = {
         name.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
@@ -203,6 +228,7 @@ def _member(tar: tarfile.TarFile, entry: tarfile.TarInfo, *, content: bool) -> M
             entry.linkname if kind is Kind.SYMLINK else "",
             (entry.devmajor, entry.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0), xattrs,
         ),
+        end=end,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ What nydus-image 2.2.0 does wrong, and what is done about it (a version that doe
   its configuration insists: the bit is set where a layer has it.
 - Directories that a layer does not name get new rights, and 2.4.4 loses files in them: see agent.oci.implied.
 - A file that a tar has twice gets the next one's content, a directory loses what it has: such layers are refused.
+- What is behind a tar's end it takes for files of the image, which nobody else sees: it gets the tar as far as its end.
+  (eStargz layers of BuildKit 0.13 have their index there.)
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import tarfile
 import time
 from collections.abc import Sequence
 
-from agent.adapters.layer_files import PIECE, checked, header_of
+from agent.adapters.layer_files import PIECE, checked, header_of, length
 from agent.adapters.process import ChildProcesses, Companion, companion, last_written
 from agent.errors import ConvertError, ProcessError
 from agent.oci import formats, nydus
@@ -38,6 +40,7 @@ _CHECK_S = 600.0
 _STEP_S = 0.02
 _LINES, _LINE = 6, 300
 _HAS_XATTR = 0x10  # of a bootstrap's flags
+_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class NydusImage:
@@ -101,7 +104,7 @@ class NydusImage:
                 cause=f"it has files in /{unnamed} without naming it, and this nydus-image loses files there",
                 try_="nydus-agent convert without --reference, or another --nydus-image",
             )  # fmt: skip
-        count = sum(map(len, checked(layer)))
+        count = length(layer)
         self._count += 1
         base = os.path.join(self._directory, f"built-{self._count}")
         os.mkdir(f"{base}.d", 0o700)
@@ -196,9 +199,10 @@ def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], 
         for path, node in named:
             sink.write(header_of(path, node))
         for piece in checked(layer):
-            sink.write(piece)
+            sink.write(piece if layer.end is None else piece[: max(0, layer.end - count)])
             count += len(piece)
             tell(min(layer.size, count))
+        sink.write(_END)
     return count
 
 

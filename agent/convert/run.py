@@ -188,8 +188,8 @@ class _Run:
         for at in range(len(found.manifest.layers)):
             layers.append(self._fetched(found, at, self._job.max_unpacked - unpacked))
             with self._step("check", found, at + 1):
-                unpacked += self._reader.length(layers[-1])
                 named = directories.missing(self._reader.members(layers[-1], content=False))
+                unpacked += self._reader.length(replace(layers[-1], end=directories.end))
             self._need_once(directories)
             self._need_files(named)
             self._need_rights(named, "be converted by nydusify", times=self._job.fall_back)
@@ -226,7 +226,8 @@ class _Run:
                         cause=f"a layer has files in /{directories.twice} and names only what is above it: this "
                         "nydus-image would lose files",
                     )  # fmt: skip
-                built.append(self._builder.create(layer, self._job.options, named, tell))
+                whole = replace(layer, end=directories.end)
+                built.append(self._builder.create(whole, self._job.options, named, tell))
             left -= built[-1].unpacked
             layers.append(layer)
         return layers, built

@@ -26,12 +26,15 @@ class Directories:
         self.twice = ""
         """Of the layer that came last: a directory that it should have named, below one that it does name. Where the
         first is put before the layer, the second comes twice."""
+        self.end = 0
+        """Where in its tar the layer that came last ends."""
         self.again = ""
         """A name that the layer that came last has more than once; not the root, which every converter takes twice."""
 
     def missing(self, layer: Iterable[Member]) -> tuple[Named, ...]:
         """Put a layer on top; the directories that it should have named, parents first. Raises ConvertError."""
         members = tuple(layer)
+        self.end = members[-1].end if members else 0
         self._tree.add_layer(members)
         implied, named, seen = set[str](), set[str](), set[str]()
         self.again = ""

@@ -56,6 +56,8 @@ class Member:
     path: str
     node: Node | None
     hard_link: str = ""
+    end: int = 0
+    """Where in the tar it ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from agent.oci import formats, platforms
 from agent.ports_convert import Source
 from tests.contract.image_archives import config_of
 from tests.contract.test_convert_archives import refusal, source
-from tests.contract.test_convert_verb import tar
+from tests.contract.test_convert_verb import NYDUSIFY, Place, tar
+from tests.fakes.oci_registry import serving
+from tests.hostile import tars
 
 ONE, TWO = tar("DATA-1"), tar("DATA-2")
 AMD64, ARM64 = {"architecture": "amd64", "os": "linux"}, {"architecture": "arm64", "os": "linux"}
@@ -49,6 +51,12 @@ class Shape:
 @pytest.fixture
 def shape(tmp_path: Path) -> Shape:
     return Shape(tmp_path / "layout")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with serving() as registry:
+        yield Place(tmp_path, registry)
 
 
 def taken(form: str, path: Path, named: str = "", wanted: str = "amd64") -> list[bytes]:
@@ -115,3 +123,33 @@ def test_an_image_for_several_platforms_is_taken_by_the_name_that_all_its_entrie
     )
     assert taken("oci", path, "reg.example/team/app:1", "arm64,amd64") == [TWO, ONE]
     assert "does not hold one image alone" in refusal("oci", path).what
+
+
+BEHIND = TWO + tars.archive(tars.member("stargz.index.json", b"FAIL"))
+"""A file behind the end of a tar, as BuildKit 0.13 has an eStargz layer's index (`compression=estargz`)."""
+
+
+def test_what_is_behind_the_end_of_a_layer_does_not_come_into_the_image(place: Place) -> None:
+    """nydus-image reads on there. The stand-in does as it is told by the content: it would fail."""
+    told = place.run(place.image(ONE, BEHIND))
+    assert told.code == 0, told.err
+    assert place.run(place.image(ONE, TWO)).code == 0
+
+
+@pytest.mark.parametrize("options", [("--reference",), ("--with", "nydusify", "--nydusify", NYDUSIFY)])
+def test_a_converter_that_gets_whole_layers_gets_none_with_something_behind_its_end(
+    place: Place, options: tuple[str, ...]
+) -> None:
+    told = place.run(place.image(ONE, BEHIND), *options)
+    assert (told.code, "NNA1404" in told.err, "behind the end of its tar" in told.err) == (1, True, True), told.err
+
+
+def test_nydusify_leaves_such_a_layer_to_our_own_driver(place: Place) -> None:
+    told = place.run(place.image(ONE, BEHIND), "--nydusify", NYDUSIFY)
+    assert (told.code, "not by nydusify" in told.err, "by nydus-image" in told.out) == (0, True, True), told.err
+
+
+def test_a_layer_that_breaks_off_in_what_is_no_header_is_refused_and_not_cut_there(place: Place) -> None:
+    for rest in (b"x" * 512 + TWO, b"x" * 100):
+        told = place.run(place.image(ONE, tars.member("a", b"DATA-2") + rest))
+        assert (told.code, "NNA1406" in told.err, "there is none" in told.err) == (1, True, True), told.err
