@@ -93,7 +93,7 @@ def test_a_second_pin_replaces_the_first(node: PublishedNode) -> None:
 def test_a_pin_without_a_time_ends_after_an_hour(node: PublishedNode) -> None:
     with daemon(node, obedient(node)):
         assert Route(node, "pin", "origin").code == 0
-    assert abs(pin_of(node)["until"] - time.time() - 3600) < 5
+    assert abs(pin_of(node)["until"] - time.time() - 3600) < 60
 
 
 def test_auto_gives_the_route_back_to_the_agent(node: PublishedNode) -> None:
@@ -122,9 +122,9 @@ def test_a_pin_ends_after_its_duration_even_where_the_clock_is_stepped_back(node
     node.kill()  # the daemon is gone: what root has written is judged
     node.boot("a")
     later = {"at": node.now + 7200, "until": node.now + 7800, "boot": "a"}
-    node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 590})
+    node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 500})
     left = Route(node, "show", "--format", "json").json["pin"]["until"] - time.time()
-    assert 5 < left <= 10
+    assert 50 < left <= 100
     node.put(PIN, {**pin, **later, "boottime": pin["boottime"] - 600})
     assert Route(node, "show", "--format", "json").json["pin"] is None
 

@@ -10,6 +10,7 @@ import pytest
 
 from agent.daemon.http import Answer, Connection, ProbeError
 from agent.health.evidence import Failure
+from tests.fakes.free_port import free_port
 from tests.fakes.turning import go, here, result_of, until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -112,8 +113,7 @@ def test_a_body_without_a_length_ends_with_the_connection() -> None:
 
 def test_a_refused_connection_is_told_as_refused() -> None:
     async def work() -> None:
-        async with peer() as port:
-            pass
+        port = free_port()
         connection = Connection.begin(here(), "127.0.0.1", port)
         error = await result_of(connection.stand)
         connection.close()

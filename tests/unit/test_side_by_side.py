@@ -29,7 +29,7 @@ NODE_TESTS = sorted((ROOT / "tests/node").glob("test_*.py"))
 
 def _command(
     place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: str = "", needs: tuple[str, ...] = (),
-    deadline_s: float = 60.0,
+    deadline_s: float = 600.0,
 ) -> Command:  # fmt: skip
     test, junit = place / f"test_{name}.py", place / "results" / f"test_{name}.xml"
     test.write_text(_SPAN.format(seconds=seconds, out=str(place / name), body=body))
@@ -46,7 +46,7 @@ def _run(
         lambda needs: [name for name in failed if name in needs],
         lambda: "nothing",
         width,
-        deadline_s=200,  # a command that ignores SIGINT is killed after a minute of patience
+        deadline_s=1200,  # a command that ignores SIGINT is killed after a minute of patience
     )
     return beside.run(commands, "made up")
 
