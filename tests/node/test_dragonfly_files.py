@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Config, RegistryHost, Scheme
+from agent.plan import render_hosts
 from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
 from tests.node.talk import ORIGIN, REPO, ask, blob
@@ -191,6 +193,21 @@ def made_by_a_user(node: Node) -> str:
 
 def test_no_user_of_the_node_has_root_write_files_through_it(node: Node) -> None:
     assert made_by_a_user(node) == "", "by our drop-in; the blob itself came"
+
+
+@pytest.mark.parametrize("authorization", [None, "Basic bm9ib2R5Om5vYm9keQ=="], ids=["applied", "of the bench"])
+def test_containerd_asks_a_registry_alone_with_its_ca_and_logs_no_error(node: Node, authorization: str | None) -> None:
+    """containerd 1.6 and 1.7 go on without a file that has no table of hosts, and so without its CA."""
+    registry = RegistryHost(STRANGER, Scheme.HTTPS, f"{parts.PKI}/stranger.crt")
+    file = (
+        render_hosts.host_file(Config(), registry, mirror=False, dial=False)
+        if authorization is None
+        else render_hosts.as_somebody(registry, authorization)
+    )
+    node.write(f"/run/certs.d/{STRANGER}/hosts.toml", file.decode())
+    told = node.run(["ctr", "content", "fetch", "--hosts-dir", "/run/certs.d", f"{STRANGER}/reader:1"])
+    assert "level=error" not in told.stderr
+    node.run(["ctr", "images", "rm", f"{STRANGER}/reader:1"])
 
 
 def as_read(node: Node, tmp_path: Path, what: str, form: str, *more: str) -> Any:
