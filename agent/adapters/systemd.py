@@ -19,7 +19,7 @@ from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
 from agent.adapters.process import ChildProcesses
 from agent.dataclass import replace
 from agent.errors import ProcessError, SystemdError
-from agent.node.facts import UnitFact
+from agent.node.facts import MADE_DIRECTORIES, Confinement, UnitFact
 from agent.ports import Processes
 
 SYSTEMD = b"org.freedesktop.systemd1"
@@ -233,9 +233,30 @@ def _unit(bus: DBus, name: str) -> UnitFact | None:
         needs_reload=bool(unit.get("NeedDaemonReload")),
         inactive_exit_us=_number(unit.get("InactiveExitTimestampMonotonic")),
         start_limit=(_number(unit.get("StartLimitBurst")), _number(unit.get("StartLimitIntervalUSec"))),
-        protect_system=_text(service.get("ProtectSystem")),
         restart_us=_number(service.get("RestartUSec")),
+        confinement=_confinement(service),
+        command=_command(service.get("ExecStart")),
     )
+
+
+def _confinement(service: dict[str, object]) -> Confinement:
+    made = (f"{above}/{name}" for key, above in MADE_DIRECTORIES.items() for name in _texts(service.get(key)))
+    return Confinement(
+        user=_text(service.get("User")) or ("dynamic" if service.get("DynamicUser") else ""),
+        protect_system=_text(service.get("ProtectSystem")),
+        protect_home=_text(service.get("ProtectHome")),
+        protect_tunables=bool(service.get("ProtectKernelTunables")),
+        private_devices=bool(service.get("PrivateDevices")),
+        writable=(*_texts(service.get("ReadWritePaths")), *made),
+        read_only=_texts(service.get("ReadOnlyPaths")),
+        inaccessible=_texts(service.get("InaccessiblePaths")),
+    )
+
+
+def _command(value: object) -> tuple[str, ...]:
+    """Of an `a(sasbttttuii)` the words of the first."""
+    first = value[0] if isinstance(value, list) and value else ()
+    return _texts(first[1]) if isinstance(first, (list, tuple)) and len(first) > 1 else ()
 
 
 def _text(value: object) -> str:

@@ -5,31 +5,35 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
+from agent.commands import dragonfly_file
 from agent.commands.artifact_options import absolute
 from agent.commands.context import Context
 from agent.commands.published import read_json
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
 from agent.dragonfly.audit import Kind, audit
-from agent.dragonfly.findings import Finding, Report, Severity
-from agent.dragonfly.live import DEFAULT_CONFIG, report
-from agent.errors import ConfigError, Exit, FileError, Problem, UsageError
+from agent.dragonfly.command_line import DEFAULT_CONFIG
+from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
+from agent.dragonfly.live import Settings, report
+from agent.dragonfly.own import own_of
+from agent.dragonfly.unit_file import UnitFile, is_unit
+from agent.errors import ConfigError, Exit, UsageError
 from agent.node import dragonfly
 from agent.ports import Files
 from agent.ports_dragonfly import DragonflyPorts
 
-HELP = "look for traps and missed practices in dfdaemon.yaml, in Helm values, or in the dfdaemon that runs"
+HELP = "look for traps and missed practices in dfdaemon.yaml, in its unit, in Helm values, or in the dfdaemon that runs"
 NEEDS_ROOT = False
-_LONGEST = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --as, --live."""
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", help=f"dfdaemon.yaml, or values of the chart (default {DEFAULT_CONFIG})"
-    )
+        "file", metavar="FILE", nargs="?",
+        help=f"dfdaemon.yaml, values of the chart, or a file of dfdaemon's unit (default {DEFAULT_CONFIG})",
+    )  # fmt: skip
     parser.add_argument(
-        "--as", dest="kind", choices=[kind.value for kind in Kind], help="what FILE is (default: seen by its keys)"
+        "--as", dest="kind", choices=[kind.value for kind in Kind], help="what FILE is (default: seen by what is in it)"
     )
     parser.add_argument(
         "--live", action="store_true",
@@ -58,40 +62,26 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def of_file(file: str, files: Files, config: Config, kind: str | None) -> Report:
     """Raises ConfigError (NNA1502, NNA1503) with every problem."""
-    found = audit(file, _text(file, files), config, Kind(kind) if kind else None)
-    return _sound(found, file)
+    text = dragonfly_file.text_of(file, files)
+    if kind == Kind.UNIT or (kind is None and is_unit(text)):
+        return _of_unit(UnitFile.of(absolute(file), text), files)
+    return dragonfly_file.sound(audit(file, text, config, Kind(kind) if kind else None), file)
+
+
+def _of_unit(unit: UnitFile, files: Files) -> Report:
+    """With the directories of the dfdaemon.yaml that it names, where that is here."""
+    try:
+        settings = dragonfly_file.settings_of(unit.config, files)
+    except ConfigError as error:
+        why = f"its usual directories count: {error.problems[0]}"
+        return unit.report(own_of(Settings.of("", "").peer, unit.logs), [NotLooked("directories", why)])
+    return unit.report(own_of(settings.peer, unit.logs), ())
 
 
 def of_running(config: Config, ports: DragonflyPorts, *, native: bool) -> Report:
     """Raises ConfigError (NNA1502) where its file is one that it could not have read."""
     facts = dragonfly.look(config, ports, native=native)
-    return _sound(report(facts, config), facts.file)
-
-
-def _sound(found: Report | tuple[Problem, ...], file: str) -> Report:
-    if isinstance(found, Report):
-        return found
-    what = f"{file} is no sound configuration ({counted(len(found), 'problem')})"
-    raise ConfigError("NNA1502", what, found, try_="correct them, then audit it again")
-
-
-def _text(file: str, files: Files) -> str:
-    def unreadable(reason: str, action: str) -> ConfigError:
-        problem = Problem(file, "", "", reason, action)
-        return ConfigError("NNA1503", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE")
-
-    try:
-        fact = files.read(absolute(file))
-    except FileError as error:
-        raise unreadable(error.cause or error.what, "look at the file and its rights") from error
-    if fact is None:
-        raise unreadable("it is not there", "look at the name")
-    if len(fact.content) > _LONGEST:
-        raise unreadable("it is longer than 1 MiB", "is it the right file?")
-    try:
-        return fact.content.decode()
-    except UnicodeDecodeError as error:
-        raise unreadable(f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
+    return dragonfly_file.sound(report(facts, config), facts.file)
 
 
 def show(context: Context, found: Report) -> Exit:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent import wire
+from agent.commands import dragonfly_file
 from agent.commands.context import Context
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
@@ -14,6 +17,7 @@ from agent.config.load import Loaded
 from agent.dataclass import dataclass
 from agent.dragonfly import dfdaemon
 from agent.dragonfly.document import Document, differences
+from agent.dragonfly.own import own_of
 from agent.dragonfly.quantities import bytes_of
 from agent.dragonfly.render import PAGE, Form, render
 from agent.dragonfly.site import Peers, Site, Wishes, Wrong, site_of
@@ -44,15 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in _OPTIONS:
         forms = ", ".join(form.value for form in option.forms)
         parser.add_argument(option.flag, dest=option.name, help=f"{forms}: {option.about}", **option.kind)
+    about = "dfdaemon-unit: the dfdaemon.yaml that the unit starts it with; its directories count"
+    parser.add_argument("--dfdaemon", metavar="FILE", help=about)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError (NNA0101, NNA1501), UsageError (NNA1002)."""
     form = Form(args.form)
     given = {option.name: value for option in _OPTIONS if (value := getattr(args, option.name)) is not None}
-    _check(form, given, page=args.page)
+    file = args.dfdaemon
+    _check(form, given, page=args.page, file=file)
+    if file is not None:
+        given |= _directories(file)
     page = Document(PAGE[form]) if form in PAGE else None
-    made = page if page is not None and args.page else render(form, _site(context.load_config(), given))
+    made = page if page is not None and args.page else render(form, _site(context.load_config(), given, file))
     text = made if isinstance(made, str) else made.text()
     context.console.line(text.rstrip("\n"))
     differ = differences(PAGE[form], made) if form in PAGE and isinstance(made, Document) else ()
@@ -62,8 +71,17 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     return Exit.OK
 
 
-def _check(form: Form, given: Mapping[str, object], *, page: bool) -> None:
+def _directories(file: str) -> dict[str, object]:
+    """Those that a dfdaemon.yaml names. Raises ConfigError (NNA1502, NNA1503)."""
+    own = own_of(dragonfly_file.settings_of(file, wire.root_files("/")).peer)
+    return {"storage": own.storage, "socket": own.socket, "cache": own.cache}
+
+
+def _check(form: Form, given: Mapping[str, object], *, page: bool, file: str | None) -> None:
     """Raises UsageError where an option has no meaning for this form, or one is missing."""
+    if file is not None and (form is not Form.UNIT or "storage" in given):
+        why = "says where pieces lie: leave --storage out" if form is Form.UNIT else f"is not for {form.value}"
+        raise UsageError("NNA1002", f"--dfdaemon {why}", try_="nydus-agent dragonfly render --help")
     for option in _OPTIONS:
         if option.name in given and (page or form not in option.forms):
             why = "changes nothing of the page's own values" if page else f"is not for {form.value}"
@@ -85,7 +103,7 @@ def _schedulers(given: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(given.get("schedulers", ()))  # type: ignore[arg-type]  # argparse's list of texts
 
 
-def _site(loaded: Loaded, given: Mapping[str, object]) -> Site:
+def _site(loaded: Loaded, given: Mapping[str, object], file: str | None) -> Site:
     """Raises ConfigError (NNA1501) with every problem."""
     values = dict(given)
     values["schedulers"] = _schedulers(given)
@@ -94,12 +112,17 @@ def _site(loaded: Loaded, given: Mapping[str, object]) -> Site:
     site = site_of(loaded.config, Wishes(**values))  # type: ignore[arg-type]  # argparse has checked them
     if isinstance(site, Site):
         return site
-    problems = tuple(_problem(wrong, loaded) for wrong in site)
+    problems = tuple(_problem(wrong, loaded, file) for wrong in site)
     raise ConfigError("NNA1501", "Dragonfly's files cannot be rendered from this", problems)
 
 
-def _problem(wrong: Wrong, loaded: Loaded) -> Problem:
+_IN_FILE = {"--storage": "storage.dir", "socketPath": "download.server.socketPath", "cacheDir": "server.cacheDir"}
+
+
+def _problem(wrong: Wrong, loaded: Loaded, file: str | None) -> Problem:
     key, value, reason, action = wrong
+    if file is not None and key in _IN_FILE:
+        return Problem(file, _IN_FILE[key], value, reason, action)
     place = "command line" if key.startswith("--") else loaded.origins.get(key, "default")
     return Problem(place, key, value, reason, action)
 
@@ -132,6 +155,15 @@ def _address(text: str) -> str:
     if address.is_unspecified or address.is_multicast:
         raise argparse.ArgumentTypeError(f"{text} is not the address of one host")
     return text
+
+
+def _user(text: str) -> str:
+    if not _USER.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text} is no name of a user")
+    return text
+
+
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,30}")
 
 
 def _manager(text: str) -> str:
@@ -176,6 +208,10 @@ _OPTIONS = (
             "this node's address for other peers (default: dfdaemon finds one)"),
     _Option("storage", "--storage", (*_OF_PEERS, Form.UNIT), {"type": _path, "metavar": "DIRECTORY"},
             "where pieces lie on the node (default /var/lib/dragonfly/)"),
+    _Option("logs", "--log-dir", (Form.UNIT,), {"type": _path, "metavar": "DIRECTORY"},
+            "what the unit gives dfdaemon as its --log-dir (default /var/log/dragonfly)"),
+    _Option("user", "--user", (Form.UNIT,), {"type": _user, "metavar": "USER"},
+            "the unit's User=, whose its directories are to be (default: root)"),
     _Option("ca", "--ca", _OF_PEERS, {"type": _optional_path, "metavar": "FILE"},
             "CAs against which registries are verified (default Debian's store); empty: none"),
     _Option("bandwidth", "--bandwidth", _OF_PEERS, {"type": _bandwidth, "metavar": "SIZE"},

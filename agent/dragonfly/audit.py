@@ -1,4 +1,4 @@
-"""An audit of a file: dfdaemon.yaml, or values of the chart."""
+"""An audit of a file of YAML: dfdaemon.yaml, or values of the chart. Those of systemd are unit_file's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Kind(enum.StrEnum):
 
     DFDAEMON = "dfdaemon"
     HELM_VALUES = "helm-values"
+    UNIT = "dfdaemon-unit"
 
 
 _OF_CHART = frozenset({
@@ -33,7 +34,9 @@ _RESTART = "restart dfdaemon"
 _UPGRADE = "run helm upgrade"
 
 _ONLY_LIVE = (
-    NotLooked("unit", "whether systemd starts a dfdaemon again that died: --live looks"),
+    NotLooked(
+        "unit", "whether systemd starts a dfdaemon again that died: --live, and an audit of its unit's file, look"
+    ),
     NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
     NotLooked("log-level", "whether dfdaemon logs credentials: an option or a variable says so, --live looks"),
 )

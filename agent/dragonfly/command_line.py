@@ -8,8 +8,9 @@ from agent.dataclass import dataclass
 
 LEVEL_VARIABLE = "DFDAEMON_LOG_LEVEL"
 CONFIG_VARIABLE = "DFDAEMON_CONFIG"
+LOG_VARIABLE = "DFDAEMON_LOG_DIR"
 _FILTER = "RUST_LOG"
-_VARIABLES = (CONFIG_VARIABLE, LEVEL_VARIABLE, _FILTER)
+_VARIABLES = (CONFIG_VARIABLE, LEVEL_VARIABLE, LOG_VARIABLE, _FILTER)
 
 LEVELS = ("error", "warn", "info", "debug", "trace")
 """In any case; dfdaemon takes 1 to 5 for them too."""
@@ -18,11 +19,19 @@ _LAST_SILENT = LEVELS.index("warn")
 
 def option_of(argv: Sequence[str], *names: str) -> str | None:
     """The value of the first option with one of these names, `--name value` or `--name=value`; None: there is none."""
-    for word, after in zip(argv, [*argv[1:], None], strict=True):
+    for word, after in zip(argv, [*argv[1:], None], strict=False):  # of no words there is one more
         name, equals, value = word.partition("=")
         if name in names:
             return value if equals else after
     return None
+
+
+DEFAULT_CONFIG = "/etc/dragonfly/dfdaemon.yaml"
+
+
+def config_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The file that a dfdaemon is started with."""
+    return option_of(argv, "--config", "-c") or environment.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
 
 
 def environment_of(block: bytes) -> dict[str, str]:

@@ -4,28 +4,56 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from agent.config.model import Config
 from agent.dataclass import dataclass
-from agent.dragonfly import audit, checks
-from agent.dragonfly.command_line import CONFIG_VARIABLE, LEVEL_VARIABLE, LogLevel, option_of
+from agent.dragonfly import audit, checks, service
+from agent.dragonfly.command_line import LogLevel
 from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
+from agent.dragonfly.own import Own, own_of
 from agent.dragonfly.place import Place
 from agent.dragonfly.reading import Reader
-from agent.dragonfly.site import STORAGE
+from agent.dragonfly.service import Service
 from agent.errors import Problem
 from agent.node.facts import Unknown
 
-DEFAULT_CONFIG = "/etc/dragonfly/dfdaemon.yaml"
 SERVERS = ("proxy", "health", "metrics", "stats")
 _ARM = "aarch64"
 _PAGE = 4096
 UNIT = "dfdaemon.service"
-_GOOD_RESTARTS = ("always", "on-failure")
 _LIMITED = "dragonfly_client_proxy_request_rate_limited_total"
 _ALL = "dragonfly_client_proxy_request_total"
 _SERIES = re.compile(r"(dragonfly_client_\w+)(?:\{(.*?)\})? ([0-9.eE+]+)")
+_CERT, _DIRECTORY = "proxy.registryMirror.cert", "storage.dir"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """dfdaemon's file, read once."""
+
+    tree: Mapping[str, Any]
+    peer: Peer
+    problems: tuple[Problem, ...]
+
+    @staticmethod
+    def of(file: str, text: str) -> Settings:
+        """All of it, with everything that is wrong."""
+        reader = Reader(file)
+        tree = reader.read(text)
+        peer = audit.dfdaemon(file, tree, reader.problems)
+        return Settings(tree, peer, tuple(reader.problems))
+
+    @property
+    def ca(self) -> str:
+        """The file that registryMirror.cert names; "" for none."""
+        return str(self.peer.value(_CERT) or "")
+
+    @property
+    def storage(self) -> str:
+        """Where pieces lie."""
+        return str(self.peer.value(_DIRECTORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +63,11 @@ class LiveFacts:
     runs: bool
     """A process of this node listens on the port of mirror.url."""
     file: str
-    text: str | Unknown
+    settings: Settings | Unknown
     listening: Mapping[str, tuple[str, ...] | Unknown]
     """Server -> the addresses on which it listens; none: nobody listens on its port."""
-    unit: str
-    """"" where no service of systemd's runs it, or would."""
-    restart: str | Unknown
+    service: Service | Unknown | None
+    """None where no service of systemd's runs it, or would."""
     metrics: str | Unknown
     arch: str
     page_bytes: int
@@ -48,52 +75,31 @@ class LiveFacts:
     """The mode in force is native."""
     log_level: LogLevel | Unknown
     """Of no concern where none runs."""
+    logs: str = ""
+    """The directory of its log, where its command line names one."""
     lost_ca: str = ""
     """The file that registryMirror.cert names, where it is not there."""
     cache: Place = Place.KEPT
     """What storage.dir is on; kept also where that could not be seen."""
-    writes_anywhere: bool = False
-    """Its unit lets it write where root may."""
-    gives_up: str = ""
-    """How soon systemd starts the unit no more: "after 5 starts within 10 s"; "" for never."""
 
-
-def config_of(argv: Sequence[str], environment: Mapping[str, str]) -> str:
-    """The file that a dfdaemon was started with."""
-    return option_of(argv, "--config", "-c") or environment.get(CONFIG_VARIABLE) or DEFAULT_CONFIG
-
-
-_CERT, _DIRECTORY = "proxy.registryMirror.cert", "storage.dir"
-
-
-def ca_of(text: str) -> str:
-    """The file that registryMirror.cert names; "" for none."""
-    return str(_peer(text).value(_CERT) or "")
-
-
-def storage_of(text: str) -> str:
-    """Where pieces lie."""
-    return str(_peer(text).value(_DIRECTORY))
-
-
-def _peer(text: str) -> Peer:
-    return audit.dfdaemon("", Reader("").read(text), [])
+    @property
+    def own(self) -> Own:
+        """Its own directories; the usual ones where its file could not be read."""
+        return Own() if isinstance(self.settings, Unknown) else own_of(self.settings.peer, self.logs)
 
 
 def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
     """The report, or everything that is wrong with its file."""
     found: list[Finding | NotLooked] = []
-    if isinstance(facts.text, Unknown):
-        found.append(NotLooked("configuration", f"{facts.file}: {facts.text.reason}", untold=True))
+    settings = facts.settings
+    if isinstance(settings, Unknown):
+        found.append(NotLooked("configuration", f"{facts.file}: {settings.reason}", untold=True))
+    elif settings.problems:
+        return settings.problems
     else:
-        reader = Reader(facts.file)
-        tree = reader.read(facts.text)
-        peer = audit.dfdaemon(facts.file, tree, reader.problems)
-        if reader.problems:
-            return tuple(reader.problems)
-        found += [*audit.of_running(peer, config, tree), *_cache(facts, str(peer.value(_DIRECTORY)))]
+        found += [*audit.of_running(settings.peer, config, settings.tree), *_cache(facts, settings.storage)]
     found += _lost_ca(facts)
-    found += [*_unit(facts), *_root_writes(facts), *(() if facts.runs else _gone(facts))]
+    found += [*_unit(facts), *(() if facts.runs else _gone(facts))]
     found += [*_log_level(facts), *_listeners(facts), *_counters(facts)] if facts.runs else []
     found += [*audit.judged_by_ping(config, native=facts.native), audit.OTHER_FILE, audit.ELSEWHERE]
     version = _version(facts.metrics)
@@ -115,16 +121,18 @@ def _cache(facts: LiveFacts, directory: str) -> Iterator[Finding]:
     memory = facts.cache is Place.MEMORY
     item, why = ("storage", checks.IN_MEMORY) if memory else ("volume", checks.GOES_WITH_POD)
     change = "put it on a disk of the node: a hostPath as `nydus-agent dragonfly render helm-values` has it"
-    if facts.unit:
+    if isinstance(facts.service, Service):
+        name = facts.service.name
         change = (
-            f"set {_DIRECTORY} in {facts.file} to a directory on a disk, "
-            f"nydus-agent dragonfly render dfdaemon-unit --storage with it, {_restarted(facts)}"
+            f"set {_DIRECTORY} in {facts.file} to a directory on a disk, nydus-agent dragonfly render dfdaemon-unit "
+            f"--dfdaemon {shlex.quote(facts.file)}, then systemctl daemon-reload and systemctl restart {name}"
         )
     yield Finding(item, Severity.TRAP, _DIRECTORY, f"{directory}: {facts.cache}", "a disk of the node", why, change)
 
 
 def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
-    locked = not isinstance(facts.text, Unknown) and bool(_peer(facts.text).value("proxy.server.basicAuth"))
+    settings = facts.settings
+    locked = not isinstance(settings, Unknown) and bool(settings.peer.value("proxy.server.basicAuth"))
     for name in SERVERS:
         if name == "proxy" and locked:
             continue  # whoever reaches it needs a password
@@ -141,59 +149,26 @@ def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
 
 
 def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
-    if not facts.unit:
+    if facts.service is None:
         yield NotLooked("unit", "no service of systemd's runs it: who does starts it again (the kubelet, say)")
-    elif isinstance(facts.restart, Unknown):
-        yield NotLooked("unit", facts.restart.reason, untold=True)
-    elif facts.restart not in _GOOD_RESTARTS:
-        why = "A crash, a kill for want of memory, or no scheduler at boot ends it for good."
-        change = f"{_drop_in(facts)}, then systemctl daemon-reload"
-        yield Finding("unit", Severity.TRAP, f"{facts.unit}: Restart", facts.restart or "no", "always", why, change)
-    elif facts.gives_up:
-        why = "dfdaemon ends at once where no scheduler answers: systemd soon starts it no more, and it stays gone."
-        change = f"{_drop_in(facts)}, then systemctl daemon-reload"
-        value = f"gives up {facts.gives_up}"
-        yield Finding("unit", Severity.TRAP, f"{facts.unit}: StartLimitIntervalSec", value, "0", why, change)
-
-
-def _root_writes(facts: LiveFacts) -> Iterator[Finding]:
-    if facts.writes_anywhere:
-        why = (
-            "Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then "
-            "makes as root, below /etc as well (X-Dragonfly-Output-Path, seen with 1.5.10)."
-        )
-        yield Finding("root-writes", Severity.TRAP, f"{facts.unit}: ProtectSystem", "not strict", "strict", why,
-                      f"{_drop_in(facts)}, {_restarted(facts)}")  # fmt: skip
+    elif isinstance(facts.service, Unknown):
+        yield NotLooked("unit", facts.service.reason, untold=True)
+    else:
+        yield from service.findings(facts.service, facts.own, facts.file)
 
 
 def _log_level(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
     level = facts.log_level
     if isinstance(level, Unknown):
         yield NotLooked("log-level", level.reason, untold=True)
+    elif isinstance(facts.service, Service):
+        yield from service.log_level(facts.service, facts.own, facts.file, level)
     elif level.tells_headers:
-        source, change = level.source or "dfdaemon's default", _quieter(facts, level)
-        yield Finding(
-            "log-level", Severity.TRAP, "log level", f"{level.value} ({source})", "warn", checks.TELLS_HEADERS, change
-        )
+        value, change = f"{level.value} ({level.source or service.DEFAULT_LEVEL})", _IN_CHART
+        yield Finding("log-level", Severity.TRAP, "log level", value, "warn", checks.TELLS_HEADERS, change)
 
 
-def _quieter(facts: LiveFacts, level: LogLevel) -> str:
-    if not facts.unit:
-        return f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
-    first = f"take {level.source} out of {facts.unit}; " if level.source not in ("", LEVEL_VARIABLE) else ""
-    return f"{first}{_drop_in(facts)}, {_restarted(facts)}; {checks.WRITTEN}"
-
-
-def _restarted(facts: LiveFacts) -> str:
-    return f"then systemctl daemon-reload and systemctl restart {facts.unit}"
-
-
-def _drop_in(facts: LiveFacts) -> str:
-    """Its command. With another storage.dir than it knows of, the drop-in would keep dfdaemon from starting."""
-    directory = f"/etc/systemd/system/{facts.unit}.d"
-    where = STORAGE if isinstance(facts.text, Unknown) else storage_of(facts.text)
-    other = "" if where.rstrip("/") == STORAGE.rstrip("/") else f"--storage {shlex.quote(where)} "
-    return f"mkdir -p {directory} && nydus-agent dragonfly render dfdaemon-unit {other}>{directory}/50-restart.conf"
+_IN_CHART = f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
 
 
 def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:

@@ -9,6 +9,7 @@ from typing import Any
 from agent.dragonfly import dfdaemon, page
 from agent.dragonfly.document import Document
 from agent.dragonfly.helm import values
+from agent.dragonfly.own import Own
 from agent.dragonfly.site import Peers, Site
 
 
@@ -100,11 +101,13 @@ def peer_service(site: Site) -> Document:
 
 def unit(site: Site) -> str:
     """The drop-in for dfdaemon.service."""
-    quoted = [_quoted(path) for path in (site.wishes.storage, *_OWN)]
+    wishes = site.wishes
+    quoted = [_quoted(path) for path in Own(wishes.storage, wishes.socket, wishes.logs, wishes.cache).all]
     made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")  # in a command it begins a variable
     # Those that are not there yet when mkdir is started must not keep it from that: systemd lays them out for it too.
     written = " ".join(f'"-{path}"' for path in quoted)
-    return _UNIT.replace("@MADE@", made).replace("@WRITTEN@", written)
+    owned = f"\nExecStartPre=+/usr/bin/chown --no-dereference {wishes.user} {made}" if wishes.user else ""
+    return _UNIT.replace("@MADE@", made + owned).replace("@WRITTEN@", written)
 
 
 def _quoted(path: str) -> str:
@@ -146,9 +149,6 @@ _RENDERERS: Mapping[Form, Callable[[Site], Document | str]] = {
     Form.UNIT: unit,
 }
 
-_OWN = ("/run/dragonfly", "/var/log/dragonfly", "/var/cache/dragonfly")
-"""Besides its storage: its socket's, its log's, and server.cacheDir."""
-
 _UNIT = f"""\
 # {Form.UNIT.file}
 # For upstream's dfdaemon.service. In force after: systemctl daemon-reload && systemctl restart dfdaemon
@@ -169,13 +169,18 @@ TimeoutStopSec=10
 # At info, its default, dfdaemon writes each request with all its headers into its log: the journal then has every
 # password and token of private registries. A --log-level in ExecStart counts before this; upstream's unit has none.
 Environment=DFDAEMON_LOG_LEVEL=warn
-# Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then makes as
-# root (X-Dragonfly-Output-Path, seen with 1.5.10), below /etc as well. So it may write to its own directories alone.
-# Where storage.dir is another, render this with --storage; add another socketPath or --log-dir, and what dfget is to
-# write to, here.
+# Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then makes
+# (X-Dragonfly-Output-Path, seen with 1.5.10), over the socket also one that it overwrites: as root, unless the unit has
+# a User=. So it may write to its own directories alone. Where dfdaemon.yaml or --log-dir names others, render this
+# with --dfdaemon and --log-dir, or dfdaemon does not start; what dfget is to write to, add here.
 ExecStartPre=+/usr/bin/mkdir --parents @MADE@
 ProtectSystem=strict
 ReadWritePaths=@WRITTEN@
+# ProtectSystem leaves these writable: root's home, the kernel's settings, disks.
+ProtectHome=read-only
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+PrivateDevices=yes
 # The unit has one core (100%); Dragonfly's chart gives a peer four. MemoryMax=8G stays.
 CPUQuota=400%
 """

@@ -6,14 +6,17 @@ import enum
 import ipaddress
 from collections.abc import Iterable
 
+from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.model import Config, Scheme
 from agent.dataclass import dataclass
 from agent.dragonfly import page
+from agent.dragonfly.confinement import DANGEROUS, plain
+from agent.dragonfly.own import STORAGE, Own
+from agent.dragonfly.place import above
 
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 """Debian's store in one file; `update-ca-certificates` puts private CAs into it."""
-STORAGE = "/var/lib/dragonfly/"
 STATS_PORT = 4004
 UPLOAD_PORT = 4000
 
@@ -52,6 +55,12 @@ class Wishes:
     schedulers: tuple[str, ...] = ()
     advertise: str = ""
     storage: str = STORAGE
+    socket: str = Own().socket
+    """The directory of dfdaemon's socket."""
+    logs: str = Own().logs
+    cache: str = Own().cache
+    user: str = ""
+    """Whom dfdaemon.service runs dfdaemon as; "" for root."""
     ca: str = SYSTEM_CA
     bandwidth: int = 0
     """Of the node's network, bytes in a second; 0: not known."""
@@ -112,3 +121,19 @@ def _listener(url: str) -> Listener | None:
 def _wrong_wishes(wishes: Wishes) -> Iterable[Wrong]:
     if wishes.proxy_node_port == wishes.health_node_port:
         yield ("--health-node-port", str(wishes.health_node_port), "is the proxy's node port too", "choose another")
+    for key, path in (("--storage", wishes.storage), ("socketPath", wishes.socket), ("--log-dir", wishes.logs),
+                      ("cacheDir", wishes.cache)):  # fmt: skip
+        complaint = _complaint(path)
+        if complaint:
+            reason, action = complaint
+            yield (key, path, reason, action)
+
+
+def _complaint(path: str) -> tuple[str, str] | None:
+    """Why a directory cannot be dfdaemon's, and what to do. Control characters would be lines of a unit."""
+    if not path.isprintable():
+        return "holds what cannot be printed", "choose a plain path"
+    held = next((place for place in DANGEROUS if above(plain(path), place)), "")
+    if held:
+        return f"holds {held}: dfdaemon would make files there for whoever asks", "choose one of its own"
+    return TextForm.PATH.complaint(path)

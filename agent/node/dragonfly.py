@@ -4,11 +4,15 @@ unknown, with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
-from agent.dragonfly.command_line import log_level
-from agent.dragonfly.live import DEFAULT_CONFIG, SERVERS, UNIT, LiveFacts, ca_of, config_of, storage_of
+from agent.dragonfly.command_line import config_of, log_level
+from agent.dragonfly.live import SERVERS, UNIT, LiveFacts, Settings
+from agent.dragonfly.own import logs_of
 from agent.dragonfly.place import Place, place_of
+from agent.dragonfly.service import Service, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import UnitFact, Unknown
@@ -30,29 +34,28 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     inode = proxy[0][1] if isinstance(proxy, tuple) and proxy else 0
     runs = inode != 0
     holder = ports.holders.of(inode) if runs else None
-    unit = holder.unit if holder else UNIT
-    service = _service(ports, unit)
-    file = config_of(holder.argv, holder.environment) if holder else DEFAULT_CONFIG
+    service = _service(ports, holder.unit if holder else UNIT)
+    argv, environment = _started(holder, service)
+    file = config_of(argv, environment)
     files = ports.files_of(holder.pid if holder else _INIT)
     hidden = runs and holder is None
     unseen = Unknown("the process that listens is not to be seen from here")
     text = unseen if hidden else _text(files, file)
+    settings = text if isinstance(text, Unknown) else Settings.of(file, text)
     return LiveFacts(
         runs=runs,
         file=file,
-        text=text,
+        settings=settings,
         listening={name: _addresses(there[name]) for name in SERVERS},
-        unit=unit if service is not None else "",
-        restart=service.restart if isinstance(service, UnitFact) else service or "",
+        service=_told(service),
         metrics=_metrics(ports, config.mirror.metrics_url),
         arch=ports.machine.arch,
         page_bytes=ports.machine.page_bytes,
         native=native,
         log_level=log_level(holder.argv, holder.environment) if holder else unseen,
-        lost_ca="" if isinstance(text, Unknown) else _lost(files, ca_of(text)),
-        cache=_cache(ports, holder, text),
-        writes_anywhere=isinstance(service, UnitFact) and service.protect_system != "strict",
-        gives_up=_gives_up(service) if isinstance(service, UnitFact) else "",
+        logs=logs_of(argv, environment),
+        lost_ca="" if isinstance(settings, Unknown) else _lost(files, settings.ca),
+        cache=_cache(ports, holder, settings),
     )
 
 
@@ -79,23 +82,31 @@ def _service(ports: DragonflyPorts, unit: str) -> UnitFact | Unknown | None:
         return Unknown(str(error))
 
 
-def _gives_up(service: UnitFact) -> str:
-    """Whether one that ends at once is given up: as many starts as the limit allows take less than its time."""
-    starts, within_us = service.start_limit
-    if not starts or starts * service.restart_us >= within_us:
-        return ""
-    return f"after {starts} starts within {within_us / 1e6:g} s"
+def _started(holder: Holder | None, service: UnitFact | Unknown | None) -> tuple[Sequence[str], Mapping[str, str]]:
+    """How it was started, or would be by its unit; no words where neither can be seen."""
+    if holder is not None:
+        return holder.argv, holder.environment
+    if not isinstance(service, UnitFact):
+        return (), {}
+    return service.command, dict(one.partition("=")[::2] for one in service.environment)
 
 
-def _cache(ports: DragonflyPorts, holder: Holder | None, text: str | Unknown) -> Place:
+def _told(service: UnitFact | Unknown | None) -> Service | Unknown | None:
+    if not isinstance(service, UnitFact):
+        return service
+    given_up = gives_up(*service.start_limit, service.restart_us)
+    return Service(service.name, service.restart, given_up, service.confinement)
+
+
+def _cache(ports: DragonflyPorts, holder: Holder | None, settings: Settings | Unknown) -> Place:
     """What the running dfdaemon's pieces lie on."""
-    if holder is None or isinstance(text, Unknown):
+    if holder is None or isinstance(settings, Unknown):
         return Place.KEPT
     try:
         table = ports.files_of(_INIT).head(f"/proc/{holder.pid}/mountinfo", _LONGEST)
     except FileError:
         return Place.KEPT
-    return place_of((table or b"").decode(errors="replace"), storage_of(text), contained=not holder.unit)
+    return place_of((table or b"").decode(errors="replace"), settings.storage, contained=not holder.unit)
 
 
 def _text(files: Files, file: str) -> str | Unknown:

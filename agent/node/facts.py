@@ -69,6 +69,34 @@ class Unfit:
 
 
 @dataclass(frozen=True, slots=True)
+class Confinement:
+    """Who a service runs as, and where systemd lets it write (systemd.exec(5)); "" and () for what is not set."""
+
+    user: str = ""
+    """"" is root too; of DynamicUser= a name, whatever it is."""
+    protect_system: str = ""  # no, yes, full, strict
+    protect_home: str = ""  # no, yes, read-only, tmpfs
+    protect_tunables: bool = False  # ProtectKernelTunables=
+    private_devices: bool = False
+    writable: tuple[str, ...] = ()
+    """ReadWritePaths=, and what StateDirectory= and its like make; as they are written, a "-" before them too."""
+    read_only: tuple[str, ...] = ()
+    inaccessible: tuple[str, ...] = ()
+
+    @property
+    def is_root(self) -> bool:
+        """Whether its rights are root's."""
+        return self.user in ("", "root", "0")
+
+
+MADE_DIRECTORIES = {
+    "StateDirectory": "/var/lib", "RuntimeDirectory": "/run", "CacheDirectory": "/var/cache",
+    "LogsDirectory": "/var/log",
+}  # fmt: skip
+"""Where systemd makes the directories of a service by these settings."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnitFact:
     """systemd's view of a unit."""
 
@@ -89,8 +117,9 @@ class UnitFact:
     needs_reload: bool = False
     inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
     start_limit: tuple[int, int] = (0, 0)  # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit
-    protect_system: str = ""  # ProtectSystem=: no, yes, full, strict
     restart_us: int = 0  # RestartUSec: how long systemd waits before it starts it again
+    confinement: Confinement = Confinement()
+    command: tuple[str, ...] = ()  # the first ExecStart=
 
     @property
     def runs(self) -> bool:

@@ -5,12 +5,12 @@ Only settings that break something are told; everything else in a drop-in is the
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from agent import paths
 from agent.dataclass import dataclass
 from agent.plan.drift import Finding, Kind, Remedy
+from agent.unit_syntax import settings, words
 
 WATCHED = (paths.SNAPSHOTTER_UNIT, *paths.RUNTIME_UNITS)
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system")
@@ -53,7 +53,7 @@ def findings(path: str, unit: str, text: str, containerd_config: str) -> Iterato
 
 def contradictions(unit: str, text: str, containerd_config: str) -> Iterator[Contradiction]:
     """What in a unit file or drop-in works against us."""
-    for section, key, value in _settings(text):
+    for section, key, value in settings(text):
         if unit == paths.SNAPSHOTTER_UNIT:
             yield from _snapshotter(section, key, value)
         else:
@@ -84,7 +84,7 @@ def _environment(key: str, value: str) -> Iterator[Contradiction]:
     if not value:
         yield Contradiction(key, '""', "ours", "it takes NO_PROXY and our certificates away")
         return
-    for entry in _words(value):
+    for entry in words(value):
         name, _, text = entry.partition("=")
         if name.upper() == "NO_PROXY" and "127.0.0.1" not in text.split(","):
             why = "the mirror would be asked through a proxy"
@@ -94,48 +94,14 @@ def _environment(key: str, value: str) -> Iterator[Contradiction]:
             yield Contradiction(key, entry, f"SSL_CERT_FILE={paths.CA_BUNDLE}", why)
 
 
-def _words(value: str) -> list[str]:
-    try:
-        return shlex.split(value)
-    except ValueError:
-        return value.split()
-
-
 def _containerd(unit: str, section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
     if (section, key) == ("Service", "KillMode") and value != "process":
         yield Contradiction(key, value, "process", "a restart of containerd would end all containers")
     if (section, key) == ("Service", "ExecStart") and unit == paths.CONTAINERD_UNIT:  # k3s has a --config of its own
-        words = _words(value)
-        for option, given in zip(words, [*words[1:], ""], strict=True):
+        argv = words(value)
+        for option, given in zip(argv, [*argv[1:], ""], strict=True):
             name, _, inline = option.partition("=")
             path = inline or given
             if name in ("--config", "-c", "-config") and path != config:
                 why = "containerd would not read the file that holds what was applied"
                 yield Contradiction(key, value, f"--config {config}", why)
-
-
-def _settings(text: str) -> Iterator[tuple[str, str, str]]:
-    """(section, key, value) in order; lines that end in a backslash go on (systemd.syntax(7))."""
-    section = ""
-    for line in _joined(text):
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-        elif "=" in line:
-            key, _, value = line.partition("=")
-            yield section, key.strip(), value.strip()
-
-
-def _joined(text: str) -> Iterator[str]:
-    held = ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith(("#", ";")):
-            continue
-        if line.endswith("\\"):
-            held += line[:-1] + " "
-            continue
-        if held or line:
-            yield held + line
-        held = ""
-    if held:
-        yield held.strip()

@@ -14,7 +14,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules
 # A module may import from its own layer's package and from every lower layer.
 _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.dataclass", "agent.later"),
-    ("agent.errors", "agent.paths", "agent.durations", "agent"),
+    ("agent.errors", "agent.paths", "agent.durations", "agent.unit_syntax", "agent"),
     ("agent.catalogue",),
     ("agent.console",),
     ("agent.config",),

@@ -65,7 +65,7 @@ def test_the_pages_values() -> None:
     assert items(text) == traps | BANDWIDTHS | {"disk-high"}
 
 
-@pytest.mark.parametrize("kind", Kind, ids=str)
+@pytest.mark.parametrize("kind", OURS, ids=str)
 def test_ours_has_no_trap_and_with_the_networks_bandwidth_nothing_at_all(kind: Kind) -> None:
     assert found(OURS[kind]) == ()
     form = Form.DFDAEMON if kind is DFDAEMON else Form.HELM_VALUES

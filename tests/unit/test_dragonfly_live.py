@@ -8,13 +8,14 @@ import pytest
 
 from agent.config.model import Config
 from agent.dataclass import replace
-from agent.dragonfly.command_line import LogLevel, environment_of, log_level
-from agent.dragonfly.findings import Report
-from agent.dragonfly.live import DEFAULT_CONFIG, LiveFacts, ca_of, config_of, report
+from agent.dragonfly.command_line import DEFAULT_CONFIG, LogLevel, config_of, environment_of, log_level
+from agent.dragonfly.findings import Report, Severity
+from agent.dragonfly.live import LiveFacts, Settings, report
 from agent.dragonfly.place import Place
 from agent.dragonfly.render import Form
+from agent.dragonfly.service import Service
 from agent.errors import Problem
-from agent.node.facts import Unknown
+from agent.node.facts import Confinement, Unknown
 from tests.unit.test_dragonfly_render import document
 
 LOOPBACK = ("127.0.0.1",)
@@ -25,13 +26,18 @@ dragonfly_client_proxy_request_total 90
 dragonfly_client_proxy_request_rate_limited_total 0
 """
 OURS = document(Form.DFDAEMON).text()
+HELD = Confinement(
+    protect_system="strict", protect_home="read-only", protect_tunables=True, private_devices=True,
+    writable=("-/var/lib/dragonfly/", "-/run/dragonfly", "-/var/log/dragonfly", "-/var/cache/dragonfly"),
+)  # fmt: skip
+"""As our drop-in has it."""
+SERVICE = Service("dfdaemon.service", "always", "", HELD)
 WELL = LiveFacts(
     runs=True,
-    file="/etc/dragonfly/dfdaemon.yaml",
-    text=OURS,
+    file=DEFAULT_CONFIG,
+    settings=Settings.of(DEFAULT_CONFIG, OURS),
     listening=dict.fromkeys(("proxy", "health", "metrics", "stats"), LOOPBACK),
-    unit="dfdaemon.service",
-    restart="always",
+    service=SERVICE,
     metrics=METRICS,
     arch="x86_64",
     page_bytes=4096,
@@ -41,6 +47,13 @@ WELL = LiveFacts(
 
 
 def seen(**changes: Any) -> Report:
+    """`text`: what its file holds; `restart`, `gives_up`, `name`, `held`: changes of its unit."""
+    if "text" in changes:
+        changes["settings"] = Settings.of(DEFAULT_CONFIG, changes.pop("text"))
+    names = {"restart": "restart", "gives_up": "gives_up", "name": "name", "held": "confinement"}
+    of_unit = {names[key]: changes.pop(key) for key in tuple(changes) if key in names}
+    if of_unit:
+        changes["service"] = replace(SERVICE, **of_unit)
     made = report(replace(WELL, **changes), Config())
     assert isinstance(made, Report), made
     return made
@@ -76,7 +89,7 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
         ("log-level", {"log_level": LogLevel("info", "")}),
-        ("root-writes", {"writes_anywhere": True}),
+        ("root-writes", {"held": Confinement()}),
         ("unit", {"gives_up": "after 5 starts within 10 s"}),
         ("volume", {"cache": Place.POD}),
         ("volume", {"cache": Place.LAYER}),
@@ -101,9 +114,9 @@ def test_a_directory_in_memory_is_told_once() -> None:
     assert [one.item for one in found] == ["storage"]
 
 
-@pytest.mark.parametrize(("unit", "change"), [("dfdaemon.service", "set storage.dir in /etc/"), ("", "a hostPath")])
-def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(unit: str, change: str) -> None:
-    (one,) = seen(unit=unit, cache=Place.MEMORY).findings
+@pytest.mark.parametrize(("service", "change"), [(SERVICE, "set storage.dir in /etc/"), (None, "a hostPath")])
+def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(service: Service | None, change: str) -> None:
+    (one,) = seen(service=service, cache=Place.MEMORY).findings
     assert change in one.change
 
 
@@ -124,7 +137,7 @@ def test_a_unit_that_starts_it_again_is_right(restart: str) -> None:
 
 
 def test_a_dfdaemon_in_a_container_is_its_runtimes_to_start_again() -> None:
-    report = seen(unit="", restart="")
+    report = seen(service=None)
     assert (report.findings, report.untold) == ((), ())
     assert "unit" in {one.item for one in report.not_looked}
 
@@ -132,9 +145,9 @@ def test_a_dfdaemon_in_a_container_is_its_runtimes_to_start_again() -> None:
 @pytest.mark.parametrize(
     ("item", "changes"),
     [
-        ("configuration", {"text": Unknown("it is not there")}),
+        ("configuration", {"settings": Unknown("it is not there")}),
         ("open-proxy", {"listening": listening(proxy=Unknown("the kernel did not tell"))}),
-        ("unit", {"restart": Unknown("no bus")}),
+        ("unit", {"service": Unknown("no bus")}),
         ("refused", {"metrics": Unknown("refused")}),
         ("log-level", {"log_level": Unknown("not to be seen")}),
         ("dfdaemon", {"runs": False}),
@@ -146,7 +159,7 @@ def test_what_could_not_be_read_is_untold_and_never_taken_for_right(item: str, c
 
 
 def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> None:
-    found = report(replace(WELL, text="proxy: {prefetch: 3}"), Config())
+    found = report(replace(WELL, settings=Settings.of(DEFAULT_CONFIG, "proxy: {prefetch: 3}")), Config())
     assert isinstance(found, tuple)
     assert isinstance(found[0], Problem)
     assert str(found[0]).startswith(f"{DEFAULT_CONFIG}: proxy.prefetch = 3: must be true or false")
@@ -215,40 +228,103 @@ def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
     ],
 )
 def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level: LogLevel, change: str) -> None:
-    (one,) = seen(unit=unit, log_level=level).findings
+    (one,) = seen(service=replace(SERVICE, name=unit) if unit else None, log_level=level).findings
     assert one.change.startswith(change)
     whose = level.source or "dfdaemon's default"
     assert one.value == f"info ({whose})"
 
 
-@pytest.mark.parametrize(
-    ("directory", "command"),
-    [
-        ("/var/lib/dragonfly/", "render dfdaemon-unit >"),
-        ("/var/lib/dragonfly", "render dfdaemon-unit >"),
-        ("/srv/pieces", "render dfdaemon-unit --storage /srv/pieces >"),
-        ("/srv/a b", "render dfdaemon-unit --storage '/srv/a b' >"),
-    ],
-)
+OTHER = {
+    "storage: {dir: /var/lib/dragonfly}": "render dfdaemon-unit >",
+    "storage: {dir: /srv/pieces}": "render dfdaemon-unit --dfdaemon /etc/dragonfly/dfdaemon.yaml >",
+    "server: {cacheDir: /srv/cache}": "render dfdaemon-unit --dfdaemon /etc/dragonfly/dfdaemon.yaml >",
+    "download: {server: {socketPath: /run/peer/d.sock}}":
+        "render dfdaemon-unit --dfdaemon /etc/dragonfly/dfdaemon.yaml >",
+    "download: {server: {socketPath: /var/run/dragonfly/other.sock}}": "render dfdaemon-unit >",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "command"), OTHER.items(), ids=str)
 @pytest.mark.parametrize(
     "changes",
     [
-        {"writes_anywhere": True}, {"restart": "no"}, {"gives_up": "after 5 starts within 10 s"},
-        {"log_level": LogLevel("info", "")},
+        {"held": Confinement()}, {"restart": "no", "held": Confinement()}, {"log_level": LogLevel("info", "")},
+        {"gives_up": "after 5 starts within 10 s", "held": Confinement()},
     ],
 )  # fmt: skip
-def test_the_drop_in_that_mends_a_unit_lets_it_write_where_this_dfdaemon_has_its_pieces(
-    changes: dict[str, Any], directory: str, command: str
+def test_the_drop_in_that_mends_a_unit_lets_dfdaemon_write_where_this_one_has_its_files(
+    changes: dict[str, Any], text: str, command: str
 ) -> None:
     """Without, dfdaemon would not start any more."""
-    (one,) = seen(text=OURS.replace("dir: /var/lib/dragonfly/", f"dir: {directory}"), **changes).findings
-    assert command in one.change
+    mended = [one.change for one in seen(text=text, **changes).findings if "render dfdaemon-unit" in one.change]
+    assert mended
+    assert [one for one in mended if command not in one] == []
+
+
+def test_the_drop_in_that_mends_a_unit_knows_its_log_s_directory_and_whose_the_directories_are_to_be() -> None:
+    (one,) = seen(held=Confinement(user="dragonfly"), logs="/srv/logs").findings
+    assert "render dfdaemon-unit --log-dir /srv/logs --user dragonfly >" in one.change
+
+
+def test_a_dfdaemon_that_is_not_root_is_told_to_write_as_its_user_and_where() -> None:
+    """It cannot make files below /etc, so it is no trap; what its user has is open to all."""
+    (one,) = seen(held=Confinement(user="dragonfly")).findings
+    assert (one.item, one.severity) == ("user-writes", Severity.ADVICE)
+    assert "makes as user dragonfly, wherever that user may write" in one.why
+    assert "root" not in one.why
+    (one,) = seen(held=Confinement(user="dynamic")).findings
+    assert "makes as its dynamic user" in one.why
+    assert items(held=Confinement(user="root")) == {"root-writes"}
+    assert items(held=replace(HELD, user="dragonfly")) == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({"protect_system": "full"}, "ProtectSystem", "not strict"),
+        ({"protect_home": ""}, "ProtectHome", "/root, /home can be written to"),
+        ({"private_devices": False}, "PrivateDevices", "/dev can be written to"),
+        ({"protect_tunables": False}, "ProtectKernelTunables", "/proc/sys, /sys can be written to"),
+        ({"writable": ("/var/lib/dragonfly", "/run", "/var/log")}, "ReadWritePaths", "/run/systemd can be written to"),
+    ],
+)
+def test_a_unit_that_is_strict_and_leaves_what_makes_whoever_asks_root_is_found_with_the_setting(
+    changes: dict[str, Any], key: str, value: str
+) -> None:
+    """systemd's "strict" leaves the homes, /proc, /sys and /dev to settings of their own."""
+    (one,) = seen(held=replace(HELD, **changes)).findings
+    assert (one.item, one.key, one.value) == ("root-writes", f"dfdaemon.service: {key}", value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"text": OURS.replace("dir: /var/lib/dragonfly/", "dir: /srv/pieces")}, "/srv/pieces (storage.dir)"),
+        (
+            {"text": f"{OURS}\n".replace("download:", "download:\n  server: {socketPath: /srv/peer/d.sock}")},
+            "/srv/peer (download.server.socketPath)",
+        ),
+        ({"logs": "/srv/logs"}, "/srv/logs (--log-dir)"),
+        ({"held": replace(HELD, read_only=("/var/lib/dragonfly",))}, "/var/lib/dragonfly/ (storage.dir)"),
+        ({"held": replace(HELD, inaccessible=("-/var/log/dragonfly",))}, "/var/log/dragonfly (--log-dir)"),
+    ],
+)
+def test_a_unit_that_keeps_dfdaemon_from_its_own_directories_is_found_before_it_fails_to_start(
+    changes: dict[str, Any], told: str
+) -> None:
+    (one,) = seen(**changes).findings
+    assert (one.item, one.value) == ("directories", f"does not have {told}")
+    assert "Read-only file system" in one.why
+
+
+def test_a_cache_directory_that_dfdaemon_does_not_touch_keeps_nobody_from_starting() -> None:
+    assert items(text=f"{OURS}\nserver: {{cacheDir: /srv/cache}}") == set()
 
 
 @pytest.mark.parametrize(
     ("text", "file"),
     [
-        (WELL.text, "/etc/ssl/certs/ca-certificates.crt"),
+        (OURS, "/etc/ssl/certs/ca-certificates.crt"),
         ("", ""),
         ("proxy: {registryMirror: {cert: }}", ""),
         ("proxy: {registryMirror: {cert: 7}}", ""),
@@ -256,4 +332,4 @@ def test_the_drop_in_that_mends_a_unit_lets_it_write_where_this_dfdaemon_has_its
     ],
 )
 def test_the_file_of_cas_is_the_one_that_the_configuration_names(text: str, file: str) -> None:
-    assert ca_of(text) == file
+    assert Settings.of("", text).ca == file

@@ -9,8 +9,9 @@ from agent.dataclass import replace
 from agent.dragonfly.command_line import LogLevel
 from agent.dragonfly.live import LiveFacts
 from agent.dragonfly.place import Place, place_of
+from agent.dragonfly.service import Service
 from agent.node.dragonfly import look
-from agent.node.facts import UnitFact, Unknown
+from agent.node.facts import Confinement, UnitFact, Unknown
 from agent.ports_dragonfly import DragonflyPorts, Holder, Machine
 from tests.fakes.daemon import FakeTables
 from tests.fakes.files import FakeFiles
@@ -64,10 +65,13 @@ class OneHolder:
         return self._holder if inode else None
 
 
-def looked(holder: Holder | None, service: UnitFact | None = None, mounts: str = ROOT) -> LiveFacts:
+def looked(
+    holder: Holder | None, service: UnitFact | None = None, mounts: str = ROOT, *, listens: bool = True
+) -> LiveFacts:
     """A dfdaemon with this process and this unit; its file is its container's own."""
     tables = FakeTables()
-    tables.held[4001] = 0
+    if listens:
+        tables.held[4001] = 0
     here = FakeFiles({"/proc/71/mountinfo": mounts.encode()})
     own = FakeFiles({"/etc/d.yaml": b"storage: {dir: /var/lib/dragonfly}"})
     http = FakeHttp()
@@ -85,27 +89,22 @@ SERVICE = Holder(71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFD
 
 def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
     facts = looked(POD_PROCESS, mounts=f"{LAYER}\n{mount(POD, '/var/lib/dragonfly')}")
-    assert (facts.file, facts.text) == ("/etc/d.yaml", "storage: {dir: /var/lib/dragonfly}")
-    assert (facts.cache, facts.unit, facts.log_level) == (Place.POD, "", LogLevel("info", "--log-level"))
+    assert not isinstance(facts.settings, Unknown)
+    assert (facts.file, facts.settings.storage) == ("/etc/d.yaml", "/var/lib/dragonfly")
+    assert (facts.cache, facts.service, facts.log_level) == (Place.POD, None, LogLevel("info", "--log-level"))
 
 
 def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
-    facts = looked(SERVICE, replace(unit("d.service", active=True, pid=71), restart="always"))
-    assert (facts.unit, facts.restart, facts.cache) == ("d.service", "always", Place.KEPT)
+    held = Confinement(user="dragonfly", protect_system="strict")
+    facts = looked(SERVICE, replace(unit("d.service", active=True, pid=71), restart="always", confinement=held))
+    assert (facts.service, facts.cache) == (Service("d.service", "always", "", held), Place.KEPT)
     assert facts.log_level == LogLevel("warn", "DFDAEMON_LOG_LEVEL")
 
 
 def test_a_process_that_may_not_be_seen_is_unknown_and_not_as_by_default() -> None:
     facts = looked(None)
-    assert isinstance(facts.text, Unknown)
+    assert isinstance(facts.settings, Unknown)
     assert isinstance(facts.log_level, Unknown)
-
-
-@pytest.mark.parametrize(("protect", "told"), [("no", True), ("", True), ("full", True), ("strict", False)])
-def test_a_unit_writes_anywhere_that_does_not_keep_it_to_its_own(protect: str, *, told: bool) -> None:
-    """With "full", /var/spool/cron and everything else below /var is left."""
-    assert looked(SERVICE, replace(unit("d.service"), protect_system=protect)).writes_anywhere is told
-    assert not looked(POD_PROCESS).writes_anywhere
 
 
 @pytest.mark.parametrize(
@@ -121,4 +120,13 @@ def test_a_unit_is_given_up_where_its_starts_take_less_than_the_limits_time(
     limit: tuple[int, int], restart_us: int, told: str
 ) -> None:
     service = replace(unit("d.service"), restart="always", start_limit=limit, restart_us=restart_us)
-    assert looked(SERVICE, service).gives_up == told
+    found = looked(SERVICE, service).service
+    assert isinstance(found, Service)
+    assert found.gives_up == told
+
+
+def test_a_dfdaemon_that_does_not_run_is_looked_at_by_how_its_unit_would_start_it() -> None:
+    """Its file and its log's directory may be others, and why it is gone."""
+    command = ("/usr/bin/dfdaemon", "--config", "/etc/d.yaml", "--log-dir=/srv/logs")
+    facts = looked(None, replace(unit("dfdaemon.service"), command=command), listens=False)
+    assert (facts.runs, facts.file, facts.logs) == (False, "/etc/d.yaml", "/srv/logs")

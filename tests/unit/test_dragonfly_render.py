@@ -219,7 +219,9 @@ def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() ->
     lines = dict(line.partition("=")[::2] for line in text.splitlines() if not line.startswith("#"))
     own = '"/run/dragonfly" "/var/log/dragonfly" "/var/cache/dragonfly"'
     perhaps = own.replace('"/', '"-/')
-    assert lines["ProtectSystem"] == "strict"
+    held = {"ProtectSystem": "strict", "ProtectHome": "read-only"}
+    held |= dict.fromkeys(("ProtectKernelTunables", "ProtectControlGroups", "PrivateDevices"), "yes")
+    assert {key: lines.get(key) for key in held} == held
     assert lines["ReadWritePaths"] == rf'"-/data/50%% \"of\" $it" {perhaps}'
     assert lines["ExecStartPre"] == rf'+/usr/bin/mkdir --parents "/data/50%% \"of\" $$it" {own}'
 

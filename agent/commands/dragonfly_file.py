@@ -1,0 +1,49 @@
+"""A file of Dragonfly's that an operator names: read, and refused whole where it is no sound one."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from agent.commands.artifact_options import absolute
+from agent.console import counted
+from agent.dragonfly.live import Settings
+from agent.errors import ConfigError, FileError, Problem
+from agent.ports import Files
+
+_LONGEST = 1 << 20
+_Sound = TypeVar("_Sound")
+
+
+def text_of(file: str, files: Files) -> str:
+    """Its text. Raises ConfigError NNA1503."""
+
+    def unreadable(reason: str, action: str) -> ConfigError:
+        problem = Problem(file, "", "", reason, action)
+        return ConfigError("NNA1503", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE")
+
+    try:
+        fact = files.read(absolute(file))
+    except FileError as error:
+        raise unreadable(error.cause or error.what, "look at the file and its rights") from error
+    if fact is None:
+        raise unreadable("it is not there", "look at the name")
+    if len(fact.content) > _LONGEST:
+        raise unreadable("it is longer than 1 MiB", "is it the right file?")
+    try:
+        return fact.content.decode()
+    except UnicodeDecodeError as error:
+        raise unreadable(f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
+
+
+def settings_of(file: str, files: Files) -> Settings:
+    """A dfdaemon.yaml. Raises ConfigError NNA1502 with every problem, NNA1503."""
+    found = Settings.of(file, text_of(file, files))
+    return sound(found.problems or found, file)
+
+
+def sound(found: _Sound | tuple[Problem, ...], file: str) -> _Sound:
+    """What was made of a file. Raises ConfigError NNA1502 where problems are all that was."""
+    if not isinstance(found, tuple):
+        return found
+    what = f"{file} is no sound configuration ({counted(len(found), 'problem')})"
+    raise ConfigError("NNA1502", what, found, try_="correct them, then audit it again")
