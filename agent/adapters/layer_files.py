@@ -149,6 +149,24 @@ class _Stream(io.RawIOBase):
         return count
 
 
+class _Padded:
+    """Pieces of a tar of which nothing but the zeros behind its last file may be missing: umoci 0.4.7 (`umoci insert`)
+    leaves them out, and Go's archive/tar, by which containerd and Docker read, does not ask for them."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.length: int | None = None
+        """Without what was put there, once all of it was read."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = 0
+        for piece in self._pieces:
+            length += len(piece)
+            yield piece
+        self.length = length
+        yield bytes(-length % tarfile.BLOCKSIZE)
+
+
 class SparseError(tarfile.ReadError):
     """A file of which only the parts with data are in the tar."""
 
@@ -195,12 +213,16 @@ def _sparse(found: tarfile.TarInfo) -> SparseError:
 
 def members(layer: LayerFile, *, content: bool = True) -> Iterator[Member]:
     """See ports_convert.Reader."""
-    stream = io.BufferedReader(_Stream(unpacked(layer)), PIECE)
+    padded = _Padded(unpacked(layer))
+    stream, end = io.BufferedReader(_Stream(iter(padded)), PIECE), 0
     try:
         with tarfile.open(fileobj=stream, mode="r|", errorlevel=2, tarinfo=Entry) as tar:
             for entry in tar:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every entry that it has seen
+                end = entry.offset_data + (entry.size if tar.offset > entry.offset_data else 0)
                 yield _member(tar, entry, content=content)
+            if padded.length is not None and end > padded.length:
+                raise tarfile.ReadError("unexpected end of data")
     except SparseError as error:  # nydus-image refuses GNU's own form of it, and takes the others for other files
         raise ConvertError(
             "NNA1404", "a layer is not converted", cause=f"{error}: nydus-image does not read such files"

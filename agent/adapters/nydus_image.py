@@ -202,7 +202,7 @@ def _fed(child: Companion, fifo: str, layer: LayerFile, named: Sequence[Named], 
             sink.write(piece if layer.end is None else piece[: max(0, layer.end - count)])
             count += len(piece)
             tell(min(layer.size, count))
-        sink.write(_END)
+        sink.write(bytes(max(0, (layer.end or 0) - count)) + _END)  # umoci leaves out the last file's padding
     return count
 
 

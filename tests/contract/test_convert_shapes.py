@@ -153,3 +153,14 @@ def test_a_layer_that_breaks_off_in_what_is_no_header_is_refused_and_not_cut_the
     for rest in (b"x" * 512 + TWO, b"x" * 100):
         told = place.run(place.image(ONE, tars.member("a", b"DATA-2") + rest))
         assert (told.code, "NNA1406" in told.err, "there is none" in told.err) == (1, True, True), told.err
+
+
+def test_a_layer_without_the_zeros_behind_its_last_file_is_whole_and_one_that_lacks_content_is_not(
+    place: Place,
+) -> None:
+    """umoci 0.4.7: `umoci insert` of a file."""
+    file = tars.member("a", b"DATA-2")
+    told = place.run(place.image(ONE, file[: 512 + 6]))
+    assert told.code == 0, told.err
+    told = place.run(place.image(ONE, file[: 512 + 5]))
+    assert (told.code, "NNA1406" in told.err, "unexpected end of data" in told.err) == (1, True, True), told.err
