@@ -68,6 +68,11 @@ class Caches(Protocol):
     def remove_blob(self, directory: str, blob: str) -> None:
         """Remove the files of a blob (hex digits of its digest) from that directory. Raises FileError."""
 
+    def room(self, directory: str) -> tuple[int, int]:
+        """Bytes that are free for everybody on the disk of a directory (which need not be there yet), and the disk's
+        size. Raises FileError.
+        """
+
     def received(self) -> Mapping[str, int]:
         """Bytes that each interface of this network namespace has received so far, loopback left out."""
 

@@ -64,6 +64,18 @@ class NodeCaches:
         except OSError as error:
             raise FileError("NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or "") from None
 
+    def room(self, directory: str) -> tuple[int, int]:
+        """See ports_bench.Caches."""
+        while True:
+            try:
+                seen = os.statvfs(directory)
+                return seen.f_bavail * seen.f_frsize, seen.f_blocks * seen.f_frsize
+            except FileNotFoundError:
+                directory = os.path.dirname(directory)
+            except OSError as error:
+                cause = error.strerror or ""
+                raise FileError("NNA1703", f"cannot tell the room below {directory}", cause=cause) from None
+
     def received(self) -> dict[str, int]:
         """See ports_bench.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
         with open(_INTERFACES) as table:

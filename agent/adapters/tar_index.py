@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
+import shlex
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ _MOST = 20_000
 """Entries: an image has 512 layers at most, and an archive of some hundred images is still far from this."""
 _MOST_LINKS = 8
 _PACKED = {
-    b"\x1f\x8b": ("gzip", "gzip -dk"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dk"),
-    b"\xfd7zXZ\0": ("xz", "xz -dk"),
-    b"BZh": ("bzip2", "bzip2 -dk"),
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
 }
 
 
@@ -160,11 +161,11 @@ def _part_of(entry: tarfile.TarInfo, name: str) -> _Part | None:
 
 def _need_plain(begin: bytes, what: str) -> None:
     """Raises ConvertError for an archive that is compressed: its files cannot be read in place."""
-    for magic, (kind, command) in _PACKED.items():
+    for magic, kind in _PACKED.items():
         if begin.startswith(magic):
-            raise ConvertError(
-                "NNA1401", f"{what} cannot be read", cause=f"it is compressed with {kind}", try_=f"{command} {what}"
-            )
+            # -d alone takes names that end as the program has it, and no others (`regctl image export --compress`).
+            command = f"{kind} -dc {shlex.quote(what)} >image.tar"
+            raise ConvertError("NNA1401", f"{what} cannot be read", cause=f"it is compressed with {kind}", try_=command)
 
 
 def _need_end(file: BinaryIO, at: int, what: str) -> None:

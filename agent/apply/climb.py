@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents
 from agent.dataclass import dataclass
-from agent.errors import AgentError, Exit
+from agent.errors import AgentError, Exit, FileChangedError
 from agent.plan.show import hide
 from agent.ports import Files
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_TRIES = 3
+"""Of publishing a climb while others publish theirs."""
 
 
 class State(enum.StrEnum):
@@ -160,6 +162,23 @@ def _boot_id(files: Files) -> str:
 
 
 def publish(files: Files, climb: Climb) -> None:
-    """Write climb.json for everyone to read: no rung carries a secret. Raises FileError."""
+    """Write climb.json for everyone to read: no rung carries a secret. Raises FileError.
+
+    `doctor` and an inspection may end at the same moment: the later climb stays. What a removal took away stays away.
+    """
     document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb), "boot_id": _boot_id(files)}
-    documents.replace(files, paths.CLIMB, document, found=files.read(paths.CLIMB), mode=0o644)
+    found = files.read(paths.CLIMB)
+    for _ in range(_TRIES - 1):
+        try:
+            documents.replace(files, paths.CLIMB, document, found=found, mode=0o644)
+        except FileChangedError:
+            found = files.read(paths.CLIMB)
+            if found is None or _is_later(documents.parsed(found).get("at"), climb.at):
+                return
+        else:
+            return
+    documents.replace(files, paths.CLIMB, document, found=found, mode=0o644)
+
+
+def _is_later(at: object, than: float) -> bool:
+    return isinstance(at, int | float) and at > than

@@ -137,7 +137,8 @@ def _bytes(result: Result, of: _Bytes) -> str:
 
 def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
     """What the page's chart shows of these cases, in words, and whether it holds here, by the medians."""
-    medians = {result.case: ready(result).p50 for result in results if result.runs}
+    seen = {result.case: ready(result) for result in results if result.runs}
+    medians = {case: one.p50 for case, one in seen.items()}
     claims = (
         (Case.OCI, Case.NYDUS, "slower than"), (Case.NYDUS, Case.LOCAL, "not faster than"),
         (Case.NYDUS, Case.REMOTE, "not faster than"), (Case.LOCAL, Case.CACHE, "slower than"),
@@ -148,8 +149,20 @@ def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
             ratio = medians[slow] / medians[quick]
             holds = ratio > 1 if how == "slower than" else ratio >= 1
             told = f"{slow.label} {how} {quick.label}: {medians[slow]:.2f} s, {medians[quick]:.2f} s (x {ratio:.2f})"
+            if seen[slow].min <= seen[quick].max and seen[quick].min <= seen[slow].max:
+                told += ", and their ranges overlap"
             found.append((told, holds))
     return tuple(found)
+
+
+def apart(results: Sequence[Result]) -> str:
+    """What must be said of a comparison of cases that were not measured in turns; "" = nothing."""
+    cases = {result.case for result in results if result.runs}
+    direct = cases & {Case.OCI, Case.NYDUS}
+    if not direct or not cases - direct:
+        return ""
+    names = " and ".join(case.label for case in Case if case in direct)
+    return f"{names} took turns in rounds of their own, before the others: how the node changed meanwhile is in between"
 
 
 def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
@@ -160,6 +173,7 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
             "oci": one.pair.oci,
             "nydus": one.pair.nydus,
             "incomplete": one.cut,
+            "apart": apart(one.results),
             "cases": [_case(result) for result in one.results],
             "order": [{"claim": claim, "holds": holds} for claim, holds in order(one.results)],
         }

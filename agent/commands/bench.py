@@ -284,6 +284,9 @@ def _print(context: Context, one: Measured) -> None:
     if one.cut:
         console.line(Toned("incomplete: ", Tone.WARN), f"{one.cut}; n says how often each case was measured")
     console.table(figures.rows(one.results), header=figures.HEADER)
+    apart = figures.apart(one.results)
+    if apart:
+        console.line(Toned(apart, Tone.FAINT))
     for claim, holds in figures.order(one.results):
         console.line(Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim)
     console.line()

@@ -101,7 +101,9 @@ class Presence:
         return left + self.bring_back()
 
     def pulls(self, name: str) -> None:
-        """CRI is about to pull an image that is new to it. Raises FileError."""
+        """CRI is about to pull an image: one that is new to it, or one that was taken away. Raises FileError."""
+        if any(one.name == name for one in self._undone.away):
+            return
         self._note(replace(self._undone, pulled=tuple(dict.fromkeys((*self._undone.pulled, name)))))
 
     def forgot(self, name: str) -> None:

@@ -17,6 +17,7 @@ from agent.commands.counters import Counters
 from agent.commands.layers import Layers
 from agent.commands.peer import Peer
 from agent.commands.presence import Presence
+from agent.commands.room import crowded
 from agent.commands.starts import StartImage, Wanted, shared
 from agent.config.model import Config, ContainerdMode
 from agent.dataclass import dataclass, field
@@ -127,6 +128,10 @@ class Rounds:
             why = "in mode plugin-only CRI pulls no nydus image" if image is not None else _NO_IMAGE[nydus]
             tally.refuse(why, *cases)
             return
+        full = crowded(self._ports, self._config)
+        if full:
+            tally.refuse(full, *cases)
+            return
         stays = self._presence.make_room(image, nydus=nydus)
         if stays:
             tally.refuse(stays, *(case for case in cases if case is not Case.CACHE))
@@ -140,7 +145,7 @@ class Rounds:
         started = image.start()
         layers = image.layers()
         self._tell(f"{image.name}: a first start, which does not count: ready after {started.ready_s:.2f} s")
-        why = shared(before, layers)
+        why = shared(before, layers) or crowded(self._ports, self._config)
         if why:
             tally.refuse(why, *cases)
             image.forget()

@@ -223,6 +223,8 @@ class StartImage:
         if timed.end is End.READY or (timed.end is End.ITSELF and timed.code == 0 and not awaited):
             return
         cause = f"not done within {self._wanted.deadline_s:g} s"
+        if what == "run" and timed.end is End.DEADLINE and not awaited:
+            cause += ": what never ends by itself, such as a server, needs --ready"
         if timed.end is End.ITSELF:
             cause = f"it ended with {timed.code}" + (", and never said what was waited for" if awaited else "")
         raise AgentError("NNA1701", f"the {what} of {self.name} failed", cause=cause, seen=timed.tail)

@@ -13,8 +13,8 @@ from agent.convert.converter import version_of
 from agent.convert.job import Converted, Event, Image, Job, Ports, Sent, Told
 from agent.dataclass import dataclass, replace
 from agent.errors import ConvertError
-from agent.oci import formats, nydus, platforms
-from agent.oci.formats import Descriptor, Json, Manifest, Platform
+from agent.oci import formats, local, nydus, platforms
+from agent.oci.formats import Descriptor, Index, Json, Manifest, Platform
 from agent.oci.implied import Directories, Named
 from agent.oci.nydus import Blob, Made
 from agent.ports_convert import Builder, Built, Compared, Document, LayerFile, Plain, Room, Target, Whole, WholeBuilder
@@ -89,11 +89,33 @@ def look(job: Job, ports: Ports) -> tuple[Found, ...]:
         if job.platforms and job.platforms != (found.platform,):
             raise ConvertError(
                 "NNA1405", f"{job.source} has no image for {', '.join(map(str, job.platforms))}",
-                cause=f"it is one image, for {found.platform}",
+                cause=f"it is one image, for {found.platform}", try_=local.for_all_platforms(job.source),
             )  # fmt: skip
         return (found,)
     wanted = job.platforms or (job.machine,)
-    return tuple(_of_index(job, ports, one) for one in platforms.chosen(parsed, wanted, job.source))
+    return tuple(_for(job, ports, one, parsed) for one in platforms.chosen(parsed, wanted, job.source))
+
+
+def _for(job: Job, ports: Ports, descriptor: Descriptor, index: Index) -> Found:
+    """An image of an index. Archives may lack what it names: containerd exports one platform's images by default."""
+    try:
+        return _of_index(job, ports, descriptor)
+    except ConvertError as error:
+        if error.code != "NNA1401":
+            raise
+        has = ", ".join(dict.fromkeys(str(one.platform) for one in index.manifests if _is_whole(job, ports, one)))
+        raise ConvertError(
+            "NNA1405", f"{job.source} has no image for {descriptor.platform}",
+            cause=f"its index names one of which not all is there; it has: {has or 'none'}", seen=(error.cause,),
+        ) from None  # fmt: skip
+
+
+def _is_whole(job: Job, ports: Ports, descriptor: Descriptor) -> bool:
+    """Whether there is an image of that, as far as it can be told without its layers."""
+    try:
+        return bool(_of_index(job, ports, descriptor).manifest.layers)
+    except ConvertError:
+        return False
 
 
 def _of_index(job: Job, ports: Ports, descriptor: Descriptor) -> Found:

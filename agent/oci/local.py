@@ -39,3 +39,10 @@ def parse(text: str) -> Local | None:
     if not path:
         raise ConvertError("NNA1401", f"{text!r} names no {'directory' if form is Form.LAYOUT else 'file'}")
     return Local(form, path, named)
+
+
+def for_all_platforms(text: str) -> str:
+    """What to try where an archive of `docker save` has no image for a platform: manifest.json has each image for one,
+    and the layout that Docker since 25 and containerd write into the same archive may have more. "" = nothing."""
+    form, _, rest = text.partition(":")
+    return f"nydus-agent convert oci-archive:{rest} …" if form == Form.DOCKER_ARCHIVE.value else ""

@@ -11,6 +11,7 @@ from agent.oci.formats import Descriptor, Index, Json, Platform, platform_of
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 # containerd's platforms.Normalize: these variants say nothing.
 _PLAIN = {("arm64", "v8"), ("amd64", "v1")}
+_WITH_VARIANTS = ("amd64", "arm", "arm64")
 
 
 def of_machine(machine: str) -> Platform:
@@ -23,9 +24,12 @@ def parse(text: str) -> tuple[Platform, ...]:
     found = []
     for name in text.split(","):
         parts = name.strip().split("/")
-        parts = ["linux", *parts] if len(parts) == 1 else parts
+        if len(parts) == 1 or (parts[0] in _WITH_VARIANTS and len(parts) == 2):
+            parts = ["linux", *parts]  # as containerd reads it: arm/v7 names no system called arm
         if not 2 <= len(parts) <= 3 or not all(part.isascii() and part.isalnum() for part in parts):
-            raise ConvertError("NNA1402", f"{name!r} is no platform", cause="such as amd64, arm64, linux/arm/v7")
+            raise ConvertError(
+                "NNA1402", f"{name!r} is no platform", cause="such as amd64, arm64, arm/v7, linux/arm/v7"
+            )
         found.append(Platform(*parts))
     return tuple(dict.fromkeys(map(_normal, found)))
 
@@ -37,7 +41,7 @@ def chosen(index: Index, wanted: Sequence[Platform], what: str) -> tuple[Descrip
     for platform in wanted:
         match = next((one for one in there if one.platform is not None and _normal(one.platform) == platform), None)
         if match is None:
-            has = ", ".join(str(one.platform) for one in there) or "none"
+            has = ", ".join(dict.fromkeys(str(one.platform) for one in there)) or "none"
             raise ConvertError("NNA1405", f"{what} has no image for {platform}", cause=f"it has: {has}")
         found.append(match)
     return tuple(found)

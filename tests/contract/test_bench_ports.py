@@ -34,6 +34,14 @@ class CachesContract:
         assert port.cached(directory) == {f"{OTHER}.blob.data"}
         port.remove_blob(directory, BLOB)
 
+    def test_the_room_of_a_disk_is_told_also_for_a_directory_that_is_not_there_yet(
+        self, world: tuple[Caches, str]
+    ) -> None:
+        port, directory = world
+        for place in (directory, f"{directory}/not/yet"):
+            free, size = port.room(place)
+            assert 0 <= free <= size > 0
+
     @pytest.mark.parametrize("name", ["", "a", "../" + "a" * 61, "*"])
     def test_a_name_that_is_no_digest_removes_nothing(self, world: tuple[Caches, str], name: str) -> None:
         port, directory = world

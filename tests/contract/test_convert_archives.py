@@ -146,7 +146,7 @@ def test_the_form_that_an_archive_has_is_named_where_the_other_was_asked_for(tmp
 @pytest.mark.parametrize("magic", [gzip.compress(b"x"), b"\x28\xb5\x2f\xfd" + bytes(600), b"\xfd7zXZ\0", b"BZh9"])
 def test_a_compressed_archive_is_refused_with_the_command_that_unpacks_it(tmp_path: Path, magic: bytes) -> None:
     told = refusal("docker-archive", archive(tmp_path, magic))
-    assert (told.code, told.try_.split()[1:]) == ("NNA1401", ["-dk", str(tmp_path / "it.tar")])
+    assert (told.code, told.try_.split()[1:]) == ("NNA1401", ["-dc", str(tmp_path / "it.tar"), ">image.tar"])
 
 
 def test_a_layer_that_the_configuration_does_not_name_is_refused(tmp_path: Path) -> None:

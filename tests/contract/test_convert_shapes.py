@@ -13,7 +13,7 @@ import pytest
 from agent.errors import ConvertError
 from agent.oci import formats, platforms
 from agent.ports_convert import Source
-from tests.contract.image_archives import config_of
+from tests.contract.image_archives import config_of, files_of, saved, tarred
 from tests.contract.test_convert_archives import refusal, source
 from tests.contract.test_convert_verb import NYDUSIFY, Place, tar
 from tests.fakes.oci_registry import serving
@@ -46,6 +46,15 @@ class Shape:
         body = {"schemaVersion": 2, "mediaType": formats.OCI_INDEX, "manifests": entries}
         (self.directory / "index.json").write_text(json.dumps(body))
         return self.directory
+
+    def index(self, *entries: dict[str, Any]) -> dict[str, Any]:
+        """The descriptor of an index of these."""
+        body = {"schemaVersion": 2, "mediaType": formats.OCI_INDEX, "manifests": entries}
+        return self.blob(json.dumps(body).encode(), formats.OCI_INDEX)
+
+    def forget(self, descriptor: dict[str, Any]) -> dict[str, Any]:
+        (self.directory / "blobs/sha256" / descriptor["digest"][7:]).unlink()
+        return descriptor
 
 
 @pytest.fixture
@@ -123,6 +132,42 @@ def test_an_image_for_several_platforms_is_taken_by_the_name_that_all_its_entrie
     )
     assert taken("oci", path, "reg.example/team/app:1", "arm64,amd64") == [TWO, ONE]
     assert "does not hold one image alone" in refusal("oci", path).what
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive"])
+def test_an_archive_that_lacks_what_its_index_names_is_told_with_what_it_has(
+    shape: Shape, place: Place, tmp_path: Path, form: str
+) -> None:
+    """containerd 1.7.24 (`ctr images export` without --all-platforms), Docker 26.1 with its images (`docker save` of
+    an image of which not all platforms were pulled), with the attestations of BuildKit 0.13."""
+    unknown = {"architecture": "unknown", "os": "unknown"}
+    entries = [
+        {**shape.image(ONE), "platform": AMD64},
+        shape.forget({**shape.image(TWO), "platform": ARM64}),
+        shape.forget({**shape.image(tar("DATA-3")), "platform": unknown}),
+    ]
+    path = shape.done(shape.index(*entries))
+    if form == "oci-archive":
+        path = tmp_path / "it.tar"
+        path.write_bytes(tarred(files_of(shape.directory)))
+    told = place.run(f"{form}:{path}", "--platform", "arm64")
+    assert told.code == 1
+    assert "NNA1405" in told.err
+    assert "no image for linux/arm64" in told.err
+    assert "its index names one of which not all is there; it has: linux/amd64\n" in told.err
+    assert place.run(f"{form}:{path}", "--platform", "amd64").code == 0
+
+
+def test_an_archive_of_docker_is_named_as_a_layout_where_that_may_have_the_platform(
+    place: Place, tmp_path: Path
+) -> None:
+    """Docker 26.1 with containerd's images: manifest.json has one platform of each, index.json all."""
+    path = tmp_path / "it.tar"
+    path.write_bytes(tarred(saved({"app:1": (ONE,)})))
+    told = place.run(f"docker-archive:{path}:app:1", "--platform", "arm64")
+    assert (told.code, f"nydus-agent convert oci-archive:{path}:app:1" in told.err) == (1, True), told.err
+    told = place.run(place.image(ONE), "--platform", "s390x")
+    assert (told.code, "oci-archive" in told.err) == (1, False), told.err
 
 
 BEHIND = TWO + tars.archive(tars.member("stargz.index.json", b"FAIL"))

@@ -167,8 +167,7 @@ class TestNft:
     def test_a_lease_ends_by_itself(self, nft: NftFence, mirror: int) -> None:
         for lease_ms in (300, 3_000, 20_000):  # longer than a process takes to begin
             nft.renew("127.0.0.1", mirror, lease_ms)
-            met = connect_as(0, "127.0.0.1", mirror)
-            if met == "ECONNREFUSED":
+            if (met := connect_as(0, "127.0.0.1", mirror)) == "ECONNREFUSED":
                 break
         assert met == "ECONNREFUSED"
         wait_until(lambda: connect_as(0, "127.0.0.1", mirror) == "open", "the lease has ended")
@@ -312,9 +311,7 @@ def cgroup() -> Iterator[str]:
     directory = tree.mount() / path.lstrip("/")
     directory.mkdir()
     yield path
-    deadline = time.monotonic() + 60
-    while (directory / "cgroup.procs").read_text():
-        assert time.monotonic() < deadline
+    wait_until(lambda: not (directory / "cgroup.procs").read_text(), "the cgroup is empty")
     directory.rmdir()
 
 

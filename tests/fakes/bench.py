@@ -47,6 +47,7 @@ class FakeCaches:
         self.names = set(names)
         self.dropped = 0
         self.locked = ""
+        self.free, self.size = 90 << 30, 100 << 30
         self.rx: dict[str, int] = {"eth0": 0}
 
     def drop_pages(self) -> None:
@@ -61,6 +62,9 @@ class FakeCaches:
         if len(blob) != 64 or not blob.isalnum():
             raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
         self.names = {name for name in self.names if not name.startswith(blob)}
+
+    def room(self, directory: str) -> tuple[int, int]:
+        return self.free, self.size
 
     def received(self) -> Mapping[str, int]:
         return dict(self.rx)

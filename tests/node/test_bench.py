@@ -91,17 +91,19 @@ def test_without_yes_it_only_tells_what_it_would_do(stage: DragonflyStage) -> No
     assert startup.left(stage.node) == before
 
 
-def test_an_interrupted_bench_leaves_the_node_as_it_found_it(stage: DragonflyStage) -> None:
+def test_an_interrupted_bench_tells_what_it_has_and_leaves_the_node_as_it_found_it(stage: DragonflyStage) -> None:
     before = startup.left(stage.node)
     argv = stage.node.argv(verb(stage, "--yes"))
     piped = subprocess.PIPE
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped, text=True) as process:
         assert process.stderr is not None
+        assert process.stdout is not None
         watchdog = threading.Timer(400, process.kill)
         watchdog.start()
         try:
             told = [line for line in iter(process.stderr.readline, "") if _interrupts(stage, line)]
             assert process.wait(120) == 130, told
+            assert "incomplete: somebody stopped it" in process.stdout.read()
         finally:
             watchdog.cancel()
             process.kill()

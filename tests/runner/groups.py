@@ -34,15 +34,20 @@ DFDAEMON = (
     "test_saturation",
     "test_stand_ins",
 )
-"""Files that need a real dfdaemon, which takes longest to build: they come last."""
+"""Files that need a real dfdaemon, which takes longest to build: until then others go before them."""
 
 LONG = (
-    "test_confirm", "test_confirm_killed", "test_matrix", "test_fenced_life", "test_crash_bench", "test_scarcity",
-    "test_drift", "test_safety", "test_artifacts", "test_packages",
-    "test_newcomer", "test_bench", "test_convert",
+    "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_rungs", "test_contracts",
+    "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer", "test_pulls",
+    "test_levers", "test_change", "test_remove_tree", "test_artifacts", "test_dragonfly", "test_drift", "test_bench",
+    "test_rollback", "test_mirror_faults", "test_life", "test_credentials", "test_scarcity",
 )  # fmt: skip
-"""The longest first: one that begins last is waited for while nothing runs beside it."""
+"""Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside it."""
 
+WAIT = ("test_confirm", "test_confirm_killed", "test_scarcity")
+"""Files whose tests wait for what the node does by itself: they take less than half of what others take of the cores,
+and two of them count as one.
+"""
 
 NODES = "NYDUS_AGENT_TEST_NODES"
 
@@ -65,6 +70,8 @@ class Group:
     alone: str
     """Empty, or the word that it shares with what alone may run beside it."""
     dfdaemon: bool
+    place: float
+    """Of those that run side by side: how many it counts as."""
 
     @property
     def name(self) -> str:
@@ -74,12 +81,12 @@ class Group:
 def groups(directory: Path, root: Path) -> list[Group]:
     """All files of a directory, in the order in which they begin."""
     found = [_group(path, root) for path in sorted(directory.glob("test_*.py"))]
-    return sorted(found, key=lambda group: (group.alone != "", group.dfdaemon, _rank(group)))
+    return sorted(found, key=lambda group: (group.alone != "", _rank(group)))
 
 
 def _group(path: Path, root: Path) -> Group:
     word = "pair" if path.stem in PAIR else path.stem if path.stem in ALONE else ""
-    return Group(str(path.relative_to(root)), word, path.stem in DFDAEMON)
+    return Group(str(path.relative_to(root)), word, path.stem in DFDAEMON, 0.5 if path.stem in WAIT else 1.0)
 
 
 def _rank(group: Group) -> int:

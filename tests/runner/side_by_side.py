@@ -86,12 +86,15 @@ class SideBySide:
 
     def _next(self) -> Command | None:
         """What may begin now: those that are alone after all others, and beside none but their like."""
-        if len(self._running) >= self.width:
-            return None
         here = {running.command.alone for running in self._running}
         wanted = [command for command in self._waiting if not command.alone] or self._waiting
-        may = (command for command in wanted if here <= {command.alone})
+        may = (command for command in wanted if here <= {command.alone} and self._has_room(command))
         return next((command for command in may if not self.missing(command.needs)), None)
+
+    def _has_room(self, command: Command) -> bool:
+        if self.width == 1:
+            return not self._running
+        return sum(running.command.place for running in self._running) + command.place <= self.width
 
     def _reap(self) -> None:
         for running in list(self._running):

@@ -37,6 +37,8 @@ class Command:
     """In a stage whose commands run beside each other: this one does not, but beside those with the same word."""
     needs: tuple[str, ...] = ()
     """In such a stage: what must have been built for this one."""
+    place: float = 1.0
+    """In such a stage: how many this one counts as, where more than one may run."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _node() -> tuple[Command, ...]:
 def _side(group: groups.Group) -> Command:
     needs = tuple(name for name in builds.ALL if group.dfdaemon or name not in builds.DRAGONFLY)
     command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
-    return replace(command, alone=group.alone, needs=needs)
+    return replace(command, alone=group.alone, needs=needs, place=group.place)
 
 
 def _arm64() -> tuple[Command, ...]:

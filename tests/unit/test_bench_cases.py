@@ -117,3 +117,18 @@ def test_the_chart_has_the_pages_arrangement_a_group_for_each_image_and_six_bars
     assert [series.title for series in made.series] == [case.label for case in Case]
     assert made.series[0].bars == (Bar(28.0, 2.0, 2.0), Bar(28.0, 2.0, 2.0))
     assert made.series[3].bars == (Bar(None), Bar(None))
+
+
+def test_a_difference_that_the_ranges_do_not_bear_out_says_so() -> None:
+    results = (Result(Case.OCI, runs(4.0, 5.0, 6.0)), Result(Case.NYDUS, runs(3.0, 4.5, 5.5)))
+    assert figures.order(results) == (
+        ("OCI cold slower than Nydus cold: 5.00 s, 4.50 s (x 1.11), and their ranges overlap", True),
+    )
+    ((told, _),) = figures.order((Result(Case.OCI, runs(4.0, 5.0)), Result(Case.NYDUS, runs(3.0, 3.9))))
+    assert "overlap" not in told
+
+
+def test_a_comparison_of_cases_that_did_not_take_turns_says_so() -> None:
+    direct = (Result(Case.OCI, runs(4.0)), Result(Case.NYDUS, runs(3.0)))
+    assert figures.apart(direct) == figures.apart((Result(Case.CACHE, runs(1.0)),)) == ""
+    assert figures.apart((*direct, Result(Case.CACHE, runs(1.0)))).startswith("OCI cold and Nydus cold took turns")

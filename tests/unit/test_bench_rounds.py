@@ -171,6 +171,37 @@ def test_what_is_still_there_of_an_image_that_others_need_by_now_is_told() -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("free", "kubelet", "why"),
+    [
+        (14 << 30, True, "from 85 % on the kubelet removes images and ends pods"),
+        (14 << 30, False, ""),
+        (1 << 29, False, "only 0.5 of 107.4 GB are free below /var/lib/containerd-nydus: images could fill them"),
+    ],
+)
+def test_a_disk_that_is_nearly_full_gets_no_images(free: int, kubelet: bool, why: str) -> None:
+    node = BenchNode()
+    node.caches.free = free
+    if kubelet:
+        node.files.put("/var/lib/kubelet/config.yaml", b"")
+    told = reasons(node.measure(WANTED, PAIR))
+    assert (why in told[Case.OCI]) if why else (Case.OCI not in told)
+    assert bool(node.programs.ran) is not bool(why)
+
+
+def test_an_image_that_leaves_too_little_room_is_removed_after_its_first_start() -> None:
+    node = BenchNode()
+
+    def fills(argv: tuple[str, ...]) -> Timed:
+        node.caches.free = 1 << 29
+        return node.run(argv)
+
+    node.programs.act("run", fills)
+    assert "images could fill them" in reasons(node.measure(WANTED, Pair("", LAZY)))[Case.CACHE]
+    assert len(node.programs.ran) == 1
+    assert node.left() == []
+
+
 def test_another_name_of_the_same_image_stays() -> None:
     node = BenchNode()
     other = node.containerd.put_image("registry.test/app:old", layers=(b"bootstrap",), lazy=(BLOB,))
@@ -203,6 +234,15 @@ def test_a_container_that_is_never_ready_is_told_and_removed(timed: Timed, cause
         node.measure(replace(WANTED, ready="listening"))
     assert caught.value.cause == cause
     assert any(argv[-3:-1] == ("containers", "delete") or "containers" in argv for argv in node.processes.ran)
+    assert node.left() == []
+
+
+def test_a_server_that_never_ends_is_told_what_it_needs_to_be_measured() -> None:
+    node = BenchNode()
+    node.programs.act("run", lambda _argv: Timed(End.DEADLINE, None, 0.1, 0.0, ("listening",)))
+    with pytest.raises(AgentError) as caught:
+        node.measure()
+    assert "a server, needs --ready" in caught.value.cause
     assert node.left() == []
 
 

