@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import time
+import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import Any, TypeVar
@@ -91,12 +93,15 @@ def on_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """
     end = time.monotonic() + _PATIENCE_S
     while True:
-        late: list[float] = [0.0]
+        watch = _Watch()
         try:
-            return go(_timed(work(), late))
+            return go(watch.over(work()))
         except (AssertionError, TimeoutError):
-            if max(late) < _LATE_S or time.monotonic() > end:
+            if watch.late_s < _LATE_S or time.monotonic() > end:
                 raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it had open when it failed
+            gc.collect()
 
 
 def at_best(attempt: Callable[[], T], is_good: Callable[[T], bool]) -> T:
@@ -108,20 +113,30 @@ def at_best(attempt: Callable[[], T], is_good: Callable[[T], bool]) -> T:
     return attempt()
 
 
-async def _timed(work: Coroutine[Any, Any, None], late: list[float]) -> None:
-    watch = asyncio.create_task(_watch(late))
-    try:
-        await work
-    finally:
-        watch.cancel()
+class _Watch:
+    """How late a loop was, at the worst."""
 
+    def __init__(self) -> None:
+        self.late_s = 0.0
+        self._due = 0.0
 
-async def _watch(late: list[float]) -> None:
-    clock = asyncio.get_running_loop().time
-    while True:
-        due = clock() + _LOOK_S
-        await asyncio.sleep(_LOOK_S)
-        late.append(clock() - due)
+    async def over(self, work: Coroutine[Any, Any, None]) -> None:
+        self._due = time.monotonic() + _LOOK_S
+        looks = asyncio.create_task(self._look())
+        try:
+            await work
+        finally:
+            looks.cancel()
+            self._see()  # it may be late just now
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._see()
+            self._due = time.monotonic() + _LOOK_S
+
+    def _see(self) -> None:
+        self.late_s = max(self.late_s, time.monotonic() - self._due)
 
 
 async def _with_guest(work: Coroutine[Any, Any, T], deadline_s: float) -> T:
