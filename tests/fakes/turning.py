@@ -17,7 +17,7 @@ from agent.daemon.turning import Action, Loop, Timer
 
 T = TypeVar("T")
 _PRESENT: contextvars.ContextVar[Guest] = contextvars.ContextVar("guest")
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 _LOOK_S = 0.005
 _LATE_S = 0.02
 """Less than any time to which a subject is held."""
