@@ -12,7 +12,7 @@ what would not keep its deadline waits for a minute, or for ever.
 """
 
 
-def wait_until(done: Callable[[], object], what: str, deadline_s: float = 60) -> None:
+def wait_until(done: Callable[[], object], what: str, deadline_s: float = 120) -> None:
     """Return at the first true answer of `done`. An AssertionError that names `what` at the deadline."""
     deadline = time.monotonic() + deadline_s
     while not done():

@@ -168,7 +168,7 @@ def test_a_release_s_server_cannot_lead_this_node_to_its_own_ports(stage: Stage)
 
     thread = threading.Thread(target=install)
     thread.start()
-    thread.join(30)
+    thread.join(300)
     assert [error.cause for error in refused] == [REASONS[Refusal.ADDRESS_LOOPBACK].cause]
 
 
