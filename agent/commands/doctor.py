@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import change, generations, registry_access, undone
+from agent.apply import change, generations, registry_access, undoing
 from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
@@ -43,7 +43,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     climb = change.inspect(config, ports)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
-    left = tuple(undone.settle(ports, context.path("/proc")).problems())
+    left = tuple(undoing.settle(ports, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
     cautions = (*killed, *pages.cautions(ports), *registry_access.cautions(config, ports))
     for caution in cautions:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from agent import paths
-from agent.apply import undone, waits
+from agent.apply import undoing, waits
 from agent.apply.undone import Away, Undone
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
@@ -93,7 +93,7 @@ class Presence:
         """Bring back what a bench that was killed has taken away; what cannot be had, and what else it has left, is
         told. The caller holds the lock. Raises FileError.
         """
-        self._undone = undone.settled(self._ports)
+        self._undone = undoing.settled(self._ports)
         left = [f"{one.what}: {one.try_}" for one in Undone(pulled=self._undone.pulled).problems()]
         for runtime in {one.runtime for one in self._undone.away}:
             records = [ImageRecord(one.name, one.digest, "", {}) for one in self._undone.away if one.runtime == runtime]
@@ -113,7 +113,7 @@ class Presence:
     def _note(self, left: Undone) -> None:
         if left != self._undone:
             left = replace(left, pid=self._ports.ledger.holder())
-            undone.write(self._ports.files, left)
+            undoing.write(self._ports.files, left)
             self._undone = left
 
     def bring_back(self) -> list[str]:

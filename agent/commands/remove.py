@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import leave, undone
+from agent.apply import leave, undoing
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.errors import Exit
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = context.load_config().config
     ports = wire.root_ports(config)
     with surroundings(context.console) as around, ports.ledger.lock("remove"):
-        for one in undone.settle(ports, context.path("/proc")).problems():
+        for one in undoing.settle(ports, context.path("/proc")).problems():
             context.console.warn(f"{one.what}: {one.try_}")
         removed = leave.remove(config, ports, around, force=args.force)
     return tell(removed, context, quiet=args.if_applied)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.apply import undone
+from agent.apply import undoing
 from agent.apply.undone import Away, Undone
 from agent.bench.figures import Pair
 from agent.errors import Exit
@@ -48,7 +48,7 @@ class Settling:
         self.containerd: FakeContainerd = node.containerd
 
     def told(self) -> list[str]:
-        return [f"{one.what}: {one.try_}" for one in undone.settle(self, PROC).problems()]
+        return [f"{one.what}: {one.try_}" for one in undoing.settle(self, PROC).problems()]
 
 
 AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: sudo crictl pull {LAZY}"
@@ -93,10 +93,10 @@ def test_the_next_bench_brings_back_what_a_killed_one_took_away_whatever_it_meas
 def test_what_cannot_be_brought_back_is_told_by_the_next_bench_and_stays_recorded(tmp_path: Path) -> None:
     made = Cli(tmp_path)
     made.node.containerd.registry.clear()
-    undone.write(made.node.files, Undone(4711, (Away(LAZY, "sha256:one", ""),)))
+    undoing.write(made.node.files, Undone(4711, (Away(LAZY, "sha256:one", ""),)))
     made.run("--oci", "registry.test/other:1", "-n", "1", "--yes")
     assert f"{LAZY} was on the node before: it cannot be pulled again" in made.err.getvalue()
-    assert undone.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
+    assert undoing.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
 
 
 def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
     node.registries.digests[LAZY] = record.digest
     seen: list[Undone] = []
     rounds = node.rounds(TAKING)
-    rounds._tell = lambda _text: seen.append(undone.read(node.files))
+    rounds._tell = lambda _text: seen.append(undoing.read(node.files))
     rounds.measure(Pair("", LAZY))
     assert seen[0].away == (Away(LAZY, record.digest, ""),)
     assert seen[0].pulled == (), "it is to stay"
@@ -114,7 +114,7 @@ def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"away": [{}]}', b'{"away": 1}', b'{"pid": "x"}'])
 def test_a_record_that_is_none_is_nothing_to_undo(content: bytes) -> None:
-    assert undone.read(FakeFiles({paths.BENCH: content})) == Undone()
+    assert undoing.read(FakeFiles({paths.BENCH: content})) == Undone()
 
 
 class TestStatus:
