@@ -64,10 +64,10 @@ def test_an_agent_that_was_started_by_hand_counts(node: PublishedNode) -> None:
 
 
 def test_an_agent_that_lives_but_is_silent_is_not_believed(node: PublishedNode) -> None:
-    node.status["at"] = node.now - 40
+    node.status["at"] = node.now - 4000
     node.write()
     answer = Answer(node)
-    assert answer.headline == f"could not tell: the agent (pid {PID}) lives but has published nothing for 40 s"
+    assert answer.headline == f"could not tell: the agent (pid {PID}) lives but has published nothing for 1 h 6 min"
     assert answer.code == 4
 
 
@@ -189,13 +189,13 @@ def test_a_new_agent_that_could_never_write_is_not_taken_for_a_dead_one(node: Pu
 
 
 def test_a_socket_that_makes_no_sense_or_tells_of_a_dead_process_is_not_believed(node: PublishedNode) -> None:
-    node.status["at"] = node.now - 40
+    node.status["at"] = node.now - 4000  # told in minutes, so that nobody's seconds count
     node.write()
     with told_on_the_socket(node, pid=PID + 1):
-        assert "has published nothing for 40 s" in Answer(node).headline
+        assert "has published nothing for 1 h 6 min" in Answer(node).headline
     (node.root / "run/nydus-agent/api.sock").unlink()
     with serving(answering("200 OK", b"[]"), str(node.root / "run/nydus-agent/api.sock")):
-        assert "has published nothing for 40 s" in Answer(node).headline
+        assert "has published nothing for 1 h 6 min" in Answer(node).headline
 
 
 def test_a_healthy_file_is_enough(node: PublishedNode) -> None:
