@@ -55,6 +55,8 @@ CONTAINERD_UNIT = "containerd.service"
 RUNTIME_UNITS = (CONTAINERD_UNIT, "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service")
 """Units that run a containerd; recovery is ordered before all of them."""
 PROXY_PLUGIN = "nydus"  # the snapshotter's name in containerd
+PROBE_NAMESPACE = "nydus-agent-probe"
+"""containerd's namespace for the snapshot of rung 7: ours alone, so it may be deleted even where a crash left it."""
 RUNTIME = "nydus"  # CRI's runtime handler in mode runtime-class
 
 AGENT_UNIT = "nydus-agent.service"

@@ -18,6 +18,7 @@ from typing import Any
 
 import grpc
 
+from agent import paths
 from agent._pb import (
     content_pb2,
     content_pb2_grpc,
@@ -44,8 +45,8 @@ from agent.node.facts import PluginFact, RunningContainerd, Version
 from agent.ports import ImageFsInfo, ImageRecord
 from agent.ports_credentials import Credential
 
-PROBE_NAMESPACE = "nydus-agent-probe"
-"""The namespace of `prepare_and_remove`: ours alone, so it may be deleted even where a crash left it behind."""
+_PROBE_TRIES, _PROBE_STEP_S = 15, 0.01
+"""How often a namespace may be deleted under a probe, by another one that ended just then, and the first pause."""
 
 _RUNTIME_HANDLER = "io.containerd.cri.runtime-handler"  # pkg/cri/annotations
 _CLEANUP_S = 2.0
@@ -101,14 +102,22 @@ class ContainerdClient:
 
         The snapshot has no label, so containerd's garbage collection takes it where we die between the two calls;
         where it was faster than our Remove, that is no failure. The namespace is deleted where this call made it, or
-        where it is `PROBE_NAMESPACE`; one that is not empty stays.
+        where it is `paths.PROBE_NAMESPACE`; one that is not empty stays. Two probes may meet (`doctor` and an
+        inspection): where another one has deleted the namespace before our snapshot was in it, it is made again.
         """
         with _session(self._address, deadline_s) as session:
             made = _make_namespace(session, namespace)
             try:
-                _prepare_and_remove(session, snapshotter, namespace, key)
+                for tries in range(1, _PROBE_TRIES + 1):
+                    try:
+                        return _prepare_and_remove(session, snapshotter, namespace, key)
+                    except ContainerdNotFoundError:
+                        if tries == _PROBE_TRIES:
+                            raise
+                        time.sleep(tries * _PROBE_STEP_S)
+                        made = _make_namespace(session, namespace) or made
             finally:
-                if made or namespace == PROBE_NAMESPACE:
+                if made or namespace == paths.PROBE_NAMESPACE:
                     self._delete_namespace(namespace)
 
     def snapshot_keys(

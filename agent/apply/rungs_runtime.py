@@ -36,7 +36,6 @@ _OPEN_FILES = 1_000_000  # nydusd sets this limit of its own and exits where it 
 _DIAL_S, _DIAL_STEP_S = 10.0, 0.25
 """containerd dials a proxy plugin that was gone again after at most 3 s (its backoff's MaxDelay); until then every call
 fails at once."""
-_PROOF_NAMESPACE = "nydus-agent-proof"
 _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
 
@@ -302,7 +301,9 @@ def _prepare(view: View) -> None:
     while True:
         key = f"proof-{secrets.token_hex(8)}"
         try:
-            view.ports.containerd.prepare_and_remove(paths.PROXY_PLUGIN, _PROOF_NAMESPACE, key, deadline_s=2 * CALL_S)
+            view.ports.containerd.prepare_and_remove(
+                paths.PROXY_PLUGIN, paths.PROBE_NAMESPACE, key, deadline_s=2 * CALL_S
+            )
         except ContainerdUnavailableError:
             if clock.monotonic() >= end:
                 raise

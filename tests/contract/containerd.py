@@ -5,9 +5,11 @@ from __future__ import annotations
 import abc
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from agent import paths
 from agent.errors import (
     ContainerdError,
     ContainerdInvalidError,
@@ -17,8 +19,9 @@ from agent.errors import (
 from agent.node.facts import PluginFact
 from agent.ports import Containerd, SnapshotterSocket
 
-PROBE = "nydus-agent-probe"
+PROBE = paths.PROBE_NAMESPACE
 DEADLINE_S = 5.0
+_PROBES = 20
 
 
 class ContainerdWorld(abc.ABC):
@@ -92,6 +95,16 @@ class ContainerdContract:
         for snapshotter in ("nydus", "overlayfs"):
             world.port.prepare_and_remove(snapshotter, PROBE, "proof", deadline_s=DEADLINE_S)
         assert world.port.snapshot_keys("nydus", PROBE, deadline_s=DEADLINE_S) == ()
+        assert PROBE not in world.port.namespaces(deadline_s=DEADLINE_S)
+        assert world.leftovers() == ()
+
+    def test_probes_at_the_same_time_do_not_disturb_each_other(self, world: ContainerdWorld) -> None:
+        def probe(who: int) -> None:
+            for at in range(_PROBES):
+                world.port.prepare_and_remove("nydus", PROBE, f"proof-{who}-{at}", deadline_s=30)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(probe, range(2)))
         assert PROBE not in world.port.namespaces(deadline_s=DEADLINE_S)
         assert world.leftovers() == ()
 
