@@ -161,8 +161,8 @@ class RegistryHttp:
             else:
                 if answer.status < 500 and answer.status != 429:
                     return answer
-                told, wait_s, looked_at = said(answer), wait_of(answer), answer.status != 429
-                cause = f"status {answer.status}{told and f': {told}'}"
+                wait_s, looked_at = wait_of(answer), answer.status != 429
+                cause = in_words(answer, said(answer))
             if wait_s > _LONGEST_WAIT_S:
                 cause = f"{cause}, and to be asked again after {wait_s:.0f} s"
                 break
@@ -266,6 +266,11 @@ def refused(method: str, answer: Answer, told: str) -> RegistryError:
     return RegistryError(
         "NNA1412", f"{method} {shown(answer.url)}: status {answer.status}", cause=told or "it does not say why"
     )
+
+
+def in_words(answer: Answer, told: str) -> str:
+    """A status, and what the registry says with it."""
+    return f"status {answer.status}{told and f': {told}'}"
 
 
 def said(answer: Answer) -> str:

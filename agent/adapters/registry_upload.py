@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
-from agent.adapters.registry_http import Answer, CutError, RegistryHttp, refused, said, wait_of
+from agent.adapters.registry_http import Answer, CutError, RegistryHttp, in_words, refused, said, wait_of
 from agent.dataclass import dataclass
 from agent.errors import RegistryError
 from agent.ports_convert import Tell
@@ -171,7 +171,7 @@ class Upload:
             raise _cut(answer, told)
         if answer.status in _NOT_LET_IN:
             raise refused("PATCH", answer, told)
-        raise PiecesError(f"status {answer.status}{told and f': {told}'}")
+        raise PiecesError(in_words(answer, told))
 
     def _reached(self, most: int) -> int:
         """How far the registry says that it is. Raises PiecesError, RegistryError."""
@@ -184,7 +184,7 @@ class Upload:
         if answer.status in _NOT_LET_IN:
             raise refused("GET", answer, told)
         if answer.status not in _LOST:
-            raise PiecesError(f"it does not say how far an upload is: status {answer.status}{told and f': {told}'}")
+            raise PiecesError(f"it does not say how far an upload is: {in_words(answer, told)}")
         self.begin_anew()
         return 0
 
@@ -210,4 +210,4 @@ def _range(answer: Answer, most: int) -> int:
 
 
 def _cut(answer: Answer, told: str) -> CutError:
-    return CutError(f"status {answer.status}{told and f': {told}'}", wait_s=wait_of(answer))
+    return CutError(in_words(answer, told), wait_s=wait_of(answer))
