@@ -24,6 +24,14 @@ def present(node: BenchNode, *names: str) -> ImageRecord:
     return record
 
 
+def had_by_its_registry() -> tuple[BenchNode, ImageRecord]:
+    """A node on which the nydus image is as its registry has it, and what containerd knows of it."""
+    node = BenchNode()
+    record = present(node, LAZY)
+    node.registries.digests[LAZY] = record.digest
+    return node, record
+
+
 def test_of_an_image_that_is_on_the_node_the_start_from_its_cache_is_measured_and_it_stays() -> None:
     node = BenchNode()
     record = present(node, LAZY)
@@ -101,9 +109,7 @@ def test_an_unused_image_is_taken_away_where_that_was_said_and_comes_back_under_
 def test_an_image_that_somebody_needs_or_that_would_not_come_back_is_not_taken_away(
     spoil: Callable[[BenchNode, ImageRecord], None], why: str
 ) -> None:
-    node = BenchNode()
-    record = present(node, LAZY)
-    node.registries.digests[LAZY] = record.digest
+    node, record = had_by_its_registry()
     spoil(node, record)
     measured = node.measure(TAKING, Pair("", LAZY))
     assert why in reasons(measured)[Case.MIRROR]
@@ -113,9 +119,7 @@ def test_an_image_that_somebody_needs_or_that_would_not_come_back_is_not_taken_a
 
 
 def test_an_image_that_does_not_come_back_is_told_with_the_command_that_brings_it() -> None:
-    node = BenchNode()
-    record = present(node, LAZY)
-    node.registries.digests[LAZY] = record.digest
+    node, _ = had_by_its_registry()
     rounds = node.rounds(TAKING)
 
     def gone(text: str) -> None:
@@ -129,9 +133,7 @@ def test_an_image_that_does_not_come_back_is_told_with_the_command_that_brings_i
 
 
 def test_a_signal_in_the_middle_brings_back_what_was_taken_away() -> None:
-    node = BenchNode()
-    record = present(node, LAZY)
-    node.registries.digests[LAZY] = record.digest
+    node, _ = had_by_its_registry()
     rounds = node.rounds(TAKING)
 
     def interrupted(text: str) -> None:
