@@ -47,6 +47,8 @@ def main() -> int:
     if len(wanted) > 1:
         _say("summary", "")
     print(report.table(outcomes, time.monotonic() - started), flush=True)
+    if told := background.summary():
+        print(told, flush=True)
     if any(outcome.counts != report.Counts() for outcome in outcomes):
         print(report.closing_line(outcomes), flush=True)
     return 1 if any(outcome.reasons for outcome in outcomes) else 0
@@ -94,7 +96,9 @@ def _run_stage(
     if not stage.beside:
         return run_commands(stage.commands(), environment)
     beside = side_by_side.SideBySide(environment, background.missing, background.failed, background.story, stage.beside)
-    return beside.run(stage.commands(), stage.name)
+    result = beside.run(stage.commands(), stage.name)
+    background.waited_s += beside.waited_s
+    return result
 
 
 def _prepare(stage: Stage, environment: Mapping[str, str], background: builds.Builds) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.node import cache
+from tests.runner import report
 
 _CALLS = {
     "images": "from tests.node import images; images.made()",
@@ -21,31 +23,40 @@ _CALLS = {
     "arm64-programs": "from tests.node import arm64; arm64.programs()",
 }
 """What is more than a recipe by its name."""
-_LANES: tuple[tuple[str, ...], ...] = (
-    ("dfdaemon",),  # the longest by far: begun first, beside all the others
-    ("nydus", "images"),  # every node waits for the first
-    ("root", "containerds", "systemd-252", "promtool", "wrapper", "crictl", "snapshotter", "scheduler", "puller",
-     "skopeo", "dragonfly-files", "bookworm", "arm64-root", "arm64-programs",
-     "dragonfly-scheduler"),  # two minutes of two cores, and still there before dfdaemon
+LANES: tuple[tuple[str, ...], ...] = (
+    # Every node waits for nydus, the longest but one. dfdaemon, the longest, begins when it is there.
+    ("nydus", "images", "dfdaemon"),
+    # What a node is made of, then what the other stages need in their order.
+    ("root", "wrapper", "crictl", "snapshotter", "containerds", "bookworm", "promtool", "scheduler", "puller",
+     "dragonfly-files", "arm64-root", "arm64-programs", "dragonfly-scheduler"),
 )  # fmt: skip
+"""What is built beside each other, each lane in its order."""
 NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 """What a booted node is made of."""
 ARM64 = ("arm64-root", "arm64-programs")
 """What an emulated node is made of."""
 DRAGONFLY = ("dfdaemon", "dragonfly-scheduler")
-"""What only the tests with a real dfdaemon wait for."""
-ALL = tuple(name for lane in _LANES for name in lane if name not in ARM64)
+"""What only the tests with a real dfdaemon wait for: these begin last, so it is built in what the others leave over."""
+PACKAGE = (*NODE, "bookworm", "promtool")
+"""What the package stage needs; no other needs promtool."""
+ALL = tuple(name for lane in LANES for name in lane if name not in (*ARM64, "promtool"))
+"""What the tests on nodes and the benches need."""
 
 _DEADLINE_S = 4500.0
 _REPORT_S = 30.0
+_FOUND_S = 1.0
+"""What takes no longer was made before, and found."""
 
 
 @dataclass
 class Builds:
-    """Some lanes of builds at low priority; `wait` reports until what a stage needs is done."""
+    """Some lanes of builds; `wait` reports until what a stage needs is done."""
 
     environment: Mapping[str, str]
     log: Path
+    waited_s: float = 0.0
+    """For how long stages did nothing but wait for builds."""
+    _took: dict[str, float] = field(default_factory=dict)
     _lanes: list[threading.Thread] = field(default_factory=list)
     _running: dict[str, tuple[subprocess.Popen[bytes], float]] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
@@ -54,7 +65,7 @@ class Builds:
 
     def start(self, wanted: Collection[str]) -> None:
         """Begin to build what is wanted; returns at once."""
-        for lane in _LANES:
+        for lane in LANES:
             names = [name for name in lane if name in wanted]
             thread = threading.Thread(target=self._build, args=(names,), name=f"build {' '.join(names)}", daemon=True)
             self._lanes.append(thread)
@@ -62,8 +73,8 @@ class Builds:
 
     def wait(self, needed: Collection[str]) -> list[str]:
         """Those of `needed` that could not be built; says every half minute what is still under way."""
-        deadline = time.monotonic() + _DEADLINE_S
-        said = time.monotonic()
+        began = said = time.monotonic()
+        deadline = began + _DEADLINE_S
         while missing := self.missing(needed):
             if time.monotonic() > deadline:
                 self.stop()
@@ -72,6 +83,7 @@ class Builds:
                 said = time.monotonic()
                 print(f"building: {self.story()}", flush=True)
             time.sleep(0.2)
+        self.waited_s += time.monotonic() - began
         return self.failed(needed)
 
     def missing(self, needed: Collection[str]) -> list[str]:
@@ -98,18 +110,27 @@ class Builds:
             what = ("-c", _CALLS[name]) if name in _CALLS else ("-m", "tests.node.cache", name)
             with open(self.log / f"build-{name}.log", "wb") as log:
                 process = subprocess.Popen(
-                    ["nice", "-n", "5", sys.executable, *what],
+                    ["nice", "-n", str(niceness(name)), sys.executable, *what],
                     env=dict(self.environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                     start_new_session=True,
                 )  # fmt: skip
+                _lower(process.pid, niceness(name))
                 self._running[name] = (process, time.monotonic())
                 code = process.wait()
-            del self._running[name]
+            self._took[name] = time.monotonic() - self._running.pop(name)[1]
             if code == 0:
                 self._done.add(name)
             elif not self._stopped.is_set():
                 self._failed.add(name)
                 print(f"{name} could not be built:", *last_lines(name, 15), sep="\n  ", flush=True)
+
+    def summary(self) -> str:
+        """What was built now and how long each took, and how long stages waited; empty where all was there before."""
+        took = {name: seconds for name, seconds in self._took.items() if seconds > _FOUND_S}
+        if not took:
+            return ""
+        parts = ", ".join(f"{name} {report.clock(seconds)}" for name, seconds in took.items())
+        return f"built: {parts}; stages did nothing but wait for builds for {report.clock(self.waited_s)}"
 
     def story(self) -> str:
         """What is being built, for how long, and the last line of each log."""
@@ -117,6 +138,17 @@ class Builds:
         for name, (_, since) in sorted(dict(self._running).items()):
             parts.append(f"{name} for {time.monotonic() - since:.0f} s{_last_line(name)}")
         return "; ".join(parts) or "nothing"
+
+
+def niceness(name: str) -> int:
+    """How far a build gives way: what most tests wait for does not, what only the last ones need gives way to all."""
+    return 19 if name in DRAGONFLY else 0
+
+
+def _lower(session: int, by: int) -> None:
+    """Make a whole session give way. Where the kernel groups processes by session, `nice` counts within one only."""
+    with contextlib.suppress(OSError):  # not every kernel does
+        Path(f"/proc/{session}/autogroup").write_text(str(by))
 
 
 def last_lines(name: str, count: int) -> list[str]:

@@ -46,6 +46,8 @@ class SideBySide:
     story: Callable[[], str]
     width: int
     deadline_s: float = 3600.0
+    waited_s: float = 0.0
+    """For how long nothing ran, because all that was left needs what was still being built."""
     _waiting: list[Command] = field(default_factory=list)
     _running: list[_Running] = field(default_factory=list)
     _ended: list[tuple[Command, float]] = field(default_factory=list)
@@ -56,12 +58,14 @@ class SideBySide:
         self._waiting = list(commands)
         for command in commands:
             _forget(command)
-        began = said = time.monotonic()
+        began = said = looked = time.monotonic()
         busy_s = _busy_s()
         try:
             while self._waiting or self._running:
                 self._reap()
                 self._start()
+                before, looked = looked, time.monotonic()
+                self.waited_s += 0.0 if self._running or not self._waiting else looked - before
                 if time.monotonic() - began > self.deadline_s:
                     self._reasons.append(f"{name}: not done after {self.deadline_s:g} s")
                     break

@@ -160,9 +160,6 @@ def _nydusify() -> tuple[Command, ...]:
     return (_pytest("here", "tests/nydusify", "--durations=10", deadline_s=1800),)
 
 
-_PACKAGE_NEEDS = (*builds.NODE, "systemd-252", "promtool")
-
-
 def _demo_needs() -> tuple[str, ...]:
     """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its build."""
     wish = os.environ.get("DRAGONFLY", "")
@@ -196,7 +193,7 @@ STAGES: dict[str, Stage] = {
             "the .deb: content, lintian, units, install and purge",
             _package,
             deb=True,
-            needs=_PACKAGE_NEEDS,
+            needs=builds.PACKAGE,
             beside=_BESIDE,
         ),
         Stage(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner import groups, report
+from tests.runner import builds, groups, report
 from tests.runner.side_by_side import SideBySide
 from tests.runner.stages import ROOT, STAGES, Command
 
@@ -128,6 +128,7 @@ def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red
     assert counts == report.Counts(passed=2)
     assert reasons == ["test_never: could not be built: broken"]
     assert _span(tmp_path, "goes")[0] < _span(tmp_path, "waits")[0]
+    assert 0 < beside.waited_s < time.monotonic() - began
 
 
 def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path) -> None:
@@ -170,3 +171,19 @@ def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_wait_for_i
     assert set(groups.PAIR) <= set(groups.ALONE)
     for command in STAGES["node"].commands():
         assert ("dfdaemon" in command.needs) == (Path(command.argv[-1]).stem in groups.DFDAEMON)
+
+
+def test_what_every_node_waits_for_is_built_first_and_what_only_the_last_tests_need_gives_way_to_all() -> None:
+    ranks = [[_rank(name) for name in lane if name not in builds.ARM64] for lane in builds.LANES]
+    assert ranks == [sorted(lane) for lane in ranks]
+    assert builds.LANES[0][0] == "nydus", "the longest that nodes are made of"
+    assert {name for lane in builds.LANES for name in lane if builds.niceness(name)} == set(builds.DRAGONFLY)
+
+
+def _rank(name: str) -> int:
+    return 0 if name in builds.NODE else 2 if name in builds.DRAGONFLY else 1
+
+
+@pytest.mark.parametrize("stage", ["package", "contract", "node"])
+def test_what_a_stage_needs_is_built(stage: str) -> None:
+    assert set(STAGES[stage].needs) <= {name for lane in builds.LANES for name in lane}
