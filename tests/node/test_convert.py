@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.node import layout, parts, scene, skopeo, token_registry, trees
+from tests.node import layout, parts, scene, token_registry, trees
 from tests.node.boot import Node
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
@@ -194,19 +193,6 @@ def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, 
     assert "NNA1404" in again.stderr, "a nydus image is not converted again"
     refused = place.run("oci:/root/layout:both", "none", "--platform=riscv64")
     assert (refused.returncode, "it has: linux/amd64, linux/arm64" in refused.stderr) == (1, True)
-
-
-@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_every_file_of_an_image_in_an_archive_that_skopeo_made_is_what_it_was(
-    place: Place, tmp_path: Path, form: str
-) -> None:
-    trees.add_image(layout.Layout(tmp_path / "layout"), "odd", trees.LAYERS)
-    skopeo.copy(f"oci:{tmp_path}/layout:odd", f"{form}:{tmp_path}/odd.tar:odd:1")
-    shutil.copyfile(tmp_path / "odd.tar", place.node.inside(f"/root/{form}.tar"))
-    made = place.convert(f"{form}:/root/{form}.tar:odd:1", form, "--compare")
-    assert (made["images"][0]["layers"], made["images"][0]["compared"]["differences"]) == (3, 0)
-    refused = place.run(f"{form}:/root/{form}.tar:even:1", "none")
-    assert (refused.returncode, "it has:" in refused.stderr, "odd:1" in refused.stderr) == (2, True, True)
 
 
 def test_a_registry_with_a_private_ca_is_spoken_to_by_tls_alone_and_not_at_all_without_it(place: Place) -> None:

@@ -160,6 +160,10 @@ def _nydusify() -> tuple[Command, ...]:
     return (_pytest("here", "tests/nydusify", "--durations=10", deadline_s=1800),)
 
 
+def _skopeo() -> tuple[Command, ...]:
+    return (_pytest("here", "tests/skopeo", deadline_s=1200),)
+
+
 def _demo_needs() -> tuple[str, ...]:
     """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its build."""
     wish = os.environ.get("DRAGONFLY", "")
@@ -224,6 +228,13 @@ STAGES: dict[str, Stage] = {
             "test-nydusify",
             "convert with NYDUSIFY=PROGRAM, the real one, on a booted node",
             _nydusify,
+            deb=True,
+            needs=(*builds.NODE, "images"),
+        ),
+        Stage(
+            "test-skopeo",
+            "convert from archives that Debian's skopeo wrote, on a booted node",
+            _skopeo,
             deb=True,
             needs=(*builds.NODE, "images"),
         ),

@@ -1,0 +1,1 @@
+"""Archives that Debian's skopeo writes: the tests of `make test-skopeo`."""
