@@ -4,41 +4,24 @@ a socket of that user that stands in the mirror's place.
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.node import parts, scene, stock
+from tests.node import parts, scene
 from tests.node.boot import Node
 from tests.node.knocker import Knocker
+from tests.node.others import held
 
 AGENT = "nydus-agent.service"
 BESIDE_S = float(os.environ.get("NYDUS_AGENT_TEST_BESIDE_S", "3"))
 """For how long the other user's sockets are there."""
 MANY = int(os.environ.get("NYDUS_AGENT_TEST_LISTENERS", "20000"))
-_NUMBERS = itertools.count()
 MOST_CPU = 0.05
 """Of a core, by an agent that meets that many; alone it takes a tenth of it."""
-
-
-@contextmanager
-def held(node: Node, *arguments: str) -> Iterator[None]:
-    """The user nobody holds sockets (inside/sockets.py) until the end of `with`; from now on, but for `mirror`."""
-    argv = ["python3", "-m", "tests.node.inside.sockets", *arguments]
-    name = f"sockets-{next(_NUMBERS)}"  # a name of its own, because the journal keeps what a former one has said
-    unit = parts.start_unit(node, name, argv, user="nobody", env={"PYTHONPATH": stock.PYTHONPATH_ON_NODE})
-    try:
-        if arguments[0] != "mirror":
-            node.wait_until(lambda: "held" in node.journal(unit.name, output="cat"), 120, "the sockets are there")
-        yield
-    finally:
-        unit.stop()
 
 
 def cpu_s(node: Node) -> float:
@@ -87,20 +70,19 @@ def test_another_users_ipv6_socket_beside_a_well_mirror_moves_no_read(stage: sce
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
-def test_beside_such_a_socket_the_mirrors_own_process_is_the_one_whose_end_is_noticed(
+def test_beside_such_a_socket_the_mirrors_own_process_is_the_one_that_is_watched(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
     with held(stage.node, "ipv6"):
-        time.sleep(2)  # a look or two at the port's owner
-        stage.mirror.unit.kill("KILL")
+        reader.wait_for(30)  # with a look or two at the port's owner meanwhile
+        at = time.time()
+        stage.mirror.unit.freeze()
         try:
             scene.wait_for_route(stage.node, "origin", 10)
-            assert scene.daemon_status(stage.node)["mirror"]["owner"] in ("ok", "none")
-            stage.node.wait_until(
-                lambda: scene.daemon_status(stage.node)["mirror"]["owner"] == "none", 5, "nobody takes connections"
-            )
+            causes = [entry["cause"] for entry in scene.daemon_status(stage.node)["history"] if entry["at"] >= at]
+            assert causes[0] == "ended", "that it was stopped is known before its silence is"
         finally:
-            stage.mirror.start_again()
+            stage.mirror.unit.thaw()
         scene.wait_for_route(stage.node, "mirror", 30)
 
 
