@@ -163,6 +163,7 @@ class Ports:
     processes: Processes
     http: Http
     fence: Fence
+    tables: SocketTables
     clock: Clock
     ledger: Ledger
     trials: Trials

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from agent.dataclass import dataclass
 from agent.errors import PortError
+from agent.node.facts_daemon import Listener
 from agent.ports_fence import Fence
 from agent.ports_processes import Processes
 
@@ -47,6 +48,11 @@ class Cgroups(Protocol):
 
 class SocketTables(Protocol):
     """The kernel's tables of this network namespace's TCP sockets, and who owns what."""
+
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        """The listening TCP socket that would get a connection from this node to `address:port`; None: there is none.
+        Quick, however many others listen on the port. Raises PortError.
+        """
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         """(address, uid, inode) of each TCP socket that listens on the port. Raises PortError."""
@@ -101,7 +107,7 @@ class ListenerProcesses(Protocol):
     def fileno(self) -> int:
         """Becomes readable when one of them has ended, or when the freezer has stopped or released them."""
 
-    def follow(self, port: int, inode: int) -> str:
+    def follow(self, listener: Listener) -> str:
         """Follow those of this listening socket, instead of those before; "" or why they cannot be followed."""
 
     def look(self) -> Holders:

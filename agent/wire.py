@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Ports,
         Processes,
         SnapshotterSocket,
+        SocketTables,
         Tls,
         Trials,
     )
@@ -59,6 +60,7 @@ def root_ports(config: Config) -> Ports:
         "http": Later(_http),
         "trials": Later(_trials),
         "tls": Later(_tls),
+        "tables": Later(_tables),
         "alarms": Later(_alarms),
     }
     _load_beside()
@@ -126,6 +128,12 @@ def _tls() -> Tls:
     from agent.adapters.tls import RegistryTls
 
     return RegistryTls()
+
+
+def _tables() -> SocketTables:
+    from agent.adapters.sockets import KernelSockets
+
+    return KernelSockets()
 
 
 def _alarms() -> Alarms:

@@ -117,7 +117,7 @@ class NftFence:
         ids = self._cgroups.ids(tuple(cgroups))
         if not ids:
             return 0
-        return sum(self._diag.destroy(found) for found in self._diag.towards(address, port) if found.cgroup in ids)
+        return sum(self._diag.destroy(found) for found in self._diag.towards(address, port, cgroups=ids))
 
     def release(
         self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
@@ -126,7 +126,7 @@ class NftFence:
         all_of, some_of = self._cgroups.ids(tuple(at_once)), self._cgroups.ids(tuple(cgroups))
         if not all_of and not some_of:
             return Released()
-        seen = self._diag.towards(address, port, transfers=bool(some_of))
+        seen = self._diag.towards(address, port, cgroups={**all_of, **some_of}, transfers=bool(some_of))
         ended = sum(self._diag.destroy(found) for found in seen if found.cgroup in all_of)
         became = dict.fromkeys(Standing, 0)
         for found in seen:

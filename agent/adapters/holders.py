@@ -12,8 +12,7 @@ import select
 from pathlib import Path
 
 from agent.adapters.cgroups import CgroupTree
-from agent.adapters.sockdiag import SockDiag
-from agent.errors import PortError
+from agent.node.facts_daemon import Listener
 from agent.ports_daemon import Holders
 
 _LEAVES = (".service", ".scope")
@@ -37,17 +36,10 @@ class CgroupProcesses:
         """See ports.ListenerProcesses."""
         return self._epoll.fileno()
 
-    def follow(self, port: int, inode: int) -> str:
+    def follow(self, listener: Listener) -> str:
         """See ports.ListenerProcesses."""
         self._forget()
-        try:
-            with SockDiag() as diag:
-                idents = [row.cgroup for row in diag.listening(port) if row.inode == inode]
-        except PortError as error:
-            return f"{error.what}: {error.cause}"
-        if not idents:
-            return "nobody listens there any more"
-        path = self._tree.path_of(idents[0]) if idents[0] else ""
+        path = self._tree.path_of(listener.cgroup) if listener.cgroup else ""
         if not path.endswith(_LEAVES):
             return f"its cgroup is no service's: {path or 'unknown'}"
         return self._open(self._tree.mount() / path.lstrip("/"))

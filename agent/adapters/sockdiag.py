@@ -1,9 +1,11 @@
-"""Destroys TCP connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h and tcp.h), without a
-child process.
+"""Finds TCP sockets and destroys connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h and
+tcp.h), without a child process.
 
-What `ss -K` does, with the choice of sockets made by us: the kernel filters by remote address and port, and the
-cgroup id that it reports for each socket (Linux 5.7) is compared by the caller. Needs CAP_NET_ADMIN in the network
-namespace and a kernel with CONFIG_INET_DIAG_DESTROY.
+To destroy is what `ss -K` does: the kernel filters by remote address, port and cgroup (Linux 5.8). It needs
+CAP_NET_ADMIN in the network namespace and a kernel with CONFIG_INET_DIAG_DESTROY.
+
+Any user can make tens of thousands of sockets with the mirror's port. So what the daemon asks for again and again must
+have few answers: which one socket listens, or the connections of a few cgroups.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import functools
 import ipaddress
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from agent.adapters.netlink import (
     ACK,
@@ -26,6 +28,7 @@ from agent.adapters.netlink import (
     fence_error,
 )
 from agent.dataclass import dataclass
+from agent.node.facts_daemon import Listener
 from agent.node.transfer import Transfer
 
 _NETLINK_SOCK_DIAG = 4
@@ -35,7 +38,9 @@ _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
 _INFO, _CGROUP_ID = 2, 21  # attributes of an answer
 _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
-_S_COND, _D_COND = 7, 8  # byte code: compare the local end, the remote end
+_JUMP, _S_COND, _D_COND, _CGROUP_COND = 1, 7, 8, 13  # byte code: compare the local end, the remote end, the cgroup
+_MOST_CGROUPS = 1000
+"""The byte code's jumps have 16 bits. Where there are more, the kernel lists all connections, and we choose."""
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
@@ -46,6 +51,9 @@ _TCP_INFO = struct.Struct("=24xI16xI4xII84xI4xI")
 """unacked; last_data_sent, last_data_recv, last_ack_recv; notsent_bytes; data_segs_in. Linux 4.6 and newer know all of
 these; what newer ones append is not looked at."""
 
+_LOOKUP = struct.Struct("!HH16s16s")  # local and remote port, local and remote address; network byte order
+_LOOPBACK_DEVICE = struct.pack("=I", 1)  # LOOPBACK_IFINDEX, in each network namespace
+_NO_COOKIE = b"\xff" * 8
 _NO_ID = bytes(48)
 _ESTABLISHED, _SYN_SENT, _TIME_WAIT, _CLOSE, _LISTEN = 1, 2, 6, 7, 10
 _LISTENING = 1 << _LISTEN
@@ -72,18 +80,6 @@ class Connection:
         return int.from_bytes(self.id[:2], "big")
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """One listening TCP socket."""
-
-    address: str
-    port: int
-    uid: int
-    inode: int
-    cgroup: int = 0
-    """The kernel's id of the cgroup in which it was made (Linux 5.7); 0 where that is not known."""
-
-
 class SockDiag:
     """Looks at the sockets and ends some of them. Raises FenceError (NNA0802, NNA0805)."""
 
@@ -107,29 +103,55 @@ class SockDiag:
         """Give the socket up."""
         self._link.close()
 
-    def towards(self, address: str, port: int, *, transfers: bool = False) -> tuple[Connection, ...]:
-        """The connections of this network namespace whose remote end is `address:port`; with `transfers` also what
-        each is doing.
+    def towards(
+        self, address: str, port: int, *, cgroups: Collection[int] = (), transfers: bool = False
+    ) -> tuple[Connection, ...]:
+        """The connections of this network namespace whose remote end is `address:port`: those of the cgroups with these
+        ids, or all. With `transfers` also what each is doing.
         """
         # The kernel walks through its whole table of connections for each question, so both families are asked for at
         # once: an IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d), which is compared too.
-        condition = attribute(_REQ_BYTECODE, _condition(ipaddress.ip_address(address), port))
+        condition = attribute(_REQ_BYTECODE, _remote_end(ipaddress.ip_address(address), port, cgroups))
         request = _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
         try:
             answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
             raise fence_error("NNA0802", "connections could not be listed", error) from error
-        return tuple(_connection(answer) for answer in answers)
+        found = (_connection(answer) for answer in answers)
+        return tuple(one for one in found if not cgroups or one.cgroup in cgroups)
 
-    def listening(self, port: int) -> tuple[Listening, ...]:
-        """The TCP sockets of this network namespace that listen on this port. No right is needed."""
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        """The listening TCP socket that would get a connection which this node made to `address:port`; None: it would
+        be refused. No right is needed.
+
+        The kernel looks the socket up as it does for a connection (inet_lookup in net/ipv4/inet_diag.c). So an exact
+        address, an IPv6 socket without IPv4 (IPV6_V6ONLY), a bound device, SO_REUSEPORT count as they do there, and
+        many other sockets with this port make it no slower.
+        """
+        ip = ipaddress.ip_address(address)
+        ip = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
+        family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+        # The remote end is one that no connection has: port 0.
+        ident = _LOOKUP.pack(port, 0, ip.packed, ip.packed) + _LOOPBACK_DEVICE + _NO_COOKIE
+        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENING, ident)
+        try:
+            return _listener(self._link.get(Message(_SOCK_DIAG_BY_FAMILY, 0, request)))
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return None
+            raise fence_error("NNA0805", "the listening socket could not be looked up", error) from error
+
+    def listening(self, port: int) -> tuple[Listener, ...]:
+        """The TCP sockets of this network namespace that listen on this port: as many as users have made. No right is
+        needed.
+        """
         condition = attribute(_REQ_BYTECODE, _local_port(port))
         request = _OLD_REQUEST.pack(0, 0, 0, 0, _NO_ID, _LISTENING, 0) + condition
         try:
             answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
             raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
-        return tuple(_listening(answer) for answer in answers)
+        return tuple(_listener(answer) for answer in answers)
 
     def destroy(self, connection: Connection) -> bool:
         """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
@@ -143,19 +165,33 @@ class SockDiag:
         return True
 
 
-def _condition(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bytes:
+def _remote_end(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, cgroups: Collection[int]) -> bytes:
     family, bits = (socket.AF_INET, 32) if remote.version == 4 else (socket.AF_INET6, 128)
-    return _compared(_D_COND, _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed)
+    return _compared(
+        _D_COND, _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed,
+        _one_of(cgroups) if len(cgroups) <= _MOST_CGROUPS else b"",
+    )  # fmt: skip
 
 
 def _local_port(port: int) -> bytes:
     return _compared(_S_COND, _HOST_CONDITION.pack(socket.AF_UNSPEC, 0, 0, port))
 
 
-def _compared(code: int, host: bytes) -> bytes:
-    length = _OPERATION.size + len(host)
-    # True: jump to the end of the code (accept). False: jump beyond it (reject).
-    return _OPERATION.pack(code, length, length + 4) + host
+def _compared(code: int, operand: bytes, rest: bytes = b"") -> bytes:
+    """A comparison, and `rest` where it holds."""
+    length = _OPERATION.size + len(operand)
+    # True: go on with the rest, whose end accepts. False: jump beyond the end, which rejects.
+    return _OPERATION.pack(code, length, length + len(rest) + 4) + operand + rest
+
+
+def _one_of(cgroups: Collection[int]) -> bytes:
+    made = b""
+    for cgroup in cgroups:
+        # False: jump beyond the comparison and the jump that follows it, to the next comparison; behind the last one
+        # that is beyond the end. The jump, which is always taken, goes to the end.
+        end = _OPERATION.pack(_JUMP, _OPERATION.size, _OPERATION.size + len(made)) if made else b""
+        made = _compared(_CGROUP_COND, struct.pack("=Q", cgroup)) + end + made
+    return made
 
 
 def _connection(payload: bytes) -> Connection:
@@ -187,12 +223,12 @@ def _cgroup(told: Mapping[int, bytes]) -> int:
 
 
 @functools.lru_cache(maxsize=16)  # the same few, each second
-def _listening(payload: bytes) -> Listening:
+def _listener(payload: bytes) -> Listener:
     family, _, _, _, ident, _, _, _, uid, inode = _SOCKET.unpack_from(payload)
     length = 4 if family == socket.AF_INET else 16
     source = ipaddress.ip_address(ident[4 : 4 + length])  # after the two ports
     mapped = source.ipv4_mapped if isinstance(source, ipaddress.IPv6Address) else None
-    return Listening(
+    return Listener(
         str(mapped or source),
         int.from_bytes(ident[:2], "big"),
         uid,

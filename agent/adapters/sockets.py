@@ -8,6 +8,7 @@ import pwd
 from pathlib import Path
 
 from agent.adapters.sockdiag import SockDiag
+from agent.node.facts_daemon import Listener
 
 
 class KernelSockets:
@@ -27,6 +28,10 @@ class KernelSockets:
     def close(self) -> None:
         """Give the kernel's socket up."""
         self._diag.close()
+
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        """See ports.SocketTables."""
+        return self._diag.find_listener(address, port)
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         """See ports.SocketTables."""

@@ -8,8 +8,8 @@ from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
 from agent.apply.daemon_view import DaemonView, daemon_view
 from agent.apply.rungs_runtime import CALL_S, View
 from agent.config.model import Switch
-from agent.errors import FileError, HttpError, ProcessError
-from agent.health.owner import Listener, Owner, judge, listeners
+from agent.errors import HttpError, PortError
+from agent.health.owner import Owner, is_loopback, judge
 from agent.node.facts import Effective, Unknown
 from agent.ports import HttpAnswer, Ports
 
@@ -47,11 +47,14 @@ def _owner(view: View, seen: list[str]) -> Rung | None:
     host, port = address_of(view.config.mirror.url)
     user = view.config.mirror.user
     try:
-        rows = _listeners(view.ports)
+        found = view.ports.tables.find_listener(host, port)
         allowed = frozenset({0, _uid(view.ports, user)})
-    except (FileError, ProcessError, ValueError) as error:
+    except (PortError, ValueError) as error:
         return not_proved(_NUMBER, _NAME, f"whose port {port} is cannot be told: {error}")
-    owner, evidence = judge(rows, host, port, allowed)
+    owner, evidence = judge(found, host, port, allowed)
+    if owner is Owner.FOREIGN and not is_loopback(host):
+        why = f"whose port {port} is cannot be told: {evidence} here, or a NodePort or ClusterIP leads elsewhere"
+        return not_proved(_NUMBER, _NAME, why)
     if owner is Owner.FOREIGN:
         return failed(
             _NUMBER, _NAME, "NNA0811", f"the listener on {host}:{port} is not {user}'s", cause=evidence,
@@ -59,14 +62,6 @@ def _owner(view: View, seen: list[str]) -> Rung | None:
         )  # fmt: skip
     seen.append(evidence)
     return None
-
-
-def _listeners(ports: Ports) -> list[Listener]:
-    found: list[Listener] = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        fact = ports.files.read(table)
-        found += listeners(fact.content.decode(errors="replace")) if fact is not None else ()
-    return found
 
 
 def _uid(ports: Ports, user: str) -> int:

@@ -4,11 +4,11 @@ certain, where an end of the sentinel may be a mirror's habit and silence takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from agent.errors import PortError
 from agent.health.evidence import MirrorEnded
-from agent.health.owner import Listener, covering
+from agent.node.facts_daemon import Listener
 from agent.ports_daemon import ListenerProcesses, SocketTables
 
 _AGAIN_S = 60.0
@@ -32,14 +32,13 @@ class Holder:
         self.problem = ""
         """Why they are not followed; "" = they are, or nobody listens here."""
 
-    def seen(self, rows: Sequence[Listener], now: float) -> None:
-        """After each look at the listeners of the mirror's port."""
-        mine = covering(rows, self._address, self._port)
-        inode = mine[0].inode if mine else 0
+    def seen(self, listener: Listener | None, now: float) -> None:
+        """After each look at who would get a connection to the mirror."""
+        inode = listener.inode if listener is not None else 0
         if inode == self._inode and not (self.problem and now - self._tried_at >= _AGAIN_S):
             return
         self._inode, self._tried_at, self._stopped = inode, now, ""
-        self.problem = self._processes.follow(self._port, inode) if inode else ""
+        self.problem = self._processes.follow(listener) if listener is not None else ""
 
     def look(self) -> None:
         """With each tick, and when their descriptor is readable."""
@@ -59,6 +58,7 @@ class Holder:
         in the mirror's container, say).
         """
         try:
-            return any(inode == self._inode for _, _, inode in self._tables.listening(self._port))
+            found = self._tables.find_listener(self._address, self._port)
         except PortError:
             return False
+        return found is not None and found.inode == self._inode

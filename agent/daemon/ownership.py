@@ -8,7 +8,8 @@ from agent.daemon.holder import Holder
 from agent.daemon.settings import Settings
 from agent.errors import PortError
 from agent.health.evidence import OwnerSeen
-from agent.health.owner import Listener, Owner, judge
+from agent.health.owner import Owner, judge
+from agent.node.facts_daemon import Listener
 from agent.ports_daemon import SocketTables
 
 
@@ -22,27 +23,21 @@ class Ownership:
         self._settings = settings
         self._holder = holder
         self._post = post
-        self._rows: tuple[tuple[str, int, int], ...] | None = None
-        self._seen = OwnerSeen(Owner.UNKNOWN, "")
         self.looked_at = float("-inf")
 
     def look(self, now: float) -> None:
         """Look, and tell."""
         proxy, self.looked_at = self._settings.proxy, now
         try:
-            found = self._tables.listening(proxy.port)
+            found = self._tables.find_listener(proxy.host, proxy.port)
         except PortError as error:
-            self._rows = None
             self._post(OwnerSeen(Owner.UNKNOWN, f"{error.what}: {error.cause}"))
             return
-        rows = [Listener(address, proxy.port, uid, inode) for address, uid, inode in found]
-        self._holder.seen(rows, now)
-        if found != self._rows:
-            self._rows, self._seen = found, self._judged(rows)
-        self._post(self._seen)
+        self._holder.seen(found, now)
+        self._post(self._judged(found))
 
-    def _judged(self, rows: list[Listener]) -> OwnerSeen:
+    def _judged(self, found: Listener | None) -> OwnerSeen:
         proxy, allowed = self._settings.proxy, self._settings.allowed_uids
         if not allowed:
             return OwnerSeen(Owner.UNKNOWN, "whose it must be is not known: the configuration is wrong")
-        return OwnerSeen(*judge(rows, proxy.host, proxy.port, allowed))
+        return OwnerSeen(*judge(found, proxy.host, proxy.port, allowed))

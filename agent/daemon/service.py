@@ -214,13 +214,12 @@ class Service:
 
     def _holder(self, port: int) -> str:
         try:
-            found = self._ports.tables.listening(port)
+            found = self._ports.tables.find_listener(_LOOPBACK, port)
         except PortError as error:
             return error.cause
-        if not found:
+        if found is None:
             return "nobody can be seen to listen there"
-        _, uid, inode = found[0]
-        return self._ports.tables.holder(uid, inode)
+        return self._ports.tables.holder(found.uid, found.inode)
 
     def _public(self, path: str, query: str) -> Response | None:
         if path.startswith("/canary"):

@@ -13,6 +13,7 @@ from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
 from agent.dataclass import dataclass
 from agent.health.fleet import return_delay_s
+from agent.health.owner import is_loopback
 from agent.health.policy import Policy
 
 
@@ -68,12 +69,14 @@ def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool
     Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a foreign one.
     """
     mirror_url = applied.mirror_url or config.mirror.url
+    proxy = parse_url(mirror_url)
     delay_s = return_delay_s(node_id, config.fleet.return_window_s)
+    local = is_loopback(proxy.host)
     return Settings(
         mirror_url=mirror_url,
-        proxy=parse_url(mirror_url),
+        proxy=proxy,
         ping=parse_url(applied.ping_url or config.mirror.ping_url),
-        policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False),
+        policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False, loopback=local),
         allowed_uids=_uids(config.mirror.user) if user_known else frozenset(),
         origins=origins(config.registries.hosts, applied.origins),
         metrics=parse_url(config.mirror.metrics_url),

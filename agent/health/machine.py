@@ -230,12 +230,15 @@ def _sentinel_closed(state: State, event: SentinelClosed, now: float, policy: Po
 
 def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> Asked:
     local = state.local or event.owner is Owner.OK
-    same = event.owner is state.owner and local is state.local
-    seen = state if same else replace(state, owner=event.owner, local=local)
-    if event.owner is Owner.FOREIGN:
+    owner = event.owner
+    if owner is Owner.FOREIGN and not (local or policy.loopback):
+        owner = Owner.UNKNOWN  # behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing
+    same = owner is state.owner and local is state.local
+    seen = state if same else replace(state, owner=owner, local=local)
+    if owner is Owner.FOREIGN:
         return _foreign(seen, event, now, policy)
     waiting = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
-    if event.owner is Owner.NONE and seen.local and not waiting:
+    if owner is Owner.NONE and seen.local and not waiting:
         why = "nobody listens on the mirror's port any more"
         return accuse(seen, Charge(Accuser.OWNER, Cause.OWNER, why, event.detail), now, policy)
     return seen, ()

@@ -35,6 +35,8 @@ class Policy:
     """Between two renewals; the table is asserted with each, because somebody may flush the ruleset."""
     return_delay_s: float = 0.0
     """This node's slot in the fleet's window; waited only after an outage that was seen here."""
+    loopback: bool = True
+    """Whether the mirror's address is one of the node's loopback (see agent.health.owner.is_loopback)."""
     canary: bool = True
     """Whether the mirror can reach the node's loopback, on which the canary's object is served. Without a canary,
     pings alone decide: `clean_pings` of them take its place."""
@@ -98,7 +100,7 @@ class Policy:
     """Never held longer than 15 minutes: operators switched damping off where it punished too much (RFC 7196)."""
 
     @classmethod
-    def of(cls, health: HealthConfig, *, return_delay_s: float, canary: bool) -> Policy:
+    def of(cls, health: HealthConfig, *, return_delay_s: float, canary: bool, loopback: bool = True) -> Policy:
         """The policy that the operator's configuration asks for."""
         window_s, canary_interval_s = health.window_ms / 1000, health.canary_interval_ms / 1000
         return cls(
@@ -113,6 +115,7 @@ class Policy:
             renew_s=health.renew_ms / 1000,
             return_delay_s=return_delay_s,
             canary=canary,
+            loopback=loopback,
             canary_window_s=2 * window_s,
             vouch_s=canary_interval_s + 4 * window_s,
         )

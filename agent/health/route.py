@@ -25,12 +25,12 @@ def wish(state: State) -> Wish:
     """Which fence the state calls for.
 
     Never into the dark: with the origin bad, a slow mirror is better than none. Two exceptions. The operator's pin
-    is the operator's. And a port of ours that a foreign process took: whoever holds it, the mirror itself is gone
-    (no user can bind beside a live listener), so the fence takes nothing away and keeps foreign bytes out.
+    is the operator's. And a foreign owner: a foreign socket would get the connections, so no read reaches the mirror.
+    The fence takes nothing away and keeps foreign bytes out.
     """
     if state.mode is not Mode.FENCE or state.pin is Route.MIRROR:
         return Wish.NONE
-    if state.pin is Route.ORIGIN or (state.local and state.owner is Owner.FOREIGN):
+    if state.pin is Route.ORIGIN or state.owner is Owner.FOREIGN:
         return Wish.HELD
     if state.origin is not True:
         return Wish.NONE

@@ -42,3 +42,16 @@ class FenceAbility:
 
     usable: bool
     reason: str  # why not, or what was shown
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket."""
+
+    address: str
+    """Where it is bound: a wildcard address too; an IPv4 address that is mapped into IPv6 as the IPv4 address."""
+    port: int
+    uid: int
+    inode: int
+    cgroup: int = 0
+    """The kernel's id of the cgroup in which it was made (Linux 5.8); 0 where that is not known."""

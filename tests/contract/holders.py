@@ -6,6 +6,7 @@ import abc
 import select
 import time
 
+from agent.node.facts_daemon import Listener
 from agent.ports import Holders, ListenerProcesses
 
 
@@ -13,8 +14,7 @@ class HoldersWorld(abc.ABC):
     """The port under test, and a service that listens on a TCP port: one process, which holds the socket."""
 
     port: ListenerProcesses
-    listens: tuple[int, int]
-    """(port, inode)."""
+    listens: Listener
 
     @abc.abstractmethod
     def kill(self) -> None:
@@ -42,12 +42,12 @@ class HoldersContract:
     """Run by a class that has a fixture `world`."""
 
     def test_nothing_is_told_while_it_runs(self, world: HoldersWorld) -> None:
-        assert world.port.follow(*world.listens) == ""
+        assert world.port.follow(world.listens) == ""
         assert world.port.look() == Holders()
         assert not select.select([world.port.fileno()], [], [], 0)[0]
 
     def test_an_end_wakes_and_is_told_once(self, world: HoldersWorld) -> None:
-        assert world.port.follow(*world.listens) == ""
+        assert world.port.follow(world.listens) == ""
         world.kill()
         assert select.select([world.port.fileno()], [], [], 60)[0]
         found = world.wait()
@@ -56,7 +56,7 @@ class HoldersContract:
         assert world.port.look().ended == ()
 
     def test_a_stop_is_told_for_as_long_as_it_lasts(self, world: HoldersWorld) -> None:
-        assert world.port.follow(*world.listens) == ""
+        assert world.port.follow(world.listens) == ""
         for how in ("signal", "freezer"):
             world.stop(how)
             assert world.wait().stopped != ""
@@ -70,8 +70,8 @@ class HoldersContract:
         assert world.wait().ended != ()
 
     def test_following_again_forgets_what_was_before(self, world: HoldersWorld) -> None:
-        assert world.port.follow(*world.listens) == ""
+        assert world.port.follow(world.listens) == ""
         world.kill()
         world.wait()
-        world.port.follow(*world.listens)
+        world.port.follow(world.listens)
         assert world.port.look().ended == ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +9,8 @@ import pytest
 
 from agent.adapters.cgroups import CgroupTree
 from agent.adapters.holders import CgroupProcesses
+from agent.adapters.sockets import KernelSockets
+from agent.node.facts_daemon import Listener
 from agent.ports import Holders
 from tests.contract.holders import HoldersContract, HoldersWorld
 from tests.contract.netns import own_network
@@ -19,7 +20,7 @@ from tests.fakes.daemon import FakeListenerProcesses
 class _FakeWorld(HoldersWorld):
     def __init__(self) -> None:
         self.port = self.fake = FakeListenerProcesses()
-        self.listens = (4001, 77)
+        self.listens = Listener("127.0.0.1", 4001, 0, 77)
 
     def kill(self) -> None:
         self.fake.end("dfdaemon (pid 77)")
@@ -46,15 +47,15 @@ def processes() -> Iterator[CgroupProcesses]:
     made.close()
 
 
-def test_a_socket_that_nobody_has_is_not_followed(processes: CgroupProcesses) -> None:
-    with own_network():
-        assert "nobody" in processes.follow(4001, 1)
+def test_a_socket_of_which_the_kernel_tells_no_cgroup_is_not_followed(processes: CgroupProcesses) -> None:
+    assert "unknown" in processes.follow(Listener("127.0.0.1", 4001, 0, 1))
     assert processes.look() == Holders()
 
 
 def test_a_cgroup_that_is_no_services_is_not_followed(processes: CgroupProcesses) -> None:
     # The tests themselves run in no service's cgroup, or in one of many processes.
-    with own_network(), socket.create_server(("127.0.0.1", 0)) as server:
-        inode = os.fstat(server.fileno()).st_ino
-        assert processes.follow(server.getsockname()[1], inode) != ""
+    with own_network(), socket.create_server(("127.0.0.1", 0)) as server, KernelSockets() as tables:
+        found = tables.find_listener(*server.getsockname())
+        assert found is not None
+        assert processes.follow(found) != ""
     assert processes.look() == Holders()

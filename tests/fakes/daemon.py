@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from agent.errors import FenceError, PortError
+from agent.node.facts_daemon import Listener
 from agent.ports import DaemonPorts, Holders, JournalLine, Processes
 from tests.fakes.clock import FakeClock
 from tests.fakes.fence import FakeFence
@@ -95,6 +96,11 @@ class FakeTables:
         self.bug = ""
         """What no adapter may raise."""
 
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        found = self.listening(port)
+        _, uid, inode = found[0] if address == "127.0.0.1" and found else ("", 0, 0)
+        return Listener(address, port, uid, inode) if inode else None
+
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
         if self.bug:
             raise RuntimeError(self.bug)
@@ -161,15 +167,15 @@ class FakeListenerProcesses:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.followed: list[tuple[int, int]] = []
+        self.followed: list[Listener] = []
         self.refuses = ""
         self._now = Holders()
 
     def fileno(self) -> int:
         return self._read
 
-    def follow(self, port: int, inode: int) -> str:
-        self.followed.append((port, inode))
+    def follow(self, listener: Listener) -> str:
+        self.followed.append(listener)
         self._now = Holders()
         return self.refuses
 

@@ -12,6 +12,7 @@ from agent.ports_install import ArtifactPorts
 from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import FakeContainerd, FakeSnapshotterSocket
+from tests.fakes.daemon import FakeTables
 from tests.fakes.downloads import FakeDownloads
 from tests.fakes.faults import Faults
 from tests.fakes.fence import FakeFence
@@ -54,6 +55,7 @@ class FakeNode:
         """How many calls had been made before, each time that the ports were loaded."""
         self.http = FakeHttp()
         self.fence = FakeFence(self.clock, faults=self.faults)
+        self.tables = FakeTables()
         self.ledger = FakeLedger(faults=self.faults)
         self.trials = FakeTrials()
         self.tls = FakeTls()
@@ -69,8 +71,8 @@ class FakeNode:
         """The node as the program sees it."""
         return Ports(
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
-            nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, clock=self.clock,
-            ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
+            nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, tables=self.tables,
+            clock=self.clock, ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
             machine=self.machine, stores=self.stores, load=lambda: self.loads.append(len(self.faults.calls)),
         )  # fmt: skip
 

@@ -173,10 +173,8 @@ def test_an_agent_that_crashes_for_good_leaves_no_fence_and_reads_go_on(
 
 
 def restart(node: Node, times: int) -> None:
-    """Restart the agent; systemd's own count of starts is set back, which would end it after twenty."""
-    for turn in range(times):
-        if turn % 15 == 14:
-            node.run(["systemctl", "reset-failed", AGENT])
+    """Restart the agent, as often as somebody wants: its unit has no start limit."""
+    for _ in range(times):
         node.run(["systemctl", "restart", AGENT])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.daemon.holder import Holder
 from agent.health.evidence import MirrorEnded
-from agent.health.owner import Listener
+from agent.node.facts_daemon import Listener
 from tests.fakes.daemon import FakeListenerProcesses, FakeTables
 
 
@@ -20,8 +20,7 @@ class World:
         self.see(0.0)
 
     def see(self, now: float) -> None:
-        rows = [Listener(*row[:1], 4001, *row[1:]) for row in self.tables.listening(4001)]
-        self.holder.seen(rows, now)
+        self.holder.seen(self.tables.find_listener("127.0.0.1", 4001), now)
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def world() -> World:
 
 def test_the_same_listener_is_followed_once(world: World) -> None:
     world.see(1.0)
-    assert world.processes.followed == [(4001, 5001)]
+    assert world.processes.followed == [Listener("127.0.0.1", 4001, 0, 5001)]
 
 
 def test_the_end_of_the_process_with_the_listener_is_told(world: World) -> None:
@@ -79,7 +78,7 @@ def test_what_cannot_be_followed_is_tried_again_later_and_says_nothing_meanwhile
     assert len(world.processes.followed) == 3  # at 0, 2 and 63
 
 
-def test_a_listener_elsewhere_is_not_followed(world: World) -> None:
-    world.holder.seen([Listener("192.0.2.1", 4001, 0, 99)], 1.0)
-    assert world.processes.followed == [(4001, 5001)]
+def test_where_nobody_listens_nobody_is_followed(world: World) -> None:
+    world.holder.seen(None, 1.0)
+    assert len(world.processes.followed) == 1
     assert world.holder.problem == ""

@@ -10,6 +10,7 @@ import pytest
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
+from agent.node.facts_daemon import Listener
 from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
@@ -287,7 +288,7 @@ def test_the_end_of_the_mirrors_process_fences_at_once(tmp_path: Path, how: str)
     async def work() -> None:
         async with healthy(tmp_path) as node:
             port = node.mirror.proxy_port
-            assert node.fakes.mirror_processes.followed == [(port, 1000 + port)]
+            assert node.fakes.mirror_processes.followed == [Listener("127.0.0.1", port, 0, 1000 + port)]
             if how == "ended":
                 node.fakes.tables.held.clear()
                 node.fakes.mirror_processes.end("dfdaemon (pid 7)")

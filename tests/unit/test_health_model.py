@@ -175,7 +175,7 @@ class Model(RuleBasedStateMachine):
     def never_no_route(self) -> None:
         """A fence only where reads have another way, or where the operator or a foreign process leave none anyway."""
         state = self.state
-        foreign = state.local and state.owner is Owner.FOREIGN
+        foreign = state.owner is Owner.FOREIGN
         if state.fence is None:
             return
         assert state.mode is Mode.FENCE

@@ -70,6 +70,20 @@ def test_a_foreign_listener_is_fenced_even_where_the_origin_is_bad() -> None:
     assert run.done == [(10.0, RaiseFence(10.0, tentative=False)), (10.0, AskOrigin())]
 
 
+@pytest.mark.parametrize("origin", [(), (BAD,)])
+def test_a_foreign_process_that_was_first_on_the_loopback_port_is_fenced_before_any_origin_answers(
+    origin: tuple[OriginSeen, ...],
+) -> None:
+    run = Run(POLICY, FENCE, *origin).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
+    assert run.fences() == [(10.0, RaiseFence(10.0, tentative=False))]
+
+
+def test_a_restarted_agent_keeps_the_fence_around_a_foreign_process_while_the_origin_is_bad() -> None:
+    run = Run(POLICY, FENCE, Adopted(5.0), OwnerSeen(Owner.FOREIGN, "uid 1000")).at(10.0, BAD)
+    run.every(0.25, 10.25, 30, "tick")
+    assert run.fences() == []
+
+
 def test_a_foreign_listener_that_leaves_while_the_origin_is_bad_uncovers_the_dead_mirror() -> None:
     run = healthy().at(9.0, BAD).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000")).at(11.0, OwnerSeen(Owner.NONE, ""))
     assert run.told[-1] == (11.0, "down -> down", "mirror")

@@ -24,6 +24,8 @@ from agent.health.owner import Owner
 from agent.health.state import AskCanary, AskOwner, ExtendFence, LiftFence, RaiseFence, Verdict
 from tests.unit.health_run import ASKS, BAD, FENCE, GOOD, POLICY, REFUSED, SILENT, Run, healthy
 
+NODEPORT = replace(POLICY, loopback=False)
+
 # The first evidence
 
 
@@ -244,6 +246,17 @@ def test_a_mirror_that_answers_although_its_listener_is_gone_has_moved_elsewhere
 def test_a_remote_mirror_is_not_judged_by_the_local_socket_tables() -> None:
     run = Run(POLICY, FENCE, GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002)).at(10.0, OwnerSeen(Owner.NONE, ""))
     assert run.verdict() is Verdict.HEALTHY
+
+
+def test_a_users_socket_here_is_no_evidence_against_a_mirror_behind_a_nodeport() -> None:
+    run = Run(NODEPORT, FENCE, GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
+    run.at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
+    assert (run.verdict(), run.state.owner, run.fence_log()) == (Verdict.HEALTHY, Owner.UNKNOWN, [])
+
+
+def test_a_foreign_process_on_the_nodes_own_address_is_fenced_where_the_mirror_had_its_listener_before() -> None:
+    run = healthy(NODEPORT).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
+    assert (run.verdict(), run.fences()) == (Verdict.DOWN, [(10.0, RaiseFence(10.0, tentative=False))])
 
 
 def test_a_clean_canary_of_a_foreign_listener_lifts_nothing() -> None:

@@ -21,7 +21,7 @@ from agent.ports import Trial
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
 from tests.unit import plan_node
-from tests.unit.proved_node import CANARY, CONFIG, MIB, READ, ROOT, ProvedNode, first_wrong, listening, proved
+from tests.unit.proved_node import CANARY, CONFIG, MIB, READ, ROOT, ProvedNode, first_wrong, proved
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def _deaf_nydusd(made: ProvedNode) -> None:
 
 
 def _foreign_listener(made: ProvedNode) -> None:
-    made.node.files.put("/proc/net/tcp", listening(4001, uid=1000))
+    made.node.tables.held[4001] = 1000
 
 
 def _http(url: str, status: int, content: bytes = b"", via: str = "") -> Callable[[ProvedNode], None]:

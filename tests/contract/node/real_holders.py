@@ -28,9 +28,10 @@ class _ServiceWorld(HoldersWorld):
         _run("systemd-run", "--quiet", f"--unit={_UNIT}", "python3", "-c", _CODE)
         end = time.monotonic() + 10
         with KernelSockets() as tables:
-            while not (rows := tables.listening(_PORT)) and time.monotonic() < end:
+            while not (found := tables.find_listener("127.0.0.1", _PORT)) and time.monotonic() < end:
                 time.sleep(0.02)
-        self.listens = (_PORT, rows[0][2])
+        assert found is not None
+        self.listens = found
 
     def kill(self) -> None:
         _run("systemctl", "kill", "--signal=KILL", _UNIT)
@@ -73,16 +74,16 @@ def test_a_helper_that_ends_is_told_as_an_end_too(world: _ServiceWorld) -> None:
     comm = Path(f"/proc/{helper.pid}/comm")
     wait_until(lambda: comm.read_text() == "sleep\n", "it is called sleep")
     (directory / "cgroup.procs").write_text(str(helper.pid))
-    assert world.port.follow(*world.listens) == ""
+    assert world.port.follow(world.listens) == ""
     helper.kill()
     helper.wait(10)
     assert world.wait().ended == (f"sleep (pid {helper.pid})",)
     with KernelSockets() as tables:
-        assert tables.listening(_PORT) != ()
+        assert tables.find_listener("127.0.0.1", _PORT) == world.listens
 
 
 def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:
-    assert world.port.follow(*world.listens) == ""
+    assert world.port.follow(world.listens) == ""
     world.stop("freezer")
     assert select.select([world.port.fileno()], [], [], 5)[0]
     assert world.port.look() == Holders((), "its cgroup is frozen")
@@ -92,7 +93,7 @@ def test_freezing_is_noticed_by_the_descriptor(world: _ServiceWorld) -> None:
 
 def test_finding_the_cgroup_takes_milliseconds(world: _ServiceWorld) -> None:
     started = time.monotonic()
-    assert world.port.follow(*world.listens) == ""
+    assert world.port.follow(world.listens) == ""
     took = time.monotonic() - started
     count = sum(1 for path in Path("/sys/fs/cgroup").rglob("cgroup.procs"))
     print(f"found among {count} cgroups in {took * 1000:.1f} ms")
