@@ -84,8 +84,10 @@ _ENTRIES = (
           "Set `containerd.address` to the socket that containerd's configuration names."),
     Entry("NNA0318", "containerd's configuration is rendered by another program", Exit.USAGE,
           "k3s and rke2 write it at each start; only drop-ins that it imports stay, and those of releases before 2026 "
-          "import none.",
-          "Upgrade k3s or rke2 to a release whose file imports config-v3.toml.d."),
+          "import none. k0s (first line `# k0s_managed=true`) and MicroK8s (args/containerd.toml, "
+          "containerd-template.toml) also restart containerd themselves, which is not supported yet.",
+          "Upgrade k3s or rke2 to a release whose file imports config-v3.toml.d. On k0s put the named keys into "
+          "/etc/k0s/containerd.d/nydus.toml by hand, on MicroK8s into containerd-template.toml."),
     Entry("NNA0321", "dialect mirrors cannot work here", Exit.USAGE,
           "nydusd from 2.3.5 on ignores mirrors silently, and snapshotters from 0.16 on do not pass them on.",
           'Set `mirror.dialect` to "proxy" or "auto".'),
