@@ -64,6 +64,12 @@ class Containerd(Protocol):
     def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
         """All blobs of a namespace in containerd's content store."""
 
+    def unpacked(self, snapshotter: str, namespace: str, *, deadline_s: float) -> frozenset[str]:
+        """Digests of the images' configurations by which containerd holds snapshots of a snapshotter.
+
+        They are labels in containerd's own database: the snapshotter need not answer, nor be known.
+        """
+
     def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
         """Pull an image through CRI, to be unpacked by the snapshotter of a runtime handler ("": the default one).
 

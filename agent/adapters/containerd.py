@@ -160,6 +160,13 @@ class ContainerdClient:
             answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
             return frozenset(info.digest for answer in answers for info in answer.info)
 
+    def unpacked(self, snapshotter: str, namespace: str, *, deadline_s: float) -> frozenset[str]:
+        """See ports.Containerd. core/unpack sets the label at the end of an unpack."""
+        request = content_pb2.ListContentRequest(filters=[f'labels."containerd.io/gc.ref.snapshot.{snapshotter}"'])
+        with _session(self._address, deadline_s) as session:
+            answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
+            return frozenset(info.digest for answer in answers for info in answer.info)
+
     def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
         """See ports.Containerd. A runtime's snapshotter is taken by the pod's annotation (containerd 1.7 and newer)."""
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))

@@ -25,7 +25,7 @@ from agent.errors import AgentError, ApplyError, FileError, PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
-from agent.plan import decide, diff
+from agent.plan import decide, diff, roots
 from agent.plan.show import what
 from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.ports import Ports
@@ -103,6 +103,7 @@ def apply(
     confirm.refuse_another(ports)
     facts, effective, plan = look(config, ports)
     demand(config, facts, effective, plan)
+    config = roots.kept(config, facts)
     gate.check(config, ports, plan, urgency)
     around.stop.check()
     intention = Intention(

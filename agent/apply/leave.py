@@ -16,6 +16,8 @@ from agent.dataclass import dataclass
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe
+from agent.plan import mounts
+from agent.plan.refusal import refuse
 from agent.plan.removal import named_after, removal
 from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
 from agent.ports import Ports
@@ -58,6 +60,8 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     facts, plan = _plan(config, ports, history)
     if not facts.systemd_running:
         plan = files_only(plan)
+    if use.containers:
+        refuse(mounts.refusals(plan, facts))
     goes_on = named_after(config, facts, plan)
     # Where containerd goes on with the snapshotter that it had before us, its images need what serves them.
     idle = () if goes_on else daemons.idle(ports, root, use)

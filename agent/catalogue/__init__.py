@@ -61,6 +61,14 @@ _ENTRIES = (
     Entry("NNA0303", "a file to be changed cannot be read", Exit.USAGE,
           "What is in it is unknown, so it is not replaced.",
           "Look at the named file and its rights."),
+    Entry("NNA0304", "a restart of the snapshotter would end running mounts", Exit.USAGE,
+          "With KillMode control-group or mixed systemd ends every nydusd with the snapshotter. A unit file or drop-in "
+          "sets it, or what it sets cannot be told; it is named.",
+          "Take KillMode out of the named file, then `systemctl daemon-reload`."),
+    Entry("NNA0305", "containerd has images under another root of the snapshotter", Exit.USAGE,
+          "containerd's database refers to what lies below the root of the snapshotter that unpacked an image. Under "
+          "another root no container of it could start.",
+          "Keep the root (`snapshotter.root`), or drain the node and remove the images first: `crictl rmi --all`."),
     Entry("NNA0311", "containerd's configuration does not parse", Exit.USAGE,
           "The root file, or one that it imports, is not TOML or cannot be read: what is in force is unknown.",
           "Correct the named file; `containerd config dump` names the line."),

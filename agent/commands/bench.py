@@ -13,6 +13,7 @@ from functools import cache, partial
 import structlog
 
 from agent import wire
+from agent.apply import generations
 from agent.apply.registry_access import RegistryPorts
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
@@ -27,6 +28,7 @@ from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
+from agent.dataclass import replace
 from agent.durations import in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
@@ -79,6 +81,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     KeyboardInterrupt after a signal, when what was measured until then has been told.
     """
     config = context.load_config().config
+    applied = generations.in_force(wire.root_files(context.root), config)
+    config = replace(config, snapshotter=replace(config.snapshotter, root=applied.snapshotter.root))
     registries = wire.registry_ports(config, context.environment)
     return carry_out(args, context, wire.bench_ports(config), registries, config)
 

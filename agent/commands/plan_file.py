@@ -22,6 +22,7 @@ from agent.errors import PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts
 from agent.node.identity import node_identity
+from agent.plan import roots
 from agent.plan.decided import changes, decided
 from agent.plan.steps import Plan
 from agent.ports import Files
@@ -45,7 +46,8 @@ class Made:
 
 def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
-    wanted = accepted.record(sets.pinned(made.config, made.facts.sets))
+    config = roots.kept(made.config, made.facts)
+    wanted = accepted.record(sets.pinned(config, made.facts.sets))
     basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json.loads(

@@ -199,7 +199,12 @@ class SnapshotterConfig:
     """The nydus snapshotter that we render and manage."""
 
     daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
-    root: str = setting("/var/lib/containerd-nydus", "its root directory", form=Form.ROOT_PATH)
+    root: str = setting(
+        "/var/lib/containerd-nydus",
+        "its root directory; at the default, one that is there with images that containerd has unpacked is kept, and "
+        "another one is refused as long as there are such images",
+        form=Form.ROOT_PATH,
+    )
     log_level: LogLevel = setting(
         LogLevel.INFO,
         "its log level and nydusd's; at error the agent learns too late that reads are refused or cut",

@@ -210,6 +210,18 @@ class StoredImage:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotterRoot:
+    """Where the data of a nydus snapshotter lies on this node, ours or somebody's."""
+
+    path: str = ""
+    """"" where there is none, or it is the one that the configuration names."""
+    evidence: str = ""
+    """What says so: a process, or a file and its key."""
+    images: int | Unknown = 0
+    """How many images containerd has unpacked with it; not asked where the path is the wanted one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a plan is decided on."""
 
@@ -245,6 +257,11 @@ class Facts:
     """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""
 
     credentials: CredentialsFact = CredentialsFact()
+
+    snapshotter_drop_ins: tuple[FileFact, ...] | Unknown = ()
+    """Drop-ins of the snapshotter's unit, in the order in which systemd reads them."""
+
+    snapshotter_root: SnapshotterRoot = SnapshotterRoot()
 
     def file(self, path: str) -> FileFact | None | Unknown:
         """The fact about `path`; Unknown where nobody looked."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import credentials, images, programs, registries, sets, versions
+from agent.node import credentials, images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
@@ -91,6 +91,8 @@ def observe(
     nydusd = nydus.found["nydusd"]
     containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
+    snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
+    running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
         arch=arch,
         systemd_running=_known(ports.units.running) is True,
@@ -98,9 +100,9 @@ def observe(
         nydus_image=nydus.found["nydus-image"],
         snapshotter=nydus.found["containerd-nydus-grpc"],
         containerd=containerd,
-        running_containerd=_known(lambda: ports.containerd.server(deadline_s=_ASK_S)),
+        running_containerd=running,
         containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
-        snapshotter_unit=_known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT)),
+        snapshotter_unit=snapshotter_unit,
         fence=_fence(ports) if probe_fence else Unknown("not asked for"),
         tls_canaries=registries.canaries(config, ports) if probe_mirror else (),
         files=files,
@@ -113,6 +115,8 @@ def observe(
         sets=nydus.sets,
         unfit=nydus.unfit,
         credentials=credentials.look(config.registries.credentials, ports.files),
+        snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),
     )
 
 

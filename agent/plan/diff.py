@@ -6,7 +6,7 @@ from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.dataclass import replace
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, images, invariants, own, renewal, upgrade
+from agent.plan import decide, images, invariants, mounts, own, renewal, roots, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
@@ -20,6 +20,7 @@ _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 def plan(config: Config, facts: Facts) -> Plan:
     """The steps from `facts` to what `config` wants. Raises PlanError with all reasons why there can be none."""
+    config = roots.kept(config, facts)
     effective, refusals = decide.choose(config, facts)
     unreadable = _unreadable(config, facts)
     refuse(
@@ -29,6 +30,7 @@ def plan(config: Config, facts: Facts) -> Plan:
             *_containerd_refusals(config, facts),
             *(() if unreadable else candidate(config, node_of(facts)).refusals),
             *unreadable,
+            *roots.refusals(config, facts),
             *_credentials_refusals(config, facts),
             *refusals,
         )
@@ -37,8 +39,9 @@ def plan(config: Config, facts: Facts) -> Plan:
     changes = _changes(config, facts, target)
     warnings = (*target.containerd.warnings, *_warnings(config, facts, target), *images.warnings(config, facts))
     notes = (*effective.reasons, *(f"not accelerated: {text}" for text in effective.not_accelerated), *target.notes)
-    notes = (*notes, *upgrade.notes(facts, changes))
+    notes = (*notes, *roots.notes(config, facts), *upgrade.notes(facts, changes))
     made = Plan(ordered(changes), warnings, notes)
+    refuse(mounts.refusals(made, facts))
     invariants.check(made, facts, config.containerd.config)
     return made
 

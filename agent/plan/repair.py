@@ -12,13 +12,14 @@ from agent import paths
 from agent.config.model import ContainerdConfig
 from agent.dataclass import dataclass, field
 from agent.node.facts import Facts, FileFact, UnitFact
-from agent.plan import containerd_dropin, invariants, own
+from agent.plan import containerd_dropin, invariants, mounts, own
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.diff import removal_of
 from agent.plan.drift import Finding, Kind, Recorded, Remedy
 from agent.plan.order import Changes, ordered
+from agent.plan.refusal import refuse
 from agent.plan.steps import CheckContainerdConfig, Plan, UnitVerb, WriteFile
 from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert
 
@@ -46,7 +47,8 @@ def repair(
 ) -> Plan:
     """The plan for those findings that a repair may mend. `containerd` is what was applied.
 
-    Raises PlanError NNA0390 (a bug of ours). A file that cannot be edited exactly is left, with a warning.
+    Raises PlanError NNA0304 (a restart would end mounts), NNA0390 (a bug of ours). A file that cannot be edited exactly
+    is left, with a warning.
     """
     mend = [one for one in findings if one.remedy is Remedy.REPAIR]
     broken = {one.subject for one in mend if one.kind in _FILES}
@@ -75,6 +77,7 @@ def repair(
         containerd_unit=containerd.unit,
     )
     plan = Plan(ordered(changes), warnings)
+    refuse(mounts.refusals(plan, facts))
     invariants.check(plan, facts, containerd.config)
     return plan
 

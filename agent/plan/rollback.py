@@ -16,7 +16,7 @@ from typing import Any
 from agent.config.model import Config, RestartPolicy
 from agent.dataclass import dataclass, replace
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan import containerd_dropin, decide, diff, invariants, own
+from agent.plan import containerd_dropin, decide, diff, invariants, mounts, own, roots
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 from agent.plan.containerd_trial import containerd_check
@@ -80,11 +80,13 @@ def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Se
         (
             *decide.binary_refusals(facts),
             *decide.choose(config, facts)[1],
+            *roots.refusals(config, facts),
             *(back.refusal for back in backs if back.refusal is not None),
         )
     )
     changes = _changes(config, facts, [back.step for back in backs if back.step is not None])
     made = Plan(ordered(changes), tuple(_warnings(config, changes, backs)), tuple(notes))
+    refuse(mounts.refusals(made, facts))
     if any(back.warning for back in backs):
         # What others made of the file may stand in the way, and that is no bug of ours.
         unsafe = invariants.violations(made, facts, config.containerd.config)

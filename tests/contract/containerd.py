@@ -148,6 +148,7 @@ class ContainerdContract:
             lambda: world.port.snapshot_keys("overlayfs", "contract", deadline_s=1),
             lambda: world.port.content("contract", world.digest, deadline_s=1),
             lambda: world.port.digests("contract", deadline_s=1),
+            lambda: world.port.unpacked("nydus", "contract", deadline_s=1),
             lambda: world.port.pull(world.image, "", deadline_s=1),
             lambda: world.port.prepare_and_remove("overlayfs", PROBE, "proof", deadline_s=1),
         ]
@@ -188,6 +189,13 @@ class ContainerdContract:
         for digest in listed:
             world.port.content("contract", digest, deadline_s=DEADLINE_S)
         assert world.port.digests("no-such", deadline_s=DEADLINE_S) == frozenset()
+
+    def test_what_was_unpacked_is_told_for_every_snapshotter_and_namespace(self, world: ContainerdWorld) -> None:
+        """The image here was not. Whether a snapshotter is known, or answers, does not matter."""
+        world.stop_backend()
+        for snapshotter in ("overlayfs", "nydus", "no-such"):
+            for namespace in ("contract", "no-such"):
+                assert world.port.unpacked(snapshotter, namespace, deadline_s=DEADLINE_S) == frozenset()
 
     def test_a_pull_that_no_registry_answers_is_an_error(self, world: ContainerdWorld) -> None:
         for runtime in ("", "runc"):

@@ -68,6 +68,8 @@ class FakeContainerd:
         """Who the last pull was for."""
         self.snapshots: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
         """(snapshotter, namespace) -> key -> labels."""
+        self.unpacked_by: dict[tuple[str, str], set[str]] = {}
+        """(snapshotter, namespace) -> digests of the configurations of images that it has unpacked."""
         self.parents: dict[str, str] = {}
         """Of snapshots, by key."""
         self.backend_alive: Callable[[str], bool] = lambda _snapshotter: True
@@ -179,6 +181,10 @@ class FakeContainerd:
     def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
         self._need_up("List")
         return tuple(sorted(self.namespace_images.get(namespace, ()), key=lambda image: image.name))
+
+    def unpacked(self, snapshotter: str, namespace: str, *, deadline_s: float) -> frozenset[str]:
+        self._need_up("List")
+        return frozenset(self.unpacked_by.get((snapshotter, namespace), ()))
 
     def digests(self, namespace: str, *, deadline_s: float) -> frozenset[str]:
         self._need_up("List")

@@ -56,12 +56,12 @@ def ready(line: str) -> Iterator[Ground]:
         ground = Ground(line, node, registry, mirror)
         images.push(node, IMAGE, ground.ref)
         node.push(stock.puller(), "/usr/local/bin/puller")
-        _load_pause(node)
+        load_pause(node)
         scene.install_only(node, _SITE.format(mode="default"))
         yield ground
 
 
-def _load_pause(node: Node) -> None:
+def load_pause(node: Node) -> None:
     """The sandbox image under every name that a containerd of ours asks for: nodes have no network."""
     tar = ["tar", "--create", "--directory", str(images.made() / "pause"), "."]
     packed = subprocess.run(tar, capture_output=True, check=True, timeout=60).stdout

@@ -1,0 +1,137 @@
+"""Where the nydus snapshotter that is on the node keeps its data, and whether containerd refers to it.
+
+containerd's database names snapshots by numbers that mean something below that root only: under another one each image
+that was unpacked before fails with "missing parent … bucket: not found".
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tomllib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from agent import paths
+from agent.errors import ContainerdError, PortError
+from agent.node.facts import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
+from agent.ports import Containerd, Files, Processes
+
+_DAEMONS = "nydus.db"
+"""The snapshotter holds this one open as long as it runs (nydus-snapshotter, pkg/store/database.go)."""
+_SNAPSHOTS = "metadata.db"
+"""What containerd refers to; made with the first snapshot."""
+DEFAULTS = ("/var/lib/containerd-nydus", "/var/lib/containerd/io.containerd.snapshotter.v1.nydus")
+"""Upstream's: before 0.13.14, and since."""
+_CALL_S = 5.0
+_SEARCH_OK = (0, 1)  # 1: a descriptor was closed meanwhile
+
+
+class Ports(Protocol):
+    """What is needed of agent.ports.Ports."""
+
+    @property
+    def files(self) -> Files:
+        """Files."""
+
+    @property
+    def containerd(self) -> Containerd:
+        """Containerd."""
+
+    @property
+    def processes(self) -> Processes:
+        """Processes."""
+
+
+def look(
+    ports: Ports, wanted: str, unit: UnitFact | None | Unknown, containerd: RunningContainerd | None | Unknown
+) -> SnapshotterRoot:
+    """The root that is there, where it is another one than `wanted`. containerd is asked only then."""
+    path, evidence = _found(ports, wanted, unit, containerd)
+    if not path or path == wanted:
+        return SnapshotterRoot()
+    return SnapshotterRoot(path, evidence, _images(ports.containerd))
+
+
+def _found(
+    ports: Ports, wanted: str, unit: UnitFact | None | Unknown, containerd: RunningContainerd | None | Unknown
+) -> tuple[str, str]:
+    """(root, what says so), the surest first; a root without data is none."""
+    if isinstance(unit, UnitFact):
+        running = _open_database(ports, unit.main_pid)
+        if running:
+            return running, f"process {unit.main_pid} of {unit.name}"
+        named = _named(ports.files, unit.command)
+        if _has_data(ports.files, named[0]):
+            return named
+    if _has_data(ports.files, wanted):
+        return wanted, ""
+    for path, evidence in _others(containerd):
+        if _has_data(ports.files, path):
+            return path, evidence
+    return "", ""
+
+
+def _open_database(ports: Ports, pid: int) -> str:
+    """Where the database is that a process holds open; "" where that cannot be told."""
+    if pid <= 0:
+        return ""
+    argv = ["find", f"/proc/{pid}/fd", "-lname", f"/*/{_DAEMONS}", "-printf", "%l\\n"]
+    try:
+        lines = set(ports.processes.run(argv, deadline_s=_CALL_S, ok=_SEARCH_OK).stdout.splitlines())
+    except PortError:
+        return ""
+    return posixpath.dirname(lines.pop()) if len(lines) == 1 else ""
+
+
+def _named(files: Files, command: Sequence[str]) -> tuple[str, str]:
+    """The root that a command line names, or the configuration that it names."""
+    root, config = _option(command, "root"), _option(command, "config")
+    if root or not config:
+        return root, "ExecStart= --root"
+    try:
+        fact = files.read(config)
+        told = tomllib.loads(fact.content.decode()).get("root", "") if isinstance(fact, FileFact) else ""
+    except (PortError, ValueError):
+        return "", ""
+    return (posixpath.normpath(told) if isinstance(told, str) and told.startswith("/") else ""), f"{config}: root"
+
+
+def _option(command: Sequence[str], name: str) -> str:
+    for one, after in zip(command, [*command[1:], ""], strict=False):
+        option, equals, value = one.partition("=")
+        if option in (f"--{name}", f"-{name}"):
+            path = value if equals else after
+            return posixpath.normpath(path) if path.startswith("/") else ""
+    return ""
+
+
+def _others(containerd: RunningContainerd | None | Unknown) -> Iterator[tuple[str, str]]:
+    """Where it may have been: what the running containerd was told, and what upstream's programs take by themselves."""
+    for plugin in containerd.plugins if isinstance(containerd, RunningContainerd) else ():
+        if plugin.id == paths.PROXY_PLUGIN and (root := dict(plugin.exports).get("root", "")):
+            yield root, f"containerd: proxy_plugins.{plugin.id}.exports.root"
+    yield from ((path, f"{path}/{_SNAPSHOTS} is there") for path in DEFAULTS)
+
+
+def _has_data(files: Files, root: str) -> bool:
+    try:
+        return bool(root) and _SNAPSHOTS in files.listdir(root)
+    except PortError:
+        return False
+
+
+def _images(containerd: Containerd) -> int | Unknown:
+    """In all namespaces. Labels tell, and the list where the snapshotter answers: a container's image may be gone."""
+    try:
+        namespaces = containerd.namespaces(deadline_s=_CALL_S)
+        by_label = sum(len(containerd.unpacked(paths.PROXY_PLUGIN, one, deadline_s=_CALL_S)) for one in namespaces)
+        return by_label or sum(_listed(containerd, one) for one in namespaces)
+    except ContainerdError as error:
+        return Unknown(f"{error.what}: {error.cause}")
+
+
+def _listed(containerd: Containerd, namespace: str) -> int:
+    try:
+        return len(containerd.snapshot_keys(paths.PROXY_PLUGIN, namespace, deadline_s=_CALL_S))
+    except ContainerdError:
+        return 0  # it is no snapshotter of this containerd, or does not answer: then only the labels tell
