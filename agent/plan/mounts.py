@@ -37,7 +37,7 @@ def refusals(plan: Plan, facts: Facts) -> tuple[Refusal, ...]:
     if not isinstance(unit, UnitFact) or not unit.runs:
         return ()
     own = _file(facts, paths.SNAPSHOTTER_UNIT_FILE)
-    now = _now(unit, facts)
+    now: _Loaded | Unknown = _now(unit, facts)
     for step in plan.steps:
         if isinstance(step, WriteFile) and step.path == paths.SNAPSHOTTER_UNIT_FILE:
             own = (step.path, step.content)
