@@ -11,7 +11,7 @@ from typing import TextIO
 from agent import cli
 from agent.commands.context import Context
 from agent.console import Colour, Console, Format, exit_of
-from agent.errors import AgentError, Exit
+from agent.errors import AgentError, Exit, of_a_bug
 
 DEBUG_VARIABLE = "NYDUS_AGENT_DEBUG"
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -39,7 +39,7 @@ def main(
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone(out)
-    except Exception as error:  # noqa: BLE001 - one of the three places that may: a bug must still end in a message
+    except Exception as error:  # noqa: BLE001 - a bug must still end in a message
         form = Format.JSON if _asks_for_json(argv) else Format.TEXT
         return _bug(Console(out, err, form), error, environment)
     return code
@@ -81,15 +81,10 @@ def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> 
     import traceback  # for this alone
 
     debug = bool(environment.get(DEBUG_VARIABLE))
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
-    bug = AgentError(
-        "NNA1099",
-        "this is a bug in nydus-agent",
-        cause=f"{type(error).__name__}: {error}",
-        seen=place,
-        try_="report it with the output of the same command under "
-        f"{DEBUG_VARIABLE}=1" if not debug else "report it with the traceback above",
+    bug = of_a_bug(
+        error,
+        "report it with the traceback above" if debug else
+        f"report it with the output of the same command under {DEBUG_VARIABLE}=1",
     )  # fmt: skip
     if debug:
         console.progress("".join(traceback.format_exception(error)).rstrip())

@@ -66,6 +66,16 @@ class AgentError(Exception):
         self.problems = problems
 
 
+def of_a_bug(error: BaseException, try_: str = "report it with the output of this command") -> AgentError:
+    """An exception that nobody expected, as an error that names its type, its words and the line that raised it."""
+    import traceback  # for this alone
+
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
+    cause = f"{type(error).__name__}: {error}"
+    return AgentError("NNA1099", "this is a bug in nydus-agent", cause=cause, seen=place, try_=try_)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong in the configuration: where, what was written, why it cannot be, what to do."""

@@ -14,7 +14,7 @@ from agent.apply import confirm, generations, journal, recover, undo, waits
 from agent.apply.execute import Executor, Progress, Stop
 from agent.config.accepted import same
 from agent.dataclass import dataclass, field, replace
-from agent.errors import AgentError, ApplyError, ContainerdError, FileError
+from agent.errors import AgentError, ApplyError, ContainerdError, FileError, of_a_bug
 from agent.node.facts import Effective
 from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
@@ -119,6 +119,10 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
             generations.save(ports.files, accepted)
     except AgentError as error:
         failed = error
+    except (KeyboardInterrupt, SystemExit) as error:
+        failed = ApplyError("NNA0404", "interrupted", cause=f"{type(error).__name__} was raised")
+    except Exception as error:  # noqa: BLE001 - whatever ends a change, the undo runs
+        failed = of_a_bug(error)
     if failed is not None:
         _withdraw(ports, begin, failed)
         raise put_back(ports, begin, log.intents, failed, around.say)
@@ -163,10 +167,11 @@ def _withdraw(ports: Ports, begin: journal.Begin, failed: AgentError) -> None:
     """Before an undo: what is accepted must not be undone. Where that cannot be told, the next run decides."""
     try:
         generations.withdraw(ports.files, begin.generation)
-    except FileError as error:
+    except Exception as error:  # noqa: BLE001 - an undo of what is accepted would be worse than none
+        then = error if isinstance(error, AgentError) else of_a_bug(error)
         raise ApplyError(
             "NNA0403", f"{begin.verb} failed, and not everything could be put back",
-            cause=f"[{failed.code}] {failed.what}: {failed.cause}; and then: {error}", seen=failed.seen,
+            cause=f"[{failed.code}] {failed.what}: {failed.cause}; and then: {then}", seen=failed.seen,
             try_="mend what is named above, then: nydus-agent recover",
         ) from None  # fmt: skip
 
@@ -184,7 +189,7 @@ def put_back(
     """
     from agent.apply import unwind
 
-    say(f"failed: {failed.what}; putting the node back as it was")
+    unwind.unfailing(say)(f"failed: {failed.what}; putting the node back as it was")
     report = unwind.unwind(ports, journal.undos(intents), begin.root, jobs=True, say=say)
     wrong = unwind.witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)
     if wrong:

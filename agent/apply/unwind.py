@@ -9,7 +9,7 @@ from functools import partial
 from agent import paths
 from agent.apply import daemons, links, restarts, undo, waits
 from agent.dataclass import dataclass, field
-from agent.errors import AgentError, FileError, SystemdError
+from agent.errors import AgentError, FileError, SystemdError, of_a_bug
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
@@ -41,6 +41,7 @@ def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, s
     that waits for us.
     """
     report = Report()
+    say = unfailing(say)
     ports.ledger.spend()
     stages = undo.stages(undos)
     for number, stage in enumerate(stages, 1):
@@ -50,6 +51,16 @@ def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, s
             report.left += [f"{what}: not before what came after it is put back" for what in waiting]
             break
     return report
+
+
+def unfailing(say: Say) -> Say:
+    """The same words to a reader who may be gone: a closed terminal must not end an undo."""
+
+    def told(words: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            say(words)
+
+    return told
 
 
 def _still_named(ports: Ports, stage: undo.Stage) -> bool:
@@ -88,7 +99,7 @@ def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say,
         _try(report, file.path, partial(_file_back, ports, file))
     if not jobs:
         if stage.reload:
-            links.read_again_at_boot(ports)
+            _try(report, "", partial(_read_again_at_boot, ports))
         for unit in stage.units:
             _try(report, unit.unit, partial(_at_boot, ports, unit))
         return
@@ -102,11 +113,15 @@ def _try(report: Report, what: str, act: Callable[[], str]) -> None:
     """`act` returns "" where there was nothing to do, else a word for the report."""
     try:
         done = act()
-    except AgentError as error:
-        report.left.append(f"{what or 'systemctl daemon-reload'}: {error}")
+    except Exception as error:  # noqa: BLE001 - one undo that cannot be made must not keep the others from being made
+        report.left.append(f"{what or 'systemctl daemon-reload'}: {_words(error)}")
     else:
         if done and what:
             report.restored.append(f"{what} ({done})")
+
+
+def _words(error: Exception) -> str:
+    return str(error if isinstance(error, AgentError) else of_a_bug(error))
 
 
 def _narrow(ports: Ports, unit: undo.UnitBack, root: str, say: Say, *, jobs: bool) -> str:
@@ -174,6 +189,11 @@ def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     return "restarted"
 
 
+def _read_again_at_boot(ports: Ports) -> str:
+    links.read_again_at_boot(ports)
+    return ""
+
+
 def _reload(ports: Ports) -> str:
     ports.units.reload()
     return ""
@@ -228,8 +248,8 @@ def witness(ports: Ports, *, answered: bool, mountpoint: str) -> str:
             now = waits.poll(ports.clock, waits.ANSWER_S, lambda: _first_mountpoint(ports))
             if now != mountpoint:
                 return f"CRI's image file system is {now or 'not known'}, before it was {mountpoint}"
-    except AgentError as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001 - what was put back is told, whatever becomes of the look at it
+        return _words(error)
     return ""
 
 

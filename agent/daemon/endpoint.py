@@ -143,7 +143,7 @@ class Listener:
     def _answered(self, head: list[str]) -> bytes:
         try:
             return self._answer(head)
-        except Exception as error:  # noqa: BLE001 - one of the three places that may: it ends this connection alone
+        except Exception as error:  # noqa: BLE001 - it ends this connection alone
             self._broken(error)
             return b""
 

@@ -204,7 +204,7 @@ class Session:
             event = self._posted.popleft()
             try:
                 self._handle(event)
-            except Exception as error:  # noqa: BLE001 - one of the three places that may
+            except Exception as error:  # noqa: BLE001
                 # A bug in the treatment of one event must not end the protection of the node. A tick that fails does
                 # not feed the watchdog.
                 self.record.bug("an event was dropped", error)

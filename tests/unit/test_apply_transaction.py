@@ -97,6 +97,69 @@ def test_each_failing_step_puts_the_node_back_and_names_its_cause() -> None:
         assert not node.ledger.open, nth
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), RecursionError("too deep"), KeyboardInterrupt(), SystemExit(3)]
+)
+def test_a_bug_or_an_interrupt_in_any_step_puts_the_node_back_and_is_named(error: BaseException) -> None:
+    """An exception that is no error of ours, at each file, job and check in turn."""
+    total = len(calls_of_an_apply())
+    assert total > 20
+    opened: list[int] = []
+    for nth in range(1, total - 2):
+        node = a_node()
+        node.faults.at(nth, error)
+        with pytest.raises((ApplyError, type(error))) as caught:
+            apply(node)
+        if isinstance(caught.value, ApplyError):
+            assert caught.value.code == "NNA0402", nth
+            assert type(error).__name__ in caught.value.cause, nth
+        else:  # it ended before the journal was open: nothing had been done
+            opened.append(nth)
+        assert state(node) == OLD_STATE, (nth, node.faults.calls[nth - 1])
+        assert not node.ledger.open, nth
+    assert opened == [1]
+
+
+def test_a_bug_in_the_proof_puts_the_node_back(node: FakeNode) -> None:
+    def proof() -> AgentError | None:
+        raise RuntimeError("a proof that fell over")
+
+    with pytest.raises(ApplyError) as caught:
+        apply(node, prove=proof)
+    assert caught.value.code == "NNA0402"
+    assert "a proof that fell over" in caught.value.cause
+    assert state(node) == OLD_STATE
+    assert not node.ledger.open
+
+
+def test_a_bug_in_the_undo_keeps_no_other_part_from_being_put_back(node: FakeNode) -> None:
+    """What could not be put back is named, the journal stays open, and the next run ends it."""
+    node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
+    node.faults.at(2, RuntimeError("a bug in an undo"), method="reload")
+    with pytest.raises(ApplyError) as caught:
+        apply(node)
+    assert caught.value.code == "NNA0403"
+    assert "a bug in an undo" in caught.value.cause
+    assert of_the_operator(node) == of_the_operator(a_node())
+    assert node.ledger.open
+    finish(node)
+    assert state(node) == OLD_STATE
+    assert not node.ledger.open
+
+
+def test_a_terminal_that_is_gone_does_not_end_an_undo(node: FakeNode) -> None:
+    def gone(_: object) -> None:
+        raise BrokenPipeError
+
+    intention = transaction.Intention("apply", the_plan(node), EFFECTIVE)
+    around = transaction.Surroundings(gone, gone, Stop())
+    with node.ledger.lock("apply"), pytest.raises(ApplyError) as caught:
+        transaction.carry_out(node.ports, intention, lambda: None, around)
+    assert caught.value.code == "NNA0402"
+    assert state(node) == OLD_STATE
+    assert not node.ledger.open
+
+
 def test_containerd_that_does_not_come_back_gets_its_old_configuration_byte_for_byte(node: FakeNode) -> None:
     node.units.fail_job(paths.CONTAINERD_UNIT, "restart")
     node.units.journal[paths.CONTAINERD_UNIT] = ["containerd: invalid plugin config"]
