@@ -64,8 +64,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock, args.wait)
     now = clock.now()
-    pin = Pin(args.route, now + args.duration, " ".join(args.reason.split())[:200], context.asker, now)
+    pin = Pin(args.route, now + args.duration, _reason(args.reason), context.asker, now)
     return _pin(context, clock, pin, args)
+
+
+def _reason(words: str) -> str:
+    """One line of at most 200 characters; what is no character (a byte that is no UTF-8) is spelled out."""
+    sound = words[:10_000].encode(errors="backslashreplace").decode()
+    return " ".join("".join(one if one.isprintable() else " " for one in sound).split())[:200]
 
 
 def _show(context: Context, picture: Picture) -> Exit:

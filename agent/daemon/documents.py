@@ -48,8 +48,8 @@ class Document:
         except FileNotFoundError:
             self._stamp, self._content, self.problem = None, None, ""
             return None
-        except OSError as error:
-            self._content, self.problem = None, error.strerror or str(error)
+        except (OSError, ValueError) as error:  # ValueError: its path is no file name
+            self._content, self.problem = None, getattr(error, "strerror", "") or str(error)
             return None
         stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
         if stamp != self._stamp:
@@ -202,7 +202,16 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str:
-    return value[:1000] if isinstance(value, str) else ""
+    """At most 1,000 characters, of which each can be written anywhere: half a surrogate pair or a control character,
+    which a shell's argument may hold, is spelled out.
+    """
+    return (
+        "".join(one if one.isprintable() else _spelled(one) for one in value[:1000]) if isinstance(value, str) else ""
+    )
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def _texts(value: object) -> tuple[str, ...]:

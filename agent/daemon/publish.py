@@ -75,7 +75,8 @@ class Encoder:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    # Half a surrogate pair becomes \udXXX, which is JSON's own way to write it.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
 def _fence(view: View) -> Mapping[str, object]:

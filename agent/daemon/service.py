@@ -65,6 +65,8 @@ class Service:
         self._marks: tuple[object, ...] = ()
         self._turned_at = 0.0
         self._encoder = publish.Encoder()
+        self._unpublished = ""
+        """The bug that keeps status.json from being written, which is told once."""
 
     def run(self) -> None:
         """Until SIGTERM. Raises OSError where the runtime directory cannot be used, and whatever bug ends the loop."""
@@ -231,7 +233,7 @@ class Service:
             return Response(503, b"starting\n")
         checks = readiness.live(age_s) if path == "/livez" else readiness.ready(view, age_s)
         status, text = readiness.render(path[1:], checks, verbose="verbose" in query.split("&"))
-        return Response(status, text.encode())
+        return Response(status, text.encode(errors="backslashreplace"))
 
     def _canary_only(self, path: str, _query: str) -> Response | None:
         if path in ("/canary", self._object.path):
@@ -248,7 +250,8 @@ class Service:
         session = self._session
         if path != "/metrics" or session is None:
             return None
-        return Response(200, metrics.render(self._view_of(session)).encode(), metrics.CONTENT_TYPE)
+        text = metrics.render(self._view_of(session))
+        return Response(200, text.encode(errors="backslashreplace"), metrics.CONTENT_TYPE)
 
     # The picture
 
@@ -259,7 +262,15 @@ class Service:
         session = self._session
         if session is None:
             return
-        now = self._turned_at = time.monotonic()
+        self._turned_at = time.monotonic()
+        try:
+            self._publish_of(session, self._turned_at)
+        except Exception as error:  # noqa: BLE001 - the node is guarded also where nobody can be told of it
+            if self._unpublished != repr(error):
+                self._record.bug("status.json was not written", error)
+            self._unpublished = repr(error)
+
+    def _publish_of(self, session: Session, now: float) -> None:
         seen = marks(session, self._problems())
         if seen == self._marks and quiet(session) and now - self._viewed_at < _QUIET_S:
             return
@@ -267,6 +278,7 @@ class Service:
         self._view, self._viewed_at, self._marks = view, now, seen
         with contextlib.suppress(OSError):  # no room in /run: the sockets still tell, and the next time tries again
             publish.write(self._places.status, self._encoder.encode(view))
+        self._unpublished = ""
         if before is None or _sentence(before) != _sentence(view):
             self._ports.notify.send(f"STATUS={_sentence(view)}")
 

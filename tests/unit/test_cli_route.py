@@ -70,6 +70,22 @@ def obedient(node: PublishedNode) -> Callable[[dict[str, Any] | None], None]:
     return publish
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("caf\udce9", "caf\\udce9"),
+        ("two\nlines\x1b[31m\x00", "two lines [31m"),
+        ("x" * 10_000_000, "x" * 200),
+        ("\ud800" * 300, ("\\ud800" * 40)[:200]),
+    ],
+    ids=["no-text", "lines", "long", "surrogates"],
+)
+def test_a_reason_of_any_bytes_is_kept_as_one_line_that_can_be_told(node: PublishedNode, given: str, kept: str) -> None:
+    node.write()
+    Route(node, "pin", "origin", "--reason", given, "--wait", "1s")
+    assert pin_of(node)["reason"] == kept
+
+
 def test_a_pin_is_written_for_the_daemon_and_confirmed_by_it(node: PublishedNode) -> None:
     before = time.time()
     with daemon(node, obedient(node)):

@@ -101,6 +101,38 @@ def test_a_foreign_listener_on_the_mirrors_port_is_fenced(tmp_path: Path) -> Non
     on_time(work)
 
 
+def test_a_pin_with_a_reason_of_any_bytes_is_held_and_told(tmp_path: Path) -> None:
+    """A shell's argument may be no text: Python gives half a surrogate pair for each byte of it."""
+
+    async def work() -> None:
+        async with healthy(tmp_path) as node:
+            until_ = time.time() + 60
+            reason = "caf\udce9\n\x1b[31m" + "x" * 5000
+            node.put(node.places.pin, {"route": "origin", "until": until_, "reason": reason, "by": "\ud800"})
+            await until(node.is_("healthy", "origin"))
+            assert node.status["pin"]["reason"].startswith("caf\\udce9\\n\\x1b[31mxxx")
+            assert node.status["pin"]["by"] == "\\ud800"
+            assert "udce9" in (await node.get("/readyz?verbose"))[1]
+            assert (await node.get_local("/metrics"))[0] == 200
+
+    on_time(work)
+
+
+def test_a_status_that_cannot_be_written_costs_the_node_no_watchdog_and_no_fence(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            node.places = replace(node.places, status=f"{node.places.status}\ud800")  # no name of a file
+            async with running(node):
+                await until(lambda: node.fakes.notify.sent.count("WATCHDOG=1") > 1)
+                await node.mirror.die()
+                await until(node.fenced)
+                served = (await node.get_local("/metrics"))[1]
+                assert "nydus_agent_internal_errors_total 1\n" in served
+
+    on_time(work)
+
+
 def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
