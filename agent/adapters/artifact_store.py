@@ -40,6 +40,7 @@ from agent.artifacts.selection import members
 from agent.artifacts.sets import InstalledSet, described, latest_first, to_prune
 from agent.config.forms import is_set_id
 from agent.errors import ArtifactError, LockedError
+from agent.outside_json import json_value
 from agent.ports_artifacts import Flaw, FlawKind
 
 _CURRENT, _PREVIOUS = "current", "previous"
@@ -269,7 +270,7 @@ class DiskStore:
         if content is None:
             return 0
         try:
-            serial = json.loads(content)["serial"]
+            serial = json_value(content)["serial"]
             if type(serial) is int and serial >= 0:
                 return serial
         except (ValueError, KeyError, TypeError, RecursionError):

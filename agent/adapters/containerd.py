@@ -42,6 +42,7 @@ from agent.errors import (
     ContainerdUnavailableError,
 )
 from agent.node.facts import PluginFact, RunningContainerd, Version
+from agent.outside_json import json_value
 from agent.ports import ImageFsInfo, ImageRecord
 from agent.ports_credentials import Credential
 
@@ -337,7 +338,7 @@ def _version(text: str) -> Version:
 def _without_credentials(config: str) -> str:
     """CRI's JSON configuration without registry.auths, .configs and .headers."""
     try:
-        parsed = json.loads(config)
+        parsed = json_value(config)
     except ValueError:
         return ""
     registry = parsed.get("registry") if isinstance(parsed, dict) else None

@@ -6,11 +6,11 @@ the fleet's. A file without a secret may be read by everyone, but only its owner
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from agent.errors import CredentialError, FileError, PortError
 from agent.node.facts import FileFact
+from agent.outside_json import json_value
 from agent.ports import Files, Finished, Processes
 from agent.ports_credentials import Credential, Looked, Secret
 from agent.registry import docker_config
@@ -100,8 +100,8 @@ class DockerCredentials:
 
 def _answered(done: Finished, program: str, source: str) -> Credential | None:
     try:
-        answer = json.loads(done.stdout) if len(done.stdout) <= _ANSWER_CAP else None
-    except (ValueError, RecursionError):
+        answer = json_value(done.stdout) if len(done.stdout) <= _ANSWER_CAP else None
+    except ValueError:
         answer = None
     if not isinstance(answer, dict):
         raise _helper_failed(program, source, "it did not answer with a JSON object")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import json
 import os
 import pwd
 import socket
@@ -27,6 +26,7 @@ from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
 from agent.node.facts_daemon import FenceAbility
 from agent.node.transfer import Standing, standing
+from agent.outside_json import json_value
 from agent.ports_fence import Released
 
 _NAME = "nydus_agent"
@@ -184,7 +184,7 @@ class NftFence:
         return "\n".join(lines) + "\n"
 
     def _objects(self, command: str, kind: str) -> Iterator[dict[str, Any]]:
-        for entry in json.loads(self._nft.run(command))["nftables"]:
+        for entry in json_value(self._nft.run(command))["nftables"]:
             if kind in entry:
                 yield entry[kind]
 

@@ -7,7 +7,6 @@ most 0.26 s: journald tells its readers only so often.
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from agent.adapters.process import Feed
 from agent.errors import ProcessError
+from agent.outside_json import json_value
 from agent.ports_daemon import JournalLine
 
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
@@ -91,7 +91,7 @@ class UnitJournal:
 
 def _line(text: bytes, unit: str) -> JournalLine | None:
     try:
-        entry = json.loads(text)
+        entry = json_value(text)
         at = int(entry["__MONOTONIC_TIMESTAMP"]) / 1_000_000
     except (ValueError, KeyError, TypeError):
         return JournalLine("", 0.0, dropped=1)

@@ -6,7 +6,6 @@ GET /api/v2/blobs, whose handler is a stub that panics and takes the mount with 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket as sockets_api
@@ -17,6 +16,7 @@ from typing import cast
 
 from agent.adapters.http import Request, exchange
 from agent.errors import HttpError, NydusdError
+from agent.outside_json import json_value
 from agent.ports import HttpAnswer, NydusdInfo
 
 _API_SOCKET = re.compile(r"api(\d*)\.sock")  # api.sock, then api1.sock, api2.sock … after each hot upgrade
@@ -87,7 +87,7 @@ def _peer_pid(peer: sockets_api.socket) -> list[int]:
 
 def _object(socket: str, answer: HttpAnswer) -> Mapping[str, object]:
     try:
-        parsed = json.loads(answer.body)
+        parsed = json_value(answer.body)
     except ValueError as error:
         raise NydusdError("NNA0724", f"nydusd on {socket} answered no JSON", cause=str(error)) from error
     if not isinstance(parsed, dict):
@@ -115,7 +115,7 @@ def _effective(config: object) -> Mapping[str, object]:
     """The configuration of one mount: a JSON object, or (seen in older versions) JSON in a string."""
     if isinstance(config, str):
         try:
-            config = json.loads(config)
+            config = json_value(config)
         except ValueError:
             return {}
     return _mapping(_without_secrets(config))

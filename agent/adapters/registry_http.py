@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from agent.adapters.tls import context
 from agent.artifacts.addresses import PORTS, REDIRECTS, innermost, origin, refusal_of
 from agent.dataclass import dataclass
 from agent.errors import RegistryError
+from agent.outside_json import json_value
 from agent.ports_credentials import RegistryTokens
 
 PIECE = 64 << 10
@@ -276,8 +276,8 @@ def in_words(answer: Answer, told: str) -> str:
 def said(answer: Answer) -> str:
     """What a registry says is wrong (distribution-spec, "Error codes"), then the answer is closed."""
     found: object = None
-    with contextlib.suppress(CutError, RegistryError, ValueError, RecursionError):
-        found = json.loads(answer.body(64 << 10))
+    with contextlib.suppress(CutError, RegistryError, ValueError):
+        found = json_value(answer.body(64 << 10))
     answer.close()
     errors = found.get("errors") if isinstance(found, dict) else None
     first = errors[0] if isinstance(errors, list) and errors else None

@@ -7,7 +7,6 @@ is taken from the environment.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from agent.adapters.secure_http import ask, shown
 from agent.errors import CredentialError, PortError
+from agent.outside_json import json_value
 from agent.ports import HttpAnswer
 from agent.ports_credentials import Looked, Secret
 from agent.registry import docker_config
@@ -131,8 +131,8 @@ class ChallengeAnswers:
 def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
     """The token, and for how many seconds it holds (0: not told). Raises CredentialError NNA1204."""
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = json_value(body)
+    except ValueError:
         answer = None
     if not isinstance(answer, dict):
         raise _unusable(url, "it did not answer with a JSON object")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from agent import paths
 from agent.dataclass import dataclass
 from agent.errors import FileError
+from agent.outside_json import json_value
 from agent.ports import Ports
 
 _FRESH_S = 10.0
@@ -36,8 +36,8 @@ def daemon_view(ports: Ports) -> DaemonView:
     """The daemon's last status; not fresh where it is missing, old or damaged."""
     try:
         fact = ports.files.read(paths.STATUS)
-        status = json.loads(fact.content) if fact is not None and len(fact.content) <= _STATUS_CAP else None
-    except (FileError, ValueError, RecursionError):
+        status = json_value(fact.content) if fact is not None and len(fact.content) <= _STATUS_CAP else None
+    except (FileError, ValueError):
         return DaemonView(fresh=False)
     if not isinstance(status, dict):
         return DaemonView(fresh=False)

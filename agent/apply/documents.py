@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.node.facts import FileFact
+from agent.outside_json import json_value
 from agent.ports import Files
 
 
 def parsed(fact: FileFact | None) -> Mapping[str, Any]:
     """The object in it; empty where there is no such file, or none in it."""
     try:
-        found = json.loads(fact.content) if fact is not None else {}
+        found = json_value(fact.content) if fact is not None else {}
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

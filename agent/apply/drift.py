@@ -6,7 +6,6 @@ Nothing here changes anything, and nothing asks the mirror: a mirror that is at 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from agent import API_VERSION, paths
@@ -17,6 +16,7 @@ from agent.config.model import Config
 from agent.dataclass import dataclass
 from agent.errors import ApplyError, FileError, PortError
 from agent.node.facts import FileFact, UnitFact
+from agent.outside_json import json_value
 from agent.plan import backoff, own, unit_files
 from agent.plan.drift import (
     REPAIR_COMMAND,
@@ -207,7 +207,7 @@ def _told(finding: dict[str, object]) -> dict[str, object]:
 
 def _news(content: bytes) -> object:
     try:
-        document = json.loads(content)
+        document = json_value(content)
         return {key: value for key, value in document.items() if key != "at"}
     except (ValueError, AttributeError):
         return None

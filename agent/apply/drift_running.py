@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
 from agent.node import programs as node_programs
 from agent.node import sets, versions
 from agent.node.facts import Binary, PluginFact
+from agent.outside_json import json_value
 from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
 from agent.plan.drift import (
     APPLY_COMMAND,
@@ -201,7 +201,7 @@ def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
 def _config_path(text: str) -> str | None:
     """registry.config_path as CRI's Status has it; None where it does not tell."""
     try:
-        config: Any = json.loads(text)
+        config: Any = json_value(text)
         value = config["registry"]["configPath"]
     except (ValueError, KeyError, TypeError):
         return None

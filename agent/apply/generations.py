@@ -7,7 +7,6 @@ oldest record of a file is what removal puts back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from agent.config.model import Config, Dialect, Scheme, Switch
 from agent.dataclass import dataclass
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
+from agent.outside_json import json_value
 from agent.plan.steps import Former, UnitVerb, WriteFile
 from agent.ports import Files
 
@@ -133,7 +133,7 @@ def read(files: Files, number: int) -> Generation:
     try:
         if fact is None:
             raise ValueError("it is not there")
-        return _decode(json.loads(fact.content))
+        return _decode(json_value(fact.content))
     except (ValueError, KeyError, TypeError) as error:
         raise ApplyError(
             "NNA0413", f"the record of generation {number} is damaged", cause=f"{_path(number)}: {error!r}",
@@ -195,7 +195,7 @@ def _origins(fact: FileFact | None) -> tuple[str, ...]:
 def _news(content: bytes) -> object:
     """What makes one effective.json differ from another."""
     try:
-        document = json.loads(content)
+        document = json_value(content)
         hosts = {text.partition(": ")[0] for text in document["not_accelerated"]}
     except (ValueError, KeyError, TypeError):
         return None

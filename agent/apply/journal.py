@@ -9,6 +9,7 @@ from typing import Any
 from agent.apply import undo
 from agent.dataclass import dataclass, replace
 from agent.errors import ApplyError
+from agent.outside_json import json_value
 from agent.ports import Ledger
 
 _RESERVE_MARGIN = 1 << 20  # file system metadata, and the journal's own last lines
@@ -115,7 +116,7 @@ def _line(**record: object) -> bytes:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = json_value(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

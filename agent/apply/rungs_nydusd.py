@@ -19,6 +19,7 @@ from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.errors import FileError, NydusdError
 from agent.node.facts import Effective
+from agent.outside_json import json_value
 from agent.ports import NydusdInfo, Ports
 
 Loose = Mapping[str, Any]
@@ -93,7 +94,7 @@ def _template(view: View) -> Loose | None:
 
 def _backend_config(template: bytes) -> Loose | None:
     try:
-        parsed = json.loads(template)
+        parsed = json_value(template)
         return cast("Loose", parsed["device"]["backend"]["config"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -23,6 +23,7 @@ from agent.apply.rungs_runtime import CALL_S, View
 from agent.dataclass import dataclass
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
+from agent.outside_json import json_value
 from agent.ports import Ports, Trial
 
 _NAME = "real read"
@@ -174,7 +175,7 @@ def total(exposition: str) -> int:
 
 def configured(config: Mapping[str, Any], relay: str, work_dir: str) -> bytes:
     """The configuration of a mount, changed so that each byte is fetched now, through `relay`, and counted."""
-    copy = json.loads(json.dumps(config))
+    copy = json_value(json.dumps(config))
     backend = copy["device"]["backend"]["config"]
     if backend.get("proxy", {}).get("url"):
         backend["proxy"] = {**backend["proxy"], "url": relay, "fallback": False}
@@ -208,7 +209,7 @@ def mounts(ports: Ports, root: str) -> list[Mount]:
         "http://localhost/api/v1/daemons", deadline_s=CALL_S, unix_socket=paths.SNAPSHOTTER_SYSTEM_SOCKET,
         body_cap=_METRICS_CAP,
     )  # fmt: skip
-    daemons = json.loads(answer.body) if answer.status == 200 else []
+    daemons = json_value(answer.body) if answer.status == 200 else []
     found = []
     for daemon in daemons or ():
         for snapshot, instance in sorted((daemon.get("instances") or {}).items()):
@@ -232,7 +233,7 @@ def _config(ports: Ports, directory: str, snapshot: str) -> Mapping[str, Any] | 
     """The configuration that the snapshotter wrote for this mount: a shared daemon has one per snapshot."""
     for path in (posixpath.join(directory, snapshot, "config.json"), posixpath.join(directory, "config.json")):
         fact = ports.files.read(path)
-        parsed = json.loads(fact.content) if fact is not None else None
+        parsed = json_value(fact.content) if fact is not None else None
         if isinstance(parsed, dict):
             return parsed
     return None

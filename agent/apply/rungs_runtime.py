@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import secrets
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from agent.errors import (
 )  # fmt: skip
 from agent.node import versions
 from agent.node.facts import Binary, Facts, PluginFact, UnitFact, Unknown, Version
+from agent.outside_json import json_value
 from agent.plan import decide
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import reads_exports
@@ -225,7 +225,7 @@ def _runtime(view: View, config: str) -> Rung | None:
     """What stands against a pod of our runtime class, by CRI's own configuration; None where nothing does."""
     number, name = 6, "CRI uses it"
     try:
-        runtimes = dict(json.loads(config)["containerd"]["runtimes"])
+        runtimes = dict(json_value(config)["containerd"]["runtimes"])
         snapshotter = str(runtimes[paths.RUNTIME].get("snapshotter", "")) if paths.RUNTIME in runtimes else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return not_proved(number, name, "CRI does not tell its runtimes")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from agent.artifacts.lock import PROGRAM, SHA256, Artifact, ArtifactName, Program
 from agent.dataclass import asdict, dataclass, field, replace
 from agent.node.facts import Arch
+from agent.outside_json import json_value
 
 if TYPE_CHECKING:  # eighty reasons, for those who are refused
     from agent.artifacts.refusals import Refusal
@@ -178,7 +179,7 @@ def encode_job(job: Job, local: Local) -> bytes:
 
 def decode_job(line: bytes) -> tuple[Job, Local]:
     """What `encode_job` wrote."""
-    told = json.loads(line)
+    told = json_value(line)
     job = Job(
         tuple(map(_artifact, told["artifacts"])),
         Source(**{**told["source"], "kind": SourceKind(told["source"]["kind"])}),
@@ -198,7 +199,7 @@ def encode_event(event: Event) -> bytes:
 def decode_event(line: bytes) -> Event:
     """What a child wrote, which may be anything. Raises ValueError."""
     try:
-        told = json.loads(line)
+        told = json_value(line)
         match told.pop("event"):
             case "progress":
                 rate = float(told["rate"])

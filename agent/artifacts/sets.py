@@ -10,6 +10,7 @@ from agent.artifacts.lock import Artifact, ArtifactName, Program
 from agent.artifacts.selection import members, set_id
 from agent.dataclass import dataclass
 from agent.node.facts import Arch
+from agent.outside_json import json_value
 
 RECORD_VERSION = 1
 
@@ -98,7 +99,7 @@ def read_record(content: bytes, name: str, store: str) -> tuple[InstalledSet, di
     The name is the digest of what the record says, so a record that was changed is none.
     """
     try:
-        tree = json.loads(content)
+        tree = json_value(content)
         programs = tuple(
             Program(key, int(item["size"]), str(item["sha256"])) for key, item in sorted(tree["programs"].items())
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from agent import wire
+from agent import paths, wire
 from agent.apply import change, generations, registry_access, undoing
 from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
@@ -13,8 +13,10 @@ from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.errors import Exit, FileError
+from agent.errors import ContainerdError, Exit, FileError
+from agent.node import images as node_images
 from agent.node import pages
+from agent.plan import images as plan_images
 from agent.ports import Files, Ports
 
 HELP = "climb the ladder of proof and ask the registries in use, now: what fails, and what to do about it"
@@ -45,7 +47,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
         _publish(context, ports.files, climb)
     left = tuple(undoing.settle(ports, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
-    cautions = (*killed, *pages.cautions(ports), *registry_access.cautions(config, ports))
+    cautions = (*killed, *pages.cautions(ports), *_unsound_images(ports), *registry_access.cautions(config, ports))
     for caution in cautions:
         context.console.warn(caution)
     ladder.show(context.console, climb)
@@ -66,6 +68,13 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
     return Exit.NOT_AS_WANTED if refusing or left or climb.unrenewed else climb.exit
+
+
+def _unsound_images(ports: Ports) -> tuple[str, ...]:
+    try:
+        return plan_images.unsound(node_images.look(ports.containerd, paths.PROXY_PLUGIN))
+    except ContainerdError:
+        return ()  # a rung tells of that
 
 
 def _publish(context: Context, files: Files, climb: Climb) -> None:

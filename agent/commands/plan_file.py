@@ -22,6 +22,7 @@ from agent.errors import PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts
 from agent.node.identity import node_identity
+from agent.outside_json import json_value
 from agent.plan import roots
 from agent.plan.decided import changes, decided
 from agent.plan.steps import Plan
@@ -50,7 +51,7 @@ def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     wanted = accepted.record(sets.pinned(config, made.facts.sets))
     basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
-    whole: dict[str, Any] = json.loads(
+    whole: dict[str, Any] = json_value(
         json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})
     )
     return whole
@@ -68,8 +69,8 @@ def read(files: Files, path: str) -> Mapping[str, Any]:
     if fact is None:
         raise _unusable(path, "it is not there")
     try:
-        found = json.loads(fact.content)
-    except (ValueError, RecursionError) as error:
+        found = json_value(fact.content)
+    except ValueError as error:
         raise _unusable(path, f"it is not JSON: {error}") from None
     if not isinstance(found, dict) or (found.get("apiVersion"), found.get("kind")) != (API_VERSION, "Plan"):
         raise _unusable(path, "it is no document of kind Plan")

@@ -4,13 +4,13 @@ its size is capped, links are not followed, and a value of another type than exp
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Mapping
 
 from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
 from agent.dataclass import dataclass
+from agent.outside_json import json_value
 from agent.plan.drift import Finding
 from agent.plan.drift_form import decode_findings
 
@@ -51,8 +51,8 @@ def read_json(path: str) -> Loose | Unreadable | None:
 def parsed(path: str, content: bytes) -> Loose | Unreadable:
     """The JSON object that came from `path`."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
+        document = json_value(content)
+    except ValueError:
         return Unreadable(path, "is not JSON")
     return document if isinstance(document, dict) else Unreadable(path, "is not a JSON object")
 

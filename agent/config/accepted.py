@@ -15,6 +15,7 @@ from typing import cast
 from agent.config.fields import Complaints, build, read_table
 from agent.config.model import Config
 from agent.dataclass import asdict, replace
+from agent.outside_json import json_value
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
 _PRESENT = {
@@ -33,7 +34,7 @@ def record(config: Config) -> dict[str, object]:
         }
         for table in _TABLES
     }
-    plain: dict[str, object] = json.loads(json.dumps(tree))
+    plain: dict[str, object] = json_value(json.dumps(tree))
     return plain
 
 

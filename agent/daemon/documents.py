@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
@@ -15,6 +14,7 @@ from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.health.evidence import Mode, Route
 from agent.node.facts_daemon import Moment
+from agent.outside_json import json_value
 
 _SIZE_CAP = 1 << 20
 _LARGEST = 1e15  # beyond every time in seconds; infinity and NaN are beyond it too
@@ -68,8 +68,8 @@ class Document:
                 return None, f"is not a regular file of uid {self._owner}"
             content = file.read(_SIZE_CAP + 1)
         try:
-            value = json.loads(content) if len(content) <= _SIZE_CAP else None
-        except (ValueError, RecursionError):
+            value = json_value(content) if len(content) <= _SIZE_CAP else None
+        except ValueError:
             value = None
         return (value, "") if isinstance(value, dict) else (None, "is not a JSON object of at most 1 MiB")
 

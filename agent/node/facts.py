@@ -207,6 +207,8 @@ class StoredImage:
     complete: bool  # the content of all its layers is here
     unpacked: bool  # by our snapshotter
     sandbox: bool  # CRI starts every pod with it
+    problem: str = ""
+    """Why it cannot be read, so that the three above are not known; "" = it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ CRI does not pull what it knows already. Read only.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
+from agent.outside_json import json_object, json_value
 from agent.ports import Containerd, ImageRecord
 from agent.registry.names import HUB, host_and_rest
 
@@ -24,6 +24,7 @@ NAMESPACE = "k8s.io"
 _CALL_S = 5.0
 PINNED = ("io.cri-containerd.pinned", "pinned")
 """CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image (internal/cri/labels)."""
+_TOO_LONG = "NNA0606"
 _NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"
 
 
@@ -40,9 +41,13 @@ class _Store:
         return document(self.containerd, NAMESPACE, digest, deadline_s=_CALL_S)
 
 
+class UnsoundImageError(ContainerdError):
+    """A manifest, an index or a configuration in containerd's store is none (NNA0608)."""
+
+
 def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
-    """The images that are not simply there: sandbox images, and those that lack layers and are not unpacked by
-    `snapshotter`. Raises ContainerdError.
+    """The images that are not simply there: sandbox images, those that lack layers and are not unpacked by
+    `snapshotter`, and those that cannot be read, whose `problem` says why. Raises ContainerdError.
     """
     records = containerd.images(NAMESPACE, deadline_s=_CALL_S)
     blobs = containerd.digests(NAMESPACE, deadline_s=_CALL_S)
@@ -52,7 +57,7 @@ def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
     for group in _by_digest(records):
         mine = [one for one in group if one.name == sandbox or one.labels.get(PINNED[0]) == PINNED[1]]
         image = _image(store, mine or group, is_sandbox=bool(mine))
-        if image is not None and (mine or not (image.complete or image.unpacked)):
+        if image is not None and (mine or image.problem or not (image.complete or image.unpacked)):
             found.append(image)
     return tuple(found)
 
@@ -68,7 +73,7 @@ def _unpacked(containerd: Containerd, snapshotter: str) -> frozenset[str]:
 def _sandbox_image(containerd: Containerd) -> str:
     """What CRI of 1.x says that it starts pods with; "" on 2.x, which marks the image itself."""
     try:
-        config = json.loads(containerd.cri_status(deadline_s=_CALL_S).get("config", "{}"))
+        config = json_value(containerd.cri_status(deadline_s=_CALL_S).get("config", "{}"))
     except (ContainerdError, ValueError):
         return ""
     name = config.get("sandboxImage", "") if isinstance(config, dict) else ""
@@ -95,14 +100,18 @@ def _by_digest(records: Sequence[ImageRecord]) -> tuple[tuple[ImageRecord, ...],
 
 
 def _image(store: _Store, group: Sequence[ImageRecord], *, is_sandbox: bool) -> StoredImage | None:
-    """None where its manifest cannot be read."""
+    """None where its manifest is not here."""
     digest = group[0].digest
-    manifests = _manifests(store, digest)
+    try:
+        manifests = _manifests(store, digest)
+        complete = all(_complete(store, manifest) for manifest in manifests)
+        asked = is_sandbox or not complete
+        unpacked = asked and all(_chain_id(store, manifest) in store.snapshots for manifest in manifests)
+    except UnsoundImageError as error:
+        # Whoever may pull can put any bytes there: they must keep nobody from looking at the other images.
+        return StoredImage(_name(group), digest, complete=False, unpacked=False, sandbox=is_sandbox, problem=str(error))
     if not manifests:
         return None
-    complete = all(_complete(store, manifest) for manifest in manifests)
-    asked = is_sandbox or not complete
-    unpacked = asked and all(_chain_id(store, manifest) in store.snapshots for manifest in manifests)
     return StoredImage(_name(group), digest, complete=complete, unpacked=unpacked, sandbox=is_sandbox)
 
 
@@ -129,7 +138,7 @@ def _complete(store: _Store, manifest: Mapping[str, Any]) -> bool:
 
 def _chain_id(store: _Store, manifest: Mapping[str, Any]) -> str:
     """The key of the image's topmost snapshot; "" where it cannot be told."""
-    chains = chain_ids(store.document(str((manifest.get("config") or {}).get("digest"))))
+    chains = chain_ids(store.document(str(_mapping(manifest.get("config")).get("digest"))))
     return chains[-1] if chains else ""
 
 
@@ -139,19 +148,28 @@ def _entries(found: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def document(containerd: Containerd, namespace: str, digest: str, *, deadline_s: float) -> Mapping[str, Any]:
-    """A manifest, an index or a configuration; empty where it is not there or no JSON object. Raises ContainerdError
-    where it cannot be told.
+    """A manifest, an index or a configuration; empty where it is not there. Raises UnsoundImageError, and
+    ContainerdError where it cannot be told.
     """
     try:
-        parsed = json.loads(containerd.content(namespace, digest, deadline_s=deadline_s))
-    except (ContainerdNotFoundError, ValueError):
+        return json_object(containerd.content(namespace, digest, deadline_s=deadline_s))
+    except ContainerdNotFoundError:
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    except ValueError as error:
+        raise UnsoundImageError("NNA0608", f"{digest} is no image's document", cause=str(error)) from None
+    except ContainerdError as error:
+        if error.code != _TOO_LONG:
+            raise
+        raise UnsoundImageError("NNA0608", f"{digest} is no image's document", cause=error.cause) from None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def is_lazy(layer: Mapping[str, Any]) -> bool:
     """Whether it is never downloaded, but read lazily."""
-    return _NYDUS_BLOB in (layer.get("annotations") or {})
+    return _NYDUS_BLOB in _mapping(layer.get("annotations"))
 
 
 def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,7 +177,8 @@ def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
     "Layer ChainID").
     """
     found: list[str] = []
-    for diff_id in (config.get("rootfs") or {}).get("diff_ids") or ():
+    diff_ids = _mapping(config.get("rootfs")).get("diff_ids")
+    for diff_id in diff_ids if isinstance(diff_ids, list) else ():
         pair = f"{found[-1]} {diff_id}" if found else ""
         found.append(f"sha256:{hashlib.sha256(pair.encode()).hexdigest()}" if pair else str(diff_id))
     return tuple(found)

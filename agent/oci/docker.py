@@ -4,7 +4,6 @@ the archive (moby, image/spec/v1.2.md, "Combined Image JSON + Filesystem Changes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TypeGuard
 
@@ -12,6 +11,7 @@ from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci import formats, reference
 from agent.oci.formats import Descriptor, unsound
+from agent.outside_json import json_value
 
 MANIFEST = "manifest.json"
 LONGEST_NAME, LONGEST_LIST = 300, 600
@@ -32,8 +32,8 @@ class Saved:
 def images(content: bytes, what: str) -> tuple[Saved, ...]:
     """The images of a manifest.json. Raises ConvertError (NNA1403)."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        found = json_value(content)
+    except ValueError as error:
         raise unsound(what, f"{MANIFEST} is not JSON ({error})") from None
     if not isinstance(found, list) or len(found) > _MOST_IMAGES:
         raise unsound(what, f"{MANIFEST} is no list of images, or of more than {_MOST_IMAGES}")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
 from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci.reference import is_digest
+from agent.outside_json import json_value
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -100,20 +100,12 @@ class Index:
 def document_of(content: bytes, what: str) -> Json:
     """A JSON object. Raises ConvertError (NNA1403)."""
     try:
-        found = json.loads(content, parse_constant=_number, parse_float=_number)
-    except (ValueError, RecursionError) as error:
+        found = json_value(content)
+    except ValueError as error:
         raise unsound(what, f"it is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise unsound(what, "it is no JSON object")
     return cast("Json", found)
-
-
-def _number(text: str) -> float:
-    """Python reads NaN and 1e999, and would write what nobody else can read into what is made of it."""
-    found = float(text)
-    if not math.isfinite(found):
-        raise ValueError(f"{text[:40]} is no number that can be written")
-    return found
 
 
 def parse(content: bytes, media_type: str, what: str) -> Manifest | Index:

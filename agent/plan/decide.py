@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.dataclass import dataclass
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
+from agent.outside_json import json_value
 from agent.plan.refusal import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
@@ -195,7 +195,7 @@ def _proxy_block(facts: Facts) -> Mapping[str, Any] | None:
     if not isinstance(fact, FileFact):
         return None
     try:
-        block = json.loads(fact.content)["device"]["backend"]["config"]["proxy"]
+        block = json_value(fact.content)["device"]["backend"]["config"]["proxy"]
     except (ValueError, KeyError, TypeError):
         return None
     return block if isinstance(block, dict) else None

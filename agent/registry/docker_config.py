@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from agent.dataclass import dataclass, field
 from agent.errors import Problem
 from agent.node.facts import FileFact
+from agent.outside_json import json_value
 from agent.registry.credential import Credential
 from agent.registry.names import host_of, written_host
 from agent.registry.secret import Secret
@@ -79,8 +80,8 @@ def _rights(fact: FileFact, config: DockerConfig, owners: Collection[int], *, da
 def parse(path: str, content: bytes) -> tuple[DockerConfig, tuple[Problem, ...]]:
     """What the file says, and everything that is wrong with it. What is wrong is left out of the first."""
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document = json_value(content)
+    except ValueError as error:
         # Not the decoder's whole message: it could quote. Line and column are enough to find the place.
         where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not text"
         return DockerConfig(path), (_problem(path, "", f"is not JSON ({where})", "correct it, or log in again"),)

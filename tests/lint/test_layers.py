@@ -13,7 +13,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules
 
 # A module may import from its own layer's package and from every lower layer.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("agent.dataclass", "agent.later"),
+    ("agent.dataclass", "agent.later", "agent.outside_json"),
     ("agent.errors", "agent.paths", "agent.durations", "agent.unit_syntax", "agent"),
     ("agent.catalogue",),
     ("agent.console",),
@@ -69,6 +69,7 @@ _ADAPTERS_MAY = (
     "agent.node.transfer",
     "agent.plan.steps",
     "agent.oci",
+    "agent.outside_json",
     "agent.ports",
     "agent.ports_artifacts",
     "agent.ports_bench",

@@ -176,3 +176,25 @@ def test_a_containerd_that_does_not_answer_leaves_the_images_unknown_and_the_pla
     facts = look(made)
     assert isinstance(facts.images, Unknown)
     assert unpacks(plan(DEFAULT, facts)) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested deeper than 100 levels"),
+        (b'{"layers":' * 2_000 + b"1" + b"}" * 2_000, "nested deeper than 100 levels"),
+        (b"<html>", "Expecting value"),
+        (b"[]", "is no JSON object"),
+    ],
+    ids=["deep", "deep-objects", "no-json", "no-object"],
+)
+def test_an_image_that_cannot_be_read_is_named_and_keeps_nobody_from_a_plan(content: bytes, reason: str) -> None:
+    made = a_node()
+    let_ctr_unpack(made, made.containerd.put_image(PAUSE, layers=(b"one",)))
+    bad = made.containerd.put_image("registry.example.org/evil:1", layers=(b"two",))
+    made.containerd.blobs[("k8s.io", bad.digest)] = content
+    found = plan(DEFAULT, look(made))
+    assert [step.name for step in unpacks(found)] == [PAUSE]
+    (warning,) = [text for text in found.warnings if "evil" in text]
+    assert reason in warning
+    assert "crictl rmi registry.example.org/evil:1" in warning
