@@ -25,7 +25,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # A shell that runs us in its background has SIGINT ignored, and so would all that we end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    started = time.monotonic()
+    started, began = time.monotonic(), time.time()
     needed = {name for stage in wanted for name in stage.needs}
     try:
         _say("set-up", "packages of this machine, tools, the build root")
@@ -50,6 +50,8 @@ def main() -> int:
     if told := background.summary():
         print(told, flush=True)
     if any(outcome.counts != report.Counts() for outcome in outcomes):
+        written = [path for path in sorted(RESULTS.rglob("*.xml")) if path.stat().st_mtime >= began]
+        print(report.repeats(written), flush=True)
         print(report.closing_line(outcomes), flush=True)
     return 1 if any(outcome.reasons for outcome in outcomes) else 0
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.time_bounds import REPEATED
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -36,6 +38,19 @@ def read_junit(path: Path) -> Counts:
 def read_tests(paths: Sequence[Path]) -> list[tuple[float, str, str]]:
     """Each test of some junit files: seconds with set-up and teardown, its name, and, where it failed, the reason."""
     return [test for path in filter(Path.is_file, paths) for test in _tests(ET.parse(path).getroot())]
+
+
+def repeats(paths: Sequence[Path]) -> str:
+    """How often tests have tried a time bound again because the machine missed it, and which."""
+    found: dict[str, int] = {}
+    for path in filter(Path.is_file, paths):
+        for case in ET.parse(path).getroot().iter("testcase"):
+            count = sum(part.get("name") == REPEATED for part in case.iter("property"))
+            if count:
+                name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
+                found[name] = found.get(name, 0) + count
+    names = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
+    return f"time bounds repeated: {sum(found.values())} in {len(found)} tests" + (f" ({names})" if names else "")
 
 
 def failures(junit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from contextlib import closing
 
@@ -9,7 +10,7 @@ import pytest
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.turning import Loop
-from tests.fakes.turning import at_best
+from tests.fakes.turning import here, on_time
 
 
 @pytest.mark.parametrize(
@@ -22,32 +23,30 @@ def test_an_interval_holds_a_whole_number_of_beats_none_longer_than_a_tick(inter
     assert beat.every_s <= TICK_S
 
 
-def _times(interval_s: float, seconds: float, sooner: tuple[float, ...] = (0.0,)) -> list[float]:
+async def _times(interval_s: float, seconds: float, sooner: tuple[float, ...] = (0.0,)) -> list[float]:
     """When it beats within so many seconds, having been asked for a sooner one with these delays at the beginning."""
-
-    with closing(Loop()) as loop:
-        began, seen = loop.time(), list[float]()
-        beat = Beat(loop, interval_s, lambda: seen.append(loop.time() - began))
-        for delay_s in sooner:
-            beat.sooner(delay_s)
-        loop.call_later(seconds, loop.stop)
-        loop.run()
-        beat.stop()
-        assert loop.idle
-        count = len(seen)
-        loop.call_later(2 * interval_s, loop.stop)
-        loop.run()
-        assert len(seen) == count
-        return seen
+    began, seen = here().time(), list[float]()
+    beat = Beat(here(), interval_s, lambda: seen.append(here().time() - began))
+    for delay_s in sooner:
+        beat.sooner(delay_s)
+    await asyncio.sleep(seconds)
+    beat.stop()
+    assert here().idle
+    count = len(seen)
+    await asyncio.sleep(2 * interval_s)
+    assert len(seen) == count
+    return seen
 
 
 def test_it_beats_until_it_is_stopped_and_never_with_the_same_gap() -> None:
-    def is_good(seen: list[float]) -> bool:
-        return seen[0] < 0.02 and min(_gaps(seen)) >= 0.015
+    async def work() -> None:
+        seen = await _times(0.2, 5.0)
+        assert seen[0] < 0.02
+        assert min(_gaps(seen)) >= 0.15
+        assert max(_gaps(seen)) <= 0.25
+        assert len({round(gap, 3) for gap in _gaps(seen)}) > 5
 
-    seen = at_best(lambda: _times(0.02, 0.5), is_good)
-    assert is_good(seen)
-    assert len({round(gap, 6) for gap in _gaps(seen)}) > 5
+    on_time(work)
 
 
 def _gaps(seen: list[float]) -> list[float]:
@@ -55,5 +54,7 @@ def _gaps(seen: list[float]) -> list[float]:
 
 
 def test_the_next_beat_comes_sooner_and_never_later_for_having_been_asked_for() -> None:
-    soon = pytest.approx(0.05, abs=0.04)
-    assert at_best(lambda: _times(0.2, 0.1, sooner=(0.15, 0.05, 5.0))[0], lambda first: first == soon) == soon
+    async def work() -> None:
+        assert (await _times(0.2, 0.1, sooner=(0.15, 0.05, 5.0)))[0] == pytest.approx(0.05, abs=0.01)
+
+    on_time(work)

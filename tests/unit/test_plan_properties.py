@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from agent import paths
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, MirrorConfig, RegistriesConfig, Switch
 from agent.errors import PlanError
-from agent.node.facts import UnitFact
 from agent.plan import invariants, own
 from agent.plan.diff import plan
-from agent.plan.inverse import inverse
 from agent.plan.removal import removal
 from agent.plan.steps import (
     AwaitContainerd,
@@ -23,16 +21,13 @@ from agent.plan.steps import (
     CheckContainerdConfig,
     Former,
     Plan,
-    ReloadUnits,
     RemoveFile,
-    Step,
     UnitStep,
     UnitVerb,
     WriteFile,
 )
 from agent.ports import Sight
 from tests.fakes.node import FakeNode
-from tests.fakes.units import unit
 from tests.unit.containerd_cases import cases
 from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, SECURE, carry_out, look, node, sha256
 
@@ -99,22 +94,6 @@ def test_any_configuration_follows_any_other_safely(made: FakeNode, first: Confi
         assert invariants.violations(found, seen) == ()
         carry_out(made, found)
     assert plan(second, look(made, second)).steps == ()
-
-
-@QUICK
-@given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
-def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Config, cut: int) -> None:
-    before = made.files.snapshot()
-    done: list[tuple[Step, UnitFact | None]] = []
-    for step in plan(wanted, look(made, wanted)).steps[:cut]:
-        done.append((step, made.units.get(step.unit) if isinstance(step, UnitStep) else None))
-        carry_out(made, [step])
-    for step, fact in reversed(done):
-        carry_out(made, inverse(step, fact))
-    after = made.files.snapshot()
-    assert {path: file for path, file in after.items() if file is not None} == {
-        path: file for path, file in before.items() if file is not None
-    }
 
 
 @QUICK
@@ -221,42 +200,3 @@ def test_a_plan_that_forgets_what_others_wrote_is_refused() -> None:
     assert any("without a record" in text for text in broken(tuple(steps)))
     gone = RemoveFile(CONTAINERD_CONFIG, "", sha256(b""), b"", 0o644)
     assert any("without a record" in text for text in broken((gone,)))
-
-
-ACTIVE = unit("x.service", active=True, pid=7)
-STOPPED = replace(unit("x.service"), unit_file_state="disabled")
-
-
-@pytest.mark.parametrize(
-    ("verb", "before", "back"),
-    [
-        (UnitVerb.ENABLE, STOPPED, UnitVerb.DISABLE),
-        (UnitVerb.ENABLE, ACTIVE, None),
-        (UnitVerb.ENABLE, None, UnitVerb.DISABLE),
-        (UnitVerb.DISABLE, ACTIVE, UnitVerb.ENABLE),
-        (UnitVerb.DISABLE, STOPPED, None),
-        (UnitVerb.START, STOPPED, UnitVerb.STOP),
-        (UnitVerb.START, None, UnitVerb.STOP),
-        (UnitVerb.START, ACTIVE, None),
-        (UnitVerb.STOP, ACTIVE, UnitVerb.START),
-        (UnitVerb.STOP, STOPPED, None),
-        (UnitVerb.RESTART, ACTIVE, UnitVerb.RESTART),
-        (UnitVerb.RESTART, STOPPED, UnitVerb.STOP),
-    ],
-)
-def test_a_unit_goes_back_to_what_it_was(verb: UnitVerb, before: UnitFact | None, back: UnitVerb | None) -> None:
-    found = [step.verb for step in inverse(UnitStep("x.service", verb, ""), before) if isinstance(step, UnitStep)]
-    assert found == ([] if back is None else [back])
-
-
-@pytest.mark.parametrize(
-    ("step", "undone"),
-    [
-        (CheckContainerdConfig("/x", b"", ()), ()),
-        (AwaitSnapshotter("/x"), ()),
-        (AwaitContainerd("/x"), ()),
-        (ReloadUnits("why"), (ReloadUnits("undo: why"),)),
-    ],
-)
-def test_looking_needs_no_undo_and_a_reload_needs_another(step: Step, undone: tuple[Step, ...]) -> None:
-    assert inverse(step) == undone

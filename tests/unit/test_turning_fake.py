@@ -1,48 +1,95 @@
-"""Tests that hold their subject to times are held to them only while their own loop is on time."""
+"""Tests in virtual time: a busy machine makes nothing late there, and nothing is tried again."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 
 import pytest
 
-from tests.fakes.turning import at_best, on_time
+from tests.fakes.turning import here, on_time, until
+
+REAL = time.monotonic
 
 
-def test_work_that_failed_while_its_loop_was_held_up_is_done_again_and_what_it_left_open_fails_nothing() -> None:
-    done: list[int] = []
-
-    async def work() -> None:
-        left = socket.socket()
-        done.append(left.fileno())
-        if len(done) < 3:
-            _hold_up()
-        assert len(done) == 3
-        left.close()
-
-    on_time(work)
-    assert len(done) == 3
-
-
-def test_a_bug_is_no_matter_of_time() -> None:
+def test_a_wrong_value_is_a_failure_at_once_also_where_the_machine_was_late() -> None:
     done: list[int] = []
 
     async def work() -> None:
         done.append(1)
-        _hold_up()
-        raise RuntimeError("a bug")
+        hold_up()
+        assert len(done) == 3
 
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(AssertionError):
         on_time(work)
     assert len(done) == 1
 
 
-def test_a_figure_is_the_first_good_one_and_one_that_is_never_good_is_seen() -> None:
-    tries = iter(range(100))
-    assert at_best(lambda: next(tries), lambda found: found == 7) == 7
-    assert at_best(lambda: next(tries), lambda found: found < 0) == 27
+def test_a_loop_that_the_machine_holds_up_is_not_late() -> None:
+    async def work() -> None:
+        called: list[float] = []
+        began = time.monotonic()
+        here().call_later(0.3, lambda: called.append(time.monotonic() - began))
+        hold_up()
+        await until(lambda: bool(called))
+        assert 0.3 <= called[0] < 0.305
+
+    on_time(work)
 
 
-def _hold_up() -> None:
-    time.sleep(0.05)
+def test_waits_cost_less_than_they_last_and_the_clocks_agree_on_them() -> None:
+    took: list[float] = []
+
+    async def work() -> None:
+        clocks = (time.time, time.monotonic, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+        before = [clock() for clock in clocks]
+        await asyncio.sleep(60)
+        took.extend(clock() - began for clock, began in zip(clocks, before, strict=True))
+
+    began = REAL()
+    on_time(work)
+    assert took == [pytest.approx(60, abs=0.05)] * 3
+    assert REAL() - began < 45
+
+
+def test_a_subject_that_is_late_by_itself_is_late_and_its_clock_is_real_again_afterwards() -> None:
+    async def work() -> None:
+        began = time.monotonic()
+        asyncio.get_running_loop().call_later(0.1, time.sleep, 0.4)
+        await asyncio.sleep(0.2)
+        assert 0.5 <= time.monotonic() - began < 0.51
+
+    on_time(work)
+    assert time.monotonic is REAL
+
+
+def test_what_comes_by_a_socket_comes_before_any_timer() -> None:
+    async def work() -> None:
+        one, other = socket.socketpair()
+        with one, other:
+            one.setblocking(False)
+            other.send(b"x")
+            found = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(one, 1), 0.000001)
+            assert found == b"x"
+
+    on_time(work)
+
+
+def test_a_bug_in_a_callback_ends_the_work() -> None:
+    async def work() -> None:
+        here().call_later(0.1, bug)
+        await asyncio.sleep(60)
+
+    def bug() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        on_time(work)
+
+
+def hold_up() -> None:
+    """The whole process, as a machine does that runs something else."""
+    end = REAL() + 0.05
+    while REAL() < end:
+        pass

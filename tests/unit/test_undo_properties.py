@@ -1,0 +1,83 @@
+"""Undo over small worlds, by the transaction that ships: a change that fails anywhere leaves the node as it was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import paths
+from agent.apply import recover, transaction
+from agent.apply.execute import Progress, Stop
+from agent.config.model import Config
+from agent.errors import AgentError, ApplyError
+from agent.node.facts import UnitFact
+from agent.plan import decide
+from agent.plan.diff import plan
+from agent.plan.removal import removal
+from agent.plan.steps import Former, Plan, UnitStep, UnitVerb
+from tests.fakes.files import FakeFile
+from tests.fakes.node import FakeNode
+from tests.fakes.units import unit
+from tests.unit.plan_node import carry_out, look
+from tests.unit.test_plan_properties import CONFIGS, QUICK, worlds
+
+REFUSED = AgentError("NNA0000", "the proof failed")
+
+
+def nothing(_: object) -> None:
+    pass
+
+
+def files(made: FakeNode) -> dict[str, FakeFile | str]:
+    """All files, links and directories of others and of ours, with mode and owner; not our own records."""
+    found = made.files.snapshot()
+    return {path: what for path, what in found.items() if what is not None and not path.startswith(paths.STATE_DIR)}
+
+
+def units(made: FakeNode) -> dict[str, tuple[bool, bool]]:
+    """Of each unit that is there, whether it runs and whether it starts at boot."""
+    facts = {name: made.units.get(name) for name in made.units.units}
+    return {name: (fact.runs, fact.enabled) for name, fact in facts.items() if fact is not None}
+
+
+def runs_or_is_enabled(made: FakeNode) -> dict[str, tuple[bool, bool]]:
+    return {name: state for name, state in units(made).items() if state != (False, False)}
+
+
+def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
+    """Carry it out as the program does, with a proof that fails; the steps that were done before that."""
+    done: list[Progress] = []
+    effective, _ = decide.choose(wanted, look(made, wanted))
+    intention = transaction.Intention("apply", cut, effective)
+    around = transaction.Surroundings(nothing, done.append, Stop())
+    with made.ledger.lock("apply"):
+        recover.finish(made.ports, jobs=True, say=nothing)
+        with pytest.raises(ApplyError) as caught:
+            transaction.carry_out(made.ports, intention, lambda: REFUSED, around)
+    assert caught.value.code == "NNA0402", str(caught.value)
+    assert REFUSED.what in caught.value.cause, "it was the proof that ended it: every step of the prefix was done"
+    return done
+
+
+@QUICK
+@given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
+def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Config, cut: int) -> None:
+    before, ran = files(made), runs_or_is_enabled(made)
+    steps = plan(wanted, look(made, wanted)).steps[:cut]
+    assert len(refused(made, wanted, Plan(steps))) == len(steps)
+    assert files(made) == before
+    assert runs_or_is_enabled(made) == ran
+
+
+@QUICK
+@given(made=worlds(), first=CONFIGS, second=CONFIGS, cut=st.integers(0, 30))
+def test_any_prefix_of_a_second_change_or_a_removal_can_be_undone_to_the_last_byte(
+    made: FakeNode, first: Config, second: Config, cut: int
+) -> None:
+    carry_out(made, plan(first, look(made, first)))
+    before, ran = files(made), runs_or_is_enabled(made)
+    for whole in (plan(second, look(made, second)), removal(second, look(made, second), (), Former())):
+        refused(made, second, Plan(whole.steps[:cut]))
+        assert files(made) == before
+        assert runs_or_is_enabled(made) == ran
