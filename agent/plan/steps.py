@@ -13,7 +13,7 @@ class WriteFile:
     """Write a whole file atomically; parents are made 0755 where missing (and recorded).
 
     `expect_sha256` is the digest of the content seen when the facts were taken, "" for "was not there": anything else
-    at the time of writing aborts the step. `content_before` feeds the diff and the inverse.
+    at the time of writing aborts the step. `content_before` feeds the diff and the undo.
     """
 
     path: str

@@ -16,12 +16,12 @@ from agent.plan import invariants, own
 from agent.plan.diff import plan
 from agent.plan.removal import removal
 from agent.plan.steps import (
-    AwaitContainerd,
     AwaitSnapshotter,
     CheckContainerdConfig,
     Former,
     Plan,
     RemoveFile,
+    Step,
     UnitStep,
     UnitVerb,
     WriteFile,

@@ -11,14 +11,12 @@ from agent.apply import recover, transaction
 from agent.apply.execute import Progress, Stop
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError
-from agent.node.facts import UnitFact
 from agent.plan import decide
 from agent.plan.diff import plan
 from agent.plan.removal import removal
-from agent.plan.steps import Former, Plan, UnitStep, UnitVerb
+from agent.plan.steps import CheckContainerdConfig, Former, Plan
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
-from tests.fakes.units import unit
 from tests.unit.plan_node import carry_out, look
 from tests.unit.test_plan_properties import CONFIGS, QUICK, worlds
 
@@ -45,12 +43,21 @@ def runs_or_is_enabled(made: FakeNode) -> dict[str, tuple[bool, bool]]:
     return {name: state for name, state in units(made).items() if state != (False, False)}
 
 
+def agree(made: FakeNode, steps: Plan) -> None:
+    """containerd reads each candidate as the plan means it (the contract tests ask real ones)."""
+    for step in steps.steps:
+        if isinstance(step, CheckContainerdConfig):
+            lines = [f"{key} = {value if value in ('true', 'false') else repr(value)}" for key, value in step.expect]
+            made.processes.on(step.program, "--config", stdout="\n".join(lines))
+
+
 def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
     """Carry it out as the program does, with a proof that fails; the steps that were done before that."""
     done: list[Progress] = []
     effective, _ = decide.choose(wanted, look(made, wanted))
     intention = transaction.Intention("apply", cut, effective)
     around = transaction.Surroundings(nothing, done.append, Stop())
+    agree(made, cut)
     with made.ledger.lock("apply"):
         recover.finish(made.ports, jobs=True, say=nothing)
         with pytest.raises(ApplyError) as caught:
