@@ -12,10 +12,11 @@ from contextlib import closing
 from typing import Any, TypeVar
 
 from agent.daemon.turning import Action, Loop, Timer
-from tests.fakes.virtual_time import loop_on, virtual_time
+from tests.fakes.virtual_time import VirtualTime, loop_on, virtual_time
 
 T = TypeVar("T")
 _PRESENT: contextvars.ContextVar[Guest] = contextvars.ContextVar("guest")
+_CLOCK: contextvars.ContextVar[VirtualTime] = contextvars.ContextVar("clock")
 
 
 class Guest(Loop):
@@ -89,8 +90,15 @@ def go(work: Coroutine[Any, Any, T], deadline_s: float = 120) -> T:
 
 def on_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run work in virtual time, once: no bound is missed because the machine was busy, so whatever fails is a bug."""
-    with virtual_time() as clock, asyncio.Runner(loop_factory=lambda: loop_on(clock)) as runner:
-        runner.run(_with_guest(work(), 600))
+    with virtual_time() as passing:
+        _CLOCK.set(passing)
+        with asyncio.Runner(loop_factory=lambda: loop_on(passing)) as runner:
+            runner.run(_with_guest(work(), 600))
+
+
+def clock() -> VirtualTime:
+    """The clocks of the test that runs in `on_time`."""
+    return _CLOCK.get()
 
 
 async def _with_guest(work: Coroutine[Any, Any, T], deadline_s: float) -> T:

@@ -24,15 +24,20 @@ class VirtualTime:
     """The clocks that Python code reads: they stand still but for `advance`."""
 
     def __init__(self) -> None:
-        self._passed_s = 0.0
+        self._passed_s = self._stepped_s = 0.0
         self._began = {clock: time.clock_gettime(clock) for clock in _SHIFTED}
 
     def advance(self, seconds: float) -> None:
         """A little more than asked for, as it is with a real clock: rounding makes no timer early."""
         self._passed_s += max(0.0, seconds) + _LATE_S
 
+    def step(self, seconds: float) -> None:
+        """Somebody sets the wall clock, forwards or back."""
+        self._stepped_s += seconds
+
     def read(self, clock: int) -> float:
-        return self._began[clock] + self._passed_s
+        stepped_s = self._stepped_s if clock == time.CLOCK_REALTIME else 0.0
+        return self._began[clock] + self._passed_s + stepped_s
 
 
 @contextmanager

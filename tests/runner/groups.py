@@ -1,7 +1,7 @@
 """How the tests on nodes are run side by side: a group is a file, because its tests share a node.
 
 Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a busy
-machine does not keep, or that disturbs all nodes of the machine (its clock), is run alone, after the others; two that
+machine does not keep is run alone, after the others; two that
 disturb each other as little as an idle machine would are run as a pair.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ALONE = {
-    "test_clock": "sets the machine's clock",
     "test_footprint": "holds the daemon to what it costs in a quiet minute",
     "test_saturation": "takes all cores",
     "test_switch_bench": "takes all cores, and holds switches to their times",

@@ -154,6 +154,10 @@ def _arm64() -> tuple[Command, ...]:
     return (_pytest("here", "tests/arm64", "--durations=10", deadline_s=1800),)
 
 
+def _clock() -> tuple[Command, ...]:
+    return (_pytest("here", "tests/clock", "--durations=10", deadline_s=1800),)
+
+
 def _nydusify() -> tuple[Command, ...]:
     if not os.access(os.environ.get("NYDUSIFY", ""), os.X_OK):
         raise SystemExit("NYDUSIFY=PROGRAM must name nydusify, which no package registry has (nydus' releases do)")
@@ -223,6 +227,13 @@ STAGES: dict[str, Stage] = {
             _arm64,
             deb=True,
             needs=(*builds.NODE, *builds.ARM64),
+        ),
+        Stage(
+            "test-clock",
+            "SETS THIS MACHINE'S CLOCK by up to ten minutes and back, under a booted node",
+            _clock,
+            deb=True,
+            needs=(*builds.NODE, "images"),
         ),
         Stage(
             "test-nydusify",

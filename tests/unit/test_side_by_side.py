@@ -17,6 +17,8 @@ from tests.runner import builds, groups, report
 from tests.runner.side_by_side import SideBySide
 from tests.runner.stages import ROOT, STAGES, Command
 
+MAKE_TEST = ("lint", "types", "unit", "contract", "package", "node")
+
 _SPAN = """
 import pathlib, time
 def test_span():
@@ -163,9 +165,17 @@ def _files(argv: Sequence[str]) -> set[Path]:
     return {file for path in named for file in ([path] if path.is_file() else path.rglob("test_*.py"))} - out
 
 
-def test_files_that_set_the_clock_are_alone_and_those_with_a_dfdaemon_wait_for_it() -> None:
+def test_nothing_that_make_test_runs_sets_the_clock_of_the_machine() -> None:
+    setters = re.compile(r"clock_settime|settimeofday\((?!None, None)|timedatectl|hwclock|\bdate -{1,2}s")
+    found = {path for path in (ROOT / "tests").rglob("*.py") if setters.search(path.read_text())}
+    assert found == {ROOT / "tests/clock/test_node.py", Path(__file__)}
+    run = {path for name in MAKE_TEST for command in STAGES[name].commands() for path in _files(command.argv)}
+    assert len(run) > 100
+    assert not run & {ROOT / "tests/clock/test_node.py"}
+
+
+def test_files_with_a_dfdaemon_wait_for_it() -> None:
     texts = {path.stem: path.read_text() for path in NODE_TESTS}
-    assert {name for name, text in texts.items() if "clock_settime" in text} <= set(groups.ALONE)
     uses = re.compile(r"parts\.dragonfly_shares|tests\.node\.dragonfly\b")
     assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DFDAEMON)
     assert set(groups.PAIR) <= set(groups.ALONE)
