@@ -278,7 +278,6 @@ def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_and_no_for
         reader.wait_for(10)
         assert reader.errors() == []
         node.reboot()
-        assert not fenced(node) or scene.route(node) == "origin"
         registry = parts.start_registry(node)
         with scene.Reader(node, ref, name="after") as after:
             after.wait_for(20)

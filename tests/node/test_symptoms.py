@@ -5,15 +5,16 @@ nydusd's own lines in the journal move the route before its retries are over.
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.node import parts, scene
 from tests.node.boot import Node
+from tests.time_bounds import mostly, repeated, within
 
 pytestmark = [
     # What these tests bring about is told: by the agent once, by nydusd for each read.
@@ -27,20 +28,21 @@ HARD = (
 )
 NYDUSD_TIMEOUT_S = 10
 CGROUP = "/sys/fs/cgroup/system.slice/nydus-snapshotter.service"
-ROUNDS = 15
-_took: list[float] = []
-"""From nydusd's line to the route, of all faults."""
+PROMISED_S = 0.5
+"""README: the fence goes up within half a second of nydusd's line."""
 
 
-@pytest.fixture
-def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
+@contextmanager
+def fresh_reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image, and an agent that remembers no outage of the tests before."""
     stage.mirror.fault()
     stage.node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(stage.node, "mirror", 120)
-    with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
-        yield made
-    stage.mirror.fault()
+    try:
+        with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
+            yield made
+    finally:
+        stage.mirror.fault()
 
 
 def lines(node: Node, since: float) -> list[tuple[float, str]]:
@@ -71,16 +73,23 @@ def first_hard_line(node: Node, since: float) -> float:
     ],
     ids=["429", "403", "404", "zeros", "cut", "half-a-body"],
 )
-def test_a_fault_that_only_reads_meet_costs_no_read(
-    stage: scene.Stage, reader: scene.Reader, kind: str, settings: dict[str, int]
-) -> None:
+def test_a_fault_that_only_reads_meet_costs_no_read(stage: scene.Stage, kind: str, settings: dict[str, int]) -> None:
+    def outage() -> None:
+        with fresh_reader(stage) as reader:
+            took = fault_of_reads(stage, reader, kind, settings)
+        within(took, PROMISED_S, f"reads meet {kind}: seconds from nydusd's line to the origin")
+
+    repeated(outage)
+
+
+def fault_of_reads(stage: scene.Stage, reader: scene.Reader, kind: str, settings: dict[str, int]) -> float:
+    """The seconds from nydusd's line to the origin."""
     node, at = stage.node, time.time()
     stage.mirror.fault(kind, match=READS, **settings)
     scene.wait_for_route(node, "origin", NYDUSD_TIMEOUT_S + 10)
     status = scene.daemon_status(node)
     said = first_hard_line(node, at)
     took = float(status["route_since"]) - said
-    _took.append(took)
     assert status["verdict_cause"] == "symptom"
     assert status["mirror"]["ping_ok"] is True
     assert status["mirror"]["canary_ok"] is True
@@ -90,15 +99,9 @@ def test_a_fault_that_only_reads_meet_costs_no_read(
     print(f"reads meet {kind} {settings or ''}: route origin {took * 1000:.0f} ms after nydusd's line, "
           f"{(said - at) * 1000:.0f} ms after the fault; slowest read {slowest:.0f} ms")  # fmt: skip
     assert reader.errors() == []
-    assert took < 0.9, "nydusd 2.4.4 gives EIO 1.01 s after a cut body"
     assert status["symptoms"]["last"] is not None
     assert status["symptoms"]["counts"] != {}
-
-
-def test_the_figures_of_all_faults(stage: scene.Stage) -> None:
-    assert len(_took) == 6
-    print(f"nydusd's line to the route: n = {len(_took)}, median {statistics.median(_took) * 1000:.0f} ms, "
-          f"max {max(_took) * 1000:.0f} ms")  # fmt: skip
+    return took
 
 
 def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror(stage: scene.Stage) -> None:
@@ -135,8 +138,9 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
 
 def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
     """The way of one line through journald, its follower and the machine, again and again."""
-    node, took = stage.node, []
-    for _ in range(ROUNDS):
+    node = stage.node
+
+    def took() -> float:
         node.run(["systemctl", "stop", "nydus-agent"])  # forgets, and leaves no fence
         node.run(["systemctl", "start", "nydus-agent"])
         scene.wait_for_route(node, "mirror", 30)
@@ -146,10 +150,9 @@ def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
         line = f"(sleep 0.3; echo '{HARD[0]}(\"\"))), retry count 3'; sleep 0.5) | systemd-cat"
         node.run(f"echo $$ >{CGROUP}/cgroup.procs; {line}")
         scene.wait_for_route(node, "origin", 10)
-        took.append(float(scene.daemon_status(node)["route_since"]) - first_hard_line(node, since))
-    took.sort()
-    print(f"a line to the route: n = {ROUNDS}, p50 {took[ROUNDS // 2] * 1000:.0f} ms, max {took[-1] * 1000:.0f} ms")
-    assert took[-1] < 0.9
+        return float(scene.daemon_status(node)["route_since"]) - first_hard_line(node, since)
+
+    mostly(took, PROMISED_S, "seconds from nydusd's line to the origin")
 
 
 def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
