@@ -11,7 +11,8 @@ from tests.node import scene
 from tests.node.boot import Node
 from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
 
-pytestmark = pytest.mark.allow_warnings(".*")  # what these tests do to a node is what is warned of
+# On a machine with much other work the agent sees a change in its middle.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
 
 GATE = """\
 #!/bin/sh

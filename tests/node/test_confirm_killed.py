@@ -15,7 +15,8 @@ from tests.node.test_change import pid_of_apply, state
 from tests.node.test_confirm import APPLY, UNCONFIRMED, at_the_check, hold, is_set, is_well, release, until_reverted
 from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE
 
-pytestmark = pytest.mark.allow_warnings(".*")  # what these tests do to a node is what is warned of
+# On a machine with much other work the agent sees a change in its middle.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ def plain_pod(node: Node) -> None:
     assert scene.pod(node, images.PAUSE_REF, ["/reader", "make", "/", "1", "100"], name="plain") == ""
 
 
-@pytest.mark.allow_warnings(".*")  # the change is meant to fail
+# On a machine with much other work the agent sees a change in its middle.
+@pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")
 def test_a_change_that_would_leave_the_node_without_pods_is_undone_and_works_once_the_image_can_be_had(
     node: Node,
 ) -> None:
