@@ -19,13 +19,15 @@ _PRESENT: contextvars.ContextVar[Guest] = contextvars.ContextVar("guest")
 _CLOCK: contextvars.ContextVar[VirtualTime] = contextvars.ContextVar("clock")
 
 
+def _now() -> float:
+    """Looked up at each call: a test may run in virtual time."""
+    return time.monotonic()
+
+
 class Guest(Loop):
     """Takes a turn whenever asyncio sees one of its descriptors ready, or its next timer due."""
 
-    @staticmethod
-    def time() -> float:
-        """Looked up at each call: a test may run in virtual time."""
-        return time.monotonic()
+    time = staticmethod(_now)
 
     def __init__(self) -> None:
         self._host = asyncio.get_running_loop()

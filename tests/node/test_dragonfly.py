@@ -5,7 +5,8 @@ sees no error, and the first line of `nydus-agent status` says what has happened
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.node import parts, peers, scene
 from tests.node.boot import Node
 from tests.node.dragonfly import DragonflyStage, Load, staged
 from tests.node.others import held
+from tests.time_bounds import repeated, within
 
 # What these tests bring about is told once, as a warning.
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ReadsGoAround: )")
@@ -29,14 +31,36 @@ def stage() -> Iterator[DragonflyStage]:
         yield made
 
 
-@pytest.fixture
-def reader(stage: DragonflyStage) -> Iterator[scene.Reader]:
+@contextmanager
+def fresh_reader(stage: DragonflyStage) -> Iterator[scene.Reader]:
     """A reader on a cold image, an agent that remembers no outage, the route at dfdaemon."""
     scene.fresh_agent(stage.node, 60)
     with scene.cold_reader(stage.node, stage.ref(IMAGE)) as made:
         yield made
         made.wait_for(5)
         assert made.errors() == []
+
+
+@pytest.fixture
+def reader(stage: DragonflyStage) -> Iterator[scene.Reader]:
+    with fresh_reader(stage) as made:
+        yield made
+
+
+def outage(
+    test: Callable[[DragonflyStage, scene.Reader], None],
+) -> Callable[[DragonflyStage], None]:
+    """A test that holds times beside others: where it missed one it is run again, with another reader."""
+
+    def once(stage: DragonflyStage) -> None:
+        with fresh_reader(stage) as made:
+            test(stage, made)
+
+    def run(stage: DragonflyStage) -> None:
+        repeated(lambda: once(stage))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
 
 
 def headline_of(node: Node) -> str:
@@ -51,38 +75,44 @@ def told(node: Node) -> str:
     return lines[0]
 
 
-def moved(stage: DragonflyStage, reader: scene.Reader, at: float, what: str, limit_ms: float = 2500) -> str:
-    """The route is origin, reads went on; what status says of it."""
+def moved(
+    stage: DragonflyStage, reader: scene.Reader, at: float, what: str, *, route_s: float, read_ms: float = 1600
+) -> str:
+    """The route is origin, reads went on, both in time; what status says of it."""
     scene.wait_for_route(stage.node, "origin", 15)
     took = float(scene.daemon_status(stage.node)["route_since"]) - at
     reader.wait_for(20)
     slowest = reader.slowest_ms(at)
     print(f"dfdaemon {what}: route origin after {took * 1000:.0f} ms, slowest read {slowest:.0f} ms")
     assert reader.errors() == []
-    assert slowest < limit_ms
-    return told(stage.node)
+    headline = told(stage.node)
+    within(took, route_s, f"dfdaemon {what}: seconds to the origin")
+    within(slowest, read_ms, f"dfdaemon {what}: slowest read in ms")
+    return headline
 
 
+@outage
 def test_a_killed_dfdaemon_costs_no_read_and_status_says_that_nobody_listens(
     stage: DragonflyStage, reader: scene.Reader
 ) -> None:
     at = time.time()
     stage.dfdaemon.unit.kill("KILL")
     try:
-        assert "reads go to the origin" in moved(stage, reader, at, "killed")
+        assert "reads go to the origin" in moved(stage, reader, at, "killed", route_s=1.0)
     finally:
         stage.dfdaemon.start_again()
     scene.wait_for_route(stage.node, "mirror", 60)  # the way back, with dfdaemon's own cold start
     reader.wait_for(10)
 
 
+@outage
 def test_a_frozen_dfdaemon_costs_no_read_and_status_says_that_it_is_silent(
     stage: DragonflyStage, reader: scene.Reader
 ) -> None:
     at = time.time()
     stage.dfdaemon.unit.freeze()
     try:
-        headline = moved(stage, reader, at, "frozen")
+        headline = moved(stage, reader, at, "frozen", route_s=1.0)
     finally:
         stage.dfdaemon.unit.thaw()
     assert "silent" in headline
@@ -116,6 +146,7 @@ def limited(stage: DragonflyStage) -> float:
     return sum(value for name, value in series.items() if "proxy_request_rate_limited" in name)
 
 
+@outage
 def test_a_rate_limit_that_is_hit_costs_no_read_and_status_names_the_429(
     stage: DragonflyStage, reader: scene.Reader
 ) -> None:
@@ -124,7 +155,7 @@ def test_a_rate_limit_that_is_hit_costs_no_read_and_status_names_the_429(
         scene.fresh_agent(stage.node, 60)
         at = time.time()
         load = Load(stage, IMAGE, clients=4, seconds=5, piece=1000)
-        headline = moved(stage, reader, at, "answers 429", 3000)
+        headline = moved(stage, reader, at, "answers 429", route_s=3.0, read_ms=3000)
         result = load.result()
         print(f"the load: {result['statuses']}; 429s by dfdaemon's count: {limited(stage):.0f}")
         assert limited(stage) > 0
@@ -166,13 +197,14 @@ table inet test {
 """
 
 
+@outage
 def test_a_proxy_port_that_is_dead_while_healthy_is_answered_costs_no_read_and_status_says_refused(
     stage: DragonflyStage, reader: scene.Reader
 ) -> None:
     at = time.time()
     stage.node.run(["nft", "--file", "-"], input=REJECT)
     try:
-        headline = moved(stage, reader, at, "port dead")
+        headline = moved(stage, reader, at, "port dead", route_s=2.0)
         status = scene.daemon_status(stage.node)
         assert status["mirror"]["ping_ok"] is True
     finally:
@@ -201,6 +233,7 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 4001), Nonsense).serve_forever()
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: ForeignListener: ")
+@outage
 def test_another_user_on_the_mirrors_port_is_fenced_and_named(stage: DragonflyStage, reader: scene.Reader) -> None:
     at = time.time()
     stage.dfdaemon.unit.stop()
@@ -209,7 +242,7 @@ def test_another_user_on_the_mirrors_port_is_fenced_and_named(stage: DragonflySt
         stage.node.wait_until(
             lambda: scene.daemon_status(stage.node)["mirror"]["owner"] == "foreign", 5, "the owner is seen"
         )
-        headline = moved(stage, reader, at, "gone, another user on its port")
+        headline = moved(stage, reader, at, "gone, another user on its port", route_s=2.0)
         status = scene.daemon_status(stage.node)
         held = {entry["type"] for entry in status["conditions"] if entry["status"] == "True"}
         assert status["verdict"] == "down"
