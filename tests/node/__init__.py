@@ -37,5 +37,5 @@ when units of ours logged a warning or worse that the test has not allowed: @pyt
 
 Nodes need root, /dev/fuse, overlayfs and cgroup v2 (which may be hybrid and without controllers), and the packages
 systemd-container, mmdebstrap, iproute2 and nftables. They have no network but a loopback of their own. The clock is
-the machine's: a test that steps it steps it for all.
+the machine's: only tests/clock steps it (make test-clock).
 """
