@@ -32,4 +32,4 @@ def test_a_node_becomes_lazy_and_plain_again_whatever_its_containerd_is_and_how_
         mine = [run(ready, one) for one in CHOSEN if one.line == line]
         rows += mine
     assert [(row.mode, row.form, row.problems) for row in mine if row.problems] == []
-    assert {row.verdict for row in mine} <= {"ok", "refused"}
+    assert {row.verdict for row in mine} - {"refused"} == {"ok"}, "each containerd works in some way"

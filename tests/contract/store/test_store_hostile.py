@@ -54,7 +54,7 @@ def test_whoever_unpacks_cannot_pass_off_anything_else(
     spoil(world.staged / "nydus" / "nydusd")
     error = world.refused(world.artifact())
     assert (error.code, cause in error.cause) == (code, True), error.cause
-    assert str(world.staged / "nydus" / "nydusd") in (error.what, *error.seen) or "nydusd" in error.what
+    assert "nydusd" in error.what
     current = world.store.current()
     assert current is not None
     assert current.version(ArtifactName.NYDUS) == "v2.3.0"
