@@ -91,7 +91,9 @@ def _can_fail(test: ast.AST) -> bool:
             return True
         if isinstance(node, ast.Call):
             name = dotted(node.func).rpartition(".")[2].lstrip("_")
-            if name in ("raises", "fail") or name.startswith(("assert_", "expect", "check", "wait_", "until")):
+            if name in ("raises", "fail", "within", "mostly", "repeated") or name.startswith(
+                ("assert_", "expect", "check", "wait_", "until")
+            ):
                 return True
     return False
 

@@ -32,7 +32,7 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
         yield made
 
 
-def live_through(
+def check_outage(
     stage: scene.Stage, what: str, begin: Callable[[], None], end: Callable[[], None], *, route_s: float, read_ms: float
 ) -> None:
     """An outage: the route is origin, the reader goes on without an error, and both take no longer than README says.
@@ -62,12 +62,12 @@ def live_through(
 
 def test_a_killed_mirror_costs_no_read(stage: scene.Stage) -> None:
     unit = stage.mirror.unit
-    live_through(stage, "killed", lambda: unit.kill("KILL"), stage.mirror.start_again, route_s=0.5, read_ms=1000)
+    check_outage(stage, "killed", lambda: unit.kill("KILL"), stage.mirror.start_again, route_s=0.5, read_ms=1000)
 
 
 def test_a_frozen_mirror_costs_no_read(stage: scene.Stage) -> None:
     unit = stage.mirror.unit
-    live_through(stage, "frozen", unit.freeze, unit.thaw, route_s=1.0, read_ms=1000)
+    check_outage(stage, "frozen", unit.freeze, unit.thaw, route_s=1.0, read_ms=1000)
 
 
 @pytest.mark.parametrize("status", [500, 429])
@@ -77,7 +77,7 @@ def test_a_mirror_that_answers_with_an_error_costs_no_read(stage: scene.Stage, s
     def refuse() -> None:
         mirror.fault("status", status=status)
 
-    live_through(stage, f"answers {status}", refuse, mirror.fault, route_s=2.0, read_ms=3000)
+    check_outage(stage, f"answers {status}", refuse, mirror.fault, route_s=2.0, read_ms=3000)
 
 
 def test_nft_flush_ruleset_does_not_open_the_fence_for_long(stage: scene.Stage, reader: scene.Reader) -> None:
