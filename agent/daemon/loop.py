@@ -118,9 +118,8 @@ class Session:
             state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
             lifted_at=lambda: self._lifted_at, reach=memory.reach, mute=self._no_canary_comes_back,
         )  # fmt: skip
-        self._symptoms = Symptoms(
-            loop, ports.journal, self.post, lambda: self.state.fence is not None, self.origins.ask
-        )  # fmt: skip
+        fenced, ask = (lambda: self.state.fence is not None), self.origins.ask
+        self._symptoms = Symptoms(loop, ports.journal, self.post, fenced, ask)
         self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
         self._ownership = Ownership(ports.tables, settings, self._holder, self.post)
         self._resettle = resettle
