@@ -35,6 +35,7 @@ SHIPPED_ARTIFACTS_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
 
 RUN_DIR = "/run/nydus-agent"
 STATUS = "/run/nydus-agent/status.json"  # the daemon's last published status
+MEMORY = "/run/nydus-agent/memory.json"  # what the daemon knows of the mirror, for its next run; nobody else's
 API_SOCKET = "/run/nydus-agent/api.sock"  # /status and /metrics
 BENCH_HOSTS = "/run/nydus-agent-bench"  # while `bench` pulls a plain image: its registry's hosts.toml, root's, 0700
 REQUESTS = "/run/nydus-agent/request"  # a file here asks for an inspection; existence only, never read

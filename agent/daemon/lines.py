@@ -64,9 +64,22 @@ PATTERNS = (
 )  # fmt: skip
 
 
+_FAILED = re.compile(r"Read from backend failed: |backend request: .* error: ")
+"""For whatever reason: an origin that refuses the connection is no symptom of the mirror's, and is told so too."""
+
+
 def classify(line: str) -> Pattern | None:
     """What a line of nydusd says about a read; None: nothing."""
+    text = _text(line)
+    return next((pattern for pattern in PATTERNS if pattern.text.match(text)), None)
+
+
+def failed(line: str) -> bool:
+    """Whether it says that an attempt to read has failed, wherever that was."""
+    return _FAILED.match(_text(line)) is not None
+
+
+def _text(line: str) -> str:
     plain = _PAINT.sub("", line)
     header = _HEADER.match(plain)
-    text = plain[header.end() :] if header else plain
-    return next((pattern for pattern in PATTERNS if pattern.text.match(text)), None)
+    return plain[header.end() :] if header else plain

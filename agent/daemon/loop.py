@@ -14,44 +14,45 @@ from collections.abc import Callable
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
-from agent.daemon.counts import LATE, OK
 from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change
 from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
+from agent.daemon.memory import Memory, adopted
 from agent.daemon.messages import Message
-from agent.daemon.origins import Origins
+from agent.daemon.origins import Origins, needed
 from agent.daemon.ownership import Ownership
 from agent.daemon.probing import Probing
 from agent.daemon.record import Record
+from agent.daemon.seen import Seen
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
 from agent.daemon.turning import Loop
-from agent.daemon.view import Probed
 from agent.dataclass import replace
 from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,
-    CanaryFailed,
     CanaryOk,
     ClockJump,
     Event,
     FenceFailed,
-    LoopLate,
     Mode,
     ModeChanged,
     OwnerSeen,
-    PingFailed,
-    PingOk,
     Pinned,
-    Probe,
-    SentinelClosed,
-    Symptom,
-    SymptomsUnknown,
     Tick,
 )
 from agent.health.machine import step, transition
-from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
+from agent.health.owner import Owner
+from agent.health.state import (
+    AskCanary,
+    AskOrigin,
+    AskOwner,
+    Effect,
+    ExtendFence,
+    LiftFence,
+    RaiseFence,
+)
 from agent.node.moment import present
 from agent.ports_daemon import DaemonPorts
 
@@ -87,6 +88,7 @@ class Session:
         record: Record,
         drift: Drift,
         *,
+        memory: Memory,
         resettle: Callable[[Applied], Settings],
         canary: CanaryObject,
         canary_port: Callable[[], int | None],
@@ -97,27 +99,27 @@ class Session:
         self.policy = settings.policy
         self.record = record
         self.drift = drift
-        self.state = State()
+        self.state = memory.state
         mirror = (settings.proxy.host, settings.proxy.port)
         self.keeper = Keeper(ports.fence, ports.cgroups, mirror, record.fence)
         self.effective = Document(places.effective, places.owner)
         self.climb = Document(places.climb, places.owner)
-        self.ping = Probed()
-        self.canary = Probed()
+        self.seen = Seen(record)
         self.owner_detail = ""
         self.pin: Pin | None = None
         self.self_test = "not-run"
         self.self_test_reason = ""
-        self.origins = Origins(loop, settings.origins, ports.names, self.post)
+        self.origins = Origins(loop, settings.origins, ports.names, self.post, needed=lambda: needed(self.state))
         self._ports = ports
         self._pins = Document(places.pin, places.owner)
         self._beat = Beat(loop, self.policy.interval_s, self._on_beat)
         self._probing = Probing(
             loop, settings, self.origins, self.post, canary=canary, canary_port=canary_port,
             state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
-            lifted_at=lambda: self._lifted_at,
+            lifted_at=lambda: self._lifted_at, reach=memory.reach, mute=self._no_canary_comes_back,
         )  # fmt: skip
-        self._symptoms = Symptoms(loop, ports.journal, self.post, lambda: self.state.fence is not None)
+        fenced, ask = (lambda: self.state.fence is not None), self.origins.ask
+        self._symptoms = Symptoms(loop, ports.journal, self.post, fenced, ask)
         self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
         self._ownership = Ownership(ports.tables, settings, self._holder, self.post)
         self._resettle = resettle
@@ -135,6 +137,14 @@ class Session:
         self._found_at = 0.0
         self._tested_at = 0.0
         self._asleep_s = _asleep()
+        if memory.canary:
+            self._canaries_come_back()
+
+    @property
+    def memory(self) -> Memory:
+        """What the next session shall know."""
+        mirror, ping = self.settings.known_as
+        return Memory(mirror, ping, self.state, self.policy.canary, self._probing.reach)
 
     def post(self, event: Event | End) -> None:
         """Take an event, or end; from the loop's own thread only."""
@@ -183,17 +193,30 @@ class Session:
         self._ended(self._end)
 
     def _look_first(self) -> None:
-        """In the order that keeps a running fence: mode, adoption, owner."""
+        """In the order that keeps a running fence: what fences without the mirror's fault, adoption, mode, owner."""
         self.keeper.find_clients()
+        self._look_at_pin()
+        if self.pin is None and self.state.pin is not None:
+            self.post(Pinned(None))
+        self._take_posted()
+        left_s = self._adopt()
         self._look_at_documents()
         self._told = self.state  # the mode is where the story begins, not a part of it
+        if left_s and self.state.fence is None:
+            self._take(Adopted(left_s))
+        self._look_at_owner()
+        self._take_posted()
+
+    def _adopt(self) -> float:
+        """Seconds left of a fence that a former session or run has left. Where it is known why, it stays."""
         try:
             left_s = self.keeper.adopt(_now())
         except FenceError:
             left_s = 0.0  # no nft: the self-test has said so
-        if left_s:
-            self._take(Adopted(left_s))
-        self._look_at_owner()
+        self.state = adopted(self.state, left_s, _now())
+        return left_s
+
+    def _take_posted(self) -> None:
         while self._posted and self._end is None:
             self._handle(self._posted.popleft())
 
@@ -217,17 +240,26 @@ class Session:
     # What the loop does with an event
 
     def _handle(self, event: Event) -> None:
-        self._note(event)
-        if isinstance(event, CanaryOk) or (self.state.local and not self.policy.canary):
-            # A canary can come back here: from now on it must.
-            vouch_s = self._probing.vouch_s
-            if not self.policy.canary or self.policy.vouch_s != vouch_s:
-                self.policy = replace(self.policy, canary=True, vouch_s=vouch_s)
+        self.seen.note(event)
+        if isinstance(event, OwnerSeen):
+            self.owner_detail = event.detail
+            self._probing.owner_seen(event.owner)
+        here = self.state.local and self.state.owner is not Owner.NONE
+        if isinstance(event, CanaryOk) or (here and not self.policy.canary):
+            self._canaries_come_back()  # so from now on they must
         self._take(event)
         self._tell()
         if isinstance(event, Tick):
             self._chores()
             self._tell()
+
+    def _canaries_come_back(self) -> None:
+        vouch_s = self._probing.vouch_s
+        if not self.policy.canary or self.policy.vouch_s != vouch_s:
+            self.policy = replace(self.policy, canary=True, vouch_s=vouch_s)
+
+    def _no_canary_comes_back(self) -> None:
+        self.policy = self.settings.policy
 
     def _tell(self) -> None:
         """Keep what changed; before anything is published or judged, which goes by since when the verdict holds."""
@@ -252,6 +284,7 @@ class Session:
                     self.keeper.hold(lease_s, _now())
                 except FenceError as error:
                     self._take(FenceFailed(f"{error.what}: {error.cause}"))
+                self.origins.watch()
             case LiftFence():
                 self._lifted_at = _now()
                 self.keeper.lift()
@@ -261,38 +294,6 @@ class Session:
                 self.origins.ask()
             case AskOwner():
                 self._look_at_owner()
-
-    def _note(self, event: Event) -> None:
-        """Keep what is published of a probe's result."""
-        match event:
-            case Tick():  # as often as all the others together
-                pass
-            case PingOk():
-                self.ping = _good(event.latency_s)
-                self.record.counts.add("pings_total", OK)
-                self.record.ping_times.add(event.latency_s)
-            case PingFailed():
-                self.ping = _bad(event.detail)
-                self.record.counts.add("pings_total", event.failure)
-            case LoopLate():
-                self.record.counts.add("pings_total" if event.probe is Probe.PING else "canaries_total", LATE)
-            case CanaryOk():
-                self.canary = _good(event.latency_s)
-                self.record.counts.add("canaries_total", OK)
-                self.record.canary_times.add(event.latency_s)
-            case CanaryFailed():
-                self.canary = _bad(event.detail)
-                self.record.counts.add("canaries_total", event.failure)
-            case OwnerSeen():
-                self.owner_detail = event.detail
-            case SentinelClosed():
-                self.record.counts.add("sentinel_closed_total")
-            case Symptom():
-                self.record.symptom(event)
-            case SymptomsUnknown():
-                self.record.symptoms.readable(event.reason)
-            case _:
-                pass
 
     # With each tick, and once a second
 
@@ -334,6 +335,9 @@ class Session:
                 self.post(End.MOVED)
                 return
         self._set_mode(found)
+        self._look_at_pin()
+
+    def _look_at_pin(self) -> None:
         document = self._pins.load()
         if document is None and self.pin is None:
             return  # the usual case; to know the present moment on every clock costs more than all the rest here
@@ -381,14 +385,6 @@ class Session:
 
 def _pinned(held: Pin) -> Pinned:
     return Pinned(held.route, held.words, until=_now() + held.until - time.time())
-
-
-def _good(latency_s: float) -> Probed:
-    return Probed(ok=True, at=time.time(), ms=round(latency_s * 1000, 3))
-
-
-def _bad(detail: str) -> Probed:
-    return Probed(ok=False, at=time.time(), detail=detail)
 
 
 def _now() -> float:

@@ -1,5 +1,6 @@
 """Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every node of
-a fleet does it, and at once when the mirror is suspect.
+a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an origin: then one
+that was good is asked every few seconds.
 
 For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means that the
 port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
@@ -15,7 +16,8 @@ from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
 from agent.dataclass import dataclass
 from agent.errors import PortError
-from agent.health.evidence import AgentInWant, Failure, OriginSeen
+from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
+from agent.health.state import State, Verdict
 from agent.ports_daemon import Names
 
 EVERY_S = 45.0
@@ -23,6 +25,10 @@ EVERY_S = 45.0
 _SOON_S = 2.0
 """Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is fenced
 before an origin has answered, and at boot the network may come up after us."""
+_SOON_FENCED_S, _WATCH_S = 2.0, 5.0
+"""While the mirror is fenced, or would be were an origin good, the next question comes after a time between these two.
+An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000 nodes that are fenced
+at once send 2,900 requests for /v2/ a second, to all origins together."""
 _DEADLINE_S = 3.0
 _AGAIN_S = 1.0
 """A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
@@ -74,9 +80,17 @@ class Origins:
     """The origins in use, what was seen of them, and the rounds in which they are asked."""
 
     def __init__(
-        self, loop: Loop, known: tuple[Origin, ...], names: Names, post: Callable[[OriginSeen | AgentInWant], None]
+        self,
+        loop: Loop,
+        known: tuple[Origin, ...],
+        names: Names,
+        post: Callable[[OriginSeen | AgentInWant], None],
+        *,
+        needed: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`needed`: reads depend on the origins now."""
         self._loop = loop
+        self._needed = needed
         self._known = known
         self._addresses = Addresses(loop, names)
         self._post = post
@@ -84,6 +98,8 @@ class Origins:
         """Asked for while a round was under way: that one began too early."""
         self._rests = False
         self._timer: Timer | None = None
+        self._began_at = self._all_due = float("-inf")
+        """When the last round began, and when all are to be asked again."""
         self._soon_s = _SOON_S
         """To the next round, should none answer."""
         self._asked: set[_Asking] = set()
@@ -97,10 +113,18 @@ class Origins:
             self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
 
     def ask(self) -> None:
-        """Ask all of them now."""
+        """Ask now; while reads depend on them, every other second at most: each read that fails there wants to know."""
         self._wanted = True
         if self._rests:
-            self._begin_round_in(0)
+            self._begin_round_in(self._pause_s())
+
+    def watch(self) -> None:
+        """Reads depend on the origins from now on, or still: the next round must not be far off."""
+        if self._rests and self._timer is not None and self._timer.when - self._loop.time() > _WATCH_S:
+            self._begin_round_in(_watch_s())
+
+    def _pause_s(self) -> float:
+        return max(0.0, self._began_at + _SOON_FENCED_S - self._loop.time()) if self._needed() else 0.0
 
     def close(self) -> None:
         """Ask no more, and wait for no answer."""
@@ -110,6 +134,11 @@ class Origins:
         for asking in tuple(self._asked):
             asking.close()
         self._asked.clear()
+
+    @property
+    def any(self) -> bool:
+        """Whether one is known by name."""
+        return bool(self._known)
 
     def good(self) -> tuple[Origin, ...]:
         """Those that answered when they were asked last, in the operator's order."""
@@ -128,7 +157,36 @@ class Origins:
 
     def _begin_round(self) -> None:
         self._wanted = self._rests = False
-        self._round(self._again)
+        self._began_at = self._loop.time()
+        good = self.good()
+        if good and self._needed() and self._began_at < self._all_due:
+            self._ask_one(good[os.urandom(1)[0] % len(good)])
+        else:
+            self._all_due = self._began_at + EVERY_S
+            self._round(self._again)
+
+    def _ask_one(self, origin: Origin) -> None:
+        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline."""
+        over = False
+
+        def doubt() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                self._round(self._none)
+
+        def told(status: OriginStatus) -> None:
+            nonlocal over
+            if over:
+                return
+            if status.ok:
+                over = True
+                timer.cancel()
+                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
+                self._rest(EVERY_S)
+
+        timer = self._timer = self._loop.call_later(_AGAIN_S, doubt)
+        self._ask(origin, told)
 
     def _round(self, failed: Callable[[], None]) -> None:
         """Ask all at the same time; the first good answer is told at once, and `failed` hears that there was none.
@@ -165,7 +223,12 @@ class Origins:
     def _rest(self, seconds: float, soon_s: float = _SOON_S) -> None:
         """Until the next round; after that for `soon_s`, should none answer."""
         self._soon_s, self._rests = soon_s, True
-        self._begin_round_in(0 if self._wanted else seconds * (0.5 + os.urandom(1)[0] / 256))
+        if self._wanted:
+            self._begin_round_in(self._pause_s())
+        elif self._needed():
+            self._begin_round_in(_watch_s())
+        else:
+            self._begin_round_in(seconds * (0.5 + os.urandom(1)[0] / 256))
 
     def _ask(self, origin: Origin, told: Callable[[OriginStatus], None]) -> None:
         def over(status: OriginStatus) -> None:
@@ -176,6 +239,16 @@ class Origins:
         asking = _Asking(self._loop, origin, self._addresses, over)
         self._asked.add(asking)
         asking.begin()
+
+
+def needed(state: State) -> bool:
+    """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
+    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
+
+
+def _watch_s() -> float:
+    return _SOON_FENCED_S + (_WATCH_S - _SOON_FENCED_S) * os.urandom(1)[0] / 256
 
 
 class Addresses:

@@ -17,12 +17,15 @@ from agent.health.state import Verdict
 
 _LATEST = 1e15
 _STARTED = "the agent was started anew and judges from the beginning"
+_WENT_ON = "the agent was started anew and goes on from what it knew"
 _CAP = 99
 """Entries that are taken over; with that of the start itself they are what a history holds."""
 
 
-def recall(status: str, now: float) -> tuple[HistoryEntry, ...]:
-    """The entries of a former run, oldest first, and one for this start; none where there was no such run."""
+def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple[HistoryEntry, ...]:
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run. `verdict`:
+    what is still known of the mirror.
+    """
     document = Document(status, os.geteuid()).load()
     if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
         return ()
@@ -31,11 +34,13 @@ def recall(status: str, now: float) -> tuple[HistoryEntry, ...]:
     if not entries:
         return ()
     last = entries[-1]
-    if last.reason == _STARTED:  # and nothing has happened since: a crash loop must not fill the history
+    again = last.reason in (_STARTED, _WENT_ON)
+    if again:  # and nothing has happened since: a crash loop must not fill the history
         entries = entries[:-1]
-    # What was known is known no more; where reads go did not change by it.
-    before = last.before if last.reason == _STARTED else last.after
-    return (*entries, HistoryEntry(now, before, Verdict.UNKNOWN.value, last.route, _STARTED, "", last.route))
+    before = last.before if again else last.after
+    why = _STARTED if verdict is Verdict.UNKNOWN else _WENT_ON
+    # Where reads go did not change by it.
+    return (*entries, HistoryEntry(now, before, verdict.value, last.route, why, "", last.route))
 
 
 def _entries(listed: list[object]) -> Iterator[HistoryEntry]:

@@ -8,11 +8,14 @@ from collections.abc import Callable
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
+from agent.daemon.memory import Reach
 from agent.daemon.origins import Origin, Origins
 from agent.daemon.probes import Pinged, Pinger, Sentinel, jittered
 from agent.daemon.settings import Settings
 from agent.daemon.turning import Loop
-from agent.health.evidence import CanaryOk, Event
+from agent.dataclass import replace
+from agent.health.evidence import CanaryFailed, CanaryOk, Event, Failure
+from agent.health.owner import Owner
 from agent.health.patience import canary_window_s, ping_window_s
 from agent.health.policy import Policy
 from agent.health.state import State, Verdict
@@ -30,6 +33,8 @@ _REGISTRY_ASKED_S = 1.0
 class Probing:
     """The probes of one session. `state` and `policy` give the session's own; `before` is called before an answer of a
     probe counts (it looks at the listener's owner); `sooner` has the next beat so many seconds from now at the latest.
+    `reach` is what was learned before; `mute` hears that canaries came back once, and cannot from where the mirror is
+    now.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Probing:
         before: Callable[[], None],
         sooner: Callable[[float], None],
         lifted_at: Callable[[], float],
+        reach: Reach,
+        mute: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -68,13 +75,15 @@ class Probing:
         self._ping_runs = self._canary_runs = self._canary_wanted = False
         self._pinged_at = self._canary_at = float("-inf")
         """When the last ping began, and when the last canary was over."""
-        self._loopback = False
-        """A canary from the node's loopback has come back before."""
-        self._failures = 0
+        self.reach = reach
+        self._mute = mute
+        known = state()
+        self._here = known.local if known.owner is Owner.UNKNOWN else known.owner is not Owner.NONE
+        """Something listened on the mirror's port of this node when that was looked at last."""
+        self._accepts = True
+        """The mirror took the last canary, whatever became of it."""
         self._loopback_due = self._registry_due = float("-inf")
         self._asked_at = float("-inf")
-        self._proved: set[str] = set()
-        """Registries whose /v2/ has come back through the mirror before."""
         self._turn = 0
 
     def beat(self, every_s: float) -> None:
@@ -100,6 +109,17 @@ class Probing:
         """How long a clean canary speaks for the mirror: until the next one is overdue."""
         policy = self._settings.policy
         return policy.vouch_s if self._counts else 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
+
+    def owner_seen(self, owner: Owner) -> None:
+        """The listener has come to this node, or has left it: what canaries can reach is learned anew, and registries
+        are asked as soon as it is their turn.
+        """
+        here = self._here if owner is Owner.UNKNOWN else owner is not Owner.NONE
+        if here is not self._here:
+            self._here = here
+            self.reach = replace(self.reach, loopback=False, failures=0)
+            self._turn = 0
+            self._registry_due = float("-inf")
 
     def begin(self) -> None:
         """What is rarer; the others begin with the beats."""
@@ -127,25 +147,29 @@ class Probing:
         """A canary of one kind or the other, or none: a registry is asked seldom."""
         self._canary_runs, self._canary_wanted = True, False
         now = self._loop.time()
-        if self._counts or self._failures < _LOOPBACK_TRIES or now >= self._loopback_due:
+        if self._counts or self.reach.failures < _LOOPBACK_TRIES or now >= self._loopback_due:
             self._loopback_due = now + _LOOPBACK_AGAIN_S
             self._canary.begin(canary_window_s(self._state(), self._policy()), self._canaried)
         else:
             self._go_on()
 
     def _canaried(self, event: Result | None) -> None:
-        self._loopback = self._loopback or isinstance(event, CanaryOk)
-        if event is not None and self._counts:
+        if isinstance(event, CanaryOk) and not self.reach.loopback:
+            self.reach = replace(self.reach, loopback=True)
+        refused = isinstance(event, CanaryFailed) and event.failure is Failure.REFUSED
+        self._accepts = not refused
+        # That nobody takes a connection accuses the mirror wherever it is, once canaries have come back.
+        if event is not None and (self._counts or (refused and self._policy().canary)):
             self._before()  # before a clean canary lifts anything
             self._post(event)
-        elif event is not None:
-            self._failures += 1
+        elif event is not None and self.reach.failures < _LOOPBACK_TRIES:
+            self.reach = replace(self.reach, failures=self.reach.failures + 1)
         self._go_on()
 
     def _go_on(self) -> None:
         """A registry's turn, where the loopback is out of the mirror's reach."""
         now = self._loop.time()
-        if self._failures >= _LOOPBACK_TRIES and not self._counts and now >= self._registry_due:
+        if self.reach.failures >= _LOOPBACK_TRIES and not self._counts and now >= self._registry_due:
             self._asked_at = now
             self._ask_registry()
         else:
@@ -160,6 +184,8 @@ class Probing:
         """One that is in use and answers; it counts from its first success on."""
         good = self._origins.good()
         if not good:
+            if not self._origins.any:
+                self._nobody_can_tell()
             self._registry_is_over(_REGISTRY_WORRIED_S)
             return
         origin = good[self._turn % len(good)]
@@ -167,16 +193,24 @@ class Probing:
         self._registry.begin(origin, window_s, lambda event: self._registry_asked(origin, len(good), event))
 
     def _registry_asked(self, origin: Origin, many: int, event: Result | None) -> None:
-        if isinstance(event, CanaryOk):
-            self._proved.add(origin.name)
-        if event is not None and origin.name in self._proved:
+        if isinstance(event, CanaryOk) and origin.name not in self.reach.proved:
+            self.reach = replace(self.reach, proved=self.reach.proved | {origin.name})
+        if event is not None and origin.name in self.reach.proved:
             self._before()
             self._post(event)
             rest_s = _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
         else:
             self._turn += 1
-            rest_s = _REGISTRY_WORRIED_S if self._proved or self._turn < 2 * many else _REGISTRY_IDLE_S
+            tries = self.reach.proved or self._turn < 2 * many
+            rest_s = _REGISTRY_WORRIED_S if tries else _REGISTRY_IDLE_S
+            if not tries:
+                self._nobody_can_tell()
         self._registry_is_over(rest_s)
+
+    def _nobody_can_tell(self) -> None:
+        """No canary comes back from where the mirror is now, although it takes them."""
+        if self._accepts and self._policy().canary:
+            self._mute()
 
     def _registry_is_over(self, rest_s: float) -> None:
         """A round; registries are left in peace for so long."""
@@ -190,7 +224,8 @@ class Probing:
         """Whether a canary from the node's loopback says anything: a mirror elsewhere may not be able to reach it, so
         it counts from its first success, or from when the mirror's listener was seen on this node.
         """
-        return self._loopback or self._state().local
+        state = self._state()
+        return self.reach.loopback or (state.local and state.owner is not Owner.NONE)
 
     def _late_canary(self, event: CanaryOk) -> None:
         if self._counts:

@@ -15,6 +15,7 @@ from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
+from agent.daemon.memory import Keepsake, known_to
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, marks, quiet, view_of
 from agent.daemon.record import Record
@@ -24,6 +25,7 @@ from agent.daemon.turning import Loop, Timer
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
+from agent.health.state import State, Verdict
 from agent.node.identity import node_identity
 from agent.ports_daemon import DaemonPorts
 
@@ -50,7 +52,7 @@ class Service:
         self._ports = ports
         self._places = places
         self._record = Record()
-        self._record.history.extend(past.recall(places.status, time.time()))
+        self._keepsake = Keepsake(places.memory)
         self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
         self._endpoint = Listener(loop, self._public, self._broken, lacks=self._lack)
@@ -100,10 +102,20 @@ class Service:
         self._loop.remove_reader(self._ports.watch.fileno())
 
     def _begin_session(self) -> None:
+        first = self._session is None
         session = self._session = self._new_session()
+        if first:
+            self._recall(session.state)
         session.begin(self._session_over)
         self._publish()  # its first looks are done
         self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
+
+    def _recall(self, state: State) -> None:
+        """What a former run has told, and since when the verdict holds where that is known."""
+        now = time.time()
+        self._record.history.extend(past.recall(self._places.status, now, state.verdict))
+        if state.verdict is not Verdict.UNKNOWN:
+            self._record.verdict_since = now - (time.monotonic() - state.since)
 
     def _session_over(self, end: End) -> None:
         if end is End.STOP:
@@ -120,13 +132,18 @@ class Service:
             return settings(config, found, identity, user_known=not defaults)
 
         effective = Document(self._places.effective, self._places.owner)
+        settled = settle(applied(effective.load()))
+        before = self._session
+        memory = self._keepsake.load(time.monotonic(), settled.policy) if before is None else before.memory
+        origins = frozenset(origin.name for origin in settled.origins)
         return Session(
             self._loop,
-            settle(applied(effective.load())),
+            settled,
             self._places,
             self._ports,
             self._record,
             self._drift,
+            memory=known_to(memory, *settled.known_as, origins),
             resettle=settle,
             canary=self._object,
             canary_port=lambda: self._endpoint.port or self._spare.port,
@@ -271,6 +288,7 @@ class Service:
             self._unpublished = repr(error)
 
     def _publish_of(self, session: Session, now: float) -> None:
+        self._keepsake.save(session.memory)
         seen = marks(session, self._problems())
         if seen == self._marks and quiet(session) and now - self._viewed_at < _QUIET_S:
             return

@@ -32,6 +32,7 @@ class Places:
     drift: str = paths.DRIFT
     lock: str = paths.LOCK
     root: str = "/"
+    memory: str = paths.MEMORY
 
     @classmethod
     def below(cls, root: str) -> Places:
@@ -45,6 +46,7 @@ class Places:
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
             at(paths.CLIMB), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.MEMORY),
         )  # fmt: skip
 
 
@@ -61,6 +63,11 @@ class Settings:
     origins: tuple[Origin, ...]
     metrics: Url | None = None
     """The mirror's metrics page."""
+
+    @property
+    def known_as(self) -> tuple[str, str]:
+        """What tells this mirror from another one: where reads go, and where pings."""
+        return self.proxy.authority, f"{self.ping.authority}{self.ping.path}"
 
 
 def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool = True) -> Settings:

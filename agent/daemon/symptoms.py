@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from agent.daemon.lines import classify
+from agent.daemon.lines import classify, failed
 from agent.daemon.turning import Loop, Timer
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from agent.ports_daemon import Journal, JournalLine
@@ -26,11 +26,16 @@ Post: TypeAlias = Callable[[Symptom | SymptomsUnknown], None]
 class Symptoms:
     """The follower. It never holds anything up: it only reads what is there."""
 
-    def __init__(self, loop: Loop, journal: Journal, post: Post, fenced: Callable[[], bool]) -> None:
+    def __init__(
+        self, loop: Loop, journal: Journal, post: Post, fenced: Callable[[], bool],
+        failed_behind: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`failed_behind`: a read has failed although the mirror was fenced, so at the origin."""
         self._loop = loop
         self._journal = journal
         self._post = post
         self._fenced = fenced
+        self._failed_behind = failed_behind
         self._followed = -1
         """The descriptor; -1: nothing is followed."""
         self._began = 0.0
@@ -76,6 +81,8 @@ class Symptoms:
 
     def _read(self) -> None:
         lines = self._journal.lines()
+        if lines and self._fenced() and any(failed(line.text) for line in lines):
+            self._failed_behind()
         around = 0
         for symptom in filter(None, map(self._symptom, lines)):
             around += symptom.kind is SymptomKind.FALLBACK

@@ -20,6 +20,7 @@ from agent.daemon.canary import CanaryObject
 from agent.daemon.documents import Applied, applied
 from agent.daemon.drift import Drift
 from agent.daemon.loop import Session
+from agent.daemon.memory import Memory
 from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings, settings
 from agent.daemon.turning import Loop
@@ -96,8 +97,9 @@ def _session(root: Path, length: int) -> Session:
     record = Record()
     record.history.extend(replace(ENTRY, at=time.time() + number) for number in range(length))
     return Session(
-        Loop(), settle(applied(None)), places, fakes.ports(), record, Drift(fakes.watch, "", places), resettle=settle,
-        canary=CanaryObject(), canary_port=lambda: None, on_change=lambda: None,
+        Loop(), settle(applied(None)), places, fakes.ports(), record, Drift(fakes.watch, "", places),
+        memory=Memory("127.0.0.1:4001", ""),
+        resettle=settle, canary=CanaryObject(), canary_port=lambda: None, on_change=lambda: None,
     )  # fmt: skip
 
 

@@ -20,8 +20,7 @@ PIN = "/var/lib/nydus-agent/pin.json"
 @pytest.fixture
 def fresh(stage: scene.Stage) -> scene.Stage:
     """The agent has forgotten the outages of the tests before, and reads go to the mirror."""
-    stage.node.run(["systemctl", "restart", "nydus-agent"])
-    scene.wait_for_route(stage.node, "mirror", 60)
+    scene.fresh_agent(stage.node, 60)
     stage.node.wait_until(lambda: scene.daemon_status(stage.node)["origins"][0]["ok"], 20, "the origin has answered")
     return stage
 

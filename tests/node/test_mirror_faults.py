@@ -20,8 +20,7 @@ def fresh_reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image: snapshot, nydusd and cache are made anew. The agent forgets the outages of the tests
     before, or three in a row would keep it at the origin for minutes (flap penalty).
     """
-    stage.node.run(["systemctl", "restart", "nydus-agent"])
-    scene.wait_for_route(stage.node, "mirror", 120)
+    scene.fresh_agent(stage.node, 120)
     with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
 

@@ -32,8 +32,7 @@ def stage() -> Iterator[scene.Stage]:
 def well(stage: scene.Stage) -> Iterator[None]:
     """The mirror is well, the agent has forgotten former outages, and containerd has neither image nor blob."""
     stage.node.run(["crictl", "rmi", stage.ref("python")], check=False)
-    stage.node.run(["systemctl", "restart", "nydus-agent"])
-    scene.wait_for_route(stage.node, "mirror", 60)
+    scene.fresh_agent(stage.node, 60)
     yield
     stage.mirror.unit.thaw()
     stage.mirror.fault()

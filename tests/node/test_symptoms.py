@@ -36,8 +36,7 @@ PROMISED_S = 0.5
 def fresh_reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image, and an agent that remembers no outage of the tests before."""
     stage.mirror.fault()
-    stage.node.run(["systemctl", "restart", "nydus-agent"])
-    scene.wait_for_route(stage.node, "mirror", 120)
+    scene.fresh_agent(stage.node, 120)
     try:
         with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
             yield made
@@ -111,8 +110,7 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
     behind = parts.start_registry(node, port=5001)
     front = parts.start_front(node, 5000, 5001)
     try:
-        node.run(["systemctl", "restart", "nydus-agent"])
-        scene.wait_for_route(node, "mirror", 120)
+        scene.fresh_agent(node, 120)
         scene.forget(node, stage.ref("reader-nydus"))
         scene.pull(node, stage.ref("reader-nydus"))
         with scene.Reader(node, stage.ref("reader-nydus"), pause_ms=60) as reader:

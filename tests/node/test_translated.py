@@ -43,8 +43,7 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    stage.node.run(["systemctl", "restart", "nydus-agent"])
-    scene.wait_for_route(stage.node, "mirror", 60)
+    scene.fresh_agent(stage.node, 60)
     scene.forget(stage.node, stage.ref("reader-nydus"))
     scene.pull(stage.node, stage.ref("reader-nydus"))
     with scene.Reader(stage.node, stage.ref("reader-nydus"), pause_ms=60) as made:

@@ -45,7 +45,7 @@ def test_a_restart_keeps_the_fence_and_the_next_run_adopts_it(tmp_path: Path) ->
                 told = [entry["to"] for entry in again.status["history"]]
                 moves = [entry for entry in again.status["history"] if entry["route_from"] != entry["route"]]
                 assert [entry["cause"] for entry in moves][-2:] == ["silent", "recovered"], "the restart moved nothing"
-                assert told[-5:] == ["down", "unknown", "down", "probation", "healthy"], "a restart is told as such"
+                assert told[-5:] == ["suspect", "down", "down", "probation", "healthy"], "a restart is told as such"
 
     on_time(work)
 

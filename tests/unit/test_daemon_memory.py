@@ -1,0 +1,278 @@
+"""What is known of the mirror outlives a reload, another set of origins, a restart and a crash; what is known of the
+origins does not grow old while reads depend on them. The whole daemon, on real sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.config.model import RegistriesConfig, RegistryHost, Scheme
+from agent.daemon.memory import Keepsake, Memory, Reach, known_to
+from agent.daemon.service import Service
+from agent.health.damping import Flap
+from agent.health.policy import Policy
+from agent.health.state import Cause, State, Verdict
+from tests.fakes.mirror import SmallMirror, Way
+from tests.fakes.registry import SmallRegistry
+from tests.fakes.turning import here, on_time, until
+from tests.unit.daemon_node import HEALTH, Node, fresh, running
+
+LIVES = ("reload", "origins", "restart", "crash")
+STAYS_S = 3.0
+"""Long enough for a mirror whose pings are well to be believed by them: `rise` and `dwell_ms` are over in 0.5 s."""
+
+
+@asynccontextmanager
+async def until_killed(node: Node) -> AsyncIterator[None]:
+    """The daemon runs inside; it ends without a word, as by kill -9."""
+    service = Service(here(), node.load, node.fakes.ports(), node.places)
+    service.begin()
+    try:
+        yield
+    finally:
+        service.close()
+        node.fakes.close()
+
+
+def next_run(node: Node) -> Node:
+    """The node as the next run of the daemon finds it."""
+    again = Node(node.root, node.mirror)
+    again.config, again.fakes.fence = node.config, node.fakes.fence
+    again.fakes.tables.held = node.fakes.tables.held
+    return again
+
+
+@asynccontextmanager
+async def lived(node: Node, life: str, reached: list[str]) -> AsyncIterator[Node]:
+    """The daemon after `life`, which begins as soon as `reached` was brought about (see `bring`)."""
+    if life in ("reload", "origins"):
+        async with running(node):
+            await bring(node, reached)
+            if life == "reload":
+                node.fakes.notify.sent.clear()
+                os.kill(os.getpid(), signal.SIGHUP)
+                await until(lambda: "READY=1" in node.fakes.notify.sent)
+            else:
+                seen = f"127.0.0.1:{node.mirror.ping_port}"  # its port accepts: that is all that is asked of https
+                node.apply("fence", origins=[seen])
+                await until(lambda: any(one["host"] == seen for one in node.status["origins"]))
+            yield node
+        return
+    node.fakes.processes.on("systemctl", "list-jobs", stdout="123 nydus-agent.service restart running\n")
+    async with running(node) if life == "restart" else until_killed(node):
+        await bring(node, reached)
+    again = next_run(node)
+    async with running(again):
+        yield again
+
+
+async def bring(node: Node, reached: list[str]) -> None:
+    await until(node.is_("healthy", "mirror"))
+    for step in reached:
+        if step == "data path fails":
+            node.mirror.proxy_way = Way.ERROR
+            await until(node.is_("down", "origin"))
+        elif step == "flaps":
+            for _ in range(3):
+                node.mirror.all_fail(Way.RESET)
+                await until(node.is_("down", "origin"))
+                node.mirror.all_fail(Way.WELL)
+                if not node.status["penalty"]["held"]:
+                    await until(node.is_("healthy", "mirror"))
+            assert node.status["penalty"]["held"]
+        elif step.startswith("pin "):
+            node.put(node.places.pin, {"route": step[4:], "until": 4e9, "reason": "upgrade", "by": "root"})
+            await until(lambda: node.status["pin"] is not None)
+            await until(lambda: node.status["route"] == node.status["pin"]["route"])
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_mirror_elsewhere_whose_data_path_fails_gets_no_reads_for_its_pings_alone(tmp_path: Path, life: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            node.fakes.tables.held.clear()  # it is not on this node
+            async with lived(node, life, ["data path fails"]) as after:
+                end = asyncio.get_running_loop().time() + STAYS_S
+                while asyncio.get_running_loop().time() < end:
+                    assert (after.status["verdict"], after.status["route"]) == ("down", "origin")
+                    assert after.fenced()
+                    await asyncio.sleep(0.02)
+                mirror.proxy_way = Way.WELL
+                await until(after.is_("healthy", "mirror"))
+
+    on_time(work)
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_mirror_that_is_held_back_by_its_penalty_stays_held_back(tmp_path: Path, life: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            async with lived(node, life, ["flaps"]) as after:
+                await asyncio.sleep(STAYS_S)
+                assert after.is_("down", "origin")()
+                assert after.status["penalty"]["held"]
+                assert after.status["penalty"]["value"] > 2000
+
+    on_time(work)
+
+
+@pytest.mark.parametrize("life", LIVES)
+@pytest.mark.parametrize("route", ["origin", "mirror"])
+def test_a_pin_holds_the_route_and_the_verdict_beside_it_is_kept(tmp_path: Path, life: str, route: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            reached = ["data path fails"] if route == "mirror" else []
+            verdict = "down" if route == "mirror" else "healthy"
+            async with lived(node, life, [*reached, f"pin {route}"]) as after:
+                await until(after.is_(verdict, route))
+                await asyncio.sleep(1.0)
+                assert after.is_(verdict, route)()
+                assert after.fenced() is (route == "origin")
+                moves = [entry for entry in after.status["history"] if entry["route_from"] != entry["route"]]
+                assert (moves[-1]["route"], moves[-1]["cause"]) == (route, "pin"), "nothing moved since"
+
+    on_time(work)
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_mirror_that_is_well_keeps_its_reads(tmp_path: Path, life: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            async with lived(node, life, []) as after:
+                await until(after.is_("healthy", "mirror"))
+                assert not after.fenced()
+                await mirror.die()
+                await until(after.fenced)
+
+    on_time(work)
+
+
+def with_origin(node: Node, registry: SmallRegistry) -> None:
+    host = RegistryHost(host=registry.origin.name, scheme=Scheme.HTTP)
+    node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
+
+
+def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_reads_ten_seconds_at_most(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            with_origin(node, registry)
+            health = replace(HEALTH, dwell_ms=600_000)
+            node.config = replace(node.config, mirror=replace(node.config.mirror, health=health))
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+                mirror.all_fail(Way.WELL)
+                port = registry.origin.port
+                registry.close()
+                assert await until(lambda: not node.fenced()) < 10
+                assert node.status["route"] == "mirror"
+                registry.server = await asyncio.start_server(registry.serve, "127.0.0.1", port)
+                assert await until(node.fenced) < 10
+
+    on_time(work)
+
+
+def test_a_read_that_fails_behind_the_fence_has_the_origin_asked_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            with_origin(node, registry)
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                mirror.all_fail(Way.HANG)
+                await until(node.is_("down", "origin"))
+                registry.close()
+                line = "Read from backend failed: Registry(Request(Http(reqwest::Error { kind: Request })))"
+                node.fakes.journal.write(line)
+                assert await until(lambda: not node.fenced()) < 4.5  # 2 s since the last question, and one repetition
+
+    on_time(work)
+
+
+def test_a_mirror_that_moves_off_the_node_is_used_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            with_origin(node, registry)
+            mirror.forwards = True
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                await mirror.die()
+                node.fakes.tables.held.clear()
+                await until(node.is_("down", "origin"))
+                mirror.cannot_reach = f":{node.config.endpoint.port}/"  # its loopback is another one now
+                await mirror.revive()
+                assert await until(node.is_("healthy", "mirror"), 50) < 30
+                assert any(registry.origin.name in target for target in mirror.targets)
+
+    on_time(work)
+
+
+class TestKeepsake:
+    STATE = State(
+        verdict=Verdict.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED, was_well=True,
+        local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
+    )  # fmt: skip
+    MEMORY = Memory("127.0.0.1:4001", "127.0.0.1:4003/healthy", STATE, True, Reach(True, 2, frozenset({"r.test"})))
+    POLICY = Policy(return_delay_s=60.0)
+
+    def test_what_was_known_is_known_again(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "memory.json")
+        Keepsake(path).save(self.MEMORY)
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        found = Keepsake(path).load(110.0, self.POLICY)
+        assert found is not None
+        state = found.state
+        assert (found.canary, found.reach) == (True, self.MEMORY.reach)
+        assert (state.verdict, state.since, state.return_at) == (Verdict.PROBATION, 100.0, 130.0)
+        assert (state.flap, state.local, state.was_well) == (self.STATE.flap, True, True)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("boot", "another boot"), ("kind", "Climb"), ("verdict", "fine"), ("since", 1e9), ("since", "x"),
+            ("flap", [1, 2]), ("flap", [-1, 2, False]), ("flap", [float("nan"), 2, False]), ("was_local", 1),
+            ("failures", 10**9), ("proved", ["x"] * 101), ("doubted", ["nobody"]), ("return_at", 1e300),
+            ("reason", None),
+        ],
+    )  # fmt: skip
+    def test_what_makes_no_sense_means_that_nothing_is_known(self, tmp_path: Path, key: str, value: object) -> None:
+        path = tmp_path / "memory.json"
+        Keepsake(str(path)).save(self.MEMORY)
+        path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
+        assert Keepsake(str(path)).load(110.0, self.POLICY) is None
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0" * 100])
+    def test_a_damaged_file_means_that_nothing_is_known(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "memory.json"
+        path.write_bytes(content)
+        assert Keepsake(str(path)).load(110.0, self.POLICY) is None
+
+    def test_another_mirror_starts_fresh(self) -> None:
+        assert known_to(self.MEMORY, "10.0.0.1:4001", "", frozenset()).state == State()
+
+    def test_registries_that_are_gone_vouch_no_more(self) -> None:
+        remote = replace_memory(self.MEMORY)
+        assert known_to(remote, remote.mirror, remote.ping, frozenset({"r.test", "new.test"})).canary
+        assert not known_to(remote, remote.mirror, remote.ping, frozenset({"new.test"})).canary
+
+
+def replace_memory(memory: Memory) -> Memory:
+    """Of a mirror elsewhere."""
+    state = State(verdict=Verdict.DOWN, was_well=True)
+    return Memory(memory.mirror, memory.ping, state, True, Reach(False, 5, memory.reach.proved))
