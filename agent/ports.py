@@ -35,6 +35,7 @@ from agent.ports_fence import Released as Released
 from agent.ports_files import Files as Files
 from agent.ports_processes import Finished as Finished
 from agent.ports_processes import Processes as Processes
+from agent.ports_processes import RunningProgram as RunningProgram
 
 if TYPE_CHECKING:  # for an annotation only: most runs have no store
     from agent.ports_artifacts import ArtifactStore

@@ -19,6 +19,18 @@ class Files(Protocol):
     def head(self, path: str, count: int) -> bytes | None:
         """The first `count` bytes of a file of any size, found as `read` does; None: not there. Raises FileError."""
 
+    def stamp(self, path: str) -> str | None:
+        """Inode, size and time of a file, found as `read` does: other after each replacement; None: not there.
+
+        Raises FileError, so nobody takes a look that failed for a file that is gone.
+        """
+
+    def sha256(self, path: str) -> str | None:
+        """The digest of a file as large as a program may be, found as `read` does; None: not there.
+
+        Raises FileError.
+        """
+
     def listdir(self, path: str) -> tuple[str, ...]:
         """Names in a directory, sorted; empty where it is not there."""
 

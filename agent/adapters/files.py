@@ -22,6 +22,9 @@ from agent.node.facts import FileFact
 SIZE_CAP = 16 << 20
 """Bytes; no configuration file is longer, and a read must not eat the node's memory."""
 
+PROGRAM_CAP = 1 << 30
+"""Bytes; no program is longer, and a digest must come to an end."""
+
 _TEMP_SUFFIX = ".nna-tmp"
 """Matches no pattern that containerd (*.toml) or systemd (*.service, *.conf) reads."""
 
@@ -44,6 +47,19 @@ class RootFiles:
         """See ports.Files."""
         with told("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
             return None if descriptor is None else _read_up_to(descriptor, count)
+
+    def stamp(self, path: str) -> str | None:
+        """See ports.Files."""
+        with told("look at", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+            if descriptor is None:
+                return None
+            status = os.fstat(descriptor)
+            return f"{status.st_ino} {status.st_size} {int(status.st_mtime)}"
+
+    def sha256(self, path: str) -> str | None:
+        """See ports.Files."""
+        with told("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+            return None if descriptor is None else digest_of(descriptor, path)
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """See ports.Files."""
@@ -247,6 +263,17 @@ def _read_up_to(descriptor: int, count: int) -> bytes:
         pieces.append(piece)
         count -= len(piece)
     return b"".join(pieces)
+
+
+def digest_of(descriptor: int, path: str) -> str:
+    """The sha256 of a program's file. Raises FileError for what is longer than any program, OSError."""
+    digest, left = hashlib.sha256(), PROGRAM_CAP
+    while piece := os.read(descriptor, 1 << 20):
+        left -= len(piece)
+        if left < 0:
+            raise FileError("NNA0421", f"cannot use {path}", cause=f"it is longer than {PROGRAM_CAP >> 20} MiB")
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _read_label(descriptor: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The only spawn point: argv (never a shell), a minimal environment, stdin null, output capped, a deadline.
+"""The only spawn point: argv (never a shell), a minimal environment, an empty stdin, output capped, a deadline.
 
 Nothing here needs fork(2) (no preexec_fn, no change of user), so Python spawns by vfork: fork hangs for ever in a
 process where grpc-core 1.51 is winding a channel down.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from agent.errors import ProcessError
-from agent.ports_processes import Finished
+from agent.ports_processes import Finished, RunningProgram
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20
@@ -39,7 +39,7 @@ class ChildProcesses:
         if not argv:
             raise ProcessError("NNA0221", "cannot run a program", cause="no program was named")
         deadline = time.monotonic() + deadline_s
-        child = _spawn(argv, subprocess.PIPE if stdin else subprocess.DEVNULL)
+        child = _spawn(argv, subprocess.PIPE if stdin else None)
         try:
             streams = _Streams(child, stdin)
             try:
@@ -54,6 +54,18 @@ class ChildProcesses:
         if finished.code not in ok:
             raise _failed(finished)
         return finished
+
+    def program(self, pid: int) -> RunningProgram | None:
+        """See ports.Processes."""
+        from agent.adapters import running_program  # the daemon, which starts children too, does not ask
+
+        return running_program.seen(pid)
+
+    def program_sha256(self, pid: int) -> str | None:
+        """See ports.Processes."""
+        from agent.adapters import running_program
+
+        return running_program.sha256(pid)
 
     def which(self, name: str) -> str | None:
         """See ports.Processes. PATH is ours, not the caller's."""
@@ -94,11 +106,11 @@ class Feed:
 
     It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it (KillMode=
     control-group): setpriv, which could, is killed by the daemon's system call filter. `stdin` is a descriptor for its
-    standard input; with `together` its standard error goes where its output goes. Raises ProcessError where it cannot
-    be started.
+    standard input, which is empty without one; with `together` its standard error goes where its output goes. Raises
+    ProcessError where it cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str], stdin: int = subprocess.DEVNULL, *, together: bool = False) -> None:
+    def __init__(self, argv: Sequence[str], stdin: int | None = None, *, together: bool = False) -> None:
         _give_no_rights()
         self._child = _spawn(argv, stdin, subprocess.STDOUT if together else subprocess.PIPE)
         self.pid = self._child.pid
@@ -159,10 +171,11 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
     if program is None or shutil.which(argv[0], path=PATH) is None:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
     try:
-        child = subprocess.Popen(
-            whole, executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
+        with _empty() as empty:
+            child = subprocess.Popen(
+                whole, executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
+                stdin=empty, stdout=output, stderr=output,
+            )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
     try:
@@ -215,15 +228,29 @@ def last_written(log: str) -> list[str]:
         return []
 
 
-def _spawn(argv: Sequence[str], stdin: int, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def _empty() -> Iterator[int]:
+    """An input with nothing in it. Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes away what
+    /dev/kmsg leads to, which is /dev/null in containers), and then no child could be started.
+    """
+    reader, writer = os.pipe()
+    os.close(writer)
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+
+
+def _spawn(argv: Sequence[str], stdin: int | None, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     program = shutil.which(argv[0], path=PATH)
     if program is None:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
     try:
-        return subprocess.Popen(
-            list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
-            stdin=stdin, stdout=subprocess.PIPE, stderr=stderr,
-        )  # fmt: skip
+        with _empty() as empty:
+            return subprocess.Popen(
+                list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
+                stdin=empty if stdin is None else stdin, stdout=subprocess.PIPE, stderr=stderr,
+            )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
 

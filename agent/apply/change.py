@@ -156,7 +156,7 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
     """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
-    replaced, last = stamps.replaced(ports), generations.applied(ports.files)
+    replaced, last = stamps.replaced(ports.files), generations.applied(ports.files)
     if not replaced and climbing.published_since_boot(ports.files):
         return
     from agent.apply import drift, expected, prove

@@ -68,6 +68,8 @@ class Climb:
     """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
     unrenewed: tuple[str, ...] = ()
     """Images in use whose credential expires and is not renewed (NNA1207). No fault yet."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at for drift, each with the reason: nobody knows whether it is as it was applied."""
 
     @property
     def drift(self) -> tuple[str, ...]:
@@ -81,10 +83,11 @@ class Climb:
 
     @property
     def exit(self) -> Exit:
-        """3 where a rung failed or something drifted, 4 where one could not be told, else 0."""
+        """3 where a rung failed or something drifted, 4 where something could not be told, else 0."""
         if self.headline is not None or self.drift:
             return Exit.NOT_AS_WANTED
-        return Exit.UNKNOWN if any(rung.state is State.UNKNOWN for rung in self.rungs) else Exit.OK
+        open_ = self.unseen or any(rung.state is State.UNKNOWN for rung in self.rungs)
+        return Exit.UNKNOWN if open_ else Exit.OK
 
 
 def ok(number: int, name: str, detail: str, *evidence: str) -> Rung:
@@ -124,6 +127,7 @@ def body(climb: Climb) -> dict[str, object]:
         "headline": _sentence(climb.headline) if climb.headline is not None else "",
         "rungs": [_rung(rung) for rung in climb.rungs],
         "drift": [_told(one) for one in climb.drift],
+        "unseen": [_told(one) for one in climb.unseen],
         "pending": list(climb.pending),
         "unrenewed": list(climb.unrenewed),
         "versions": dict(climb.versions),

@@ -60,21 +60,14 @@ def idle(ports: Ports, root: str, use: Use) -> tuple[tuple[int, tuple[str, ...]]
     for socket in sockets:
         try:
             pid = ports.nydusd.info(socket, deadline_s=_CALL_S).pid
-        except NydusdError:
-            continue
-        mine = tuple(image for image in use.images if _belongs(ports, pid, image))
-        if pid is not None and not use.busy.intersection(mine):
+            command = ports.files.read(f"/proc/{pid}/cmdline")
+        except (NydusdError, FileError):
+            continue  # it may be one that a container stands on
+        named = command.content.split(b"\0") if command is not None else []
+        mine = tuple(image for image in use.images if image.encode() in named)  # what it was started for
+        if pid is not None and command is not None and not use.busy.intersection(mine):
             found.append((pid, mine))
     return tuple(found)
-
-
-def _belongs(ports: Ports, pid: int | None, mountpoint: str) -> bool:
-    """Whether a nydusd was started for a mount point (its command line names it)."""
-    try:
-        fact = ports.files.read(f"/proc/{pid}/cmdline")
-    except FileError:
-        return False
-    return fact is not None and mountpoint.encode() in fact.content.split(b"\0")
 
 
 UNMOUNT = ("nsenter", "--target=1", "--mount", "--", "umount", "--lazy")

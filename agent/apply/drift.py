@@ -22,6 +22,7 @@ from agent.plan.drift import (
     REPAIR_COMMAND,
     Expected,
     ExpectedFile,
+    ExpectedProgram,
     Finding,
     Kind,
     Recorded,
@@ -65,12 +66,14 @@ def look(config: Config, ports: Ports) -> Looked:
     config = restored(config, last.config)
     records = expected.recorded(history)
     known = _known(ports, last, history)
+    units = (paths.SNAPSHOTTER_UNIT, config.containerd.unit)
     looks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("units", lambda: _units(ports, records, known)),
         ("unit files of others", lambda: _unit_files(config, ports, known)),
         *((one.path, _looking_at(ports, one)) for one in records),
-        ("programs", lambda: drift_running.programs(ports, known)),
-        ("running programs", lambda: drift_running.outdated(config, ports)),
+        *((one.path, _program(ports, one)) for one in known.programs),
+        *((f"the program of {unit}", _unit_program(ports, unit)) for unit in units),
+        ("the programs of running nydusd", lambda: drift_running.nydusd_outdated(config, ports)),
         ("containerd", lambda: drift_running.containerd(config, ports, records)),
         ("nydusd", lambda: drift_running.nydusds(config, ports, last, records)),
         ("our own package", lambda: drift_running.package(ports)),
@@ -81,11 +84,11 @@ def look(config: Config, ports: Ports) -> Looked:
         try:
             found += look_()
         except PortError as error:
-            unknown.append(f"{what}: {error.cause or error.what}")
+            unknown.append(f"{what} could not be looked at: {error.cause or error.what}")
     if any(one.kind is Kind.UNIT_MASKED for one in found):
         # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
         found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
-        unknown = [one for one in unknown if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE}: ")]
+        unknown = [one for one in unknown if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
     return Looked(last, records, tuple(found), tuple(unknown))
 
 
@@ -102,6 +105,14 @@ def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Exp
 
 def _looking_at(ports: Ports, record: Recorded) -> Callable[[], Iterator[Finding]]:
     return lambda: _file(ports, record)
+
+
+def _program(ports: Ports, known: ExpectedProgram) -> Callable[[], Iterator[Finding]]:
+    return lambda: drift_running.program(ports, known)
+
+
+def _unit_program(ports: Ports, unit: str) -> Callable[[], Iterator[Finding]]:
+    return lambda: drift_running.unit_outdated(ports, unit)
 
 
 def _file(ports: Ports, record: Recorded) -> Iterator[Finding]:

@@ -8,9 +8,8 @@ from typing import Any
 from agent import paths
 from agent.apply import expected, rungs_nydusd
 from agent.apply.generations import Generation
-from agent.apply.stamps import stamps_of
 from agent.config.model import Config
-from agent.errors import ContainerdError, NydusdError, PortError, ProcessError
+from agent.errors import ContainerdError, NydusdError
 from agent.node import programs as node_programs
 from agent.node import sets, versions
 from agent.node.facts import Binary, PluginFact
@@ -19,7 +18,6 @@ from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
 from agent.plan.drift import (
     APPLY_COMMAND,
     REPAIR_COMMAND,
-    Expected,
     ExpectedProgram,
     Finding,
     Kind,
@@ -31,7 +29,6 @@ from agent.ports import Ports
 
 _CALL_S = 5.0
 _RUN_S = 20.0
-_DELETED = " (deleted)"
 _PACKAGE = "nydus-node-agent"
 _NOT_INSTALLED = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/")
 """What dpkg's path-exclude leaves out on small systems."""
@@ -42,16 +39,15 @@ _PARSERS = {
 }  # fmt: skip
 
 
-def programs(ports: Ports, known: Expected) -> Iterator[Finding]:
-    """Programs on the disk that are not those of the last change any more."""
-    stamps = stamps_of(ports, tuple(one.path for one in known.programs))
-    for program in known.programs:
-        stamp = stamps.get(program.path)
-        if not stamp:
-            what = f"{program.path} is gone; applied was {program.name} {program.version}"
-            yield Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, _look_at(program))
-        elif stamp != program.stamp and expected.sha256_of(ports, program.path) != program.sha256:
-            yield _replaced_since(ports, program)
+def program(ports: Ports, known: ExpectedProgram) -> Iterator[Finding]:
+    """A program on the disk that is not the one of the last change any more. Raises FileError."""
+    stamp = ports.files.stamp(known.path)
+    digest = known.sha256 if stamp == known.stamp else ports.files.sha256(known.path)
+    if stamp is None or digest is None:
+        what = f"{known.path} is gone; applied was {known.name} {known.version}"
+        yield Finding(Kind.PROGRAM_REPLACED, known.path, what, Remedy.HAND, _look_at(known))
+    elif digest != known.sha256:
+        yield _replaced_since(ports, known)
 
 
 def _replaced_since(ports: Ports, program: ExpectedProgram) -> Finding:
@@ -78,16 +74,19 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
     return versions.told(found)
 
 
-def outdated(config: Config, ports: Ports) -> Iterator[Finding]:
-    """Processes that run another program than lies on the disk now. nydusd ends with its containers, so it is told
-    apart: nobody may restart it.
+def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
+    """A service that runs another program than lies on the disk now. Raises SystemdError, ProcessError, FileError."""
+    fact = ports.units.get(unit)
+    old = _replaced(ports, fact.main_pid) if fact is not None else ""
+    if old:
+        what = f"{unit} still runs the {old} that was replaced or removed since"
+        yield Finding(Kind.PROGRAM_OUTDATED, unit, what, Remedy.HAND, f"sudo systemctl restart {unit}")
+
+
+def nydusd_outdated(config: Config, ports: Ports) -> Iterator[Finding]:
+    """nydusd that run another program than lies on the disk now. They end with their containers, so they are told
+    apart: nobody may restart them. Raises NydusdError, ProcessError, FileError.
     """
-    for unit in (paths.SNAPSHOTTER_UNIT, config.containerd.unit):
-        fact = ports.units.get(unit)
-        old = _replaced(ports, fact.main_pid) if fact is not None else ""
-        if old:
-            what = f"{unit} still runs the {old} that was replaced or removed since"
-            yield Finding(Kind.PROGRAM_OUTDATED, unit, what, Remedy.HAND, f"sudo systemctl restart {unit}")
     daemons = [f"nydusd {name}, process {pid}" for name, pid in _infos(config, ports) if _replaced(ports, pid)]
     if daemons:
         what = f"{len(daemons)} nydusd still run a program that was replaced or removed since"
@@ -95,19 +94,14 @@ def outdated(config: Config, ports: Ports) -> Iterator[Finding]:
 
 
 def _replaced(ports: Ports, pid: int) -> str:
-    """The program of a process where another one, or none, lies in its place (proc_pid_exe(5)); else "".
-
-    The same bytes laid there anew are no other program.
+    """The program of a process where another one, or none, lies in its place; else "", also where the process has just
+    ended. The same bytes laid there anew are no other program. Raises ProcessError, FileError.
     """
-    if not pid:
+    runs = ports.processes.program(pid) if pid else None
+    if runs is None or not runs.replaced:
         return ""
-    exe = f"/proc/{pid}/exe"
-    try:
-        link = ports.processes.run(["readlink", exe], deadline_s=_RUN_S).stdout.strip()
-    except ProcessError:
-        return ""  # it has just ended
-    path = link.removesuffix(_DELETED)
-    return path if path != link and expected.sha256_of(ports, exe) != expected.sha256_of(ports, path) else ""
+    digest = ports.processes.program_sha256(pid)
+    return runs.path if digest is not None and digest != ports.files.sha256(runs.path) else ""
 
 
 def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
@@ -220,11 +214,13 @@ def nydusds(config: Config, ports: Ports, last: Generation, records: Sequence[Re
 
 
 def package(ports: Ports) -> Iterator[Finding]:
-    """Files of our own package that are not as dpkg has installed them; conffiles are the operator's."""
-    try:
-        told = ports.processes.run(["dpkg", "--verify", _PACKAGE], deadline_s=_RUN_S, ok=(0, 1)).stdout
-    except PortError:
+    """Files of our own package that are not as dpkg has installed them; conffiles are the operator's.
+
+    Raises ProcessError.
+    """
+    if ports.processes.which("dpkg") is None:
         return  # not installed by dpkg
+    told = ports.processes.run(["dpkg", "--verify", _PACKAGE], deadline_s=_RUN_S, ok=(0, 1)).stdout
     for line in told.splitlines():
         path = line[line.find("/") :] if "/" in line else ""
         missing = line.startswith("missing")

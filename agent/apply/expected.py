@@ -13,10 +13,9 @@ from typing import Any
 from agent import paths
 from agent.apply import documents, generations, undo
 from agent.apply.generations import Generation
-from agent.apply.stamps import stamps_of
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.errors import PortError, ProcessError
+from agent.errors import FileError, PortError
 from agent.node import sets
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
@@ -25,7 +24,6 @@ from agent.plan.drift import HIDDEN, Expected, ExpectedFile, ExpectedProgram, Re
 from agent.plan.drift_form import decode_expected, encode_expected
 from agent.ports import Files, Ports
 
-_RUN_S = 20.0
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PROGRAMS = {"nydusd": "nydusd", "nydus-image": "nydus-image", "snapshotter": "containerd-nydus-grpc"}
 
@@ -138,30 +136,29 @@ def _programs(
     installed = sets.paths_of(config, ports)
     named = ((name, installed.get(file) or _path_of(ports, file)) for name, file in names.items() if name in versions)
     found = {name: path for name, path in named if path}
-    stamps = stamps_of(ports, tuple(found.values()))
-    programs = []
-    for name, path in found.items():
-        same, stamp = before.get(path), stamps.get(path, "")
-        if stamp:
-            digest = same.sha256 if same is not None and same.stamp == stamp else sha256_of(ports, path)
-            programs.append(ExpectedProgram(name, path, versions[name], stamp, digest))
-    return tuple(programs)
+    programs = (_program(ports, name, path, versions[name], before.get(path)) for name, path in found.items())
+    return tuple(one for one in programs if one is not None)
+
+
+def _program(ports: Ports, name: str, path: str, version: str, known: ExpectedProgram | None) -> ExpectedProgram | None:
+    """What is `known` of a program stays where it cannot be looked at."""
+    try:
+        stamp = ports.files.stamp(path)
+        same = known is not None and known.stamp == stamp
+        digest = known.sha256 if known is not None and same else ports.files.sha256(path)
+    except FileError:
+        return known
+    if stamp is None or digest is None:
+        return None
+    return ExpectedProgram(name, path, version, stamp, digest)
 
 
 def _path_of(ports: Ports, name: str) -> str:
-    """Where a program is found first (a path is one already); "" where it is not."""
+    """Where a program is found first, or may be (a path is one already); "" where it is not."""
     for path in (name,) if "/" in name else tuple(f"{directory}/{name}" for directory in DIRECTORIES):
         try:
             if ports.files.head(path, 1) is not None:
                 return path
         except PortError:
-            return ""
+            return path
     return ""
-
-
-def sha256_of(ports: Ports, path: str) -> str:
-    """Of a file of any size; "" where it cannot be read."""
-    try:
-        return ports.processes.run(["sha256sum", path], deadline_s=_RUN_S).stdout.partition(" ")[0]
-    except ProcessError:
-        return ""

@@ -78,9 +78,12 @@ def climb(
     if looked is None and top == max(looks):
         # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
         looked = drift.look(config, ports)
-    drifted = looked.findings if looked is not None else ()
+    looked = looked or Looked(None)
     keeping = unrenewed.look(view) if top == max(looks) else ()
-    return Climb(ports.clock.now(), tuple(found.values()), drifted, versions.found(facts), unrenewed=keeping)
+    return Climb(
+        ports.clock.now(), tuple(found.values()), looked.findings, versions.found(facts), unrenewed=keeping,
+        unseen=looked.unknown,
+    )  # fmt: skip
 
 
 def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:

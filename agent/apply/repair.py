@@ -60,6 +60,11 @@ class Outcome:
         """What is not as it was applied after that."""
         return self.climb.findings if self.climb is not None else self.ready.looked.findings
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What could not be looked at after that."""
+        return self.climb.unseen if self.climb is not None else self.ready.looked.unknown
+
 
 def due(ports: Ports, looked: Looked) -> tuple[Finding, ...]:
     """What may be put back now by itself, with regard to earlier repairs. Raises FileError."""

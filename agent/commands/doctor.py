@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, generations, registry_access, undoing
+from agent.apply import change, drift, generations, registry_access, undoing
 from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
@@ -42,9 +42,11 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     under_way = busy(ports.ledger, "doctor")
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
-    climb = change.inspect(config, ports)
+    looked = drift.look(config, ports)
+    climb = change.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
+        drift.tell(ports, looked)  # else `status` tells what the last inspection saw beside what was just proved
     left = tuple(undoing.settle(ports, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
     cautions = (*killed, *pages.cautions(ports), *_unsound_images(ports), *registry_access.cautions(config, ports))

@@ -93,5 +93,6 @@ def _gist(document: Mapping[str, Any]) -> object:
     return (
         [(rung["number"], rung["state"], rung["code"]) for rung in document["rungs"]],
         list(document["drift"]),
-        (list(document.get("pending", ()))),
+        list(document.get("pending", ())),
+        list(document.get("unseen", ())),
     )

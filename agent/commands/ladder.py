@@ -37,7 +37,7 @@ def _why(one: Rung | Access) -> list[tuple[Part, ...]]:
 
 
 def show(console: Console, climb: Climb) -> None:
-    """All rungs, the drift, and what is pending, as the answer."""
+    """All rungs, the drift, what could not be looked at, and what is pending, as the answer."""
     for rung in climb.rungs:
         for parts in lines(rung):
             console.line(*parts)
@@ -45,6 +45,8 @@ def show(console: Console, climb: Climb) -> None:
         console.line("    ", Toned("drift       ", Tone.WARN), f"{finding.kind}: {finding.what}")
         for name, text in (*(("seen:", one) for one in finding.evidence), ("try:", finding.try_)):
             console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
+    for one in climb.unseen:
+        console.line("    ", Toned("unknown     ", Tone.WARN), one)
     for one in climb.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
     for one in climb.unrenewed:
@@ -81,4 +83,6 @@ def verdict(climb: Climb) -> Part:
     if open_:
         names = ", ".join(f"{rung.number} ({rung.name})" for rung in open_)
         return Toned(f"proved, but for rung {names}", Tone.WARN)
+    if climb.unseen:
+        return Toned(f"rungs proved; whether all is as it was applied is unknown: {climb.unseen[0]}", Tone.WARN)
     return Toned("proved: all rungs", Tone.GOOD)

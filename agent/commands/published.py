@@ -322,6 +322,8 @@ class Climb:
     """What the configuration wants other than was applied, in words."""
     unrenewed: tuple[str, ...] = ()
     """Images in use whose credential expires and is not renewed."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at for drift, each with the reason."""
 
     @property
     def failed(self) -> tuple[Rung, ...]:
@@ -341,7 +343,7 @@ def climb_of(loose: Loose) -> Climb:
     in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
     return Climb(
         number(loose, "at"), in_order, texts(loose, "drift"), versions, texts(loose, "pending"),
-        texts(loose, "unrenewed"),
+        texts(loose, "unrenewed"), texts(loose, "unseen"),
     )  # fmt: skip
 
 

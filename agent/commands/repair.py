@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from agent import wire
 from agent.apply import repair
@@ -60,12 +61,12 @@ def show(context: Context, config: Config, ports: Ports) -> Exit:
     """What is not as it was applied, and the plan."""
     ready = repair.look(config, ports, Urgency.BY_HAND)
     console = context.console
-    _list(console, ready.looked.findings)
+    _list(console, ready.looked.findings, ready.looked.unknown)
     if ready.plan.steps:
         console.line()
         display(ready.plan, context)
     console.emit("RepairResult", _body(ready, ready.looked.findings, changed=False))
-    return Exit.NOT_AS_WANTED if ready.looked.findings else Exit.OK
+    return _exit(ready.looked.findings, ready.looked.unknown)
 
 
 def _tell(outcome: repair.Outcome, console: Console) -> Exit:
@@ -79,12 +80,18 @@ def _tell(outcome: repair.Outcome, console: Console) -> Exit:
         console.line(ladder.verdict(outcome.climb))
     if left:
         console.line("left, because it is not ours to decide or not to be put back now:")
-    _list(console, left)
-    return Exit.NOT_AS_WANTED if left or ready.looked.unknown else Exit.OK
+    _list(console, left, outcome.unknown)
+    return _exit(left, outcome.unknown)
 
 
-def _list(console: Console, findings: tuple[Finding, ...]) -> None:
-    if not findings:
+def _exit(findings: Sequence[Finding], unknown: Sequence[str]) -> Exit:
+    return Exit.NOT_AS_WANTED if findings else Exit.UNKNOWN if unknown else Exit.OK
+
+
+def _list(console: Console, findings: Sequence[Finding], unknown: Sequence[str]) -> None:
+    for unseen in unknown:
+        console.line("  ", Toned(f"{'unknown':<19} ", Tone.WARN), unseen)
+    if not (findings or unknown):
         console.line("nothing is left: the node is as it was applied")
     for one in findings:
         console.line("  ", Toned(f"{one.kind:<19} ", Tone.WARN), one.what)

@@ -79,6 +79,9 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
         yield AgentError("NNA1017", "nothing was proved yet", cause=cause, try_=_DOCTOR)
     elif isinstance(climb, Climb):
         yield from (_rung(rung, "could not be told") for rung in climb.rungs if rung.state == "unknown")
+        if climb.unseen:
+            what = "it is not known whether all is as it was applied"
+            yield AgentError("NNA1017", what, cause="not all could be looked at", seen=climb.unseen, try_=_DOCTOR)
         if picture.age(climb.at) > OLD_PROOF_S:
             cause = f"the last climb was {in_words(picture.age(climb.at))} ago"
             timer = paths.INSPECT_UNIT.replace(".service", ".timer")

@@ -61,6 +61,28 @@ class FilesContract:
         world.put("/usr/bin/nydusd", b"\x7fELF" + b"\0" * (20 << 20))
         assert world.port.head("/usr/bin/nydusd", 4) == b"\x7fELF"
 
+    def test_a_program_that_was_replaced_has_another_stamp_and_digest(self, world: FilesWorld) -> None:
+        world.put("/usr/bin/nydusd", b"one")
+        stamp = world.port.stamp("/usr/bin/nydusd")
+        assert stamp
+        assert world.port.stamp("/usr/bin/nydusd") == stamp
+        assert world.port.sha256("/usr/bin/nydusd") == sha256(b"one")
+        world.port.replace("/usr/bin/nydusd", b"longer", mode=0o755, **ME, expect_sha256=sha256(b"one"))
+        assert world.port.stamp("/usr/bin/nydusd") not in (None, stamp)
+        assert world.port.sha256("/usr/bin/nydusd") == sha256(b"longer")
+
+    def test_what_is_not_there_and_what_cannot_be_looked_at_are_told_apart(self, world: FilesWorld) -> None:
+        assert world.port.stamp("/usr/bin/nydusd") is None
+        assert world.port.sha256("/usr/bin/nydusd") is None
+        world.make_directory("/usr/bin/nydusd")
+        world.make_directory("/srv")
+        world.link("/usr/bin/nydus-image", "/srv/nothing")
+        for path in ("/usr/bin/nydusd", "/usr/bin/nydus-image"):
+            with pytest.raises(FileError):
+                world.port.stamp(path)
+            with pytest.raises(FileError):
+                world.port.sha256(path)
+
     def test_a_directory_is_listed_by_name_in_order(self, world: FilesWorld) -> None:
         world.put("/etc/conf.d/b.toml", b"")
         world.put("/etc/conf.d/a.toml", b"")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import select
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,16 +16,19 @@ import pytest
 
 from agent.adapters.process import OUTPUT_CAP, ChildProcesses
 from agent.errors import ProcessError
-from agent.ports import Finished, Processes
+from agent.ports import Finished, Processes, RunningProgram
 from tests.contract.waiting import ENDS_S
 from tests.fakes.processes import FakeProcesses
 
 _TALK = ("sh", "-c", "echo out; echo why >&2; exit 3")
+_DIGEST = hashlib.sha256(Path(sys.executable).read_bytes()).hexdigest()
+_NOBODY = (1 << 22) + 1  # above the kernel's own limit of process numbers (proc_sys_kernel(5), pid_max)
 
 
 def _fake() -> Processes:
     fake = FakeProcesses({"sh": "/usr/bin/sh"})
     fake.on("true")
+    fake.running[os.getpid()] = RunningProgram(os.path.realpath(sys.executable), replaced=False), _DIGEST
     fake.on(*_TALK, code=3, stdout="out\n", stderr="why\n")
     fake.act("cat", by=lambda argv, stdin: Finished(argv, 0, stdin.decode(), ""))
     return fake
@@ -50,6 +57,14 @@ class ProcessesContract:
 
     def test_stdin_reaches_the_child(self, port: Processes) -> None:
         assert port.run(["cat"], deadline_s=5, stdin=b"candidate").stdout == "candidate"
+
+    def test_what_a_process_runs_is_seen_and_that_there_is_none(self, port: Processes) -> None:
+        runs = port.program(os.getpid())
+        assert runs is not None
+        assert runs == RunningProgram(os.path.realpath(sys.executable), replaced=False)
+        assert port.program_sha256(os.getpid()) == _DIGEST
+        assert port.program(_NOBODY) is None
+        assert port.program_sha256(_NOBODY) is None
 
     def test_a_program_is_found_by_its_absolute_path(self, port: Processes) -> None:
         found = port.which("sh")
@@ -165,3 +180,39 @@ def test_no_descriptor_is_left_open(children: ChildProcesses) -> None:
     with pytest.raises(ProcessError):
         children.run(["false"], deadline_s=5)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_program_of_a_process_is_known_after_another_was_laid_in_its_place(
+    children: ChildProcesses, tmp_path: Path
+) -> None:
+    program = tmp_path / "sleep"
+    shutil.copy(shutil.which("sleep") or "", program)
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    with subprocess.Popen([program, "60"]) as child:
+        try:
+            (tmp_path / "new").write_bytes(b"another")
+            (tmp_path / "new").rename(program)
+            assert children.program(child.pid) == RunningProgram(str(program), replaced=True)
+            assert children.program_sha256(child.pid) == digest
+        finally:
+            child.kill()
+
+
+def test_a_child_is_started_where_dev_null_cannot_be_opened() -> None:
+    """A sandbox may refuse it (ProtectKernelLogs= with /dev/kmsg a link to it)."""
+    script = (
+        "import os\n"
+        "from agent.adapters.process import ChildProcesses, Feed\n"
+        "opened = os.open\n"
+        "def refuse(path, *rest, **named):\n"
+        "    if path == os.devnull:\n"
+        "        raise PermissionError(13, 'Permission denied', path)\n"
+        "    return opened(path, *rest, **named)\n"
+        "os.open = refuse\n"
+        "print(ChildProcesses().run(['echo', 'started'], deadline_s=10).stdout, end='')\n"
+        "feed = Feed(['cat'])\n"
+        "print(feed.wait(10))\n"
+        "feed.end()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("started\n0\n", "")

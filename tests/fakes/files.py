@@ -87,6 +87,14 @@ class FakeFiles:
         fact = self.read(path)
         return None if fact is None else fact.content[:count]
 
+    def stamp(self, path: str) -> str | None:
+        fact = self.read(path)
+        return None if fact is None else f"{self.files[self._final(path)].inode} {len(fact.content)} 1"
+
+    def sha256(self, path: str) -> str | None:
+        fact = self.read(path)
+        return None if fact is None else fact.sha256
+
     def listdir(self, path: str) -> tuple[str, ...]:
         prefix = path.rstrip("/") + "/"
         names = {

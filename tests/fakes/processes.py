@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.errors import ProcessError
-from agent.ports import Finished
+from agent.ports import Finished, RunningProgram
 from tests.fakes.faults import Faults
 
 Act = Callable[[tuple[str, ...], bytes], Finished]
@@ -21,6 +21,12 @@ class FakeProcesses:
     def __init__(self, programs: Mapping[str, str] | None = None, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
         self.programs = dict(programs or {})
+        self.running: dict[int, tuple[RunningProgram, str]] = {}
+        """pid -> what it runs, and its digest."""
+        self.unseen: dict[int, ProcessError] = {}
+        """pid -> the error of looking at what it runs."""
+        self.cannot_start = ""
+        """Why no child can be started at all; "" = they can."""
         self.ran: list[tuple[str, ...]] = []
         self._answers: list[tuple[tuple[str, ...], Act]] = []
 
@@ -35,6 +41,8 @@ class FakeProcesses:
     def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
         whole = tuple(argv)
         self.ran.append(whole)
+        if self.cannot_start:
+            raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=self.cannot_start)
         with self.faults.around("run", *whole):
             finished = self._act_for(whole)(whole, stdin)
         if finished.code not in ok:
@@ -43,6 +51,16 @@ class FakeProcesses:
                 seen=tuple(finished.stderr.splitlines()[-5:]),
             )  # fmt: skip
         return finished
+
+    def program(self, pid: int) -> RunningProgram | None:
+        if pid in self.unseen:
+            raise self.unseen[pid]
+        return self.running[pid][0] if pid in self.running else None
+
+    def program_sha256(self, pid: int) -> str | None:
+        if pid in self.unseen:
+            raise self.unseen[pid]
+        return self.running[pid][1] if pid in self.running else None
 
     def which(self, name: str) -> str | None:
         if name.startswith("/"):

@@ -237,3 +237,23 @@ def test_a_change_by_apply_is_no_drift(node: Node) -> None:
     scene.agent(node, "apply")
     assert findings(node) == {}
     assert node.run(["journalctl", "--unit=nydus-agent", "--grep=^Drift", "--quiet"], check=False).stdout == seen
+
+
+def test_an_inspection_that_may_not_open_dev_null_looks_at_all_and_calls_nothing_gone(node: Node) -> None:
+    """As kind and small containers lay it: ProtectKernelLogs= takes away what /dev/kmsg leads to, for its own unit."""
+    node.run("ln -sfn /dev/null /dev/kmsg")
+    try:
+        opened = ["systemd-run", "--quiet", "--wait", "--pipe", "--property=ProtectKernelLogs=yes", "cat", "/dev/null"]
+        assert node.run(opened, check=False).returncode != 0, "else this shows nothing"
+        inspected = node.run("systemctl restart nydus-agent-inspect.service", check=False)
+        looked = json.loads(node.read("/var/lib/nydus-agent/drift.json"))
+        told = scene.agent(node, "status", check=False).stdout
+        proved = scene.agent(node, "doctor", check=False).stdout
+    finally:
+        node.run("rm /dev/kmsg")
+    assert (looked["findings"], looked["unknown"]) == ([], [])
+    assert inspected.returncode == 0, inspected.stderr
+    for shown in (told, proved):
+        assert "gone" not in shown
+        assert "not as applied" not in shown
+        assert "of unknown version" not in shown

@@ -13,7 +13,7 @@ from agent.apply.gate import Urgency
 from agent.apply.transaction import Surroundings
 from agent.config.model import Config
 from agent.plan.steps import Plan
-from agent.ports import Finished, NydusdInfo, Trial
+from agent.ports import Finished, NydusdInfo, RunningProgram, Trial
 from tests.fakes.http import answer
 from tests.unit import plan_node
 
@@ -127,20 +127,10 @@ def proved() -> ProvedNode:
 
 
 def with_programs(made: ProvedNode) -> ProvedNode:
-    """The node with programs that can be told apart: inode, size and time are the fake's inode number."""
-
-    def stamp(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        there = {path: made.node.files.files[path].inode for path in argv[4:] if path in made.node.files.files}
-        text = "".join(f"{path} {inode} 1 1\n" for path, inode in there.items())
-        return Finished(argv, 0 if len(there) == len(argv[4:]) else 1, text, "")
-
-    def digest(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        fact = made.node.files.read(argv[-1])
-        return Finished(argv, 0 if fact else 1, f"{fact.sha256}  {argv[-1]}\n" if fact else "", "")
-
-    made.node.processes.act("stat", "-L", by=stamp)
-    made.node.processes.act("sha256sum", by=digest)
-    made.node.processes.on("readlink", stdout="/usr/bin/x\n")
+    """The node with dpkg, and with services and a nydusd that run what lies on the disk."""
+    made.node.processes.programs["dpkg"] = "/usr/bin/dpkg"
+    made.node.processes.on("dpkg", "--verify")
+    made.node.processes.running = {pid: (RunningProgram("/usr/bin/x", replaced=False), "") for pid in (77, 500)}
     return made
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent import paths
 from agent.apply import daemons, generations, leave
-from agent.errors import ApplyError
+from agent.errors import ApplyError, FileError
 from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, quiet
@@ -57,6 +57,17 @@ def test_what_stays_is_named_with_its_size(node: ProvedNode) -> None:
     assert removed is not None
     what = "images and snapshots, which containerd's database refers to"
     assert removed.stays == (f"{ROOT} (119 MiB): {what}; to clear it: crictl rmi --prune && rm -rf {ROOT}",)
+
+
+def test_a_nydusd_whose_mount_cannot_be_told_is_not_ended(node: ProvedNode) -> None:
+    """A container may stand on it."""
+    mounted(node, NYDUSD, OVERLAY)
+    path = "/proc/77/cmdline"
+    node.node.files.unreadable[path] = FileError("NNA0422", f"cannot read {path}", cause="Permission denied")
+    removed = remove(node, force=True)
+    assert removed is not None
+    assert removed.ended == ()
+    assert not any(argv[0] == "kill" for argv in node.node.processes.ran)
 
 
 def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(node: ProvedNode) -> None:

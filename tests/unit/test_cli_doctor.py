@@ -8,11 +8,12 @@ import json
 import pytest
 
 from agent import paths
+from agent.apply import drift
 from agent.commands import doctor
 from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit, FileError, HttpError
-from tests.unit.proved_node import ProvedNode, proved
+from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs
 from tests.unit.small_registries import SmallRegistries
 
 DRILL = "process 4711 (nydus-agent drill mirror-down 30s) holds /var/lib/nydus-agent/lock"
@@ -110,3 +111,25 @@ def test_a_kernel_with_large_pages_is_told_what_is_known_not_to_work_there(
     cautions = json.loads(answer)["cautions"]
     assert len(cautions) == told
     assert all(f"pages are {int(size) >> 10} KiB" in one and one in beside for one in cautions)
+
+
+def test_what_could_not_be_looked_at_is_said_with_the_reason_and_nothing_is_called_gone() -> None:
+    node = in_use(with_programs(ProvedNode()))
+    node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
+    exit_, answer, _ = examined(node)
+    assert exit_ is Exit.UNKNOWN
+    assert "unknown     our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'" in answer
+    assert "gone" not in answer
+    assert "proved: all rungs" not in answer
+
+
+def test_status_tells_no_drift_of_an_older_look_beside_what_doctor_has_just_proved() -> None:
+    node = in_use(with_programs(ProvedNode()))
+    files, program = node.node.files, "/usr/local/bin/nydusd"
+    was = files.files[program]
+    files.drop(program)
+    drift.tell(node.node.ports, drift.look(node.config, node.node.ports))
+    assert b"is gone" in files.files[paths.DRIFT].content
+    files.put(program, was.content, mode=was.mode)
+    examined(node)
+    assert json.loads(files.files[paths.DRIFT].content)["findings"] == []

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import drift, expected, generations
-from agent.errors import FileError
+from agent.apply import drift, expected, generations, stamps
+from agent.errors import FileError, ProcessError
 from agent.plan.drift import HIDDEN, Finding, Kind, Remedy, Seen, file_findings
 from agent.plan.steps import Plan, WriteFile
+from agent.ports import RunningProgram
 from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs
@@ -139,10 +140,10 @@ def test_an_apply_that_has_nothing_to_do_proves_the_new_program_and_knows_it_the
 
 def test_a_process_that_runs_what_is_not_on_the_disk_any_more(node: ProvedNode) -> None:
     made = node.node
-    made.processes.on("readlink", "/proc/77/exe", stdout=f"{PROGRAM} (deleted)\n")
-    made.files.put("/proc/77/exe", made.files.files[PROGRAM].content)
+    runs = RunningProgram(PROGRAM, replaced=True)
+    made.processes.running[77] = runs, made.files.sha256(PROGRAM) or ""
     assert look(node).findings == ()  # the same bytes
-    made.files.put("/proc/77/exe", b"older")
+    made.processes.running[77] = runs, "0" * 64
     found = only(node)
     assert (found.kind, found.subject, found.remedy) == (Kind.PROGRAM_OUTDATED, "nydusd", Remedy.HAND)
     assert found.evidence == ("nydusd d1, process 77",)
@@ -183,7 +184,48 @@ def test_a_file_of_our_package_that_was_edited(node: ProvedNode) -> None:
 
 def test_what_cannot_be_read_is_told_as_unknown_and_never_as_fine(node: ProvedNode) -> None:
     node.node.files.unreadable[TEMPLATE] = FileError("NNA0421", f"cannot use {TEMPLATE}", cause="no permission")
-    assert look(node).unknown == (f"{TEMPLATE}: no permission",)
+    assert look(node).unknown == (f"{TEMPLATE} could not be looked at: no permission",)
+
+
+def test_where_no_child_can_be_started_no_program_is_called_gone_or_replaced(node: ProvedNode) -> None:
+    node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
+    looked = look(node)
+    assert looked.findings == ()
+    assert looked.unknown == ("our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'",)
+    files = node.node.files
+    files.put(PROGRAM, files.files[PROGRAM].content + b"newer", mode=0o755)
+    assert "was replaced" in only(node).what  # and what needs no child is seen all the same
+
+
+def test_a_program_that_cannot_be_looked_at_is_neither_gone_nor_as_it_was(node: ProvedNode) -> None:
+    node.node.files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
+    looked = look(node)
+    assert looked.findings == ()
+    assert looked.unknown == (f"{PROGRAM} could not be looked at: Permission denied",)
+    accepted = looked.generation
+    assert accepted is not None
+    before = expected.read(node.node.files)
+    expected.publish(node.node.ports, accepted)
+    assert expected.read(node.node.files) == before  # what is known of it is not forgotten
+
+
+def test_a_process_that_cannot_be_looked_at_may_run_anything(node: ProvedNode) -> None:
+    node.node.processes.unseen[77] = ProcessError("NNA0224", "cannot see it", cause="Permission denied")
+    looked = look(node)
+    assert looked.findings == ()
+    assert looked.unknown == ("the programs of running nydusd could not be looked at: Permission denied",)
+
+
+def test_an_apply_with_nothing_to_do_proves_the_node_where_nobody_can_say_that_its_programs_are_the_same(
+    node: ProvedNode,
+) -> None:
+    files = node.node.files
+    assert not stamps.replaced(files)
+    files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
+    assert stamps.replaced(files)
+    del files.unreadable[PROGRAM]
+    files.put(paths.EXPECTED, b'{"programs": [{}]}')
+    assert stamps.replaced(files)
 
 
 def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> None:

@@ -136,9 +136,18 @@ def test_hosts_files_are_looked_for_where_containerd_s_configuration_says() -> N
 def test_busy_ports_are_seen_in_both_families() -> None:
     made = node()
     row = "   0: 0100007F:{:04X} 00000000:0000 {} 00000000:00000000\n"
-    made.processes.on("cat", "/proc/net/tcp", stdout="head\n" + row.format(9110, "0A") + row.format(80, "01"))
-    made.processes.on("cat", "/proc/net/tcp6", stdout="head\n" + row.format(4001, "0A"))
+    made.files.put("/proc/net/tcp", ("head\n" + row.format(9110, "0A") + row.format(80, "01")).encode())
+    made.files.put("/proc/net/tcp6", ("head\n" + row.format(4001, "0A")).encode())
     assert look(made, Config()).listening == (4001, 9110)
+    made.files.drop("/proc/net/tcp6")  # a kernel without IPv6
+    assert look(made, Config()).listening == (9110,)
+
+
+@pytest.mark.parametrize("table", ["/proc/net/tcp", "/proc/net/tcp6"])
+def test_a_table_of_sockets_that_cannot_be_read_is_no_table_without_listeners(table: str) -> None:
+    made = node()
+    made.files.unreadable[table] = FileError("NNA0422", f"cannot read {table}", cause="Permission denied")
+    assert isinstance(look(made, Config()).listening, Unknown)
 
 
 def broken(error: Exception) -> Any:

@@ -274,6 +274,16 @@ def test_drift_that_root_saw_is_told_when_the_agent_does_not_run(node: Published
     assert "a.service does not run" in Answer(node).text
 
 
+def test_what_could_not_be_looked_at_is_told_as_unknown_with_the_reason(node: PublishedNode) -> None:
+    node.climb["unseen"] = ["/usr/local/bin/nydusd could not be looked at: Permission denied"]
+    node.write()
+    answer = Answer(node)
+    assert answer.code == 4
+    assert "[NNA1017]: it is not known whether all is as it was applied" in answer.text
+    assert "/usr/local/bin/nydusd could not be looked at: Permission denied" in answer.text
+    assert as_json(node)["climb"]["unseen"] == node.climb["unseen"]
+
+
 def test_registries_that_go_direct_are_named(node: PublishedNode) -> None:
     node.effective["not_accelerated"] = ["registry.example.org: no useTLS rule"]
     node.write()
