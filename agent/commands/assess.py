@@ -83,6 +83,11 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         if one.type == "ReadsGoAround" and one.status == "True":
             since = f"since {in_words(picture.age(one.since))}"
             return f"reads go around the mirror {since}: {one.message}", Exit.NOT_AS_WANTED
+        if one.type == "ReadsRefused" and one.status == "True":
+            return (
+                f"the mirror refuses reads since {in_words(picture.age(one.since))}: {one.message}",
+                Exit.NOT_AS_WANTED,
+            )
     if picture.drift:
         first, more = picture.drift[0].what, len(picture.drift) - 1
         also = f", and {more} more" if more else ""

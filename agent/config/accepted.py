@@ -19,7 +19,7 @@ from agent.outside_json import json_value
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
 _PRESENT = {
-    "mirror": ("health",),
+    "mirror": ("health", "refusals"),
     "containerd": ("address", "restart"),
     "artifacts": ("lock", "base_url", "credential", "ca", "keep"),
 }
@@ -45,7 +45,7 @@ def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
     then = cast("Config", build(Config, read_table(Config, recorded, Complaints("record"))))
     return replace(
         present,
-        mirror=replace(then.mirror, health=present.mirror.health),
+        mirror=replace(then.mirror, health=present.mirror.health, refusals=present.mirror.refusals),
         registries=then.registries,
         containerd=replace(
             then.containerd, address=present.containerd.address, restart=present.containerd.restart

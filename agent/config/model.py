@@ -50,6 +50,13 @@ class Dialect(enum.StrEnum):
     MIRRORS = "mirrors"
 
 
+class Refusals(enum.StrEnum):
+    """What follows where Dragonfly refuses a read by its own rules."""
+
+    AROUND = "around"
+    HONOUR = "honour"
+
+
 class ContainerdMode(enum.StrEnum):
     """Where containerd uses the nydus snapshotter."""
 
@@ -137,6 +144,11 @@ class MirrorConfig:
         "",
         "mirrors dialect only: the value of the X-Dragonfly-Registry header, an origin's URL",
         form=Form.ORIGIN_URL,
+    )
+    refusals: Refusals = setting(
+        Refusals.AROUND,
+        "a read that Dragonfly's block list refuses (403, with nydusd 2.4.3 or newer): around = reads of the node go "
+        "to the origin for a while; honour = it fails, the route stays, and status tells of it",
     )
     health: HealthConfig = setting(HealthConfig(), "when the mirror is judged well or not, and how the fence is held")
 

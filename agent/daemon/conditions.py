@@ -25,9 +25,10 @@ def conditions(
     fence: str,
     symptoms: str,
     around: bool,
+    refused: str,
 ) -> Iterator[Condition]:
     """`config`, `port_taken`, `fence` and `symptoms` say what is wrong with each, "" = nothing; `around`: reads go
-    around the mirror, by nydusd's own fallback.
+    around the mirror, by nydusd's own fallback; `refused`: the mirror refuses reads, which is honoured ("" = no).
     """
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
     used = state.mode is not Mode.UNKNOWN
@@ -48,6 +49,8 @@ def conditions(
     yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
                      "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
     )  # fmt: skip
+    yield _condition("ReadsRefused", refused, "Honoured",
+                     f'reads fail, as [mirror] refusals = "honour" wants it: {refused}')  # fmt: skip
     want = f"the agent lacks what its probes need, so they say nothing: {state.want}"
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)

@@ -117,6 +117,7 @@ class SymptomsSeen:
         self._counts: dict[str, int] = dict.fromkeys(SymptomKind, 0)
         self._seen_at: dict[str, float] = {}
         self._last: SymptomSeen | None = None
+        self._refused: Symptom | None = None
         self._around: deque[float] = deque(maxlen=_AROUND)
 
     def add(self, symptom: Symptom) -> bool:
@@ -125,6 +126,8 @@ class SymptomsSeen:
         self.total += 1
         if symptom.kind is SymptomKind.FALLBACK:
             self._around.append(symptom.at)
+        elif symptom.kind is SymptomKind.REFUSED:
+            self._refused = symptom
         self._last = SymptomSeen(symptom.kind, symptom.detail, time.time() - time.monotonic() + symptom.at)
         before, self._seen_at[symptom.kind] = self._seen_at.get(symptom.kind, float("-inf")), symptom.at
         return symptom.at - before >= _QUIET_S
@@ -136,6 +139,11 @@ class SymptomsSeen:
     def go_around(self, since: float, now: float) -> bool:
         """Whether reads go around the mirror again and again, by nydusd's own fallback; none before `since` counts."""
         return len(self._around) == _AROUND and self._around[0] > max(since, now - _AROUND_S)
+
+    def refused(self, now: float) -> str:
+        """What the mirror has refused last; "": nothing of late."""
+        last = self._refused
+        return last.detail if last is not None and now - last.at < _QUIET_S else ""
 
     def view(self) -> Symptoms:
         """As it is published."""

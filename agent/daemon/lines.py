@@ -2,7 +2,9 @@
 
 The texts are those of nydusd v2.2.0 to v2.4.4 (storage/src/backend/{mod,connection}.rs, storage/src/cache/mod.rs,
 storage/src/meta/mod.rs there); the source file and line that nydusd prints before them change with every build, so only
-the text counts, from its beginning: what a registry or an image name can put into a line comes later in it.
+the text counts, from its beginning: what a registry or an image name can put into a line comes later in it. From
+v2.4.3 on a URL stands in the middle (a registry's redirect may have chosen it): it has no blanks, so it cannot pass for
+what follows it.
 
 Left out on purpose: "Proxy server is not healthy" and "Detected proxy unhealthy" (nydusd's own ping, native mode);
 "all … mirror servers failed" (also said while a mirror is merely disabled); "slow request"; a second line about the
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from agent.dataclass import dataclass
+from agent.dataclass import dataclass, replace
 from agent.health.evidence import SymptomKind
 
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")
@@ -27,7 +29,7 @@ class Pattern:
     kind: SymptomKind
     text: re.Pattern[str]
     means: str
-    """For people; nothing of the line itself is repeated, because URLs in it may be signed."""
+    """For people. Of the line itself only a blob's name is repeated, because URLs in it may be signed."""
 
 
 def _pattern(kind: SymptomKind, text: str, means: str) -> Pattern:
@@ -39,7 +41,18 @@ _NOT_OURS = r"(?!.*(?:ConnectionAborted|os error 103))"
 _REFUSED = "a read was answered with an error status"
 _SHORT = "the body of a read ended early, or did not go on"
 _GARBLED = "what a read got does not decode"
+_BLOCKED = "403 of the mirror's own, not tried again"
 _AROUND = "a read went around the mirror, which refused, reset, timed out or answered 5xx"
+_ATTEMPT = (
+    r"backend request: [A-Z]{1,16} (?P<url>\S{1,8192}), chunk: [0-9]{1,20} bytes, proxy: (?:true|false), "
+    r"proxy sdk: (?:true|false), takes \S{1,32}, error: "
+)
+_BLOB = re.compile(
+    r"https?://(?P<registry>[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?)"
+    r"/v2/(?P<repository>[a-z0-9][a-z0-9._/-]{0,254})/blobs/(?P<digest>sha256:[0-9a-f]{64})"
+)
+"""A blob in its registry, as image names are spelled; all else (a redirect to a store, whose URL may be signed) is not
+named."""
 
 PATTERNS = (
     # Up to v2.4.2, each time before a retry (WARN).
@@ -49,10 +62,13 @@ PATTERNS = (
     _pattern(SymptomKind.STATUS, r"\tRegistry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
     _pattern(SymptomKind.CUT, rf"\tRegistry\(Transport\({_NOT_OURS}", _SHORT),
     # From v2.4.3 on, after each attempt (ERROR). "proxy: false" is no sign that the origin was asked: its last retry
-    # is marked so and goes through the proxy all the same (backend/request.rs).
-    _pattern(SymptomKind.STATUS, r"backend request: .* error: Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(",
-             _REFUSED),
-    _pattern(SymptomKind.CUT, rf"backend request: .* error: Registry\(Transport\({_NOT_OURS}", _SHORT),
+    # is marked so and goes through the proxy all the same (backend/request.rs). What a dfdaemon marks as its own
+    # (X-Dragonfly-Error-Type: proxy) is `Request(Proxy(…))`: 403 is given up at once, 429 and others are tried again.
+    _pattern(SymptomKind.REFUSED, rf"{_ATTEMPT}Request\(Proxy\(Forbidden\(", _BLOCKED),
+    _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Request\(Proxy\((?:TooManyRequests|Common)\(", _REFUSED),
+    _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(", _REFUSED),
+    _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\(Common\(\"stream_read failed, status: ", _REFUSED),
+    _pattern(SymptomKind.CUT, rf"{_ATTEMPT}Registry\(Transport\({_NOT_OURS}", _SHORT),
     # All versions (ERROR; the last one WARN, where digests are checked).
     _pattern(SymptomKind.DECODE, r"failed to decompress (?:blob meta data|chunk): ", _GARBLED),
     _pattern(SymptomKind.DECODE, r"failed to read data from backend, ", _GARBLED),
@@ -71,7 +87,11 @@ _FAILED = re.compile(r"Read from backend failed: |backend request: .* error: ")
 def classify(line: str) -> Pattern | None:
     """What a line of nydusd says about a read; None: nothing."""
     text = _text(line)
-    return next((pattern for pattern in PATTERNS if pattern.text.match(text)), None)
+    for pattern in PATTERNS:
+        if found := pattern.text.match(text):
+            blob = _BLOB.fullmatch(found.groupdict().get("url") or "")
+            return pattern if blob is None else replace(pattern, means=f"{pattern.means}: {_name(blob)}")
+    return None
 
 
 def failed(line: str) -> bool:
@@ -83,3 +103,7 @@ def _text(line: str) -> str:
     plain = _PAINT.sub("", line)
     header = _HEADER.match(plain)
     return plain[header.end() :] if header else plain
+
+
+def _name(blob: re.Match[str]) -> str:
+    return f"{blob['registry']}/{blob['repository']}, blob {blob['digest']}"

@@ -54,6 +54,7 @@ def view_of(session: Session, problems: Problems) -> View:
         state, session.keeper, session.drift, config=problems.config, port_taken=problems.port_taken,
         fence=session.self_test_reason if session.self_test == "failed" else "", symptoms=record.symptoms.problem,
         around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
+        refused=record.symptoms.refused(mono) if policy.honour_refusals else "",
     )  # fmt: skip
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,

@@ -7,7 +7,7 @@ import pwd
 from pathlib import Path
 
 from agent import paths
-from agent.config.model import Config
+from agent.config.model import Config, Refusals
 from agent.daemon.documents import Applied
 from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
@@ -83,7 +83,13 @@ def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool
         mirror_url=mirror_url,
         proxy=proxy,
         ping=parse_url(applied.ping_url or config.mirror.ping_url),
-        policy=Policy.of(config.mirror.health, return_delay_s=delay_s, canary=False, loopback=local),
+        policy=Policy.of(
+            config.mirror.health,
+            return_delay_s=delay_s,
+            canary=False,
+            loopback=local,
+            honour_refusals=config.mirror.refusals is Refusals.HONOUR,
+        ),
         allowed_uids=_uids(config.mirror.user) if user_known else frozenset(),
         origins=origins(config.registries.hosts, applied.origins),
         metrics=parse_url(config.mirror.metrics_url),

@@ -57,6 +57,9 @@ class SymptomKind(enum.StrEnum):
 
     STATUS = "status"
     """nydusd got 4xx through the mirror (429 above all), from which it does not fall back."""
+    REFUSED = "refused"
+    """The mirror refused a read by its own word (403 of dfdaemon's block list): nydusd 2.4.3 and newer fail it at once.
+    """
     DECODE = "decode"
     """Bytes that do not decode."""
     CUT = "cut"

@@ -70,6 +70,8 @@ class Policy:
     want_told_s: float = 60.0
     """What the agent lacked is told for this long after the last time."""
 
+    honour_refusals: bool = False
+    """Whether a read that the mirror refuses by its own word (a block list) is to fail; else it goes to the origin."""
     symptom_window_s: float = 60.0
     """Hard evidence from real reads that comes this soon after a suspicion of its kind was cleared is an outage."""
     fallback_settle_s: float = 1.0
@@ -100,7 +102,15 @@ class Policy:
     """Never held longer than 15 minutes: operators switched damping off where it punished too much (RFC 7196)."""
 
     @classmethod
-    def of(cls, health: HealthConfig, *, return_delay_s: float, canary: bool, loopback: bool = True) -> Policy:
+    def of(
+        cls,
+        health: HealthConfig,
+        *,
+        return_delay_s: float,
+        canary: bool,
+        loopback: bool = True,
+        honour_refusals: bool = False,
+    ) -> Policy:
         """The policy that the operator's configuration asks for."""
         window_s, canary_interval_s = health.window_ms / 1000, health.canary_interval_ms / 1000
         return cls(
@@ -116,6 +126,7 @@ class Policy:
             return_delay_s=return_delay_s,
             canary=canary,
             loopback=loopback,
+            honour_refusals=honour_refusals,
             canary_window_s=2 * window_s,
             vouch_s=canary_interval_s + 4 * window_s,
         )

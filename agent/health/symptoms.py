@@ -1,6 +1,9 @@
 """What real reads tell. nydusd saves a read by itself from a refusal, a timeout or 5xx (FALLBACK), but not from 4xx,
 wrong bytes or a cut body: there the container gets EIO unless nydusd's next retry, 0.4 to 1 s later, meets the fence.
 
+A refusal by the mirror's own word (403, REFUSED) is not retried at all: reads that are on their way are lost. It
+fences like the others, unless the operator wants it honoured: then it is told, and moves nothing.
+
 So one such symptom fences, and the suspicion lasts for its whole time, whatever a canary says: canaries are few and
 small, and a mirror that limits its requests refuses the many. If reads fail in the same way again soon after, it is an
 outage. If they go on failing behind the fence, the origin gives the same, and the mirror is not to blame: the penalty
@@ -19,6 +22,7 @@ from agent.health.suspicion import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
     SymptomKind.STATUS: "the mirror refuses reads",
+    SymptomKind.REFUSED: "the mirror refuses reads by its own rules",
     SymptomKind.DECODE: "the mirror gives bytes that do not decode",
     SymptomKind.CUT: "the mirror cuts reads short",
     SymptomKind.FALLBACK: "reads fall back to the origin",
@@ -28,10 +32,12 @@ _WHAT = {
 
 def symptom(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     """What follows from one symptom."""
+    if event.kind is SymptomKind.REFUSED and policy.honour_refusals:
+        return state, ()
     if state.fence is not None:
         return _behind_the_fence(state, state.fence, event, now, policy), ()
     match event.kind:
-        case SymptomKind.STATUS | SymptomKind.DECODE | SymptomKind.CUT:
+        case SymptomKind.STATUS | SymptomKind.REFUSED | SymptomKind.DECODE | SymptomKind.CUT:
             refuted = event.kind in state.symptom_refuted and now < state.symptom_refuted_until
             return (state, ()) if refuted or event.at <= state.lifted else _blame(state, event, now, policy)
         case SymptomKind.FALLBACK:

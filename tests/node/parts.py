@@ -256,7 +256,8 @@ class Faulty:
         return [json.loads(line) for line in self.unit.node.inside(self.log_path).read_text().splitlines()]
 
     def fault(self, kind: str = "none", **settings: Any) -> None:
-        """Set the fault, at once; `fault()` ends it. Settings: status, share, rate, match, times."""
+        """Set the fault, at once; `fault()` ends it. Settings: status, share, rate, match, times,
+        each, error_type."""
         self._ask({"fault": {"kind": kind, **settings}})
 
     def ping(self, answer: str) -> None:

@@ -89,13 +89,27 @@ def fill(upper: Path, contents: Contents, machine: Machine) -> None:
         raise ValueError(f"no such snapshotter here: {contents.snapshotter}")
 
 
+def nydus_program(name: str) -> Path:
+    """nydusd or nydus-image: $NYDUSD or $NYDUS_IMAGE where a run names its own, else the one of the cache.
+
+    Raises FileNotFoundError for a name that is no program.
+    """
+    variable = {"nydusd": "NYDUSD", "nydus-image": "NYDUS_IMAGE"}[name]
+    named = os.environ.get(variable, "")
+    if not named:
+        return cache.make("nydus") / "bin" / name
+    if not (os.path.isfile(named) and os.access(named, os.X_OK)):
+        raise FileNotFoundError(f"{variable}={named}: no program there; name {name} as it was built or released")
+    return Path(named).resolve()
+
+
 def _put_nydus(upper: Path, machine: Machine) -> None:
-    made = cache.make("nydus") / "bin"
-    _copy(made / "nydus-image", upper / "usr/local/bin/nydus-image")
+    nydusd = nydus_program("nydusd")
+    _copy(nydus_program("nydus-image"), upper / "usr/local/bin/nydus-image")
     if machine.sys_resource:
-        _copy(made / "nydusd", upper / "usr/local/bin/nydusd")
+        _copy(nydusd, upper / "usr/local/bin/nydusd")
     else:  # nydusd would exit where it may not raise its own limit of open files
-        _copy(made / "nydusd", upper / "usr/local/libexec/nydusd.real")
+        _copy(nydusd, upper / "usr/local/libexec/nydusd.real")
         _copy(cache.make("wrapper") / "bin/nydusd", upper / "usr/local/bin/nydusd")
 
 

@@ -168,6 +168,19 @@ def _skopeo() -> tuple[Command, ...]:
     return (_pytest("here", "tests/skopeo", deadline_s=1200),)
 
 
+_BY_NYDUSD = ("main_job", "symptoms", "mirror_faults", "renewal", "switch_bench")
+"""Tests on nodes whose outcome nydusd decides."""
+
+
+def _nydusd() -> tuple[Command, ...]:
+    for variable in ("NYDUSD", "NYDUS_IMAGE"):
+        if not os.access(os.environ.get(variable, ""), os.X_OK):
+            raise SystemExit(f"{variable}=PROGRAM must name a program: both of one release of nydus, as 2.4.4's")
+    names = [f"tests/node/test_{name}.py" for name in _BY_NYDUSD]
+    paths = ("tests/nydusd", *names)
+    return tuple(_pytest("here", path, deadline_s=1800, name=f"nydusd/{Path(path).stem}") for path in paths)
+
+
 def _demo_needs() -> tuple[str, ...]:
     """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its build."""
     wish = os.environ.get("DRAGONFLY", "")
@@ -246,6 +259,13 @@ STAGES: dict[str, Stage] = {
             "test-skopeo",
             "convert from archives that Debian's skopeo wrote, on a booted node",
             _skopeo,
+            deb=True,
+            needs=(*builds.NODE, "images"),
+        ),
+        Stage(
+            "test-nydusd",
+            "main job, faults, renewal and switch with NYDUSD=PROGRAM and NYDUS_IMAGE=PROGRAM",
+            _nydusd,
             deb=True,
             needs=(*builds.NODE, "images"),
         ),

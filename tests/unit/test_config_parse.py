@@ -9,7 +9,7 @@ import pytest
 from agent.config import accepted
 from agent.config.fields import settings, spell
 from agent.config.forms import Form
-from agent.config.model import Config, Dialect, LogLevel, RegistryHost, Scheme, Switch
+from agent.config.model import Config, Dialect, LogLevel, Refusals, RegistryHost, Scheme, Switch
 from agent.config.parse import DEFAULT, Document, Parsed, parse, values_of
 from agent.errors import Problem
 
@@ -369,6 +369,14 @@ def test_a_record_of_an_older_version_wants_the_same_where_only_new_keys_are_mis
     older = {**now, "artifacts": {"nydus": "system"}}
     assert accepted.same(older, now)
     assert not accepted.same({**now, "artifacts": {"nydus": "2.4.4"}}, now)
+
+
+def test_whether_refusals_are_honoured_is_the_operator_s_present_word_and_no_reason_for_an_apply() -> None:
+    then, now = right(""), right("[mirror]\nrefusals = 'honour'")
+    assert then.mirror.refusals is Refusals.AROUND
+    assert accepted.same(accepted.record(then), accepted.record(now))
+    assert accepted.restored(now, accepted.record(then)).mirror.refusals is Refusals.HONOUR
+    assert "refusals" in str(only_problem("[mirror]\nrefusals = 'maybe'"))
 
 
 def test_where_programs_come_from_is_the_operator_s_present_word_and_which_ones_is_recorded() -> None:

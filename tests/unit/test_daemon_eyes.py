@@ -232,7 +232,9 @@ def test_the_condition_names_some_findings_and_counts_the_rest(tree: Tree) -> No
     edited = Kind.PACKAGE_EDITED
     tree.root_found(*(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7)))
     keeper = Keeper(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
-    held = conditions(State(), keeper, tree.drift, config="", port_taken="", fence="", symptoms="", around=False)
+    held = conditions(
+        State(), keeper, tree.drift, config="", port_taken="", fence="", symptoms="", around=False, refused=""
+    )
     (found,) = (one for one in held if one.type == "Drift")
     assert found.holds
     assert found.message.startswith("/usr/0 was edited; /usr/1 was edited; ")

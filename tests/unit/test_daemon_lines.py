@@ -19,6 +19,11 @@ ATTEMPT = (
     "backend request: GET https://registry/v2/a/blobs/sha256:0?sig=secret, chunk: 4096 bytes, proxy: {}, "
     "proxy sdk: false, takes 2.1ms, error: {}"
 )
+BLOB = f"sha256:{'0a' * 32}"
+OF_24 = (
+    f"backend request: GET http://127.0.0.1:5000/v2/team/app/blobs/{BLOB}, chunk: 1048576 bytes, proxy: {{}}, "
+    "proxy sdk: false, takes 1.023456ms, error: {}"
+)
 SLOW = "backend request: GET https://registry/x, chunk: 9 bytes, proxy: true, proxy sdk: false, takes 1s: slow request"
 
 
@@ -44,6 +49,12 @@ def painted(level: str, text: str, where: str = "/nydus-storage-0.6.2/src/backen
         # 2.4.4
         (painted("ERROR", ATTEMPT.format("true", STATUS)), SymptomKind.STATUS),
         (painted("ERROR", ATTEMPT.format("false", 'Registry(Proxy(Proxy(TooManyRequests(""))))')), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))')), SymptomKind.REFUSED),
+        (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(TooManyRequests("")))')), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(Common("[proxy] x")))')), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("false", 'Request(Proxy(Forbidden("")))')), SymptomKind.REFUSED),
+        (painted("ERROR", ATTEMPT.format("true", 'Registry(Common("stream_read failed, status: 404 Not Found"))')),
+         SymptomKind.STATUS),
         (painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { kind: Other, error: "end" }))')),
          SymptomKind.CUT),
         # another path, no paint, the mirrors dialect
@@ -60,9 +71,42 @@ def test_what_a_read_met_is_told_apart(line: str, kind: SymptomKind) -> None:
     assert "secret" not in found.means
 
 
+def test_a_refusal_names_the_blob_and_its_registry() -> None:
+    found = classify(painted("ERROR", OF_24.format("true", 'Request(Proxy(Forbidden("secret")))')))
+    assert found is not None
+    assert found.kind is SymptomKind.REFUSED
+    assert found.means == (f"403 of the mirror's own, not tried again: 127.0.0.1:5000/team/app, blob {BLOB}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://registry/v2/a/blobs/{BLOB}?sig=secret",
+        f"https://user:secret@registry/v2/a/blobs/{BLOB}",
+        f"https://registry/v2/{'a' * 300}/blobs/{BLOB}",
+        f"https://registry/v2/a%1b[31m/blobs/{BLOB}",
+        f"https://registry/v2/A\x1b[31m/blobs/{BLOB}",
+        "https://store/secret/data",
+        "https://registry/v2/a/blobs/sha256:short",
+    ],
+)
+def test_a_url_that_is_no_plain_name_of_a_blob_is_not_repeated(url: str) -> None:
+    line = OF_24.format("true", 'Request(Proxy(Forbidden("")))').replace(OF_24.split()[3], f"{url},")
+    found = classify(line)
+    assert found is not None
+    assert found.means.endswith("not tried again")
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        # a URL, a body or a header that would like to be the rest of a line
+        ATTEMPT.format("true", 'Registry(Url("x error: Request(Proxy(Forbidden(", EmptyHost))'),
+        "backend request: GET https://x/ error: Request(Proxy(Forbidden(, chunk: 1 bytes, proxy: true",
+        f"backend request: GET https://x/{'a' * 9000}, chunk: 1 bytes, proxy: true, proxy sdk: false, takes 1ms, "
+        'error: Request(Proxy(Forbidden("")))',
+        painted("WARN", "proxy blocked the request"),
+        painted("WARN", "retry via source backend with QPS limiter, remains: 0"),
         "[2026-11-24 22:06:54.7 +00:00] INFO backend config: ConnectionConfig { proxy: ProxyConfig { url: x } }",
         painted("WARN", "Proxy server is not healthy, fallback to original server"),
         painted("WARN", "Request to all mirror server failed, fallback to original server."),

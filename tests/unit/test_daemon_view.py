@@ -62,7 +62,8 @@ def test_the_status_says_why_and_what_the_return_waits_for() -> None:
     assert status["return"] == {"waits_for": ["a clean canary", "3 more successes"], "seconds": 4.5}
     assert status["containerd"] == {"released_waiting": 1, "released_stalled": 2, "spared": 3}
     assert status["symptoms"] == {
-        "watching": True, "problem": "", "counts": {"status": 0, "decode": 0, "cut": 2, "fallback": 0, "counter": 0},
+        "watching": True, "problem": "",
+        "counts": {"status": 0, "refused": 0, "decode": 0, "cut": 2, "fallback": 0, "counter": 0},
         "last": {"kind": "cut", "detail": "ended early", "at": 998.5},
     }  # fmt: skip
     assert json.loads(publish.Encoder().encode(VIEW))["symptoms"]["last"] is None

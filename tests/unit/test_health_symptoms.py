@@ -25,7 +25,7 @@ from agent.health.evidence import (
 from agent.health.state import AskCanary, ExtendFence, LiftFence, RaiseFence, Verdict
 from tests.unit.health_run import ASKS, BAD, COUNTER, FALLBACK, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
 
-HARD = [SymptomKind.STATUS, SymptomKind.DECODE, SymptomKind.CUT]
+HARD = [SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT]
 
 
 def cleared() -> Run:
@@ -52,6 +52,14 @@ def test_one_read_that_nydusd_will_fail_fences_for_the_whole_time_whatever_a_can
     assert run.told == [(10.0, "healthy -> suspect", "origin"), (13.0, "suspect -> healthy", "mirror")]
     assert run.causes == ["symptom", "refuted"]
     assert run.state.reason == "a canary came back clean"
+
+
+def test_a_refusal_that_the_operator_wants_honoured_moves_no_read() -> None:
+    """dfdaemon's block list: the read fails, as it is wanted; a limited rate (429) fences all the same."""
+    run = healthy(replace(POLICY, honour_refusals=True))
+    assert run.symptom(10.0, SymptomKind.REFUSED).done == []
+    assert run.verdict() is Verdict.HEALTHY
+    assert run.symptom(10.1, STATUS).verdict() is Verdict.SUSPECT
 
 
 @pytest.mark.parametrize("kind", HARD)

@@ -106,6 +106,15 @@ def test_a_mirror_around_which_reads_go_is_not_said_to_serve(node: PublishedNode
     assert Answer(node).headline.startswith("serving from mirror")
 
 
+def test_reads_that_the_mirror_refuses_and_that_fail_as_wanted_are_said(node: PublishedNode) -> None:
+    node.status["conditions"] = [{"type": "ReadsRefused", "status": "True", "since": node.now - 30,
+                                  "reason": "Honoured", "message": "reads fail: blob sha256:00 of r/a"}]  # fmt: skip
+    node.write()
+    answer = Answer(node)
+    assert answer.headline == "the mirror refuses reads since 30 s: reads fail: blob sha256:00 of r/a"
+    assert answer.code == 3
+
+
 def test_a_pin_shows_who_why_and_when_it_ends(node: PublishedNode) -> None:
     node.status["pin"] = {"route": "origin", "until": node.now + 4801, "reason": "dragonfly upgrade", "by": "mo"}
     node.status["route"] = "origin"

@@ -43,6 +43,7 @@ def none_holds() -> tuple[Condition, ...]:
         fence="",
         symptoms="",
         around=False,
+        refused="",
     )
     watch.close()
     return tuple(found)

@@ -28,7 +28,7 @@ class Fault:
     refuse     connections are refused and open ones reset, as if the process had died
     hang       the request is read, nothing is answered
     hang_body  the headers and `share` of the body, then nothing
-    status     `status` with an empty body, as dfdaemon's own errors are
+    status     `status` with an empty body, as dfdaemon's own errors are (`error_type`)
     trickle    the body comes at `rate` bytes a second
     cut        `share` of the body, then the connection is closed
     zeros      right status and length, zeros instead of the content
@@ -42,10 +42,16 @@ class Fault:
     """A regular expression: only requests whose URL it is found in are hit."""
     times: int = 0
     """Only so many requests are hit; 0 for all until the fault is changed."""
+    each: int = 1
+    """Of the requests that match, the first of so many is hit; 10: a tenth of them."""
+    error_type: str = "proxy"
+    """The header X-Dragonfly-Error-Type of a `status`; "": without it, as what is no dfdaemon answers."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no such fault: {self.kind}")
+        if self.each < 1:
+            raise ValueError(f"of how many requests one is hit: {self.each}")
 
 
 NO_FAULT = Fault()
@@ -60,6 +66,7 @@ class Switchboard:
         self.on_change: list[Callable[[Fault], None]] = []
         self._stats = stats
         self._left = 0
+        self._matched = 0
         self._hits = 0
         self._changed = threading.Condition()
 
@@ -67,6 +74,7 @@ class Switchboard:
         with self._changed:
             self.fault = fault
             self._left = fault.times
+            self._matched = 0
             self._changed.notify_all()
         for act in self.on_change:
             act(fault)
@@ -76,6 +84,9 @@ class Switchboard:
         with self._changed:
             fault = self.fault
             if fault.kind == "none" or (fault.match and not re.search(fault.match, url)):
+                return NO_FAULT
+            self._matched += 1
+            if (self._matched - 1) % fault.each:
                 return NO_FAULT
             if fault.times:
                 if self._left == 0:

@@ -214,7 +214,8 @@ class Connection:
                 raise GoneError
             if fault.kind == "status":
                 entry["status"] = fault.status
-                return self.send_head(fault.status, [("X-Dragonfly-Error-Type", "proxy"), ("Content-Length", "0")])
+                kind = [("X-Dragonfly-Error-Type", fault.error_type)] if fault.error_type else []
+                return self.send_head(fault.status, [*kind, ("Content-Length", "0")])
             entry["status"] = self._answer(request, upstream, fault, sent)
         finally:
             self.log.write(upstream.url, sent[0], **entry)

@@ -1,0 +1,67 @@
+"""nydusd 2.4.4's real lines, played into the journal of a node: the route moves in time, and what was met is named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.node import recorded, scene
+from tests.node.boot import Node
+from tests.node.test_symptoms import lines
+
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: |ReadsRefused: )")
+DROP_IN = "/etc/nydus-agent/conf.d/60-refusals.toml"
+REASONS = {
+    "403-own": "refuses reads by its own rules",
+    "403": "refuses reads",
+    "429-own": "refuses reads",
+    "404": "refuses reads",
+    "cut": "cuts reads short",
+    "zeros": "do not decode",
+}
+
+
+@pytest.fixture
+def node(stage: scene.Stage) -> Iterator[Node]:
+    """The node, with an agent that follows nydusd's lines and remembers no outage."""
+    scene.fresh_agent(stage.node)
+    watched(stage.node)
+    yield stage.node
+    stage.node.run(["rm", "-f", DROP_IN])
+
+
+def watched(node: Node) -> None:
+    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed")
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_lines_of_nydusd_2_4_move_the_route_and_name_what_was_met(node: Node, name: str) -> None:
+    since = time.time()
+    recorded.play(node, name)
+    scene.wait_for_route(node, "origin", 10)
+    status = scene.daemon_status(node)
+    first = recorded.masked(recorded.lines(name)[0].text)
+    said = next(at for at, text in lines(node, since) if recorded.masked(text) == first)
+    took = float(status["route_since"]) - said
+    print(f"{name}: route origin {took * 1000:.0f} ms after the first line")
+    assert took < 0.9
+    assert REASONS[name] in status["verdict_reason"]
+    if name != "zeros":  # its line names no blob
+        assert "127.0.0.1:5000/reader-nydus" in status["verdict_evidence"]
+
+
+def test_where_refusals_are_honoured_the_route_stays_and_the_refusal_is_told(node: Node) -> None:
+    node.write(DROP_IN, '[mirror]\nrefusals = "honour"\n')
+    scene.fresh_agent(node)
+    watched(node)
+    recorded.play(node, "403-own")
+    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["counts"]["refused"] > 0, 10, "the lines were read")
+    said = node.wait_until(
+        lambda: headline if "refuses reads" in (headline := scene.agent_json(node, "status")["headline"]) else "",
+        10, "status says it",
+    )  # fmt: skip
+    assert "127.0.0.1:5000/reader-nydus" in said
+    assert scene.route(node) == "mirror"
+    assert [entry["route"] for entry in scene.daemon_status(node)["history"]][-1] == "mirror"
