@@ -13,7 +13,7 @@ from agent.apply.gate import Urgency
 from agent.commands import repair
 from agent.commands.context import Context
 from agent.console import Console, Format
-from agent.errors import Exit
+from agent.errors import Exit, FileError
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, proved
 from tests.unit.test_schema import complaints
@@ -101,3 +101,14 @@ def test_by_itself_it_says_what_it_does_not_put_back_again(node: ProvedNode) -> 
 def test_a_node_that_is_as_it_was_applied_is_fine(node: ProvedNode) -> None:
     assert Answer(node).exit is Exit.OK
     assert Answer(node, urgency=Urgency.BY_HAND).exit is Exit.OK
+
+
+@pytest.mark.parametrize("urgency", [None, Urgency.BY_HAND])
+def test_what_could_not_be_looked_at_is_listed_and_the_node_is_not_called_as_it_was_applied(
+    node: ProvedNode, urgency: Urgency | None
+) -> None:
+    node.node.files.unreadable[TEMPLATE] = FileError("NNA0422", f"cannot read {TEMPLATE}", cause="Permission denied")
+    answer = Answer(node, urgency=urgency)
+    assert answer.exit is Exit.UNKNOWN
+    assert f"unknown             {TEMPLATE} could not be looked at: Permission denied" in answer.text
+    assert "as it was applied" not in answer.text
