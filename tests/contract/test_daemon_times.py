@@ -93,7 +93,8 @@ class Node:
         self.daemon.kill()
         self.daemon.wait(60)
         self.fence.remove_table()
-        (self.root / "run/nydus-agent/status.json").unlink()
+        for name in ("status.json", "memory.json"):
+            (self.root / "run/nydus-agent" / name).unlink()
         self.start_daemon()
         self.wait_for("healthy", "mirror")
 
