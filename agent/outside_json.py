@@ -16,7 +16,8 @@ CAP = 64 << 20
 """Bytes. The readers of sockets and files have smaller bounds of their own."""
 DEPTH = 100
 """Levels of nesting. No document that we know of has more than 20."""
-_MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_MARK = re.compile(rb'\\.|["\[{\]}]', re.DOTALL)
+"""No pattern for a whole string: one without an end would be looked through again from each quotation mark in it."""
 
 
 def json_value(content: bytes | str, cap: int = CAP) -> Any:  # noqa: ANN401 - JSON has no types
@@ -28,7 +29,8 @@ def json_value(content: bytes | str, cap: int = CAP) -> Any:  # noqa: ANN401 - J
         raise ValueError(f"is longer than {cap} bytes")
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _depth(raw) > DEPTH:
         raise ValueError(f"is nested deeper than {DEPTH} levels")
-    return json.loads(raw, parse_constant=_number, parse_float=_number)
+    # JSON is UTF-8. Python's reader takes bytes for UTF-16 too, whose letters may hold a quotation mark's byte.
+    return json.loads(raw.decode(errors="surrogatepass"), parse_constant=_number, parse_float=_number)
 
 
 def json_object(content: bytes | str, cap: int = CAP) -> dict[str, Any]:
@@ -42,12 +44,16 @@ def json_object(content: bytes | str, cap: int = CAP) -> dict[str, Any]:
 def _depth(raw: bytes) -> int:
     """The deepest level; brackets within strings do not count."""
     level = deepest = 0
+    quoted = False
     for mark in _MARK.finditer(raw):
-        first = mark[0][:1]
-        if first in b"[{":
+        if mark[0] == b'"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif mark[0] in (b"[", b"{"):
             level += 1
             deepest = max(deepest, level)
-        elif first in b"]}":
+        elif mark[0] in (b"]", b"}"):
             level -= 1
     return deepest
 

@@ -47,7 +47,7 @@ def look(
 ) -> SnapshotterRoot:
     """The root that is there, where it is another one than `wanted`. containerd is asked only then."""
     path, evidence = _found(ports, wanted, unit, containerd)
-    if not path or path == wanted:
+    if not path or path == wanted or _same(ports.files, path, wanted):
         return SnapshotterRoot()
     return SnapshotterRoot(path, evidence, _images(ports.containerd))
 
@@ -118,6 +118,18 @@ def _has_data(files: Files, root: str) -> bool:
         return bool(root) and _SNAPSHOTS in files.listdir(root)
     except PortError:
         return False
+
+
+def _same(files: Files, path: str, wanted: str) -> bool:
+    """Whether both names lead to one directory: the kernel tells a process's files by what a link leads to."""
+    try:
+        for name in (_DAEMONS, _SNAPSHOTS):
+            stamp = files.stamp(f"{path}/{name}")
+            if stamp is not None:
+                return stamp == files.stamp(f"{wanted}/{name}")
+    except PortError:
+        return False
+    return False
 
 
 def _images(containerd: Containerd) -> int | Unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -13,6 +14,18 @@ from agent.outside_json import DEPTH, json_object, json_value
 def test_a_text_that_is_nested_too_deeply_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"nested deeper than 100 levels"):
         json_value(text)
+
+
+def test_another_encoding_hides_no_nesting() -> None:
+    with pytest.raises(ValueError, match=r"."):
+        json_value(('["\u2200",' + "[" * 200_000 + '"').encode("utf-16"))
+
+
+def test_a_string_without_an_end_costs_no_more_than_its_length() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match=r"."):
+        json_value(b"[" * 101 + b'"' + rb"\"" * 20_000)
+    assert time.process_time() - began < 5  # each quotation mark looked through to the end: 25 s
 
 
 def test_the_deepest_that_is_taken_can_be_written_again() -> None:

@@ -222,6 +222,16 @@ def test_what_the_process_has_open_counts_more_than_what_its_file_says_by_now() 
     )
 
 
+def test_a_root_that_is_reached_through_a_link_is_the_wanted_one_under_its_other_name() -> None:
+    made = settled("/data/nydus")
+    made.files.put("/data/nydus/nydus.db", b"bolt")
+    for name in ("nydus.db", "metadata.db"):
+        made.files.link(f"/srv/nydus/{name}", f"/data/nydus/{name}")
+    made.processes.on("find", "/proc/7/fd", stdout="/data/nydus/nydus.db\n")
+    assert look(made, wanted("/srv/nydus")).snapshotter_root == SnapshotterRoot()
+    plan(wanted("/srv/nydus"), look(made, wanted("/srv/nydus")))
+
+
 def test_the_wanted_root_asks_containerd_nothing() -> None:
     made = settled(Config().snapshotter.root)
     facts = look(made, Config())
