@@ -63,3 +63,8 @@ def _number(text: str) -> float:
     if not math.isfinite(found):
         raise ValueError(f"{text[:40]} is no number that JSON has")
     return found
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """A member that must be an object; where it is none, one without members."""
+    return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from typing import cast
 
 from agent.adapters.http import Request, exchange
 from agent.errors import HttpError, NydusdError
-from agent.outside_json import json_value
+from agent.outside_json import json_value, mapping
 from agent.ports import HttpAnswer, NydusdInfo
 
 _API_SOCKET = re.compile(r"api(\d*)\.sock")  # api.sock, then api1.sock, api2.sock … after each hot upgrade
@@ -96,8 +96,8 @@ def _object(socket: str, answer: HttpAnswer) -> Mapping[str, object]:
 
 
 def _info(socket: str, daemon: Mapping[str, object], pid: int | None) -> NydusdInfo:
-    version = _mapping(daemon.get("version"))
-    backends = _mapping(daemon.get("backend_collection"))
+    version = mapping(daemon.get("version"))
+    backends = mapping(daemon.get("backend_collection"))
     return NydusdInfo(
         socket=socket,
         id=_text(daemon.get("id")),
@@ -105,8 +105,7 @@ def _info(socket: str, daemon: Mapping[str, object], pid: int | None) -> NydusdI
         state=_text(daemon.get("state")),
         pid=pid,
         backends=tuple(
-            (mountpoint, _effective(_mapping(backend).get("config")))
-            for mountpoint, backend in sorted(backends.items())
+            (mountpoint, _effective(mapping(backend).get("config"))) for mountpoint, backend in sorted(backends.items())
         ),
     )
 
@@ -118,7 +117,7 @@ def _effective(config: object) -> Mapping[str, object]:
             config = json_value(config)
         except ValueError:
             return {}
-    return _mapping(_without_secrets(config))
+    return mapping(_without_secrets(config))
 
 
 def _without_secrets(value: object) -> object:
@@ -126,10 +125,6 @@ def _without_secrets(value: object) -> object:
     if isinstance(value, dict):
         return {key: None if key in _SECRETS else _without_secrets(inner) for key, inner in value.items()}
     return value
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _text(value: object) -> str:

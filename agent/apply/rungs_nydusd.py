@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from agent import paths
 from agent.apply import rafs
@@ -19,7 +19,7 @@ from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.errors import FileError, NydusdError
 from agent.node.facts import Effective
-from agent.outside_json import json_value
+from agent.outside_json import json_value, mapping
 from agent.ports import NydusdInfo, Ports
 
 Loose = Mapping[str, Any]
@@ -94,10 +94,10 @@ def _template(view: View) -> Loose | None:
 
 def _backend_config(template: bytes) -> Loose | None:
     try:
-        parsed = json_value(template)
-        return cast("Loose", parsed["device"]["backend"]["config"])
+        config = json_value(template)["device"]["backend"]["config"]
     except (ValueError, KeyError, TypeError):
         return None
+    return config if isinstance(config, dict) else None
 
 
 def _differences(info: NydusdInfo, wanted: Loose, dialect: Dialect) -> list[str]:
@@ -111,9 +111,8 @@ def _differences(info: NydusdInfo, wanted: Loose, dialect: Dialect) -> list[str]
 
 def backend_of(config: Loose) -> Loose:
     """The registry part of an effective configuration, in nydusd's second schema or (a JSON template) in its first."""
-    backend = config.get("backend", config.get("device", {}).get("backend", {}))
-    found = backend.get("registry") or backend.get("config") or {}
-    return found if isinstance(found, dict) else {}
+    backend = mapping(config.get("backend", mapping(config.get("device")).get("backend")))
+    return mapping(backend.get("registry") or backend.get("config"))
 
 
 def difference_of(has: Loose, wanted: Loose, dialect: Dialect) -> str:
@@ -122,7 +121,7 @@ def difference_of(has: Loose, wanted: Loose, dialect: Dialect) -> str:
         return "it has no registry backend"
     if dialect is Dialect.MIRRORS:
         return _mirrors(has.get("mirrors") or (), wanted.get("mirrors") or ())
-    proxy, template = has.get("proxy") or {}, wanted.get("proxy") or {}
+    proxy, template = mapping(has.get("proxy")), mapping(wanted.get("proxy"))
     if not proxy.get("url") and template.get("url"):
         return "it has no proxy: every byte comes from the origin"
     checked = {"url": "", "fallback": True, "ping_url": "", "use_http": False}

@@ -23,7 +23,7 @@ from agent.apply.rungs_runtime import CALL_S, View
 from agent.dataclass import dataclass
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
-from agent.outside_json import json_value
+from agent.outside_json import json_value, mapping
 from agent.ports import Ports, Trial
 
 _NAME = "real read"
@@ -211,11 +211,12 @@ def mounts(ports: Ports, root: str) -> list[Mount]:
     )  # fmt: skip
     daemons = json_value(answer.body) if answer.status == 200 else []
     found = []
-    for daemon in daemons or ():
-        for snapshot, instance in sorted((daemon.get("instances") or {}).items()):
-            directory = instance.get("snapshot_dir") or posixpath.join(root, "snapshots", snapshot)
+    for daemon in map(mapping, daemons if isinstance(daemons, list) else ()):
+        for snapshot, instance in sorted(mapping(daemon.get("instances")).items()):
+            named = mapping(instance).get("snapshot_dir")
+            directory = named if isinstance(named, str) and named else posixpath.join(root, "snapshots", snapshot)
             bootstrap = _bootstrap(ports, directory)
-            config = _config(ports, posixpath.join(root, "config", daemon["id"]), snapshot)
+            config = _config(ports, posixpath.join(root, "config", str(daemon.get("id"))), snapshot)
             if bootstrap and config is not None:
                 found.append(Mount(bootstrap, config))
     return found

@@ -15,7 +15,7 @@ from typing import Any
 from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
-from agent.outside_json import json_object, json_value
+from agent.outside_json import json_object, json_value, mapping
 from agent.ports import Containerd, ImageRecord
 from agent.registry.names import HUB, host_and_rest
 
@@ -138,7 +138,7 @@ def _complete(store: _Store, manifest: Mapping[str, Any]) -> bool:
 
 def _chain_id(store: _Store, manifest: Mapping[str, Any]) -> str:
     """The key of the image's topmost snapshot; "" where it cannot be told."""
-    chains = chain_ids(store.document(str(_mapping(manifest.get("config")).get("digest"))))
+    chains = chain_ids(store.document(str(mapping(manifest.get("config")).get("digest"))))
     return chains[-1] if chains else ""
 
 
@@ -163,13 +163,9 @@ def document(containerd: Containerd, namespace: str, digest: str, *, deadline_s:
         raise UnsoundImageError("NNA0608", f"{digest} is no image's document", cause=error.cause) from None
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def is_lazy(layer: Mapping[str, Any]) -> bool:
     """Whether it is never downloaded, but read lazily."""
-    return _NYDUS_BLOB in _mapping(layer.get("annotations"))
+    return _NYDUS_BLOB in mapping(layer.get("annotations"))
 
 
 def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,7 +173,7 @@ def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
     "Layer ChainID").
     """
     found: list[str] = []
-    diff_ids = _mapping(config.get("rootfs")).get("diff_ids")
+    diff_ids = mapping(config.get("rootfs")).get("diff_ids")
     for diff_id in diff_ids if isinstance(diff_ids, list) else ():
         pair = f"{found[-1]} {diff_id}" if found else ""
         found.append(f"sha256:{hashlib.sha256(pair.encode()).hexdigest()}" if pair else str(diff_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from agent.errors import PortError
+from agent.errors import FileError, PortError
 from agent.node.facts import FileFact, UnitFact, Unknown
 from agent.ports import Files
 
@@ -14,6 +14,8 @@ _DIRECTORIES = (
     "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
 )  # fmt: skip
 """From the one that counts most (systemd.unit(5), "System Unit Search Path")."""
+_NO_FILE = "NNA0421"
+"""It is no regular file."""
 
 
 def look(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
@@ -22,10 +24,22 @@ def look(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] 
         return ()
     try:
         wanted = tuple(_on_disk(unit.name, files)) if unit.needs_reload else unit.drop_in_paths
-        found = [files.read(path) for path in wanted]
+        found = [_read(files, path) for path in wanted]
     except PortError as error:
         return Unknown(f"{error.what}: {error.cause}")
     return tuple(one for one in found if one is not None)
+
+
+def _read(files: Files, path: str) -> FileFact | None:
+    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of another
+    one with its name.
+    """
+    try:
+        return files.read(path)
+    except FileError as error:
+        if error.code == _NO_FILE:
+            return None
+        raise
 
 
 def _on_disk(name: str, files: Files) -> Iterator[str]:

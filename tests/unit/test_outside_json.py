@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from agent.outside_json import DEPTH, json_object, json_value
+from agent.outside_json import DEPTH, json_object, json_value, mapping
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 2_000 + b"1" + b"}" * 2_000, b"[" * 101])
@@ -56,3 +56,7 @@ def test_a_text_that_is_too_long_is_not_read() -> None:
 def test_an_object_is_asked_for_and_nothing_else_taken(text: str) -> None:
     with pytest.raises(ValueError, match="is no JSON object"):
         json_object(text)
+
+
+def test_a_member_that_must_be_an_object_is_one_or_empty() -> None:
+    assert [mapping(one) for one in ({"a": 1}, None, [], "x", 1)] == [{"a": 1}, {}, {}, {}, {}]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from agent import paths
+from agent.adapters.files import RootFiles
 from agent.config.model import Config, SnapshotterConfig
 from agent.errors import FileError, PlanError
 from agent.node.facts import Facts, FileFact, SnapshotterRoot, Unknown
@@ -128,6 +130,20 @@ def test_drop_ins_are_found_where_systemd_looks_and_in_its_order() -> None:
     made.files.unreadable["/etc/systemd/system/service.d/30-d.conf"] = FileError("NNA0422", "cannot read", cause="no")
     assert isinstance(drop_ins(late, made.files), Unknown)
     assert drop_ins(None, made.files) == ()
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/nowhere"])
+def test_a_masked_drop_in_is_no_obstacle_and_hides_what_it_masks(tmp_path: Path, target: str) -> None:
+    """As systemd.unit(5) has it: a link to /dev/null."""
+    for directory in ("etc", "usr/lib"):
+        (tmp_path / directory / "systemd/system/service.d").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/system/service.d/10-kill.conf").write_text("[Service]\nKillMode=mixed\n")
+    (tmp_path / "etc/systemd/system/service.d/10-kill.conf").symlink_to(target)
+    (tmp_path / "etc/systemd/system/service.d/20-other.conf").write_text("[Service]\nNice=1\n")
+    late = replace(unit(paths.SNAPSHOTTER_UNIT, active=True), needs_reload=True)
+    found = drop_ins(late, RootFiles(str(tmp_path)))
+    assert isinstance(found, tuple)
+    assert [one.path for one in found] == ["/etc/systemd/system/service.d/20-other.conf"]
 
 
 # The root.

@@ -13,6 +13,8 @@ from agent.apply import prove, rungs_read
 from agent.apply.before import before_change
 from agent.apply.climb import Climb, State, body, failed
 from agent.apply.daemon_view import daemon_view
+from agent.apply.rungs_nydusd import backend_of, difference_of
+from agent.config.model import Dialect
 from agent.errors import Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility
 from agent.node.observe import observe
@@ -313,3 +315,11 @@ def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> N
     )
     assert "https://blobs.test/a" in told
     assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"backend": None}, {"backend": "x"}, {"backend": {"registry": []}}, {"device": None}, {"device": []}],
+)
+def test_a_nydusd_whose_configuration_is_odd_is_told_of_and_ends_no_check(config: dict[str, object]) -> None:
+    assert difference_of(backend_of(config), {}, Dialect.PROXY) == "it has no registry backend"
