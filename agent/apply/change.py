@@ -135,10 +135,12 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 
     try:
         result = transaction.carry_out(ports, intention, proof, run.around)
-    except ApplyError:
-        current.follow_accepted(ports, run.around.say)
-        _prove_again(config, ports)
-        raise
+    except ApplyError as error:
+        try:
+            current.follow_accepted(ports, run.around.say)
+            _prove_again(config, ports)
+        finally:
+            raise error  # whatever becomes of the look at the node: it says what was put back
     current.follow(ports, intention.config, run.around.say)
     if not proofs:
         _prove_unchanged(config, ports, facts, effective)

@@ -98,7 +98,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     log = journal.Journal(ports.ledger)
     try:
         log.begin(begin, reserve=_reserve(intention.plan))
-    except FileError:
+    except Exception:
         confirm.tidy(ports)
         raise
     took: list[Progress] = []
