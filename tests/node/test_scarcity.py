@@ -177,8 +177,7 @@ def test_a_mirror_that_dies_while_the_node_lacks_something_costs_no_read(
     stage: scene.Stage, scarcity: Callable[[Node], AbstractContextManager[None]]
 ) -> None:
     node, ref = stage.node, stage.ref("reader-nydus")
-    node.run(["systemctl", "restart", UNIT])  # it forgets former outages
-    scene.wait_for_route(node, "mirror", 60)
+    scene.fresh_agent(node, 60)
     scene.forget(node, ref)
     scene.pull(node, ref)
     with scene.Reader(node, ref, pause_ms=60) as reader:

@@ -46,8 +46,7 @@ DISTURBANCES = {
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
     """A reader on a cold image; the agent has forgotten former outages."""
-    stage.node.run(["systemctl", "restart", UNIT])
-    scene.wait_for_route(stage.node, "mirror", 60)
+    scene.fresh_agent(stage.node, 60)
     with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
         yield made
 
