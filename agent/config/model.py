@@ -213,8 +213,8 @@ class SnapshotterConfig:
     daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
     root: str = setting(
         "/var/lib/containerd-nydus",
-        "its root directory; at the default, one that is there with images that containerd has unpacked is kept, and "
-        "another one is refused as long as there are such images",
+        "its root directory; while containerd has images below another root on this node, the default gives way to "
+        "that root, and any other value is refused",
         form=Form.ROOT_PATH,
     )
     log_level: LogLevel = setting(

@@ -16,7 +16,7 @@ from agent.daemon.view import HistoryEntry
 from agent.health.state import Verdict
 
 _LATEST = 1e15
-_STARTED = "the agent was started anew and judges from the beginning"
+_STARTED = "the agent was started anew and judges the mirror once more"
 _WENT_ON = "the agent was started anew and goes on from what it knew"
 _CAP = 99
 """Entries that are taken over; with that of the start itself they are what a history holds."""
