@@ -22,9 +22,9 @@ from agent.daemon.memory import Memory, adopted
 from agent.daemon.messages import Message
 from agent.daemon.origins import Origins, needed
 from agent.daemon.ownership import Ownership
+from agent.daemon.probe_results import ProbeResults
 from agent.daemon.probing import Probing
 from agent.daemon.record import Record
-from agent.daemon.seen import Seen
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
 from agent.daemon.turning import Loop
@@ -104,7 +104,7 @@ class Session:
         self.keeper = Keeper(ports.fence, ports.cgroups, mirror, record.fence)
         self.effective = Document(places.effective, places.owner)
         self.climb = Document(places.climb, places.owner)
-        self.seen = Seen(record)
+        self.results = ProbeResults(record)
         self.owner_detail = ""
         self.pin: Pin | None = None
         self.self_test = "not-run"
@@ -240,7 +240,7 @@ class Session:
     # What the loop does with an event
 
     def _handle(self, event: Event) -> None:
-        self.seen.note(event)
+        self.results.note(event)
         if isinstance(event, OwnerSeen):
             self.owner_detail = event.detail
             self._probing.owner_seen(event.owner)

@@ -55,7 +55,7 @@ class Memory:
     reach: Reach = field(default_factory=Reach)
 
 
-class Keepsake:
+class MemoryFile:
     """The file."""
 
     def __init__(self, path: str) -> None:

@@ -36,8 +36,8 @@ def marks(session: Session, problems: Problems) -> tuple[object, ...]:
     state, keeper = session.state, session.keeper
     return (
         state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
-        state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.seen.ping.ok,
-        session.seen.canary.ok, session.owner_detail, session.self_test, session.self_test_reason, session.pin,
+        state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.results.ping.ok,
+        session.results.canary.ok, session.owner_detail, session.self_test, session.self_test_reason, session.pin,
         session.climb.last, session.drift.changed, session.drift.findings, session.drift.gave_up,
         session.record.symptoms.problem, session.record.symptoms.total,
         keeper.destroy_error, problems, round(time.time() - time.monotonic()),
@@ -63,7 +63,7 @@ def view_of(session: Session, problems: Problems) -> View:
         verdict_cause=state.cause, verdict_evidence=state.evidence,
         route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session, mono),
-        mirror_url=session.settings.mirror_url, ping=session.seen.ping, canary=session.seen.canary,
+        mirror_url=session.settings.mirror_url, ping=session.results.ping, canary=session.results.canary,
         ping_times=record.ping_times.view(), canary_times=record.canary_times.view(),
         owner=state.owner, owner_detail=session.owner_detail,
         origins=tuple(

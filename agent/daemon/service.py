@@ -15,7 +15,7 @@ from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
 from agent.daemon.endpoint import Listener, Response
 from agent.daemon.loop import End, Session
-from agent.daemon.memory import Keepsake, known_to
+from agent.daemon.memory import MemoryFile, known_to
 from agent.daemon.messages import Message
 from agent.daemon.picture import Problems, marks, quiet, view_of
 from agent.daemon.record import Record
@@ -52,7 +52,7 @@ class Service:
         self._ports = ports
         self._places = places
         self._record = Record()
-        self._keepsake = Keepsake(places.memory)
+        self._memory_file = MemoryFile(places.memory)
         self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
         self._endpoint = Listener(loop, self._public, self._broken, lacks=self._lack)
@@ -134,7 +134,7 @@ class Service:
         effective = Document(self._places.effective, self._places.owner)
         settled = settle(applied(effective.load()))
         before = self._session
-        memory = self._keepsake.load(time.monotonic(), settled.policy) if before is None else before.memory
+        memory = self._memory_file.load(time.monotonic(), settled.policy) if before is None else before.memory
         origins = frozenset(origin.name for origin in settled.origins)
         return Session(
             self._loop,
@@ -288,7 +288,7 @@ class Service:
             self._unpublished = repr(error)
 
     def _publish_of(self, session: Session, now: float) -> None:
-        self._keepsake.save(session.memory)
+        self._memory_file.save(session.memory)
         seen = marks(session, self._problems())
         if seen == self._marks and quiet(session) and now - self._viewed_at < _QUIET_S:
             return

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
-from agent.daemon.memory import Keepsake, Memory, Reach, known_to
+from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
 from agent.daemon.service import Service
 from agent.health.damping import Flap
 from agent.health.policy import Policy
@@ -223,7 +223,7 @@ def test_a_mirror_that_moves_off_the_node_is_used_again(tmp_path: Path) -> None:
     on_time(work)
 
 
-class TestKeepsake:
+class TestMemoryFile:
     STATE = State(
         verdict=Verdict.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED, was_well=True,
         local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
@@ -233,9 +233,9 @@ class TestKeepsake:
 
     def test_what_was_known_is_known_again(self, tmp_path: Path) -> None:
         path = str(tmp_path / "memory.json")
-        Keepsake(path).save(self.MEMORY)
+        MemoryFile(path).save(self.MEMORY)
         assert os.stat(path).st_mode & 0o777 == 0o600
-        found = Keepsake(path).load(110.0, self.POLICY)
+        found = MemoryFile(path).load(110.0, self.POLICY)
         assert found is not None
         state = found.state
         assert (found.canary, found.reach) == (True, self.MEMORY.reach)
@@ -253,26 +253,26 @@ class TestKeepsake:
     )  # fmt: skip
     def test_what_makes_no_sense_means_that_nothing_is_known(self, tmp_path: Path, key: str, value: object) -> None:
         path = tmp_path / "memory.json"
-        Keepsake(str(path)).save(self.MEMORY)
+        MemoryFile(str(path)).save(self.MEMORY)
         path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))
-        assert Keepsake(str(path)).load(110.0, self.POLICY) is None
+        assert MemoryFile(str(path)).load(110.0, self.POLICY) is None
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0" * 100])
     def test_a_damaged_file_means_that_nothing_is_known(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "memory.json"
         path.write_bytes(content)
-        assert Keepsake(str(path)).load(110.0, self.POLICY) is None
+        assert MemoryFile(str(path)).load(110.0, self.POLICY) is None
 
     def test_another_mirror_starts_fresh(self) -> None:
         assert known_to(self.MEMORY, "10.0.0.1:4001", "", frozenset()).state == State()
 
     def test_registries_that_are_gone_vouch_no_more(self) -> None:
-        remote = replace_memory(self.MEMORY)
+        remote = of_a_mirror_elsewhere(self.MEMORY)
         assert known_to(remote, remote.mirror, remote.ping, frozenset({"r.test", "new.test"})).canary
         assert not known_to(remote, remote.mirror, remote.ping, frozenset({"new.test"})).canary
 
 
-def replace_memory(memory: Memory) -> Memory:
+def of_a_mirror_elsewhere(memory: Memory) -> Memory:
     """Of a mirror elsewhere."""
     state = State(verdict=Verdict.DOWN, was_well=True)
     return Memory(memory.mirror, memory.ping, state, True, Reach(False, 5, memory.reach.proved))

@@ -22,7 +22,7 @@ from agent.health.evidence import (
 )
 
 
-class Seen:
+class ProbeResults:
     """The last results of one session's probes; counts go to the record."""
 
     def __init__(self, record: Record) -> None:
