@@ -51,6 +51,7 @@ class SocketTables(Protocol):
 
     def find_listener(self, address: str, port: int) -> Listener | None:
         """The listening TCP socket that would get a connection from this node to `address:port`; None: there is none.
+        Of an address that is not this node's: the one that would get it if it were (a wildcard address fits all).
         Quick, however many others listen on the port. Raises PortError.
         """
 

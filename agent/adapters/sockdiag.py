@@ -126,7 +126,7 @@ class SockDiag:
 
         The kernel looks the socket up as it does for a connection (inet_lookup in net/ipv4/inet_diag.c). So an exact
         address, an IPv6 socket without IPv4 (IPV6_V6ONLY), a bound device, SO_REUSEPORT count as they do there, and
-        many other sockets with this port make it no slower.
+        many other sockets with this port make it no slower. Whether the address is this node's is not asked.
         """
         ip = ipaddress.ip_address(address)
         ip = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip

@@ -1,8 +1,8 @@
 """How the tests on nodes are run side by side: a group is a file, because its tests share a node.
 
 Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a busy
-machine does not keep is run alone, after the others; two that
-disturb each other as little as an idle machine would are run as a pair.
+machine does not keep is run alone, after the others; two that disturb each other as little as an idle machine would are
+run as a pair.
 """
 
 from __future__ import annotations
