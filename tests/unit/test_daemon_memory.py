@@ -154,6 +154,8 @@ def test_a_mirror_that_is_well_keeps_its_reads(tmp_path: Path, life: str) -> Non
             async with lived(node, life, []) as after:
                 await until(after.is_("healthy", "mirror"))
                 assert not after.fenced()
+                moves = [(entry["route_from"], entry["route"]) for entry in after.status["history"]]
+                assert ("mirror", "origin") not in moves
                 await mirror.die()
                 await until(after.fenced)
 
