@@ -50,9 +50,8 @@ class SocketTables(Protocol):
     """The kernel's tables of this network namespace's TCP sockets, and who owns what."""
 
     def find_listener(self, address: str, port: int) -> Listener | None:
-        """The listening TCP socket that would get a connection from this node to `address:port`; None: there is none.
-        Of an address that is not this node's: the one that would get it if it were (a wildcard address fits all).
-        Quick, however many others listen on the port. Raises PortError.
+        """The listening TCP socket that would get a connection from this node to `address:port`; None: there is none,
+        as for an address that is not this node's. Quick, however many others listen on the port. Raises PortError.
         """
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:

@@ -126,11 +126,14 @@ class SockDiag:
 
         The kernel looks the socket up as it does for a connection (inet_lookup in net/ipv4/inet_diag.c). So an exact
         address, an IPv6 socket without IPv4 (IPV6_V6ONLY), a bound device, SO_REUSEPORT count as they do there, and
-        many other sockets with this port make it no slower. Whether the address is this node's is not asked.
+        many other sockets with this port make it no slower. A socket for all addresses gets nothing of what goes to an
+        address that is not this node's, which the lookup does not ask.
         """
         ip = ipaddress.ip_address(address)
         ip = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
         family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+        if not (ip.is_loopback or _is_of_this_node(family, str(ip))):
+            return None
         # The remote end is one that no connection has: port 0.
         ident = _LOOKUP.pack(port, 0, ip.packed, ip.packed) + _LOOPBACK_DEVICE + _NO_COOKIE
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENING, ident)
@@ -163,6 +166,16 @@ class SockDiag:
                 return False
             raise fence_error("NNA0802", "a connection could not be destroyed", error) from error
         return True
+
+
+def _is_of_this_node(family: socket.AddressFamily, address: str) -> bool:
+    """Whether a socket can be bound to the address. Where that cannot be tried (no descriptor), it is taken for one."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as tried:
+            tried.bind((address, 0))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def _remote_end(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, cgroups: Collection[int]) -> bytes:

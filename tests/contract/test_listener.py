@@ -79,6 +79,18 @@ def found(diag: SockDiag, target: str) -> int:
     return 0 if listener is None else listener.inode
 
 
+@pytest.mark.parametrize("address", ["203.0.113.7", "2001:db8::7"])
+def test_a_socket_for_all_addresses_is_nobody_where_the_mirror_is_elsewhere(address: str) -> None:
+    """A user who holds one must not pass for whoever took the place of a mirror on another machine."""
+    with own_network(), SockDiag() as diag, as_user():
+        family_wide = "::" if ":" in address else "0.0.0.0"
+        with listen(family_wide):
+            assert diag.find_listener(address, PORT) is None
+            found = diag.find_listener("::1" if ":" in address else "127.0.0.1", PORT)
+            assert found is not None
+            assert found.uid == USER
+
+
 def test_the_listener_that_is_named_is_the_one_that_gets_the_connection() -> None:
     met = set[tuple[str, ...]]()
     with own_network(), SockDiag() as diag:
