@@ -62,10 +62,11 @@ class Document:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             return None, error.strerror or str(error)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != self._owner:
+            os.close(descriptor)  # a directory too, of which no file can be made
+            return None, f"is not a regular file of uid {self._owner}"
         with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != self._owner:
-                return None, f"is not a regular file of uid {self._owner}"
             content = file.read(_SIZE_CAP + 1)
         try:
             value = json_value(content) if len(content) <= _SIZE_CAP else None

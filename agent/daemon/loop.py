@@ -118,8 +118,8 @@ class Session:
             state=lambda: self.state, policy=lambda: self.policy, before=self._look_at_owner, sooner=self._beat.sooner,
             lifted_at=lambda: self._lifted_at, reach=memory.reach, mute=self._no_canary_comes_back,
         )  # fmt: skip
-        fenced, ask = (lambda: self.state.fence is not None), self.origins.ask
-        self._symptoms = Symptoms(loop, ports.journal, self.post, fenced, ask)
+        fenced, failed = (lambda: self.state.fence is not None), self._read_failed
+        self._symptoms = Symptoms(loop, ports.journal, self.post, fenced, failed)
         self._holder = Holder(ports.mirror_processes, ports.tables, mirror, self.post)
         self._ownership = Ownership(ports.tables, settings, self._holder, self.post)
         self._resettle = resettle
@@ -252,6 +252,10 @@ class Session:
         if isinstance(event, Tick):
             self._chores()
             self._tell()
+
+    def _read_failed(self) -> None:
+        if needed(self.state):  # under a pin nothing follows from the origins, so no read may have them asked
+            self.origins.ask()
 
     def _canaries_come_back(self) -> None:
         vouch_s = self._probing.vouch_s

@@ -81,13 +81,11 @@ class MemoryFile:
         last = self._last
         if last is not None and memory.state is last.state and memory.reach is last.reach and memory == last:
             return  # so it is each second, on most days
-        self._last = memory
         content = json.dumps(_encoded(memory, self._here()), separators=(",", ":")).encode()
-        if content == self._written:
-            return
-        with contextlib.suppress(OSError):
-            _write(self._path, content)
-            self._written = content
+        with contextlib.suppress(OSError):  # no room in /run: the next time tries again
+            if content != self._written:
+                _write(self._path, content)
+            self._written, self._last = content, memory
 
     def _here(self) -> str:
         if not self._boot:

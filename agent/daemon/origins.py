@@ -119,8 +119,9 @@ class Origins:
             self._begin_round_in(self._pause_s())
 
     def watch(self) -> None:
-        """Reads depend on the origins from now on, or still: the next round must not be far off."""
-        if self._rests and self._timer is not None and self._timer.when - self._loop.time() > _WATCH_S:
+        """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far off."""
+        rests = self._rests and self._timer is not None and self._timer.when - self._loop.time() > _WATCH_S
+        if rests and self._needed():
             self._begin_round_in(_watch_s())
 
     def _pause_s(self) -> float:
@@ -159,14 +160,19 @@ class Origins:
         self._wanted = self._rests = False
         self._began_at = self._loop.time()
         good = self.good()
-        if good and self._needed() and self._began_at < self._all_due:
+        if good and self._needed():
             self._ask_one(good[os.urandom(1)[0] % len(good)])
         else:
-            self._all_due = self._began_at + EVERY_S
-            self._round(self._again)
+            self._ask_all()
+
+    def _ask_all(self) -> None:
+        self._all_due = self._began_at + EVERY_S
+        self._round(self._again)
 
     def _ask_one(self, origin: Origin) -> None:
-        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline."""
+        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline.
+        Where it answers all have their turn after it: a round that begins with them notices a silent one later.
+        """
         over = False
 
         def doubt() -> None:
@@ -183,7 +189,10 @@ class Origins:
                 over = True
                 timer.cancel()
                 self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-                self._rest(EVERY_S)
+                if self._began_at < self._all_due:
+                    self._rest(EVERY_S)
+                else:
+                    self._ask_all()
 
         timer = self._timer = self._loop.call_later(_AGAIN_S, doubt)
         self._ask(origin, told)
@@ -193,16 +202,17 @@ class Origins:
 
         One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to others.
         """
-        left, good = len(self._known), False
+        left, good, over = len(self._known), False, False
 
         def told(status: OriginStatus) -> None:
-            nonlocal left, good
+            nonlocal left, good, over
             left -= 1
             if status.ok and not good:
                 good = True
                 self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-            if left:
+            if over or (left and not (good and self._needed())):
                 return
+            over = True  # while reads depend on the good one, it is not forgotten for those that say nothing
             if good:
                 self._rest(EVERY_S)
             else:

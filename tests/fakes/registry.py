@@ -14,11 +14,18 @@ class SmallRegistry:
 
     def __init__(self) -> None:
         self.status, self.mark = 401, b"Www-Authenticate: Bearer\r\n"
+        self.silent = False
+        """It takes connections and answers nothing."""
+        self.asked = 0
         self.server: asyncio.Server | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             await reader.readuntil(b"\r\n\r\n")
+            self.asked += 1
+            if self.silent:
+                await reader.read()
+                return
             writer.write(b"HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n" % (self.status, self.mark))
 
     async def __aenter__(self) -> Self:

@@ -53,6 +53,13 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert Document(str(tmp_path / "x.json"), ME).load() is None
 
 
+def test_a_directory_in_its_place_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    document = Document(str(tmp_path / "x.json"), ME)
+    assert document.load() is None
+    assert "regular file" in document.problem
+
+
 def test_a_pipe_in_its_place_does_not_stop_the_daemon(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.json")
     assert Document(str(tmp_path / "x.json"), ME).load() is None

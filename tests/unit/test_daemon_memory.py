@@ -206,6 +206,24 @@ def test_a_read_that_fails_behind_the_fence_has_the_origin_asked_at_once(tmp_pat
     on_time(work)
 
 
+def test_under_a_pin_no_origin_is_asked_more_often(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            with_origin(node, registry)
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                node.put(node.places.pin, {"route": "origin", "until": 4e9, "reason": "upgrade", "by": "root"})
+                await until(node.fenced)
+                before = registry.asked
+                for _ in range(200):  # in 10 s
+                    node.fakes.journal.write("Read from backend failed: Registry(Request(Http(reqwest::Error {})))")
+                    await asyncio.sleep(0.05)
+                assert registry.asked - before <= 1, "its own round, which is rare"
+
+    on_time(work)
+
+
 def test_a_mirror_that_moves_off_the_node_is_used_again(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror, SmallRegistry() as registry:
@@ -243,6 +261,13 @@ class TestMemoryFile:
         assert (found.canary, found.reach) == (True, self.MEMORY.reach)
         assert (state.verdict, state.since, state.return_at) == (Verdict.PROBATION, 100.0, 130.0)
         assert (state.flap, state.local, state.was_well) == (self.STATE.flap, True, True)
+
+    def test_what_found_no_room_is_written_when_there_is_room(self, tmp_path: Path) -> None:
+        kept = MemoryFile(str(tmp_path / "run" / "memory.json"))
+        kept.save(self.MEMORY)
+        (tmp_path / "run").mkdir()
+        kept.save(self.MEMORY)
+        assert kept.load(110.0, self.POLICY) is not None
 
     @pytest.mark.parametrize(
         ("key", "value"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.origins import EVERY_S, Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
 from tests.fakes.free_port import free_port
-from tests.fakes.turning import go, here
+from tests.fakes.registry import SmallRegistry
+from tests.fakes.turning import clock, go, here, on_time, until
 
 
 async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,3 +95,26 @@ def test_one_that_was_never_resolved_is_told_with_the_name_services_words() -> N
         assert here().idle
 
     go(work())
+
+
+def test_one_that_falls_silent_while_reads_depend_on_it_is_told_within_ten_seconds() -> None:
+    async def work() -> None:
+        seen = list[OriginSeen]()
+        async with SmallRegistry() as registry, SmallRegistry() as never:
+            never.silent = True
+            known = (registry.origin, never.origin)
+            origins = Origins(here(), known, FakeNames(), kept(seen), needed=lambda: True)
+            origins.begin()
+            for _ in range(2):
+                await until(lambda: bool(seen) and seen[-1].good)
+                clock().advance(EVERY_S)  # so all are due
+                seen.clear()
+                await until(lambda: bool(seen) and seen[-1].good)
+                clock().advance(EVERY_S)
+                registry.silent = True
+                assert await until(lambda: not seen[-1].good) < 9.1
+                registry.silent = False
+            origins.close()
+            assert here().idle
+
+    on_time(work)
