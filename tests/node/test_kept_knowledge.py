@@ -64,7 +64,7 @@ def held() -> Iterator[scene.Stage]:
 
 def is_well_but_down(node: Node) -> bool:
     status = scene.daemon_status(node)
-    return status["verdict"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"]
+    return bool(status["verdict"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"])
 
 
 @pytest.mark.parametrize("happens", [reload, restart, crash, see_another_registry])

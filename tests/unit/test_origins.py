@@ -106,10 +106,10 @@ def test_one_that_falls_silent_while_reads_depend_on_it_is_told_within_ten_secon
             origins = Origins(here(), known, FakeNames(), kept(seen), needed=lambda: True)
             origins.begin()
             for _ in range(2):
-                await until(lambda: bool(seen) and seen[-1].good)
+                await until(lambda: bool(seen and seen[-1].good))
                 clock().advance(EVERY_S)  # so all are due
                 seen.clear()
-                await until(lambda: bool(seen) and seen[-1].good)
+                await until(lambda: bool(seen and seen[-1].good))
                 clock().advance(EVERY_S)
                 registry.silent = True
                 assert await until(lambda: not seen[-1].good) < 9.1

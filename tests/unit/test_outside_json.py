@@ -59,4 +59,6 @@ def test_an_object_is_asked_for_and_nothing_else_taken(text: str) -> None:
 
 
 def test_a_member_that_must_be_an_object_is_one_or_empty() -> None:
-    assert [mapping(one) for one in ({"a": 1}, None, [], "x", 1)] == [{"a": 1}, {}, {}, {}, {}]
+    others: tuple[object, ...] = (None, [], "x", 1)
+    assert mapping({"a": 1}) == {"a": 1}
+    assert [mapping(one) for one in others] == [{}, {}, {}, {}]
