@@ -255,7 +255,7 @@ class Session:
 
     def _read_failed(self) -> None:
         if needed(self.state):  # under a pin nothing follows from the origins, so no read may have them asked
-            self.origins.ask()
+            self.origins.ask_soon()
 
     def _canaries_come_back(self) -> None:
         vouch_s = self._probing.vouch_s

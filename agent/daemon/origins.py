@@ -94,8 +94,8 @@ class Origins:
         self._known = known
         self._addresses = Addresses(loop, names)
         self._post = post
-        self._wanted = False
-        """Asked for while a round was under way: that one began too early."""
+        self._wanted = self._hurried = False
+        """Asked for while a round was under way: that one began too early; and without the pause between two."""
         self._rests = False
         self._timer: Timer | None = None
         self._began_at = self._all_due = float("-inf")
@@ -113,7 +113,12 @@ class Origins:
             self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
 
     def ask(self) -> None:
-        """Ask now; while reads depend on them, every other second at most: each read that fails there wants to know."""
+        """Ask now."""
+        self._hurried = True
+        self.ask_soon()
+
+    def ask_soon(self) -> None:
+        """The same for each read that fails; while reads depend on the origins, every other second at most."""
         self._wanted = True
         if self._rests:
             self._begin_round_in(self._pause_s())
@@ -125,7 +130,8 @@ class Origins:
             self._begin_round_in(_watch_s())
 
     def _pause_s(self) -> float:
-        return max(0.0, self._began_at + _SOON_FENCED_S - self._loop.time()) if self._needed() else 0.0
+        pause = self._needed() and not self._hurried
+        return max(0.0, self._began_at + _SOON_FENCED_S - self._loop.time()) if pause else 0.0
 
     def close(self) -> None:
         """Ask no more, and wait for no answer."""
@@ -157,7 +163,7 @@ class Origins:
         self._timer = self._loop.call_later(seconds, self._begin_round)
 
     def _begin_round(self) -> None:
-        self._wanted = self._rests = False
+        self._wanted = self._hurried = self._rests = False
         self._began_at = self._loop.time()
         good = self.good()
         if good and self._needed():
