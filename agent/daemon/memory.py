@@ -109,7 +109,7 @@ def _encoded(memory: Memory, boot: str) -> dict[str, object]:
         "apiVersion": API_VERSION, "kind": KIND, "boot": boot, "mirror": memory.mirror, "ping": memory.ping,
         "verdict": state.verdict.value, "since": state.since, "reason": state.reason, "evidence": state.evidence,
         "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
-        "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True, "fenced": state.fence is not None,
+        "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True,
         "ping_refuted": state.ping_refuted, "sentinel_trusted": state.sentinel_trusted,
         "flap": _flap(state.flap), "unblamed": _flap(state.unblamed), "return_at": _time(state.return_at),
         "doubted": sorted(state.doubted), "doubted_until": _time(state.doubted_until),
