@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +103,21 @@ def nydus_program(name: str) -> Path:
     if not (os.path.isfile(named) and os.access(named, os.X_OK)):
         raise FileNotFoundError(f"{variable}={named}: no program there; name {name} as it was built or released")
     return Path(named).resolve()
+
+
+def given_version() -> tuple[int, ...]:
+    """The version of $NYDUSD, as (2, 4, 4); () where a run names none and has the tests' own program, of 2.2.
+
+    Raises ValueError for a program that tells no version: what a node does depends on it.
+    """
+    if not os.environ.get("NYDUSD"):
+        return ()
+    program = nydus_program("nydusd")
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10).stdout
+    version = re.search(r"Version:\s*v?(\d+)\.(\d+)\.(\d+)", said)
+    if version is None:
+        raise ValueError(f"NYDUSD={program}: it tells no version; build it in a git checkout at the release's tag")
+    return tuple(int(each) for each in version.groups())
 
 
 def _put_nydus(upper: Path, machine: Machine) -> None:

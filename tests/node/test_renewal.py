@@ -2,24 +2,22 @@
 
 A nydusd that takes new credentials (2.4.1 and newer) cannot be built from where the tests have their parts. With the
 one that can, these tests show that the operator was told before the reads fail, and what the snapshotter does with our
-configuration. $NYDUS_AGENT_TEST_NYDUSD names the program of a newer one: with it no read may fail at all.
+configuration. $NYDUSD names a newer program (`make test-nydusd`): with it no read may fail at all.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.node import images, parts, scene
+from tests.node import images, parts, scene, stock
 from tests.node.boot import Node
 
 pytestmark = pytest.mark.allow_warnings(
@@ -28,10 +26,10 @@ pytestmark = pytest.mark.allow_warnings(
     r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
 )
 
-NEWER = os.environ.get("NYDUS_AGENT_TEST_NYDUSD", "")
+NEWER = stock.given_version() >= (2, 4, 1)
 HELPER, HELPERS_FILE = "/usr/local/bin/docker-credential-test", "/etc/test-registry/helper.json"
 RENEW_S = 2
-NYDUSD, REAL = "/usr/local/bin/nydusd", "/usr/local/libexec/nydusd.real"
+NYDUSD = "/usr/local/bin/nydusd"
 CONFIGS = "/var/lib/containerd-nydus/config/*/config.json"
 
 
@@ -75,8 +73,6 @@ class Private:
 @pytest.fixture(scope="module")
 def private() -> Iterator[Private]:
     with Node() as node:
-        if NEWER:
-            _put(node, Path(NEWER))
         made = Private(node, parts.start_auth_registry(node, password=secrets.token_hex(16)))
         parts.start_mirror(node)
         images.push(node, "reader-nydus", made.ref, user=made.registry.user, password=made.registry.password)
@@ -90,11 +86,6 @@ def private() -> Iterator[Private]:
         yield made
 
 
-def _put(node: Node, program: Path) -> None:
-    place = REAL if node.run(["test", "-e", REAL], check=False).returncode == 0 else NYDUSD
-    node.inside(place).write_bytes(program.read_bytes())
-
-
 def told(node: Node) -> list[dict[str, Any]]:
     problems = scene.agent_json(node, "status")["problems"]
     return [one for one in problems if one["code"] == "NNA1207"]
@@ -103,7 +94,7 @@ def told(node: Node) -> list[dict[str, Any]]:
 def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_before(private: Private) -> None:
     node = private.node
     plan = "\n".join(scene.agent_json(node, "plan")["warnings"])
-    assert (f"{private.registry.host} (docker-credential-test)" in plan) is not bool(NEWER), plan
+    assert (f"{private.registry.host} (docker-credential-test)" in plan) is not NEWER, plan
     with scene.Reader(node, private.ref, pause_ms=150, rounds=1) as reader:
         reader.wait_for(5, 60)
         scene.agent(node, "inspect")
@@ -141,7 +132,7 @@ def test_the_snapshotter_hands_on_what_the_helper_says_now_and_an_old_nydusd_doe
     node.wait_until(private.renewed, 30, "the snapshotter has renewed the credential")
     lines = node.journal("nydus-snapshotter.service").splitlines()
     refused = [line for line in lines if "failed to hot-reload auth config" in line]
-    assert bool(refused) is not bool(NEWER), refused
+    assert bool(refused) is not NEWER, refused
     print(*refused[:1])
     assert [one.rpartition(": ")[2] for one in private.unrenewed()] == (
         [] if NEWER else ["its nydusd unknown does not (2.4.1 does)"]

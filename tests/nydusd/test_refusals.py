@@ -106,6 +106,7 @@ def test_the_recorded_lines_are_those_of_the_program(stage: scene.Stage, reader:
         recorded.write(name, written)
     seen = {recorded.masked(text) for _, text in written}
     kept = {recorded.masked(line.text) for line in recorded.lines(name)}
+    kept = {text for text in kept if not text.endswith(": slow request")}  # whether a request is slow is the machine's
     assert kept <= seen, "the program writes other lines: look at agent/daemon/lines.py, then NYDUSD_RECORD=1"
 
 
