@@ -52,9 +52,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
-    with surroundings(context.console) as around, ports.ledger.lock("repair"):
-        outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
-    return _tell(outcome, context.console)
+    with surroundings(context.console) as around:
+        with ports.ledger.lock("repair"):
+            outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
+        return _tell(outcome, context.console)
 
 
 def show(context: Context, config: Config, ports: Ports) -> Exit:

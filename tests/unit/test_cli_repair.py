@@ -111,8 +111,9 @@ def test_what_could_not_be_looked_at_is_listed_and_the_node_is_not_called_as_it_
     node.node.files.unreadable[TEMPLATE] = FileError("NNA0422", f"cannot read {TEMPLATE}", cause="Permission denied")
     answer = Answer(node, urgency=urgency)
     assert answer.exit is Exit.UNKNOWN
-    assert Answer(node, Format.JSON, urgency=urgency).json["unseen"] == [f"{TEMPLATE} could not be looked at: Permission denied"]
-    assert f"unseen              {TEMPLATE} could not be looked at: Permission denied" in answer.text
+    told = f"{TEMPLATE} could not be looked at: Permission denied"
+    assert Answer(node, Format.JSON, urgency=urgency).json["unseen"] == [told]
+    assert f"unseen              {told}" in answer.text
     assert "as it was applied" not in answer.text
 
 
