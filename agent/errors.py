@@ -37,7 +37,7 @@ _MEANINGS = {
     Exit.FAILED: "failed; the node is as it was before",
     Exit.USAGE: "usage or configuration; nothing was touched",
     Exit.NOT_AS_WANTED: "works, but not as wanted: degraded, drifted, pinned, not running, or changes pending",
-    Exit.UNKNOWN: "could not tell",
+    Exit.UNKNOWN: "could not tell; where a change was begun, the message says what of it stands",
     Exit.LOCKED: "not now: another run holds the lock, or too much was restarted; try later",
 }
 

@@ -46,7 +46,7 @@ class Looked:
     generation: Generation | None
     records: tuple[Recorded, ...] = ()
     findings: tuple[Finding, ...] = ()
-    unknown: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def repairable(self) -> tuple[Finding, ...]:
@@ -60,7 +60,7 @@ def look(config: Config, ports: Ports) -> Looked:
         last = generations.applied(ports.files)
         history = generations.history(ports.files) if last is not None else ()
     except (ApplyError, FileError) as error:
-        return Looked(None, unknown=(f"what was applied cannot be read: {error}",))
+        return Looked(None, unseen=(f"what was applied cannot be read: {error}",))
     if last is None:
         return Looked(None)
     config = restored(config, last.config)
@@ -79,17 +79,17 @@ def look(config: Config, ports: Ports) -> Looked:
         ("our own package", lambda: drift_running.package(ports)),
     )
     found: list[Finding] = []
-    unknown: list[str] = []
+    unseen: list[str] = []
     for what, look_ in looks:
         try:
             found += look_()
         except PortError as error:
-            unknown.append(f"{what} could not be looked at: {error.cause or error.what}")
+            unseen.append(f"{what} could not be looked at: {error.cause or error.what}")
     if any(one.kind is Kind.UNIT_MASKED for one in found):
         # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
         found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
-        unknown = [one for one in unknown if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
-    return Looked(last, records, tuple(found), tuple(unknown))
+        unseen = [one for one in unseen if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
+    return Looked(last, records, tuple(found), tuple(unseen))
 
 
 def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
@@ -197,13 +197,13 @@ def publish(files: Files, looked: Looked, *, at: float, gave_up: Sequence[str] =
     """
     fact = files.read(paths.DRIFT)
     if looked.generation is None:
-        if not looked.unknown:
+        if not looked.unseen:
             documents.drop(files, paths.DRIFT)
         return
     document = {
         "apiVersion": API_VERSION, "kind": "Drift", "at": at, "generation": looked.generation.number,
         "findings": [_told(one) for one in encode_findings(looked.findings)],
-        "unknown": [hide(one) for one in looked.unknown], "gave_up": list(gave_up),
+        "unseen": [hide(one) for one in looked.unseen], "gave_up": list(gave_up),
     }  # fmt: skip
     if fact is None or _news(fact.content) != _news(documents.encoded(document)):
         documents.replace(files, paths.DRIFT, document, found=fact, mode=0o644)

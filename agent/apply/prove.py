@@ -82,7 +82,7 @@ def climb(
     keeping = unrenewed.look(view) if top == max(looks) else ()
     return Climb(
         ports.clock.now(), tuple(found.values()), looked.findings, versions.found(facts), unrenewed=keeping,
-        unseen=looked.unknown,
+        unseen=looked.unseen,
     )  # fmt: skip
 
 

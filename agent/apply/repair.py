@@ -61,9 +61,9 @@ class Outcome:
         return self.climb.findings if self.climb is not None else self.ready.looked.findings
 
     @property
-    def unknown(self) -> tuple[str, ...]:
+    def unseen(self) -> tuple[str, ...]:
         """What could not be looked at after that."""
-        return self.climb.unseen if self.climb is not None else self.ready.looked.unknown
+        return self.climb.unseen if self.climb is not None else self.ready.looked.unseen
 
 
 def due(ports: Ports, looked: Looked) -> tuple[Finding, ...]:

@@ -78,6 +78,8 @@ class Surroundings:
     stop: Stop
     begin: Callable[[journal.Begin], None] = field(default=lambda _: None)
     """Called before the first act, and before the journal is opened: what it raises ends the change."""
+    accepted: list[journal.Begin] = field(default_factory=list)
+    """What has become of it: the changes that were accepted, which stand whatever fails from then on."""
 
 
 def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
@@ -126,6 +128,7 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     if failed is not None:
         _withdraw(ports, begin, failed)
         raise put_back(ports, begin, log.intents, failed, around.say)
+    around.accepted.append(begin)
     if last is not None and intention.repairs:
         return Result(last.number, tuple(took))
     recover.settle(ports, accepted)

@@ -63,7 +63,7 @@ _ENTRIES = (
     Entry("NNA0402", "change failed and was undone", Exit.FAILED,
           "A step or the proof failed. The node is as it was before; what was put back is listed.",
           "See the cause; then run the verb again."),
-    Entry("NNA0403", "change failed and could not be undone as a whole", Exit.FAILED,
+    Entry("NNA0403", "change failed and could not be undone as a whole", Exit.UNKNOWN,
           "What is named could not be put back. The journal stays open and the next run tries again.",
           "Mend what is named, then run `nydus-agent recover`."),
     Entry("NNA0404", "interrupted", Exit.FAILED,
@@ -116,6 +116,10 @@ _ENTRIES = (
           "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because containerd "
           "pulls nothing that it knows. The change was undone.",
           "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply again."),
+    Entry("NNA0420", "change stands, but what follows it failed", Exit.UNKNOWN,
+          "The change was proved and accepted, and is not undone. What comes after that did not come to its end: the "
+          "news for the agent, a last look at the node, the answer. Whether all is as wanted is not known.",
+          "Run `nydus-agent recover`, which ends what is left of the change, then `nydus-agent doctor`."),
     Entry("NNA0421", "file cannot be used", Exit.FAILED,
           "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through a file.",
           "Look at it with `ls -l`, and put a regular file there."),

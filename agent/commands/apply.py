@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
             outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
-    return tell(outcome, ports, context, "ApplyResult")
+        return tell(outcome, ports, context, "ApplyResult")
 
 
 def _install_what_is_pinned(config: Config, context: Context) -> None:

@@ -46,7 +46,7 @@ def show(console: Console, climb: Climb) -> None:
         for name, text in (*(("seen:", one) for one in finding.evidence), ("try:", finding.try_)):
             console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
     for one in climb.unseen:
-        console.line("    ", Toned("unknown     ", Tone.WARN), one)
+        console.line("    ", Toned("unseen      ", Tone.WARN), one)
     for one in climb.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
     for one in climb.unrenewed:

@@ -31,17 +31,18 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = config_or_default(context)
     ports = wire.root_ports(config)
     taken = None
-    with surroundings(context.console) as around, ports.ledger.lock("recover"):
-        jobs = not args.files_only and recover.runtime_runs(ports)
-        waits = revert.of_an_earlier_boot(ports)
-        done = recover.finish(ports, jobs=jobs, say=around.say)
-        if done is None:
-            ports.ledger.close()  # what a change left that was killed before it began
-        if waits is not None and jobs:
-            taken = revert.take_back(config, ports, around, ladder.progress(context.console))
-        elif waits is not None:
-            taken = revert.take_back_files(config, ports, around, waits)
-    return tell(done, context, taken)
+    with surroundings(context.console) as around:
+        with ports.ledger.lock("recover"):
+            jobs = not args.files_only and recover.runtime_runs(ports)
+            waits = revert.of_an_earlier_boot(ports)
+            done = recover.finish(ports, jobs=jobs, say=around.say)
+            if done is None:
+                ports.ledger.close()  # what a change left that was killed before it began
+            if waits is not None and jobs:
+                taken = revert.take_back(config, ports, around, ladder.progress(context.console))
+            elif waits is not None:
+                taken = revert.take_back_files(config, ports, around, waits)
+        return tell(done, context, taken)
 
 
 def tell(done: recover.Recovered | None, context: Context, taken: Taken | None = None) -> Exit:

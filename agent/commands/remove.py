@@ -24,11 +24,12 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, LockedError, ApplyError (NNA0411: containers run), PlanError."""
     config = context.load_config().config
     ports = wire.root_ports(config)
-    with surroundings(context.console) as around, ports.ledger.lock("remove"):
-        for one in undoing.settle(ports, context.path("/proc")).problems():
-            context.console.warn(f"{one.what}: {one.try_}")
-        removed = leave.remove(config, ports, around, force=args.force)
-    return tell(removed, context, quiet=args.if_applied)
+    with surroundings(context.console) as around:
+        with ports.ledger.lock("remove"):
+            for one in undoing.settle(ports, context.path("/proc")).problems():
+                context.console.warn(f"{one.what}: {one.try_}")
+            removed = leave.remove(config, ports, around, force=args.force)
+        return tell(removed, context, quiet=args.if_applied)
 
 
 def tell(removed: leave.Removed | None, context: Context, *, quiet: bool = False) -> Exit:

@@ -52,21 +52,22 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Exit:
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
-    with surroundings(context.console) as around, ports.ledger.lock("repair"):
-        outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
-    return _tell(outcome, context.console)
+    with surroundings(context.console) as around:
+        with ports.ledger.lock("repair"):
+            outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
+        return _tell(outcome, context.console)
 
 
 def show(context: Context, config: Config, ports: Ports) -> Exit:
     """What is not as it was applied, and the plan."""
     ready = repair.look(config, ports, Urgency.BY_HAND)
     console = context.console
-    _list(console, ready.looked.findings, ready.looked.unknown)
+    _list(console, ready.looked.findings, ready.looked.unseen)
     if ready.plan.steps:
         console.line()
         display(ready.plan, context)
     console.emit("RepairResult", _body(ready, ready.looked.findings, changed=False))
-    return _exit(ready.looked.findings, ready.looked.unknown)
+    return _exit(ready.looked.findings, ready.looked.unseen)
 
 
 def _tell(outcome: repair.Outcome, console: Console) -> Exit:
@@ -80,18 +81,18 @@ def _tell(outcome: repair.Outcome, console: Console) -> Exit:
         console.line(ladder.verdict(outcome.climb))
     if left:
         console.line("left, because it is not ours to decide or not to be put back now:")
-    _list(console, left, outcome.unknown)
-    return _exit(left, outcome.unknown)
+    _list(console, left, outcome.unseen)
+    return _exit(left, outcome.unseen)
 
 
-def _exit(findings: Sequence[Finding], unknown: Sequence[str]) -> Exit:
-    return Exit.NOT_AS_WANTED if findings else Exit.UNKNOWN if unknown else Exit.OK
+def _exit(findings: Sequence[Finding], unseen: Sequence[str]) -> Exit:
+    return Exit.NOT_AS_WANTED if findings else Exit.UNKNOWN if unseen else Exit.OK
 
 
-def _list(console: Console, findings: Sequence[Finding], unknown: Sequence[str]) -> None:
-    for unseen in unknown:
-        console.line("  ", Toned(f"{'unknown':<19} ", Tone.WARN), unseen)
-    if not (findings or unknown):
+def _list(console: Console, findings: Sequence[Finding], unseen: Sequence[str]) -> None:
+    for what in unseen:
+        console.line("  ", Toned(f"{'unseen':<19} ", Tone.WARN), what)
+    if not (findings or unseen):
         console.line("nothing is left: the node is as it was applied")
     for one in findings:
         console.line("  ", Toned(f"{one.kind:<19} ", Tone.WARN), one.what)
@@ -114,7 +115,7 @@ def _body(
         "steps": list(outcome.steps) if outcome is not None else [],
         "found": encode_findings(ready.looked.findings) if ready is not None else [],
         "left": encode_findings(left),
-        "unknown": list(ready.looked.unknown) if ready is not None else [],
+        "unseen": list((outcome or ready.looked).unseen) if ready is not None else [],
         "waiting": list(ready.waiting) if ready is not None else [],
         "plan": plan_body(ready.plan, generation.effective if generation is not None else None)
         if ready is not None

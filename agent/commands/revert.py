@@ -30,9 +30,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = config_or_default(context)
     ports = wire.root_ports(config)
     lock = revert.lock(ports, args.id) if args.id else ports.ledger.lock("revert")
-    with surroundings(context.console) as around, lock:
-        done = revert.take_back(config, ports, around, ladder.progress(context.console), only=args.id)
-    return tell(done, context)
+    with surroundings(context.console) as around:
+        with lock:
+            done = revert.take_back(config, ports, around, ladder.progress(context.console), only=args.id)
+        return tell(done, context)
 
 
 def config_or_default(context: Context) -> Config:

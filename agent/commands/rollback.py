@@ -40,10 +40,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         return Exit.OK
     urgency = urgency_of(now=args.now)
     each = ladder.progress(context.console)
-    with surroundings(context.console) as around, ports.ledger.lock("rollback"):
-        outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
-    newest = generations.newest(ports.files)
-    exit_ = tell(outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None)
+    with surroundings(context.console) as around:
+        with ports.ledger.lock("rollback"):
+            outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
+        newest = generations.newest(ports.files)
+        exit_ = tell(outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None)
     if outcome.result.generation is not None and newest is not None:
         context.console.line(f"the node is as it was after generation {newest.state}")
         context.console.line("the configuration is as it was: it holds again with the next nydus-agent apply")

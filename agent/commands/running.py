@@ -9,10 +9,11 @@ from contextlib import contextmanager
 
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
+from agent.apply.journal import Begin
 from agent.apply.transaction import Surroundings
 from agent.commands.signals import caught_by
 from agent.console import Console, Tone, Toned
-from agent.errors import LockedError
+from agent.errors import AgentError, ApplyError, LockedError, of_a_bug
 from agent.ports import Ledger
 
 
@@ -20,15 +21,31 @@ from agent.ports import Ledger
 def surroundings(console: Console) -> Iterator[Surroundings]:
     """Reports to `console`; a first signal lets the step under way end and then undoes everything, more change nothing.
 
-    A terminal that is closed is such a signal too: what was begun is never left half done.
+    A terminal that is closed is such a signal too: what was begun is never left half done. Raises ApplyError NNA0420
+    in place of any error that comes once a change was accepted.
     """
     stop = Stop()
 
     def caught(name: str) -> None:
         stop.signal = stop.signal or name
 
+    around = Surroundings(console.progress, lambda progress: _tell(console, progress), stop)
     with caught_by(caught):
-        yield Surroundings(console.progress, lambda progress: _tell(console, progress), stop)
+        try:
+            yield around
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if not around.accepted:
+                raise
+            raise _stands(around.accepted[-1], error) from error
+
+
+def _stands(accepted: Begin, error: Exception) -> ApplyError:
+    failed = error if isinstance(error, AgentError) else of_a_bug(error)
+    cause = f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    what = f"{accepted.verb} is done and stands, but what follows it failed"
+    return ApplyError("NNA0420", what, cause=cause, seen=failed.seen)
 
 
 def _tell(console: Console, progress: Progress) -> None:

@@ -46,7 +46,7 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
             416: "Range Not Satisfiable", 421: "Misdirected Request", 503: "Service Unavailable"}  # fmt: skip
 
 
-class Listener:
+class HttpServer:
     """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told why where
     a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug that has kept a request
     from being answered.

@@ -13,7 +13,7 @@ from agent.daemon import metrics, past, publish, readiness
 from agent.daemon.canary import CanaryObject
 from agent.daemon.documents import Applied, Document, applied
 from agent.daemon.drift import Drift
-from agent.daemon.endpoint import Listener, Response
+from agent.daemon.endpoint import HttpServer, Response
 from agent.daemon.loop import End, Session
 from agent.daemon.memory import MemoryFile, known_to
 from agent.daemon.messages import Message
@@ -55,10 +55,10 @@ class Service:
         self._memory_file = MemoryFile(places.memory)
         self._drift = Drift(ports.watch, self._config.containerd.config, places)
         self._object = CanaryObject()
-        self._endpoint = Listener(loop, self._public, self._broken, lacks=self._lack)
-        self._spare = Listener(loop, self._canary_only, self._broken, lacks=self._lack)
-        self._api = Listener(loop, self._local, self._broken, check_host=False)
-        self._metrics = Listener(loop, self._metrics_only, self._broken, check_host=False)
+        self._endpoint = HttpServer(loop, self._public, self._broken, lacks=self._lack)
+        self._spare = HttpServer(loop, self._canary_only, self._broken, lacks=self._lack)
+        self._api = HttpServer(loop, self._local, self._broken, check_host=False)
+        self._metrics = HttpServer(loop, self._metrics_only, self._broken, check_host=False)
         self._listening: Timer | None = None
         self._port_problem = ""
         self._session: Session | None = None

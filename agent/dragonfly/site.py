@@ -29,7 +29,7 @@ class Peers(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class SocketAddress:
     """Where a server of dfdaemon listens."""
 
     address: str
@@ -70,9 +70,9 @@ class Wishes:
 class Site:
     """What all files are made of."""
 
-    proxy: Listener
-    health: Listener
-    metrics: Listener
+    proxy: SocketAddress
+    health: SocketAddress
+    metrics: SocketAddress
     plain: tuple[str, ...]
     """Registries that speak plain http."""
     wishes: Wishes = Wishes()
@@ -107,7 +107,7 @@ def site_of(config: Config, wishes: Wishes) -> Site | tuple[Wrong, ...]:
     return Site(proxy, health, metrics, tuple(plain), wishes)
 
 
-def _listener(url: str) -> Listener | None:
+def _listener(url: str) -> SocketAddress | None:
     end = endpoint_of(url)
     if end is None:
         return None
@@ -115,7 +115,7 @@ def _listener(url: str) -> Listener | None:
         ipaddress.ip_address(end[0])
     except ValueError:
         return None
-    return Listener(*end)
+    return SocketAddress(*end)
 
 
 def _wrong_wishes(wishes: Wishes) -> Iterable[Wrong]:

@@ -251,7 +251,7 @@ def test_an_inspection_that_may_not_open_dev_null_looks_at_all_and_calls_nothing
         proved = scene.agent(node, "doctor", check=False).stdout
     finally:
         node.run("rm /dev/kmsg")
-    assert (looked["findings"], looked["unknown"]) == ([], [])
+    assert (looked["findings"], looked["unseen"]) == ([], [])
     assert inspected.returncode == 0, inspected.stderr
     for shown in (told, proved):
         assert "gone" not in shown

@@ -23,13 +23,6 @@ pytestmark = pytest.mark.allow_warnings(
 )
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("reader-nydus") as made:
-        scene.pull(made.node, made.ref("reader-nydus"))
-        yield made
-
-
 @pytest.fixture
 def node(stage: scene.Stage) -> Iterator[Node]:
     """The configuration wants something else of the snapshotter, which it reads at its start only."""

@@ -153,7 +153,7 @@ def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwh
     process = held_change(node)
     node.run(SWAP)
     told = let_go(node, process)
-    assert process.returncode == 1, told
+    assert process.returncode == 4, told
     assert "error[NNA0403]" in told
     assert "others than root can write to" in told
     assert "proxy_plugins" not in node.read("/home/mo/containerd/config.toml")

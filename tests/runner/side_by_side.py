@@ -46,6 +46,7 @@ class SideBySide:
     story: Callable[[], str]
     width: int
     deadline_s: float = 3600.0
+    """Without the time for which it only waits for what is built: each build has a deadline of its own."""
     waited_s: float = 0.0
     """For how long nothing ran, because all that was left needs what was still being built."""
     _waiting: list[Command] = field(default_factory=list)
@@ -66,7 +67,7 @@ class SideBySide:
                 self._start()
                 before, looked = looked, time.monotonic()
                 self.waited_s += 0.0 if self._running or not self._waiting else looked - before
-                if time.monotonic() - began > self.deadline_s:
+                if time.monotonic() - began - self.waited_s > self.deadline_s:
                     self._reasons.append(f"{name}: not done after {self.deadline_s:g} s")
                     break
                 if time.monotonic() - said > _REPORT_S:

@@ -11,7 +11,8 @@ from agent.apply import generations, transaction
 from agent.apply.execute import Stop
 from agent.apply.undo import PutBack
 from agent.config.model import Dialect, Switch
-from agent.errors import AgentError, ApplyError, ContainerdError, FileChangedError, FileError, LockedError
+from agent.console import exit_of
+from agent.errors import AgentError, ApplyError, ContainerdError, Exit, FileChangedError, FileError, LockedError
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import (
     AwaitContainerd,
@@ -180,6 +181,7 @@ def test_containerd_that_stays_down_names_both_causes_and_keeps_the_journal(node
     with pytest.raises(ApplyError) as caught:
         apply(node)
     assert caught.value.code == "NNA0403"
+    assert exit_of(caught.value) is Exit.UNKNOWN, "it is not as it was before"
     assert "restart of containerd.service failed" in caught.value.cause
     assert node.files.files[CONFIG].content == OLD
     assert node.ledger.open

@@ -118,7 +118,7 @@ def test_what_could_not_be_looked_at_is_said_with_the_reason_and_nothing_is_call
     node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
     exit_, answer, _ = examined(node)
     assert exit_ is Exit.UNKNOWN
-    assert "unknown     our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'" in answer
+    assert "unseen      our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'" in answer
     assert "gone" not in answer
     assert "proved: all rungs" not in answer
 

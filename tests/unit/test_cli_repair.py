@@ -19,6 +19,7 @@ from tests.unit.proved_node import ProvedNode, proved
 from tests.unit.test_schema import complaints
 
 TEMPLATE = paths.NYDUSD_TEMPLATE
+HIDDEN = f"{paths.CERTS_D}/plain.example:5000/hosts.toml"
 
 
 @pytest.fixture
@@ -110,5 +111,20 @@ def test_what_could_not_be_looked_at_is_listed_and_the_node_is_not_called_as_it_
     node.node.files.unreadable[TEMPLATE] = FileError("NNA0422", f"cannot read {TEMPLATE}", cause="Permission denied")
     answer = Answer(node, urgency=urgency)
     assert answer.exit is Exit.UNKNOWN
-    assert f"unknown             {TEMPLATE} could not be looked at: Permission denied" in answer.text
+    told = f"{TEMPLATE} could not be looked at: Permission denied"
+    assert Answer(node, Format.JSON, urgency=urgency).json["unseen"] == [told]
+    assert f"unseen              {told}" in answer.text
     assert "as it was applied" not in answer.text
+
+
+def test_a_machine_reads_what_could_not_be_looked_at_after_the_repair_as_a_person_does(node: ProvedNode) -> None:
+    def hide(_name: str, _verb: str) -> None:
+        node.node.files.unreadable[HIDDEN] = FileError("NNA0422", f"cannot read {HIDDEN}", cause="Permission denied")
+
+    node.node.files.put(TEMPLATE, b"{}\n")
+    node.node.units.on_job.append(hide)
+    answer = Answer(node, Format.JSON, urgency=Urgency.BY_HAND)
+    assert answer.json["changed"] is True
+    assert answer.json["unseen"] == [f"{HIDDEN} could not be looked at: Permission denied"]
+    assert complaints(answer.json) == []
+    assert answer.exit is Exit.UNKNOWN

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
-from agent.daemon.endpoint import Listener, Response
+from agent.daemon.endpoint import HttpServer, Response
 from agent.daemon.http import parse_url
 from agent.daemon.origins import Origin, Origins
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
@@ -24,7 +24,7 @@ WINDOW_S = 0.4
 @asynccontextmanager
 async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
     served = CanaryObject()
-    listener = Listener(
+    listener = HttpServer(
         here(), lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None, broken
     )
     assert listener.listen_tcp("127.0.0.1", 0) == ""

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.daemon.endpoint import Handler, Listener, Response
+from agent.daemon.endpoint import Handler, HttpServer, Response
 from tests.fakes.turning import go, here, on_time, until
 
 
 def listener_of(
     handler: Handler, broken: Callable[[Exception], None] | None = None, *, check_host: bool = True
-) -> Listener:
+) -> HttpServer:
     """One whose bugs end the test, if nobody is to be told of them."""
-    return Listener(here(), handler, broken or fail, check_host=check_host)
+    return HttpServer(here(), handler, broken or fail, check_host=check_host)
 
 
 def fail(error: Exception) -> None:
@@ -32,7 +32,7 @@ def answer(path: str, query: str) -> Response | None:
     return Response(200, b"0123456789") if path == "/thing" else None
 
 
-async def ask(listener: Listener, text: str) -> bytes:
+async def ask(listener: HttpServer, text: str) -> bytes:
     """Send a request as it is written (with PORT filled in); all that comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     with contextlib.closing(writer):
@@ -277,7 +277,7 @@ def test_a_request_may_come_in_pieces() -> None:
 def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:
     async def work() -> None:
         lacked: list[str] = []
-        listener = Listener(here(), answer, fail, check_host=False, lacks=lacked.append)
+        listener = HttpServer(here(), answer, fail, check_host=False, lacks=lacked.append)
         listener.listen_tcp("127.0.0.1", 0)
         clock = asyncio.get_running_loop().time
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

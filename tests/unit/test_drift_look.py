@@ -38,7 +38,7 @@ def only(made: ProvedNode) -> Finding:
 def test_a_node_as_it_was_applied_has_no_drift_and_nothing_that_could_not_be_seen(node: ProvedNode) -> None:
     looked = look(node)
     assert looked.findings == ()
-    assert looked.unknown == ()
+    assert looked.unseen == ()
 
 
 def test_a_node_on_which_nothing_was_applied_has_no_drift() -> None:
@@ -89,7 +89,7 @@ def test_a_unit_that_others_stopped_disabled_or_masked(node: ProvedNode) -> None
     node.node.files.unreadable[paths.SNAPSHOTTER_UNIT_FILE] = FileError("NNA0421", "no file", cause="a device")
     looked = look(node)
     assert [one.kind for one in looked.findings] == [Kind.UNIT_MASKED]
-    assert looked.unknown == ()
+    assert looked.unseen == ()
 
 
 def test_a_link_that_enabled_the_unit_and_is_gone(node: ProvedNode) -> None:
@@ -184,14 +184,14 @@ def test_a_file_of_our_package_that_was_edited(node: ProvedNode) -> None:
 
 def test_what_cannot_be_read_is_told_as_unknown_and_never_as_fine(node: ProvedNode) -> None:
     node.node.files.unreadable[TEMPLATE] = FileError("NNA0421", f"cannot use {TEMPLATE}", cause="no permission")
-    assert look(node).unknown == (f"{TEMPLATE} could not be looked at: no permission",)
+    assert look(node).unseen == (f"{TEMPLATE} could not be looked at: no permission",)
 
 
 def test_where_no_child_can_be_started_no_program_is_called_gone_or_replaced(node: ProvedNode) -> None:
     node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
     looked = look(node)
     assert looked.findings == ()
-    assert looked.unknown == ("our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'",)
+    assert looked.unseen == ("our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'",)
     files = node.node.files
     files.put(PROGRAM, files.files[PROGRAM].content + b"newer", mode=0o755)
     assert "was replaced" in only(node).what  # and what needs no child is seen all the same
@@ -201,7 +201,7 @@ def test_a_program_that_cannot_be_looked_at_is_neither_gone_nor_as_it_was(node: 
     node.node.files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
     looked = look(node)
     assert looked.findings == ()
-    assert looked.unknown == (f"{PROGRAM} could not be looked at: Permission denied",)
+    assert looked.unseen == (f"{PROGRAM} could not be looked at: Permission denied",)
     accepted = looked.generation
     assert accepted is not None
     before = expected.read(node.node.files)
@@ -213,7 +213,7 @@ def test_a_process_that_cannot_be_looked_at_may_run_anything(node: ProvedNode) -
     node.node.processes.unseen[77] = ProcessError("NNA0224", "cannot see it", cause="Permission denied")
     looked = look(node)
     assert looked.findings == ()
-    assert looked.unknown == ("the programs of running nydusd could not be looked at: Permission denied",)
+    assert looked.unseen == ("the programs of running nydusd could not be looked at: Permission denied",)
 
 
 def test_an_apply_with_nothing_to_do_proves_the_node_where_nobody_can_say_that_its_programs_are_the_same(

@@ -10,10 +10,11 @@ import pytest
 from agent import paths
 from agent.apply import change
 from agent.apply.climb import State
-from agent.config.model import ContainerdConfig, RestartPolicy
+from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
 from agent.errors import ApplyError, Exit
 from agent.plan.steps import UnitStep
-from tests.fakes.http import answer
+from agent.ports import HttpAnswer
+from tests.fakes.http import Request, answer
 from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CONFIG, ProvedNode, proved
 
@@ -117,3 +118,23 @@ def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> Non
     outcome = made.apply()
     assert outcome.climb is not None
     assert outcome.climb.rungs[8].state is State.OK
+
+
+def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_over(node: ProvedNode) -> None:
+    changed: list[str] = []
+
+    def ping(_: Request) -> HttpAnswer:
+        if changed and not node.node.ledger.open:
+            raise RuntimeError("a bug in the look")
+        return answer(200)
+
+    node.node.units.on_job.append(lambda name, _: changed.append(name))
+    node.node.http.on(node.config.mirror.ping_url, ping)
+    node.node.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN
+    node.config = replace(node.config, snapshotter=replace(node.config.snapshotter, log_level=LogLevel.DEBUG))
+    with pytest.raises(ApplyError) as caught:
+        node.apply()
+    assert caught.value.code == "NNA0402"
+    assert "Prepare failed" in caught.value.cause
+    with pytest.raises(RuntimeError, match="a bug in the look"):
+        node.climb()

@@ -133,6 +133,23 @@ def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red
     assert 0 < beside.waited_s < time.monotonic() - began
 
 
+def test_the_time_that_a_build_takes_is_not_the_stages(tmp_path: Path) -> None:
+    began = time.monotonic()
+    command = replace(_command(tmp_path, "waits", needs=("slow",)), argv=("true",))
+
+    def still(needs: Sequence[str]) -> list[str]:
+        return ["slow"] if time.monotonic() - began < 4 else []
+
+    beside = SideBySide({"PATH": os.environ["PATH"]}, still, lambda _: [], str, 1, deadline_s=3)
+    assert beside.run([command], "made up")[1] == []
+
+
+def test_a_stage_that_does_not_end_is_ended_and_red(tmp_path: Path) -> None:
+    hangs = replace(_command(tmp_path, "hangs"), argv=("sleep", "600"))
+    beside = SideBySide({"PATH": os.environ["PATH"]}, lambda _: [], lambda _: [], str, 1, deadline_s=1)
+    assert beside.run([hangs], "made up")[1] == ["made up: not done after 1 s"]
+
+
 def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path) -> None:
     counts, reasons = _run([_command(tmp_path, "hangs", seconds=600, deadline_s=2.0), _command(tmp_path, "one")])
     assert counts.passed == 1

@@ -43,6 +43,33 @@ def runs_or_is_enabled(made: FakeNode) -> dict[str, tuple[bool, bool]]:
     return {name: state for name, state in units(made).items() if state != (False, False)}
 
 
+def read_at_start(made: FakeNode, name: str) -> dict[str, bytes]:
+    """What lies on the disk of the files that a unit's program reads only when it starts."""
+    of_snapshotter = (paths.SNAPSHOTTER_UNIT_FILE, paths.SNAPSHOTTER_CONFIG, paths.NYDUSD_TEMPLATE)
+    found = {path: file.content for path, file in made.files.files.items()}
+    if name == paths.SNAPSHOTTER_UNIT:
+        return {path: content for path, content in found.items() if path in of_snapshotter}
+    of_containerd = (path for path in found if path.startswith("/etc/containerd/"))
+    return {path: found[path] for path in of_containerd if not path.startswith(paths.CERTS_D)}
+
+
+def watch(made: FakeNode) -> dict[str, dict[str, bytes]]:
+    """What each unit that runs runs with, from now on: the files as they were at its last start."""
+    runs_with = {name: read_at_start(made, name) for name, (runs, _) in units(made).items() if runs}
+    known = {name: fact.main_pid for name, fact in made.units.units.items()}
+
+    def job(name: str, _verb: str) -> None:
+        pid = made.units.units[name].main_pid
+        if pid == 0:
+            runs_with.pop(name, None)
+        elif pid != known.get(name):
+            runs_with[name] = read_at_start(made, name)
+        known[name] = pid
+
+    made.units.on_job.append(job)
+    return runs_with
+
+
 def agree(made: FakeNode, steps: Plan) -> None:
     """containerd reads each candidate as the plan means it (the contract tests ask real ones)."""
     for step in steps.steps:
@@ -70,11 +97,13 @@ def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
 @QUICK
 @given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
 def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Config, cut: int) -> None:
-    before, ran = files(made), runs_or_is_enabled(made)
+    runs_with = watch(made)
+    before, ran, ran_with = files(made), runs_or_is_enabled(made), dict(runs_with)
     steps = plan(wanted, look(made, wanted)).steps[:cut]
     assert len(refused(made, wanted, Plan(steps))) == len(steps)
     assert files(made) == before
     assert runs_or_is_enabled(made) == ran
+    assert runs_with == ran_with
 
 
 @QUICK
@@ -82,9 +111,11 @@ def test_any_prefix_can_be_undone_to_the_last_byte(made: FakeNode, wanted: Confi
 def test_any_prefix_of_a_second_change_or_a_removal_can_be_undone_to_the_last_byte(
     made: FakeNode, first: Config, second: Config, cut: int
 ) -> None:
+    runs_with = watch(made)
     carry_out(made, plan(first, look(made, first)))
-    before, ran = files(made), runs_or_is_enabled(made)
+    before, ran, ran_with = files(made), runs_or_is_enabled(made), dict(runs_with)
     for whole in (plan(second, look(made, second)), removal(second, look(made, second), (), Former())):
         refused(made, second, Plan(whole.steps[:cut]))
         assert files(made) == before
         assert runs_or_is_enabled(made) == ran
+        assert runs_with == ran_with

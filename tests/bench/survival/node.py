@@ -205,14 +205,14 @@ class Rounds:
         else:
             victim.signal(signal.SIGKILL)
         code, _ = victim.wait()
-        tally.counts["killed"] += power or code not in (0, 1, 2, 3)
+        tally.counts["killed"] += power or code not in (0, 1, 2, 3, 4)
 
     def _recover(self, tally: Tally) -> None:
         while self.node.inside(_JOURNAL).exists() and self.chance.random() < _AGAIN:
             victim = Victim(self.node, "recover")
             time.sleep(self.chance.random() * 2)
             victim.signal(signal.SIGKILL)
-            tally.counts["recovery killed"] += victim.wait()[0] not in (0, 1, 2, 3)
+            tally.counts["recovery killed"] += victim.wait()[0] not in (0, 1, 2, 3, 4)
         began = time.monotonic()
         code, said = Victim(self.node, "recover").wait()
         tally.recoveries_ms.append((time.monotonic() - began) * 1000)
