@@ -8,11 +8,12 @@ from typing import Any
 from agent import paths
 from agent.apply import expected, rungs_nydusd
 from agent.apply.generations import Generation
+from agent.apply.rungs_runtime import image_file_system
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError
 from agent.node import programs as node_programs
 from agent.node import sets, versions
-from agent.node.facts import Binary, PluginFact
+from agent.node.facts import Binary, PluginFact, Version
 from agent.outside_json import json_value
 from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
 from agent.plan.drift import (
@@ -128,10 +129,10 @@ def containerd(config: Config, ports: Ports, records: Sequence[Recorded]) -> Ite
 def running_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
     """What the running containerd has other than these keys say; "" = nothing, or it does not answer (rung 4)."""
     try:
-        plugins = ports.containerd.plugins(deadline_s=_CALL_S)
+        server = ports.containerd.server(deadline_s=_CALL_S)
     except ContainerdError:
         return ""
-    return _plugin_problem(plugins, wanted) or _cri_problem(ports, wanted)
+    return _plugin_problem(server.plugins, wanted) or _cri_problem(ports, wanted, server.version)
 
 
 def applied_keys(records: Sequence[Recorded]) -> Mapping[KeyPath, object]:
@@ -175,7 +176,7 @@ def _plugin_problem(plugins: Sequence[PluginFact], wanted: Mapping[KeyPath, obje
     return ""
 
 
-def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
+def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object], version: Version) -> str:
     default = any(key[-1] == "snapshotter" and not any("runtime" in part for part in key) for key in wanted)
     root = wanted.get((*PROXY_PLUGIN, "exports", "root"))
     try:
@@ -183,7 +184,7 @@ def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
         in_force = ports.containerd.cri_status(deadline_s=_CALL_S).get("config", "")
     except ContainerdError:
         return ""  # no CRI in this containerd, or rung 6 tells of it
-    if default and root is not None and points and points[0] != root:
+    if default and root is not None and points and not image_file_system(points, str(root), version):
         return f"CRI's image file system is {points[0]}, applied was {root}"
     path = next((value for key, value in wanted.items() if key[-1] == "config_path" and "registry" in key), None)
     has = _config_path(in_force)

@@ -10,6 +10,12 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
+from tests.node.matrix import ground
+from tests.node.matrix.ground import COMMAND, Ground
+from tests.node.test_safety import tree
+
+# The agent may see a change in its middle.
+pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ChangedSinceProof: )")
 
 DEEP = "registry.example.org/evil/deep:1"
 NO_JSON = "registry.example.org/evil/no-json:1"
@@ -37,14 +43,18 @@ with grpc.insecure_channel("unix:///run/containerd/containerd.sock") as channel:
 """
 """An image's record by containerd's own API (api/services/images/v1/images.proto): its clients look into a manifest
 before they make one."""
+_REFUSES = "/etc/systemd/system/containerd.service.d/50-refuse.conf"
+_REFUSAL = "[Service]\nExecStartPre=/bin/sh -c '! grep -rq proxy_plugins /etc/containerd'\nRestart=no\n"
+"""With this containerd starts only with the configuration that it had before us."""
 
 
-@pytest.fixture
-def stage() -> Iterator[scene.Stage]:
-    with scene.staged("python-nydus") as made:
+@pytest.fixture(scope="module", params=["1.6", "1.7", "2.1"])
+def made(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """A node with our package, on which nothing was applied; each test leaves it so."""
+    with ground.ready(request.param) as ready:
         for name, content in CONTENT.items():
-            _put(made.node, name, content)
-        yield made
+            _put(ready.node, name, content)
+        yield ready
 
 
 def _put(node: Node, name: str, content: bytes) -> None:
@@ -54,27 +64,66 @@ def _put(node: Node, name: str, content: bytes) -> None:
     ingest = ["ctr", "--namespace", "k8s.io", "content", "ingest", "--expected-digest", digest]
     node.run(shlex.join([*ingest, digest[-12:]]) + f" <{path}")
     node.run(["python3", "-c", _CREATE, name, digest, str(len(content))])
-    assert name in node.run(["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]).stdout.split()
+    assert name in _images(node)
+
+
+def _images(node: Node) -> list[str]:
+    return node.run(["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]).stdout.split()
+
+
+def _said(node: Node, *arguments: str, code: int = 0) -> str:
+    done = scene.agent(node, *arguments, check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode == code, (arguments, told)
+    return told
 
 
 def _names_both(text: str) -> bool:
     return all(f"the image {name} cannot be read" in text for name in CONTENT)
 
 
-def test_images_that_nobody_can_read_keep_no_verb_from_its_work_and_are_named(stage: scene.Stage) -> None:
-    node = stage.node
+def test_images_that_nobody_can_read_keep_no_verb_from_its_work_and_are_named(made: Ground) -> None:
+    node = made.node
+    before = tree(node)
     for verb in ("plan", "apply", "doctor"):
-        done = node.run(f"nydus-agent {verb} 2>&1", check=False, timeout=120)
-        assert done.returncode == 0, (verb, done.stdout)
-        assert _names_both(done.stdout), (verb, done.stdout)
+        told = _said(node, verb)
+        assert _names_both(told), (verb, told)
     node.run(["systemctl", "start", "nydus-agent-inspect.service"], timeout=120)
     status = node.run(["nydus-agent", "status"], check=False).stdout
     assert "real read" in status
     assert "bug" not in status
+    assert "cannot be read" not in status, "the manual says who names such an image"
     # The way back is planned by the same look.
-    node.write("/etc/nydus-agent/conf.d/60-change.toml", '[snapshotter]\nlog_level = "warn"\n')
-    changed = node.run("nydus-agent apply 2>&1", timeout=120).stdout
+    change = "/etc/nydus-agent/conf.d/60-change.toml"
+    node.write(change, '[snapshotter]\nlog_level = "warn"\n')
+    changed = _said(node, "apply", "--now")
     assert _names_both(changed), changed
-    back = node.run("nydus-agent rollback 2>&1", timeout=120).stdout
-    assert "error" not in back, back
-    scene.pull(node, stage.ref("python-nydus"))
+    assert "error" not in _said(node, "rollback", "--now")
+    node.run(["rm", change])
+    scene.pull(node, made.ref)
+    assert '"error": null' in scene.pod(node, made.ref, COMMAND)
+    _said(node, "remove")
+    assert tree(node) == before
+
+
+def test_the_first_change_beside_images_that_nobody_can_read_can_be_taken_back_to_the_last_byte(made: Ground) -> None:
+    node = made.node
+    before, images = tree(node), _images(node)
+    node.write(_REFUSES, _REFUSAL)
+    node.run(["systemctl", "daemon-reload"])
+    assert "NNA0402" in _said(node, "apply", "--now", code=1)
+    node.run(["rm", "-r", _REFUSES.rpartition("/")[0]])
+    node.run(["systemctl", "daemon-reload"])
+    assert tree(node) == before, "what fails puts the node back"
+    assert _names_both(_said(node, "apply", "--now", "--confirm", "10m"))
+    assert tree(node) != before
+    assert "as it was without the agent" in _said(node, "revert")
+    assert tree(node) == before, "what is not confirmed goes back"
+    _said(node, "apply", "--now")
+    applied = tree(node)
+    assert "try:   nydus-agent remove" in _said(node, "rollback", "--now", code=2)
+    assert tree(node) == applied
+    _said(node, "remove")
+    assert tree(node) == before, "a removal is complete"
+    assert _images(node) == images
+    assert "nydus" not in node.run(["ctr", "plugins", "ls"]).stdout

@@ -109,6 +109,7 @@ class _Run:
         proved = [rung["number"] for rung in climb["rungs"] if rung["state"] == "ok"]
         self.row.rungs = f"{len(proved)}/10"
         self._need(len(proved) == 10, f"not proved: {[r for r in climb['rungs'] if r['state'] != 'ok']}")
+        self._need(not climb["drift"], f"nobody changed anything, and it says: {climb['drift']}")
 
     def _run_nydus(self) -> str:
         node, ref = self.node, self.ground.ref
