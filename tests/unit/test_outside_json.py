@@ -46,6 +46,18 @@ def test_what_is_no_json_is_refused(text: str | bytes) -> None:
         json_value(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["9" * 21, f"[-{'9' * 4300}]", '{"size": ' + "1" * 4299 + "}"], ids=("one", "in an array", "in an object")
+)
+def test_a_whole_number_longer_than_any_that_programs_hold_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"has more than 20 digits"):
+        json_value(text)
+
+
+def test_the_largest_whole_numbers_that_programs_hold_are_taken() -> None:
+    assert json_value(f"[{2**64 - 1}, {-(2**63)}]") == [2**64 - 1, -(2**63)]
+
+
 def test_a_text_that_is_too_long_is_not_read() -> None:
     assert json_value(b'"12345678"', cap=10) == "12345678"
     with pytest.raises(ValueError, match="is longer than 10 bytes"):
