@@ -4,7 +4,7 @@ The texts are those of nydusd v2.2.0 to v2.4.4 (storage/src/backend/{mod,connect
 storage/src/meta/mod.rs there); the source file and line that nydusd prints before them change with every build, so only
 the text counts, from its beginning: what a registry or an image name can put into a line comes later in it. From
 v2.4.3 on a URL stands in the middle (a registry's redirect may have chosen it): it has no blanks, so it cannot pass for
-what follows it.
+what follows it. It may be as long as journald lets a line be (48 KiB).
 
 Left out on purpose: "Proxy server is not healthy" and "Detected proxy unhealthy" (nydusd's own ping, native mode);
 "all … mirror servers failed" (also said while a mirror is merely disabled); "slow request"; a second line about the
@@ -36,15 +36,17 @@ def _pattern(kind: SymptomKind, text: str, means: str) -> Pattern:
     return Pattern(kind, re.compile(text), means)
 
 
-_NOT_OURS = r"(?!.*(?:ConnectionAborted|os error 103))"
-"""A connection that was destroyed on this node (sock_diag(7): ECONNABORTED): that is what the fence does."""
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_NOT_OURS = rf'(?!(?:[^"]|{_QUOTED})*?(?:ConnectionAborted|error: "[^"\\]*\(os error 103\)" \}}))'
+"""A connection that was destroyed on this node (sock_diag(7): ECONNABORTED): that is what the fence does. Only where
+the program's own words stand: what is in quotation marks, such as a URL, a registry or an image may have chosen."""
 _REFUSED = "a read was answered with an error status"
 _SHORT = "the body of a read ended early, or did not go on"
 _GARBLED = "what a read got does not decode"
 _BLOCKED = "403 of the mirror's own, not tried again"
 _AROUND = "a read went around the mirror, which refused, reset, timed out or answered 5xx"
 _ATTEMPT = (
-    r"backend request: [A-Z]{1,16} (?P<url>\S{1,8192}), chunk: [0-9]{1,20} bytes, proxy: (?:true|false), "
+    r"backend request: [A-Z]{1,16} (?P<url>\S+), chunk: [0-9]{1,20} bytes, proxy: (?:true|false), "
     r"proxy sdk: (?:true|false), takes \S{1,32}, error: "
 )
 _BLOB = re.compile(
@@ -80,7 +82,7 @@ PATTERNS = (
 )  # fmt: skip
 
 
-_FAILED = re.compile(r"Read from backend failed: |backend request: .* error: ")
+_FAILED = re.compile(rf"Read from backend failed: |{_ATTEMPT}")
 """For whatever reason: an origin that refuses the connection is no symptom of the mirror's, and is told so too."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.daemon.lines import classify
+from agent.daemon.lines import classify, failed
 from agent.health.evidence import SymptomKind
 
 RETRY = "Read from backend failed: {}, retry count 3"
@@ -97,14 +97,44 @@ def test_a_url_that_is_no_plain_name_of_a_blob_is_not_repeated(url: str) -> None
     assert found.means.endswith("not tried again")
 
 
+LONG = f"https://store/{'a' * 40_000}?sig=secret"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        # 2.2 names in the error what it asked for, 2.4 in the line: a redirect's URL is the registry's to choose
+        (RETRY.format(CUT.replace("kind: Body, ", 'kind: Body, url: Url { host: Some(Domain("x")), path: '
+                                  '"/ConnectionAborted" }, ')), SymptomKind.CUT),
+        ("\t" + CUT.replace("kind: Body, ", 'kind: Body, url: "https://x/ConnectionAborted", '), SymptomKind.CUT),
+        (ATTEMPT.format("true", 'Registry(Transport(Custom { kind: Other, error: "request or response body error for '
+                        'url (https://x/ConnectionAborted?os error 103)" }))'), SymptomKind.CUT),
+        (ATTEMPT.format("true", r'Registry(Transport(Custom { kind: Other, error: "\" ConnectionAborted \"" }))'),
+         SymptomKind.CUT),
+        (ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))').replace("https://registry", LONG),
+         SymptomKind.REFUSED),
+        (ATTEMPT.format("true", STATUS).replace("https://registry", LONG), SymptomKind.STATUS),
+    ],
+    ids=("debug", "quoted", "words", "escaped", "long refusal", "long status"),
+)  # fmt: skip
+def test_a_name_that_others_choose_hides_no_failure(line: str, kind: SymptomKind) -> None:
+    found = classify(line)
+    assert found is not None
+    assert found.kind is kind
+
+
+def test_a_name_that_others_choose_makes_no_failed_attempt_of_a_slow_one() -> None:
+    assert failed(painted("ERROR", ATTEMPT.format("true", STATUS)))
+    assert not failed(painted("WARN", SLOW.replace("https://registry/x", "https://registry/ error: x")))
+
+
 @pytest.mark.parametrize(
     "line",
     [
         # a URL, a body or a header that would like to be the rest of a line
         ATTEMPT.format("true", 'Registry(Url("x error: Request(Proxy(Forbidden(", EmptyHost))'),
         "backend request: GET https://x/ error: Request(Proxy(Forbidden(, chunk: 1 bytes, proxy: true",
-        f"backend request: GET https://x/{'a' * 9000}, chunk: 1 bytes, proxy: true, proxy sdk: false, takes 1ms, "
-        'error: Request(Proxy(Forbidden("")))',
+        ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))').replace("registry", f"x/{'a' * 40_000} "),
         painted("WARN", "proxy blocked the request"),
         painted("WARN", "retry via source backend with QPS limiter, remains: 0"),
         "[2026-11-24 22:06:54.7 +00:00] INFO backend config: ConnectionConfig { proxy: ProxyConfig { url: x } }",
@@ -124,6 +154,8 @@ def test_a_url_that_is_no_plain_name_of_a_blob_is_not_repeated(url: str) -> None
         # the fence ended the connection
         painted("WARN", RETRY.format(DESTROYED)),
         painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { error: "abort (os error 103)" }))')),
+        painted("WARN", RETRY.format(DESTROYED.replace("kind: Body, ", 'kind: Body, url: "https://x/\\"", '))),
+        painted("WARN", RETRY.format("Registry(Transport(reqwest::Error { source: Kind(ConnectionAborted) }))")),
         # what others can put into a line
         'time="2026-11-24T22:19:37Z" level=info msg="prepare" image="failed to decompress chunk: x"',
         "",
