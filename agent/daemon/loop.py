@@ -243,12 +243,12 @@ class Session:
         self.results.note(event)
         if isinstance(event, OwnerSeen):
             self.owner_detail = event.detail
-            self._probing.owner_seen(event.owner)
         here = self.state.local and self.state.owner is not Owner.NONE
         if isinstance(event, CanaryOk) or (here and not self.policy.canary):
             self._canaries_come_back()  # so from now on they must
         self._take(event)
         self._tell()
+        self._probing.owner_judged()
         if isinstance(event, Tick):
             self._chores()
             self._tell()

@@ -110,10 +110,11 @@ class Probing:
         policy = self._settings.policy
         return policy.vouch_s if self._counts else 1.1 * _REGISTRY_S + 2 * policy.canary_window_s
 
-    def owner_seen(self, owner: Owner) -> None:
-        """The listener has come to this node, or has left it: what canaries can reach is learned anew, and registries
-        are asked as soon as it is their turn.
+    def owner_judged(self) -> None:
+        """Where the listener has come to this node, or has left it, what canaries can reach is learned anew, and
+        registries are asked as soon as it is their turn. A socket that gets nothing of the mirror's is no listener.
         """
+        owner = self._state().owner
         here = self._here if owner is Owner.UNKNOWN else owner is not Owner.NONE
         if here is not self._here:
             self._here = here

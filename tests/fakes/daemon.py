@@ -88,9 +88,10 @@ class FakeCgroups:
 
 
 class FakeTables:
-    """Listening sockets on 127.0.0.1: port -> uid."""
+    """Listening sockets on `address`: port -> uid."""
 
     def __init__(self) -> None:
+        self.address = "127.0.0.1"
         self.held: dict[int, int] = {}
         self.broken = ""
         self.bug = ""
@@ -98,7 +99,7 @@ class FakeTables:
 
     def find_listener(self, address: str, port: int) -> Listener | None:
         found = self.listening(port)
-        _, uid, inode = found[0] if address == "127.0.0.1" and found else ("", 0, 0)
+        _, uid, inode = found[0] if address == self.address and found else ("", 0, 0)
         return Listener(address, port, uid, inode) if inode else None
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
@@ -106,7 +107,7 @@ class FakeTables:
             raise RuntimeError(self.bug)
         if self.broken:
             raise PortError("NNA0805", "listening sockets could not be listed", cause=self.broken)
-        return (("127.0.0.1", self.held[port], 1000 + port),) if port in self.held else ()
+        return ((self.address, self.held[port], 1000 + port),) if port in self.held else ()
 
     def holder(self, uid: int, inode: int) -> str:
         return f"squatter (pid {inode}), uid {uid}"
