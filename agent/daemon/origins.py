@@ -1,6 +1,8 @@
 """Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every node of
 a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an origin: then one
-that was good is asked every few seconds.
+that was good is asked every few seconds. While none is good, reads hang on the bad mirror: then they are asked one
+after the other, so that up to three are each asked within 9 s. With more, one that comes back is seen later, by up to
+3 s for each that is known: 30 s with ten.
 
 For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means that the
 port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
@@ -12,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from agent.config.model import RegistryHost, Scheme
+from agent.daemon.addresses import Addresses
 from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
 from agent.dataclass import dataclass
@@ -27,8 +30,12 @@ _SOON_S = 2.0
 before an origin has answered, and at boot the network may come up after us."""
 _SOON_FENCED_S, _WATCH_S = 2.0, 5.0
 """While the mirror is fenced, or would be were an origin good, the next question comes after a time between these two.
-An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000 nodes that are fenced
-at once send 2,900 requests for /v2/ a second, to all origins together."""
+An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000 nodes whose mirrors are
+fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
+_TURN_S, _TURNS_S = 3.0, 9.0
+"""While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not below _TURN_S:
+each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three origins or more are known.
+"""
 _DEADLINE_S = 3.0
 _AGAIN_S = 1.0
 """A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
@@ -103,6 +110,10 @@ class Origins:
         self._soon_s = _SOON_S
         """To the next round, should none answer."""
         self._asked: set[_Asking] = set()
+        self._turn = 0
+        """Whose it is, while none is good."""
+        self._asked_at = dict.fromkeys((origin.name for origin in known), float("-inf"))
+        """When the question was put whose answer is in `seen`."""
         self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
 
     def begin(self) -> None:
@@ -127,7 +138,11 @@ class Origins:
         """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far off."""
         rests = self._rests and self._timer is not None and self._timer.when - self._loop.time() > _WATCH_S
         if rests and self._needed():
-            self._begin_round_in(_watch_s())
+            self._begin_round_in(self._watch_s())
+
+    def _watch_s(self) -> float:
+        longest_s = _WATCH_S if self.good() else max(_TURN_S, min(_WATCH_S, _TURNS_S / len(self._known)))
+        return _SOON_FENCED_S + (longest_s - _SOON_FENCED_S) * os.urandom(1)[0] / 256
 
     def _pause_s(self) -> float:
         pause = self._needed() and not self._hurried
@@ -163,17 +178,38 @@ class Origins:
         self._timer = self._loop.call_later(seconds, self._begin_round)
 
     def _begin_round(self) -> None:
+        hurried = self._hurried
         self._wanted = self._hurried = self._rests = False
         self._began_at = self._loop.time()
         good = self.good()
-        if good and self._needed():
+        if not self._needed():
+            self._ask_all(self._again)
+        elif good:
             self._ask_one(good[os.urandom(1)[0] % len(good)])
+        elif any(status.at is None for status in self.seen.values()):
+            self._ask_all(self._again)
+        elif hurried:
+            self._ask_all(self._none)
         else:
-            self._ask_all()
+            self._ask_in_turn()
 
-    def _ask_all(self) -> None:
+    def _ask_all(self, failed: Callable[[], None]) -> None:
         self._all_due = self._began_at + EVERY_S
-        self._round(self._again)
+        self._round(failed)
+
+    def _ask_in_turn(self) -> None:
+        """One of those of which none is good. The next one does not wait for its answer."""
+        origin = self._known[self._turn % len(self._known)]
+        self._turn += 1
+
+        def told(status: OriginStatus) -> None:
+            if status.ok:
+                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
+            elif not self.good():
+                self._tell_none()
+
+        self._ask(origin, told)
+        self._rest(EVERY_S)
 
     def _ask_one(self, origin: Origin) -> None:
         """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline.
@@ -198,7 +234,7 @@ class Origins:
                 if self._began_at < self._all_due:
                     self._rest(EVERY_S)
                 else:
-                    self._ask_all()
+                    self._ask_all(self._again)
 
         timer = self._timer = self._loop.call_later(_AGAIN_S, doubt)
         self._ask(origin, told)
@@ -231,9 +267,12 @@ class Origins:
         self._timer = self._loop.call_later(_AGAIN_S, lambda: self._round(self._none))
 
     def _none(self) -> None:
+        self._rest(self._soon_s, min(2 * self._soon_s, EVERY_S))
+        self._tell_none()
+
+    def _tell_none(self) -> None:
         unknown = any(status.ok is None for status in self.seen.values())
         why = "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
-        self._rest(self._soon_s, min(2 * self._soon_s, EVERY_S))
         self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
 
     def _rest(self, seconds: float, soon_s: float = _SOON_S) -> None:
@@ -242,15 +281,19 @@ class Origins:
         if self._wanted:
             self._begin_round_in(self._pause_s())
         elif self._needed():
-            self._begin_round_in(_watch_s())
+            self._begin_round_in(self._watch_s())
         else:
             self._begin_round_in(seconds * (0.5 + os.urandom(1)[0] / 256))
 
     def _ask(self, origin: Origin, told: Callable[[OriginStatus], None]) -> None:
+        asked_at = self._loop.time()
+
         def over(status: OriginStatus) -> None:
             self._asked.discard(asking)
-            self.seen[origin.name] = status
-            told(status)
+            if asked_at >= self._asked_at[origin.name]:
+                self._asked_at[origin.name] = asked_at
+                self.seen[origin.name] = status
+            told(self.seen[origin.name])  # what a newer question was answered counts more
 
         asking = _Asking(self._loop, origin, self._addresses, over)
         self._asked.add(asking)
@@ -261,41 +304,6 @@ def needed(state: State) -> bool:
     """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
     bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
     return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
-
-
-def _watch_s() -> float:
-    return _SOON_FENCED_S + (_WATCH_S - _SOON_FENCED_S) * os.urandom(1)[0] / 256
-
-
-class Addresses:
-    """Addresses that answered once are kept: a decision must not wait for a name server, and where the node cannot ask
-    one any more (no task left) the former ones may still be right.
-    """
-
-    def __init__(self, loop: Loop, names: Names) -> None:
-        self._loop = loop
-        self._names = names
-        self._known: dict[str, tuple[str, ...]] = {}
-        self._stale: set[str] = set()
-        """Hosts whose addresses did not answer the last time: a name server is asked again."""
-
-    def of(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
-        """`told` hears the host's addresses or why there are none, perhaps before this returns."""
-        if host in self._known and host not in self._stale:
-            told(self._known[host])
-            return
-
-        def found(answer: tuple[str, ...] | PortError) -> None:
-            if isinstance(answer, tuple):
-                self._known[host] = answer
-                self._stale.discard(host)
-            told(self._known.get(host, answer))
-
-        self._names.addresses(host, lambda answer: self._loop.call_soon_threadsafe(lambda: found(answer)))
-
-    def failed(self, host: str) -> None:
-        """They did not answer."""
-        self._stale.add(host)
 
 
 class _Asking:

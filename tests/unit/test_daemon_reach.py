@@ -12,7 +12,7 @@ from tests.unit.daemon_node import Node, fresh, running
 
 def behind_a_node_port(node: Node) -> None:
     """Its mirror has an address of this node that is none of its loopback, and no socket here."""
-    address = "0.0.0.0"  # noqa: S104 - to connect to it is to connect to this node
+    address = "0.0.0.0"  # to connect to it is to connect to this node
     mirror = replace(node.config.mirror, url=f"http://{address}:{node.mirror.proxy_port}")
     node.config = replace(node.config, mirror=mirror)
     node.fakes.tables.address = address

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from agent.daemon.origins import EVERY_S, Origin, Origins
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames
 from tests.fakes.free_port import free_port
 from tests.fakes.registry import SmallRegistry
 from tests.fakes.turning import clock, go, here, on_time, until
+
+WATCHED_S = 30.0
 
 
 async def registry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,6 +118,82 @@ def test_one_that_falls_silent_while_reads_depend_on_it_is_told_within_ten_secon
                 registry.silent = True
                 assert await until(lambda: not seen[-1].good) < 9.1
                 registry.silent = False
+            origins.close()
+            assert here().idle
+
+    on_time(work)
+
+
+async def passing(seconds: float, each: Callable[[], None] = lambda: None) -> None:
+    """Do `each` 20 times a second."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        each()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["error", "silent"])
+def test_while_no_origin_is_good_one_is_asked_at_a_time_and_one_that_comes_back_is_seen_in_ten_seconds(
+    *, silent: bool
+) -> None:
+    async def work() -> None:
+        seen = list[OriginSeen]()
+        async with SmallRegistry() as one, SmallRegistry() as two, SmallRegistry() as three:
+            registries = (one, two, three)
+            for each in registries:
+                each.status, each.silent = 500, silent
+            known = tuple(each.origin for each in registries)
+            origins = Origins(here(), known, FakeNames(), kept(seen), needed=lambda: True)
+            origins.begin()
+            await until(lambda: bool(seen))
+            before = [each.asked for each in registries]
+            await passing(WATCHED_S)
+            asked = [each.asked - was for each, was in zip(registries, before, strict=True)]
+            assert max(asked) - min(asked) <= 1
+            assert WATCHED_S / 5 <= sum(asked) <= WATCHED_S / 2
+            for each in registries:
+                each.status, each.silent = 401, False
+                assert await until(lambda: seen[-1].good is True) < 10
+                each.status, each.silent = 500, silent
+                assert await until(lambda: not seen[-1].good) < 10
+            origins.close()
+            assert here().idle
+
+    on_time(work)
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_reads_that_fail_again_and_again_have_an_origin_asked_each_two_seconds_at_most(status: int) -> None:
+    async def work() -> None:
+        seen = list[OriginSeen]()
+        async with SmallRegistry() as registry:
+            registry.status = status
+            origins = Origins(here(), (registry.origin,), FakeNames(), kept(seen), needed=lambda: True)
+            origins.begin()
+            await until(lambda: bool(seen))
+            before = registry.asked
+            await passing(WATCHED_S, origins.ask_soon)
+            rare = 2  # that all have their turn, whatever is going on
+            assert WATCHED_S / 2 - rare <= registry.asked - before <= WATCHED_S / 2 + rare
+            origins.close()
+            assert here().idle
+
+    on_time(work)
+
+
+def test_an_answer_to_an_older_question_does_not_undo_that_to_a_newer_one() -> None:
+    async def work() -> None:
+        seen, directly = list[OriginSeen](), list[int | None]()
+        async with SmallRegistry() as registry:
+            registry.silent = True
+            origins = Origins(here(), (registry.origin,), FakeNames(), kept(seen))
+            origins.status(registry.origin, directly.append)
+            await until(lambda: registry.asked == 1)
+            registry.silent = False
+            origins.begin()
+            await until(lambda: bool(seen and seen[-1].good))
+            await until(lambda: bool(directly))
+            assert origins.good() == (registry.origin,)
             origins.close()
             assert here().idle
 
