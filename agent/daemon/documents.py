@@ -7,12 +7,13 @@ from __future__ import annotations
 import math
 import os
 import stat
+import time
 from collections.abc import Mapping
 from typing import TypeAlias
 
 from agent.dataclass import dataclass, field
 from agent.durations import in_words
-from agent.health.evidence import Mode, Route
+from agent.health.evidence import Mode, Pinned, Route
 from agent.node.facts_daemon import Moment
 from agent.outside_json import json_value
 
@@ -140,6 +141,11 @@ def pin(document: Loose | None, moment: Moment) -> Pin | None:
     return Pin(
         Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")), at or 0.0
     )  # fmt: skip
+
+
+def pinned(held: Pin, now: float) -> Pinned:
+    """As the health machine is told of it; `now` is monotonic."""
+    return Pinned(held.route, held.words, until=now + held.until - time.time())
 
 
 def pin_change(before: Pin | None, after: Pin | None, document: Loose | None, moment: Moment) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
-from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change
+from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change, pinned
 from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
@@ -133,9 +133,7 @@ class Session:
         self._lifted_at = float("-inf")
         self._told = self.state
         self._applied: Applied | None = None
-        self._chores_at = 0.0
-        self._found_at = 0.0
-        self._tested_at = 0.0
+        self._chores_at = self._found_at = self._tested_at = 0.0
         self._asleep_s = _asleep()
         if memory.canary:
             self._canaries_come_back()
@@ -194,8 +192,8 @@ class Session:
 
     def _look_first(self) -> None:
         """In the order that keeps a running fence: what fences without the mirror's fault, adoption, mode, owner."""
-        self.keeper.find_clients()
-        self._look_at_pin()
+        self._try_first(self.keeper.find_clients)
+        self._try_first(self._look_at_pin)
         if self.pin is None and self.state.pin is not None:
             self.post(Pinned(None))
         self._take_posted()
@@ -204,8 +202,13 @@ class Session:
         self._told = self.state  # the mode is where the story begins, not a part of it
         if left_s and self.state.fence is None:
             self._take(Adopted(left_s))
-        self._look_at_owner()
-        self._take_posted()
+        self._try_first(self._look_at_owner)
+
+    def _try_first(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception as error:  # noqa: BLE001 - what a former run knew holds the route; the chores look again
+            self.record.bug("a first look was left out", error)
 
     def _adopt(self) -> float:
         """Seconds left of a fence that a former session or run has left. Where it is known why, it stays."""
@@ -350,7 +353,7 @@ class Session:
         if held != self.pin:
             told = pin_change(self.pin, held, document, moment)
             self.record.log.info(told, message_id=Message.PIN)
-            self.post(Pinned(None) if held is None else _pinned(held))
+            self.post(Pinned(None) if held is None else pinned(held, _now()))
         self.pin = held
 
     def _set_mode(self, found: Applied) -> None:
@@ -385,10 +388,6 @@ class Session:
             return  # a full or missing /run; the timer inspects all the same
         if asked:
             self.record.counts.add("inspections_requested_total")
-
-
-def _pinned(held: Pin) -> Pinned:
-    return Pinned(held.route, held.words, until=_now() + held.until - time.time())
 
 
 def _now() -> float:

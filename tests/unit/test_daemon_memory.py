@@ -162,6 +162,25 @@ def test_a_mirror_that_is_well_keeps_its_reads(tmp_path: Path, life: str) -> Non
     on_time(work)
 
 
+def test_a_first_look_that_fails_moves_no_reads_to_a_mirror_that_was_found_bad(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            async with until_killed(node):
+                await bring(node, ["data path fails"])
+            again = next_run(node)
+            again.fakes.tables.bug = "a bug"
+            async with running(again):
+                again.fakes.tables.bug = ""
+                for _ in range(50):
+                    assert again.fenced()
+                    await asyncio.sleep(0.05)
+                assert again.is_("down", "origin")()
+                assert "nydus_agent_internal_errors_total 1" in (await again.get_local("/metrics"))[1]
+
+    on_time(work)
+
+
 def with_origin(node: Node, registry: SmallRegistry) -> None:
     host = RegistryHost(host=registry.origin.name, scheme=Scheme.HTTP)
     node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
