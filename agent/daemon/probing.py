@@ -84,7 +84,8 @@ class Probing:
         """The mirror took the last canary, whatever became of it."""
         self._loopback_due = self._registry_due = float("-inf")
         self._asked_at = float("-inf")
-        self._turn = 0
+        self._turn = self._unanswered = 0
+        """Whose turn of the registries it is; and how often none could say anything since one did."""
 
     def beat(self, every_s: float) -> None:
         """With each beat: begin what is due. `every_s` is the time between two beats, of which the nearest is taken."""
@@ -119,7 +120,7 @@ class Probing:
         if here is not self._here:
             self._here = here
             self.reach = replace(self.reach, loopback=False, failures=0)
-            self._turn = 0
+            self._turn = self._unanswered = 0
             self._registry_due = float("-inf")
 
     def begin(self) -> None:
@@ -197,12 +198,14 @@ class Probing:
         if isinstance(event, CanaryOk) and origin.name not in self.reach.proved:
             self.reach = replace(self.reach, proved=self.reach.proved | {origin.name})
         if event is not None and origin.name in self.reach.proved:
+            self._unanswered = 0
             self._before()
             self._post(event)
             rest_s = _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
         else:
             self._turn += 1
-            tries = self.reach.proved or self._turn < 2 * many
+            self._unanswered += 1
+            tries = self._unanswered < 2 * many  # also where one has vouched: it may be gone for good
             rest_s = _REGISTRY_WORRIED_S if tries else _REGISTRY_IDLE_S
             if not tries:
                 self._nobody_can_tell()

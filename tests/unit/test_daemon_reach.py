@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from tests.fakes.mirror import SmallMirror, Way
+from tests.fakes.registry import SmallRegistry
 from tests.fakes.turning import on_time, until
 from tests.unit.daemon_node import Node, fresh, running
 
@@ -29,5 +31,27 @@ def test_a_users_socket_beside_a_node_port_hides_no_data_path_that_fails(tmp_pat
                 node.fakes.tables.held[mirror.proxy_port] = 1000
                 mirror.proxy_way = Way.ERROR
                 await until(node.is_("down", "origin"), 10)
+
+    on_time(work)
+
+
+def test_a_registry_that_vouched_once_and_is_dead_holds_no_well_mirror_back_for_longer_than_a_minute(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as vouching, SmallRegistry() as other:
+            node = Node(fresh(tmp_path), mirror)
+            known = tuple(RegistryHost(host=one.origin.name, scheme=Scheme.HTTP) for one in (vouching, other))
+            node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
+            node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
+            mirror.cannot_reach, mirror.forwards, other.mark = f":{node.config.endpoint.port}/", True, b""
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                await until(lambda: node.status["mirror"]["canary_ok"] is True)
+                mirror.all_fail(Way.RESET)
+                vouching.close()
+                await until(node.is_("down", "origin"))
+                mirror.all_fail(Way.WELL)
+                assert await until(node.is_("healthy", "mirror"), 200) < 60
 
     on_time(work)
