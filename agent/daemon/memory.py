@@ -141,7 +141,8 @@ def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
         reason=read.text("reason") if bad else State().reason,
         evidence=read.text("evidence") if bad else "",
         cause=Cause(read.text("cause")) if bad else Cause.FIRST,
-        was_well=read.flag("was_well"),
+        # Nothing was proved against one that was suspected: its first answers do, without this node's turn.
+        was_well=read.flag("was_well") and verdict is not Verdict.SUSPECT,
         local=read.flag("was_local"),
         owner=Owner.FOREIGN if read.flag("foreign") else Owner.UNKNOWN,
         origin=True if read.flag("origin") else None,  # until it was asked, which is done at once
@@ -218,8 +219,8 @@ class _Reader:
 def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[str]) -> Memory:
     """What of it a session with this mirror and these origins knows.
 
-    Where none of the registries through which canaries came back is in use any more, and none from the loopback did, it
-    must be learned anew whether any can.
+    Registries that are in use no more vouch no more. That canaries came back is known all the same: a mirror that was
+    found bad does not return for its pings alone. Where none comes back by the present ones, the probes tell so.
     """
     if memory is None or memory.mirror != mirror:
         return Memory(mirror, ping)
@@ -232,8 +233,7 @@ def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[s
     proved = reach.proved & origins
     if proved != reach.proved:
         reach = replace(reach, proved=proved)
-    works = memory.canary and (reach.loopback or state.local or bool(proved))
-    return Memory(mirror, ping, state, works, reach)
+    return Memory(mirror, ping, state, memory.canary, reach)
 
 
 def adopted(state: State, left_s: float, now: float) -> State:

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.model import RegistriesConfig, RegistryHost, Scheme
+from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
 from agent.daemon.service import Service
 from agent.health.damping import Flap
+from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy
 from agent.health.state import Cause, State, Verdict
+from agent.node.identity import node_identity
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
 from tests.fakes.turning import here, on_time, until
@@ -81,6 +83,15 @@ async def bring(node: Node, reached: list[str]) -> None:
         if step == "data path fails":
             node.mirror.proxy_way = Way.ERROR
             await until(node.is_("down", "origin"))
+        elif step == "suspected":
+            node.mirror.all_fail(Way.HANG)
+            await until(node.is_("suspect", "origin"))
+            node.mirror.all_fail(Way.WELL)
+        elif step == "waits for its turn":
+            node.mirror.all_fail(Way.RESET)
+            await until(node.is_("down", "origin"))
+            node.mirror.all_fail(Way.WELL)
+            await until(node.is_("probation", "origin"))
         elif step == "flaps":
             for _ in range(3):
                 node.mirror.all_fail(Way.RESET)
@@ -162,6 +173,44 @@ def test_a_mirror_that_is_well_keeps_its_reads(tmp_path: Path, life: str) -> Non
     on_time(work)
 
 
+def with_a_return_window(node: Node) -> float:
+    """Seconds that this node waits for its turn."""
+    node.config = replace(node.config, fleet=FleetConfig(return_window_s=200))
+    return return_delay_s(node_identity(), 200)
+
+
+@pytest.mark.parametrize("life", ["restart", "crash"])
+def test_a_mirror_that_was_suspected_gets_no_reads_before_it_has_answered_and_then_at_once(
+    tmp_path: Path, life: str
+) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            slot_s = with_a_return_window(node)
+            async with lived(node, life, ["suspected"]) as after:
+                assert (after.status["route"], after.fenced()) == ("origin", True)
+                assert await until(after.is_("healthy", "mirror")) < min(2.0, slot_s)
+                assert "probation" not in str(after.status["history"])
+
+    on_time(work)
+
+
+@pytest.mark.parametrize("life", ["restart", "crash"])
+def test_a_mirror_that_waits_for_its_turn_waits_as_long_as_without_a_restart(tmp_path: Path, life: str) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror:
+            node = Node(fresh(tmp_path), mirror)
+            slot_s = with_a_return_window(node)
+            async with lived(node, life, ["waits for its turn"]) as after:
+                began = asyncio.get_running_loop().time()
+                assert after.is_("probation", "origin")()
+                assert after.fenced()
+                await until(after.is_("healthy", "mirror"), slot_s + 10)
+                assert slot_s - 5 < asyncio.get_running_loop().time() - began < slot_s + 1
+
+    on_time(work)
+
+
 def test_a_first_look_that_fails_moves_no_reads_to_a_mirror_that_was_found_bad(tmp_path: Path) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
@@ -204,6 +253,29 @@ def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_reads_ten_se
                 assert node.status["route"] == "mirror"
                 registry.server = await asyncio.start_server(registry.serve, "127.0.0.1", port)
                 assert await until(node.fenced) < 10
+
+    on_time(work)
+
+
+def test_other_registries_after_a_restart_do_not_bring_a_mirror_back_for_its_pings_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as former, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            with_origin(node, former)
+            node.fakes.tables.held.clear()
+            mirror.cannot_reach, mirror.forwards = f":{node.config.endpoint.port}/", True
+            async with until_killed(node):
+                await until(lambda: node.status.get("mirror", {}).get("canary_ok") is True)
+                mirror.all_fail(Way.RESET)
+                await until(node.is_("down", "origin"))
+                mirror.proxy_way, mirror.ping_way = Way.ERROR, Way.WELL
+            with_origin(node, registry)
+            async with running(next_run(node)) as again:
+                for _ in range(60):
+                    assert (again.status["verdict"], again.fenced()) == ("down", True)
+                    await asyncio.sleep(0.05)
+                mirror.proxy_way = Way.WELL
+                await until(again.is_("healthy", "mirror"))
 
     on_time(work)
 
@@ -312,10 +384,10 @@ class TestMemoryFile:
     def test_another_mirror_starts_fresh(self) -> None:
         assert known_to(self.MEMORY, "10.0.0.1:4001", "", frozenset()).state == State()
 
-    def test_registries_that_are_gone_vouch_no_more(self) -> None:
+    def test_registries_that_are_gone_vouch_no_more_and_canaries_are_asked_for_all_the_same(self) -> None:
         remote = of_a_mirror_elsewhere(self.MEMORY)
-        assert known_to(remote, remote.mirror, remote.ping, frozenset({"r.test", "new.test"})).canary
-        assert not known_to(remote, remote.mirror, remote.ping, frozenset({"new.test"})).canary
+        found = known_to(remote, remote.mirror, remote.ping, frozenset({"new.test"}))
+        assert (found.canary, found.reach.proved) == (True, frozenset())
 
 
 def of_a_mirror_elsewhere(memory: Memory) -> Memory:
