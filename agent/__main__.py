@@ -33,7 +33,7 @@ def main(
     out, err = out or _unbreakable(sys.stdout), err or _unbreakable(sys.stderr)
     try:
         code = _answer(argv, environment, out, err, root, os.geteuid() if uid is None else uid)
-        out.flush()
+        _flush(out, code)
     except KeyboardInterrupt:
         Console(out, err).progress("interrupted")
         return INTERRUPTED
@@ -41,7 +41,8 @@ def main(
         return _reader_gone(out)
     except Exception as error:  # noqa: BLE001 - a bug must still end in a message
         form = Format.JSON if _asks_for_json(argv) else Format.TEXT
-        return _bug(Console(out, err, form), error, environment)
+        code = _bug(Console(out, err, form), error, environment)
+        _flush(out, code)
     return code
 
 
@@ -53,7 +54,7 @@ def _answer(argv: Sequence[str], environment: Mapping[str, str], out: TextIO, er
         console = _console(options, out, err, environment)
         return int(cli.run(options.words, Context(console, uid, environment, options.config, options.conf_d, root)))
     except AgentError as error:
-        console.error(error)
+        _tell(console, error)
         return int(exit_of(error))
     except SystemExit as end:  # argparse: --help, --version
         return end.code if isinstance(end.code, int) else 0
@@ -72,9 +73,36 @@ def _asks_for_json(argv: Sequence[str]) -> bool:
 def _reader_gone(out: TextIO) -> int:
     """The reader of our output (`| head -1`) has gone. The interpreter must not complain again when it flushes at its
     end, so the rest goes nowhere (Python's documentation, "Note on SIGPIPE")."""
+    _drop(out)
+    return BROKEN_PIPE
+
+
+def _drop(out: TextIO) -> None:
     if out is sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-    return BROKEN_PIPE
+
+
+def _flush(out: TextIO, code: int) -> None:
+    """A run that has failed ends as it did, also where stdout cannot take what it said. Raises OSError else."""
+    try:
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        if code == Exit.OK:
+            raise
+        _drop(out)
+
+
+def _tell(console: Console, error: AgentError) -> None:
+    """On stderr, as text, where stdout cannot take it: a full disk must not change how the run ended."""
+    try:
+        console.error(error)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        Console(console.out, console.err).error(error)
+        _drop(console.out)
 
 
 def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:
@@ -88,7 +116,7 @@ def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> 
     )  # fmt: skip
     if debug:
         console.progress("".join(traceback.format_exception(error)).rstrip())
-    console.error(bug)
+    _tell(console, bug)
     return int(Exit.FAILED)
 
 

@@ -154,7 +154,7 @@ class Console:
     def _document(self, kind: str, body: Mapping[str, object]) -> None:
         document = {"apiVersion": API_VERSION, "kind": kind, **body}
         json.dump(document, self.out, indent=2, default=_encoded)  # ASCII: right in every locale and terminal
-        print(file=self.out)
+        print(file=self.out, flush=True)  # so that a full disk is met here, and not at the program's end
 
     @staticmethod
     def _join(parts: Sequence[Part], *, coloured: bool) -> str:

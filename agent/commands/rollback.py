@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
         exit_ = tell(outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None)
-    if outcome.result.generation is not None and newest is not None:
-        context.console.line(f"the node is as it was after generation {newest.state}")
-        context.console.line("the configuration is as it was: it holds again with the next nydus-agent apply")
+        if outcome.result.generation is not None and newest is not None:
+            context.console.line(f"the node is as it was after generation {newest.state}")
+            context.console.line("the configuration is as it was: it holds again with the next nydus-agent apply")
     return exit_

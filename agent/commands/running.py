@@ -33,6 +33,7 @@ def surroundings(console: Console) -> Iterator[Surroundings]:
     with caught_by(caught):
         try:
             yield around
+            console.out.flush()
         except BrokenPipeError:
             raise
         except Exception as error:

@@ -117,6 +117,8 @@ class RegistryCanary:
         self._ask = ask
         self._origin: Origin | None = None
         self._status = 0
+        self.answers = False
+        """Whether the registry itself answered, or stood, when it was asked last without the mirror."""
         self._hedge = Hedge(loop, self._once, lambda *_: None, cap_s=0.0, attempts=_REGISTRY_ATTEMPTS)
 
     def begin(self, origin: Origin, window_s: float, ended: Callable[[Result | None], None]) -> None:
@@ -138,6 +140,7 @@ class RegistryCanary:
         self._hedge.close()
 
     def _compared(self, event: CanaryFailed, direct: int | None) -> CanaryFailed | None:
+        self.answers = direct is not None
         same = event.failure is Failure.STATUS and direct in (0, self._status)
         return None if direct is None or same else event
 

@@ -141,8 +141,7 @@ def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
         reason=read.text("reason") if bad else State().reason,
         evidence=read.text("evidence") if bad else "",
         cause=Cause(read.text("cause")) if bad else Cause.FIRST,
-        # Nothing was proved against one that was suspected: its first answers do, without this node's turn.
-        was_well=read.flag("was_well") and verdict is not Verdict.SUSPECT,
+        was_well=read.flag("was_well"),
         local=read.flag("was_local"),
         owner=Owner.FOREIGN if read.flag("foreign") else Owner.UNKNOWN,
         origin=True if read.flag("origin") else None,  # until it was asked, which is done at once

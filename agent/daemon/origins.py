@@ -110,8 +110,8 @@ class Origins:
         self._soon_s = _SOON_S
         """To the next round, should none answer."""
         self._asked: set[_Asking] = set()
-        self._turn = 0
-        """Whose it is, while none is good."""
+        self._turn, self._none_told = 0, False
+        """Whose turn it is while none is good; that none is was told, and none has answered since."""
         self._asked_at = dict.fromkeys((origin.name for origin in known), float("-inf"))
         """When the question was put whose answer is in `seen`."""
         self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
@@ -186,7 +186,7 @@ class Origins:
             self._ask_all(self._again)
         elif good:
             self._ask_one(good[os.urandom(1)[0] % len(good)])
-        elif any(status.at is None for status in self.seen.values()):
+        elif not self._none_told:
             self._ask_all(self._again)
         elif hurried:
             self._ask_all(self._none)
@@ -273,6 +273,7 @@ class Origins:
     def _tell_none(self) -> None:
         unknown = any(status.ok is None for status in self.seen.values())
         why = "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
+        self._none_told = not unknown
         self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
 
     def _rest(self, seconds: float, soon_s: float = _SOON_S) -> None:
@@ -292,7 +293,7 @@ class Origins:
             self._asked.discard(asking)
             if asked_at >= self._asked_at[origin.name]:
                 self._asked_at[origin.name] = asked_at
-                self.seen[origin.name] = status
+                self.seen[origin.name], self._none_told = status, self._none_told and not status.ok
             told(self.seen[origin.name])  # what a newer question was answered counts more
 
         asking = _Asking(self._loop, origin, self._addresses, over)

@@ -85,7 +85,7 @@ class Probing:
         self._loopback_due = self._registry_due = float("-inf")
         self._asked_at = float("-inf")
         self._turn = self._unanswered = 0
-        """Whose turn of the registries it is; and how often none could say anything since one did."""
+        """Whose turn of the registries it is; and how many in succession cannot vouch for the mirror."""
 
     def beat(self, every_s: float) -> None:
         """With each beat: begin what is due. `every_s` is the time between two beats, of which the nearest is taken."""
@@ -204,7 +204,8 @@ class Probing:
             rest_s = _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
         else:
             self._turn += 1
-            self._unanswered += 1
+            can_vouch = origin.name in self.reach.proved and self._registry.answers
+            self._unanswered = 0 if can_vouch else self._unanswered + 1
             tries = self._unanswered < 2 * many  # also where one has vouched: it may be gone for good
             rest_s = _REGISTRY_WORRIED_S if tries else _REGISTRY_IDLE_S
             if not tries:

@@ -48,7 +48,7 @@ def _rising(state: State, now: float, policy: Policy) -> State:
     if not answers(state, policy):
         return state
     if not state.was_well:
-        return _healthy(state, f"{_first(policy)} for the first time in this run", now)
+        return _healthy(state, f"{_first(policy)} for the first time", now)
     if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -92,6 +94,34 @@ def test_an_answer_that_cannot_be_given_is_not_told_as_a_repair_that_failed() ->
     with pytest.raises(ApplyError, match="repair is done and stands") as caught:
         repair.mend(context, made.config, made.node.ports, Urgency.BY_HAND)
     assert exit_of(caught.value) is Exit.UNKNOWN
+
+
+@pytest.mark.parametrize("form", Format)
+def test_an_answer_that_a_full_disk_does_not_take_is_told_on_stderr_and_the_change_stands(form: Format) -> None:
+    """`apply > FILE`: what is short stays in Python's buffer until the end."""
+    code = f"""
+import sys
+from agent import cli
+from agent.__main__ import main
+from agent.apply.journal import Begin
+from agent.commands.running import surroundings
+
+def run(words, context):
+    with surroundings(context.console) as around:
+        around.accepted.append(Begin("1", "apply", 1, 0.0, True, ""))
+        context.console.line("the change is done")
+        context.console.emit("ApplyResult", {{"generation": 1}})
+    return 0
+
+cli.run = run
+sys.exit(main(["version", "--format", "{form.value}"]))
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert (done.returncode, "NNA0420" in done.stderr, "Traceback" in done.stderr) == (4, True, False), done.stderr
+    assert "apply is done and stands" in done.stderr
 
 
 def test_what_fails_before_a_change_is_accepted_is_told_as_it_is() -> None:

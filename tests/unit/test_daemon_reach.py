@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,14 @@ from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
 from tests.fakes.turning import on_time, until
 from tests.unit.daemon_node import Node, fresh, running
+
+
+async def stays(holds: Callable[[], bool], seconds: float) -> None:
+    """It does, for so long."""
+    end = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < end:
+        assert holds()
+        await asyncio.sleep(0.1)
 
 
 def behind_a_node_port(node: Node) -> None:
@@ -31,6 +41,30 @@ def test_a_users_socket_beside_a_node_port_hides_no_data_path_that_fails(tmp_pat
                 node.fakes.tables.held[mirror.proxy_port] = 1000
                 mirror.proxy_way = Way.ERROR
                 await until(node.is_("down", "origin"), 10)
+
+    on_time(work)
+
+
+def test_a_mirror_elsewhere_that_answers_errors_for_an_https_registry_does_not_return_for_its_pings(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with SmallMirror() as mirror, SmallRegistry() as registry:
+            node = Node(fresh(tmp_path), mirror)
+            known = (RegistryHost(host=registry.origin.name, scheme=Scheme.HTTPS),)
+            node.config = replace(node.config, registries=RegistriesConfig(hosts=known))
+            node.fakes.tables.held.clear()  # the mirror is elsewhere, and has another loopback
+            mirror.cannot_reach, mirror.forwards = f":{node.config.endpoint.port}/", True
+            async with running(node):
+                await until(node.is_("healthy", "mirror"))
+                await until(lambda: node.status["mirror"]["canary_ok"] is True)
+                mirror.all_fail(Way.RESET)
+                await until(node.is_("down", "origin"))
+                mirror.all_fail(Way.WELL)
+                mirror.proxy_way = Way.ERROR
+                await stays(node.is_("down", "origin"), 90)
+                mirror.proxy_way = Way.WELL
+                await until(node.is_("healthy", "mirror"), 60)
 
     on_time(work)
 

@@ -162,6 +162,28 @@ def test_while_no_origin_is_good_one_is_asked_at_a_time_and_one_that_comes_back_
     on_time(work)
 
 
+def test_one_error_of_the_only_good_origin_does_not_send_reads_back_to_a_bad_mirror() -> None:
+    async def work() -> None:
+        seen = list[OriginSeen]()
+        async with SmallRegistry() as dead, SmallRegistry() as good:
+            dead.status = 500
+            origins = Origins(here(), (dead.origin, good.origin), FakeNames(), kept(seen), needed=lambda: True)
+            origins.begin()
+            await until(lambda: bool(seen))
+            good.status = 503
+            directly = list[int | None]()
+            origins.status(good.origin, directly.append)
+            await until(lambda: bool(directly))
+            good.status = 401
+            assert (directly, origins.good()) == ([None], ())
+            await passing(WATCHED_S)
+            assert {each.good for each in seen} == {True}
+            origins.close()
+            assert here().idle
+
+    on_time(work)
+
+
 @pytest.mark.parametrize("status", [401, 500])
 def test_reads_that_fail_again_and_again_have_an_origin_asked_each_two_seconds_at_most(status: int) -> None:
     async def work() -> None:
