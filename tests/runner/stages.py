@@ -21,9 +21,11 @@ _BESIDE = groups.cores() + 1
 _MIXED = 2 * groups.cores()
 """Of parts of which every other one waits most of the time."""
 _LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
-_LONG_CONTRACT = ("crash_safety", "store_survival", "containerd_configuration", "daemon_times", "convert_verb")
+_LONG_CONTRACT = ("crash_safety", "store_survival", "containerd_configuration", "convert_verb")
 """Files that take longest: each is run by itself, and begins before the others; those that wait and those that compute
 by turns."""
+DAEMON_TIMES = "tests/contract/test_daemon_times.py"
+"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone and last."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def _covered(command: Command) -> Command:
 
 
 def _contract() -> tuple[Command, ...]:
-    first, *others = map(_share, shares.shares(ROOT / "tests/contract", ROOT, _LONG_CONTRACT, 3))
+    dealt = shares.shares(ROOT / "tests/contract", ROOT, _LONG_CONTRACT, 3, without=[DAEMON_TIMES])
+    first, *others = map(_share, dealt)
     return (first, *_hostile(), *others)
 
 
@@ -139,13 +142,18 @@ def _package() -> tuple[Command, ...]:
     )
 
 
+_OF_NODES = tuple(name for name in builds.ALL if name not in builds.DRAGONFLY)
+"""What the tests on nodes need that run no dfdaemon."""
+
+
 def _node() -> tuple[Command, ...]:
     found = groups.groups(ROOT / "tests/node", ROOT)
-    return tuple(_side(group) for group in found)
+    times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES, needs=_OF_NODES)
+    return (*(_side(group) for group in found), times)
 
 
 def _side(group: groups.Group) -> Command:
-    needs = tuple(name for name in builds.ALL if group.dfdaemon or name not in builds.DRAGONFLY)
+    needs = builds.ALL if group.dfdaemon else _OF_NODES
     command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
     return replace(command, alone=group.alone, needs=needs, place=group.place)
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.runner import builds, groups, report
 from tests.runner.side_by_side import SideBySide
-from tests.runner.stages import ROOT, STAGES, Command
+from tests.runner.stages import DAEMON_TIMES, ROOT, STAGES, Command
 
 MAKE_TEST = ("lint", "types", "unit", "contract", "package", "node")
 
@@ -158,7 +158,8 @@ def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path)
 
 def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
     found = STAGES["node"].commands()
-    assert sorted(command.argv[-1] for command in found) == [str(path.relative_to(ROOT)) for path in NODE_TESTS]
+    paths = [str(path.relative_to(ROOT)) for path in NODE_TESTS]
+    assert sorted(command.argv[-1] for command in found) == sorted([DAEMON_TIMES, *paths])
     ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG, *groups.WAIT}
     assert ruled <= {path.stem for path in NODE_TESTS}
 
@@ -168,6 +169,7 @@ def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
 )
 def test_every_file_of_a_stage_is_run_once(stage: str, directories: tuple[str, ...]) -> None:
     found = {path for directory in directories for path in (ROOT / "tests" / directory).rglob("test_*.py")}
+    found.discard(ROOT / DAEMON_TIMES)  # that one runs alone, after the tests on nodes
     run = [path for command in STAGES[stage].commands() for path in _files(command.argv)]
     assert sorted(run) == sorted(found)
     results = [command.junit for command in STAGES[stage].commands()]
