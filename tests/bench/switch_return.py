@@ -72,23 +72,25 @@ def flaps(rig: Rig, count: int) -> tuple[list[Row], list[Goal]]:
 
 def origin_down_too(rig: Rig, stalls: Sequence[float]) -> tuple[list[Row], list[Goal]]:
     """The mirror stalls for so many seconds while the origin refuses: the agent knows it, or it happens in the same
-    moment, when the fence stands until the origin was asked (twice, a second apart).
+    moment, when the fence stands until the origin was asked (twice, 0.6 s apart).
     """
+    rig.count_errors()
     known = [_stall(rig, stall_s, known=True) for stall_s in stalls]
+    errors = rig.count_errors()
     sudden = [_stall(rig, stall_s, known=False) for stall_s in stalls]
     dark = max(seconds for _, seconds, _ in sudden)
     return [
-        _stalled("mirror stalls, origin known to be down: slowest read", known),
-        _stalled("mirror stalls in the moment in which the origin goes down: slowest read", sudden),
+        _stalled("mirror stalls, origin known to be down: slowest read", known, errors),
+        _stalled("mirror stalls in the moment in which the origin goes down: slowest read", sudden, rig.count_errors()),
     ], [
         Goal("fences raised while the origin is known to be down", sum(raised for _, _, raised in known), 0, "fences"),
         Goal("time fenced when the origin goes down in the same moment", dark, 2, "s"),
     ]
 
 
-def _stalled(case: str, stalls: Sequence[tuple[Read, float, int]]) -> Row:
+def _stalled(case: str, stalls: Sequence[tuple[Read, float, int]], errors: int) -> Row:
     slowest = [read.ms for read, _, _ in stalls]
-    return row(case, slowest, "ms", extra={"fenced, s": max(seconds for _, seconds, _ in stalls)})
+    return row(case, slowest, "ms", errors=errors, extra={"fenced, s": max(seconds for _, seconds, _ in stalls)})
 
 
 def _stall(rig: Rig, stall_s: float, *, known: bool) -> tuple[Read, float, int]:
