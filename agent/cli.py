@@ -5,13 +5,13 @@ is asked for), so that `status` never pays for grpcio.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from agent import COMMAND, paths
 from agent.commands.context import Context, Verb
 from agent.console import Colour, Format
-from agent.dataclass import dataclass
 from agent.errors import Exit, UsageError
 
 if TYPE_CHECKING:

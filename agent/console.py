@@ -12,10 +12,10 @@ import enum
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from agent import API_VERSION
-from agent.dataclass import asdict, dataclass, fields, is_dataclass
 from agent.errors import AgentError, ConfigError, Exit
 
 if TYPE_CHECKING:

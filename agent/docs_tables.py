@@ -10,12 +10,12 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING
 from pathlib import Path
 
 from agent import cli, command_line
 from agent.catalogue import CATALOGUE
 from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, tables
-from agent.dataclass import MISSING
 from agent.errors import Exit
 
 PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")

@@ -12,8 +12,7 @@ journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 
 class Exit(enum.IntEnum):

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
 from agent.ports_change import Alarms as Alarms

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.bench.picture import Chart
-from agent.dataclass import dataclass
 from agent.ports import Clock, Containerd, Files, Http, Ledger, Nydusd, Processes
 
 

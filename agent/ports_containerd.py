@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts import PluginFact, RunningContainerd
 
 if TYPE_CHECKING:  # the daemon knows no secret

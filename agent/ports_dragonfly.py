@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.ports import Files, Http, SocketTables, Units
 
 

@@ -13,9 +13,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.adapters.walk import NEW, READ, Place, open_directory, place_of, sync_directory
-from agent.dataclass import dataclass
 from agent.errors import FileChangedError, FileError
 from agent.node.facts import FileFact
 

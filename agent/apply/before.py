@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from agent import paths
 from agent.apply import waits
-from agent.dataclass import dataclass, field
 from agent.ports import Ports
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from agent.apply import climb as climbing
@@ -20,7 +21,6 @@ from agent.apply.transaction import Intention, Result, Surroundings
 from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, ApplyError, FileError, PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts, Unknown

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents
-from agent.dataclass import dataclass
 from agent.errors import AgentError, Exit, FileChangedError
 from agent.plan.show import hide
 from agent.ports import Files

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from agent import API_VERSION, paths
 from agent.apply import documents, generations, journal
 from agent.apply.unconfirmed import Pending, Taken, pending_of, taken_of
-from agent.dataclass import asdict
 from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports

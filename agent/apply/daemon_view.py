@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.errors import FileError
 from agent.outside_json import json_value
 from agent.ports import Ports

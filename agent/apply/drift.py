@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from agent import API_VERSION, paths
 from agent.apply import documents, drift_running, expected, generations, repairs, undo
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import ApplyError, FileError, PortError
 from agent.node.facts import FileFact, UnitFact
 from agent.outside_json import json_value

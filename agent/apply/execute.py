@@ -5,12 +5,12 @@ from __future__ import annotations
 import posixpath
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
 from agent.apply import images, links, restarts, undo, waits
 from agent.apply.journal import Journal
-from agent.dataclass import dataclass, field
 from agent.errors import ApplyError, ProcessError
 from agent.plan.containerd_trial import candidate_path
 from agent.plan.steps import (

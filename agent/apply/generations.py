@@ -8,13 +8,13 @@ oldest record of a file is what removal puts back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents, undo
 from agent.config.accepted import restored
 from agent.config.model import Config, Dialect, Scheme, Switch
-from agent.dataclass import dataclass
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
 from agent.outside_json import json_value

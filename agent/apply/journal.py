@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.apply import undo
-from agent.dataclass import dataclass, replace
 from agent.errors import ApplyError
 from agent.outside_json import json_value
 from agent.ports import Ledger

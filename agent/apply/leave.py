@@ -6,13 +6,13 @@ Refused while containers run on the snapshotter: they would go on, but container
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import daemons, generations, links, recover, transaction, waits
 from agent.apply.rungs_runtime import image_file_system
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe

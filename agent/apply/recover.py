@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import confirm, generations, journal
 from agent.apply.generations import Generation
-from agent.dataclass import dataclass
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
 

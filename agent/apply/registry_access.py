@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.apply.climb import State
 from agent.apply.rungs_read import mounts
 from agent.config.model import Config
-from agent.dataclass import dataclass, replace
 from agent.dragonfly.command_line import LogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.node import versions

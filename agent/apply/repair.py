@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import change, drift, drift_running, gate, recover, repairs
@@ -17,7 +18,6 @@ from agent.apply.gate import Urgency
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import ProcessError
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.node.observe import observe

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from agent.apply import change, confirm, daemons, generations, leave, recover, rollback, transaction
@@ -18,7 +19,6 @@ from agent.apply.transaction import Intention, Surroundings
 from agent.apply.unconfirmed import Pending, Taken
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import replace
 from agent.errors import LockedError
 from agent.node import versions
 from agent.ports import Ports

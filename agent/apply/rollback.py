@@ -7,6 +7,7 @@ wants another state afterwards; the rollback holds until the next explicit apply
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agent.apply import change, gate, generations, recover, transaction, undo
 from agent.apply import climb as climbing
@@ -17,7 +18,6 @@ from agent.apply.generations import Generation
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import replace
 from agent.errors import PlanError
 from agent.node import versions
 from agent.node.facts import Facts

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
@@ -20,7 +21,6 @@ from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
 from agent.apply.daemon_view import daemon_view
 from agent.apply.rungs_mirror import address_of
 from agent.apply.rungs_runtime import CALL_S, View
-from agent.dataclass import dataclass
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
 from agent.outside_json import json_value, mapping

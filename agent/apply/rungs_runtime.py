@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply.before import Before
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
 from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
-from agent.dataclass import dataclass
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from agent.apply import confirm, generations, journal, recover, undo, waits
 from agent.apply.execute import Executor, Progress, Stop
 from agent.config.accepted import same
-from agent.dataclass import dataclass, field, replace
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, of_a_bug
 from agent.node.facts import Effective
 from agent.plan.steps import Plan, RemoveFile, WriteFile

@@ -5,9 +5,9 @@ too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.node.facts import Moment
 
 

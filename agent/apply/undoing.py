@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from typing import Protocol
 
 from agent import paths
 from agent.apply import documents
 from agent.apply.undone import Undone, lives, undone_of
-from agent.dataclass import asdict
 from agent.errors import ContainerdError, FileError
 from agent.node.images import NAMESPACE
 from agent.ports import Containerd, Files

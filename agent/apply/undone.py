@@ -6,9 +6,9 @@ ports, is in undoing.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent.dataclass import dataclass
 from agent.errors import AgentError
 
 

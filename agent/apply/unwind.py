@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
 from agent.apply import daemons, links, restarts, undo, waits
-from agent.dataclass import dataclass, field
 from agent.errors import AgentError, FileError, SystemdError, of_a_bug
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 _ALMOST_ALL = 0.9
 _NEXT_TO_NOTHING = 0.05

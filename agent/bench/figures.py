@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.bench.cases import Case, Counted, Result, Run, from_mirror, from_origin, mb
-from agent.dataclass import dataclass
 
 _Bytes: TypeAlias = Callable[[Case, Counted], int | None]
 

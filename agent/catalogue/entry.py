@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.dataclass import dataclass
+from dataclasses import dataclass
+
 from agent.errors import Exit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import paths, wire
 from agent.apply import change, confirm
@@ -19,7 +20,6 @@ from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.dataclass import replace
 from agent.durations import in_words
 from agent.errors import Exit
 from agent.node.facts import Effective, Facts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent import paths
 from agent.commands import troubles
 from agent.commands.picture import Agent, Picture
 from agent.commands.published import Climb, DaemonStatus, Pin, Unreadable
 from agent.console import Tone
-from agent.dataclass import dataclass
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 

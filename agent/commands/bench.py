@@ -8,6 +8,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import structlog
@@ -28,7 +29,6 @@ from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
-from agent.dataclass import replace
 from agent.durations import in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE

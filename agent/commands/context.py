@@ -6,12 +6,12 @@ import importlib
 import posixpath
 import pwd
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
 from agent import paths
 from agent.config.load import Loaded, load
 from agent.console import Console, Format
-from agent.dataclass import dataclass, field
 from agent.errors import Exit, UsageError
 
 if TYPE_CHECKING:  # the daemon does without it

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from agent.bench.cases import Counted
 from agent.commands.peer import Traffic
-from agent.dataclass import dataclass, replace
 
 _FROM_ZERO = "was started anew meanwhile, and counts from 0 again"
 

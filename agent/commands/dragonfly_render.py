@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import wire
@@ -14,7 +15,6 @@ from agent.commands.context import Context
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.load import Loaded
-from agent.dataclass import dataclass
 from agent.dragonfly import dfdaemon
 from agent.dragonfly.document import Document, differences
 from agent.dragonfly.own import own_of

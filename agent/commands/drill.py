@@ -5,6 +5,7 @@ while, the agent does what it always does, and the times are printed.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
@@ -22,7 +23,6 @@ from agent.daemon.documents import Document, applied
 from agent.daemon.keeper import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
-from agent.dataclass import asdict
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 from agent.node.identity import node_identity

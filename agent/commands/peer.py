@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.commands.layers import Layers
-from agent.dataclass import dataclass
 from agent.errors import AgentError, HttpError
 from agent.ports_bench import BenchPorts, PeerTask
 

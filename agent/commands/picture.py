@@ -6,6 +6,7 @@ Needs neither root nor the daemon: only files that everyone may read.
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import paths, wire
@@ -27,7 +28,6 @@ from agent.commands.published import (
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
-from agent.dataclass import dataclass, replace
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
 from agent.node.moment import present
@@ -82,7 +82,7 @@ class Picture:
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
     unconfirmed: Unconfirmed | None = None
-    undone: Undone = Undone()
+    undone: Undone = field(default_factory=Undone)
     """What a bench that was killed has left."""
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import wire
 from agent.apply import change, generations, journal, rollback
@@ -12,7 +13,6 @@ from agent.commands.plan_body import body
 from agent.commands.plan_file import Made
 from agent.config.model import Config
 from agent.console import Part, Tone, Toned
-from agent.dataclass import replace
 from agent.errors import Exit
 from agent.plan import show
 from agent.plan.steps import Plan

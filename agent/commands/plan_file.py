@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from agent import API_VERSION, __version__
 from agent.apply import documents
 from agent.config import accepted
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts

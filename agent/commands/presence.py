@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -21,7 +22,6 @@ from agent.commands.layers import Layers, layers_of
 from agent.commands.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
-from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, ContainerdError, FileError, PortError
 from agent.node.images import NAMESPACE, PINNED
 from agent.ports import ImageRecord

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
-from agent.dataclass import dataclass
 from agent.outside_json import json_value
 from agent.plan.drift import Finding
 from agent.plan.drift_form import decode_findings

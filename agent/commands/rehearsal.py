@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from agent.commands.picture import Agent, Picture
 from agent.commands.published import DaemonStatus
 from agent.commands.why import left_s
 from agent.console import counted
-from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.errors import AgentError
 from agent.health import damping

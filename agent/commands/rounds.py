@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -20,7 +21,6 @@ from agent.commands.presence import Presence
 from agent.commands.room import crowded
 from agent.commands.starts import StartImage, Wanted, shared
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, field
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.ports_bench import BenchPorts
 

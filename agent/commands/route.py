@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
@@ -18,7 +19,6 @@ from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
-from agent.dataclass import dataclass
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 from agent.node.moment import present

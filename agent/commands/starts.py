@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply.rungs_nydusd import backend_of
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
 from agent.ports_bench import BenchPorts, End, Timed

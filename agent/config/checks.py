@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agent.config.forms import address_of, endpoint_of, listen_of
 from agent.config.model import Config, Dialect, LogLevel, Scheme
-from agent.dataclass import dataclass
 
 WATCHDOG_AND_RESTART_MS = 4000
 """The unit's WatchdogSec (3 s) and the restart after it: a lease must outlive a frozen daemon."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 import enum
 import functools
 import json
-import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 from agent.config.forms import Form
 from agent.config.model import Config
-from agent.dataclass import MISSING, dataclass, fields, is_dataclass
 from agent.errors import Problem
 
 VERSION_KEY = "version"
@@ -48,16 +46,10 @@ class Setting:
         return tuple(item.value for item in self.kind) if issubclass(self.kind, enum.Enum) else ()
 
 
+@functools.cache
 def _types(model: type) -> dict[str, Any]:
     """The type of each field of a dataclass of the model."""
-    return {field.name: _type(str(field.type), model.__module__) for field in fields(model)}
-
-
-@functools.cache
-def _type(text: str, module: str) -> Any:  # noqa: ANN401 - a type, or a generic alias
-    """What an annotation means. They are few, are asked for again and again, and each is compiled when it is read."""
-    annotated = types.SimpleNamespace(__annotations__={"it": text})
-    return typing.get_type_hints(annotated, vars(sys.modules[module]))["it"]
+    return typing.get_type_hints(model)
 
 
 def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:

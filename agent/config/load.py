@@ -6,11 +6,11 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config
 from agent.config.parse import Document, parse
-from agent.dataclass import dataclass, field
 from agent.errors import ConfigError, Problem
 
 SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred

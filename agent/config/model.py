@@ -7,11 +7,11 @@ documentation cannot drift from the code. Durations carry their unit in their na
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent import paths
 from agent.config.forms import Form
-from agent.dataclass import dataclass, field
 
 
 def setting(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from agent.config.checks import Finding, findings
 from agent.config.fields import VERSION, VERSION_KEY, Complaints, as_toml, build, read_table, settings
 from agent.config.model import Config
-from agent.dataclass import dataclass, field
 from agent.errors import Problem
 
 DEFAULT = "(default)"

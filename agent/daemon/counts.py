@@ -9,9 +9,9 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.daemon.view import Distribution, Symptoms, SymptomSeen
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure, Route, Symptom, SymptomKind
 from agent.health.state import Cause, Verdict
 

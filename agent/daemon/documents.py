@@ -9,9 +9,9 @@ import os
 import stat
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.health.evidence import Mode, Pinned, Route
 from agent.node.facts_daemon import Moment

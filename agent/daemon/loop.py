@@ -11,6 +11,7 @@ import enum
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
@@ -28,7 +29,6 @@ from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
 from agent.daemon.turning import Loop
-from agent.dataclass import replace
 from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,

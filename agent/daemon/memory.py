@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
-from agent.dataclass import dataclass, field, replace
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.addresses import Addresses
 from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
-from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
 from agent.health.state import State, Verdict

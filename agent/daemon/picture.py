@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, replace
 
 from agent.daemon.conditions import conditions
 from agent.daemon.documents import climb
 from agent.daemon.loop import Session
 from agent.daemon.view import Containerd, FenceView, Penalty, View
-from agent.dataclass import dataclass, replace
 from agent.health import damping, patience
 from agent.health.policy import Policy
 from agent.health.prospect import prospect

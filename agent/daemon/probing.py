@@ -5,6 +5,7 @@ post what they saw; none judges.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
@@ -13,7 +14,6 @@ from agent.daemon.origins import Origin, Origins
 from agent.daemon.probes import Pinged, Pinger, Sentinel, jittered
 from agent.daemon.settings import Settings
 from agent.daemon.turning import Loop
-from agent.dataclass import replace
 from agent.health.evidence import CanaryFailed, CanaryOk, Event, Failure
 from agent.health.owner import Owner
 from agent.health.patience import canary_window_s, ping_window_s

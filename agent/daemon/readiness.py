@@ -6,8 +6,9 @@ the origin because the mirror is down works, and is ready; a node on which nothi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.daemon.view import View
-from agent.dataclass import dataclass
 from agent.health.evidence import Mode, Route
 from agent.health.state import Verdict
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -14,7 +15,6 @@ from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.view import Condition, HistoryEntry
-from agent.dataclass import replace
 from agent.health.evidence import Route, Symptom
 from agent.health.state import Transition, Verdict
 from agent.plan.drift import Finding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
@@ -11,7 +12,6 @@ from agent.config.model import Config, Refusals
 from agent.daemon.documents import Applied
 from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
-from agent.dataclass import dataclass
 from agent.health.fleet import return_delay_s
 from agent.health.owner import is_loopback
 from agent.health.policy import Policy

@@ -4,9 +4,10 @@ of it. Times are seconds since the epoch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from agent.daemon.documents import Climb, Pin
 from agent.daemon.origins import OriginStatus
-from agent.dataclass import dataclass, field
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect

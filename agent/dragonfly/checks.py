@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly import peer as ours
 from agent.dragonfly.findings import Finding, Peer, Severity
 

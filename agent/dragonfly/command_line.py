@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 LEVEL_VARIABLE = "DFDAEMON_LOG_LEVEL"
 CONFIG_VARIABLE = "DFDAEMON_CONFIG"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.keys import KEYS
 from agent.dragonfly.quantities import bytes_of, seconds_of
 from agent.dragonfly.reading import shown

@@ -8,8 +8,8 @@ import enum
 import ipaddress
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.command_line import LEVELS, level_of
 from agent.dragonfly.quantities import bytes_of, seconds_of
 

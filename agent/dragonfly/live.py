@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.dragonfly import audit, checks, service
 from agent.dragonfly.command_line import LogLevel
 from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity

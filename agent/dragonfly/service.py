@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.checks import TELLS_HEADERS, WRITTEN
 from agent.dragonfly.command_line import LEVEL_VARIABLE, LogLevel
 from agent.dragonfly.confinement import may_write, open_places, plain

@@ -9,8 +9,8 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly import service
 from agent.dragonfly.command_line import config_of, log_level
 from agent.dragonfly.findings import Finding, NotLooked, Report

@@ -7,9 +7,9 @@ kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,

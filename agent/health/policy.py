@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.config.model import HealthConfig
-from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import assert_never
 
-from agent.dataclass import dataclass
 from agent.health import damping, patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner

@@ -6,9 +6,9 @@ takes successes in succession, a dwell time, a canary, a flap penalty that has f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import damping
 from agent.health.owner import Owner
 from agent.health.policy import Policy

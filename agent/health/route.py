@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.dataclass import dataclass, field
 from agent.health.damping import Flap
 from agent.health.evidence import Mode, Route, SymptomKind
 from agent.health.owner import Owner

@@ -8,9 +8,9 @@ answers late, so it is an outage only when it has lasted longer than the slowest
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
-from agent.dataclass import dataclass, replace
 from agent.health import damping, patience
 from agent.health.owner import Owner
 from agent.health.policy import Policy

@@ -12,9 +12,9 @@ for what reads alone have raised is given back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
 from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, State, Verdict

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
 from agent.outside_json import json_object, json_value, mapping

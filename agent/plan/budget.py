@@ -15,9 +15,9 @@ An undo is never refused: to leave a node half changed is worse than one more re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.dataclass import dataclass
 from agent.durations import in_words
 from agent.node.facts import Moment, UnitFact
 

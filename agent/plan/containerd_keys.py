@@ -7,10 +7,10 @@ versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `Key
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from agent import paths
-from agent.dataclass import dataclass
 
 KeyPath: TypeAlias = tuple[str, ...]
 

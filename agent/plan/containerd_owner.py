@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.plan.containerd_keys import KeyPath, dotted
 from agent.plan.refusal import Refusal
 from agent.plan.toml_edit import Value

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.plan.containerd_files import Family, Loaded
 from agent.plan.containerd_keys import CRI, GRPC_SERVER, IMAGES, KEYS, RUNTIME, Keys, at
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, fields
 from agent.node.facts import Version
 from agent.plan.containerd_files import Family
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, dotted, leaves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
@@ -10,7 +11,6 @@ from agent.artifacts import pairs
 from agent.artifacts.names import ArtifactName
 from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
-from agent.dataclass import dataclass
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
 from agent.outside_json import json_value
 from agent.plan.refusal import Refusal, refuse

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent import paths
 from agent.config.model import Config, RestartPolicy
-from agent.dataclass import replace
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
 from agent.plan import decide, images, invariants, mounts, own, renewal, roots, upgrade
 from agent.plan.containerd_files import node_of

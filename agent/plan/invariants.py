@@ -11,9 +11,10 @@ A small model of the node (files, units, what the running containerd has read) i
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from agent import paths
 from agent.config.model import Config, ContainerdConfig
-from agent.dataclass import dataclass, field
 from agent.errors import PlanError
 from agent.node.facts import Facts, UnitFact, Unknown, Version
 from agent.plan import containerd_dropin

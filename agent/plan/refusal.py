@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import PlanError
 
 

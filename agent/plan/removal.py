@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, invariants, own
 from agent.plan.containerd_files import Node, node_of

@@ -11,10 +11,10 @@ A file that `toml_edit` cannot edit exactly is refused, never written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, field
 from agent.node.facts import Version
 from agent.plan import containerd_dropin, containerd_owner, own
 from agent.plan.containerd_files import Family, Loaded, Node, family

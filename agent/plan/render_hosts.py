@@ -8,10 +8,10 @@ we cannot know, has only the `ns` parameter that containerd sends to mirrors.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.dataclass import dataclass
 from agent.node.facts import Facts, Version
 from agent.plan.toml_text import quoted
 

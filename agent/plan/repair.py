@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.dataclass import dataclass, field
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import containerd_dropin, invariants, mounts, own
 from agent.plan.containerd_files import node_of

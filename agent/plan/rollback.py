@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.config.model import Config, RestartPolicy
-from agent.dataclass import dataclass, replace
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, decide, diff, invariants, mounts, own, roots
 from agent.plan.containerd_files import node_of

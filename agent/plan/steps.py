@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import TypeAlias
-
-from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

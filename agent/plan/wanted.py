@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.dataclass import dataclass
 from agent.node.facts import Binary, Effective, Facts, FileFact
 from agent.plan import decide, own, render_hosts
 from agent.plan.containerd_files import node_of

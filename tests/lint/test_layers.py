@@ -13,7 +13,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules
 
 # A module may import from its own layer's package and from every lower layer.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("agent.dataclass", "agent.later", "agent.outside_json"),
+    ("agent.later", "agent.outside_json"),
     ("agent.errors", "agent.paths", "agent.durations", "agent.unit_syntax", "agent"),
     ("agent.catalogue",),
     ("agent.console",),
@@ -58,7 +58,6 @@ _ADAPTERS_MAY = (
     "agent.artifacts.selection",
     "agent.artifacts.sets",
     "agent.bench.picture",
-    "agent.dataclass",
     "agent.errors",
     "agent.paths",
     "agent.config",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BROUGHT = ("dataclasses", "asyncio")
-"""What comes with pystemd and grpcio, which a look at the node needs. (dataclasses brings inspect: 10 ms.)"""
+BROUGHT = ("asyncio",)
+"""What comes with pystemd and grpcio, which a look at the node needs."""
 HEAVY = ("difflib", "tempfile", "uuid", "lxml", "tomlkit", "structlog")
 """What takes milliseconds and no command needs that has nothing to tell."""
 UNUSED = (

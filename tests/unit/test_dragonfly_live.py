@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.config.model import Config
-from agent.dataclass import replace
 from agent.dragonfly.command_line import DEFAULT_CONFIG, LogLevel, config_of, environment_of, log_level
 from agent.dragonfly.findings import Report, Severity
 from agent.dragonfly.live import LiveFacts, Settings, report

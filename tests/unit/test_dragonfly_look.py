@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.config.model import Config
-from agent.dataclass import replace
 from agent.dragonfly.command_line import LogLevel
 from agent.dragonfly.live import LiveFacts
 from agent.dragonfly.place import Place, place_of

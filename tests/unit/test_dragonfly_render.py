@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 import yaml
 
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
-from agent.dataclass import replace
 from agent.dragonfly import page
 from agent.dragonfly.command_line import environment_of, log_level
 from agent.dragonfly.document import Document, differences, scalar

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.dataclass import replace as state_replace
 from agent.health import damping
 from agent.health.evidence import (
     Adopted,
@@ -366,18 +365,6 @@ def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_nex
         assert step(state, event, 10.25, POLICY) == (state, ())
         assert step(state, event, 10.25, POLICY)[0] is state
     assert state.oks == POLICY.rise
-
-
-@given(_history)
-def test_a_state_is_changed_as_by_replace(history: list[tuple[float, Event]]) -> None:
-    run, now = healthy(), 10.0
-    for gap, event in history:
-        now += gap
-        run.at(now, dated(event, now))
-    state, met = run.state, (SymptomKind.CUT,)
-    assert state_replace(state) == state
-    assert state_replace(state, oks=7, fence=None, met=met) == replace(state, oks=7, fence=None, met=met)
-    assert state_replace(state, verdict=Verdict.DOWN, since=now) == replace(state, verdict=Verdict.DOWN, since=now)
 
 
 def test_a_mirror_that_is_well_and_answers_leaves_the_machine_at_rest() -> None:
