@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 
-from agent import cli, command_line
+from agent import cli
 from agent.catalogue import CATALOGUE
 from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, tables
 from agent.errors import Exit
@@ -170,7 +170,7 @@ def _option(action: argparse.Action) -> str:
 
 def _own(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """A parser's arguments without --help and what every verb takes."""
-    common = {option for action in command_line.common_options() for option in action.option_strings}
+    common = {option for action in cli.common()._actions for option in action.option_strings}
     for action in parser._actions:  # argparse has no public list of them; shtab reads the same
         is_common = any(option in common or option == "--help" for option in action.option_strings)
         if not is_common and not isinstance(action, argparse._SubParsersAction):
@@ -188,7 +188,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, arg
 def _verbs() -> str:
     """nydus-agent(8): every verb for people with its arguments."""
     blocks: list[str] = []
-    for name, about, parser in _subparsers(command_line.build_parser(cli.public_verbs())):
+    for name, about, parser in _subparsers(cli.build_parser(cli.public_verbs())):
         title = f"nydus-agent {name}"
         blocks += [f"{title}\n{'-' * len(title)}", _escaped(_sentence(about)), *map(_option, _own(parser))]
         for action, what, sub in _subparsers(parser):
@@ -198,7 +198,7 @@ def _verbs() -> str:
 
 
 def _common() -> str:
-    return "\n\n".join(_option(action) for action in command_line.common_options())
+    return "\n\n".join(_option(action) for action in cli.common()._actions)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -12,6 +12,7 @@ journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
+import traceback
 from dataclasses import dataclass
 
 
@@ -67,8 +68,6 @@ class AgentError(Exception):
 
 def of_a_bug(error: BaseException, try_: str = "report it with the output of this command") -> AgentError:
     """An exception that nobody expected, as an error that names its type, its words and the line that raised it."""
-    import traceback  # for this alone
-
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
     cause = f"{type(error).__name__}: {error}"

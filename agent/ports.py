@@ -174,6 +174,3 @@ class Ports:
     """The kernel's name of what this node is, such as "x86_64" (uname(2))."""
     stores: Callable[[str], ArtifactStore]
     """The store in a directory: where it lies is a setting, and a record may tell of the one that was set then."""
-    load: Callable[[], None]
-    """Loads the modules of every port: most runs use few. A change does so before its first act, because an upgrade of
-    our own package may replace them while it is under way."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agent.node.facts import PluginFact, RunningContainerd
-
-if TYPE_CHECKING:  # the daemon knows no secret
-    from agent.registry.credential import Credential
+from agent.registry.credential import Credential
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
+from pystemd.dbusexc import DBusBaseError
+from pystemd.dbuslib import DBus, apply_signature
+
 from agent.adapters.process import ChildProcesses
 from agent.errors import ProcessError, SystemdError
 from agent.node.facts import MADE_DIRECTORIES, Confinement, UnitFact

@@ -1,21 +1,30 @@
-"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's.
-
-The ladder is imported where it is climbed: an apply that finds nothing to do, the frequent one, needs none of it.
-"""
+"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import confirm, current, gate, generations, recover, stamps, transaction
+from agent.apply import (
+    confirm,
+    current,
+    drift,
+    expected,
+    gate,
+    generations,
+    prove,
+    recover,
+    rungs_nydusd,
+    stamps,
+    transaction,
+)
 from agent.apply.before import before_change
 from agent.apply.climb import Climb, Rung
 from agent.apply.daemon_view import daemon_view
+from agent.apply.drift import Looked
 from agent.apply.gate import Urgency
 from agent.apply.transaction import Intention, Result, Surroundings
 from agent.config import accepted
@@ -29,9 +38,6 @@ from agent.plan import decide, diff, roots
 from agent.plan.show import what
 from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.ports import Ports
-
-if TYPE_CHECKING:
-    from agent.apply.drift import Looked
 
 _STARTS = (UnitVerb.START, UnitVerb.RESTART)
 
@@ -120,14 +126,10 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     """
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
-    if not plan.empty:  # now, and not after the steps: an upgrade of our package may replace the modules meanwhile
-        importlib.import_module("agent.apply.prove")
     before = before_change(ports, _restarted(plan))
     proofs: list[Climb] = []
 
     def proof() -> AgentError | None:
-        from agent.apply import prove
-
         proofs.append(
             prove.climb(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
         )
@@ -145,8 +147,6 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     if not proofs:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
-    from agent.apply import drift, prove
-
     prove.await_route(ports)
     looked = drift.look(config, ports)
     below = proofs[-1].rungs
@@ -161,8 +161,6 @@ def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effe
     replaced, last = stamps.replaced(ports.files), generations.applied(ports.files)
     if not replaced and climbing.published_since_boot(ports.files):
         return
-    from agent.apply import drift, expected, prove
-
     found = prove.climb(config, ports, facts, effective)
     climbing.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
@@ -174,8 +172,6 @@ def note_origins(config: Config, ports: Ports) -> None:
     """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an origin
     lives before it fences the mirror, and it starts to watch anew when it reads of another.
     """
-    from agent.apply import rungs_nydusd
-
     daemon = daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
         applied = generations.in_force(ports.files, config)
@@ -197,8 +193,6 @@ def inspect(
 
     Raises ApplyError NNA0413, FileError.
     """
-    from agent.apply import prove
-
     last = generations.applied(ports.files)
     applied = restored(config, last.config) if last is not None else config
     facts = _observe(applied, ports)

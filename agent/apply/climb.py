@@ -6,16 +6,13 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents
 from agent.errors import AgentError, Exit, FileChangedError
+from agent.plan.drift import Finding
 from agent.plan.show import hide
 from agent.ports import Files
-
-if TYPE_CHECKING:
-    from agent.plan.drift import Finding
 
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"

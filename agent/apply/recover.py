@@ -1,7 +1,4 @@
-"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise.
-
-What a run with nothing to do does not need is imported where it is used; a change loads it before its first act.
-"""
+"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import confirm, generations, journal
+from agent.apply import confirm, expected, generations, journal, unwind
+from agent.apply.forget import forget
 from agent.apply.generations import Generation
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
@@ -38,8 +36,6 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     if found is None:
         ports.ledger.spend()  # a run that was killed at the end of its journal may have left it
         return None
-    from agent.apply import unwind
-
     last = generations.newest(ports.files)
     if last is not None and last.id == found.begin.id:
         settle(ports, last)
@@ -65,9 +61,6 @@ def settle(ports: Ports, accepted: Generation) -> None:
 
     May run twice.
     """
-    from agent.apply import expected
-    from agent.apply.forget import forget
-
     generations.publish(ports.files, accepted)
     if accepted.verb == "remove":
         forget(ports, accepted)

@@ -6,13 +6,13 @@ import argparse
 from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm
+from agent.apply import change, confirm, rollback
 from agent.apply.change import Outcome, Run
 from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
 from agent.apply.transaction import Surroundings
-from agent.commands import ladder
+from agent.commands import artifacts_install, ladder, plan_file, turn
 from agent.commands.context import Context
 from agent.commands.lengths import length
 from agent.commands.plan_body import body as plan_body
@@ -66,8 +66,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
-            from agent.commands import turn
-
             turn.wait(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
             if by_itself and (hold := confirm.hold(ports.files)):
@@ -81,8 +79,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 def _install_what_is_pinned(config: Config, context: Context) -> None:
     """Before the lock is taken: a download is long, and it changes nothing that is in use. Raises ArtifactError."""
     if any(map(is_release, (config.artifacts.nydus, config.artifacts.snapshotter))):
-        from agent.commands import artifacts_install  # only such a node pays for it
-
         artifacts_install.missing(config, context, wire.artifact_ports(context.root))
 
 
@@ -93,9 +89,6 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)
-    from agent.apply import rollback
-    from agent.commands import plan_file
-
     then = plan_file.read(ports.files, path)
     to = then["made_by"].get("to")
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import posixpath
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from agent import paths
 from agent.config.load import Loaded, load
 from agent.console import Console, Format
 from agent.errors import Exit, UsageError
-
-if TYPE_CHECKING:  # the daemon does without it
-    import argparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,6 @@ class Verb:
 
     name: str
     internal: bool = False
-    plain: bool = False
-    """It has no arguments of its own, and where it is alone on the command line, nothing is parsed."""
 
     def load(self) -> VerbModule:
         """Import the verb's module."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from agent.apply.climb import Climb, Rung, State
+from agent.apply.registry_access import Access
 from agent.console import Console, Part, Tone, Toned
 from agent.plan import renewal
-
-if TYPE_CHECKING:  # doctor alone asks registries
-    from agent.apply.registry_access import Access
 
 _MARKS = {
     State.OK: Toned("ok          ", Tone.GOOD),

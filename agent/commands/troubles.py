@@ -13,6 +13,7 @@ from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveSt
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
+from agent.plan import renewal
 
 OLD_PROOF_S = 3600.0
 """The ladder is climbed every few minutes; a proof older than this proves nothing about now."""
@@ -171,7 +172,5 @@ def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
 
 def _unrenewed(climb: Climb) -> Iterator[AgentError]:
     if climb.unrenewed:
-        from agent.plan import renewal  # of what a plan needs: the other answers of `status` come without it
-
         what = f"{counted(len(climb.unrenewed), 'image')} in use with a credential that expires and is not renewed"
         yield AgentError("NNA1207", what, cause=renewal.COST, seen=climb.unrenewed, try_=renewal.TRY)

@@ -6,6 +6,7 @@ The model's dataclasses drive them, so that a setting is declared once (model.py
 
 from __future__ import annotations
 
+import difflib
 import enum
 import functools
 import json
@@ -257,6 +258,4 @@ def _suggestion(key: str, prefix: str, known: list[str]) -> str:
 
 def _near(word: str, known: Sequence[str], cutoff: float = 0.6) -> list[str]:
     """The one that was meant, perhaps."""
-    import difflib  # for those who have mistyped something: it would cost the daemon 0.2 MB
-
     return difflib.get_close_matches(word, known, n=1, cutoff=cutoff)

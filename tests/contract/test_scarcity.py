@@ -157,12 +157,6 @@ def test_the_way_to_the_origin_imports_nothing_and_starts_no_thread(outage: dict
     assert outage["threads"] == 0
 
 
-def test_a_daemon_that_has_been_on_the_way_to_the_origin_has_imported_neither_asyncio_nor_codecs_for_names(
-    outage: dict[str, Any],
-) -> None:
-    assert outage["heavy"] == []
-
-
 def test_a_daemon_that_has_ended_waits_for_nothing_any_more(outage: dict[str, Any]) -> None:
     assert outage["left"] is False
 

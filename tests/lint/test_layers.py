@@ -13,7 +13,7 @@ from tests.lint.source import ROOT, Module, dotted, imports, modules
 
 # A module may import from its own layer's package and from every lower layer.
 _LAYERS: tuple[tuple[str, ...], ...] = (
-    ("agent.later", "agent.outside_json"),
+    ("agent.outside_json"),
     ("agent.errors", "agent.paths", "agent.durations", "agent.unit_syntax", "agent"),
     ("agent.catalogue",),
     ("agent.console",),
@@ -44,7 +44,6 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.wire_convert", "agent.wire_dragonfly"),
     ("agent.daemon",),
     ("agent.commands",),
-    ("agent.command_line",),
     ("agent.cli",),
     ("agent.__main__", "agent.docs_tables", "agent.artifacts.child"),
 )

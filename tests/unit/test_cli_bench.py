@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import cli
-from agent.command_line import build_parser
+from agent.cli import build_parser
 from agent.commands import bench
 from agent.commands.context import Context
 from agent.commands.lever import Lever

@@ -10,8 +10,7 @@ from agent import paths
 from agent.apply import confirm, generations, leave, revert, rollback
 from agent.apply.gate import Urgency
 from agent.apply.unconfirmed import Pending
-from agent.cli import VERBS
-from agent.command_line import build_parser
+from agent.cli import VERBS, build_parser
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.console import exit_of
 from agent.errors import ApplyError, Exit, FileError, LockedError, SystemdError, UsageError
