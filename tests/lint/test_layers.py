@@ -9,44 +9,9 @@ import ast
 
 import pytest
 
+from tests.lint.layers import LAYERS
 from tests.lint.source import ROOT, Module, dotted, imports, modules
 
-# A module may import from its own layer's package and from every lower layer.
-_LAYERS: tuple[tuple[str, ...], ...] = (
-    ("agent.outside_json"),
-    ("agent.errors", "agent.paths", "agent.durations", "agent.unit_syntax", "agent"),
-    ("agent.catalogue",),
-    ("agent.console",),
-    ("agent.config",),
-    ("agent.node.facts_daemon",),
-    ("agent.node.facts", "agent.node.transfer", "agent.node.elf", "agent.plan.steps"),
-    ("agent.node.moment",),
-    ("agent.artifacts", "agent.registry"),
-    ("agent.oci",),
-    ("agent.ports_artifacts", "agent.ports_fetch"),
-    (
-        "agent.ports_change",
-        "agent.ports_clock",
-        "agent.ports_containerd",
-        "agent.ports_credentials",
-        "agent.ports_fence",
-        "agent.ports_files",
-        "agent.ports_processes",
-    ),
-    ("agent.ports_daemon",),
-    ("agent.ports",),
-    ("agent.bench",),
-    ("agent.ports_bench", "agent.ports_convert", "agent.ports_dragonfly", "agent.ports_drill", "agent.ports_install"),
-    ("agent.plan", "agent.health", "agent.dragonfly"),
-    ("agent.node",),
-    ("agent.apply", "agent.convert"),
-    ("agent.wire",),
-    ("agent.wire_convert", "agent.wire_dragonfly"),
-    ("agent.daemon",),
-    ("agent.commands",),
-    ("agent.cli",),
-    ("agent.__main__", "agent.docs_tables", "agent.artifacts.child"),
-)
 _ADAPTERS_MAY = (
     "agent.artifacts.addresses",
     "agent.artifacts.bundle",
@@ -115,7 +80,7 @@ _PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input
 def _layer(name: str) -> int | None:
     """The number of the most particular layer that a name belongs to."""
     best: tuple[int, int] | None = None
-    for number, layer in enumerate(_LAYERS):
+    for number, layer in enumerate(LAYERS):
         for member in layer:
             if _within(name, member) and (best is None or len(member) > best[0]):
                 best = (len(member), number)
