@@ -179,3 +179,14 @@ class FenceError(PortError):
 
 class ProcessError(PortError):
     """A child process failed or did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kind of error."""
+
+    code: str
+    title: str
+    exit: Exit
+    meaning: str
+    action: str

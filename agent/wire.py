@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.ports_bench import BenchPorts
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
+    from agent.ports_dragonfly import DragonflyPorts
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
     from agent.ports_install import ArtifactPorts
@@ -213,6 +214,26 @@ def bench_ports(config: Config) -> BenchPorts:
     )  # fmt: skip
 
 
+def dragonfly_ports() -> DragonflyPorts:
+    """The ports of a look at the dfdaemon that runs."""
+    from agent.adapters.files import RootFiles
+    from agent.adapters.http import PlainHttp
+    from agent.adapters.socket_holders import ProcHolders, machine
+    from agent.adapters.sockets import KernelSockets
+    from agent.adapters.systemd import SystemdUnits
+    from agent.dragonfly.command_line import environment_of
+    from agent.ports_dragonfly import DragonflyPorts
+
+    return DragonflyPorts(
+        tables=KernelSockets(),
+        holders=ProcHolders(environment_of),
+        units=SystemdUnits(),
+        http=PlainHttp(),
+        files_of=lambda pid: RootFiles(f"/proc/{pid}/root"),
+        machine=machine(),
+    )
+
+
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; from now on structlog writes to the journal, no page that
     was used leaves the memory, and what is freed does.
@@ -249,22 +270,3 @@ def _processes() -> Processes:
     from agent.adapters.process import ChildProcesses
 
     return ChildProcesses()
-
-
-__all__ = [
-    "agents_answer",
-    "artifact_ports",
-    "artifact_source",
-    "bench_ports",
-    "bundles",
-    "clock",
-    "credentials",
-    "daemon_ports",
-    "drill_ports",
-    "package_manager",
-    "registry_ports",
-    "registry_tokens",
-    "root_files",
-    "root_ports",
-    "way_to",
-]

@@ -8,25 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agent.apply import climb as climbing
-from agent.apply import (
-    confirm,
-    current,
-    drift,
-    expected,
-    gate,
-    generations,
-    prove,
-    recover,
-    rungs_nydusd,
-    stamps,
-    transaction,
-)
-from agent.apply.before import before_change
+from agent.apply import confirm, current, drift, expected, gate, generations, prove, recover, rungs_nydusd, transaction
 from agent.apply.climb import Climb, Rung
 from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import Looked
 from agent.apply.gate import Urgency
 from agent.apply.transaction import Intention, Result, Surroundings
+from agent.apply.waits import before_change
 from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -158,7 +146,7 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
     """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
-    replaced, last = stamps.replaced(ports.files), generations.applied(ports.files)
+    replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
     if not replaced and climbing.published_since_boot(ports.files):
         return
     found = prove.climb(config, ports, facts, effective)

@@ -53,8 +53,8 @@ def daemon_view(ports: Ports) -> DaemonView:
     )  # fmt: skip
 
 
-def _text(loose: Mapping[str, Any], key: str) -> str:
-    value = loose.get(key)
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
     if isinstance(value, dict):  # {"now": …, "reason": …}
         value = value.get("now")
     return value[:200] if isinstance(value, str) else ""

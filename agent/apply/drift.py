@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent import API_VERSION, paths
-from agent.apply import documents, drift_running, expected, generations, repairs, undo
+from agent.apply import documents, drift_running, expected, generations, undo
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -18,6 +18,7 @@ from agent.errors import ApplyError, FileError, PortError
 from agent.node.facts import FileFact, UnitFact
 from agent.outside_json import json_value
 from agent.plan import backoff, own, unit_files
+from agent.plan.backoff import Repaired
 from agent.plan.drift import (
     REPAIR_COMMAND,
     Expected,
@@ -180,7 +181,7 @@ def tell(ports: Ports, looked: Looked) -> None:
         _make_known(ports, looked)
         now = ports.clock.now()
         subjects = [one.subject for one in looked.repairable]
-        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(repairs.read(ports.files), subjects, now))
+        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now))
 
 
 def _make_known(ports: Ports, looked: Looked) -> None:
@@ -222,3 +223,26 @@ def _news(content: bytes) -> object:
         return {key: value for key, value in document.items() if key != "at"}
     except (ValueError, AttributeError):
         return None
+
+
+def read_repairs(files: Files) -> tuple[Repaired, ...]:
+    """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where there is none
+    or it makes no sense. Raises FileError.
+    """
+    document = documents.parsed(files.read(paths.REPAIRS))
+    try:
+        return tuple(
+            Repaired(row["subject"], int(row["times"]), float(row["at"]), row["hint"]) for row in document["repairs"]
+        )
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def write_repairs(files: Files, account: Sequence[Repaired]) -> None:
+    """Replace it; an empty one goes. Raises FileError."""
+    if not account:
+        documents.drop(files, paths.REPAIRS)
+        return
+    rows = [{"subject": one.subject, "times": one.times, "at": one.at, "hint": one.hint} for one in account]
+    document = {"apiVersion": API_VERSION, "kind": "Repairs", "repairs": rows}
+    documents.replace(files, paths.REPAIRS, document, found=files.read(paths.REPAIRS), mode=0o600)

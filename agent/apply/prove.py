@@ -5,20 +5,25 @@ A rung above a failed one is still climbed where that says something new; where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from agent.apply import climb as climbing
-from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime, unrenewed
-from agent.apply.before import Before
+from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime
 from agent.apply.climb import Climb, Rung, State
 from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import Looked
-from agent.apply.rungs_runtime import View
+from agent.apply.rungs_nydusd import backend_of
+from agent.apply.rungs_runtime import CALL_S, View
+from agent.apply.waits import Before
+from agent.artifacts.pairs import TAKES_CREDENTIALS
 from agent.config.model import Config
-from agent.errors import AgentError
+from agent.errors import AgentError, FileError, HttpError, NydusdError
 from agent.node import versions
 from agent.node.facts import Effective, Facts
-from agent.ports import Ports
+from agent.plan import renewal
+from agent.ports import NydusdInfo, Ports
+from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)
 """Rungs whose failure undoes a change. What lies above is the mirror's and running containers' affair: a dead mirror
@@ -79,7 +84,7 @@ def climb(
         # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
         looked = drift.look(config, ports)
     looked = looked or Looked(None)
-    keeping = unrenewed.look(view) if top == max(looks) else ()
+    keeping = unrenewed_images(view) if top == max(looks) else ()
     return Climb(
         ports.clock.now(), tuple(found.values()), looked.findings, versions.found(facts), unrenewed=keeping,
         unseen=looked.unseen,
@@ -109,3 +114,53 @@ def must_undo(found: Climb) -> AgentError | None:
         if rung.number in _MUST_HOLD and rung.state in (State.FAILED, State.UNKNOWN):
             return rung.error()
     return None
+
+
+def unrenewed_images(view: View) -> tuple[str, ...]:
+    """Images in use whose credential expires and is not renewed, each with what gives it, and the reason.
+
+    No rung fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by that of the
+    program that lies on the node now. Nothing raises; what does not answer is left out (rung 8 says so).
+    """
+    if not (view.facts.credentials.expiring and view.config.registries.renew_s):
+        return ()
+    missing = "" if renewal.in_force(view.facts) else _missing(view)
+    found: list[str] = []
+    public = _public(view)
+    for info in _daemons(view):
+        found += (f"{image} {why}" for image, why in _images(view, info, missing) if image not in public)
+    return tuple(dict.fromkeys(found))
+
+
+def _daemons(view: View) -> Iterator[NydusdInfo]:
+    with contextlib.suppress(NydusdError):
+        for socket in view.ports.nydusd.sockets(view.config.snapshotter.root):
+            with contextlib.suppress(NydusdError):
+                yield view.ports.nydusd.info(socket, deadline_s=CALL_S)
+
+
+def _missing(view: View) -> str:
+    """Why the snapshotter is not told to renew."""
+    return ", ".join(renewal.obstacles(view.facts)) or "the snapshotter is not told to: nydus-agent apply"
+
+
+def _public(view: View) -> frozenset[str]:
+    """Images of which no nydusd was given a credential: everyone may read them, whatever gives those of all
+    registries. One that got a credential in a second mount, after a login, is not among them.
+    """
+    try:
+        found = rungs_read.mounts(view.ports, view.config.snapshotter.root)
+    except (HttpError, FileError, ValueError):
+        return frozenset()  # rung 10 says why
+    private = {mount.image for mount in found if mount.private}
+    return frozenset(mount.image for mount in found) - private
+
+
+def _images(view: View, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
+    why = missing or renewal.too_old("its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS)
+    for _, config in info.backends if why else ():
+        backend = backend_of(config)
+        host = str(backend.get("host", ""))
+        source = source_of(view.facts.credentials.expiring, host)
+        if source:
+            yield f"{host}/{backend.get('repo', '')}", f"({source}): {why}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, drift, drift_running, gate, recover, repairs
+from agent.apply import change, drift, drift_running, gate, recover
 from agent.apply.climb import Climb, Rung
 from agent.apply.drift import Looked
 from agent.apply.gate import Urgency
@@ -68,7 +68,7 @@ class Outcome:
 
 def due(ports: Ports, looked: Looked) -> tuple[Finding, ...]:
     """What may be put back now by itself, with regard to earlier repairs. Raises FileError."""
-    account = {one.subject: one for one in repairs.read(ports.files)}
+    account = {one.subject: one for one in drift.read_repairs(ports.files)}
     now = ports.clock.now()
     return tuple(one for one in looked.repairable if backoff.wait_s(account.get(one.subject), now) == 0)
 
@@ -119,11 +119,11 @@ def run(
 
 
 def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:
-    known = repairs.read(ports.files)
+    known = drift.read_repairs(ports.files)
     if urgency is Urgency.BY_ITSELF:
-        repairs.write(ports.files, backoff.note(known, subjects, ports.clock.now(), hints))
+        drift.write_repairs(ports.files, backoff.note(known, subjects, ports.clock.now(), hints))
     else:
-        repairs.write(ports.files, backoff.without(known, subjects))
+        drift.write_repairs(ports.files, backoff.without(known, subjects))
 
 
 def _hints(plan: Plan) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from agent.apply import change, confirm, daemons, generations, leave, recover, rollback, transaction
+from agent.apply import change, confirm, daemons, generations, recover, remove, rollback, transaction
 from agent.apply.change import Run
 from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
@@ -73,8 +73,8 @@ def _way_back(
     applied = generations.in_force(ports.files, config)
     count = len(daemons.in_use(ports, applied.snapshotter.root).containers)
     if not count:
-        remove = partial(leave.remove, applied, ports, around, force=False)
-        return f"{what}: the node is as it was without the agent", remove
+        act = partial(remove.remove_setup, applied, ports, around, force=False)
+        return f"{what}: the node is as it was without the agent", act
     why = f"new containers start as before; the snapshotter stays for {count} that run on it, until nydus-agent remove"
     return f"{what}: {why}", partial(_stand_by, applied, ports, around, each)
 
@@ -123,7 +123,7 @@ def take_back_files(config: Config, ports: Ports, around: Surroundings, waits: P
     else:
         why = f"{what}: the node is as it was without the agent"
         taken = confirm.note_taken(ports, waits, newest.number + 1, why)
-        leave.remove_files(generations.in_force(ports.files, config), ports, around)
+        remove.remove_files(generations.in_force(ports.files, config), ports, around)
     return taken
 
 
@@ -132,7 +132,7 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
     # The unit that recovers at boot may not use the network, and libnftables ends a process that may not.
     then, facts, plan = rollback.look_back(config, ports, target, probe_fence=False)
     intention = Intention(
-        "rollback", leave.files_only(plan), target.effective, versions.found(facts), target.mirror,
+        "rollback", remove.files_only(plan), target.effective, versions.found(facts), target.mirror,
         then.snapshotter.root, target.state, target.config,
     )  # fmt: skip
     transaction.carry_out(ports, intention, lambda: None, around)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.before import Before
 from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
+from agent.apply.waits import Before
 from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import (

@@ -8,9 +8,8 @@ bench.
 
 from __future__ import annotations
 
-from agent.catalogue import artifacts, bench, convert, credentials, dragonfly, mirror, plan
-from agent.catalogue.entry import Entry as Entry
-from agent.errors import Exit
+from agent.catalogue import artifacts, bench, convert, credentials, mirror, plan
+from agent.errors import Entry, Exit
 
 _ENTRIES = (
     Entry("NNA0101", "configuration is wrong", Exit.USAGE,
@@ -341,7 +340,6 @@ _ENTRIES = (
     *artifacts.ENTRIES,
     *credentials.ENTRIES,
     *convert.ENTRIES,
-    *dragonfly.ENTRIES,
     *bench.ENTRIES,
 )  # fmt: skip
 

@@ -6,25 +6,31 @@ import argparse
 from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm, rollback
+from agent.apply import change, confirm, restarts, rollback
 from agent.apply.change import Outcome, Run
 from agent.apply.climb import body as climb_body
+from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
 from agent.apply.transaction import Surroundings
-from agent.commands import artifacts_install, ladder, plan_file, turn
+from agent.commands import artifacts_install, ladder, plan_file
 from agent.commands.context import Context
-from agent.commands.lengths import length
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.forms import is_release
 from agent.config.model import Config
-from agent.console import Tone, Toned
-from agent.durations import in_words
+from agent.console import Console, Tone, Toned
+from agent.durations import duration_option, in_words
 from agent.errors import Exit
+from agent.health.policy import return_delay_s
 from agent.node.facts import Effective, Facts
+from agent.node.machine import node_identity
 from agent.plan.steps import Plan
 from agent.ports import Ports
+
+JUST_BOOTED_S = 300.0
+"""A node that has come up this moment has nothing to lose by a restart, and should not serve a while without us."""
+_SLICE_S = 1.0  # a signal must not wait longer
 
 HELP = "change this node into what the configuration wants, and prove it; or leave it as it was"
 NEEDS_ROOT = True
@@ -38,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
     parser.add_argument(
-        "--confirm", metavar="TIME", type=length(confirm.SHORTEST, confirm.LONGEST), default=0,
+        "--confirm", metavar="TIME", type=duration_option(confirm.SHORTEST, confirm.LONGEST), default=0,
         help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
     )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
-            turn.wait(config, ports, around.stop, context.console)
+            await_turn(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
             if by_itself and (hold := confirm.hold(ports.files)):
                 return _nothing(context, f"nothing is done: {hold}")
@@ -158,3 +164,23 @@ def _unconfirmed(ports: Ports) -> dict[str, object] | None:
     if waits is None:
         return None
     return {"generation": waits.generation, "left_s": round(waits.left_s(ports.clock.moment()), 1)}
+
+
+def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> None:
+    """Returns when it is this node's turn: at once where nothing has to restart. The lock is not held meanwhile.
+
+    Raises ApplyError NNA0404 after a signal, PlanError.
+    """
+    delay_s = return_delay_s(node_identity(), config.fleet.restart_window_s)
+    now = ports.clock.moment()
+    if delay_s <= 0 or (now.up_s is not None and now.up_s < JUST_BOOTED_S):
+        return
+    _facts, _effective, plan = change.look(config, ports)
+    units = restarts.restarted(plan)
+    if not units:
+        return
+    console.progress(f"{' and '.join(units)} will be restarted in {in_words(delay_s)}, at this node's turn")
+    end = ports.clock.monotonic() + delay_s
+    while (left := end - ports.clock.monotonic()) > 0:
+        stop.check()
+        ports.clock.sleep(min(left, _SLICE_S))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from agent.commands import actions
+from agent.commands import context
 from agent.commands.context import Context, VerbModule, load_verb
 from agent.errors import Exit
 
@@ -21,7 +21,7 @@ def load(action: str) -> VerbModule:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
-    actions.add(parser, ACTIONS, load)
+    context.add_actions(parser, ACTIONS, load)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

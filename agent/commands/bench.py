@@ -21,7 +21,6 @@ from agent.bench.cases import SOURCES
 from agent.bench.figures import Measured, Pair
 from agent.commands.admission import Admission
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.lever import Lever
 from agent.commands.rounds import INTERRUPTED, Rounds
 from agent.commands.running import surroundings
@@ -29,7 +28,7 @@ from agent.commands.starts import PLAIN_NAMESPACE, Wanted
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
 from agent.oci.reference import parse
@@ -58,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it must end by itself with 0)",
     )  # fmt: skip
     add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
-    add("--deadline", type=length("5s", "1h"), default=120, metavar="TIME",
+    add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
         help="of one pull, and of one run (default 2m)")  # fmt: skip
     add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
     add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")

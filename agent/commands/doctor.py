@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, drift, generations, registry_access, undoing
+from agent.apply import change, drift, generations, leftovers, registry_access
 from agent.apply.climb import Climb, State, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
@@ -47,7 +47,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
         drift.tell(ports, looked)  # else `status` tells what the last inspection saw beside what was just proved
-    left = tuple(undoing.settle(ports, context.path("/proc")).problems())
+    left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
     cautions = (*killed, *pages.cautions(ports), *_unsound_images(ports), *registry_access.cautions(config, ports))
     for caution in cautions:

@@ -55,9 +55,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     context.require_root("dragonfly audit --live")
     effective = read_json(context.path(paths.EFFECTIVE))
     native = isinstance(effective, dict) and effective.get("switch") == "native"
-    from agent.wire_dragonfly import dragonfly_ports  # D-Bus and HTTP, for this alone
-
-    return show(context, of_running(config, dragonfly_ports(), native=native))
+    return show(context, of_running(config, wire.dragonfly_ports(), native=native))
 
 
 def of_file(file: str, files: Files, config: Config, kind: str | None) -> Report:

@@ -13,7 +13,6 @@ import structlog
 from agent import paths, wire
 from agent.commands import rehearsal
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.picture import Picture, take
 from agent.commands.published import DaemonStatus
 from agent.commands.rehearsal import Outcome, Rehearsal, Wanted
@@ -23,9 +22,9 @@ from agent.daemon.documents import Document, applied
 from agent.daemon.keeper import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from agent.ports_drill import DrillKind, DrillPorts, DrillScope
 
 HELP = "rehearse the mirror's failure on this node, and print how fast reads switch"
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in DrillKind:
         one = kinds.add_parser(kind.value, help=_HELPS[kind], allow_abbrev=False)
         one.add_argument(
-            "seconds", metavar="TIME", nargs="?", type=length("5s", "10m"), default=30,
+            "seconds", metavar="TIME", nargs="?", type=duration_option("5s", "10m"), default=30,
             help="how long, from 5s to 10m (default 30s); it ends then whatever happens",
         )  # fmt: skip
         one.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import change, documents, drift, generations, repair, undoing
+from agent.apply import change, documents, drift, generations, leftovers, repair
 from agent.apply import climb as climbing
 from agent.commands import after_dpkg, ladder
 from agent.commands.context import Context
@@ -43,7 +43,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
-    undoing.settle(ports, context.path("/proc"))  # `status` goes on telling only what is still so
+    # `status` goes on telling only what is still so.
+    leftovers.settle(ports.files, ports.containerd, context.path("/proc"))
     looked = drift.look(config, ports)
     if _overtaken(context, ports):
         return Exit.OK

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import paths, wire
+from agent.apply.leftovers import Leftovers, leftovers_of, lives
 from agent.apply.unconfirmed import pending_of
-from agent.apply.undone import Undone, lives, undone_of
 from agent.commands.context import Context
-from agent.commands.loose import Loose
+from agent.commands.json_fields import JsonObject
 from agent.commands.published import (
     Climb,
     DaemonStatus,
@@ -82,7 +82,7 @@ class Picture:
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
     unconfirmed: Unconfirmed | None = None
-    undone: Undone = field(default_factory=Undone)
+    leftovers: Leftovers = field(default_factory=Leftovers)
     """What a bench that was killed has left."""
 
     @property
@@ -126,7 +126,7 @@ def take(context: Context, now: float) -> Picture:
         not_written,
         _inspected(context),
         _unconfirmed(context),
-        _undone(context),
+        _leftovers(context),
     )
 
 
@@ -175,12 +175,12 @@ def _unconfirmed(context: Context) -> Unconfirmed | None:
     return Unconfirmed(waits.generation, round(waits.left_s(now), 1), round(max(0.0, waits.late_s(now)), 1))
 
 
-def _undone(context: Context) -> Undone:
-    left = undone_of(read_json(context.path(paths.BENCH)))
-    return Undone() if lives(left, context.path("/proc")) else left
+def _leftovers(context: Context) -> Leftovers:
+    left = leftovers_of(read_json(context.path(paths.BENCH)))
+    return Leftovers() if lives(left, context.path("/proc")) else left
 
 
-def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:
+def _not_read(raw: JsonObject | Unreadable | None) -> Unreadable | None:
     return raw if isinstance(raw, Unreadable) else None
 
 

@@ -9,8 +9,7 @@ from agent import wire
 from agent.apply import change, generations, journal, rollback
 from agent.commands import plan_file
 from agent.commands.context import Context
-from agent.commands.plan_body import body
-from agent.commands.plan_file import Made
+from agent.commands.plan_file import Made, plan_body
 from agent.config.model import Config
 from agent.console import Part, Tone, Toned
 from agent.errors import Exit
@@ -56,9 +55,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     made = make(args.rollback, config, ports)
     display(made.plan, context)
     if args.out is not None:
-        plan_file.write(ports.files, args.out, made, body(made.plan, made.effective))
+        plan_file.write(ports.files, args.out, made, plan_body(made.plan, made.effective))
         context.console.progress(f"written to {args.out}; carry it out: nydus-agent apply {args.out}")
-    context.console.emit("Plan", body(made.plan, made.effective))
+    context.console.emit("Plan", plan_body(made.plan, made.effective))
     return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
 
 

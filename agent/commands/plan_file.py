@@ -16,16 +16,17 @@ from typing import Any
 
 from agent import API_VERSION, __version__
 from agent.apply import documents
+from agent.apply.generations import encode_effective
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from agent.outside_json import json_value
-from agent.plan import roots
+from agent.plan import roots, show
 from agent.plan.decided import changes, decided
-from agent.plan.steps import Plan
+from agent.plan.steps import Plan, UnitStep
 from agent.ports import Files
 
 _NODE = "nydus-agent plan"
@@ -112,3 +113,22 @@ def _maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _node() -> str:
     return hashlib.sha256(f"{_NODE} {node_identity()}".encode()).hexdigest()[:32]
+
+
+def plan_body(plan: Plan, effective: Effective | None) -> dict[str, object]:
+    """Diffs are as the text shows them, secrets hidden."""
+    return {
+        "changes": not plan.empty,
+        "effective": encode_effective(effective) if effective is not None else None,
+        "steps": [
+            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
+            for step in plan.steps
+        ],
+        "restarts": [
+            {"unit": step.unit, "verb": step.verb.value, "reason": step.reason, "cost": step.cost}
+            for step in plan.steps
+            if isinstance(step, UnitStep)
+        ],
+        "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
+    }

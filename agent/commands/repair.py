@@ -12,7 +12,7 @@ from agent.apply.gate import Urgency
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.plan import display
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned

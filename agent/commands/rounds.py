@@ -5,7 +5,7 @@ so that what changes with time on a busy node meets all cases of a block alike.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -18,11 +18,16 @@ from agent.commands.counters import Counters
 from agent.commands.layers import Layers
 from agent.commands.peer import Peer
 from agent.commands.presence import Presence
-from agent.commands.room import crowded
-from agent.commands.starts import StartImage, Wanted, shared
+from agent.commands.starts import PLAIN_SNAPSHOTTER, StartImage, Wanted, shared
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.ports_bench import BenchPorts
+
+_CALL_S = 10.0
+_LEAST = 1 << 30
+_KUBELET = "/var/lib/kubelet"
+_KUBELET_ACTS = 0.15
+"""Of a disk's size, free: imageGCHighThresholdPercent 85, and evictionHard's imagefs.available (kubelet's defaults)."""
 
 INTERRUPTED = "somebody stopped it"
 _PIN_ROOM_S = 60
@@ -302,3 +307,23 @@ def _explain(tally: Tally) -> None:
         tally.reasons.setdefault(Case.REMOTE, why_never(Case.REMOTE, tally.runs[Case.MIRROR]))
     elif Case.REMOTE in tally.runs:
         tally.reasons.setdefault(Case.MIRROR, why_never(Case.MIRROR, tally.runs[Case.REMOTE]))
+
+
+def crowded(ports: BenchPorts, config: Config) -> str:
+    """Why no image may be pulled now; "" = there is room. Raises ContainerdError, FileError."""
+    kubelet = bool(ports.files.listdir(_KUBELET))
+    for directory in _roots(ports, config):
+        free, size = ports.caches.room(directory)
+        left = f"only {free / 1e9:.1f} of {size / 1e9:.1f} GB are free below {directory}"
+        if kubelet and free < _KUBELET_ACTS * size:
+            return f"{left}: from 85 % on the kubelet removes images and ends pods"
+        if free < _LEAST:
+            return f"{left}: images could fill them"
+    return ""
+
+
+def _roots(ports: BenchPorts, config: Config) -> Iterator[str]:
+    yield config.snapshotter.root
+    for plugin in ports.containerd.plugins(deadline_s=_CALL_S):
+        if plugin.id == PLAIN_SNAPSHOTTER:
+            yield from (value for name, value in plugin.exports if name == "root")

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
 from agent.node.moment import present
 from agent.ports import Clock
@@ -28,7 +27,7 @@ HELP = "show, pin or release the route of reads"
 NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
 
 POLL_S = 0.1
-_LENGTH = length("1s", "30d")
+_LENGTH = duration_option("1s", "30d")
 SAME_END_S = 1.0
 """The daemon may publish the end of a pin rounded; nobody pins twice within a second."""
 
@@ -88,7 +87,8 @@ def _show(context: Context, picture: Picture) -> Exit:
     console.table(rows)
     for change in known.history[-5:] if known else ():
         when = f"{in_words(picture.age(change.at))} ago"
-        console.line(f"  {when}: {story.verdict(change)}, route {story.route(change)}: {change.reason}")
+        steps = f"{transitions.state_step(change)}, route {transitions.route_step(change)}"
+        console.line(f"  {when}: {steps}: {change.reason}")
     console.emit(
         "Route",
         {

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
@@ -28,8 +28,8 @@ _TONES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--history."""
     parser.add_argument(
-        "--history", metavar="N", nargs="?", type=story.count, const=story.MOST,
-        help=f"the last N transitions of verdict and route instead, oldest first; without N all ({story.MOST})",
+        "--history", metavar="N", nargs="?", type=transitions.count, const=transitions.MOST,
+        help=f"the last N transitions of verdict and route instead, oldest first; without N all ({transitions.MOST})",
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def _history(context: Context, picture: Picture, found: Assessment, number: int)
     console.line(Toned(found.headline, found.tone))
     console.line()
     if history:
-        story.show(console, history)
+        transitions.show(console, history)
     elif daemon is None:
         console.line("no history: the agent takes it along when it is stopped")
     else:

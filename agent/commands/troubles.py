@@ -54,7 +54,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
             _condition(picture, one) for one in daemon.conditions if one.status == "True" and _is_news(picture, one)
         )
     yield from _not_taken_back(picture)
-    yield from picture.undone.problems()
+    yield from picture.leftovers.problems()
     if picture.effective is not None and isinstance(climb, Climb):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _pending(picture, climb)

@@ -8,7 +8,7 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.assess import assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
@@ -25,8 +25,8 @@ UNKNOWN = "unknown"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """-n."""
     parser.add_argument(
-        "-n", dest="count", metavar="N", type=story.count, default=10,
-        help=f"how many of the last transitions to show, at most {story.MOST} (default 10)",
+        "-n", dest="count", metavar="N", type=transitions.count, default=10,
+        help=f"how many of the last transitions to show, at most {transitions.MOST} (default 10)",
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         console.line()
         console.line("last transitions" if history else "no transition since the agent was started")
     if history:
-        story.show(console, history, indent=2)
+        transitions.show(console, history, indent=2)
     console.emit("Why", _body(picture, found.headline, found.exit, args.count))
     return found.exit
 

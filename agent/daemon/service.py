@@ -26,7 +26,7 @@ from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
 from agent.health.state import State, Verdict
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from agent.ports_daemon import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0

@@ -12,9 +12,8 @@ from agent.config.model import Config, Refusals
 from agent.daemon.documents import Applied
 from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
-from agent.health.fleet import return_delay_s
 from agent.health.owner import is_loopback
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import credentials, images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
+from agent.node import images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
@@ -114,7 +114,7 @@ def observe(
         images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
         sets=nydus.sets,
         unfit=nydus.unfit,
-        credentials=credentials.look(config.registries.credentials, ports.files),
+        credentials=registries.credentials(config.registries.credentials, ports.files),
         snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
         snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),
     )

@@ -13,7 +13,7 @@ from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
 from agent.outside_json import json_value
-from agent.plan.refusal import Refusal, refuse
+from agent.plan.steps import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""

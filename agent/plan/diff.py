@@ -11,9 +11,8 @@ from agent.plan import decide, images, invariants, mounts, own, renewal, roots, 
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
-from agent.plan.refusal import Refusal, refuse
 from agent.plan.render_containerd import Candidate, candidate
-from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, UnitVerb, WriteFile
+from agent.plan.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
 from agent.plan.wanted import Wanted, wanted
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"

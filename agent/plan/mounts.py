@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan.refusal import Refusal
-from agent.plan.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
+from agent.plan.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 from agent.unit_syntax import settings
 
 _CODE = "NNA0304"

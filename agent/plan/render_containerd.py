@@ -22,7 +22,7 @@ from agent.plan.containerd_keys import KEYS, KeyPath, at, dotted
 from agent.plan.containerd_trial import expectations
 from agent.plan.containerd_view import View, last_version, section, view
 from agent.plan.containerd_wishes import Wished, certs_directory, respelled, wished
-from agent.plan.refusal import Refusal
+from agent.plan.steps import Refusal
 from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert, remove
 
 _RUNTIME_SNAPSHOTTER = (1, 7)

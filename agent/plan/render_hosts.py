@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.node.facts import Facts, Version
-from agent.plan.toml_text import quoted
+from agent.plan.containerd_keys import quoted
 
 DEFAULT = "_default"
 DOCKER = "docker.io"

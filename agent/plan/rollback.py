@@ -21,8 +21,7 @@ from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
-from agent.plan.refusal import Refusal, refuse
-from agent.plan.steps import Plan, RemoveFile, WriteFile
+from agent.plan.steps import Plan, Refusal, RemoveFile, WriteFile, refuse
 from agent.plan.toml_edit import FAILURES, remove
 
 

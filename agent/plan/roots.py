@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agent.config.model import Config, SnapshotterConfig
 from agent.node.facts import Facts, Unknown
-from agent.plan.refusal import Refusal
+from agent.plan.steps import Refusal
 
 _DEFAULT = SnapshotterConfig().root
 

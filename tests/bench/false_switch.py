@@ -32,8 +32,7 @@ from functools import partial
 from agent.config.model import HealthConfig
 from agent.daemon.hedge import stagger_s
 from agent.health.evidence import Probe, Route
-from agent.health.fleet import return_delay_s
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 from agent.health.state import Verdict
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.bench.sim.agent import ATTEMPTS, WELL_S, Agent, healthy, well

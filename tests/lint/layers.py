@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.node",),
     ("agent.apply", "agent.convert"),
     ("agent.wire",),
-    ("agent.wire_convert", "agent.wire_dragonfly"),
+    ("agent.wire_convert",),
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.cli",),

@@ -51,7 +51,7 @@ _ADAPTERS_MAY = (
     "agent._pb",
 )
 _WIRE_MAY = ("agent.adapters",)
-_ROOTS = ("agent.wire", "agent.wire_convert", "agent.wire_dragonfly")
+_ROOTS = ("agent.wire", "agent.wire_convert")
 """The composition root, and those of one verb each."""
 
 _PURE = (

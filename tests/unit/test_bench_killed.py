@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.apply import undoing
-from agent.apply.undone import Away, Undone
+from agent.apply import leftovers
+from agent.apply.leftovers import Away, Leftovers
 from agent.bench.figures import Pair
 from agent.errors import Exit
 from tests.fakes.containerd import FakeContainerd
@@ -48,7 +48,7 @@ class Settling:
         self.containerd: FakeContainerd = node.containerd
 
     def told(self) -> list[str]:
-        return [f"{one.what}: {one.try_}" for one in undoing.settle(self, PROC).problems()]
+        return [f"{one.what}: {one.try_}" for one in leftovers.settle(self, PROC).problems()]
 
 
 AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: sudo crictl pull {LAZY}"
@@ -93,19 +93,19 @@ def test_the_next_bench_brings_back_what_a_killed_one_took_away_whatever_it_meas
 def test_what_cannot_be_brought_back_is_told_by_the_next_bench_and_stays_recorded(tmp_path: Path) -> None:
     made = Cli(tmp_path)
     made.node.containerd.registry.clear()
-    undoing.write(made.node.files, Undone(4711, (Away(LAZY, "sha256:one", ""),)))
+    leftovers.write(made.node.files, Leftovers(4711, (Away(LAZY, "sha256:one", ""),)))
     made.run("--oci", "registry.test/other:1", "-n", "1", "--yes")
     assert f"{LAZY} was on the node before: it cannot be pulled again" in made.err.getvalue()
-    assert undoing.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
+    assert leftovers.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
 
 
 def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
     node = BenchNode()
     record = present(node, LAZY)
     node.registries.digests[LAZY] = record.digest
-    seen: list[Undone] = []
+    seen: list[Leftovers] = []
     rounds = node.rounds(TAKING)
-    rounds._tell = lambda _text: seen.append(undoing.read(node.files))
+    rounds._tell = lambda _text: seen.append(leftovers.read(node.files))
     rounds.measure(Pair("", LAZY))
     assert seen[0].away == (Away(LAZY, record.digest, ""),)
     assert seen[0].pulled == (), "it is to stay"
@@ -114,7 +114,7 @@ def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"away": [{}]}', b'{"away": 1}', b'{"pid": "x"}'])
 def test_a_record_that_is_none_is_nothing_to_undo(content: bytes) -> None:
-    assert undoing.read(FakeFiles({paths.BENCH: content})) == Undone()
+    assert leftovers.read(FakeFiles({paths.BENCH: content})) == Leftovers()
 
 
 class TestStatus:
@@ -123,7 +123,7 @@ class TestStatus:
     @pytest.fixture
     def node(self, tmp_path: Path) -> PublishedNode:
         node = PublishedNode(tmp_path)
-        record = {"kind": "BenchUndone", "pid": 99, "away": [], "pulled": [LAZY]}
+        record = {"kind": "BenchLeftovers", "pid": 99, "away": [], "pulled": [LAZY]}
         (tmp_path / paths.BENCH[1:]).write_text(json.dumps(record))
         return node
 

@@ -19,10 +19,9 @@ from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Sche
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
 from agent.daemon.service import Service
 from agent.health.damping import Flap
-from agent.health.fleet import return_delay_s
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 from agent.health.state import Cause, State, Verdict
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
 from tests.fakes.turning import here, on_time, until

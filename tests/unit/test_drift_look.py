@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import drift, expected, generations, stamps
+from agent.apply import drift, expected, generations
 from agent.errors import FileError, ProcessError
 from agent.plan.drift import HIDDEN, Finding, Kind, Remedy, Seen, file_findings
 from agent.plan.steps import Plan, WriteFile
@@ -220,12 +220,12 @@ def test_an_apply_with_nothing_to_do_proves_the_node_where_nobody_can_say_that_i
     node: ProvedNode,
 ) -> None:
     files = node.node.files
-    assert not stamps.replaced(files)
+    assert not expected.programs_replaced(files)
     files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
-    assert stamps.replaced(files)
+    assert expected.programs_replaced(files)
     del files.unreadable[PROGRAM]
     files.put(paths.EXPECTED, b'{"programs": [{}]}')
-    assert stamps.replaced(files)
+    assert expected.programs_replaced(files)
 
 
 def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> None:

@@ -14,7 +14,7 @@ from agent import paths
 from agent.apply import restarts
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.commands import turn
+from agent.commands import apply
 from agent.config.model import ApplyConfig, Config, ContainerdConfig, FleetConfig, LogLevel, RestartPolicy
 from agent.console import Console, exit_of
 from agent.errors import AgentError, ApplyError, Exit, HttpError
@@ -225,7 +225,7 @@ def waited(made: ProvedNode, window_s: int, *, up_s: float = 100_000.0, stop: St
     config = replace(made.config, fleet=FleetConfig(restart_window_s=window_s))
     out = io.StringIO()
     before = made.node.clock.monotonic()
-    turn.wait(config, made.node.ports, stop or Stop(), Console(out, out))
+    apply.await_turn(config, made.node.ports, stop or Stop(), Console(out, out))
     return made.node.clock.monotonic() - before, out.getvalue()
 
 
@@ -244,8 +244,8 @@ def test_nobody_waits_without_a_window_or_without_a_restart_or_right_after_the_b
     assert waited(made, 3600)[0] == 0
     fresh = ProvedNode()
     fresh.node.clock.reboot()
-    assert waited(fresh, 3600, up_s=turn.JUST_BOOTED_S - 1)[0] == 0
-    assert waited(fresh, 3600, up_s=turn.JUST_BOOTED_S)[0] > 0
+    assert waited(fresh, 3600, up_s=apply.JUST_BOOTED_S - 1)[0] == 0
+    assert waited(fresh, 3600, up_s=apply.JUST_BOOTED_S)[0] > 0
 
 
 def test_a_node_that_waits_for_its_turn_can_be_stopped() -> None:

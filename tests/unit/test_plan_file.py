@@ -17,7 +17,7 @@ from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
 from agent.commands import plan_file
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError

@@ -10,10 +10,10 @@ import pytest
 
 from agent import paths
 from agent.apply import prove, rungs_read
-from agent.apply.before import before_change
 from agent.apply.climb import Climb, State, body, failed
 from agent.apply.daemon_view import daemon_view
 from agent.apply.rungs_nydusd import backend_of, difference_of
+from agent.apply.waits import before_change
 from agent.config.model import Dialect
 from agent.errors import Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from agent.apply import rafs
+from agent.apply import rungs_nydusd
 from agent.apply.climb import State
 from tests.unit import proved_node
 
@@ -33,7 +33,7 @@ def bootstrap(flags: int, magic: int = 0xE0F5E1E2) -> bytes:
     ],
 )
 def test_the_superblock_says_whether_chunks_are_compressed(head: bytes, wanted: bool | None) -> None:
-    assert rafs.uncompressed(head) is wanted
+    assert rungs_nydusd.uncompressed(head) is wanted
 
 
 def test_rung_8_names_an_image_in_use_that_is_not_compressed_and_stays_ok() -> None:
@@ -52,6 +52,6 @@ def test_rung_8_says_nothing_of_an_image_that_is_compressed() -> None:
 
 
 def test_many_images_are_told_by_three_names_and_a_count() -> None:
-    told = rafs.warning(("a/1", "b/2", "c/3", "d/4", "e/5"))
+    told = rungs_nydusd.uncompressed_warning(("a/1", "b/2", "c/3", "d/4", "e/5"))
     assert told.endswith("a/1, b/2, c/3 and 2 more")
-    assert rafs.warning(()) == ""
+    assert rungs_nydusd.uncompressed_warning(()) == ""

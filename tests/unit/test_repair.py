@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import drift, generations, repair, repairs
+from agent.apply import drift, generations, repair
 from agent.apply.gate import Urgency
 from agent.apply.repair import Outcome
 from agent.commands import inspect
@@ -148,7 +148,7 @@ def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_
     assert told.startswith(f"{TEMPLATE} was put back 5 times")
     assert told.endswith("it begins with: # managed by Ansible")
     assert mend(node).climb is not None  # by hand
-    assert repairs.read(files) == ()
+    assert drift.read_repairs(files) == ()
     assert published(node)["gave_up"] == []
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import generations, leave, recover, rollback, undo
+from agent.apply import generations, recover, remove, rollback, undo
 from agent.apply.change import Outcome
 from agent.apply.climb import State
 from agent.apply.gate import Urgency
@@ -307,7 +307,7 @@ def test_a_removal_after_a_rollback_leaves_nothing_of_ours(node: Node) -> None:
     for program in ("nsenter", "kill", "rm"):
         node.node.processes.on(program)
     node.back(1)
-    assert leave.remove(node.config, node.node.ports, quiet(), force=False) is not None
+    assert remove.remove_setup(node.config, node.node.ports, quiet(), force=False) is not None
     assert node.etc() == node.states[0]
     with pytest.raises(PlanError, match="nothing is applied"):
         node.back(1)

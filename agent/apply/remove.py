@@ -17,9 +17,17 @@ from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe
 from agent.plan import mounts
-from agent.plan.refusal import refuse
 from agent.plan.removal import named_after, removal
-from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    Plan,
+    ReloadUnits,
+    UnitStep,
+    UnitVerb,
+    UnpackImage,
+    refuse,
+)
 from agent.ports import Ports
 
 _CALL_S = 5.0
@@ -39,7 +47,7 @@ class Removed:
     """nydusd processes that were ended, by their mount points."""
 
 
-def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -> Removed | None:
+def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: bool) -> Removed | None:
     """Take everything of ours off the node; None where nothing is applied. The caller holds the lock.
 
     Raises ApplyError NNA0411 (containers run; nothing touched), NNA0402 (put back), NNA0403, PlanError.
