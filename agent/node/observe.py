@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
 from agent import paths
 from agent.config.model import Config
@@ -16,10 +16,7 @@ from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
-from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
-
-if TYPE_CHECKING:
-    from agent.ports_artifacts import ArtifactStore
+from agent.ports import Ports
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -28,46 +25,6 @@ _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def units(self) -> Units:
-        """Units."""
-
-    @property
-    def containerd(self) -> Containerd:
-        """Containerd."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
-
-    @property
-    def http(self) -> Http:
-        """Http."""
-
-    @property
-    def tls(self) -> Tls:
-        """Tls."""
-
-    @property
-    def fence(self) -> Fence:
-        """Fence."""
-
-    @property
-    def machine(self) -> str:
-        """Machine."""
-
-    @property
-    def stores(self) -> Callable[[str], ArtifactStore]:
-        """Stores."""
 
 
 def observe(

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from agent.errors import PortError
 from agent.node.facts import Arch
 from agent.node.machine import architecture
-from agent.ports_processes import Processes
+from agent.ports import Ports
 
 _USUAL = 4096
 _RUN_S = 5.0
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def machine(self) -> str:
-        """Machine."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
 
 
 def cautions(ports: Ports) -> tuple[str, ...]:

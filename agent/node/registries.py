@@ -6,12 +6,10 @@ loopback that stands for all others.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
-from agent.ports import Http, HttpAnswer, Sight, Tls
+from agent.ports import HttpAnswer, Ports, Sight
 from agent.ports_files import Files
 from agent.registry import docker_config, expiring
 from agent.registry.places import docker_places
@@ -24,18 +22,6 @@ _TOO_MANY = 429
 _SERVER_ERROR = 500
 _PLAIN_TO_TLS = (b"http request to an https server", b"plain http request was sent to https")  # Go's, nginx's
 _FROM_REGISTRY = "docker-distribution-api-version"
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def http(self) -> Http:
-        """Http."""
-
-    @property
-    def tls(self) -> Tls:
-        """Tls."""
 
 
 def certificates(config: Config, ports: Ports) -> tuple[CertificateCheck, ...]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import posixpath
 import tomllib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from agent import paths
 from agent.errors import ContainerdError, PortError
 from agent.node.facts import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
-from agent.ports import Containerd, Files, Processes
+from agent.ports import Containerd, Files, Ports
 
 _DAEMONS = "nydus.db"
 """The snapshotter holds this one open as long as it runs (nydus-snapshotter, pkg/store/database.go)."""
@@ -24,22 +23,6 @@ DEFAULTS = ("/var/lib/containerd-nydus", "/var/lib/containerd/io.containerd.snap
 """Upstream's: before 0.13.14, and since."""
 _CALL_S = 5.0
 _SEARCH_OK = (0, 1)  # 1: a descriptor was closed meanwhile
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def containerd(self) -> Containerd:
-        """Containerd."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
 
 
 def look(
