@@ -121,7 +121,7 @@ class Http(Protocol):
         """GET; with `proxy` in absolute form through it. Raises HttpError."""
 
 
-class Sight(enum.StrEnum):
+class TlsSight(enum.StrEnum):
     """What a listener of ours saw first."""
 
     TLS = "tls"
@@ -137,7 +137,7 @@ class Tls(Protocol):
         not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
         """
 
-    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
         """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to speak.
 
         Only clients of root and of `user` count, because every local user can connect. The client is cut off after

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from agent.apply import climb as climbing
 from agent.apply import confirm, current, drift, expected, gate, generations, prove, recover, rungs_nydusd, transaction
-from agent.apply.climb import Climb, Rung
+from agent.apply.climb import CheckResult, Proof
 from agent.apply.daemon_view import daemon_view
-from agent.apply.drift import Looked
+from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
-from agent.apply.transaction import Intention, Result, Surroundings
+from agent.apply.transaction import ChangeResult, Intention, Surroundings
 from agent.apply.waits import before_change
 from agent.config import accepted
 from agent.config.accepted import restored
@@ -36,8 +36,8 @@ class Outcome:
 
     plan: Plan
     effective: Effective | None
-    result: Result
-    climb: Climb | None
+    result: ChangeResult
+    climb: Proof | None
     recovered: recover.Recovered | None
 
 
@@ -55,11 +55,11 @@ class Run:
     """What a run reports to, and what it found to do first."""
 
     around: Surroundings
-    each: Callable[[Rung], None]
+    each: Callable[[CheckResult], None]
     recovered: recover.Recovered | None = None
 
 
-def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
+def make_plan(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
     facts = _undoubted(_observe(config, ports, look_at_images=True), ports)
     made = diff.plan(config, facts)
@@ -82,7 +82,7 @@ def apply(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[Rung], None],
+    each: Callable[[CheckResult], None],
     *,
     urgency: Urgency = Urgency.BY_HAND,
     demand: Demand = anything,
@@ -95,13 +95,13 @@ def apply(
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
     confirm.refuse_another(ports)
-    facts, effective, plan = look(config, ports)
+    facts, effective, plan = make_plan(config, ports)
     demand(config, facts, effective, plan)
     config = roots.kept(config, facts)
     gate.check(config, ports, plan, urgency)
     around.stop.check()
     intention = Intention(
-        "apply", plan, effective, versions.found(facts), (config.mirror.url, config.mirror.ping_url),
+        "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root, config=accepted.record(sets.pinned(config, facts.sets)),
     )  # fmt: skip
     return carry_out(config, ports, facts, intention, Run(around, each, recovered))
@@ -115,7 +115,7 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
     before = before_change(ports, _restarted(plan))
-    proofs: list[Climb] = []
+    proofs: list[Proof] = []
 
     def proof() -> AgentError | None:
         proofs.append(
@@ -136,7 +136,7 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
-    looked = drift.look(config, ports)
+    looked = drift.find_drift(config, ports)
     below = proofs[-1].rungs
     found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
     climbing.publish(ports.files, found)
@@ -152,8 +152,8 @@ def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effe
     found = prove.climb(config, ports, facts, effective)
     climbing.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions.found(facts)))
-        drift.tell(ports, drift.look(config, ports))
+        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
+        drift.tell(ports, drift.find_drift(config, ports))
 
 
 def note_origins(config: Config, ports: Ports) -> None:
@@ -174,8 +174,8 @@ def _prove_again(config: Config, ports: Ports) -> None:
 
 
 def inspect(
-    config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None, looked: Looked | None = None
-) -> Climb:
+    config: Config, ports: Ports, each: Callable[[CheckResult], None] = lambda _: None, looked: DriftFound | None = None
+) -> Proof:
     """Climb the ladder on the node as it is, and judge it by the configuration that was applied. `looked`: see
     `prove.climb`.
 
@@ -193,12 +193,12 @@ def inspect(
     return replace(climb, pending=_pending(config, ports, now, climb))
 
 
-def pending(config: Config, ports: Ports, climb: Climb) -> tuple[str, ...]:
+def pending(config: Config, ports: Ports, climb: Proof) -> tuple[str, ...]:
     """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
     return _pending(config, ports, _observe(config, ports), climb)
 
 
-def _pending(config: Config, ports: Ports, facts: Facts, climb: Climb) -> tuple[str, ...]:
+def _pending(config: Config, ports: Ports, facts: Facts, climb: Proof) -> tuple[str, ...]:
     """What others changed is drift, and told as that; what cannot be planned is told by `plan`."""
     drifted = {one.subject for one in climb.findings}
     try:

@@ -20,7 +20,7 @@ _TRIES = 3
 """Of publishing a climb while others publish theirs."""
 
 
-class State(enum.StrEnum):
+class CheckState(enum.StrEnum):
     """What a rung says. Only OK is a claim."""
 
     OK = "ok"
@@ -32,12 +32,12 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class CheckResult:
     """One step of the ladder."""
 
     number: int
     name: str
-    state: State
+    state: CheckState
     detail: str
     code: str = ""
     cause: str = ""
@@ -53,11 +53,11 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class Proof:
     """All rungs, lowest first; `at` in seconds since the epoch."""
 
     at: float
-    rungs: tuple[Rung, ...]
+    rungs: tuple[CheckResult, ...]
     findings: tuple[Finding, ...] = ()
     """What others have changed of what was applied."""
     versions: tuple[tuple[str, str], ...] = ()
@@ -74,48 +74,48 @@ class Climb:
         return tuple(one.what for one in self.findings)
 
     @property
-    def headline(self) -> Rung | None:
+    def headline(self) -> CheckResult | None:
         """The first rung that failed."""
-        return next((rung for rung in self.rungs if rung.state is State.FAILED), None)
+        return next((rung for rung in self.rungs if rung.state is CheckState.FAILED), None)
 
     @property
     def exit(self) -> Exit:
         """3 where a rung failed or something drifted, 4 where something could not be told, else 0."""
         if self.headline is not None or self.drift:
             return Exit.NOT_AS_WANTED
-        open_ = self.unseen or any(rung.state is State.UNKNOWN for rung in self.rungs)
+        open_ = self.unseen or any(rung.state is CheckState.UNKNOWN for rung in self.rungs)
         return Exit.UNKNOWN if open_ else Exit.OK
 
 
-def ok(number: int, name: str, detail: str, *evidence: str) -> Rung:
+def ok(number: int, name: str, detail: str, *evidence: str) -> CheckResult:
     """Shown."""
-    return Rung(number, name, State.OK, detail, evidence=evidence)
+    return CheckResult(number, name, CheckState.OK, detail, evidence=evidence)
 
 
 def failed(
     number: int, name: str, code: str, detail: str, *, cause: str, evidence: tuple[str, ...] = (), try_: str
-) -> Rung:
+) -> CheckResult:
     """Shown not to be so."""
-    return Rung(number, name, State.FAILED, detail, code, cause, evidence, try_)
+    return CheckResult(number, name, CheckState.FAILED, detail, code, cause, evidence, try_)
 
 
-def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> Rung:
+def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> CheckResult:
     """Failed with an error of a port; the rung has its own code, the port's is in the cause."""
     cause = f"[{error.code}] {error.cause}" if error.cause else f"[{error.code}]"
-    return Rung(number, name, State.FAILED, error.what, code, cause, error.seen, try_)
+    return CheckResult(number, name, CheckState.FAILED, error.what, code, cause, error.seen, try_)
 
 
-def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> Rung:
+def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> CheckResult:
     """Could not be climbed."""
-    return Rung(number, name, State.NOT_PROVED, why, evidence=evidence, try_=try_)
+    return CheckResult(number, name, CheckState.NOT_PROVED, why, evidence=evidence, try_=try_)
 
 
-def unknown(number: int, name: str, code: str, error: AgentError) -> Rung:
+def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult:
     """Could not be told."""
-    return Rung(number, name, State.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
+    return CheckResult(number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
 
 
-def body(climb: Climb) -> dict[str, object]:
+def body(climb: Proof) -> dict[str, object]:
     """The climb as the body of a JSON document."""
     return {
         "at": climb.at,
@@ -131,12 +131,12 @@ def body(climb: Climb) -> dict[str, object]:
     }
 
 
-def _sentence(rung: Rung) -> str:
+def _sentence(rung: CheckResult) -> str:
     why = f": {_told(rung.cause)}" if rung.cause else ""
     return f"rung {rung.number} ({rung.name}) failed: {_told(rung.detail)}{why}"
 
 
-def _rung(rung: Rung) -> Mapping[str, object]:
+def _rung(rung: CheckResult) -> Mapping[str, object]:
     return {
         "number": rung.number, "name": rung.name, "state": rung.state.value, "detail": _told(rung.detail),
         "code": rung.code, "cause": _told(rung.cause), "evidence": [_told(one) for one in rung.evidence],
@@ -162,7 +162,7 @@ def _boot_id(files: Files) -> str:
     return fact.content.decode(errors="replace").strip() if fact is not None else ""
 
 
-def publish(files: Files, climb: Climb) -> None:
+def publish(files: Files, climb: Proof) -> None:
     """Write climb.json for everyone to read: no rung carries a secret. Raises FileError.
 
     `doctor` and an inspection may end at the same moment: the later climb stays. What a removal took away stays away.

@@ -41,7 +41,7 @@ from agent.ports import Files, Ports
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class DriftFound:
     """What was found, and what could not be looked at (never to be taken for "nothing")."""
 
     generation: Generation | None
@@ -55,15 +55,15 @@ class Looked:
         return tuple(one for one in self.findings if one.remedy is Remedy.REPAIR)
 
 
-def look(config: Config, ports: Ports) -> Looked:
+def find_drift(config: Config, ports: Ports) -> DriftFound:
     """Everything that was applied, against the node as it is. Raises nothing that a port raises."""
     try:
         last = generations.applied(ports.files)
         history = generations.history(ports.files) if last is not None else ()
     except (ApplyError, FileError) as error:
-        return Looked(None, unseen=(f"what was applied cannot be read: {error}",))
+        return DriftFound(None, unseen=(f"what was applied cannot be read: {error}",))
     if last is None:
-        return Looked(None)
+        return DriftFound(None)
     config = restored(config, last.config)
     records = expected.recorded(history)
     known = _known(ports, last, history)
@@ -90,7 +90,7 @@ def look(config: Config, ports: Ports) -> Looked:
         # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
         found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
         unseen = [one for one in unseen if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
-    return Looked(last, records, tuple(found), tuple(unseen))
+    return DriftFound(last, records, tuple(found), tuple(unseen))
 
 
 def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
@@ -172,7 +172,7 @@ def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Findi
             yield from unit_files.findings(path, unit, text, config.containerd.config)
 
 
-def tell(ports: Ports, looked: Looked) -> None:
+def tell(ports: Ports, looked: DriftFound) -> None:
     """Publish what was found, and what was applied where the daemon has not got it.
 
     Where there is no room for that, the climb tells, and the next inspection tries again.
@@ -184,14 +184,14 @@ def tell(ports: Ports, looked: Looked) -> None:
         publish(ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now))
 
 
-def _make_known(ports: Ports, looked: Looked) -> None:
+def _make_known(ports: Ports, looked: DriftFound) -> None:
     last = looked.generation
     published = expected.read(ports.files)
     if last is not None and (published is None or published.generation != last.number):
         expected.publish(ports, last)
 
 
-def publish(files: Files, looked: Looked, *, at: float, gave_up: Sequence[str] = ()) -> None:
+def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[str] = ()) -> None:
     """Write drift.json for everyone to read, where it does not say so already; without anything applied it goes.
 
     Raises FileError.

@@ -72,7 +72,7 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
     found = node_programs.find(ports, program.path, parse, crate=crate)
     if not isinstance(found, Binary):
         return "of unknown version"
-    return versions.told(found)
+    return versions.shown_version(found)
 
 
 def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from agent import paths
 from agent.apply import links, restarts, undo, waits
-from agent.apply.journal import Journal
+from agent.apply.journal import ChangeJournal
 from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node.images import NAMESPACE
 from agent.plan.containerd_trial import candidate_path
@@ -65,7 +65,7 @@ class Executor:
     """Runs steps in order and stops at the first that fails (AgentError); nothing is undone here."""
 
     ports: Ports
-    journal: Journal
+    journal: ChangeJournal
     stop: Stop
     report: Callable[[Progress], None]
     _containerd_pid: int = field(default=0, init=False)

@@ -53,7 +53,7 @@ def undos(intents: Sequence[Intent]) -> tuple[undo.Undo, ...]:
     )  # fmt: skip
 
 
-class Journal:
+class ChangeJournal:
     """Writes the records of one transaction. All methods raise FileError."""
 
     def __init__(self, ledger: Ledger) -> None:

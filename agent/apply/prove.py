@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 from agent.apply import climb as climbing
 from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime
-from agent.apply.climb import Climb, Rung, State
+from agent.apply.climb import CheckResult, CheckState, Proof
 from agent.apply.daemon_view import daemon_view
-from agent.apply.drift import Looked
+from agent.apply.drift import DriftFound
 from agent.apply.rungs_nydusd import backend_of
-from agent.apply.rungs_runtime import CALL_S, View
+from agent.apply.rungs_runtime import CALL_S, ProofView
 from agent.apply.waits import Before
 from agent.artifacts.pairs import TAKES_CREDENTIALS
 from agent.config.model import Config
@@ -51,18 +51,18 @@ def climb(
     effective: Effective,
     *,
     before: Before | None = None,
-    each: Callable[[Rung], None] = lambda _: None,
-    below: tuple[Rung, ...] = (),
+    each: Callable[[CheckResult], None] = lambda _: None,
+    below: tuple[CheckResult, ...] = (),
     top: int = 10,
-    looked: Looked | None = None,
-) -> Climb:
+    looked: DriftFound | None = None,
+) -> Proof:
     """Climb from above `below` (rungs that were climbed a moment ago) to `top`; `each` is told of every rung. `looked`
     is a look for drift of just now; without it a whole climb looks by itself.
 
     Raises nothing that a port raises.
     """
-    view = View(ports, config, facts, before or Before())
-    looks: dict[int, Callable[[], Rung]] = {
+    view = ProofView(ports, config, facts, before or Before())
+    looks: dict[int, Callable[[], CheckResult]] = {
         1: lambda: rungs_runtime.binaries(view),
         2: lambda: rungs_runtime.snapshotter_unit(view),
         3: lambda: rungs_runtime.snapshotter_socket(view),
@@ -82,18 +82,18 @@ def climb(
         each(found[number])
     if looked is None and top == max(looks):
         # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
-        looked = drift.look(config, ports)
-    looked = looked or Looked(None)
+        looked = drift.find_drift(config, ports)
+    looked = looked or DriftFound(None)
     keeping = unrenewed_images(view) if top == max(looks) else ()
-    return Climb(
-        ports.clock.now(), tuple(found.values()), looked.findings, versions.found(facts), unrenewed=keeping,
+    return Proof(
+        ports.clock.now(), tuple(found.values()), looked.findings, versions.known_versions(facts), unrenewed=keeping,
         unseen=looked.unseen,
     )  # fmt: skip
 
 
-def _blocked(number: int, found: dict[int, Rung]) -> Rung | None:
+def _blocked(number: int, found: dict[int, CheckResult]) -> CheckResult | None:
     for below in _NEEDS.get(number, ()):
-        if found[below].state is State.FAILED:
+        if found[below].state is CheckState.FAILED:
             return climbing.not_proved(number, NAMES[number], f"rung {below} ({NAMES[below]}) failed")
     return None
 
@@ -108,15 +108,15 @@ def await_route(ports: Ports) -> None:
         ports.clock.sleep(_ROUTE_STEP_S)
 
 
-def must_undo(found: Climb) -> AgentError | None:
+def must_undo(found: Proof) -> AgentError | None:
     """The reason why a change must not stay, None where it may."""
     for rung in found.rungs:
-        if rung.number in _MUST_HOLD and rung.state in (State.FAILED, State.UNKNOWN):
+        if rung.number in _MUST_HOLD and rung.state in (CheckState.FAILED, CheckState.UNKNOWN):
             return rung.error()
     return None
 
 
-def unrenewed_images(view: View) -> tuple[str, ...]:
+def unrenewed_images(view: ProofView) -> tuple[str, ...]:
     """Images in use whose credential expires and is not renewed, each with what gives it, and the reason.
 
     No rung fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by that of the
@@ -132,19 +132,19 @@ def unrenewed_images(view: View) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _daemons(view: View) -> Iterator[NydusdInfo]:
+def _daemons(view: ProofView) -> Iterator[NydusdInfo]:
     with contextlib.suppress(NydusdError):
         for socket in view.ports.nydusd.sockets(view.config.snapshotter.root):
             with contextlib.suppress(NydusdError):
                 yield view.ports.nydusd.info(socket, deadline_s=CALL_S)
 
 
-def _missing(view: View) -> str:
+def _missing(view: ProofView) -> str:
     """Why the snapshotter is not told to renew."""
     return ", ".join(renewal.obstacles(view.facts)) or "the snapshotter is not told to: nydus-agent apply"
 
 
-def _public(view: View) -> frozenset[str]:
+def _public(view: ProofView) -> frozenset[str]:
     """Images of which no nydusd was given a credential: everyone may read them, whatever gives those of all
     registries. One that got a credential in a second mount, after a login, is not among them.
     """
@@ -156,7 +156,7 @@ def _public(view: View) -> frozenset[str]:
     return frozenset(mount.image for mount in found) - private
 
 
-def _images(view: View, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
+def _images(view: ProofView, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
     why = missing or renewal.too_old("its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS)
     for _, config in info.backends if why else ():
         backend = backend_of(config)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.apply import daemons, generations, links, recover, transaction, waits
 from agent.apply.rungs_runtime import image_file_system
-from agent.apply.transaction import Result, Surroundings
+from agent.apply.transaction import ChangeResult, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
@@ -40,7 +40,7 @@ class Removed:
     """What a removal did."""
 
     plan: Plan
-    result: Result
+    result: ChangeResult
     stays: tuple[str, ...]
     """What is left on purpose, in words."""
     ended: tuple[str, ...]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import change, drift, drift_running, gate, recover
-from agent.apply.climb import Climb, Rung
-from agent.apply.drift import Looked
+from agent.apply.climb import CheckResult, Proof
+from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
@@ -38,7 +38,7 @@ _CLOCK_TICK_S = 2.0
 class Ready:
     """What a repair would do now."""
 
-    looked: Looked
+    looked: DriftFound
     facts: Facts | None
     plan: Plan
     mend: tuple[Finding, ...] = ()
@@ -48,12 +48,12 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RepairOutcome:
     """What a repair has done. `climb` None: there was nothing to put back."""
 
     ready: Ready
     steps: tuple[str, ...] = ()
-    climb: Climb | None = None
+    climb: Proof | None = None
 
     @property
     def left(self) -> tuple[Finding, ...]:
@@ -66,16 +66,16 @@ class Outcome:
         return self.climb.unseen if self.climb is not None else self.ready.looked.unseen
 
 
-def due(ports: Ports, looked: Looked) -> tuple[Finding, ...]:
+def due(ports: Ports, looked: DriftFound) -> tuple[Finding, ...]:
     """What may be put back now by itself, with regard to earlier repairs. Raises FileError."""
     account = {one.subject: one for one in drift.read_repairs(ports.files)}
     now = ports.clock.now()
     return tuple(one for one in looked.repairable if backoff.wait_s(account.get(one.subject), now) == 0)
 
 
-def look(config: Config, ports: Ports, urgency: Urgency) -> Ready:
+def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
     """What a repair would do. Raises FileError."""
-    looked = drift.look(config, ports)
+    looked = drift.find_drift(config, ports)
     last = looked.generation
     if last is None:
         return Ready(looked, None, Plan(()))
@@ -92,18 +92,18 @@ def look(config: Config, ports: Ports, urgency: Urgency) -> Ready:
 
 
 def run(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None], *, urgency: Urgency
-) -> Outcome:
+    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None], *, urgency: Urgency
+) -> RepairOutcome:
     """Put back what may be put back, and prove it. The caller holds the lock.
 
     Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (as before), NNA0403, FileError.
     """
     recovered = recover.finish(ports, jobs=True, say=around.say)
-    ready = look(config, ports, urgency)
+    ready = plan_repair(config, ports, urgency)
     last = ready.looked.generation
     if last is None or ready.facts is None or ready.plan.empty:
         drift.tell(ports, ready.looked)
-        return Outcome(ready)
+        return RepairOutcome(ready)
     gate.check(config, ports, ready.plan, urgency, "repair")
     around.stop.check()
     # Before the first step: a repair that dies in its middle counts too.
@@ -115,7 +115,7 @@ def run(
         last.config, repairs=True,
     )  # fmt: skip
     done = change.carry_out(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
-    return Outcome(ready, tuple(step.what for step in done.result.steps), done.climb)
+    return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.climb)
 
 
 def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:

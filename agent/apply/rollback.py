@@ -12,7 +12,7 @@ from dataclasses import replace
 from agent.apply import change, gate, generations, recover, transaction, undo
 from agent.apply import climb as climbing
 from agent.apply.change import Demand, Outcome, Run, anything
-from agent.apply.climb import Rung
+from agent.apply.climb import CheckResult
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
 from agent.apply.transaction import Intention, Surroundings
@@ -32,7 +32,7 @@ def roll_back(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[Rung], None],
+    each: Callable[[CheckResult], None],
     *,
     to: int | None,
     urgency: Urgency = Urgency.BY_HAND,
@@ -52,10 +52,10 @@ def roll_back(
     around.stop.check()
     newest = generations.newest(ports.files)
     if plan.empty and newest is not None and newest.state == target.state:
-        return Outcome(plan, target.effective, transaction.Result(None), None, recovered)
+        return Outcome(plan, target.effective, transaction.ChangeResult(None), None, recovered)
     intention = Intention(
-        "rollback", plan, target.effective, versions.found(facts), target.mirror, then.snapshotter.root, target.state,
-        target.config,
+        "rollback", plan, target.effective, versions.known_versions(facts), target.mirror, then.snapshotter.root,
+        target.state, target.config,
     )  # fmt: skip
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
     if outcome.climb is None:
@@ -142,7 +142,7 @@ def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) 
 
 def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     """Programs that are other than then: the files of then are for those."""
-    now = dict(versions.found(facts))
+    now = dict(versions.known_versions(facts))
     return tuple(
         f"{name} was {version} then and is {now[name]} now"
         for name, version in target.versions

@@ -14,8 +14,8 @@ from typing import Any
 
 from agent import paths
 from agent.apply import rungs_read
-from agent.apply.climb import Rung, failed, failed_by, not_proved, ok, unknown
-from agent.apply.rungs_runtime import CALL_S, View
+from agent.apply.climb import CheckResult, failed, failed_by, not_proved, ok, unknown
+from agent.apply.rungs_runtime import CALL_S, ProofView
 from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.errors import FileError, HttpError, NydusdError
@@ -35,7 +35,7 @@ _NAME = "running nydusd"
 _NUMBER = 8
 
 
-def running(view: View, effective: Effective) -> Rung:
+def running(view: ProofView, effective: Effective) -> CheckResult:
     """Each running nydusd reads through the mirror as the template says."""
     try:
         sockets = view.ports.nydusd.sockets(view.config.snapshotter.root)
@@ -95,7 +95,7 @@ def differing(ports: Ports, root: str, template: bytes, dialect: Dialect) -> lis
     return found
 
 
-def _template(view: View) -> Loose | None:
+def _template(view: ProofView) -> Loose | None:
     fact = view.ports.files.read(paths.NYDUSD_TEMPLATE)
     return _backend_config(fact.content) if fact is not None else None
 
@@ -164,7 +164,7 @@ def uncompressed(head: bytes) -> bool | None:
     return bool(flags & _COMPRESSION_NONE)
 
 
-def uncompressed_images(view: View) -> tuple[str, ...]:
+def uncompressed_images(view: ProofView) -> tuple[str, ...]:
     """Images in use that are not compressed, as HOST/REPOSITORY; what cannot be read is left out.
 
     RAFS v6 checks no digest when it reads, so only what does not decompress is found out. Zeros or another blob's bytes

@@ -53,7 +53,7 @@ class Intention:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ChangeResult:
     """What came of it: `generation` is None where nothing had to be changed."""
 
     generation: int | None
@@ -78,7 +78,7 @@ class Surroundings:
     """What has become of it: the changes that were accepted, which stand whatever fails from then on."""
 
 
-def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
+def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> ChangeResult:
     """Run a plan as one transaction. The caller holds the lock and has called `recover.finish`.
 
     An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed
@@ -87,10 +87,10 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     last = generations.newest(ports.files)
     if intention.plan.empty and last is not None and intention.is_in_force(last):
         generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
-        return Result(None)
+        return ChangeResult(None)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     around.begin(begin)
-    log = journal.Journal(ports.ledger)
+    log = journal.ChangeJournal(ports.ledger)
     try:
         log.begin(begin, reserve=_reserve(intention.plan))
     except Exception:
@@ -123,9 +123,9 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         raise put_back(ports, begin, log.intents, failed, around.say)
     around.accepted.append(begin)
     if last is not None and intention.repairs:
-        return Result(last.number, tuple(took))
+        return ChangeResult(last.number, tuple(took))
     recover.settle(ports, accepted)
-    return Result(begin.generation, tuple(took))
+    return ChangeResult(begin.generation, tuple(took))
 
 
 def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
@@ -150,7 +150,7 @@ def _generation(
     ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
 ) -> generations.Generation:
     lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
-    steps = tuple(generations.Done(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
+    steps = tuple(generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
         intention.mirror, intention.to, intention.config,

@@ -99,7 +99,7 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     to = then["made_by"].get("to")
 
     def demand(wanted: Config, facts: Facts, effective: Effective | None, plan: Plan) -> None:
-        made = plan_file.Made(wanted, facts, effective, plan, to)
+        made = plan_file.MadePlan(wanted, facts, effective, plan, to)
         plan_file.demand(path, then, made, plan_body(plan, effective))
 
     if to is None:
@@ -175,7 +175,7 @@ def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> No
     now = ports.clock.moment()
     if delay_s <= 0 or (now.up_s is not None and now.up_s < JUST_BOOTED_S):
         return
-    _facts, _effective, plan = change.look(config, ports)
+    _facts, _effective, plan = change.make_plan(config, ports)
     units = restarts.restarted(plan)
     if not units:
         return

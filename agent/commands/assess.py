@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent import paths
 from agent.commands import troubles
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, DaemonStatus, Pin, Unreadable
+from agent.commands.published import DaemonStatus, PinStatus, ProofStatus, Unreadable
 from agent.console import Tone
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
@@ -73,7 +73,7 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK
         return f"mirror is down {since}: {daemon.verdict_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
     climb = picture.climb
-    if isinstance(climb, Climb) and climb.failed:
+    if isinstance(climb, ProofStatus) and climb.failed:
         rung = climb.failed[0]
         return f"not proved: rung {rung.number} ({rung.name}) failed: {rung.detail}", Exit.NOT_AS_WANTED
     if daemon.verdict == "suspect":
@@ -104,7 +104,7 @@ def _seen(daemon: DaemonStatus) -> str:
     return f" ({text if len(text) <= EVIDENCE_CHARS else text[: EVIDENCE_CHARS - 1] + '…'})"
 
 
-def _pinned(picture: Picture, daemon: DaemonStatus, pin: Pin) -> tuple[str, Exit]:
+def _pinned(picture: Picture, daemon: DaemonStatus, pin: PinStatus) -> tuple[str, Exit]:
     left = in_words(pin.until - picture.now)
     why = f" ({pin.reason})" if pin.reason else ""
     head = f"reads are pinned to the {pin.route} by {pin.by or 'root'} for another {left}{why}"
@@ -116,7 +116,7 @@ def _pinned(picture: Picture, daemon: DaemonStatus, pin: Pin) -> tuple[str, Exit
 def _proof(picture: Picture) -> str:
     """When and by what the real read was proved, or what is known instead."""
     climb = picture.climb
-    if not isinstance(climb, Climb) or not climb.rungs:
+    if not isinstance(climb, ProofStatus) or not climb.rungs:
         return "not proved yet"
     age = in_words(picture.age(climb.at))
     last = climb.rungs[-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from agent import paths
-from agent.config.load import Loaded, load
+from agent.config.load import LoadedConfig, load
 from agent.console import Console, Format
 from agent.errors import Exit, UsageError
 
@@ -48,7 +48,7 @@ class Context:
         except KeyError:
             return f"uid {self.uid}"
 
-    def load_config(self) -> Loaded:
+    def load_config(self) -> LoadedConfig:
         """The operator's configuration; its warnings go to stderr. Raises ConfigError with every problem."""
         loaded = load(self.config_file, self.conf_d)
         for warning in loaded.warnings:

@@ -6,18 +6,22 @@ import argparse
 
 from agent import paths, wire
 from agent.apply import change, drift, generations, leftovers, registry_access
-from agent.apply.climb import Climb, State, body, publish
+from agent.apply.climb import CheckState, Proof, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.errors import ContainerdError, Exit, FileError
+from agent.errors import ContainerdError, Exit, FileError, PortError
 from agent.node import images as node_images
-from agent.node import pages
+from agent.node.facts import Arch
+from agent.node.machine import architecture
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
+
+_USUAL_PAGE = 4096
+_RUN_S = 5.0
 
 HELP = "climb the ladder of proof and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
@@ -42,18 +46,23 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     under_way = busy(ports.ledger, "doctor")
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
-    looked = drift.look(config, ports)
+    looked = drift.find_drift(config, ports)
     climb = change.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, climb)
         drift.tell(ports, looked)  # else `status` tells what the last inspection saw beside what was just proved
     left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
-    cautions = (*killed, *pages.cautions(ports), *_unsound_images(ports), *registry_access.cautions(config, ports))
+    cautions = (
+        *killed,
+        *_page_cautions(ports),
+        *_unsound_images(ports),
+        *registry_access.cautions(config, ports),
+    )
     for caution in cautions:
         context.console.warn(caution)
     ladder.show(context.console, climb)
-    access = registry_access.look(config, ports, registries, dict(climb.versions).get("snapshotter", ""))
+    access = registry_access.ask_registries(config, ports, registries, dict(climb.versions).get("snapshotter", ""))
     ladder.show_access(context.console, access)
     for caution in registry_access.overheard(ports, access):
         context.console.warn(caution)
@@ -66,7 +75,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
         context.console.line(Toned(told, Tone.WARN))
         return Exit.UNKNOWN
     context.console.line(ladder.verdict(climb))
-    refusing = [one for one in access if one.state is State.FAILED]
+    refusing = [one for one in access if one.state is CheckState.FAILED]
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
     return Exit.NOT_AS_WANTED if refusing or left or climb.unrenewed else climb.exit
@@ -74,15 +83,37 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
 
 def _unsound_images(ports: Ports) -> tuple[str, ...]:
     try:
-        return plan_images.unsound(node_images.look(ports.containerd, paths.PROXY_PLUGIN))
+        return plan_images.unsound(node_images.read_images(ports.containerd, paths.PROXY_PLUGIN))
     except ContainerdError:
         return ()  # a rung tells of that
 
 
-def _publish(context: Context, files: Files, climb: Climb) -> None:
+def _publish(context: Context, files: Files, climb: Proof) -> None:
     """For `status`, which else denies for some minutes what was just proved."""
     try:
         if generations.applied(files) is not None:
             publish(files, climb)
     except FileError as error:
         context.console.warn(f"status goes on showing the climb before this one: {error}")
+
+
+def _page_cautions(ports: Ports) -> tuple[str, ...]:
+    """What is known to go wrong on this node's pages; empty on every other machine than arm64."""
+    if architecture(ports) is not Arch.ARM64:
+        return ()
+    try:
+        size = int(ports.processes.run(["getconf", "PAGESIZE"], deadline_s=_RUN_S).stdout)
+    except (PortError, ValueError):
+        return ()
+    return () if size == _USUAL_PAGE else _large_pages(size)
+
+
+def _large_pages(size: int) -> tuple[str, ...]:
+    """Of pages of so many bytes."""
+    pages = f"this kernel's pages are {size >> 10} KiB"
+    return (
+        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its container '
+        "image is built for them (dragonflyoss/client#1083, #1216)",
+        f"{pages}: the snapshotter's fs_driver fscache does not work with them (containerd/nydus-snapshotter#683); "
+        "ours is fusedev, leave it",
+    )

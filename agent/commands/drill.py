@@ -15,7 +15,7 @@ from agent.commands import rehearsal
 from agent.commands.context import Context
 from agent.commands.picture import Picture, take
 from agent.commands.published import DaemonStatus
-from agent.commands.rehearsal import Outcome, Rehearsal, Wanted
+from agent.commands.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.running import surroundings
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
@@ -104,7 +104,7 @@ def _penalty(picture: Picture) -> float:
 
 def _wanted(
     kind: DrillKind, seconds: int, picture: Picture, ports: DrillPorts, now: Settings, context: Context
-) -> Wanted:
+) -> WantedDrill:
     """Raises AgentError NNA1020 where the agent's process has gone meanwhile."""
     pid = picture.daemon.pid if isinstance(picture.daemon, DaemonStatus) else 0
     try:
@@ -114,10 +114,10 @@ def _wanted(
     nydusd = {cgroup for found in ports.cgroups.of_processes(*NYDUSD).values() for cgroup in found}
     proxy, ping = (now.proxy.host, now.proxy.port), (now.ping.host, now.ping.port)
     scope = DrillScope(proxy, ping, uid, tuple(sorted(nydusd)))
-    return Wanted(kind, seconds, scope, rehearsal.return_s(now.policy, _penalty(picture), seconds))
+    return WantedDrill(kind, seconds, scope, rehearsal.return_s(now.policy, _penalty(picture), seconds))
 
 
-def _warning(wanted: Wanted, now: Settings, picture: Picture) -> str:
+def _warning(wanted: WantedDrill, now: Settings, picture: Picture) -> str:
     what = "refused" if wanted.kind is DrillKind.DOWN else "lost"
     slot = now.policy.return_delay_s
     fleet = f", of which {in_words(slot)} are this node's slot in the fleet's return" if slot >= 1 else ""
@@ -128,7 +128,7 @@ def _warning(wanted: Wanted, now: Settings, picture: Picture) -> str:
     )
 
 
-def _sentence(outcome: Outcome) -> str:
+def _sentence(outcome: DrillOutcome) -> str:
     """The result in words."""
     if outcome.stopped:
         return f"was ended by {outcome.stopped}"
@@ -142,7 +142,7 @@ def _sentence(outcome: Outcome) -> str:
     return f"{switched} and were back {outcome.returned_s:.1f} s after the mirror"
 
 
-def _answer(context: Context, wanted: Wanted, outcome: Outcome) -> Exit:
+def _answer(context: Context, wanted: WantedDrill, outcome: DrillOutcome) -> Exit:
     """Raises KeyboardInterrupt where a signal ended the drill."""
     console, wrong = context.console, rehearsal.problem(outcome)
     exit_ = exit_of(wrong) if wrong is not None else Exit.OK

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
         return Exit.OK
     # `status` goes on telling only what is still so.
     leftovers.settle(ports.files, ports.containerd, context.path("/proc"))
-    looked = drift.look(config, ports)
+    looked = drift.find_drift(config, ports)
     if _overtaken(context, ports):
         return Exit.OK
     drift.tell(ports, looked)  # before the climb, which takes seconds
@@ -70,7 +70,7 @@ def _overtaken(context: Context, ports: Ports) -> bool:
     return True
 
 
-def _begin_repair(config: Config, ports: Ports, looked: drift.Looked) -> None:
+def _begin_repair(config: Config, ports: Ports, looked: drift.DriftFound) -> None:
     """Let systemd start the repair beside this inspection, which changes nothing itself."""
     if config.drift.repair is not Repair.OWN or not repair.due(ports, looked):
         return
@@ -78,7 +78,7 @@ def _begin_repair(config: Config, ports: Ports, looked: drift.Looked) -> None:
         ports.processes.run(["systemctl", "start", "--no-block", paths.REPAIR_UNIT], deadline_s=_START_S)
 
 
-def is_news(files: Files, climb: climbing.Climb) -> bool:
+def is_news(files: Files, climb: climbing.Proof) -> bool:
     """Whether a climb says other than the published one. Figures and words in the rungs do not count.
 
     Raises FileError.

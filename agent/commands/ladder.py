@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.apply.climb import Climb, Rung, State
+from agent.apply.climb import CheckResult, CheckState, Proof
 from agent.apply.registry_access import Access
 from agent.console import Console, Part, Tone, Toned
 from agent.plan import renewal
 
 _MARKS = {
-    State.OK: Toned("ok          ", Tone.GOOD),
-    State.FAILED: Toned("FAILED      ", Tone.BAD),
-    State.NOT_PROVED: Toned("not proved  ", Tone.WARN),
-    State.UNKNOWN: Toned("unknown     ", Tone.WARN),
+    CheckState.OK: Toned("ok          ", Tone.GOOD),
+    CheckState.FAILED: Toned("FAILED      ", Tone.BAD),
+    CheckState.NOT_PROVED: Toned("not proved  ", Tone.WARN),
+    CheckState.UNKNOWN: Toned("unknown     ", Tone.WARN),
 }
 
 
-def lines(rung: Rung) -> list[tuple[Part, ...]]:
+def lines(rung: CheckResult) -> list[tuple[Part, ...]]:
     """A rung as text."""
     return [(f"{rung.number:2}  ", _MARKS[rung.state], f"{rung.name}: {rung.detail}"), *_why(rung)]
 
 
-def _why(one: Rung | Access) -> list[tuple[Part, ...]]:
+def _why(one: CheckResult | Access) -> list[tuple[Part, ...]]:
     """Nothing where it is well."""
-    if one.state is State.OK:
+    if one.state is CheckState.OK:
         return []
     label = f" [{one.code}]" if one.code else ""
     told = [("cause:", f"{one.cause}{label}" if one.cause else label.strip())]
@@ -33,7 +33,7 @@ def _why(one: Rung | Access) -> list[tuple[Part, ...]]:
     return [("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text) for name, text in told if text]
 
 
-def show(console: Console, climb: Climb) -> None:
+def show(console: Console, climb: Proof) -> None:
     """All rungs, the drift, what could not be looked at, and what is pending, as the answer."""
     for rung in climb.rungs:
         for parts in lines(rung):
@@ -61,22 +61,22 @@ def show_access(console: Console, found: Sequence[Access]) -> None:
             console.line(*parts)
 
 
-def progress(console: Console) -> Callable[[Rung], None]:
+def progress(console: Console) -> Callable[[CheckResult], None]:
     """Tells each rung on stderr as soon as it is known."""
 
-    def tell(rung: Rung) -> None:
+    def tell(rung: CheckResult) -> None:
         for parts in lines(rung):
             console.progress(*parts)
 
     return tell
 
 
-def verdict(climb: Climb) -> Part:
+def verdict(climb: Proof) -> Part:
     """One sentence about all rungs."""
     if climb.headline is not None:
         rung = climb.headline
         return Toned(f"not proved: rung {rung.number} ({rung.name}) failed: {rung.detail}", Tone.BAD)
-    open_ = [rung for rung in climb.rungs if rung.state is not State.OK]
+    open_ = [rung for rung in climb.rungs if rung.state is not CheckState.OK]
     if open_:
         names = ", ".join(f"{rung.number} ({rung.name})" for rung in open_)
         return Toned(f"proved, but for rung {names}", Tone.WARN)

@@ -15,10 +15,10 @@ from agent.apply.unconfirmed import pending_of
 from agent.commands.context import Context
 from agent.commands.json_fields import JsonObject
 from agent.commands.published import (
-    Climb,
     DaemonStatus,
     EffectiveStatus,
-    Pin,
+    PinStatus,
+    ProofStatus,
     Unreadable,
     climb_of,
     daemon_status,
@@ -73,9 +73,9 @@ class Picture:
     now: float
     agent: Agent
     daemon: DaemonStatus | Unreadable | None
-    climb: Climb | Unreadable | None
+    climb: ProofStatus | Unreadable | None
     effective: EffectiveStatus | Unreadable | None
-    pin: Pin | None
+    pin: PinStatus | None
     config_error: ConfigError | None = None
     not_written: str = ""
     """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
@@ -92,7 +92,7 @@ class Picture:
         return self.daemon.drift if alive and isinstance(self.daemon, DaemonStatus) else self.inspected
 
     @property
-    def valid_pin(self) -> Pin | None:
+    def valid_pin(self) -> PinStatus | None:
         """The pin that holds: as a living daemon has taken it, else as root has written it."""
         alive = self.agent is Agent.RUNNING
         taken = self.daemon.pin if alive and isinstance(self.daemon, DaemonStatus) else None
@@ -161,11 +161,11 @@ def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> st
     return f"{paths.STATUS} was written {in_words(max(0.0, now - daemon.at))} ago"
 
 
-def _pin(context: Context, now: float) -> Pin | None:
+def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
     document = read_json(context.path(paths.PIN))
     held = pin(document, replace(present(context.path("/proc")), now=now)) if isinstance(document, dict) else None
-    return Pin(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
+    return PinStatus(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:

@@ -9,7 +9,7 @@ from agent import wire
 from agent.apply import change, generations, journal, rollback
 from agent.commands import plan_file
 from agent.commands.context import Context
-from agent.commands.plan_file import Made, plan_body
+from agent.commands.plan_file import MadePlan, plan_body
 from agent.config.model import Config
 from agent.console import Part, Tone, Toned
 from agent.errors import Exit
@@ -61,15 +61,15 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
 
 
-def make(to: int | None, config: Config, ports: Ports) -> Made:
+def make(to: int | None, config: Config, ports: Ports) -> MadePlan:
     """The plan of an apply, or of a rollback `to` a generation (BEFORE: the state before). Raises PlanError."""
     if to is None:
-        facts, effective, plan = change.look(config, ports)
+        facts, effective, plan = change.make_plan(config, ports)
         hold = generations.hold(ports.files)
-        return Made(config, facts, effective, replace(plan, notes=(*plan.notes, hold)) if hold else plan)
+        return MadePlan(config, facts, effective, replace(plan, notes=(*plan.notes, hold)) if hold else plan)
     target = rollback.choose(ports.files, None if to == BEFORE else to)
     then, facts, plan = rollback.look_back(config, ports, target)
-    return Made(then, facts, target.effective, plan, target.state)
+    return MadePlan(then, facts, target.effective, plan, target.state)
 
 
 def display(plan: Plan, context: Context) -> None:

@@ -34,7 +34,7 @@ _NODE = "nydus-agent plan"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadePlan:
     """A plan and what it was made of."""
 
     config: Config
@@ -46,11 +46,11 @@ class Made:
     """Of a rollback: the generation whose state comes back."""
 
 
-def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
+def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     config = roots.kept(made.config, made.facts)
     wanted = accepted.record(sets.pinned(config, made.facts.sets))
-    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
+    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.known_versions(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json_value(
         json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})
@@ -58,7 +58,7 @@ def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     return whole
 
 
-def write(files: Files, path: str, made: Made, body: Mapping[str, object]) -> None:
+def write(files: Files, path: str, made: MadePlan, body: Mapping[str, object]) -> None:
     """Raises FileError."""
     path = str(Path(path).absolute())
     documents.replace(files, path, document(made, body), found=files.read(path), mode=0o600)
@@ -86,7 +86,7 @@ def _unusable(path: str, cause: str) -> PlanError:
     return PlanError("NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}")
 
 
-def demand(path: str, then: Mapping[str, Any], made: Made, body: Mapping[str, object]) -> None:
+def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str, object]) -> None:
     """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made again."""
     now = document(made, body)
     found = list(_maker(then["made_by"], now["made_by"]))

@@ -38,7 +38,7 @@ _SHOWN = 13
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenImages:
     """An image that was removed and must come back."""
 
     records: tuple[ImageRecord, ...]
@@ -55,7 +55,7 @@ class Presence:
         """`allowed`: the operator has said that images may be taken away; `deadline_s`: of one pull."""
         self._ports, self._config, self._admit = ports, config, admit
         self._deadline_s, self._allowed = deadline_s, allowed
-        self._taken: list[Taken] = []
+        self._taken: list[TakenImages] = []
         self._leftovers = Leftovers()
 
     def make_room(self, image: StartImage, *, nydus: bool) -> str:
@@ -77,7 +77,7 @@ class Presence:
             f"the bench takes {image.name} away; `crictl pull {image.name}` brings it back", message_id=Message.BENCH
         )
         lazy = nydus and self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS
-        taken = Taken(records, paths.RUNTIME if lazy else "")
+        taken = TakenImages(records, paths.RUNTIME if lazy else "")
         away = [Away(one.name, one.digest, taken.runtime) for one in records if image_parts(one.name)[1]]
         self._note(replace(self._leftovers, away=(*self._leftovers.away, *away)))
         self._taken.append(taken)
@@ -99,7 +99,7 @@ class Presence:
             records = [
                 ImageRecord(one.name, one.digest, "", {}) for one in self._leftovers.away if one.runtime == runtime
             ]
-            self._taken.append(Taken(tuple(records), runtime))
+            self._taken.append(TakenImages(tuple(records), runtime))
         return left + self.bring_back()
 
     def pulls(self, name: str) -> None:
@@ -132,7 +132,7 @@ class Presence:
             problems += self._pulled_again(taken)
         return problems
 
-    def _pulled_again(self, taken: Taken) -> list[str]:
+    def _pulled_again(self, taken: TakenImages) -> list[str]:
         containerd = self._ports.containerd
         failed: dict[str, str] = {}
         for one in taken.records:

@@ -73,7 +73,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ConditionStatus:
     """A condition; its type names the problem, so "True" is bad."""
 
     type: str
@@ -84,7 +84,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class PinStatus:
     """A route that an operator has pinned."""
 
     route: str
@@ -94,12 +94,12 @@ class Pin:
     at: float | None = None
 
 
-def pin_of(data: JsonObject) -> Pin | None:
+def pin_of(data: JsonObject) -> PinStatus | None:
     """A pin, or None where it names no route or no end."""
     route, until = text(data, "route"), number(data, "until")
     if route not in ("mirror", "origin") or until is None:
         return None
-    return Pin(route, until, text(data, "reason"), text(data, "by"), number(data, "at"))
+    return PinStatus(route, until, text(data, "reason"), text(data, "by"), number(data, "at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class MirrorStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class OriginStatus:
+class PublishedOrigin:
     """One registry that images come from."""
 
     host: str
@@ -153,7 +153,7 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
-class Penalty:
+class PenaltyStatus:
     """Flap damping: the penalty, whether it holds the mirror back, and below which value it no longer does."""
 
     value: float
@@ -190,16 +190,16 @@ class DaemonStatus:
     route_reason: str
     fence: FenceStatus
     mirror: MirrorStatus
-    origins: tuple[OriginStatus, ...]
-    pin: Pin | None
-    conditions: tuple[Condition, ...]
+    origins: tuple[PublishedOrigin, ...]
+    pin: PinStatus | None
+    conditions: tuple[ConditionStatus, ...]
     history: tuple[Change, ...]
     verdict_cause: str = ""
     window_ms: float | None = None
     canary_window_ms: float | None = None
     return_: Return | None = None
     """None, as below: the daemon says nothing of it."""
-    penalty: Penalty | None = None
+    penalty: PenaltyStatus | None = None
     symptoms: SymptomsStatus | None = None
     verdict_evidence: str = ""
     drift: tuple[Finding, ...] = ()
@@ -233,12 +233,12 @@ def daemon_status(data: JsonObject) -> DaemonStatus:
         fence=_fence(table(data, "fence")),
         mirror=_mirror(table(data, "mirror")),
         origins=tuple(
-            OriginStatus(text(item, "host"), truth(item, "ok"), number(item, "at"), text(item, "detail"))
+            PublishedOrigin(text(item, "host"), truth(item, "ok"), number(item, "at"), text(item, "detail"))
             for item in tables(data, "origins")
         ),
         pin=pin_of(table(data, "pin")),
         conditions=tuple(
-            Condition(text(item, "type"), text(item, "status"), number(item, "since"),
+            ConditionStatus(text(item, "type"), text(item, "status"), number(item, "since"),
                       text(item, "reason"), text(item, "message"))
             for item in tables(data, "conditions")
         ),
@@ -262,9 +262,9 @@ def _return(data: JsonObject) -> Return | None:
     return Return(texts(data, "waits_for"), number(data, "seconds")) if data else None
 
 
-def _penalty(data: JsonObject) -> Penalty | None:
+def _penalty(data: JsonObject) -> PenaltyStatus | None:
     value, reuse = number(data, "value"), number(data, "reuse")
-    return None if value is None or reuse is None else Penalty(value, truth(data, "held") is True, reuse)
+    return None if value is None or reuse is None else PenaltyStatus(value, truth(data, "held") is True, reuse)
 
 
 def _symptoms(data: JsonObject) -> SymptomsStatus | None:
@@ -296,7 +296,7 @@ def _mirror(data: JsonObject) -> MirrorStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class CheckStatus:
     """One rung of the last climb."""
 
     number: int
@@ -310,11 +310,11 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
+class ProofStatus:
     """The last climb of the ladder of proof."""
 
     at: float | None
-    rungs: tuple[Rung, ...]
+    rungs: tuple[CheckStatus, ...]
     drift: tuple[str, ...]
     """What others have changed that is ours, in words."""
     versions: Mapping[str, str]
@@ -326,22 +326,22 @@ class Climb:
     """What could not be looked at for drift, each with the reason."""
 
     @property
-    def failed(self) -> tuple[Rung, ...]:
+    def failed(self) -> tuple[CheckStatus, ...]:
         """Rungs that failed, lowest first."""
         return tuple(rung for rung in self.rungs if rung.state == "failed")
 
 
-def climb_of(data: JsonObject) -> Climb:
+def climb_of(data: JsonObject) -> ProofStatus:
     """What climb.json says; an unknown state counts as unknown."""
     rungs = tuple(
-        Rung(whole(item, "number"), text(item, "name"),
+        CheckStatus(whole(item, "number"), text(item, "name"),
              state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
              text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"), text(item, "try"))
         for item in tables(data, "rungs")
     )  # fmt: skip
     versions = {name: value for name, value in table(data, "versions").items() if isinstance(value, str)}
     in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
-    return Climb(
+    return ProofStatus(
         number(data, "at"), in_order, texts(data, "drift"), versions, texts(data, "pending"),
         texts(data, "unrenewed"), texts(data, "unseen"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import argparse
 
 from agent import wire
 from agent.apply import recover, revert
-from agent.apply.unconfirmed import Taken
+from agent.apply.unconfirmed import TakenBack
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.revert import config_or_default
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         return tell(done, context, taken)
 
 
-def tell(done: recover.Recovered | None, context: Context, taken: Taken | None = None) -> Exit:
+def tell(done: recover.Recovered | None, context: Context, taken: TakenBack | None = None) -> Exit:
     """Say what was found and done; `taken`: a change that was not confirmed before the reboot."""
     context.console.emit(
         "RecoverResult",

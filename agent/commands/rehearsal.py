@@ -30,7 +30,7 @@ _GONE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedDrill:
     """What to rehearse."""
 
     kind: DrillKind
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Outcome:
+class DrillOutcome:
     """What was seen. Times in seconds since the epoch; None: it did not come to that."""
 
     began: float
@@ -137,11 +137,11 @@ class Rehearsal:
         self._stopped = stopped
         self._began = 0.0
 
-    def run(self, wanted: Wanted) -> Outcome:
+    def run(self, wanted: WantedDrill) -> DrillOutcome:
         """Raises FenceError where the drill could not begin; the drill has ended in every case."""
         before = _daemon(self._look())
         self._began = self._clock.monotonic()
-        outcome = Outcome(self._clock.now())
+        outcome = DrillOutcome(self._clock.now())
         try:
             outcome.struck = self._drill.begin(wanted.kind, wanted.scope, wanted.seconds)
             self._say(f"the drill begins: {_struck(wanted.kind, outcome.struck)}")
@@ -162,7 +162,7 @@ class Rehearsal:
             self._await_return(wanted, outcome)
         return outcome
 
-    def _await_switch(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _await_switch(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         until = self._began + min(wanted.seconds, SWITCH_S)
         while self._clock.monotonic() < until and not self._is_stopped(outcome):
             daemon = _daemon(self._look())
@@ -178,7 +178,7 @@ class Rehearsal:
             )
             self._clock.sleep(_POLL_S)
 
-    def _hold(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _hold(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         until = self._began + wanted.seconds
         alive_at = self._clock.monotonic()
         while (left := until - self._clock.monotonic()) > 0 and not self._is_stopped(outcome):
@@ -195,7 +195,7 @@ class Rehearsal:
             self._passing(f"the drill goes on for another {in_words(math.ceil(left))}; reads go to the origin")
             self._clock.sleep(min(left, 0.2))
 
-    def _await_return(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _await_return(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         ended = self._clock.monotonic()
         until = ended + wanted.return_s + MARGIN_S
         while not self._is_stopped(outcome):
@@ -223,7 +223,7 @@ class Rehearsal:
         told = daemon.route_since - at if daemon.route_since is not None else -1.0
         return told if 0 <= told <= seen + 0.05 else seen
 
-    def _is_stopped(self, outcome: Outcome) -> bool:
+    def _is_stopped(self, outcome: DrillOutcome) -> bool:
         outcome.stopped = outcome.stopped or self._stopped()
         return bool(outcome.stopped)
 
@@ -232,7 +232,7 @@ class Rehearsal:
         self._tell(f"[{self._clock.monotonic() - self._began:6.1f} s] {text}")
 
 
-def problem(outcome: Outcome) -> AgentError | None:
+def problem(outcome: DrillOutcome) -> AgentError | None:
     """What a drill has shown to be wrong; None: nothing, or it was interrupted."""
     match outcome.result:
         case "not-switched":

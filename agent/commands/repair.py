@@ -60,7 +60,7 @@ def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Ex
 
 def show(context: Context, config: Config, ports: Ports) -> Exit:
     """What is not as it was applied, and the plan."""
-    ready = repair.look(config, ports, Urgency.BY_HAND)
+    ready = repair.plan_repair(config, ports, Urgency.BY_HAND)
     console = context.console
     _list(console, ready.looked.findings, ready.looked.unseen)
     if ready.plan.steps:
@@ -70,7 +70,7 @@ def show(context: Context, config: Config, ports: Ports) -> Exit:
     return _exit(ready.looked.findings, ready.looked.unseen)
 
 
-def _tell(outcome: repair.Outcome, console: Console) -> Exit:
+def _tell(outcome: repair.RepairOutcome, console: Console) -> Exit:
     ready = outcome.ready
     for warning in (*ready.plan.warnings, *ready.waiting):
         console.warn(warning)
@@ -106,7 +106,7 @@ def _body(
     left: tuple[Finding, ...],
     *,
     changed: bool,
-    outcome: repair.Outcome | None = None,
+    outcome: repair.RepairOutcome | None = None,
 ) -> dict[str, object]:
     generation = ready.looked.generation if ready is not None else None
     climb = outcome.climb if outcome is not None else None

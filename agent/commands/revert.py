@@ -6,7 +6,7 @@ import argparse
 
 from agent import wire
 from agent.apply import revert
-from agent.apply.unconfirmed import Taken
+from agent.apply.unconfirmed import TakenBack
 from agent.commands import ladder
 from agent.commands.context import Context
 from agent.commands.running import surroundings
@@ -44,7 +44,7 @@ def config_or_default(context: Context) -> Config:
         return Config()
 
 
-def tell(done: Taken | None, context: Context) -> Exit:
+def tell(done: TakenBack | None, context: Context) -> Exit:
     """Say what became of the change."""
     context.console.line(done.why if done is not None else "nothing waits for a confirmation")
     body = {

@@ -15,7 +15,7 @@ from agent.apply import documents
 from agent.commands import transitions
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
+from agent.commands.published import DaemonStatus, EffectiveStatus, PinStatus
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
 from agent.durations import duration_option, in_words
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock, args.wait)
     now = clock.now()
-    pin = Pin(args.route, now + args.duration, _reason(args.reason), context.asker, now)
+    pin = PinStatus(args.route, now + args.duration, _reason(args.reason), context.asker, now)
     return _pin(context, clock, pin, args)
 
 
@@ -101,14 +101,14 @@ def _show(context: Context, picture: Picture) -> Exit:
     return Exit.OK if route == "mirror" else Exit.NOT_AS_WANTED
 
 
-def _pin_cells(pin: Pin | None, now: float) -> tuple[str, ...]:
+def _pin_cells(pin: PinStatus | None, now: float) -> tuple[str, ...]:
     if pin is None:
         return ("none",)
     why = f": {pin.reason}" if pin.reason else ""
     return pin.route, f"for another {in_words(pin.until - now)}, by {pin.by or 'root'}{why}"
 
 
-def _pin(context: Context, clock: Clock, pin: Pin, args: argparse.Namespace) -> Exit:
+def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespace) -> Exit:
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
     daemon = picture.daemon
@@ -140,7 +140,7 @@ def _refuse_without_fence(picture: Picture) -> None:
         )
 
 
-def _same(seen: Pin | None, wanted: Pin) -> bool:
+def _same(seen: PinStatus | None, wanted: PinStatus) -> bool:
     return seen is not None and seen.route == wanted.route and abs(seen.until - wanted.until) < SAME_END_S
 
 
@@ -168,7 +168,7 @@ class _Wait:
     seconds: int
 
 
-def _confirm(wait: _Wait, done: str, pin: Pin | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
+def _confirm(wait: _Wait, done: str, pin: PinStatus | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
     """Wait until the daemon shows it. Raises AgentError NNA1003 where it does not in time."""
     context, clock = wait.context, wait.clock
     console, deadline = context.console, clock.monotonic() + wait.seconds

@@ -10,7 +10,7 @@ from agent.commands import transitions
 from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus
+from agent.commands.published import DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus, ProofStatus
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.durations import in_words
 from agent.errors import Exit
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if rows:
         console.line()
         console.table(rows)
-    if isinstance(picture.climb, Climb) and picture.climb.rungs:
+    if isinstance(picture.climb, ProofStatus) and picture.climb.rungs:
         console.line()
         console.line(f"ladder, climbed {in_words(picture.age(picture.climb.at))} ago")
         console.table(list(_ladder(picture.climb)), indent=2)
@@ -159,7 +159,7 @@ def _since(picture: Picture, at: float | None, reason: str) -> str:
     return ": ".join(filter(None, (since, reason)))
 
 
-def _ladder(climb: Climb) -> Iterator[tuple[Part, ...]]:
+def _ladder(climb: ProofStatus) -> Iterator[tuple[Part, ...]]:
     for rung in climb.rungs:
         state = Toned(rung.state.replace("-", " "), _TONES.get(rung.state, Tone.WARN))
         yield f"{rung.number:>2}", state, rung.name, rung.detail

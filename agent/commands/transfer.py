@@ -18,7 +18,7 @@ _MIB = 1 << 20
 
 
 @dataclass(slots=True)
-class Transfer:
+class TransferProgress:
     """Takes the progress of one download after the other; used with `with`, its line is gone afterwards."""
 
     console: Console

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 from agent import paths
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable
+from agent.commands.published import (
+    CheckStatus,
+    ConditionStatus,
+    DaemonStatus,
+    EffectiveStatus,
+    ProofStatus,
+    Unreadable,
+)
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
@@ -55,7 +62,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         )
     yield from _not_taken_back(picture)
     yield from picture.leftovers.problems()
-    if picture.effective is not None and isinstance(climb, Climb):
+    if picture.effective is not None and isinstance(climb, ProofStatus):
         yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
         yield from _pending(picture, climb)
         yield from _unrenewed(climb)
@@ -78,7 +85,7 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
     if climb is None:
         cause = "the ladder was not climbed since the change"
         yield AgentError("NNA1017", "nothing was proved yet", cause=cause, try_=_DOCTOR)
-    elif isinstance(climb, Climb):
+    elif isinstance(climb, ProofStatus):
         yield from (_rung(rung, "could not be told") for rung in climb.rungs if rung.state == "unknown")
         if climb.unseen:
             what = "it is not known whether all is as it was applied"
@@ -139,14 +146,14 @@ def _holds(daemon: DaemonStatus, kind: str) -> bool:
     return any(one.type == kind and one.status == "True" for one in daemon.conditions)
 
 
-def _is_news(picture: Picture, condition: Condition) -> bool:
+def _is_news(picture: Picture, condition: ConditionStatus) -> bool:
     """A configuration that is still wrong was told already, with every problem, and drift is, finding by finding."""
     if condition.type == "Drift" and picture.drift:
         return False
     return condition.type != "ConfigInvalid" or picture.config_error is None
 
 
-def _condition(picture: Picture, condition: Condition) -> AgentError:
+def _condition(picture: Picture, condition: ConditionStatus) -> AgentError:
     code = _CODES.get(condition.type, "NNA1018") if condition.status == "True" else "NNA1017"
     since = (f"since {in_words(picture.age(condition.since))}",) if condition.since else ()
     what = f"{condition.type}: {condition.message or condition.reason or condition.status}"
@@ -154,13 +161,13 @@ def _condition(picture: Picture, condition: Condition) -> AgentError:
     return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR if code == "NNA1018" else "")
 
 
-def _rung(rung: Rung, outcome: str) -> AgentError:
+def _rung(rung: CheckStatus, outcome: str) -> AgentError:
     code = rung.code or ("NNA1018" if rung.state == "failed" else "NNA1017")
     what = f"rung {rung.number} ({rung.name}) {outcome}: {rung.detail}"
     return AgentError(code, what, cause=rung.cause, seen=rung.evidence, try_=rung.try_)
 
 
-def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
+def _pending(picture: Picture, climb: ProofStatus) -> Iterator[AgentError]:
     if not climb.pending:
         return
     cause = "it was changed, or something on the node was, and nydus-agent apply has not run since"
@@ -170,7 +177,7 @@ def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
     yield AgentError("NNA1013", what, cause=cause, seen=climb.pending, try_="sudo nydus-agent plan")
 
 
-def _unrenewed(climb: Climb) -> Iterator[AgentError]:
+def _unrenewed(climb: ProofStatus) -> Iterator[AgentError]:
     if climb.unrenewed:
         what = f"{counted(len(climb.unrenewed), 'image')} in use with a credential that expires and is not renewed"
         yield AgentError("NNA1207", what, cause=renewal.COST, seen=climb.unrenewed, try_=renewal.TRY)

@@ -12,7 +12,7 @@ from agent.commands import transitions
 from agent.commands.assess import assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, Penalty, SymptomsStatus
+from agent.commands.published import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.console import Part, Toned
 from agent.durations import in_words
 from agent.errors import Exit
@@ -92,7 +92,7 @@ def left_s(picture: Picture, daemon: DaemonStatus) -> float | None:
     return max(0.0, daemon.return_.seconds - picture.age(daemon.at))
 
 
-def _penalty(penalty: Penalty | None) -> str:
+def _penalty(penalty: PenaltyStatus | None) -> str:
     if penalty is None:
         return UNKNOWN
     held = f"the mirror is held back until it has fallen below {penalty.reuse:.0f}"

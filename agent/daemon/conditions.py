@@ -9,7 +9,7 @@ from agent.daemon.keeper import Keeper
 from agent.daemon.view import Condition
 from agent.health.evidence import Mode
 from agent.health.owner import Owner
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 _MOST = 5
 """Findings in the condition's message; each is told by itself beside it."""
@@ -32,7 +32,7 @@ def conditions(
     """
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
     used = state.mode is not Mode.UNKNOWN
-    bad = used and state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
+    bad = used and state.verdict in (HealthState.SUSPECT, HealthState.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", config, "the configuration on the disk is not the one in use", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
                      fence or state.fence_error)  # fmt: skip

@@ -14,7 +14,7 @@ from agent import paths
 from agent.daemon.documents import Climb, Document
 from agent.daemon.eyes import Eyes, Sight, active_link, down_finding
 from agent.daemon.settings import Places
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan import unit_files
 from agent.plan.drift import Expected, Finding, Kind
 from agent.plan.drift_form import decode_expected, decode_findings
@@ -100,11 +100,11 @@ class Drift:
             self.changed = self._unproved = ()
             self._tell_at = float("inf")
 
-    def judged(self, verdict: Verdict, since: float, climbed: Climb, now: float) -> None:
+    def judged(self, verdict: HealthState, since: float, climbed: Climb, now: float) -> None:
         """Have the ladder climbed anew where a rung failed before the mirror was well (`since`, by the epoch): else
         `status` tells that fault until the timer's next turn, minutes after it has gone.
         """
-        well = verdict is Verdict.HEALTHY
+        well = verdict is HealthState.HEALTHY
         if well and climbed.failed and climbed.at is not None and climbed.at < since and now >= self._again_at:
             self._again_at, self._due_at = now + _AGAIN_S, now + _SETTLE_S
 

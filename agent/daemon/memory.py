@@ -20,13 +20,13 @@ from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import NEVER, Accuser, Cause, Fence, State, Verdict
+from agent.health.state import NEVER, Accuser, Cause, Fence, HealthState, State
 from agent.node.moment import present
 
 KIND = "DaemonMemory"
 _AHEAD_S = 86400.0
 """Nothing that is remembered ends later than this: what is further off makes no sense."""
-_BAD = (Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,12 @@ def _time(value: float) -> float | None:
 def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
     """Raises KeyError, TypeError and ValueError for whatever makes no sense."""
     read = _Reader(document, now)
-    verdict = Verdict(read.text("verdict"))
+    verdict = HealthState(read.text("verdict"))
     bad = verdict in _BAD
     # What was under suspicion a moment ago is not well before it has shown so; what was well must show it once more.
-    kept = Verdict.PROBATION if verdict is Verdict.PROBATION else Verdict.DOWN if bad else Verdict.UNKNOWN
+    kept = (
+        HealthState.PROBATION if verdict is HealthState.PROBATION else HealthState.DOWN if bad else HealthState.UNKNOWN
+    )
     state = State(
         verdict=kept,
         since=read.past("since") if bad else 0.0,
@@ -241,7 +243,7 @@ def adopted(state: State, left_s: float, now: float) -> State:
         return replace(state, fence=None)
     if state.fence is not None:
         return state
-    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    bad = state.verdict in (HealthState.DOWN, HealthState.PROBATION)
     if not bad and not (state.was_well and state.pin is Route.ORIGIN):
         return state
     # That run had asked the origin.

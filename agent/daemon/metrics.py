@@ -12,7 +12,7 @@ from agent.daemon.counts import BOUNDS_S, COUNTERS
 from agent.daemon.view import Distribution, View
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan.drift import Kind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,7 @@ def _lines(view: View) -> Iterator[str]:
 
 
 def _verdict(view: View) -> Iterator[str]:
-    yield from _state("mirror_verdict", "What is thought of the mirror.", Verdict, view.verdict)
+    yield from _state("mirror_verdict", "What is thought of the mirror.", HealthState, view.verdict)
     since = view.verdict_since
     yield from _gauge("mirror_verdict_since_timestamp_seconds", "When the verdict changed last.", since)
     yield from _state("mirror_owner", "Who listens on the mirror's port.", Owner, view.owner)

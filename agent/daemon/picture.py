@@ -14,7 +14,7 @@ from agent.health import damping, patience
 from agent.health.policy import Policy
 from agent.health.prospect import prospect
 from agent.health.route import route, route_reason
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Problems:
 def quiet(session: Session) -> bool:
     """Whether nothing goes on that a reader follows second by second (a lease, the way back, a suspicion)."""
     state = session.state
-    return state.fence is None and state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
+    return state.fence is None and state.verdict in (HealthState.HEALTHY, HealthState.UNKNOWN)
 
 
 def marks(session: Session, problems: Problems) -> tuple[object, ...]:

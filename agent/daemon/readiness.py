@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent.daemon.view import View
 from agent.health.evidence import Mode, Route
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 
 LIVE_WITHIN_S = 3.0
 """The loop gives a sign each second; an older one means that the daemon is stuck."""
@@ -49,7 +49,7 @@ def _served(view: View) -> bool:
     """Whether somebody answers reads: the mirror, or an origin that the route leads to."""
     if view.route is Route.ORIGIN:
         return view.origin is not False
-    return view.verdict not in (Verdict.DOWN, Verdict.SUSPECT)
+    return view.verdict not in (HealthState.DOWN, HealthState.SUSPECT)
 
 
 def render(name: str, checks: tuple[Check, ...], *, verbose: bool) -> tuple[int, str]:

@@ -16,11 +16,11 @@ from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.view import Condition, HistoryEntry
 from agent.health.evidence import Route, Symptom
-from agent.health.state import Transition, Verdict
+from agent.health.state import HealthState, Transition
 from agent.plan.drift import Finding
 
 _HISTORY = 100
-_BAD = (Verdict.SUSPECT, Verdict.DOWN)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN)
 
 
 class Record:
@@ -74,7 +74,7 @@ class Record:
             text = f"a read met a failure of the mirror ({symptom.kind}): {symptom.detail}"
             self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
-    def drift(self, found: Sequence[Finding], verdict: Verdict, route: Route) -> None:
+    def drift(self, found: Sequence[Finding], verdict: HealthState, route: Route) -> None:
         """What others have changed: each finding that came or went is logged and kept in the history, once."""
         now = time.time()
         came = [one for one in found if one.what not in self._drift]

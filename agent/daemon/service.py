@@ -25,7 +25,7 @@ from agent.daemon.turning import Loop, Timer
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from agent.node.machine import node_identity
 from agent.ports_daemon import DaemonPorts
 
@@ -114,7 +114,7 @@ class Service:
         """What a former run has told, and since when the verdict holds where that is known."""
         now = time.time()
         self._record.history.extend(past.recall(self._places.status, now, state.verdict))
-        if state.verdict is not Verdict.UNKNOWN:
+        if state.verdict is not HealthState.UNKNOWN:
             self._record.verdict_since = now - (time.monotonic() - state.since)
 
     def _session_over(self, end: End) -> None:

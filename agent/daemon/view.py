@@ -11,7 +11,7 @@ from agent.daemon.origins import OriginStatus
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan.drift import Finding
 
 
@@ -124,7 +124,7 @@ class View:
     started_at: float
     mode: Mode
     mode_reason: str
-    verdict: Verdict
+    verdict: HealthState
     verdict_since: float
     verdict_reason: str
     route: Route

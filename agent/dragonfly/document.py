@@ -17,7 +17,7 @@ _WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """What a file holds: mappings, lists and scalars, and why."""
 
     body: Mapping[str, Any]
@@ -106,7 +106,7 @@ class Difference:
     reason: str
 
 
-def differences(page: Mapping[str, Any], ours: Document) -> tuple[Difference, ...]:
+def differences(page: Mapping[str, Any], ours: YamlDocument) -> tuple[Difference, ...]:
     """All of them, each with the reason that stands nearest above it ("" where nobody gave one)."""
     theirs, mine = dict(leaves(page)), dict(leaves(ours.body))
     keys = [*mine, *(key for key in theirs if key not in mine)]

@@ -10,7 +10,7 @@ from agent.health import patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Cause, Effect, ExtendFence, Fence, LiftFence, RaiseFence, State, Verdict
+from agent.health.state import Cause, Effect, ExtendFence, Fence, HealthState, LiftFence, RaiseFence, State
 
 
 class Wish(enum.Enum):
@@ -35,11 +35,11 @@ def wish(state: State) -> Wish:
     if state.origin is not True:
         return Wish.NONE
     match state.verdict:
-        case Verdict.HEALTHY | Verdict.UNKNOWN:
+        case HealthState.HEALTHY | HealthState.UNKNOWN:
             return Wish.NONE
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             return Wish.TENTATIVE
-        case Verdict.DOWN | Verdict.PROBATION:
+        case HealthState.DOWN | HealthState.PROBATION:
             return Wish.HELD
         case _:
             assert_never(state.verdict)
@@ -107,7 +107,7 @@ def route_reason(state: State) -> str:
         return f"the fence could not be raised: {state.fence_error}"
     if state.pin is not None:
         return f"pinned to the {state.pin}: {state.pin_reason}"
-    if state.verdict in (Verdict.UNKNOWN, Verdict.HEALTHY) or state.fence is not None:
+    if state.verdict in (HealthState.UNKNOWN, HealthState.HEALTHY) or state.fence is not None:
         return state.reason
     if state.origin is False:
         return f"both bad, and a bad mirror is better than none: {state.reason}; {state.origin_detail}"

@@ -13,7 +13,7 @@ from agent.health.owner import Owner
 NEVER = float("-inf")
 
 
-class Verdict(enum.StrEnum):
+class HealthState(enum.StrEnum):
     """What is thought of the mirror."""
 
     UNKNOWN = "unknown"
@@ -99,7 +99,7 @@ class Pace:
 class State:
     """Everything on which the next verdict depends. Times are monotonic seconds."""
 
-    verdict: Verdict = Verdict.UNKNOWN
+    verdict: HealthState = HealthState.UNKNOWN
     since: float = 0.0
     reason: str = "nothing was seen yet"
     evidence: str = ""
@@ -237,8 +237,8 @@ Effect: TypeAlias = RaiseFence | ExtendFence | LiftFence | AskCanary | AskOrigin
 class Transition:
     """The verdict or the route changed: what is logged, counted and kept as history."""
 
-    before: Verdict
-    after: Verdict
+    before: HealthState
+    after: HealthState
     route_before: Route
     route: Route
     reason: str

@@ -45,7 +45,7 @@ class UnsoundImageError(ContainerdError):
     """A manifest, an index or a configuration in containerd's store is none (NNA0608)."""
 
 
-def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
+def read_images(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
     """The images that are not simply there: sandbox images, those that lack layers and are not unpacked by
     `snapshotter`, and those that cannot be read, whose `problem` says why. Raises ContainerdError.
     """

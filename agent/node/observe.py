@@ -68,12 +68,12 @@ def observe(
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
-        images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
+        images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
         sets=nydus.sets,
         unfit=nydus.unfit,
         credentials=registries.credentials(config.registries.credentials, ports.files),
-        snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
-        snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),
+        snapshotter_root=snapshotter_root.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),
     )
 
 

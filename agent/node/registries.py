@@ -9,7 +9,7 @@ from __future__ import annotations
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
-from agent.ports import HttpAnswer, Ports, Sight
+from agent.ports import HttpAnswer, Ports, TlsSight
 from agent.ports_files import Files
 from agent.registry import docker_config, expiring
 from agent.registry.places import docker_places
@@ -86,11 +86,11 @@ def _any_host(config: Config, ports: Ports) -> TlsCanary:
     except PortError as error:
         return TlsCanary(ANY_HOST, Unknown(str(error)), error.cause or error.what)
     match sight:
-        case Sight.TLS:
+        case TlsSight.TLS:
             return TlsCanary(ANY_HOST, ok=True, evidence="a host that no rule can name was asked by TLS")
-        case Sight.PLAIN:
+        case TlsSight.PLAIN:
             return TlsCanary(ANY_HOST, ok=False, evidence="a host that no rule names was asked in plain http")
-        case Sight.NOBODY:
+        case TlsSight.NOBODY:
             return TlsCanary(ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback")
 
 
@@ -106,7 +106,7 @@ def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
         sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_ASK_S)
     except PortError as error:
         return Unknown(str(error))
-    if sight is not Sight.NOBODY:
+    if sight is not TlsSight.NOBODY:
         return True
     if answered and answered[0] < _SERVER_ERROR and answered[0] != _TOO_MANY:
         return False  # some registry answered, and it was not the one that ns names

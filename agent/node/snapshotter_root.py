@@ -25,7 +25,7 @@ _CALL_S = 5.0
 _SEARCH_OK = (0, 1)  # 1: a descriptor was closed meanwhile
 
 
-def look(
+def find_root(
     ports: Ports, wanted: str, unit: UnitFact | None | Unknown, containerd: RunningContainerd | None | Unknown
 ) -> SnapshotterRoot:
     """The root that is there, where it is another one than `wanted`. containerd is asked only then."""

@@ -20,7 +20,7 @@ from agent.node.facts import Facts, UnitFact, Unknown, Version
 from agent.plan import containerd_dropin
 from agent.plan.containerd_files import Node, node_of
 from agent.plan.containerd_keys import PROXY_PLUGIN
-from agent.plan.containerd_view import View
+from agent.plan.containerd_view import ContainerdView
 from agent.plan.render_containerd import view_of
 from agent.plan.steps import (
     AwaitSnapshotter,
@@ -134,6 +134,6 @@ def _broken(model: _Model, config_path: str) -> list[str]:
     return found
 
 
-def _view(model: _Model, config_path: str) -> View | None:
+def _view(model: _Model, config_path: str) -> ContainerdView | None:
     config = Config(containerd=ContainerdConfig(config=config_path))
     return view_of(config, Node(model.version, model.files))

@@ -25,14 +25,14 @@ _DIAL_SINCE: Version = (2, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedHosts:
     """The hosts.toml files that shall be there, by directory name, and what to tell about them."""
 
     files: Mapping[str, bytes]
     notes: tuple[str, ...]
 
 
-def wanted(config: Config, facts: Facts, *, default_present: bool) -> Wanted:
+def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHosts:
     """All hosts.toml files. `default_present`: ours for all other registries is there already."""
     files: dict[str, bytes] = {}
     notes: list[str] = []
@@ -56,7 +56,7 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> Wanted:
             f"only registries that the configuration names go through the mirror, because {why} (Dragonfly client "
             "v1.3.5); it would ask its own default registry for all others"
         )
-    return Wanted(files, tuple(notes))
+    return WantedHosts(files, tuple(notes))
 
 
 def _named(config: Config) -> tuple[RegistryHost, ...]:

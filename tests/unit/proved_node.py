@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent import paths
 from agent.apply import change
-from agent.apply.climb import Climb, Rung, State
+from agent.apply.climb import CheckResult, CheckState, Proof
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.transaction import Surroundings
@@ -94,10 +94,10 @@ class ProvedNode:
         return change.apply(self.config, self.node.ports, quiet(), lambda _: None, urgency=urgency)
 
     def plan(self) -> Plan:
-        _facts, _effective, plan = change.look(self.config, self.node.ports)
+        _facts, _effective, plan = change.make_plan(self.config, self.node.ports)
         return plan
 
-    def climb(self) -> Climb:
+    def climb(self) -> Proof:
         return change.inspect(self.config, self.node.ports)
 
     def unit(self, **values: object) -> None:
@@ -134,6 +134,6 @@ def with_programs(made: ProvedNode) -> ProvedNode:
     return made
 
 
-def first_wrong(climb: Climb) -> Rung:
+def first_wrong(climb: Proof) -> CheckResult:
     """The headline, or the first rung that is not ok."""
-    return next(rung for rung in climb.rungs if rung.state is not State.OK)
+    return next(rung for rung in climb.rungs if rung.state is not CheckState.OK)

@@ -66,7 +66,7 @@ def test_a_second_apply_writes_and_restarts_nothing(node: FakeNode) -> None:
     apply(node)
     inodes, calls = node.files.inodes(), len(node.faults.calls)
     result = apply(node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",)))
-    assert result == transaction.Result(None)
+    assert result == transaction.ChangeResult(None)
     assert node.files.inodes() == inodes
     assert node.faults.calls[calls:] == []
 

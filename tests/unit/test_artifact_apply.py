@@ -165,7 +165,9 @@ def test_a_program_of_a_set_that_was_replaced_is_named_with_the_command_and_neve
     expected.publish(applied.node.ports, last)
     files.put(path, elf(b"evil"))
     applied.node.processes.ran.clear()
-    (found,) = [one for one in drift.look(WANTED, applied.node.ports).findings if one.kind is Kind.PROGRAM_REPLACED]
+    (found,) = [
+        one for one in drift.find_drift(WANTED, applied.node.ports).findings if one.kind is Kind.PROGRAM_REPLACED
+    ]
     assert found.subject == path
     assert found.try_ == f"sudo nydus-agent artifacts verify {applied.first.id[:12]}"
     assert (path, "--version") not in applied.node.processes.ran

@@ -10,7 +10,7 @@ import pytest
 from agent import paths
 from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
-from agent.bench.figures import Pair
+from agent.bench.figures import ImagePair
 from agent.errors import Exit
 from tests.fakes.containerd import FakeContainerd
 from tests.fakes.files import FakeFiles
@@ -37,7 +37,7 @@ def killed(node: BenchNode, at: str, *, taking: bool) -> None:
 
     rounds._tell = kill
     with node.ports.ledger.lock("bench"), pytest.raises(Killed):
-        rounds.measure(Pair("", LAZY))
+        rounds.measure(ImagePair("", LAZY))
 
 
 class Settling:
@@ -106,7 +106,7 @@ def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
     seen: list[Leftovers] = []
     rounds = node.rounds(TAKING)
     rounds._tell = lambda _text: seen.append(leftovers.read(node.files))
-    rounds.measure(Pair("", LAZY))
+    rounds.measure(ImagePair("", LAZY))
     assert seen[0].away == (Away(LAZY, record.digest, ""),)
     assert seen[0].pulled == (), "it is to stay"
     assert paths.BENCH not in node.files.files

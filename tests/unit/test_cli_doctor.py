@@ -128,7 +128,7 @@ def test_status_tells_no_drift_of_an_older_look_beside_what_doctor_has_just_prov
     files, program = node.node.files, "/usr/local/bin/nydusd"
     was = files.files[program]
     files.drop(program)
-    drift.tell(node.node.ports, drift.look(node.config, node.node.ports))
+    drift.tell(node.node.ports, drift.find_drift(node.config, node.node.ports))
     assert b"is gone" in files.files[paths.DRIFT].content
     files.put(program, was.content, mode=was.mode)
     examined(node)

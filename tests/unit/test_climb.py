@@ -7,13 +7,13 @@ import json
 import pytest
 
 from agent import paths
-from agent.apply.climb import Climb, publish
+from agent.apply.climb import Proof, publish
 from agent.errors import FileChangedError
 from tests.fakes.files import FakeFiles
 
 
-def climbed(at: float) -> Climb:
-    return Climb(at, ())
+def climbed(at: float) -> Proof:
+    return Proof(at, ())
 
 
 def published(files: FakeFiles) -> float:

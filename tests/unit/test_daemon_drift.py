@@ -11,7 +11,7 @@ from agent import paths
 from agent.daemon.documents import Climb
 from agent.daemon.drift import Drift
 from agent.daemon.settings import Places
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from tests.fakes.daemon import FakeWatch
 
 
@@ -97,17 +97,17 @@ def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(watch
 def test_a_rung_that_failed_while_the_mirror_was_down_is_climbed_anew_once_it_is_well(watched: Watched) -> None:
     failed = Climb(1_000_000.0, "rung 9 (mirror) failed: no answer", failed=True)
     for now in (20.0, 20.5, 60.0):
-        watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, now)
+        watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, now)
     assert watched.drift.ask(20.9) is False
     assert watched.drift.ask(21.0) is True
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, 79.0)
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, 79.0)
     assert watched.drift.ask(79.9) is False, "that climb has a minute"
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, 80.0)
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, 80.0)
     assert watched.drift.ask(81.0) is True
 
 
-@pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION])
-def test_while_the_mirror_is_not_well_no_climb_is_asked_for(watched: Watched, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [HealthState.UNKNOWN, HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION])
+def test_while_the_mirror_is_not_well_no_climb_is_asked_for(watched: Watched, verdict: HealthState) -> None:
     watched.drift.judged(
         verdict, 1_000_015.0, Climb(1_000_000.0, "rung 9 (mirror) failed: no answer", failed=True), 20.0
     )
@@ -125,5 +125,5 @@ def test_while_the_mirror_is_not_well_no_climb_is_asked_for(watched: Watched, ve
     ids=["failed since", "could not be told", "proved", "nobody climbed"],
 )
 def test_what_a_mirror_that_is_well_cannot_have_mended_asks_for_no_climb(watched: Watched, climbed: Climb) -> None:
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, climbed, 20.0)
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, climbed, 20.0)
     assert watched.drift.ask(100.0) is False

@@ -20,7 +20,7 @@ from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
 from agent.daemon.service import Service
 from agent.health.damping import Flap
 from agent.health.policy import Policy, return_delay_s
-from agent.health.state import Cause, State, Verdict
+from agent.health.state import Cause, HealthState, State
 from agent.node.machine import node_identity
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
@@ -335,7 +335,7 @@ def test_a_mirror_that_moves_off_the_node_is_used_again(tmp_path: Path) -> None:
 
 class TestMemoryFile:
     STATE = State(
-        verdict=Verdict.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED, was_well=True,
+        verdict=HealthState.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED, was_well=True,
         local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
     )  # fmt: skip
     MEMORY = Memory("127.0.0.1:4001", "127.0.0.1:4003/healthy", STATE, True, Reach(True, 2, frozenset({"r.test"})))
@@ -349,7 +349,7 @@ class TestMemoryFile:
         assert found is not None
         state = found.state
         assert (found.canary, found.reach) == (True, self.MEMORY.reach)
-        assert (state.verdict, state.since, state.return_at) == (Verdict.PROBATION, 100.0, 130.0)
+        assert (state.verdict, state.since, state.return_at) == (HealthState.PROBATION, 100.0, 130.0)
         assert (state.flap, state.local, state.was_well) == (self.STATE.flap, True, True)
 
     def test_what_found_no_room_is_written_when_there_is_room(self, tmp_path: Path) -> None:
@@ -391,5 +391,5 @@ class TestMemoryFile:
 
 def of_a_mirror_elsewhere(memory: Memory) -> Memory:
     """Of a mirror elsewhere."""
-    state = State(verdict=Verdict.DOWN, was_well=True)
+    state = State(verdict=HealthState.DOWN, was_well=True)
     return Memory(memory.mirror, memory.ping, state, True, Reach(False, 5, memory.reach.proved))

@@ -16,13 +16,15 @@ from agent.daemon.messages import Message
 from agent.daemon.record import Record
 from agent.daemon.view import Condition
 from agent.health.evidence import Route, Symptom, SymptomKind
-from agent.health.state import Cause, Transition, Verdict
+from agent.health.state import Cause, HealthState, Transition
 from tests.fakes.turning import go, until
 from tests.unit.daemon_node import healthy
 
 CATALOG = Path(__file__).parents[2] / "packaging/nydus-agent.catalog"
-DOWN = Transition(Verdict.SUSPECT, Verdict.DOWN, Route.MIRROR, Route.ORIGIN, "gone", "refused", cause=Cause.REFUSED)
-PINNED = Transition(Verdict.HEALTHY, Verdict.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN)
+DOWN = Transition(
+    HealthState.SUSPECT, HealthState.DOWN, Route.MIRROR, Route.ORIGIN, "gone", "refused", cause=Cause.REFUSED
+)
+PINNED = Transition(HealthState.HEALTHY, HealthState.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN)
 
 
 def entries() -> dict[str, str]:

@@ -19,7 +19,7 @@ from agent.daemon.origins import OriginStatus
 from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.prospect import Prospect
-from agent.health.state import Cause, Verdict
+from agent.health.state import Cause, HealthState
 from tests.unit.views import DOWN, VIEW
 
 
@@ -232,7 +232,7 @@ def test_a_node_that_reads_from_the_origin_is_ready_because_it_works() -> None:
         ({"mode": Mode.UNKNOWN}, "applied"),
         ({"climb": Climb(950.0, "rung 3 (socket) failed: no answer")}, "proof"),
         ({"climb": Climb()}, "proof"),
-        ({"verdict": Verdict.DOWN}, "route"),
+        ({"verdict": HealthState.DOWN}, "route"),
         ({"route": Route.ORIGIN, "origin": False}, "route"),
         ({"conditions": (Condition("ConfigInvalid", holds=True, message="line 3"),)}, "config"),
         ({"conditions": (Condition("FenceUnusable", holds=True),)}, "fence"),

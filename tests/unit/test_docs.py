@@ -16,7 +16,7 @@ from agent import cli, docs_tables
 from agent.catalogue import CATALOGUE
 from agent.config.fields import settings
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.config.parse import Document, parse
+from agent.config.parse import TomlDocument, parse
 from agent.errors import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,13 +73,13 @@ def test_the_page_has_what_administrators_look_for(heading: str) -> None:
 
 
 def test_the_example_as_it_is_changes_nothing() -> None:
-    parsed = parse([Document("example", EXAMPLE.read_text())])
+    parsed = parse([TomlDocument("example", EXAMPLE.read_text())])
     assert (parsed.problems, parsed.warnings, parsed.config) == ((), (), Config())
 
 
 def test_the_example_without_its_comment_signs_is_a_right_configuration_with_every_key() -> None:
     text = re.sub(r"^#(?! )", "", EXAMPLE.read_text(), flags=re.M)
-    parsed = parse([Document("example", text)])
+    parsed = parse([TomlDocument("example", text)])
     assert parsed.problems == ()
     assert set(parsed.origins) == {setting.key for setting in settings()}
     assert parsed.config.registries.hosts == (

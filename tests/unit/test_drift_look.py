@@ -26,8 +26,8 @@ def node() -> ProvedNode:
     return in_use(with_programs(ProvedNode()))
 
 
-def look(made: ProvedNode) -> drift.Looked:
-    return drift.look(made.config, made.node.ports)
+def look(made: ProvedNode) -> drift.DriftFound:
+    return drift.find_drift(made.config, made.node.ports)
 
 
 def only(made: ProvedNode) -> Finding:
@@ -42,7 +42,7 @@ def test_a_node_as_it_was_applied_has_no_drift_and_nothing_that_could_not_be_see
 
 
 def test_a_node_on_which_nothing_was_applied_has_no_drift() -> None:
-    assert look(ProvedNode()) == drift.Looked(None)
+    assert look(ProvedNode()) == drift.DriftFound(None)
 
 
 def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
@@ -237,7 +237,7 @@ def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> Non
     inode = files.files[paths.DRIFT].inode
     drift.publish(files, looked, at=2.0)
     assert files.files[paths.DRIFT].inode == inode
-    drift.publish(files, drift.Looked(None), at=3.0)
+    drift.publish(files, drift.DriftFound(None), at=3.0)
     assert paths.DRIFT not in files.files
 
 

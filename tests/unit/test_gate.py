@@ -19,7 +19,7 @@ from agent.config.model import ApplyConfig, Config, ContainerdConfig, FleetConfi
 from agent.console import Console, exit_of
 from agent.errors import AgentError, ApplyError, Exit, HttpError
 from agent.plan.steps import Plan, UnitStep
-from agent.ports import HttpAnswer, Sight
+from agent.ports import HttpAnswer, TlsSight
 from tests.fakes.http import answer
 from tests.unit import plan_node
 from tests.unit.plan_node import PLAIN, SECURE
@@ -165,7 +165,7 @@ def guarded() -> ProvedNode:
     node = made.node
     node.files.put(SECURE.ca, b"CA\n")
     node.tls.certificates[SECURE.host, SECURE.ca] = ""
-    node.tls.sight_of = lambda: Sight.TLS
+    node.tls.sight_of = lambda: TlsSight.TLS
     registry = answer(404, b'{"errors": []}')
     for host in (PLAIN.host, SECURE.host):
         node.http.on(canary(host), registry, via=config.mirror.url)
@@ -185,7 +185,7 @@ def break_mirror(made: ProvedNode, fault: Fault) -> None:
         http.on(url, fault, via=mirror.url)
     http.on(mirror.ping_url, fault)
     http.on(mirror.metrics_url, fault)
-    made.node.tls.sight_of = lambda: Sight.NOBODY
+    made.node.tls.sight_of = lambda: TlsSight.NOBODY
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -50,10 +50,10 @@ from agent.health.state import (
     Cause,
     Effect,
     ExtendFence,
+    HealthState,
     LiftFence,
     RaiseFence,
     State,
-    Verdict,
 )
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
@@ -185,8 +185,8 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def a_good_verdict_leaves_the_mirror_alone(self) -> None:
         state = self.state
-        well = state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
-        assert state.owner is not Owner.FOREIGN or state.verdict is Verdict.DOWN
+        well = state.verdict in (HealthState.HEALTHY, HealthState.UNKNOWN)
+        assert state.owner is not Owner.FOREIGN or state.verdict is HealthState.DOWN
         if well and state.pin is None:
             assert state.fence is None
 
@@ -201,16 +201,16 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def a_suspicion_ends(self) -> None:
-        if self.state.verdict is Verdict.SUSPECT:
+        if self.state.verdict is HealthState.SUSPECT:
             assert self.now - self.state.since < tentative_s(self.state, POLICY) + 0.25
-        assert bool(self.state.accusers) == (self.state.verdict is Verdict.SUSPECT)
+        assert bool(self.state.accusers) == (self.state.verdict is HealthState.SUSPECT)
 
     @invariant()
     def a_penalty_that_holds_is_served(self) -> None:
         flap = self.state.flap
         assert flap.penalty <= POLICY.flap_cap
         if damping.held(flap, self.now, POLICY):
-            assert self.state.verdict is Verdict.DOWN
+            assert self.state.verdict is HealthState.DOWN
 
     @invariant()
     def the_prospect_fits_the_route(self) -> None:
@@ -242,7 +242,7 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
         now += 1.0
         for event in (PingOk(now, 0.001), CanaryOk(now, 0.002), Tick()):
             state, _ = step(state, event, now, POLICY)
-    assert state.verdict is Verdict.HEALTHY
+    assert state.verdict is HealthState.HEALTHY
     assert state.fence is None
     assert told.seconds <= 15 * 60 + POLICY.return_delay_s + 10
 
@@ -258,7 +258,7 @@ def test_two_hard_failures_of_the_data_path_in_succession_always_end_in_down(
         state, _ = step(state, dated(event, now), now, POLICY)
     for _ in range(2):
         state, _ = step(state, CanaryFailed(now, Failure.REFUSED, ""), now, POLICY)
-    assert state.verdict is Verdict.DOWN
+    assert state.verdict is HealthState.DOWN
 
 
 @settings(max_examples=100, deadline=None)
@@ -300,27 +300,27 @@ EVENTS: dict[type[Event], tuple[Event, ...]] = {
 }
 
 
-def in_verdict(verdict: Verdict) -> State:
+def in_verdict(verdict: HealthState) -> State:
     """A state with this verdict at 60 s, reached by events."""
     death = (SentinelClosed("eof"), CanaryFailed(59.0, REFUSED, ""))
     match verdict:
-        case Verdict.UNKNOWN:
+        case HealthState.UNKNOWN:
             run = Run(POLICY, FENCE, GOOD)
-        case Verdict.HEALTHY:
+        case HealthState.HEALTHY:
             run = healthy()
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             run = healthy().at(59.5, SentinelClosed("eof"))
-        case Verdict.DOWN:
+        case HealthState.DOWN:
             run = healthy().at(59.0, *death)
-        case Verdict.PROBATION:
+        case HealthState.PROBATION:
             run = healthy().at(50.0, *death).every(0.25, 50.25, 59.0, "ping", "canary")
     assert run.verdict() is verdict
     return run.state
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_each_kind_of_event_is_taken_in_each_verdict(verdict: Verdict, kind: type[Event]) -> None:
+@pytest.mark.parametrize("verdict", list(HealthState))
+def test_each_kind_of_event_is_taken_in_each_verdict(verdict: HealthState, kind: type[Event]) -> None:
     for event in EVENTS[kind]:
         before = in_verdict(verdict)
         after, effects = step(before, event, 60.0, POLICY)
@@ -333,12 +333,12 @@ def test_each_kind_of_event_is_taken_in_each_verdict(verdict: Verdict, kind: typ
             assert effects[0] == raised[0], "the fence comes first"
 
 
-ALLOWED: dict[Verdict, frozenset[Verdict]] = {
-    Verdict.UNKNOWN: frozenset({Verdict.UNKNOWN, Verdict.SUSPECT, Verdict.DOWN}),
-    Verdict.HEALTHY: frozenset({Verdict.HEALTHY, Verdict.SUSPECT, Verdict.DOWN}),
-    Verdict.SUSPECT: frozenset({Verdict.SUSPECT, Verdict.HEALTHY, Verdict.DOWN}),
-    Verdict.DOWN: frozenset({Verdict.DOWN}),
-    Verdict.PROBATION: frozenset({Verdict.PROBATION, Verdict.DOWN}),
+ALLOWED: dict[HealthState, frozenset[HealthState]] = {
+    HealthState.UNKNOWN: frozenset({HealthState.UNKNOWN, HealthState.SUSPECT, HealthState.DOWN}),
+    HealthState.HEALTHY: frozenset({HealthState.HEALTHY, HealthState.SUSPECT, HealthState.DOWN}),
+    HealthState.SUSPECT: frozenset({HealthState.SUSPECT, HealthState.HEALTHY, HealthState.DOWN}),
+    HealthState.DOWN: frozenset({HealthState.DOWN}),
+    HealthState.PROBATION: frozenset({HealthState.PROBATION, HealthState.DOWN}),
 }
 """What one event may make of each: a mirror that is down goes through probation, which takes time."""
 

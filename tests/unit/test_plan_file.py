@@ -195,7 +195,7 @@ def test_a_plan_after_a_rollback_says_that_the_rollback_holds() -> None:
 
 def test_a_plan_is_shown_by_its_verb_as_it_is_written(node: ProvedNode) -> None:
     out = io.StringIO()
-    facts, effective, plan = change.look(node.config, node.node.ports)
+    facts, effective, plan = change.make_plan(node.config, node.node.ports)
     assert facts is not None
     Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_body(plan, effective))
     shown, written = json.loads(out.getvalue()), json.loads(node.node.files.files[FILE].content)

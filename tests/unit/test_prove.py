@@ -10,7 +10,7 @@ import pytest
 
 from agent import paths
 from agent.apply import prove, rungs_read
-from agent.apply.climb import Climb, State, body, failed
+from agent.apply.climb import CheckState, Proof, body, failed
 from agent.apply.daemon_view import daemon_view
 from agent.apply.rungs_nydusd import backend_of, difference_of
 from agent.apply.waits import before_change
@@ -33,7 +33,7 @@ def node() -> ProvedNode:
 
 def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_rungs(node: ProvedNode) -> None:
     climb = node.climb()
-    assert [(rung.number, rung.state) for rung in climb.rungs] == [(n, State.OK) for n in range(1, 11)]
+    assert [(rung.number, rung.state) for rung in climb.rungs] == [(n, CheckState.OK) for n in range(1, 11)]
     assert climb.exit is Exit.OK
     assert climb.drift == ()
     assert climb.rungs[9].detail == "5.0 MiB of an image of plain.example:5000, 100 % through the mirror"
@@ -43,7 +43,7 @@ def test_without_an_image_the_two_rungs_that_need_one_are_not_called_ok() -> Non
     made = ProvedNode()
     made.apply()
     states = {rung.number: rung.state for rung in made.climb().rungs}
-    assert (states[8], states[10]) == (State.NOT_PROVED, State.NOT_PROVED)
+    assert (states[8], states[10]) == (CheckState.NOT_PROVED, CheckState.NOT_PROVED)
     assert made.climb().exit is Exit.OK
 
 
@@ -194,16 +194,16 @@ def test_what_stands_on_a_failed_rung_is_not_proved_instead_of_failed_again(node
     _containerd_down(node)
     states = {rung.number: (rung.state, rung.detail) for rung in node.climb().rungs}
     for number in (5, 6, 7):
-        assert states[number] == (State.NOT_PROVED, "rung 4 (containerd answers) failed")
-    assert states[3][0] is State.OK
-    assert states[10][0] is State.OK
+        assert states[number] == (CheckState.NOT_PROVED, "rung 4 (containerd answers) failed")
+    assert states[3][0] is CheckState.OK
+    assert states[10][0] is CheckState.OK
 
 
 def test_while_reads_go_to_the_origin_no_read_through_the_mirror_is_claimed(node: ProvedNode) -> None:
     node.say(route="origin", route_reason="fenced: canary failed")
     rungs = {rung.number: rung for rung in node.climb().rungs}
-    assert rungs[9].state is State.NOT_PROVED
-    assert rungs[10].state is State.NOT_PROVED
+    assert rungs[9].state is CheckState.NOT_PROVED
+    assert rungs[10].state is CheckState.NOT_PROVED
     assert "canary failed" in rungs[10].detail
     assert node.node.trials.configs == []
 
@@ -211,7 +211,7 @@ def test_while_reads_go_to_the_origin_no_read_through_the_mirror_is_claimed(node
 def test_a_byte_counter_that_does_not_answer_is_never_ok(node: ProvedNode) -> None:
     node.node.http.on(CONFIG.mirror.metrics_url, answer(404))
     rung = node.climb().rungs[9]
-    assert rung.state is State.NOT_PROVED
+    assert rung.state is CheckState.NOT_PROVED
     assert "404" in rung.detail
 
 
@@ -219,7 +219,7 @@ def test_reads_of_others_at_the_same_time_cannot_prove_ours(node: ProvedNode) ->
     node.traffic_step = 900 * MIB
     _trial(relayed=MIB, tasks=MIB)(node)
     rung = node.climb().rungs[9]
-    assert (rung.state, rung.code) == (State.FAILED, "NNA0734")
+    assert (rung.state, rung.code) == (CheckState.FAILED, "NNA0734")
 
 
 def test_the_private_nydusd_cannot_fall_back_unseen_and_its_cache_is_its_own(node: ProvedNode) -> None:
@@ -250,22 +250,22 @@ def test_a_registry_that_is_not_accelerated_is_told_with_its_reason(node: Proved
     record["effective"]["not_accelerated"] = ["plain.example:5000: goes direct, because there is no TLS rule"]
     node.node.files.put(f"{paths.GENERATIONS}/1.json", json.dumps(record).encode())
     rung = node.climb().rungs[9]
-    assert rung.state is State.NOT_PROVED
+    assert rung.state is CheckState.NOT_PROVED
     assert "no TLS rule" in rung.detail
 
 
 def test_a_status_that_is_old_or_damaged_is_no_word_about_now(node: ProvedNode) -> None:
     node.say(route="origin")
     node.node.clock.advance(60)
-    assert node.climb().rungs[9].state is State.OK
+    assert node.climb().rungs[9].state is CheckState.OK
     node.node.files.put(paths.STATUS, b"[" * 100_000)
-    assert node.climb().rungs[9].state is State.OK
+    assert node.climb().rungs[9].state is CheckState.OK
 
 
 def test_unreadable_files_make_a_rung_unknown_and_the_exit_code_says_so(node: ProvedNode) -> None:
     node.node.files.unreadable[paths.NYDUSD_TEMPLATE] = FileError("NNA0427", "cannot read", cause="Input/output error")
     rungs = {rung.number: rung.state for rung in node.climb().rungs}
-    assert rungs[8] is State.UNKNOWN
+    assert rungs[8] is CheckState.UNKNOWN
 
 
 def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode) -> None:
@@ -275,7 +275,7 @@ def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode)
     climb = prove.climb(
         node.config, node.node.ports, facts, chosen, before=facts_of, top=prove.LAST_THAT_DECIDES
     )  # fmt: skip
-    codes = {rung.number: rung.code for rung in climb.rungs if rung.state is State.FAILED}
+    codes = {rung.number: rung.code for rung in climb.rungs if rung.state is CheckState.FAILED}
     assert codes == {2: "NNA0713", 4: "NNA0652"}
 
 
@@ -297,7 +297,7 @@ def test_figures_are_told_in_words() -> None:
     rung = rungs_read.judged(
         Trial("v2.2.0", 4 * MIB, 5 * MIB, 5 * MIB, 4 * MIB, (("206", 4), ("503", 1))), 6 * MIB, "", "r"
     )
-    assert rung.state is State.FAILED
+    assert rung.state is CheckState.FAILED
     assert "4 x 206, 1 x 503" in rung.evidence[1]
 
 
@@ -311,7 +311,7 @@ def test_a_time_of_the_agents_that_is_none_breaks_no_change_of_roots(at: str) ->
 def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> None:
     line = 'ERROR GET https://blobs.test/a?X-Amz-Signature=hunter2 "Authorization: Bearer hunter2"'
     told = json.dumps(
-        body(Climb(0.0, (failed(10, "real read", "NNA0733", line, cause=line, evidence=(line,), try_=""),)))
+        body(Proof(0.0, (failed(10, "real read", "NNA0733", line, cause=line, evidence=(line,), try_=""),)))
     )
     assert "https://blobs.test/a" in told
     assert "hunter2" not in told

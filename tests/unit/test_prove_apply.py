@@ -9,7 +9,7 @@ import pytest
 
 from agent import paths
 from agent.apply import change
-from agent.apply.climb import State
+from agent.apply.climb import CheckState
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
 from agent.errors import ApplyError, Exit
 from agent.plan.steps import UnitStep
@@ -38,7 +38,7 @@ def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> No
     made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
     carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
     rungs = {rung.number: rung for rung in made.climb().rungs}
-    assert rungs[5].state is State.NOT_PROVED
+    assert rungs[5].state is CheckState.NOT_PROVED
     assert rungs[5].try_ == "systemctl restart containerd.service"
 
 
@@ -117,7 +117,7 @@ def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> Non
     made.node.clock.sleep = read  # type: ignore[method-assign]  # the daemon lives while we wait
     outcome = made.apply()
     assert outcome.climb is not None
-    assert outcome.climb.rungs[8].state is State.OK
+    assert outcome.climb.rungs[8].state is CheckState.OK
 
 
 def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_over(node: ProvedNode) -> None:

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from agent.apply import rungs_nydusd
-from agent.apply.climb import State
+from agent.apply.climb import CheckState
 from tests.unit import proved_node
 
 BOOTSTRAP = f"{proved_node.ROOT}/snapshots/3/fs/image/image.boot"
@@ -40,7 +40,7 @@ def test_rung_8_names_an_image_in_use_that_is_not_compressed_and_stays_ok() -> N
     node = proved_node.proved()
     node.node.files.put(BOOTSTRAP, bootstrap(0x05), mode=0o600)
     rung = node.climb().rungs[7]
-    assert (rung.number, rung.state) == (8, State.OK)
+    assert (rung.number, rung.state) == (8, CheckState.OK)
     assert "not compressed" in rung.detail
     assert "plain.example:5000/image" in rung.detail
 

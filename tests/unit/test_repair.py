@@ -11,7 +11,7 @@ import pytest
 from agent import paths
 from agent.apply import drift, generations, repair
 from agent.apply.gate import Urgency
-from agent.apply.repair import Outcome
+from agent.apply.repair import RepairOutcome
 from agent.commands import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
 from agent.errors import ApplyError
@@ -29,7 +29,7 @@ def node() -> ProvedNode:
     return in_use(with_programs(ProvedNode()))
 
 
-def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
+def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> RepairOutcome:
     with made.node.ledger.lock("repair"):
         return repair.run(made.config, made.node.ports, quiet(), lambda _: None, urgency=urgency)
 
@@ -164,7 +164,7 @@ def test_an_inspection_begins_a_repair_only_where_the_operator_wants_it(node: Pr
     node.node.processes.on("systemctl", "start", "--no-block", paths.REPAIR_UNIT)
     node.node.files.put(TEMPLATE, b"{}")
     ports = node.node.ports
-    looked = drift.look(node.config, ports)
+    looked = drift.find_drift(node.config, ports)
 
     def begun(wish: Repair) -> bool:
         inspect._begin_repair(replace(node.config, drift=DriftConfig(wish)), ports, looked)

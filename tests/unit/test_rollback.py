@@ -9,7 +9,7 @@ import pytest
 from agent import paths
 from agent.apply import generations, recover, remove, rollback, undo
 from agent.apply.change import Outcome
-from agent.apply.climb import State
+from agent.apply.climb import CheckState
 from agent.apply.gate import Urgency
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
@@ -83,7 +83,7 @@ def test_a_rollback_brings_every_file_back_byte_for_byte(node: Node) -> None:
     assert outcome.result.generation == 4
     assert (node.newest.verb, node.newest.to) == ("rollback", 1)
     assert outcome.climb is not None
-    assert all(rung.state is State.OK for rung in outcome.climb.rungs[:7])
+    assert all(rung.state is CheckState.OK for rung in outcome.climb.rungs[:7])
 
 
 def test_without_a_number_it_goes_one_state_back_and_a_second_time_one_further(node: Node) -> None:

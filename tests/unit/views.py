@@ -25,7 +25,7 @@ from agent.daemon.view import (
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from tests.fakes.daemon import FakeCgroups, FakeWatch
 from tests.fakes.fence import FakeFence
 
@@ -55,7 +55,7 @@ VIEW = View(
     started_at=900.0,
     mode=Mode.FENCE,
     mode_reason="auto: the self-test passed",
-    verdict=Verdict.HEALTHY,
+    verdict=HealthState.HEALTHY,
     verdict_since=901.0,
     verdict_reason="a ping and a canary were answered",
     route=Route.MIRROR,
@@ -78,7 +78,7 @@ VIEW = View(
 )
 DOWN = replace(
     VIEW,
-    verdict=Verdict.DOWN,
+    verdict=HealthState.DOWN,
     route=Route.ORIGIN,
     route_reason="ping refused",
     fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),

@@ -41,7 +41,7 @@ from agent.health.machine import step
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State, Verdict
+from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, HealthState, State
 
 ATTEMPTS = hedge.ATTEMPTS
 """Of a round at most."""
@@ -221,7 +221,10 @@ class Agent:
                     self._look_at_owner()
                 case _:
                     pass
-        self.outages += self.state.verdict is Verdict.DOWN and before.verdict in (Verdict.HEALTHY, Verdict.SUSPECT)
+        self.outages += self.state.verdict is HealthState.DOWN and before.verdict in (
+            HealthState.HEALTHY,
+            HealthState.SUSPECT,
+        )
         if self.state.fence is not before.fence and route(before) is not (after := route(self.state)):
             self.changes.append((self.now, after))
 
