@@ -7,12 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from agent.apply import climb as climbing
-from agent.apply import confirm, current, drift, expected, gate, generations, prove, recover, rungs_nydusd, transaction
-from agent.apply.climb import CheckResult, Proof
+from agent.apply import (
+    checks_nydusd,
+    confirm,
+    current,
+    drift,
+    expected,
+    gate,
+    generations,
+    proofs,
+    prove,
+    recover,
+    transaction,
+)
 from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult, Proof
 from agent.apply.transaction import ChangeResult, Intention, Surroundings
 from agent.apply.waits import before_change
 from agent.config import accepted
@@ -32,12 +43,12 @@ _STARTS = (UnitVerb.START, UnitVerb.RESTART)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an apply or a rollback did. `climb` is None where nothing had to be changed."""
+    """What an apply or a rollback did. `proof` is None where nothing had to be changed."""
 
     plan: Plan
     effective: Effective | None
     result: ChangeResult
-    climb: Proof | None
+    proof: Proof | None
     recovered: recover.Recovered | None
 
 
@@ -71,9 +82,9 @@ def _undoubted(facts: Facts, ports: Ports) -> Facts:
     a fault of the mirror must never restart anything. (Where it is fenced, root's questions do not even reach it.)
     """
     daemon = daemon_view(ports)
-    if not daemon.fresh or daemon.verdict not in ("down", "suspect"):
+    if not daemon.fresh or daemon.health_state not in ("down", "suspect"):
         return facts
-    doubt = Unknown(f"the mirror is {daemon.verdict}")
+    doubt = Unknown(f"the mirror is {daemon.health_state}")
     canaries = tuple(replace(canary, ok=doubt) for canary in facts.tls_canaries)
     return replace(facts, tls_canaries=canaries, mirror_reads_ns=doubt)
 
@@ -115,13 +126,13 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
     before = before_change(ports, _restarted(plan))
-    proofs: list[Proof] = []
+    made: list[Proof] = []
 
     def proof() -> AgentError | None:
-        proofs.append(
-            prove.climb(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
+        made.append(
+            prove.run_checks(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
         )
-        return prove.must_undo(proofs[-1])
+        return prove.must_undo(made[-1])
 
     try:
         result = transaction.carry_out(ports, intention, proof, run.around)
@@ -132,14 +143,14 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         finally:
             raise error  # whatever becomes of the look at the node: it says what was put back
     current.follow(ports, intention.config, run.around.say)
-    if not proofs:
+    if not made:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
     looked = drift.find_drift(config, ports)
-    below = proofs[-1].rungs
-    found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
-    climbing.publish(ports.files, found)
+    below = made[-1].checks
+    found = prove.run_checks(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
+    proofs.publish(ports.files, found)
     drift.tell(ports, looked)
     return Outcome(plan, effective, result, found, run.recovered)
 
@@ -147,10 +158,10 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
     """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
     replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
-    if not replaced and climbing.published_since_boot(ports.files):
+    if not replaced and proofs.published_since_boot(ports.files):
         return
-    found = prove.climb(config, ports, facts, effective)
-    climbing.publish(ports.files, found)
+    found = prove.run_checks(config, ports, facts, effective)
+    proofs.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
         expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
         drift.tell(ports, drift.find_drift(config, ports))
@@ -163,21 +174,21 @@ def note_origins(config: Config, ports: Ports) -> None:
     daemon = daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
         applied = generations.in_force(ports.files, config)
-        generations.note_origins(ports.files, rungs_nydusd.registries(applied, ports))
+        generations.note_origins(ports.files, checks_nydusd.registries(applied, ports))
 
 
 def _prove_again(config: Config, ports: Ports) -> None:
     """After an undo: what is published must be about the node as it is again, not as it was for a moment."""
     with contextlib.suppress(ApplyError, FileError):
         if generations.applied(ports.files) is not None:
-            climbing.publish(ports.files, inspect(config, ports))
+            proofs.publish(ports.files, inspect(config, ports))
 
 
 def inspect(
     config: Config, ports: Ports, each: Callable[[CheckResult], None] = lambda _: None, looked: DriftFound | None = None
 ) -> Proof:
-    """Climb the ladder on the node as it is, and judge it by the configuration that was applied. `looked`: see
-    `prove.climb`.
+    """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
+    `prove.run_checks`.
 
     Raises ApplyError NNA0413, FileError.
     """
@@ -187,20 +198,20 @@ def inspect(
     effective = last.effective if last is not None else None
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
-    climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
+    proof = prove.run_checks(applied, ports, facts, effective, each=each, looked=looked)
     meant = sets.resolved(config, ports, facts.arch) if facts.sets else config
     now = facts if applied == meant else _observe(config, ports)
-    return replace(climb, pending=_pending(config, ports, now, climb))
+    return replace(proof, pending=_pending(config, ports, now, proof))
 
 
-def pending(config: Config, ports: Ports, climb: Proof) -> tuple[str, ...]:
+def pending(config: Config, ports: Ports, proof: Proof) -> tuple[str, ...]:
     """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
-    return _pending(config, ports, _observe(config, ports), climb)
+    return _pending(config, ports, _observe(config, ports), proof)
 
 
-def _pending(config: Config, ports: Ports, facts: Facts, climb: Proof) -> tuple[str, ...]:
+def _pending(config: Config, ports: Ports, facts: Facts, proof: Proof) -> tuple[str, ...]:
     """What others changed is drift, and told as that; what cannot be planned is told by `plan`."""
-    drifted = {one.subject for one in climb.findings}
+    drifted = {one.subject for one in proof.findings}
     try:
         steps = (
             diff.plan(config, _undoubted(facts, ports)).steps if generations.applied(ports.files) is not None else ()

@@ -175,7 +175,7 @@ def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Findi
 def tell(ports: Ports, looked: DriftFound) -> None:
     """Publish what was found, and what was applied where the daemon has not got it.
 
-    Where there is no room for that, the climb tells, and the next inspection tries again.
+    Where there is no room for that, the proof tells, and the next inspection tries again.
     """
     with contextlib.suppress(FileError, ApplyError):
         _make_known(ports, looked)

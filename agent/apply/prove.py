@@ -1,6 +1,6 @@
-"""The ladder of proof: ten rungs, climbed after a change, on a timer and on demand.
+"""The proof: ten checks, run after a change, on a timer and on demand.
 
-A rung above a failed one is still climbed where that says something new; where it cannot, it says "not proved".
+A check above a failed one is still run where that says something new; where it cannot, it says "not proved".
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from agent.apply import climb as climbing
-from agent.apply import drift, rungs_mirror, rungs_nydusd, rungs_read, rungs_runtime
-from agent.apply.climb import CheckResult, CheckState, Proof
+from agent.apply import checks_mirror, checks_nydusd, checks_read, checks_runtime, drift, proofs
+from agent.apply.checks_nydusd import backend_of
+from agent.apply.checks_runtime import CALL_S, ProofView
 from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import DriftFound
-from agent.apply.rungs_nydusd import backend_of
-from agent.apply.rungs_runtime import CALL_S, ProofView
+from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.apply.waits import Before
 from agent.artifacts.pairs import TAKES_CREDENTIALS
 from agent.config.model import Config
@@ -26,14 +25,14 @@ from agent.ports import NydusdInfo, Ports
 from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)
-"""Rungs whose failure undoes a change. What lies above is the mirror's and running containers' affair: a dead mirror
+"""Checks whose failure undoes a change. What lies above is the mirror's and running containers' affair: a dead mirror
 must not keep a node from being set up, because the route to the origin is part of the set-up."""
 
 _NEEDS = {3: (2,), 5: (4,), 6: (4, 5), 7: (3, 4, 5), 8: (), 10: (1, 9)}
-"""Rungs without which a rung can say nothing of its own."""
+"""Checks without which a check can say nothing of its own."""
 
 LAST_THAT_DECIDES = 8
-"""Rungs above are about a node that is set up: the mirror as the daemon sees it, and a read through it."""
+"""Checks above are about a node that is set up: the mirror as the daemon sees it, and a read through it."""
 
 _ROUTE_S = 5.0
 _ROUTE_STEP_S = 0.1
@@ -44,7 +43,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def climb(
+def run_checks(
     config: Config,
     ports: Ports,
     facts: Facts,
@@ -56,32 +55,32 @@ def climb(
     top: int = 10,
     looked: DriftFound | None = None,
 ) -> Proof:
-    """Climb from above `below` (rungs that were climbed a moment ago) to `top`; `each` is told of every rung. `looked`
-    is a look for drift of just now; without it a whole climb looks by itself.
+    """Run the checks above `below` (those were run a moment ago) to `top`; `each` is told of every check. `looked` is a
+    look for drift of just now; without it a whole proof looks by itself.
 
     Raises nothing that a port raises.
     """
     view = ProofView(ports, config, facts, before or Before())
     looks: dict[int, Callable[[], CheckResult]] = {
-        1: lambda: rungs_runtime.binaries(view),
-        2: lambda: rungs_runtime.snapshotter_unit(view),
-        3: lambda: rungs_runtime.snapshotter_socket(view),
-        4: lambda: rungs_runtime.containerd(view),
-        5: lambda: rungs_runtime.plugin(view),
-        6: lambda: rungs_runtime.cri(view),
-        7: lambda: rungs_runtime.prepare(view),
-        8: lambda: rungs_nydusd.running(view, effective),
-        9: lambda: rungs_mirror.mirror(view, effective),
-        10: lambda: rungs_read.real_read(view, effective),
+        1: lambda: checks_runtime.binaries(view),
+        2: lambda: checks_runtime.snapshotter_unit(view),
+        3: lambda: checks_runtime.snapshotter_socket(view),
+        4: lambda: checks_runtime.containerd(view),
+        5: lambda: checks_runtime.plugin(view),
+        6: lambda: checks_runtime.cri(view),
+        7: lambda: checks_runtime.prepare(view),
+        8: lambda: checks_nydusd.running(view, effective),
+        9: lambda: checks_mirror.mirror(view, effective),
+        10: lambda: checks_read.real_read(view, effective),
     }
-    found = {rung.number: rung for rung in below}
+    found = {check.number: check for check in below}
     for number, look in looks.items():
         if number in found or number > top:
             continue
         found[number] = _blocked(number, found) or look()
         each(found[number])
     if looked is None and top == max(looks):
-        # A change that is not accepted yet is not what the records say: only a whole climb looks for drift.
+        # A change that is not accepted yet is not what the records say: only a whole proof looks for drift.
         looked = drift.find_drift(config, ports)
     looked = looked or DriftFound(None)
     keeping = unrenewed_images(view) if top == max(looks) else ()
@@ -94,7 +93,7 @@ def climb(
 def _blocked(number: int, found: dict[int, CheckResult]) -> CheckResult | None:
     for below in _NEEDS.get(number, ()):
         if found[below].state is CheckState.FAILED:
-            return climbing.not_proved(number, NAMES[number], f"rung {below} ({NAMES[below]}) failed")
+            return proofs.not_proved(number, NAMES[number], f"check {below} ({NAMES[below]}) failed")
     return None
 
 
@@ -110,17 +109,17 @@ def await_route(ports: Ports) -> None:
 
 def must_undo(found: Proof) -> AgentError | None:
     """The reason why a change must not stay, None where it may."""
-    for rung in found.rungs:
-        if rung.number in _MUST_HOLD and rung.state in (CheckState.FAILED, CheckState.UNKNOWN):
-            return rung.error()
+    for check in found.checks:
+        if check.number in _MUST_HOLD and check.state in (CheckState.FAILED, CheckState.UNKNOWN):
+            return check.error()
     return None
 
 
 def unrenewed_images(view: ProofView) -> tuple[str, ...]:
     """Images in use whose credential expires and is not renewed, each with what gives it, and the reason.
 
-    No rung fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by that of the
-    program that lies on the node now. Nothing raises; what does not answer is left out (rung 8 says so).
+    No check fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by that of the
+    program that lies on the node now. Nothing raises; what does not answer is left out (check 8 says so).
     """
     if not (view.facts.credentials.expiring and view.config.registries.renew_s):
         return ()
@@ -149,9 +148,9 @@ def _public(view: ProofView) -> frozenset[str]:
     registries. One that got a credential in a second mount, after a login, is not among them.
     """
     try:
-        found = rungs_read.mounts(view.ports, view.config.snapshotter.root)
+        found = checks_read.mounts(view.ports, view.config.snapshotter.root)
     except (HttpError, FileError, ValueError):
-        return frozenset()  # rung 10 says why
+        return frozenset()  # check 10 says why
     private = {mount.image for mount in found if mount.private}
     return frozenset(mount.image for mount in found) - private
 

@@ -95,7 +95,7 @@ def _clear(ports: Ports, removal: generations.Generation) -> None:
 
     May run twice, because a run may be killed in here. Raises ApplyError NNA0413, FileError.
     """
-    for path in (paths.CLIMB, paths.DRIFT, paths.REPAIRS):
+    for path in (paths.PROOF, paths.DRIFT, paths.REPAIRS):
         documents.drop(ports.files, path)
     # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
     for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):

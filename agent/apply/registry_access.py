@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent import paths
-from agent.apply.climb import CheckState
-from agent.apply.rungs_read import mounts
+from agent.apply.checks_read import mounts
+from agent.apply.proofs import CheckState
 from agent.config.model import Config
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
@@ -96,7 +96,7 @@ def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
     try:
         unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
     except PortError:
-        return ()  # rung 2 says why
+        return ()  # check 2 says why
     if unit is None or not unit.runs:
         return ()
     values = (one.removeprefix("DOCKER_CONFIG=") for one in unit.environment if one.startswith("DOCKER_CONFIG="))
@@ -166,7 +166,7 @@ def _mounted(config: Config, ports: Ports) -> Iterator[tuple[str, str]]:
             registry, repository = image_parts(mount.image)
             yield registry, repository
     except (PortError, ValueError):
-        return  # rung 10 says why
+        return  # check 10 says why
 
 
 def _images(ports: Ports) -> Iterator[tuple[str, str]]:
@@ -176,7 +176,7 @@ def _images(ports: Ports) -> Iterator[tuple[str, str]]:
             if registry and repository.rpartition("/")[2] != _SANDBOX:
                 yield registry, repository
     except PortError:
-        return  # rung 4 says why
+        return  # check 4 says why
 
 
 def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> Access:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import daemons, generations, links, recover, transaction, waits
-from agent.apply.rungs_runtime import image_file_system
+from agent.apply.checks_runtime import image_file_system
 from agent.apply.transaction import ChangeResult, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError

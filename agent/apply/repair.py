@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import change, drift, drift_running, gate, recover
-from agent.apply.climb import CheckResult, Proof
 from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult, Proof
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -49,21 +49,21 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class RepairOutcome:
-    """What a repair has done. `climb` None: there was nothing to put back."""
+    """What a repair has done. `proof` None: there was nothing to put back."""
 
     ready: Ready
     steps: tuple[str, ...] = ()
-    climb: Proof | None = None
+    proof: Proof | None = None
 
     @property
     def left(self) -> tuple[Finding, ...]:
         """What is not as it was applied after that."""
-        return self.climb.findings if self.climb is not None else self.ready.looked.findings
+        return self.proof.findings if self.proof is not None else self.ready.looked.findings
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """What could not be looked at after that."""
-        return self.climb.unseen if self.climb is not None else self.ready.looked.unseen
+        return self.proof.unseen if self.proof is not None else self.ready.looked.unseen
 
 
 def due(ports: Ports, looked: DriftFound) -> tuple[Finding, ...]:
@@ -115,7 +115,7 @@ def run(
         last.config, repairs=True,
     )  # fmt: skip
     done = change.carry_out(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
-    return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.climb)
+    return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)
 
 
 def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:

@@ -13,8 +13,8 @@ from functools import partial
 
 from agent.apply import change, confirm, daemons, generations, recover, remove, rollback, transaction
 from agent.apply.change import Run
-from agent.apply.climb import CheckResult
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult
 from agent.apply.transaction import Intention, Surroundings
 from agent.apply.unconfirmed import Pending, TakenBack
 from agent.config import accepted

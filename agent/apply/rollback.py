@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from agent.apply import change, gate, generations, recover, transaction, undo
-from agent.apply import climb as climbing
+from agent.apply import change, gate, generations, proofs, recover, transaction, undo
 from agent.apply.change import Demand, Outcome, Run, anything
-from agent.apply.climb import CheckResult
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
+from agent.apply.proofs import CheckResult
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -58,11 +57,11 @@ def roll_back(
         target.state, target.config,
     )  # fmt: skip
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
-    if outcome.climb is None:
+    if outcome.proof is None:
         return outcome
-    climb = replace(outcome.climb, pending=change.pending(config, ports, outcome.climb))
-    climbing.publish(ports.files, climb)
-    return replace(outcome, climb=climb)
+    proof = replace(outcome.proof, pending=change.pending(config, ports, outcome.proof))
+    proofs.publish(ports.files, proof)
+    return replace(outcome, proof=proof)
 
 
 def look_back(

@@ -8,12 +8,12 @@ from dataclasses import replace
 from agent import paths, wire
 from agent.apply import change, confirm, restarts, rollback
 from agent.apply.change import Outcome, Run
-from agent.apply.climb import body as climb_body
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
+from agent.apply.proofs import body as proof_body
 from agent.apply.transaction import Surroundings
-from agent.commands import artifacts_install, ladder, plan_file
+from agent.commands import artifacts_install, plan_file, proof_lines
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
-            outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
+            outcome = act(args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency)
         return tell(outcome, ports, context, "ApplyResult")
 
 
@@ -132,31 +132,31 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.warn(warning)
     if outcome.recovered is not None and not outcome.recovered.finished:
         console.line(f"an interrupted {outcome.recovered.verb} was undone first")
-    climb, result = outcome.climb, outcome.result
+    proof, result = outcome.proof, outcome.result
     document = {
         "changed": result.changed,
         "generation": result.generation,
         "recovered": outcome.recovered is not None,
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
-        "proof": climb_body(climb) if climb is not None else None,
+        "proof": proof_body(proof) if proof is not None else None,
         "unconfirmed": _unconfirmed(ports),
         **more,
     }
     console.emit(kind, document)
-    if climb is None:
+    if proof is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
     waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in result.steps)
     console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
-    console.line(ladder.verdict(climb))
+    console.line(proof_lines.summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:
         left = in_words(waits.left_s(ports.clock.moment()))
         console.line(Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN))
-    return climb.exit
+    return proof.exit
 
 
 def _unconfirmed(ports: Ports) -> dict[str, object] | None:

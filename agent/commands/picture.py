@@ -20,10 +20,10 @@ from agent.commands.published import (
     PinStatus,
     ProofStatus,
     Unreadable,
-    climb_of,
     daemon_status,
     effective_of,
     parsed,
+    proof_status_of,
     read_json,
 )
 from agent.config.load import load
@@ -73,7 +73,7 @@ class Picture:
     now: float
     agent: Agent
     daemon: DaemonStatus | Unreadable | None
-    climb: ProofStatus | Unreadable | None
+    proof: ProofStatus | Unreadable | None
     effective: EffectiveStatus | Unreadable | None
     pin: PinStatus | None
     config_error: ConfigError | None = None
@@ -107,7 +107,7 @@ class Picture:
 def take(context: Context, now: float) -> Picture:
     """Read everything once. Never raises on what it finds."""
     agent, daemon, not_written = _agent_and_daemon(context, now)
-    climb = read_json(context.path(paths.CLIMB))
+    proof = read_json(context.path(paths.PROOF))
     effective = read_json(context.path(paths.EFFECTIVE))
     config_error = None
     try:
@@ -119,7 +119,7 @@ def take(context: Context, now: float) -> Picture:
         now,
         agent,
         daemon,
-        climb_of(climb) if isinstance(climb, dict) else _not_read(climb),
+        proof_status_of(proof) if isinstance(proof, dict) else _not_read(proof),
         effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
         _pin(context, now),
         config_error,

@@ -59,7 +59,7 @@ def parsed(path: str, content: bytes) -> JsonObject | Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A transition of verdict or route."""
+    """A transition of health state or route."""
 
     at: float
     from_: str
@@ -182,9 +182,9 @@ class DaemonStatus:
     started_at: float | None
     mode: str
     mode_reason: str
-    verdict: str
-    verdict_since: float | None
-    verdict_reason: str
+    health_state: str
+    health_since: float | None
+    health_reason: str
     route: str
     route_since: float | None
     route_reason: str
@@ -194,21 +194,21 @@ class DaemonStatus:
     pin: PinStatus | None
     conditions: tuple[ConditionStatus, ...]
     history: tuple[Change, ...]
-    verdict_cause: str = ""
+    health_cause: str = ""
     window_ms: float | None = None
     canary_window_ms: float | None = None
     return_: Return | None = None
     """None, as below: the daemon says nothing of it."""
     penalty: PenaltyStatus | None = None
     symptoms: SymptomsStatus | None = None
-    verdict_evidence: str = ""
+    health_evidence: str = ""
     drift: tuple[Finding, ...] = ()
 
     @property
     def evidence(self) -> str:
-        """What the verdict stands on; where the daemon does not say it, that of the transition to the verdict."""
-        latest = next((change for change in reversed(self.history) if change.to == self.verdict), None)
-        return self.verdict_evidence or (latest.evidence if latest is not None else "")
+        """What the health state stands on; where the daemon does not say it, that of the transition to it."""
+        latest = next((change for change in reversed(self.history) if change.to == self.health_state), None)
+        return self.health_evidence or (latest.evidence if latest is not None else "")
 
     @property
     def mirror_address(self) -> str:
@@ -224,9 +224,9 @@ def daemon_status(data: JsonObject) -> DaemonStatus:
         started_at=number(data, "started_at"),
         mode=text(data, "mode", "unknown"),
         mode_reason=text(data, "mode_reason"),
-        verdict=text(data, "verdict", "unknown"),
-        verdict_since=number(data, "verdict_since"),
-        verdict_reason=text(data, "verdict_reason"),
+        health_state=text(data, "health_state", "unknown"),
+        health_since=number(data, "health_since"),
+        health_reason=text(data, "health_reason"),
         route=text(data, "route", "unknown"),
         route_since=number(data, "route_since"),
         route_reason=text(data, "route_reason"),
@@ -247,13 +247,13 @@ def daemon_status(data: JsonObject) -> DaemonStatus:
                    text(item, "reason"), text(item, "evidence"), text(item, "route_from"), text(item, "cause"))
             for item in tables(data, "history")
         ),
-        verdict_cause=text(data, "verdict_cause"),
+        health_cause=text(data, "health_cause"),
         window_ms=number(data, "window_ms"),
         canary_window_ms=number(data, "canary_window_ms"),
         return_=_return(table(data, "return")),
         penalty=_penalty(table(data, "penalty")),
         symptoms=_symptoms(table(data, "symptoms")),
-        verdict_evidence=text(data, "verdict_evidence"),
+        health_evidence=text(data, "health_evidence"),
         drift=decode_findings(data.get("drift")),
     )  # fmt: skip
 
@@ -297,7 +297,7 @@ def _mirror(data: JsonObject) -> MirrorStatus:
 
 @dataclass(frozen=True, slots=True)
 class CheckStatus:
-    """One rung of the last climb."""
+    """One check of the last proof."""
 
     number: int
     name: str
@@ -311,10 +311,10 @@ class CheckStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProofStatus:
-    """The last climb of the ladder of proof."""
+    """The last proof."""
 
     at: float | None
-    rungs: tuple[CheckStatus, ...]
+    checks: tuple[CheckStatus, ...]
     drift: tuple[str, ...]
     """What others have changed that is ours, in words."""
     versions: Mapping[str, str]
@@ -327,20 +327,20 @@ class ProofStatus:
 
     @property
     def failed(self) -> tuple[CheckStatus, ...]:
-        """Rungs that failed, lowest first."""
-        return tuple(rung for rung in self.rungs if rung.state == "failed")
+        """Checks that failed, lowest first."""
+        return tuple(check for check in self.checks if check.state == "failed")
 
 
-def climb_of(data: JsonObject) -> ProofStatus:
-    """What climb.json says; an unknown state counts as unknown."""
-    rungs = tuple(
+def proof_status_of(data: JsonObject) -> ProofStatus:
+    """What proof.json says; an unknown state counts as unknown."""
+    checks = tuple(
         CheckStatus(whole(item, "number"), text(item, "name"),
              state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
              text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"), text(item, "try"))
-        for item in tables(data, "rungs")
+        for item in tables(data, "checks")
     )  # fmt: skip
     versions = {name: value for name, value in table(data, "versions").items() if isinstance(value, str)}
-    in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
+    in_order = tuple(sorted(checks, key=lambda check: check.number))
     return ProofStatus(
         number(data, "at"), in_order, texts(data, "drift"), versions, texts(data, "pending"),
         texts(data, "unrenewed"), texts(data, "unseen"),

@@ -104,8 +104,8 @@ def refusal(picture: Picture) -> str:
         return f"only the fence can move reads; the mode is {daemon.mode}: {daemon.mode_reason}"
     if picture.valid_pin is not None:
         return f"reads are pinned to the {picture.valid_pin.route}: nothing would switch"
-    if daemon.verdict != "healthy" or daemon.route != "mirror":
-        return f"reads go to the {daemon.route}, the mirror is {daemon.verdict}: {daemon.verdict_reason}"
+    if daemon.health_state != "healthy" or daemon.route != "mirror":
+        return f"reads go to the {daemon.route}, the mirror is {daemon.health_state}: {daemon.health_reason}"
     bad = [origin.host for origin in daemon.origins if origin.ok is False]
     if bad:
         return f"the origin does not answer: {', '.join(bad)}"
@@ -169,7 +169,7 @@ class Rehearsal:
             if daemon is not None and daemon.route == "origin":
                 outcome.switched_ms = 1000 * self._since(outcome.began, daemon, self._began)
                 last = daemon.history[-1] if daemon.history else None
-                outcome.why, outcome.evidence = daemon.verdict_reason, last.evidence if last is not None else ""
+                outcome.why, outcome.evidence = daemon.health_reason, last.evidence if last is not None else ""
                 evidence = f" ({outcome.evidence})" if outcome.evidence else ""
                 self._say(f"reads go to the origin, after {outcome.switched_ms:.0f} ms: {outcome.why}{evidence}")
                 return
@@ -204,7 +204,7 @@ class Rehearsal:
             if daemon is not None and daemon.route == "mirror":
                 outcome.returned_s = self._since(outcome.ended or 0.0, daemon, ended)
                 self._passing("")
-                self._say(f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.verdict_reason}")
+                self._say(f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.health_reason}")
                 return
             outcome.waits_for = daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else ()
             if self._clock.monotonic() >= until:

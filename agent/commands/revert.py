@@ -7,7 +7,7 @@ import argparse
 from agent import wire
 from agent.apply import revert
 from agent.apply.unconfirmed import TakenBack
-from agent.commands import ladder
+from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.config.model import Config
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     lock = revert.lock(ports, args.id) if args.id else ports.ledger.lock("revert")
     with surroundings(context.console) as around:
         with lock:
-            done = revert.take_back(config, ports, around, ladder.progress(context.console), only=args.id)
+            done = revert.take_back(config, ports, around, proof_lines.progress(context.console), only=args.id)
         return tell(done, context)
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from agent import wire
 from agent.apply import generations, rollback
-from agent.commands import ladder
+from agent.commands import proof_lines
 from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         context.console.emit("Plan", plan_body(plan, target.effective))
         return Exit.OK
     urgency = urgency_of(now=args.now)
-    each = ladder.progress(context.console)
+    each = proof_lines.progress(context.console)
     with surroundings(context.console) as around:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)

@@ -112,8 +112,8 @@ def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespac
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
     daemon = picture.daemon
-    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
-        context.console.warn(f"the mirror is {daemon.verdict}: {daemon.verdict_reason}; reads may hang or fail")
+    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.health_state in ("down", "suspect"):
+        context.console.warn(f"the mirror is {daemon.health_state}: {daemon.health_reason}; reads may hang or fail")
     # How long, and where the boot clock stood: the pin ends by them where the wall clock is stepped back.
     made = present(context.path("/proc"))
     _write(context, route=pin.route, until=pin.until, reason=pin.reason, by=pin.by, at=pin.at,

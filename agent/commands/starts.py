@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.rungs_nydusd import backend_of
+from agent.apply.checks_nydusd import backend_of
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode

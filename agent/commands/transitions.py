@@ -1,4 +1,4 @@
-"""Transitions of the verdict and the route in words, for `route show`, `status --history` and `why`."""
+"""Transitions of the health state and the route in words, for `route show`, `status --history` and `why`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from agent.commands.published import Change
 from agent.console import Console, Part, Tone, Toned
 
-HEADER = ("time", "verdict", "route", "cause", "why")
+HEADER = ("time", "state", "route", "cause", "why")
 MOST = 100
 """The daemon keeps that many transitions."""
 
@@ -28,7 +28,7 @@ def state_step(change: Change) -> str:
 
 
 def route_step(change: Change) -> str:
-    """ "mirror -> origin", or "origin" where only the verdict changed or the route before is not known."""
+    """ "mirror -> origin", or "origin" where only the health state changed or the route before is not known."""
     return _step(change.route_from, change.route)
 
 

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
     yield "route", f"{daemon.route} {_reason(picture, daemon.route_since, daemon.route_reason)}"
-    yield "mirror", f"{daemon.verdict} {_reason(picture, daemon.verdict_since, daemon.verdict_reason)}"
-    yield "cause", daemon.verdict_cause or UNKNOWN
+    yield "mirror", f"{daemon.health_state} {_reason(picture, daemon.health_since, daemon.health_reason)}"
+    yield "cause", daemon.health_cause or UNKNOWN
     yield "evidence", daemon.evidence or "none against the mirror"
     if picture.agent is Agent.RUNNING:
         yield from _way_back(picture, daemon)
@@ -133,7 +133,7 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
     about = {
         name: getattr(daemon, name) if daemon is not None else None
-        for name in ("route", "route_since", "route_reason", "verdict", "verdict_since", "verdict_reason",
+        for name in ("route", "route_since", "route_reason", "health_state", "health_since", "health_reason",
                      "window_ms", "canary_window_ms", "penalty", "symptoms")
     }  # fmt: skip
     return {
@@ -141,7 +141,7 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
         "exit": int(exit_),
         "agent": {"state": picture.agent, "at": daemon.at if daemon is not None else None},
         **about,
-        "verdict_cause": (daemon.verdict_cause or None) if daemon is not None else None,
+        "health_cause": (daemon.health_cause or None) if daemon is not None else None,
         "evidence": daemon.evidence if daemon is not None else None,
         "waits_for": daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else None,
         "seconds_left": left_s(picture, daemon) if daemon is not None else None,

@@ -132,7 +132,7 @@ class MirrorConfig:
     ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL", form=Form.HTTP_URL)
     metrics_url: str = setting(
         "http://127.0.0.1:4002/metrics",
-        "the mirror's own metrics; rung 10 counts bytes there",
+        "the mirror's own metrics; check 10 counts bytes there",
         form=Form.HTTP_URL,
     )
     switch: Switch = setting(

@@ -303,7 +303,7 @@ class Origins:
 
 def needed(state: State) -> bool:
     """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
-    bad = state.verdict in (HealthState.DOWN, HealthState.PROBATION)
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
 
 

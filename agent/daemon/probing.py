@@ -201,7 +201,7 @@ class Probing:
             self._unanswered = 0
             self._before()
             self._post(event)
-            rest_s = _REGISTRY_S if self._state().verdict is HealthState.HEALTHY else _REGISTRY_WORRIED_S
+            rest_s = _REGISTRY_S if self._state().health_state is HealthState.HEALTHY else _REGISTRY_WORRIED_S
         else:
             self._turn += 1
             can_vouch = origin.name in self.reach.proved and self._registry.answers

@@ -25,7 +25,7 @@ class Places:
     requests: str = paths.REQUESTS
     effective: str = paths.EFFECTIVE
     pin: str = paths.PIN
-    climb: str = paths.CLIMB
+    proof: str = paths.PROOF
     owner: int = 0
     expected: str = paths.EXPECTED
     drift: str = paths.DRIFT
@@ -44,7 +44,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.CLIMB), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
             at(paths.MEMORY),
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ class Policy:
     """A mirror of which five staggered probes got no answer for this long is hung. Long enough for one lost packet
     (TCP retransmits after 200 ms at the earliest) and for a busy node, short enough to fence within a second."""
     fall: int = 2
-    """Soft failures (silence) in succession that make the verdict down."""
+    """Soft failures (silence) in succession that make the health state down."""
     rise: int = 10
     """Successes in succession before a mirror that was down is on probation: 2.5 s at the default interval."""
     dwell_s: float = 5.0

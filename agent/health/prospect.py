@@ -63,7 +63,7 @@ def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
         yield _Wait(f"the end of the pin: {state.pin_reason}", left_s)
     if state.owner is Owner.FOREIGN:
         yield _Wait("the foreign process to leave the mirror's port", None)
-    match state.verdict:
+    match state.health_state:
         case HealthState.UNKNOWN | HealthState.HEALTHY:
             return
         case HealthState.SUSPECT:
@@ -74,7 +74,7 @@ def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
             yield from _evidence(state, policy, rise=1)
             yield _Wait("this node's turn to return", max(0.0, state.return_at - now))
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def _suspected(state: State, now: float, policy: Policy) -> Iterator[_Wait]:

@@ -18,7 +18,7 @@ from agent.health.suspicion import judged, moved
 
 def recover(state: State, now: float, policy: Policy) -> State:
     """What the time that has passed and the evidence so far allow."""
-    match state.verdict:
+    match state.health_state:
         case HealthState.HEALTHY:
             return state
         case HealthState.UNKNOWN:
@@ -31,7 +31,7 @@ def recover(state: State, now: float, policy: Policy) -> State:
             due = now >= state.return_at and answers(state, policy)
             return _healthy(state, "it is well again, and this node's turn to return has come", now) if due else state
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def answers(state: State, policy: Policy) -> bool:

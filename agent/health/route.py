@@ -1,4 +1,4 @@
-"""The route: derived from the state each time, never remembered, so that it cannot disagree with the verdict."""
+"""The route: derived from the state each time, never remembered, so that it cannot disagree with the health state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wish(state: State) -> Wish:
         return Wish.HELD
     if state.origin is not True:
         return Wish.NONE
-    match state.verdict:
+    match state.health_state:
         case HealthState.HEALTHY | HealthState.UNKNOWN:
             return Wish.NONE
         case HealthState.SUSPECT:
@@ -42,7 +42,7 @@ def wish(state: State) -> Wish:
         case HealthState.DOWN | HealthState.PROBATION:
             return Wish.HELD
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
@@ -90,7 +90,7 @@ def route_cause(before: State, after: State) -> Cause:
         return Cause.MODE
     if before.pin is not after.pin:
         return Cause.PIN
-    if before.verdict is not after.verdict:
+    if before.health_state is not after.health_state:
         return after.cause
     if before.fence_error != after.fence_error:
         return Cause.FENCE
@@ -107,7 +107,7 @@ def route_reason(state: State) -> str:
         return f"the fence could not be raised: {state.fence_error}"
     if state.pin is not None:
         return f"pinned to the {state.pin}: {state.pin_reason}"
-    if state.verdict in (HealthState.UNKNOWN, HealthState.HEALTHY) or state.fence is not None:
+    if state.health_state in (HealthState.UNKNOWN, HealthState.HEALTHY) or state.fence is not None:
         return state.reason
     if state.origin is False:
         return f"both bad, and a bad mirror is better than none: {state.reason}; {state.origin_detail}"

@@ -1,4 +1,4 @@
-"""From the first evidence against the mirror to a verdict: confirmed (down) or refuted (healthy).
+"""From the first evidence against the mirror to a health state: confirmed (down) or refuted (healthy).
 
 The first evidence makes the mirror suspect, which fences it for a moment. Then the data path decides: a canary that
 fails hard confirms, a clean one that began later refutes. Two accusers that do not see the same thing are believed
@@ -37,9 +37,9 @@ class Charge:
 
 
 def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
-    """Take the charge to the verdict."""
+    """Take the charge to the health state."""
     seen = replace(state, oks=0, failed_at=now)
-    match state.verdict:
+    match state.health_state:
         case HealthState.UNKNOWN | HealthState.HEALTHY:
             return _suspect(seen, charge, now, policy)
         case HealthState.SUSPECT:
@@ -50,7 +50,7 @@ def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
         case HealthState.DOWN:
             return seen, ()
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def doubted(state: State, accuser: Accuser, now: float) -> bool:
@@ -89,10 +89,10 @@ def judged(state: State, now: float, policy: Policy) -> State:
     return _cleared(state, "the suspicion was not confirmed", now, policy)
 
 
-def moved(state: State, verdict: HealthState, cause: Cause, reason: str, evidence: str, now: float) -> State:
-    """Another verdict; no suspicion outlives it."""
+def moved(state: State, health_state: HealthState, cause: Cause, reason: str, evidence: str, now: float) -> State:
+    """Another health state; no suspicion outlives it."""
     fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
-    return replace(fresh, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)
+    return replace(fresh, health_state=health_state, cause=cause, since=now, reason=reason, evidence=evidence)
 
 
 def origins_fault(state: State, now: float) -> bool:

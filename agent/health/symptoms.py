@@ -52,7 +52,7 @@ def symptom(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
 
 def _blame(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     kinds = frozenset({event.kind})
-    goes_on = state.verdict is HealthState.SUSPECT
+    goes_on = state.health_state is HealthState.SUSPECT
     again = event.kind in state.blamed and now - state.data_cleared <= policy.symptom_window_s
     blamed = state.blamed | kinds if goes_on else kinds
     unblamed = state.unblamed if goes_on or again else state.flap

@@ -96,7 +96,7 @@ def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 
 
 def _mirrors_doubts(facts: Facts) -> tuple[str, ...]:
-    """What could not be told beforehand; the ladder's real read tells it afterwards."""
+    """What could not be told beforehand; the proof's real read tells it afterwards."""
     found = []
     if _version(facts.nydusd) is None and isinstance(facts.nydusd_reads_mirrors, Unknown):
         found.append(f"cannot tell whether this nydusd knows mirrors ({facts.nydusd_reads_mirrors.reason})")

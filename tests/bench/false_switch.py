@@ -194,7 +194,7 @@ class _Watch:
         agent = self._agent
         while True:
             agent.run(max(agent.now + 1.0, agent.open_until))
-            waits = agent.open_until > agent.now or agent.state.verdict is not HealthState.HEALTHY
+            waits = agent.open_until > agent.now or agent.state.health_state is not HealthState.HEALTHY
             if not waits and not agent.at_rest(agent.now, well):
                 return
 

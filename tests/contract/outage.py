@@ -64,7 +64,7 @@ def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port
     )
 
     def story() -> Iterator[None]:
-        yield from _until(lambda: _status(places.status).get("verdict") == "healthy")
+        yield from _until(lambda: _status(places.status).get("health_state") == "healthy")
         before, descriptors = set(sys.modules), set(os.listdir("/proc/self/fd"))
         threads = threading.active_count()
         started = time.monotonic()

@@ -174,7 +174,7 @@ def want(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def accused_nobody(made: dict[str, Any]) -> bool:
-    steady = (made["verdict"], made["route"], made["raised"]) == ("healthy", "mirror", 0)
+    steady = (made["health_state"], made["route"], made["raised"]) == ("healthy", "mirror", 0)
     return steady and made["changes"].count("healthy") == 1 and not {"suspect", "down"} & set(made["changes"])
 
 

@@ -150,7 +150,7 @@ def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: 
 
 
 def test_what_decides_touches_nothing_outside() -> None:
-    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a verdict."""
+    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a health state."""
     found = []
     for module in modules("agent"):
         pure = any(_within(module.name, package) for package in _PURE)

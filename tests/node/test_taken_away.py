@@ -81,7 +81,7 @@ def test_whoever_takes_the_fence_away_it_is_whole_again_within_a_second(
     node, gaps = stage.node, {}
     stage.mirror.unit.freeze()
     try:
-        node.wait_until(lambda: scene.daemon_status(node)["verdict"] == "down", 15, "the mirror is down")
+        node.wait_until(lambda: scene.daemon_status(node)["health_state"] == "down", 15, "the mirror is down")
         with Knocker(node) as knocker:
             for what, command in DISTURBANCES.items():
                 gaps[what] = open_ms(node, knocker, command)

@@ -49,7 +49,7 @@ def test_after_a_removal_every_file_is_as_it_was(node: ProvedNode) -> None:
     assert node.etc() == node.before
     assert paths.SNAPSHOTTER_UNIT not in node.node.units.units
     assert paths.EFFECTIVE not in node.node.files.files
-    assert paths.CLIMB not in node.node.files.files
+    assert paths.PROOF not in node.node.files.files
     assert not node.node.snapshotter.answering
 
 

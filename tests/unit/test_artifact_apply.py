@@ -147,9 +147,9 @@ def test_rollback_to_a_set_that_is_gone_is_refused_before_anything_is_touched(ap
 
 def test_inspection_judges_by_the_set_that_was_applied_and_tells_the_new_one_as_pending(applied: Node) -> None:
     install(applied.node, nydus="v2.4.5")
-    climb = change.inspect(WANTED, applied.node.ports)
-    assert ("nydusd", "2.4.4") in climb.versions
-    assert any("snapshotter.toml" in one for one in climb.pending)
+    proof = change.inspect(WANTED, applied.node.ports)
+    assert ("nydusd", "2.4.4") in proof.versions
+    assert any("snapshotter.toml" in one for one in proof.pending)
 
 
 def test_an_inspection_of_an_unchanged_node_has_nothing_pending(applied: Node) -> None:

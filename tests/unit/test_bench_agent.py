@@ -129,7 +129,7 @@ def _agent(at: float = 100.0) -> Agent:
 def test_an_agent_at_a_mirror_that_is_well_never_moves() -> None:
     agent = _agent()
     agent.run(160.0)
-    assert (agent.state.verdict, agent.changes) == (HealthState.HEALTHY, [])
+    assert (agent.state.health_state, agent.changes) == (HealthState.HEALTHY, [])
     assert agent.steps > 60 * (4 + 4 + 0.5)  # pings, ticks, canaries
 
 

@@ -152,8 +152,8 @@ def test_without_root_a_change_is_refused_before_anything_is_read(tmp_path: Path
 
 def test_the_version_is_told_and_what_nobody_has_seen_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "var/lib/nydus-agent").mkdir(parents=True)
-    climb = {"versions": {"nydusd": "2.2.0", "containerd": 3}}
-    (tmp_path / "var/lib/nydus-agent/climb.json").write_text(json.dumps(climb))
+    proof = {"versions": {"nydusd": "2.2.0", "containerd": 3}}
+    (tmp_path / "var/lib/nydus-agent/proof.json").write_text(json.dumps(proof))
     run = Run(tmp_path, "version")
     assert run.code == 0
     assert run.out.splitlines()[:2] == [f"nydus-agent  {__version__}", "nydusd       2.2.0"]

@@ -63,7 +63,7 @@ def test_systemd_takes_the_catalogue(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "tell"),
     [
-        (Message.VERDICT, lambda record: record.transition(DOWN)),
+        (Message.HEALTH, lambda record: record.transition(DOWN)),
         (Message.ROUTE, lambda record: record.transition(PINNED)),
         (Message.CONDITION, lambda record: record.conditions([Condition("BothBad", holds=True)])),
         (Message.SYMPTOM, lambda record: record.symptom(Symptom(SymptomKind.CUT, "ended early", 1.0))),
@@ -88,7 +88,7 @@ def test_so_does_what_a_whole_run_of_the_daemon_says(tmp_path: Path) -> None:
     with capture_logs() as logs:
         go(work())
     said = {entry["message_id"] for entry in logs}
-    assert said == {Message.STARTED, Message.MODE, Message.VERDICT, Message.STOPPED}
+    assert said == {Message.STARTED, Message.MODE, Message.HEALTH, Message.STOPPED}
     for entry in logs:
         assert named_fields(entry["message_id"]) - sent_fields(entry) == set()
 

@@ -248,8 +248,8 @@ def test_what_the_daemon_must_know_is_made_again_where_it_is_missing(node: Prove
     assert node.node.files.files[paths.EXPECTED].content == before
 
 
-def test_proved_climbs_find_no_drift() -> None:
-    assert proved().climb().drift == ()
+def test_proved_proofs_find_no_drift() -> None:
+    assert proved().proof().drift == ()
 
 
 def test_a_file_that_only_root_may_read_keeps_its_mode_and_its_digest_to_itself() -> None:

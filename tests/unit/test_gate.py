@@ -58,8 +58,8 @@ def test_a_change_whose_restart_is_left_to_the_operator_goes_live_as_a_whole_or_
     assert refused(made, Urgency.BY_ITSELF).code == "NNA0416"
     outcome = made.apply(Urgency.NOW)
     assert outcome.result.generation == 1
-    assert outcome.climb is not None
-    assert outcome.climb.rungs[4].state.value == "ok"
+    assert outcome.proof is not None
+    assert outcome.proof.checks[4].state.value == "ok"
     assert made.plan().empty
 
 
@@ -189,11 +189,11 @@ def break_mirror(made: ProvedNode, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("verdict", ["suspect", "down"])
-def test_a_mirror_that_is_at_fault_restarts_nothing(fault: Fault, verdict: str) -> None:
+@pytest.mark.parametrize("health_state", ["suspect", "down"])
+def test_a_mirror_that_is_at_fault_restarts_nothing(fault: Fault, health_state: str) -> None:
     made = guarded()
     break_mirror(made, fault)
-    made.say(route="origin", verdict=verdict)
+    made.say(route="origin", health_state=health_state)
     assert units(made.plan()) == []
     before = jobs(made)
     outcome = made.apply(Urgency.BY_ITSELF)
@@ -212,7 +212,7 @@ def test_nor_does_one_of_which_the_agent_does_not_know_yet(fault: Fault) -> None
 def test_a_mirror_that_is_well_and_lost_its_tls_rule_is_obeyed() -> None:
     made = guarded()
     made.node.http.on(canary(SECURE.host), lying, via=made.config.mirror.url)
-    made.say(verdict="healthy")
+    made.say(health_state="healthy")
     assert units(made.plan()) == [f"restart {SNAPSHOTTER}"]
 
 

@@ -68,7 +68,7 @@ def test_a_plan_from_a_file_is_carried_out_and_then_used_up(node: ProvedNode) ->
     assert node.node.files.files[FILE].mode == 0o600
     outcome = act(node)
     assert outcome.result.generation == 1
-    assert outcome.climb is not None
+    assert outcome.proof is not None
     assert paths.SNAPSHOTTER_CONFIG in told(refused(node))
 
 
@@ -148,7 +148,7 @@ def test_a_plan_of_another_node_or_version_or_hand_is_refused(
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Climb"}',
+        b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Proof"}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "steps": []}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "decided": {}, "made_by": {"to": "x"}}',
         b"[" * 100_000,

@@ -10,7 +10,7 @@ import pytest
 
 from agent import paths
 from agent.apply import registry_access
-from agent.apply.climb import CheckState
+from agent.apply.proofs import CheckState
 from agent.apply.registry_access import Access
 from agent.commands import doctor
 from agent.commands.context import Context

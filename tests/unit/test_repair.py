@@ -42,7 +42,7 @@ def published(made: ProvedNode) -> dict[str, Any]:
 def test_a_node_as_it_was_applied_is_not_touched(node: ProvedNode) -> None:
     before = node.node.files.inodes()
     outcome = mend(node)
-    assert outcome.climb is None
+    assert outcome.proof is None
     assert {path for path, inode in node.node.files.inodes().items() if before.get(path) != inode} <= {paths.DRIFT}
 
 
@@ -52,8 +52,8 @@ def test_everything_that_carries_our_mark_is_put_back_and_proved_without_a_new_g
     files.drop(paths.SNAPSHOTTER_CONFIG)
     files.put(CONTAINERD_CONFIG, b"version = 2\n")
     outcome = mend(node)
-    assert outcome.climb is not None
-    assert outcome.climb.headline is None
+    assert outcome.proof is not None
+    assert outcome.proof.headline is None
     assert outcome.left == ()
     after = node.etc()
     assert after.pop(CONTAINERD_CONFIG) != applied.pop(CONTAINERD_CONFIG)  # the package's file, with our keys
@@ -137,26 +137,26 @@ def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_
     files, clock = node.node.files, node.node.clock
     for _ in range(5):
         files.put(TEMPLATE, b"# managed by Ansible\n{}")
-        assert mend(node, Urgency.BY_ITSELF).climb is not None
+        assert mend(node, Urgency.BY_ITSELF).proof is not None
         files.put(TEMPLATE, b"# managed by Ansible\n{}")
-        assert mend(node, Urgency.BY_ITSELF).climb is None
+        assert mend(node, Urgency.BY_ITSELF).proof is None
         clock.advance(4000)
     files.put(TEMPLATE, b"# managed by Ansible\n{}")
     outcome = mend(node, Urgency.BY_ITSELF)
-    assert outcome.climb is None
+    assert outcome.proof is None
     (told,) = published(node)["gave_up"]
     assert told.startswith(f"{TEMPLATE} was put back 5 times")
     assert told.endswith("it begins with: # managed by Ansible")
-    assert mend(node).climb is not None  # by hand
+    assert mend(node).proof is not None  # by hand
     assert drift.read_repairs(files) == ()
     assert published(node)["gave_up"] == []
 
 
 def test_a_mirror_that_is_dead_makes_a_repair_do_nothing(node: ProvedNode) -> None:
-    node.say(verdict="down", route="origin")
+    node.say(health_state="down", route="origin")
     node.node.tables.held.clear()
     ran = len(node.node.faults.calls)
-    assert mend(node, Urgency.BY_ITSELF).climb is None
+    assert mend(node, Urgency.BY_ITSELF).proof is None
     assert not [call for call in node.node.faults.calls[ran:] if call[0] == "job"]
 
 
@@ -178,9 +178,9 @@ def test_what_others_write_beside_our_keys_hides_no_change_that_is_pending(node:
     files = node.node.files
     files.put(CONTAINERD_CONFIG, files.files[CONTAINERD_CONFIG].content + b"\n[debug]\nlevel = 'debug'\n")
     node.config = replace(node.config, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
-    climb = node.climb()
-    assert climb.drift == ()
-    assert any(CONTAINERD_CONFIG in one for one in climb.pending)
+    proof = node.proof()
+    assert proof.drift == ()
+    assert any(CONTAINERD_CONFIG in one for one in proof.pending)
 
 
 def test_a_snapshotter_that_was_down_is_started_and_containerd_gets_the_time_to_dial_it_again(node: ProvedNode) -> None:

@@ -78,7 +78,7 @@ def leave(fault: Fault, rng: random.Random, before: State) -> Departure:
     if fault.refused:
         agent.run(_END_OF_FILE_S)
         agent.meets(SentinelClosed("modelled"))
-    agent.run(_DOWN_BY_S, lambda: agent.state.verdict is HealthState.DOWN)
+    agent.run(_DOWN_BY_S, lambda: agent.state.health_state is HealthState.DOWN)
     agent.run(agent.now + _SETTLE_S)
     _expect(agent, HealthState.DOWN, Route.ORIGIN)
     agent.skip(OUTAGE_S, _down(fault))
@@ -108,7 +108,7 @@ def restart_well(at: float, return_delay_s: float, rng: random.Random) -> Agent:
 
 
 def _back(agent: Agent) -> float:
-    agent.run(agent.now + 60.0, lambda: agent.state.verdict is not HealthState.DOWN)
+    agent.run(agent.now + 60.0, lambda: agent.state.health_state is not HealthState.DOWN)
     if agent.state.return_at - agent.now > 2 * _BEFORE_S:
         agent.skip(agent.state.return_at - _BEFORE_S, quiet)
     agent.run(agent.now + 60.0, lambda: route(agent.state) is Route.MIRROR)
@@ -116,9 +116,9 @@ def _back(agent: Agent) -> float:
     return agent.changes[-1][0]
 
 
-def _expect(agent: Agent, verdict: HealthState, route: Route) -> None:
-    if agent.state.verdict is not verdict or not agent.changes or agent.changes[-1][1] is not route:
-        raise AssertionError(f"{agent.state.verdict} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
+def _expect(agent: Agent, health_state: HealthState, route: Route) -> None:
+    if agent.state.health_state is not health_state or not agent.changes or agent.changes[-1][1] is not route:
+        raise AssertionError(f"{agent.state.health_state} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
 
 
 def _down(fault: Fault) -> Events:

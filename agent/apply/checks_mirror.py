@@ -1,12 +1,12 @@
-"""Rung 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
+"""Check 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from agent.apply.climb import CheckResult, failed, failed_by, not_proved, ok
+from agent.apply.checks_runtime import CALL_S, ProofView
 from agent.apply.daemon_view import DaemonView, daemon_view
-from agent.apply.rungs_runtime import CALL_S, ProofView
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.config.model import Switch
 from agent.errors import HttpError, PortError
 from agent.health.owner import Owner, is_loopback, judge

@@ -1,4 +1,4 @@
-"""Rung 8: what each running nydusd really has, against what the template says.
+"""Check 8: what each running nydusd really has, against what the template says.
 
 nydusd ignores keys that it does not know, the snapshotter drops keys that its struct does not have, and a mount keeps
 the configuration that it was made with: only the daemon itself knows what is in force (GET /api/v1/daemon, whose
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import rungs_read
-from agent.apply.climb import CheckResult, failed, failed_by, not_proved, ok, unknown
-from agent.apply.rungs_runtime import CALL_S, ProofView
+from agent.apply import checks_read
+from agent.apply.checks_runtime import CALL_S, ProofView
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok, unknown
 from agent.config.model import Config, Dialect
 from agent.console import counted
 from agent.errors import FileError, HttpError, NydusdError
@@ -174,7 +174,7 @@ def uncompressed_images(view: ProofView) -> tuple[str, ...]:
     """
     found: list[str] = []
     try:
-        for mount in rungs_read.mounts(view.ports, view.config.snapshotter.root):
+        for mount in checks_read.mounts(view.ports, view.config.snapshotter.root):
             head = view.ports.files.head(mount.bootstrap, _HEAD)
             if head is not None and uncompressed(head):
                 found.append(mount.image)
@@ -184,7 +184,7 @@ def uncompressed_images(view: ProofView) -> tuple[str, ...]:
 
 
 def uncompressed_warning(images: tuple[str, ...]) -> str:
-    """For the end of a rung's sentence; "" where there is nothing to warn of."""
+    """For the end of a check's sentence; "" where there is nothing to warn of."""
     if not images:
         return ""
     named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")

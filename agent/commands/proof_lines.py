@@ -1,10 +1,10 @@
-"""The ladder of proof on the console: a line per rung, and under a failed one why and what to do."""
+"""The proof on the console: a line per check, and under a failed one why and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.apply.climb import CheckResult, CheckState, Proof
+from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.apply.registry_access import Access
 from agent.console import Console, Part, Tone, Toned
 from agent.plan import renewal
@@ -17,9 +17,9 @@ _MARKS = {
 }
 
 
-def lines(rung: CheckResult) -> list[tuple[Part, ...]]:
-    """A rung as text."""
-    return [(f"{rung.number:2}  ", _MARKS[rung.state], f"{rung.name}: {rung.detail}"), *_why(rung)]
+def lines(check: CheckResult) -> list[tuple[Part, ...]]:
+    """A check as text."""
+    return [(f"{check.number:2}  ", _MARKS[check.state], f"{check.name}: {check.detail}"), *_why(check)]
 
 
 def _why(one: CheckResult | Access) -> list[tuple[Part, ...]]:
@@ -33,22 +33,22 @@ def _why(one: CheckResult | Access) -> list[tuple[Part, ...]]:
     return [("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text) for name, text in told if text]
 
 
-def show(console: Console, climb: Proof) -> None:
-    """All rungs, the drift, what could not be looked at, and what is pending, as the answer."""
-    for rung in climb.rungs:
-        for parts in lines(rung):
+def show(console: Console, proof: Proof) -> None:
+    """All checks, the drift, what could not be looked at, and what is pending, as the answer."""
+    for check in proof.checks:
+        for parts in lines(check):
             console.line(*parts)
-    for finding in climb.findings:
+    for finding in proof.findings:
         console.line("    ", Toned("drift       ", Tone.WARN), f"{finding.kind}: {finding.what}")
         for name, text in (*(("seen:", one) for one in finding.evidence), ("try:", finding.try_)):
             console.line("      ", Toned(f"{name:<6}", Tone.STRONG), " ", text)
-    for one in climb.unseen:
+    for one in proof.unseen:
         console.line("    ", Toned("unseen      ", Tone.WARN), one)
-    for one in climb.pending:
+    for one in proof.pending:
         console.line("    ", Toned("pending     ", Tone.WARN), one)
-    for one in climb.unrenewed:
+    for one in proof.unrenewed:
         console.line("    ", Toned("expires     ", Tone.WARN), one)
-    if climb.unrenewed:
+    if proof.unrenewed:
         console.line("      ", Toned("cause:", Tone.STRONG), f" {renewal.COST} [NNA1207]")
         console.line("      ", Toned("try:  ", Tone.STRONG), f" {renewal.TRY}")
 
@@ -62,24 +62,24 @@ def show_access(console: Console, found: Sequence[Access]) -> None:
 
 
 def progress(console: Console) -> Callable[[CheckResult], None]:
-    """Tells each rung on stderr as soon as it is known."""
+    """Tells each check on stderr as soon as it is known."""
 
-    def tell(rung: CheckResult) -> None:
-        for parts in lines(rung):
+    def tell(check: CheckResult) -> None:
+        for parts in lines(check):
             console.progress(*parts)
 
     return tell
 
 
-def verdict(climb: Proof) -> Part:
-    """One sentence about all rungs."""
-    if climb.headline is not None:
-        rung = climb.headline
-        return Toned(f"not proved: rung {rung.number} ({rung.name}) failed: {rung.detail}", Tone.BAD)
-    open_ = [rung for rung in climb.rungs if rung.state is not CheckState.OK]
+def summary(proof: Proof) -> Part:
+    """One sentence about all checks."""
+    if proof.headline is not None:
+        check = proof.headline
+        return Toned(f"not proved: check {check.number} ({check.name}) failed: {check.detail}", Tone.BAD)
+    open_ = [check for check in proof.checks if check.state is not CheckState.OK]
     if open_:
-        names = ", ".join(f"{rung.number} ({rung.name})" for rung in open_)
-        return Toned(f"proved, but for rung {names}", Tone.WARN)
-    if climb.unseen:
-        return Toned(f"rungs proved; whether all is as it was applied is unknown: {climb.unseen[0]}", Tone.WARN)
-    return Toned("proved: all rungs", Tone.GOOD)
+        names = ", ".join(f"{check.number} ({check.name})" for check in open_)
+        return Toned(f"proved, but for check {names}", Tone.WARN)
+    if proof.unseen:
+        return Toned(f"checks proved; whether all is as it was applied is unknown: {proof.unseen[0]}", Tone.WARN)
+    return Toned("proved: all checks", Tone.GOOD)

@@ -1,4 +1,4 @@
-"""One climb of the ladder of proof: what was shown, what failed, and what could not be shown."""
+"""One proof: what was shown, what failed, and what could not be shown."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from agent.ports import Files
 _QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TRIES = 3
-"""Of publishing a climb while others publish theirs."""
+"""Of publishing a proof while others publish theirs."""
 
 
 class CheckState(enum.StrEnum):
-    """What a rung says. Only OK is a claim."""
+    """What a check says. Only OK is a claim."""
 
     OK = "ok"
     FAILED = "failed"
     NOT_PROVED = "not-proved"
-    """It could not be climbed, for a reason that is no fault (no nydus image on the node yet)."""
+    """It could not be run, for a reason that is no fault (no nydus image on the node yet)."""
     UNKNOWN = "unknown"
     """Something that had to be asked did not answer in a way that tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One step of the ladder."""
+    """One check of the proof."""
 
     number: int
     name: str
@@ -47,17 +47,17 @@ class CheckResult:
     def error(self) -> AgentError:
         """As an error, for headlines and for the undo of a change whose proof failed."""
         return AgentError(
-            self.code, f"rung {self.number} ({self.name}): {self.detail}", cause=self.cause, seen=self.evidence,
+            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause, seen=self.evidence,
             try_=self.try_,
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """All rungs, lowest first; `at` in seconds since the epoch."""
+    """All checks, lowest first; `at` in seconds since the epoch."""
 
     at: float
-    rungs: tuple[CheckResult, ...]
+    checks: tuple[CheckResult, ...]
     findings: tuple[Finding, ...] = ()
     """What others have changed of what was applied."""
     versions: tuple[tuple[str, str], ...] = ()
@@ -75,15 +75,15 @@ class Proof:
 
     @property
     def headline(self) -> CheckResult | None:
-        """The first rung that failed."""
-        return next((rung for rung in self.rungs if rung.state is CheckState.FAILED), None)
+        """The first check that failed."""
+        return next((check for check in self.checks if check.state is CheckState.FAILED), None)
 
     @property
     def exit(self) -> Exit:
-        """3 where a rung failed or something drifted, 4 where something could not be told, else 0."""
+        """3 where a check failed or something drifted, 4 where something could not be told, else 0."""
         if self.headline is not None or self.drift:
             return Exit.NOT_AS_WANTED
-        open_ = self.unseen or any(rung.state is CheckState.UNKNOWN for rung in self.rungs)
+        open_ = self.unseen or any(check.state is CheckState.UNKNOWN for check in self.checks)
         return Exit.UNKNOWN if open_ else Exit.OK
 
 
@@ -100,13 +100,13 @@ def failed(
 
 
 def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> CheckResult:
-    """Failed with an error of a port; the rung has its own code, the port's is in the cause."""
+    """Failed with an error of a port; the check has its own code, the port's is in the cause."""
     cause = f"[{error.code}] {error.cause}" if error.cause else f"[{error.code}]"
     return CheckResult(number, name, CheckState.FAILED, error.what, code, cause, error.seen, try_)
 
 
 def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> CheckResult:
-    """Could not be climbed."""
+    """Could not be run."""
     return CheckResult(number, name, CheckState.NOT_PROVED, why, evidence=evidence, try_=try_)
 
 
@@ -115,32 +115,32 @@ def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult
     return CheckResult(number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
 
 
-def body(climb: Proof) -> dict[str, object]:
-    """The climb as the body of a JSON document."""
+def body(proof: Proof) -> dict[str, object]:
+    """The proof as the body of a JSON document."""
     return {
-        "at": climb.at,
+        "at": proof.at,
         "agent": __version__,
-        "ok": climb.headline is None,
-        "headline": _sentence(climb.headline) if climb.headline is not None else "",
-        "rungs": [_rung(rung) for rung in climb.rungs],
-        "drift": [_told(one) for one in climb.drift],
-        "unseen": [_told(one) for one in climb.unseen],
-        "pending": list(climb.pending),
-        "unrenewed": list(climb.unrenewed),
-        "versions": dict(climb.versions),
+        "ok": proof.headline is None,
+        "headline": _sentence(proof.headline) if proof.headline is not None else "",
+        "checks": [_check(check) for check in proof.checks],
+        "drift": [_told(one) for one in proof.drift],
+        "unseen": [_told(one) for one in proof.unseen],
+        "pending": list(proof.pending),
+        "unrenewed": list(proof.unrenewed),
+        "versions": dict(proof.versions),
     }
 
 
-def _sentence(rung: CheckResult) -> str:
-    why = f": {_told(rung.cause)}" if rung.cause else ""
-    return f"rung {rung.number} ({rung.name}) failed: {_told(rung.detail)}{why}"
+def _sentence(check: CheckResult) -> str:
+    why = f": {_told(check.cause)}" if check.cause else ""
+    return f"check {check.number} ({check.name}) failed: {_told(check.detail)}{why}"
 
 
-def _rung(rung: CheckResult) -> Mapping[str, object]:
+def _check(check: CheckResult) -> Mapping[str, object]:
     return {
-        "number": rung.number, "name": rung.name, "state": rung.state.value, "detail": _told(rung.detail),
-        "code": rung.code, "cause": _told(rung.cause), "evidence": [_told(one) for one in rung.evidence],
-        "try": rung.try_,
+        "number": check.number, "name": check.name, "state": check.state.value, "detail": _told(check.detail),
+        "code": check.code, "cause": _told(check.cause), "evidence": [_told(one) for one in check.evidence],
+        "try": check.try_,
     }  # fmt: skip
 
 
@@ -152,8 +152,8 @@ def _told(text: str) -> str:
 
 
 def published_since_boot(files: Files) -> bool:
-    """Whether what is published was climbed since this boot. Raises FileError."""
-    return documents.parsed(files.read(paths.CLIMB)).get("boot_id") == _boot_id(files)
+    """Whether what is published was proved since this boot. Raises FileError."""
+    return documents.parsed(files.read(paths.PROOF)).get("boot_id") == _boot_id(files)
 
 
 def _boot_id(files: Files) -> str:
@@ -162,23 +162,23 @@ def _boot_id(files: Files) -> str:
     return fact.content.decode(errors="replace").strip() if fact is not None else ""
 
 
-def publish(files: Files, climb: Proof) -> None:
-    """Write climb.json for everyone to read: no rung carries a secret. Raises FileError.
+def publish(files: Files, proof: Proof) -> None:
+    """Write proof.json for everyone to read: no check carries a secret. Raises FileError.
 
-    `doctor` and an inspection may end at the same moment: the later climb stays. What a removal took away stays away.
+    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away stays away.
     """
-    document = {"apiVersion": API_VERSION, "kind": "Climb", **body(climb), "boot_id": _boot_id(files)}
-    found = files.read(paths.CLIMB)
+    document = {"apiVersion": API_VERSION, "kind": "Proof", **body(proof), "boot_id": _boot_id(files)}
+    found = files.read(paths.PROOF)
     for _ in range(_TRIES - 1):
         try:
-            documents.replace(files, paths.CLIMB, document, found=found, mode=0o644)
+            documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
         except FileChangedError:
-            found = files.read(paths.CLIMB)
-            if found is None or _is_later(documents.parsed(found).get("at"), climb.at):
+            found = files.read(paths.PROOF)
+            if found is None or _is_later(documents.parsed(found).get("at"), proof.at):
                 return
         else:
             return
-    documents.replace(files, paths.CLIMB, document, found=found, mode=0o644)
+    documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
 
 
 def _is_later(at: object, than: float) -> bool:

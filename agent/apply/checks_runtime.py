@@ -1,4 +1,4 @@
-"""Rungs 1 to 7: binaries, the snapshotter and containerd."""
+"""Checks 1 to 7: binaries, the snapshotter and containerd."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.climb import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
+from agent.apply.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
 from agent.apply.waits import Before
 from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
@@ -41,7 +41,7 @@ _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
 @dataclass(frozen=True, slots=True)
 class ProofView:
-    """What a rung looks at."""
+    """What a check looks at."""
 
     ports: Ports
     config: Config
@@ -50,7 +50,7 @@ class ProofView:
 
 
 def binaries(view: ProofView) -> CheckResult:
-    """Rung 1: present, of the node's architecture, a pair that works together."""
+    """Check 1: present, of the node's architecture, a pair that works together."""
     number, name = 1, "binaries"
     refusals = decide.binary_refusals(view.facts) + decide.choose(view.config, view.facts)[1]
     if refusals:
@@ -96,7 +96,7 @@ def _open_files(ports: Ports) -> int:
 
 
 def snapshotter_unit(view: ProofView) -> CheckResult:
-    """Rung 2: the unit runs, as it must, and in a new process where it was restarted."""
+    """Check 2: the unit runs, as it must, and in a new process where it was restarted."""
     number, name = 2, "snapshotter unit"
     try:
         unit = view.ports.units.get(paths.SNAPSHOTTER_UNIT)
@@ -139,7 +139,7 @@ def _spares_loopback(environment: Sequence[str]) -> bool:
 
 
 def snapshotter_socket(view: ProofView) -> CheckResult:
-    """Rung 3: Stat of a random key on its own socket answers NotFound."""
+    """Check 3: Stat of a random key on its own socket answers NotFound."""
     number, name = 3, "snapshotter answers"
     try:
         view.ports.snapshotter.alive(paths.SNAPSHOTTER_SOCKET, deadline_s=CALL_S)
@@ -149,7 +149,7 @@ def snapshotter_socket(view: ProofView) -> CheckResult:
 
 
 def containerd(view: ProofView) -> CheckResult:
-    """Rung 4: it answers, and with a new process where it was restarted."""
+    """Check 4: it answers, and with a new process where it was restarted."""
     number, name = 4, "containerd answers"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -165,7 +165,7 @@ def containerd(view: ProofView) -> CheckResult:
 
 
 def plugin(view: ProofView) -> CheckResult:
-    """Rung 5: our snapshotter is registered, with our address (a proxy plugin is dialled lazily: "ok" says nothing)."""
+    """Check 5: our snapshotter is registered, with our address ("ok" says nothing: a proxy plugin is dialled late)."""
     number, name = 5, "plugin registered"
     try:
         plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
@@ -197,7 +197,7 @@ def _plugin_problem(plugin: PluginFact) -> str:
 
 
 def cri(view: ProofView) -> CheckResult:
-    """Rung 6: CRI started, and its default snapshotter is ours in mode default."""
+    """Check 6: CRI started, and its default snapshotter is ours in mode default."""
     number, name = 6, "CRI uses it"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -280,7 +280,7 @@ def _names_ours(view: ProofView) -> bool:
 
 
 def prepare(view: ProofView) -> CheckResult:
-    """Rung 7: Prepare and Remove through containerd reach the snapshotter."""
+    """Check 7: Prepare and Remove through containerd reach the snapshotter."""
     number, name = 7, "snapshot made"
     try:
         _prepare(view)

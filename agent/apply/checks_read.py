@@ -1,4 +1,4 @@
-"""Rung 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads from it,
+"""Check 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads from it,
 and bytes decide: not requests, and not what any other program reads at the same time.
 
 Three witnesses must agree. nydusd counts what it fetched. A relay of ours, which only this nydusd uses, counts what
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.apply.climb import CheckResult, failed, failed_by, not_proved, ok
+from agent.apply.checks_mirror import address_of
+from agent.apply.checks_runtime import CALL_S, ProofView
 from agent.apply.daemon_view import daemon_view
-from agent.apply.rungs_mirror import address_of
-from agent.apply.rungs_runtime import CALL_S, ProofView
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
 from agent.outside_json import json_value, mapping
