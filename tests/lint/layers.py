@@ -35,5 +35,5 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.cli",),
-    ("agent.__main__", "agent.docs_tables", "agent.artifacts.child"),
+    ("agent.__main__", "agent.artifacts.child"),
 )

@@ -1,7 +1,8 @@
+#!/usr/bin/python3
 """Generates what the documentation says about options, keys, exit codes and errors, from the code that defines them.
 
-`python3 -m agent.docs_tables --write` renews the marked blocks of docs/man and the commented example in packaging;
-`--check` names what is not up to date (exit 1). The rest of the manual pages is written by hand.
+`packaging/make-docs.py --write` renews the marked blocks of docs/man and the commented example in packaging; `--check`
+names what is not up to date (exit 1). The rest of the manual pages is written by hand.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from agent import cli
 from agent.catalogue import CATALOGUE
 from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, tables
 from agent.errors import Exit
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
 EXAMPLE = "packaging/agent.toml.example"
 
@@ -232,8 +236,9 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--write", action="store_true", help="renew the files")
     choice.add_argument("--check", action="store_true", help="name the files that are not up to date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the files lie")
     args = parser.parse_args()
-    stale = outdated(Path(__file__).resolve().parents[1])
+    stale = outdated(args.root)
     for path, text in stale.items():
         if args.write:
             path.write_text(text)
