@@ -101,10 +101,6 @@ class UsageError(AgentError):
     """The command line is wrong, or the verb needs rights that the caller has not."""
 
 
-class FactError(AgentError):
-    """Something on the node is missing or not as it must be (binaries, rights, versions)."""
-
-
 class PlanError(AgentError):
     """The wanted state cannot be reached safely from what is there."""
 

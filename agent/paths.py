@@ -14,7 +14,6 @@ CONF_D = "/etc/nydus-agent/conf.d"
 
 STATE_DIR = "/var/lib/nydus-agent"
 LOCK = "/var/lib/nydus-agent/lock"
-JOURNAL = "/var/lib/nydus-agent/journal"  # the open transaction, 0700
 GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
 PROOF = "/var/lib/nydus-agent/proof.json"  # last proof, 0644, no secrets
 EXPECTED = "/var/lib/nydus-agent/expected.json"  # digests of what was applied, for the daemon to compare, 0644
@@ -61,8 +60,6 @@ PROBE_NAMESPACE = "nydus-agent-probe"
 RUNTIME = "nydus"  # CRI's runtime handler in mode runtime-class
 
 AGENT_UNIT = "nydus-agent.service"
-APPLY_UNIT = "nydus-agent-apply.service"
-RECOVER_UNIT = "nydus-agent-recover.service"
 INSPECT_UNIT = "nydus-agent-inspect.service"
 REPAIR_UNIT = "nydus-agent-repair.service"
 PROGRAM = "/usr/bin/nydus-agent"

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from agent.dragonfly import peer as ours
 from agent.dragonfly.findings import AuditFinding, Peer, Severity
 
-Check = Callable[[Peer], Iterator[AuditFinding]]
-
 _TRAP, _ADVICE = Severity.TRAP, Severity.ADVICE
 _LEAST_REQUESTS = 1000
 _LEAST_BANDWIDTH = 10**7

@@ -134,12 +134,6 @@ def removal_of(facts: Facts, path: str, reason: str = "the configuration no long
     return RemoveFile(path, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid)
 
 
-def content_of(facts: Facts, path: str) -> bytes | None:
-    """A file's content; None where it is not there or was not read."""
-    fact = facts.file(path)
-    return fact.content if isinstance(fact, FileFact) else None
-
-
 def _may_write(facts: Facts, path: str) -> bool:
     """hosts.toml files of others, or that could not be read, are left alone."""
     fact = facts.file(path)

@@ -22,9 +22,6 @@ OTHER_SHAPE = (
     "delete table inet nydus_agent; table inet nydus_agent { set mirror4 { type ipv4_addr; }; "
     "chain output { type filter hook output priority 0; policy accept; }; }"
 )
-FIREWALL = (
-    "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter { chain input { type filter hook input priority 0; }; }\n"
-)
 MENDED_S = 1.0
 DISTURBANCES = {
     "a firewall that deletes foreign tables": (
