@@ -12,7 +12,6 @@ from agent.apply import leftovers
 from agent.apply.leftovers import Away, Leftovers
 from agent.bench.figures import ImagePair
 from agent.errors import Exit
-from tests.fakes.containerd import FakeContainerd
 from tests.fakes.files import FakeFiles
 from tests.unit.bench_node import LAZY, WANTED, BenchNode
 from tests.unit.published import Answer, PublishedNode
@@ -40,15 +39,9 @@ def killed(node: BenchNode, at: str, *, taking: bool) -> None:
         rounds.measure(ImagePair("", LAZY))
 
 
-class Settling:
-    """The ports by which root's verbs look at what is left."""
-
-    def __init__(self, node: BenchNode) -> None:
-        self.files: FakeFiles = node.files
-        self.containerd: FakeContainerd = node.containerd
-
-    def told(self) -> list[str]:
-        return [f"{one.what}: {one.try_}" for one in leftovers.settle(self, PROC).problems()]
+def told(node: BenchNode) -> list[str]:
+    """What root's verbs say is left."""
+    return [f"{one.what}: {one.try_}" for one in leftovers.settle(node.files, node.containerd, PROC).problems()]
 
 
 AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: sudo crictl pull {LAZY}"
@@ -61,21 +54,21 @@ def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_
     node.registries.digests[LAZY] = record.digest
     killed(node, "[1/2] Nydus cold", taking=True)
     node.containerd.namespace_images["k8s.io"].clear()
-    assert Settling(node).told() == [AWAY]
+    assert told(node) == [AWAY]
     assert json.loads(node.files.files[paths.BENCH].content)["away"] == [
         {"name": LAZY, "digest": record.digest, "runtime": ""}
     ]
     node.containerd.put_image(LAZY)
-    assert Settling(node).told() == []
+    assert told(node) == []
     assert paths.BENCH not in node.files.files
 
 
 def test_an_image_that_a_killed_bench_has_pulled_is_named_with_the_command_until_somebody_has_removed_it() -> None:
     node = BenchNode()
     killed(node, "[1/2] Nydus cold", taking=False)
-    assert Settling(node).told() == [STILL]
+    assert told(node) == [STILL]
     node.containerd.namespace_images["k8s.io"].clear()
-    assert Settling(node).told() == []
+    assert told(node) == []
     assert paths.BENCH not in node.files.files
 
 
