@@ -2,17 +2,25 @@
 # make is kept in /var/cache/nydus-node-agent-tests. The work is in tests/run; this file only names it.
 
 STAGES = lint types unit contract package node
+# What else `make test` runs: make test TIERS="test-survival test-dragonfly" is what CI runs.
+TIERS =
+BY_HAND = test-survival test-dragonfly test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd
+NIGHTLY = test-survival test-dragonfly test-matrix test-arm64 test-clock
 
-.PHONY: help test $(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd demo deb deb-bundle protos clean
+.PHONY: help test test-nightly $(STAGES) $(BY_HAND) demo deb deb-bundle protos clean
 .DEFAULT_GOAL := help
 
 help:
 	@tests/run --help
 
 test:
-	@tests/run $(STAGES)
+	@tests/run $(STAGES) $(TIERS)
 
-$(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd demo deb deb-bundle protos:
+# All that takes long: it sets this machine's clock, and the benches alone take hours.
+test-nightly:
+	@tests/run $(NIGHTLY) $$(grep -l 'def main' tests/bench/*.py | sed 's|.*/|bench-|; s/\.py$$//; s/_/-/g')
+
+$(STAGES) $(BY_HAND) demo deb deb-bundle protos:
 	@tests/run $@
 
 # QUICK=1: the same with a small n.

@@ -60,9 +60,10 @@ def _parse() -> list[Stage]:
     known = [*stages.STAGES, *stages.benches()]
     listing = "\n".join(f"  {stage.name:<13}{stage.what}" for stage in stages.STAGES.values())
     parser = argparse.ArgumentParser(
-        prog="make", usage="make test | STAGE | bench-NAME [QUICK=1] | clean",
+        prog="make", usage="make test [TIERS=…] | test-nightly | STAGE | bench-NAME [QUICK=1] | clean",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"test runs lint, types, unit, contract, package and node.\n\nstages:\n{listing}\n"
+        description="test runs lint, types, unit, contract, package and node, then the stages in TIERS.\n\n"
+        f"stages:\n{listing}\n"
         f"  {'benches':<13}{' '.join(stages.benches()) or 'none yet'}",
     )  # fmt: skip
     parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")

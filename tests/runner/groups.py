@@ -23,7 +23,7 @@ PAIR = ("test_footprint", "test_switch_bench")
 the bench leaves three quarters of them.
 """
 
-DFDAEMON = (
+DRAGONFLY = (
     "test_bench",
     "test_credentials",
     "test_dragonfly",
@@ -33,7 +33,30 @@ DFDAEMON = (
     "test_saturation",
     "test_stand_ins",
 )
-"""Files that need a real dfdaemon, which takes longest to build: until then others go before them."""
+"""Files that need a real dfdaemon, which takes longest to build: the tier `test-dragonfly`."""
+
+SURVIVAL = (
+    "test_artifacts",
+    "test_confirm_killed",
+    "test_contracts",
+    "test_crash_bench",
+    "test_cut_off",
+    "test_fenced_life",
+    "test_footprint",
+    "test_harness",
+    "test_hostile_images",
+    "test_kept_knowledge",
+    "test_matrix",
+    "test_remove_tree",
+    "test_scarcity",
+    "test_snapshotter_root",
+    "test_switch_bench",
+    "test_taken_away",
+    "test_upgrade",
+)
+"""Files that ask what is left when the power, a process or a resource goes, and those that measure or vary at length:
+the tier `test-survival`. All others are the stage `node`.
+"""
 
 LONG = (
     "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_checks", "test_contracts",
@@ -68,7 +91,8 @@ class Group:
     path: str
     alone: str
     """Empty, or the word that it shares with what alone may run beside it."""
-    dfdaemon: bool
+    tier: str
+    """The stage that runs it."""
     place: float
     """Of those that run side by side: how many it counts as."""
 
@@ -77,15 +101,16 @@ class Group:
         return Path(self.path).stem
 
 
-def groups(directory: Path, root: Path) -> list[Group]:
-    """All files of a directory, in the order in which they begin."""
-    found = [_group(path, root) for path in sorted(directory.glob("test_*.py"))]
+def groups(directory: Path, root: Path, tier: str) -> list[Group]:
+    """The files of a directory that a stage runs, in the order in which they begin."""
+    found = [group for path in sorted(directory.glob("test_*.py")) if (group := _group(path, root)).tier == tier]
     return sorted(found, key=lambda group: (group.alone != "", _rank(group)))
 
 
 def _group(path: Path, root: Path) -> Group:
     word = "pair" if path.stem in PAIR else path.stem if path.stem in ALONE else ""
-    return Group(str(path.relative_to(root)), word, path.stem in DFDAEMON, 0.5 if path.stem in WAIT else 1.0)
+    tier = "test-dragonfly" if path.stem in DRAGONFLY else "test-survival" if path.stem in SURVIVAL else "node"
+    return Group(str(path.relative_to(root)), word, tier, 0.5 if path.stem in WAIT else 1.0)
 
 
 def _rank(group: Group) -> int:

@@ -25,7 +25,9 @@ _LONG_CONTRACT = ("crash_safety", "store_survival", "containerd_configuration", 
 """Files that take longest: each is run by itself, and begins before the others; those that wait and those that compute
 by turns."""
 DAEMON_TIMES = "tests/contract/test_daemon_times.py"
-"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone and last."""
+"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone, after the
+tests on nodes.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,18 +144,20 @@ def _package() -> tuple[Command, ...]:
     )
 
 
-_OF_NODES = tuple(name for name in builds.ALL if name not in builds.DRAGONFLY)
+OF_NODES = tuple(name for name in builds.ALL if name not in builds.DRAGONFLY)
 """What the tests on nodes need that run no dfdaemon."""
 
 
 def _node() -> tuple[Command, ...]:
-    found = groups.groups(ROOT / "tests/node", ROOT)
-    times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES, needs=_OF_NODES)
-    return (*(_side(group) for group in found), times)
+    times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES, needs=OF_NODES)
+    return (*_on_nodes("node", OF_NODES), times)
 
 
-def _side(group: groups.Group) -> Command:
-    needs = builds.ALL if group.dfdaemon else _OF_NODES
+def _on_nodes(tier: str, needs: tuple[str, ...]) -> tuple[Command, ...]:
+    return tuple(_side(group, needs) for group in groups.groups(ROOT / "tests/node", ROOT, tier))
+
+
+def _side(group: groups.Group, needs: tuple[str, ...]) -> Command:
     command = _pytest("here", "--no-header", group.path, deadline_s=1200, name=f"node/{group.name}")
     return replace(command, alone=group.alone, needs=needs, place=group.place)
 
@@ -226,7 +230,28 @@ STAGES: dict[str, Stage] = {
             beside=_BESIDE,
         ),
         Stage(
-            "node", "booted Debian nodes with real parts", _node, deb=True, needs=builds.ALL, beside=groups.at_once()
+            "node",
+            "booted Debian nodes with real parts, and a stand-in mirror",
+            _node,
+            deb=True,
+            needs=OF_NODES,
+            beside=groups.at_once(),
+        ),
+        Stage(
+            "test-survival",
+            "the same when power, processes or resources go; every containerd; quick benches on nodes",
+            lambda: _on_nodes("test-survival", OF_NODES),
+            deb=True,
+            needs=OF_NODES,
+            beside=groups.at_once(),
+        ),
+        Stage(
+            "test-dragonfly",
+            "booted nodes with a real dfdaemon and scheduler",
+            lambda: _on_nodes("test-dragonfly", builds.ALL),
+            deb=True,
+            needs=builds.ALL,
+            beside=groups.at_once(),
         ),
         Stage(
             "test-hostile",
