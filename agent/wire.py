@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from agent import paths
 from agent.config.model import Config, Scheme
@@ -18,6 +18,7 @@ from agent.later import Later, load_all
 
 if TYPE_CHECKING:
     from agent.apply.registry_access import RegistryPorts
+    from agent.node.installed import ProgramPorts
     from agent.ports import (
         Alarms,
         Clock,
@@ -34,13 +35,10 @@ if TYPE_CHECKING:
         Tls,
         Trials,
     )
-    from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_bench import BenchPorts
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
     from agent.ports_drill import DrillPorts
-    from agent.ports_fetch import ArtifactSource
-    from agent.ports_install import ArtifactPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -72,7 +70,6 @@ def root_ports(config: Config) -> Ports:
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
         machine=os.uname().machine,
-        stores=artifact_store,
         load=lambda: load_all(later.values()),
         **later,
     )
@@ -142,30 +139,12 @@ def _alarms() -> Alarms:
     return SystemdAlarms()
 
 
-def artifact_source() -> ArtifactSource:
-    """Where upstream's archives come from."""
-    from agent.adapters.artifact_fetch import SandboxedSource
-
-    return SandboxedSource()
-
-
-def artifact_ports(root: str) -> ArtifactPorts:
-    """The ports of the verbs of artifacts, with the files below `root`."""
-    from agent.adapters.clock import SystemClock
+def program_ports(root: str) -> ProgramPorts:
+    """The ports for a look at the nydus programs, with the files below `root`."""
     from agent.adapters.files import RootFiles
-    from agent.adapters.ledger import DiskLedger
-    from agent.ports_install import ArtifactPorts
+    from agent.node.installed import ProgramPorts
 
-    return ArtifactPorts(
-        files=RootFiles(root),
-        processes=cast("Processes", Later(_processes)),
-        machine=os.uname().machine,
-        clock=SystemClock(),
-        ledger=DiskLedger(paths.STATE_DIR),
-        stores=lambda directory: artifact_store(directory, root),
-        downloads=artifact_source,
-        bundles=lambda: bundles(root),
-    )
+    return ProgramPorts(RootFiles(root), _processes(), os.uname().machine)
 
 
 def root_files(root: str) -> Files:
@@ -173,20 +152,6 @@ def root_files(root: str) -> Files:
     from agent.adapters.files import RootFiles
 
     return RootFiles(root)
-
-
-def bundles(root: str) -> Bundles:
-    """Bundle files and directories of archives below `root`."""
-    from agent.adapters.artifact_bundle import BundleFiles
-
-    return BundleFiles(root)
-
-
-def artifact_store(directory: str, root: str = "/") -> ArtifactStore:
-    """The store of upstream's programs in a directory below `root`."""
-    from agent.adapters.artifact_store import DiskStore
-
-    return DiskStore(directory, root)
 
 
 def clock() -> Clock:
@@ -332,15 +297,13 @@ def _processes() -> Processes:
 
 __all__ = [
     "agents_answer",
-    "artifact_ports",
-    "artifact_source",
     "bench_ports",
-    "bundles",
     "clock",
     "credentials",
     "daemon_ports",
     "drill_ports",
     "package_manager",
+    "program_ports",
     "registry_ports",
     "registry_tokens",
     "root_files",

@@ -13,14 +13,16 @@ from agent.apply.rungs_runtime import image_file_system
 from agent.apply.transaction import Result, Surroundings
 from agent.config.model import Config
 from agent.dataclass import dataclass
-from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
+from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
 from agent.node.facts import Facts
+from agent.node.installed import versions_here
 from agent.node.observe import observe
 from agent.plan import mounts
 from agent.plan.refusal import refuse
 from agent.plan.removal import named_after, removal
 from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
 from agent.ports import Ports
+from agent.programs.release import Project
 
 _CALL_S = 5.0
 _SIZE_S = 60.0
@@ -68,7 +70,7 @@ def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -
     intention = transaction.Intention("remove", plan, None, root=root)
     result = transaction.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
     ended = daemons.end(ports, idle, around.say)
-    stays = (*_stays(ports, root, use, force=force), *_programs(ports, config.artifacts.directory))
+    stays = (*_stays(ports, root, use, force=force), *_programs(ports))
     return Removed(plan, result, stays, ended)
 
 
@@ -135,15 +137,12 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
     return tuple(found)
 
 
-def _programs(ports: Ports, directory: str) -> tuple[str, ...]:
+def _programs(ports: Ports) -> tuple[str, ...]:
     try:
-        here = ports.stores(directory).sets()
-    except AgentError as error:
-        return (f"{directory}, which could not be looked at: {error}",)
-    if not here:
-        return ()
-    size = sum(one.size for one in here) >> 20
-    return (f"{directory} ({size} MiB): programs, for the next apply; the package's purge removes them",)
+        packages = [project.package(version) for project in Project for version in versions_here(ports.files, project)]
+    except FileError as error:
+        return (f"{paths.PROGRAMS}, which could not be looked at: {error}",)
+    return (f"{' '.join(packages)}: programs, for the next apply; sudo apt purge takes them",) if packages else ()
 
 
 def _size(ports: Ports, root: str) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from agent.apply import rungs_read
 from agent.apply.rungs_nydusd import backend_of
 from agent.apply.rungs_runtime import CALL_S, View
-from agent.artifacts.pairs import TAKES_CREDENTIALS
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node import versions
 from agent.plan import renewal
+from agent.plan.pairs import TAKES_CREDENTIALS
 from agent.ports import NydusdInfo
 from agent.registry.expiring import source_of
 

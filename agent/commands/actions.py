@@ -1,4 +1,4 @@
-"""Verbs that have actions (`artifacts install`); an action's module has the shape of a verb's."""
+"""Verbs that have actions (`dragonfly render`); an action's module has the shape of a verb's."""
 
 from __future__ import annotations
 

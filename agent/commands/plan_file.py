@@ -19,7 +19,7 @@ from agent.config import accepted
 from agent.config.model import Config
 from agent.dataclass import dataclass
 from agent.errors import PlanError
-from agent.node import sets, versions
+from agent.node import installed, versions
 from agent.node.facts import Effective, Facts
 from agent.node.identity import node_identity
 from agent.outside_json import json_value
@@ -48,7 +48,7 @@ class Made:
 def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     config = roots.kept(made.config, made.facts)
-    wanted = accepted.record(sets.pinned(config, made.facts.sets))
+    wanted = accepted.record(installed.pinned(config, made.facts.programs))
     basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json_value(

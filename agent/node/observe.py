@@ -5,21 +5,27 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import credentials, images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
+from agent.node import (
+    credentials,
+    images,
+    installed,
+    programs,
+    registries,
+    snapshotter_root,
+    unit_drop_ins,
+    versions,
+)
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
 from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
-
-if TYPE_CHECKING:
-    from agent.ports_artifacts import ArtifactStore
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -65,10 +71,6 @@ class Ports(Protocol):
     def machine(self) -> str:
         """Machine."""
 
-    @property
-    def stores(self) -> Callable[[str], ArtifactStore]:
-        """Stores."""
-
 
 def observe(
     config: Config,
@@ -86,19 +88,18 @@ def observe(
     the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
     PortError: what fails is Unknown in the facts.
     """
-    arch = architecture(ports)
-    nydus = sets.look(config, ports, arch)
-    nydusd = nydus.found["nydusd"]
+    nydus = installed.look(config, ports)
+    nydusd = nydus.binaries["nydusd"]
     containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
-        arch=arch,
+        arch=architecture(ports),
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
-        nydus_image=nydus.found["nydus-image"],
-        snapshotter=nydus.found["containerd-nydus-grpc"],
+        nydus_image=nydus.binaries["nydus-image"],
+        snapshotter=nydus.binaries["containerd-nydus-grpc"],
         containerd=containerd,
         running_containerd=running,
         containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
@@ -112,8 +113,8 @@ def observe(
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
         images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
-        sets=nydus.sets,
-        unfit=nydus.unfit,
+        programs=nydus.chosen,
+        missing=nydus.missing,
         credentials=credentials.look(config.registries.credentials, ports.files),
         snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
         snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),

@@ -21,9 +21,8 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.node.facts_daemon",),
     ("agent.node.facts", "agent.node.transfer", "agent.node.elf", "agent.plan.steps"),
     ("agent.node.moment",),
-    ("agent.artifacts", "agent.registry"),
+    ("agent.programs.lock", "agent.programs.release", "agent.registry"),
     ("agent.oci",),
-    ("agent.ports_artifacts", "agent.ports_fetch"),
     (
         "agent.ports_change",
         "agent.ports_clock",
@@ -36,27 +35,19 @@ _LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.ports_daemon",),
     ("agent.ports",),
     ("agent.bench",),
-    ("agent.ports_bench", "agent.ports_convert", "agent.ports_dragonfly", "agent.ports_drill", "agent.ports_install"),
+    ("agent.ports_bench", "agent.ports_convert", "agent.ports_dragonfly", "agent.ports_drill"),
     ("agent.plan", "agent.health", "agent.dragonfly"),
     ("agent.node",),
-    ("agent.apply", "agent.convert"),
+    ("agent.apply", "agent.convert", "agent.programs"),
     ("agent.wire",),
     ("agent.wire_convert", "agent.wire_dragonfly"),
     ("agent.daemon",),
     ("agent.commands",),
     ("agent.command_line",),
     ("agent.cli",),
-    ("agent.__main__", "agent.docs_tables", "agent.artifacts.child"),
+    ("agent.__main__", "agent.docs_tables"),
 )
 _ADAPTERS_MAY = (
-    "agent.artifacts.addresses",
-    "agent.artifacts.bundle",
-    "agent.artifacts.fetching",
-    "agent.artifacts.lock",
-    "agent.artifacts.refusals",
-    "agent.artifacts.sandbox",
-    "agent.artifacts.selection",
-    "agent.artifacts.sets",
     "agent.bench.picture",
     "agent.dataclass",
     "agent.errors",
@@ -71,7 +62,6 @@ _ADAPTERS_MAY = (
     "agent.oci",
     "agent.outside_json",
     "agent.ports",
-    "agent.ports_artifacts",
     "agent.ports_bench",
     "agent.ports_change",
     "agent.ports_clock",
@@ -82,7 +72,6 @@ _ADAPTERS_MAY = (
     "agent.ports_drill",
     "agent.ports_fence",
     "agent.ports_processes",
-    "agent.ports_fetch",
     "agent.registry",
     "agent.adapters",
     "agent._pb",
@@ -92,7 +81,6 @@ _ROOTS = ("agent.wire", "agent.wire_convert", "agent.wire_dragonfly")
 """The composition root, and those of one verb each."""
 
 _PURE = (
-    "agent.artifacts",
     "agent.bench",
     "agent.oci",
     "agent.plan",
@@ -102,10 +90,10 @@ _PURE = (
     "agent.node.facts",
     "agent.node.facts_daemon",
     "agent.node.transfer",
+    "agent.programs.lock",
+    "agent.programs.release",
     "agent.registry",
 )
-_NOT_PURE = "agent.artifacts.child"
-"""The download's own process: it is nothing but input and output, and no other module may import it."""
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
     "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "stat",
@@ -178,8 +166,8 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.node.facts", "agent.node.observe", False),
         ("agent.adapters.files", "agent.plan.order", False),
         ("agent.errors", "agent.catalogue", False),
-        ("agent.adapters.artifact_store", "agent.artifacts.lock", True),
-        ("agent.artifacts.lock", "agent.ports_artifacts", False),
+        ("agent.programs.package", "agent.programs.lock", True),
+        ("agent.programs.lock", "agent.programs.download", False),
     ],
 )
 def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: bool) -> None:
@@ -191,7 +179,7 @@ def test_what_decides_touches_nothing_outside() -> None:
     found = []
     for module in modules("agent"):
         pure = any(_within(module.name, package) for package in _PURE)
-        if not pure or _within(module.name, _NOT_PURE):
+        if not pure:
             continue
         for line, name in imports(module):
             outside = not _within(name, "agent") and not any(_within(name, allowed) for allowed in _PURE_MAY_IMPORT)

@@ -1,6 +1,4 @@
-"""A command does not wait for the loading of what it does not use: neither an apply with nothing to do, the frequent
-one, nor the start of an `artifacts install`.
-"""
+"""An apply with nothing to do, the frequent one, does not wait for the loading of what it does not use."""
 
 from __future__ import annotations
 
@@ -12,23 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BROUGHT = ("dataclasses", "asyncio")
-"""What comes with pystemd and grpcio, which a look at the node needs. (dataclasses brings inspect: 10 ms.)"""
 HEAVY = ("difflib", "tempfile", "uuid", "lxml", "tomlkit", "structlog")
 """What takes milliseconds and no command needs that has nothing to tell."""
-UNUSED = (
-    "traceback",
-    "threading",
-    "shutil",
-    "grpc",
-    "pystemd",
-    "subprocess",
-    "ctypes",
-    "agent.ports",
-)
 ONLY_FOR_A_CHANGE = (
     "agent.apply.prove", "agent.apply.drift", "agent.apply.expected", "agent.apply.rollback", "agent.apply.unwind",
-    "agent.plan.rollback", "agent.plan.toml_tree", "agent.ports_artifacts", "agent.adapters.alarms",
+    "agent.plan.rollback", "agent.plan.toml_tree", "agent.adapters.alarms",
     "agent.adapters.trial",
 )  # fmt: skip
 APPLY = """
@@ -45,10 +31,6 @@ with contextlib.suppress(ContainerdError):
     ports.containerd.plugins(deadline_s=1)
 """
 CHANGED = "\nports.load()\n"
-INSTALL = """
-from agent.__main__ import main
-main(["artifacts", "install", "--lock", "/none.toml"], root=sys.argv[2], uid=0)
-"""
 
 
 def loaded(code: str, *arguments: str) -> set[str]:
@@ -69,11 +51,6 @@ def asked() -> set[str]:
     return loaded(APPLY + ASKED)
 
 
-@pytest.fixture(scope="module")
-def install(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    return loaded(INSTALL, str(tmp_path_factory.mktemp("root")))
-
-
 @pytest.mark.parametrize("name", ONLY_FOR_A_CHANGE)
 def test_what_only_a_change_needs_is_not_loaded(apply: set[str], name: str) -> None:
     assert name not in apply
@@ -82,16 +59,6 @@ def test_what_only_a_change_needs_is_not_loaded(apply: set[str], name: str) -> N
 @pytest.mark.parametrize("name", HEAVY)
 def test_an_apply_does_not_load_what_is_heavy_for_a_look_at_the_node(asked: set[str], name: str) -> None:
     assert name not in asked
-
-
-@pytest.mark.parametrize("name", [*HEAVY, *BROUGHT, *UNUSED])
-def test_an_install_does_not_begin_with_what_is_heavy(install: set[str], name: str) -> None:
-    assert name not in install
-
-
-def test_an_install_loads_its_own_action_alone(install: set[str]) -> None:
-    actions = {name for name in install if name.startswith("agent.commands.artifacts_")}
-    assert actions == {"agent.commands.artifacts_install"}
 
 
 def test_what_a_look_at_the_node_needs_is_there_once_containerd_was_asked(asked: set[str]) -> None:
