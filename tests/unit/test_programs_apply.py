@@ -133,8 +133,7 @@ def test_a_package_in_use_that_was_purged_is_told_with_what_it_means(applied: No
     one = found[f"{applied.first}/nydusd"]
     assert "nydus-programs-2.4.4 was removed" in one.what
     assert (one.remedy, one.try_) == (Remedy.APPLY, "sudo nydus-agent apply")
-    with pytest.raises(PlanError):
-        applied.plan()
+    assert not applied.plan().empty  # what is in PATH, for want of a package
 
 
 def test_a_removal_names_the_packages_that_stay() -> None:
