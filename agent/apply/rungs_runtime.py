@@ -71,7 +71,7 @@ def binaries(view: View) -> Rung:
         _start_once(view)
     except NydusdError as error:
         package = Project.NYDUS.package(_packaged(view))
-        return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}, or name a version in [programs]")
+        return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}")
     return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.found(view.facts)))
 
 
