@@ -158,7 +158,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_list(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all actions
     ports = wire.program_ports(context.root)
-    return show(context, installed.look(context.load_config().config, ports), ports.files)
+    return show(context, installed.read_installed(context.load_config().config, ports), ports.files)
 
 
 def show(context: Context, seen: Programs, files: Files) -> Exit:

@@ -7,11 +7,11 @@ path, so another version is a change like any other. Asks the ports; nothing her
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agent import paths
 from agent.config.forms import NEWEST, SYSTEM
 from agent.config.model import Config, ProgramsConfig
-from agent.dataclass import dataclass, replace
 from agent.errors import PortError
 from agent.node import programs, versions
 from agent.node.facts import Binary, ChosenPrograms, MissingPrograms, Unknown
@@ -39,7 +39,7 @@ class Programs:
     missing: tuple[MissingPrograms, ...] = ()
 
 
-def look(config: Config, ports: programs.Ports) -> Programs:
+def read_installed(config: Config, ports: programs.Ports) -> Programs:
     """The three programs that the configuration comes to."""
     binaries: dict[str, Binary | None | Unknown] = {}
     chosen: list[ChosenPrograms] = []

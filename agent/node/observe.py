@@ -5,27 +5,18 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import (
-    credentials,
-    images,
-    installed,
-    programs,
-    registries,
-    snapshotter_root,
-    unit_drop_ins,
-    versions,
-)
+from agent.node import images, installed, programs, registries, snapshotter_root, unit_drop_ins, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
-from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
+from agent.ports import Ports
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -34,42 +25,6 @@ _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def units(self) -> Units:
-        """Units."""
-
-    @property
-    def containerd(self) -> Containerd:
-        """Containerd."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
-
-    @property
-    def http(self) -> Http:
-        """Http."""
-
-    @property
-    def tls(self) -> Tls:
-        """Tls."""
-
-    @property
-    def fence(self) -> Fence:
-        """Fence."""
-
-    @property
-    def machine(self) -> str:
-        """Machine."""
 
 
 def observe(
@@ -88,7 +43,7 @@ def observe(
     the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
     PortError: what fails is Unknown in the facts.
     """
-    nydus = installed.look(config, ports)
+    nydus = installed.read_installed(config, ports)
     nydusd = nydus.binaries["nydusd"]
     containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
@@ -112,12 +67,12 @@ def observe(
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
-        images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
+        images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
         programs=nydus.chosen,
         missing=nydus.missing,
-        credentials=credentials.look(config.registries.credentials, ports.files),
-        snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
-        snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),
+        credentials=registries.credentials(config.registries.credentials, ports.files),
+        snapshotter_root=snapshotter_root.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),
     )
 
 

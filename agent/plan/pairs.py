@@ -6,8 +6,9 @@ releases. A plan refuses what concerns the mirror (`agent.plan.decide`), and war
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.config.model import Config, DaemonMode
-from agent.dataclass import dataclass
 from agent.node.facts import Binary, Facts, Unknown, Version
 
 MIRRORS_GONE: Version = (2, 3, 5)

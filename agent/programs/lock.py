@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from agent.config.fields import Complaints, build, read_table, spell
 from agent.config.forms import Form
 from agent.config.model import required, setting
-from agent.dataclass import dataclass
 from agent.errors import ProgramsError
 from agent.node.facts import Arch
 from agent.programs.release import ProgramName, Project, order

@@ -10,11 +10,11 @@ import hashlib
 import os
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.errors import ProcessError, ProgramsError
 from agent.ports_processes import Processes
 from agent.programs import archive, download

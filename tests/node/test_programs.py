@@ -121,7 +121,7 @@ def test_a_newer_package_waits_for_apply_which_restarts_the_snapshotter_alone(
     place: Place, reader: scene.Reader
 ) -> None:
     node = place.node
-    before, since = rendered(node), json.loads(node.read("/var/lib/nydus-agent/climb.json"))["at"]
+    before, since = rendered(node), json.loads(node.read("/var/lib/nydus-agent/proof.json"))["at"]
     pids = {unit: node.main_pid(unit) for unit in ("containerd", "nydus-snapshotter")}
     assert releases_host.install(node, NYDUS, NEW, releases_host.nydus(node, b"\0")) == "nydus-programs-2.2.1"
     assert (rendered(node), node.main_pid("nydus-snapshotter")) == (before, pids["nydus-snapshotter"])
@@ -129,8 +129,8 @@ def test_a_newer_package_waits_for_apply_which_restarts_the_snapshotter_alone(
     assert listed(node)["nydus-programs-2.2.1"] == (False, True)
 
     def told() -> bool:
-        climb = json.loads(node.read("/var/lib/nydus-agent/climb.json"))
-        return climb["at"] > since and any("snapshotter.toml" in one for one in climb["pending"])
+        proof = json.loads(node.read("/var/lib/nydus-agent/proof.json"))
+        return proof["at"] > since and any("snapshotter.toml" in one for one in proof["pending"])
 
     node.wait_until(told, 60, "an inspection has told that apply would change something")
     place.apply()

@@ -161,7 +161,7 @@ class Listed:
     """What `programs list` tells of a node of fakes."""
 
     def __init__(self, node: FakeNode, nydus: str = "newest") -> None:
-        seen = installed.look(config(nydus), node.ports)
+        seen = installed.read_installed(config(nydus), node.ports)
         self.code, self.text = self._shown(node, seen, Format.TEXT)
         _, told = self._shown(node, seen, Format.JSON)
         self.json: dict[str, Any] = json.loads(told)

@@ -26,7 +26,7 @@ class Node(ProvedNode):
         return self.node.files.files["/etc/nydus/snapshotter.toml"].content.decode()
 
     def replaced(self) -> list[Finding]:
-        findings = drift.look(CONFIG, self.node.ports).findings
+        findings = drift.find_drift(CONFIG, self.node.ports).findings
         return [one for one in findings if one.kind is Kind.PROGRAM_REPLACED]
 
 
@@ -115,9 +115,9 @@ def test_rollback_to_a_version_that_was_purged_is_refused_before_anything_is_tou
 
 def test_inspection_judges_by_the_version_that_was_applied_and_tells_the_newer_one_as_pending(applied: Node) -> None:
     install(applied.node, NYDUS, "2.4.5")
-    climb = change.inspect(CONFIG, applied.node.ports)
-    assert ("nydusd", "2.4.4") in climb.versions
-    assert any("snapshotter.toml" in one for one in climb.pending)
+    proof = change.inspect(CONFIG, applied.node.ports)
+    assert ("nydusd", "2.4.4") in proof.versions
+    assert any("snapshotter.toml" in one for one in proof.pending)
 
 
 def test_an_inspection_of_an_unchanged_node_has_nothing_pending(applied: Node) -> None:
@@ -137,11 +137,11 @@ def test_a_package_in_use_that_was_purged_is_told_with_what_it_means(applied: No
 
 
 def test_a_removal_names_the_packages_that_stay() -> None:
-    from agent.apply import leave
+    from agent.apply import remove
 
     made = Node()
     made.apply()
-    removed = leave.remove(CONFIG, made.node.ports, quiet(), force=False)
+    removed = remove.remove_setup(CONFIG, made.node.ports, quiet(), force=False)
     assert removed is not None
     assert any("nydus-programs-2.4.4 nydus-snapshotter-programs-0.16.1: programs" in one for one in removed.stays)
 

@@ -1,16 +1,16 @@
-"""Rungs 1 to 7: binaries, the snapshotter and containerd."""
+"""Checks 1 to 7: binaries, the snapshotter and containerd."""
 
 from __future__ import annotations
 
 import posixpath
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.before import Before
-from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
+from agent.apply.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
+from agent.apply.waits import Before
 from agent.config.model import Config, ContainerdMode, RestartPolicy
-from agent.dataclass import dataclass
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,
@@ -40,8 +40,8 @@ _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What a rung looks at."""
+class ProofView:
+    """What a check looks at."""
 
     ports: Ports
     config: Config
@@ -49,15 +49,17 @@ class View:
     before: Before
 
 
-def binaries(view: View) -> Rung:
-    """Rung 1: present, of the node's architecture, a pair that works together."""
+def binaries(view: ProofView) -> CheckResult:
+    """Check 1: present, of the node's architecture, a pair that works together."""
     number, name = 1, "binaries"
     refusals = decide.binary_refusals(view.facts) + decide.choose(view.config, view.facts)[1]
     if refusals:
         first, others = refusals[0], tuple(f"[{one.code}] {one.reason}" for one in refusals[1:])
         looked = [view.facts.nydusd, view.facts.snapshotter, view.facts.containerd]
         if any(isinstance(fact, Unknown) for fact in looked):
-            return Rung(number, name, State.UNKNOWN, first.reason, first.code, first.reason, others, first.try_)
+            return CheckResult(
+                number, name, CheckState.UNKNOWN, first.reason, first.code, first.reason, others, first.try_
+            )
         return failed(number, name, first.code, first.reason, cause="nydus cannot run like this", evidence=others,
                       try_=first.try_)  # fmt: skip
     limit = _open_files(view.ports)
@@ -72,10 +74,10 @@ def binaries(view: View) -> Rung:
     except NydusdError as error:
         package = Project.NYDUS.package(_packaged(view))
         return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}")
-    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.found(view.facts)))
+    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts)))
 
 
-def _start_once(view: View) -> None:
+def _start_once(view: ProofView) -> None:
     """A nydusd of a package that a change brings: until an image is started nobody would see that it does not run.
 
     Raises NydusdError.
@@ -85,7 +87,7 @@ def _start_once(view: View) -> None:
         view.ports.trials.start(nydusd.path, deadline_s=_START_S)
 
 
-def _packaged(view: View) -> str:
+def _packaged(view: ProofView) -> str:
     """The version of the package that nydusd is of; "" where it is the one in PATH."""
     return next((one.version for one in view.facts.programs if one.project == Project.NYDUS), "")
 
@@ -98,8 +100,8 @@ def _open_files(ports: Ports) -> int:
         return 0
 
 
-def snapshotter_unit(view: View) -> Rung:
-    """Rung 2: the unit runs, as it must, and in a new process where it was restarted."""
+def snapshotter_unit(view: ProofView) -> CheckResult:
+    """Check 2: the unit runs, as it must, and in a new process where it was restarted."""
     number, name = 2, "snapshotter unit"
     try:
         unit = view.ports.units.get(paths.SNAPSHOTTER_UNIT)
@@ -141,8 +143,8 @@ def _spares_loopback(environment: Sequence[str]) -> bool:
     return not proxied or "127.0.0.1" in named.get("NO_PROXY", named.get("no_proxy", "")).split(",")
 
 
-def snapshotter_socket(view: View) -> Rung:
-    """Rung 3: Stat of a random key on its own socket answers NotFound."""
+def snapshotter_socket(view: ProofView) -> CheckResult:
+    """Check 3: Stat of a random key on its own socket answers NotFound."""
     number, name = 3, "snapshotter answers"
     try:
         view.ports.snapshotter.alive(paths.SNAPSHOTTER_SOCKET, deadline_s=CALL_S)
@@ -151,8 +153,8 @@ def snapshotter_socket(view: View) -> Rung:
     return ok(number, name, f"on {paths.SNAPSHOTTER_SOCKET}")
 
 
-def containerd(view: View) -> Rung:
-    """Rung 4: it answers, and with a new process where it was restarted."""
+def containerd(view: ProofView) -> CheckResult:
+    """Check 4: it answers, and with a new process where it was restarted."""
     number, name = 4, "containerd answers"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -167,8 +169,8 @@ def containerd(view: View) -> Rung:
     return ok(number, name, f"version {server.version_text}, process {server.pid}")
 
 
-def plugin(view: View) -> Rung:
-    """Rung 5: our snapshotter is registered, with our address (a proxy plugin is dialled lazily: "ok" says nothing)."""
+def plugin(view: ProofView) -> CheckResult:
+    """Check 5: our snapshotter is registered, with our address ("ok" says nothing: a proxy plugin is dialled late)."""
     number, name = 5, "plugin registered"
     try:
         plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
@@ -199,8 +201,8 @@ def _plugin_problem(plugin: PluginFact) -> str:
     return ""
 
 
-def cri(view: View) -> Rung:
-    """Rung 6: CRI started, and its default snapshotter is ours in mode default."""
+def cri(view: ProofView) -> CheckResult:
+    """Check 6: CRI started, and its default snapshotter is ours in mode default."""
     number, name = 6, "CRI uses it"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -226,7 +228,7 @@ def cri(view: View) -> Rung:
     return (_runtime(view, status.get("config", "")) if runtime else None) or _cri_judged(view, points, server.version)
 
 
-def _runtime(view: View, config: str) -> Rung | None:
+def _runtime(view: ProofView, config: str) -> CheckResult | None:
     """What stands against a pod of our runtime class, by CRI's own configuration; None where nothing does."""
     number, name = 6, "CRI uses it"
     try:
@@ -253,7 +255,7 @@ def image_file_system(points: Sequence[str], root: str, version: Version) -> boo
     return first == root or (built_in and not reads_exports(version))
 
 
-def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
+def _cri_judged(view: ProofView, points: tuple[str, ...], version: Version) -> CheckResult:
     number, name = 6, "CRI uses it"
     root, first = view.config.snapshotter.root, points[0] if points else ""
     used = image_file_system(points, root, version)
@@ -276,14 +278,14 @@ def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
     )  # fmt: skip
 
 
-def _names_ours(view: View) -> bool:
+def _names_ours(view: ProofView) -> bool:
     """Whether containerd's files name our snapshotter as CRI's default; true where that cannot be told."""
     seen = view_of(view.config, node_of(view.facts))
     return seen is None or seen.get(seen.keys.snapshotter) == paths.PROXY_PLUGIN
 
 
-def prepare(view: View) -> Rung:
-    """Rung 7: Prepare and Remove through containerd reach the snapshotter."""
+def prepare(view: ProofView) -> CheckResult:
+    """Check 7: Prepare and Remove through containerd reach the snapshotter."""
     number, name = 7, "snapshot made"
     try:
         _prepare(view)
@@ -296,7 +298,7 @@ def prepare(view: View) -> Rung:
     return ok(number, name, "and removed, through containerd in a namespace of its own")
 
 
-def _prepare(view: View) -> None:
+def _prepare(view: ProofView) -> None:
     """A snapshotter that was just started may wait for containerd to dial again. Raises ContainerdError.
 
     Nothing was made where nobody could be reached, and each try has a key of its own.
