@@ -4,10 +4,10 @@
 STAGES = lint types unit contract package node
 # What else `make test` runs: make test TIERS="test-survival test-dragonfly" is what CI runs.
 TIERS =
-BY_HAND = test-survival test-dragonfly test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd
+BY_HAND = test-survival test-dragonfly test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd
 NIGHTLY = test-survival test-dragonfly test-matrix test-arm64 test-clock
 
-.PHONY: help test test-nightly $(STAGES) $(BY_HAND) demo deb deb-bundle protos clean
+.PHONY: help test test-nightly $(STAGES) $(BY_HAND) demo deb protos clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,7 +20,7 @@ test:
 test-nightly:
 	@tests/run $(NIGHTLY) $$(grep -l 'def main' tests/bench/*.py | sed 's|.*/|bench-|; s/\.py$$//; s/_/-/g')
 
-$(STAGES) $(BY_HAND) demo deb deb-bundle protos:
+$(STAGES) $(BY_HAND) demo deb protos:
 	@tests/run $@
 
 # QUICK=1: the same with a small n.

@@ -32,7 +32,7 @@ VERBS = (
     Verb("route"),
     Verb("drill"),
     Verb("bench"),
-    Verb("artifacts"),
+    Verb("programs"),
     Verb("convert"),
     Verb("dragonfly"),
     Verb("version"),

@@ -113,8 +113,8 @@ class LockedError(AgentError):
     """Another run of apply, remove or recover holds the lock."""
 
 
-class ArtifactError(AgentError):
-    """A lock, a download, an archive or the store is not as it must be; what was current still is."""
+class ProgramsError(AgentError):
+    """A lock, a download or an archive of programs is not as it must be; nothing was made of it."""
 
 
 class ConvertError(AgentError):

@@ -26,11 +26,8 @@ TAKEN_BACK = "/var/lib/nydus-agent/taken-back.json"  # the last one that was not
 RESTARTS = "/var/lib/nydus-agent/restarts.json"  # when we restarted containerd and the snapshotter, 0600
 BENCH = "/var/lib/nydus-agent/bench.json"  # what a bench has still to undo, 0644
 PIN = "/var/lib/nydus-agent/pin.json"  # `route pin`, 0644, read by the daemon
-ARTIFACTS = "/var/lib/nydus-agent/artifacts"  # sets of upstream's programs; below /usr only packages write
-ARTIFACTS_ELSEWHERE = "/var/lib/nydus-agent/artifact-directories"  # other places that programs were put into, for purge
 
-ARTIFACTS_LOCK = "/etc/nydus-agent/artifacts.lock.toml"
-SHIPPED_ARTIFACTS_LOCK = "/usr/share/nydus-node-agent/artifacts.lock.toml"
+PROGRAMS = "/usr/lib/nydus-agent/programs"  # a directory of each package of programs, named by project and version
 
 RUN_DIR = "/run/nydus-agent"
 STATUS = "/run/nydus-agent/status.json"  # the daemon's last published status

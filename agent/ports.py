@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
@@ -36,9 +36,6 @@ from agent.ports_files import Files as Files
 from agent.ports_processes import Finished as Finished
 from agent.ports_processes import Processes as Processes
 from agent.ports_processes import RunningProgram as RunningProgram
-
-if TYPE_CHECKING:  # for an annotation only: most runs have no store
-    from agent.ports_artifacts import ArtifactStore
 
 
 class Units(Protocol):
@@ -172,5 +169,3 @@ class Ports:
     alarms: Alarms
     machine: str
     """The kernel's name of what this node is, such as "x86_64" (uname(2))."""
-    stores: Callable[[str], ArtifactStore]
-    """The store in a directory: where it lies is a setting, and a record may tell of the one that was set then."""

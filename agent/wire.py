@@ -15,15 +15,13 @@ from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
     from agent.apply.registry_access import RegistryPorts
+    from agent.node.installed import ProgramPorts
     from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
-    from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_bench import BenchPorts
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
     from agent.ports_dragonfly import DragonflyPorts
     from agent.ports_drill import DrillPorts
-    from agent.ports_fetch import ArtifactSource
-    from agent.ports_install import ArtifactPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -59,35 +57,15 @@ def root_ports(config: Config) -> Ports:
         tls=RegistryTls(),
         alarms=SystemdAlarms(),
         machine=os.uname().machine,
-        stores=artifact_store,
     )
 
 
-def artifact_source() -> ArtifactSource:
-    """Where upstream's archives come from."""
-    from agent.adapters.artifact_fetch import SandboxedSource
-
-    return SandboxedSource()
-
-
-def artifact_ports(root: str) -> ArtifactPorts:
-    """The ports of the verbs of artifacts, with the files below `root`."""
-    from agent.adapters.clock import SystemClock
+def program_ports(root: str) -> ProgramPorts:
+    """The ports for a look at the nydus programs, with the files below `root`."""
     from agent.adapters.files import RootFiles
-    from agent.adapters.ledger import DiskLedger
-    from agent.adapters.process import ChildProcesses
-    from agent.ports_install import ArtifactPorts
+    from agent.node.installed import ProgramPorts
 
-    return ArtifactPorts(
-        files=RootFiles(root),
-        processes=ChildProcesses(),
-        machine=os.uname().machine,
-        clock=SystemClock(),
-        ledger=DiskLedger(paths.STATE_DIR),
-        stores=lambda directory: artifact_store(directory, root),
-        downloads=artifact_source,
-        bundles=lambda: bundles(root),
-    )
+    return ProgramPorts(RootFiles(root), _processes(), os.uname().machine)
 
 
 def root_files(root: str) -> Files:
@@ -95,20 +73,6 @@ def root_files(root: str) -> Files:
     from agent.adapters.files import RootFiles
 
     return RootFiles(root)
-
-
-def bundles(root: str) -> Bundles:
-    """Bundle files and directories of archives below `root`."""
-    from agent.adapters.artifact_bundle import BundleFiles
-
-    return BundleFiles(root)
-
-
-def artifact_store(directory: str, root: str = "/") -> ArtifactStore:
-    """The store of upstream's programs in a directory below `root`."""
-    from agent.adapters.artifact_store import DiskStore
-
-    return DiskStore(directory, root)
 
 
 def clock() -> Clock:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 
-from agent.adapters import artifact_files
+from agent.adapters import directories
 from agent.adapters.process import ChildProcesses
 from agent.errors import FileError, ProcessError
 
@@ -30,7 +30,7 @@ class NodeCaches:
         except ProcessError as error:
             late = error.cause
         try:
-            with artifact_files.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
+            with directories.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
                 os.write(descriptor, b"3\n")
         except OSError as error:
             raise FileError("NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}") from None
@@ -56,7 +56,7 @@ class NodeCaches:
         if not names:
             return
         try:
-            with artifact_files.directory(directory) as top:
+            with directories.directory(directory) as top:
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
                         if stat.S_ISREG(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent.adapters import artifact_files
+from agent.adapters import directories
 from agent.errors import FileError
 
 _ANY = "_default"  # the directory that containerd takes for a registry without one of its own (docs/hosts.md there)
@@ -32,17 +32,17 @@ class RunHosts:
 
     def clear(self) -> None:
         """See ports_bench.HostsRoom."""
-        with self._told("remove"), artifact_files.directory(os.path.dirname(self._path)) as top:
-            artifact_files.remove_tree(os.path.basename(self._path), top)
+        with self._told("remove"), directories.directory(os.path.dirname(self._path)) as top:
+            directories.remove_tree(os.path.basename(self._path), top)
 
     def _make(self, content: bytes) -> None:
         name = os.path.basename(self._path)
-        with artifact_files.directory(os.path.dirname(self._path)) as top:
-            artifact_files.make_directory(name, top, 0o700)
-            with artifact_files.directory(name, top) as room:
-                artifact_files.make_directory(_ANY, room, 0o700)
-                with artifact_files.directory(_ANY, room) as inner:
-                    artifact_files.write_new(_FILE, inner, content, 0o600)
+        with directories.directory(os.path.dirname(self._path)) as top:
+            directories.make_directory(name, top, 0o700)
+            with directories.directory(name, top) as room:
+                directories.make_directory(_ANY, room, 0o700)
+                with directories.directory(_ANY, room) as inner:
+                    directories.write_new(_FILE, inner, content, 0o600)
 
     @contextmanager
     def _told(self, doing: str) -> Iterator[None]:

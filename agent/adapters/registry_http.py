@@ -20,10 +20,10 @@ import requests.adapters
 import urllib3.exceptions
 
 from agent.adapters.tls import context
-from agent.artifacts.addresses import PORTS, REDIRECTS, innermost, origin, refusal_of
 from agent.errors import RegistryError
 from agent.outside_json import json_value
 from agent.ports_credentials import RegistryTokens
+from agent.registry.addresses import PORTS, REDIRECTS, innermost, is_own, origin
 
 PIECE = 64 << 10
 """Bytes per read of a body."""
@@ -308,7 +308,7 @@ def _private_address(host: str) -> str:
     except (OSError, UnicodeError):
         return ""  # the connection will say so
     every = (str(entry[4][0]) for entry in found)
-    return next((str(innermost(one)) for one in every if refusal_of(one, loopback=False) is not None), "")
+    return next((str(innermost(one)) for one in every if is_own(one)), "")
 
 
 def _plainly(error: BaseException) -> str:

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from agent.apply import (
     checks_nydusd,
     confirm,
-    current,
     drift,
     expected,
     gate,
@@ -30,7 +29,7 @@ from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, FileError, PlanError
-from agent.node import sets, versions
+from agent.node import installed, versions
 from agent.node.facts import Effective, Facts, Unknown
 from agent.node.observe import observe
 from agent.plan import decide, diff, roots
@@ -113,7 +112,7 @@ def apply(
     around.stop.check()
     intention = Intention(
         "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
-        config.snapshotter.root, config=accepted.record(sets.pinned(config, facts.sets)),
+        config.snapshotter.root, config=accepted.record(installed.pinned(config, facts.programs)),
     )  # fmt: skip
     return carry_out(config, ports, facts, intention, Run(around, each, recovered))
 
@@ -138,11 +137,9 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         result = transaction.carry_out(ports, intention, proof, run.around)
     except ApplyError as error:
         try:
-            current.follow_accepted(ports, run.around.say)
             _prove_again(config, ports)
         finally:
             raise error  # whatever becomes of the look at the node: it says what was put back
-    current.follow(ports, intention.config, run.around.say)
     if not made:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
@@ -199,8 +196,8 @@ def inspect(
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
     proof = prove.run_checks(applied, ports, facts, effective, each=each, looked=looked)
-    meant = sets.resolved(config, ports, facts.arch) if facts.sets else config
-    now = facts if applied == meant else _observe(config, ports)
+    same = last is None or applied == installed.resolved(config, ports.files)
+    now = facts if same else _observe(config, ports)
     return replace(proof, pending=_pending(config, ports, now, proof))
 
 

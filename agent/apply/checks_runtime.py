@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from agent import paths
 from agent.apply.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
 from agent.apply.waits import Before
-from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import (
     ContainerdError,
@@ -28,6 +27,7 @@ from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import reads_exports
 from agent.plan.render_containerd import view_of
 from agent.ports import Ports
+from agent.programs.release import Project
 
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
@@ -72,19 +72,24 @@ def binaries(view: ProofView) -> CheckResult:
     try:
         _start_once(view)
     except NydusdError as error:
-        return failed_by(number, name, "NNA0737", error, "nydus-agent artifacts rollback")
+        package = Project.NYDUS.package(_packaged(view))
+        return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}")
     return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts)))
 
 
 def _start_once(view: ProofView) -> None:
-    """A nydusd of the store that a change brings: until an image is started nobody would see that it does not run.
+    """A nydusd of a package that a change brings: until an image is started nobody would see that it does not run.
 
     Raises NydusdError.
     """
     nydusd = view.facts.nydusd
-    stored = any(one.artifact == ArtifactName.NYDUS for one in view.facts.sets)
-    if stored and isinstance(nydusd, Binary) and paths.SNAPSHOTTER_UNIT in view.before.restarted:
+    if _packaged(view) and isinstance(nydusd, Binary) and paths.SNAPSHOTTER_UNIT in view.before.restarted:
         view.ports.trials.start(nydusd.path, deadline_s=_START_S)
+
+
+def _packaged(view: ProofView) -> str:
+    """The version of the package that nydusd is of; "" where it is the one in PATH."""
+    return next((one.version for one in view.facts.programs if one.project == Project.NYDUS), "")
 
 
 def _open_files(ports: Ports) -> int:

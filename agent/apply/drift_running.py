@@ -12,7 +12,7 @@ from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError
 from agent.node import programs as node_programs
-from agent.node import sets, versions
+from agent.node import versions
 from agent.node.facts import Binary, PluginFact, Version
 from agent.outside_json import json_value
 from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
@@ -27,6 +27,7 @@ from agent.plan.drift import (
     keys_after,
 )
 from agent.ports import Ports
+from agent.programs.release import package_of
 
 _CALL_S = 5.0
 _RUN_S = 20.0
@@ -45,26 +46,25 @@ def program(ports: Ports, known: ExpectedProgram) -> Iterator[Finding]:
     stamp = ports.files.stamp(known.path)
     digest = known.sha256 if stamp == known.stamp else ports.files.sha256(known.path)
     if stamp is None or digest is None:
-        what = f"{known.path} is gone; applied was {known.name} {known.version}"
-        yield Finding(Kind.PROGRAM_REPLACED, known.path, what, Remedy.HAND, _look_at(known))
+        yield _gone(known)
     elif digest != known.sha256:
         yield _replaced_since(ports, known)
 
 
-def _replaced_since(ports: Ports, program: ExpectedProgram) -> Finding:
-    applied = f"applied was {program.version}"
-    if sets.set_of(program.path):
-        # No upgrade does that, so nothing of it is run, not even to ask for its version.
-        what = f"{program.path} does not lead to the {program.name} any more that was installed there; {applied}"
-        return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, _look_at(program))
-    now = _version(ports, program)
-    what = f"{program.path} was replaced: {program.name} is {now} now, {applied}"
+def _gone(program: ExpectedProgram) -> Finding:
+    applied = f"applied was {program.name} {program.version}"
+    package = package_of(program.path)
+    if not package:
+        what = f"{program.path} is gone; {applied}"
+        return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.HAND, f"ls -l {program.path}")
+    what = f"{program.path} is gone: {package} was removed; {applied}; what runs goes on, new mounts fail"
     return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
 
 
-def _look_at(program: ExpectedProgram) -> str:
-    stored = sets.set_of(program.path)
-    return f"sudo nydus-agent artifacts verify {stored[:12]}" if stored else f"ls -l {program.path}"
+def _replaced_since(ports: Ports, program: ExpectedProgram) -> Finding:
+    now = _version(ports, program)
+    what = f"{program.path} was replaced: {program.name} is {now} now, applied was {program.version}"
+    return Finding(Kind.PROGRAM_REPLACED, program.path, what, Remedy.APPLY, APPLY_COMMAND)
 
 
 def _version(ports: Ports, program: ExpectedProgram) -> str:

@@ -16,7 +16,7 @@ from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import FileError, PortError
-from agent.node import sets
+from agent.node import installed
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath
@@ -133,8 +133,8 @@ def _programs(
     versions = dict(accepted.versions)
     before = {one.path: one for one in known.programs} if known is not None else {}
     names = {**_PROGRAMS, "containerd": config.containerd.program}
-    installed = sets.paths_of(config, ports)
-    named = ((name, installed.get(file) or _path_of(ports, file)) for name, file in names.items() if name in versions)
+    packaged = installed.paths_of(config, ports.files)
+    named = ((name, packaged.get(file) or _path_of(ports, file)) for name, file in names.items() if name in versions)
     found = {name: path for name, path in named if path}
     programs = (_program(ports, name, path, versions[name], before.get(path)) for name, path in found.items())
     return tuple(one for one in programs if one is not None)

@@ -15,12 +15,12 @@ from agent.apply.daemon_view import daemon_view
 from agent.apply.drift import DriftFound
 from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.apply.waits import Before
-from agent.artifacts.pairs import TAKES_CREDENTIALS
 from agent.config.model import Config
 from agent.errors import AgentError, FileError, HttpError, NydusdError
 from agent.node import versions
 from agent.node.facts import Effective, Facts
 from agent.plan import renewal
+from agent.plan.pairs import TAKES_CREDENTIALS
 from agent.ports import NydusdInfo, Ports
 from agent.registry.expiring import source_of
 

@@ -13,8 +13,9 @@ from agent.apply import daemons, generations, links, recover, transaction, waits
 from agent.apply.checks_runtime import image_file_system
 from agent.apply.transaction import ChangeResult, Surroundings
 from agent.config.model import Config
-from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
+from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
 from agent.node.facts import Facts
+from agent.node.installed import versions_here
 from agent.node.observe import observe
 from agent.plan import mounts
 from agent.plan.removal import named_after, removal
@@ -29,6 +30,7 @@ from agent.plan.steps import (
     refuse,
 )
 from agent.ports import Ports
+from agent.programs.release import Project
 
 _CALL_S = 5.0
 _SIZE_S = 60.0
@@ -76,7 +78,7 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
     intention = transaction.Intention("remove", plan, None, root=root)
     result = transaction.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
     ended = daemons.end(ports, idle, around.say)
-    stays = (*_stays(ports, root, use, force=force), *_programs(ports, config.artifacts.directory))
+    stays = (*_stays(ports, root, use, force=force), *_programs(ports))
     return Removed(plan, result, stays, ended)
 
 
@@ -143,15 +145,12 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
     return tuple(found)
 
 
-def _programs(ports: Ports, directory: str) -> tuple[str, ...]:
+def _programs(ports: Ports) -> tuple[str, ...]:
     try:
-        here = ports.stores(directory).sets()
-    except AgentError as error:
-        return (f"{directory}, which could not be looked at: {error}",)
-    if not here:
-        return ()
-    size = sum(one.size for one in here) >> 20
-    return (f"{directory} ({size} MiB): programs, for the next apply; the package's purge removes them",)
+        packages = [project.package(version) for project in Project for version in versions_here(ports.files, project)]
+    except FileError as error:
+        return (f"{paths.PROGRAMS}, which could not be looked at: {error}",)
+    return (f"{' '.join(packages)}: programs, for the next apply; sudo apt purge takes them",) if packages else ()
 
 
 def _size(ports: Ports, root: str) -> str:

@@ -2,13 +2,13 @@
 
 It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and rights,
 03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and fence, 09 daemon
-and endpoint, 10 command line, 11 artifacts, 12 credentials of registries, 14 conversion, 15 Dragonfly's files, 17 the
-bench.
+and endpoint, 10 command line, 11 packages of programs, 12 credentials of registries, 14 conversion, 15 Dragonfly's
+files, 17 the bench.
 """
 
 from __future__ import annotations
 
-from agent.catalogue import artifacts, bench, convert, credentials, mirror, plan
+from agent.catalogue import bench, convert, credentials, mirror, plan, programs
 from agent.errors import Entry, Exit
 
 _ENTRIES = (
@@ -19,14 +19,16 @@ _ENTRIES = (
           "A configuration file exists but is not readable, not a regular file or not TOML.",
           "Look at the named file and its rights."),
     Entry("NNA0201", "nydusd is missing", Exit.USAGE,
-          "There is no nydusd in /usr/local/sbin, /usr/local/bin, /usr/sbin or /usr/bin, or it could not be looked at.",
-          "Install nydusd; Debian has no package of it."),
+          "No package nydus-programs-VERSION is installed, and there is no nydusd in /usr/local/sbin, /usr/local/bin, "
+          "/usr/sbin or /usr/bin, or it could not be looked at.",
+          "Make the package: `nydus-agent programs lock`, `nydus-agent programs package`; install it by apt."),
     Entry("NNA0202", "program is built for another architecture", Exit.USAGE,
           "The first program of this name in PATH cannot run on this node.",
           "Install the build for this node's architecture."),
     Entry("NNA0203", "snapshotter is missing", Exit.USAGE,
-          "There is no containerd-nydus-grpc in PATH, or it could not be looked at.",
-          "Install the package nydus-snapshotter."),
+          "No package nydus-snapshotter-programs-VERSION is installed, and there is no containerd-nydus-grpc in PATH, "
+          "or it could not be looked at.",
+          "Install the package nydus-snapshotter, or make one of upstream's: `nydus-agent programs lock`."),
     Entry("NNA0204", "containerd is missing", Exit.USAGE,
           "There is no containerd in PATH, or it could not be looked at.",
           "Install the package containerd."),
@@ -37,11 +39,8 @@ _ENTRIES = (
           "While images are mounted, a snapshotter from 0.15.4 on does not start without a commit in nydusd --version.",
           "Install an official build of nydusd."),
     Entry("NNA0207", "wanted programs are not installed", Exit.USAGE,
-          "The configuration asks for programs of the store, and no set there has them in that version.",
-          "Install them: `nydus-agent artifacts install`; apply does so by itself where the lock holds that version."),
-    Entry("NNA0208", "installed program is of another version", Exit.USAGE,
-          "A program of a set says of itself that it is another version than the one it was installed as.",
-          "Make the lock anew from the release itself: `nydus-agent artifacts lock`."),
+          "[programs] asks for a version whose package is not installed.",
+          "Install the named package by apt; `nydus-agent programs package` makes it."),
     Entry("NNA0221", "program cannot be run", Exit.FAILED,
           "A program that is needed is not in PATH, not executable or of another architecture, or the kernel did not "
           "let us start it.",
@@ -272,8 +271,8 @@ _ENTRIES = (
           "Check 10: its traffic counter grew by less than nydusd fetched.",
           "Is [mirror] metrics_url that of the same dfdaemon?"),
     Entry("NNA0737", "nydusd does not run", Exit.FAILED,
-          "Check 1: the new program of the store was started without an image and did not serve a mount.",
-          "See the cause; go back: `nydus-agent artifacts rollback`."),
+          "Check 1: the new program of a package was started without an image and did not serve a mount.",
+          "See the cause; purge the named package, or name another version in [programs]."),
     Entry("NNA0741", "nydusd's template is damaged", Exit.FAILED,
           "Check 8: it is not there or no JSON; new mounts will fail.",
           "nydus-agent apply"),
@@ -337,7 +336,7 @@ _ENTRIES = (
     Entry("NNA1099", "bug in nydus-agent", Exit.FAILED,
           "Something happened that the program was not written for.",
           "Report it with the output of the same command under NYDUS_AGENT_DEBUG=1."),
-    *artifacts.ENTRIES,
+    *programs.ENTRIES,
     *credentials.ENTRIES,
     *convert.ENTRIES,
     *bench.ENTRIES,

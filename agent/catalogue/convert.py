@@ -62,7 +62,7 @@ ENTRIES = (
           "Begin again; blobs that are in the registry already are not sent again."),
     Entry("NNA1429", "nydus-image cannot be used", Exit.FAILED,
           "It cannot be run, is of a version that takes no tars, or writes a form that is not known here.",
-          "Name another one: `--nydus-image`, or `nydus-agent artifacts install`."),
+          "Name another one: `--nydus-image`, or install a newer package (`nydus-agent programs --help`)."),
     Entry("NNA1430", "nydusify failed", Exit.FAILED,
           "It cannot be run, ended with an error, or not at all; nothing was put into the image's place.",
           "See its last lines; `--with nydus-image` is our own driver of nydus-image."),

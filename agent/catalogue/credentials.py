@@ -34,6 +34,6 @@ ENTRIES = (
           "A helper gives it, or its password is a token of some hours, and a running nydusd keeps what it was started "
           "with: after that, cold reads of running containers fail with EIO (401 in nydusd's log). New ones are "
           "handed on only by a snapshotter from 0.15.14 on, and only to a nydusd from 2.4.1 on.",
-          "Install newer programs (`[artifacts] nydus`, `snapshotter`), apply, and replace the pods of the named "
+          "Install newer programs (`nydus-agent programs --help`), apply, and replace the pods of the named "
           "images where their nydusd is older; or give the node a credential that does not expire."),
 )  # fmt: skip

@@ -13,11 +13,10 @@ from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
 from agent.apply.proofs import body as proof_body
 from agent.apply.transaction import Surroundings
-from agent.commands import artifacts_install, plan_file, proof_lines
+from agent.commands import plan_file, proof_lines
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
-from agent.config.forms import is_release
 from agent.config.model import Config
 from agent.console import Console, Tone, Toned
 from agent.durations import duration_option, in_words
@@ -57,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, ArtifactError (what is pinned could not be installed; nothing was touched), PlanError,
-    LockedError, ApplyError.
-    """
+    """Raises ConfigError, PlanError, LockedError, ApplyError."""
     config = context.load_config().config
     if args.on_install and not config.apply.on_install:
         return _nothing(context, "nothing is done: [apply] on_install is not set; run nydus-agent apply")
@@ -68,8 +65,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         return _nothing(context, "deferred to boot: systemd does not run here")
     urgency = urgency_of(now=args.now, by_itself=args.in_turn)
     by_itself = args.on_install or args.in_turn
-    if not (args.plan or (by_itself and confirm.hold(ports.files))):
-        _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
             await_turn(config, ports, around.stop, context.console)
@@ -80,12 +75,6 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
                 around = waiting(around, ports, args.confirm, context)
             outcome = act(args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency)
         return tell(outcome, ports, context, "ApplyResult")
-
-
-def _install_what_is_pinned(config: Config, context: Context) -> None:
-    """Before the lock is taken: a download is long, and it changes nothing that is in use. Raises ArtifactError."""
-    if any(map(is_release, (config.artifacts.nydus, config.artifacts.snapshotter))):
-        artifacts_install.missing(config, context, wire.artifact_ports(context.root))
 
 
 def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgency) -> Outcome:

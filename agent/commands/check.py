@@ -78,10 +78,7 @@ def _origin(loaded: LoadedConfig, key: str) -> str:
 
 def _missing_files(loaded: LoadedConfig) -> tuple[str, ...]:
     """Files that are not on this node. Warnings only: the check may run before they are put there."""
-    artifacts = loaded.config.artifacts
     named = [(f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca]
-    named += [("the lock of artifacts", artifacts.lock), ("the credential of artifacts.base_url", artifacts.credential)]
-    named += [("the CA file of artifacts.base_url", artifacts.ca)]
     named += [("docker's configuration with the credentials of registries", loaded.config.registries.credentials)]
     return tuple(f"{what} is not there: {path}" for what, path in named if path.startswith("/") and not _is_file(path))
 

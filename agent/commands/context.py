@@ -67,7 +67,7 @@ class Context:
 
 
 class VerbModule(Protocol):
-    """What agent.commands.VERB offers ("-" is written "_"), and agent.commands.artifacts_ACTION."""
+    """What agent.commands.VERB offers ("-" is written "_"), and agent.commands.VERB_ACTION."""
 
     HELP: str
     """One line, lower case, without a full stop."""
@@ -95,6 +95,15 @@ class Verb:
     def load(self) -> VerbModule:
         """Import the verb's module."""
         return load_verb(self.name.replace("-", "_"))
+
+
+def absolute(path: str) -> str:
+    """A path as root's files are named; what it leads to is not looked at."""
+    if posixpath.isabs(path):
+        return path
+    from pathlib import Path
+
+    return posixpath.join(str(Path.cwd()), path)
 
 
 def sentence(module: VerbModule) -> str:

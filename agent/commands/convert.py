@@ -26,9 +26,8 @@ from agent.convert import job as jobs
 from agent.convert.job import Converted, Event, Image, Job
 from agent.convert.run import convert
 from agent.errors import AgentError, ConvertError, Exit, UsageError
-from agent.node import sets
+from agent.node import installed
 from agent.node.facts import Binary, Unknown
-from agent.node.machine import architecture
 from agent.oci import local, platforms, reference
 from agent.oci.local import Local
 from agent.oci.reference import Reference
@@ -76,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--work-dir", metavar="DIRECTORY", default="/var/tmp", help="for the time of the run (default %(default)s)")  # noqa: S108 - a private directory is made in it
     add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
-    add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent artifacts which)")
+    add("--nydus-image", metavar="PROGRAM", help="the converter (default the node's: nydus-agent programs list)")
     add(
         "--with", dest="by", choices=tuple(By), type=By, default=By.AUTO,
         help="who makes the image: nydusify, our own driver of nydus-image, or auto (default): nydusify where it is "
@@ -169,11 +168,11 @@ class _Programs:
     """Those that the node uses, wherever they come from; else what PATH has."""
 
     def __init__(self, config: Config, context: Context) -> None:
-        self._config, self._ports = config, wire.artifact_ports(context.root)
+        self._config, self._ports = config, wire.program_ports(context.root)
 
     @functools.cached_property
     def _found(self) -> Mapping[str, Binary | None | Unknown]:
-        return sets.look(self._config, self._ports, architecture(self._ports)).found
+        return installed.read_installed(self._config, self._ports).binaries
 
     def of(self, name: str) -> str:
         found = self._found[name]
@@ -188,7 +187,7 @@ class _Programs:
         if by is By.NYDUSIFY and not found:
             raise UsageError(
                 "NNA1402", "--with nydusify: there is no nydusify", cause="neither beside nydus-image nor in PATH",
-                try_="nydus-agent artifacts install, or --nydusify PROGRAM",
+                try_="name one: --nydusify PROGRAM",
             )  # fmt: skip
         return found
 

@@ -6,8 +6,7 @@ import argparse
 
 from agent import paths, wire
 from agent.commands import dragonfly_file
-from agent.commands.artifact_options import absolute
-from agent.commands.context import Context
+from agent.commands.context import Context, absolute
 from agent.commands.published import read_json
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from agent.commands.artifact_options import absolute
+from agent.commands.context import absolute
 from agent.console import counted
 from agent.dragonfly.live import LiveSettings
 from agent.errors import ConfigError, FileError, Problem

@@ -20,7 +20,7 @@ from agent.apply.generations import encode_effective
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import PlanError
-from agent.node import sets, versions
+from agent.node import installed, versions
 from agent.node.facts import Effective, Facts
 from agent.node.machine import node_identity
 from agent.outside_json import json_value
@@ -49,7 +49,7 @@ class MadePlan:
 def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     config = roots.kept(made.config, made.facts)
-    wanted = accepted.record(sets.pinned(config, made.facts.sets))
+    wanted = accepted.record(installed.pinned(config, made.facts.programs))
     basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.known_versions(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json_value(

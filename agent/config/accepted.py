@@ -2,8 +2,7 @@
 
 After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted it: whoever
 judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the fleet) is not kept,
-nor where containerd's socket is and whether it may be restarted, nor where programs are fetched from: there the
-operator's present word counts.
+nor where containerd's socket is and whether it may be restarted: there the operator's present word counts.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from agent.config.fields import Complaints, build, read_table
 from agent.config.model import Config
 from agent.outside_json import json_value
 
-_TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")
+_TABLES = ("mirror", "registries", "containerd", "snapshotter", "programs")
 _PRESENT = {
     "mirror": ("health", "refusals"),
     "containerd": ("address", "restart"),
-    "artifacts": ("lock", "base_url", "credential", "ca", "keep"),
 }
 """Keys that are not recorded."""
 
@@ -51,10 +49,7 @@ def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
             then.containerd, address=present.containerd.address, restart=present.containerd.restart
         ),
         snapshotter=then.snapshotter,
-        artifacts=replace(
-            present.artifacts, nydus=then.artifacts.nydus, snapshotter=then.artifacts.snapshotter,
-            directory=then.artifacts.directory,
-        ),
+        programs=then.programs,
     )  # fmt: skip
 
 

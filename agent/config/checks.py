@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from agent.config.forms import address_of, endpoint_of, listen_of
 from agent.config.model import Config, Dialect, LogLevel, Scheme
@@ -135,32 +134,6 @@ def _log_level(config: Config) -> Iterator[ConfigFinding]:
         )
 
 
-def _artifacts(config: Config) -> Iterator[ConfigFinding]:
-    artifacts = config.artifacts
-    if artifacts.credential and not artifacts.base_url:
-        yield ConfigFinding(
-            ("artifacts.credential", "artifacts.base_url"),
-            "has no effect: it is sent to base_url alone, never to where the lock's own URLs lead",
-            "set artifacts.base_url, or remove it",
-            is_error=False,
-        )
-    if artifacts.ca and not artifacts.base_url.startswith("https://"):
-        yield ConfigFinding(
-            ("artifacts.ca", "artifacts.base_url"),
-            "has no effect: it is for base_url alone, and only where that begins with https",
-            "set artifacts.base_url, or remove it",
-            is_error=False,
-        )
-    host = urlsplit(artifacts.base_url).hostname if artifacts.base_url.startswith("http://") else None
-    address = address_of(host) if host else None
-    if artifacts.credential and host and not (address is not None and address.is_loopback):
-        yield ConfigFinding(
-            ("artifacts.credential", "artifacts.base_url"),
-            "would be sent in clear text, for everyone on the way to read",
-            "write base_url with https",
-        )
-
-
 _CHECKS: tuple[Callable[[Config], Iterator[ConfigFinding]], ...] = (
     _lease,
     _window,
@@ -169,5 +142,4 @@ _CHECKS: tuple[Callable[[Config], Iterator[ConfigFinding]], ...] = (
     _include,
     _ports,
     _log_level,
-    _artifacts,
 )

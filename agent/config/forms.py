@@ -38,11 +38,11 @@ class Form(enum.Enum):
     USER = "user name"
     UNIT = "name of a service of systemd"
     PROGRAM = "program in PATH, or an absolute path"
-    ARTIFACT = '"system", "current", a version such as "2.4.4", or the id of a set'
-    BASE_URL = "empty, or http(s)://HOST[:PORT][/PATH]"
-    CREDENTIAL = "empty, an absolute path, or a name"
+    PROGRAMS = '"newest", "system", or a version such as "2.4.4"'
+    RELEASE = "version of a release, such as 2.4.4"
+    ARCHIVE_URL = "http(s)://HOST[:PORT]/PATH/ARCHIVE"
+    SHA256 = "64 hexadecimal digits"
     DOCKER_CONFIG = "empty, the absolute path of a config.json, or a name"
-    STORE_PATH = "absolute path below a directory that outlives a reboot"
 
     def complaint(self, text: str) -> Complaint | None:
         """None where `text` has this form."""
@@ -220,41 +220,38 @@ def _program(text: str) -> Complaint | None:
     return None if re.fullmatch(r"[A-Za-z0-9._-]+", text) else ("is not the name of a program", 'write "containerd"')
 
 
-_RELEASE = re.compile(r"v?[0-9]{1,6}(?:\.[0-9]{1,6}){2}(?:-[0-9A-Za-z.]{1,32})?")
-_SET_ID = re.compile(r"[0-9a-f]{64}")
-SYSTEM, CURRENT = "system", "current"
+_RELEASE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){2}(?:-[0-9a-z]+(?:\.[0-9a-z]+)*)?")
+"""Small letters only: a version is part of the name of a package."""
+_ARCHIVE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory too."""
+SYSTEM, NEWEST = "system", "newest"
 
 
 def is_release(text: str) -> bool:
-    """Whether this is a version of an upstream release, with or without its "v"."""
-    return bool(_RELEASE.fullmatch(text))
+    """Whether this is the version of an upstream release, without its "v"."""
+    return len(text) <= 60 and bool(_RELEASE.fullmatch(text))
 
 
-def is_set_id(text: str) -> bool:
-    """Whether this is the id of a set of installed programs (the records of generations name one)."""
-    return bool(_SET_ID.fullmatch(text))
-
-
-def _artifact(text: str) -> Complaint | None:
-    if text in (SYSTEM, CURRENT) or is_release(text) or is_set_id(text):
+def _programs(text: str) -> Complaint | None:
+    if text in (SYSTEM, NEWEST) or is_release(text):
         return None
-    if text == "latest":
-        return "is no version: what was verified must not change by itself", 'write a version, or "current"'
-    return "is neither a version nor a known word", 'write "system", "current" or a version such as "2.4.4"'
+    if is_release(text.removeprefix("v")):
+        return "has the v of the release's tag", f"write {text.removeprefix('v')}"
+    return "is neither a version nor a known word", 'write "newest", "system" or a version such as "2.4.4"'
 
 
-def _base_url(text: str) -> Complaint | None:
-    parts = _split(text)
-    if not isinstance(parts, SplitResult):
-        return parts
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "must be an http or https URL", "write something like https://mirror.example.org/nydus"
-    if parts.username is not None:
-        return "holds a user name", "remove it: artifacts.credential names where a secret is"
-    if parts.query or parts.fragment:
-        return "must end with its path: the archives' names are added to it", "remove what begins with ? or #"
-    address = address_of(parts.hostname)
-    return _link_local(address) if address is not None else None
+def _release(text: str) -> Complaint | None:
+    return None if is_release(text) else ("is not a version", "write it as in 2.4.4")
+
+
+def _archive_url(text: str) -> Complaint | None:
+    if _ARCHIVE_URL.fullmatch(text):
+        return None
+    return "is not the URL of an archive", "write https://HOST/PATH/ARCHIVE, without credentials and query"
+
+
+def _sha256(text: str) -> Complaint | None:
+    return None if re.fullmatch(r"[0-9a-f]{64}", text) else ("is no sha256", "write its 64 hexadecimal digits")
 
 
 def _credential(text: str) -> Complaint | None:
@@ -276,26 +273,6 @@ def _docker_config(text: str) -> Complaint | None:
     return None
 
 
-_FLEETING = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")  # noqa: S108 - refused, not used
-_UPDATED = ("/usr", "/bin", "/sbin", "/lib")
-
-
-def _store_path(text: str) -> Complaint | None:
-    if text.strip("/") == "":
-        return "must name something below /", "write the whole path from /"
-    if "//" in text:
-        # What is named in two ways is compared wrong, here and with what programs and links are called.
-        return "holds an empty name", f"write {re.sub('/+', '/', text)}"
-    if any(text == one or text.startswith(f"{one}/") for one in _FLEETING):
-        return "does not outlive a reboot, or others may write there", "choose a directory on a disk"
-    if any(text == one or text.startswith(f"{one}/") for one in _UPDATED if not text.startswith("/usr/local/")):
-        return (
-            "belongs to the distribution's packages (FHS; it may be read-only)",
-            "choose a directory below /var or /opt",
-        )
-    return _path(text)
-
-
 _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.MIRROR_URL: _mirror_url,
     Form.HTTP_URL: _http_url,
@@ -310,9 +287,9 @@ _CHECKS: dict[Form, Callable[[str], Complaint | None]] = {
     Form.USER: _user,
     Form.UNIT: _unit,
     Form.PROGRAM: _program,
-    Form.ARTIFACT: _artifact,
-    Form.BASE_URL: _optional(_base_url),
-    Form.CREDENTIAL: _optional(_credential),
+    Form.PROGRAMS: _programs,
+    Form.RELEASE: _release,
+    Form.ARCHIVE_URL: _archive_url,
+    Form.SHA256: _sha256,
     Form.DOCKER_CONFIG: _optional(_docker_config),
-    Form.STORE_PATH: _store_path,
 }

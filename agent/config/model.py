@@ -10,7 +10,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import paths
 from agent.config.forms import Form
 
 
@@ -29,9 +28,15 @@ def setting(
     return field(default_factory=type(default), metadata=metadata)
 
 
-def required(doc: str, *, form: Form | None = None) -> Any:  # noqa: ANN401
+def required(
+    doc: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    form: Form | None = None,
+) -> Any:  # noqa: ANN401
     """A field that has no default."""
-    return field(metadata={"doc": doc, "low": None, "high": None, "form": form})
+    return field(metadata={"doc": doc, "low": low, "high": high, "form": form})
 
 
 class Switch(enum.StrEnum):
@@ -224,38 +229,20 @@ class SnapshotterConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactsConfig:
-    """Where the nydus programs come from."""
+class ProgramsConfig:
+    """Which nydus programs the node uses."""
 
     nydus: str = setting(
-        "system",
-        'nydusd and nydus-image: "system": what is in PATH; "current": what artifacts install has made current; or a '
-        "version, which apply installs where it is missing",
-        form=Form.ARTIFACT,
+        "newest",
+        'nydusd and nydus-image: "newest": those of the newest installed package nydus-programs-VERSION, or where '
+        'there is none, what is in PATH; a version: those of its package; "system": what is in PATH',
+        form=Form.PROGRAMS,
     )
-    snapshotter: str = setting("system", "containerd-nydus-grpc: as for nydus", form=Form.ARTIFACT)
-    lock: str = setting(
-        "",
-        "the lock file; empty: /etc/nydus-agent/artifacts.lock.toml, else the package's, else what "
-        "--trust-release-checksum has recorded",
-        form=Form.OPTIONAL_PATH,
+    snapshotter: str = setting(
+        "newest",
+        "containerd-nydus-grpc: as for nydus, of the packages nydus-snapshotter-programs-VERSION",
+        form=Form.PROGRAMS,
     )
-    base_url: str = setting(
-        "", "a mirror of the archives, each below it by its file name; empty: the lock's own URLs", form=Form.BASE_URL
-    )
-    credential: str = setting(
-        "",
-        "what base_url wants as Authorization header: a file that only root may read, or the name of a credential of "
-        "systemd",
-        form=Form.CREDENTIAL,
-    )
-    ca: str = setting(
-        "",
-        "file with the CA that signed base_url's certificate, trusted for it beside the system's store",
-        form=Form.OPTIONAL_PATH,
-    )
-    directory: str = setting(paths.ARTIFACTS, "where the programs lie; it must allow to run them", form=Form.STORE_PATH)
-    keep: int = setting(2, "sets of programs that artifacts prune leaves at least", low=1, high=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +313,7 @@ class Config:
     snapshotter: SnapshotterConfig = setting(
         SnapshotterConfig(), "the nydus snapshotter, which is rendered and managed"
     )
-    artifacts: ArtifactsConfig = setting(ArtifactsConfig(), "where the nydus programs come from")
+    programs: ProgramsConfig = setting(ProgramsConfig(), "which nydus programs the node uses")
     apply: ApplyConfig = setting(ApplyConfig(), "when the node is changed")
     drift: DriftConfig = setting(DriftConfig(), "what happens when others change what was applied")
     fleet: FleetConfig = setting(FleetConfig(), "behaviour among many nodes")

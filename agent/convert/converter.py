@@ -18,6 +18,6 @@ def version_of(said: str) -> str:
     if version < _FIRST:
         raise ConvertError(
             "NNA1429", f"nydus-image {text} cannot convert layers",
-            cause="it takes no tars: 2.2.0 is the first that does", try_="nydus-agent artifacts install",
+            cause="it takes no tars: 2.2.0 is the first that does", try_="nydus-agent programs --help",
         )  # fmt: skip
     return text

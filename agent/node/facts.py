@@ -37,7 +37,7 @@ Version: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A program that was found in PATH."""
+    """A program that was found in PATH, or in an installed package."""
 
     path: str
     arch: Arch
@@ -48,22 +48,20 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenSet:
-    """The set of installed programs that the configuration comes to for one of upstream's archives."""
+class ChosenPrograms:
+    """The installed package that the configuration comes to for the programs of one upstream project."""
 
-    artifact: str
+    project: str
     """ "nydus" or "nydus-snapshotter"."""
-    id: str
-    release: str
-    """The release's tag, such as "v2.4.4"."""
+    version: str
+    """Such as "2.4.4"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
-    """Why installed programs that the configuration asks for are not used: a code of the catalogue, and what to do."""
+class MissingPrograms:
+    """Programs that the configuration asks for and that no installed package has, and what to do."""
 
-    artifact: str
-    code: str
+    project: str
     reason: str
     try_: str
 
@@ -250,10 +248,10 @@ class Facts:
     listening: tuple[int, ...] | Unknown = ()
     """TCP ports of this node that somebody listens on."""
 
-    sets: tuple[ChosenSet, ...] = ()
-    """Where programs are not those in PATH: the sets that they belong to."""
-    unfit: tuple[Unfit, ...] = ()
-    """Where they cannot be used: why. Their facts are None then."""
+    programs: tuple[ChosenPrograms, ...] = ()
+    """Where programs are not those in PATH: the packages that they belong to."""
+    missing: tuple[MissingPrograms, ...] = ()
+    """Programs that are not installed in the version that is asked for. Their facts are None then."""
 
     images: tuple[StoredImage, ...] | Unknown = ()
     """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""

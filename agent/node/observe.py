@@ -10,7 +10,7 @@ from typing import TypeVar
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
+from agent.node import images, installed, programs, registries, snapshotter_root, unit_drop_ins, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
@@ -43,19 +43,18 @@ def observe(
     the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
     PortError: what fails is Unknown in the facts.
     """
-    arch = architecture(ports)
-    nydus = sets.look(config, ports, arch)
-    nydusd = nydus.found["nydusd"]
+    nydus = installed.read_installed(config, ports)
+    nydusd = nydus.binaries["nydusd"]
     containerd = programs.find(ports, config.containerd.program, versions.containerd)
     files = _files(config, ports, containerd, extra_paths)
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
-        arch=arch,
+        arch=architecture(ports),
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
-        nydus_image=nydus.found["nydus-image"],
-        snapshotter=nydus.found["containerd-nydus-grpc"],
+        nydus_image=nydus.binaries["nydus-image"],
+        snapshotter=nydus.binaries["containerd-nydus-grpc"],
         containerd=containerd,
         running_containerd=running,
         containerd_unit=_known(lambda: ports.units.get(config.containerd.unit)),
@@ -69,8 +68,8 @@ def observe(
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
         images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
-        sets=nydus.sets,
-        unfit=nydus.unfit,
+        programs=nydus.chosen,
+        missing=nydus.missing,
         credentials=registries.credentials(config.registries.credentials, ports.files),
         snapshotter_root=snapshotter_root.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
         snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),

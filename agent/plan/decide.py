@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.artifacts import pairs
-from agent.artifacts.names import ArtifactName
-from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
 from agent.outside_json import json_value
+from agent.plan import pairs
+from agent.plan.pairs import MIRRORS_NOT_WRITTEN, spelled, version_of
 from agent.plan.steps import Refusal, refuse
+from agent.programs.release import Project
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
@@ -58,7 +58,7 @@ def choose(config: Config, facts: Facts) -> tuple[Effective, tuple[Refusal, ...]
 
 def per_registry(facts: Facts) -> bool:
     """Whether this snapshotter takes host, scheme and CA of a registry from a hosts.toml of its own."""
-    version = _version(facts.snapshotter)
+    version = version_of(facts.snapshotter)
     return version is not None and version >= MIRRORS_NOT_WRITTEN
 
 
@@ -83,7 +83,7 @@ def _switch(config: Config, facts: Facts) -> tuple[Switch, str]:
 
 
 def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
-    pair = pairs.Pair(_version(facts.nydusd), _version(facts.snapshotter))
+    pair = pairs.Pair(version_of(facts.nydusd), version_of(facts.snapshotter))
     found = list(pairs.mirrors(pair))
     fix = 'set mirror.dialect = "proxy"'
     if facts.nydusd_reads_mirrors is False and (pair.nydus is None or pair.nydus < pairs.MIRRORS_GONE):
@@ -98,9 +98,9 @@ def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 def _mirrors_doubts(facts: Facts) -> tuple[str, ...]:
     """What could not be told beforehand; the proof's real read tells it afterwards."""
     found = []
-    if _version(facts.nydusd) is None and isinstance(facts.nydusd_reads_mirrors, Unknown):
+    if version_of(facts.nydusd) is None and isinstance(facts.nydusd_reads_mirrors, Unknown):
         found.append(f"cannot tell whether this nydusd knows mirrors ({facts.nydusd_reads_mirrors.reason})")
-    if _version(facts.snapshotter) is None and isinstance(facts.snapshotter, Binary):
+    if version_of(facts.snapshotter) is None and isinstance(facts.snapshotter, Binary):
         found.append("cannot tell whether this snapshotter passes mirrors on (version unknown)")
     return tuple(found)
 
@@ -115,7 +115,7 @@ def _scheme(config: Config, facts: Facts) -> tuple[Scheme, tuple[str, ...]]:
             "scheme http: only plain http registries are configured, and one scheme serves all nydus images; add a "
             "[[registries.hosts]] table for each https registry that serves nydus images",
         )
-    version = _version(facts.nydusd)
+    version = version_of(facts.nydusd)
     if version is not None and version >= HTTP_FALLBACK_GONE:
         return Scheme.HTTPS, (
             f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {spelled(version)} with "
@@ -217,12 +217,12 @@ def present_switch(facts: Facts) -> Switch | None:
 def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
     """Programs that are missing or cannot run here."""
     needed = (
-        ("NNA0201", "nydusd", facts.nydusd, "install nydusd into /usr/local/bin (Debian has no package of it)"),
+        ("NNA0201", "nydusd", facts.nydusd, "install a package of it: nydus-agent programs --help"),
         ("NNA0203", "containerd-nydus-grpc", facts.snapshotter, "apt install nydus-snapshotter"),
         ("NNA0204", "containerd", facts.containerd, "apt install containerd"),
     )
-    found = [Refusal(one.code, one.reason, one.try_) for one in facts.unfit]
-    told = {ArtifactName(one.artifact).main_program for one in facts.unfit}
+    found = [Refusal("NNA0207", one.reason, one.try_) for one in facts.missing]
+    told = {program for one in facts.missing for program in Project(one.project).programs}
     for code, name, fact, try_ in needed:
         if name in told:
             continue
@@ -239,7 +239,3 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
         reason = f"{image.path} is built for {image.arch.value}, this node is {facts.arch.value}"
         found.append(Refusal("NNA0202", reason, "install nydus-image for this architecture"))
     return tuple(found)
-
-
-def _version(fact: Binary | None | Unknown) -> tuple[int, ...] | None:
-    return fact.version if isinstance(fact, Binary) and isinstance(fact.version, tuple) else None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agent import paths
 from agent.config.model import Config, RestartPolicy
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
-from agent.plan import decide, images, invariants, mounts, own, renewal, roots, upgrade
+from agent.plan import decide, images, invariants, mounts, own, pairs, renewal, roots, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
@@ -224,6 +224,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
     # What docker wrote for root is used as it is: nobody said that it must be there, or be right.
     found += [f"credentials of registries: {problem}" for problem in facts.credentials.problems]
     found += renewal.warnings(config, facts)
+    found += pairs.cautions(pairs.pair_on_node(config, facts))
     if facts.nydus_image is None:
         found.append("nydus-image is not in PATH: images can run, but none can be made here")
     changed = set(target.containerd.files)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import tomllib
 
 from agent import paths
-from agent.artifacts.pairs import RENEWS, TAKES_CREDENTIALS, spelled
 from agent.config.model import Config, Dialect
 from agent.node.facts import Binary, Facts, FileFact, Unknown, Version
+from agent.plan.pairs import RENEWS, TAKES_CREDENTIALS, spelled
 from agent.registry.expiring import EVERY
 
 TRY = (
-    "nydus-agent artifacts lock --nydus 2.4.4 --snapshotter 0.16.1, and [artifacts] nydus and snapshotter; or a "
-    "credential that does not expire"
+    "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the packages; or "
+    "a credential that does not expire"
 )
 COST = "once it has expired, what a running container has not read yet fails with EIO"
 

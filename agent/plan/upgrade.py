@@ -7,9 +7,9 @@ flight; where it is "restart", as we render it, it leaves them alone (its pkg/fi
 
 from __future__ import annotations
 
-from agent.artifacts.pairs import ASKS_FOR_COMMIT
 from agent.node.facts import Binary, Facts, Unknown
 from agent.plan.order import Changes
+from agent.plan.pairs import ASKS_FOR_COMMIT
 from agent.plan.steps import Refusal, UnitVerb
 
 

@@ -21,8 +21,8 @@ from agent.oci import formats, local
 from agent.ports_convert import LayerFile, Source
 from tests.contract.image_archives import Entry, config_of, files_of, saved, tarred
 from tests.contract.test_convert_verb import Place, tar
+from tests.fakes import tars
 from tests.fakes.oci_registry import serving
-from tests.hostile import tars
 from tests.node.layout import Layout
 
 ONE, TWO = tar("DATA-1"), tar("DATA-2")

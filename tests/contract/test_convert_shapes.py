@@ -16,8 +16,8 @@ from agent.ports_convert import Source
 from tests.contract.image_archives import config_of, files_of, saved, tarred
 from tests.contract.test_convert_archives import refusal, source
 from tests.contract.test_convert_verb import NYDUSIFY, Place, tar
+from tests.fakes import tars
 from tests.fakes.oci_registry import serving
-from tests.hostile import tars
 
 ONE, TWO = tar("DATA-1"), tar("DATA-2")
 AMD64, ARM64 = {"architecture": "amd64", "os": "linux"}, {"architecture": "arm64", "os": "linux"}

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent import paths
-from agent.adapters.artifact_bundle import BundleFiles
 from agent.node.facts import PluginFact
 from agent.ports import Ports
-from agent.ports_install import ArtifactPorts
 from tests.fakes.alarms import FakeAlarms
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import FakeContainerd, FakeSnapshotterSocket
 from tests.fakes.daemon import FakeTables
-from tests.fakes.downloads import FakeDownloads
 from tests.fakes.faults import Faults
 from tests.fakes.fence import FakeFence
 from tests.fakes.files import FakeFiles
@@ -21,7 +18,6 @@ from tests.fakes.http import FakeHttp
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.nydusd import FakeNydusd
 from tests.fakes.processes import FakeProcesses
-from tests.fakes.store import FakeStores
 from tests.fakes.tls import FakeTls
 from tests.fakes.trials import FakeTrials
 from tests.fakes.units import FakeUnits, unit
@@ -58,8 +54,6 @@ class FakeNode:
         self.trials = FakeTrials()
         self.tls = FakeTls()
         self.alarms = FakeAlarms(self.clock, faults=self.faults)
-        self.stores = FakeStores(self.files)
-        self.downloads = FakeDownloads(self.files)
         self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
         self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
         self.units.on_job.append(self._job_done)
@@ -71,16 +65,7 @@ class FakeNode:
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, tables=self.tables,
             clock=self.clock, ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
-            machine=self.machine, stores=self.stores,
-        )  # fmt: skip
-
-    @property
-    def artifact_ports(self) -> ArtifactPorts:
-        """The same node for the verbs of artifacts."""
-        return ArtifactPorts(
-            files=self.files, processes=self.processes, machine=self.machine, clock=self.clock, ledger=self.ledger,
-            stores=self.stores,
-            downloads=lambda: self.downloads, bundles=lambda: BundleFiles("/"),
+            machine=self.machine,
         )  # fmt: skip
 
     def _job_done(self, name: str, verb: str) -> None:

@@ -13,14 +13,6 @@ from tests.lint.layers import LAYERS
 from tests.lint.source import ROOT, Module, dotted, imports, modules
 
 _ADAPTERS_MAY = (
-    "agent.artifacts.addresses",
-    "agent.artifacts.bundle",
-    "agent.artifacts.fetching",
-    "agent.artifacts.lock",
-    "agent.artifacts.refusals",
-    "agent.artifacts.sandbox",
-    "agent.artifacts.selection",
-    "agent.artifacts.sets",
     "agent.bench.picture",
     "agent.errors",
     "agent.paths",
@@ -34,7 +26,6 @@ _ADAPTERS_MAY = (
     "agent.oci",
     "agent.outside_json",
     "agent.ports",
-    "agent.ports_artifacts",
     "agent.ports_bench",
     "agent.ports_change",
     "agent.ports_clock",
@@ -45,7 +36,6 @@ _ADAPTERS_MAY = (
     "agent.ports_drill",
     "agent.ports_fence",
     "agent.ports_processes",
-    "agent.ports_fetch",
     "agent.registry",
     "agent.adapters",
     "agent._pb",
@@ -55,7 +45,6 @@ _ROOTS = ("agent.wire", "agent.wire_convert")
 """The composition root, and those of one verb each."""
 
 _PURE = (
-    "agent.artifacts",
     "agent.bench",
     "agent.oci",
     "agent.plan",
@@ -65,10 +54,10 @@ _PURE = (
     "agent.node.facts",
     "agent.node.facts_daemon",
     "agent.node.transfer",
+    "agent.programs.lock",
+    "agent.programs.release",
     "agent.registry",
 )
-_NOT_PURE = "agent.artifacts.child"
-"""The download's own process: it is nothing but input and output, and no other module may import it."""
 _PURE_MAY_IMPORT = {
     "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
     "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "stat",
@@ -141,8 +130,8 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.node.facts", "agent.node.observe", False),
         ("agent.adapters.files", "agent.plan.order", False),
         ("agent.errors", "agent.catalogue", False),
-        ("agent.adapters.artifact_store", "agent.artifacts.lock", True),
-        ("agent.artifacts.lock", "agent.ports_artifacts", False),
+        ("agent.programs.package", "agent.programs.lock", True),
+        ("agent.programs.lock", "agent.programs.download", False),
     ],
 )
 def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: bool) -> None:
@@ -154,7 +143,7 @@ def test_what_decides_touches_nothing_outside() -> None:
     found = []
     for module in modules("agent"):
         pure = any(_within(module.name, package) for package in _PURE)
-        if not pure or _within(module.name, _NOT_PURE):
+        if not pure:
             continue
         for line, name in imports(module):
             outside = not _within(name, "agent") and not any(_within(name, allowed) for allowed in _PURE_MAY_IMPORT)

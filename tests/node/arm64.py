@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.node import cache, emulation, stock, upstream
+from tests.node import cache, emulation, program_packages, stock
 from tests.node.boot import Node
 
 _EMULATED = """\
@@ -30,9 +30,10 @@ def root() -> Path:
         return cache.make("arm64-root", env={"BUILD_ROOT": str(cache.make("build-root"))})
 
 
-def programs() -> upstream.Contents:
+def programs() -> program_packages.Contents:
     """The programs for arm64, cross-built; some minutes of two processors the first time."""
-    return upstream.contents(_cross("nydus"), cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"}) / "bin")
+    snapshotter = cache.make("snapshotter", "arm64", env={"GOARCH": "arm64"})
+    return program_packages.contents(_cross("nydus"), snapshotter / "bin")
 
 
 def wrapper() -> Path:

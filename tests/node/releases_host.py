@@ -1,4 +1,6 @@
-"""What stands in for the release host on a node: releases of any version, of programs that we build or changed ones."""
+"""What stands in for the release host on a node: releases of any version, of programs that we build or changed ones;
+and their packages, made on the node by our own verb.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.artifacts.lock import Artifact, ArtifactName
+from agent.programs.lock import Lock, Release, render
+from agent.programs.release import Project
 from tests.node import cache, upstream
 from tests.node.boot import Node
 
 PLACE = "/srv/releases"
-PORT = 8090
-URL = f"http://127.0.0.1:{PORT}"
+PACKAGES = "/srv/packages"
 REAL_NYDUSD = "/usr/local/libexec/nydusd.real"
 
 _BROKEN = """\
@@ -38,8 +40,7 @@ def nydus(node: Node, build: bytes = b"") -> dict[str, bytes]:
         if not node.exists(REAL_NYDUSD):
             node.push(made / "nydusd", REAL_NYDUSD)
         nydusd = (cache.make("wrapper") / "bin/nydusd").read_bytes()
-    image = (made / "nydus-image").read_bytes()
-    return {"nydusd": nydusd + build, "nydus-image": image, "nydusctl": image + b"nydusctl"}
+    return {"nydusd": nydusd + build, "nydus-image": (made / "nydus-image").read_bytes(), "nydusctl": b"#!/bin/sh\n"}
 
 
 def snapshotter() -> dict[str, bytes]:
@@ -53,9 +54,27 @@ def broken(work: Path) -> bytes:
     return (work / "broken").read_bytes()
 
 
-def publish(node: Node, name: ArtifactName, version: str, programs: Mapping[str, bytes]) -> Artifact:
-    """Put a release and its checksum where the server, or nobody, finds them; the entry that a lock has of it."""
-    made = upstream.packed(name, programs, version)
+def publish(node: Node, project: Project, version: str, programs: Mapping[str, bytes]) -> Release:
+    """Put a release and its checksum into PLACE; the entry that a lock has of it."""
+    made = upstream.packed(project, programs, version)
     for file, content in made.files.items():
         node.write(f"{PLACE}/{file}", content)
-    return made.artifact
+    return made.release
+
+
+def package(node: Node, *releases: Release) -> list[str]:
+    """Make the packages of published releases on the node, as an operator does; their paths."""
+    node.run(["mkdir", "--parents", PACKAGES])
+    node.write(f"{PACKAGES}/{upstream.LOCK_NAME}", render(Lock(releases)))
+    options = ["--lock", f"{PACKAGES}/{upstream.LOCK_NAME}", "--from", PLACE, "--output", PACKAGES]
+    node.run(["nydus-agent", "programs", "package", *options], timeout=300)
+    found = [f"{PACKAGES}/{one.package}_{one.version}_{one.arch}.deb" for one in releases]
+    assert all(map(node.exists, found)), found
+    return found
+
+
+def install(node: Node, project: Project, version: str, programs: Mapping[str, bytes]) -> str:
+    """Publish a release, make its package and install that by apt; the package's name."""
+    release = publish(node, project, version, programs)
+    node.apt("install", *package(node, release))
+    return release.package

@@ -56,10 +56,15 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
     """
     started = time.monotonic()
     install_only(node, site)
+    await_change(node, deadline_s)
+    return time.monotonic() - started
+
+
+def await_change(node: Node, deadline_s: float = 90) -> None:
+    """Wait for the change that an installation ordered. Raises NodeError, with the unit's journal, when it fails."""
     result = node.wait_until(lambda: _start_result(node, APPLY_UNIT), deadline_s, f"{APPLY_UNIT} has ended")
     if result != "done":
         raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
-    return time.monotonic() - started
 
 
 def install_only(node: Node, site: str, kept: Path = compiled.KEPT) -> None:

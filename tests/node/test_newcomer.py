@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.artifacts.lock import ArtifactName
+from agent.programs.release import Project
 from tests.node import images, parts, releases_host, scene, typed, upstream
 from tests.node.boot import Node
 
@@ -58,12 +58,12 @@ dpkg-deb --root-owner-group -Znone --build $tree {DFDAEMON_DEB}
 def release(node: Node, ca: str) -> None:
     """Upstream's release host, with what we have built under the names that upstream gives it."""
     programs = {
-        ArtifactName.NYDUS: releases_host.nydus(node),
-        ArtifactName.SNAPSHOTTER: releases_host.snapshotter(),
+        Project.NYDUS: releases_host.nydus(node),
+        Project.SNAPSHOTTER: releases_host.snapshotter(),
     }
-    for name, held in programs.items():
-        made = upstream.packed(name, held, upstream.VERSIONS[name])
-        place = urlsplit(made.artifact.url).path.rpartition("/")[0]
+    for project, held in programs.items():
+        made = upstream.packed(project, held, upstream.VERSIONS[project])
+        place = urlsplit(made.release.url).path.rpartition("/")[0]
         for file, content in made.files.items():
             node.write(f"{releases_host.PLACE}{place}/{file}", content)
     certificate, key = parts.make_certificate(node, ca, RELEASES)

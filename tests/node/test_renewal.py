@@ -110,7 +110,7 @@ def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_be
             private.expire()
             (problem,) = problems
             assert f"{private.registry.host}/reader-nydus (docker-credential-test): " in str(problem["seen"]), problem
-            assert "nydus-agent artifacts lock" in problem["try"]
+            assert "nydus-agent programs lock" in problem["try"]
             node.wait_until(lambda: bool(reader.errors()), 120, "a cold read has failed")
             assert "Input/output error" in reader.errors()[0]
             assert not private.renewed()

@@ -45,8 +45,10 @@ def test_only_what_may_run_at_boot_is_enabled(package: Package) -> None:
 
 def test_an_upgraded_runtime_is_looked_at_and_nothing_waits_for_that(package: Package) -> None:
     lines = [line for line in (package.control / "triggers").read_text().splitlines() if not line.startswith("#")]
+    names = ("containerd", "containerd-nydus-grpc", "nydus-image", "nydusd")
     assert sorted(lines) == [
-        f"interest-noawait /usr/bin/{name}" for name in ("containerd", "containerd-nydus-grpc", "nydus-image", "nydusd")
+        *(f"interest-noawait /usr/bin/{name}" for name in names),
+        "interest-noawait /usr/lib/nydus-agent/programs",
     ]
     text = package.script("postinst")
     begin, end = text.index('if [ "$1" = triggered ]'), text.index('if [ "$1" = configure ] && [ -d')

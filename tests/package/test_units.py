@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from agent.artifacts import sandbox
 from tests.node import stock
 from tests.package.deb import Package, in_root
 
@@ -40,20 +39,6 @@ def test_the_daemons_sandbox_is_tight(package: Package) -> None:
     done = in_root(script)
     print(done.stdout.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize(("suite", "version"), [("trixie", 257), ("bookworm", 252)])
-def test_the_sandbox_of_downloads_is_tighter_still(suite: str, version: int) -> None:
-    """Exposure at most 1.5 of 10. It is a transient unit, so its properties are written into a file to be looked at."""
-    unit = "\n".join(("[Service]", "ExecStart=/usr/bin/true", *sandbox.PROPERTIES))
-    script = f"""
-        cat >/etc/systemd/system/fetch.service <<'END'\n{unit}\nEND
-        systemd-analyze verify fetch.service
-        systemd-analyze security --offline=yes --threshold=15 --no-pager fetch.service
-    """
-    done = in_root(script, _root(suite))
-    print(version, done.stdout.strip().splitlines()[-1])
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
 def test_roots_units_give_up_what_they_do_not_need(package: Package) -> None:

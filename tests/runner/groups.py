@@ -61,7 +61,7 @@ the tier `test-survival`. All others are the stage `node`.
 LONG = (
     "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_checks", "test_contracts",
     "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer", "test_pulls",
-    "test_levers", "test_change", "test_remove_tree", "test_artifacts", "test_dragonfly", "test_drift", "test_bench",
+    "test_levers", "test_change", "test_remove_tree", "test_programs", "test_dragonfly", "test_drift", "test_bench",
     "test_rollback", "test_mirror_faults", "test_life", "test_credentials", "test_scarcity",
 )  # fmt: skip
 """Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside it."""

@@ -21,7 +21,7 @@ _BESIDE = groups.cores() + 1
 _MIXED = 2 * groups.cores()
 """Of parts of which every other one waits most of the time."""
 _LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
-_LONG_CONTRACT = ("crash_safety", "store_survival", "containerd_configuration", "convert_verb")
+_LONG_CONTRACT = ("crash_safety", "containerd_configuration", "convert_verb")
 """Files that take longest: each is run by itself, and begins before the others; those that wait and those that compute
 by turns."""
 DAEMON_TIMES = "tests/contract/test_daemon_times.py"
@@ -123,24 +123,14 @@ def _covered(command: Command) -> Command:
 
 def _contract() -> tuple[Command, ...]:
     dealt = shares.shares(ROOT / "tests/contract", ROOT, _LONG_CONTRACT, 3, without=[DAEMON_TIMES])
-    first, *others = map(_share, dealt)
-    return (first, *_hostile(), *others)
-
-
-def _hostile() -> tuple[Command, ...]:
-    archives = "tests/hostile/test_archives.py"
-    return (
-        _pytest("root", archives, deadline_s=1200),
-        _pytest("root", "tests/hostile", f"--ignore={archives}", deadline_s=1200),
-    )
+    return tuple(map(_share, dealt))
 
 
 def _package() -> tuple[Command, ...]:
-    apart = ("tests/package/test_booted_node.py", "tests/package/test_bundled.py")
-    others = [f"--ignore={path}" for path in apart]
+    booted = "tests/package/test_booted_node.py"
     return (
-        *(_pytest("here", path, deadline_s=1200) for path in apart),
-        _pytest("here", "tests/package", *others, deadline_s=1200),
+        _pytest("here", booted, deadline_s=1200),
+        _pytest("here", "tests/package", f"--ignore={booted}", deadline_s=1200),
     )
 
 
@@ -254,13 +244,6 @@ STAGES: dict[str, Stage] = {
             beside=groups.at_once(),
         ),
         Stage(
-            "test-hostile",
-            "servers, archives and locks that mean harm (part of contract)",
-            _hostile,
-            protos=False,
-            beside=_BESIDE,
-        ),
-        Stage(
             "test-matrix",
             "every containerd, mode and form of configuration on booted nodes",
             _matrix,
@@ -304,18 +287,12 @@ STAGES: dict[str, Stage] = {
         ),
         Stage("demo", "the main job on a booted node", _demo, deb=True, needs=_demo_needs()),
         Stage("deb", "build the package into build/deb", lambda: (), deb=True),
-        Stage(
-            "deb-bundle",
-            "nydus-node-agent-artifacts of LOCK=FILE and ARCHIVES=DIRECTORY into build/deb-bundle",
-            lambda: (Command(("packaging/build-deb-bundle",)),),
-            protos=False,
-        ),
         Stage("protos", "generate agent/_pb from protos/", lambda: ()),
     )
 }
 
 
-_SIMULATED = ("crash_artifacts", "crash_tree", "false_switch", "fleet", "install", "mutants", "plan_worlds", "publish")
+_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 

@@ -214,26 +214,23 @@ def test_a_wrong_type_or_value_is_refused(text: str, key: str, reason: str) -> N
         (Form.LISTEN, "::1:14004", "must be ADDRESS:PORT"),
         (Form.LISTEN, "127.0.0.1:0", "must be ADDRESS:PORT"),
         (Form.USER, "Bad User", "is neither a user name nor a uid"),
-        (Form.ARTIFACT, "2.4", "is neither a version nor a known word"),
-        (Form.ARTIFACT, "latest", "must not change by itself"),
-        (Form.ARTIFACT, "2.4.4/../../x", "is neither a version nor a known word"),
-        (Form.BASE_URL, "ftp://mirror.example.org", "must be an http or https URL"),
-        (Form.BASE_URL, "https://me:secret@mirror.example.org", "holds a user name"),
-        (Form.BASE_URL, "https://mirror.example.org/?key=1", "must end with its path"),
-        (Form.BASE_URL, "http://169.254.169.254/latest", "is link-local"),
-        (Form.CREDENTIAL, "../secret", "is neither a path nor the name of a credential"),
-        (Form.CREDENTIAL, "/etc/../secret", 'holds "." or ".."'),
+        (Form.PROGRAMS, "2.4", "is neither a version nor a known word"),
+        (Form.PROGRAMS, "latest", "is neither a version nor a known word"),
+        (Form.PROGRAMS, "2.4.4/../../x", "is neither a version nor a known word"),
+        (Form.PROGRAMS, "2.4.4-RC1", "is neither a version nor a known word"),
+        (Form.PROGRAMS, "v2.4.4", "has the v of the release's tag"),
+        (Form.RELEASE, "newest", "is not a version"),
+        (Form.RELEASE, "2.4.4-rc..1", "is not a version"),
+        (Form.ARCHIVE_URL, "ftp://example.org/a.tgz", "is not the URL of an archive"),
+        (Form.ARCHIVE_URL, "https://me:secret@example.org/a.tgz", "is not the URL of an archive"),
+        (Form.ARCHIVE_URL, "https://example.org/a.tgz?key=1", "is not the URL of an archive"),
+        (Form.ARCHIVE_URL, "https://example.org/", "is not the URL of an archive"),
+        (Form.SHA256, "A" * 64, "is no sha256"),
         (Form.DOCKER_CONFIG, "../secret", "is neither a path nor the name of a credential"),
         (Form.DOCKER_CONFIG, "/etc/../config.json", 'holds "." or ".."'),
         (Form.DOCKER_CONFIG, "/etc/docker/auth.json", "is not named config.json"),
         (Form.DOCKER_CONFIG, "/etc/a b/config.json", "characters that a unit"),
         (Form.DOCKER_CONFIG, "/etc/%d/config.json", "characters that a unit"),
-        (Form.STORE_PATH, "/", "must name something below /"),
-        (Form.STORE_PATH, "/tmp/artifacts", "does not outlive a reboot"),
-        (Form.STORE_PATH, "//tmp/artifacts", "holds an empty name"),
-        (Form.STORE_PATH, "/usr//lib/artifacts", "holds an empty name"),
-        (Form.STORE_PATH, "/usr/lib/artifacts", "belongs to the distribution's packages"),
-        (Form.STORE_PATH, "artifacts", "is not an absolute path"),
     ],
 )  # fmt: skip
 def test_a_text_that_cannot_work_is_refused_with_its_reason(form: Form, text: str, reason: str) -> None:
@@ -254,12 +251,10 @@ def test_a_text_that_cannot_work_is_refused_with_its_reason(form: Form, text: st
         (Form.OPTIONAL_PATH, ""), (Form.REGISTRY, "registry.example.org"), (Form.REGISTRY, "127.0.0.1:5000"),
         (Form.REGISTRY, "[::1]:5000"), (Form.REGISTRY_OR_ALL, "*"), (Form.LISTEN, ""), (Form.LISTEN, "[::]:9100"),
         (Form.USER, "dragonfly"), (Form.USER, "1001"), (Form.UNIT, "k3s-agent.service"),
-        (Form.PROGRAM, "containerd"), (Form.PROGRAM, "/opt/containerd"), (Form.ARTIFACT, "system"),
-        (Form.ARTIFACT, "current"), (Form.ARTIFACT, "2.4.4"), (Form.ARTIFACT, "v0.16.0-rc.1"),
-        (Form.ARTIFACT, "a" * 64),
-        (Form.BASE_URL, ""), (Form.BASE_URL, "https://mirror.example.org:8443/nydus"), (Form.BASE_URL, "http://10.0.0.1"),
-        (Form.CREDENTIAL, ""), (Form.CREDENTIAL, "/etc/nydus-agent/mirror.auth"), (Form.CREDENTIAL, "mirror-auth"),
-        (Form.STORE_PATH, "/opt/nydus"), (Form.STORE_PATH, "/usr/local/lib/nydus"), (Form.STORE_PATH, "/runner/nydus"),
+        (Form.PROGRAM, "containerd"), (Form.PROGRAM, "/opt/containerd"), (Form.PROGRAMS, "system"),
+        (Form.PROGRAMS, "newest"), (Form.PROGRAMS, "2.4.4"), (Form.PROGRAMS, "0.16.0-rc.1"),
+        (Form.RELEASE, "2.4.4"), (Form.ARCHIVE_URL, "https://example.org:8443/d/v2.4.4/nydus-static.tgz"),
+        (Form.SHA256, "0" * 64),
     ],
 )  # fmt: skip
 def test_a_text_that_works_is_taken(form: Form, text: str) -> None:
@@ -278,11 +273,6 @@ def test_a_text_that_works_is_taken(form: Form, text: str) -> None:
         ("[metrics]\nlisten = '127.0.0.1:14003'", "metrics.listen", "cannot share a port"),
         ("[[registries.hosts]]\nhost = 'a'\nscheme = 'http'\nca = '/x'", "registries.hosts[0].ca", "in plain http"),
         ("[[registries.hosts]]\nhost = 'a'\n[[registries.hosts]]\nhost = 'a'", "registries.hosts[1].host", "second"),
-        (
-            "[artifacts]\nbase_url = 'http://mirror.example.org'\ncredential = '/etc/mirror.auth'",
-            "artifacts.credential",
-            "in clear text",
-        ),
     ],
 )
 def test_settings_that_cannot_be_together_are_refused(text: str, key: str, reason: str) -> None:
@@ -306,9 +296,6 @@ def test_a_pair_is_not_judged_by_a_value_that_could_not_be_read() -> None:
         ("[mirror.health]\nlease_ms = 3000", "a frozen agent is back after up to"),
         ("[snapshotter]\nlog_level = 'error'", "nydusd tells of a bad mirror at info"),
         ("[registries]\ninclude = ['*', 'a']", "already means all"),
-        ("[artifacts]\ncredential = '/etc/mirror.auth'", "it is sent to base_url alone"),
-        ("[artifacts]\nca = '/etc/site.pem'", "it is for base_url alone"),
-        ("[artifacts]\nca = '/etc/site.pem'\nbase_url = 'http://mirror.example.org'", "it is for base_url alone"),
     ],
 )
 def test_what_works_but_not_as_it_seems_is_a_warning(text: str, reason: str) -> None:
@@ -366,9 +353,9 @@ def test_nesting_without_end_is_a_problem_and_not_a_crash() -> None:
 def test_a_record_of_an_older_version_wants_the_same_where_only_new_keys_are_missing() -> None:
     """Else the first apply after an upgrade of the package would record a new generation for nothing."""
     now = accepted.record(Config())
-    older = {**now, "artifacts": {"nydus": "system"}}
+    older = {**now, "programs": {"nydus": "newest"}}
     assert accepted.same(older, now)
-    assert not accepted.same({**now, "artifacts": {"nydus": "2.4.4"}}, now)
+    assert not accepted.same({**now, "programs": {"nydus": "2.4.4"}}, now)
 
 
 def test_whether_refusals_are_honoured_is_the_operator_s_present_word_and_no_reason_for_an_apply() -> None:
@@ -379,9 +366,7 @@ def test_whether_refusals_are_honoured_is_the_operator_s_present_word_and_no_rea
     assert "refusals" in str(only_problem("[mirror]\nrefusals = 'maybe'"))
 
 
-def test_where_programs_come_from_is_the_operator_s_present_word_and_which_ones_is_recorded() -> None:
-    then = right("[artifacts]\nnydus = '2.4.3'\nbase_url = 'https://old.example.org'\nkeep = 5")
-    now = right("[artifacts]\nnydus = '2.4.4'\nbase_url = 'https://new.example.org'\nca = '/etc/site.pem'")
-    back = accepted.restored(now, accepted.record(then)).artifacts
-    assert (back.nydus, back.base_url, back.keep) == ("2.4.3", "https://new.example.org", 2)
-    assert back.ca == "/etc/site.pem"
+def test_which_programs_a_node_was_changed_for_is_recorded() -> None:
+    then, now = right("[programs]\nnydus = '2.4.3'"), right("[programs]\nnydus = '2.4.4'\nsnapshotter = 'system'")
+    back = accepted.restored(now, accepted.record(then)).programs
+    assert (back.nydus, back.snapshotter) == ("2.4.3", "newest")

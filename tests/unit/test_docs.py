@@ -49,7 +49,7 @@ def test_an_outdated_page_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_manual_page_names_the_defaults_that_help_names() -> None:
-    assert "(default /etc/nydus-agent/artifacts.lock.toml)" in PAGE
+    assert "(default artifacts.lock.toml)" in PAGE
     assert "%(" not in PAGE
 
 

@@ -74,7 +74,7 @@ def test_an_older_program_gets_no_key_that_it_would_ignore_and_the_operator_is_t
     assert interval(made) is None
     assert "1.dkr.ecr.eu.amazonaws.com (docker-credential-ecr-login)" in told(made)
     assert old in told(made)
-    assert "nydus-agent artifacts lock" in told(made)
+    assert "nydus-agent programs lock" in told(made)
 
 
 def test_the_first_versions_that_can_are_used() -> None:
@@ -205,7 +205,7 @@ def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
     assert answer.headline.startswith("serving from mirror")
     assert "problem[NNA1207]: 1 image in use with a credential that expires and is not renewed" in answer.text
     assert "reg.example/app (docker-credential-gcloud)" in answer.text
-    assert "nydus-agent artifacts lock" in answer.text
+    assert "nydus-agent programs lock" in answer.text
 
 
 def sources(document: object) -> dict[str, str]:

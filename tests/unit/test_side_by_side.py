@@ -165,7 +165,7 @@ def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "directories"), [("unit", ("unit",)), ("contract", ("contract", "hostile")), ("package", ("package",))]
+    ("stage", "directories"), [("unit", ("unit",)), ("contract", ("contract",)), ("package", ("package",))]
 )
 def test_every_file_of_a_stage_is_run_once(stage: str, directories: tuple[str, ...]) -> None:
     found = {path for directory in directories for path in (ROOT / "tests" / directory).rglob("test_*.py")}

@@ -1,0 +1,1 @@
+"""Upstream's programs as Debian packages: the lock that pins a release, and the package made of it."""

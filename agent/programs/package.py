@@ -1,0 +1,195 @@
+"""Make the Debian package of a release: fetch, hold against the lock, unpack, pack. Any user may do that.
+
+The same lock gives the same bytes wherever dpkg-deb and zlib are the same. Every file has the time of the
+lock's entry, and dpkg-deb gets it as SOURCE_DATE_EPOCH.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from agent import paths
+from agent.errors import ProcessError, ProgramsError
+from agent.ports_processes import Processes
+from agent.programs import archive, download
+from agent.programs.lock import Release
+from agent.programs.release import ProgramName
+
+_PACK_S = 600.0
+_USERS = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
+"""Files of a node that name the programs in use by their paths."""
+
+_EXECUTABLE = frozenset({"prerm", *ProgramName})
+
+_PRERM = """\
+#!/bin/sh
+set -e
+
+# Said, and not refused: what runs goes on, and the next "nydus-agent apply" takes another version.
+if [ "$1" = remove ] && grep -qsF "{directory}/" {users}; then
+    echo "{package}: this node is set up with these programs. Containers that run go on." >&2
+    echo "{package}: New ones need another version: install one, then run nydus-agent apply." >&2
+fi
+
+exit 0
+"""
+_COPYRIGHT = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: {project}
+Source: {url}
+Comment: The programs are those of the archive as its authors released it, sha256
+ {sha256}.
+
+Files: *
+Copyright: The {project} authors
+License: Apache-2.0
+
+License: Apache-2.0
+ On Debian systems, the full text of the Apache License, Version 2.0 can be
+ found in the file /usr/share/common-licenses/Apache-2.0.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package that was made."""
+
+    release: Release
+    path: Path
+    size: int
+    sha256: str
+
+
+def file_name(release: Release) -> str:
+    """What the package's file is called."""
+    return f"{release.package}_{_debian_version(release.version)}_{release.arch}.deb"
+
+
+def make(release: Release, source: str, directory: Path, processes: Processes, each: Callable[[int], None]) -> Package:
+    """Make the package of a release in a directory. `source`: see `download.place_of`; `each` hears of bytes.
+
+    Raises ProgramsError NNA1111, NNA1112 (the way there), NNA1115 (other bytes than the lock pins), NNA1117
+    (what is in the archive), NNA1126 (packing).
+    """
+    if processes.which("dpkg-deb") is None:
+        raise ProgramsError("NNA1126", "no package can be made here", cause="there is no dpkg-deb")
+    try:
+        with TemporaryDirectory(prefix=".programs-", dir=directory) as work:
+            made = _make(release, source, Path(work), processes, each)
+            final = directory / file_name(release)
+            made.chmod(0o644)
+            made.replace(final)
+            content = final.read_bytes()
+            return Package(release, final, len(content), hashlib.sha256(content).hexdigest())
+    except OSError as error:
+        cause = f"{error.filename or directory}: {error.strerror or error}"
+        raise ProgramsError("NNA1126", f"the package of {release} cannot be made", cause=cause) from None
+    except ProcessError as error:
+        what, cause = f"the package of {release} cannot be made", f"{error.what}: {error.cause}"
+        raise ProgramsError("NNA1126", what, cause=cause, seen=error.seen) from None
+
+
+def _make(release: Release, source: str, work: Path, processes: Processes, each: Callable[[int], None]) -> Path:
+    place = download.place_of(release.url, source)
+    packed = work / release.url.rpartition("/")[2]
+    fetched = download.fetch(place, packed, release.size, each)
+    if (fetched.size, fetched.sha256) != (release.size, release.sha256):
+        raise _not_pinned(place, release, fetched)
+    tree = work / "tree"
+    programs = tree / release.project.directory(release.version).lstrip("/")
+    programs.mkdir(parents=True)
+    taken = archive.take(packed, release.project.programs, release.arch, programs)
+    if set(taken) != set(release.programs):
+        wrong = ", ".join(one.name for one in taken if one not in release.programs)
+        what = f"{place} is not what the lock pins"
+        raise ProgramsError("NNA1115", what, cause=f"{wrong} in it is another")
+    _write_documents(release, tree)
+    _settle(tree, release.source_date_epoch)
+    return _packed(tree, work / "package.deb", release.source_date_epoch, processes)
+
+
+def _not_pinned(place: str, release: Release, fetched: download.Fetched) -> ProgramsError:
+    if fetched.size > release.size:
+        cause = f"it is longer than {release.size} bytes"
+    elif fetched.size < release.size:
+        cause = f"it has {fetched.size} bytes instead of {release.size}"
+    else:
+        cause = "its digest is another"
+    seen = (f"pinned: {release.sha256}", f"seen: {fetched.sha256}")
+    return ProgramsError("NNA1115", f"{place} is not what the lock pins", cause=cause, seen=seen)
+
+
+def _write_documents(release: Release, tree: Path) -> None:
+    """The copyright, and all that dpkg wants to know."""
+    package, directory = release.package, release.project.directory(release.version)
+    copyright_ = tree / f"usr/share/doc/{package}/copyright"
+    copyright_.parent.mkdir(parents=True)
+    copyright_.write_text(_COPYRIGHT.format(project=release.project, url=release.url, sha256=release.sha256))
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    control = tree / "DEBIAN"
+    control.mkdir()
+    (control / "control").write_text(_control(release, sum(path.stat().st_size for path in files)))
+    (control / "md5sums").write_text("".join(f"{_md5(path)}  {path.relative_to(tree)}\n" for path in files))
+    script = _PRERM.format(package=package, directory=directory, users=" ".join(_USERS))
+    (control / "prerm").write_text(script)
+
+
+def _control(release: Release, size: int) -> str:
+    names = " and ".join(release.project.programs)
+    about = textwrap.fill(
+        f"The programs of {release.project} {release.version} as its authors released them, for "
+        "nydus-node-agent. Packages of several versions can be installed beside each other. Installing or "
+        'removing one restarts nothing: "nydus-agent apply" takes a version into use and proves it, or goes '
+        "back to the one before.",
+        width=78,
+        initial_indent=" ",
+        subsequent_indent=" ",
+    )
+    return (
+        f"Package: {release.package}\n"
+        f"Version: {_debian_version(release.version)}\n"
+        f"Architecture: {release.arch}\n"
+        "Maintainer: The nydus-node-agent authors <nydus-node-agent@example.org>\n"
+        f"Installed-Size: {-(-size // 1024)}\n"
+        "Section: admin\n"
+        "Priority: optional\n"
+        "Enhances: nydus-node-agent\n"
+        f"Homepage: {release.url.partition('/releases/')[0]}\n"
+        f"Description: {names} {release.version}\n"
+        f"{about}\n"
+    )
+
+
+def _debian_version(version: str) -> str:
+    """2.4.0-rc.1 is older than 2.4.0 (deb-version(7))."""
+    return version.replace("-", "~", 1)
+
+
+def _md5(path: Path) -> str:
+    """What dpkg --verify compares; the digests that count are those of the lock."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _settle(tree: Path, epoch: int) -> None:
+    """Rights and times, whatever the umask and the clock were."""
+    for place, directories, files in os.walk(tree, topdown=False):
+        for name in (*files, *directories):
+            path = Path(place, name)
+            path.chmod(0o755 if name in directories or name in _EXECUTABLE else 0o644)
+            os.utime(path, (epoch, epoch))
+    tree.chmod(0o755)
+    os.utime(tree, (epoch, epoch))
+
+
+def _packed(tree: Path, package: Path, epoch: int, processes: Processes) -> Path:
+    # gzip: xz would take a minute, and its threads decide its bytes.
+    pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z6", "--build", str(tree), str(package)]
+    processes.run(["env", f"SOURCE_DATE_EPOCH={epoch}", *pack], deadline_s=_PACK_S)
+    return package
