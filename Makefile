@@ -3,7 +3,7 @@
 
 STAGES = lint types unit contract package node
 
-.PHONY: help test $(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd demo deb deb-bundle protos clean
+.PHONY: help test $(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-nydusd demo deb deb-bundle protos clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,7 +12,7 @@ help:
 test:
 	@tests/run $(STAGES)
 
-$(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-skopeo test-nydusd demo deb deb-bundle protos:
+$(STAGES) test-hostile test-matrix test-arm64 test-clock test-nydusify test-nydusd demo deb deb-bundle protos:
 	@tests/run $@
 
 # QUICK=1: the same with a small n.

@@ -32,8 +32,8 @@ from agent.dataclass import replace
 from agent.durations import in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
-from agent.oci.reference import parse
 from agent.ports_bench import BenchPorts
+from agent.registry.reference import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"
 NEEDS_ROOT = True
