@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.node import layout, parts, scene, token_registry, trees
+from tests.node import layout, parts, scene, stock, token_registry, trees
 from tests.node.boot import Node
+from tests.node.test_safety import NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
@@ -246,3 +247,18 @@ def test_a_registry_that_wants_tokens_gets_one_and_no_secret_is_told(place: Plac
     whole = done.stdout + done.stderr + node.journal()
     for secret in (registry.password, *node.read(token_registry.ISSUED).split()):
         assert secret not in whole
+
+
+def test_the_oldest_skopeo_that_debian_supports_keeps_what_a_nydus_image_is(tmp_path: Path) -> None:
+    trees.add_platforms(tmp_path, "both", trees.LAYERS, ("amd64", "arm64"))
+    with Node(root=stock.root("bookworm")) as node:
+        scene.install_only(node, NO_CHANGE)
+        place = Place(node, parts.start_registry(node).host)
+        assert place.skopeo("--version").startswith("skopeo version 1.9.3")
+        shutil.copytree(tmp_path, node.inside("/root/layout"))
+        made = place.convert("oci:/root/layout:both", "both", "--platform=amd64,arm64", "--compare")
+        assert [one["compared"]["differences"] for one in made["images"]] == [0, 0]
+        (digest, _) = (one["digest"] for one in json.loads(place.manifest("both"))["manifests"])
+        manifest = json.loads(place.manifest(f"{place.host}/both@{digest}"))
+        kinds = [layer["mediaType"].rpartition("/vnd.oci.image.")[2] for layer in manifest["layers"]]
+        assert kinds == ["layer.nydus.blob.v1", "layer.nydus.blob.v1", "layer.v1.tar+gzip"]
