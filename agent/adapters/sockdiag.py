@@ -16,6 +16,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from agent.adapters.netlink import (
     ACK,
@@ -27,7 +28,6 @@ from agent.adapters.netlink import (
     attributes,
     fence_error,
 )
-from agent.dataclass import dataclass
 from agent.node.facts_daemon import Listener
 from agent.node.transfer import Transfer
 

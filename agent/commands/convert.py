@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import pwd
 import re
@@ -11,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -247,7 +247,7 @@ class _Shown:
             return
         self._last = now
         if self._json:
-            self._console.event("ConvertEvent", dataclasses.asdict(event))
+            self._console.event("ConvertEvent", asdict(event))
         elif event.end:
             self._console.passing("")
             where = f"{_where(event)}: " if event.platform else ""
@@ -270,7 +270,7 @@ def _bar(event: ConvertEvent) -> str:
 
 
 def _tell(context: Context, made: Converted, *, json: bool) -> None:
-    console, body = context.console, dataclasses.asdict(made)
+    console, body = context.console, asdict(made)
     if json:
         console.event("ConvertResult", body)
         return

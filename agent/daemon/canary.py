@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
 from agent.daemon.http import CLOSE, Answer, Connection, Headers, ProbeError, Url
 from agent.daemon.origins import Origin
 from agent.daemon.turning import Loop
-from agent.dataclass import dataclass, field
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
 
 _P2P_EVERY_S = 300.0

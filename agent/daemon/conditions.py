@@ -1,4 +1,4 @@
-"""The problems that the daemon tells of besides the verdict: each always listed, held or not."""
+"""The problems that the daemon tells of besides the health state: each always listed, held or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.daemon.keeper import Keeper
 from agent.daemon.view import Condition
 from agent.health.evidence import Mode
 from agent.health.owner import Owner
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 _MOST = 5
 """Findings in the condition's message; each is told by itself beside it."""
@@ -32,7 +32,7 @@ def conditions(
     """
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
     used = state.mode is not Mode.UNKNOWN
-    bad = used and state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
+    bad = used and state.health_state in (HealthState.SUSPECT, HealthState.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", config, "the configuration on the disk is not the one in use", config)
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
                      fence or state.fence_error)  # fmt: skip
@@ -55,7 +55,7 @@ def conditions(
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", port_taken, "NNA0901", port_taken)
     changed = ", ".join(drift.changed)
-    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")
+    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}")
     told, more = [one.what for one in drift.findings[:_MOST]], len(drift.findings) - _MOST
     told += [f"and {more} more"] if more > 0 else []
     yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(told))

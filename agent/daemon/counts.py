@@ -9,11 +9,11 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.daemon.view import Distribution, Symptoms, SymptomSeen
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure, Route, Symptom, SymptomKind
-from agent.health.state import Cause, Verdict
+from agent.health.state import Cause, HealthState
 
 LATE = "late"
 OK = "ok"
@@ -47,7 +47,11 @@ class Counter:
 COUNTERS = (
     Counter("pings_total", "Rounds of pings of the mirror, by result.", (("result", _RESULTS),)),
     Counter("canaries_total", "Canaries through the mirror's data path, by result.", (("result", _RESULTS),)),
-    Counter("verdicts_total", "Changes of the verdict, by the new one.", (("verdict", tuple(Verdict)),)),
+    Counter(
+        "health_state_changes_total",
+        "Changes of the health state, by the new one.",
+        (("health_state", tuple(HealthState)),),
+    ),
     Counter(
         "route_changes_total", "Changes of the route, by the new one and why.", (("route", _ROUTES), ("cause", _CAUSES))
     ),

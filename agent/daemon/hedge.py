@@ -7,11 +7,11 @@ An answer that comes after its round was given up is told as well: such a mirror
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.daemon.http import ProbeError
 from agent.daemon.turning import Loop, Timer
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure
 
 ATTEMPTS = 5

@@ -12,11 +12,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from agent.daemon.turning import Loop
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384

@@ -11,10 +11,11 @@ import enum
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.daemon.beat import TICK_S, Beat
 from agent.daemon.canary import CanaryObject
-from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change, pinned
+from agent.daemon.documents import Applied, Document, Pin, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.drift import Drift
 from agent.daemon.holder import Holder
 from agent.daemon.keeper import Keeper
@@ -28,7 +29,6 @@ from agent.daemon.record import Record
 from agent.daemon.settings import Places, Settings
 from agent.daemon.symptoms import Symptoms
 from agent.daemon.turning import Loop
-from agent.dataclass import replace
 from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,
@@ -103,7 +103,7 @@ class Session:
         mirror = (settings.proxy.host, settings.proxy.port)
         self.keeper = Keeper(ports.fence, ports.cgroups, mirror, record.fence)
         self.effective = Document(places.effective, places.owner)
-        self.climb = Document(places.climb, places.owner)
+        self.proof = Document(places.proof, places.owner)
         self.results = ProbeResults(record)
         self.owner_detail = ""
         self.pin: Pin | None = None
@@ -269,7 +269,7 @@ class Session:
         self.policy = self.settings.policy
 
     def _tell(self) -> None:
-        """Keep what changed; before anything is published or judged, which goes by since when the verdict holds."""
+        """Keep what changed, before anything is published or judged: that goes by since when the health state holds."""
         change = None if self._told is self.state else transition(self._told, self.state)
         self._told = self.state
         if change is not None:
@@ -379,9 +379,9 @@ class Session:
 
     def _look_after_drift(self, now: float) -> None:
         self.drift.refresh(now)
-        climbed = climb(self.climb.load())
-        self.drift.proved(climbed.at)
-        self.drift.judged(self.state.verdict, self.record.verdict_since, climbed, now)
+        proof = proof_of(self.proof.load())
+        self.drift.proved(proof.at)
+        self.drift.judged(self.state.health_state, self.record.health_since, proof, now)
         try:
             asked = self.drift.ask(now)
         except OSError:

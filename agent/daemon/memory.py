@@ -11,22 +11,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
-from agent.dataclass import dataclass, field, replace
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import NEVER, Accuser, Cause, Fence, State, Verdict
+from agent.health.state import NEVER, Accuser, Cause, Fence, HealthState, State
 from agent.node.moment import present
 
 KIND = "DaemonMemory"
 _AHEAD_S = 86400.0
 """Nothing that is remembered ends later than this: what is further off makes no sense."""
-_BAD = (Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def _encoded(memory: Memory, boot: str) -> dict[str, object]:
     state = memory.state
     return {
         "apiVersion": API_VERSION, "kind": KIND, "boot": boot, "mirror": memory.mirror, "ping": memory.ping,
-        "verdict": state.verdict.value, "since": state.since, "reason": state.reason, "evidence": state.evidence,
-        "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
+        "health_state": state.health_state.value, "since": state.since, "reason": state.reason,
+        "evidence": state.evidence, "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
         "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True,
         "ping_refuted": state.ping_refuted, "sentinel_trusted": state.sentinel_trusted,
         "flap": _flap(state.flap), "unblamed": _flap(state.unblamed), "return_at": _time(state.return_at),
@@ -131,12 +131,18 @@ def _time(value: float) -> float | None:
 def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
     """Raises KeyError, TypeError and ValueError for whatever makes no sense."""
     read = _Reader(document, now)
-    verdict = Verdict(read.text("verdict"))
-    bad = verdict in _BAD
+    health_state = HealthState(read.text("health_state"))
+    bad = health_state in _BAD
     # What was under suspicion a moment ago is not well before it has shown so; what was well must show it once more.
-    kept = Verdict.PROBATION if verdict is Verdict.PROBATION else Verdict.DOWN if bad else Verdict.UNKNOWN
+    kept = (
+        HealthState.PROBATION
+        if health_state is HealthState.PROBATION
+        else HealthState.DOWN
+        if bad
+        else HealthState.UNKNOWN
+    )
     state = State(
-        verdict=kept,
+        health_state=kept,
         since=read.past("since") if bad else 0.0,
         reason=read.text("reason") if bad else State().reason,
         evidence=read.text("evidence") if bad else "",
@@ -241,7 +247,7 @@ def adopted(state: State, left_s: float, now: float) -> State:
         return replace(state, fence=None)
     if state.fence is not None:
         return state
-    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     if not bad and not (state.was_well and state.pin is Route.ORIGIN):
         return state
     # That run had asked the origin.

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.addresses import Addresses
 from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
 from agent.daemon.turning import Loop, Timer
-from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from agent.ports_daemon import Names
 
 EVERY_S = 45.0
@@ -303,7 +303,7 @@ class Origins:
 
 def needed(state: State) -> bool:
     """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
-    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
 
 

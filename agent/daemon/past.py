@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
 from agent.daemon.view import HistoryEntry
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 
 _LATEST = 1e15
 _STARTED = "the agent was started anew and judges the mirror once more"
@@ -22,9 +22,9 @@ _CAP = 99
 """Entries that are taken over; with that of the start itself they are what a history holds."""
 
 
-def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple[HistoryEntry, ...]:
-    """The entries of a former run, oldest first, and one for this start; none where there was no such run. `verdict`:
-    what is still known of the mirror.
+def recall(status: str, now: float, health_state: HealthState = HealthState.UNKNOWN) -> tuple[HistoryEntry, ...]:
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run.
+    `health_state`: what is still known of the mirror.
     """
     document = Document(status, os.geteuid()).load()
     if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
@@ -38,9 +38,9 @@ def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple
     if again:  # and nothing has happened since: a crash loop must not fill the history
         entries = entries[:-1]
     before = last.before if again else last.after
-    why = _STARTED if verdict is Verdict.UNKNOWN else _WENT_ON
+    why = _STARTED if health_state is HealthState.UNKNOWN else _WENT_ON
     # Where reads go did not change by it.
-    return (*entries, HistoryEntry(now, before, verdict.value, last.route, why, "", last.route))
+    return (*entries, HistoryEntry(now, before, health_state.value, last.route, why, "", last.route))
 
 
 def _entries(listed: list[object]) -> Iterator[HistoryEntry]:

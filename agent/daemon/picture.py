@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, replace
 
 from agent.daemon.conditions import conditions
-from agent.daemon.documents import climb
+from agent.daemon.documents import proof_of
 from agent.daemon.loop import Session
 from agent.daemon.view import Containerd, FenceView, Penalty, View
-from agent.dataclass import dataclass, replace
 from agent.health import damping, patience
 from agent.health.policy import Policy
 from agent.health.prospect import prospect
 from agent.health.route import route, route_reason
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,18 @@ class Problems:
 def quiet(session: Session) -> bool:
     """Whether nothing goes on that a reader follows second by second (a lease, the way back, a suspicion)."""
     state = session.state
-    return state.fence is None and state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
+    return state.fence is None and state.health_state in (HealthState.HEALTHY, HealthState.UNKNOWN)
 
 
 def marks(session: Session, problems: Problems) -> tuple[object, ...]:
     """What readers must learn of at once when it is another than before. Ages, latencies and counters may wait."""
     state, keeper = session.state, session.keeper
     return (
-        state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
-        state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.results.ping.ok,
-        session.results.canary.ok, session.owner_detail, session.self_test, session.self_test_reason, session.pin,
-        session.climb.last, session.drift.changed, session.drift.findings, session.drift.gave_up,
+        state.health_state, state.since, state.reason, state.mode, state.mode_reason, state.fence is None,
+        state.fence_error, state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want,
+        session.results.ping.ok, session.results.canary.ok, session.owner_detail, session.self_test,
+        session.self_test_reason, session.pin,
+        session.proof.last, session.drift.changed, session.drift.findings, session.drift.gave_up,
         session.record.symptoms.problem, session.record.symptoms.total,
         keeper.destroy_error, problems, round(time.time() - time.monotonic()),
     )  # fmt: skip
@@ -48,8 +49,8 @@ def view_of(session: Session, problems: Problems) -> View:
     """The picture now. Conditions that changed are logged by the way."""
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
     policy, where = session.policy, route(state)
-    climbed = climb(session.climb.load())
-    record.drift(session.drift.findings, state.verdict, where)
+    proof = proof_of(session.proof.load())
+    record.drift(session.drift.findings, state.health_state, where)
     held = conditions(
         state, session.keeper, session.drift, config=problems.config, port_taken=problems.port_taken,
         fence=session.self_test_reason if session.self_test == "failed" else "", symptoms=record.symptoms.problem,
@@ -59,8 +60,8 @@ def view_of(session: Session, problems: Problems) -> View:
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,
         mode=state.mode, mode_reason=state.mode_reason,
-        verdict=state.verdict, verdict_since=record.verdict_since, verdict_reason=state.reason,
-        verdict_cause=state.cause, verdict_evidence=state.evidence,
+        health_state=state.health_state, health_since=record.health_since, health_reason=state.reason,
+        health_cause=state.cause, health_evidence=state.evidence,
         route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session, mono),
         mirror_url=session.settings.mirror_url, ping=session.results.ping, canary=session.results.canary,
@@ -70,7 +71,7 @@ def view_of(session: Session, problems: Problems) -> View:
             replace(seen, at=None if seen.at is None else now - mono + seen.at)
             for seen in session.origins.seen.values()
         ),
-        origin=state.origin, pin=session.pin, climb=climbed, conditions=record.conditions(held),
+        origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
         history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
         window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
         penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),

@@ -5,6 +5,7 @@ post what they saw; none judges.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
 from agent.daemon.counters import Counters, near
@@ -13,12 +14,11 @@ from agent.daemon.origins import Origin, Origins
 from agent.daemon.probes import Pinged, Pinger, Sentinel, jittered
 from agent.daemon.settings import Settings
 from agent.daemon.turning import Loop
-from agent.dataclass import replace
 from agent.health.evidence import CanaryFailed, CanaryOk, Event, Failure
 from agent.health.owner import Owner
 from agent.health.patience import canary_window_s, ping_window_s
 from agent.health.policy import Policy
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 _LOOPBACK_TRIES = 5
 """Canaries from the node's loopback that may fail before a registry is asked instead; then seldom more."""
@@ -201,7 +201,7 @@ class Probing:
             self._unanswered = 0
             self._before()
             self._post(event)
-            rest_s = _REGISTRY_S if self._state().verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
+            rest_s = _REGISTRY_S if self._state().health_state is HealthState.HEALTHY else _REGISTRY_WORRIED_S
         else:
             self._turn += 1
             can_vouch = origin.name in self.reach.proved and self._registry.answers

@@ -1,15 +1,16 @@
 """/livez and /readyz in Kubernetes' form: machines read the status code, people `?verbose`.
 
-Ready means: reads are served and protected, and the last climb of the ladder failed nowhere. A node that reads from
+Ready means: reads are served and protected, and the last proof failed nowhere. A node that reads from
 the origin because the mirror is down works, and is ready; a node on which nothing was proved is not.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.daemon.view import View
-from agent.dataclass import dataclass
 from agent.health.evidence import Mode, Route
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 
 LIVE_WITHIN_S = 3.0
 """The loop gives a sign each second; an older one means that the daemon is stuck."""
@@ -40,7 +41,7 @@ def ready(view: View, age_s: float) -> tuple[Check, ...]:
         Check("applied", view.mode is not Mode.UNKNOWN, view.mode_reason),
         Check("fence", fence_ok, view.fence.self_test_reason or f"mode {view.mode}"),
         Check("route", _served(view), f"{view.route}: {view.route_reason}"),
-        Check("proof", not view.climb.problem, view.climb.problem or "the last climb failed nowhere"),
+        Check("proof", not view.proof.problem, view.proof.problem or "the last proof failed nowhere"),
     )
 
 
@@ -48,7 +49,7 @@ def _served(view: View) -> bool:
     """Whether somebody answers reads: the mirror, or an origin that the route leads to."""
     if view.route is Route.ORIGIN:
         return view.origin is not False
-    return view.verdict not in (Verdict.DOWN, Verdict.SUSPECT)
+    return view.health_state not in (HealthState.DOWN, HealthState.SUSPECT)
 
 
 def render(name: str, checks: tuple[Check, ...], *, verbose: bool) -> tuple[int, str]:

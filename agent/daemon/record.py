@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -14,13 +15,12 @@ from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.keeper import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.view import Condition, HistoryEntry
-from agent.dataclass import replace
 from agent.health.evidence import Route, Symptom
-from agent.health.state import Transition, Verdict
+from agent.health.state import HealthState, Transition
 from agent.plan.drift import Finding
 
 _HISTORY = 100
-_BAD = (Verdict.SUSPECT, Verdict.DOWN)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN)
 
 
 class Record:
@@ -29,7 +29,7 @@ class Record:
     def __init__(self) -> None:
         self.log = structlog.get_logger()
         self.started_at = time.time()
-        self.verdict_since = self.started_at
+        self.health_since = self.started_at
         self.route_since = self.started_at
         self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
         self.counts = Counts()
@@ -42,12 +42,12 @@ class Record:
         self._drift: tuple[str, ...] = ()
 
     def transition(self, change: Transition) -> None:
-        """The verdict or the route changed."""
+        """The health state or the route changed."""
         now = time.time()
-        fields = {"verdict": change.after, "route": change.route, "evidence": change.evidence}
+        fields = {"health_state": change.after, "route": change.route, "evidence": change.evidence}
         if change.before is not change.after:
-            self.verdict_since = now
-            self.counts.add("verdicts_total", change.after)
+            self.health_since = now
+            self.counts.add("health_state_changes_total", change.after)
         if change.route_before is not change.route:
             self.route_since = now
             self.counts.add("route_changes_total", change.route, change.cause)
@@ -58,7 +58,7 @@ class Record:
         text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
         if change.evidence:
             text += f" ({change.evidence})"
-        kind = Message.ROUTE if change.before is change.after else Message.VERDICT
+        kind = Message.ROUTE if change.before is change.after else Message.HEALTH
         tell = self.log.warning if change.after in _BAD and change.matters else self.log.info
         tell(text, message_id=kind, **fields)
 
@@ -74,7 +74,7 @@ class Record:
             text = f"a read met a failure of the mirror ({symptom.kind}): {symptom.detail}"
             self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
-    def drift(self, found: Sequence[Finding], verdict: Verdict, route: Route) -> None:
+    def drift(self, found: Sequence[Finding], health_state: HealthState, route: Route) -> None:
         """What others have changed: each finding that came or went is logged and kept in the history, once."""
         now = time.time()
         came = [one for one in found if one.what not in self._drift]
@@ -87,7 +87,7 @@ class Record:
             text = f"Drift is over: {what}"
             self.log.info(text, message_id=Message.DRIFT, condition="Drift")
         for reason in (*(f"drift: {one.what}" for one in came), *(f"drift is over: {what}" for what in gone)):
-            self.history.append(HistoryEntry(now, verdict, verdict, route, reason, "", route, "drift"))
+            self.history.append(HistoryEntry(now, health_state, health_state, route, reason, "", route, "drift"))
 
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""

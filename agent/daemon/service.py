@@ -25,8 +25,8 @@ from agent.daemon.turning import Loop, Timer
 from agent.daemon.view import View
 from agent.errors import ConfigError, FenceError, PortError
 from agent.health.evidence import AgentInWant, Mode
-from agent.health.state import State, Verdict
-from agent.node.identity import node_identity
+from agent.health.state import HealthState, State
+from agent.node.machine import node_identity
 from agent.ports_daemon import DaemonPorts
 
 _LISTEN_AGAIN_S = 5.0
@@ -111,11 +111,11 @@ class Service:
         self._ports.notify.send("READY=1", f"STATUS={_sentence(self._view_of(session))}")
 
     def _recall(self, state: State) -> None:
-        """What a former run has told, and since when the verdict holds where that is known."""
+        """What a former run has told, and since when the health state holds where that is known."""
         now = time.time()
-        self._record.history.extend(past.recall(self._places.status, now, state.verdict))
-        if state.verdict is not Verdict.UNKNOWN:
-            self._record.verdict_since = now - (time.monotonic() - state.since)
+        self._record.history.extend(past.recall(self._places.status, now, state.health_state))
+        if state.health_state is not HealthState.UNKNOWN:
+            self._record.health_since = now - (time.monotonic() - state.since)
 
     def _session_over(self, end: End) -> None:
         if end is End.STOP:
@@ -310,5 +310,5 @@ class Service:
 def _sentence(view: View) -> str:
     """The first line of `systemctl status`."""
     if view.mode is Mode.UNKNOWN:
-        return f"mirror {view.verdict}; {view.mode_reason}"
-    return f"reads go to the {view.route}; mirror {view.verdict}: {view.verdict_reason}"
+        return f"mirror {view.health_state}; {view.mode_reason}"
+    return f"reads go to the {view.route}; mirror {view.health_state}: {view.health_reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent import paths
@@ -11,10 +12,8 @@ from agent.config.model import Config, Refusals
 from agent.daemon.documents import Applied
 from agent.daemon.http import Url, parse_url
 from agent.daemon.origins import Origin, origins
-from agent.dataclass import dataclass
-from agent.health.fleet import return_delay_s
 from agent.health.owner import is_loopback
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Places:
     requests: str = paths.REQUESTS
     effective: str = paths.EFFECTIVE
     pin: str = paths.PIN
-    climb: str = paths.CLIMB
+    proof: str = paths.PROOF
     owner: int = 0
     expected: str = paths.EXPECTED
     drift: str = paths.DRIFT
@@ -45,7 +44,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.CLIMB), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
             at(paths.MEMORY),
         )  # fmt: skip
 

@@ -4,13 +4,14 @@ of it. Times are seconds since the epoch.
 
 from __future__ import annotations
 
-from agent.daemon.documents import Climb, Pin
+from dataclasses import dataclass, field
+
+from agent.daemon.documents import LastProof, Pin
 from agent.daemon.origins import OriginStatus
-from agent.dataclass import dataclass, field
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan.drift import Finding
 
 
@@ -27,7 +28,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One transition of the verdict or the route."""
+    """One transition of the health state or the route."""
 
     at: float
     before: str
@@ -123,9 +124,9 @@ class View:
     started_at: float
     mode: Mode
     mode_reason: str
-    verdict: Verdict
-    verdict_since: float
-    verdict_reason: str
+    health_state: HealthState
+    health_since: float
+    health_reason: str
     route: Route
     route_since: float
     route_reason: str
@@ -140,15 +141,15 @@ class View:
     origins: tuple[OriginStatus, ...] = ()  # `at` since the epoch
     origin: bool | None = None
     pin: Pin | None = None
-    climb: Climb = field(default_factory=Climb)
+    proof: LastProof = field(default_factory=LastProof)
     conditions: tuple[Condition, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
     """(counter, labels' values, count), see agent.daemon.counts."""
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
-    verdict_cause: str = ""
-    verdict_evidence: str = ""
+    health_cause: str = ""
+    health_evidence: str = ""
     window_s: float = 0.0
     """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
     canary_window_s: float = 0.0
