@@ -24,7 +24,7 @@ from agent.images import names
 from agent.images.convert import Converted, ConvertEvent, ConvertJob, convert
 from agent.images.names import ImageName, Platform
 from agent.images.nydus_image import BuildOptions
-from agent.images.skopeo import Access, Skopeo
+from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import sets
 from agent.node.facts import Binary
 from agent.node.machine import architecture
@@ -182,16 +182,16 @@ def _wrong_ways(args: argparse.Namespace, hosts: Sequence[str]) -> Iterator[Usag
         yield UsageError("NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https")
 
 
-def _access(args: argparse.Namespace, config: Config, image: ImageName) -> Access:
+def _access(args: argparse.Namespace, config: Config, image: ImageName) -> RegistryAccess:
     """How a registry is spoken to: the command line wins over agent.toml."""
     if not image.host:
-        return Access()
+        return RegistryAccess()
     if host_of(image.host) in map(host_of, args.plain_http):
-        return Access(plain=True)
+        return RegistryAccess(plain=True)
     if args.ca:
-        return Access(ca=_absolute(args.ca))
+        return RegistryAccess(ca=_absolute(args.ca))
     known = registry_of(config, image.host)
-    return Access(known.scheme is Scheme.HTTP, known.ca)
+    return RegistryAccess(known.scheme is Scheme.HTTP, known.ca)
 
 
 def _authfile(args: argparse.Namespace, config: Config, context: Context) -> str:

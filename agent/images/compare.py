@@ -13,13 +13,13 @@ from pathlib import Path
 from agent.adapters.image_mount import mounted
 from agent.adapters.walk import READ
 from agent.errors import ConvertError, NydusdError, ProcessError
-from agent.images.tar import FileNode, Kind
+from agent.images.tar import FileNode, NodeKind
 from agent.images.tree import FileTree
 
 _SHOWN = 20
 _KINDS = {
-    stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.CHARACTER, stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK, stat.S_IFCHR: NodeKind.CHARACTER,
+    stat.S_IFBLK: NodeKind.BLOCK, stat.S_IFIFO: NodeKind.FIFO,
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def _kind(node: FileNode | None) -> str:
 
 def _pairs(one: FileNode, other: FileNode) -> Iterator[tuple[str, object, object]]:
     yield "owner", (one.uid, one.gid), (other.uid, other.gid)
-    if one.kind is not Kind.SYMLINK:  # a link has no rights of its own (symlink(7))
+    if one.kind is not NodeKind.SYMLINK:  # a link has no rights of its own (symlink(7))
         yield "mode", f"{one.mode:04o}", f"{other.mode:04o}"
     if one.mtime:  # RAFS v6 has no room for a time of 0, and nydusd then shows that of the mount
         yield "time", one.mtime, other.mtime
@@ -88,7 +88,7 @@ def _links(tree: FileTree) -> set[frozenset[str]]:
     """The names that each file with more than one has."""
     names = defaultdict[int, set[str]](set)
     for path, node in tree.nodes.items():
-        if node.kind is not Kind.DIRECTORY:
+        if node.kind is not NodeKind.DIRECTORY:
             names[id(node)].add(path)
     return {frozenset(each) for each in names.values() if len(each) > 1}
 
@@ -102,7 +102,7 @@ def read_tree(top: str) -> FileTree:
         status = place.lstat()
         key = (status.st_dev, status.st_ino)
         node = seen.get(key) or _node(place, status)
-        if node.kind is Kind.DIRECTORY:
+        if node.kind is NodeKind.DIRECTORY:
             waiting += (f"{path}/{below.name}" if path else below.name for below in place.iterdir())
         elif status.st_nlink > 1:
             seen[key] = node
@@ -111,13 +111,15 @@ def read_tree(top: str) -> FileTree:
 
 
 def _node(place: Path, status: os.stat_result) -> FileNode:
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), Kind.FILE)
-    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0)
-    size, content = (status.st_size, _hash_of(place)) if kind is Kind.FILE else (0, "")
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), NodeKind.FILE)
+    device = (
+        (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else (0, 0)
+    )
+    size, content = (status.st_size, _hash_of(place)) if kind is NodeKind.FILE else (0, "")
     xattrs = {
         name: os.getxattr(place, name, follow_symlinks=False) for name in os.listxattr(place, follow_symlinks=False)
     }
-    target = os.readlink(place) if kind is Kind.SYMLINK else ""  # noqa: PTH115 - a path would lose its slashes
+    target = os.readlink(place) if kind is NodeKind.SYMLINK else ""  # noqa: PTH115 - a path would lose its slashes
     return FileNode(
         kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, size, content,
         target, device, xattrs,

@@ -22,7 +22,7 @@ from agent.images.manifest import Descriptor, Layout, SourceImage
 from agent.images.names import ImageName, Platform
 from agent.images.nydus_image import BuildOptions, NydusImage
 from agent.images.nydusify import Nydusify
-from agent.images.skopeo import Access, Skopeo, Tell
+from agent.images.skopeo import RegistryAccess, Skopeo, Tell
 from agent.images.tree import FileTree
 
 _PREFIX = "nydus-agent-convert-"
@@ -34,8 +34,8 @@ class ConvertJob:
 
     source: ImageName
     target: ImageName
-    source_access: Access
-    target_access: Access
+    source_access: RegistryAccess
+    target_access: RegistryAccess
     platforms: tuple[Platform | None, ...]
     """Several make an index. None: that of this machine, or what an image that is none of an index is for."""
     options: BuildOptions

@@ -44,7 +44,7 @@ _KNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class RegistryAccess:
     """How a registry is spoken to."""
 
     plain: bool = False
@@ -66,7 +66,9 @@ class Skopeo:
         if ChildProcesses().which(name) is None:
             raise ConvertError("NNA1410", f"there is no {name}, which copies the images", try_="apt install skopeo")
 
-    def fetch(self, source: ImageName, access: Access, platform: Platform | None, target: Path, tell: Tell) -> None:
+    def fetch(
+        self, source: ImageName, access: RegistryAccess, platform: Platform | None, target: Path, tell: Tell
+    ) -> None:
         """One image into a directory; of an index the one for this platform, or for this machine. Raises ConvertError:
         NNA1405 it has none, NNA1411."""
         wanted = {} if platform is None else platform.body()
@@ -74,7 +76,7 @@ class Skopeo:
         chosen = [f"--override-{names[key]}={value}" for key, value in wanted.items()]
         self._copy(chosen, self._ways("src", source, access), source.skopeo, f"dir:{target}", tell)
 
-    def push(self, layout: str, target: ImageName, access: Access, tell: Tell) -> None:
+    def push(self, layout: str, target: ImageName, access: RegistryAccess, tell: Tell) -> None:
         """All images of a layout, byte for byte; the name of the target comes last. Raises ConvertError (NNA1411)."""
         words = ["--all", "--preserve-digests", *self._ways("dest", target, access)]
         self._copy([], words, layout, target.skopeo, tell)
@@ -98,7 +100,7 @@ class Skopeo:
             found, advice = next(((found, try_) for said, found, try_ in _KNOWN if said in cause), ("NNA1411", ""))
             raise ConvertError(found, f"skopeo cannot copy {source} to {target}", cause=cause, try_=advice)
 
-    def _ways(self, side: str, image: ImageName, access: Access) -> list[str]:
+    def _ways(self, side: str, image: ImageName, access: RegistryAccess) -> list[str]:
         if not image.host:
             return []
         if access.plain or not access.ca:

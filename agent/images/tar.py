@@ -25,7 +25,7 @@ _LONGEST_NAME = 4096  # linux/limits.h, PATH_MAX: no node could unpack it
 _LARGEST = 1 << 42
 
 
-class Kind(enum.StrEnum):
+class NodeKind(enum.StrEnum):
     """Of a file."""
 
     DIRECTORY = "directory"
@@ -37,9 +37,9 @@ class Kind(enum.StrEnum):
 
 
 _KINDS = {
-    tarfile.REGTYPE: Kind.FILE, tarfile.AREGTYPE: Kind.FILE, tarfile.DIRTYPE: Kind.DIRECTORY,
-    tarfile.SYMTYPE: Kind.SYMLINK, tarfile.CHRTYPE: Kind.CHARACTER, tarfile.BLKTYPE: Kind.BLOCK,
-    tarfile.FIFOTYPE: Kind.FIFO,
+    tarfile.REGTYPE: NodeKind.FILE, tarfile.AREGTYPE: NodeKind.FILE, tarfile.DIRTYPE: NodeKind.DIRECTORY,
+    tarfile.SYMTYPE: NodeKind.SYMLINK, tarfile.CHRTYPE: NodeKind.CHARACTER, tarfile.BLKTYPE: NodeKind.BLOCK,
+    tarfile.FIFOTYPE: NodeKind.FIFO,
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ _KINDS = {
 class FileNode:
     """A file with all that is compared. Two names of one node (`is`) are hard links."""
 
-    kind: Kind
+    kind: NodeKind
     mode: int = 0
     """The twelve lowest bits."""
     uid: int = 0
@@ -121,7 +121,7 @@ class TarWalk:
             raise _refused(f"{name[:200]!r} is an entry of the type {header.type!r}")
         if max(len(name), len(found.linkname)) > _LONGEST_NAME or "\0" in name:
             raise _unsound(f"a name that no file can have, {name[:200]!r}")
-        if not 0 <= found.size <= _LARGEST or (found.size and kind is not Kind.FILE):
+        if not 0 <= found.size <= _LARGEST or (found.size and kind is not NodeKind.FILE):
             raise _unsound(f"{name[:200]!r} has {found.size} bytes")
         if kind is None:
             return TarEntry(start, name, None, found.linkname)
@@ -132,8 +132,9 @@ class TarWalk:
         }
         node = FileNode(
             kind, found.mode & 0o7777, found.uid, found.gid, int(found.mtime // 1), found.size,
-            self._data(name, found.size) if kind is Kind.FILE else "", found.linkname if kind is Kind.SYMLINK else "",
-            (found.devmajor, found.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0), xattrs,
+            self._data(name, found.size) if kind is NodeKind.FILE else "",
+            found.linkname if kind is NodeKind.SYMLINK else "",
+            (found.devmajor, found.devminor) if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else (0, 0), xattrs,
         )  # fmt: skip
         return TarEntry(start, name, node)
 

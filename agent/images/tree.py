@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agent.errors import ConvertError
-from agent.images.tar import FileNode, Kind, TarEntry
+from agent.images.tar import FileNode, NodeKind, TarEntry
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_BYTES = 2 << 30
 _FILE_BYTES = 700  # of memory, besides its name and its attributes
-_PLAIN = FileNode(Kind.DIRECTORY, 0o755, implied=True)
+_PLAIN = FileNode(NodeKind.DIRECTORY, 0o755, implied=True)
 
 
 class MissingDirectory(NamedTuple):
@@ -39,7 +39,7 @@ class FileTree:
     """Path (without the first slash; "" is the root) to node. Its layers may take so many bytes of memory."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self.nodes: dict[str, FileNode] = {"": FileNode(Kind.DIRECTORY, implied=True)}
+        self.nodes: dict[str, FileNode] = {"": FileNode(NodeKind.DIRECTORY, implied=True)}
         self._below: dict[str, set[str]] = defaultdict(set)
         self._left = most_bytes
 
@@ -68,7 +68,7 @@ class FileTree:
 
     def add(self, path: str, node: FileNode) -> None:
         """Put one file into the tree, in the place of what is there."""
-        if node.kind is not Kind.DIRECTORY:
+        if node.kind is not NodeKind.DIRECTORY:
             self._remove(path)
         self.nodes[path] = node
         if path:
@@ -78,8 +78,8 @@ class FileTree:
 
     def _need_directory(self, path: str) -> None:
         """Have a directory there, and above. A layer may be deeper than Python calls go."""
-        while (there := self.nodes.get(path)) is None or there.kind is not Kind.DIRECTORY:
-            self.nodes[path] = FileNode(Kind.DIRECTORY, implied=True)
+        while (there := self.nodes.get(path)) is None or there.kind is not NodeKind.DIRECTORY:
+            self.nodes[path] = FileNode(NodeKind.DIRECTORY, implied=True)
             path, _, name = path.rpartition("/")
             self._below[path].add(name)
 
@@ -111,7 +111,7 @@ class _Layer:
         node = self.nodes.get(normal(entry.hard_link)) if entry.node is None else entry.node
         if node is None:
             raise _refused(f"the hard link /{path[:200]} leads to nothing that comes before it in its layer")
-        if not path and node.kind is not Kind.DIRECTORY:
+        if not path and node.kind is not NodeKind.DIRECTORY:
             raise _unsound("its root is no directory")
         if path and (path in self.nodes or path in self._marks):
             raise _refused(f"it has /{path[:200]} twice")
@@ -134,7 +134,7 @@ class _Layer:
         cost = 0
         for parent in _above(path):
             there = self.nodes.get(parent)
-            if there is not None and there.kind is not Kind.DIRECTORY:
+            if there is not None and there.kind is not NodeKind.DIRECTORY:
                 raise _unsound(f"it has /{path[:200]} below what is no directory")
             if there is not None or parent in self.unnamed:
                 break

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.images.compare import differences, read_tree
-from agent.images.tar import FileNode, Kind, TarWalk
+from agent.images.tar import FileNode, NodeKind, TarWalk
 from agent.images.tree import FileTree
 from tests.node.trees import tar_of
 from tests.unit.test_image_tar import everything
@@ -22,21 +22,21 @@ def told(one: FileNode, other: FileNode) -> list[str]:
     return list(differences(expected, found))
 
 
-BASE = FileNode(Kind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"})
+BASE = FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"})
 
 
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        (FileNode(Kind.FILE, 0o600, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "mode: found 0600, expected 0644"),
-        (FileNode(Kind.FILE, 0o644, 9, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
-        (FileNode(Kind.FILE, 0o644, 1, 9, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
-        (FileNode(Kind.FILE, 0o644, 1, 2, 9, 4, "c", xattrs={"user.a": b"1"}), "time: found 9, expected 3"),
-        (FileNode(Kind.FILE, 0o644, 1, 2, 3, 9, "c", xattrs={"user.a": b"1"}), "size: "),
-        (FileNode(Kind.FILE, 0o644, 1, 2, 3, 4, "d", xattrs={"user.a": b"1"}), "content: "),
-        (FileNode(Kind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"2"}), "extended attributes: "),
-        (FileNode(Kind.FILE, 0o644, 1, 2, 3, 4, "c"), "extended attributes: found {}"),
-        (FileNode(Kind.FIFO, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "found a fifo, expected a file"),
+        (FileNode(NodeKind.FILE, 0o600, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "mode: found 0600, expected 0644"),
+        (FileNode(NodeKind.FILE, 0o644, 9, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
+        (FileNode(NodeKind.FILE, 0o644, 1, 9, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
+        (FileNode(NodeKind.FILE, 0o644, 1, 2, 9, 4, "c", xattrs={"user.a": b"1"}), "time: found 9, expected 3"),
+        (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 9, "c", xattrs={"user.a": b"1"}), "size: "),
+        (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "d", xattrs={"user.a": b"1"}), "content: "),
+        (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"2"}), "extended attributes: "),
+        (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c"), "extended attributes: found {}"),
+        (FileNode(NodeKind.FIFO, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "found a fifo, expected a file"),
     ],
 )
 def test_whatever_of_a_file_differs_is_told(changed: FileNode, what: str) -> None:
@@ -46,10 +46,10 @@ def test_whatever_of_a_file_differs_is_told(changed: FileNode, what: str) -> Non
 
 
 def test_targets_and_devices_are_compared_and_a_links_own_rights_are_not() -> None:
-    soft = FileNode(Kind.SYMLINK, 0o777, target="a")
-    assert told(soft, FileNode(Kind.SYMLINK, 0o777, target="b")) == ["/f: target: found b, expected a"]
-    assert told(soft, FileNode(Kind.SYMLINK, 0o755, target="a")) == []
-    assert len(told(FileNode(Kind.BLOCK, device=(8, 1)), FileNode(Kind.BLOCK, device=(8, 2)))) == 1
+    soft = FileNode(NodeKind.SYMLINK, 0o777, target="a")
+    assert told(soft, FileNode(NodeKind.SYMLINK, 0o777, target="b")) == ["/f: target: found b, expected a"]
+    assert told(soft, FileNode(NodeKind.SYMLINK, 0o755, target="a")) == []
+    assert len(told(FileNode(NodeKind.BLOCK, device=(8, 1)), FileNode(NodeKind.BLOCK, device=(8, 2)))) == 1
 
 
 def test_a_file_too_many_and_one_too_few_are_told() -> None:
@@ -70,8 +70,8 @@ def test_what_nobody_named_is_not_compared() -> None:
 
 
 def test_a_time_of_zero_is_not_compared_because_the_format_cannot_keep_it() -> None:
-    assert told(FileNode(Kind.FILE, mtime=0), FileNode(Kind.FILE, mtime=5)) == []
-    assert told(FileNode(Kind.FILE, mtime=5), FileNode(Kind.FILE, mtime=0)) == ["/f: time: found 0, expected 5"]
+    assert told(FileNode(NodeKind.FILE, mtime=0), FileNode(NodeKind.FILE, mtime=5)) == []
+    assert told(FileNode(NodeKind.FILE, mtime=5), FileNode(NodeKind.FILE, mtime=0)) == ["/f: time: found 0, expected 5"]
 
 
 def test_a_tree_on_the_disk_is_read_as_its_tar_is(tmp_path: Path) -> None:

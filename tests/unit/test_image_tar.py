@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.errors import ConvertError
-from agent.images.tar import Kind, TarEntry, TarWalk
+from agent.images.tar import NodeKind, TarEntry, TarWalk
 from tests.node.trees import CAPABILITY, XATTR, add, tar_of
 
 END = bytes(1024)
@@ -58,12 +58,12 @@ def test_a_tar_is_read_with_all_that_an_image_can_hold(piece: int) -> None:
     file = nodes["d/file"]
     assert file is not None
     assert (file.kind, file.mode, file.size, file.content) == (
-        Kind.FILE, 0o4755, 7, hashlib.sha256(b"content").hexdigest(),
+        NodeKind.FILE, 0o4755, 7, hashlib.sha256(b"content").hexdigest(),
     )  # fmt: skip
     assert file.xattrs == {"security.capability": CAPABILITY, "user.a": "ü".encode()}
     kinds = {name: node.kind for name, node in nodes.items() if node is not None}
     assert [kinds[name] for name in ("d", "d/soft", "null", "disk", "fifo", "\udcff not UTF-8")] == [
-        Kind.DIRECTORY, Kind.SYMLINK, Kind.CHARACTER, Kind.BLOCK, Kind.FIFO, Kind.FILE,
+        NodeKind.DIRECTORY, NodeKind.SYMLINK, NodeKind.CHARACTER, NodeKind.BLOCK, NodeKind.FIFO, NodeKind.FILE,
     ]  # fmt: skip
     disk, last = nodes["disk"], entries[-1].node
     assert disk is not None

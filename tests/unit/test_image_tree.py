@@ -6,16 +6,16 @@ import pytest
 
 from agent.errors import ConvertError
 from agent.images import tree as trees
-from agent.images.tar import FileNode, Kind, TarEntry
+from agent.images.tar import FileNode, NodeKind, TarEntry
 from agent.images.tree import FileTree
 
 
 def file(path: str, content: str = "x") -> TarEntry:
-    return TarEntry(0, path, FileNode(Kind.FILE, 0o644, content=content, size=len(content)))
+    return TarEntry(0, path, FileNode(NodeKind.FILE, 0o644, content=content, size=len(content)))
 
 
 def directory(path: str, mode: int = 0o755) -> TarEntry:
-    return TarEntry(0, path, FileNode(Kind.DIRECTORY, mode))
+    return TarEntry(0, path, FileNode(NodeKind.DIRECTORY, mode))
 
 
 def link(path: str, target: str) -> TarEntry:
@@ -72,7 +72,7 @@ def test_a_file_takes_the_place_of_a_directory_and_the_other_way() -> None:
     assert paths(made([file("a/b")], [file("a")])) == {"a"}
     tree = made([file("a")], [file("a/b")])
     assert paths(tree) == {"a", "a/b"}
-    assert tree.nodes["a"].kind is Kind.DIRECTORY
+    assert tree.nodes["a"].kind is NodeKind.DIRECTORY
 
 
 def test_a_layer_may_be_deeper_than_python_calls_go() -> None:
