@@ -21,6 +21,9 @@ from tests.node.test_safety import NO_CHANGE
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
+IMAGES = ("python", "many", "layered", "plain-layers")
+"""The three that bench-convert measures, and one whose layers name every directory."""
+ACCOUNTS, CERTIFICATES = "/root/accounts.json", "/root/certificates"
 WORK = "/var/tmp"
 REPOSITORIES = "/var/lib/docker-registry/docker/registry/v2/repositories"
 SMALL_FILES = 3000
@@ -108,6 +111,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(stage.node, stage.registry.host)
 
 
+@pytest.fixture(scope="module")
+def guarded(place: Place) -> parts.Registry:
+    """A registry with a private CA and accounts, https only; it holds what the other one does."""
+    node = place.node
+    parts.start_auth_registry(node, port=5011)  # its file of accounts
+    ca = parts.make_ca(node)
+    certificate, key = parts.make_certificate(node, ca, parts.REGISTRY_NAME)
+    parts.name_host(node, parts.REGISTRY_NAME)
+    auth = {"htpasswd": {"realm": "test", "path": parts.HTPASSWD}}
+    tls = {"tls": {"certificate": certificate, "key": key}}
+    registry = parts.run_registry(node, "registry-5012", 5012, tls, auth)
+    registry.host, registry.tls, registry.ca = f"{parts.REGISTRY_NAME}:5012", True, ca
+    registry.user, registry.password = parts.USER, parts.PASSWORD
+    scene.docker_login(node, registry)
+    node.run(["mv", "/root/.docker/config.json", ACCOUNTS])
+    node.run(["mkdir", "-p", CERTIFICATES])
+    node.run(["cp", ca, f"{CERTIFICATES}/ca.crt"])
+    for name in IMAGES:
+        access = ("--src-tls-verify=false", "--dest-authfile", ACCOUNTS, "--dest-cert-dir", CERTIFICATES)
+        target = f"docker://{registry.host}/{name}:1"
+        place.skopeo("copy", "--quiet", *access, f"docker://{place.ref(name)}", target)
+    return registry
+
+
 @pytest.mark.parametrize(
     ("name", "options", "files"),
     [
@@ -117,10 +144,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         ("plain-layers", ("--reference",), 5000),
     ],
 )
-def test_every_file_of_a_converted_image_is_what_it_was(
-    place: Place, name: str, options: tuple[str, ...], files: int
+def test_every_file_of_an_image_converted_through_credentials_and_a_private_ca_is_what_it_was(
+    place: Place, guarded: parts.Registry, name: str, options: tuple[str, ...], files: int
 ) -> None:
-    made = place.convert(name, f"{name}-{len(options)}-nydus", "--compare", *options)
+    source, target = (f"{guarded.host}/{name}:{tag}" for tag in ("1", "nydus"))
+    access = ("--ca", guarded.ca or "", "--authfile", ACCOUNTS)
+    made = place.convert(source, target, "--compare", *access, *options)
     compared = made["images"][0]["compared"]
     assert compared["differences"] == 0
     assert compared["files"] > files
@@ -189,22 +218,6 @@ def test_a_conversion_that_is_killed_half_way_leaves_the_old_name(place: Place) 
     assert place.manifest("killed") != before
 
 
-@pytest.fixture(scope="module")
-def guarded(place: Place) -> parts.Registry:
-    """A registry with a private CA and accounts, over https alone."""
-    node = place.node
-    parts.start_auth_registry(node, port=5011)  # its file of accounts
-    ca = parts.make_ca(node)
-    certificate, key = parts.make_certificate(node, ca, parts.REGISTRY_NAME)
-    parts.name_host(node, parts.REGISTRY_NAME)
-    auth = {"htpasswd": {"realm": "test", "path": parts.HTPASSWD}}
-    tls = {"tls": {"certificate": certificate, "key": key}}
-    registry = parts.run_registry(node, "registry-5012", 5012, tls, auth)
-    registry.host, registry.tls, registry.ca = f"{parts.REGISTRY_NAME}:5012", True, ca
-    registry.user, registry.password = parts.USER, parts.PASSWORD
-    return registry
-
-
 def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and_a_private_ca(
     place: Place, guarded: parts.Registry, tmp_path: Path
 ) -> None:
@@ -217,21 +230,18 @@ def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and
     scene.docker_login(node, guarded)
     untrusted = place.run("oci:/root/layout:both", source, "--platform=amd64")
     assert (untrusted.returncode, "x509" in untrusted.stderr, "--ca FILE" in untrusted.stderr) == (1, True, True)
-    node.run(["mkdir", "-p", "/root/certificates"])
-    node.run(["cp", guarded.ca or "", "/root/certificates/ca.crt"])
-    place.skopeo(
-        "copy", "--all", "--quiet", "--dest-cert-dir=/root/certificates", "oci:/root/layout:both", f"docker://{source}"
-    )
+    to = ("--dest-cert-dir", CERTIFICATES, f"docker://{source}")
+    place.skopeo("copy", "--all", "--quiet", "oci:/root/layout:both", *to)
     made = place.convert(source, target, *ca, "--platform=amd64,arm64", "--compare")
     assert [(one["platform"], one["compared"]["differences"]) for one in made["images"]] == [
         ("linux/amd64", 0), ("linux/arm64", 0),
     ]  # fmt: skip
-    node.run(["mv", "/root/.docker/config.json", "/root/accounts.json"])
-    index = json.loads(place.manifest(target, "--authfile=/root/accounts.json"))
+    node.run(["rm", "/root/.docker/config.json"])
+    index = json.loads(place.manifest(target, f"--authfile={ACCOUNTS}"))
     assert [one["platform"]["architecture"] for one in index["manifests"]] == ["amd64", "arm64"]
-    again = place.run(target, source, *ca, "--platform=arm64", "--authfile=/root/accounts.json")
+    again = place.run(target, source, *ca, "--platform=arm64", f"--authfile={ACCOUNTS}")
     assert "it is a nydus image already" in again.stderr
-    none = place.run(source, target, *ca, "--platform=riscv64", "--authfile=/root/accounts.json")
+    none = place.run(source, target, *ca, "--platform=riscv64", f"--authfile={ACCOUNTS}")
     assert (none.returncode, "NNA1405" in none.stderr) == (1, True), none.stderr
     for said in (unknown, untrusted, again, none):
         assert parts.PASSWORD not in said.stdout + said.stderr
