@@ -165,10 +165,6 @@ class HttpError(PortError):
     """A bounded HTTP request failed (no answer, too long, not HTTP)."""
 
 
-class RegistryError(PortError):
-    """A registry gave an error, an answer that is not sound, or none."""
-
-
 class FenceError(PortError):
     """nft or the destruction of sockets failed."""
 

@@ -117,8 +117,8 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
 
     from agent.adapters.secure_http import ask
     from agent.apply.registry_access import RegistryPorts
-    from agent.oci.formats import ACCEPTED
     from agent.registry.names import api_host_of
+    from agent.registry.reference import ACCEPTED
 
     accepted = ", ".join((*ACCEPTED, "*/*"))
 

@@ -10,14 +10,14 @@ import contextlib
 import ctypes
 import os
 import pwd
-import select
 import selectors
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from agent.adapters import running_program
 from agent.errors import ProcessError
@@ -28,6 +28,7 @@ OUTPUT_CAP = 1 << 20
 """Bytes kept of each stream; the rest is read and dropped, so that the child never blocks on a full pipe."""
 
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4  # linux/prctl.h
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _FEED_GRACE_S = 0.1
 _LOG_END = 8192
 _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kernel
@@ -81,6 +82,12 @@ class Companion:
     def code(self) -> int | None:
         """Its exit code; None while it runs."""
         return self._child.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code; None where it has not ended after so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._child.wait(seconds)
+        return None
 
     def kill(self) -> None:
         """End it and its group at once. May be called from any thread."""
@@ -158,8 +165,11 @@ class Feed:
 
 
 @contextlib.contextmanager
-def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
-    """A child that lives as long as the block; `output` takes what it writes. Raises ProcessError.
+def companion(
+    argv: Sequence[str], output: int, *, stdin: int | None = None, environment: Mapping[str, str] = _NOTHING
+) -> Iterator[Companion]:
+    """A child that lives as long as the block; `output` takes what it writes. Its standard input is empty where `stdin`
+    is not given. It gets `environment` besides the usual. Raises ProcessError.
 
     It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread, because the
     kernel means the thread: prctl(2), PR_SET_PDEATHSIG).
@@ -171,8 +181,9 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
     try:
         with _empty() as empty:
             child = subprocess.Popen(
-                whole, executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
-                stdin=empty, stdout=output, stderr=output,
+                whole, executable=program, start_new_session=True, close_fds=True, cwd="/",
+                env={**environment, **_environment()}, stdin=empty if stdin is None else stdin, stdout=output,
+                stderr=output,
             )  # fmt: skip
     except (OSError, ValueError) as error:
         raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause=str(error)) from error
@@ -180,40 +191,6 @@ def companion(argv: Sequence[str], output: int) -> Iterator[Companion]:
         yield Companion(child)
     finally:
         _end(child)
-
-
-class Tail:
-    """The end of what a companion writes, through a pipe: whatever that is, no disk and no memory gets full of it.
-
-    `fileno` is for its output. Who is not followed waits as soon as the pipe is full.
-    """
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        self._kept = b""
-
-    def __enter__(self) -> Tail:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def fileno(self) -> int:
-        """Where it writes to."""
-        return self._writer
-
-    def follow(self, seconds: float) -> None:
-        """Take what it writes for so long, or until that is much; with 0 what is there already."""
-        until, taken = time.monotonic() + seconds, 0
-        while taken < OUTPUT_CAP and select.select([self._reader], [], [], max(0.0, until - time.monotonic()))[0]:
-            piece = os.read(self._reader, _LOG_END)
-            taken += len(piece)
-            self._kept = (self._kept + piece)[-_LOG_END:]
-
-    def lines(self) -> list[str]:
-        """The last ones; of the first of them the end, where it was long."""
-        return self._kept.decode(errors="replace").splitlines()
 
 
 def last_written(log: str) -> list[str]:

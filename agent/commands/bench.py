@@ -31,8 +31,8 @@ from agent.daemon.messages import Message
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
-from agent.oci.reference import parse
 from agent.ports_bench import BenchPorts
+from agent.registry.reference import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"
 NEEDS_ROOT = True

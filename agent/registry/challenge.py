@@ -64,6 +64,6 @@ def scopes_of(challenge: Challenge, wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(name + ",".join(actions) for name, actions in found.items())
 
 
-def pull_scope(repository: str, *, push: bool = False) -> str:
-    """The scope of reading a repository, or of reading and writing it (distribution, docs/spec/auth/scope)."""
-    return f"repository:{repository}:{'pull,push' if push else 'pull'}"
+def pull_scope(repository: str) -> str:
+    """The scope of reading a repository (distribution, docs/spec/auth/scope)."""
+    return f"repository:{repository}:pull"

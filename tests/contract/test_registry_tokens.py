@@ -66,13 +66,13 @@ def test_basic_is_answered_without_asking_anybody() -> None:
 def test_a_password_buys_a_token_for_the_scope_and_it_is_kept() -> None:
     with serving(token(expires_in=300)) as server:
         port = answers()
-        header = port.answer(bearer(server), [pull_scope("b", push=True)], deadline_s=5)
+        header = port.answer(bearer(server), [pull_scope("b")], deadline_s=5)
         assert header.reveal() == f"Bearer {TOKEN}"
         (head,) = server.heads
         assert head.startswith(b"GET /token?")
         assert f"Authorization: Basic {BASIC}\r\n".encode() in head
-        assert query(head) == {"service": ["reg"], "scope": ["repository:b:pull,push", SCOPES[0]]}
-        assert port.known([pull_scope("b", push=True)]) == header
+        assert query(head) == {"service": ["reg"], "scope": ["repository:b:pull", SCOPES[0]]}
+        assert port.known([pull_scope("b")]) == header
 
 
 def test_public_images_get_a_token_without_a_credential() -> None:

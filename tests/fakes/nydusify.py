@@ -1,14 +1,12 @@
 #!/usr/bin/python3
 """A converter of whole images that takes nydusify's words and archives: for tests of what is done around the real one.
 
-What it makes it makes by the nydus-image that it is given. A tar in the source with a file called OTHER-ENV, -BYTES,
--KIND, -TARS, -RAFS, -NAME, -PARTS, -COUNT or -INDEX makes it do that wrong; OLD makes it one that knows no archives,
-FULL one that leaves no room on the disk.
+What it makes it makes by the nydus-image that it is given. A tar in the source with a file called OTHER-LAYERS,
+OTHER-PACK, OTHER-RAFS or OTHER-PARTS makes it do that wrong; OLD makes it one that knows no archives.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 import json
@@ -20,39 +18,26 @@ from pathlib import Path
 from typing import Any
 
 BLOB = "application/vnd.oci.image.layer.nydus.blob.v1"
-NOTED = "containerd.io/snapshot/nydus-"
 
 
 class Archive:
-    """A layout in a tar."""
+    """A layout in a tar: one that is read, or one that is written."""
 
-    def __init__(self, path: Path) -> None:
-        self.files = dict[str, bytes]()
-        with tarfile.open(path) as tar:
-            for entry in tar:
-                if (file := tar.extractfile(entry)) is not None:
-                    self.files[entry.name] = file.read()
-
-    def json(self, descriptor: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.blob(descriptor))
-        return found
+    def __init__(self, path: Path | None = None) -> None:
+        self.files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+        if path is not None:
+            with tarfile.open(path) as tar:
+                for entry in tar:
+                    if (file := tar.extractfile(entry)) is not None:
+                        self.files[entry.name.removeprefix("./")] = file.read()
 
     def blob(self, descriptor: dict[str, Any]) -> bytes:
         return self.files["blobs/sha256/" + descriptor["digest"].removeprefix("sha256:")]
 
-
-class Made:
-    """A layout that is written."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-
-    def add(self, content: bytes, media_type: str, **notes: str) -> dict[str, Any]:
+    def add(self, content: bytes, media_type: str) -> dict[str, Any]:
         digest = sha256(content).hexdigest()
         self.files[f"blobs/sha256/{digest}"] = content
-        noted = {NOTED + name.replace("_", "-"): value for name, value in notes.items()}
-        body = {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
-        return {**body, "annotations": noted} if noted else body
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
 
     def write(self, path: Path) -> None:
         with tarfile.open(path, "w") as tar:
@@ -69,68 +54,47 @@ def say(text: str) -> None:
 def convert(flags: dict[str, str], work: Path) -> None:
     source = Archive(Path(flags["--source-archive"]))
     say(f"pulling image {flags['--source']}")
-    manifest = source.json(json.loads(source.files["index.json"])["manifests"][0])
-    config = source.json(manifest["config"])
+    manifest = json.loads(source.blob(json.loads(source.files["index.json"])["manifests"][0]))
     tars = [gzip.decompress(source.blob(layer)) for layer in manifest["layers"]]
     everything = b"".join(tars)
     if b"OLD" in everything:
         sys.exit("Incorrect Usage: flag provided but not defined: -source-archive")
-    say(f"converting image {flags['--source']}")
-    made, layers, bootstraps = Made(), [], []
+    made, layers, bootstraps = Archive(), [], []
     for at, tar in enumerate(tars):
         base = work / str(at)
         base.mkdir()
         (base / "tar").write_bytes(tar)
         run(flags, "create", "--bootstrap", f"{base}/boot", "--blob", f"{base}/blob", f"{base}/tar")
         if data := (base / "blob").read_bytes():
-            layers.append(made.add(data, BLOB, blob="true"))
+            layers.append(made.add(data, "text/plain" if b"OTHER-LAYERS" in everything else BLOB))
         bootstraps.append(f"{base}/boot")
     run(flags, "merge", "--bootstrap", f"{work}/merged", *bootstraps, "--log-level", "warn")
     bootstrap = (work / "merged").read_bytes()
     if b"OTHER-RAFS" in everything:
         bootstrap = bootstrap[:1024] + bytes(4) + bootstrap[1028:]
-    if b"FULL" in everything:
-        bootstrap += bytes(1 << 18)  # more than the source leaves when it goes
-    packed = packed_of(bootstrap)
-    notes = {"bootstrap": "true", "fs_version": "5" if b"OTHER-KIND" in everything else "6"}
-    layers.append(made.add(gzip.compress(packed), "application/vnd.oci.image.layer.v1.tar+gzip", **notes))
-    ids = [*(layer["digest"] for layer in layers[:-1]), f"sha256:{sha256(packed).hexdigest()}"]
-    config["rootfs"]["diff_ids"] = ids[:-1] + ids[:1] if b"OTHER-TARS" in everything else ids
-    if b"OTHER-ENV" in everything:
-        config["config"]["Env"] = ["LD_PRELOAD=/x"]
-    finish(made, manifest, config, layers, everything)
+    packed = packed_of(bootstrap, "image/other" if b"OTHER-PACK" in everything else "image/image.boot")
+    layers.append(made.add(gzip.compress(packed), "application/vnd.oci.image.layer.v1.tar+gzip"))
+    config = json.loads(source.blob(manifest["config"]))
+    config["rootfs"]["diff_ids"] = [layer["digest"] for layer in layers]
+    finish(made, manifest, config, layers)
+    if b"OTHER-PARTS" in everything:
+        del made.files["blobs/sha256/" + layers[-1]["digest"].removeprefix("sha256:")]
     made.write(Path(flags["--target-archive"]))
-    if b"FULL" in everything:
-        with contextlib.suppress(OSError), open(work / "full", "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1 << 12))
     say(f"pushed image {flags['--target']}")
 
 
-def finish(
-    made: Made, manifest: dict[str, Any], config: dict[str, Any], layers: list[dict[str, Any]], everything: bytes
-) -> None:
-    """Manifest and index, and what is to be wrong about them."""
+def finish(made: Archive, manifest: dict[str, Any], config: dict[str, Any], layers: list[dict[str, Any]]) -> None:
+    """Manifest and index."""
     kind = "application/vnd.oci.image.manifest.v1+json"
     described = made.add(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
-    body = {**manifest, "mediaType": kind, "config": described, "layers": layers}
-    entry = made.add(json.dumps(body).encode(), kind)
-    name = layers[-1]["digest"].removeprefix("sha256:")
-    if b"OTHER-BYTES" in everything:
-        made.files[f"blobs/sha256/{name}"] = made.files[f"blobs/sha256/{name}"][:-1] + b"x"
-    if b"OTHER-NAME" in everything:
-        made.files["../outside"] = made.files.pop(f"blobs/sha256/{name}")
-    if b"OTHER-PARTS" in everything:
-        del made.files[f"blobs/sha256/{name}"]
-    entries = [entry, described] if b"OTHER-COUNT" in everything else [entry]
-    index = json.dumps({"schemaVersion": 2, "manifests": entries})
-    made.files["index.json"] = (index[:-1] if b"OTHER-INDEX" in everything else index).encode()
+    entry = made.add(json.dumps({**manifest, "mediaType": kind, "config": described, "layers": layers}).encode(), kind)
+    made.files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
 
 
-def packed_of(bootstrap: bytes) -> bytes:
+def packed_of(bootstrap: bytes, name: str) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        info = tarfile.TarInfo("image/image.boot")
+        info = tarfile.TarInfo(name)
         info.size = len(bootstrap)
         tar.addfile(info, io.BytesIO(bootstrap))
     return out.getvalue()

@@ -64,8 +64,8 @@ def test_the_fakes_do_what_bookworms_systemd_does(boot: Callable[..., Node]) -> 
     check_contracts(boot(root=stock.root("bookworm")), "real_units.py")
 
 
-def test_the_fakes_do_what_journald_the_kernel_and_a_registry_do(boot: Callable[..., Node]) -> None:
-    check_contracts(boot(snapshotter="none", nydus=False), "real_journal.py", "real_holders.py", "real_registry.py")
+def test_the_fakes_do_what_journald_and_the_kernel_do(boot: Callable[..., Node]) -> None:
+    check_contracts(boot(snapshotter="none", nydus=False), "real_journal.py", "real_holders.py")
 
 
 @pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.oci.formats import OCI_INDEX, TAR_GZIP, digest_of
+from agent.images.manifest import TAR_GZIP, digest_of
+from agent.registry.reference import OCI_INDEX
 from tests.node import images, layout
 from tests.node.boot import Node
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.node import layout, scene, trees
-from tests.node.test_convert import LOOK, SMALL_FILES, Place, left_over
+from tests.node.test_convert import LOOK, Place, left_over
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
@@ -23,17 +23,15 @@ BY = "--with=nydusify"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A node with nydusify in PATH and the plain images of test_convert in its registry."""
+    """A node with nydusify in PATH and two of the plain images of test_convert in its registry."""
     program = Path(os.environ["NYDUSIFY"])
     directory = tmp_path_factory.mktemp("images")
     made = layout.Layout(directory)
-    trees.add_image(made, "many", [trees.many_files(SMALL_FILES)], command=["/none"])
     trees.add_image(made, "layered", trees.LAYERS, base="python", command=["python3", "-c", LOOK])
     command = 'print(open("/usr/share/new").read())'
     trees.add_image(made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", command])
-    trees.add_image(made, "odd", [trees.below, trees.plain_addition], command=["/none"])
     with scene.staged("python") as stage:
-        for name in ("many", "layered", "plain-layers", "odd"):
+        for name in ("layered", "plain-layers"):
             trees.push(stage.node, directory, name, stage.ref(name))
         inside = stage.node.inside(ON_NODE)
         shutil.copyfile(program, inside)
@@ -42,32 +40,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "files"),
-    [
-        ("python", ("--compressor=lz4_block", "--chunk-size=64K"), 5000),
-        ("many", (), SMALL_FILES),
-        ("plain-layers", (), 5000),
-        ("odd", (), 15),
-    ],
+    ("name", "options"), [("python", ("--compressor=lz4_block", "--chunk-size=64K")), ("plain-layers", ())]
 )
-def test_every_file_of_what_nydusify_made_is_what_it_was(
-    place: Place, name: str, options: tuple[str, ...], files: int
-) -> None:
+def test_every_file_of_what_nydusify_made_is_what_it_was(place: Place, name: str, options: tuple[str, ...]) -> None:
     made = place.convert(name, f"{name}-by-nydusify", BY, "--compare", *options)
     image = made["images"][0]
     print(name, image)
     assert (image["converter"], image["compared"]["differences"]) == ("nydusify", 0)
-    assert image["compared"]["files"] > files
+    assert image["compared"]["files"] > 5000
 
 
-def test_an_image_of_which_nydusify_would_lose_rights_is_refused_or_made_by_ourselves(place: Place) -> None:
+def test_an_image_of_which_nydusify_would_lose_rights_is_refused(place: Place) -> None:
     refused = place.run("layered", "layered-by-nydusify", BY)
-    assert (refused.returncode, "/private without naming it" in refused.stderr) == (1, True), refused.stderr
-    found = {
-        name: place.convert(name, f"{name}-by-auto", "--compare")["images"][0]["converter"]
-        for name in ("many", "layered")
-    }
-    assert found == {"many": "nydusify", "layered": "nydus-image"}
+    assert (refused.returncode, "without naming it" in refused.stderr) == (1, True), refused.stderr
 
 
 def test_a_container_runs_from_what_nydusify_made(place: Place) -> None:
@@ -77,7 +62,7 @@ def test_a_container_runs_from_what_nydusify_made(place: Place) -> None:
 
 
 def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, tmp_path: Path) -> None:
-    trees.add_platforms(tmp_path, "both", [trees.many_files(200)], ("amd64", "arm64"))
+    trees.add_platforms(tmp_path, "both", [trees.plain_addition], ("amd64", "arm64"))
     place.node.run(["mkdir", "-p", "/root/layout"])
     shutil.copytree(tmp_path, place.node.inside("/root/layout"), dirs_exist_ok=True)
     made = place.convert("oci:/root/layout:both", "both", BY, "--platform=amd64,arm64", "--compare")
@@ -90,7 +75,7 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the
     command = ["nydus-agent", "convert", place.ref("plain-layers"), place.ref("ended"), "--json", BY]
     running = place.node.popen(command)
     place.node.wait_until(
-        lambda: place.node.run("pgrep --full '[n]ydusify-1.work'", check=False).stdout, 60, "nydusify works"
+        lambda: place.node.run("pgrep --full '[n]ydusify/work'", check=False).stdout, 60, "nydusify works"
     )
     place.node.run(["kill", "-TERM", place.pid_of("ended")])
     running.communicate(timeout=30)

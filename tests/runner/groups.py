@@ -36,7 +36,6 @@ DRAGONFLY = (
 """Files that need a real dfdaemon, which takes longest to build: the tier `test-dragonfly`."""
 
 SURVIVAL = (
-    "test_artifacts",
     "test_confirm_killed",
     "test_contracts",
     "test_crash_bench",

@@ -166,10 +166,6 @@ def _nydusify() -> tuple[Command, ...]:
     return (_pytest("here", "tests/nydusify", "--durations=10", deadline_s=1800),)
 
 
-def _skopeo() -> tuple[Command, ...]:
-    return (_pytest("here", "tests/skopeo", deadline_s=1200),)
-
-
 _BY_NYDUSD = ("main_job", "symptoms", "mirror_faults", "renewal", "switch_bench")
 """Tests on nodes whose outcome nydusd decides."""
 
@@ -268,13 +264,6 @@ STAGES: dict[str, Stage] = {
             "test-nydusify",
             "convert with NYDUSIFY=PROGRAM, the real one, on a booted node",
             _nydusify,
-            deb=True,
-            needs=(*builds.NODE, "images"),
-        ),
-        Stage(
-            "test-skopeo",
-            "convert from archives that Debian's skopeo wrote, on a booted node",
-            _skopeo,
             deb=True,
             needs=(*builds.NODE, "images"),
         ),

@@ -15,7 +15,7 @@ def test_what_docker_hub_asks_for_is_understood() -> None:
     assert found.realm == "https://auth.docker.io/token"
     assert found.parameters["service"] == "registry.docker.io"
     assert scopes_of(found, ["repository:library/a:pull"]) == ("repository:library/a:pull",)
-    assert scopes_of(found, [pull_scope("b", push=True)]) == ("repository:b:pull,push", "repository:library/a:pull")
+    assert scopes_of(found, [pull_scope("b")]) == ("repository:b:pull", "repository:library/a:pull")
 
 
 @pytest.mark.parametrize(

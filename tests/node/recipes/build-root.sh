@@ -9,6 +9,7 @@ packages=(
     python3-grpcio python3-protobuf python3-pystemd python3-watchdog python3-structlog python3-requests
     python3-nftables python3-tomlkit python3-yaml python3-jsonschema python3-prometheus-client
     protobuf-compiler protobuf-compiler-grpc mypy python3-typeshed shellcheck git systemd man-db groff-base iproute2 nftables
+    skopeo zstd
 )
 mmdebstrap --variant=minbase --include="$(IFS=,; echo "${packages[*]}")" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Retries "5"' \

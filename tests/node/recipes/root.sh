@@ -1,12 +1,12 @@
 #!/bin/bash
 # A Debian node: SUITE (trixie, bookworm) with systemd, containerd, runc, CNI plugins, a registry, Debian's
-# nydus-snapshotter where there is one, and the packages that ours depends on (a node under test has no network, so apt
-# must find them installed).
+# nydus-snapshotter where there is one, skopeo, and the packages that ours depends on (a node under test has no network,
+# so apt must find them installed).
 # Called with OUT (empty directory to fill), WORK (scratch) and SUITE in the environment.
 set -euo pipefail
 packages=(
     systemd systemd-sysv dbus libpam-systemd udev kmod procps iproute2 nftables ca-certificates curl openssl fuse3 psmisc
-    containerd runc containernetworking-plugins docker-registry
+    containerd runc containernetworking-plugins docker-registry skopeo
     python3 python3-grpcio python3-protobuf python3-pystemd python3-watchdog python3-structlog python3-requests
     python3-nftables python3-tomlkit python3-prometheus-client python3-pytest sysstat strace
 )

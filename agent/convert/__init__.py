@@ -1,1 +1,0 @@
-"""Converting an image: what is done in which order, by ports."""

@@ -1,1 +1,0 @@
-"""Archives that Debian's skopeo writes: the tests of `make test-skopeo`."""

@@ -1,5 +1,0 @@
-"""What tests on nodes get: journals where one fails, and a failure where our units warn."""
-
-from tests.node.conftest import no_unexpected_warnings, pytest_configure, pytest_runtest_makereport
-
-__all__ = ["no_unexpected_warnings", "pytest_configure", "pytest_runtest_makereport"]
