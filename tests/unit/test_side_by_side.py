@@ -156,12 +156,19 @@ def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path)
     assert [reason.rpartition(": ")[2] for reason in reasons] == ["exit status 124"]
 
 
-def test_every_file_of_node_tests_is_run_and_those_with_a_rule_exist() -> None:
-    found = STAGES["node"].commands()
+NODE_TIERS = ("node", "test-survival", "test-dragonfly")
+
+
+def test_every_file_of_node_tests_is_run_by_one_tier_and_those_with_a_rule_exist() -> None:
+    found = [command.argv[-1] for tier in NODE_TIERS for command in STAGES[tier].commands()]
     paths = [str(path.relative_to(ROOT)) for path in NODE_TESTS]
-    assert sorted(command.argv[-1] for command in found) == sorted([DAEMON_TIMES, *paths])
-    ruled = {*groups.ALONE, *groups.PAIR, *groups.DFDAEMON, *groups.LONG, *groups.WAIT}
+    assert sorted(found) == sorted([DAEMON_TIMES, *paths])
+    ruled = {*groups.ALONE, *groups.PAIR, *groups.DRAGONFLY, *groups.SURVIVAL, *groups.LONG, *groups.WAIT}
     assert ruled <= {path.stem for path in NODE_TESTS}
+
+
+def test_ci_runs_every_tier_of_node_tests() -> None:
+    assert f'TIERS="{" ".join(NODE_TIERS[1:])}"' in (ROOT / ".ci/run").read_text()
 
 
 @pytest.mark.parametrize(
@@ -193,13 +200,15 @@ def test_nothing_that_make_test_runs_sets_the_clock_of_the_machine() -> None:
     assert not run & {ROOT / "tests/clock/test_node.py"}
 
 
-def test_files_with_a_dfdaemon_wait_for_it() -> None:
+def test_files_with_a_dfdaemon_are_a_tier_of_their_own_and_no_newcomer_waits_for_its_build() -> None:
     texts = {path.stem: path.read_text() for path in NODE_TESTS}
     uses = re.compile(r"parts\.dragonfly_shares|tests\.node\.dragonfly\b")
-    assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DFDAEMON)
+    assert {name for name, text in texts.items() if uses.search(text)} == set(groups.DRAGONFLY)
     assert set(groups.PAIR) <= set(groups.ALONE)
-    for command in STAGES["node"].commands():
-        assert ("dfdaemon" in command.needs) == (Path(command.argv[-1]).stem in groups.DFDAEMON)
+    for tier in NODE_TIERS:
+        needs = {name for command in STAGES[tier].commands() for name in command.needs}
+        assert ("dfdaemon" in needs) == (tier == "test-dragonfly")
+    assert not {name for stage in MAKE_TEST for name in STAGES[stage].needs} & set(builds.DRAGONFLY)
 
 
 def test_what_every_node_waits_for_is_built_first_and_what_only_the_last_tests_need_gives_way_to_all() -> None:
