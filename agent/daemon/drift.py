@@ -67,6 +67,16 @@ class Drift:
         self.changed_at = 0.0
         """Seconds since the epoch."""
 
+    def maintain(self, now: float, verdict: Verdict, since: float, climbed: Climb) -> bool:
+        """Once a second. Whether an inspection was asked for. `since`: when the verdict changed last, by the epoch."""
+        self.refresh(now)
+        self.proved(climbed.at)
+        self.judged(verdict, since, climbed, now)
+        try:
+            return self.ask(now)
+        except OSError:
+            return False  # a full or missing /run; the timer inspects all the same
+
     def refresh(self, now: float) -> None:
         """Watch what has come to be there."""
         if now >= self._rewatch_at:

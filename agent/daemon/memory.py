@@ -4,6 +4,8 @@ file, a restart or a crash. Otherwise each of these would move reads to a mirror
 The file lies in the runtime directory, which systemd keeps while the unit is restarted and removes when it is stopped.
 It counts for the same boot and the same mirror, where it is a regular file of this process's own user and every value
 in it makes sense; all else means that nothing is known. Its times are CLOCK_MONOTONIC, which is one clock for a boot.
+
+The history is read back from status.json by the same rules: nothing in either file may keep the daemon from starting.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
+from agent.daemon.view import HistoryEntry
 from agent.dataclass import dataclass, field, replace
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
@@ -26,6 +30,11 @@ from agent.node.moment import present
 KIND = "DaemonMemory"
 _AHEAD_S = 86400.0
 """Nothing that is remembered ends later than this: what is further off makes no sense."""
+_LATEST = 1e15
+_STARTED = "the agent was started anew and judges the mirror once more"
+_WENT_ON = "the agent was started anew and goes on from what it knew"
+_RECALLED = 99
+"""Entries that are taken over; with that of the start itself they are what a history holds."""
 _BAD = (Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION)
 
 
@@ -248,3 +257,39 @@ def adopted(state: State, left_s: float, now: float) -> State:
     return replace(
         state, fence=Fence(tentative=False, renewed=NEVER, since=now), origin=True if bad else state.origin
     )  # fmt: skip
+
+
+def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple[HistoryEntry, ...]:
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run. `verdict`:
+    what is still known of the mirror.
+    """
+    document = Document(status, os.geteuid()).load()
+    if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
+        return ()
+    listed = document.get("history")
+    entries = tuple(_entries(listed[-_RECALLED:])) if isinstance(listed, list) else ()
+    if not entries:
+        return ()
+    last = entries[-1]
+    again = last.reason in (_STARTED, _WENT_ON)
+    if again:  # and nothing has happened since: a crash loop must not fill the history
+        entries = entries[:-1]
+    before = last.before if again else last.after
+    why = _STARTED if verdict is Verdict.UNKNOWN else _WENT_ON
+    # Where reads go did not change by it.
+    return (*entries, HistoryEntry(now, before, verdict.value, last.route, why, "", last.route))
+
+
+def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
+    for item in listed:
+        at = item.get("at") if isinstance(item, dict) else None
+        if isinstance(item, dict) and not isinstance(at, bool) and isinstance(at, (int, float)) and 0 < at < _LATEST:
+            yield HistoryEntry(
+                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item, "reason"),
+                _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),
+            )  # fmt: skip
+
+
+def _text(item: Loose, key: str) -> str:
+    value = item.get(key)
+    return value[:1000] if isinstance(value, str) else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent import paths
 from agent.config.model import Config, Refusals
 from agent.daemon.documents import Applied
-from agent.daemon.http import Url, parse_url
+from agent.daemon.http_client import Url, parse_url
 from agent.daemon.origins import Origin, origins
 from agent.dataclass import dataclass
 from agent.health.fleet import return_delay_s

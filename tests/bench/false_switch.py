@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.config.model import HealthConfig
-from agent.daemon.hedge import stagger_s
+from agent.daemon.probes import stagger_s
 from agent.health.evidence import Probe, Route
 from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy

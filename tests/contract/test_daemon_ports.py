@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from agent.ports import Names, SocketTables, Watch
 from tests.contract.netns import own_network
 from tests.contract.waiting import ENDS_S
 from tests.fakes.daemon import FakeNames, FakeTables, FakeWatch
+from tests.fakes.event_loop import go
 
 
 class Touched:
@@ -126,12 +126,11 @@ class TestNames:
 
 
 def answer_of(names: Names, host: str) -> tuple[str, ...] | PortError:
-    """What is told, from whichever thread; once."""
-    told: queue.SimpleQueue[tuple[str, ...] | PortError] = queue.SimpleQueue()
-    names.addresses(host, told.put)
-    found = told.get(timeout=60)
-    assert told.empty()
-    return found
+    """The addresses, or why there are none."""
+    try:
+        return go(names.addresses(host), 60)
+    except PortError as error:
+        return error
 
 
 class TestTables:

@@ -19,7 +19,7 @@ from agent.__main__ import main
 from agent.commands import drill, rehearsal
 from agent.commands.context import Context
 from agent.console import Console, Format
-from agent.daemon.http import Url
+from agent.daemon.http_client import Url
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings
 from agent.errors import AgentError, Exit, FenceError, LockedError

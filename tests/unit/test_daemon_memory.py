@@ -17,32 +17,19 @@ import pytest
 
 from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
-from agent.daemon.service import Service
 from agent.health.damping import Flap
 from agent.health.fleet import return_delay_s
 from agent.health.policy import Policy
 from agent.health.state import Cause, State, Verdict
 from agent.node.identity import node_identity
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import here, on_time, until
-from tests.unit.daemon_node import HEALTH, Node, fresh, running
+from tests.unit.daemon_node import HEALTH, Node, fresh, running, until_killed
 
 LIVES = ("reload", "origins", "restart", "crash")
 STAYS_S = 3.0
 """Long enough for a mirror whose pings are well to be believed by them: `rise` and `dwell_ms` are over in 0.5 s."""
-
-
-@asynccontextmanager
-async def until_killed(node: Node) -> AsyncIterator[None]:
-    """The daemon runs inside; it ends without a word, as by kill -9."""
-    service = Service(here(), node.load, node.fakes.ports(), node.places)
-    service.begin()
-    try:
-        yield
-    finally:
-        service.close()
-        node.fakes.close()
 
 
 def next_run(node: Node) -> Node:

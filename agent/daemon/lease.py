@@ -1,4 +1,4 @@
-"""Carries out what the health machine asks of the fence, and keeps count."""
+"""The fence around one mirror, held by leases: what the failure detector asks of it is carried out and counted here."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ PATIENCE_S = 30.0
 """How long an answer to containerd may bring no byte while the mirror is fenced. A tenth of what containerd itself
 waits (image_pull_progress_timeout, 5 min), and long enough for a mirror that thaws: ending a transfer fails its pull,
 which the kubelet tries again; sparing one that hangs costs its pod these seconds."""
-_SELF_TEST_S = 1.0
+_SELF_TEST_S, _SELF_TEST_AGAIN_S = 1.0, 60.0
+"""How long it may take, and when one that failed is tried again."""
 _PREPARE_AGAIN_S = 1.0
 """Between two looks at the table while nothing is fenced; a look costs as much as a ping."""
+_FIND_CLIENTS_S, _FIND_CLIENTS_FENCED_S = 30.0, 5.0
+"""Between two looks for the cgroups of nydusd and containerd, which cost 7 ms where there are a thousand processes."""
 
 
 @dataclass(slots=True)
@@ -39,7 +42,7 @@ class FenceCounters:
     """Not a sum: containerd's connections that the last look left, 0 while nothing is fenced."""
 
 
-class Keeper:
+class FenceLease:
     """The fence around one mirror. Calls take a few milliseconds; they raise FenceError where the fence is not up."""
 
     def __init__(
@@ -50,7 +53,7 @@ class Keeper:
         self._nydusd: tuple[str, ...] = ()
         self._containerd: tuple[str, ...] = ()
         self._prepared = False
-        self._prepare_at = 0.0
+        self._prepare_at = self._found_at = self._tested_at = 0.0
         self._seen_refused = 0
         self.address, self.port = mirror
         self.counters = counters if counters is not None else FenceCounters()
@@ -59,11 +62,17 @@ class Keeper:
         self.destroy_error = ""
         """Why connections could not be destroyed the last time, where they could not."""
         self.lift_due = False
+        self.self_test = "not-run"
+        """Or "ok", "failed"."""
+        self.self_test_reason = ""
 
-    def self_test(self) -> tuple[bool, str]:
-        """Whether the fence can be relied on here, and what was shown."""
-        ability = self._fence.self_test(deadline_s=_SELF_TEST_S, mirror=(self.address, self.port))
-        return ability.usable, ability.reason
+    def test(self, now: float) -> None:
+        """Whether the fence can be relied on here is tested once; a test that failed is repeated each minute."""
+        again = self.self_test == "failed" and now - self._tested_at >= _SELF_TEST_AGAIN_S
+        if self.self_test == "not-run" or again:
+            self._tested_at = now
+            ability = self._fence.self_test(deadline_s=_SELF_TEST_S, mirror=(self.address, self.port))
+            self.self_test, self.self_test_reason = "ok" if ability.usable else "failed", ability.reason
 
     def adopt(self, now: float) -> float:
         """Seconds left of a lease that a former run left; 0 where there is none. Fences of other mirrors end."""
@@ -82,9 +91,9 @@ class Keeper:
         with contextlib.suppress(FenceError):  # raising it makes the table too, and tells
             self._fence.assert_table()
 
-    def hold(self, lease_s: float, now: float) -> None:
-        """Raise or renew, then end what nydusd still has open to the mirror, and what of containerd's is no use any
-        more. Raises FenceError.
+    def raise_(self, lease_s: float, now: float) -> None:
+        """Raise the fence, or renew its lease. Then end what nydusd still has open to the mirror, and what of
+        containerd's is no use any more. Raises FenceError.
         """
         self._fence.renew(self.address, self.port, round(lease_s * 1000))
         if self.until > now:
@@ -101,18 +110,27 @@ class Keeper:
         """
         if self.until > now:
             if not self._stands():
-                self.hold(self.until - now, now)
+                self.raise_(self.until - now, now)
         elif self._prepared and now >= self._prepare_at:
             self._prepare_at = now + _PREPARE_AGAIN_S
             with contextlib.suppress(FenceError):
                 if not self._fence.intact():
                     self.prepare()
 
+    def maintain(self, now: float, *, fenced: bool) -> None:
+        """Once a second: what could not be lifted, the count of refusals, and where the mirror's clients run."""
+        self.retry()
+        if fenced:
+            self.count_refused()
+        if now - self._found_at >= (_FIND_CLIENTS_FENCED_S if fenced else _FIND_CLIENTS_S):
+            self._found_at = now
+            self.find_clients()
+
     def _stands(self) -> bool:
         try:
             return self._fence.stands(self.address, self.port)
         except FenceError:
-            return False  # holding it again mends what can be mended, and tells what cannot
+            return False  # raising it again mends what can be mended, and tells what cannot
 
     def end_connections(self) -> None:
         """nydusd's at once, containerd's by what each is doing. A failure leaves the fence up and is kept as
