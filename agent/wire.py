@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
     from agent.adapters.clock import SystemClock
-    from agent.adapters.fence import NftFence
     from agent.adapters.files import RootFiles
     from agent.adapters.ledger import DiskLedger
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
+    from agent.netfilter.fence import NftFence
     from agent.ports import Ports
 
     later: dict[str, Any] = {
@@ -131,7 +131,7 @@ def _tls() -> Tls:
 
 
 def _tables() -> SocketTables:
-    from agent.adapters.sockets import KernelSockets
+    from agent.netfilter.sock_diag import KernelSockets
 
     return KernelSockets()
 
@@ -263,10 +263,10 @@ def agents_answer(socket: str) -> bytes:
 def drill_ports() -> DrillPorts:
     """The ports of a drill; structlog writes to the journal from now on."""
     from agent.adapters import log
-    from agent.adapters.cgroups import CgroupTree
     from agent.adapters.clock import SystemClock
-    from agent.adapters.drill import NftDrill
     from agent.adapters.ledger import DiskLedger
+    from agent.netfilter.cgroups import CgroupTree
+    from agent.netfilter.drill import NftDrill
     from agent.ports_drill import DrillPorts
 
     log.configure()
@@ -297,14 +297,13 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     was used leaves the memory, and what is freed does.
     """
     from agent.adapters import log, memory
-    from agent.adapters.cgroups import CgroupTree
-    from agent.adapters.fence import NftFence
-    from agent.adapters.holders import CgroupProcesses
     from agent.adapters.journal import UnitJournal
     from agent.adapters.names import SystemNames
     from agent.adapters.notify import SystemdNotify
-    from agent.adapters.sockets import KernelSockets
     from agent.adapters.watch import InotifyWatch
+    from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
+    from agent.netfilter.fence import NftFence
+    from agent.netfilter.sock_diag import KernelSockets
     from agent.ports_daemon import DaemonPorts
 
     log.configure()

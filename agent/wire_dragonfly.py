@@ -5,9 +5,9 @@ from __future__ import annotations
 from agent.adapters.files import RootFiles
 from agent.adapters.http import PlainHttp
 from agent.adapters.socket_holders import ProcHolders, machine
-from agent.adapters.sockets import KernelSockets
 from agent.adapters.systemd import SystemdUnits
 from agent.dragonfly.command_line import environment_of
+from agent.netfilter.sock_diag import KernelSockets
 from agent.ports_dragonfly import DragonflyPorts
 
 

@@ -16,8 +16,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.fence import NftFence
 from agent.commands import daemon as verb
+from agent.netfilter.fence import NftFence
 from tests.contract.beside import beside
 from tests.contract.netns import own_network
 

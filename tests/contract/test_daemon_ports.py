@@ -17,12 +17,12 @@ import pytest
 import structlog
 
 from agent.adapters import log
-from agent.adapters.cgroups import CgroupTree
 from agent.adapters.names import SystemNames
 from agent.adapters.notify import SystemdNotify
-from agent.adapters.sockets import KernelSockets
 from agent.adapters.watch import InotifyWatch
 from agent.errors import PortError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Names, SocketTables, Watch
 from tests.contract.netns import own_network
 from tests.contract.waiting import ENDS_S

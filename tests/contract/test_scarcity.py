@@ -20,8 +20,8 @@ import errno, os, resource, socket, sys
 sys.path[:0] = [os.getcwd()]
 """
 NO_DESCRIPTORS = """
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.fence import NftFence
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.fence import NftFence
 from tests.contract.netns import own_network
 with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
     host, port = mirror.getsockname()
@@ -44,7 +44,7 @@ with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
 """
 NO_NETLINK = """
 import nftables
-from agent.adapters.fence import NftFence
+from agent.netfilter.fence import NftFence
 loaded = nftables.Nftables()
 free = os.dup(0)
 os.close(free)

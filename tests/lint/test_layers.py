@@ -85,9 +85,11 @@ _ADAPTERS_MAY = (
     "agent.ports_fetch",
     "agent.registry",
     "agent.adapters",
+    "agent.netfilter",
     "agent._pb",
 )
-_WIRE_MAY = ("agent.adapters",)
+_ADAPTERS = ("agent.adapters", "agent.netfilter")
+_WIRE_MAY = _ADAPTERS
 _ROOTS = ("agent.wire", "agent.wire_convert", "agent.wire_dragonfly")
 """The composition root, and those of one verb each."""
 
@@ -147,12 +149,12 @@ def _forbidden(module: Module) -> list[str]:
 
 
 def _may(source: str, target: str) -> bool:
-    if _within(source, "agent.adapters"):
+    if any(_within(source, package) for package in _ADAPTERS):
         return target == "agent" or any(_within(target, allowed) for allowed in _ADAPTERS_MAY)
     if source in _ROOTS and any(_within(target, allowed) for allowed in _WIRE_MAY):
         return True
     here, there = _layer(source), _layer(target)
-    if here is None or there is None or _within(target, "agent.adapters") or _within(target, "agent._pb"):
+    if here is None or there is None or any(_within(target, package) for package in (*_ADAPTERS, "agent._pb")):
         return False
     return there < here or (there == here and source.split(".")[1:2] == target.split(".")[1:2])
 
@@ -172,6 +174,8 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.plan.order", "agent.ports", True),  # by layer; the purity of plan/ forbids it below
         ("agent.apply.execute", "agent.adapters.files", False),
         ("agent.commands.apply", "agent.adapters.files", False),
+        ("agent.wire", "agent.netfilter.fence", True),
+        ("agent.daemon.session", "agent.netfilter.fence", False),
         ("agent.commands.apply", "agent._pb.cri_pb2", False),
         ("agent.plan.order", "agent.apply.execute", False),
         ("agent.plan.order", "agent.health.machine", False),

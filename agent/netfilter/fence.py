@@ -2,7 +2,7 @@
 
 The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds (libnftables'
 JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before. While
-the table is as it was made, raising, renewing and lifting go over netlink directly (agent.adapters.nfnetlink), on
+the table is as it was made, raising, renewing and lifting go over netlink directly (agent.netfilter.nft), on
 sockets that are open already: the way to the origin needs no descriptor, no file, no other process.
 """
 
@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent import paths
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.nfnetlink import Elements
-from agent.adapters.nft import GoneError, Nft
-from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.nft import Elements, GoneError, Nft
+from agent.netfilter.sock_diag import SockDiag
 from agent.node.facts_daemon import FenceAbility
 from agent.node.transfer import Standing, standing
 from agent.outside_json import json_value

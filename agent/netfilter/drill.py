@@ -11,10 +11,10 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.nft import Nft
-from agent.adapters.sockdiag import Connection, SockDiag
 from agent.errors import FenceError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.nft import Nft
+from agent.netfilter.sock_diag import SockDiag, TcpConnection
 from agent.ports_drill import DrillKind, DrillScope, Struck
 
 TABLE = "inet nydus_agent_drill"
@@ -64,7 +64,7 @@ class NftDrill:
         return Struck(len(nydusds), len(agents))
 
 
-def _ended(diag: SockDiag, connections: Iterable[Connection]) -> int:
+def _ended(diag: SockDiag, connections: Iterable[TcpConnection]) -> int:
     return sum(diag.destroy(one) for one in connections)
 
 

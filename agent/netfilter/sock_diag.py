@@ -10,14 +10,19 @@ have few answers: which one socket listens, or the connections of a few cgroups.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import ipaddress
+import os
+import pwd
 import socket
 import struct
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
-from agent.adapters.netlink import (
+from agent.dataclass import dataclass
+from agent.netfilter.netlink import (
     ACK,
     REQUEST,
     Message,
@@ -27,7 +32,6 @@ from agent.adapters.netlink import (
     attributes,
     fence_error,
 )
-from agent.dataclass import dataclass
 from agent.node.facts_daemon import Listener
 from agent.node.transfer import Transfer
 
@@ -63,7 +67,7 @@ _GONE = (errno.ENOENT, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class TcpConnection:
     """One TCP connection as the kernel names it."""
 
     family: int
@@ -105,7 +109,7 @@ class SockDiag:
 
     def towards(
         self, address: str, port: int, *, cgroups: Collection[int] = (), transfers: bool = False
-    ) -> tuple[Connection, ...]:
+    ) -> tuple[TcpConnection, ...]:
         """The connections of this network namespace whose remote end is `address:port`: those of the cgroups with these
         ids, or all. With `transfers` also what each is doing.
         """
@@ -156,7 +160,7 @@ class SockDiag:
             raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
         return tuple(_listener(answer) for answer in answers)
 
-    def destroy(self, connection: Connection) -> bool:
+    def destroy(self, connection: TcpConnection) -> bool:
         """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
         request = _REQUEST.pack(connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id)
         try:
@@ -207,11 +211,11 @@ def _one_of(cgroups: Collection[int]) -> bytes:
     return made
 
 
-def _connection(payload: bytes) -> Connection:
+def _connection(payload: bytes) -> TcpConnection:
     family, state, _, _, ident, _, unread, _, uid, _ = _SOCKET.unpack_from(payload)
     told = attributes(payload[_SOCKET.size :])
     transfer = _transfer(state, unread, told.get(_INFO, b""))
-    return Connection(family, state, ident, uid, _cgroup(told), transfer)
+    return TcpConnection(family, state, ident, uid, _cgroup(told), transfer)
 
 
 def _transfer(state: int, unread: int, info: bytes) -> Transfer | None:
@@ -248,3 +252,47 @@ def _listener(payload: bytes) -> Listener:
         inode,
         _cgroup(attributes(payload[_SOCKET.size :])),
     )
+
+
+class KernelSockets:
+    """The sockets of the process's own network namespace, by sock_diag: /proc/net/tcp walks through the table of all
+    connections, which takes the kernel milliseconds even where there are none. The socket for that stays open.
+    """
+
+    def __init__(self) -> None:
+        self._diag = SockDiag()
+
+    def __enter__(self) -> KernelSockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the kernel's socket up."""
+        self._diag.close()
+
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        """See ports.SocketTables."""
+        return self._diag.find_listener(address, port)
+
+    def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
+        """See ports.SocketTables."""
+        return tuple((row.address, row.uid, row.inode) for row in self._diag.listening(port))
+
+    def holder(self, uid: int, inode: int) -> str:
+        """See ports.SocketTables."""
+        wanted = f"socket:[{inode}]"
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # another user's process, or one that ended
+                if os.readlink(link) == wanted:
+                    process = link.parent.parent
+                    return f"{(process / 'comm').read_text().strip()} (pid {process.name}), {_user(uid)}"
+        return _user(uid)
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
