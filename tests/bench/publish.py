@@ -35,7 +35,7 @@ ENTRY = HistoryEntry(
 )  # fmt: skip
 _QUIET_SECONDS = 4
 _GOAL_US = 300.0
-"""A tenth of the 0.3 % of a core that the whole daemon may take."""
+"""0.03 % of a core, where the whole daemon may take 0.5."""
 
 
 def main() -> int:
