@@ -13,9 +13,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError, Url
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError
+from agent.daemon.origins import Origins
 from agent.daemon.probes import Late, Outcome, Right, StaggeredProbe, Wrong
+from agent.daemon.settings import Origin, Url
 from agent.daemon.tasks import jittered
 from agent.dataclass import dataclass, field, replace
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe

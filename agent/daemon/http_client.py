@@ -13,7 +13,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from agent.daemon.tasks import writable
 from agent.dataclass import dataclass
@@ -38,31 +37,6 @@ class ProbeError(Exception):
         super().__init__(f"{failure}: {detail}")
         self.failure = failure
         self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class Url:
-    """Where a probe goes. `tls` URLs are never spoken to: only whether their port accepts can be seen."""
-
-    host: str
-    port: int
-    path: str
-    tls: bool = False
-
-    @property
-    def authority(self) -> str:
-        """host:port as in a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-def parse_url(text: str) -> Url:
-    """An http(s) URL of the configuration, which has checked it."""
-    parts = urlsplit(text)
-    host = "127.0.0.1" if parts.hostname in (None, "localhost") else str(parts.hostname)
-    tls = parts.scheme == "https"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Url(host, parts.port or (443 if tls else 80), path, tls)
 
 
 @dataclass(frozen=True, slots=True)

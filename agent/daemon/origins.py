@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 
-from agent.config.model import RegistryHost, Scheme
 from agent.daemon.http_client import CLOSE, Connection, ProbeError, ignore
+from agent.daemon.settings import Origin
 from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
@@ -43,21 +43,6 @@ send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused 
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """A registry in use."""
-
-    host: str
-    port: int
-    tls: bool
-
-    @property
-    def name(self) -> str:
-        """As the operator writes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class OriginStatus:
     """What was seen of one origin last. `ok` is None too where the agent lacked what it needs to ask."""
 
@@ -67,20 +52,6 @@ class OriginStatus:
     detail: str = ""
     status: int = 0
     """Of /v2/; 0: not asked for."""
-
-
-def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origin, ...]:
-    """The operator's registries and those that root's verbs saw in use ("host" or "host:port"), each once."""
-    schemes = {entry.host: entry.scheme for entry in hosts}
-    names = dict.fromkeys([*schemes, *in_use])
-    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in names)
-
-
-def _origin(name: str, *, tls: bool) -> Origin:
-    host, colon, port = name.rpartition(":")
-    if colon and port.isdigit() and not host.endswith(":"):
-        return Origin(host.strip("[]"), int(port), tls)
-    return Origin(name.strip("[]"), 443 if tls else 80, tls)
 
 
 def reads_depend(state: State) -> bool:

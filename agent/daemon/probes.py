@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import Any, TypeAlias, assert_never
 
-from agent.daemon.http_client import Connection, ProbeError, Url, ignore
+from agent.daemon.http_client import Connection, ProbeError, ignore
+from agent.daemon.settings import Url
 from agent.dataclass import dataclass
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
@@ -156,14 +157,15 @@ class Pinger:
     async def ping(self, window_s: float) -> Pinged:
         """One round; never longer than the window (plus our own lateness)."""
         began = asyncio.get_running_loop().time()
-        match await self._probe.round(window_s):
+        outcome = await self._probe.round(window_s)
+        match outcome:
             case Right(latency_s):
                 return PingOk(began, latency_s)
             case Wrong(failure, detail):
                 return PingFailed(began, failure, detail)
             case Late(late_s):
                 return LoopLate(late_s, Probe.PING)
-            case outcome:
+            case _:
                 assert_never(outcome)
 
     def close(self) -> None:

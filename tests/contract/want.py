@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.origins import Origins
+from agent.daemon.settings import Origin
 from agent.daemon.tasks import task_group
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.contract.beside import beside

@@ -35,8 +35,8 @@ def test_the_daemon_is_silent_in_an_idle_minute_and_stays_small(stage: scene.Sta
     kilobytes = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in rollup.splitlines()[1:]}
     threads = len(node.run(["ls", f"/proc/{pid}/task"]).stdout.split())
     print(f"RSS {kilobytes['Rss'] / 1024:.1f} MiB, PSS {kilobytes['Pss'] / 1024:.1f} MiB, {threads} threads")
-    assert kilobytes["Pss"] <= 24 * 1024
+    assert kilobytes["Pss"] <= 30 * 1024
     # Another node's daemon shares the files of the same root with it, which makes its part of them small.
-    assert kilobytes["Rss"] <= 28 * 1024
+    assert kilobytes["Rss"] <= 34 * 1024
     assert threads <= 4
     assert node.journal("nydus-agent.service", since).strip() == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 
 import pytest
@@ -115,7 +115,8 @@ def test_an_answer_that_has_no_body_by_its_status_is_not_waited_for() -> None:
 def test_a_refused_connection_is_told_as_refused() -> None:
     async def work() -> None:
         port = free_port()
-        for connect in (Connection.connect, get):
+        ways: tuple[Callable[[Connection], Awaitable[object]], ...] = (Connection.connect, get)
+        for connect in ways:
             with pytest.raises(ProbeError) as refused, closing(Connection("127.0.0.1", port)) as connection:
                 await connect(connection)
             assert refused.value.failure is Failure.REFUSED

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import EndpointConfig
-from agent.daemon.eyes import down_finding
+from agent.daemon.applied_files import down_finding
 from agent.errors import ConfigError
 from agent.node.facts import FenceAbility
 from agent.plan.drift import Expected, ExpectedFile

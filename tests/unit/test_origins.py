@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.daemon.origins import EVERY_S, Origin, Origins
+from agent.daemon.origins import EVERY_S, Origins
+from agent.daemon.settings import Origin
 from agent.daemon.tasks import task_group
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.fakes.daemon import FakeNames

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent import paths
+from agent.daemon.applied_files import active_link
 from agent.daemon.drift import Drift
-from agent.daemon.eyes import active_link
 from agent.daemon.lease import FenceLease
 from agent.daemon.settings import Places
 from agent.daemon.view import Problems, conditions
