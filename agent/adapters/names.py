@@ -1,5 +1,5 @@
-"""Host names to addresses through the system's resolver, in a thread that lives for one question: a resolver that hangs
-holds up neither the event loop nor the end of the process, as asyncio's own pool of threads would.
+"""Host names to addresses through the system's resolver, in a thread that lives for one question: a resolver
+that hangs holds up neither the event loop nor the end of the process, as asyncio's own pool of threads would.
 """
 
 from __future__ import annotations

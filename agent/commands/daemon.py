@@ -38,9 +38,9 @@ def run(_args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _without_openssl() -> None:
-    """asyncio and hashlib load OpenSSL where it is there, and do without where it is not. The daemon speaks plain HTTP
-    only and digests a few small files; OpenSSL would cost it 4 MB. None in sys.modules makes an import fail, as the
-    documentation of importlib says.
+    """asyncio and hashlib load OpenSSL where it is there, and do without where it is not. The daemon speaks
+    plain HTTP only and digests a few small files; OpenSSL would cost it 4 MB. None in sys.modules makes an
+    import fail, as the documentation of importlib says.
     """
     for name in ("ssl", "_hashlib"):
         sys.modules.setdefault(name, cast(ModuleType, None))

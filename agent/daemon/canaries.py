@@ -1,7 +1,7 @@
 """The canary: a request through the mirror's data path whose status, length and content are checked.
 
-Its object is served by this agent on the node's loopback. A mirror that cannot reach the node's loopback (elsewhere, or
-in a network of its own) is asked for the /v2/ of a registry in use instead.
+Its object is served by this agent on the node's loopback. A mirror that cannot reach the node's loopback
+(elsewhere, or in a network of its own) is asked for the /v2/ of a registry in use instead.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ _TASK_EVERY_S = 300.0
 _OBJECT_BYTES = 4096
 _REGISTRY_ATTEMPTS = 2
 _BODY_S = 0.5
-"""Between the first and the last byte of a canary, which fits into one segment. A mirror that takes longer is not slow
-to answer, which is borne: at 8 KB a second no read of a container ends in time."""
+"""Between the first and the last byte of a canary, which fits into one segment. A mirror that takes longer is
+not slow to answer, which is borne: at 8 KB a second no read of a container ends in time."""
 _LOOPBACK_TRIES = 5
 """Canaries from the node's loopback that may fail before a registry is asked instead; then seldom more."""
 _LOOPBACK_AGAIN_S = 60.0
 _REGISTRY_S, _REGISTRY_WORRIED_S, _REGISTRY_IDLE_S = 60.0, 10.0, 300.0
-"""Between two canaries that ask a registry: many nodes ask the same one. While the mirror is under suspicion or down;
-and where no registry has ever answered through it."""
+"""Between two canaries that ask a registry: many nodes ask the same one. While the mirror is under suspicion
+or down; and where no registry has ever answered through it."""
 _REGISTRY_ASKED_S = 1.0
-"""Between two that the detector asks for: a suspicion asks for one after the other, and a registry must not pay."""
+"""Between two that the detector asks for: a suspicion asks for one after the other, and a registry must not
+pay."""
 
 CanaryResult: TypeAlias = CanaryOk | CanaryFailed | LoopLate
 
@@ -50,7 +51,8 @@ CanaryResult: TypeAlias = CanaryOk | CanaryFailed | LoopLate
 class CanaryObject:
     """What the endpoint serves at /canary and at /canary/ID: random bytes, new with each start of the agent.
 
-    The id is part of the path, so that Dragonfly's task (made from the URL) never answers with a former run's bytes.
+    The id is part of the path, so that Dragonfly's task (made from the URL) never answers with a former run's
+    bytes.
     """
 
     body: bytes = field(default_factory=lambda: os.urandom(_OBJECT_BYTES))
@@ -65,8 +67,8 @@ class CanaryObject:
 
 
 class LoopbackCanary:
-    """Fetches the canary object from our own endpoint, through the mirror's proxy port in absolute form. `take` is
-    given answers that come after their round was given up.
+    """Fetches the canary object from our own endpoint, through the mirror's proxy port in absolute form.
+    `take` is given answers that come after their round was given up.
     """
 
     def __init__(
@@ -115,8 +117,9 @@ class LoopbackCanary:
 
 
 class RegistryCanary:
-    """Asks a registry for /v2/ through the mirror. dfdaemon forwards https URLs in absolute form too, so no TLS is
-    needed here; what another proxy makes of them counts only once it has answered rightly (see Canaries).
+    """Asks a registry for /v2/ through the mirror. dfdaemon forwards https URLs in absolute form too, so no
+    TLS is needed here; what another proxy makes of them counts only once it has answered rightly (see
+    Canaries).
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, proxy: Url, origins: Origins) -> None:
@@ -205,8 +208,8 @@ def _result(began: float, outcome: Outcome) -> CanaryResult:
 class Canaries:
     """Sends the canaries of one session: which kind, when, and which of them count.
 
-    A canary from the node's loopback says nothing where the mirror may not be able to reach it. So it counts from its
-    first success, or from when the mirror's listener was seen on this node.
+    A canary from the node's loopback says nothing where the mirror may not be able to reach it. So it counts
+    from its first success, or from when the mirror's listener was seen on this node.
     """
 
     def __init__(self, session: Session, tasks: asyncio.TaskGroup, served: CanaryObject) -> None:
@@ -246,8 +249,9 @@ class Canaries:
             self._session.ticker.hasten(0)
 
     def owner_judged(self) -> None:
-        """Where the listener has come to this node, or has left it, what canaries can reach is learned anew, and
-        registries are asked as soon as it is their turn. A socket that gets nothing of the mirror's is no listener.
+        """Where the listener has come to this node, or has left it, what canaries can reach is learned anew,
+        and registries are asked as soon as it is their turn. A socket that gets nothing of the mirror's is no
+        listener.
         """
         here = _listens_here(self._session.state, otherwise=self._here)
         if here is not self._here:
@@ -305,7 +309,8 @@ class Canaries:
             self._learn(failures=reach.failures + 1)
 
     async def _ask_registry(self) -> float:
-        """One that is in use and answers; it counts from its first success on. Seconds until the next one is due."""
+        """One that is in use and answers; it counts from its first success on. Seconds until the next one is
+        due."""
         session, good = self._session, self._session.origins.good()
         if not good:
             if not session.origins.any:

@@ -45,7 +45,7 @@ class Drift:
         self._containerd_config = containerd_config
         self._expected_file = Document(places.expected, places.owner)
         self._root_file = Document(places.drift, places.owner)
-        self._files_now = AppliedFiles(places.root, containerd_config)
+        self._applied_files = AppliedFiles(places.root, containerd_config)
         self._expected: Expected | None = None
         self._sight = Sight()
         self._pending = True
@@ -121,7 +121,7 @@ class Drift:
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
         self._judge(now)
-        if now >= self._tell_at and self._files_now.change_under_way(self._places.lock):
+        if now >= self._tell_at and self._applied_files.change_under_way(self._places.lock):
             self._tell_at = now + _SETTLE_S  # it climbs at its end, which a slow node is long in coming to
         elif now >= self._tell_at:
             self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
@@ -142,12 +142,12 @@ class Drift:
     def _judge(self, now: float) -> bool:
         """Whether `findings` or `gave_up` are others than before."""
         down_due = self._down_at is not None and now >= self._down_at
-        if not (self._pending or down_due) or self._files_now.change_under_way(self._places.lock):
+        if not (self._pending or down_due) or self._applied_files.change_under_way(self._places.lock):
             return False  # a change writes these files itself; when it is over, its lock's file is closed
         if self._pending:
             self._pending = False
             self._expected = decode_expected(self._expected_file.load())
-            self._sight = self._files_now.look(self._expected) if self._expected is not None else Sight()
+            self._sight = self._applied_files.look(self._expected) if self._expected is not None else Sight()
             self._rewatch_at = min(self._rewatch_at, now)
         self._look_at_unit(now, due=down_due)
         before = self.findings, self.gave_up
@@ -157,7 +157,7 @@ class Drift:
     def _look_at_unit(self, now: float, *, due: bool) -> None:
         if due:
             self._down_at = None
-        seen = self._files_now.down() if self._expected is not None else None
+        seen = self._applied_files.down() if self._expected is not None else None
         if seen is not None:
             self._sight.judged.add((Kind.UNIT_DOWN, paths.SNAPSHOTTER_UNIT))
         down = seen is True

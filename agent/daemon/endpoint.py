@@ -1,8 +1,8 @@
 """The daemon's HTTP server: GET and HEAD, a bounded header, a deadline, one request for each connection.
 
-TCP on 127.0.0.1 serves /livez, /readyz and /canary and nothing else: any process that may use the mirror as a proxy
-can reach the node's loopback through it, and a Host check does not stop that one (it stops a browser's DNS
-rebinding). /status and /metrics are on a unix socket, 0660.
+TCP on 127.0.0.1 serves /livez, /readyz and /canary and nothing else: any process that may use the mirror as a
+proxy can reach the node's loopback through it, and a Host check does not stop that one (it stops a browser's
+DNS rebinding). /status and /metrics are on a unix socket, 0660.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _DEADLINE_S = 2.0
 _PIECE = 65536
 _ACCEPT_AGAIN_S = 1.0
 _CONNECTIONS = 64
-"""At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else out: the
-mirror's canary comes this way, and must not fail because some local user does not let go."""
+"""At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else
+out: the mirror's canary comes this way, and must not fail because some local user does not let go."""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -47,9 +47,9 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
 
 
 class HttpServer:
-    """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told why where
-    a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug that has kept a request
-    from being answered.
+    """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told
+    why where a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug
+    that has kept a request from being answered.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class HttpServer:
         self._listening = self._tasks.create_task(self._accept(opened), name=name)
 
     async def _accept(self, opened: socket.socket) -> None:
-        """Take whoever comes. A connection that waits already is taken without a wait, so others get their turn after
-        some of them.
+        """Take whoever comes. A connection that waits already is taken without a wait, so others get their
+        turn after some of them.
         """
         loop = asyncio.get_running_loop()
         taken = 0
@@ -199,7 +199,8 @@ async def _head(client: socket.socket) -> list[str]:
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
-    """One range of bytes, which Dragonfly asks for; anything else in a Range header is ignored, as RFC 9110 allows."""
+    """One range of bytes, which Dragonfly asks for; anything else in a Range header is ignored, as RFC 9110
+    allows."""
     first, dash, last = wanted.removeprefix("bytes=").partition("-")
     size = len(response.body)
     sound = wanted.startswith("bytes=") and dash and _is_number(first) and (_is_number(last) or not last)

@@ -1,5 +1,6 @@
-"""The daemon's HTTP/1.1 client, as far as probes need it: plain sockets, one bounded answer at a time. Each failure
-becomes a ProbeError of a kind that the failure detector knows. https is not spoken: ssl costs 4 MB of memory.
+"""The daemon's HTTP/1.1 client, as far as probes need it: plain sockets, one bounded answer at a time. Each
+failure becomes a ProbeError of a kind that the failure detector knows. https is not spoken: ssl costs 4 MB of
+memory.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Answer:
 
 
 class Connection:
-    """One connection to an address, for one question after the other. The caller holds the deadline: whoever gives up
-    cancels the task that waits here, and closes the connection.
+    """One connection to an address, for one question after the other. The caller holds the deadline: whoever
+    gives up cancels the task that waits here, and closes the connection.
     """
 
     def __init__(self, host: str, port: int) -> None:

@@ -1,4 +1,5 @@
-"""The fence around one mirror, held by leases: what the failure detector asks of it is carried out and counted here."""
+"""The fence around one mirror, held by leases: what the failure detector asks of it is carried out and
+counted here."""
 
 from __future__ import annotations
 
@@ -10,20 +11,22 @@ from agent.ports_daemon import Cgroups
 from agent.ports_fence import Fence
 
 NYDUSD = ("nydusd*", "containerd-nydu*")
-"""Short names in /proc/PID/comm (15 bytes): a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup is that
-of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is called."""
+"""Short names in /proc/PID/comm (15 bytes): a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup
+is that of every nydusd which it starts (KillMode=process, its own cgroup option off), whatever that one is
+called."""
 CONTAINERD = ("containerd",)
 """Exactly: a containerd-shim of a pod fetches nothing."""
 PATIENCE_S = 30.0
-"""How long an answer to containerd may bring no byte while the mirror is fenced. A tenth of what containerd itself
-waits (image_pull_progress_timeout, 5 min), and long enough for a mirror that thaws: ending a transfer fails its pull,
-which the kubelet tries again; sparing one that hangs costs its pod these seconds."""
+"""How long an answer to containerd may bring no byte while the mirror is fenced. A tenth of what containerd
+itself waits (image_pull_progress_timeout, 5 min), and long enough for a mirror that thaws: ending a transfer
+fails its pull, which the kubelet tries again; sparing one that hangs costs its pod these seconds."""
 _SELF_TEST_S, _SELF_TEST_AGAIN_S = 1.0, 60.0
 """How long it may take, and when one that failed is tried again."""
 _PREPARE_AGAIN_S = 1.0
 """Between two looks at the table while nothing is fenced; a look costs as much as a ping."""
 _FIND_CLIENTS_S, _FIND_CLIENTS_FENCED_S = 30.0, 5.0
-"""Between two looks for the cgroups of nydusd and containerd, which cost 7 ms where there are a thousand processes."""
+"""Between two looks for the cgroups of nydusd and containerd, which cost 7 ms where there are a thousand
+processes."""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,8 @@ class FenceCounters:
 
 
 class FenceLease:
-    """The fence around one mirror. Calls take a few milliseconds; they raise FenceError where the fence is not up."""
+    """The fence around one mirror. Calls take a few milliseconds; they raise FenceError where the fence is
+    not up."""
 
     def __init__(
         self, fence: Fence, cgroups: Cgroups, mirror: tuple[str, int], counters: FenceCounters | None = None
@@ -86,7 +90,8 @@ class FenceLease:
         return left_s
 
     def prepare(self) -> None:
-        """Make the empty table beforehand: to raise the fence is then one element, a fraction of a millisecond."""
+        """Make the empty table beforehand: to raise the fence is then one element, a fraction of a
+        millisecond."""
         self._prepared = True
         with contextlib.suppress(FenceError):  # raising it makes the table too, and tells
             self._fence.assert_table()
@@ -105,8 +110,8 @@ class FenceLease:
         self.end_connections()
 
     def mend(self, now: float) -> None:
-        """Bring back what somebody has flushed away: a fence that is up, for what is left of its lease (raises
-        FenceError); else the empty table.
+        """Bring back what somebody has flushed away: a fence that is up, for what is left of its lease
+        (raises FenceError); else the empty table.
         """
         if self.until > now:
             if not self._stands():
@@ -151,9 +156,9 @@ class FenceLease:
         counters.spared = ended.spared
 
     def find_clients(self) -> None:
-        """Look where nydusd and containerd run. Done beforehand and again and again, because it takes longer than the
-        fence. A cgroup that they share counts as nydusd's: a pull can be tried again, a container's read not. What was
-        found before stays where the look fails.
+        """Look where nydusd and containerd run. Done beforehand and again and again, because it takes longer
+        than the fence. A cgroup that they share counts as nydusd's: a pull can be tried again, a container's
+        read not. What was found before stays where the look fails.
         """
         with contextlib.suppress(FenceError):
             self._find_clients()
@@ -164,7 +169,8 @@ class FenceLease:
         self._containerd = tuple(path for pattern in CONTAINERD for path in found[pattern])
 
     def lift(self) -> None:
-        """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the same."""
+        """Let connections through. A failure is tried again by `retry`; the lease ends by itself all the
+        same."""
         self.count_refused()
         self.until = 0.0
         self.counters.spared = 0

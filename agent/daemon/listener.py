@@ -1,5 +1,6 @@
-"""The mirror's listener: whose it is, and what becomes of the processes around it. Their end, and their being frozen,
-is seen at once and for certain, where an end of the sentinel may be a mirror's habit and silence takes a window.
+"""The mirror's listener: whose it is, and what becomes of the processes around it. Their end, and their being
+frozen, is seen at once and for certain, where an end of the sentinel may be a mirror's habit and silence
+takes a window.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class MirrorListener:
         self.problem = self._processes.follow(listener) if listener is not None else ""
 
     def _listens(self) -> bool:
-        """Whether the socket is still there: then another process of its cgroup has ended (a probe that kubelet runs
-        in the mirror's container, say).
+        """Whether the socket is still there: then another process of its cgroup has ended (a probe that
+        kubelet runs in the mirror's container, say).
         """
         try:
             listener = self._find()

@@ -1,11 +1,14 @@
-"""What is known of the mirror beyond one session of the daemon: over a reload, another set of origins, and, in a small
-file, a restart or a crash. Otherwise each of these would move reads to a mirror that was just found bad.
+"""What is known of the mirror beyond one session of the daemon: over a reload, another set of origins, and,
+in a small file, a restart or a crash. Otherwise each of these would move reads to a mirror that was just
+found bad.
 
-The file lies in the runtime directory, which systemd keeps while the unit is restarted and removes when it is stopped.
-It counts for the same boot and the same mirror, where it is a regular file of this process's own user and every value
-in it makes sense; all else means that nothing is known. Its times are CLOCK_MONOTONIC, which is one clock for a boot.
+The file lies in the runtime directory, which systemd keeps while the unit is restarted and removes when it is
+stopped. It counts for the same boot and the same mirror, where it is a regular file of this process's own
+user and every value in it makes sense; all else means that nothing is known. Its times are CLOCK_MONOTONIC,
+which is one clock for a boot.
 
-The history is read back from status.json by the same rules: nothing in either file may keep the daemon from starting.
+The history is read back from status.json by the same rules: nothing in either file may keep the daemon from
+starting.
 """
 
 from __future__ import annotations
@@ -142,7 +145,8 @@ def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
     read = _Reader(document, now)
     verdict = Verdict(read.text("verdict"))
     bad = verdict in _BAD
-    # What was under suspicion a moment ago is not well before it has shown so; what was well must show it once more.
+    # What was under suspicion a moment ago is not well before it has shown so; what was well must show it
+    # once more.
     kept = Verdict.PROBATION if verdict is Verdict.PROBATION else Verdict.DOWN if bad else Verdict.UNKNOWN
     state = State(
         verdict=kept,
@@ -227,8 +231,9 @@ class _Reader:
 def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[str]) -> Memory:
     """What of it a session with this mirror and these origins knows.
 
-    Registries that are in use no more vouch no more. That canaries came back is known all the same: a mirror that was
-    found bad does not return for its pings alone. Where none comes back by the present ones, the probes tell so.
+    Registries that are in use no more vouch no more. That canaries came back is known all the same: a mirror
+    that was found bad does not return for its pings alone. Where none comes back by the present ones, the
+    probes tell so.
     """
     if memory is None or memory.mirror != mirror:
         return Memory(mirror, ping)
@@ -245,7 +250,8 @@ def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[s
 
 
 def adopted(state: State, left_s: float, now: float) -> State:
-    """With the fence that a former session or run has left, where it is known why that is up; no fence otherwise."""
+    """With the fence that a former session or run has left, where it is known why that is up; no fence
+    otherwise."""
     if not left_s:
         return replace(state, fence=None)
     if state.fence is not None:
@@ -260,8 +266,8 @@ def adopted(state: State, left_s: float, now: float) -> State:
 
 
 def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple[HistoryEntry, ...]:
-    """The entries of a former run, oldest first, and one for this start; none where there was no such run. `verdict`:
-    what is still known of the mirror.
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run.
+    `verdict`: what is still known of the mirror.
     """
     document = Document(status, os.geteuid()).load()
     if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):

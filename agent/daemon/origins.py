@@ -1,11 +1,11 @@
-"""Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every node of
-a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an origin: then one
-that was good is asked every few seconds. While none is good, reads hang on the bad mirror: then they are asked one
-after the other, so that up to three are each asked within 9 s. With more, one that comes back is seen later, by up to
-3 s for each that is known: 30 s with ten.
+"""Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every
+node of a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an
+origin: then one that was good is asked every few seconds. While none is good, reads hang on the bad mirror:
+then they are asked one after the other, so that up to three are each asked within 9 s. With more, one that
+comes back is seen later, by up to 3 s for each that is known: 30 s with ten.
 
-For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means that the
-port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
+For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means
+that the port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from agent.ports_daemon import Names
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""
 _SOON_S = 2.0
-"""Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is fenced
-before an origin has answered, and at boot the network may come up after us."""
+"""Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is
+fenced before an origin has answered, and at boot the network may come up after us."""
 _SOON_FENCED_S, _WATCH_S = 2.0, 5.0
-"""While the mirror is fenced, or would be were an origin good, the next question comes after a time between these two.
-An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000 nodes whose mirrors are
-fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
+"""While the mirror is fenced, or would be were an origin good, the next question comes after a time between
+these two. An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000
+nodes whose mirrors are fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
 _TURN_S, _TURNS_S = 3.0, 9.0
-"""While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not below _TURN_S:
-each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three origins or more are known.
+"""While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not
+below _TURN_S: each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three
+origins or more are known.
 """
 _DEADLINE_S = 3.0
 _AGAIN_S = 0.6
-"""A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
-send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it is sooner."""
+"""A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet
+would send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it is
+sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ def reads_depend(state: State) -> bool:
 
 
 class Origins:
-    """The origins in use, what was seen of them, and the rounds in which they are asked. `needed` says whether reads
-    depend on them now.
+    """The origins in use, what was seen of them, and the rounds in which they are asked. `needed` says
+    whether reads depend on them now.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class Origins:
         self._take = take
         self._needed = needed
         self._wanted = self._hurried = False
-        """Asked for while a round was under way: that one began too early; and without the pause between two."""
+        """Asked for while a round was under way: that one began too early; and without the pause between two.
+        """
         self._rests = False
         self._due = self._began_at = self._all_due = float("-inf")
         """When the next round is due, when the last one began, and when all are to be asked again."""
@@ -102,8 +105,8 @@ class Origins:
         return tuple(origin for origin in self._known if self.seen[origin.name].ok)
 
     async def status(self, origin: Origin) -> int | None:
-        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept; None: it
-        does not answer.
+        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept;
+        None: it does not answer.
         """
         seen = await self._ask(origin)
         return seen.status if seen.ok else None
@@ -122,7 +125,8 @@ class Origins:
             self._hasten(self._pause_end())
 
     def watch(self) -> None:
-        """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far off."""
+        """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far
+        off."""
         if self._rests and self._due - _now() > _WATCH_S and self._needed():
             self._hasten(_now() + self._watch_s())
 
@@ -207,8 +211,9 @@ class Origins:
             self._tell_none()
 
     async def _ask_one(self, origin: Origin) -> bool:
-        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline.
-        Where it answers all have their turn after it: a round that begins with them notices a silent one later.
+        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole
+        deadline. Where it answers all have their turn after it: a round that begins with them notices a
+        silent one later.
         """
         asked = self._begin(origin)
         done, _ = await asyncio.wait({asked}, timeout=_AGAIN_S)
@@ -228,8 +233,8 @@ class Origins:
     async def _ask_all(self) -> bool:
         """Ask all at the same time; the first good answer is told at once. Whether there was one.
 
-        One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to others.
-        While reads depend on the good one, it is not forgotten for those that say nothing.
+        One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to
+        others. While reads depend on the good one, it is not forgotten for those that say nothing.
         """
         asked, good = {self._begin(origin) for origin in self._known}, False
         while asked and not (good and self._needed()):
@@ -255,7 +260,8 @@ class Origins:
         return self._tasks.create_task(self._ask(origin), name=f"origin {origin.name}")
 
     async def _ask(self, origin: Origin) -> OriginStatus:
-        """Its addresses one after the other, within the deadline. What a newer question was answered counts more."""
+        """Its addresses one after the other, within the deadline. What a newer question was answered counts
+        more."""
         asked_at = _now()
         try:
             async with asyncio.timeout(_DEADLINE_S):
@@ -303,8 +309,8 @@ async def _speak(origin: Origin, address: str) -> int:
 
 
 class Addresses:
-    """The addresses of hosts. Those that answered once are kept: a decision must not wait for a name server, and where
-    the node cannot ask one any more (no task left) the former ones may still be right.
+    """The addresses of hosts. Those that answered once are kept: a decision must not wait for a name server,
+    and where the node cannot ask one any more (no task left) the former ones may still be right.
     """
 
     def __init__(self, names: Names) -> None:

@@ -1,8 +1,9 @@
-"""Probes of the mirror's life: the ping and the sentinel. Each brings the failure detector's events; none judges.
+"""Probes of the mirror's life: the ping and the sentinel. Each brings the failure detector's events; none
+judges.
 
-A round of a probe is made of several staggered attempts. The first right answer counts, a wrong one too and at
-once. Silence counts only when none of them was answered within the window: one lost packet is then not silence. An
-answer that comes after its round was given up is told as well: such a mirror is slow, not hung.
+A round of a probe is made of several staggered attempts. The first right answer counts, a wrong one too and
+at once. Silence counts only when none of them was answered within the window: one lost packet is then not
+silence. An answer that comes after its round was given up is told as well: such a mirror is slow, not hung.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Pinged: TypeAlias = PingOk | PingFailed | LoopLate
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
-    """An attempt that was answered wrongly, or refused. `stale`: no evidence (a kept connection had been closed)."""
+    """An attempt that was answered wrongly, or refused. `stale`: no evidence (a kept connection had been
+    closed)."""
 
     failure: Failure
     detail: str
@@ -53,7 +55,8 @@ class Late:
 
 Outcome: TypeAlias = Right | Wrong | Late
 Attempt: TypeAlias = Callable[[int], Coroutine[Any, Any, Wrong | None]]
-"""One attempt (its number in the round); None = a right answer. It is cancelled where nobody waits for it any more."""
+"""One attempt (its number in the round); None = a right answer. It is cancelled where nobody waits for it any
+more."""
 
 
 def stagger_s(window_s: float, attempts: int = ATTEMPTS) -> float:
@@ -62,8 +65,8 @@ def stagger_s(window_s: float, attempts: int = ATTEMPTS) -> float:
 
 
 class StaggeredProbe:
-    """Rounds of one kind of probe. `late` is told the beginning (loop time) and the latency of an answer that came
-    after its window, within `cap_s` of its beginning.
+    """Rounds of one kind of probe. `late` is told the beginning (loop time) and the latency of an answer that
+    came after its window, within `cap_s` of its beginning.
     """
 
     def __init__(
@@ -178,8 +181,8 @@ class Pinger:
         self._take(PingOk(began, latency_s))
 
     async def _attempt(self, number: int) -> Wrong | None:
-        """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may close idle
-        ones.
+        """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may
+        close idle ones.
         """
         kept = self._take_kept() if number == 0 else None
         connection = kept
@@ -216,8 +219,8 @@ class Pinger:
 
 
 class Sentinel:
-    """Holds one idle connection to the mirror's proxy port for ever, and tells when the mirror ends it: the kernel does
-    so within a millisecond of its death, long before the next ping.
+    """Holds one idle connection to the mirror's proxy port for ever, and tells when the mirror ends it: the
+    kernel does so within a millisecond of its death, long before the next ping.
     """
 
     def __init__(self, proxy: Url, take: Callable[[SentinelClosed], None]) -> None:

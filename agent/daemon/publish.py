@@ -1,11 +1,11 @@
 """What is told of the View: status.json, /livez and /readyz, and the first line of `systemctl status`.
 
-The CLI answers from status.json, without root and without asking the daemon. It is written at each change and every
-few seconds, by rename, so that a reader sees a whole document. No secrets.
+The CLI answers from status.json, without root and without asking the daemon. It is written at each change and
+every few seconds, by rename, so that a reader sees a whole document. No secrets.
 
-/livez and /readyz have Kubernetes' form: machines read the status code, people `?verbose`. Ready means: reads are
-served and protected, and the last climb of the ladder failed nowhere. A node that reads from the origin because the
-mirror is down works, and is ready; a node on which nothing was proved is not.
+/livez and /readyz have Kubernetes' form: machines read the status code, people `?verbose`. Ready means: reads
+are served and protected, and the last climb of the ladder failed nowhere. A node that reads from the origin
+because the mirror is down works, and is ready; a node on which nothing was proved is not.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def write(path: str, content: bytes) -> None:
 
 
 class Encoder:
-    """Makes the document's bytes. The history is by far its largest part and seldom changes: its text is kept."""
+    """Makes the document's bytes. The history is by far its largest part and seldom changes: its text is
+    kept."""
 
     def __init__(self) -> None:
         self._history: tuple[HistoryEntry, ...] = ()

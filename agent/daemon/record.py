@@ -1,5 +1,5 @@
-"""What has happened: the history, the counters, how long things took, since when conditions hold. It outlives reloads.
-Each change is logged once; nothing else is. How it is shown is agent.daemon.metrics' business.
+"""What has happened: the history, the counters, how long things took, since when conditions hold. It outlives
+reloads. Each change is logged once; nothing else is. How it is shown is agent.daemon.metrics' business.
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ _ROUTES = tuple(route.value for route in Route)
 _CAUSES = tuple(cause.value for cause in Cause)
 
 BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 1.2, 3.0)
-"""Upper bounds of the histograms' buckets. A ping on the loopback takes half a millisecond, the data path of a loaded
-dfdaemon was seen to take 0.55 s; 0.6 and 1.2 s are the default windows, 3 s is the longest that a window grows to."""
+"""Upper bounds of the histograms' buckets. A ping on the loopback takes half a millisecond, the data path of
+a loaded dfdaemon was seen to take 0.55 s; 0.6 and 1.2 s are the default windows, 3 s is the longest that a
+window grows to."""
 
 _QUIET_S = 600.0
-"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the journal."""
+"""A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the
+journal."""
 _AROUND, _AROUND_S = 5, 30.0
 """So many reads that went around the mirror within this time are no accident."""
 
@@ -160,7 +162,8 @@ class SymptomsSeen:
         self.problem, self._watching = problem, not problem
 
     def go_around(self, since: float, now: float) -> bool:
-        """Whether reads go around the mirror again and again, by nydusd's own fallback; none before `since` counts."""
+        """Whether reads go around the mirror again and again, by nydusd's own fallback; none before `since`
+        counts."""
         return len(self._around) == _AROUND and self._around[0] > max(since, now - _AROUND_S)
 
     def refused(self, now: float) -> str:

@@ -39,8 +39,8 @@ _LOOPBACK = "127.0.0.1"
 class Service:
     """The whole daemon. `load` reads the operator's configuration and raises ConfigError.
 
-    Where that is wrong from the start, the defaults do, with what `apply` has set up: a daemon that guards the mirror
-    which is in use is better than none. A condition says so, and a reload takes the mended one.
+    Where that is wrong from the start, the defaults do, with what `apply` has set up: a daemon that guards
+    the mirror which is in use is better than none. A condition says so, and a reload takes the mended one.
     """
 
     def __init__(self, load: Callable[[], Config], ports: DaemonPorts, places: Places) -> None:
@@ -67,8 +67,8 @@ class Service:
         """The bug that keeps status.json from being written, which is told once."""
 
     async def run(self) -> None:
-        """Until SIGTERM. Raises OSError where the runtime directory cannot be used, and whatever bug ends a task: the
-        fence stays as it is then.
+        """Until SIGTERM. Raises OSError where the runtime directory cannot be used, and whatever bug ends a
+        task: the fence stays as it is then.
         """
         text = f"nydus-agent {__version__} has started"
         self.record.log.info(text, message_id=Message.STARTED)
@@ -97,7 +97,7 @@ class Service:
             finally:
                 listeners.close()
 
-    async def _run_session(self) -> End:
+    async def _run_session(self) -> End | None:
         async with task_group() as tasks:
             session = self._next_session(tasks)
             try:
@@ -168,7 +168,8 @@ class Service:
             self._listeners.close_changed(before, self._config)
 
     def _stop(self) -> None:
-        """A stop leaves the node as it would be without us; a restart leaves the fence to the next run's adoption."""
+        """A stop leaves the node as it would be without us; a restart leaves the fence to the next run's
+        adoption."""
         self.ports.notify.send("STOPPING=1")
         session = self._session
         if session is None:
@@ -214,7 +215,8 @@ class Service:
     # What is served
 
     def lack(self, why: str) -> None:
-        """The canary comes back to us by a listener: while that takes nobody, a canary that fails accuses nobody."""
+        """The canary comes back to us by a listener: while that takes nobody, a canary that fails accuses
+        nobody."""
         if self._session is not None:
             self._session.take(AgentInWant(why))
 
@@ -257,8 +259,8 @@ class Service:
     # What is published
 
     def publish(self) -> None:
-        """Called at each transition and once a second, as the sign that the loop turns. While nothing goes on, one
-        publication in _QUIET_S is enough: making one costs as much as a ping.
+        """Called at each transition and once a second, as the sign that the loop turns. While nothing goes
+        on, one publication in _QUIET_S is enough: making one costs as much as a ping.
         """
         session = self._session
         if session is None:
@@ -333,9 +335,9 @@ class _Listeners:
 
 
 def being_restarted(processes: Processes) -> bool:
-    """Whether systemd stops the daemon's unit in order to start it again: both begin with the same signal, and only
-    its job tells them apart. False where that cannot be told: a fence that is left behind without need would be worse
-    than one that is lifted for the moment of a restart.
+    """Whether systemd stops the daemon's unit in order to start it again: both begin with the same signal,
+    and only its job tells them apart. False where that cannot be told: a fence that is left behind without
+    need would be worse than one that is lifted for the moment of a restart.
     """
     argv = ("systemctl", "list-jobs", "--no-legend", "--plain", "--no-pager", paths.AGENT_UNIT)
     try:

@@ -1,8 +1,8 @@
 """One session of the daemon: a configuration, a mirror, and the tasks that watch it.
 
-Whatever watches something gives its events to `take`. There they are taken one after the other, each at once: the
-failure detector is stepped, its effects are carried out, fence first, and what changed is published. The watchdog is
-fed from here, so a daemon that is stuck is restarted.
+Whatever watches something gives its events to `take`. There they are taken one after the other, each at once:
+the failure detector is stepped, its effects are carried out, fence first, and what changed is published. The
+watchdog is fed from here, so a daemon that is stuck is restarted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from agent.daemon.service import Service
 
 CHORES_S = 1.0
-"""Between two looks at documents and the listener's owner, two publications, two signs of life for the watchdog."""
+"""Between two looks at documents and the listener's owner, two publications, two signs of life for the
+watchdog."""
 _OWNER_S = 1.2
 """Between two looks at the listener's owner, at most about a second and a half."""
 _COUNTERS_SETTLE_S = 3.0
@@ -69,8 +70,8 @@ class End(enum.Enum):
 
 
 class Session:
-    """Made, run once, thrown away. It owns the state of the failure detector; what must outlive it is the service's.
-    Its tasks run in `tasks`.
+    """Made, run once, thrown away. It owns the state of the failure detector; what must outlive it is the
+    service's. Its tasks run in `tasks`.
     """
 
     def __init__(self, service: Service, tasks: asyncio.TaskGroup, settings: Settings, memory: Memory) -> None:
@@ -105,8 +106,9 @@ class Session:
 
         self._events: deque[Event] = deque()
         self._takes = False
-        """Events are taken when they come: not before the session begins, and not within the taking of another."""
-        self._ending: End | None = None
+        """Events are taken when they come: not before the session begins, and not within the taking of
+        another."""
+        self.ending: End | None = None
         self._ends = asyncio.Event()
         self._told = self.state
         self._lifted_at = float("-inf")
@@ -125,7 +127,7 @@ class Session:
     def begin(self) -> None:
         """Do the first looks, and take what they brought."""
         self._look_first()
-        if self._ending is None:
+        if self.ending is None:
             self._take_all()
 
     async def run(self) -> None:
@@ -137,7 +139,7 @@ class Session:
         }  # fmt: skip
         if self._counters is not None:
             watching["dfdaemon's counters"] = self._counters.run
-        if self._ending is None:
+        if self.ending is None:
             for name, task in watching.items():
                 self._tasks.create_task(task(), name=name)
             self.ticker.hasten(0)
@@ -145,15 +147,9 @@ class Session:
 
     def end(self, why: End) -> None:
         """Let `run` return."""
-        if self._ending is None or why is End.STOP:
-            self._ending = why
+        if self.ending is None or why is End.STOP:
+            self.ending = why
         self._ends.set()
-
-    @property
-    def ending(self) -> End:
-        """Why it has ended."""
-        assert self._ending is not None
-        return self._ending
 
     def close(self) -> None:
         """Take nothing any more. The fence stays as it is."""
@@ -162,7 +158,8 @@ class Session:
         self._pinger.close()
 
     def _look_first(self) -> None:
-        """In the order that keeps a running fence: what fences without the mirror's fault, adoption, mode, owner."""
+        """In the order that keeps a running fence: what fences without the mirror's fault, adoption, mode,
+        owner."""
         self._try_first(self.lease.find_clients)
         self._try_first(self._read_pin)
         if self.pin is None and self.state.pin is not None:
@@ -235,13 +232,13 @@ class Session:
     def _take_all(self) -> None:
         """Take what has come, also by the taking itself."""
         self._takes = False
-        while self._events and self._ending is None:
+        while self._events and self.ending is None:
             event = self._events.popleft()
             try:
                 self._handle(event)
             except Exception as error:  # noqa: BLE001
-                # A bug in the treatment of one event must not end the protection of the node. A tick that fails does
-                # not feed the watchdog.
+                # A bug in the treatment of one event must not end the protection of the node. A tick that
+                # fails does not feed the watchdog.
                 self.record.bug("an event was dropped", error)
         self._takes = True
 
@@ -268,8 +265,8 @@ class Session:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case RaiseFence() | ExtendFence():
-                # A tentative fence is lifted by a tick: were its lease over just before, what reads meet then would
-                # pass for something that happened behind it.
+                # A tentative fence is lifted by a tick: were its lease over just before, what reads meet then
+                # would pass for something that happened behind it.
                 lease_s = effect.lease_s + 2 * TICK_S if effect.tentative else effect.lease_s
                 try:
                     self.lease.raise_(lease_s, _now())
@@ -287,7 +284,8 @@ class Session:
                 self.check_owner()
 
     def _tell(self) -> None:
-        """Keep what changed; before anything is published or judged, which goes by since when the verdict holds."""
+        """Keep what changed; before anything is published or judged, which goes by since when the verdict
+        holds."""
         change = None if self._told is self.state else transition(self._told, self.state)
         self._told = self.state
         if change is not None:

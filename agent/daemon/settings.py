@@ -1,4 +1,5 @@
-"""What one session of the daemon works with: the operator's configuration joined with what `apply` has set up."""
+"""What one session of the daemon works with: the operator's configuration joined with what `apply` has set
+up."""
 
 from __future__ import annotations
 
@@ -111,9 +112,11 @@ class Settings:
 
 
 def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool = True) -> Settings:
-    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was applied.
+    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was
+    applied.
 
-    Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a foreign one.
+    Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a
+    foreign one.
     """
     mirror_url = applied.mirror_url or config.mirror.url
     proxy = parse_url(mirror_url)

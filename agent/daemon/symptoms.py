@@ -1,7 +1,8 @@
 """What real reads met: nydusd's lines in the journal, and the mirror's own counters of failures.
 
-A journal that cannot be followed, or that dropped lines, means unknown: silence says nothing then. The counters are
-taken only where the page is this node's own mirror's: a mirror elsewhere counts what others met too.
+A journal that cannot be followed, or that dropped lines, means unknown: silence says nothing then. The
+counters are taken only where the page is this node's own mirror's: a mirror elsewhere counts what others met
+too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from agent.health.nydusd_lines import classify, failed
 from agent.ports_daemon import Journal, JournalLine
 
 DROPPED_S = 10.0
-"""How long "unknown" lasts after the journal dropped lines. It tells of that with the first line that passes again."""
+"""How long "unknown" lasts after the journal dropped lines. It tells of that with the first line that passes
+again."""
 _PAUSE_S, _PAUSE_MAX_S = 1.0, 60.0
 """Before the journal is followed again; doubled each time that it ended soon."""
 _STEADY_S = 30.0
 _AT_ONCE = 3
-"""So many reads that went around the mirror are told of at a time: where nothing may be fenced, every read does."""
+"""So many reads that went around the mirror are told of at a time: where nothing may be fenced, every read
+does."""
 
 COUNTERS = (
     "dragonfly_client_proxy_request_failure_total",
@@ -33,16 +36,19 @@ COUNTERS = (
 )
 """dragonfly-client-metric/src/lib.rs. A series is there from its first count on; a restart begins at 0."""
 BLIND_S, EVERY_S = 2.0, 5.0
-"""Between two looks at them: where nydusd's lines cannot be read, and where they can (they tell more, and sooner)."""
+"""Between two looks at them: where nydusd's lines cannot be read, and where they can (they tell more, and
+sooner)."""
 _DEADLINE_S = 1.5
 _PAGE_BYTES = 8 << 20
-"""dfdaemon has a hundred series and more where peers, tags and applications are many; most of it is thrown away."""
+"""dfdaemon has a hundred series and more where peers, tags and applications are many; most of it is thrown
+away."""
 
 
 class JournalSymptoms:
     """Follows nydusd's lines. It never holds anything up: it only reads what is there.
 
-    `fenced` says whether the mirror is; `failed_behind` hears that a read has failed although it was, so at the origin.
+    `fenced` says whether the mirror is; `failed_behind` hears that a read has failed although it was, so at
+    the origin.
     """
 
     def __init__(
@@ -63,8 +69,8 @@ class JournalSymptoms:
         self._unknown_until = 0.0
 
     async def run(self) -> None:
-        """Follow, and begin again, after a pause, whenever that ends. A journal that is followed already goes on, and
-        stays followed where this is cancelled: another session goes on with it.
+        """Follow, and begin again, after a pause, whenever that ends. A journal that is followed already goes
+        on, and stays followed where this is cancelled: another session goes on with it.
         """
         while True:
             began = _now()
@@ -78,7 +84,8 @@ class JournalSymptoms:
             await asyncio.sleep(self._pause_s)
 
     def check(self) -> None:
-        """Once a second: what a descriptor does not tell (a complaint of the reader's), and the end of "unknown"."""
+        """Once a second: what a descriptor does not tell (a complaint of the reader's), and the end of
+        "unknown"."""
         if self._journal.fileno() != -1:
             self._read()
             if self._journal.problem:
@@ -172,9 +179,9 @@ def growth(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, f
 
 
 class CounterSymptoms:
-    """Asks for the mirror's counters again and again. `counts` says whether what grew since the last time is evidence
-    (while the fence is up and just after, the connections that it has ended are counted as failures), `blind` whether
-    nothing else tells of reads.
+    """Asks for the mirror's counters again and again. `counts` says whether what grew since the last time is
+    evidence (while the fence is up and just after, the connections that it has ended are counted as
+    failures), `blind` whether nothing else tells of reads.
     """
 
     def __init__(

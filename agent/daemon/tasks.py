@@ -1,4 +1,5 @@
-"""What the daemon's tasks share: a group that ends as a whole, the timer that wakes them, the wait for a descriptor."""
+"""What the daemon's tasks share: a group that ends as a whole, the timer that wakes them, the wait for a
+descriptor."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ class _BlockEndedError(Exception):
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A group of tasks that are cancelled when the block ends. What one of them raises ends the block and the other
-    tasks, and is raised as it is: whoever reads the daemon's last words must find the error and not a group of errors.
+    """A group of tasks that are cancelled when the block ends. What one of them raises ends the block and the
+    other tasks, and is raised as it is: whoever reads the daemon's last words must find the error and not a
+    group of errors.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -32,8 +34,8 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 class Ticker:
-    """The one timer of a session: waking up costs as much as a ping, so all that is periodic waits for the same tick.
-    An interval holds a whole number of ticks.
+    """The one timer of a session: waking up costs as much as a ping, so all that is periodic waits for the
+    same tick. An interval holds a whole number of ticks.
     """
 
     def __init__(self, interval_s: float) -> None:

@@ -1,5 +1,5 @@
-"""One immutable picture of the daemon at one moment: status.json, the metrics, readiness and sd_notify's STATUS are
-four renderings of it. Times are seconds since the epoch.
+"""One immutable picture of the daemon at one moment: status.json, the metrics, readiness and sd_notify's
+STATUS are four renderings of it. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ class FenceView:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an answer, or
-    because nothing came any more (sums since the start), and left (as last seen; 0 while nothing is fenced)."""
+    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an
+    answer, or because nothing came any more (sums since the start), and left (as last seen; 0 while nothing
+    is fenced)."""
 
     released_waiting: int = 0
     released_stalled: int = 0
@@ -102,7 +103,8 @@ class Containerd:
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer does."""
+    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer
+    does."""
 
     value: float = 0.0
     held: bool = False
@@ -128,8 +130,8 @@ class SymptomSeen:
 
 @dataclass(frozen=True, slots=True)
 class Symptoms:
-    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is known of
-    them (which is not the same as nothing being wrong).
+    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is
+    known of them (which is not the same as nothing being wrong).
     """
 
     watching: bool = False
@@ -174,7 +176,8 @@ class View:
     verdict_cause: str = ""
     verdict_evidence: str = ""
     window_s: float = 0.0
-    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
+    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest
+    latency."""
     canary_window_s: float = 0.0
     penalty: Penalty = field(default_factory=Penalty)
     back: Prospect = field(default_factory=Prospect)
@@ -189,7 +192,8 @@ def quiet(state: State) -> bool:
 
 
 def marks(session: Session, drift: Drift, problems: Problems) -> tuple[object, ...]:
-    """What readers must learn of at once when it is another than before. Ages, latencies and counters may wait."""
+    """What readers must learn of at once when it is another than before. Ages, latencies and counters may
+    wait."""
     state, lease = session.state, session.lease
     return (
         state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
@@ -257,9 +261,9 @@ def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
 def conditions(
     state: State, lease: FenceLease, drift: Drift, problems: Problems, *, symptoms: str, around: bool, refused: str
 ) -> Iterator[Condition]:
-    """The problems that the daemon tells of besides the verdict: each always listed, held or not. `symptoms`: why they
-    are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own fallback; `refused`: the mirror
-    refuses reads, which is honoured ("" = no).
+    """The problems that the daemon tells of besides the verdict: each always listed, held or not. `symptoms`:
+    why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own fallback;
+    `refused`: the mirror refuses reads, which is honoured ("" = no).
     """
     fence = lease.self_test_reason if lease.self_test == "failed" else ""
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.

@@ -1,8 +1,9 @@
-"""Where processes live in the cgroup v2 tree, and what becomes of those around a listening socket. No right is needed.
+"""Where processes live in the cgroup v2 tree, and what becomes of those around a listening socket. No right
+is needed.
 
 When a process ends, a descriptor tells (pidfd_open(2)); when the freezer stops it, its cgroup's file does
-(cgroup.events, Documentation/admin-guide/cgroup-v2.rst); SIGSTOP is seen in /proc. Whose the socket is, is not asked:
-the kernel names the cgroup in which it was made.
+(cgroup.events, Documentation/admin-guide/cgroup-v2.rst); SIGSTOP is seen in /proc. Whose the socket is, is
+not asked: the kernel names the cgroup in which it was made.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class CgroupTree:
     def path_of(self, ident: int) -> str:
         """The cgroup with this id; "" where there is none (among the first thousands).
 
-        The kernel finds it by a handle that only root may open, so the tree is walked: 5 ms where there are 500.
+        The kernel finds it by a handle that only root may open, so the tree is walked: 5 ms where there are
+        500.
         """
         mount = self.mount()
         waiting = [mount]
@@ -109,7 +111,8 @@ class CgroupTree:
         return ""
 
     def _text(self, pid: str, name: str) -> str:
-        # Not by pathlib, which takes four times as long: with a hundred mounts hundreds of files are read each time.
+        # Not by pathlib, which takes four times as long: with a hundred mounts hundreds of files are read
+        # each time.
         try:
             with open(f"{self._proc}/{pid}/{name}", "rb", buffering=0) as file:
                 return file.readall().decode(errors="replace")

@@ -1,9 +1,10 @@
-"""nftables, in two ways: by libnftables in this process, and over netlink (include/uapi/linux/netfilter/nf_tables.h).
+"""nftables, in two ways: by libnftables in this process, and over netlink
+(include/uapi/linux/netfilter/nf_tables.h).
 
-libnftables takes nft(8)'s own language: one text is one transaction. But it reads every set and chain of the node
-before it deletes an element: 0.2 ms on an empty node, 300 ms on one with 5,000 services in kube-proxy's nftables mode.
-So the fence is made by libnftables, where its language is worth having. It is raised, renewed and lifted over netlink,
-in a fifth of a millisecond whatever else there is.
+libnftables takes nft(8)'s own language: one text is one transaction. But it reads every set and chain of the
+node before it deletes an element: 0.2 ms on an empty node, 300 ms on one with 5,000 services in kube-proxy's
+nftables mode. So the fence is made by libnftables, where its language is worth having. It is raised, renewed
+and lifted over netlink, in a fifth of a millisecond whatever else there is.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Nft:
         self._library: Any = None
 
     def run(self, text: str) -> str:
-        """Its output, lists as JSON. Raises FenceError (NNA0801) with libnftables' reason (GoneError where something is
-        not there); then nothing of `text` was done.
+        """Its output, lists as JSON. Raises FenceError (NNA0801) with libnftables' reason (GoneError where
+        something is not there); then nothing of `text` was done.
         """
         code, output, error = self._loaded().cmd(text)
         if code == 0:
@@ -78,8 +79,8 @@ class Nft:
 
 
 def _need_netlink() -> None:
-    """libnftables ends the whole process where it gets no netlink socket (its src/mnl.c, netlink_open_error): a kernel
-    without nftables, or no descriptor left. So it is asked for one beforehand.
+    """libnftables ends the whole process where it gets no netlink socket (its src/mnl.c, netlink_open_error):
+    a kernel without nftables, or no descriptor left. So it is asked for one beforehand.
     """
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
@@ -99,7 +100,8 @@ class Elements:
 
     def __init__(self, table: str) -> None:
         self._table = table
-        # Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12 ms).
+        # Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12
+        # ms).
         self._link = NetlinkSocket(_NETLINK_NETFILTER)
 
     def renew(self, where: str, address: str, port: int, lease_ms: int) -> bool:
@@ -135,8 +137,8 @@ class Elements:
         return True
 
     def shape(self, chain: str) -> tuple[bytes, ...]:
-        """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are the same
-        objects, unchanged. Empty: there is no such table or chain.
+        """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are
+        the same objects, unchanged. Empty: there is no such table or chain.
         """
         table = attribute(_TABLE_NAME, _name(self._table))
         named = attribute(_CHAIN_TABLE, _name(self._table)) + attribute(_CHAIN_NAME, _name(chain))

@@ -19,7 +19,8 @@ def go(work: Coroutine[Any, Any, T], deadline_s: float = 120) -> T:
 
 
 def on_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run work in virtual time, once: no bound is missed because the machine was busy, so whatever fails is a bug."""
+    """Run work in virtual time, once: no bound is missed because the machine was busy, so whatever fails is a
+    bug."""
     with virtual_time() as passing:
         _CLOCK.set(passing)
         with asyncio.Runner(loop_factory=lambda: loop_on(passing)) as runner:
@@ -47,8 +48,8 @@ async def until(done: Callable[[], bool], deadline_s: float = 60.0) -> float:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T], deadline_s: float) -> T:
-    """Then end what still runs beside it while the loop can close its connections: one that is left open is told of
-    in whatever test the collector happens to find it.
+    """Then end what still runs beside it while the loop can close its connections: one that is left open is
+    told of in whatever test the collector happens to find it.
     """
     try:
         async with asyncio.timeout(deadline_s):
