@@ -256,7 +256,7 @@ class Canaries:
         here = _listens_here(self._session.state, otherwise=self._here)
         if here is not self._here:
             self._here = here
-            self._learn(loopback=False, failures=0)
+            self._session.reach = replace(self._session.reach, loopback=False, failures=0)
             self._turn = self._unanswered = 0
             self._registry_due = float("-inf")
 
@@ -274,9 +274,6 @@ class Canaries:
     def _late(self, event: CanaryOk) -> None:
         if self._counts:
             self._session.take(event)
-
-    def _learn(self, **news: bool | int | frozenset[str]) -> None:
-        self._session.reach = replace(self._session.reach, **news)
 
     @property
     def _window_s(self) -> float:
@@ -298,7 +295,7 @@ class Canaries:
     def _judge_loopback(self, result: CanaryResult | None) -> None:
         reach = self._session.reach
         if isinstance(result, CanaryOk) and not reach.loopback:
-            self._learn(loopback=True)
+            self._session.reach = replace(reach, loopback=True)
         refused = isinstance(result, CanaryFailed) and result.failure is Failure.REFUSED
         self._accepts = not refused
         # That nobody takes a connection accuses the mirror wherever it is, once canaries have come back.
@@ -306,7 +303,7 @@ class Canaries:
             self._session.check_owner()  # before a clean canary lifts anything
             self._session.take(result)
         elif result is not None and reach.failures < _LOOPBACK_TRIES:
-            self._learn(failures=reach.failures + 1)
+            self._session.reach = replace(reach, failures=reach.failures + 1)
 
     async def _ask_registry(self) -> float:
         """One that is in use and answers; it counts from its first success on. Seconds until the next one is
@@ -319,7 +316,7 @@ class Canaries:
         origin = good[self._turn % len(good)]
         result = await self._registry.ask(origin, self._window_s)
         if isinstance(result, CanaryOk) and origin.name not in session.reach.proved:
-            self._learn(proved=session.reach.proved | {origin.name})
+            session.reach = replace(session.reach, proved=session.reach.proved | {origin.name})
         if result is not None and origin.name in session.reach.proved:
             self._unanswered = 0
             session.check_owner()
