@@ -171,7 +171,8 @@ class Connection:
             cap -= len(self._buffer)
             if cap < 0:
                 raise ValueError("a body that is too long")
-            take(self._taken(len(self._buffer)))
+            if self._buffer:
+                take(self._taken(len(self._buffer)))
             if self._ended:
                 return
             await self._more()
