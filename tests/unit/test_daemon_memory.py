@@ -206,8 +206,13 @@ def test_a_first_look_that_fails_moves_no_reads_to_a_mirror_that_was_found_bad(t
                 await bring(node, ["data path fails"])
             again = next_run(node)
             again.fakes.tables.bug = "a bug"
+
+            def cure(sent: str) -> None:
+                if sent == "READY=1":  # the first looks are done
+                    again.fakes.tables.bug = ""
+
+            again.fakes.notify.heard = cure
             async with running(again):
-                again.fakes.tables.bug = ""
                 for _ in range(50):
                     assert again.fenced()
                     await asyncio.sleep(0.05)
