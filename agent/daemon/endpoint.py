@@ -114,27 +114,26 @@ class HttpServer:
         self._listening = self._tasks.create_task(self._accept(opened), name=name)
 
     async def _accept(self, opened: socket.socket) -> None:
-        """Take whoever comes. A connection that waits already is taken without a wait, so others get their
-        turn after some of them.
-        """
-        loop = asyncio.get_running_loop()
-        taken = 0
+        """Take whoever comes; after some of them, others have their turn. `close` ends this, and the watch too."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(opened.fileno(), ready.set)
         while True:
+            await ready.wait()
+            ready.clear()
             try:
-                client, _ = await loop.sock_accept(opened)
-            except ConnectionAbortedError:
+                for _ in range(_CONNECTIONS):
+                    self._serve(opened.accept()[0])
+            except (BlockingIOError, ConnectionAbortedError):
                 continue
-            except OSError as error:  # no descriptor is left: to ask again at once would be in vain
+            except OSError as error:  # no descriptor is left: it stays readable, and to ask again at once is in vain
+                loop.remove_reader(opened.fileno())
                 if self._lacks is not None:
                     self._lacks(f"no connection can be taken: {error.strerror}")
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
-                continue
-            self._serve(client)
-            taken += 1
-            if taken % _CONNECTIONS == 0:
-                await asyncio.sleep(0)
+                loop.add_reader(opened.fileno(), ready.set)
 
     def _serve(self, client: socket.socket) -> None:
+        client.setblocking(False)  # noqa: FBT003 - its own name
         if len(self._clients) >= _CONNECTIONS:
             oldest = next(iter(self._clients))
             oldest.cancel()

@@ -18,11 +18,11 @@ from agent.daemon.canaries import Canaries
 from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change, pinned
 from agent.daemon.lease import FenceLease
 from agent.daemon.listener import MirrorListener
-from agent.daemon.memory import Memory, adopted
+from agent.daemon.memory import Memory, Reach, adopted
 from agent.daemon.messages import Message
 from agent.daemon.origins import Origins, reads_depend
 from agent.daemon.probes import Pinger, Sentinel
-from agent.daemon.record import ProbeResults
+from agent.daemon.record import ProbeResults, Record
 from agent.daemon.settings import Settings
 from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, near
 from agent.daemon.tasks import TICK_S, Ticker, readable
@@ -43,7 +43,8 @@ from agent.health.evidence import (
 from agent.health.machine import step, transition
 from agent.health.owner import Owner
 from agent.health.patience import ping_window_s
-from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence
+from agent.health.policy import Policy
+from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
 from agent.node.moment import present
 
 if TYPE_CHECKING:
@@ -78,23 +79,23 @@ class Session:
         ports, places = service.ports, service.places
         self._service = service
         self._tasks = tasks
-        self.settings = settings
-        self.policy = settings.policy
-        self.state = memory.state
-        self.reach = memory.reach
-        self.record = service.record
-        self.results = ProbeResults(service.record)
-        self.owner_detail = ""
+        self.settings: Settings = settings
+        self.policy: Policy = settings.policy
+        self.state: State = memory.state
+        self.reach: Reach = memory.reach
+        self.record: Record = service.record
+        self.results: ProbeResults = ProbeResults(service.record)
+        self.owner_detail: str = ""
         self.pin: Pin | None = None
-        self.climb = Document(places.climb, places.owner)
+        self.climb: Document = Document(places.climb, places.owner)
         self._effective = Document(places.effective, places.owner)
         self._pins = Document(places.pin, places.owner)
         self._applied: Applied | None = None
 
         mirror = (settings.proxy.host, settings.proxy.port)
-        self.lease = FenceLease(ports.fence, ports.cgroups, mirror, service.record.fence)
-        self.ticker = Ticker(self.policy.interval_s)
-        self.origins = Origins(tasks, settings.origins, ports.names, self.take, self._reads_depend)
+        self.lease: FenceLease = FenceLease(ports.fence, ports.cgroups, mirror, service.record.fence)
+        self.ticker: Ticker = Ticker(self.policy.interval_s)
+        self.origins: Origins = Origins(tasks, settings.origins, ports.names, self.take, self._reads_depend)
         self._canaries = Canaries(self, tasks, service.canary)
         self._pinger = Pinger(tasks, settings.ping, self.take, cap_s=self.policy.window_cap_s)
         self._sentinel = Sentinel(settings.proxy, self.take)
@@ -120,7 +121,8 @@ class Session:
     @property
     def memory(self) -> Memory:
         """What the next session shall know."""
-        return Memory(*self.settings.known_as, self.state, self.policy.canary, self.reach)
+        mirror, ping = self.settings.known_as
+        return Memory(mirror, ping, self.state, self.policy.canary, self.reach)
 
     # The session's life
 
