@@ -27,6 +27,8 @@ _ACCEPT_AGAIN_S = 1.0
 _CONNECTIONS = 64
 """At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else
 out: the mirror's canary comes this way, and must not fail because some local user does not let go."""
+_WAITING = 1024
+"""Connections that wait to be taken: one that finds no room there comes back after a second, too late for a canary."""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -75,7 +77,7 @@ class HttpServer:
         """Listen on an address; "" or why not (the port is taken)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            opened = socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+            opened = socket.create_server((host, port), family=family, backlog=_WAITING)
         except OSError as error:
             return "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or errno.EIO)
         self.port = int(opened.getsockname()[1])
@@ -90,7 +92,7 @@ class HttpServer:
         before = os.umask(0o117)
         try:
             opened.bind(path)
-            opened.listen(_CONNECTIONS)
+            opened.listen(_WAITING)
         except OSError:
             opened.close()
             raise
