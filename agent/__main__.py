@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -106,8 +107,6 @@ def _tell(console: Console, error: AgentError) -> None:
 
 
 def _bug(console: Console, error: Exception, environment: Mapping[str, str]) -> int:
-    import traceback  # for this alone
-
     debug = bool(environment.get(DEBUG_VARIABLE))
     bug = of_a_bug(
         error,

@@ -1,21 +1,21 @@
 """The verb table and the command line; no logic. A verb's module is imported only when that verb runs (or when help
-is asked for), so that `status` never pays for grpcio.
+is asked for), so that the daemon never loads grpcio.
 """
 
 from __future__ import annotations
 
+import argparse
+import difflib
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import NoReturn
 
-from agent import COMMAND, paths
-from agent.commands.context import Context, Verb
+from agent import COMMAND, __version__, paths
+from agent.commands.context import Context, Verb, sentence
 from agent.console import Colour, Format
-from agent.dataclass import dataclass
 from agent.errors import Exit, UsageError
 
-if TYPE_CHECKING:
-    import argparse
+DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
 
 VERBS = (
     Verb("check"),
@@ -36,7 +36,7 @@ VERBS = (
     Verb("convert"),
     Verb("dragonfly"),
     Verb("version"),
-    Verb("daemon", internal=True, plain=True),
+    Verb("daemon", internal=True),
     Verb("inspect", internal=True),
     Verb("recover", internal=True),
     Verb("remove", internal=True),
@@ -57,12 +57,28 @@ class Options:
     """The rest of the command line, options of the verb too."""
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse that raises UsageError instead of printing and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError (NNA1002)."""
+        raise UsageError("NNA1002", message, seen=(self.format_usage().strip(),), try_=f"{self.prog} --help")
+
+
+def common() -> Parser:
+    """The parser of what every verb takes."""
+    # SUPPRESS: with a default, the verb's parser would undo what was given before the verb.
+    parser = Parser(prog=COMMAND, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("options of every verb")
+    group.add_argument("--format", choices=[item.value for item in Format], help="form of the answer (default text)")
+    group.add_argument("--color", choices=[item.value for item in Colour], help="use colour (default auto)")
+    group.add_argument("--config", metavar="FILE", help=f"the base file (default {paths.CONFIG_FILE})")
+    group.add_argument("--conf-d", metavar="DIRECTORY", help=f"the drop-ins (default {paths.CONF_D})")
+    return parser
+
+
 def options(argv: Sequence[str]) -> Options:
     """The options of every verb. Raises UsageError."""
-    if not any(word.startswith("-") for word in argv):
-        return Options(words=tuple(argv))
-    from agent.command_line import common
-
     known, words = common().parse_known_args(list(argv))
     given = vars(known)
     return Options(
@@ -79,13 +95,35 @@ def public_verbs() -> tuple[Verb, ...]:
     return tuple(verb for verb in VERBS if not verb.internal)
 
 
+def build_parser(verbs: Sequence[Verb]) -> Parser:
+    """The parser of these verbs; imports their modules."""
+    shared = common()
+    parser = Parser(prog=COMMAND, description=DESCRIPTION, parents=[shared], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for verb in verbs:
+        module = verb.load()
+        about = sentence(module)
+        if verb.internal:  # without `help` it is not listed
+            verb_parser = subparsers.add_parser(verb.name, parents=[shared], description=about, allow_abbrev=False)
+        else:
+            verb_parser = subparsers.add_parser(
+                verb.name, parents=[shared], description=about, allow_abbrev=False, help=module.HELP
+            )
+        module.add_arguments(verb_parser)
+    return parser
+
+
 def run(words: Sequence[str], context: Context) -> Exit:
     """Run the verb that `words` (the command line without common options) names.
 
     Raises AgentError, and SystemExit after --help and --version.
     """
-    verb = next((verb for verb in VERBS if verb.name == _named(words)), None)
-    args = _parsed(words, verb)
+    named = next((word for word in words if not word.startswith("-")), "")
+    verb = next((verb for verb in VERBS if verb.name == named), None)
+    if verb is None and named:
+        raise _unknown(named)
+    args = build_parser([verb] if verb else public_verbs()).parse_args(list(words))
     if verb is None:
         raise UsageError("NNA1002", "a verb is missing", try_=f"{COMMAND} --help")
     module = verb.load()
@@ -94,23 +132,7 @@ def run(words: Sequence[str], context: Context) -> Exit:
     return module.run(args, context)
 
 
-def _named(words: Sequence[str]) -> str:
-    return next((word for word in words if not word.startswith("-")), "")
-
-
-def _parsed(words: Sequence[str], verb: Verb | None) -> argparse.Namespace:
-    if verb is not None and verb.plain and len(words) == 1:
-        return cast("argparse.Namespace", SimpleNamespace())
-    from agent.command_line import build_parser
-
-    if verb is None and (named := _named(words)):
-        raise _unknown(named)
-    return build_parser([verb] if verb else public_verbs(), tuple(words)).parse_args(list(words))
-
-
 def _unknown(named: str) -> UsageError:
-    import difflib
-
     near = difflib.get_close_matches(named, [verb.name for verb in public_verbs()], n=1)
     hint = f"{COMMAND} {near[0]}" if near else f"{COMMAND} --help"
     return UsageError("NNA1002", f"there is no verb {named!r}", try_=hint)

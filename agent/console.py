@@ -12,14 +12,12 @@ import enum
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TextIO, TypeAlias
 
 from agent import API_VERSION
-from agent.dataclass import asdict, dataclass, fields, is_dataclass
+from agent.catalogue import CATALOGUE
 from agent.errors import AgentError, ConfigError, Exit
-
-if TYPE_CHECKING:
-    from agent.catalogue.entry import Entry
 
 
 class Format(enum.StrEnum):
@@ -179,21 +177,15 @@ def _encoded(value: object) -> object:
     return str(value)
 
 
-def _entry(code: str) -> Entry | None:
-    from agent.catalogue import CATALOGUE  # for those who have an error to tell
-
-    return CATALOGUE.get(code)
-
-
 def exit_of(error: AgentError) -> Exit:
     """The exit code that the catalogue gives this error's code."""
-    entry = _entry(error.code)
+    entry = CATALOGUE.get(error.code)
     return entry.exit if entry else Exit.FAILED
 
 
 def error_lines(error: AgentError, label: str = "error") -> list[tuple[Part, ...]]:
     """An error as text: what failed, cause, evidence, one command to try (else the catalogue's advice)."""
-    entry = _entry(error.code)
+    entry = CATALOGUE.get(error.code)
     lines: list[tuple[Part, ...]] = [(Toned(f"{label}[{error.code}]:", Tone.BAD), f" {error.what}")]
     told = [("cause:", error.cause), *(("seen:", seen) for seen in error.seen)]
     told.append(("try:", error.try_ or (entry.action if entry else "")))
@@ -208,7 +200,7 @@ def _hanging(text: str) -> str:
 
 def error_body(error: AgentError) -> dict[str, object]:
     """An error as the body of a JSON document."""
-    entry = _entry(error.code)
+    entry = CATALOGUE.get(error.code)
     body: dict[str, object] = {
         "code": error.code,
         "title": entry.title if entry else "",

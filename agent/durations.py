@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+from collections.abc import Callable
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,3 +29,20 @@ def in_words(seconds: float) -> str:
         if len(parts) == 2:
             break
     return " ".join(part for part in parts if part)
+
+
+def duration_option(shortest: str, longest: str) -> Callable[[str], int]:
+    """Seconds from `shortest` to `longest`, such as "5s" and "1h", for argparse."""
+    low, high = parse_duration(shortest), parse_duration(longest)
+
+    def parsed(text: str) -> int:
+        """Raises argparse.ArgumentTypeError."""
+        try:
+            seconds = parse_duration(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if not low <= seconds <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {shortest} and {longest}")
+        return seconds
+
+    return parsed

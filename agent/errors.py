@@ -12,8 +12,8 @@ journal's catalogue. An error is printed as::
 from __future__ import annotations
 
 import enum
-
-from agent.dataclass import dataclass
+import traceback
+from dataclasses import dataclass
 
 
 class Exit(enum.IntEnum):
@@ -68,8 +68,6 @@ class AgentError(Exception):
 
 def of_a_bug(error: BaseException, try_: str = "report it with the output of this command") -> AgentError:
     """An exception that nobody expected, as an error that names its type, its words and the line that raised it."""
-    import traceback  # for this alone
-
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
     cause = f"{type(error).__name__}: {error}"
@@ -101,10 +99,6 @@ class ConfigError(AgentError):
 
 class UsageError(AgentError):
     """The command line is wrong, or the verb needs rights that the caller has not."""
-
-
-class FactError(AgentError):
-    """Something on the node is missing or not as it must be (binaries, rights, versions)."""
 
 
 class PlanError(AgentError):
@@ -181,3 +175,14 @@ class FenceError(PortError):
 
 class ProcessError(PortError):
     """A child process failed or did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kind of error."""
+
+    code: str
+    title: str
+    exit: Exit
+    meaning: str
+    action: str

@@ -14,9 +14,8 @@ CONF_D = "/etc/nydus-agent/conf.d"
 
 STATE_DIR = "/var/lib/nydus-agent"
 LOCK = "/var/lib/nydus-agent/lock"
-JOURNAL = "/var/lib/nydus-agent/journal"  # the open transaction, 0700
 GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
-CLIMB = "/var/lib/nydus-agent/climb.json"  # last climb of the ladder, 0644, no secrets
+PROOF = "/var/lib/nydus-agent/proof.json"  # last proof, 0644, no secrets
 EXPECTED = "/var/lib/nydus-agent/expected.json"  # digests of what was applied, for the daemon to compare, 0644
 DRIFT = "/var/lib/nydus-agent/drift.json"  # what root found changed by others, 0644, no secrets
 REPAIRS = "/var/lib/nydus-agent/repairs.json"  # repairs of late, so that one that is always undone stops
@@ -57,12 +56,10 @@ RUNTIME_UNITS = (CONTAINERD_UNIT, "k3s.service", "k3s-agent.service", "rke2-serv
 """Units that run a containerd; recovery is ordered before all of them."""
 PROXY_PLUGIN = "nydus"  # the snapshotter's name in containerd
 PROBE_NAMESPACE = "nydus-agent-probe"
-"""containerd's namespace for the snapshot of rung 7: ours alone, so it may be deleted even where a crash left it."""
+"""containerd's namespace for the snapshot of check 7: ours alone, so it may be deleted even where a crash left it."""
 RUNTIME = "nydus"  # CRI's runtime handler in mode runtime-class
 
 AGENT_UNIT = "nydus-agent.service"
-APPLY_UNIT = "nydus-agent-apply.service"
-RECOVER_UNIT = "nydus-agent-recover.service"
 INSPECT_UNIT = "nydus-agent-inspect.service"
 REPAIR_UNIT = "nydus-agent-repair.service"
 PROGRAM = "/usr/bin/nydus-agent"

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts import UnitFact
 from agent.ports_change import Alarm as Alarm
 from agent.ports_change import Alarms as Alarms
@@ -121,7 +121,7 @@ class Http(Protocol):
         """GET; with `proxy` in absolute form through it. Raises HttpError."""
 
 
-class Sight(enum.StrEnum):
+class TlsSight(enum.StrEnum):
     """What a listener of ours saw first."""
 
     TLS = "tls"
@@ -137,7 +137,7 @@ class Tls(Protocol):
         not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
         """
 
-    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
         """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to speak.
 
         Only clients of root and of `user` count, because every local user can connect. The client is cut off after
@@ -174,6 +174,3 @@ class Ports:
     """The kernel's name of what this node is, such as "x86_64" (uname(2))."""
     stores: Callable[[str], ArtifactStore]
     """The store in a directory: where it lies is a setting, and a record may tell of the one that was set then."""
-    load: Callable[[], None]
-    """Loads the modules of every port: most runs use few. A change does so before its first act, because an upgrade of
-    our own package may replace them while it is under way."""

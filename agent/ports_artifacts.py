@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from agent.artifacts.bundle import Bundle, Member
 from agent.artifacts.lock import Artifact
 from agent.artifacts.sets import InstalledSet
-from agent.dataclass import dataclass
 
 
 class FlawKind(enum.StrEnum):

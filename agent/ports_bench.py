@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.bench.picture import Chart
-from agent.dataclass import dataclass
 from agent.ports import Clock, Containerd, Files, Http, Ledger, Nydusd, Processes
 
 
-class End(enum.StrEnum):
+class ProgramEnd(enum.StrEnum):
     """How a timed program ended."""
 
     ITSELF = "itself"
@@ -27,7 +27,7 @@ class End(enum.StrEnum):
 class Timed:
     """What a program did; times in seconds from its start."""
 
-    end: End
+    end: ProgramEnd
     code: int | None
     """Its exit code, where it ended by itself."""
     output_s: float | None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts import PluginFact, RunningContainerd
-
-if TYPE_CHECKING:  # the daemon knows no secret
-    from agent.registry.credential import Credential
+from agent.registry.credential import Credential
 
 
 @dataclass(frozen=True, slots=True)

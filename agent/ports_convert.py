@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from agent.dataclass import dataclass
 from agent.oci.formats import Descriptor, Platform
 from agent.oci.implied import Named
 from agent.oci.nydus import Blob, Made

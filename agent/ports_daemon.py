@@ -5,9 +5,9 @@ these too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts_daemon import Listener
 from agent.ports_fence import Fence
 from agent.ports_processes import Processes

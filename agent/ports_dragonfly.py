@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.ports import Files, Http, SocketTables, Units
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class SocketHolder:
     """The process behind a listening socket."""
 
     pid: int
@@ -33,7 +33,7 @@ class Machine:
 class SocketHolders(Protocol):
     """Who holds a socket of this network namespace."""
 
-    def of(self, inode: int) -> Holder | None:
+    def of(self, inode: int) -> SocketHolder | None:
         """The process with the socket's inode; None: there is none that we may see."""
 
 

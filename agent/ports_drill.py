@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.ports import Cgroups, Clock, Ledger
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.dataclass import dataclass
 from agent.node.facts_daemon import FenceAbility
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.ports_artifacts import ArtifactStore, Bundles
 from agent.ports_change import Ledger
 from agent.ports_clock import Clock

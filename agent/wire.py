@@ -6,38 +6,21 @@ Imports are inside the functions, because each verb and the daemon pays only for
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from agent import paths
 from agent.config.model import Config, Scheme
-from agent.later import Later, load_all
 
 if TYPE_CHECKING:
     from agent.apply.registry_access import RegistryPorts
-    from agent.ports import (
-        Alarms,
-        Clock,
-        Containerd,
-        Files,
-        Http,
-        HttpAnswer,
-        Nydusd,
-        PackageManager,
-        Ports,
-        Processes,
-        SnapshotterSocket,
-        SocketTables,
-        Tls,
-        Trials,
-    )
+    from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
     from agent.ports_artifacts import ArtifactStore, Bundles
     from agent.ports_bench import BenchPorts
     from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
     from agent.ports_daemon import DaemonPorts
+    from agent.ports_dragonfly import DragonflyPorts
     from agent.ports_drill import DrillPorts
     from agent.ports_fetch import ArtifactSource
     from agent.ports_install import ArtifactPorts
@@ -45,101 +28,39 @@ if TYPE_CHECKING:
 
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
+    from agent.adapters.alarms import SystemdAlarms
     from agent.adapters.clock import SystemClock
+    from agent.adapters.containerd import ContainerdClient, SnapshotterClient
     from agent.adapters.files import RootFiles
+    from agent.adapters.http import PlainHttp
     from agent.adapters.ledger import DiskLedger
+    from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
+    from agent.adapters.tls import RegistryTls
+    from agent.adapters.trial import PrivateTrials
     from agent.netfilter.fence import NftFence
+    from agent.netfilter.sock_diag import KernelSockets
     from agent.ports import Ports
 
-    later: dict[str, Any] = {
-        "containerd": Later(lambda: _containerd(config.containerd.address)),
-        "snapshotter": Later(_snapshotter),
-        "nydusd": Later(_nydusd),
-        "http": Later(_http),
-        "trials": Later(_trials),
-        "tls": Later(_tls),
-        "tables": Later(_tables),
-        "alarms": Later(_alarms),
-    }
-    _load_beside()
     return Ports(
         files=RootFiles("/"),
         units=SystemdUnits(),
+        containerd=ContainerdClient(config.containerd.address),
+        snapshotter=SnapshotterClient(),
+        nydusd=NydusdApi(),
         processes=ChildProcesses(),
+        http=PlainHttp(),
         fence=NftFence(),
+        tables=KernelSockets(),
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
+        trials=PrivateTrials(paths.STATE_DIR),
+        tls=RegistryTls(),
+        alarms=SystemdAlarms(),
         machine=os.uname().machine,
         stores=artifact_store,
-        load=lambda: load_all(later.values()),
-        **later,
     )
-
-
-def _load_beside() -> None:
-    """Most of what a root process loads is grpcio and http.client. It needs them when containerd and the mirror are
-    asked, after it has waited for the first children, and meanwhile this thread gets on with it. Where that fails,
-    whoever asks is told.
-    """
-
-    def load() -> None:
-        with contextlib.suppress(ImportError):
-            for name in ("containerd", "http", "tls"):
-                importlib.import_module(f"agent.adapters.{name}")
-
-    import threading  # root's alone: other verbs have no use for it
-
-    threading.Thread(target=load, name="load", daemon=True).start()
-
-
-def _containerd(address: str) -> Containerd:
-    from agent.adapters.containerd import ContainerdClient
-
-    return ContainerdClient(address)
-
-
-def _snapshotter() -> SnapshotterSocket:
-    from agent.adapters.containerd import SnapshotterClient
-
-    return SnapshotterClient()
-
-
-def _nydusd() -> Nydusd:
-    from agent.adapters.nydusd import NydusdApi
-
-    return NydusdApi()
-
-
-def _http() -> Http:
-    from agent.adapters.http import PlainHttp
-
-    return PlainHttp()
-
-
-def _trials() -> Trials:
-    from agent.adapters.trial import PrivateTrials
-
-    return PrivateTrials(paths.STATE_DIR)
-
-
-def _tls() -> Tls:
-    from agent.adapters.tls import RegistryTls
-
-    return RegistryTls()
-
-
-def _tables() -> SocketTables:
-    from agent.netfilter.sock_diag import KernelSockets
-
-    return KernelSockets()
-
-
-def _alarms() -> Alarms:
-    from agent.adapters.alarms import SystemdAlarms
-
-    return SystemdAlarms()
 
 
 def artifact_source() -> ArtifactSource:
@@ -154,11 +75,12 @@ def artifact_ports(root: str) -> ArtifactPorts:
     from agent.adapters.clock import SystemClock
     from agent.adapters.files import RootFiles
     from agent.adapters.ledger import DiskLedger
+    from agent.adapters.process import ChildProcesses
     from agent.ports_install import ArtifactPorts
 
     return ArtifactPorts(
         files=RootFiles(root),
-        processes=cast("Processes", Later(_processes)),
+        processes=ChildProcesses(),
         machine=os.uname().machine,
         clock=SystemClock(),
         ledger=DiskLedger(paths.STATE_DIR),
@@ -292,6 +214,26 @@ def bench_ports(config: Config) -> BenchPorts:
     )  # fmt: skip
 
 
+def dragonfly_ports() -> DragonflyPorts:
+    """The ports of a look at the dfdaemon that runs."""
+    from agent.adapters.files import RootFiles
+    from agent.adapters.http import PlainHttp
+    from agent.adapters.socket_holders import ProcHolders, machine
+    from agent.adapters.systemd import SystemdUnits
+    from agent.dragonfly.command_line import environment_of
+    from agent.netfilter.sock_diag import KernelSockets
+    from agent.ports_dragonfly import DragonflyPorts
+
+    return DragonflyPorts(
+        tables=KernelSockets(),
+        holders=ProcHolders(environment_of),
+        units=SystemdUnits(),
+        http=PlainHttp(),
+        files_of=lambda pid: RootFiles(f"/proc/{pid}/root"),
+        machine=machine(),
+    )
+
+
 def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; from now on structlog writes to the journal, no page that
     was used leaves the memory, and what is freed does.
@@ -327,22 +269,3 @@ def _processes() -> Processes:
     from agent.adapters.process import ChildProcesses
 
     return ChildProcesses()
-
-
-__all__ = [
-    "agents_answer",
-    "artifact_ports",
-    "artifact_source",
-    "bench_ports",
-    "bundles",
-    "clock",
-    "credentials",
-    "daemon_ports",
-    "drill_ports",
-    "package_manager",
-    "registry_ports",
-    "registry_tokens",
-    "root_files",
-    "root_ports",
-    "way_to",
-]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.adapters.image_archive import local_source
 from agent.adapters.image_mount import LayerReader
@@ -13,7 +14,6 @@ from agent.adapters.registry_http import RegistryHttp
 from agent.adapters.rooms import DiskRooms
 from agent.config.model import Config, Scheme
 from agent.convert.job import Ports
-from agent.dataclass import dataclass
 from agent.oci.local import Local
 from agent.oci.reference import Reference
 from agent.ports_convert import Room, WholeBuilder

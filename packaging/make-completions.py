@@ -14,7 +14,7 @@ import shtab
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from agent import cli, command_line
+from agent import cli
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in ("bash", "zsh"):
         print(__doc__, file=sys.stderr)
         return 2
-    print(shtab.complete(command_line.build_parser(cli.public_verbs()), shell=sys.argv[1]))
+    print(shtab.complete(cli.build_parser(cli.public_verbs()), shell=sys.argv[1]))
     return 0
 
 

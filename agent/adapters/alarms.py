@@ -10,7 +10,9 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
+from pystemd.dbusexc import DBusBaseError
+from pystemd.dbuslib import DBus, apply_signature
+
 from agent.adapters.systemd import (
     MANAGER,
     MANAGER_PATH,

@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 
-from agent.adapters.files import opened, sweep_beside, temporary, told
+from agent.adapters.files import as_file_errors, opened, sweep_beside, temporary
 from agent.adapters.walk import Place, place_of, sync_directory
 from agent.artifacts import bundle
 from agent.artifacts.bundle import Bundle, Member
@@ -24,12 +24,12 @@ class BundleFiles:
 
     def read(self, path: str) -> Bundle:
         """See ports_artifacts.Bundles."""
-        with told("read", path), place_of(self._root, path) as place, _need(place, path) as descriptor:
+        with as_file_errors("read", path), place_of(self._root, path) as place, _need(place, path) as descriptor:
             return bundle.opened(lambda offset, count: _read_at(descriptor, offset, count), _size(descriptor), path)
 
     def write(self, path: str, planned: Bundle, archives: str, progress: Callable[[Member, int], None]) -> None:
         """See ports_artifacts.Bundles."""
-        with told("write", path), place_of(self._root, path) as place:
+        with as_file_errors("write", path), place_of(self._root, path) as place:
             if place is None:
                 raise FileError("NNA0421", f"cannot write {path}", cause="there is no such directory")
             sweep_beside(place)
@@ -49,7 +49,7 @@ class BundleFiles:
 
     def _pieces(self, member: Member, path: str) -> Iterator[bytes]:
         """The archive's bytes in order. Raises ArtifactError, after the last one too, and FileError."""
-        with told("read", path), place_of(self._root, path) as place, _need(place, path) as source:
+        with as_file_errors("read", path), place_of(self._root, path) as place, _need(place, path) as source:
             size = member.artifact.size
             if _size(source) != size:
                 raise _other("NNA1114", path, member, f"it is {_size(source)} bytes long, {size} are pinned")

@@ -13,9 +13,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.adapters.walk import NEW, READ, Place, open_directory, place_of, sync_directory
-from agent.dataclass import dataclass
 from agent.errors import FileChangedError, FileError
 from agent.node.facts import FileFact
 
@@ -39,18 +39,18 @@ class RootFiles:
 
     def read(self, path: str) -> FileFact | None:
         """See ports.Files. A link that leads to nothing is an error, not an absent file."""
-        with told("read", path), place_of(self._root, path) as place:
+        with as_file_errors("read", path), place_of(self._root, path) as place:
             seen = _see(place, path)
             return None if seen is None else seen.fact
 
     def head(self, path: str, count: int) -> bytes | None:
         """See ports.Files."""
-        with told("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with as_file_errors("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
             return None if descriptor is None else _read_up_to(descriptor, count)
 
     def stamp(self, path: str) -> str | None:
         """See ports.Files."""
-        with told("look at", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with as_file_errors("look at", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
             if descriptor is None:
                 return None
             status = os.fstat(descriptor)
@@ -58,12 +58,12 @@ class RootFiles:
 
     def sha256(self, path: str) -> str | None:
         """See ports.Files."""
-        with told("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with as_file_errors("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
             return None if descriptor is None else digest_of(descriptor, path)
 
     def listdir(self, path: str) -> tuple[str, ...]:
         """See ports.Files."""
-        with told("list", path):
+        with as_file_errors("list", path):
             if not path.strip("/"):
                 return tuple(sorted(os.listdir(self._root)))
             with place_of(self._root, path) as place, _opened_directory(place, path) as descriptor:
@@ -75,7 +75,7 @@ class RootFiles:
         """See ports.Files. On failure the file, and the directories that were missing, are as before."""
         made: list[str] = []
         try:
-            with told("write", path), place_of(self._root, path, make=made) as place:
+            with as_file_errors("write", path), place_of(self._root, path, make=made) as place:
                 assert place is not None  # all directories were made
                 _replace(place, path, _New(content, mode, uid, gid), expect_sha256)
         except BaseException:
@@ -85,7 +85,7 @@ class RootFiles:
 
     def remove(self, path: str, *, expect_sha256: str) -> None:
         """See ports.Files. Refuses a symbolic link (`remove_link` is for that)."""
-        with told("remove", path), place_of(self._root, path, follow=False) as place:
+        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             seen = _see(place, path)
             _expect(seen, path, expect_sha256)
             if place is None or seen is None:
@@ -98,7 +98,7 @@ class RootFiles:
     def sync(self, directory: str) -> None:
         """See ports.Files."""
         with (
-            told("sync", directory),
+            as_file_errors("sync", directory),
             place_of(self._root, directory, follow=False) as place,
             _opened_directory(place, directory) as descriptor,
         ):
@@ -108,13 +108,13 @@ class RootFiles:
     def sweep(self, path: str) -> None:
         """See ports.Files. A temporary file whose writer lives is locked, and stays."""
         beside = f"{path}*" if path.endswith("/") else path
-        with told("tidy up beside", path), place_of(self._root, beside) as place:
+        with as_file_errors("tidy up beside", path), place_of(self._root, beside) as place:
             if place is not None and sweep_beside(place, "." if path.endswith("/") else f".{place.name}."):
                 sync_directory(place.directory)
 
     def remove_empty_directory(self, path: str) -> bool:
         """See ports.Files. False also where it is a mount point or no directory at all."""
-        with told("remove", path), place_of(self._root, path, follow=False) as place:
+        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None:
                 return False
             try:
@@ -128,7 +128,7 @@ class RootFiles:
 
     def remove_link(self, path: str) -> bool:
         """See ports.Files."""
-        with told("remove", path), place_of(self._root, path, follow=False) as place:
+        with as_file_errors("remove", path), place_of(self._root, path, follow=False) as place:
             if place is None or not _is_link(place):
                 return False
             os.unlink(place.name, dir_fd=place.directory)
@@ -139,7 +139,7 @@ class RootFiles:
         """See ports.Files."""
         removed = 0
         with (
-            told("empty", path),
+            as_file_errors("empty", path),
             place_of(self._root, path, follow=False) as place,
             _opened_directory(place, path) as directory,
             contextlib.ExitStack() as stack,
@@ -173,7 +173,7 @@ class _Seen:
 
 
 @contextlib.contextmanager
-def told(doing: str, path: str) -> Iterator[None]:
+def as_file_errors(doing: str, path: str) -> Iterator[None]:
     """What the system refuses, as a FileError with the code of its class."""
     if not path.startswith("/") or "\0" in path:
         raise FileError("NNA0421", f"cannot {doing} {path!r}", cause="it is not an absolute path")

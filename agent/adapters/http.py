@@ -15,10 +15,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import SplitResult, urlsplit
 
-from agent.dataclass import dataclass
 from agent.errors import HttpError
 from agent.ports import HttpAnswer
 

@@ -7,6 +7,7 @@ process where grpc-core 1.51 is winding a channel down.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import select
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from agent.adapters import running_program
 from agent.errors import ProcessError
 from agent.ports_processes import Finished, RunningProgram
 
@@ -57,14 +59,10 @@ class ChildProcesses:
 
     def program(self, pid: int) -> RunningProgram | None:
         """See ports.Processes."""
-        from agent.adapters import running_program  # the daemon, which starts children too, does not ask
-
         return running_program.seen(pid)
 
     def program_sha256(self, pid: int) -> str | None:
         """See ports.Processes."""
-        from agent.adapters import running_program
-
         return running_program.sha256(pid)
 
     def which(self, name: str) -> str | None:
@@ -259,8 +257,6 @@ def _give_no_rights() -> None:
     """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What this
     process may do itself stays as it is.
     """
-    import ctypes  # the daemon's journal reader alone needs it
-
     ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 

@@ -11,6 +11,7 @@ import http.client
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -20,7 +21,6 @@ import urllib3.exceptions
 
 from agent.adapters.tls import context
 from agent.artifacts.addresses import PORTS, REDIRECTS, innermost, origin, refusal_of
-from agent.dataclass import dataclass
 from agent.errors import RegistryError
 from agent.outside_json import json_value
 from agent.ports_credentials import RegistryTokens

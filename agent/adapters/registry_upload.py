@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
 from agent.adapters.registry_http import Answer, CutError, RegistryHttp, in_words, refused, said, wait_of
-from agent.dataclass import dataclass
 from agent.errors import RegistryError
 from agent.ports_convert import Tell
 

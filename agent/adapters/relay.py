@@ -1,4 +1,4 @@
-"""A relay to the mirror that counts bytes: it lives as long as one real read (ladder of proof, rung 10).
+"""A relay to the mirror that counts bytes: it lives as long as one real read (check 10 of the proof).
 
 A private nydusd is told that this relay is the mirror. So what passes here is exactly what the mirror gave to that
 nydusd, whatever else the mirror does at the same time, and Dragonfly's own header says which answers were tasks of

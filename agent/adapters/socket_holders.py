@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.ports_dragonfly import Holder, Machine
+from agent.ports_dragonfly import Machine, SocketHolder
 
 _CAP = 64 << 10
 
@@ -22,7 +22,7 @@ class ProcHolders:
     def __init__(self, kept: Callable[[bytes], Mapping[str, str]]) -> None:
         self._kept = kept
 
-    def of(self, inode: int) -> Holder | None:
+    def of(self, inode: int) -> SocketHolder | None:
         """See ports_dragonfly.SocketHolders."""
         wanted = f"socket:[{inode}]"
         for link in Path("/proc").glob("[0-9]*/fd/*"):
@@ -31,11 +31,11 @@ class ProcHolders:
                     return self._holder(link.parent.parent)
         return None
 
-    def _holder(self, process: Path) -> Holder:
+    def _holder(self, process: Path) -> SocketHolder:
         """Raises OSError where it ended meanwhile."""
         argv = tuple(part.decode(errors="replace") for part in _head(process / "cmdline").split(b"\0"))
         unit = _unit(_head(process / "cgroup").decode(errors="replace"))
-        return Holder(int(process.name), argv[:-1], unit, self._kept(_head(process / "environ")))
+        return SocketHolder(int(process.name), argv[:-1], unit, self._kept(_head(process / "environ")))
 
 
 def _head(path: Path) -> bytes:

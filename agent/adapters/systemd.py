@@ -13,11 +13,13 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from agent.adapters.dbus import DBus, DBusBaseError, apply_signature
+from pystemd.dbusexc import DBusBaseError
+from pystemd.dbuslib import DBus, apply_signature
+
 from agent.adapters.process import ChildProcesses
-from agent.dataclass import replace
 from agent.errors import ProcessError, SystemdError
 from agent.node.facts import MADE_DIRECTORIES, Confinement, UnitFact
 from agent.ports import Processes

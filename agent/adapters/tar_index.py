@@ -12,11 +12,11 @@ import shlex
 import stat
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from agent.adapters.layer_files import Entry
 from agent.adapters.walk import READ
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci.formats import unsound
 

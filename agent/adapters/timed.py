@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from agent.adapters.process import ChildProcesses, Feed
 from agent.errors import ProcessError
-from agent.ports_bench import End, Timed
+from agent.ports_bench import ProgramEnd, Timed
 
 _POLL_MS = 100.0  # how soon a signal to us is seen
 _GRACE_S = 15.0
@@ -38,7 +38,7 @@ class TimedChildren:
         try:
             watch = _Watch(child, ready, began)
             how = watch.follow(deadline_s, stopped)
-            if how is not End.ITSELF and end:
+            if how is not ProgramEnd.ITSELF and end:
                 with contextlib.suppress(ProcessError):
                     ChildProcesses().run(end, deadline_s=_GRACE_S)
                 watch.drain(_GRACE_S)
@@ -62,15 +62,15 @@ class _Watch:
         self._poll = select.poll()
         self._poll.register(child.fileno(), select.POLLIN)
 
-    def follow(self, deadline_s: float, stopped: Callable[[], bool]) -> End:
+    def follow(self, deadline_s: float, stopped: Callable[[], bool]) -> ProgramEnd:
         """Until one of the four ends."""
         deadline = self._began + deadline_s
         while True:
             if stopped():
-                return End.STOPPED
+                return ProgramEnd.STOPPED
             left_ms = (deadline - time.monotonic()) * 1000
             if left_ms <= 0:
-                return End.DEADLINE
+                return ProgramEnd.DEADLINE
             wait_ms = min(left_ms, _POLL_MS)
             if not self._poll.poll(wait_ms):
                 continue
@@ -79,10 +79,10 @@ class _Watch:
                 self.code = self._child.wait(wait_ms / 1000)
                 if self.code is not None:
                     self.ready_s = self._now()
-                    return End.ITSELF
+                    return ProgramEnd.ITSELF
             elif piece and self._take(piece, at := self._now()):
                 self.ready_s = at
-                return End.READY
+                return ProgramEnd.READY
 
     def drain(self, seconds: float) -> None:
         """Read on until it has ended, so that it never blocks on a full pipe, which others may hold open for longer."""

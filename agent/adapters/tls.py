@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from agent.adapters.peers import uid_of_peer, uids_of
 from agent.errors import FileError, HttpError
-from agent.ports import Sight
+from agent.ports import TlsSight
 
 _HTTPS_PORT = 443
 _HANDSHAKE = 0x16  # content type of the record that a TLS client sends first (RFC 8446, section 5.1)
@@ -40,14 +40,14 @@ class RegistryTls:
         except OSError as error:
             raise HttpError("NNA0821", f"no answer from {host}", cause=str(error)) from error
 
-    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
         """See ports.Tls."""
         allowed = uids_of("root", user)
         try:
             listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         except OSError as error:
             raise HttpError("NNA0822", "cannot listen on the loopback", cause=str(error)) from error
-        seen = [Sight.NOBODY]
+        seen = [TlsSight.NOBODY]
         with listener:
             thread = threading.Thread(target=_watch, args=(listener, seen, allowed, deadline_s), daemon=True)
             thread.start()
@@ -82,7 +82,7 @@ def why_not(error: ssl.SSLError) -> str:
     return f"no TLS there ({error.reason or error})"
 
 
-def _watch(listener: socket.socket, seen: list[Sight], allowed: frozenset[int], deadline_s: float) -> None:
+def _watch(listener: socket.socket, seen: list[TlsSight], allowed: frozenset[int], deadline_s: float) -> None:
     """Cut off each client after its first byte (a mirror may try again), until the listener or the time ends."""
     end = time.monotonic() + deadline_s
     while (left := end - time.monotonic()) > 0:
@@ -96,5 +96,5 @@ def _watch(listener: socket.socket, seen: list[Sight], allowed: frozenset[int], 
                 first = client.recv(1)
         except OSError:
             return
-        if first and seen[0] is Sight.NOBODY:
-            seen[0] = Sight.TLS if first[0] == _HANDSHAKE else Sight.PLAIN
+        if first and seen[0] is TlsSight.NOBODY:
+            seen[0] = TlsSight.TLS if first[0] == _HANDSHAKE else TlsSight.PLAIN

@@ -1,4 +1,4 @@
-"""A real read by a private nydusd (ladder of proof, rung 10): own mount namespace, empty cache, limits, a deadline.
+"""A real read by a private nydusd (check 10 of the proof): own mount namespace, empty cache, limits, a deadline.
 
 Its mount goes with it, however it ends (private_nydusd); only a directory of files is left to remove.
 """

@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import FileError
 
 _MAX_LINKS = 40  # as the kernel (path_resolution(7))

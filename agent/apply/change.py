@@ -1,26 +1,34 @@
-"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's.
-
-The ladder is imported where it is climbed: an apply that finds nothing to do, the frequent one, needs none of it.
-"""
+"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from agent.apply import climb as climbing
-from agent.apply import confirm, current, gate, generations, recover, stamps, transaction
-from agent.apply.before import before_change
-from agent.apply.climb import Climb, Rung
+from agent.apply import (
+    checks_nydusd,
+    confirm,
+    current,
+    drift,
+    expected,
+    gate,
+    generations,
+    proofs,
+    prove,
+    recover,
+    transaction,
+)
 from agent.apply.daemon_view import daemon_view
+from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
-from agent.apply.transaction import Intention, Result, Surroundings
+from agent.apply.proofs import CheckResult, Proof
+from agent.apply.transaction import ChangeResult, Intention, Surroundings
+from agent.apply.waits import before_change
 from agent.config import accepted
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, ApplyError, FileError, PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts, Unknown
@@ -30,20 +38,17 @@ from agent.plan.show import what
 from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
 from agent.ports import Ports
 
-if TYPE_CHECKING:
-    from agent.apply.drift import Looked
-
 _STARTS = (UnitVerb.START, UnitVerb.RESTART)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an apply or a rollback did. `climb` is None where nothing had to be changed."""
+    """What an apply or a rollback did. `proof` is None where nothing had to be changed."""
 
     plan: Plan
     effective: Effective | None
-    result: Result
-    climb: Climb | None
+    result: ChangeResult
+    proof: Proof | None
     recovered: recover.Recovered | None
 
 
@@ -61,11 +66,11 @@ class Run:
     """What a run reports to, and what it found to do first."""
 
     around: Surroundings
-    each: Callable[[Rung], None]
+    each: Callable[[CheckResult], None]
     recovered: recover.Recovered | None = None
 
 
-def look(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
+def make_plan(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
     facts = _undoubted(_observe(config, ports, look_at_images=True), ports)
     made = diff.plan(config, facts)
@@ -77,9 +82,9 @@ def _undoubted(facts: Facts, ports: Ports) -> Facts:
     a fault of the mirror must never restart anything. (Where it is fenced, root's questions do not even reach it.)
     """
     daemon = daemon_view(ports)
-    if not daemon.fresh or daemon.verdict not in ("down", "suspect"):
+    if not daemon.fresh or daemon.health_state not in ("down", "suspect"):
         return facts
-    doubt = Unknown(f"the mirror is {daemon.verdict}")
+    doubt = Unknown(f"the mirror is {daemon.health_state}")
     canaries = tuple(replace(canary, ok=doubt) for canary in facts.tls_canaries)
     return replace(facts, tls_canaries=canaries, mirror_reads_ns=doubt)
 
@@ -88,7 +93,7 @@ def apply(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[Rung], None],
+    each: Callable[[CheckResult], None],
     *,
     urgency: Urgency = Urgency.BY_HAND,
     demand: Demand = anything,
@@ -101,13 +106,13 @@ def apply(
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
     confirm.refuse_another(ports)
-    facts, effective, plan = look(config, ports)
+    facts, effective, plan = make_plan(config, ports)
     demand(config, facts, effective, plan)
     config = roots.kept(config, facts)
     gate.check(config, ports, plan, urgency)
     around.stop.check()
     intention = Intention(
-        "apply", plan, effective, versions.found(facts), (config.mirror.url, config.mirror.ping_url),
+        "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root, config=accepted.record(sets.pinned(config, facts.sets)),
     )  # fmt: skip
     return carry_out(config, ports, facts, intention, Run(around, each, recovered))
@@ -120,18 +125,14 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     """
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
-    if not plan.empty:  # now, and not after the steps: an upgrade of our package may replace the modules meanwhile
-        importlib.import_module("agent.apply.prove")
     before = before_change(ports, _restarted(plan))
-    proofs: list[Climb] = []
+    made: list[Proof] = []
 
     def proof() -> AgentError | None:
-        from agent.apply import prove
-
-        proofs.append(
-            prove.climb(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
+        made.append(
+            prove.run_checks(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
         )
-        return prove.must_undo(proofs[-1])
+        return prove.must_undo(made[-1])
 
     try:
         result = transaction.carry_out(ports, intention, proof, run.around)
@@ -142,83 +143,75 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         finally:
             raise error  # whatever becomes of the look at the node: it says what was put back
     current.follow(ports, intention.config, run.around.say)
-    if not proofs:
+    if not made:
         _prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
-    from agent.apply import drift, prove
-
     prove.await_route(ports)
-    looked = drift.look(config, ports)
-    below = proofs[-1].rungs
-    found = prove.climb(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
-    climbing.publish(ports.files, found)
+    looked = drift.find_drift(config, ports)
+    below = made[-1].checks
+    found = prove.run_checks(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
+    proofs.publish(ports.files, found)
     drift.tell(ports, looked)
     return Outcome(plan, effective, result, found, run.recovered)
 
 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
     """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
-    replaced, last = stamps.replaced(ports.files), generations.applied(ports.files)
-    if not replaced and climbing.published_since_boot(ports.files):
+    replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
+    if not replaced and proofs.published_since_boot(ports.files):
         return
-    from agent.apply import drift, expected, prove
-
-    found = prove.climb(config, ports, facts, effective)
-    climbing.publish(ports.files, found)
+    found = prove.run_checks(config, ports, facts, effective)
+    proofs.publish(ports.files, found)
     if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions.found(facts)))
-        drift.tell(ports, drift.look(config, ports))
+        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
+        drift.tell(ports, drift.find_drift(config, ports))
 
 
 def note_origins(config: Config, ports: Ports) -> None:
     """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an origin
     lives before it fences the mirror, and it starts to watch anew when it reads of another.
     """
-    from agent.apply import rungs_nydusd
-
     daemon = daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
         applied = generations.in_force(ports.files, config)
-        generations.note_origins(ports.files, rungs_nydusd.registries(applied, ports))
+        generations.note_origins(ports.files, checks_nydusd.registries(applied, ports))
 
 
 def _prove_again(config: Config, ports: Ports) -> None:
     """After an undo: what is published must be about the node as it is again, not as it was for a moment."""
     with contextlib.suppress(ApplyError, FileError):
         if generations.applied(ports.files) is not None:
-            climbing.publish(ports.files, inspect(config, ports))
+            proofs.publish(ports.files, inspect(config, ports))
 
 
 def inspect(
-    config: Config, ports: Ports, each: Callable[[Rung], None] = lambda _: None, looked: Looked | None = None
-) -> Climb:
-    """Climb the ladder on the node as it is, and judge it by the configuration that was applied. `looked`: see
-    `prove.climb`.
+    config: Config, ports: Ports, each: Callable[[CheckResult], None] = lambda _: None, looked: DriftFound | None = None
+) -> Proof:
+    """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
+    `prove.run_checks`.
 
     Raises ApplyError NNA0413, FileError.
     """
-    from agent.apply import prove
-
     last = generations.applied(ports.files)
     applied = restored(config, last.config) if last is not None else config
     facts = _observe(applied, ports)
     effective = last.effective if last is not None else None
     if effective is None:
         effective, _refusals = decide.choose(applied, facts)
-    climb = prove.climb(applied, ports, facts, effective, each=each, looked=looked)
+    proof = prove.run_checks(applied, ports, facts, effective, each=each, looked=looked)
     meant = sets.resolved(config, ports, facts.arch) if facts.sets else config
     now = facts if applied == meant else _observe(config, ports)
-    return replace(climb, pending=_pending(config, ports, now, climb))
+    return replace(proof, pending=_pending(config, ports, now, proof))
 
 
-def pending(config: Config, ports: Ports, climb: Climb) -> tuple[str, ...]:
+def pending(config: Config, ports: Ports, proof: Proof) -> tuple[str, ...]:
     """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
-    return _pending(config, ports, _observe(config, ports), climb)
+    return _pending(config, ports, _observe(config, ports), proof)
 
 
-def _pending(config: Config, ports: Ports, facts: Facts, climb: Climb) -> tuple[str, ...]:
+def _pending(config: Config, ports: Ports, facts: Facts, proof: Proof) -> tuple[str, ...]:
     """What others changed is drift, and told as that; what cannot be planned is told by `plan`."""
-    drifted = {one.subject for one in climb.findings}
+    drifted = {one.subject for one in proof.findings}
     try:
         steps = (
             diff.plan(config, _undoubted(facts, ports)).steps if generations.applied(ports.files) is not None else ()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from agent import API_VERSION, paths
 from agent.apply import documents, generations, journal
-from agent.apply.unconfirmed import Pending, Taken, pending_of, taken_of
-from agent.dataclass import asdict
+from agent.apply.unconfirmed import Pending, TakenBack, pending_of, taken_of
 from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
@@ -128,12 +128,12 @@ def _silence(ports: Ports) -> None:
         ports.alarms.cancel(ALARM)
 
 
-def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> Taken:
+def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> TakenBack:
     """Before the change is taken back: a note for who confirms too late, and so that nothing begins it again by itself.
 
     It counts once `newest` is the newest generation. Raises FileError.
     """
-    done = Taken(change.id, change.generation, ports.clock.now(), newest, why)
+    done = TakenBack(change.id, change.generation, ports.clock.now(), newest, why)
     _write(ports.files, paths.TAKEN_BACK, {"kind": "TakenBack", **asdict(done)})
     return done
 
@@ -143,7 +143,7 @@ def forget_taken(files: Files) -> None:
     documents.drop(files, paths.TAKEN_BACK)
 
 
-def taken(files: Files) -> Taken | None:
+def taken(files: Files) -> TakenBack | None:
     """The last change that was taken back. Raises FileError."""
     return taken_of(documents.parsed(files.read(paths.TAKEN_BACK)))
 

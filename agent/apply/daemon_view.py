@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.errors import FileError
 from agent.outside_json import json_value
 from agent.ports import Ports
@@ -20,8 +20,8 @@ _NO_TIME_S = 1e15
 
 @dataclass(frozen=True, slots=True)
 class DaemonView:
-    """What the daemon published, as far as the ladder needs it. Written by an unprivileged user: nothing is trusted
-    beyond being shown, and an `origin` here only makes rungs say less.
+    """What the daemon published, as far as the proof needs it. Written by an unprivileged user: nothing is trusted
+    beyond being shown, and an `origin` here only makes checks say less.
     """
 
     fresh: bool
@@ -29,7 +29,7 @@ class DaemonView:
     reason: str = ""
     mode: str = ""
     mode_reason: str = ""
-    verdict: str = ""
+    health_state: str = ""
 
 
 def daemon_view(ports: Ports) -> DaemonView:
@@ -47,14 +47,14 @@ def daemon_view(ports: Ports) -> DaemonView:
         return DaemonView(fresh=False)
     return DaemonView(
         fresh=True, route=_text(status, "route"),
-        reason=_text(status, "route_reason") or _text(status, "verdict_reason"),
+        reason=_text(status, "route_reason") or _text(status, "health_reason"),
         mode=_text(status, "mode"), mode_reason=_text(status, "mode_reason"),
-        verdict=_text(status, "verdict"),
+        health_state=_text(status, "health_state"),
     )  # fmt: skip
 
 
-def _text(loose: Mapping[str, Any], key: str) -> str:
-    value = loose.get(key)
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
     if isinstance(value, dict):  # {"now": …, "reason": …}
         value = value.get("now")
     return value[:200] if isinstance(value, str) else ""

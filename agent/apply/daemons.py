@@ -7,8 +7,8 @@ when it runs again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import FileError, NydusdError, ProcessError
 from agent.ports import Ports
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from agent import API_VERSION, paths
-from agent.apply import documents, drift_running, expected, generations, repairs, undo
+from agent.apply import documents, drift_running, expected, generations, undo
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import ApplyError, FileError, PortError
 from agent.node.facts import FileFact, UnitFact
 from agent.outside_json import json_value
 from agent.plan import backoff, own, unit_files
+from agent.plan.backoff import Repaired
 from agent.plan.drift import (
     REPAIR_COMMAND,
     Expected,
@@ -40,7 +41,7 @@ from agent.ports import Files, Ports
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class DriftFound:
     """What was found, and what could not be looked at (never to be taken for "nothing")."""
 
     generation: Generation | None
@@ -54,15 +55,15 @@ class Looked:
         return tuple(one for one in self.findings if one.remedy is Remedy.REPAIR)
 
 
-def look(config: Config, ports: Ports) -> Looked:
+def find_drift(config: Config, ports: Ports) -> DriftFound:
     """Everything that was applied, against the node as it is. Raises nothing that a port raises."""
     try:
         last = generations.applied(ports.files)
         history = generations.history(ports.files) if last is not None else ()
     except (ApplyError, FileError) as error:
-        return Looked(None, unseen=(f"what was applied cannot be read: {error}",))
+        return DriftFound(None, unseen=(f"what was applied cannot be read: {error}",))
     if last is None:
-        return Looked(None)
+        return DriftFound(None)
     config = restored(config, last.config)
     records = expected.recorded(history)
     known = _known(ports, last, history)
@@ -89,7 +90,7 @@ def look(config: Config, ports: Ports) -> Looked:
         # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
         found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
         unseen = [one for one in unseen if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
-    return Looked(last, records, tuple(found), tuple(unseen))
+    return DriftFound(last, records, tuple(found), tuple(unseen))
 
 
 def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
@@ -171,26 +172,26 @@ def _unit_files(config: Config, ports: Ports, known: Expected) -> Iterator[Findi
             yield from unit_files.findings(path, unit, text, config.containerd.config)
 
 
-def tell(ports: Ports, looked: Looked) -> None:
+def tell(ports: Ports, looked: DriftFound) -> None:
     """Publish what was found, and what was applied where the daemon has not got it.
 
-    Where there is no room for that, the climb tells, and the next inspection tries again.
+    Where there is no room for that, the proof tells, and the next inspection tries again.
     """
     with contextlib.suppress(FileError, ApplyError):
         _make_known(ports, looked)
         now = ports.clock.now()
         subjects = [one.subject for one in looked.repairable]
-        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(repairs.read(ports.files), subjects, now))
+        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now))
 
 
-def _make_known(ports: Ports, looked: Looked) -> None:
+def _make_known(ports: Ports, looked: DriftFound) -> None:
     last = looked.generation
     published = expected.read(ports.files)
     if last is not None and (published is None or published.generation != last.number):
         expected.publish(ports, last)
 
 
-def publish(files: Files, looked: Looked, *, at: float, gave_up: Sequence[str] = ()) -> None:
+def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[str] = ()) -> None:
     """Write drift.json for everyone to read, where it does not say so already; without anything applied it goes.
 
     Raises FileError.
@@ -222,3 +223,26 @@ def _news(content: bytes) -> object:
         return {key: value for key, value in document.items() if key != "at"}
     except (ValueError, AttributeError):
         return None
+
+
+def read_repairs(files: Files) -> tuple[Repaired, ...]:
+    """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where there is none
+    or it makes no sense. Raises FileError.
+    """
+    document = documents.parsed(files.read(paths.REPAIRS))
+    try:
+        return tuple(
+            Repaired(row["subject"], int(row["times"]), float(row["at"]), row["hint"]) for row in document["repairs"]
+        )
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def write_repairs(files: Files, account: Sequence[Repaired]) -> None:
+    """Replace it; an empty one goes. Raises FileError."""
+    if not account:
+        documents.drop(files, paths.REPAIRS)
+        return
+    rows = [{"subject": one.subject, "times": one.times, "at": one.at, "hint": one.hint} for one in account]
+    document = {"apiVersion": API_VERSION, "kind": "Repairs", "repairs": rows}
+    documents.replace(files, paths.REPAIRS, document, found=files.read(paths.REPAIRS), mode=0o600)

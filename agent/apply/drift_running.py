@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import expected, rungs_nydusd
+from agent.apply import checks_nydusd, expected
+from agent.apply.checks_runtime import image_file_system
 from agent.apply.generations import Generation
-from agent.apply.rungs_runtime import image_file_system
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError
 from agent.node import programs as node_programs
@@ -72,7 +72,7 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
     found = node_programs.find(ports, program.path, parse, crate=crate)
     if not isinstance(found, Binary):
         return "of unknown version"
-    return versions.told(found)
+    return versions.shown_version(found)
 
 
 def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
@@ -112,7 +112,7 @@ def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
         try:
             info = ports.nydusd.info(socket, deadline_s=_CALL_S)
         except NydusdError:
-            continue  # rung 8 tells of it
+            continue  # check 8 tells of it
         found.append((info.id or socket, info.pid or 0))
     return found
 
@@ -127,7 +127,7 @@ def containerd(config: Config, ports: Ports, records: Sequence[Recorded]) -> Ite
 
 
 def running_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
-    """What the running containerd has other than these keys say; "" = nothing, or it does not answer (rung 4)."""
+    """What the running containerd has other than these keys say; "" = nothing, or it does not answer (check 4)."""
     try:
         server = ports.containerd.server(deadline_s=_CALL_S)
     except ContainerdError:
@@ -183,7 +183,7 @@ def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object], version: Versio
         points = ports.containerd.image_fs_info(deadline_s=_CALL_S).mountpoints
         in_force = ports.containerd.cri_status(deadline_s=_CALL_S).get("config", "")
     except ContainerdError:
-        return ""  # no CRI in this containerd, or rung 6 tells of it
+        return ""  # no CRI in this containerd, or check 6 tells of it
     if default and root is not None and points and not image_file_system(points, str(root), version):
         return f"CRI's image file system is {points[0]}, applied was {root}"
     path = next((value for key, value in wanted.items() if key[-1] == "config_path" and "registry" in key), None)
@@ -208,7 +208,7 @@ def nydusds(config: Config, ports: Ports, last: Generation, records: Sequence[Re
     template = next((one.content for one in records if one.path == paths.NYDUSD_TEMPLATE), None)
     if last.effective is None or template is None:
         return
-    wrong = rungs_nydusd.differing(ports, config.snapshotter.root, template, last.effective.dialect)
+    wrong = checks_nydusd.differing(ports, config.snapshotter.root, template, last.effective.dialect)
     if wrong:
         what = f"{len(wrong)} mounts of running nydusd have another configuration than was applied"
         yield Finding(Kind.NYDUSD_DIFFERS, "nydusd", what, Remedy.HAND, _ANEW, tuple(wrong[:5]))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import posixpath
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import images, links, restarts, undo, waits
-from agent.apply.journal import Journal
-from agent.dataclass import dataclass, field
-from agent.errors import ApplyError, ProcessError
+from agent.apply import links, restarts, undo, waits
+from agent.apply.journal import ChangeJournal
+from agent.errors import ApplyError, ContainerdError, ProcessError
+from agent.node.images import NAMESPACE
 from agent.plan.containerd_trial import candidate_path
 from agent.plan.steps import (
     AwaitContainerd,
@@ -26,6 +27,9 @@ from agent.plan.steps import (
     WriteFile,
 )
 from agent.ports import Ports
+
+_UNPACK_S = 60.0
+_PULL_S = 120.0
 
 _CHECK_S = 20.0
 
@@ -61,7 +65,7 @@ class Executor:
     """Runs steps in order and stops at the first that fails (AgentError); nothing is undone here."""
 
     ports: Ports
-    journal: Journal
+    journal: ChangeJournal
     stop: Stop
     report: Callable[[Progress], None]
     _containerd_pid: int = field(default=0, init=False)
@@ -121,7 +125,7 @@ class Executor:
             case AwaitContainerd():
                 waits.containerd(self.ports, self._containerd_pid, step.deadline_s, self._containerd_unit)
             case UnpackImage():
-                images.unpack(self.ports, step)
+                unpack_image(self.ports, step)
             case _ as unreachable:
                 assert_never(unreachable)
 
@@ -233,3 +237,36 @@ def _at(parsed: object, dotted: str) -> str:
             return ""
         parsed = parsed[key]
     return str(parsed).lower() if isinstance(parsed, bool) else str(parsed)
+
+
+def unpack_image(ports: Ports, step: UnpackImage) -> None:
+    """Have an image unpacked by our snapshotter before the kubelet needs it: from the layers that are here, without a
+    network; else by a pull.
+
+    Raises ApplyError NNA0419 with both causes: no pod would start any more.
+    """
+    why = (
+        "its layers were discarded after they had been unpacked"
+        if not step.complete
+        else _unpack_from_here(ports, step)
+    )
+    if not why:
+        return
+    try:
+        ports.containerd.pull(step.name, step.runtime, deadline_s=_PULL_S)
+    except ContainerdError as error:
+        raise ApplyError(
+            "NNA0419", f"{step.name} cannot be unpacked by the nydus snapshotter",
+            cause=f"{why}; and it could not be pulled again: {error.cause or error.what}", seen=error.seen,
+            try_=f"crictl pull {step.name}",
+        ) from None  # fmt: skip
+
+
+def _unpack_from_here(ports: Ports, step: UnpackImage) -> str:
+    """ "" or why not. containerd's own client does it, so that its garbage collection knows of the snapshots."""
+    argv = ["ctr", "--address", step.address, "--namespace", NAMESPACE, "snapshots", "unpack"]
+    try:
+        ports.processes.run([*argv, "--snapshotter", paths.PROXY_PLUGIN, step.digest], deadline_s=_UNPACK_S)
+    except ProcessError as error:
+        return "; ".join([error.cause or error.what, *error.seen[-1:]])
+    return ""

@@ -7,10 +7,10 @@ is not the one that runs would come into force at somebody else's restart, unann
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 
 from agent.apply import restarts
 from agent.config.model import Config, RestartPolicy
-from agent.dataclass import replace
 from agent.errors import ApplyError
 from agent.plan import budget
 from agent.plan.steps import Plan

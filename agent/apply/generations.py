@@ -8,13 +8,13 @@ oldest record of a file is what removal puts back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import API_VERSION, __version__, paths
 from agent.apply import documents, undo
 from agent.config.accepted import restored
 from agent.config.model import Config, Dialect, Scheme, Switch
-from agent.dataclass import dataclass
 from agent.errors import ApplyError
 from agent.node.facts import Effective, FileFact
 from agent.outside_json import json_value
@@ -23,7 +23,7 @@ from agent.ports import Files
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class DoneStep:
     """A step that was carried out, and what undoes it."""
 
     what: str
@@ -38,7 +38,7 @@ class Generation:
     id: str  # of the transaction; a journal with this id is one that was accepted
     at: float  # seconds since the epoch
     verb: str  # "apply", "rollback" or "remove"
-    steps: tuple[Done, ...]
+    steps: tuple[DoneStep, ...]
     effective: Effective | None
     versions: tuple[tuple[str, str], ...] = ()
     """(program, version) pairs as they were seen."""
@@ -294,7 +294,7 @@ def _encode(generation: Generation) -> dict[str, object]:
 
 
 def _decode(data: Mapping[str, Any]) -> Generation:
-    steps = tuple(Done(one["what"], undo.decode(one["undo"])) for one in data["steps"])
+    steps = tuple(DoneStep(one["what"], undo.decode(one["undo"])) for one in data["steps"])
     effective = None if data["effective"] is None else _decode_effective(data["effective"])
     return Generation(
         int(data["number"]), data["id"], float(data["at"]), data["verb"], steps, effective,

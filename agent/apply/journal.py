@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.apply import undo
-from agent.dataclass import dataclass, replace
 from agent.errors import ApplyError
 from agent.outside_json import json_value
 from agent.ports import Ledger
@@ -53,7 +53,7 @@ def undos(intents: Sequence[Intent]) -> tuple[undo.Undo, ...]:
     )  # fmt: skip
 
 
-class Journal:
+class ChangeJournal:
     """Writes the records of one transaction. All methods raise FileError."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agent import __version__, paths
 from agent.artifacts import lock as locks
 from agent.artifacts.lock import Artifact, Lock
 from agent.config.model import ArtifactsConfig
-from agent.dataclass import dataclass
 from agent.errors import ArtifactError, FileError
 from agent.ports_artifacts import ArtifactStore
 from agent.ports_files import Files

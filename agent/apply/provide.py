@@ -6,6 +6,7 @@ Fetching is additive: nothing on the node changes but the store, and what is cur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent import paths
@@ -18,7 +19,6 @@ from agent.artifacts.selection import age, chosen
 from agent.artifacts.sets import InstalledSet, described
 from agent.config.forms import CURRENT, SYSTEM, is_release, is_set_id
 from agent.config.model import Config
-from agent.dataclass import dataclass, field
 from agent.errors import ArtifactError
 from agent.node import sets
 from agent.node.facts import Arch, Binary, Version

@@ -1,17 +1,15 @@
-"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise.
-
-What a run with nothing to do does not need is imported where it is used; a change loads it before its first act.
-"""
+"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise."""
 
 from __future__ import annotations
 
 import contextlib
+import posixpath
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import confirm, generations, journal
+from agent.apply import confirm, daemons, documents, expected, generations, journal, unwind
 from agent.apply.generations import Generation
-from agent.dataclass import dataclass
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
 
@@ -38,8 +36,6 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     if found is None:
         ports.ledger.spend()  # a run that was killed at the end of its journal may have left it
         return None
-    from agent.apply import unwind
-
     last = generations.newest(ports.files)
     if last is not None and last.id == found.begin.id:
         settle(ports, last)
@@ -61,16 +57,13 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
 
 
 def settle(ports: Ports, accepted: Generation) -> None:
-    """The end of an accepted transaction: what the daemon reads, what a removal forgets, and the journal closed.
+    """The end of an accepted transaction: what the daemon reads, the last of a removal, and the journal closed.
 
     May run twice.
     """
-    from agent.apply import expected
-    from agent.apply.forget import forget
-
     generations.publish(ports.files, accepted)
     if accepted.verb == "remove":
-        forget(ports, accepted)
+        _clear(ports, accepted)
     with contextlib.suppress(PortError, ApplyError):  # no room, say: the next inspection makes it
         expected.publish(ports, accepted)
     ports.ledger.close()
@@ -95,3 +88,20 @@ def runtime_runs(ports: Ports) -> bool:
     except SystemdError:
         return False
     return any(unit is not None and unit.active_state == "active" for unit in units)
+
+
+def _clear(ports: Ports, removal: generations.Generation) -> None:
+    """The last of a removal: what says that something was there goes, and directories that we had made.
+
+    May run twice, because a run may be killed in here. Raises ApplyError NNA0413, FileError.
+    """
+    for path in (paths.PROOF, paths.DRIFT, paths.REPAIRS):
+        documents.drop(ports.files, path)
+    # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
+    for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):
+        daemons.run(ports, ["rm", "--force", "--", socket])
+    ports.files.remove_empty_directory(posixpath.dirname(paths.SNAPSHOTTER_SOCKET))
+    history = generations.history(ports.files, before=removal.number)
+    made = {directory for one in generations.originals(history) for directory in one.missing}
+    for directory in sorted(made, key=len, reverse=True):
+        ports.files.remove_empty_directory(directory)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from agent import paths
-from agent.apply.climb import State
-from agent.apply.rungs_read import mounts
+from agent.apply.checks_read import mounts
+from agent.apply.proofs import CheckState
 from agent.config.model import Config
-from agent.dataclass import dataclass, replace
-from agent.dragonfly.command_line import LogLevel, environment_of, log_level
+from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.node import versions
 from agent.node.facts import Unknown, Version
@@ -50,7 +50,7 @@ class Access:
     """One registry: whether it lets us in, and what was tried."""
 
     registry: str
-    state: State
+    state: CheckState
     """OK, FAILED (it refuses, or nydusd will be refused), UNKNOWN (it did not answer in a way that tells)."""
     detail: str
     code: str = ""
@@ -79,13 +79,13 @@ class _Asked:
         return f"/v2/{self.repository}/manifests/{_NO_TAG}" if self.repository else "/v2/"
 
 
-def look(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
+def ask_registries(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
     """Each registry in use, once. `snapshotter` is its version as text. Nothing raises."""
     end, version = ports.clock.monotonic() + _BUDGET_S, versions.parsed(snapshotter)
     found = []
     for registry, repository in _in_use(config, ports).items():
         if ports.clock.monotonic() > end:
-            found.append(Access(registry, State.UNKNOWN, "not asked: the others took too long"))
+            found.append(Access(registry, CheckState.UNKNOWN, "not asked: the others took too long"))
         else:
             found.append(_access(_Asked(registry, repository), registries, version))
     return tuple(found)
@@ -96,7 +96,7 @@ def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
     try:
         unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
     except PortError:
-        return ()  # rung 2 says why
+        return ()  # check 2 says why
     if unit is None or not unit.runs:
         return ()
     values = (one.removeprefix("DOCKER_CONFIG=") for one in unit.environment if one.startswith("DOCKER_CONFIG="))
@@ -130,7 +130,7 @@ def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
     )
 
 
-def _log_level(ports: Ports, pid: str, *argv: str) -> LogLevel:
+def _log_level(ports: Ports, pid: str, *argv: str) -> DfdaemonLogLevel:
     """Of a dfdaemon; an environment that is not to be read counts as empty."""
     try:
         block = ports.files.head(f"/proc/{pid}/environ", _ENVIRONMENT_BYTES) or b""
@@ -166,7 +166,7 @@ def _mounted(config: Config, ports: Ports) -> Iterator[tuple[str, str]]:
             registry, repository = image_parts(mount.image)
             yield registry, repository
     except (PortError, ValueError):
-        return  # rung 10 says why
+        return  # check 10 says why
 
 
 def _images(ports: Ports) -> Iterator[tuple[str, str]]:
@@ -176,7 +176,7 @@ def _images(ports: Ports) -> Iterator[tuple[str, str]]:
             if registry and repository.rpartition("/")[2] != _SANDBOX:
                 yield registry, repository
     except PortError:
-        return  # rung 4 says why
+        return  # check 4 says why
 
 
 def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> Access:
@@ -185,7 +185,7 @@ def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> 
     except PortError as error:
         return _silent(asked.registry, error)
     if answer.status != 401:
-        return _judged(Access(asked.registry, State.OK, f"lets everyone read {asked.where}"), answer, ())
+        return _judged(Access(asked.registry, CheckState.OK, f"lets everyone read {asked.where}"), answer, ())
     return replace(_identified(asked, answer, ports, version), private=True)
 
 
@@ -204,8 +204,8 @@ def _identified(asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version
         who = f"lets us read {asked.where} with {looked.tried[-1]}"
     else:
         who = f"lets everyone read {asked.where}, with a token"
-    seen = _judged(Access(asked.registry, State.OK, who), answer, looked.tried)
-    if seen.state is not State.OK or looked.credential is None:
+    seen = _judged(Access(asked.registry, CheckState.OK, who), answer, looked.tried)
+    if seen.state is not CheckState.OK or looked.credential is None:
         return seen
     return _reaching_nydusd(seen, looked, ports, version)
 
@@ -220,7 +220,7 @@ def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
         return _failed(well.registry, error)
     if answer.status in (200, 404):
         return well
-    return Access(well.registry, State.UNKNOWN, f"answers {answer.status}, which tells nothing")
+    return Access(well.registry, CheckState.UNKNOWN, f"answers {answer.status}, which tells nothing")
 
 
 def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version: Version | Unknown) -> Access:
@@ -244,9 +244,9 @@ def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version
 
 
 def _silent(registry: str, error: PortError) -> Access:
-    return Access(registry, State.UNKNOWN, "does not answer", error.code, error.cause or error.what)
+    return Access(registry, CheckState.UNKNOWN, "does not answer", error.code, error.cause or error.what)
 
 
 def _failed(registry: str, error: AgentError) -> Access:
     hint = error.try_ or f"docker login {registry}, as root; or name the file that has it: registries.credentials"
-    return Access(registry, State.FAILED, error.what, error.code, error.cause, error.seen, hint)
+    return Access(registry, CheckState.FAILED, error.what, error.code, error.cause, error.seen, hint)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, drift, drift_running, gate, recover, repairs
-from agent.apply.climb import Climb, Rung
-from agent.apply.drift import Looked
+from agent.apply import change, drift, drift_running, gate, recover
+from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult, Proof
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import ProcessError
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.node.observe import observe
@@ -38,7 +38,7 @@ _CLOCK_TICK_S = 2.0
 class Ready:
     """What a repair would do now."""
 
-    looked: Looked
+    looked: DriftFound
     facts: Facts | None
     plan: Plan
     mend: tuple[Finding, ...] = ()
@@ -48,34 +48,34 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a repair has done. `climb` None: there was nothing to put back."""
+class RepairOutcome:
+    """What a repair has done. `proof` None: there was nothing to put back."""
 
     ready: Ready
     steps: tuple[str, ...] = ()
-    climb: Climb | None = None
+    proof: Proof | None = None
 
     @property
     def left(self) -> tuple[Finding, ...]:
         """What is not as it was applied after that."""
-        return self.climb.findings if self.climb is not None else self.ready.looked.findings
+        return self.proof.findings if self.proof is not None else self.ready.looked.findings
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """What could not be looked at after that."""
-        return self.climb.unseen if self.climb is not None else self.ready.looked.unseen
+        return self.proof.unseen if self.proof is not None else self.ready.looked.unseen
 
 
-def due(ports: Ports, looked: Looked) -> tuple[Finding, ...]:
+def due(ports: Ports, looked: DriftFound) -> tuple[Finding, ...]:
     """What may be put back now by itself, with regard to earlier repairs. Raises FileError."""
-    account = {one.subject: one for one in repairs.read(ports.files)}
+    account = {one.subject: one for one in drift.read_repairs(ports.files)}
     now = ports.clock.now()
     return tuple(one for one in looked.repairable if backoff.wait_s(account.get(one.subject), now) == 0)
 
 
-def look(config: Config, ports: Ports, urgency: Urgency) -> Ready:
+def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
     """What a repair would do. Raises FileError."""
-    looked = drift.look(config, ports)
+    looked = drift.find_drift(config, ports)
     last = looked.generation
     if last is None:
         return Ready(looked, None, Plan(()))
@@ -92,18 +92,18 @@ def look(config: Config, ports: Ports, urgency: Urgency) -> Ready:
 
 
 def run(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None], *, urgency: Urgency
-) -> Outcome:
+    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None], *, urgency: Urgency
+) -> RepairOutcome:
     """Put back what may be put back, and prove it. The caller holds the lock.
 
     Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (as before), NNA0403, FileError.
     """
     recovered = recover.finish(ports, jobs=True, say=around.say)
-    ready = look(config, ports, urgency)
+    ready = plan_repair(config, ports, urgency)
     last = ready.looked.generation
     if last is None or ready.facts is None or ready.plan.empty:
         drift.tell(ports, ready.looked)
-        return Outcome(ready)
+        return RepairOutcome(ready)
     gate.check(config, ports, ready.plan, urgency, "repair")
     around.stop.check()
     # Before the first step: a repair that dies in its middle counts too.
@@ -115,15 +115,15 @@ def run(
         last.config, repairs=True,
     )  # fmt: skip
     done = change.carry_out(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
-    return Outcome(ready, tuple(step.what for step in done.result.steps), done.climb)
+    return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)
 
 
 def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgency: Urgency) -> None:
-    known = repairs.read(ports.files)
+    known = drift.read_repairs(ports.files)
     if urgency is Urgency.BY_ITSELF:
-        repairs.write(ports.files, backoff.note(known, subjects, ports.clock.now(), hints))
+        drift.write_repairs(ports.files, backoff.note(known, subjects, ports.clock.now(), hints))
     else:
-        repairs.write(ports.files, backoff.without(known, subjects))
+        drift.write_repairs(ports.files, backoff.without(known, subjects))
 
 
 def _hints(plan: Plan) -> dict[str, str]:

@@ -11,7 +11,7 @@ from agent.durations import in_words
 from agent.errors import ApplyError
 from agent.node.facts import FileFact
 from agent.plan import budget
-from agent.plan.budget import Allowed, Judgement, NotBefore, Policy, Restart
+from agent.plan.budget import Allowed, Judgement, NotBefore, Restart, RestartBudget
 from agent.plan.steps import Plan, UnitStep, UnitVerb
 from agent.ports import Files, Ports
 
@@ -44,7 +44,7 @@ def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
         return ()  # an account that nobody can read must not keep a node from being mended
 
 
-def judge(ports: Ports, unit: str, policy: Policy) -> Judgement:
+def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:
     """Whether a unit may be restarted now. Raises SystemdError, FileError."""
     fact = ports.units.get(unit)
     if fact is None:
@@ -57,7 +57,7 @@ def restarted(plan: Plan) -> tuple[str, ...]:
     return tuple(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb is UnitVerb.RESTART)
 
 
-def held(ports: Ports, plan: Plan, policy: Policy) -> NotBefore | None:
+def held(ports: Ports, plan: Plan, policy: RestartBudget) -> NotBefore | None:
     """The judgement that lets a plan wait longest; None where it may begin now. Raises SystemdError, FileError."""
     found = (judge(ports, unit, policy) for unit in restarted(plan))
     waits = [one for one in found if isinstance(one, NotBefore)]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
-from agent.apply import change, confirm, daemons, generations, leave, recover, rollback, transaction
+from agent.apply import change, confirm, daemons, generations, recover, remove, rollback, transaction
 from agent.apply.change import Run
-from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult
 from agent.apply.transaction import Intention, Surroundings
-from agent.apply.unconfirmed import Pending, Taken
+from agent.apply.unconfirmed import Pending, TakenBack
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import replace
 from agent.errors import LockedError
 from agent.node import versions
 from agent.ports import Ports
@@ -31,8 +31,8 @@ _STEP_S = 0.5
 
 
 def take_back(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None], *, only: str = ""
-) -> Taken | None:
+    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None], *, only: str = ""
+) -> TakenBack | None:
     """Take the change back that waits; None where none does (any more), or not the transaction `only`.
 
     The caller holds the lock. Raises ApplyError NNA0402, NNA0403, NNA0411 (a container was started at this moment),
@@ -61,7 +61,7 @@ def take_back(
 
 
 def _way_back(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None]
+    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]
 ) -> tuple[str, Callable[[], object]]:
     """What becomes of the node, in words, and the act."""
     *before, last = generations.history(ports.files)
@@ -73,22 +73,22 @@ def _way_back(
     applied = generations.in_force(ports.files, config)
     count = len(daemons.in_use(ports, applied.snapshotter.root).containers)
     if not count:
-        remove = partial(leave.remove, applied, ports, around, force=False)
-        return f"{what}: the node is as it was without the agent", remove
+        act = partial(remove.remove_setup, applied, ports, around, force=False)
+        return f"{what}: the node is as it was without the agent", act
     why = f"new containers start as before; the snapshotter stays for {count} that run on it, until nydus-agent remove"
     return f"{what}: {why}", partial(_stand_by, applied, ports, around, each)
 
 
-def _stand_by(config: Config, ports: Ports, around: Surroundings, each: Callable[[Rung], None]) -> None:
+def _stand_by(config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]) -> None:
     """containerd's default as it was before the first generation, and the snapshotter only for who runs on it."""
     less = replace(
         config, containerd=replace(config.containerd, mode=ContainerdMode.PLUGIN_ONLY),
         registries=replace(config.registries, include=()),
     )  # fmt: skip
-    facts, effective, plan = change.look(less, ports)
+    facts, effective, plan = change.make_plan(less, ports)
     mirror = (less.mirror.url, less.mirror.ping_url)
     intention = Intention(
-        "rollback", plan, effective, versions.found(facts), mirror, less.snapshotter.root, to=0,
+        "rollback", plan, effective, versions.known_versions(facts), mirror, less.snapshotter.root, to=0,
         config=accepted.record(less),
     )  # fmt: skip
     change.carry_out(less, ports, facts, intention, Run(around, each))
@@ -100,7 +100,7 @@ def of_an_earlier_boot(ports: Ports) -> Pending | None:
     return None if waits is None or waits.same_boot(ports.clock.moment()) else waits
 
 
-def take_back_files(config: Config, ports: Ports, around: Surroundings, waits: Pending) -> Taken:
+def take_back_files(config: Config, ports: Ports, around: Surroundings, waits: Pending) -> TakenBack:
     """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is closed.
 
     Raises ApplyError NNA0402, NNA0403, PlanError.
@@ -123,7 +123,7 @@ def take_back_files(config: Config, ports: Ports, around: Surroundings, waits: P
     else:
         why = f"{what}: the node is as it was without the agent"
         taken = confirm.note_taken(ports, waits, newest.number + 1, why)
-        leave.remove_files(generations.in_force(ports.files, config), ports, around)
+        remove.remove_files(generations.in_force(ports.files, config), ports, around)
     return taken
 
 
@@ -132,7 +132,7 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
     # The unit that recovers at boot may not use the network, and libnftables ends a process that may not.
     then, facts, plan = rollback.look_back(config, ports, target, probe_fence=False)
     intention = Intention(
-        "rollback", leave.files_only(plan), target.effective, versions.found(facts), target.mirror,
+        "rollback", remove.files_only(plan), target.effective, versions.known_versions(facts), target.mirror,
         then.snapshotter.root, target.state, target.config,
     )  # fmt: skip
     transaction.carry_out(ports, intention, lambda: None, around)

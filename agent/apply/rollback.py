@@ -7,17 +7,16 @@ wants another state afterwards; the rollback holds until the next explicit apply
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from agent.apply import change, gate, generations, recover, transaction, undo
-from agent.apply import climb as climbing
+from agent.apply import change, gate, generations, proofs, recover, transaction, undo
 from agent.apply.change import Demand, Outcome, Run, anything
-from agent.apply.climb import Rung
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
+from agent.apply.proofs import CheckResult
 from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.dataclass import replace
 from agent.errors import PlanError
 from agent.node import versions
 from agent.node.facts import Facts
@@ -32,7 +31,7 @@ def roll_back(
     config: Config,
     ports: Ports,
     around: Surroundings,
-    each: Callable[[Rung], None],
+    each: Callable[[CheckResult], None],
     *,
     to: int | None,
     urgency: Urgency = Urgency.BY_HAND,
@@ -52,17 +51,17 @@ def roll_back(
     around.stop.check()
     newest = generations.newest(ports.files)
     if plan.empty and newest is not None and newest.state == target.state:
-        return Outcome(plan, target.effective, transaction.Result(None), None, recovered)
+        return Outcome(plan, target.effective, transaction.ChangeResult(None), None, recovered)
     intention = Intention(
-        "rollback", plan, target.effective, versions.found(facts), target.mirror, then.snapshotter.root, target.state,
-        target.config,
+        "rollback", plan, target.effective, versions.known_versions(facts), target.mirror, then.snapshotter.root,
+        target.state, target.config,
     )  # fmt: skip
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
-    if outcome.climb is None:
+    if outcome.proof is None:
         return outcome
-    climb = replace(outcome.climb, pending=change.pending(config, ports, outcome.climb))
-    climbing.publish(ports.files, climb)
-    return replace(outcome, climb=climb)
+    proof = replace(outcome.proof, pending=change.pending(config, ports, outcome.proof))
+    proofs.publish(ports.files, proof)
+    return replace(outcome, proof=proof)
 
 
 def look_back(
@@ -142,7 +141,7 @@ def _touched(path: str, found: Sequence[tuple[int, undo.PutBack]], target: int) 
 
 def _versions(target: Generation, facts: Facts) -> tuple[str, ...]:
     """Programs that are other than then: the files of then are for those."""
-    now = dict(versions.found(facts))
+    now = dict(versions.known_versions(facts))
     return tuple(
         f"{name} was {version} then and is {now[name]} now"
         for name, version in target.versions

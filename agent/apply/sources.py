@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent.artifacts.fetching import Source, SourceKind
 from agent.config.model import ArtifactsConfig
-from agent.dataclass import replace
 from agent.errors import ArtifactError, FileError
 from agent.ports_files import Files
 from agent.registry.places import credential_paths

@@ -7,21 +7,17 @@ The proof decides: a change whose proof fails is undone like one whose step fail
 
 from __future__ import annotations
 
-import importlib
+import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from agent.apply import confirm, generations, journal, recover, undo, waits
+from agent.apply import confirm, generations, journal, recover, undo, unwind, waits
 from agent.apply.execute import Executor, Progress, Stop
 from agent.config.accepted import same
-from agent.dataclass import dataclass, field, replace
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, of_a_bug
 from agent.node.facts import Effective
 from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
-
-_FOR_A_CHANGE = ("agent.apply.expected", "agent.apply.forget", "agent.apply.unwind")
-"""What a run with nothing to do needs not, and a change loads before its first act, as it does its ports: an upgrade of
-our own package may replace the modules while it is under way."""
 
 Prove = Callable[[], AgentError | None]
 """Looks at the changed node: None, or the reason why the change must not stay."""
@@ -57,7 +53,7 @@ class Intention:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ChangeResult:
     """What came of it: `generation` is None where nothing had to be changed."""
 
     generation: int | None
@@ -82,7 +78,7 @@ class Surroundings:
     """What has become of it: the changes that were accepted, which stand whatever fails from then on."""
 
 
-def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> Result:
+def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> ChangeResult:
     """Run a plan as one transaction. The caller holds the lock and has called `recover.finish`.
 
     An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed
@@ -91,13 +87,10 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
     last = generations.newest(ports.files)
     if intention.plan.empty and last is not None and intention.is_in_force(last):
         generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
-        return Result(None)
-    for name in _FOR_A_CHANGE:
-        importlib.import_module(name)
-    ports.load()
+        return ChangeResult(None)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     around.begin(begin)
-    log = journal.Journal(ports.ledger)
+    log = journal.ChangeJournal(ports.ledger)
     try:
         log.begin(begin, reserve=_reserve(intention.plan))
     except Exception:
@@ -130,14 +123,12 @@ def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surround
         raise put_back(ports, begin, log.intents, failed, around.say)
     around.accepted.append(begin)
     if last is not None and intention.repairs:
-        return Result(last.number, tuple(took))
+        return ChangeResult(last.number, tuple(took))
     recover.settle(ports, accepted)
-    return Result(begin.generation, tuple(took))
+    return ChangeResult(begin.generation, tuple(took))
 
 
 def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
-    import secrets  # only a change needs it
-
     answered = waits.containerd_pid(ports) != 0
     try:
         points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()
@@ -159,7 +150,7 @@ def _generation(
     ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
 ) -> generations.Generation:
     lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
-    steps = tuple(generations.Done(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
+    steps = tuple(generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
     return generations.Generation(
         begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
         intention.mirror, intention.to, intention.config,
@@ -190,8 +181,6 @@ def put_back(
 
     The journal is closed only when everything was put back: otherwise the next run tries again.
     """
-    from agent.apply import unwind
-
     unwind.unfailing(say)(f"failed: {failed.what}; putting the node back as it was")
     report = unwind.unwind(ports, journal.undos(intents), begin.root, jobs=True, say=say)
     wrong = unwind.witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)

@@ -5,9 +5,9 @@ too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.node.facts import Moment
 
 
@@ -45,7 +45,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenBack:
     """What became of a change that was not confirmed."""
 
     id: str
@@ -68,11 +68,11 @@ def pending_of(document: object) -> Pending | None:
         return None
 
 
-def taken_of(document: object) -> Taken | None:
+def taken_of(document: object) -> TakenBack | None:
     """The same of what was taken back."""
     try:
         found = _record(document)
-        return Taken(
+        return TakenBack(
             str(found["id"]), int(found["generation"]), float(found["at"]), int(found["newest"]), str(found["why"])
         )
     except (ValueError, KeyError, TypeError):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from agent.dataclass import dataclass
 from agent.node.facts import UnitFact
 from agent.plan.steps import UnitVerb
 

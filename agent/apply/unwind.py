@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
 from agent.apply import daemons, links, restarts, undo, waits
-from agent.dataclass import dataclass, field
 from agent.errors import AgentError, FileError, SystemdError, of_a_bug
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
@@ -19,7 +19,7 @@ _STARTED = (UnitVerb.START, UnitVerb.RESTART)
 
 
 @dataclass
-class Report:
+class UnwindReport:
     """What was put back, and what was not (each with the reason)."""
 
     restored: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Report:
         return not self.left
 
 
-def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> Report:
+def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> UnwindReport:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
     It stops where to go on would leave containerd with the name of a snapshotter that does not run: the node then is
@@ -40,7 +40,7 @@ def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, s
     `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit
     that waits for us.
     """
-    report = Report()
+    report = UnwindReport()
     say = unfailing(say)
     ports.ledger.spend()
     stages = undo.stages(undos)
@@ -87,7 +87,7 @@ def _names(stage: undo.Stage) -> list[str]:
     return list(dict.fromkeys([*(one.path for one in stage.files), *(one.unit for one in stage.units)]))
 
 
-def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say, *, jobs: bool) -> None:
+def _stage(ports: Ports, stage: undo.Stage, root: str, report: UnwindReport, say: Say, *, jobs: bool) -> None:
     for scratch in stage.scratch:
         for path, sha256 in ((scratch.path, scratch.sha256), *scratch.also):
             _try(report, path, partial(_scratch, ports, path, sha256))
@@ -109,7 +109,7 @@ def _stage(ports: Ports, stage: undo.Stage, root: str, report: Report, say: Say,
         _try(report, unit.unit, partial(_widen, ports, unit, say))
 
 
-def _try(report: Report, what: str, act: Callable[[], str]) -> None:
+def _try(report: UnwindReport, what: str, act: Callable[[], str]) -> None:
     """`act` returns "" where there was nothing to do, else a word for the report."""
     try:
         done = act()

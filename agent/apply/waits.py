@@ -1,8 +1,9 @@
-"""Waiting with a deadline for containerd and the snapshotter to answer."""
+"""Waiting with a deadline for containerd and the snapshotter to answer, and what ran before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agent import paths
@@ -103,3 +104,22 @@ def _dying(ports: Ports) -> str:
     if unit.active_state == "failed" or unit.n_restarts >= _TOO_MANY_RESTARTS:
         return f"its process died ({unit.result or unit.active_state}, restarted {unit.n_restarts} times)"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What ran before a change, so that a restart counts only when something new runs. Empty: nothing was restarted."""
+
+    restarted: frozenset[str] = field(default_factory=frozenset)
+    snapshotter_invocation: str = ""
+    containerd_pid: int = 0
+
+
+def before_change(ports: Ports, restarted: frozenset[str]) -> Before:
+    """What runs now, so that after a change a restart counts only when something new runs."""
+    pid = containerd_pid(ports) if restarted - {paths.SNAPSHOTTER_UNIT} else 0
+    invocation = ""
+    if paths.SNAPSHOTTER_UNIT in restarted:
+        unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
+        invocation = unit.invocation_id if unit is not None else ""
+    return Before(restarted, invocation, pid)

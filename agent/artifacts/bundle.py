@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from agent.artifacts.lock import SIZE_CAP, Artifact, Lock, parse, render
-from agent.dataclass import dataclass, replace
 from agent.errors import ArtifactError
 from agent.node.facts import Arch
 

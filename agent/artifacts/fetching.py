@@ -10,10 +10,10 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agent.artifacts.lock import PROGRAM, SHA256, Artifact, ArtifactName, Program
-from agent.dataclass import asdict, dataclass, field, replace
 from agent.node.facts import Arch
 from agent.outside_json import json_value
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agent.artifacts.names import ArtifactName as ArtifactName
 from agent.artifacts.table import Table
 from agent.config.fields import Complaints, as_toml, spell
-from agent.dataclass import dataclass
 from agent.errors import ArtifactError, Problem
 from agent.node.facts import Arch
 

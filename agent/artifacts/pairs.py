@@ -6,8 +6,9 @@ is downloaded, and what concerns the mirror again of what lies on the node (`age
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.config.model import DaemonMode, Dialect
-from agent.dataclass import dataclass
 from agent.node.facts import Version
 
 MIRRORS_GONE: Version = (2, 3, 5)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 
 class Refusal(enum.StrEnum):

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from agent.artifacts.lock import Artifact, ArtifactName, Lock, Program
 from agent.artifacts.pairs import tag
-from agent.dataclass import dataclass
 from agent.errors import ArtifactError
 from agent.node.facts import Arch
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.artifacts.lock import Artifact, ArtifactName, Program
 from agent.artifacts.selection import members, set_id
-from agent.dataclass import dataclass
 from agent.node.facts import Arch
 from agent.outside_json import json_value
 

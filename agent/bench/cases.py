@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 _ALMOST_ALL = 0.9
 _NEXT_TO_NOTHING = 0.05
@@ -76,7 +75,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CaseRun:
     """One start; times in seconds from the beginning of the pull."""
 
     pull_s: float
@@ -87,11 +86,11 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """The runs of one case, or why there are none."""
 
     case: Case
-    runs: tuple[Run, ...] = ()
+    runs: tuple[CaseRun, ...] = ()
     not_run: str = ""
 
 
@@ -113,7 +112,7 @@ def came_from(counted: Counted) -> Case | str:
     return f"it came from the origin ({mb(counted.source)}) and from other peers ({mb(counted.remote)})"
 
 
-def why_never(case: Case, runs: Sequence[Run]) -> str:
+def why_never(case: Case, runs: Sequence[CaseRun]) -> str:
     """Why no run was of a case that only the bytes tell from that of these runs."""
     new = sum((run.counted.source or 0) + (run.counted.remote or 0) for run in runs)
     other = sum((run.counted.remote if case is Case.REMOTE else run.counted.source) or 0 for run in runs)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.bench.cases import Case, Counted, Result, Run, from_mirror, from_origin, mb
-from agent.dataclass import dataclass
+from agent.bench.cases import Case, CaseResult, CaseRun, Counted, from_mirror, from_origin, mb
 
 _Bytes: TypeAlias = Callable[[Case, Counted], int | None]
 
@@ -42,7 +42,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ImagePair:
     """A plain image and the same in nydus format; either may be missing (""). One group of the chart."""
 
     oci: str
@@ -58,8 +58,8 @@ class Pair:
 class Measured:
     """The results of one pair, in the chart's order."""
 
-    pair: Pair
-    results: tuple[Result, ...]
+    pair: ImagePair
+    results: tuple[CaseResult, ...]
     cut: str = ""
     """Why it was ended before all was measured; "" = it was not."""
 
@@ -88,27 +88,27 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
-def ready(result: Result) -> Spread:
+def ready(result: CaseResult) -> Spread:
     """Seconds until ready."""
     return spread([run.ready_s for run in result.runs])
 
 
-def pulled(result: Result) -> Spread:
+def pulled(result: CaseResult) -> Spread:
     """Seconds until the pull was done."""
     return spread([run.pull_s for run in result.runs])
 
 
-def first_output(result: Result) -> Spread:
+def first_output(result: CaseResult) -> Spread:
     """Seconds until the first output, of the runs that had one."""
     return spread([run.output_s for run in result.runs if run.output_s is not None])
 
 
-def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+def rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
     """The table's rows below HEADER; a case without runs says why instead."""
     return [_row(result) if result.runs else (result.case.label, f"not run: {result.not_run}") for result in results]
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: CaseResult) -> tuple[str, ...]:
     seen, output = ready(result), first_output(result)
     times = (seen.min, seen.p50, seen.max, seen.iqr, seen.mad)
     return (
@@ -123,19 +123,19 @@ def _row(result: Result) -> tuple[str, ...]:
     )
 
 
-def _brought(result: Result) -> str:
+def _brought(result: CaseResult) -> str:
     """What dfdaemon brought meanwhile, for everybody, in MB by where from."""
     sizes = [_middle(result, _MOVED[name]) for name in ("back_to_source", "remote_peer", "local_peer")]
     known = [f"{size / 1e6:.1f}" for size in sizes if size is not None]
     return f"{'/'.join(known)} MB" if len(known) == len(sizes) else "not known"
 
 
-def _bytes(result: Result, of: _Bytes) -> str:
+def _bytes(result: CaseResult, of: _Bytes) -> str:
     median = _median(result, of)
     return "not known" if median is None else mb(median)
 
 
-def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
+def order(results: Sequence[CaseResult]) -> tuple[tuple[str, bool], ...]:
     """What the page's chart shows of these cases, in words, and whether it holds here, by the medians."""
     seen = {result.case: ready(result) for result in results if result.runs}
     medians = {case: one.p50 for case, one in seen.items()}
@@ -155,7 +155,7 @@ def order(results: Sequence[Result]) -> tuple[tuple[str, bool], ...]:
     return tuple(found)
 
 
-def apart(results: Sequence[Result]) -> str:
+def apart(results: Sequence[CaseResult]) -> str:
     """What must be said of a comparison of cases that were not measured in turns; "" = nothing."""
     cases = {result.case for result in results if result.runs}
     direct = cases & {Case.OCI, Case.NYDUS}
@@ -181,7 +181,7 @@ def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
     ]
 
 
-def _case(result: Result) -> Mapping[str, object]:
+def _case(result: CaseResult) -> Mapping[str, object]:
     return {
         "case": result.case,
         "title": result.case.label,
@@ -200,15 +200,15 @@ def _of_some(seen: Spread) -> Spread | None:
     return seen if seen.n else None
 
 
-def _median(result: Result, of: _Bytes) -> int | None:
+def _median(result: CaseResult, of: _Bytes) -> int | None:
     return _middle(result, lambda counted: of(result.case, counted))
 
 
-def _middle(result: Result, of: Callable[[Counted], int | None]) -> int | None:
+def _middle(result: CaseResult, of: Callable[[Counted], int | None]) -> int | None:
     """A median in whole bytes, of the runs of which it is known."""
     known = spread([size for run in result.runs if (size := of(run.counted)) is not None])
     return round(known.p50) if known.n else None
 
 
-def _run(run: Run) -> Mapping[str, object]:
+def _run(run: CaseRun) -> Mapping[str, object]:
     return {"pull_s": run.pull_s, "first_output_s": run.output_s, "ready_s": run.ready_s, "bytes": run.counted}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent.bench.cases import Case
 from agent.bench.figures import Measured, ready
-from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from agent.catalogue.entry import Entry
-from agent.errors import Exit
+from agent.errors import Entry, Exit
 
 _RELOCK = "Make the lock anew where the release itself was checked: `nydus-agent artifacts lock`."
 

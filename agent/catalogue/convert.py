@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from agent.catalogue.entry import Entry
-from agent.errors import Exit
+from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA1401", "no reference to an image", Exit.USAGE,

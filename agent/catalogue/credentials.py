@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from agent.catalogue.entry import Entry
-from agent.errors import Exit
+from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA1201", "credentials cannot be read", Exit.USAGE,

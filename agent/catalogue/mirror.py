@@ -1,9 +1,8 @@
-"""Errors of the mirror and the fence (08), of the daemon and its endpoint (09)."""
+"""Errors of the mirror and the fence (08), of the daemon and its endpoint (09), of Dragonfly's files (15)."""
 
 from __future__ import annotations
 
-from agent.catalogue.entry import Entry
-from agent.errors import Exit
+from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA0801", "fence cannot be used", Exit.FAILED,
@@ -22,19 +21,19 @@ ENTRIES = (
           "The owner of the mirror's port is asked of the kernel (sock_diag), which did not tell.",
           "Look whether the module tcp_diag can be loaded; until then the owner counts as unknown."),
     Entry("NNA0811", "foreign listener on the mirror's port", Exit.FAILED,
-          "Rung 9: another user than the mirror's could feed bytes to containers.",
+          "Check 9: another user than the mirror's could feed bytes to containers.",
           "ss -tlnp"),
     Entry("NNA0812", "mirror's health URL does not answer well", Exit.FAILED,
-          "Rung 9: no answer, or a status other than 2xx and 3xx.",
+          "Check 9: no answer, or a status other than 2xx and 3xx.",
           "Is dfdaemon running?"),
     Entry("NNA0813", "canary through the mirror failed", Exit.FAILED,
-          "Rung 9: the mirror's data path gave no answer, another status or another content.",
+          "Check 9: the mirror's data path gave no answer, another status or another content.",
           "Look at the mirror's log."),
     Entry("NNA0814", "fence does not work", Exit.FAILED,
-          "Rung 9: the node was set up for it, and its self-test fails now.",
+          "Check 9: the node was set up for it, and its self-test fails now.",
           "See `nft list ruleset`; then run `nydus-agent apply`."),
     Entry("NNA0815", "agent does not use the fence", Exit.FAILED,
-          "Rung 9: the node was set up for it, and the agent says native.",
+          "Check 9: the node was set up for it, and the agent says native.",
           "systemctl status nydus-agent"),
     Entry("NNA0821", "no answer by HTTP", Exit.FAILED,
           "The name has no address, the connection was refused or broke.",
@@ -54,4 +53,13 @@ ENTRIES = (
     Entry("NNA0901", "port of the health endpoint is taken", Exit.NOT_AS_WANTED,
           "Another process listens on the port of /livez, /readyz and /canary. The node is protected all the same.",
           "Stop that process, or choose another port: [endpoint] port."),
+    Entry("NNA1501", "Dragonfly's files cannot be rendered", Exit.USAGE,
+          "agent.toml, or an option, names what dfdaemon could not be set up with: a port for two of its servers, say.",
+          "Correct the named keys; `nydus-agent check --show` shows what is set and where."),
+    Entry("NNA1502", "file is no configuration of Dragonfly", Exit.USAGE,
+          "It is no YAML, or holds what dfdaemon or the chart would refuse or misread; all problems are named.",
+          "Correct the named keys; `--as` says what the file is where that cannot be seen."),
+    Entry("NNA1503", "file to be audited cannot be read", Exit.USAGE,
+          "It is not there, not a regular file, too long, not UTF-8, or not for this user to read.",
+          "Look at the named file and its rights."),
 )  # fmt: skip

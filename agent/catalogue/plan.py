@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from agent.catalogue.entry import Entry
-from agent.errors import Exit
+from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA0301", "no systemd", Exit.USAGE,

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm
+from agent.apply import change, confirm, restarts, rollback
 from agent.apply.change import Outcome, Run
-from agent.apply.climb import body as climb_body
+from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
+from agent.apply.proofs import body as proof_body
 from agent.apply.transaction import Surroundings
-from agent.commands import ladder
+from agent.commands import artifacts_install, plan_file, proof_lines
 from agent.commands.context import Context
-from agent.commands.lengths import length
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.forms import is_release
 from agent.config.model import Config
-from agent.console import Tone, Toned
-from agent.dataclass import replace
-from agent.durations import in_words
+from agent.console import Console, Tone, Toned
+from agent.durations import duration_option, in_words
 from agent.errors import Exit
+from agent.health.policy import return_delay_s
 from agent.node.facts import Effective, Facts
+from agent.node.machine import node_identity
 from agent.plan.steps import Plan
 from agent.ports import Ports
+
+JUST_BOOTED_S = 300.0
+"""A node that has come up this moment has nothing to lose by a restart, and should not serve a while without us."""
+_SLICE_S = 1.0  # a signal must not wait longer
 
 HELP = "change this node into what the configuration wants, and prove it; or leave it as it was"
 NEEDS_ROOT = True
@@ -38,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
     parser.add_argument(
-        "--confirm", metavar="TIME", type=length(confirm.SHORTEST, confirm.LONGEST), default=0,
+        "--confirm", metavar="TIME", type=duration_option(confirm.SHORTEST, confirm.LONGEST), default=0,
         help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
     )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
@@ -66,23 +72,19 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         _install_what_is_pinned(config, context)
     with surroundings(context.console) as around:
         if args.in_turn:
-            from agent.commands import turn
-
-            turn.wait(config, ports, around.stop, context.console)
+            await_turn(config, ports, around.stop, context.console)
         with ports.ledger.lock("apply"):
             if by_itself and (hold := confirm.hold(ports.files)):
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
-            outcome = act(args.plan, config, ports, Run(around, ladder.progress(context.console)), urgency)
+            outcome = act(args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency)
         return tell(outcome, ports, context, "ApplyResult")
 
 
 def _install_what_is_pinned(config: Config, context: Context) -> None:
     """Before the lock is taken: a download is long, and it changes nothing that is in use. Raises ArtifactError."""
     if any(map(is_release, (config.artifacts.nydus, config.artifacts.snapshotter))):
-        from agent.commands import artifacts_install  # only such a node pays for it
-
         artifacts_install.missing(config, context, wire.artifact_ports(context.root))
 
 
@@ -93,14 +95,11 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)
-    from agent.apply import rollback
-    from agent.commands import plan_file
-
     then = plan_file.read(ports.files, path)
     to = then["made_by"].get("to")
 
     def demand(wanted: Config, facts: Facts, effective: Effective | None, plan: Plan) -> None:
-        made = plan_file.Made(wanted, facts, effective, plan, to)
+        made = plan_file.MadePlan(wanted, facts, effective, plan, to)
         plan_file.demand(path, then, made, plan_body(plan, effective))
 
     if to is None:
@@ -133,31 +132,31 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.warn(warning)
     if outcome.recovered is not None and not outcome.recovered.finished:
         console.line(f"an interrupted {outcome.recovered.verb} was undone first")
-    climb, result = outcome.climb, outcome.result
+    proof, result = outcome.proof, outcome.result
     document = {
         "changed": result.changed,
         "generation": result.generation,
         "recovered": outcome.recovered is not None,
         "steps": [{"what": step.what, "took_s": round(step.took_s, 3)} for step in result.steps],
         "plan": plan_body(outcome.plan, outcome.effective),
-        "proof": climb_body(climb) if climb is not None else None,
+        "proof": proof_body(proof) if proof is not None else None,
         "unconfirmed": _unconfirmed(ports),
         **more,
     }
     console.emit(kind, document)
-    if climb is None:
+    if proof is None:
         console.line("nothing to do: the node is as wanted")
         return Exit.OK
     waits = confirm.pending(ports.files)
     took = sum(step.took_s for step in result.steps)
     console.line(f"generation {result.generation} is in force ({len(result.steps)} steps in {took:.1f} s)")
-    console.line(ladder.verdict(climb))
+    console.line(proof_lines.summary(proof))
     if ports.files.read(paths.STATUS) is None:
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:
         left = in_words(waits.left_s(ports.clock.moment()))
         console.line(Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN))
-    return climb.exit
+    return proof.exit
 
 
 def _unconfirmed(ports: Ports) -> dict[str, object] | None:
@@ -165,3 +164,23 @@ def _unconfirmed(ports: Ports) -> dict[str, object] | None:
     if waits is None:
         return None
     return {"generation": waits.generation, "left_s": round(waits.left_s(ports.clock.moment()), 1)}
+
+
+def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> None:
+    """Returns when it is this node's turn: at once where nothing has to restart. The lock is not held meanwhile.
+
+    Raises ApplyError NNA0404 after a signal, PlanError.
+    """
+    delay_s = return_delay_s(node_identity(), config.fleet.restart_window_s)
+    now = ports.clock.moment()
+    if delay_s <= 0 or (now.up_s is not None and now.up_s < JUST_BOOTED_S):
+        return
+    _facts, _effective, plan = change.make_plan(config, ports)
+    units = restarts.restarted(plan)
+    if not units:
+        return
+    console.progress(f"{' and '.join(units)} will be restarted in {in_words(delay_s)}, at this node's turn")
+    end = ports.clock.monotonic() + delay_s
+    while (left := end - ports.clock.monotonic()) > 0:
+        stop.check()
+        ports.clock.sleep(min(left, _SLICE_S))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from agent.commands import actions
-from agent.commands.context import Context, VerbModule, load_verb
+from agent.commands.context import Context, VerbModule, add_actions, load_verb
 from agent.errors import Exit
 
 HELP = "install, list, verify and go back between versions of the nydus programs"
@@ -21,7 +20,7 @@ def load(action: str) -> VerbModule:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions."""
-    actions.add(parser, ACTIONS, load)
+    add_actions(parser, ACTIONS, load)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

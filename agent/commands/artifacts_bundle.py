@@ -11,7 +11,7 @@ from agent.artifacts.bundle import Bundle, Member
 from agent.artifacts.fetching import SourceKind
 from agent.commands import artifact_options as options
 from agent.commands.context import Context
-from agent.commands.transfer import Transfer
+from agent.commands.transfer import TransferProgress
 from agent.config.model import Config
 from agent.errors import ArtifactError, Exit
 from agent.node.facts import Arch
@@ -80,7 +80,7 @@ def put_together(args: argparse.Namespace, context: Context, config: Config, por
             ports.bundles().write(output, planned, source.place, progress)
         else:
             with (
-                Transfer(context.console, ports.clock) as transfer,
+                TransferProgress(context.console, ports.clock) as transfer,
                 collect.archives(planned, found, source, store, ports, transfer) as directory,
             ):
                 ports.bundles().write(output, planned, directory, progress)

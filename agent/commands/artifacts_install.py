@@ -12,7 +12,7 @@ from agent.artifacts.fetching import SourceKind
 from agent.commands import artifact_options as options
 from agent.commands import artifact_sets
 from agent.commands.context import Context
-from agent.commands.transfer import Transfer
+from agent.commands.transfer import TransferProgress
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.errors import Exit
@@ -53,7 +53,7 @@ def install(args: argparse.Namespace, context: Context, config: Config, ports: A
     store = ports.stores(config.artifacts.directory)
     wishes = provide.wishes_of(config, store, options.versions(args))
     request = _request(args, context, config, ports, store, wishes)
-    with Transfer(context.console, ports.clock) as transfer:
+    with TransferProgress(context.console, ports.clock) as transfer:
         provided = provide.provide(request, config, ports, architecture(ports), transfer, switch=True)
     _tell(provided, context, config, time.monotonic() - begun)
     return Exit.OK
@@ -118,7 +118,7 @@ def missing(config: Config, context: Context, ports: ArtifactPorts) -> Provided 
     source = options.source("", config)
     found = locks.find(ports.files, store, config.artifacts)
     request = Request(wishes, source, found, environment=context.environment)
-    with Transfer(context.console, ports.clock) as transfer:
+    with TransferProgress(context.console, ports.clock) as transfer:
         provided = provide.provide(request, config, ports, architecture(ports), transfer, switch=False)
     for caution in provided.cautions:
         context.console.warn(caution)

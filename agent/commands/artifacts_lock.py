@@ -13,7 +13,7 @@ from agent.artifacts.lock import Artifact, Lock, parse, render
 from agent.commands import artifact_options as options
 from agent.commands.artifacts_bundle import architectures
 from agent.commands.context import Context
-from agent.commands.transfer import Transfer
+from agent.commands.transfer import TransferProgress
 from agent.config.model import Config
 from agent.console import Tone, Toned
 from agent.durations import parse_duration
@@ -90,7 +90,7 @@ def _seen(
 ) -> tuple[Artifact, ...]:
     """Every archive is fetched and taken apart, one architecture after the other; nothing of it is kept."""
     found: list[Artifact] = []
-    with Transfer(context.console, ports.clock) as transfer:
+    with TransferProgress(context.console, ports.clock) as transfer:
         for arch in dict.fromkeys(artifact.arch for artifact in wanted):
             ours = tuple(artifact for artifact in wanted if artifact.arch is arch)
             job = Job(ours, source, trust_release_checksum=True)

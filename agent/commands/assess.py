@@ -1,13 +1,14 @@
-"""From the picture to a verdict in words, an exit code and the problems. Pure."""
+"""From the picture to the state in words, an exit code and the problems. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from agent import paths
 from agent.commands import troubles
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, DaemonStatus, Pin, Unreadable
+from agent.commands.published import DaemonStatus, PinStatus, ProofStatus, Unreadable
 from agent.console import Tone
-from agent.dataclass import dataclass
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 
@@ -60,25 +61,25 @@ def _not_running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
 
 
 def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
-    since = f"since {in_words(picture.age(daemon.verdict_since))}"
+    since = f"since {in_words(picture.age(daemon.health_since))}"
     if daemon.pin is not None and daemon.mode == "fence":
         return _pinned(picture, daemon, daemon.pin)
     if daemon.route == "origin":
         since = f"since {in_words(picture.age(daemon.route_since))}"
-        reasons = (daemon.verdict_reason, daemon.route_reason)
+        reasons = (daemon.health_reason, daemon.route_reason)
         why = "; ".join(filter(None, reasons)) if daemon.mode == "native" else reasons[1] or reasons[0]
-        return f"reads go to the origin {since}: mirror {daemon.verdict}: {why}{_seen(daemon)}", Exit.NOT_AS_WANTED
-    if daemon.verdict == "down":
+        return f"reads go to the origin {since}: mirror {daemon.health_state}: {why}{_seen(daemon)}", Exit.NOT_AS_WANTED
+    if daemon.health_state == "down":
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK
-        return f"mirror is down {since}: {daemon.verdict_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
-    climb = picture.climb
-    if isinstance(climb, Climb) and climb.failed:
-        rung = climb.failed[0]
-        return f"not proved: rung {rung.number} ({rung.name}) failed: {rung.detail}", Exit.NOT_AS_WANTED
-    if daemon.verdict == "suspect":
-        return f"mirror is suspected {since}: {daemon.verdict_reason}{_seen(daemon)}", Exit.NOT_AS_WANTED
-    if daemon.verdict not in ("healthy", "probation") or daemon.route != "mirror":
-        return f"could not tell yet: {daemon.verdict_reason or 'the agent has not judged the mirror'}", Exit.UNKNOWN
+        return f"mirror is down {since}: {daemon.health_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
+    proof = picture.proof
+    if isinstance(proof, ProofStatus) and proof.failed:
+        check = proof.failed[0]
+        return f"not proved: check {check.number} ({check.name}) failed: {check.detail}", Exit.NOT_AS_WANTED
+    if daemon.health_state == "suspect":
+        return f"mirror is suspected {since}: {daemon.health_reason}{_seen(daemon)}", Exit.NOT_AS_WANTED
+    if daemon.health_state not in ("healthy", "probation") or daemon.route != "mirror":
+        return f"could not tell yet: {daemon.health_reason or 'the agent has not judged the mirror'}", Exit.UNKNOWN
     for one in daemon.conditions:
         if one.type == "ReadsGoAround" and one.status == "True":
             since = f"since {in_words(picture.age(one.since))}"
@@ -98,27 +99,27 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
 def _seen(daemon: DaemonStatus) -> str:
     """The evidence in brackets: a reason such as "canary status" alone does not say that it was a 429."""
     text = daemon.evidence
-    if not text or text in daemon.verdict_reason:
+    if not text or text in daemon.health_reason:
         return ""
     return f" ({text if len(text) <= EVIDENCE_CHARS else text[: EVIDENCE_CHARS - 1] + '…'})"
 
 
-def _pinned(picture: Picture, daemon: DaemonStatus, pin: Pin) -> tuple[str, Exit]:
+def _pinned(picture: Picture, daemon: DaemonStatus, pin: PinStatus) -> tuple[str, Exit]:
     left = in_words(pin.until - picture.now)
     why = f" ({pin.reason})" if pin.reason else ""
     head = f"reads are pinned to the {pin.route} by {pin.by or 'root'} for another {left}{why}"
-    if pin.route == "mirror" and daemon.verdict in ("healthy", "probation"):
+    if pin.route == "mirror" and daemon.health_state in ("healthy", "probation"):
         return head, Exit.OK
-    return f"{head}; mirror {daemon.verdict}: {daemon.verdict_reason}", Exit.NOT_AS_WANTED
+    return f"{head}; mirror {daemon.health_state}: {daemon.health_reason}", Exit.NOT_AS_WANTED
 
 
 def _proof(picture: Picture) -> str:
     """When and by what the real read was proved, or what is known instead."""
-    climb = picture.climb
-    if not isinstance(climb, Climb) or not climb.rungs:
+    proof = picture.proof
+    if not isinstance(proof, ProofStatus) or not proof.checks:
         return "not proved yet"
-    age = in_words(picture.age(climb.at))
-    last = climb.rungs[-1]
+    age = in_words(picture.age(proof.at))
+    last = proof.checks[-1]
     if last.state == "ok":
         return f"proved {age} ago by {last.detail}" if last.detail else f"proved {age} ago"
     return f"a lazy read is not proved yet: {last.detail or last.name}"

@@ -8,6 +8,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import structlog
@@ -17,19 +18,17 @@ from agent.apply import generations
 from agent.apply.registry_access import RegistryPorts
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
-from agent.bench.figures import Measured, Pair
+from agent.bench.figures import ImagePair, Measured
 from agent.commands.admission import Admission
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.lever import Lever
 from agent.commands.rounds import INTERRUPTED, Rounds
 from agent.commands.running import surroundings
-from agent.commands.starts import PLAIN_NAMESPACE, Wanted
+from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
-from agent.dataclass import replace
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
 from agent.oci.reference import parse
@@ -58,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it must end by itself with 0)",
     )  # fmt: skip
     add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
-    add("--deadline", type=length("5s", "1h"), default=120, metavar="TIME",
+    add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
         help="of one pull, and of one run (default 2m)")  # fmt: skip
     add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
     add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")
@@ -135,7 +134,7 @@ def carry_out(
     return answered
 
 
-def _measure(rounds: Rounds, pairs: Sequence[Pair]) -> tuple[list[AgentError], bool]:
+def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentError], bool]:
     """Why something could not be measured, and whether somebody stopped us: minutes of one image are not lost for the
     next one's name, nor for what comes after them.
     """
@@ -202,22 +201,22 @@ def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
         yield Problem("command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}")
 
 
-def _pairs(args: argparse.Namespace) -> tuple[Pair, ...]:
+def _pairs(args: argparse.Namespace) -> tuple[ImagePair, ...]:
     plain, lazy = list(args.oci), list(args.nydus)
     count = max(len(plain), len(lazy))
-    return tuple(map(Pair, plain or [""] * count, lazy or [""] * count))
+    return tuple(map(ImagePair, plain or [""] * count, lazy or [""] * count))
 
 
-def _wanted(args: argparse.Namespace) -> Wanted:
+def _wanted(args: argparse.Namespace) -> WantedStart:
     command = tuple(shlex.split(args.command))
-    return Wanted(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket, args.take_away)
+    return WantedStart(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket, args.take_away)
 
 
-def _names(pairs: Sequence[Pair]) -> list[str]:
+def _names(pairs: Sequence[ImagePair]) -> list[str]:
     return [name for pair in pairs for name in (pair.oci, pair.nydus) if name]
 
 
-def announced(pairs: Sequence[Pair], wanted: Wanted) -> list[str]:
+def announced(pairs: Sequence[ImagePair], wanted: WantedStart) -> list[str]:
     """What the node goes through."""
     times = f"{wanted.repetitions + 1} times or more"
     lines = ["What this does to the node, and undoes:"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.commands.context import Context
 from agent.config.fields import spell
-from agent.config.load import Loaded, load
+from agent.config.load import LoadedConfig, load
 from agent.config.parse import DEFAULT, values_of
 from agent.console import Tone, Toned
 from agent.errors import ConfigError, Exit
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     return Exit.OK
 
 
-def _load(args: argparse.Namespace, context: Context) -> Loaded:
+def _load(args: argparse.Namespace, context: Context) -> LoadedConfig:
     if args.file is None:
         return load(context.config_file, context.conf_d)
     if args.role == "base":
@@ -72,11 +72,11 @@ def _load(args: argparse.Namespace, context: Context) -> Loaded:
     return load(context.config_file, context.conf_d, candidate=args.file)
 
 
-def _origin(loaded: Loaded, key: str) -> str:
+def _origin(loaded: LoadedConfig, key: str) -> str:
     return loaded.origins.get(key, DEFAULT)
 
 
-def _missing_files(loaded: Loaded) -> tuple[str, ...]:
+def _missing_files(loaded: LoadedConfig) -> tuple[str, ...]:
     """Files that are not on this node. Warnings only: the check may run before they are put there."""
     artifacts = loaded.config.artifacts
     named = [(f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca]

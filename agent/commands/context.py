@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import posixpath
 import pwd
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 from agent import paths
-from agent.config.load import Loaded, load
+from agent.config.load import LoadedConfig, load
 from agent.console import Console, Format
-from agent.dataclass import dataclass, field
 from agent.errors import Exit, UsageError
-
-if TYPE_CHECKING:  # the daemon does without it
-    import argparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Context:
         except KeyError:
             return f"uid {self.uid}"
 
-    def load_config(self) -> Loaded:
+    def load_config(self) -> LoadedConfig:
         """The operator's configuration; its warnings go to stderr. Raises ConfigError with every problem."""
         loaded = load(self.config_file, self.conf_d)
         for warning in loaded.warnings:
@@ -93,8 +91,6 @@ class Verb:
 
     name: str
     internal: bool = False
-    plain: bool = False
-    """It has no arguments of its own, and where it is alone on the command line, nothing is parsed."""
 
     def load(self) -> VerbModule:
         """Import the verb's module."""
@@ -104,3 +100,12 @@ class Verb:
 def sentence(module: VerbModule) -> str:
     """What a verb does, as its own help begins."""
     return f"{module.HELP[0].upper()}{module.HELP[1:]}."
+
+
+def add_actions(parser: argparse.ArgumentParser, names: Sequence[str], load: Callable[[str], VerbModule]) -> None:
+    """The actions of a verb."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name in names:
+        module = load(name)
+        ours = actions.add_parser(name, help=module.HELP, description=sentence(module), allow_abbrev=False)
+        module.add_arguments(ours)

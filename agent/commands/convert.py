@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,6 @@ from agent.console import Format, counted, error_body
 from agent.convert import job as jobs
 from agent.convert.job import Converted, Event, Image, Job
 from agent.convert.run import convert
-from agent.dataclass import asdict, replace
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.node import sets
 from agent.node.facts import Binary, Unknown

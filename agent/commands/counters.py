@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from agent.bench.cases import Counted
 from agent.commands.peer import Traffic
-from agent.dataclass import dataclass, replace
 
 _FROM_ZERO = "was started anew meanwhile, and counts from 0 again"
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class NodeCounters:
     """What was counted so far. Each program counts from its own start, so one that was started anew tells nothing."""
 
     fetched: Mapping[str, int] | None
@@ -22,7 +22,7 @@ class Counters:
     received: Mapping[str, int]
     """By interface."""
 
-    def since(self, before: Counters, pulled: int) -> Counted:
+    def since(self, before: NodeCounters, pulled: int) -> Counted:
         """What one run moved; the figures that cannot be told are None, with the reason."""
         fetched, traffic, unknown = None, None, []
         if self.fetched is not None and before.fetched is not None:

@@ -1,25 +1,29 @@
-"""`nydus-agent doctor`: climb the ladder of proof now, and say what is wrong and what to do."""
+"""`nydus-agent doctor`: run the ten checks now, and say what is wrong and what to do."""
 
 from __future__ import annotations
 
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, drift, generations, registry_access, undoing
-from agent.apply.climb import Climb, State, body, publish
+from agent.apply import change, drift, generations, leftovers, registry_access
+from agent.apply.proofs import CheckState, Proof, body, publish
 from agent.apply.registry_access import RegistryPorts
-from agent.commands import ladder
+from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config
 from agent.console import Tone, Toned
-from agent.errors import ContainerdError, Exit, FileError
+from agent.errors import ContainerdError, Exit, FileError, PortError
 from agent.node import images as node_images
-from agent.node import pages
+from agent.node.facts import Arch
+from agent.node.machine import architecture
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
 
-HELP = "climb the ladder of proof and ask the registries in use, now: what fails, and what to do about it"
+_USUAL_PAGE = 4096
+_RUN_S = 5.0
+
+HELP = "run the ten checks and ask the registries in use, now: what fails, and what to do about it"
 NEEDS_ROOT = True
 
 
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all verbs
-    """Exit code 0: all that can be proved is; 3: a rung failed or something drifted; 4: something could not be told,
+    """Exit code 0: all that can be proved is; 3: a check failed or something drifted; 4: something could not be told,
     or failed while a change or a drill was under way. Raises ConfigError.
     """
     config = context.load_config().config
@@ -36,53 +40,80 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
 
 
 def examine(context: Context, config: Config, ports: Ports, registries: RegistryPorts) -> Exit:
-    """The climb with these ports. Raises as `change.inspect` does."""
+    """The proof with these ports. Raises as `change.inspect` does."""
     if generations.applied(ports.files) is None:
         context.console.warn("nothing was applied on this node yet: nydus-agent plan")
     under_way = busy(ports.ledger, "doctor")
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
-    looked = drift.look(config, ports)
-    climb = change.inspect(config, ports, looked=looked)
+    looked = drift.find_drift(config, ports)
+    proof = change.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
-        _publish(context, ports.files, climb)
+        _publish(context, ports.files, proof)
         drift.tell(ports, looked)  # else `status` tells what the last inspection saw beside what was just proved
-    left = tuple(undoing.settle(ports, context.path("/proc")).problems())
+    left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
-    cautions = (*killed, *pages.cautions(ports), *_unsound_images(ports), *registry_access.cautions(config, ports))
+    cautions = (
+        *killed,
+        *_page_cautions(ports),
+        *_unsound_images(ports),
+        *registry_access.cautions(config, ports),
+    )
     for caution in cautions:
         context.console.warn(caution)
-    ladder.show(context.console, climb)
-    access = registry_access.look(config, ports, registries, dict(climb.versions).get("snapshotter", ""))
-    ladder.show_access(context.console, access)
+    proof_lines.show(context.console, proof)
+    access = registry_access.ask_registries(config, ports, registries, dict(proof.versions).get("snapshotter", ""))
+    proof_lines.show_access(context.console, access)
     for caution in registry_access.overheard(ports, access):
         context.console.warn(caution)
         cautions = (*cautions, caution)
     under_way = under_way or busy(ports.ledger, "doctor")
     besides = {"under_way": under_way, "cautions": list(cautions), "registries": registry_access.body(access)}
-    context.console.emit("Climb", {**body(climb), **besides})
-    if under_way and climb.exit is not Exit.OK:
+    context.console.emit("Proof", {**body(proof), **besides})
+    if under_way and proof.exit is not Exit.OK:
         told = f"could not tell: what is wrong may be the doing of {under_way}; try again when that is over"
         context.console.line(Toned(told, Tone.WARN))
         return Exit.UNKNOWN
-    context.console.line(ladder.verdict(climb))
-    refusing = [one for one in access if one.state is State.FAILED]
+    context.console.line(proof_lines.summary(proof))
+    refusing = [one for one in access if one.state is CheckState.FAILED]
     for one in refusing:
         context.console.line(Toned(f"{one.registry}: {one.detail}", Tone.BAD))
-    return Exit.NOT_AS_WANTED if refusing or left or climb.unrenewed else climb.exit
+    return Exit.NOT_AS_WANTED if refusing or left or proof.unrenewed else proof.exit
 
 
 def _unsound_images(ports: Ports) -> tuple[str, ...]:
     try:
-        return plan_images.unsound(node_images.look(ports.containerd, paths.PROXY_PLUGIN))
+        return plan_images.unsound(node_images.read_images(ports.containerd, paths.PROXY_PLUGIN))
     except ContainerdError:
-        return ()  # a rung tells of that
+        return ()  # a check tells of that
 
 
-def _publish(context: Context, files: Files, climb: Climb) -> None:
+def _publish(context: Context, files: Files, proof: Proof) -> None:
     """For `status`, which else denies for some minutes what was just proved."""
     try:
         if generations.applied(files) is not None:
-            publish(files, climb)
+            publish(files, proof)
     except FileError as error:
-        context.console.warn(f"status goes on showing the climb before this one: {error}")
+        context.console.warn(f"status goes on showing the proof before this one: {error}")
+
+
+def _page_cautions(ports: Ports) -> tuple[str, ...]:
+    """What is known to go wrong on this node's pages; empty on every other machine than arm64."""
+    if architecture(ports) is not Arch.ARM64:
+        return ()
+    try:
+        size = int(ports.processes.run(["getconf", "PAGESIZE"], deadline_s=_RUN_S).stdout)
+    except (PortError, ValueError):
+        return ()
+    return () if size == _USUAL_PAGE else _large_pages(size)
+
+
+def _large_pages(size: int) -> tuple[str, ...]:
+    """Of pages of so many bytes."""
+    pages = f"this kernel's pages are {size >> 10} KiB"
+    return (
+        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its container '
+        "image is built for them (dragonflyoss/client#1083, #1216)",
+        f"{pages}: the snapshotter's fs_driver fscache does not work with them (containerd/nydus-snapshotter#683); "
+        "ours is fusedev, leave it",
+    )

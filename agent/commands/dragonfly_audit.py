@@ -11,10 +11,10 @@ from agent.commands.context import Context
 from agent.commands.published import read_json
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
-from agent.dragonfly.audit import Kind, audit
+from agent.dragonfly.audit import FileKind, audit
 from agent.dragonfly.command_line import DEFAULT_CONFIG
-from agent.dragonfly.findings import Finding, NotLooked, Report, Severity
-from agent.dragonfly.live import Settings, report
+from agent.dragonfly.findings import AuditFinding, AuditReport, NotLooked, Severity
+from agent.dragonfly.live import LiveSettings, report
 from agent.dragonfly.own import own_of
 from agent.dragonfly.unit_file import UnitFile, is_unit
 from agent.errors import ConfigError, Exit, UsageError
@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"dfdaemon.yaml, values of the chart, or a file of dfdaemon's unit (default {DEFAULT_CONFIG})",
     )  # fmt: skip
     parser.add_argument(
-        "--as", dest="kind", choices=[kind.value for kind in Kind], help="what FILE is (default: seen by what is in it)"
+        "--as",
+        dest="kind",
+        choices=[kind.value for kind in FileKind],
+        help="what FILE is (default: seen by what is in it)",
     )
     parser.add_argument(
         "--live", action="store_true",
@@ -55,36 +58,34 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     context.require_root("dragonfly audit --live")
     effective = read_json(context.path(paths.EFFECTIVE))
     native = isinstance(effective, dict) and effective.get("switch") == "native"
-    from agent.wire_dragonfly import dragonfly_ports  # D-Bus and HTTP, for this alone
-
-    return show(context, of_running(config, dragonfly_ports(), native=native))
+    return show(context, of_running(config, wire.dragonfly_ports(), native=native))
 
 
-def of_file(file: str, files: Files, config: Config, kind: str | None) -> Report:
+def of_file(file: str, files: Files, config: Config, kind: str | None) -> AuditReport:
     """Raises ConfigError (NNA1502, NNA1503) with every problem."""
     text = dragonfly_file.text_of(file, files)
-    if kind == Kind.UNIT or (kind is None and is_unit(text)):
+    if kind == FileKind.UNIT or (kind is None and is_unit(text)):
         return _of_unit(UnitFile.of(absolute(file), text), files)
-    return dragonfly_file.sound(audit(file, text, config, Kind(kind) if kind else None), file)
+    return dragonfly_file.sound(audit(file, text, config, FileKind(kind) if kind else None), file)
 
 
-def _of_unit(unit: UnitFile, files: Files) -> Report:
+def _of_unit(unit: UnitFile, files: Files) -> AuditReport:
     """With the directories of the dfdaemon.yaml that it names, where that is here."""
     try:
         settings = dragonfly_file.settings_of(unit.config, files)
     except ConfigError as error:
         why = f"its usual directories count: {error.problems[0]}"
-        return unit.report(own_of(Settings.of("", "").peer, unit.logs), [NotLooked("directories", why)])
+        return unit.report(own_of(LiveSettings.of("", "").peer, unit.logs), [NotLooked("directories", why)])
     return unit.report(own_of(settings.peer, unit.logs), ())
 
 
-def of_running(config: Config, ports: DragonflyPorts, *, native: bool) -> Report:
+def of_running(config: Config, ports: DragonflyPorts, *, native: bool) -> AuditReport:
     """Raises ConfigError (NNA1502) where its file is one that it could not have read."""
-    facts = dragonfly.look(config, ports, native=native)
+    facts = dragonfly.read_dragonfly(config, ports, native=native)
     return dragonfly_file.sound(report(facts, config), facts.file)
 
 
-def show(context: Context, found: Report) -> Exit:
+def show(context: Context, found: AuditReport) -> Exit:
     """Print a report; its exit code."""
     console = context.console
     console.line(Toned(_headline(found), Tone.BAD if found.findings else Tone.GOOD))
@@ -102,7 +103,7 @@ def show(context: Context, found: Report) -> Exit:
     return code
 
 
-def _headline(found: Report) -> str:
+def _headline(found: AuditReport) -> str:
     if not found.findings:
         rest = f", but {counted(len(found.untold), 'thing')} could not be told" if found.untold else ""
         return f"{found.subject}: nothing found{rest}"
@@ -111,7 +112,7 @@ def _headline(found: Report) -> str:
     return f"{found.subject}: {counted(trapped, 'trap')}, {advice}"
 
 
-def _print(context: Context, one: Finding) -> None:
+def _print(context: Context, one: AuditFinding) -> None:
     console = context.console
     tone = Tone.BAD if one.severity is Severity.TRAP else Tone.WARN
     console.line()
@@ -121,7 +122,7 @@ def _print(context: Context, one: Finding) -> None:
     )
 
 
-def _exit(found: Report) -> Exit:
+def _exit(found: AuditReport) -> Exit:
     if found.findings:
         return Exit.NOT_AS_WANTED
     return Exit.UNKNOWN if found.untold else Exit.OK

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from agent.commands.artifact_options import absolute
 from agent.console import counted
-from agent.dragonfly.live import Settings
+from agent.dragonfly.live import LiveSettings
 from agent.errors import ConfigError, FileError, Problem
 from agent.ports import Files
 
@@ -35,9 +35,9 @@ def text_of(file: str, files: Files) -> str:
         raise unreadable(f"is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
 
 
-def settings_of(file: str, files: Files) -> Settings:
+def settings_of(file: str, files: Files) -> LiveSettings:
     """A dfdaemon.yaml. Raises ConfigError NNA1502 with every problem, NNA1503."""
-    found = Settings.of(file, text_of(file, files))
+    found = LiveSettings.of(file, text_of(file, files))
     return sound(found.problems or found, file)
 
 

@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import wire
@@ -13,13 +14,12 @@ from agent.commands import dragonfly_file
 from agent.commands.context import Context
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
-from agent.config.load import Loaded
-from agent.dataclass import dataclass
+from agent.config.load import LoadedConfig
 from agent.dragonfly import dfdaemon
-from agent.dragonfly.document import Document, differences
+from agent.dragonfly.document import YamlDocument, differences
 from agent.dragonfly.own import own_of
 from agent.dragonfly.quantities import bytes_of
-from agent.dragonfly.render import PAGE, Form, render
+from agent.dragonfly.render import PAGE, FileForm, render
 from agent.dragonfly.site import Peers, Site, Wishes, Wrong, site_of
 from agent.errors import ConfigError, Exit, Problem, UsageError
 
@@ -34,7 +34,7 @@ class _Option:
     name: str
     """Of the wish (see dragonfly.site)."""
     flag: str
-    forms: tuple[Form, ...]
+    forms: tuple[FileForm, ...]
     """Those that it is for."""
     kind: Mapping[str, Any]
     """What argparse is told of its value."""
@@ -43,7 +43,7 @@ class _Option:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FORM and what changes it; an option that was not given is None."""
-    parser.add_argument("form", metavar="FORM", choices=[form.value for form in Form], help="which file")
+    parser.add_argument("form", metavar="FORM", choices=[form.value for form in FileForm], help="which file")
     parser.add_argument("--page", action="store_true", help="the page's own values, field for field")
     for option in _OPTIONS:
         forms = ", ".join(form.value for form in option.forms)
@@ -54,17 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError (NNA0101, NNA1501), UsageError (NNA1002)."""
-    form = Form(args.form)
+    form = FileForm(args.form)
     given = {option.name: value for option in _OPTIONS if (value := getattr(args, option.name)) is not None}
     file = args.dfdaemon
     _check(form, given, page=args.page, file=file)
     if file is not None:
         given |= _directories(file)
-    page = Document(PAGE[form]) if form in PAGE else None
+    page = YamlDocument(PAGE[form]) if form in PAGE else None
     made = page if page is not None and args.page else render(form, _site(context.load_config(), given, file))
     text = made if isinstance(made, str) else made.text()
     context.console.line(text.rstrip("\n"))
-    differ = differences(PAGE[form], made) if form in PAGE and isinstance(made, Document) else ()
+    differ = differences(PAGE[form], made) if form in PAGE and isinstance(made, YamlDocument) else ()
     context.console.emit(
         "DragonflyFile", {"form": form, "page": args.page, "file": form.file, "text": text, "differences": differ}
     )
@@ -77,10 +77,10 @@ def _directories(file: str) -> dict[str, object]:
     return {"storage": own.storage, "socket": own.socket, "cache": own.cache}
 
 
-def _check(form: Form, given: Mapping[str, object], *, page: bool, file: str | None) -> None:
+def _check(form: FileForm, given: Mapping[str, object], *, page: bool, file: str | None) -> None:
     """Raises UsageError where an option has no meaning for this form, or one is missing."""
-    if file is not None and (form is not Form.UNIT or "storage" in given):
-        why = "says where pieces lie: leave --storage out" if form is Form.UNIT else f"is not for {form.value}"
+    if file is not None and (form is not FileForm.UNIT or "storage" in given):
+        why = "says where pieces lie: leave --storage out" if form is FileForm.UNIT else f"is not for {form.value}"
         raise UsageError("NNA1002", f"--dfdaemon {why}", try_="nydus-agent dragonfly render --help")
     for option in _OPTIONS:
         if option.name in given and (page or form not in option.forms):
@@ -89,7 +89,7 @@ def _check(form: Form, given: Mapping[str, object], *, page: bool, file: str | N
     if page and form not in PAGE:
         what = f"the page has no {form.value}, so --page cannot print it"
         raise UsageError("NNA1002", what, try_=f"nydus-agent dragonfly render {form.value}")
-    if form is Form.DYNCONFIG and not given:
+    if form is FileForm.DYNCONFIG and not given:
         what = "dynconfig needs to know where a scheduler is"
         raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler HOST:8002")
     schedulers = _schedulers(given)
@@ -103,7 +103,7 @@ def _schedulers(given: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(given.get("schedulers", ()))  # type: ignore[arg-type]  # argparse's list of texts
 
 
-def _site(loaded: Loaded, given: Mapping[str, object], file: str | None) -> Site:
+def _site(loaded: LoadedConfig, given: Mapping[str, object], file: str | None) -> Site:
     """Raises ConfigError (NNA1501) with every problem."""
     values = dict(given)
     values["schedulers"] = _schedulers(given)
@@ -119,7 +119,7 @@ def _site(loaded: Loaded, given: Mapping[str, object], file: str | None) -> Site
 _IN_FILE = {"--storage": "storage.dir", "socketPath": "download.server.socketPath", "cacheDir": "server.cacheDir"}
 
 
-def _problem(wrong: Wrong, loaded: Loaded, file: str | None) -> Problem:
+def _problem(wrong: Wrong, loaded: LoadedConfig, file: str | None) -> Problem:
     key, value, reason, action = wrong
     if file is not None and key in _IN_FILE:
         return Problem(file, _IN_FILE[key], value, reason, action)
@@ -187,30 +187,34 @@ def _bandwidth(text: str) -> int:
 
 
 _NODE_PORT = _number(30000, 32767)  # Kubernetes' own range of node ports
-_OF_PEERS, _OF_NODE_PORTS = (Form.HELM_VALUES, Form.DFDAEMON), (Form.KIND, Form.PEER_SERVICE)
+_OF_PEERS, _OF_NODE_PORTS = (
+    (FileForm.HELM_VALUES, FileForm.DFDAEMON),
+    (FileForm.KIND, FileForm.PEER_SERVICE),
+)
 _OPTIONS = (
-    _Option("peers", "--peers", (Form.HELM_VALUES, Form.PEER_SERVICE), {"choices": [peer.value for peer in Peers]},
+    _Option("peers", "--peers", (FileForm.HELM_VALUES, FileForm.PEER_SERVICE),
+            {"choices": [peer.value for peer in Peers]},
             "whose proxy nodes use: their own peer's, or the seed peers' (default client)"),
-    _Option("exposed", "--exposed", (Form.HELM_VALUES,), {"action": "store_true", "default": None},
+    _Option("exposed", "--exposed", (FileForm.HELM_VALUES,), {"action": "store_true", "default": None},
             "the peers listen on all addresses, as peer-service needs it, and not for their node alone"),
-    _Option("workers", "--workers", (Form.KIND,), {"type": _number(1, 100), "metavar": "N"},
+    _Option("workers", "--workers", (FileForm.KIND,), {"type": _number(1, 100), "metavar": "N"},
             "how many workers (default 2)"),
     _Option("proxy_node_port", "--proxy-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
             "the Service's port on the nodes for the proxy (default 30950)"),
     _Option("health_node_port", "--health-node-port", _OF_NODE_PORTS, {"type": _NODE_PORT, "metavar": "PORT"},
             "the same for the health URL (default 30951)"),
-    _Option("manager", "--manager", (Form.DFDAEMON,), {"type": _manager, "metavar": "URL"},
+    _Option("manager", "--manager", (FileForm.DFDAEMON,), {"type": _manager, "metavar": "URL"},
             "the manager; without one dynconfig.yaml names the schedulers"),
-    _Option("schedulers", "--scheduler", (Form.DYNCONFIG,),
+    _Option("schedulers", "--scheduler", (FileForm.DYNCONFIG,),
             {"type": _host_port, "metavar": "HOST:PORT", "action": "append"},
             "a scheduler, or several by their addresses"),
-    _Option("advertise", "--advertise", (Form.DFDAEMON,), {"type": _address, "metavar": "ADDRESS"},
+    _Option("advertise", "--advertise", (FileForm.DFDAEMON,), {"type": _address, "metavar": "ADDRESS"},
             "this node's address for other peers (default: dfdaemon finds one)"),
-    _Option("storage", "--storage", (*_OF_PEERS, Form.UNIT), {"type": _path, "metavar": "DIRECTORY"},
+    _Option("storage", "--storage", (*_OF_PEERS, FileForm.UNIT), {"type": _path, "metavar": "DIRECTORY"},
             "where pieces lie on the node (default /var/lib/dragonfly/)"),
-    _Option("logs", "--log-dir", (Form.UNIT,), {"type": _path, "metavar": "DIRECTORY"},
+    _Option("logs", "--log-dir", (FileForm.UNIT,), {"type": _path, "metavar": "DIRECTORY"},
             "what the unit gives dfdaemon as its --log-dir (default /var/log/dragonfly)"),
-    _Option("user", "--user", (Form.UNIT,), {"type": _user, "metavar": "USER"},
+    _Option("user", "--user", (FileForm.UNIT,), {"type": _user, "metavar": "USER"},
             "the unit's User=, whose its directories are to be (default: root)"),
     _Option("ca", "--ca", _OF_PEERS, {"type": _optional_path, "metavar": "FILE"},
             "CAs against which registries are verified (default Debian's store); empty: none"),

@@ -5,6 +5,7 @@ while, the agent does what it always does, and the times are printed.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
@@ -12,20 +13,18 @@ import structlog
 from agent import paths, wire
 from agent.commands import rehearsal
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.picture import Picture, take
 from agent.commands.published import DaemonStatus
-from agent.commands.rehearsal import Outcome, Rehearsal, Wanted
+from agent.commands.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.running import surroundings
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
 from agent.daemon.lease import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
-from agent.dataclass import asdict
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from agent.ports_drill import DrillKind, DrillPorts, DrillScope
 
 HELP = "rehearse the mirror's failure on this node, and print how fast reads switch"
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in DrillKind:
         one = kinds.add_parser(kind.value, help=_HELPS[kind], allow_abbrev=False)
         one.add_argument(
-            "seconds", metavar="TIME", nargs="?", type=length("5s", "10m"), default=30,
+            "seconds", metavar="TIME", nargs="?", type=duration_option("5s", "10m"), default=30,
             help="how long, from 5s to 10m (default 30s); it ends then whatever happens",
         )  # fmt: skip
         one.add_argument(
@@ -105,7 +104,7 @@ def _penalty(picture: Picture) -> float:
 
 def _wanted(
     kind: DrillKind, seconds: int, picture: Picture, ports: DrillPorts, now: Settings, context: Context
-) -> Wanted:
+) -> WantedDrill:
     """Raises AgentError NNA1020 where the agent's process has gone meanwhile."""
     pid = picture.daemon.pid if isinstance(picture.daemon, DaemonStatus) else 0
     try:
@@ -115,10 +114,10 @@ def _wanted(
     nydusd = {cgroup for found in ports.cgroups.of_processes(*NYDUSD).values() for cgroup in found}
     proxy, ping = (now.proxy.host, now.proxy.port), (now.ping.host, now.ping.port)
     scope = DrillScope(proxy, ping, uid, tuple(sorted(nydusd)))
-    return Wanted(kind, seconds, scope, rehearsal.return_s(now.policy, _penalty(picture), seconds))
+    return WantedDrill(kind, seconds, scope, rehearsal.return_s(now.policy, _penalty(picture), seconds))
 
 
-def _warning(wanted: Wanted, now: Settings, picture: Picture) -> str:
+def _warning(wanted: WantedDrill, now: Settings, picture: Picture) -> str:
     what = "refused" if wanted.kind is DrillKind.DOWN else "lost"
     slot = now.policy.return_delay_s
     fleet = f", of which {in_words(slot)} are this node's slot in the fleet's return" if slot >= 1 else ""
@@ -129,7 +128,7 @@ def _warning(wanted: Wanted, now: Settings, picture: Picture) -> str:
     )
 
 
-def _sentence(outcome: Outcome) -> str:
+def _sentence(outcome: DrillOutcome) -> str:
     """The result in words."""
     if outcome.stopped:
         return f"was ended by {outcome.stopped}"
@@ -143,7 +142,7 @@ def _sentence(outcome: Outcome) -> str:
     return f"{switched} and were back {outcome.returned_s:.1f} s after the mirror"
 
 
-def _answer(context: Context, wanted: Wanted, outcome: Outcome) -> Exit:
+def _answer(context: Context, wanted: WantedDrill, outcome: DrillOutcome) -> Exit:
     """Raises KeyboardInterrupt where a signal ended the drill."""
     console, wrong = context.console, rehearsal.problem(outcome)
     exit_ = exit_of(wrong) if wrong is not None else Exit.OK

@@ -1,4 +1,4 @@
-"""`nydus-agent inspect`: climb the ladder and publish the result for everyone. Run by its timer and on request."""
+"""`nydus-agent inspect`: run the checks and publish the result for everyone. Run by its timer and on request."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import change, documents, drift, generations, repair, undoing
-from agent.apply import climb as climbing
-from agent.commands import after_dpkg, ladder
+from agent.apply import change, documents, drift, generations, leftovers, proofs, repair
+from agent.commands import after_dpkg, proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
 
-HELP = "climb the ladder of proof and publish the result"
+HELP = "run the ten checks and publish the result"
 NEEDS_ROOT = True
 _DPKG_S = 60.0
 """So long an inspection waits for dpkg; then it looks all the same."""
@@ -35,30 +34,31 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     ports = wire.root_ports(config)
     with contextlib.suppress(LockedError):  # in the middle of an upgrade nothing that is seen lasts
         after_dpkg.wait(wire.package_manager(context.root), wire.clock(), deadline_s=_DPKG_S)
-    # First: a request that comes while we climb is for the next climb.
+    # First: a request that comes while we prove is for the next proof.
     ports.files.empty(paths.REQUESTS)
     if busy(ports.ledger, "inspect"):
-        context.console.line("a change or a drill is under way: a change climbs the ladder itself")
+        context.console.line("a change or a drill is under way: a change runs the checks itself")
         return Exit.OK
     if generations.applied(ports.files) is None:
         context.console.line("nothing was applied on this node yet")
         return Exit.OK
-    undoing.settle(ports, context.path("/proc"))  # `status` goes on telling only what is still so
-    looked = drift.look(config, ports)
+    # `status` goes on telling only what is still so.
+    leftovers.settle(ports.files, ports.containerd, context.path("/proc"))
+    looked = drift.find_drift(config, ports)
     if _overtaken(context, ports):
         return Exit.OK
-    drift.tell(ports, looked)  # before the climb, which takes seconds
+    drift.tell(ports, looked)  # before the proof, which takes seconds
     _begin_repair(config, ports, looked)
-    climb = change.inspect(config, ports, looked=looked)
+    proof = change.inspect(config, ports, looked=looked)
     if _overtaken(context, ports):
         return Exit.OK
     # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal with it.
-    tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, climb)
-    climbing.publish(ports.files, climb)
+    tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, proof)
+    proofs.publish(ports.files, proof)
     change.note_origins(config, ports)
     if tell:
-        context.console.line(ladder.verdict(climb))
-    context.console.emit("Climb", climbing.body(climb))
+        context.console.line(proof_lines.summary(proof))
+    context.console.emit("Proof", proofs.body(proof))
     return Exit.OK
 
 
@@ -69,7 +69,7 @@ def _overtaken(context: Context, ports: Ports) -> bool:
     return True
 
 
-def _begin_repair(config: Config, ports: Ports, looked: drift.Looked) -> None:
+def _begin_repair(config: Config, ports: Ports, looked: drift.DriftFound) -> None:
     """Let systemd start the repair beside this inspection, which changes nothing itself."""
     if config.drift.repair is not Repair.OWN or not repair.due(ports, looked):
         return
@@ -77,21 +77,21 @@ def _begin_repair(config: Config, ports: Ports, looked: drift.Looked) -> None:
         ports.processes.run(["systemctl", "start", "--no-block", paths.REPAIR_UNIT], deadline_s=_START_S)
 
 
-def is_news(files: Files, climb: climbing.Climb) -> bool:
-    """Whether a climb says other than the published one. Figures and words in the rungs do not count.
+def is_news(files: Files, proof: proofs.Proof) -> bool:
+    """Whether a proof says other than the published one. Figures and words in the checks do not count.
 
     Raises FileError.
     """
-    before = documents.parsed(files.read(paths.CLIMB))
+    before = documents.parsed(files.read(paths.PROOF))
     try:
-        return _gist(before) != _gist(climbing.body(climb))
+        return _gist(before) != _gist(proofs.body(proof))
     except (KeyError, TypeError):
         return True
 
 
 def _gist(document: Mapping[str, Any]) -> object:
     return (
-        [(rung["number"], rung["state"], rung["code"]) for rung in document["rungs"]],
+        [(check["number"], check["state"], check["code"]) for check in document["checks"]],
         list(document["drift"]),
         list(document.get("pending", ())),
         list(document.get("unseen", ())),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.errors import AgentError
 from agent.node.images import chain_ids, document, is_lazy
 from agent.ports import Containerd

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.commands import route
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus
 from agent.console import Console, Format
-from agent.dataclass import replace
 from agent.errors import AgentError, Exit
 from agent.ports import Clock
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.commands.layers import Layers
-from agent.dataclass import dataclass
 from agent.errors import AgentError, HttpError
 from agent.ports_bench import BenchPorts, PeerTask
 
@@ -35,7 +35,7 @@ class Traffic:
         return None if anew else moved
 
 
-class Peer:
+class BenchPeer:
     """dfdaemon by its metrics and its unix socket."""
 
     def __init__(self, ports: BenchPorts, metrics_url: str, socket: str) -> None:
@@ -70,7 +70,7 @@ class Peer:
             return f"dfdaemon's tasks of the image cannot be removed: {error.what}: {error.cause}"
         return "" if found else "none of dfdaemon's tasks names a blob of the image, so they cannot be removed"
 
-    def forget(self, layers: Layers) -> None:
+    def discard(self, layers: Layers) -> None:
         """Remove the tasks of an image's blobs from this node. Raises HttpError, AgentError NNA1704 where one stays."""
         for task in self._tasks(layers):
             self._ports.peer.remove(self._socket, task.id, deadline_s=_CALL_S)

@@ -6,28 +6,28 @@ Needs neither root nor the daemon: only files that everyone may read.
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import paths, wire
+from agent.apply.leftovers import Leftovers, leftovers_of, lives
 from agent.apply.unconfirmed import pending_of
-from agent.apply.undone import Undone, lives, undone_of
 from agent.commands.context import Context
-from agent.commands.loose import Loose
+from agent.commands.json_fields import JsonObject
 from agent.commands.published import (
-    Climb,
     DaemonStatus,
     EffectiveStatus,
-    Pin,
+    PinStatus,
+    ProofStatus,
     Unreadable,
-    climb_of,
     daemon_status,
     effective_of,
     parsed,
+    proof_status_of,
     read_json,
 )
 from agent.config.load import load
 from agent.daemon.documents import pin
-from agent.dataclass import dataclass, replace
 from agent.durations import in_words
 from agent.errors import ConfigError, HttpError
 from agent.node.moment import present
@@ -73,16 +73,16 @@ class Picture:
     now: float
     agent: Agent
     daemon: DaemonStatus | Unreadable | None
-    climb: Climb | Unreadable | None
+    proof: ProofStatus | Unreadable | None
     effective: EffectiveStatus | Unreadable | None
-    pin: Pin | None
+    pin: PinStatus | None
     config_error: ConfigError | None = None
     not_written: str = ""
     """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
     unconfirmed: Unconfirmed | None = None
-    undone: Undone = Undone()
+    leftovers: Leftovers = field(default_factory=Leftovers)
     """What a bench that was killed has left."""
 
     @property
@@ -92,7 +92,7 @@ class Picture:
         return self.daemon.drift if alive and isinstance(self.daemon, DaemonStatus) else self.inspected
 
     @property
-    def valid_pin(self) -> Pin | None:
+    def valid_pin(self) -> PinStatus | None:
         """The pin that holds: as a living daemon has taken it, else as root has written it."""
         alive = self.agent is Agent.RUNNING
         taken = self.daemon.pin if alive and isinstance(self.daemon, DaemonStatus) else None
@@ -107,7 +107,7 @@ class Picture:
 def take(context: Context, now: float) -> Picture:
     """Read everything once. Never raises on what it finds."""
     agent, daemon, not_written = _agent_and_daemon(context, now)
-    climb = read_json(context.path(paths.CLIMB))
+    proof = read_json(context.path(paths.PROOF))
     effective = read_json(context.path(paths.EFFECTIVE))
     config_error = None
     try:
@@ -119,14 +119,14 @@ def take(context: Context, now: float) -> Picture:
         now,
         agent,
         daemon,
-        climb_of(climb) if isinstance(climb, dict) else _not_read(climb),
+        proof_status_of(proof) if isinstance(proof, dict) else _not_read(proof),
         effective_of(effective) if isinstance(effective, dict) else _not_read(effective),
         _pin(context, now),
         config_error,
         not_written,
         _inspected(context),
         _unconfirmed(context),
-        _undone(context),
+        _leftovers(context),
     )
 
 
@@ -161,11 +161,11 @@ def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> st
     return f"{paths.STATUS} was written {in_words(max(0.0, now - daemon.at))} ago"
 
 
-def _pin(context: Context, now: float) -> Pin | None:
+def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
     document = read_json(context.path(paths.PIN))
     held = pin(document, replace(present(context.path("/proc")), now=now)) if isinstance(document, dict) else None
-    return Pin(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
+    return PinStatus(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:
@@ -175,12 +175,12 @@ def _unconfirmed(context: Context) -> Unconfirmed | None:
     return Unconfirmed(waits.generation, round(waits.left_s(now), 1), round(max(0.0, waits.late_s(now)), 1))
 
 
-def _undone(context: Context) -> Undone:
-    left = undone_of(read_json(context.path(paths.BENCH)))
-    return Undone() if lives(left, context.path("/proc")) else left
+def _leftovers(context: Context) -> Leftovers:
+    left = leftovers_of(read_json(context.path(paths.BENCH)))
+    return Leftovers() if lives(left, context.path("/proc")) else left
 
 
-def _not_read(raw: Loose | Unreadable | None) -> Unreadable | None:
+def _not_read(raw: JsonObject | Unreadable | None) -> Unreadable | None:
     return raw if isinstance(raw, Unreadable) else None
 
 

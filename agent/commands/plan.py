@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from agent import wire
 from agent.apply import change, generations, journal, rollback
 from agent.commands import plan_file
 from agent.commands.context import Context
-from agent.commands.plan_body import body
-from agent.commands.plan_file import Made
+from agent.commands.plan_file import MadePlan, plan_body
 from agent.config.model import Config
 from agent.console import Part, Tone, Toned
-from agent.dataclass import replace
 from agent.errors import Exit
 from agent.plan import show
 from agent.plan.steps import Plan
@@ -56,21 +55,21 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     made = make(args.rollback, config, ports)
     display(made.plan, context)
     if args.out is not None:
-        plan_file.write(ports.files, args.out, made, body(made.plan, made.effective))
+        plan_file.write(ports.files, args.out, made, plan_body(made.plan, made.effective))
         context.console.progress(f"written to {args.out}; carry it out: nydus-agent apply {args.out}")
-    context.console.emit("Plan", body(made.plan, made.effective))
+    context.console.emit("Plan", plan_body(made.plan, made.effective))
     return Exit.NOT_AS_WANTED if args.exit_code and not made.plan.empty else Exit.OK
 
 
-def make(to: int | None, config: Config, ports: Ports) -> Made:
+def make(to: int | None, config: Config, ports: Ports) -> MadePlan:
     """The plan of an apply, or of a rollback `to` a generation (BEFORE: the state before). Raises PlanError."""
     if to is None:
-        facts, effective, plan = change.look(config, ports)
+        facts, effective, plan = change.make_plan(config, ports)
         hold = generations.hold(ports.files)
-        return Made(config, facts, effective, replace(plan, notes=(*plan.notes, hold)) if hold else plan)
+        return MadePlan(config, facts, effective, replace(plan, notes=(*plan.notes, hold)) if hold else plan)
     target = rollback.choose(ports.files, None if to == BEFORE else to)
     then, facts, plan = rollback.look_back(config, ports, target)
-    return Made(then, facts, target.effective, plan, target.state)
+    return MadePlan(then, facts, target.effective, plan, target.state)
 
 
 def display(plan: Plan, context: Context) -> None:

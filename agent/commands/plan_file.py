@@ -10,22 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent import API_VERSION, __version__
 from agent.apply import documents
+from agent.apply.generations import encode_effective
 from agent.config import accepted
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import PlanError
 from agent.node import sets, versions
 from agent.node.facts import Effective, Facts
-from agent.node.identity import node_identity
+from agent.node.machine import node_identity
 from agent.outside_json import json_value
-from agent.plan import roots
+from agent.plan import roots, show
 from agent.plan.decided import changes, decided
-from agent.plan.steps import Plan
+from agent.plan.steps import Plan, UnitStep
 from agent.ports import Files
 
 _NODE = "nydus-agent plan"
@@ -33,7 +34,7 @@ _NODE = "nydus-agent plan"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadePlan:
     """A plan and what it was made of."""
 
     config: Config
@@ -45,11 +46,11 @@ class Made:
     """Of a rollback: the generation whose state comes back."""
 
 
-def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
+def document(made: MadePlan, body: Mapping[str, object]) -> dict[str, Any]:
     """The whole document; `body` is what `plan` prints."""
     config = roots.kept(made.config, made.facts)
     wanted = accepted.record(sets.pinned(config, made.facts.sets))
-    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.found(made.facts)))
+    basis = decided(made.plan, made.effective, made.facts, wanted, dict(versions.known_versions(made.facts)))
     made_by = {"agent": __version__, "node": _node(), "to": made.to}
     whole: dict[str, Any] = json_value(
         json.dumps({"apiVersion": API_VERSION, "kind": "Plan", **body, "made_by": made_by, "decided": basis})
@@ -57,7 +58,7 @@ def document(made: Made, body: Mapping[str, object]) -> dict[str, Any]:
     return whole
 
 
-def write(files: Files, path: str, made: Made, body: Mapping[str, object]) -> None:
+def write(files: Files, path: str, made: MadePlan, body: Mapping[str, object]) -> None:
     """Raises FileError."""
     path = str(Path(path).absolute())
     documents.replace(files, path, document(made, body), found=files.read(path), mode=0o600)
@@ -85,7 +86,7 @@ def _unusable(path: str, cause: str) -> PlanError:
     return PlanError("NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}")
 
 
-def demand(path: str, then: Mapping[str, Any], made: Made, body: Mapping[str, object]) -> None:
+def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str, object]) -> None:
     """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made again."""
     now = document(made, body)
     found = list(_maker(then["made_by"], now["made_by"]))
@@ -112,3 +113,22 @@ def _maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _node() -> str:
     return hashlib.sha256(f"{_NODE} {node_identity()}".encode()).hexdigest()[:32]
+
+
+def plan_body(plan: Plan, effective: Effective | None) -> dict[str, object]:
+    """Diffs are as the text shows them, secrets hidden."""
+    return {
+        "changes": not plan.empty,
+        "effective": encode_effective(effective) if effective is not None else None,
+        "steps": [
+            {"kind": type(step).__name__, "what": show.what(step), "diff": show.unified_diff(step)}
+            for step in plan.steps
+        ],
+        "restarts": [
+            {"unit": step.unit, "verb": step.verb.value, "reason": step.reason, "cost": step.cost}
+            for step in plan.steps
+            if isinstance(step, UnitStep)
+        ],
+        "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
+    }

@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
 from agent import paths
-from agent.apply import undoing, waits
-from agent.apply.undone import Away, Undone
+from agent.apply import leftovers, waits
+from agent.apply.leftovers import Away, Leftovers
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.commands.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
-from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, ContainerdError, FileError, PortError
 from agent.node.images import NAMESPACE, PINNED
 from agent.ports import ImageRecord
@@ -38,7 +38,7 @@ _SHOWN = 13
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenImages:
     """An image that was removed and must come back."""
 
     records: tuple[ImageRecord, ...]
@@ -55,8 +55,8 @@ class Presence:
         """`allowed`: the operator has said that images may be taken away; `deadline_s`: of one pull."""
         self._ports, self._config, self._admit = ports, config, admit
         self._deadline_s, self._allowed = deadline_s, allowed
-        self._taken: list[Taken] = []
-        self._undone = Undone()
+        self._taken: list[TakenImages] = []
+        self._leftovers = Leftovers()
 
     def make_room(self, image: StartImage, *, nydus: bool) -> str:
         """Take an image away where it is there and may go; "" = it is not there (any more), else why it stays.
@@ -77,9 +77,9 @@ class Presence:
             f"the bench takes {image.name} away; `crictl pull {image.name}` brings it back", message_id=Message.BENCH
         )
         lazy = nydus and self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS
-        taken = Taken(records, paths.RUNTIME if lazy else "")
+        taken = TakenImages(records, paths.RUNTIME if lazy else "")
         away = [Away(one.name, one.digest, taken.runtime) for one in records if image_parts(one.name)[1]]
-        self._note(replace(self._undone, away=(*self._undone.away, *away)))
+        self._note(replace(self._leftovers, away=(*self._leftovers.away, *away)))
         self._taken.append(taken)
         argv = ["ctr", "--address", self._config.containerd.address, "--namespace", NAMESPACE, "images", "rm", "--sync"]
         self._ports.processes.run([*argv, *names], deadline_s=_REMOVE_S)
@@ -93,28 +93,30 @@ class Presence:
         """Bring back what a bench that was killed has taken away; what cannot be had, and what else it has left, is
         told. The caller holds the lock. Raises FileError.
         """
-        self._undone = undoing.settled(self._ports)
-        left = [f"{one.what}: {one.try_}" for one in Undone(pulled=self._undone.pulled).problems()]
-        for runtime in {one.runtime for one in self._undone.away}:
-            records = [ImageRecord(one.name, one.digest, "", {}) for one in self._undone.away if one.runtime == runtime]
-            self._taken.append(Taken(tuple(records), runtime))
+        self._leftovers = leftovers.settled(self._ports.files, self._ports.containerd)
+        left = [f"{one.what}: {one.try_}" for one in Leftovers(pulled=self._leftovers.pulled).problems()]
+        for runtime in {one.runtime for one in self._leftovers.away}:
+            records = [
+                ImageRecord(one.name, one.digest, "", {}) for one in self._leftovers.away if one.runtime == runtime
+            ]
+            self._taken.append(TakenImages(tuple(records), runtime))
         return left + self.bring_back()
 
     def pulls(self, name: str) -> None:
         """CRI is about to pull an image: one that is new to it, or one that was taken away. Raises FileError."""
-        if any(one.name == name for one in self._undone.away):
+        if any(one.name == name for one in self._leftovers.away):
             return
-        self._note(replace(self._undone, pulled=tuple(dict.fromkeys((*self._undone.pulled, name)))))
+        self._note(replace(self._leftovers, pulled=tuple(dict.fromkeys((*self._leftovers.pulled, name)))))
 
     def forgot(self, name: str) -> None:
         """It is gone again. Raises FileError."""
-        self._note(replace(self._undone, pulled=tuple(one for one in self._undone.pulled if one != name)))
+        self._note(replace(self._leftovers, pulled=tuple(one for one in self._leftovers.pulled if one != name)))
 
-    def _note(self, left: Undone) -> None:
-        if left != self._undone:
+    def _note(self, left: Leftovers) -> None:
+        if left != self._leftovers:
             left = replace(left, pid=self._ports.ledger.holder())
-            undoing.write(self._ports.files, left)
-            self._undone = left
+            leftovers.write(self._ports.files, left)
+            self._leftovers = left
 
     def bring_back(self) -> list[str]:
         """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI answers some
@@ -130,7 +132,7 @@ class Presence:
             problems += self._pulled_again(taken)
         return problems
 
-    def _pulled_again(self, taken: Taken) -> list[str]:
+    def _pulled_again(self, taken: TakenImages) -> list[str]:
         containerd = self._ports.containerd
         failed: dict[str, str] = {}
         for one in taken.records:
@@ -148,7 +150,7 @@ class Presence:
             failed = {one.name: error.cause or error.what for one in taken.records}
         told = []
         try:
-            self._note(replace(self._undone, away=tuple(one for one in self._undone.away if one.name not in now)))
+            self._note(replace(self._leftovers, away=tuple(one for one in self._leftovers.away if one.name not in now)))
         except FileError as error:
             told.append(f"{error.what}: {error.cause}")
         return told + [

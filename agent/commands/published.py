@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from agent.commands.loose import Loose, number, table, tables, text, texts, truth, whole
-from agent.dataclass import dataclass
+from agent.commands.json_fields import JsonObject, number, table, tables, text, texts, truth, whole
 from agent.outside_json import json_value
 from agent.plan.drift import Finding
 from agent.plan.drift_form import decode_findings
@@ -26,7 +26,7 @@ class Unreadable:
     permission: bool = False
 
 
-def read_json(path: str) -> Loose | Unreadable | None:
+def read_json(path: str) -> JsonObject | Unreadable | None:
     """A JSON object; None: no such file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -48,7 +48,7 @@ def read_json(path: str) -> Loose | Unreadable | None:
     return parsed(path, content)
 
 
-def parsed(path: str, content: bytes) -> Loose | Unreadable:
+def parsed(path: str, content: bytes) -> JsonObject | Unreadable:
     """The JSON object that came from `path`."""
     try:
         document = json_value(content)
@@ -59,7 +59,7 @@ def parsed(path: str, content: bytes) -> Loose | Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A transition of verdict or route."""
+    """A transition of health state or route."""
 
     at: float
     from_: str
@@ -73,7 +73,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ConditionStatus:
     """A condition; its type names the problem, so "True" is bad."""
 
     type: str
@@ -84,7 +84,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class PinStatus:
     """A route that an operator has pinned."""
 
     route: str
@@ -94,12 +94,12 @@ class Pin:
     at: float | None = None
 
 
-def pin_of(loose: Loose) -> Pin | None:
+def pin_of(data: JsonObject) -> PinStatus | None:
     """A pin, or None where it names no route or no end."""
-    route, until = text(loose, "route"), number(loose, "until")
+    route, until = text(data, "route"), number(data, "until")
     if route not in ("mirror", "origin") or until is None:
         return None
-    return Pin(route, until, text(loose, "reason"), text(loose, "by"), number(loose, "at"))
+    return PinStatus(route, until, text(data, "reason"), text(data, "by"), number(data, "at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class MirrorStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class OriginStatus:
+class PublishedOrigin:
     """One registry that images come from."""
 
     host: str
@@ -153,7 +153,7 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True)
-class Penalty:
+class PenaltyStatus:
     """Flap damping: the penalty, whether it holds the mirror back, and below which value it no longer does."""
 
     value: float
@@ -182,33 +182,33 @@ class DaemonStatus:
     started_at: float | None
     mode: str
     mode_reason: str
-    verdict: str
-    verdict_since: float | None
-    verdict_reason: str
+    health_state: str
+    health_since: float | None
+    health_reason: str
     route: str
     route_since: float | None
     route_reason: str
     fence: FenceStatus
     mirror: MirrorStatus
-    origins: tuple[OriginStatus, ...]
-    pin: Pin | None
-    conditions: tuple[Condition, ...]
+    origins: tuple[PublishedOrigin, ...]
+    pin: PinStatus | None
+    conditions: tuple[ConditionStatus, ...]
     history: tuple[Change, ...]
-    verdict_cause: str = ""
+    health_cause: str = ""
     window_ms: float | None = None
     canary_window_ms: float | None = None
     return_: Return | None = None
     """None, as below: the daemon says nothing of it."""
-    penalty: Penalty | None = None
+    penalty: PenaltyStatus | None = None
     symptoms: SymptomsStatus | None = None
-    verdict_evidence: str = ""
+    health_evidence: str = ""
     drift: tuple[Finding, ...] = ()
 
     @property
     def evidence(self) -> str:
-        """What the verdict stands on; where the daemon does not say it, that of the transition to the verdict."""
-        latest = next((change for change in reversed(self.history) if change.to == self.verdict), None)
-        return self.verdict_evidence or (latest.evidence if latest is not None else "")
+        """What the health state stands on; where the daemon does not say it, that of the transition to it."""
+        latest = next((change for change in reversed(self.history) if change.to == self.health_state), None)
+        return self.health_evidence or (latest.evidence if latest is not None else "")
 
     @property
     def mirror_address(self) -> str:
@@ -216,88 +216,88 @@ class DaemonStatus:
         return self.mirror.url.split("://")[-1].split("/")[0]
 
 
-def daemon_status(loose: Loose) -> DaemonStatus:
+def daemon_status(data: JsonObject) -> DaemonStatus:
     """What status.json says."""
     return DaemonStatus(
-        pid=whole(loose, "pid"),
-        at=number(loose, "at"),
-        started_at=number(loose, "started_at"),
-        mode=text(loose, "mode", "unknown"),
-        mode_reason=text(loose, "mode_reason"),
-        verdict=text(loose, "verdict", "unknown"),
-        verdict_since=number(loose, "verdict_since"),
-        verdict_reason=text(loose, "verdict_reason"),
-        route=text(loose, "route", "unknown"),
-        route_since=number(loose, "route_since"),
-        route_reason=text(loose, "route_reason"),
-        fence=_fence(table(loose, "fence")),
-        mirror=_mirror(table(loose, "mirror")),
+        pid=whole(data, "pid"),
+        at=number(data, "at"),
+        started_at=number(data, "started_at"),
+        mode=text(data, "mode", "unknown"),
+        mode_reason=text(data, "mode_reason"),
+        health_state=text(data, "health_state", "unknown"),
+        health_since=number(data, "health_since"),
+        health_reason=text(data, "health_reason"),
+        route=text(data, "route", "unknown"),
+        route_since=number(data, "route_since"),
+        route_reason=text(data, "route_reason"),
+        fence=_fence(table(data, "fence")),
+        mirror=_mirror(table(data, "mirror")),
         origins=tuple(
-            OriginStatus(text(item, "host"), truth(item, "ok"), number(item, "at"), text(item, "detail"))
-            for item in tables(loose, "origins")
+            PublishedOrigin(text(item, "host"), truth(item, "ok"), number(item, "at"), text(item, "detail"))
+            for item in tables(data, "origins")
         ),
-        pin=pin_of(table(loose, "pin")),
+        pin=pin_of(table(data, "pin")),
         conditions=tuple(
-            Condition(text(item, "type"), text(item, "status"), number(item, "since"),
+            ConditionStatus(text(item, "type"), text(item, "status"), number(item, "since"),
                       text(item, "reason"), text(item, "message"))
-            for item in tables(loose, "conditions")
+            for item in tables(data, "conditions")
         ),
         history=tuple(
             Change(number(item, "at") or 0.0, text(item, "from"), text(item, "to"), text(item, "route"),
                    text(item, "reason"), text(item, "evidence"), text(item, "route_from"), text(item, "cause"))
-            for item in tables(loose, "history")
+            for item in tables(data, "history")
         ),
-        verdict_cause=text(loose, "verdict_cause"),
-        window_ms=number(loose, "window_ms"),
-        canary_window_ms=number(loose, "canary_window_ms"),
-        return_=_return(table(loose, "return")),
-        penalty=_penalty(table(loose, "penalty")),
-        symptoms=_symptoms(table(loose, "symptoms")),
-        verdict_evidence=text(loose, "verdict_evidence"),
-        drift=decode_findings(loose.get("drift")),
+        health_cause=text(data, "health_cause"),
+        window_ms=number(data, "window_ms"),
+        canary_window_ms=number(data, "canary_window_ms"),
+        return_=_return(table(data, "return")),
+        penalty=_penalty(table(data, "penalty")),
+        symptoms=_symptoms(table(data, "symptoms")),
+        health_evidence=text(data, "health_evidence"),
+        drift=decode_findings(data.get("drift")),
     )  # fmt: skip
 
 
-def _return(loose: Loose) -> Return | None:
-    return Return(texts(loose, "waits_for"), number(loose, "seconds")) if loose else None
+def _return(data: JsonObject) -> Return | None:
+    return Return(texts(data, "waits_for"), number(data, "seconds")) if data else None
 
 
-def _penalty(loose: Loose) -> Penalty | None:
-    value, reuse = number(loose, "value"), number(loose, "reuse")
-    return None if value is None or reuse is None else Penalty(value, truth(loose, "held") is True, reuse)
+def _penalty(data: JsonObject) -> PenaltyStatus | None:
+    value, reuse = number(data, "value"), number(data, "reuse")
+    return None if value is None or reuse is None else PenaltyStatus(value, truth(data, "held") is True, reuse)
 
 
-def _symptoms(loose: Loose) -> SymptomsStatus | None:
-    watching = truth(loose, "watching")
+def _symptoms(data: JsonObject) -> SymptomsStatus | None:
+    watching = truth(data, "watching")
     if watching is None:
         return None
-    counts, last = table(loose, "counts"), table(loose, "last")
+    counts, last = table(data, "counts"), table(data, "last")
     return SymptomsStatus(
-        watching, text(loose, "problem"), {kind: whole(counts, kind) for kind in list(counts)[:20]},
+        watching, text(data, "problem"), {kind: whole(counts, kind) for kind in list(counts)[:20]},
         text(last, "kind"), text(last, "detail"), number(last, "at"),
     )  # fmt: skip
 
 
-def _fence(loose: Loose) -> FenceStatus:
+def _fence(data: JsonObject) -> FenceStatus:
     return FenceStatus(
-        truth(loose, "active"), text(loose, "address"), whole(loose, "port"), whole(loose, "lease_left_ms"),
-        whole(loose, "refused_connects"), text(loose, "self_test", "not-run"), text(loose, "self_test_reason"),
-        whole(loose, "destroyed_connections"),
+        truth(data, "active"), text(data, "address"), whole(data, "port"), whole(data, "lease_left_ms"),
+        whole(data, "refused_connects"), text(data, "self_test", "not-run"), text(data, "self_test_reason"),
+        whole(data, "destroyed_connections"),
     )  # fmt: skip
 
 
-def _mirror(loose: Loose) -> MirrorStatus:
+def _mirror(data: JsonObject) -> MirrorStatus:
     return MirrorStatus(
-        text(loose, "url"),
-        truth(loose, "ping_ok"), number(loose, "ping_at"), number(loose, "ping_ms"), text(loose, "ping_detail"),
-        truth(loose, "canary_ok"), number(loose, "canary_at"), number(loose, "canary_ms"), text(loose, "canary_detail"),
-        text(loose, "owner", "unknown"), text(loose, "owner_detail"),
+        text(data, "url"),
+        truth(data, "ping_ok"), number(data, "ping_at"), number(data, "ping_ms"), text(data, "ping_detail"),
+        truth(data, "canary_ok"), number(data, "canary_at"), number(data, "canary_ms"), text(data, "canary_detail"),
+        text(data, "owner", "unknown"), text(data, "owner_detail"),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One rung of the last climb."""
+class CheckStatus:
+    """One check of the last proof."""
 
     number: int
     name: str
@@ -310,11 +310,11 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """The last climb of the ladder of proof."""
+class ProofStatus:
+    """The last proof."""
 
     at: float | None
-    rungs: tuple[Rung, ...]
+    checks: tuple[CheckStatus, ...]
     drift: tuple[str, ...]
     """What others have changed that is ours, in words."""
     versions: Mapping[str, str]
@@ -326,24 +326,24 @@ class Climb:
     """What could not be looked at for drift, each with the reason."""
 
     @property
-    def failed(self) -> tuple[Rung, ...]:
-        """Rungs that failed, lowest first."""
-        return tuple(rung for rung in self.rungs if rung.state == "failed")
+    def failed(self) -> tuple[CheckStatus, ...]:
+        """Checks that failed, lowest first."""
+        return tuple(check for check in self.checks if check.state == "failed")
 
 
-def climb_of(loose: Loose) -> Climb:
-    """What climb.json says; an unknown state counts as unknown."""
-    rungs = tuple(
-        Rung(whole(item, "number"), text(item, "name"),
+def proof_status_of(data: JsonObject) -> ProofStatus:
+    """What proof.json says; an unknown state counts as unknown."""
+    checks = tuple(
+        CheckStatus(whole(item, "number"), text(item, "name"),
              state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
              text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"), text(item, "try"))
-        for item in tables(loose, "rungs")
+        for item in tables(data, "checks")
     )  # fmt: skip
-    versions = {name: value for name, value in table(loose, "versions").items() if isinstance(value, str)}
-    in_order = tuple(sorted(rungs, key=lambda rung: rung.number))
-    return Climb(
-        number(loose, "at"), in_order, texts(loose, "drift"), versions, texts(loose, "pending"),
-        texts(loose, "unrenewed"), texts(loose, "unseen"),
+    versions = {name: value for name, value in table(data, "versions").items() if isinstance(value, str)}
+    in_order = tuple(sorted(checks, key=lambda check: check.number))
+    return ProofStatus(
+        number(data, "at"), in_order, texts(data, "drift"), versions, texts(data, "pending"),
+        texts(data, "unrenewed"), texts(data, "unseen"),
     )  # fmt: skip
 
 
@@ -362,10 +362,10 @@ class EffectiveStatus:
     """The generation whose state it is, where it is a rollback; else 0."""
 
 
-def effective_of(loose: Loose) -> EffectiveStatus:
+def effective_of(data: JsonObject) -> EffectiveStatus:
     """What effective.json says."""
     return EffectiveStatus(
-        number(loose, "at"), whole(loose, "generation"), text(loose, "switch", "unknown"), text(loose, "dialect"),
-        truth(loose, "use_http"), texts(loose, "reasons"), texts(loose, "not_accelerated"),
-        whole(loose, "rolled_back_to"),
+        number(data, "at"), whole(data, "generation"), text(data, "switch", "unknown"), text(data, "dialect"),
+        truth(data, "use_http"), texts(data, "reasons"), texts(data, "not_accelerated"),
+        whole(data, "rolled_back_to"),
     )  # fmt: skip

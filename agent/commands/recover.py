@@ -6,8 +6,8 @@ import argparse
 
 from agent import wire
 from agent.apply import recover, revert
-from agent.apply.unconfirmed import Taken
-from agent.commands import ladder
+from agent.apply.unconfirmed import TakenBack
+from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.revert import config_or_default
 from agent.commands.running import surroundings
@@ -39,13 +39,13 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             if done is None:
                 ports.ledger.close()  # what a change left that was killed before it began
             if waits is not None and jobs:
-                taken = revert.take_back(config, ports, around, ladder.progress(context.console))
+                taken = revert.take_back(config, ports, around, proof_lines.progress(context.console))
             elif waits is not None:
                 taken = revert.take_back_files(config, ports, around, waits)
         return tell(done, context, taken)
 
 
-def tell(done: recover.Recovered | None, context: Context, taken: Taken | None = None) -> Exit:
+def tell(done: recover.Recovered | None, context: Context, taken: TakenBack | None = None) -> Exit:
     """Say what was found and done; `taken`: a change that was not confirmed before the reboot."""
     context.console.emit(
         "RecoverResult",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from agent.commands.picture import Agent, Picture
 from agent.commands.published import DaemonStatus
 from agent.commands.why import left_s
 from agent.console import counted
-from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.errors import AgentError
 from agent.health import damping
@@ -30,7 +30,7 @@ _GONE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedDrill:
     """What to rehearse."""
 
     kind: DrillKind
@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Outcome:
+class DrillOutcome:
     """What was seen. Times in seconds since the epoch; None: it did not come to that."""
 
     began: float
@@ -104,8 +104,8 @@ def refusal(picture: Picture) -> str:
         return f"only the fence can move reads; the mode is {daemon.mode}: {daemon.mode_reason}"
     if picture.valid_pin is not None:
         return f"reads are pinned to the {picture.valid_pin.route}: nothing would switch"
-    if daemon.verdict != "healthy" or daemon.route != "mirror":
-        return f"reads go to the {daemon.route}, the mirror is {daemon.verdict}: {daemon.verdict_reason}"
+    if daemon.health_state != "healthy" or daemon.route != "mirror":
+        return f"reads go to the {daemon.route}, the mirror is {daemon.health_state}: {daemon.health_reason}"
     bad = [origin.host for origin in daemon.origins if origin.ok is False]
     if bad:
         return f"the origin does not answer: {', '.join(bad)}"
@@ -137,11 +137,11 @@ class Rehearsal:
         self._stopped = stopped
         self._began = 0.0
 
-    def run(self, wanted: Wanted) -> Outcome:
+    def run(self, wanted: WantedDrill) -> DrillOutcome:
         """Raises FenceError where the drill could not begin; the drill has ended in every case."""
         before = _daemon(self._look())
         self._began = self._clock.monotonic()
-        outcome = Outcome(self._clock.now())
+        outcome = DrillOutcome(self._clock.now())
         try:
             outcome.struck = self._drill.begin(wanted.kind, wanted.scope, wanted.seconds)
             self._say(f"the drill begins: {_struck(wanted.kind, outcome.struck)}")
@@ -162,14 +162,14 @@ class Rehearsal:
             self._await_return(wanted, outcome)
         return outcome
 
-    def _await_switch(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _await_switch(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         until = self._began + min(wanted.seconds, SWITCH_S)
         while self._clock.monotonic() < until and not self._is_stopped(outcome):
             daemon = _daemon(self._look())
             if daemon is not None and daemon.route == "origin":
                 outcome.switched_ms = 1000 * self._since(outcome.began, daemon, self._began)
                 last = daemon.history[-1] if daemon.history else None
-                outcome.why, outcome.evidence = daemon.verdict_reason, last.evidence if last is not None else ""
+                outcome.why, outcome.evidence = daemon.health_reason, last.evidence if last is not None else ""
                 evidence = f" ({outcome.evidence})" if outcome.evidence else ""
                 self._say(f"reads go to the origin, after {outcome.switched_ms:.0f} ms: {outcome.why}{evidence}")
                 return
@@ -178,7 +178,7 @@ class Rehearsal:
             )
             self._clock.sleep(_POLL_S)
 
-    def _hold(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _hold(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         until = self._began + wanted.seconds
         alive_at = self._clock.monotonic()
         while (left := until - self._clock.monotonic()) > 0 and not self._is_stopped(outcome):
@@ -195,7 +195,7 @@ class Rehearsal:
             self._passing(f"the drill goes on for another {in_words(math.ceil(left))}; reads go to the origin")
             self._clock.sleep(min(left, 0.2))
 
-    def _await_return(self, wanted: Wanted, outcome: Outcome) -> None:
+    def _await_return(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
         ended = self._clock.monotonic()
         until = ended + wanted.return_s + MARGIN_S
         while not self._is_stopped(outcome):
@@ -204,7 +204,7 @@ class Rehearsal:
             if daemon is not None and daemon.route == "mirror":
                 outcome.returned_s = self._since(outcome.ended or 0.0, daemon, ended)
                 self._passing("")
-                self._say(f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.verdict_reason}")
+                self._say(f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.health_reason}")
                 return
             outcome.waits_for = daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else ()
             if self._clock.monotonic() >= until:
@@ -223,7 +223,7 @@ class Rehearsal:
         told = daemon.route_since - at if daemon.route_since is not None else -1.0
         return told if 0 <= told <= seen + 0.05 else seen
 
-    def _is_stopped(self, outcome: Outcome) -> bool:
+    def _is_stopped(self, outcome: DrillOutcome) -> bool:
         outcome.stopped = outcome.stopped or self._stopped()
         return bool(outcome.stopped)
 
@@ -232,7 +232,7 @@ class Rehearsal:
         self._tell(f"[{self._clock.monotonic() - self._began:6.1f} s] {text}")
 
 
-def problem(outcome: Outcome) -> AgentError | None:
+def problem(outcome: DrillOutcome) -> AgentError | None:
     """What a drill has shown to be wrong; None: nothing, or it was interrupted."""
     match outcome.result:
         case "not-switched":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import leave, undoing
+from agent.apply import leftovers, remove
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.errors import Exit
@@ -26,13 +26,13 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     ports = wire.root_ports(config)
     with surroundings(context.console) as around:
         with ports.ledger.lock("remove"):
-            for one in undoing.settle(ports, context.path("/proc")).problems():
+            for one in leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems():
                 context.console.warn(f"{one.what}: {one.try_}")
-            removed = leave.remove(config, ports, around, force=args.force)
+            removed = remove.remove_setup(config, ports, around, force=args.force)
         return tell(removed, context, quiet=args.if_applied)
 
 
-def tell(removed: leave.Removed | None, context: Context, *, quiet: bool = False) -> Exit:
+def tell(removed: remove.Removed | None, context: Context, *, quiet: bool = False) -> Exit:
     """Say what was removed; None: nothing was applied, which is no news where it is `quiet`."""
     console = context.console
     if removed is None:

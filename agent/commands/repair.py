@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from agent import wire
 from agent.apply import repair
-from agent.apply.climb import body as climb_body
 from agent.apply.gate import Urgency
-from agent.commands import ladder
+from agent.apply.proofs import body as proof_body
+from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.plan import display
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.config.model import Config, Repair
 from agent.console import Console, Tone, Toned
@@ -54,13 +54,13 @@ def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Ex
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
     with surroundings(context.console) as around:
         with ports.ledger.lock("repair"):
-            outcome = repair.run(config, ports, around, ladder.progress(context.console), urgency=urgency)
+            outcome = repair.run(config, ports, around, proof_lines.progress(context.console), urgency=urgency)
         return _tell(outcome, context.console)
 
 
 def show(context: Context, config: Config, ports: Ports) -> Exit:
     """What is not as it was applied, and the plan."""
-    ready = repair.look(config, ports, Urgency.BY_HAND)
+    ready = repair.plan_repair(config, ports, Urgency.BY_HAND)
     console = context.console
     _list(console, ready.looked.findings, ready.looked.unseen)
     if ready.plan.steps:
@@ -70,15 +70,15 @@ def show(context: Context, config: Config, ports: Ports) -> Exit:
     return _exit(ready.looked.findings, ready.looked.unseen)
 
 
-def _tell(outcome: repair.Outcome, console: Console) -> Exit:
+def _tell(outcome: repair.RepairOutcome, console: Console) -> Exit:
     ready = outcome.ready
     for warning in (*ready.plan.warnings, *ready.waiting):
         console.warn(warning)
     left = outcome.left
-    console.emit("RepairResult", _body(ready, left, changed=outcome.climb is not None, outcome=outcome))
-    if outcome.climb is not None:
+    console.emit("RepairResult", _body(ready, left, changed=outcome.proof is not None, outcome=outcome))
+    if outcome.proof is not None:
         console.line(f"put back what was applied ({len(outcome.steps)} steps)")
-        console.line(ladder.verdict(outcome.climb))
+        console.line(proof_lines.summary(outcome.proof))
     if left:
         console.line("left, because it is not ours to decide or not to be put back now:")
     _list(console, left, outcome.unseen)
@@ -106,10 +106,10 @@ def _body(
     left: tuple[Finding, ...],
     *,
     changed: bool,
-    outcome: repair.Outcome | None = None,
+    outcome: repair.RepairOutcome | None = None,
 ) -> dict[str, object]:
     generation = ready.looked.generation if ready is not None else None
-    climb = outcome.climb if outcome is not None else None
+    proof = outcome.proof if outcome is not None else None
     return {
         "changed": changed,
         "steps": list(outcome.steps) if outcome is not None else [],
@@ -120,5 +120,5 @@ def _body(
         "plan": plan_body(ready.plan, generation.effective if generation is not None else None)
         if ready is not None
         else None,
-        "proof": climb_body(climb) if climb is not None else None,
+        "proof": proof_body(proof) if proof is not None else None,
     }

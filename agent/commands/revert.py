@@ -6,8 +6,8 @@ import argparse
 
 from agent import wire
 from agent.apply import revert
-from agent.apply.unconfirmed import Taken
-from agent.commands import ladder
+from agent.apply.unconfirmed import TakenBack
+from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.running import surroundings
 from agent.config.model import Config
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     lock = revert.lock(ports, args.id) if args.id else ports.ledger.lock("revert")
     with surroundings(context.console) as around:
         with lock:
-            done = revert.take_back(config, ports, around, ladder.progress(context.console), only=args.id)
+            done = revert.take_back(config, ports, around, proof_lines.progress(context.console), only=args.id)
         return tell(done, context)
 
 
@@ -44,7 +44,7 @@ def config_or_default(context: Context) -> Config:
         return Config()
 
 
-def tell(done: Taken | None, context: Context) -> Exit:
+def tell(done: TakenBack | None, context: Context) -> Exit:
     """Say what became of the change."""
     context.console.line(done.why if done is not None else "nothing waits for a confirmation")
     body = {

@@ -6,11 +6,11 @@ import argparse
 
 from agent import wire
 from agent.apply import generations, rollback
-from agent.commands import ladder
+from agent.commands import proof_lines
 from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation
-from agent.commands.plan_body import body
+from agent.commands.plan_file import plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
 from agent.errors import Exit
 
@@ -36,10 +36,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         target = rollback.choose(ports.files, args.to)
         _config, _facts, plan = rollback.look_back(config, ports, target)
         display(plan, context)
-        context.console.emit("Plan", body(plan, target.effective))
+        context.console.emit("Plan", plan_body(plan, target.effective))
         return Exit.OK
     urgency = urgency_of(now=args.now)
-    each = ladder.progress(context.console)
+    each = proof_lines.progress(context.console)
     with surroundings(context.console) as around:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)

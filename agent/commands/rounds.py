@@ -5,24 +5,29 @@ so that what changes with time on a busy node meets all cases of a block alike.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from agent.apply import waits
-from agent.bench.cases import Case, Result, Run, came_from, is_cached, why_never
-from agent.bench.figures import Measured, Pair
+from agent.bench.cases import Case, CaseResult, CaseRun, came_from, is_cached, why_never
+from agent.bench.figures import ImagePair, Measured
 from agent.commands.admission import Admission
-from agent.commands.counters import Counters
+from agent.commands.counters import NodeCounters
 from agent.commands.layers import Layers
-from agent.commands.peer import Peer
+from agent.commands.peer import BenchPeer
 from agent.commands.presence import Presence
-from agent.commands.room import crowded
-from agent.commands.starts import StartImage, Wanted, shared
+from agent.commands.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, field
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.ports_bench import BenchPorts
+
+_CALL_S = 10.0
+_LEAST = 1 << 30
+_KUBELET = "/var/lib/kubelet"
+_KUBELET_ACTS = 0.15
+"""Of a disk's size, free: imageGCHighThresholdPercent 85, and evictionHard's imagefs.available (kubelet's defaults)."""
 
 INTERRUPTED = "somebody stopped it"
 _PIN_ROOM_S = 60
@@ -31,13 +36,13 @@ _NO_IMAGE = {True: "no nydus image was named", False: "no plain image was named"
 
 
 @dataclass
-class Tally:
+class CaseTally:
     """What was measured of a pair so far, and why something was not."""
 
-    runs: dict[Case, list[Run]] = field(default_factory=dict)
+    runs: dict[Case, list[CaseRun]] = field(default_factory=dict)
     reasons: dict[Case, str] = field(default_factory=dict)
 
-    def add(self, case: Case, run: Run) -> None:
+    def add(self, case: Case, run: CaseRun) -> None:
         """One more run."""
         self.runs.setdefault(case, []).append(run)
 
@@ -45,13 +50,13 @@ class Tally:
         """Why some cases are not run."""
         self.reasons.update(dict.fromkeys(cases, why))
 
-    def results(self, cut: str) -> tuple[Result, ...]:
+    def results(self, cut: str) -> tuple[CaseResult, ...]:
         """In the chart's order; `cut`: why the rest was not measured."""
         late = f"the bench was ended before it: {cut}" if cut else ""
-        return tuple(Result(case, tuple(self.runs.get(case, ())), self.reasons.get(case, late)) for case in Case)
+        return tuple(CaseResult(case, tuple(self.runs.get(case, ())), self.reasons.get(case, late)) for case in Case)
 
 
-class Route(Protocol):
+class BenchRoute(Protocol):
     """Where reads go, as far as the bench may move them (`agent.commands.lever`)."""
 
     def origin(self, seconds: int) -> str:
@@ -68,14 +73,14 @@ class Rounds:
     """Measures pairs of images, one after the other."""
 
     def __init__(
-        self, ports: BenchPorts, admit: Callable[[str], Admission], config: Config, wanted: Wanted, route: Route,
-        tell: Callable[[str], None], stopped: Callable[[], bool],
+        self, ports: BenchPorts, admit: Callable[[str], Admission], config: Config, wanted: WantedStart,
+        route: BenchRoute, tell: Callable[[str], None], stopped: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ports, self._config, self._wanted, self._route = ports, config, wanted, route
         self._admit = admit
         self._tell, self._stopped = tell, stopped
         self._presence = Presence(ports, config, admit, wanted.deadline_s, allowed=wanted.take_away)
-        self._peer = Peer(ports, config.mirror.metrics_url, wanted.peer_socket)
+        self._peer = BenchPeer(ports, config.mirror.metrics_url, wanted.peer_socket)
         self.measured: list[Measured] = []
         """Of each pair what was measured, also of one that was ended."""
         self.notes: dict[str, None] = {}
@@ -87,11 +92,11 @@ class Rounds:
         """Bring back what a bench that was killed has taken away; what of it stays undone is told. Raises FileError."""
         return self._presence.resume()
 
-    def measure(self, pair: Pair) -> Measured:
+    def measure(self, pair: ImagePair) -> Measured:
         """All cases that this node can give. Whatever happens, what was pulled is removed, and what was measured is
         kept. Raises AgentError, KeyboardInterrupt.
         """
-        tally, cut = Tally(), ""
+        tally, cut = CaseTally(), ""
         images = {
             nydus: self._image(name, nydus=nydus) for nydus, name in ((False, pair.oci), (True, pair.nydus)) if name
         }
@@ -108,7 +113,7 @@ class Rounds:
             self._put_back(images.values())
         return self.measured[-1]
 
-    def _all(self, tally: Tally, images: dict[bool, StartImage]) -> None:
+    def _all(self, tally: CaseTally, images: dict[bool, StartImage]) -> None:
         known: dict[bool, Layers] = {}
         for nydus in (False, True):
             cases = [case for case in Case if (case is not Case.OCI) is nydus]
@@ -121,7 +126,7 @@ class Rounds:
         return StartImage(self._ports, self._config, self._admit(name), self._wanted, self._stopped, nydus=nydus)
 
     def _warm(
-        self, tally: Tally, cases: list[Case], image: StartImage | None, known: dict[bool, Layers], *, nydus: bool
+        self, tally: CaseTally, cases: list[Case], image: StartImage | None, known: dict[bool, Layers], *, nydus: bool
     ) -> None:
         """One start that does not count: it shows that the command works, and what the image consists of."""
         if image is None or (nydus and self._config.containerd.mode is ContainerdMode.PLUGIN_ONLY):
@@ -138,7 +143,7 @@ class Rounds:
             if nydus:
                 self._in_place(tally, image)
             return
-        before = image.look()
+        before = image.remember()
         image.remove_container()
         if nydus:
             self._presence.pulls(image.name)
@@ -148,11 +153,11 @@ class Rounds:
         why = shared(before, layers) or crowded(self._ports, self._config)
         if why:
             tally.refuse(why, *cases)
-            image.forget()
+            image.discard()
         else:
             known[nydus] = layers
 
-    def _in_place(self, tally: Tally, image: StartImage) -> None:
+    def _in_place(self, tally: CaseTally, image: StartImage) -> None:
         """The one case that a nydus image of somebody's pods gives without being touched: its first start fills what
         nydusd's cache of it lacks, as any start does. Nobody asks its registry, where its name may mean another one.
         """
@@ -163,7 +168,7 @@ class Rounds:
         for number in range(self._wanted.repetitions):
             self._cached(tally, number, image, layers, 0, pull=False)
 
-    def _direct(self, tally: Tally, images: dict[bool, StartImage], known: dict[bool, Layers]) -> None:
+    def _direct(self, tally: CaseTally, images: dict[bool, StartImage], known: dict[bool, Layers]) -> None:
         """Rounds in which the mirror takes no part."""
         for number in range(self._wanted.repetitions):
             if False in known:
@@ -178,7 +183,7 @@ class Rounds:
             self._cold(images[True], known[True])
             self._count(tally, Case.NYDUS, number, self._run(images[True], known[True]))
 
-    def _mirrored(self, tally: Tally, image: StartImage, layers: Layers) -> None:
+    def _mirrored(self, tally: CaseTally, image: StartImage, layers: Layers) -> None:
         """Rounds through the mirror: without its tasks, with them, and with nydusd's own cache."""
         why = self._route.mirror(self._config.fleet.return_window_s + _RETURN_ROOM_S)
         if not why and self._peer.traffic() is None:
@@ -203,20 +208,20 @@ class Rounds:
         if not stays:
             _explain(tally)
 
-    def _forgotten(self, tally: Tally, number: int, image: StartImage, layers: Layers) -> None:
+    def _forgotten(self, tally: CaseTally, number: int, image: StartImage, layers: Layers) -> None:
         """A start for which dfdaemon has nothing. One that does not forget this once may do so the next time."""
         try:
-            self._peer.forget(layers)
+            self._peer.discard(layers)
         except AgentError as error:
             self._reject(tally, f"{error.what}: {error.cause}", Case.MIRROR, Case.REMOTE)
             return
         self._judge(tally, number, self._through(image, layers), Case.MIRROR, Case.REMOTE)
 
-    def _through(self, image: StartImage, layers: Layers) -> Run:
+    def _through(self, image: StartImage, layers: Layers) -> CaseRun:
         self._cold(image, layers)
         return self._run(image, layers, settle=True)
 
-    def _judge(self, tally: Tally, number: int, run: Run, *wanted: Case) -> None:
+    def _judge(self, tally: CaseTally, number: int, run: CaseRun, *wanted: Case) -> None:
         """Count a run as what its bytes say that it was."""
         was = came_from(run.counted)
         if was in wanted:
@@ -226,7 +231,7 @@ class Rounds:
         self._reject(tally, why, *wanted)
 
     def _cached(
-        self, tally: Tally, number: int, image: StartImage, layers: Layers, cold: int, *, pull: bool = True
+        self, tally: CaseTally, number: int, image: StartImage, layers: Layers, cold: int, *, pull: bool = True
     ) -> None:
         self._drop_pages()
         run = self._run(image, layers, pull=pull)
@@ -236,12 +241,12 @@ class Rounds:
         else:
             self._count(tally, Case.CACHE, number, run)
 
-    def _reject(self, tally: Tally, why: str, *wanted: Case) -> None:
+    def _reject(self, tally: CaseTally, why: str, *wanted: Case) -> None:
         for case in wanted:
             tally.reasons.setdefault(case, why)
         self.notes[f"a start that was meant as {wanted[0].label} is not counted: {why}"] = None
 
-    def _count(self, tally: Tally, case: Case, number: int, run: Run) -> None:
+    def _count(self, tally: CaseTally, case: Case, number: int, run: CaseRun) -> None:
         tally.add(case, run)
         if run.counted.unknown:
             self.notes[f"bytes of a start of {case.label} are not known: {run.counted.unknown}"] = None
@@ -257,7 +262,7 @@ class Rounds:
         except FileError as error:
             self.notes[f"{error.what}: {error.cause}"] = None
 
-    def _run(self, image: StartImage, layers: Layers, *, settle: bool = False, pull: bool = True) -> Run:
+    def _run(self, image: StartImage, layers: Layers, *, settle: bool = False, pull: bool = True) -> CaseRun:
         if self._stopped():
             raise KeyboardInterrupt
         had = self._counters(image)
@@ -268,10 +273,10 @@ class Rounds:
             if self._stopped():
                 raise KeyboardInterrupt
         counted = self._counters(image).since(had, pulled)
-        return Run(started.pull_s, started.output_s, started.ready_s, counted)
+        return CaseRun(started.pull_s, started.output_s, started.ready_s, counted)
 
-    def _counters(self, image: StartImage) -> Counters:
-        return Counters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
+    def _counters(self, image: StartImage) -> NodeCounters:
+        return NodeCounters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
 
     def _put_back(self, images: Iterable[StartImage]) -> None:
         """Everything is tried, whatever fails of it; `problems` keeps what failed. A containerd that is restarted just
@@ -283,22 +288,42 @@ class Rounds:
         released = self._route.release()
         self.problems += [released] if released else []
         for image in images:
-            for act in (image.remove_container, partial(self._forget, image), image.leave):
+            for act in (image.remove_container, partial(self._discard, image), image.remove_namespace):
                 try:
                     act()
                 except AgentError as error:
                     self.problems.append(f"{error.what}: {error.cause}")
         self.problems += self._presence.bring_back()
 
-    def _forget(self, image: StartImage) -> None:
-        image.forget()
+    def _discard(self, image: StartImage) -> None:
+        image.discard()
         if not image.is_here():
             self._presence.forgot(image.name)
 
 
-def _explain(tally: Tally) -> None:
+def _explain(tally: CaseTally) -> None:
     """Why one of two cases that only the bytes tell apart has no run."""
     if Case.MIRROR in tally.runs:
         tally.reasons.setdefault(Case.REMOTE, why_never(Case.REMOTE, tally.runs[Case.MIRROR]))
     elif Case.REMOTE in tally.runs:
         tally.reasons.setdefault(Case.MIRROR, why_never(Case.MIRROR, tally.runs[Case.REMOTE]))
+
+
+def crowded(ports: BenchPorts, config: Config) -> str:
+    """Why no image may be pulled now; "" = there is room. Raises ContainerdError, FileError."""
+    kubelet = bool(ports.files.listdir(_KUBELET))
+    for directory in _roots(ports, config):
+        free, size = ports.caches.room(directory)
+        left = f"only {free / 1e9:.1f} of {size / 1e9:.1f} GB are free below {directory}"
+        if kubelet and free < _KUBELET_ACTS * size:
+            return f"{left}: from 85 % on the kubelet removes images and ends pods"
+        if free < _LEAST:
+            return f"{left}: images could fill them"
+    return ""
+
+
+def _roots(ports: BenchPorts, config: Config) -> Iterator[str]:
+    yield config.snapshotter.root
+    for plugin in ports.containerd.plugins(deadline_s=_CALL_S):
+        if plugin.id == PLAIN_SNAPSHOTTER:
+            yield from (value for name, value in plugin.exports if name == "root")

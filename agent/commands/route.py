@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent import API_VERSION, paths, wire
 from agent.apply import documents
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.context import Context
-from agent.commands.lengths import length
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, EffectiveStatus, Pin
+from agent.commands.published import DaemonStatus, EffectiveStatus, PinStatus
 from agent.console import Part, Tone, Toned
 from agent.daemon.documents import RELEASED
-from agent.dataclass import dataclass
-from agent.durations import in_words
+from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
 from agent.node.moment import present
 from agent.ports import Clock
@@ -28,7 +27,7 @@ HELP = "show, pin or release the route of reads"
 NEEDS_ROOT = False  # `show` needs none; the others ask for themselves
 
 POLL_S = 0.1
-_LENGTH = length("1s", "30d")
+_LENGTH = duration_option("1s", "30d")
 SAME_END_S = 1.0
 """The daemon may publish the end of a pin rounded; nobody pins twice within a second."""
 
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if args.action == "auto":
         return _auto(context, clock, args.wait)
     now = clock.now()
-    pin = Pin(args.route, now + args.duration, _reason(args.reason), context.asker, now)
+    pin = PinStatus(args.route, now + args.duration, _reason(args.reason), context.asker, now)
     return _pin(context, clock, pin, args)
 
 
@@ -88,7 +87,8 @@ def _show(context: Context, picture: Picture) -> Exit:
     console.table(rows)
     for change in known.history[-5:] if known else ():
         when = f"{in_words(picture.age(change.at))} ago"
-        console.line(f"  {when}: {story.verdict(change)}, route {story.route(change)}: {change.reason}")
+        steps = f"{transitions.state_step(change)}, route {transitions.route_step(change)}"
+        console.line(f"  {when}: {steps}: {change.reason}")
     console.emit(
         "Route",
         {
@@ -101,19 +101,19 @@ def _show(context: Context, picture: Picture) -> Exit:
     return Exit.OK if route == "mirror" else Exit.NOT_AS_WANTED
 
 
-def _pin_cells(pin: Pin | None, now: float) -> tuple[str, ...]:
+def _pin_cells(pin: PinStatus | None, now: float) -> tuple[str, ...]:
     if pin is None:
         return ("none",)
     why = f": {pin.reason}" if pin.reason else ""
     return pin.route, f"for another {in_words(pin.until - now)}, by {pin.by or 'root'}{why}"
 
 
-def _pin(context: Context, clock: Clock, pin: Pin, args: argparse.Namespace) -> Exit:
+def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespace) -> Exit:
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
     daemon = picture.daemon
-    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.verdict in ("down", "suspect"):
-        context.console.warn(f"the mirror is {daemon.verdict}: {daemon.verdict_reason}; reads may hang or fail")
+    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.health_state in ("down", "suspect"):
+        context.console.warn(f"the mirror is {daemon.health_state}: {daemon.health_reason}; reads may hang or fail")
     # How long, and where the boot clock stood: the pin ends by them where the wall clock is stepped back.
     made = present(context.path("/proc"))
     _write(context, route=pin.route, until=pin.until, reason=pin.reason, by=pin.by, at=pin.at,
@@ -140,7 +140,7 @@ def _refuse_without_fence(picture: Picture) -> None:
         )
 
 
-def _same(seen: Pin | None, wanted: Pin) -> bool:
+def _same(seen: PinStatus | None, wanted: PinStatus) -> bool:
     return seen is not None and seen.route == wanted.route and abs(seen.until - wanted.until) < SAME_END_S
 
 
@@ -168,7 +168,7 @@ class _Wait:
     seconds: int
 
 
-def _confirm(wait: _Wait, done: str, pin: Pin | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
+def _confirm(wait: _Wait, done: str, pin: PinStatus | None, is_shown: Callable[[DaemonStatus], bool]) -> Exit:
     """Wait until the daemon shows it. Raises AgentError NNA1003 where it does not in time."""
     context, clock = wait.context, wait.clock
     console, deadline = context.console, clock.monotonic() + wait.seconds

@@ -7,16 +7,16 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.rungs_nydusd import backend_of
+from agent.apply.checks_nydusd import backend_of
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
-from agent.ports_bench import BenchPorts, End, Timed
+from agent.ports_bench import BenchPorts, ProgramEnd, Timed
 from agent.registry.names import image_parts
 
 PLAIN_NAMESPACE = "nydus-agent-bench"
@@ -30,7 +30,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedStart:
     """What is started, and how a container is known to be ready."""
 
     command: tuple[str, ...]
@@ -56,7 +56,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class NodeBefore:
     """What was on the node before us."""
 
     names: frozenset[str]
@@ -72,7 +72,7 @@ class StartImage:
     """An image, plain or nydus."""
 
     def __init__(
-        self, ports: BenchPorts, config: Config, admission: Admission, wanted: Wanted, stopped: Callable[[], bool],
+        self, ports: BenchPorts, config: Config, admission: Admission, wanted: WantedStart, stopped: Callable[[], bool],
         *, nydus: bool,
     ) -> None:  # fmt: skip
         self.name = admission.name
@@ -82,14 +82,14 @@ class StartImage:
         self._ports, self._config, self._wanted, self._stopped = ports, config, wanted, stopped
         self._admission = admission
         self._cache = posixpath.join(config.snapshotter.root, "cache")
-        self._before: Before | None = None
+        self._before: NodeBefore | None = None
         self._ctr = ("ctr", "--address", config.containerd.address, "--namespace", self.namespace)
 
     def is_here(self) -> bool:
         """Whether containerd knows it in its namespace. Raises ContainerdError."""
         return any(one.name == self.name for one in self._ports.containerd.images(self.namespace, deadline_s=_CALL_S))
 
-    def look(self) -> Before:
+    def remember(self) -> NodeBefore:
         """Remember what is there now, of others, so that it stays. Raises ContainerdError, FileError."""
         containerd = self._ports.containerd
         names = frozenset(one.name for one in containerd.images(self.namespace, deadline_s=_CALL_S)) - {self.name}
@@ -97,7 +97,7 @@ class StartImage:
         digests = [containerd.digests(space, deadline_s=_CALL_S) for space in spaces]
         cached = self._ports.caches.cached(self._cache) if self._nydus else frozenset[str]()
         kept = names if self._nydus else frozenset[str]()
-        self._before = Before(kept, frozenset[str]().union(*digests), self._snapshots(), cached)
+        self._before = NodeBefore(kept, frozenset[str]().union(*digests), self._snapshots(), cached)
         return self._before
 
     def layers(self) -> Layers:
@@ -116,7 +116,7 @@ class StartImage:
         argv = [*self._ctr, "run", "--rm", "--cpu-shares", "0", "--snapshotter", self.snapshotter, self.name, CONTAINER]
         end = [*self._ctr, "tasks", "kill", "--signal", "SIGKILL", CONTAINER]
         timed = self._timed([*argv, *self._wanted.command], ready=self._wanted.ready, end=end)
-        if timed.end is not End.ITSELF:
+        if timed.end is not ProgramEnd.ITSELF:
             self.remove_container()
         self._judge(timed, "run", awaited=bool(self._wanted.ready))
         ready_s = timed.ready_s if self._wanted.ready or timed.output_s is None else timed.output_s
@@ -136,7 +136,7 @@ class StartImage:
         self.wait_gone(layers)
         self._remove_cache(layers)
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Remove what was pulled, in whatever state, and wait until it is gone: what comes next may share its layers.
         Raises as `remove`.
         """
@@ -167,11 +167,11 @@ class StartImage:
                 self._ports.caches.remove_blob(self._cache, blob)
 
     @property
-    def _there(self) -> Before:
+    def _there(self) -> NodeBefore:
         assert self._before is not None, "nothing is removed before it is known what was there"
         return self._before
 
-    def leave(self) -> None:
+    def remove_namespace(self) -> None:
         """Remove the namespace of our own; CRI's is none. Raises ContainerdError, ProcessError."""
         if self._nydus or PLAIN_NAMESPACE not in self._ports.containerd.namespaces(deadline_s=_CALL_S):
             return
@@ -218,14 +218,14 @@ class StartImage:
 
     def _judge(self, timed: Timed, what: str, *, awaited: bool = False) -> None:
         """Raises AgentError NNA1701 where it is not what was waited for, KeyboardInterrupt."""
-        if timed.end is End.STOPPED:
+        if timed.end is ProgramEnd.STOPPED:
             raise KeyboardInterrupt
-        if timed.end is End.READY or (timed.end is End.ITSELF and timed.code == 0 and not awaited):
+        if timed.end is ProgramEnd.READY or (timed.end is ProgramEnd.ITSELF and timed.code == 0 and not awaited):
             return
         cause = f"not done within {self._wanted.deadline_s:g} s"
-        if what == "run" and timed.end is End.DEADLINE and not awaited:
+        if what == "run" and timed.end is ProgramEnd.DEADLINE and not awaited:
             cause += ": what never ends by itself, such as a server, needs --ready"
-        if timed.end is End.ITSELF:
+        if timed.end is ProgramEnd.ITSELF:
             cause = f"it ended with {timed.code}" + (", and never said what was waited for" if awaited else "")
         raise AgentError("NNA1701", f"the {what} of {self.name} failed", cause=cause, seen=timed.tail)
 
@@ -258,7 +258,7 @@ class StartImage:
         return frozenset(key for key, _ in found)
 
 
-def shared(before: Before, layers: Layers) -> str:
+def shared(before: NodeBefore, layers: Layers) -> str:
     """Why an image cannot be made cold: something of it was here before us and must stay; "" = it can."""
     here = len(layers.digests & before.digests) + len(layers.chains & before.snapshots)
     here += sum(any(name.startswith(blob) for name in before.cached) for blob in layers.lazy)

@@ -1,4 +1,4 @@
-"""`nydus-agent status`: the verdict in words, then the details, then what is wrong. No root, no daemon needed."""
+"""`nydus-agent status`: the state in words, then the details, then what is wrong. No root, no daemon needed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.assess import Assessment, assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import Climb, DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus
+from agent.commands.published import DaemonStatus, EffectiveStatus, FenceStatus, MirrorStatus, ProofStatus
 from agent.console import Part, Tone, Toned, error_body, error_lines
 from agent.durations import in_words
 from agent.errors import Exit
@@ -28,8 +28,9 @@ _TONES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--history."""
     parser.add_argument(
-        "--history", metavar="N", nargs="?", type=story.count, const=story.MOST,
-        help=f"the last N transitions of verdict and route instead, oldest first; without N all ({story.MOST})",
+        "--history", metavar="N", nargs="?", type=transitions.count, const=transitions.MOST,
+        help="the last N transitions of health state and route instead, oldest first; "
+        f"without N all ({transitions.MOST})",
     )  # fmt: skip
 
 
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     if rows:
         console.line()
         console.table(rows)
-    if isinstance(picture.climb, Climb) and picture.climb.rungs:
+    if isinstance(picture.proof, ProofStatus) and picture.proof.checks:
         console.line()
-        console.line(f"ladder, climbed {in_words(picture.age(picture.climb.at))} ago")
-        console.table(list(_ladder(picture.climb)), indent=2)
+        console.line(f"proof, made {in_words(picture.age(picture.proof.at))} ago")
+        console.table(list(_checks(picture.proof)), indent=2)
     if found.problems:
         console.line()
         console.line(Toned("problems", Tone.STRONG))
@@ -66,7 +67,7 @@ def _history(context: Context, picture: Picture, found: Assessment, number: int)
     console.line(Toned(found.headline, found.tone))
     console.line()
     if history:
-        story.show(console, history)
+        transitions.show(console, history)
     elif daemon is None:
         console.line("no history: the agent takes it along when it is stopped")
     else:
@@ -93,8 +94,8 @@ def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
 def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
     if picture.agent is Agent.RUNNING:  # otherwise these are memories
         yield "route", daemon.route, _since(picture, daemon.route_since, daemon.route_reason)
-        verdict = Toned(daemon.verdict, _TONES.get(daemon.verdict, Tone.WARN))
-        yield "verdict", verdict, _since(picture, daemon.verdict_since, daemon.verdict_reason)
+        health_state = Toned(daemon.health_state, _TONES.get(daemon.health_state, Tone.WARN))
+        yield "state", health_state, _since(picture, daemon.health_since, daemon.health_reason)
         yield "mode", daemon.mode, daemon.mode_reason
         yield ("fence", *_fence(daemon.fence))
         yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
@@ -159,10 +160,10 @@ def _since(picture: Picture, at: float | None, reason: str) -> str:
     return ": ".join(filter(None, (since, reason)))
 
 
-def _ladder(climb: Climb) -> Iterator[tuple[Part, ...]]:
-    for rung in climb.rungs:
-        state = Toned(rung.state.replace("-", " "), _TONES.get(rung.state, Tone.WARN))
-        yield f"{rung.number:>2}", state, rung.name, rung.detail
+def _checks(proof: ProofStatus) -> Iterator[tuple[Part, ...]]:
+    for check in proof.checks:
+        state = Toned(check.state.replace("-", " "), _TONES.get(check.state, Tone.WARN))
+        yield f"{check.number:>2}", state, check.name, check.detail
 
 
 def _body(picture: Picture, found: Assessment) -> dict[str, object]:
@@ -176,7 +177,7 @@ def _body(picture: Picture, found: Assessment) -> dict[str, object]:
         },
         "daemon": picture.daemon,
         "effective": picture.effective,
-        "climb": picture.climb,
+        "proof": picture.proof,
         "pin": picture.valid_pin,
         "drift": encode_findings(picture.drift),
         "unconfirmed": picture.unconfirmed,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Self
 
 from agent.artifacts.fetching import Progress
 from agent.console import Console, Format
-from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.ports_clock import Clock
 
@@ -18,7 +18,7 @@ _MIB = 1 << 20
 
 
 @dataclass(slots=True)
-class Transfer:
+class TransferProgress:
     """Takes the progress of one download after the other; used with `with`, its line is gone afterwards."""
 
     console: Console

@@ -9,13 +9,21 @@ from collections.abc import Iterator
 
 from agent import paths
 from agent.commands.picture import Agent, Picture
-from agent.commands.published import Climb, Condition, DaemonStatus, EffectiveStatus, Rung, Unreadable
+from agent.commands.published import (
+    CheckStatus,
+    ConditionStatus,
+    DaemonStatus,
+    EffectiveStatus,
+    ProofStatus,
+    Unreadable,
+)
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
+from agent.plan import renewal
 
 OLD_PROOF_S = 3600.0
-"""The ladder is climbed every few minutes; a proof older than this proves nothing about now."""
+"""The checks run every few minutes; a proof older than this proves nothing about now."""
 
 OVERDUE_S = 300.0
 
@@ -35,7 +43,7 @@ def problems(picture: Picture) -> Iterator[AgentError]:
     """What is known to be wrong."""
     if picture.config_error is not None:
         yield picture.config_error
-    daemon, climb = picture.daemon, picture.climb
+    daemon, proof = picture.daemon, picture.proof
     if picture.agent is Agent.NOT_INSTALLED:
         yield AgentError("NNA1010", "the agent is not installed", try_="apt install nydus-node-agent")
     elif picture.agent in (Agent.STOPPED, Agent.GONE):
@@ -53,37 +61,37 @@ def problems(picture: Picture) -> Iterator[AgentError]:
             _condition(picture, one) for one in daemon.conditions if one.status == "True" and _is_news(picture, one)
         )
     yield from _not_taken_back(picture)
-    yield from picture.undone.problems()
-    if picture.effective is not None and isinstance(climb, Climb):
-        yield from (_rung(rung, "failed") for rung in climb.failed[:1])  # what follows from it is in the ladder
-        yield from _pending(picture, climb)
-        yield from _unrenewed(climb)
+    yield from picture.leftovers.problems()
+    if picture.effective is not None and isinstance(proof, ProofStatus):
+        yield from (_check(check, "failed") for check in proof.failed[:1])  # what follows from it is in the proof
+        yield from _pending(picture, proof)
+        yield from _unrenewed(proof)
     if picture.effective is not None:
         yield from (AgentError("NNA0441", one.what, seen=one.evidence, try_=one.try_) for one in picture.drift)
 
 
 def doubts(picture: Picture) -> Iterator[AgentError]:
     """What could not be told."""
-    daemon, climb = picture.daemon, picture.climb
+    daemon, proof = picture.daemon, picture.proof
     if picture.agent is Agent.SILENT and isinstance(daemon, DaemonStatus):
         silence = f"pid {daemon.pid} lives, its last publication is {in_words(picture.age(daemon.at))} old"
         restart = f"sudo systemctl restart {paths.AGENT_UNIT}"
         yield AgentError("NNA1011", "the agent publishes nothing", cause=silence, try_=restart)
     if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
         yield from (_condition(picture, one) for one in daemon.conditions if one.status == "Unknown")
-    yield from (_unreadable(file) for file in (daemon, picture.effective, climb) if isinstance(file, Unreadable))
+    yield from (_unreadable(file) for file in (daemon, picture.effective, proof) if isinstance(file, Unreadable))
     if picture.effective is None:
         return
-    if climb is None:
-        cause = "the ladder was not climbed since the change"
+    if proof is None:
+        cause = "the checks did not run since the change"
         yield AgentError("NNA1017", "nothing was proved yet", cause=cause, try_=_DOCTOR)
-    elif isinstance(climb, Climb):
-        yield from (_rung(rung, "could not be told") for rung in climb.rungs if rung.state == "unknown")
-        if climb.unseen:
+    elif isinstance(proof, ProofStatus):
+        yield from (_check(check, "could not be told") for check in proof.checks if check.state == "unknown")
+        if proof.unseen:
             what = "it is not known whether all is as it was applied"
-            yield AgentError("NNA1017", what, cause="not all could be looked at", seen=climb.unseen, try_=_DOCTOR)
-        if picture.age(climb.at) > OLD_PROOF_S:
-            cause = f"the last climb was {in_words(picture.age(climb.at))} ago"
+            yield AgentError("NNA1017", what, cause="not all could be looked at", seen=proof.unseen, try_=_DOCTOR)
+        if picture.age(proof.at) > OLD_PROOF_S:
+            cause = f"the last proof was {in_words(picture.age(proof.at))} ago"
             timer = paths.INSPECT_UNIT.replace(".service", ".timer")
             yield AgentError("NNA1017", "the proof is old", cause=cause, try_=f"systemctl status {timer}")
 
@@ -117,14 +125,14 @@ def _mirror(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
     if daemon.mirror.owner == "foreign" and not _holds(daemon, "ForeignListener"):
         what = "the listener on the mirror's port is not the mirror's"
         yield AgentError("NNA1019", what, cause=daemon.mirror.owner_detail, try_="sudo ss -tlnp")
-    if daemon.verdict in ("down", "suspect"):
+    if daemon.health_state in ("down", "suspect"):
         seen = tuple(
             f"{in_words(picture.age(change.at))} ago: {change.from_} -> {change.to}: {change.evidence}"
             for change in daemon.history[-3:]
             if change.evidence
         )
-        what = f"the mirror is {daemon.verdict}"
-        yield AgentError("NNA1014", what, cause=daemon.verdict_reason, seen=seen, try_=_DOCTOR)
+        what = f"the mirror is {daemon.health_state}"
+        yield AgentError("NNA1014", what, cause=daemon.health_reason, seen=seen, try_=_DOCTOR)
 
 
 def _origins(daemon: DaemonStatus) -> Iterator[AgentError]:
@@ -138,14 +146,14 @@ def _holds(daemon: DaemonStatus, kind: str) -> bool:
     return any(one.type == kind and one.status == "True" for one in daemon.conditions)
 
 
-def _is_news(picture: Picture, condition: Condition) -> bool:
+def _is_news(picture: Picture, condition: ConditionStatus) -> bool:
     """A configuration that is still wrong was told already, with every problem, and drift is, finding by finding."""
     if condition.type == "Drift" and picture.drift:
         return False
     return condition.type != "ConfigInvalid" or picture.config_error is None
 
 
-def _condition(picture: Picture, condition: Condition) -> AgentError:
+def _condition(picture: Picture, condition: ConditionStatus) -> AgentError:
     code = _CODES.get(condition.type, "NNA1018") if condition.status == "True" else "NNA1017"
     since = (f"since {in_words(picture.age(condition.since))}",) if condition.since else ()
     what = f"{condition.type}: {condition.message or condition.reason or condition.status}"
@@ -153,25 +161,23 @@ def _condition(picture: Picture, condition: Condition) -> AgentError:
     return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR if code == "NNA1018" else "")
 
 
-def _rung(rung: Rung, outcome: str) -> AgentError:
-    code = rung.code or ("NNA1018" if rung.state == "failed" else "NNA1017")
-    what = f"rung {rung.number} ({rung.name}) {outcome}: {rung.detail}"
-    return AgentError(code, what, cause=rung.cause, seen=rung.evidence, try_=rung.try_)
+def _check(check: CheckStatus, outcome: str) -> AgentError:
+    code = check.code or ("NNA1018" if check.state == "failed" else "NNA1017")
+    what = f"check {check.number} ({check.name}) {outcome}: {check.detail}"
+    return AgentError(code, what, cause=check.cause, seen=check.evidence, try_=check.try_)
 
 
-def _pending(picture: Picture, climb: Climb) -> Iterator[AgentError]:
-    if not climb.pending:
+def _pending(picture: Picture, proof: ProofStatus) -> Iterator[AgentError]:
+    if not proof.pending:
         return
     cause = "it was changed, or something on the node was, and nydus-agent apply has not run since"
     if isinstance(picture.effective, EffectiveStatus) and picture.effective.rolled_back_to:
         cause = f"the node was rolled back to generation {picture.effective.rolled_back_to}"
     what = "the configuration wants other than is in force"
-    yield AgentError("NNA1013", what, cause=cause, seen=climb.pending, try_="sudo nydus-agent plan")
+    yield AgentError("NNA1013", what, cause=cause, seen=proof.pending, try_="sudo nydus-agent plan")
 
 
-def _unrenewed(climb: Climb) -> Iterator[AgentError]:
-    if climb.unrenewed:
-        from agent.plan import renewal  # of what a plan needs: the other answers of `status` come without it
-
-        what = f"{counted(len(climb.unrenewed), 'image')} in use with a credential that expires and is not renewed"
-        yield AgentError("NNA1207", what, cause=renewal.COST, seen=climb.unrenewed, try_=renewal.TRY)
+def _unrenewed(proof: ProofStatus) -> Iterator[AgentError]:
+    if proof.unrenewed:
+        what = f"{counted(len(proof.unrenewed), 'image')} in use with a credential that expires and is not renewed"
+        yield AgentError("NNA1207", what, cause=renewal.COST, seen=proof.unrenewed, try_=renewal.TRY)

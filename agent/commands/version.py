@@ -6,7 +6,7 @@ import argparse
 
 from agent import __version__, paths
 from agent.commands.context import Context
-from agent.commands.published import climb_of, read_json
+from agent.commands.published import proof_status_of, read_json
 from agent.errors import Exit
 
 HELP = "print the versions of the agent and of what it manages"
@@ -21,12 +21,12 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Always OK: a version that no inspection has seen is printed as unknown."""
-    raw = read_json(context.path(paths.CLIMB))
-    climb = climb_of(raw) if isinstance(raw, dict) else None
-    seen = climb.versions if climb else {}
+    raw = read_json(context.path(paths.PROOF))
+    proof = proof_status_of(raw) if isinstance(raw, dict) else None
+    seen = proof.versions if proof else {}
     versions = {name: seen.get(name) or UNKNOWN for name in _COMPONENTS}
     context.console.table([("nydus-agent", __version__), *versions.items()])
     if UNKNOWN in versions.values():
         context.console.line("(what no inspection has seen is unknown: sudo nydus-agent doctor)")
-    context.console.emit("Version", {"agent": __version__, "components": versions, "seenAt": climb and climb.at})
+    context.console.emit("Version", {"agent": __version__, "components": versions, "seenAt": proof and proof.at})
     return Exit.OK

@@ -8,11 +8,11 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from agent.commands import story
+from agent.commands import transitions
 from agent.commands.assess import assess
 from agent.commands.context import Context
 from agent.commands.picture import Agent, Picture, take
-from agent.commands.published import DaemonStatus, Penalty, SymptomsStatus
+from agent.commands.published import DaemonStatus, PenaltyStatus, SymptomsStatus
 from agent.console import Part, Toned
 from agent.durations import in_words
 from agent.errors import Exit
@@ -25,8 +25,8 @@ UNKNOWN = "unknown"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """-n."""
     parser.add_argument(
-        "-n", dest="count", metavar="N", type=story.count, default=10,
-        help=f"how many of the last transitions to show, at most {story.MOST} (default 10)",
+        "-n", dest="count", metavar="N", type=transitions.count, default=10,
+        help=f"how many of the last transitions to show, at most {transitions.MOST} (default 10)",
     )  # fmt: skip
 
 
@@ -50,15 +50,15 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         console.line()
         console.line("last transitions" if history else "no transition since the agent was started")
     if history:
-        story.show(console, history, indent=2)
+        transitions.show(console, history, indent=2)
     console.emit("Why", _body(picture, found.headline, found.exit, args.count))
     return found.exit
 
 
 def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
     yield "route", f"{daemon.route} {_reason(picture, daemon.route_since, daemon.route_reason)}"
-    yield "mirror", f"{daemon.verdict} {_reason(picture, daemon.verdict_since, daemon.verdict_reason)}"
-    yield "cause", daemon.verdict_cause or UNKNOWN
+    yield "mirror", f"{daemon.health_state} {_reason(picture, daemon.health_since, daemon.health_reason)}"
+    yield "cause", daemon.health_cause or UNKNOWN
     yield "evidence", daemon.evidence or "none against the mirror"
     if picture.agent is Agent.RUNNING:
         yield from _way_back(picture, daemon)
@@ -92,7 +92,7 @@ def left_s(picture: Picture, daemon: DaemonStatus) -> float | None:
     return max(0.0, daemon.return_.seconds - picture.age(daemon.at))
 
 
-def _penalty(penalty: Penalty | None) -> str:
+def _penalty(penalty: PenaltyStatus | None) -> str:
     if penalty is None:
         return UNKNOWN
     held = f"the mirror is held back until it has fallen below {penalty.reuse:.0f}"
@@ -133,7 +133,7 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
     about = {
         name: getattr(daemon, name) if daemon is not None else None
-        for name in ("route", "route_since", "route_reason", "verdict", "verdict_since", "verdict_reason",
+        for name in ("route", "route_since", "route_reason", "health_state", "health_since", "health_reason",
                      "window_ms", "canary_window_ms", "penalty", "symptoms")
     }  # fmt: skip
     return {
@@ -141,7 +141,7 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
         "exit": int(exit_),
         "agent": {"state": picture.agent, "at": daemon.at if daemon is not None else None},
         **about,
-        "verdict_cause": (daemon.verdict_cause or None) if daemon is not None else None,
+        "health_cause": (daemon.health_cause or None) if daemon is not None else None,
         "evidence": daemon.evidence if daemon is not None else None,
         "waits_for": daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else None,
         "seconds_left": left_s(picture, daemon) if daemon is not None else None,

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import cast
 
 from agent.config.fields import Complaints, build, read_table
 from agent.config.model import Config
-from agent.dataclass import asdict, replace
 from agent.outside_json import json_value
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "artifacts")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agent.config.forms import address_of, endpoint_of, listen_of
 from agent.config.model import Config, Dialect, LogLevel, Scheme
-from agent.dataclass import dataclass
 
 WATCHDOG_AND_RESTART_MS = 4000
 """The unit's WatchdogSec (3 s) and the restart after it: a lease must outlive a frozen daemon."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ConfigFinding:
     """A pair that cannot be (an error) or that does not do what it seems to (a warning)."""
 
     keys: tuple[str, ...]
@@ -23,22 +23,22 @@ class Finding:
     is_error: bool = True
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(config: Config) -> Iterator[ConfigFinding]:
     """Everything that is wrong or odd about settings taken together."""
     for check in _CHECKS:
         yield from check(config)
 
 
-def _lease(config: Config) -> Iterator[Finding]:
+def _lease(config: Config) -> Iterator[ConfigFinding]:
     health = config.mirror.health
     if health.lease_ms <= 2 * health.renew_ms:
-        yield Finding(
+        yield ConfigFinding(
             ("mirror.health.lease_ms", "mirror.health.renew_ms"),
             "one late renewal would let the fence lapse",
             f"make lease_ms more than twice renew_ms (> {2 * health.renew_ms})",
         )
     elif health.lease_ms < 2 * WATCHDOG_AND_RESTART_MS:
-        yield Finding(
+        yield ConfigFinding(
             ("mirror.health.lease_ms",),
             f"a frozen agent is back after up to {WATCHDOG_AND_RESTART_MS} ms; a shorter lease may lapse before",
             f"make it at least {2 * WATCHDOG_AND_RESTART_MS}",
@@ -46,26 +46,26 @@ def _lease(config: Config) -> Iterator[Finding]:
         )
 
 
-def _window(config: Config) -> Iterator[Finding]:
+def _window(config: Config) -> Iterator[ConfigFinding]:
     health = config.mirror.health
     if health.window_ms < health.interval_ms:
-        yield Finding(
+        yield ConfigFinding(
             ("mirror.health.window_ms", "mirror.health.interval_ms"),
             "no ping would fall into the window, a well mirror would look hung",
             f"make window_ms at least interval_ms ({health.interval_ms})",
         )
 
 
-def _dialect(config: Config) -> Iterator[Finding]:
+def _dialect(config: Config) -> Iterator[ConfigFinding]:
     mirror = config.mirror
     if mirror.dialect is Dialect.MIRRORS and not mirror.registry:
-        yield Finding(
+        yield ConfigFinding(
             ("mirror.dialect", "mirror.registry"),
             "the mirrors dialect must tell Dragonfly which registry to go to",
             "set mirror.registry to the origin's URL, or use the proxy dialect",
         )
     if mirror.dialect is not Dialect.MIRRORS and mirror.registry:
-        yield Finding(
+        yield ConfigFinding(
             ("mirror.registry",),
             "has no effect: only the mirrors dialect sends it",
             'remove it, or set mirror.dialect = "mirrors"',
@@ -73,25 +73,25 @@ def _dialect(config: Config) -> Iterator[Finding]:
         )
 
 
-def _registry_hosts(config: Config) -> Iterator[Finding]:
+def _registry_hosts(config: Config) -> Iterator[ConfigFinding]:
     seen: set[str] = set()
     for index, entry in enumerate(config.registries.hosts):
         key = f"registries.hosts[{index}]"
         if entry.host in seen:
-            yield Finding((f"{key}.host",), f"a second table for {entry.host}", "keep one of them")
+            yield ConfigFinding((f"{key}.host",), f"a second table for {entry.host}", "keep one of them")
         seen.add(entry.host)
         if entry.ca and entry.scheme is Scheme.HTTP:
-            yield Finding(
+            yield ConfigFinding(
                 (f"{key}.ca", f"{key}.scheme"),
                 "a CA says nothing about a registry that is spoken to in plain http",
                 'remove ca, or set scheme = "https"',
             )
 
 
-def _include(config: Config) -> Iterator[Finding]:
+def _include(config: Config) -> Iterator[ConfigFinding]:
     include = config.registries.include
     if "*" in include and len(include) > 1:
-        yield Finding(
+        yield ConfigFinding(
             ("registries.include",), '"*" already means all', "keep it alone, or name the registries", is_error=False
         )
 
@@ -99,7 +99,7 @@ def _include(config: Config) -> Iterator[Finding]:
 _SHARED = "the agent and the mirror cannot both listen there"
 
 
-def _ports(config: Config) -> Iterator[Finding]:
+def _ports(config: Config) -> Iterator[ConfigFinding]:
     """The agent's own listeners against the mirror's and each other."""
     taken = {
         key: endpoint_of(url)
@@ -115,19 +115,19 @@ def _ports(config: Config) -> Iterator[Finding]:
         if endpoint is None or address is None:
             continue
         if address.is_loopback and endpoint[1] == config.endpoint.port:
-            yield Finding(("endpoint.port", key), _SHARED, "change one of them")
+            yield ConfigFinding(("endpoint.port", key), _SHARED, "change one of them")
         everywhere = listen is not None and listen[0].is_unspecified and address.is_loopback
         if listen is not None and endpoint[1] == listen[1] and (listen[0] == address or everywhere):
-            yield Finding(("metrics.listen", key), _SHARED, "change one of them")
+            yield ConfigFinding(("metrics.listen", key), _SHARED, "change one of them")
     if listen and listen[1] == config.endpoint.port and (listen[0].is_loopback or listen[0].is_unspecified):
-        yield Finding(
+        yield ConfigFinding(
             ("metrics.listen", "endpoint.port"), "the agent's two listeners cannot share a port", "change one of them"
         )
 
 
-def _log_level(config: Config) -> Iterator[Finding]:
+def _log_level(config: Config) -> Iterator[ConfigFinding]:
     if config.snapshotter.log_level in (LogLevel.WARN, LogLevel.ERROR):
-        yield Finding(
+        yield ConfigFinding(
             ("snapshotter.log_level",),
             "nydusd tells of a bad mirror at info; these lines will be missing",
             'use "info" unless the journal must be kept small',
@@ -135,17 +135,17 @@ def _log_level(config: Config) -> Iterator[Finding]:
         )
 
 
-def _artifacts(config: Config) -> Iterator[Finding]:
+def _artifacts(config: Config) -> Iterator[ConfigFinding]:
     artifacts = config.artifacts
     if artifacts.credential and not artifacts.base_url:
-        yield Finding(
+        yield ConfigFinding(
             ("artifacts.credential", "artifacts.base_url"),
             "has no effect: it is sent to base_url alone, never to where the lock's own URLs lead",
             "set artifacts.base_url, or remove it",
             is_error=False,
         )
     if artifacts.ca and not artifacts.base_url.startswith("https://"):
-        yield Finding(
+        yield ConfigFinding(
             ("artifacts.ca", "artifacts.base_url"),
             "has no effect: it is for base_url alone, and only where that begins with https",
             "set artifacts.base_url, or remove it",
@@ -154,14 +154,14 @@ def _artifacts(config: Config) -> Iterator[Finding]:
     host = urlsplit(artifacts.base_url).hostname if artifacts.base_url.startswith("http://") else None
     address = address_of(host) if host else None
     if artifacts.credential and host and not (address is not None and address.is_loopback):
-        yield Finding(
+        yield ConfigFinding(
             ("artifacts.credential", "artifacts.base_url"),
             "would be sent in clear text, for everyone on the way to read",
             "write base_url with https",
         )
 
 
-_CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
+_CHECKS: tuple[Callable[[Config], Iterator[ConfigFinding]], ...] = (
     _lease,
     _window,
     _dialect,

@@ -6,18 +6,17 @@ The model's dataclasses drive them, so that a setting is declared once (model.py
 
 from __future__ import annotations
 
+import difflib
 import enum
 import functools
 import json
-import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 from agent.config.forms import Form
 from agent.config.model import Config
-from agent.dataclass import MISSING, dataclass, fields, is_dataclass
 from agent.errors import Problem
 
 VERSION_KEY = "version"
@@ -48,16 +47,10 @@ class Setting:
         return tuple(item.value for item in self.kind) if issubclass(self.kind, enum.Enum) else ()
 
 
+@functools.cache
 def _types(model: type) -> dict[str, Any]:
     """The type of each field of a dataclass of the model."""
-    return {field.name: _type(str(field.type), model.__module__) for field in fields(model)}
-
-
-@functools.cache
-def _type(text: str, module: str) -> Any:  # noqa: ANN401 - a type, or a generic alias
-    """What an annotation means. They are few, are asked for again and again, and each is compiled when it is read."""
-    annotated = types.SimpleNamespace(__annotations__={"it": text})
-    return typing.get_type_hints(annotated, vars(sys.modules[module]))["it"]
+    return typing.get_type_hints(model)
 
 
 def settings(model: type = Config, prefix: str = "") -> Iterator[Setting]:
@@ -265,6 +258,4 @@ def _suggestion(key: str, prefix: str, known: list[str]) -> str:
 
 def _near(word: str, known: Sequence[str], cutoff: float = 0.6) -> list[str]:
     """The one that was meant, perhaps."""
-    import difflib  # for those who have mistyped something: it would cost the daemon 0.2 MB
-
     return difflib.get_close_matches(word, known, n=1, cutoff=cutoff)

@@ -6,18 +6,18 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config
-from agent.config.parse import Document, parse
-from agent.dataclass import dataclass, field
+from agent.config.parse import TomlDocument, parse
 from agent.errors import ConfigError, Problem
 
 SIZE_CAP = 1 << 20  # bytes; a configuration is a few hundred
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """The configuration and where it came from. `sources` in reading order; empty: all defaults."""
 
     config: Config
@@ -33,20 +33,20 @@ def load(
     *,
     candidate: str = "",
     required: bool = False,
-) -> Loaded:
+) -> LoadedConfig:
     """The base file, then conf.d/*.toml by name, then `candidate` (a drop-in that is not in place yet).
 
     A base file (unless `required`) or conf.d that is not there is no error: the defaults fit a node with a local
     dfdaemon.
     Raises ConfigError with every problem (NNA0101; NNA0102 where files could only not be read).
     """
-    documents: list[Document] = []
+    documents: list[TomlDocument] = []
     unreadable: list[Problem] = []
     warnings: list[str] = []
     for path, drop_in, optional in _files(config_file, conf_d, candidate, unreadable, warnings):
         text = _read(path, unreadable, warnings, optional=optional and not required)
         if text is not None:
-            documents.append(Document(path, text, drop_in))
+            documents.append(TomlDocument(path, text, drop_in))
     parsed = parse(documents)
     problems = (*unreadable, *parsed.problems)
     if problems:
@@ -55,7 +55,7 @@ def load(
             raise ConfigError("NNA0101", f"the configuration is wrong ({count}), nothing was touched", problems)
         raise ConfigError("NNA0102", f"the configuration cannot be read ({count}), nothing was touched", problems)
     sources = tuple(document.file for document in documents)
-    return Loaded(parsed.config, sources, (*warnings, *parsed.warnings), parsed.origins)
+    return LoadedConfig(parsed.config, sources, (*warnings, *parsed.warnings), parsed.origins)
 
 
 def _files(

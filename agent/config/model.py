@@ -7,11 +7,11 @@ documentation cannot drift from the code. Durations carry their unit in their na
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent import paths
 from agent.config.forms import Form
-from agent.dataclass import dataclass, field
 
 
 def setting(
@@ -132,7 +132,7 @@ class MirrorConfig:
     ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL", form=Form.HTTP_URL)
     metrics_url: str = setting(
         "http://127.0.0.1:4002/metrics",
-        "the mirror's own metrics; rung 10 counts bytes there",
+        "the mirror's own metrics; check 10 counts bytes there",
         form=Form.HTTP_URL,
     )
     switch: Switch = setting(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
-from agent.config.checks import Finding, findings
+from agent.config.checks import ConfigFinding, findings
 from agent.config.fields import VERSION, VERSION_KEY, Complaints, as_toml, build, read_table, settings
 from agent.config.model import Config
-from agent.dataclass import dataclass, field
 from agent.errors import Problem
 
 DEFAULT = "(default)"
@@ -17,7 +17,7 @@ DEFAULT = "(default)"
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class TomlDocument:
     """One file: its name for messages, its text, and whether it is a drop-in (else the base file)."""
 
     file: str
@@ -36,13 +36,13 @@ class Parsed:
     """Dotted key -> the file that set it; keys at their default are not in it."""
 
 
-def parse(documents: Sequence[Document]) -> Parsed:
+def parse(documents: Sequence[TomlDocument]) -> Parsed:
     """Later documents win, tables are merged, lists are replaced. Never raises: every problem is in the result."""
     problems: list[Problem] = []
     warnings: list[str] = []
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
-    set_by_drop_in: dict[str, Document] = {}
+    set_by_drop_in: dict[str, TomlDocument] = {}
     for document in documents:
         right, wrong = _read_document(document)
         problems += wrong
@@ -62,7 +62,7 @@ def parse(documents: Sequence[Document]) -> Parsed:
     return Parsed(config, tuple(problems), tuple(warnings), origins)
 
 
-def _read_document(document: Document) -> tuple[dict[str, object], list[Problem]]:
+def _read_document(document: TomlDocument) -> tuple[dict[str, object], list[Problem]]:
     """Dotted keys with right values, and what is wrong."""
     complaints = Complaints(document.file)
     try:
@@ -81,7 +81,7 @@ def _read_document(document: Document) -> tuple[dict[str, object], list[Problem]
 
 
 def _conflicts(
-    document: Document, right: Mapping[str, object], values: Mapping[str, object], set_by: dict[str, Document]
+    document: TomlDocument, right: Mapping[str, object], values: Mapping[str, object], set_by: dict[str, TomlDocument]
 ) -> list[str]:
     """Keys that two drop-ins set to different values: the later wins by design, but whoever wrote both should know."""
     found = [
@@ -94,7 +94,7 @@ def _conflicts(
     return found
 
 
-def _problem(finding: Finding, config: Config, origins: Mapping[str, str]) -> Problem:
+def _problem(finding: ConfigFinding, config: Config, origins: Mapping[str, str]) -> Problem:
     """A finding about a pair, blamed on the first of its keys that some file sets."""
     effective = dict(values_of(config))
     blamed = next((key for key in finding.keys if _origin(key, origins) != DEFAULT), finding.keys[0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.dataclass import dataclass, field
 from agent.oci.formats import Platform
 from agent.oci.reference import Reference
 from agent.ports_convert import Builder, BuildOptions, Compared, Reader, Room, Rooms, Source, Target, WholeBuilder

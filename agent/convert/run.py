@@ -6,12 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agent.convert.compare import compared
 from agent.convert.converter import version_of
 from agent.convert.job import Converted, Event, Image, Job, Ports, Sent, Told
-from agent.dataclass import dataclass, replace
 from agent.errors import ConvertError
 from agent.oci import formats, local, nydus, platforms
 from agent.oci.formats import Descriptor, Index, Json, Manifest, Platform

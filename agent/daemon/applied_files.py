@@ -11,11 +11,11 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass, field
 from agent.plan import own, unit_files
 from agent.plan.drift import (
     Expected,

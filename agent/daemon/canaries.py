@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError
@@ -18,11 +19,10 @@ from agent.daemon.origins import Origins
 from agent.daemon.probes import Late, Outcome, Right, StaggeredProbe, Wrong
 from agent.daemon.settings import Origin, Url
 from agent.daemon.tasks import jittered
-from agent.dataclass import dataclass, field, replace
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
 from agent.health.owner import Owner
 from agent.health.patience import canary_window_s
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 if TYPE_CHECKING:
     from agent.daemon.session import Session
@@ -321,7 +321,7 @@ class Canaries:
             self._unanswered = 0
             session.check_owner()
             session.take(result)
-            return _REGISTRY_S if session.state.verdict is Verdict.HEALTHY else _REGISTRY_WORRIED_S
+            return _REGISTRY_S if session.state.health_state is HealthState.HEALTHY else _REGISTRY_WORRIED_S
         self._turn += 1
         can_vouch = origin.name in session.reach.proved and self._registry.answers
         self._unanswered = 0 if can_vouch else self._unanswered + 1

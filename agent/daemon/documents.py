@@ -1,5 +1,5 @@
-"""What root's verbs have left for the daemon: the mode (effective.json), the operator's pin (pin.json), the last climb
-(climb.json). Only files of root count, links are not followed, and each is read again only when it changed.
+"""What root's verbs have left for the daemon: the mode (effective.json), the operator's pin (pin.json), the last proof
+(proof.json). Only files of root count, links are not followed, and each is read again only when it changed.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import os
 import stat
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.dataclass import dataclass, field
 from agent.durations import in_words
 from agent.health.evidence import Mode, Pinned, Route
 from agent.node.facts_daemon import Moment
@@ -176,30 +176,30 @@ def _passed_s(document: Loose, moment: Moment) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """The last climb of the ladder, as far as readiness needs it."""
+class LastProof:
+    """The last proof, as far as readiness needs it."""
 
     at: float | None = None
-    """Seconds since the epoch; None: nobody climbed yet."""
-    problem: str = "nobody has climbed the ladder of proof yet"
-    """The first rung that failed, or that could not be told; "" = none."""
+    """Seconds since the epoch; None: nobody has run the checks yet."""
+    problem: str = "nobody has run the checks yet"
+    """The first check that failed, or that could not be told; "" = none."""
     failed: bool = False
     """Whether it failed."""
 
 
-def climb(document: Loose | None) -> Climb:
-    """From climb.json."""
+def proof_of(document: Loose | None) -> LastProof:
+    """From proof.json."""
     at = document.get("at") if document is not None else None
     if document is None or isinstance(at, bool) or not isinstance(at, (int, float)):
-        return Climb()
-    rungs = document.get("rungs")
-    listed = [rung for rung in rungs if isinstance(rung, dict)] if isinstance(rungs, list) else []
+        return LastProof()
+    checks = document.get("checks")
+    listed = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
     for state in ("failed", "unknown"):
-        for rung in listed:
-            if rung.get("state") == state:
-                where = f"rung {rung.get('number')} ({_text(rung.get('name'))})"
-                return Climb(float(at), f"{where} {state}: {_text(rung.get('detail'))}", state == "failed")
-    return Climb(float(at), "")
+        for check in listed:
+            if check.get("state") == state:
+                where = f"check {check.get('number')} ({_text(check.get('name'))})"
+                return LastProof(float(at), f"{where} {state}: {_text(check.get('detail'))}", state == "failed")
+    return LastProof(float(at), "")
 
 
 def _number(value: object) -> float | None:

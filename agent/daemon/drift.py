@@ -12,9 +12,9 @@ from pathlib import Path
 
 from agent import paths
 from agent.daemon.applied_files import AppliedFiles, Sight, active_link, down_finding
-from agent.daemon.documents import Climb, Document
+from agent.daemon.documents import Document, LastProof
 from agent.daemon.settings import Places
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan import unit_files
 from agent.plan.drift import Expected, Finding, Kind
 from agent.plan.drift_form import decode_expected, decode_findings
@@ -23,13 +23,13 @@ from agent.ports_daemon import Watch
 _SETTLE_S = 1.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
 _TELL_S = 15.0
-"""A change that cannot be judged is told when no climb has seen it for this long, and no `apply` is under way: it
+"""A change that cannot be judged is told when no proof has seen it for this long, and no `apply` is under way: it
 writes these files too.
 """
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
 _AGAIN_S = 60.0
-"""Between two climbs that are asked for because the mirror is well again: some faults are no mirror's."""
+"""Between two proofs that are asked for because the mirror is well again: some faults are no mirror's."""
 _DOWN_S = 2.0
 """A unit that is restarted is inactive for a moment."""
 _REQUEST = "drift"
@@ -61,17 +61,19 @@ class Drift:
         self.gave_up: tuple[str, ...] = ()
         """Repairs that were undone again and again, in words."""
         self.changed: tuple[str, ...] = ()
-        """What was changed since the last climb and nobody has judged, once it is worth telling."""
+        """What was changed since the last proof and nobody has judged, once it is worth telling."""
         self._unproved: tuple[str, ...] = ()
         self._tell_at = float("inf")
         self.changed_at = 0.0
         """Seconds since the epoch."""
 
-    def maintain(self, now: float, verdict: Verdict, since: float, climbed: Climb) -> bool:
-        """Once a second. Whether an inspection was asked for. `since`: when the verdict changed last, by the epoch."""
+    def maintain(self, now: float, health_state: HealthState, since: float, proof: LastProof) -> bool:
+        """Once a second. Whether an inspection was asked for. `since`: when the health state changed last, by the
+        epoch.
+        """
         self.refresh(now)
-        self.proved(climbed.at)
-        self.judged(verdict, since, climbed, now)
+        self.proved(proof.at)
+        self.judged(health_state, since, proof, now)
         try:
             return self.ask(now)
         except OSError:
@@ -104,25 +106,25 @@ class Drift:
             self._pending = True
         return self._judge(now)
 
-    def proved(self, climbed_at: float | None) -> None:
-        """A climb that began after the last change has seen it."""
-        if climbed_at is not None and climbed_at > self.changed_at:
+    def proved(self, proved_at: float | None) -> None:
+        """A proof that began after the last change has seen it."""
+        if proved_at is not None and proved_at > self.changed_at:
             self.changed = self._unproved = ()
             self._tell_at = float("inf")
 
-    def judged(self, verdict: Verdict, since: float, climbed: Climb, now: float) -> None:
-        """Have the ladder climbed anew where a rung failed before the mirror was well (`since`, by the epoch): else
+    def judged(self, health_state: HealthState, since: float, proof: LastProof, now: float) -> None:
+        """Have the checks run anew where a check failed before the mirror was well (`since`, by the epoch): else
         `status` tells that fault until the timer's next turn, minutes after it has gone.
         """
-        well = verdict is Verdict.HEALTHY
-        if well and climbed.failed and climbed.at is not None and climbed.at < since and now >= self._again_at:
+        well = health_state is HealthState.HEALTHY
+        if well and proof.failed and proof.at is not None and proof.at < since and now >= self._again_at:
             self._again_at, self._due_at = now + _AGAIN_S, now + _SETTLE_S
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
         self._judge(now)
         if now >= self._tell_at and self._applied_files.change_under_way(self._places.lock):
-            self._tell_at = now + _SETTLE_S  # it climbs at its end, which a slow node is long in coming to
+            self._tell_at = now + _SETTLE_S  # it proves at its end, which a slow node is long in coming to
         elif now >= self._tell_at:
             self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
         if self._due_at is None or now < self._due_at:

@@ -13,12 +13,12 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from agent.daemon.http_client import fields
-from agent.dataclass import dataclass
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0

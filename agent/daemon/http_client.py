@@ -13,10 +13,10 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from agent.daemon.tasks import writable
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384

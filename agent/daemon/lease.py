@@ -4,8 +4,8 @@ counted here."""
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import FenceError, PortError
 from agent.ports_daemon import Cgroups
 from agent.ports_fence import Fence

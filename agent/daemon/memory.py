@@ -17,17 +17,17 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
 from agent.daemon.view import HistoryEntry
-from agent.dataclass import dataclass, field, replace
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import NEVER, Accuser, Cause, Fence, State, Verdict
+from agent.health.state import NEVER, Accuser, Cause, Fence, HealthState, State
 from agent.node.moment import present
 
 KIND = "DaemonMemory"
@@ -38,7 +38,7 @@ _STARTED = "the agent was started anew and judges the mirror once more"
 _WENT_ON = "the agent was started anew and goes on from what it knew"
 _RECALLED = 99
 """Entries that are taken over; with that of the start itself they are what a history holds."""
-_BAD = (Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ def _encoded(memory: Memory, boot: str) -> dict[str, object]:
     state = memory.state
     return {
         "apiVersion": API_VERSION, "kind": KIND, "boot": boot, "mirror": memory.mirror, "ping": memory.ping,
-        "verdict": state.verdict.value, "since": state.since, "reason": state.reason, "evidence": state.evidence,
-        "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
+        "health_state": state.health_state.value, "since": state.since, "reason": state.reason,
+        "evidence": state.evidence, "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
         "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True,
         "ping_refuted": state.ping_refuted, "sentinel_trusted": state.sentinel_trusted,
         "flap": _flap(state.flap), "unblamed": _flap(state.unblamed), "return_at": _time(state.return_at),
@@ -143,13 +143,15 @@ def _time(value: float) -> float | None:
 def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
     """Raises KeyError, TypeError and ValueError for whatever makes no sense."""
     read = _Reader(document, now)
-    verdict = Verdict(read.text("verdict"))
-    bad = verdict in _BAD
+    health_state = HealthState(read.text("health_state"))
+    bad = health_state in _BAD
     # What was under suspicion a moment ago is not well before it has shown so; what was well must show it
     # once more.
-    kept = Verdict.PROBATION if verdict is Verdict.PROBATION else Verdict.DOWN if bad else Verdict.UNKNOWN
+    kept = HealthState.DOWN if bad else HealthState.UNKNOWN
+    if health_state is HealthState.PROBATION:
+        kept = health_state
     state = State(
-        verdict=kept,
+        health_state=kept,
         since=read.past("since") if bad else 0.0,
         reason=read.text("reason") if bad else State().reason,
         evidence=read.text("evidence") if bad else "",
@@ -256,7 +258,7 @@ def adopted(state: State, left_s: float, now: float) -> State:
         return replace(state, fence=None)
     if state.fence is not None:
         return state
-    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     if not bad and not (state.was_well and state.pin is Route.ORIGIN):
         return state
     # That run had asked the origin.
@@ -265,9 +267,9 @@ def adopted(state: State, left_s: float, now: float) -> State:
     )  # fmt: skip
 
 
-def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple[HistoryEntry, ...]:
+def recall(status: str, now: float, health_state: HealthState = HealthState.UNKNOWN) -> tuple[HistoryEntry, ...]:
     """The entries of a former run, oldest first, and one for this start; none where there was no such run.
-    `verdict`: what is still known of the mirror.
+    `health_state`: what is still known of the mirror.
     """
     document = Document(status, os.geteuid()).load()
     if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
@@ -281,9 +283,9 @@ def recall(status: str, now: float, verdict: Verdict = Verdict.UNKNOWN) -> tuple
     if again:  # and nothing has happened since: a crash loop must not fill the history
         entries = entries[:-1]
     before = last.before if again else last.after
-    why = _STARTED if verdict is Verdict.UNKNOWN else _WENT_ON
+    why = _STARTED if health_state is HealthState.UNKNOWN else _WENT_ON
     # Where reads go did not change by it.
-    return (*entries, HistoryEntry(now, before, verdict.value, last.route, why, "", last.route))
+    return (*entries, HistoryEntry(now, before, health_state.value, last.route, why, "", last.route))
 
 
 def _entries(listed: list[object]) -> Iterator[HistoryEntry]:

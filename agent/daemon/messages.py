@@ -12,7 +12,7 @@ class Message(enum.StrEnum):
 
     STARTED = "e8bfcd25c10b461286e39ab181b0c06d"
     STOPPED = "e4376d9562c249a58cd140159bab823f"
-    VERDICT = "81a3e52d667d4764960142f6be812160"
+    HEALTH = "81a3e52d667d4764960142f6be812160"
     ROUTE = "3ab91ffccd49498bb4c75333da43a3b8"
     MODE = "48eb2bd9f6a34f2eac4c49ff486f66fd"
     PIN = "20ec1baa112a42f9ad07144fdee8d6be"

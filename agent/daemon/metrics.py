@@ -12,7 +12,7 @@ from agent.daemon.record import BOUNDS_S, COUNTERS
 from agent.daemon.view import Distribution, View
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan.drift import Kind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,7 +29,7 @@ def _lines(view: View) -> Iterator[str]:
     yield from _gauge("build_info", "The running version.", 1, version=__version__)
     yield from _gauge("start_timestamp_seconds", "When the daemon started.", view.started_at)
     yield from _state("mode", "What the node was set up for.", Mode, view.mode)
-    yield from _verdict(view)
+    yield from _health_state(view)
     yield from _route(view)
     yield from _fence(view)
     yield from _probes(view)
@@ -40,15 +40,15 @@ def _lines(view: View) -> Iterator[str]:
     yield from _family("condition", "gauge", "Problems that hold now.", held)
     drifted = [({"kind": kind.value}, sum(one.kind is kind for one in view.drift)) for kind in Kind]
     yield from _family("drift", "gauge", "What others have changed of what was applied, by kind.", drifted)
-    proved = view.climb.at or 0
-    yield from _gauge("last_proof_timestamp_seconds", "When the ladder of proof was climbed last (0: never).", proved)
+    proved = view.proof.at or 0
+    yield from _gauge("last_proof_timestamp_seconds", "When the checks ran last (0: never).", proved)
     yield from _counters(view)
 
 
-def _verdict(view: View) -> Iterator[str]:
-    yield from _state("mirror_verdict", "What is thought of the mirror.", Verdict, view.verdict)
-    since = view.verdict_since
-    yield from _gauge("mirror_verdict_since_timestamp_seconds", "When the verdict changed last.", since)
+def _health_state(view: View) -> Iterator[str]:
+    yield from _state("mirror_health_state", "What is thought of the mirror.", HealthState, view.health_state)
+    since = view.health_since
+    yield from _gauge("mirror_health_since_timestamp_seconds", "When the health state changed last.", since)
     yield from _state("mirror_owner", "Who listens on the mirror's port.", Owner, view.owner)
     penalty = view.penalty
     yield from _gauge(

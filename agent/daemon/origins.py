@@ -14,13 +14,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass
 
 from agent.daemon.http_client import CLOSE, Connection, ProbeError, ignore
 from agent.daemon.settings import Origin
-from agent.dataclass import dataclass
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from agent.ports_daemon import Names
 
 EVERY_S = 45.0
@@ -58,7 +58,7 @@ class OriginStatus:
 
 def reads_depend(state: State) -> bool:
     """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
-    bad = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
 
 

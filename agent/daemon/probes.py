@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
 from agent.daemon.http_client import Connection, ProbeError, ignore
 from agent.daemon.settings import Url
-from agent.dataclass import dataclass
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
 ATTEMPTS = 5

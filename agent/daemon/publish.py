@@ -4,7 +4,7 @@ The CLI answers from status.json, without root and without asking the daemon. It
 every few seconds, by rename, so that a reader sees a whole document. No secrets.
 
 /livez and /readyz have Kubernetes' form: machines read the status code, people `?verbose`. Ready means: reads
-are served and protected, and the last climb of the ladder failed nowhere. A node that reads from the origin
+are served and protected, and the last proof failed nowhere. A node that reads from the origin
 because the mirror is down works, and is ready; a node on which nothing was proved is not.
 """
 
@@ -13,14 +13,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Pin
 from agent.daemon.view import Condition, Containerd, HistoryEntry, Probed, Symptoms, View
-from agent.dataclass import dataclass
 from agent.health.evidence import Mode, Route
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from agent.plan.drift_form import encode_findings
 
 _MODE = 0o644
@@ -38,11 +38,11 @@ def _head(view: View) -> dict[str, object]:
         "started_at": view.started_at,
         "mode": view.mode.value,
         "mode_reason": view.mode_reason,
-        "verdict": view.verdict.value,
-        "verdict_since": view.verdict_since,
-        "verdict_reason": view.verdict_reason,
-        "verdict_cause": view.verdict_cause,
-        "verdict_evidence": view.verdict_evidence,
+        "health_state": view.health_state.value,
+        "health_since": view.health_since,
+        "health_reason": view.health_reason,
+        "health_cause": view.health_cause,
+        "health_evidence": view.health_evidence,
         "route": view.route.value,
         "route_since": view.route_since,
         "route_reason": view.route_reason,
@@ -181,7 +181,7 @@ def ready(view: View, age_s: float) -> tuple[ReadinessCheck, ...]:
         ReadinessCheck("applied", view.mode is not Mode.UNKNOWN, view.mode_reason),
         ReadinessCheck("fence", fence_ok, view.fence.self_test_reason or f"mode {view.mode}"),
         ReadinessCheck("route", _served(view), f"{view.route}: {view.route_reason}"),
-        ReadinessCheck("proof", not view.climb.problem, view.climb.problem or "the last climb failed nowhere"),
+        ReadinessCheck("proof", not view.proof.problem, view.proof.problem or "the last proof failed nowhere"),
     )
 
 
@@ -189,7 +189,7 @@ def _served(view: View) -> bool:
     """Whether somebody answers reads: the mirror, or an origin that the route leads to."""
     if view.route is Route.ORIGIN:
         return view.origin is not False
-    return view.verdict not in (Verdict.DOWN, Verdict.SUSPECT)
+    return view.health_state not in (HealthState.DOWN, HealthState.SUSPECT)
 
 
 def render_checks(name: str, checks: tuple[ReadinessCheck, ...], *, verbose: bool) -> tuple[int, str]:
@@ -210,5 +210,5 @@ def _line(check: ReadinessCheck) -> str:
 def sentence(view: View) -> str:
     """The first line of `systemctl status`."""
     if view.mode is Mode.UNKNOWN:
-        return f"mirror {view.verdict}; {view.mode_reason}"
-    return f"reads go to the {view.route}; mirror {view.verdict}: {view.verdict_reason}"
+        return f"mirror {view.health_state}; {view.mode_reason}"
+    return f"reads go to the {view.route}; mirror {view.health_state}: {view.health_reason}"

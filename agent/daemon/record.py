@@ -9,13 +9,13 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from agent.daemon.lease import FenceCounters
 from agent.daemon.messages import Message
 from agent.daemon.view import Condition, Distribution, HistoryEntry, Probed, Symptoms, SymptomSeen
-from agent.dataclass import dataclass, replace
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
@@ -32,11 +32,11 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.state import Cause, Transition, Verdict
+from agent.health.state import Cause, HealthState, Transition
 from agent.plan.drift import Finding
 
 _HISTORY = 100
-_BAD = (Verdict.SUSPECT, Verdict.DOWN)
+_BAD = (HealthState.SUSPECT, HealthState.DOWN)
 
 LATE = "late"
 OK = "ok"
@@ -72,7 +72,11 @@ class Counter:
 COUNTERS = (
     Counter("pings_total", "Rounds of pings of the mirror, by result.", (("result", _RESULTS),)),
     Counter("canaries_total", "Canaries through the mirror's data path, by result.", (("result", _RESULTS),)),
-    Counter("verdicts_total", "Changes of the verdict, by the new one.", (("verdict", tuple(Verdict)),)),
+    Counter(
+        "health_state_changes_total",
+        "Changes of the health state, by the new one.",
+        (("health_state", tuple(HealthState)),),
+    ),
     Counter(
         "route_changes_total", "Changes of the route, by the new one and why.", (("route", _ROUTES), ("cause", _CAUSES))
     ),
@@ -182,7 +186,7 @@ class Record:
     def __init__(self) -> None:
         self.log = structlog.get_logger()
         self.started_at = time.time()
-        self.verdict_since = self.started_at
+        self.health_since = self.started_at
         self.route_since = self.started_at
         self.history: deque[HistoryEntry] = deque(maxlen=_HISTORY)
         self.counts = Counts()
@@ -195,12 +199,12 @@ class Record:
         self._drift: tuple[str, ...] = ()
 
     def transition(self, change: Transition) -> None:
-        """The verdict or the route changed."""
+        """The health state or the route changed."""
         now = time.time()
-        fields = {"verdict": change.after, "route": change.route, "evidence": change.evidence}
+        fields = {"health_state": change.after, "route": change.route, "evidence": change.evidence}
         if change.before is not change.after:
-            self.verdict_since = now
-            self.counts.add("verdicts_total", change.after)
+            self.health_since = now
+            self.counts.add("health_state_changes_total", change.after)
         if change.route_before is not change.route:
             self.route_since = now
             self.counts.add("route_changes_total", change.route, change.cause)
@@ -211,7 +215,7 @@ class Record:
         text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
         if change.evidence:
             text += f" ({change.evidence})"
-        kind = Message.ROUTE if change.before is change.after else Message.VERDICT
+        kind = Message.ROUTE if change.before is change.after else Message.HEALTH
         tell = self.log.warning if change.after in _BAD and change.matters else self.log.info
         tell(text, message_id=kind, **fields)
 
@@ -227,7 +231,7 @@ class Record:
             text = f"a read met a failure of the mirror ({symptom.kind}): {symptom.detail}"
             self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
-    def drift(self, found: Sequence[Finding], verdict: Verdict, route: Route) -> None:
+    def drift(self, found: Sequence[Finding], health_state: HealthState, route: Route) -> None:
         """What others have changed: each finding that came or went is logged and kept in the history, once."""
         now = time.time()
         came = [one for one in found if one.what not in self._drift]
@@ -240,7 +244,7 @@ class Record:
             text = f"Drift is over: {what}"
             self.log.info(text, message_id=Message.DRIFT, condition="Drift")
         for reason in (*(f"drift: {one.what}" for one in came), *(f"drift is over: {what}" for what in gone)):
-            self.history.append(HistoryEntry(now, verdict, verdict, route, reason, "", route, "drift"))
+            self.history.append(HistoryEntry(now, health_state, health_state, route, reason, "", route, "drift"))
 
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""

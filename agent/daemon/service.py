@@ -24,8 +24,8 @@ from agent.daemon.tasks import readable, task_group
 from agent.daemon.view import Problems, View, marks, quiet, view_of
 from agent.errors import ConfigError, FenceError, PortError, ProcessError
 from agent.health.evidence import AgentInWant
-from agent.health.state import State, Verdict
-from agent.node.identity import node_identity
+from agent.health.state import HealthState, State
+from agent.node.machine import node_identity
 from agent.ports_daemon import DaemonPorts
 from agent.ports_processes import Processes
 
@@ -129,11 +129,11 @@ class Service:
         return settings(self._config, applied_now, node_identity(), user_known=not self._defaults)
 
     def _recall(self, state: State) -> None:
-        """What a former run has told, and since when the verdict holds where that is known."""
+        """What a former run has told, and since when the health state holds where that is known."""
         now = time.time()
-        self.record.history.extend(recall(self.places.status, now, state.verdict))
-        if state.verdict is not Verdict.UNKNOWN:
-            self.record.verdict_since = now - (time.monotonic() - state.since)
+        self.record.history.extend(recall(self.places.status, now, state.health_state))
+        if state.health_state is not HealthState.UNKNOWN:
+            self.record.health_since = now - (time.monotonic() - state.since)
 
     def _end(self, end: End) -> None:
         if self._session is not None:

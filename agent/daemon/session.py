@@ -12,10 +12,11 @@ import enum
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.daemon.canaries import Canaries
-from agent.daemon.documents import Applied, Document, Pin, applied, climb, pin, pin_change, pinned
+from agent.daemon.documents import Applied, Document, Pin, applied, pin, pin_change, pinned, proof_of
 from agent.daemon.lease import FenceLease
 from agent.daemon.listener import MirrorListener
 from agent.daemon.memory import Memory, Reach, adopted
@@ -26,7 +27,6 @@ from agent.daemon.record import ProbeResults, Record
 from agent.daemon.settings import Settings
 from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, near
 from agent.daemon.tasks import TICK_S, Ticker, readable
-from agent.dataclass import replace
 from agent.errors import FenceError
 from agent.health.evidence import (
     Adopted,
@@ -87,7 +87,7 @@ class Session:
         self.results: ProbeResults = ProbeResults(service.record)
         self.owner_detail: str = ""
         self.pin: Pin | None = None
-        self.climb: Document = Document(places.climb, places.owner)
+        self.proof: Document = Document(places.proof, places.owner)
         self._effective = Document(places.effective, places.owner)
         self._pins = Document(places.pin, places.owner)
         self._applied: Applied | None = None
@@ -286,7 +286,7 @@ class Session:
                 self.check_owner()
 
     def _tell(self) -> None:
-        """Keep what changed; before anything is published or judged, which goes by since when the verdict
+        """Keep what changed; before anything is published or judged, which goes by since when the health state
         holds."""
         change = None if self._told is self.state else transition(self._told, self.state)
         self._told = self.state
@@ -345,8 +345,8 @@ class Session:
         self._read_documents()
         if now - self._listener.owner_at >= _OWNER_S:  # a canary that has come back has looked already
             self.check_owner()
-        climbed = climb(self.climb.load())
-        if self._service.drift.maintain(now, self.state.verdict, self.record.verdict_since, climbed):
+        proof = proof_of(self.proof.load())
+        if self._service.drift.maintain(now, self.state.health_state, self.record.health_since, proof):
             self.record.counts.add("inspections_requested_total")
         self._symptoms.check()
         self.lease.maintain(now, fenced=self._fenced())

@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent import paths
 from agent.config.model import Config, Refusals, RegistryHost, Scheme
 from agent.daemon.documents import Applied
-from agent.dataclass import dataclass
-from agent.health.fleet import return_delay_s
 from agent.health.owner import is_loopback
-from agent.health.policy import Policy
+from agent.health.policy import Policy, return_delay_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Places:
     requests: str = paths.REQUESTS
     effective: str = paths.EFFECTIVE
     pin: str = paths.PIN
-    climb: str = paths.CLIMB
+    proof: str = paths.PROOF
     owner: int = 0
     expected: str = paths.EXPECTED
     drift: str = paths.DRIFT
@@ -46,7 +45,7 @@ class Places:
 
         return cls(
             at(paths.STATUS), at(paths.API_SOCKET), at(paths.REQUESTS), at(paths.EFFECTIVE), at(paths.PIN),
-            at(paths.CLIMB), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
+            at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
             at(paths.MEMORY),
         )  # fmt: skip
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agent.daemon.documents import Climb, Pin, climb
+from agent.daemon.documents import LastProof, Pin, proof_of
 from agent.daemon.origins import OriginStatus
-from agent.dataclass import dataclass, field, replace
 from agent.health import damping, patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.prospect import Prospect, prospect
 from agent.health.route import route, route_reason
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from agent.plan.drift import Finding
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One transition of the verdict or the route."""
+    """One transition of the health state or the route."""
 
     at: float
     before: str
@@ -149,9 +149,9 @@ class View:
     started_at: float
     mode: Mode
     mode_reason: str
-    verdict: Verdict
-    verdict_since: float
-    verdict_reason: str
+    health_state: HealthState
+    health_since: float
+    health_reason: str
     route: Route
     route_since: float
     route_reason: str
@@ -166,15 +166,15 @@ class View:
     origins: tuple[OriginStatus, ...] = ()  # `at` since the epoch
     origin: bool | None = None
     pin: Pin | None = None
-    climb: Climb = field(default_factory=Climb)
+    proof: LastProof = field(default_factory=LastProof)
     conditions: tuple[Condition, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
     """(counter, labels' values, count), see agent.daemon.record."""
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
-    verdict_cause: str = ""
-    verdict_evidence: str = ""
+    health_cause: str = ""
+    health_evidence: str = ""
     window_s: float = 0.0
     """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest
     latency."""
@@ -188,7 +188,7 @@ class View:
 
 def quiet(state: State) -> bool:
     """Whether nothing goes on that a reader follows second by second (a lease, the way back, a suspicion)."""
-    return state.fence is None and state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
+    return state.fence is None and state.health_state in (HealthState.HEALTHY, HealthState.UNKNOWN)
 
 
 def marks(session: Session, drift: Drift, problems: Problems) -> tuple[object, ...]:
@@ -196,10 +196,10 @@ def marks(session: Session, drift: Drift, problems: Problems) -> tuple[object, .
     wait."""
     state, lease = session.state, session.lease
     return (
-        state.verdict, state.since, state.reason, state.mode, state.mode_reason, state.fence is None, state.fence_error,
-        state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want, session.results.ping.ok,
-        session.results.canary.ok, session.owner_detail, lease.self_test, lease.self_test_reason, session.pin,
-        session.climb.last, drift.changed, drift.findings, drift.gave_up,
+        state.health_state, state.since, state.reason, state.mode, state.mode_reason, state.fence is None,
+        state.fence_error, state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want,
+        session.results.ping.ok, session.results.canary.ok, session.owner_detail, lease.self_test,
+        lease.self_test_reason, session.pin, session.proof.last, drift.changed, drift.findings, drift.gave_up,
         session.record.symptoms.problem, session.record.symptoms.total,
         lease.destroy_error, problems, round(time.time() - time.monotonic()),
     )  # fmt: skip
@@ -209,8 +209,8 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
     """The picture now. Conditions that changed are logged by the way."""
     state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
     policy, where = session.policy, route(state)
-    climbed = climb(session.climb.load())
-    record.drift(drift.findings, state.verdict, where)
+    proof = proof_of(session.proof.load())
+    record.drift(drift.findings, state.health_state, where)
     held = conditions(
         state, session.lease, drift, problems, symptoms=record.symptoms.problem,
         around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
@@ -219,8 +219,8 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
     return View(
         pid=os.getpid(), at=now, started_at=record.started_at,
         mode=state.mode, mode_reason=state.mode_reason,
-        verdict=state.verdict, verdict_since=record.verdict_since, verdict_reason=state.reason,
-        verdict_cause=state.cause, verdict_evidence=state.evidence,
+        health_state=state.health_state, health_since=record.health_since, health_reason=state.reason,
+        health_cause=state.cause, health_evidence=state.evidence,
         route=where, route_since=record.route_since, route_reason=route_reason(state),
         fence=_fence(session.lease, mono, active=state.fence is not None),
         mirror_url=session.settings.mirror_url, ping=session.results.ping, canary=session.results.canary,
@@ -230,7 +230,7 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
             replace(seen, at=None if seen.at is None else now - mono + seen.at)
             for seen in session.origins.seen.values()
         ),
-        origin=state.origin, pin=session.pin, climb=climbed, conditions=record.conditions(held),
+        origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
         history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
         window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
         penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),
@@ -261,14 +261,14 @@ def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
 def conditions(
     state: State, lease: FenceLease, drift: Drift, problems: Problems, *, symptoms: str, around: bool, refused: str
 ) -> Iterator[Condition]:
-    """The problems that the daemon tells of besides the verdict: each always listed, held or not. `symptoms`:
+    """The problems that the daemon tells of besides the health state: each always listed, held or not. `symptoms`:
     why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own fallback;
     `refused`: the mirror refuses reads, which is honoured ("" = no).
     """
     fence = lease.self_test_reason if lease.self_test == "failed" else ""
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
     used = state.mode is not Mode.UNKNOWN
-    bad = used and state.verdict in (Verdict.SUSPECT, Verdict.DOWN) and state.origin is False
+    bad = used and state.health_state in (HealthState.SUSPECT, HealthState.DOWN) and state.origin is False
     yield _condition("ConfigInvalid", problems.config, "the configuration on the disk is not the one in use",
                      problems.config)  # fmt: skip
     yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
@@ -292,7 +292,7 @@ def conditions(
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", problems.port_taken, "NNA0901", problems.port_taken)
     changed = ", ".join(drift.changed)
-    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last climb: {changed}")
+    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}")
     told, more = [one.what for one in drift.findings[:_MOST]], len(drift.findings) - _MOST
     told += [f"and {more} more"] if more > 0 else []
     yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(told))

@@ -10,7 +10,7 @@ from typing import Any
 from agent.config.model import Config, Switch
 from agent.dragonfly import checks, keys, origins
 from agent.dragonfly.command_line import tells_headers
-from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
+from agent.dragonfly.findings import AuditFinding, AuditReport, NotLooked, Peer, Severity
 from agent.dragonfly.keys import ALIASES, KEYS
 from agent.dragonfly.place import above
 from agent.dragonfly.quantities import seconds_of
@@ -18,7 +18,7 @@ from agent.dragonfly.reading import Reader, flat, shown
 from agent.errors import Problem
 
 
-class Kind(enum.StrEnum):
+class FileKind(enum.StrEnum):
     """What a file is."""
 
     DFDAEMON = "dfdaemon"
@@ -50,25 +50,25 @@ OTHER_FILE = NotLooked(
 )
 
 
-def kind_of(tree: Mapping[str, Any]) -> Kind:
+def kind_of(tree: Mapping[str, Any]) -> FileKind:
     """What a file is, by its top keys."""
-    return Kind.HELM_VALUES if _OF_CHART & set(tree) else Kind.DFDAEMON
+    return FileKind.HELM_VALUES if _OF_CHART & set(tree) else FileKind.DFDAEMON
 
 
-def audit(file: str, text: str, config: Config, kind: Kind | None = None) -> Report | tuple[Problem, ...]:
+def audit(file: str, text: str, config: Config, kind: FileKind | None = None) -> AuditReport | tuple[Problem, ...]:
     """The report, or everything that is wrong with the file."""
     reader = Reader(file)
     tree = reader.read(text)
     kind = kind or kind_of(tree)
-    if kind is Kind.HELM_VALUES:
+    if kind is FileKind.HELM_VALUES:
         found = list(_of_values(file, tree, config, reader.problems))
     else:
         peer = dfdaemon(file, tree, reader.problems)
         found = [*_of_peer(peer, config), *checks.listeners(peer), *unknown(peer, tree)]
     if reader.problems:
         return tuple(reader.problems)
-    unit = (*_ONLY_LIVE, OTHER_FILE) if kind is Kind.DFDAEMON else ()
-    return Report.of(f"{file} ({kind.value})", [*found, *judged_by_ping(config), *unit, ELSEWHERE])
+    unit = (*_ONLY_LIVE, OTHER_FILE) if kind is FileKind.DFDAEMON else ()
+    return AuditReport.of(f"{file} ({kind.value})", [*found, *judged_by_ping(config), *unit, ELSEWHERE])
 
 
 def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> Peer:
@@ -77,14 +77,14 @@ def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> Pee
     return Peer(written, {}, "dfdaemon's", "", _RESTART, helm=False, serves=True)
 
 
-def _of_peer(peer: Peer, config: Config) -> Iterator[Finding | NotLooked]:
+def _of_peer(peer: Peer, config: Config) -> Iterator[AuditFinding | NotLooked]:
     yield from checks.table(peer)
     yield from checks.disk(peer)
     yield from checks.certificate(peer)
-    yield from origins.look(peer, config)
+    yield from origins.check_rules(peer, config)
 
 
-def of_running(peer: Peer, config: Config, tree: Mapping[str, Any]) -> Iterator[Finding | NotLooked]:
+def of_running(peer: Peer, config: Config, tree: Mapping[str, Any]) -> Iterator[AuditFinding | NotLooked]:
     """The same for a dfdaemon that runs, whose listeners the kernel tells."""
     yield from _of_peer(peer, config)
     yield from unknown(peer, tree)
@@ -110,7 +110,7 @@ def _is_table(path: str) -> bool:
     return any(known.startswith(f"{path}.") for known in KEYS)
 
 
-def _misfit(file: str, key: str, value: object, form: keys.Form) -> Problem:
+def _misfit(file: str, key: str, value: object, form: keys.KeyForm) -> Problem:
     return Problem(file, key, shown(value), f"must be {form.value}", f"write {form.value}")
 
 
@@ -118,7 +118,7 @@ def _no_table(file: str, key: str, value: object) -> Problem:
     return Problem(file, key, shown(value), "must be a table", "put its keys below it")
 
 
-def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[Finding]:
+def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[AuditFinding]:
     """Keys that dfdaemon does not know: it says nothing about them."""
     for path, value in flat(tree, _LEAVES):
         name = ALIASES.get(path, path)
@@ -137,15 +137,15 @@ def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[Finding]:
             yield _unknown(f"{at}.{key}", rule[key], right)
 
 
-def _unknown(key: str, value: object, near: str) -> Finding:
+def _unknown(key: str, value: object, near: str) -> AuditFinding:
     why = "Client v1.5.10 has no such key, and ignores it without a word."
     change = f"rename it to {near}" if near else f"remove {key}"
-    return Finding("unknown-key", Severity.ADVICE, key, shown(value), near or "none", why, change)
+    return AuditFinding("unknown-key", Severity.ADVICE, key, shown(value), near or "none", why, change)
 
 
 def _of_values(
     file: str, tree: Mapping[str, Any], config: Config, problems: list[Problem]
-) -> Iterator[Finding | NotLooked]:
+) -> Iterator[AuditFinding | NotLooked]:
     """The chart's values: both kinds of peers, their volumes, and the scheduler."""
     parts = {name: _table(file, tree, name, problems) for name in ("client", "seedClient", "scheduler")}
     configs = {name: _table(file, parts[name], "config", problems, f"{name}.") for name in ("client", "seedClient")}
@@ -170,16 +170,16 @@ def _of_values(
     yield from _scheduler(file, parts["scheduler"], problems)
 
 
-def _log_level(file: str, client: Mapping[str, Any], problems: list[Problem]) -> Iterator[Finding]:
+def _log_level(file: str, client: Mapping[str, Any], problems: list[Problem]) -> Iterator[AuditFinding]:
     """The chart starts both kinds of peers with the level of the clients."""
     key = "client.config.log.level"
     written = _table(file, client, "log", problems, "client.config.").get("level")
-    if not keys.Form.LEVEL.takes(written):
-        problems.append(_misfit(file, key, written, keys.Form.LEVEL))
+    if not keys.KeyForm.LEVEL.takes(written):
+        problems.append(_misfit(file, key, written, keys.KeyForm.LEVEL))
     elif tells_headers(str(written or keys.CHART_LOG_LEVEL)):
         value = f"{keys.CHART_LOG_LEVEL} (the chart's default)" if written is None else shown(written)
         why = f"{checks.TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level says."
-        yield Finding("log-level", Severity.TRAP, key, value, "warn", why,
+        yield AuditFinding("log-level", Severity.TRAP, key, value, "warn", why,
                       f"set {key}: warn, then {_UPGRADE}; {checks.WRITTEN}")  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def _enabled(file: str, name: str, table: Mapping[str, Any], problems: list[Prob
     value = table.get("enable")
     if value is None or isinstance(value, bool):
         return value is not False
-    problems.append(_misfit(file, f"{name}.enable", value, keys.Form.BOOL))
+    problems.append(_misfit(file, f"{name}.enable", value, keys.KeyForm.BOOL))
     return False
 
 
@@ -208,21 +208,21 @@ def _tag(table: Mapping[str, Any]) -> str:
     return keys.CHART_TAG if tag is None else str(tag)
 
 
-def _no_peer(client: Mapping[str, Any]) -> Finding:
+def _no_peer(client: Mapping[str, Any]) -> AuditFinding:
     why = (
         "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are unknown, and the "
         "page's Service and check, which want client pods, find none."
     )
-    return Finding("peers", Severity.TRAP, "client.enable", shown(client.get("enable")), "true", why,
+    return AuditFinding("peers", Severity.TRAP, "client.enable", shown(client.get("enable")), "true", why,
                    f"set client.enable: true, then {_UPGRADE}")  # fmt: skip
 
 
-def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Finding]:
+def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[AuditFinding]:
     """Storage that goes with the pod."""
     if name == "seedClient":
         kept = table.get("persistence")
         if isinstance(kept, Mapping) and kept.get("enable") is False:
-            yield Finding("volume", Severity.TRAP, "seedClient.persistence.enable", "false", "true",
+            yield AuditFinding("volume", Severity.TRAP, "seedClient.persistence.enable", "false", "true",
                           "The seed peer's cache goes with its pod.",
                           f"set seedClient.persistence.enable: true, then {_UPGRADE}")  # fmt: skip
         return
@@ -235,7 +235,7 @@ def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Fi
         return
     whose = "" if isinstance(table.get("extraVolumes"), list) else " (the chart's default)"
     value = f"nothing at {directory}" if nearest is None else f"{nearest.get('name')}: emptyDir{whose}"
-    yield Finding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath", checks.GOES_WITH_POD,
+    yield AuditFinding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath", checks.GOES_WITH_POD,
                   f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}")  # fmt: skip
 
 
@@ -250,7 +250,7 @@ _RETRIES = (
 )
 
 
-def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> Iterator[Finding]:
+def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> Iterator[AuditFinding]:
     """The page's sixth practice."""
     config = _table(file, table, "config", problems, "scheduler.")
     written = _table(file, config, "scheduler", problems, "scheduler.config.")
@@ -258,8 +258,8 @@ def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> 
                 serves=False)  # fmt: skip
     for key, most, what in _RETRIES:
         value = held.value(key)
-        if not keys.Form.COUNT.takes(value):
-            problems.append(_misfit(file, held.name(key), value, keys.Form.COUNT))
+        if not keys.KeyForm.COUNT.takes(value):
+            problems.append(_misfit(file, held.name(key), value, keys.KeyForm.COUNT))
         elif held.count(key) > most:
             why = f"The page's best practice: {what}. A read waits."
             yield held.finding("retries", Severity.ADVICE, key, str(most), why)
@@ -273,7 +273,7 @@ def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> 
         yield held.finding("retry-interval", Severity.ADVICE, key, "100ms", why)
 
 
-def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[Finding]:
+def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[AuditFinding]:
     """dfdaemon's /healthy answers 200 as long as the process lives; `native`: the applied mode came to that."""
     if not native and config.mirror.switch is not Switch.NATIVE:
         return
@@ -282,5 +282,5 @@ def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[Finding]
         "scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's canaries go "
         "through the data path."
     )
-    yield Finding("health", Severity.TRAP, "mirror.switch", "native", "auto", why,
+    yield AuditFinding("health", Severity.TRAP, "mirror.switch", "native", "auto", why,
                   'set mirror.switch = "auto" in agent.toml, then nydus-agent apply')  # fmt: skip

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly import peer as ours
-from agent.dragonfly.findings import Finding, Peer, Severity
-
-Check = Callable[[Peer], Iterator[Finding]]
+from agent.dragonfly.findings import AuditFinding, Peer, Severity
 
 _TRAP, _ADVICE = Severity.TRAP, Severity.ADVICE
 _LEAST_REQUESTS = 1000
@@ -117,7 +115,7 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def table(peer: Peer) -> Iterator[Finding]:
+def table(peer: Peer) -> Iterator[AuditFinding]:
     """All of RULES."""
     for rule in RULES:
         if (rule.of_proxy and not peer.serves) or (rule.not_in_chart and peer.helm):
@@ -133,7 +131,7 @@ _LAST_BY_SERVER = (1, 4, 0)
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 
-def own_server(peer: Peer, tag: str) -> Iterator[Finding]:
+def own_server(peer: Peer, tag: str) -> Iterator[AuditFinding]:
     """The limit of dfdaemon's own server, which counts for the proxy's requests in clients up to v1.4.0."""
     key = "download.server.requestRateLimit"
     release = _RELEASE.match(tag)
@@ -155,7 +153,7 @@ def in_memory(directory: str) -> bool:
 IN_MEMORY = "That is memory, or is emptied at each boot: a cache belongs on a disk."
 
 
-def disk(peer: Peer) -> Iterator[Finding]:
+def disk(peer: Peer) -> Iterator[AuditFinding]:
     """Thresholds in the wrong order, and a cache in memory."""
     low, high = "gc.policy.diskLowThresholdPercent", "gc.policy.diskHighThresholdPercent"
     if peer.count(low) >= peer.count(high):
@@ -165,7 +163,7 @@ def disk(peer: Peer) -> Iterator[Finding]:
         yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", IN_MEMORY)
 
 
-def certificate(peer: Peer) -> Iterator[Finding]:
+def certificate(peer: Peer) -> Iterator[AuditFinding]:
     """dfdaemon verifies nobody unless it is told against what."""
     key = "proxy.registryMirror.cert"
     if peer.serves and not peer.value(key):
@@ -218,7 +216,7 @@ def is_open(address: str) -> bool:
     return not (address == "::1" or address.startswith("127."))
 
 
-def listeners(peer: Peer) -> Iterator[Finding]:
+def listeners(peer: Peer) -> Iterator[AuditFinding]:
     """What listens on more than the loopback."""
     for name, (severity, item, why) in _LISTENERS.items():
         key = f"{name}.server.ip"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 LEVEL_VARIABLE = "DFDAEMON_LOG_LEVEL"
 CONFIG_VARIABLE = "DFDAEMON_CONFIG"
@@ -42,7 +41,7 @@ def environment_of(block: bytes) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLevel:
+class DfdaemonLogLevel:
     """How much a dfdaemon writes into its log."""
 
     value: str
@@ -70,19 +69,19 @@ def level_of(level: str) -> int | None:
     return LEVELS.index(level.lower()) if level.lower() in LEVELS else None
 
 
-def log_level(argv: Sequence[str], environment: Mapping[str, str]) -> LogLevel:
+def log_level(argv: Sequence[str], environment: Mapping[str, str]) -> DfdaemonLogLevel:
     """The option counts before the variable. RUST_LOG is read beside them, for the parts of the program that it names
     (seen with v1.5.10: its bare level changes nothing).
     """
     for part in environment.get(_FILTER, "").split(","):
         target, _, level = part.strip().partition("=")
         if target.startswith("dragonfly") and tells_headers(level or "trace"):
-            return LogLevel(part.strip(), _FILTER)
+            return DfdaemonLogLevel(part.strip(), _FILTER)
     option = option_of(argv, "--log-level", "-l") or _attached(argv)
     if option is not None:
-        return LogLevel(option, "--log-level")
+        return DfdaemonLogLevel(option, "--log-level")
     variable = environment.get(LEVEL_VARIABLE)
-    return LogLevel("info", "") if variable is None else LogLevel(variable, LEVEL_VARIABLE)
+    return DfdaemonLogLevel("info", "") if variable is None else DfdaemonLogLevel(variable, LEVEL_VARIABLE)
 
 
 def _attached(argv: Sequence[str]) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 
 from agent.dragonfly import peer
-from agent.dragonfly.document import Document
+from agent.dragonfly.document import YamlDocument
 from agent.dragonfly.site import STATS_PORT, Site
 
 
-def config(site: Site, head: tuple[str, ...]) -> Document:
+def config(site: Site, head: tuple[str, ...]) -> YamlDocument:
     """dfdaemon.yaml."""
     own = (
         "dfdaemon opens it on all addresses by default, for anybody; the agent asks it on this one ({} in agent.toml)."
@@ -30,7 +30,7 @@ def config(site: Site, head: tuple[str, ...]) -> Document:
         "backend": ({"enableHickoryDNS": False}, {"enableHickoryDNS": _DNS}),
     }
     body, reasons = peer.below("", parts)
-    return Document(body, head, reasons)
+    return YamlDocument(body, head, reasons)
 
 
 _DNS = (
@@ -63,13 +63,13 @@ def _manager(site: Site) -> dict[str, peer.Part]:
     return {"manager": ({"addr": site.wishes.manager}, {"addr": why})}
 
 
-def dynconfig(site: Site, head: tuple[str, ...]) -> Document:
+def dynconfig(site: Site, head: tuple[str, ...]) -> YamlDocument:
     """dynconfig.yaml: the schedulers, where there is no manager that tells of them."""
     given = list(site.wishes.schedulers)
     why = "dfdaemon does not start before one of them answers, and serves on when all of them are gone later."
     if given and is_named(given[0]):
-        return Document({"scheduler": {"addr": given[0]}}, head, {"scheduler.addr": why})
-    return Document({"scheduler": {"addrs": given}}, head, {"scheduler.addrs": why})
+        return YamlDocument({"scheduler": {"addr": given[0]}}, head, {"scheduler.addr": why})
+    return YamlDocument({"scheduler": {"addrs": given}}, head, {"scheduler.addrs": why})
 
 
 def is_named(scheduler: str) -> bool:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-
-from agent.dataclass import dataclass, field
 
 _WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     """What a file holds: mappings, lists and scalars, and why."""
 
     body: Mapping[str, Any]
@@ -107,7 +106,7 @@ class Difference:
     reason: str
 
 
-def differences(page: Mapping[str, Any], ours: Document) -> tuple[Difference, ...]:
+def differences(page: Mapping[str, Any], ours: YamlDocument) -> tuple[Difference, ...]:
     """All of them, each with the reason that stands nearest above it ("" where nobody gave one)."""
     theirs, mine = dict(leaves(page)), dict(leaves(ours.body))
     keys = [*mine, *(key for key in theirs if key not in mine)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.keys import KEYS
 from agent.dragonfly.quantities import bytes_of, seconds_of
 from agent.dragonfly.reading import shown
@@ -19,7 +19,7 @@ class Severity(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """One thing that is not as it should be."""
 
     item: str
@@ -43,21 +43,21 @@ class NotLooked:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """All of an audit."""
 
     subject: str
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     not_looked: tuple[NotLooked, ...] = ()
 
     @staticmethod
-    def of(subject: str, found: Iterable[Finding | NotLooked]) -> Report:
+    def of(subject: str, found: Iterable[AuditFinding | NotLooked]) -> AuditReport:
         """Of all that an audit came upon, traps first."""
         told = tuple(found)
         findings = sorted(
-            (one for one in told if isinstance(one, Finding)), key=lambda one: one.severity is not Severity.TRAP
+            (one for one in told if isinstance(one, AuditFinding)), key=lambda one: one.severity is not Severity.TRAP
         )
-        return Report(subject, tuple(findings), tuple(one for one in told if isinstance(one, NotLooked)))
+        return AuditReport(subject, tuple(findings), tuple(one for one in told if isinstance(one, NotLooked)))
 
     @property
     def untold(self) -> tuple[NotLooked, ...]:
@@ -117,10 +117,10 @@ class Peer:
 
     def finding(
         self, item: str, severity: Severity, key: str, recommended: str, why: str, *, change: str = ""
-    ) -> Finding:
+    ) -> AuditFinding:
         """A finding about a key."""
         how = change or self.change(key, recommended)
-        return Finding(item, severity, self.name(key), self.text(key), recommended, why, how)
+        return AuditFinding(item, severity, self.name(key), self.text(key), recommended, why, how)
 
 
 def _rules(value: object) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.dragonfly import page, peer
-from agent.dragonfly.document import Document
+from agent.dragonfly.document import YamlDocument
 from agent.dragonfly.site import STATS_PORT, Peers, Site
 
 _LOOPBACK = "127.0.0.1"
 _CA_IN_POD = "/etc/dragonfly-ca/ca-certificates.crt"
 
 
-def values(site: Site, head: tuple[str, ...]) -> Document:
+def values(site: Site, head: tuple[str, ...]) -> YamlDocument:
     """charts-config.yaml."""
     seed, seed_why = _peer("seedClient", site, serves=site.wishes.peers is Peers.SEED)
     client, client_why = _client(site)
@@ -23,7 +23,7 @@ def values(site: Site, head: tuple[str, ...]) -> Document:
         "seedClient": {**page.HELM_VALUES["seedClient"], **seed},
         "client": client,
     }
-    return Document(body, head, {**seed_why, **client_why})
+    return YamlDocument(body, head, {**seed_why, **client_why})
 
 
 def _client(site: Site) -> tuple[Mapping[str, Any], Mapping[str, str]]:

@@ -8,13 +8,13 @@ import enum
 import ipaddress
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.command_line import LEVELS, level_of
 from agent.dragonfly.quantities import bytes_of, seconds_of
 
 
-class Form(enum.Enum):
+class KeyForm(enum.Enum):
     """What a value may be; the value says it in words."""
 
     BOOL = "true or false"
@@ -53,27 +53,27 @@ def _is_address(value: object) -> bool:
 def _is_rules(value: object) -> bool:
     return isinstance(value, Sequence) and all(
         isinstance(rule, Mapping)
-        and Form.TEXT.takes(rule.get("regex"))
-        and Form.BOOL.takes(rule.get("useTLS"))
-        and Form.TEXT.takes(rule.get("redirect"))
+        and KeyForm.TEXT.takes(rule.get("regex"))
+        and KeyForm.BOOL.takes(rule.get("useTLS"))
+        and KeyForm.TEXT.takes(rule.get("redirect"))
         and rule.get("schedulingPolicy") in (None, "auto", "always")
         for rule in value
     )
 
 
-_TAKES: Mapping[Form, Callable[[object], bool]] = {
-    Form.BOOL: lambda value: isinstance(value, bool),
-    Form.COUNT: _is_count,
-    Form.SOME: _whole(1, math.inf),
-    Form.PERCENT: _whole(1, 99),
-    Form.PORT: _whole(1, 65535),
-    Form.TEXT: lambda value: isinstance(value, str),
-    Form.ADDRESS: _is_address,
-    Form.DURATION: lambda value: isinstance(value, str) and seconds_of(value) is not None,
-    Form.SIZE: lambda value: _is_count(value) or (isinstance(value, str) and bytes_of(value) is not None),
-    Form.RULES: _is_rules,
-    Form.LEVEL: lambda value: not isinstance(value, bool) and level_of(str(value)) is not None,
-    Form.ANY: lambda _: True,
+_TAKES: Mapping[KeyForm, Callable[[object], bool]] = {
+    KeyForm.BOOL: lambda value: isinstance(value, bool),
+    KeyForm.COUNT: _is_count,
+    KeyForm.SOME: _whole(1, math.inf),
+    KeyForm.PERCENT: _whole(1, 99),
+    KeyForm.PORT: _whole(1, 65535),
+    KeyForm.TEXT: lambda value: isinstance(value, str),
+    KeyForm.ADDRESS: _is_address,
+    KeyForm.DURATION: lambda value: isinstance(value, str) and seconds_of(value) is not None,
+    KeyForm.SIZE: lambda value: _is_count(value) or (isinstance(value, str) and bytes_of(value) is not None),
+    KeyForm.RULES: _is_rules,
+    KeyForm.LEVEL: lambda value: not isinstance(value, bool) and level_of(str(value)) is not None,
+    KeyForm.ANY: lambda _: True,
 }
 
 
@@ -81,88 +81,88 @@ _TAKES: Mapping[Form, Callable[[object], bool]] = {
 class Key:
     """One key's form, and dfdaemon's own default (None: it has none, it is of no concern here, or releases differ)."""
 
-    form: Form
+    form: KeyForm
     default: object = None
 
 
 def _servers() -> dict[str, Key]:
     ports = {"proxy": 4001, "health": 4003, "metrics": 4002, "stats": 4004, "upload": 4000}
-    keys = {f"{name}.server.port": Key(Form.PORT, port) for name, port in ports.items()}
-    keys |= {f"{name}.server.ip": Key(Form.ADDRESS, "0.0.0.0") for name in ports}  # noqa: S104 - theirs
+    keys = {f"{name}.server.port": Key(KeyForm.PORT, port) for name, port in ports.items()}
+    keys |= {f"{name}.server.ip": Key(KeyForm.ADDRESS, "0.0.0.0") for name in ports}  # noqa: S104 - theirs
     for name in ("download.server", "upload.server"):
-        keys |= {f"{name}.requestRateLimit": Key(Form.COUNT), f"{name}.requestBufferSize": Key(Form.COUNT)}
+        keys |= {f"{name}.requestRateLimit": Key(KeyForm.COUNT), f"{name}.requestBufferSize": Key(KeyForm.COUNT)}
     for name in ("upload.server", "upload.client", "manager", "scheduler"):
-        keys |= {f"{name}.{key}": Key(Form.TEXT) for key in ("caCert", "cert", "key")}
+        keys |= {f"{name}.{key}": Key(KeyForm.TEXT) for key in ("caCert", "cert", "key")}
     return keys
 
 
 KEYS: Mapping[str, Key] = {
     **_servers(),
-    **{f"host.{key}": Key(Form.TEXT) for key in ("idc", "location", "hostname")},
-    "host.ip": Key(Form.ADDRESS),
-    "host.schedulerClusterID": Key(Form.COUNT),
-    "server.pluginDir": Key(Form.TEXT),
-    "server.cacheDir": Key(Form.TEXT, "/var/cache/dragonfly/dfdaemon"),
-    "server.adaptiveRateLimit": Key(Form.ANY),
-    "download.server.socketPath": Key(Form.TEXT, "/var/run/dragonfly/dfdaemon.sock"),
-    "download.protocol": Key(Form.TEXT),
-    "download.bandwidthLimit": Key(Form.SIZE, "50GB"),
-    "download.backToSourceBandwidthLimit": Key(Form.SIZE, "50GB"),
-    "download.pieceTimeout": Key(Form.DURATION, "360s"),
-    "download.collectedPieceTimeout": Key(Form.DURATION, "360s"),
-    "download.concurrentPieceCount": Key(Form.SOME, 8),
-    "download.backToSourceConcurrentPieceCount": Key(Form.SOME, 8),
-    "upload.disableShared": Key(Form.BOOL),
-    "upload.bandwidthLimit": Key(Form.SIZE, "50GB"),
-    "manager.addr": Key(Form.TEXT),
-    "scheduler.announceInterval": Key(Form.DURATION),
-    "scheduler.scheduleTimeout": Key(Form.DURATION),
-    "scheduler.maxScheduleCount": Key(Form.SOME),
-    "seedPeer.enable": Key(Form.BOOL),
-    "seedPeer.type": Key(Form.TEXT),
-    "dynconfig.refreshInterval": Key(Form.DURATION),
-    "storage.server.ip": Key(Form.ADDRESS),
-    "storage.server.tcpPort": Key(Form.PORT),
-    "storage.server.tcpFastopen": Key(Form.BOOL),
-    "storage.server.quicPort": Key(Form.PORT),
-    "storage.dir": Key(Form.TEXT, "/var/lib/dragonfly/"),
-    "storage.keep": Key(Form.BOOL, False),  # noqa: FBT003 - a default, no switch
-    "storage.writePieceTimeout": Key(Form.DURATION, "360s"),
-    "storage.writeBufferSize": Key(Form.COUNT),
-    "storage.readBufferSize": Key(Form.COUNT),
-    "storage.writebackMode": Key(Form.TEXT),
-    "storage.cacheCapacity": Key(Form.SIZE),
-    "gc.interval": Key(Form.DURATION, "15m"),
-    "gc.policy.taskTTL": Key(Form.DURATION, "30d"),
-    "gc.policy.persistentTaskTTL": Key(Form.DURATION),
-    "gc.policy.persistentCacheTaskTTL": Key(Form.DURATION),
-    "gc.policy.pageCacheIdleTimeout": Key(Form.DURATION),
-    "gc.policy.diskThreshold": Key(Form.SIZE),
-    "gc.policy.diskHighThresholdPercent": Key(Form.PERCENT, 80),
-    "gc.policy.diskLowThresholdPercent": Key(Form.PERCENT, 60),
-    "proxy.server.requestRateLimit": Key(Form.COUNT, 4000),
-    "proxy.server.caCert": Key(Form.TEXT),
-    "proxy.server.caKey": Key(Form.TEXT),
-    "proxy.server.basicAuth": Key(Form.ANY),
-    "proxy.rules": Key(Form.RULES, ()),
-    "proxy.registryMirror.addr": Key(Form.TEXT),
-    "proxy.registryMirror.cert": Key(Form.TEXT, ""),
-    "proxy.registryMirror.enableTaskIDBasedBlobDigest": Key(Form.BOOL),
-    "proxy.disableBackToSource": Key(Form.BOOL, False),  # noqa: FBT003
-    "proxy.prefetch": Key(Form.BOOL, False),  # noqa: FBT003
-    "proxy.prefetchBandwidthLimit": Key(Form.SIZE, "10GB"),
-    "proxy.readBufferSize": Key(Form.COUNT),
-    "security.enable": Key(Form.BOOL),
-    "network.enableIPv6": Key(Form.BOOL),
-    "tracing": Key(Form.ANY),
-    "backend.requestHeader": Key(Form.ANY),
-    "backend.maxRetries": Key(Form.COUNT),
-    "backend.enableCacheTemporaryRedirect": Key(Form.BOOL),
-    "backend.cacheTemporaryRedirectTTL": Key(Form.DURATION),
-    "backend.putConcurrentChunkCount": Key(Form.COUNT),
-    "backend.putChunkSize": Key(Form.SIZE),
-    "backend.putTimeout": Key(Form.DURATION),
-    "backend.enableHickoryDNS": Key(Form.BOOL, True),  # noqa: FBT003
+    **{f"host.{key}": Key(KeyForm.TEXT) for key in ("idc", "location", "hostname")},
+    "host.ip": Key(KeyForm.ADDRESS),
+    "host.schedulerClusterID": Key(KeyForm.COUNT),
+    "server.pluginDir": Key(KeyForm.TEXT),
+    "server.cacheDir": Key(KeyForm.TEXT, "/var/cache/dragonfly/dfdaemon"),
+    "server.adaptiveRateLimit": Key(KeyForm.ANY),
+    "download.server.socketPath": Key(KeyForm.TEXT, "/var/run/dragonfly/dfdaemon.sock"),
+    "download.protocol": Key(KeyForm.TEXT),
+    "download.bandwidthLimit": Key(KeyForm.SIZE, "50GB"),
+    "download.backToSourceBandwidthLimit": Key(KeyForm.SIZE, "50GB"),
+    "download.pieceTimeout": Key(KeyForm.DURATION, "360s"),
+    "download.collectedPieceTimeout": Key(KeyForm.DURATION, "360s"),
+    "download.concurrentPieceCount": Key(KeyForm.SOME, 8),
+    "download.backToSourceConcurrentPieceCount": Key(KeyForm.SOME, 8),
+    "upload.disableShared": Key(KeyForm.BOOL),
+    "upload.bandwidthLimit": Key(KeyForm.SIZE, "50GB"),
+    "manager.addr": Key(KeyForm.TEXT),
+    "scheduler.announceInterval": Key(KeyForm.DURATION),
+    "scheduler.scheduleTimeout": Key(KeyForm.DURATION),
+    "scheduler.maxScheduleCount": Key(KeyForm.SOME),
+    "seedPeer.enable": Key(KeyForm.BOOL),
+    "seedPeer.type": Key(KeyForm.TEXT),
+    "dynconfig.refreshInterval": Key(KeyForm.DURATION),
+    "storage.server.ip": Key(KeyForm.ADDRESS),
+    "storage.server.tcpPort": Key(KeyForm.PORT),
+    "storage.server.tcpFastopen": Key(KeyForm.BOOL),
+    "storage.server.quicPort": Key(KeyForm.PORT),
+    "storage.dir": Key(KeyForm.TEXT, "/var/lib/dragonfly/"),
+    "storage.keep": Key(KeyForm.BOOL, False),  # noqa: FBT003 - a default, no switch
+    "storage.writePieceTimeout": Key(KeyForm.DURATION, "360s"),
+    "storage.writeBufferSize": Key(KeyForm.COUNT),
+    "storage.readBufferSize": Key(KeyForm.COUNT),
+    "storage.writebackMode": Key(KeyForm.TEXT),
+    "storage.cacheCapacity": Key(KeyForm.SIZE),
+    "gc.interval": Key(KeyForm.DURATION, "15m"),
+    "gc.policy.taskTTL": Key(KeyForm.DURATION, "30d"),
+    "gc.policy.persistentTaskTTL": Key(KeyForm.DURATION),
+    "gc.policy.persistentCacheTaskTTL": Key(KeyForm.DURATION),
+    "gc.policy.pageCacheIdleTimeout": Key(KeyForm.DURATION),
+    "gc.policy.diskThreshold": Key(KeyForm.SIZE),
+    "gc.policy.diskHighThresholdPercent": Key(KeyForm.PERCENT, 80),
+    "gc.policy.diskLowThresholdPercent": Key(KeyForm.PERCENT, 60),
+    "proxy.server.requestRateLimit": Key(KeyForm.COUNT, 4000),
+    "proxy.server.caCert": Key(KeyForm.TEXT),
+    "proxy.server.caKey": Key(KeyForm.TEXT),
+    "proxy.server.basicAuth": Key(KeyForm.ANY),
+    "proxy.rules": Key(KeyForm.RULES, ()),
+    "proxy.registryMirror.addr": Key(KeyForm.TEXT),
+    "proxy.registryMirror.cert": Key(KeyForm.TEXT, ""),
+    "proxy.registryMirror.enableTaskIDBasedBlobDigest": Key(KeyForm.BOOL),
+    "proxy.disableBackToSource": Key(KeyForm.BOOL, False),  # noqa: FBT003
+    "proxy.prefetch": Key(KeyForm.BOOL, False),  # noqa: FBT003
+    "proxy.prefetchBandwidthLimit": Key(KeyForm.SIZE, "10GB"),
+    "proxy.readBufferSize": Key(KeyForm.COUNT),
+    "security.enable": Key(KeyForm.BOOL),
+    "network.enableIPv6": Key(KeyForm.BOOL),
+    "tracing": Key(KeyForm.ANY),
+    "backend.requestHeader": Key(KeyForm.ANY),
+    "backend.maxRetries": Key(KeyForm.COUNT),
+    "backend.enableCacheTemporaryRedirect": Key(KeyForm.BOOL),
+    "backend.cacheTemporaryRedirectTTL": Key(KeyForm.DURATION),
+    "backend.putConcurrentChunkCount": Key(KeyForm.COUNT),
+    "backend.putChunkSize": Key(KeyForm.SIZE),
+    "backend.putTimeout": Key(KeyForm.DURATION),
+    "backend.enableHickoryDNS": Key(KeyForm.BOOL, True),  # noqa: FBT003
 }
 
 RULE_KEYS = ("regex", "useTLS", "redirect", "filteredQueryParams", "schedulingPolicy")

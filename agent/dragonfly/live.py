@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.dragonfly import audit, checks, service
-from agent.dragonfly.command_line import LogLevel
-from agent.dragonfly.findings import Finding, NotLooked, Peer, Report, Severity
+from agent.dragonfly.command_line import DfdaemonLogLevel
+from agent.dragonfly.findings import AuditFinding, AuditReport, NotLooked, Peer, Severity
 from agent.dragonfly.own import Own, own_of
-from agent.dragonfly.place import Place
+from agent.dragonfly.place import SourcePlace
 from agent.dragonfly.reading import Reader
-from agent.dragonfly.service import Service
+from agent.dragonfly.service import DfdaemonService
 from agent.errors import Problem
 from agent.node.facts import Unknown
 
@@ -30,7 +30,7 @@ _CERT, _DIRECTORY = "proxy.registryMirror.cert", "storage.dir"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LiveSettings:
     """dfdaemon's file, read once."""
 
     tree: Mapping[str, Any]
@@ -38,12 +38,12 @@ class Settings:
     problems: tuple[Problem, ...]
 
     @staticmethod
-    def of(file: str, text: str) -> Settings:
+    def of(file: str, text: str) -> LiveSettings:
         """All of it, with everything that is wrong."""
         reader = Reader(file)
         tree = reader.read(text)
         peer = audit.dfdaemon(file, tree, reader.problems)
-        return Settings(tree, peer, tuple(reader.problems))
+        return LiveSettings(tree, peer, tuple(reader.problems))
 
     @property
     def ca(self) -> str:
@@ -63,23 +63,23 @@ class LiveFacts:
     runs: bool
     """A process of this node listens on the port of mirror.url."""
     file: str
-    settings: Settings | Unknown
+    settings: LiveSettings | Unknown
     listening: Mapping[str, tuple[str, ...] | Unknown]
     """Server -> the addresses on which it listens; none: nobody listens on its port."""
-    service: Service | Unknown | None
+    service: DfdaemonService | Unknown | None
     """None where no service of systemd's runs it, or would."""
     metrics: str | Unknown
     arch: str
     page_bytes: int
     native: bool
     """The mode in force is native."""
-    log_level: LogLevel | Unknown
+    log_level: DfdaemonLogLevel | Unknown
     """Of no concern where none runs."""
     logs: str = ""
     """The directory of its log, where its command line names one."""
     lost_ca: str = ""
     """The file that registryMirror.cert names, where it is not there."""
-    cache: Place = Place.KEPT
+    cache: SourcePlace = SourcePlace.KEPT
     """What storage.dir is on; kept also where that could not be seen."""
 
     @property
@@ -88,9 +88,9 @@ class LiveFacts:
         return Own() if isinstance(self.settings, Unknown) else own_of(self.settings.peer, self.logs)
 
 
-def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
+def report(facts: LiveFacts, config: Config) -> AuditReport | tuple[Problem, ...]:
     """The report, or everything that is wrong with its file."""
-    found: list[Finding | NotLooked] = []
+    found: list[AuditFinding | NotLooked] = []
     settings = facts.settings
     if isinstance(settings, Unknown):
         found.append(NotLooked("configuration", f"{facts.file}: {settings.reason}", untold=True))
@@ -104,33 +104,35 @@ def report(facts: LiveFacts, config: Config) -> Report | tuple[Problem, ...]:
     found += [*audit.judged_by_ping(config, native=facts.native), audit.OTHER_FILE, audit.ELSEWHERE]
     version = _version(facts.metrics)
     subject = f"dfdaemon{f' {version}' if version else ''} on this node ({facts.file})"
-    return Report.of(subject, found)
+    return AuditReport.of(subject, found)
 
 
-def _lost_ca(facts: LiveFacts) -> Iterator[Finding]:
+def _lost_ca(facts: LiveFacts) -> Iterator[AuditFinding]:
     if facts.lost_ca:
         why = "dfdaemon says so in its log once, goes on, and takes any certificate of a registry."
         change = f"put the file there, or name another in {facts.file}, then restart dfdaemon"
         value = f"{facts.lost_ca}, which is not there"
-        yield Finding("certificate", Severity.TRAP, _CERT, value, "a file with CAs", why, change)
+        yield AuditFinding("certificate", Severity.TRAP, _CERT, value, "a file with CAs", why, change)
 
 
-def _cache(facts: LiveFacts, directory: str) -> Iterator[Finding]:
-    if facts.cache is Place.KEPT or (facts.cache is Place.MEMORY and checks.in_memory(directory)):
+def _cache(facts: LiveFacts, directory: str) -> Iterator[AuditFinding]:
+    if facts.cache is SourcePlace.KEPT or (facts.cache is SourcePlace.MEMORY and checks.in_memory(directory)):
         return  # of the latter the file itself tells
-    memory = facts.cache is Place.MEMORY
+    memory = facts.cache is SourcePlace.MEMORY
     item, why = ("storage", checks.IN_MEMORY) if memory else ("volume", checks.GOES_WITH_POD)
     change = "put it on a disk of the node: a hostPath as `nydus-agent dragonfly render helm-values` has it"
-    if isinstance(facts.service, Service):
+    if isinstance(facts.service, DfdaemonService):
         name = facts.service.name
         change = (
             f"set {_DIRECTORY} in {facts.file} to a directory on a disk, nydus-agent dragonfly render dfdaemon-unit "
             f"--dfdaemon {shlex.quote(facts.file)}, then systemctl daemon-reload and systemctl restart {name}"
         )
-    yield Finding(item, Severity.TRAP, _DIRECTORY, f"{directory}: {facts.cache}", "a disk of the node", why, change)
+    yield AuditFinding(
+        item, Severity.TRAP, _DIRECTORY, f"{directory}: {facts.cache}", "a disk of the node", why, change
+    )
 
 
-def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+def _listeners(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     settings = facts.settings
     locked = not isinstance(settings, Unknown) and bool(settings.peer.value("proxy.server.basicAuth"))
     for name in SERVERS:
@@ -145,10 +147,10 @@ def _listeners(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         if others:
             key = f"{name}.server.ip"
             change = f"set {key}: 127.0.0.1 in {facts.file}, then restart dfdaemon"
-            yield Finding(item, severity, key, f"listens on {', '.join(others)}", "127.0.0.1", why, change)
+            yield AuditFinding(item, severity, key, f"listens on {', '.join(others)}", "127.0.0.1", why, change)
 
 
-def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+def _unit(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     if facts.service is None:
         yield NotLooked("unit", "no service of systemd's runs it: who does starts it again (the kubelet, say)")
     elif isinstance(facts.service, Unknown):
@@ -157,21 +159,21 @@ def _unit(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         yield from service.findings(facts.service, facts.own, facts.file)
 
 
-def _log_level(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+def _log_level(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     level = facts.log_level
     if isinstance(level, Unknown):
         yield NotLooked("log-level", level.reason, untold=True)
-    elif isinstance(facts.service, Service):
+    elif isinstance(facts.service, DfdaemonService):
         yield from service.log_level(facts.service, facts.own, facts.file, level)
     elif level.tells_headers:
         value, change = f"{level.value} ({level.source or service.DEFAULT_LEVEL})", _IN_CHART
-        yield Finding("log-level", Severity.TRAP, "log level", value, "warn", checks.TELLS_HEADERS, change)
+        yield AuditFinding("log-level", Severity.TRAP, "log level", value, "warn", checks.TELLS_HEADERS, change)
 
 
 _IN_CHART = f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
 
 
-def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+def _counters(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     if isinstance(facts.metrics, Unknown):
         yield NotLooked("refused", facts.metrics.reason, untold=True)
         return
@@ -183,10 +185,10 @@ def _counters(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
         why = "Since its start it has answered so many requests with 429: its limit of requests is met in earnest."
         value = f"{refused:.0f}{f' of {every:.0f}' if every else ''} requests"
         change = "raise proxy.server.requestRateLimit, then restart dfdaemon"
-        yield Finding("refused", Severity.TRAP, _LIMITED, value, "0", why, change)
+        yield AuditFinding("refused", Severity.TRAP, _LIMITED, value, "0", why, change)
 
 
-def _gone(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
+def _gone(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     """No dfdaemon runs; one reason may be the kernel."""
     yield NotLooked("dfdaemon", "nobody on this node listens on the port of mirror.url", untold=True)
     if facts.arch == _ARM and facts.page_bytes > _PAGE:
@@ -194,7 +196,7 @@ def _gone(facts: LiveFacts) -> Iterator[Finding | NotLooked]:
             "Upstream's packages for arm64 have an allocator for pages of 4 KiB, and end at once on this kernel; the "
             "container image has one for 64 KiB."
         )
-        yield Finding("pages", Severity.TRAP, "page size", f"{facts.page_bytes >> 10} KiB", "4 KiB", why,
+        yield AuditFinding("pages", Severity.TRAP, "page size", f"{facts.page_bytes >> 10} KiB", "4 KiB", why,
                       "run a kernel with pages of 4 KiB, the container image, or a build of your own")  # fmt: skip
 
 

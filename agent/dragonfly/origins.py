@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent.config.model import Config, Scheme
-from agent.dragonfly.findings import Finding, NotLooked, Peer, Severity
+from agent.dragonfly.findings import AuditFinding, NotLooked, Peer, Severity
 from agent.dragonfly.reading import shown
 
 _PATH = "/v2/name/blobs/sha256:" + "0" * 64
@@ -16,7 +16,7 @@ _KEY = "proxy.rules"
 _LONGEST = 1000
 
 
-def look(peer: Peer, config: Config) -> Iterator[Finding | NotLooked]:
+def check_rules(peer: Peer, config: Config) -> Iterator[AuditFinding | NotLooked]:
     """Findings of the rules, for the registries of agent.toml and all others."""
     rules = peer.value(_KEY)
     if not isinstance(rules, Sequence) or not peer.serves:
@@ -81,17 +81,17 @@ def _hosts(hosts: Sequence[str]) -> str:
     return ", ".join("registries that agent.toml does not name" if host == _ANY else host for host in hosts)
 
 
-def _finding(peer: Peer, item: str, recommended: str, why: str) -> Finding:
+def _finding(peer: Peer, item: str, recommended: str, why: str) -> AuditFinding:
     change = f"set {peer.name(_KEY)} as `nydus-agent dragonfly render` prints it, then {peer.after}"
     return peer.finding(item, Severity.TRAP, _KEY, recommended, why, change=change)
 
 
-def _missing(peer: Peer, hosts: Sequence[str]) -> Finding:
+def _missing(peer: Peer, hosts: Sequence[str]) -> AuditFinding:
     why = f"No rule matches blobs of {_hosts(hosts)}: dfdaemon only forwards them, and no peer helps."
     return _finding(peer, "rules", "a rule with regex blobs/sha256.*", why)
 
 
-def _no_tls(peer: Peer, hosts: Sequence[str]) -> Finding:
+def _no_tls(peer: Peer, hosts: Sequence[str]) -> AuditFinding:
     why = (
         f"nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks plain http to "
         f"the TLS port of {_hosts(hosts)}, and such images can only go around the peers."
@@ -99,6 +99,6 @@ def _no_tls(peer: Peer, hosts: Sequence[str]) -> Finding:
     return _finding(peer, "tls-rule", "useTLS: true in the rule of https registries", why)
 
 
-def _too_much_tls(peer: Peer, hosts: Sequence[str]) -> Finding:
+def _too_much_tls(peer: Peer, hosts: Sequence[str]) -> AuditFinding:
     why = f"dfdaemon would speak TLS to {_hosts(hosts)}, which agent.toml says speaks http: each read fails."
     return _finding(peer, "http-rule", "a rule without useTLS for http registries, before the others", why)

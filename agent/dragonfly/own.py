@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.command_line import LOG_VARIABLE, option_of
 from agent.dragonfly.confinement import plain
 from agent.dragonfly.findings import Peer

@@ -9,7 +9,7 @@ _EMPTY_DIR = "kubernetes.io~empty-dir"
 _MEMORY = ("tmpfs", "ramfs")
 
 
-class Place(enum.StrEnum):
+class SourcePlace(enum.StrEnum):
     """What becomes of the files there."""
 
     KEPT = "kept"
@@ -18,7 +18,7 @@ class Place(enum.StrEnum):
     MEMORY = "memory"
 
 
-def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
+def place_of(mountinfo: str, directory: str, *, contained: bool) -> SourcePlace:
     """By the mount that is nearest above a directory; the last of several on one path is the one that is seen."""
     nearest, root, kind = "", "", ""
     directory = _escaped(directory)
@@ -28,10 +28,10 @@ def place_of(mountinfo: str, directory: str, *, contained: bool) -> Place:
         if len(fields) > 4 and above(fields[4], directory) and len(fields[4]) >= len(nearest):
             nearest, root, kind = fields[4], fields[3], back.partition(" ")[0]
     if kind in _MEMORY:
-        return Place.MEMORY
+        return SourcePlace.MEMORY
     if _EMPTY_DIR in root:
-        return Place.POD
-    return Place.LAYER if contained and nearest == "/" and kind == "overlay" else Place.KEPT
+        return SourcePlace.POD
+    return SourcePlace.LAYER if contained and nearest == "/" and kind == "overlay" else SourcePlace.KEPT
 
 
 def _escaped(path: str) -> str:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from agent.dataclass import dataclass, field
 from agent.errors import Problem
 
 DEPTH = 60

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.dragonfly import dfdaemon, page
-from agent.dragonfly.document import Document
+from agent.dragonfly.document import YamlDocument
 from agent.dragonfly.helm import values
 from agent.dragonfly.own import Own
 from agent.dragonfly.site import Peers, Site
 
 
-class Form(enum.StrEnum):
+class FileForm(enum.StrEnum):
     """A file that can be rendered."""
 
     KIND = "kind"
@@ -30,24 +30,24 @@ class Form(enum.StrEnum):
 
 
 _FILES = {
-    Form.KIND: "kind-config.yaml",
-    Form.HELM_VALUES: "charts-config.yaml",
-    Form.PEER_SERVICE: "peer-service-config.yaml",
-    Form.DFDAEMON: "/etc/dragonfly/dfdaemon.yaml",
-    Form.DYNCONFIG: "/etc/dragonfly/dynconfig.yaml",
-    Form.UNIT: "/etc/systemd/system/dfdaemon.service.d/50-restart.conf",
+    FileForm.KIND: "kind-config.yaml",
+    FileForm.HELM_VALUES: "charts-config.yaml",
+    FileForm.PEER_SERVICE: "peer-service-config.yaml",
+    FileForm.DFDAEMON: "/etc/dragonfly/dfdaemon.yaml",
+    FileForm.DYNCONFIG: "/etc/dragonfly/dynconfig.yaml",
+    FileForm.UNIT: "/etc/systemd/system/dfdaemon.service.d/50-restart.conf",
 }
 
-PAGE: Mapping[Form, Mapping[str, Any]] = {
-    Form.KIND: page.KIND,
-    Form.HELM_VALUES: page.HELM_VALUES,
-    Form.PEER_SERVICE: page.PEER_SERVICE,
-    Form.DFDAEMON: page.DFDAEMON,
+PAGE: Mapping[FileForm, Mapping[str, Any]] = {
+    FileForm.KIND: page.KIND,
+    FileForm.HELM_VALUES: page.HELM_VALUES,
+    FileForm.PEER_SERVICE: page.PEER_SERVICE,
+    FileForm.DFDAEMON: page.DFDAEMON,
 }
 """The forms that the page has."""
 
 
-def kind(site: Site) -> Document:
+def kind(site: Site) -> YamlDocument:
     """A cluster of kind whose first worker's peer can be reached from the machine."""
     wishes = site.wishes
     mappings = [
@@ -64,10 +64,10 @@ def kind(site: Site) -> Document:
     if wishes.workers != 2:
         reasons["nodes"] = "As many workers as --workers says; the page has 2."
     body = {**page.KIND, "nodes": [{"role": "control-plane"}, *workers]}
-    return Document(body, _head(Form.KIND, "kind create cluster --config FILE"), reasons)
+    return YamlDocument(body, _head(FileForm.KIND, "kind create cluster --config FILE"), reasons)
 
 
-def peer_service(site: Site) -> Document:
+def peer_service(site: Site) -> YamlDocument:
     """A NodePort before the peers."""
     wishes = site.wishes
     component = wishes.peers.value
@@ -96,7 +96,7 @@ def peer_service(site: Site) -> Document:
         reasons["spec.selector.component"] = "Seed peers, as --peers says. They are on no node in particular."
     needs = "The peers must listen on more than the loopback: render helm-values with --exposed."
     body = {**page.PEER_SERVICE, "spec": spec}
-    return Document(body, (*_head(Form.PEER_SERVICE, "kubectl apply -f FILE"), needs), reasons)
+    return YamlDocument(body, (*_head(FileForm.PEER_SERVICE, "kubectl apply -f FILE"), needs), reasons)
 
 
 def unit(site: Site) -> str:
@@ -115,42 +115,42 @@ def _quoted(path: str) -> str:
     return path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
-def render(form: Form, site: Site) -> Document | str:
+def render(form: FileForm, site: Site) -> YamlDocument | str:
     """The file: a document, or a unit's text."""
     return _RENDERERS[form](site)
 
 
-def _helm(site: Site) -> Document:
-    return values(site, _head(Form.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
+def _helm(site: Site) -> YamlDocument:
+    return values(site, _head(FileForm.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
 
 
-def _dfdaemon(site: Site) -> Document:
+def _dfdaemon(site: Site) -> YamlDocument:
     start = "systemctl restart dfdaemon"
-    return dfdaemon.config(site, (f"{Form.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",))
+    return dfdaemon.config(site, (f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",))
 
 
-def _dynconfig(site: Site) -> Document:
-    return dfdaemon.dynconfig(site, (f"{Form.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",))
+def _dynconfig(site: Site) -> YamlDocument:
+    return dfdaemon.dynconfig(site, (f"{FileForm.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",))
 
 
-def _head(form: Form, command: str) -> tuple[str, ...]:
+def _head(form: FileForm, command: str) -> tuple[str, ...]:
     return (
         f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}; `--page` prints the page's own. "
         f"Use: {command}",
     )
 
 
-_RENDERERS: Mapping[Form, Callable[[Site], Document | str]] = {
-    Form.KIND: kind,
-    Form.HELM_VALUES: _helm,
-    Form.PEER_SERVICE: peer_service,
-    Form.DFDAEMON: _dfdaemon,
-    Form.DYNCONFIG: _dynconfig,
-    Form.UNIT: unit,
+_RENDERERS: Mapping[FileForm, Callable[[Site], YamlDocument | str]] = {
+    FileForm.KIND: kind,
+    FileForm.HELM_VALUES: _helm,
+    FileForm.PEER_SERVICE: peer_service,
+    FileForm.DFDAEMON: _dfdaemon,
+    FileForm.DYNCONFIG: _dynconfig,
+    FileForm.UNIT: unit,
 }
 
 _UNIT = f"""\
-# {Form.UNIT.file}
+# {FileForm.UNIT.file}
 # For upstream's dfdaemon.service. In force after: systemctl daemon-reload && systemctl restart dfdaemon
 
 [Unit]

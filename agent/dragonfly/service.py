@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly.checks import TELLS_HEADERS, WRITTEN
-from agent.dragonfly.command_line import LEVEL_VARIABLE, LogLevel
+from agent.dragonfly.command_line import LEVEL_VARIABLE, DfdaemonLogLevel
 from agent.dragonfly.confinement import may_write, open_places, plain
-from agent.dragonfly.findings import Finding, Severity
+from agent.dragonfly.findings import AuditFinding, Severity
 from agent.dragonfly.own import Own
 from agent.dragonfly.place import above
 from agent.node.facts import Confinement
@@ -25,7 +25,7 @@ _HOW = "(X-Dragonfly-Output-Path, seen with 1.5.10)"
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class DfdaemonService:
     """dfdaemon's unit."""
 
     name: str
@@ -39,7 +39,7 @@ class Service:
     written: frozenset[str] = frozenset()
     """The settings that its file writes."""
 
-    def told(self, key: str, value: str) -> str:
+    def shown_value(self, key: str, value: str) -> str:
         """A value for a message, with whose it is where nobody wrote it."""
         return f"{value} ({self.whose})" if self.whose and key not in self.written else value
 
@@ -51,26 +51,26 @@ def gives_up(starts: int, within_us: float, restart_us: float) -> str:
     return f"after {starts} starts within {within_us / 1e6:g} s"
 
 
-def findings(service: Service, own: Own, config: str) -> Iterator[Finding]:
+def findings(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFinding]:
     """All of it; `config`: the file of dfdaemon that this unit starts it with."""
     yield from _starts(service, own, config)
     yield from _writes(service, own, config)
     yield from _own(service, own, config)
 
 
-def _starts(service: Service, own: Own, config: str) -> Iterator[Finding]:
+def _starts(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFinding]:
     change = f"{drop_in(service, own, config)}, then systemctl daemon-reload"
     if service.restart not in _GOOD_RESTARTS:
         why = "A crash, a kill for want of memory, or no scheduler at boot ends it for good."
-        value = service.told("Restart", service.restart or "no")
-        yield Finding("unit", _TRAP, f"{service.name}: Restart", value, "always", why, change)
+        value = service.shown_value("Restart", service.restart or "no")
+        yield AuditFinding("unit", _TRAP, f"{service.name}: Restart", value, "always", why, change)
     elif service.gives_up:
         why = "dfdaemon ends at once where no scheduler answers: systemd soon starts it no more, and it stays gone."
-        value = service.told("StartLimitIntervalSec", f"gives up {service.gives_up}")
-        yield Finding("unit", _TRAP, f"{service.name}: StartLimitIntervalSec", value, "0", why, change)
+        value = service.shown_value("StartLimitIntervalSec", f"gives up {service.gives_up}")
+        yield AuditFinding("unit", _TRAP, f"{service.name}: StartLimitIntervalSec", value, "0", why, change)
 
 
-def _writes(service: Service, own: Own, config: str) -> Iterator[Finding]:
+def _writes(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFinding]:
     """What whoever reaches it can have it write, beyond its own directories."""
     held, places = service.confinement, open_places(service.confinement)
     if not places:
@@ -85,7 +85,7 @@ def _writes(service: Service, own: Own, config: str) -> Iterator[Finding]:
         item, severity = "user-writes", _ADVICE
         who = "its dynamic user" if held.user == "dynamic" else f"user {held.user}"
         why = f"{_WHOEVER} as {who}, wherever that user may write: not below /etc, but in its home {_HOW}."
-    yield Finding(item, severity, f"{service.name}: {key}", service.told(key, value), _STRICT, why,
+    yield AuditFinding(item, severity, f"{service.name}: {key}", service.shown_value(key, value), _STRICT, why,
                   _restarted(service, own, config))  # fmt: skip
 
 
@@ -105,33 +105,33 @@ _GUARDS = {
 }  # fmt: skip
 
 
-def _own(service: Service, own: Own, config: str) -> Iterator[Finding]:
+def _own(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFinding]:
     """What keeps it from starting."""
     shut = [f"{path} ({key})" for key, path in own.needed.items() if not may_write(service.confinement, plain(path))]
     if shut:
         why = "dfdaemon makes files there before it serves anybody, and ends at its next start: Read-only file system."
-        yield Finding("directories", _TRAP, f"{service.name}: ReadWritePaths", f"does not have {', '.join(shut)}",
+        yield AuditFinding("directories", _TRAP, f"{service.name}: ReadWritePaths", f"does not have {', '.join(shut)}",
                       "all of dfdaemon's own directories", why, _restarted(service, own, config))  # fmt: skip
 
 
-def log_level(service: Service, own: Own, config: str, level: LogLevel) -> Iterator[Finding]:
+def log_level(service: DfdaemonService, own: Own, config: str, level: DfdaemonLogLevel) -> Iterator[AuditFinding]:
     """Credentials in the log."""
     if level.tells_headers:
         first = f"take {level.source} out of {service.name}; " if level.source not in ("", LEVEL_VARIABLE) else ""
         change = f"{first}{_restarted(service, own, config)}; {WRITTEN}"
         value = f"{level.value} ({level.source or DEFAULT_LEVEL})"
-        yield Finding("log-level", _TRAP, "log level", value, "warn", TELLS_HEADERS, change)
+        yield AuditFinding("log-level", _TRAP, "log level", value, "warn", TELLS_HEADERS, change)
 
 
 DEFAULT_LEVEL = "dfdaemon's default"
 
 
-def _restarted(service: Service, own: Own, config: str) -> str:
+def _restarted(service: DfdaemonService, own: Own, config: str) -> str:
     after = f"then systemctl daemon-reload and systemctl restart {service.name}"
     return f"{drop_in(service, own, config)}, {after}"
 
 
-def drop_in(service: Service, own: Own, config: str) -> str:
+def drop_in(service: DfdaemonService, own: Own, config: str) -> str:
     """Its command. A drop-in that does not know a directory or the user would keep dfdaemon from starting."""
     directory = f"/etc/systemd/system/{service.name}.d"
     usual, user = Own(), service.confinement.user

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.model import Config, Scheme
-from agent.dataclass import dataclass
 from agent.dragonfly import page
 from agent.dragonfly.confinement import DANGEROUS, plain
 from agent.dragonfly.own import STORAGE, Own

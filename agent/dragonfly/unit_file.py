@@ -9,14 +9,14 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.dragonfly import service
 from agent.dragonfly.command_line import config_of, log_level
-from agent.dragonfly.findings import Finding, NotLooked, Report
+from agent.dragonfly.findings import AuditFinding, AuditReport, NotLooked
 from agent.dragonfly.own import Own, logs_of
 from agent.dragonfly.quantities import seconds_of
-from agent.dragonfly.service import Service
+from agent.dragonfly.service import DfdaemonService
 from agent.node.facts import MADE_DIRECTORIES, Confinement
 from agent.unit_syntax import settings, words
 
@@ -82,13 +82,13 @@ class UnitFile:
     def _environment(self) -> Mapping[str, str]:
         return dict(one.partition("=")[::2] for one in self._listed("Environment"))
 
-    def report(self, own: Own, config: Sequence[NotLooked]) -> Report:
+    def report(self, own: Own, config: Sequence[NotLooked]) -> AuditReport:
         """All that is wrong; `own`: the directories of the dfdaemon that it starts, `config`: why they are others."""
         unit, name = self._service(), self.config
-        found: list[Finding | NotLooked] = [*service.findings(unit, own, name), *self._log_level(unit, own)]
-        return Report.of(f"{self.file} (dfdaemon-unit)", [*found, *config, *self._elsewhere()])
+        found: list[AuditFinding | NotLooked] = [*service.findings(unit, own, name), *self._log_level(unit, own)]
+        return AuditReport.of(f"{self.file} (dfdaemon-unit)", [*found, *config, *self._elsewhere()])
 
-    def _log_level(self, unit: Service, own: Own) -> Iterator[Finding | NotLooked]:
+    def _log_level(self, unit: DfdaemonService, own: Own) -> Iterator[AuditFinding | NotLooked]:
         if "EnvironmentFile" in self.written:
             yield NotLooked("log-level", "EnvironmentFile= may set it: --live looks", untold=True)
         else:
@@ -99,10 +99,10 @@ class UnitFile:
         yield NotLooked("drop-ins", others)
         yield NotLooked("configuration", f"dfdaemon's own settings: audit {self.config}, too")
 
-    def _service(self) -> Service:
+    def _service(self) -> DfdaemonService:
         whose = "upstream's unit" if self.is_drop_in else "systemd's default"
         gives_up = service.gives_up(self._starts(), self._within_us(), self._span("RestartSec", 0.1) * 1e6)
-        return Service(
+        return DfdaemonService(
             name=self._name(),
             restart=self._value("Restart") or "no",
             gives_up=gives_up,

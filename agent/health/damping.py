@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.health.policy import Policy
 
 

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.dataclass import dataclass
 from agent.health.owner import Owner
 
 

@@ -7,9 +7,9 @@ kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,
@@ -48,9 +48,9 @@ from agent.health.state import (
     Cause,
     Effect,
     Fence,
+    HealthState,
     State,
     Transition,
-    Verdict,
 )
 from agent.health.suspicion import Asked, Charge, accuse, canaries_speak, down, moved
 from agent.health.symptoms import symptom
@@ -70,22 +70,24 @@ def at_rest(state: State) -> bool:
     """Whether no passing of time changes anything: nothing is waited for, and no fence is up or called for. So it is
     with nearly every event, on most days.
     """
-    quiet = state.verdict is Verdict.HEALTHY and state.fence is None and not state.want
+    quiet = state.health_state is HealthState.HEALTHY and state.fence is None and not state.want
     return quiet and state.pin is None and state.owner is not Owner.FOREIGN
 
 
 def transition(before: State, after: State) -> Transition | None:
-    """What is to be told between two states; None where neither the verdict nor the route changed."""
+    """What is to be told between two states; None where neither the health state nor the route changed."""
     if before is after:
         return None
     was, is_ = route(before), route(after)
-    if after.cause is Cause.ADOPTED and before.verdict is not after.verdict:
+    if after.cause is Cause.ADOPTED and before.health_state is not after.health_state:
         was = is_  # the fence was up all the time, so nothing moved
-    if before.verdict is after.verdict and was is is_:
+    if before.health_state is after.health_state and was is is_:
         return None
     matters = after.mode is not Mode.UNKNOWN
     cause = after.cause if was is is_ else route_cause(before, after)
-    return Transition(before.verdict, after.verdict, was, is_, route_reason(after), after.evidence, matters, cause)
+    return Transition(
+        before.health_state, after.health_state, was, is_, route_reason(after), after.evidence, matters, cause
+    )
 
 
 def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
@@ -144,7 +146,7 @@ def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
     late = pace is not known and patience.late(known, event.started, event.latency_s, floor_s, policy)
     more = 0 if late else 1
     oks = state.oks + more
-    if state.verdict is Verdict.HEALTHY:
+    if state.health_state is HealthState.HEALTHY:
         oks = min(oks, max(state.oks, policy.rise, policy.clean_pings))
     well = state.ping_ok is True and not (state.ping_refuted or state.ping_soft or state.ping_late)
     if well and oks == state.oks and pace is known:
@@ -156,7 +158,9 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
     floor_s = policy.canary_window_s
     pace = patience.learned(state.canary_pace, event.started, event.latency_s, now, floor_s, policy)
     more = 0 if patience.late(state.canary_pace, event.started, event.latency_s, floor_s, policy) else 1
-    doubtful = state.verdict is Verdict.HEALTHY and state.ping_ok is False  # pings that are not believed as it is
+    doubtful = (
+        state.health_state is HealthState.HEALTHY and state.ping_ok is False
+    )  # pings that are not believed as it is
     refuted = state.ping_refuted or (doubtful and event.started >= state.failed_at)
     # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known to fail.
     return replace(
@@ -183,7 +187,7 @@ def _ping_failed(state: State, event: PingFailed, now: float, policy: Policy) ->
 def _ping_lost(state: State, charge: Charge, started: float, now: float, policy: Policy) -> Asked:
     speak = canaries_speak(state, now, policy)
     seen = replace(state, ping_ok=False, ping_refuted=state.ping_refuted and speak)
-    waiting = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    waiting = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     if waiting and speak and state.canary_oks >= policy.rise:
         # The data path has been well for long enough: a ping port that fails does not keep the mirror away.
         seen = replace(seen, ping_refuted=True, oks=max(state.oks, state.canary_oks))
@@ -222,7 +226,7 @@ def _charge(accuser: Accuser, failure: Failure, why: str, detail: str) -> Charge
 
 def _sentinel_closed(state: State, event: SentinelClosed, now: float, policy: Policy) -> Asked:
     # While reads are at the origin there is no hurry: pings and canaries tell whether that was the mirror's end.
-    if not state.sentinel_trusted or state.verdict in (Verdict.DOWN, Verdict.PROBATION):
+    if not state.sentinel_trusted or state.health_state in (HealthState.DOWN, HealthState.PROBATION):
         return state, (AskOwner(), AskCanary())
     why = "the mirror closed the sentinel connection"
     return accuse(state, Charge(Accuser.SENTINEL, Cause.CLOSED, why, event.detail), now, policy)
@@ -237,7 +241,7 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
     seen = state if same else replace(state, owner=owner, local=local)
     if owner is Owner.FOREIGN:
         return _foreign(seen, event, now, policy)
-    waiting = state.verdict in (Verdict.DOWN, Verdict.PROBATION)
+    waiting = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     if owner is Owner.NONE and seen.local and not waiting:
         why = "nobody listens on the mirror's port any more"
         return accuse(seen, Charge(Accuser.OWNER, Cause.OWNER, why, event.detail), now, policy)
@@ -247,7 +251,7 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
 def _foreign(state: State, event: OwnerSeen, now: float, policy: Policy) -> Asked:
     seen = replace(state, failed_at=now, oks=0)
     why = "a foreign process listens on the mirror's port"
-    if state.verdict is Verdict.DOWN:
+    if state.health_state is HealthState.DOWN:
         return replace(seen, cause=Cause.OWNER, reason=why, evidence=event.detail), ()
     return down(seen, Cause.OWNER, why, event.detail, now, policy), (AskOrigin(),)
 
@@ -281,5 +285,5 @@ def _adopted(state: State, event: Adopted, now: float) -> State:
     The origin passes for good until it is asked: that run had asked it. The fence counts as long due for renewal.
     """
     why = "the fence of a former run was adopted"
-    adopted = moved(state, Verdict.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
+    adopted = moved(state, HealthState.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
     return replace(adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now))

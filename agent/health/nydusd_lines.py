@@ -15,8 +15,8 @@ line about the same failure ("proxy rate limited the request", "retry via …").
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 
-from agent.dataclass import dataclass, replace
 from agent.health.evidence import SymptomKind
 
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,7 +9,8 @@ that was sent after it had come is late too.
 
 from __future__ import annotations
 
-from agent.dataclass import replace
+from dataclasses import replace
+
 from agent.health.policy import Policy
 from agent.health.state import NEVER, Pace, State
 

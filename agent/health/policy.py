@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import dataclass
+
 from agent.config.model import HealthConfig
-from agent.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Policy:
     """A mirror of which five staggered probes got no answer for this long is hung. Long enough for one lost packet
     (TCP retransmits after 200 ms at the earliest) and for a busy node, short enough to fence within a second."""
     fall: int = 2
-    """Soft failures (silence) in succession that make the verdict down."""
+    """Soft failures (silence) in succession that make the health state down."""
     rise: int = 10
     """Successes in succession before a mirror that was down is on probation: 2.5 s at the default interval."""
     dwell_s: float = 5.0
@@ -130,3 +132,14 @@ class Policy:
             canary_window_s=2 * window_s,
             vouch_s=canary_interval_s + 4 * window_s,
         )
+
+
+def return_delay_s(node_id: str, window_s: int) -> float:
+    """Seconds in [0, window) that this node waits before it returns: always the same for one identity.
+
+    Drawn from the identity and not at random, so that a node that returns twice keeps its place and a fleet's
+    return is spread evenly (crc32 is uniform enough and, unlike `hash`, the same in each process).
+    """
+    if window_s <= 0:
+        return 0.0
+    return zlib.crc32(node_id.encode()) / 2**32 * window_s

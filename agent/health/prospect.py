@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import assert_never
 
-from agent.dataclass import dataclass
 from agent.health import damping, patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,18 @@ def _fenced(state: State, now: float, policy: Policy) -> Iterator[_Wait]:
         yield _Wait(f"the end of the pin: {state.pin_reason}", left_s)
     if state.owner is Owner.FOREIGN:
         yield _Wait("the foreign process to leave the mirror's port", None)
-    match state.verdict:
-        case Verdict.UNKNOWN | Verdict.HEALTHY:
+    match state.health_state:
+        case HealthState.UNKNOWN | HealthState.HEALTHY:
             return
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             yield from _suspected(state, now, policy)
-        case Verdict.DOWN:
+        case HealthState.DOWN:
             yield from _down(state, now, policy)
-        case Verdict.PROBATION:
+        case HealthState.PROBATION:
             yield from _evidence(state, policy, rise=1)
             yield _Wait("this node's turn to return", max(0.0, state.return_at - now))
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def _suspected(state: State, now: float, policy: Policy) -> Iterator[_Wait]:

@@ -6,32 +6,32 @@ takes successes in succession, a dwell time, a canary, a flap penalty that has f
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import damping
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Cause, State, Verdict
+from agent.health.state import Cause, HealthState, State
 from agent.health.suspicion import judged, moved
 
 
 def recover(state: State, now: float, policy: Policy) -> State:
     """What the time that has passed and the evidence so far allow."""
-    match state.verdict:
-        case Verdict.HEALTHY:
+    match state.health_state:
+        case HealthState.HEALTHY:
             return state
-        case Verdict.UNKNOWN:
+        case HealthState.UNKNOWN:
             return _healthy(state, _first(policy), now) if answers(state, policy) else state
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             return judged(state, now, policy)
-        case Verdict.DOWN:
+        case HealthState.DOWN:
             return _rising(state, now, policy)
-        case Verdict.PROBATION:
+        case HealthState.PROBATION:
             due = now >= state.return_at and answers(state, policy)
             return _healthy(state, "it is well again, and this node's turn to return has come", now) if due else state
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def answers(state: State, policy: Policy) -> bool:
@@ -52,7 +52,7 @@ def _rising(state: State, now: float, policy: Policy) -> State:
     if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
-    rising = moved(state, Verdict.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
+    rising = moved(state, HealthState.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
     flap, unblamed = (damping.released(one, now, policy) for one in (state.flap, state.unblamed))
     return replace(rising, flap=flap, unblamed=unblamed, return_at=now + policy.return_delay_s)
 
@@ -62,4 +62,4 @@ def _healthy(state: State, why: str, now: float) -> State:
     local = state.local and state.owner is not Owner.NONE
     cause = Cause.RECOVERED if state.was_well else Cause.FIRST
     well = replace(state, was_well=True, local=local)
-    return moved(well, Verdict.HEALTHY, cause, why, "", now)
+    return moved(well, HealthState.HEALTHY, cause, why, "", now)

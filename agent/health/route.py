@@ -1,16 +1,16 @@
-"""The route: derived from the state each time, never remembered, so that it cannot disagree with the verdict."""
+"""The route: derived from the state each time, never remembered, so that it cannot disagree with the health state."""
 
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health import patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Cause, Effect, ExtendFence, Fence, LiftFence, RaiseFence, State, Verdict
+from agent.health.state import Cause, Effect, ExtendFence, Fence, HealthState, LiftFence, RaiseFence, State
 
 
 class Wish(enum.Enum):
@@ -34,15 +34,15 @@ def wish(state: State) -> Wish:
         return Wish.HELD
     if state.origin is not True:
         return Wish.NONE
-    match state.verdict:
-        case Verdict.HEALTHY | Verdict.UNKNOWN:
+    match state.health_state:
+        case HealthState.HEALTHY | HealthState.UNKNOWN:
             return Wish.NONE
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             return Wish.TENTATIVE
-        case Verdict.DOWN | Verdict.PROBATION:
+        case HealthState.DOWN | HealthState.PROBATION:
             return Wish.HELD
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
@@ -90,7 +90,7 @@ def route_cause(before: State, after: State) -> Cause:
         return Cause.MODE
     if before.pin is not after.pin:
         return Cause.PIN
-    if before.verdict is not after.verdict:
+    if before.health_state is not after.health_state:
         return after.cause
     if before.fence_error != after.fence_error:
         return Cause.FENCE
@@ -107,7 +107,7 @@ def route_reason(state: State) -> str:
         return f"the fence could not be raised: {state.fence_error}"
     if state.pin is not None:
         return f"pinned to the {state.pin}: {state.pin_reason}"
-    if state.verdict in (Verdict.UNKNOWN, Verdict.HEALTHY) or state.fence is not None:
+    if state.health_state in (HealthState.UNKNOWN, HealthState.HEALTHY) or state.fence is not None:
         return state.reason
     if state.origin is False:
         return f"both bad, and a bad mirror is better than none: {state.reason}; {state.origin_detail}"

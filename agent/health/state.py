@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from agent.dataclass import dataclass, field
 from agent.health.damping import Flap
 from agent.health.evidence import Mode, Route, SymptomKind
 from agent.health.owner import Owner
@@ -13,7 +13,7 @@ from agent.health.owner import Owner
 NEVER = float("-inf")
 
 
-class Verdict(enum.StrEnum):
+class HealthState(enum.StrEnum):
     """What is thought of the mirror."""
 
     UNKNOWN = "unknown"
@@ -26,7 +26,7 @@ class Verdict(enum.StrEnum):
 
 
 class Cause(enum.StrEnum):
-    """Why the verdict, or the route, is what it is: one word, to count by."""
+    """Why the health state, or the route, is what it is: one word, to count by."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -97,9 +97,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything on which the next verdict depends. Times are monotonic seconds."""
+    """Everything on which the next health state depends. Times are monotonic seconds."""
 
-    verdict: Verdict = Verdict.UNKNOWN
+    health_state: HealthState = HealthState.UNKNOWN
     since: float = 0.0
     reason: str = "nothing was seen yet"
     evidence: str = ""
@@ -235,10 +235,10 @@ Effect: TypeAlias = RaiseFence | ExtendFence | LiftFence | AskCanary | AskOrigin
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """The verdict or the route changed: what is logged, counted and kept as history."""
+    """The health state or the route changed: what is logged, counted and kept as history."""
 
-    before: Verdict
-    after: Verdict
+    before: HealthState
+    after: HealthState
     route_before: Route
     route: Route
     reason: str
@@ -246,4 +246,4 @@ class Transition:
     matters: bool = True
     """Something of ours uses the mirror; false before the first apply, when a node without one lacks nothing."""
     cause: Cause = Cause.FIRST
-    """Of the route's change where the route changed, else of the verdict's."""
+    """Of the route's change where the route changed, else of the health state's."""

@@ -1,4 +1,4 @@
-"""From the first evidence against the mirror to a verdict: confirmed (down) or refuted (healthy).
+"""From the first evidence against the mirror to a health state: confirmed (down) or refuted (healthy).
 
 The first evidence makes the mirror suspect, which fences it for a moment. Then the data path decides: a canary that
 fails hard confirms, a clean one that began later refutes. Two accusers that do not see the same thing are believed
@@ -8,13 +8,13 @@ answers late, so it is an outage only when it has lasted longer than the slowest
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
-from agent.dataclass import dataclass, replace
 from agent.health import damping, patience
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Effect, State, Verdict
+from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Effect, HealthState, State
 
 Asked: TypeAlias = tuple[State, tuple[Effect, ...]]
 
@@ -37,20 +37,20 @@ class Charge:
 
 
 def accuse(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
-    """Take the charge to the verdict."""
+    """Take the charge to the health state."""
     seen = replace(state, oks=0, failed_at=now)
-    match state.verdict:
-        case Verdict.UNKNOWN | Verdict.HEALTHY:
+    match state.health_state:
+        case HealthState.UNKNOWN | HealthState.HEALTHY:
             return _suspect(seen, charge, now, policy)
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             return _suspected(seen, charge, now, policy)
-        case Verdict.PROBATION:
+        case HealthState.PROBATION:
             # The route has not moved since the outage was counted: it is still that one.
-            return moved(seen, Verdict.DOWN, charge.cause, charge.why, charge.detail, now), ()
-        case Verdict.DOWN:
+            return moved(seen, HealthState.DOWN, charge.cause, charge.why, charge.detail, now), ()
+        case HealthState.DOWN:
             return seen, ()
         case _:
-            assert_never(state.verdict)
+            assert_never(state.health_state)
 
 
 def doubted(state: State, accuser: Accuser, now: float) -> bool:
@@ -68,7 +68,7 @@ def down(state: State, cause: Cause, why: str, detail: str, now: float, policy: 
     """An outage; whoever was doubted is believed again."""
     flap = damping.after_outage(state.flap, now, policy) if state.was_well else state.flap
     fined = _fined(state, flap, by_reads=cause is Cause.SYMPTOM and _reads_alone(state))
-    gone = moved(fined, Verdict.DOWN, cause, why, detail, now)
+    gone = moved(fined, HealthState.DOWN, cause, why, detail, now)
     return replace(gone, sentinel_trusted=True, doubted=frozenset(), canary_oks=0)
 
 
@@ -89,10 +89,10 @@ def judged(state: State, now: float, policy: Policy) -> State:
     return _cleared(state, "the suspicion was not confirmed", now, policy)
 
 
-def moved(state: State, verdict: Verdict, cause: Cause, reason: str, evidence: str, now: float) -> State:
-    """Another verdict; no suspicion outlives it."""
+def moved(state: State, health_state: HealthState, cause: Cause, reason: str, evidence: str, now: float) -> State:
+    """Another health state; no suspicion outlives it."""
     fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
-    return replace(fresh, verdict=verdict, cause=cause, since=now, reason=reason, evidence=evidence)
+    return replace(fresh, health_state=health_state, cause=cause, since=now, reason=reason, evidence=evidence)
 
 
 def origins_fault(state: State, now: float) -> bool:
@@ -120,7 +120,7 @@ def _suspect(state: State, charge: Charge, now: float, policy: Policy) -> Asked:
     relapse = now - state.data_cleared <= policy.symptom_window_s
     if relapse and charge.hard and charge.accuser in _DATA:
         return down(state, charge.cause, f"{charge.why}, again", charge.detail, now, policy), asks
-    suspect = moved(state, Verdict.SUSPECT, charge.cause, charge.why, charge.detail, now)
+    suspect = moved(state, HealthState.SUSPECT, charge.cause, charge.why, charge.detail, now)
     accusers = frozenset({charge.accuser})
     hard = accusers if charge.hard else frozenset()
     return replace(suspect, accusers=accusers, accused=now, hard=hard, held=charge.held), asks
@@ -178,5 +178,5 @@ def _cleared(state: State, why: str, now: float, policy: Policy) -> State:
     )  # fmt: skip
     if flap.suppressed:
         often = f"suspected again and again, this time: {state.reason}"
-        return moved(cleared, Verdict.DOWN, state.cause, often, state.evidence, now)
-    return moved(cleared, Verdict.HEALTHY, Cause.REFUTED, why, "", now)
+        return moved(cleared, HealthState.DOWN, state.cause, often, state.evidence, now)
+    return moved(cleared, HealthState.HEALTHY, Cause.REFUTED, why, "", now)

@@ -12,12 +12,12 @@ for what reads alone have raised is given back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
-from agent.dataclass import replace
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, State, Verdict
+from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, HealthState, State
 from agent.health.suspicion import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
@@ -52,7 +52,7 @@ def symptom(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
 
 def _blame(state: State, event: Symptom, now: float, policy: Policy) -> Asked:
     kinds = frozenset({event.kind})
-    goes_on = state.verdict is Verdict.SUSPECT
+    goes_on = state.health_state is HealthState.SUSPECT
     again = event.kind in state.blamed and now - state.data_cleared <= policy.symptom_window_s
     blamed = state.blamed | kinds if goes_on else kinds
     unblamed = state.unblamed if goes_on or again else state.flap

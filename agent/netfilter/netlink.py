@@ -10,8 +10,8 @@ import select
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import FenceError
 
 REQUEST = 0x1

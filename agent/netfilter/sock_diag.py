@@ -19,9 +19,9 @@ import pwd
 import socket
 import struct
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent.dataclass import dataclass
 from agent.netfilter.netlink import (
     ACK,
     REQUEST,

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
 from agent.dragonfly.command_line import config_of, log_level
-from agent.dragonfly.live import SERVERS, UNIT, LiveFacts, Settings
+from agent.dragonfly.live import SERVERS, UNIT, LiveFacts, LiveSettings
 from agent.dragonfly.own import logs_of
-from agent.dragonfly.place import Place, place_of
-from agent.dragonfly.service import Service, gives_up
+from agent.dragonfly.place import SourcePlace, place_of
+from agent.dragonfly.service import DfdaemonService, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import UnitFact, Unknown
 from agent.ports import Files
-from agent.ports_dragonfly import DragonflyPorts, Holder
+from agent.ports_dragonfly import DragonflyPorts, SocketHolder
 
 _INIT = 1
 _LONGEST = 1 << 20
@@ -25,7 +25,7 @@ _ASK_S = 3.0
 _METRICS_BYTES = 8 << 20
 
 
-def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
+def read_dragonfly(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     """Everything; `native`: the mode in force. Raises nothing but what is a bug."""
     ends = {"proxy": endpoint_of(config.mirror.url), "health": endpoint_of(config.mirror.ping_url),
             "metrics": endpoint_of(config.mirror.metrics_url), "stats": ("", STATS_PORT)}  # fmt: skip
@@ -41,7 +41,7 @@ def look(config: Config, ports: DragonflyPorts, *, native: bool) -> LiveFacts:
     hidden = runs and holder is None
     unseen = Unknown("the process that listens is not to be seen from here")
     text = unseen if hidden else _text(files, file)
-    settings = text if isinstance(text, Unknown) else Settings.of(file, text)
+    settings = text if isinstance(text, Unknown) else LiveSettings.of(file, text)
     return LiveFacts(
         runs=runs,
         file=file,
@@ -82,7 +82,9 @@ def _service(ports: DragonflyPorts, unit: str) -> UnitFact | Unknown | None:
         return Unknown(str(error))
 
 
-def _started(holder: Holder | None, service: UnitFact | Unknown | None) -> tuple[Sequence[str], Mapping[str, str]]:
+def _started(
+    holder: SocketHolder | None, service: UnitFact | Unknown | None
+) -> tuple[Sequence[str], Mapping[str, str]]:
     """How it was started, or would be by its unit; no words where neither can be seen."""
     if holder is not None:
         return holder.argv, holder.environment
@@ -91,21 +93,21 @@ def _started(holder: Holder | None, service: UnitFact | Unknown | None) -> tuple
     return service.command, dict(one.partition("=")[::2] for one in service.environment)
 
 
-def _told(service: UnitFact | Unknown | None) -> Service | Unknown | None:
+def _told(service: UnitFact | Unknown | None) -> DfdaemonService | Unknown | None:
     if not isinstance(service, UnitFact):
         return service
     given_up = gives_up(*service.start_limit, service.restart_us)
-    return Service(service.name, service.restart, given_up, service.confinement)
+    return DfdaemonService(service.name, service.restart, given_up, service.confinement)
 
 
-def _cache(ports: DragonflyPorts, holder: Holder | None, settings: Settings | Unknown) -> Place:
+def _cache(ports: DragonflyPorts, holder: SocketHolder | None, settings: LiveSettings | Unknown) -> SourcePlace:
     """What the running dfdaemon's pieces lie on."""
     if holder is None or isinstance(settings, Unknown):
-        return Place.KEPT
+        return SourcePlace.KEPT
     try:
         table = ports.files_of(_INIT).head(f"/proc/{holder.pid}/mountinfo", _LONGEST)
     except FileError:
-        return Place.KEPT
+        return SourcePlace.KEPT
     return place_of((table or b"").decode(errors="replace"), settings.storage, contained=not holder.unit)
 
 

@@ -6,10 +6,10 @@ Three spellings, never mixed up: a value, `None` for "is not there", and `Unknow
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from agent.config.model import Dialect, Scheme, Switch
-from agent.dataclass import dataclass, field
 from agent.node.facts_daemon import FenceAbility as FenceAbility
 from agent.node.facts_daemon import FileFact as FileFact
 from agent.node.facts_daemon import Moment as Moment

@@ -4,7 +4,7 @@ facts would cost the daemon 0.2 MB of memory.
 
 from __future__ import annotations
 
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.errors import ContainerdError, ContainerdNotFoundError
 from agent.node.facts import StoredImage
 from agent.outside_json import json_object, json_value, mapping
@@ -45,7 +45,7 @@ class UnsoundImageError(ContainerdError):
     """A manifest, an index or a configuration in containerd's store is none (NNA0608)."""
 
 
-def look(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
+def read_images(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, ...]:
     """The images that are not simply there: sandbox images, those that lack layers and are not unpacked by
     `snapshotter`, and those that cannot be read, whose `problem` says why. Raises ContainerdError.
     """

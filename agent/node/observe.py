@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
 from agent import paths
 from agent.config.model import Config
 from agent.errors import PortError
-from agent.node import credentials, images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
+from agent.node import images, programs, registries, sets, snapshotter_root, unit_drop_ins, versions
 from agent.node.facts import Binary, Facts, FenceAbility, FileFact, Unknown
 from agent.node.machine import architecture
 from agent.plan import containerd_dropin, containerd_files
 from agent.plan.containerd_wishes import certs_directory
 from agent.plan.render_containerd import view_of
-from agent.ports import Containerd, Fence, Files, Http, Processes, Tls, Units
-
-if TYPE_CHECKING:
-    from agent.ports_artifacts import ArtifactStore
+from agent.ports import Ports
 
 _RUN_S = 5.0
 _ASK_S = 5.0
@@ -28,46 +25,6 @@ _LISTEN = "0A"  # state of a listening socket in /proc/net/tcp (include/net/tcp_
 
 T = TypeVar("T")
 Seen = FileFact | tuple[str, None] | tuple[str, Unknown]
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def units(self) -> Units:
-        """Units."""
-
-    @property
-    def containerd(self) -> Containerd:
-        """Containerd."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
-
-    @property
-    def http(self) -> Http:
-        """Http."""
-
-    @property
-    def tls(self) -> Tls:
-        """Tls."""
-
-    @property
-    def fence(self) -> Fence:
-        """Fence."""
-
-    @property
-    def machine(self) -> str:
-        """Machine."""
-
-    @property
-    def stores(self) -> Callable[[str], ArtifactStore]:
-        """Stores."""
 
 
 def observe(
@@ -111,12 +68,12 @@ def observe(
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
-        images=_known(lambda: images.look(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
+        images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
         sets=nydus.sets,
         unfit=nydus.unfit,
-        credentials=credentials.look(config.registries.credentials, ports.files),
-        snapshotter_root=snapshotter_root.look(ports, config.snapshotter.root, snapshotter_unit, running),
-        snapshotter_drop_ins=unit_drop_ins.look(snapshotter_unit, ports.files),
+        credentials=registries.credentials(config.registries.credentials, ports.files),
+        snapshotter_root=snapshotter_root.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),
     )
 
 

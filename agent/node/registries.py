@@ -6,12 +6,13 @@ loopback that stands for all others.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.errors import HttpError, PortError
-from agent.node.facts import ANY_HOST, CertificateCheck, TlsCanary, Unknown
-from agent.ports import Http, HttpAnswer, Sight, Tls
+from agent.errors import FileError, HttpError, PortError
+from agent.node.facts import ANY_HOST, CertificateCheck, CredentialsFact, TlsCanary, Unknown
+from agent.ports import HttpAnswer, Ports, TlsSight
+from agent.ports_files import Files
+from agent.registry import docker_config, expiring
+from agent.registry.places import docker_places
 
 CANARY_PATH = "/v2/nydus-agent/canary/blobs/sha256:" + "c" * 64
 """Matches the rule that Dragonfly's page on Nydus gives (`blobs/sha256.*`), and no blob that could exist."""
@@ -21,18 +22,6 @@ _TOO_MANY = 429
 _SERVER_ERROR = 500
 _PLAIN_TO_TLS = (b"http request to an https server", b"plain http request was sent to https")  # Go's, nginx's
 _FROM_REGISTRY = "docker-distribution-api-version"
-
-
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def http(self) -> Http:
-        """Http."""
-
-    @property
-    def tls(self) -> Tls:
-        """Tls."""
 
 
 def certificates(config: Config, ports: Ports) -> tuple[CertificateCheck, ...]:
@@ -97,11 +86,11 @@ def _any_host(config: Config, ports: Ports) -> TlsCanary:
     except PortError as error:
         return TlsCanary(ANY_HOST, Unknown(str(error)), error.cause or error.what)
     match sight:
-        case Sight.TLS:
+        case TlsSight.TLS:
             return TlsCanary(ANY_HOST, ok=True, evidence="a host that no rule can name was asked by TLS")
-        case Sight.PLAIN:
+        case TlsSight.PLAIN:
             return TlsCanary(ANY_HOST, ok=False, evidence="a host that no rule names was asked in plain http")
-        case Sight.NOBODY:
+        case TlsSight.NOBODY:
             return TlsCanary(ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback")
 
 
@@ -117,9 +106,30 @@ def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
         sight = ports.tls.sight(fetch, user=config.mirror.user, deadline_s=_ASK_S)
     except PortError as error:
         return Unknown(str(error))
-    if sight is not Sight.NOBODY:
+    if sight is not TlsSight.NOBODY:
         return True
     if answered and answered[0] < _SERVER_ERROR and answered[0] != _TOO_MANY:
         return False  # some registry answered, and it was not the one that ns names
     # A mirror that is not on this node reads ns and finds nobody on its own loopback.
     return Unknown("the mirror gave no answer that tells" if answered else "the mirror did not answer")
+
+
+def credentials(file: str, files: Files) -> CredentialsFact:
+    """Whether docker's configuration can be used, and what in it ends by itself; never a secret.
+
+    `file`: what `registries.credentials` names, "" = root's own of docker. Only the file is read: no helper is run,
+    because a plan must not wait for it, nor depend on what it says today.
+    """
+    places = docker_places(file, {}, uid=0, home="/root")
+    for path in places.paths:
+        try:
+            fact = files.read(path)
+        except FileError as error:
+            return CredentialsFact(path, (f"{path}: cannot be read: {error.cause or error.what}",))
+        if fact is not None:
+            config, problems = docker_config.inspected(fact, (0,))
+            try_ = problems[0].action if problems else ""
+            some = bool(config.auths or config.helpers or config.store)
+            return CredentialsFact(path, tuple(map(str, problems)), try_, some, expiring.sources(config))
+    missing = f"{' or '.join(places.paths)}: is not there, and {places.named} names it"
+    return CredentialsFact("", (missing,) if places.named else ())

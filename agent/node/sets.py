@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from agent import paths
@@ -15,7 +16,6 @@ from agent.artifacts.names import ArtifactName
 from agent.artifacts.pairs import tag
 from agent.config.forms import CURRENT, SYSTEM, is_set_id
 from agent.config.model import ArtifactsConfig, Config
-from agent.dataclass import dataclass, replace
 from agent.errors import AgentError, PortError
 from agent.node import programs, versions
 from agent.node.facts import Arch, Binary, ChosenSet, Unfit, Unknown

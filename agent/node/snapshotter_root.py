@@ -9,12 +9,11 @@ from __future__ import annotations
 import posixpath
 import tomllib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from agent import paths
 from agent.errors import ContainerdError, PortError
 from agent.node.facts import FileFact, RunningContainerd, SnapshotterRoot, UnitFact, Unknown
-from agent.ports import Containerd, Files, Processes
+from agent.ports import Containerd, Files, Ports
 
 _DAEMONS = "nydus.db"
 """The snapshotter holds this one open as long as it runs (nydus-snapshotter, pkg/store/database.go)."""
@@ -26,23 +25,7 @@ _CALL_S = 5.0
 _SEARCH_OK = (0, 1)  # 1: a descriptor was closed meanwhile
 
 
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
-
-    @property
-    def files(self) -> Files:
-        """Files."""
-
-    @property
-    def containerd(self) -> Containerd:
-        """Containerd."""
-
-    @property
-    def processes(self) -> Processes:
-        """Processes."""
-
-
-def look(
+def find_root(
     ports: Ports, wanted: str, unit: UnitFact | None | Unknown, containerd: RunningContainerd | None | Unknown
 ) -> SnapshotterRoot:
     """The root that is there, where it is another one than `wanted`. containerd is asked only then."""

@@ -7,8 +7,7 @@ spoke last says where it stands. Pure, because it decides whether a pull is cut.
 from __future__ import annotations
 
 import enum
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 _ACK_DELAY_MS = 300
 """An acknowledgement without data comes at most this long after the data (Linux: TCP_DELACK_MAX, 200 ms)."""

@@ -18,7 +18,7 @@ _NO_FILE = "NNA0421"
 """It is no regular file."""
 
 
-def look(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
+def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFact, ...] | Unknown:
     """In the order in which systemd reads them."""
     if not isinstance(unit, UnitFact):
         return ()

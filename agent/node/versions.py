@@ -42,9 +42,9 @@ def commit(output: str) -> str:
     return match[1].strip() if match is not None else ""
 
 
-def crate(found: str) -> tuple[Version | Unknown, str]:
+def crate(known_versions: str) -> tuple[Version | Unknown, str]:
     """The version of a build from crates, by what grep found in the program."""
-    match = _CRATE.search(found)
+    match = _CRATE.search(known_versions)
     if match is None:
         return Unknown("built outside of git, and not from crates"), "unknown"
     known = _CRATES.get(match[1])
@@ -71,16 +71,16 @@ def package(text: str) -> tuple[Version | Unknown, str]:
     return parsed(upstream), upstream
 
 
-def found(facts: Facts) -> tuple[tuple[str, str], ...]:
+def known_versions(facts: Facts) -> tuple[tuple[str, str], ...]:
     """(program, version) of all that was found on the node."""
     named = (
         ("nydusd", facts.nydusd), ("nydus-image", facts.nydus_image), ("snapshotter", facts.snapshotter),
         ("containerd", facts.containerd),
     )  # fmt: skip
-    return tuple((name, told(fact)) for name, fact in named if isinstance(fact, Binary))
+    return tuple((name, shown_version(fact)) for name, fact in named if isinstance(fact, Binary))
 
 
-def told(fact: Binary) -> str:
+def shown_version(fact: Binary) -> str:
     """A version for people."""
     if isinstance(fact.version, Unknown):
         return fact.version_text or "of unknown version"

@@ -5,9 +5,9 @@ the archive (moby, image/spec/v1.2.md, "Combined Image JSON + Filesystem Changes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeGuard
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci import formats, reference
 from agent.oci.formats import Descriptor, unsound

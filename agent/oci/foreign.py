@@ -6,8 +6,8 @@ nydusify's are as docs/nydus-image.md of dragonflyoss/nydus has them, and as age
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci import formats, nydus
 from agent.oci.formats import Descriptor, Json

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci.reference import is_digest
 from agent.outside_json import json_value

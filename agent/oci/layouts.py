@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.oci import formats, reference
 from agent.oci.docker import LONGEST_LIST, LONGEST_NAME

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 
 

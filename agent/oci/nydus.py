@@ -7,8 +7,8 @@ image/image.boot. A layer that brings no data (only directories, links, whiteout
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.oci import formats
 from agent.oci.formats import Descriptor, Json, Platform
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from agent.dataclass import replace
 from agent.errors import ConvertError
 from agent.oci.formats import Descriptor, Index, Json, Platform, platform_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.errors import ConvertError
 from agent.registry.names import HUB, host_and_rest
 

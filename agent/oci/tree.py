@@ -9,8 +9,8 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from agent.dataclass import dataclass, field
 from agent.errors import ConvertError
 
 WHITEOUT = ".wh."

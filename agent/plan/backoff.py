@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from agent.dataclass import dataclass, replace
 from agent.durations import in_words
 
 MOST = 5

@@ -15,9 +15,9 @@ An undo is never refused: to leave a node half changed is worse than one more re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.dataclass import dataclass
 from agent.durations import in_words
 from agent.node.facts import Moment, UnitFact
 
@@ -48,21 +48,21 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RestartBudget:
     """What bounds the restarts of each unit."""
 
     per_hour: int
     cooldown_s: float
 
 
-def by_hand(per_hour: int) -> Policy:
+def by_hand(per_hour: int) -> RestartBudget:
     """Somebody asked for this very change."""
-    return Policy(per_hour, 0.0)
+    return RestartBudget(per_hour, 0.0)
 
 
-def by_itself(per_hour: int) -> Policy:
+def by_itself(per_hour: int) -> RestartBudget:
     """Nobody is there: an installation, a boot, a repair."""
-    return Policy(max(1, per_hour // 2), COOLDOWN_S)
+    return RestartBudget(max(1, per_hour // 2), COOLDOWN_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class NotBefore:
 Judgement: TypeAlias = Allowed | NotBefore
 
 
-def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy: Policy) -> Judgement:
+def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy: RestartBudget) -> Judgement:
     """Whether `unit` (as systemd sees it) may be restarted now, after the restarts in `history` (of any unit)."""
     ages = sorted(age for one in history if one.unit == unit.name and (age := one.age_s(now)) < WINDOW_S)
     if len(ages) >= policy.per_hour:

@@ -17,6 +17,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tomlkit
+
 from agent import paths
 from agent.plan.containerd_files import Family, Loaded, is_glob, matches
 from agent.plan.containerd_keys import CRI, IMAGES, KEYS, KeyPath
@@ -81,8 +83,6 @@ def _nested(wishes: Mapping[KeyPath, Value], start: dict[str, Any] | None = None
 
 
 def _text(version: int, tables: Mapping[str, Any], why: Sequence[str]) -> bytes:
-    import tomlkit  # where there is a drop-in: elsewhere nothing of an apply with nothing to do needs it
-
     lines = [f"# {paths.MARK}: do not edit, `nydus-agent apply` writes it.", *(f"# {text}" for text in why)]
     head = {"version": version} if version else {}
     return ("\n".join(lines) + "\n" + tomlkit.dumps({**head, **tables})).encode()

@@ -12,9 +12,9 @@ import posixpath
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from agent.dataclass import dataclass
 from agent.node.facts import Binary, Facts, FileFact, Unknown, Version
 
 Read = Callable[[str], bytes | None | Unknown]

@@ -6,11 +6,12 @@ versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `Key
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from agent import paths
-from agent.dataclass import dataclass
 
 KeyPath: TypeAlias = tuple[str, ...]
 
@@ -102,3 +103,8 @@ def take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # no
 def dotted(path: KeyPath) -> str:
     """A key path as TOML writes it."""
     return ".".join(key if key.replace("_", "").replace("-", "").isalnum() else f'"{key}"' for key in path)
+
+
+def quoted(text: str) -> str:
+    """`text` as a TOML basic string. JSON's escapes are a subset of TOML's (toml.io, v1.0.0, "String")."""
+    return json.dumps(text, ensure_ascii=False)

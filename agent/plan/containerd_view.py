@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.plan.containerd_files import Family, Loaded
 from agent.plan.containerd_keys import CRI, GRPC_SERVER, IMAGES, KEYS, RUNTIME, Keys, at
 
@@ -22,7 +22,7 @@ _IMAGE_KEYS = ("snapshotter", "disable_snapshot_annotations", "discard_unpacked_
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ContainerdView:
     """The one configuration, with the key paths of the version that `config dump` shows."""
 
     document: Mapping[str, Any]
@@ -59,14 +59,14 @@ def names_snapshotter(content: bytes | None) -> bool:
         document = tomllib.loads(content.decode()) if content is not None else {}
     except ValueError:
         return False
-    return any(View(document, keys).names_ours for keys in KEYS.values())
+    return any(ContainerdView(document, keys).names_ours for keys in KEYS.values())
 
 
-def view(kind: Family, loaded: Sequence[Loaded]) -> View:
+def view(kind: Family, loaded: Sequence[Loaded]) -> ContainerdView:
     """What a containerd of this family makes of these files (in their loading order)."""
     if kind is Family.REPLACING:
-        return View(_replacing(loaded), KEYS[2])
-    return View(_merging(loaded) if kind is Family.MERGING else _migrating(loaded), KEYS[kind.highest])
+        return ContainerdView(_replacing(loaded), KEYS[2])
+    return ContainerdView(_merging(loaded) if kind is Family.MERGING else _migrating(loaded), KEYS[kind.highest])
 
 
 def last_version(loaded: Sequence[Loaded]) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, fields
 from agent.node.facts import Version
 from agent.plan.containerd_files import Family
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN, KeyPath, Keys, at, dotted, leaves
-from agent.plan.containerd_view import View
+from agent.plan.containerd_view import ContainerdView
 from agent.plan.toml_edit import Value
 
 _RUNC = "runc"
@@ -32,7 +32,7 @@ class Wished:
     """Whether containerd then reads hosts.toml files."""
 
 
-def wished(config: Config, version: Version, kind: Family, base: View) -> Wished:
+def wished(config: Config, version: Version, kind: Family, base: ContainerdView) -> Wished:
     """Our keys for a node whose configuration is `base` without us."""
     keys, mode = base.keys, config.containerd.mode
     wishes: dict[KeyPath, Value] = {
@@ -66,18 +66,18 @@ def wished(config: Config, version: Version, kind: Family, base: View) -> Wished
     return Wished(wishes, tuple(warnings), hosts_read=not conflict)
 
 
-def certs_directory(base: View) -> str:
+def certs_directory(base: ContainerdView) -> str:
     """Where our hosts.toml files go: the first directory that is named, else containerd's usual one."""
     value = base.get((*base.keys.registry, "config_path"))
     named = [part for part in value.split(":") if part] if isinstance(value, str) else []
     return named[0].rstrip("/") if named else paths.CERTS_D
 
 
-def _needs_config_path(version: Version, base: View) -> bool:
+def _needs_config_path(version: Version, base: ContainerdView) -> bool:
     return not base.get((*base.keys.registry, "config_path")) and version < _CONFIG_PATH_DEFAULT
 
 
-def registry_conflict(base: View) -> str:
+def registry_conflict(base: ContainerdView) -> str:
     """Why config_path cannot be set, "" where it can: CRI refuses it beside the older form (pkg/cri/config)."""
     registry = base.keys.registry
     if base.get((*registry, "config_path")):
@@ -93,7 +93,7 @@ def registry_conflict(base: View) -> str:
     )
 
 
-def _runtime(kind: Family, base: View) -> Mapping[KeyPath, Value]:
+def _runtime(kind: Family, base: ContainerdView) -> Mapping[KeyPath, Value]:
     """A runtime of our own, otherwise like the default one (its cgroup driver must be the kubelet's)."""
     keys = base.keys
     default = base.get(keys.default_runtime) or _RUNC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
@@ -10,10 +11,9 @@ from agent.artifacts import pairs
 from agent.artifacts.names import ArtifactName
 from agent.artifacts.pairs import MIRRORS_NOT_WRITTEN, spelled
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
-from agent.dataclass import dataclass
 from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
 from agent.outside_json import json_value
-from agent.plan.refusal import Refusal, refuse
+from agent.plan.steps import Refusal, refuse
 
 HTTP_FALLBACK_GONE = (2, 4, 2)
 """Before this version nydusd tries plain http where an https handshake meets a server without TLS."""
@@ -96,7 +96,7 @@ def _mirrors_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
 
 
 def _mirrors_doubts(facts: Facts) -> tuple[str, ...]:
-    """What could not be told beforehand; the ladder's real read tells it afterwards."""
+    """What could not be told beforehand; the proof's real read tells it afterwards."""
     found = []
     if _version(facts.nydusd) is None and isinstance(facts.nydusd_reads_mirrors, Unknown):
         found.append(f"cannot tell whether this nydusd knows mirrors ({facts.nydusd_reads_mirrors.reason})")

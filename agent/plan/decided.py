@@ -9,9 +9,9 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
-from agent.dataclass import fields
 from agent.node.facts import Effective, Facts, FileFact, UnitFact, Unknown
 from agent.plan.containerd_keys import leaves
 from agent.plan.steps import Plan, Step

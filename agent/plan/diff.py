@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent import paths
 from agent.config.model import Config, RestartPolicy
-from agent.dataclass import replace
 from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
 from agent.plan import decide, images, invariants, mounts, own, renewal, roots, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
-from agent.plan.refusal import Refusal, refuse
 from agent.plan.render_containerd import Candidate, candidate
-from agent.plan.steps import CheckContainerdConfig, Plan, RemoveFile, UnitVerb, WriteFile
+from agent.plan.steps import CheckContainerdConfig, Plan, Refusal, RemoveFile, UnitVerb, WriteFile, refuse
 from agent.plan.wanted import Wanted, wanted
 
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
@@ -132,12 +132,6 @@ def removal_of(facts: Facts, path: str, reason: str = "the configuration no long
     if not isinstance(fact, FileFact):
         return None
     return RemoveFile(path, reason, fact.sha256, fact.content, fact.mode, fact.uid, fact.gid)
-
-
-def content_of(facts: Facts, path: str) -> bytes | None:
-    """A file's content; None where it is not there or was not read."""
-    fact = facts.file(path)
-    return fact.content if isinstance(fact, FileFact) else None
 
 
 def _may_write(facts: Facts, path: str) -> bool:

@@ -10,10 +10,10 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent import paths
-from agent.dataclass import dataclass, field
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 

@@ -11,15 +11,16 @@ A small model of the node (files, units, what the running containerd has read) i
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from agent import paths
 from agent.config.model import Config, ContainerdConfig
-from agent.dataclass import dataclass, field
 from agent.errors import PlanError
 from agent.node.facts import Facts, UnitFact, Unknown, Version
 from agent.plan import containerd_dropin
 from agent.plan.containerd_files import Node, node_of
 from agent.plan.containerd_keys import PROXY_PLUGIN
-from agent.plan.containerd_view import View
+from agent.plan.containerd_view import ContainerdView
 from agent.plan.render_containerd import view_of
 from agent.plan.steps import (
     AwaitSnapshotter,
@@ -133,6 +134,6 @@ def _broken(model: _Model, config_path: str) -> list[str]:
     return found
 
 
-def _view(model: _Model, config_path: str) -> View | None:
+def _view(model: _Model, config_path: str) -> ContainerdView | None:
     config = Config(containerd=ContainerdConfig(config=config_path))
     return view_of(config, Node(model.version, model.files))

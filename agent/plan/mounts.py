@@ -6,11 +6,11 @@ nydusd processes are children in the unit's cgroup. systemd ends them with the s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent import paths
-from agent.dataclass import dataclass
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
-from agent.plan.refusal import Refusal
-from agent.plan.steps import Plan, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
+from agent.plan.steps import Plan, Refusal, ReloadUnits, RemoveFile, Step, UnitStep, UnitVerb, WriteFile
 from agent.unit_syntax import settings
 
 _CODE = "NNA0304"

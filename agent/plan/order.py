@@ -10,9 +10,9 @@ Each prefix leaves a node on which containerd names no snapshotter that does not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,

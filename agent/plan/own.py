@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import paths
+from agent.node.facts import Facts
 from agent.node.facts_daemon import FileFact
-
-if TYPE_CHECKING:  # the daemon uses this module, and has no such facts
-    from agent.node.facts import Facts
 
 SNAPSHOTTER_FILES = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
 """What the snapshotter starts with, beside what is below `paths.REGISTRIES_D`."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, invariants, own
 from agent.plan.containerd_files import Node, node_of
@@ -25,19 +25,20 @@ from agent.plan.containerd_trial import containerd_check
 from agent.plan.containerd_wishes import possible_keys
 from agent.plan.diff import removal_of
 from agent.plan.order import CONTAINERD_COST, SNAPSHOTTER_COST
-from agent.plan.refusal import Refusal, refuse
 from agent.plan.render_containerd import candidate, view_of
 from agent.plan.steps import (
     AwaitContainerd,
     AwaitSnapshotter,
     Former,
     Plan,
+    Refusal,
     ReloadUnits,
     RemoveFile,
     Step,
     UnitStep,
     UnitVerb,
     WriteFile,
+    refuse,
 )
 from agent.plan.toml_edit import FAILURES, Value, remove, take_from_list
 

@@ -11,18 +11,18 @@ A file that `toml_edit` cannot edit exactly is refused, never written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from agent import paths
 from agent.config.model import Config, ContainerdMode
-from agent.dataclass import dataclass, field
 from agent.node.facts import Version
 from agent.plan import containerd_dropin, containerd_owner, own
 from agent.plan.containerd_files import Family, Loaded, Node, family
 from agent.plan.containerd_keys import KEYS, KeyPath, at, dotted
 from agent.plan.containerd_trial import expectations
-from agent.plan.containerd_view import View, last_version, section, view
+from agent.plan.containerd_view import ContainerdView, last_version, section, view
 from agent.plan.containerd_wishes import Wished, certs_directory, respelled, wished
-from agent.plan.refusal import Refusal
+from agent.plan.steps import Refusal
 from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert, remove
 
 _RUNTIME_SNAPSHOTTER = (1, 7)
@@ -65,7 +65,7 @@ class _Ground:
     version: Version
     node: Node
     loaded: tuple[Loaded, ...]
-    base: View
+    base: ContainerdView
     mine: tuple[str, ...]
     """Our drop-ins that are there."""
 
@@ -112,7 +112,7 @@ def candidate(config: Config, node: Node) -> Candidate:
     )  # fmt: skip
 
 
-def view_of(config: Config, node: Node) -> View | None:
+def view_of(config: Config, node: Node) -> ContainerdView | None:
     """What containerd makes of the files that are there; None where that cannot be told."""
     kind = family(node.version) if isinstance(node.version, tuple) else None
     loaded, stuck = node.load(config.containerd.config)

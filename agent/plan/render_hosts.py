@@ -8,12 +8,12 @@ we cannot know, has only the `ns` parameter that containerd sends to mirrors.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.dataclass import dataclass
 from agent.node.facts import Facts, Version
-from agent.plan.toml_text import quoted
+from agent.plan.containerd_keys import quoted
 
 DEFAULT = "_default"
 DOCKER = "docker.io"
@@ -25,14 +25,14 @@ _DIAL_SINCE: Version = (2, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedHosts:
     """The hosts.toml files that shall be there, by directory name, and what to tell about them."""
 
     files: Mapping[str, bytes]
     notes: tuple[str, ...]
 
 
-def wanted(config: Config, facts: Facts, *, default_present: bool) -> Wanted:
+def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHosts:
     """All hosts.toml files. `default_present`: ours for all other registries is there already."""
     files: dict[str, bytes] = {}
     notes: list[str] = []
@@ -56,7 +56,7 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> Wanted:
             f"only registries that the configuration names go through the mirror, because {why} (Dragonfly client "
             "v1.3.5); it would ask its own default registry for all others"
         )
-    return Wanted(files, tuple(notes))
+    return WantedHosts(files, tuple(notes))
 
 
 def _named(config: Config) -> tuple[RegistryHost, ...]:

@@ -11,7 +11,7 @@ from agent import paths
 from agent.config.model import Config
 from agent.node.facts import Binary, Facts, FileFact
 from agent.plan import renewal
-from agent.plan.toml_text import quoted
+from agent.plan.containerd_keys import quoted
 
 METRICS_PORTS = (9110, *range(14010, 14020))
 """The first free one is used; 9110 is what upstream's sample names. A busy port ends the snapshotter at its start."""

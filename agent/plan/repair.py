@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from agent import paths
 from agent.config.model import ContainerdConfig
-from agent.dataclass import dataclass, field
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import containerd_dropin, invariants, mounts, own
 from agent.plan.containerd_files import node_of
@@ -19,8 +19,7 @@ from agent.plan.containerd_trial import containerd_check
 from agent.plan.diff import removal_of
 from agent.plan.drift import Finding, Kind, Recorded, Remedy
 from agent.plan.order import Changes, ordered
-from agent.plan.refusal import refuse
-from agent.plan.steps import CheckContainerdConfig, Plan, UnitVerb, WriteFile
+from agent.plan.steps import CheckContainerdConfig, Plan, UnitVerb, WriteFile, refuse
 from agent.plan.toml_edit import FAILURES, Value, add_to_list, insert
 
 _WHY = "as it was applied"

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.config.model import Config, RestartPolicy
-from agent.dataclass import dataclass, replace
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, decide, diff, invariants, mounts, own, roots
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import KeyPath, at, dotted, leaves
 from agent.plan.containerd_trial import containerd_check
 from agent.plan.order import Changes, ordered
-from agent.plan.refusal import Refusal, refuse
-from agent.plan.steps import Plan, RemoveFile, WriteFile
+from agent.plan.steps import Plan, Refusal, RemoveFile, WriteFile, refuse
 from agent.plan.toml_edit import FAILURES, remove
 
 

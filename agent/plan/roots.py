@@ -6,10 +6,11 @@ What containerd unpacked lies below the root of the snapshotter that unpacked it
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.config.model import Config, SnapshotterConfig
-from agent.dataclass import replace
 from agent.node.facts import Facts, Unknown
-from agent.plan.refusal import Refusal
+from agent.plan.steps import Refusal
 
 _DEFAULT = SnapshotterConfig().root
 

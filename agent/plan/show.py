@@ -6,6 +6,7 @@ Values of keys that hold credentials in containerd's configuration are replaced 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from typing import assert_never
@@ -84,8 +85,6 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
     """One file's change as a unified diff, secrets hidden; None: not there."""
     old, new = _text_lines(before), _text_lines(after)
     names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
-    import difflib  # for a plan that is shown with its diffs
-
     found = difflib.unified_diff(old, new, *names, n=3)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
 

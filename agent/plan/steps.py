@@ -1,11 +1,15 @@
-"""The closed set of things that may be done to a node. Each step says what it does, why, and what it costs."""
+"""The closed set of things that may be done to a node, and the reasons why none may. Each step says what it does, why,
+and what it costs.
+"""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.dataclass import dataclass
+from agent.errors import PlanError
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +164,23 @@ class Plan:
     def empty(self) -> bool:
         """Nothing to do."""
         return not self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason: its code in the catalogue, what is wrong, and one command or action to try."""
+
+    code: str
+    reason: str
+    try_: str = ""
+
+
+def refuse(refusals: Sequence[Refusal]) -> None:
+    """Raise PlanError with all reasons; the first one gives the code and the way out. Nothing where there are none."""
+    if not refusals:
+        return
+    first = refusals[0]
+    others = tuple(f"[{one.code}] {one.reason}" for one in refusals[1:])
+    raise PlanError(
+        first.code, "no plan can be made for this node", cause=first.reason, seen=others, try_=first.try_
+    )  # fmt: skip

@@ -2,17 +2,18 @@
 
 tomlkit proposes the text (`toml_tree`), or `toml_lines` where it cannot. What they propose is checked: it must mean the
 input plus (or minus) the keys, and every line of the input must still be there, but for those whose value changed.
-Anything else is an error, never a result. Both are loaded where something is edited: on a node that is as wanted
-nothing is, and tomlkit would be a twentieth of such an apply.
+Anything else is an error, never a result.
 """
 
 from __future__ import annotations
 
 import copy
+import difflib
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from agent.plan import toml_lines, toml_tree
 from agent.plan.containerd_keys import KeyPath, at, dotted, take
 
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
@@ -36,8 +37,6 @@ def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) ->
         if exact:
             _need_lines(text, result, changed)
 
-    from agent.plan import toml_lines, toml_tree
-
     return _first(right, lambda: toml_tree.insert(text, wishes), lambda: toml_lines.insert(text, wishes))
 
 
@@ -58,8 +57,6 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
     def right(result: str) -> None:
         _need_meaning(result, wanted)
         _need_lines(result, text, sum(value is not None for value in undo.values()))
-
-    from agent.plan import toml_lines, toml_tree
 
     return _first(right, lambda: toml_tree.remove(text, undo, before), lambda: toml_lines.remove(text, undo, before))
 
@@ -110,8 +107,6 @@ def replace_list(text: str, path: KeyPath, values: Sequence[str]) -> str:
 
 def _relisted(text: str, path: KeyPath, values: list[Any], change: Callable[[Any], None]) -> str:
     """A changed list: each of its lines may differ, and no other."""
-    from agent.plan import toml_tree
-
     wanted = tomllib.loads(text)
     _set(wanted, path, values)
     result = toml_tree.relist(text, path, change)
@@ -132,8 +127,6 @@ def _need_lines(fewer: str, more: str, changed: int) -> None:
     """Every line of `fewer` is in `more`, in order, but for `changed` of them. Raises ValueError."""
     # Without their ends: a last line may get the newline that it lacked.
     left, right = fewer.splitlines(), more.splitlines()
-    import difflib  # for a file that is changed
-
     matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
     kept = sum(block.size for block in matcher.get_matching_blocks())
     if len(left) - kept > changed:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import tomlkit
 
-from agent.dataclass import dataclass
 from agent.plan.containerd_keys import KeyPath, at, dotted
 
 _HEADER = re.compile(r"\s*\[(?!\[)(.*)\]\s*(#.*)?")

@@ -6,9 +6,9 @@ Only settings that break something are told; everything else in a drop-in is the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent import paths
-from agent.dataclass import dataclass
 from agent.plan.drift import Finding, Kind, Remedy
 from agent.unit_syntax import settings, words
 

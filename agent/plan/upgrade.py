@@ -10,8 +10,7 @@ from __future__ import annotations
 from agent.artifacts.pairs import ASKS_FOR_COMMIT
 from agent.node.facts import Binary, Facts, Unknown
 from agent.plan.order import Changes
-from agent.plan.refusal import Refusal
-from agent.plan.steps import UnitVerb
+from agent.plan.steps import Refusal, UnitVerb
 
 
 def refusals(facts: Facts) -> tuple[Refusal, ...]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.dataclass import dataclass
 from agent.node.facts import Binary, Effective, Facts, FileFact
 from agent.plan import decide, own, render_hosts
 from agent.plan.containerd_files import node_of
+from agent.plan.containerd_keys import quoted
 from agent.plan.render_containerd import Candidate, candidate
 from agent.plan.render_nydusd import template
 from agent.plan.render_snapshotter import snapshotter_config
 from agent.plan.render_units import snapshotter_unit
-from agent.plan.toml_text import quoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 
-from agent.dataclass import dataclass
 from agent.registry.secret import Secret
 
 _NONE = Secret()

@@ -12,8 +12,8 @@ import json
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from agent.dataclass import dataclass, field
 from agent.errors import Problem
 from agent.node.facts import FileFact
 from agent.outside_json import json_value

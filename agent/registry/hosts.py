@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.config.model import Config, RegistryHost, Scheme
-from agent.dataclass import replace
 from agent.registry.names import host_of, is_loopback
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from agent.dataclass import dataclass
+from dataclasses import dataclass
 
 STORES = ("/etc/credstore", "/run/credstore")
 """Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""

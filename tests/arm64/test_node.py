@@ -129,7 +129,7 @@ def runnable(node: Node, tmp_path: Path) -> Path:
 
 
 def test_a_change_is_applied_and_proved_as_far_as_emulation_goes(node: Node, runnable: Path) -> None:
-    """A nydusd of the store serves a mount, and rungs 1 to 7; no mirror is here, and no container for the others."""
+    """A nydusd of the store serves a mount, and checks 1 to 7; no mirror is here, and no container for the others."""
     assert install(node, runnable).returncode == 0
     planned = node.run(["nydus-agent", "--format", "json", "plan"], check=False, timeout=PATIENCE_S)
     assert planned.returncode == 0, planned.stdout + planned.stderr
@@ -137,8 +137,8 @@ def test_a_change_is_applied_and_proved_as_far_as_emulation_goes(node: Node, run
     applied = node.run(["nydus-agent", "apply"], check=False, timeout=PATIENCE_S)
     assert applied.returncode == 3, applied.stdout + applied.stderr
 
-    rungs = json.loads(node.read("/var/lib/nydus-agent/climb.json"))["rungs"]
-    results = {rung["number"]: rung["state"] for rung in rungs}
+    checks = json.loads(node.read("/var/lib/nydus-agent/proof.json"))["checks"]
+    results = {check["number"]: check["state"] for check in checks}
     assert results == {**dict.fromkeys(range(1, 8), "ok"), 8: "not-proved", 9: "failed", 10: "not-proved"}
     assert json.loads(node.read("/var/lib/nydus-agent/effective.json"))["switch"] == "native"
     assert node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split() == ["active"] * 2

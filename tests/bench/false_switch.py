@@ -32,9 +32,8 @@ from functools import partial
 from agent.config.model import HealthConfig
 from agent.daemon.probes import ATTEMPTS, stagger_s
 from agent.health.evidence import Probe, Route
-from agent.health.fleet import return_delay_s
-from agent.health.policy import Policy
-from agent.health.state import Verdict
+from agent.health.policy import Policy, return_delay_s
+from agent.health.state import HealthState
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.bench.sim.agent import WELL_S, Agent, healthy, well
 from tests.bench.sim.checkers import Checker, lost_alone, lost_in_stalls
@@ -195,7 +194,7 @@ class _Watch:
         agent = self._agent
         while True:
             agent.run(max(agent.now + 1.0, agent.open_until))
-            waits = agent.open_until > agent.now or agent.state.verdict is not Verdict.HEALTHY
+            waits = agent.open_until > agent.now or agent.state.health_state is not HealthState.HEALTHY
             if not waits and not agent.at_rest(agent.now, well):
                 return
 

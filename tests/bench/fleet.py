@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.health.evidence import Route
-from agent.health.fleet import return_delay_s
+from agent.health.policy import return_delay_s
 from agent.health.state import State
 from tests.bench.report import Goal, Row, publish, quick, row
 from tests.bench.sim import fleet

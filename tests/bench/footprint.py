@@ -28,14 +28,13 @@ from tests.node.boot import Node
 
 METHOD = "the agent's unit on a node with many mounts, mirror well, metrics scraped; and fresh interpreters"
 UNIT = "nydus-agent.service"
-_AS_THE_DAEMON = "import sys; sys.modules['ssl'] = sys.modules['_hashlib'] = None; "
 IMPORTS = (
     ("bare interpreter", ""),
     ("tomllib", "import tomllib"),
     ("nftables", "import nftables"),
     ("nftables, watchdog", "import nftables, watchdog.observers"),
-    ("nftables, watchdog, structlog", _AS_THE_DAEMON + "import nftables, watchdog.observers, structlog"),
-    ("asyncio alone, without ssl", _AS_THE_DAEMON + "import asyncio"),
+    ("nftables, watchdog, structlog", "import nftables, watchdog.observers, structlog"),
+    ("asyncio alone", "import asyncio"),
     ("ssl alone", "import ssl"),
     ("requests alone", "import requests"),
     ("pystemd alone", "import pystemd"),

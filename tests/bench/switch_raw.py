@@ -23,7 +23,7 @@ def rows(rig: Rig) -> tuple[list[Row], list[Goal]]:
     with scene.Reader(rig.node, _REF, pause_ms=PAUSE_MS, files=images.READER_FILES, name="raw") as reader:
         reader.wait_for(5)
         found = [_one(rig, reader, fault) for fault in (faults.LIES[-1], faults.BLOB_LIES[-1])]
-        told = scene.agent_json(rig.node, "doctor")["rungs"][7]["detail"]
+        told = scene.agent_json(rig.node, "doctor")["checks"][7]["detail"]
     scene.forget(rig.node, *rig.refs, _REF)
     rig.forgotten()
     unnamed = 0 if _REF.rpartition(":")[0] in told and "not compressed" in told else 1

@@ -31,7 +31,7 @@ def returns(rig: Rig, rounds: int) -> tuple[list[Row], list[Goal]]:
         rig.settle()
         faults.KILLED.begin(rig)
         # A mirror that is back before it was judged down is not an outage: the suspicion is cleared at once.
-        rig.wait(lambda: rig.status()["verdict"] == "down", 10, "the mirror is judged down")
+        rig.wait(lambda: rig.status()["health_state"] == "down", 10, "the mirror is judged down")
         time.sleep(_DOWN_S)
         faults.KILLED.end(rig)
         mended = time.time()

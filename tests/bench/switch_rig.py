@@ -33,7 +33,7 @@ _MENDED_S = 75.0
 _BACK_S, _COLD = 15.0, 0.8
 _STUCK_MS = 1000.0
 """No reader rests this long between two reads: the one that it is at counts with the time that it has taken so far."""
-_TOLD = ("mode", "verdict", "verdict_reason", "route", "route_reason", "symptoms", "origins")
+_TOLD = ("mode", "health_state", "health_reason", "route", "route_reason", "symptoms", "origins")
 _BENCH_CONF = "/etc/nydus-agent/conf.d/60-bench.toml"
 
 
@@ -113,7 +113,7 @@ class Rig:
             status = self.status()
         except (OSError, ValueError):
             return False
-        return bool(status["mode"] == "fence" and status["verdict"] == "healthy" and status["route"] == "mirror")
+        return bool(status["mode"] == "fence" and status["health_state"] == "healthy" and status["route"] == "mirror")
 
     def _begins_to_watch(self, deadline_s: float) -> bool:
         deadline = time.monotonic() + deadline_s

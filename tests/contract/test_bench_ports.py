@@ -16,7 +16,7 @@ from agent.adapters.chart import MatplotlibDrawing
 from agent.adapters.hosts_room import RunHosts
 from agent.adapters.timed import TimedChildren
 from agent.errors import FileError, ProcessError
-from agent.ports_bench import Caches, End, HostsRoom
+from agent.ports_bench import Caches, HostsRoom, ProgramEnd
 from tests.contract.waiting import ENDS_S
 from tests.fakes.bench import FakeCaches, FakeHostsRoom
 
@@ -135,7 +135,7 @@ def test_a_program_that_ends_is_timed_to_its_first_output_and_to_its_end() -> No
         timed = TimedChildren().run(
             ["sh", "-c", f"echo one; sleep {pause_s}; echo two >&2; exit 3"], deadline_s=50, stopped=never
         )  # fmt: skip
-        assert (timed.end, timed.code, timed.tail) == (End.ITSELF, 3, ("one", "two"))
+        assert (timed.end, timed.code, timed.tail) == (ProgramEnd.ITSELF, 3, ("one", "two"))
         assert timed.output_s is not None
         output_s = timed.output_s
         if output_s < pause_s:
@@ -149,13 +149,13 @@ def test_a_program_is_ready_at_the_line_that_is_waited_for_also_where_its_end_is
         ["sh", "-c", f"echo starting; sleep 0.2; printf '{says}'; sleep 60"],
         ready=r"listening on \d+", deadline_s=50, stopped=never, end=["pkill", "-f", f"{says}'"],
     )  # fmt: skip
-    assert timed.end is End.READY
+    assert timed.end is ProgramEnd.READY
     assert 0.2 <= timed.ready_s < ENDS_S
 
 
-@pytest.mark.parametrize(("stopped", "end"), [(never, End.DEADLINE), (lambda: True, End.STOPPED)])
+@pytest.mark.parametrize(("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)])
 def test_a_program_that_does_not_end_is_ended_by_the_program_that_is_named_for_it(
-    tmp_path: Path, stopped: Callable[[], bool], end: End
+    tmp_path: Path, stopped: Callable[[], bool], end: ProgramEnd
 ) -> None:
     flag = tmp_path / "flag"
     began = time.monotonic()
@@ -168,10 +168,10 @@ def test_a_program_that_does_not_end_is_ended_by_the_program_that_is_named_for_i
     assert time.monotonic() - began < ENDS_S
 
 
-@pytest.mark.parametrize(("stopped", "end"), [(never, End.DEADLINE), (lambda: True, End.STOPPED)])
+@pytest.mark.parametrize(("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)])
 @pytest.mark.parametrize("closes", ["", "exec >&- 2>&-; "])
 def test_a_program_that_nothing_makes_end_is_not_waited_for_beyond_its_deadline_nor_beyond_a_signal(
-    stopped: Callable[[], bool], end: End, closes: str
+    stopped: Callable[[], bool], end: ProgramEnd, closes: str
 ) -> None:
     began = time.monotonic()
     timed = TimedChildren().run(["sh", "-c", f"{closes}exec sleep 60"], deadline_s=0.5, stopped=stopped)
@@ -181,7 +181,7 @@ def test_a_program_that_nothing_makes_end_is_not_waited_for_beyond_its_deadline_
 
 def test_a_program_that_closes_its_output_first_is_timed_to_its_end() -> None:
     timed = TimedChildren().run(["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"], deadline_s=50, stopped=never)
-    assert (timed.end, timed.code, timed.output_s) == (End.ITSELF, 4, None)
+    assert (timed.end, timed.code, timed.output_s) == (ProgramEnd.ITSELF, 4, None)
     assert 0.5 <= timed.ready_s < ENDS_S
 
 

@@ -21,7 +21,7 @@ from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.errors import ApplyError
 from agent.plan.containerd_files import Node, family
 from agent.plan.containerd_keys import KEYS, PROXY_PLUGIN
-from agent.plan.containerd_view import View, view
+from agent.plan.containerd_view import ContainerdView, view
 from agent.plan.diff import plan
 from agent.plan.render_containerd import candidate
 from agent.plan.steps import CheckContainerdConfig
@@ -138,7 +138,7 @@ def test_the_model_says_of_any_files_what_containerd_says(
             return
         lay(contents)
         try:
-            real = View(tomllib.loads(dump(containerds[version], root)), KEYS[kind.highest])
+            real = ContainerdView(tomllib.loads(dump(containerds[version], root)), KEYS[kind.highest])
         except AssertionError:
             return  # containerd does not start on it
         counted["loaded"] += 1
@@ -185,7 +185,7 @@ def _loads(program: Path, root: str) -> bool:
     return True
 
 
-def _told(real: View) -> str | None:
+def _told(real: ContainerdView) -> str | None:
     found = real.get(real.keys.snapshotter)
     return found if found in SNAPSHOTTERS else None  # its own default
 

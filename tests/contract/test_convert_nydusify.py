@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ from agent.adapters.rooms import DiskRooms
 from agent.config.model import Config
 from agent.convert.job import Event, Job, Ports
 from agent.convert.run import convert
-from agent.dataclass import replace
 from agent.errors import ConvertError
 from agent.oci import formats, local, reference
 from agent.oci.formats import Platform

@@ -14,9 +14,9 @@ def test_a_change_that_is_killed_or_fails_at_any_call_leaves_the_node_before_or_
     done = quick_form.run("crash-tree", _DEADLINE_S)
     rows: list[dict[str, Any]] = done.content["rows"]
     assert [row["case"] for row in rows if row["errors"]] == []
-    verdicts = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
-    assert verdicts["before"] > 200
-    assert verdicts["after"] > 50
-    assert verdicts["mixed"] == 0
+    health_states = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
+    assert health_states["before"] > 200
+    assert health_states["after"] > 50
+    assert health_states["mixed"] == 0
     assert sum(row["extra"].get("killed", 0) for row in rows) > 100
     assert done.code == 0

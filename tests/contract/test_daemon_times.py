@@ -79,13 +79,13 @@ class Node:
         assert isinstance(found, dict)
         return found
 
-    def wait_for(self, verdict: str, route: str) -> None:
+    def wait_for(self, health_state: str, route: str) -> None:
         def is_so() -> bool:
             time.sleep(0.02)
             found = self.status()
-            return (found.get("verdict"), found.get("route")) == (verdict, route)
+            return (found.get("health_state"), found.get("route")) == (health_state, route)
 
-        wait(is_so, f"{verdict}, {route}")
+        wait(is_so, f"{health_state}, {route}")
 
     def start_anew(self) -> None:
         """A new run of the agent, which has forgotten the outages before: three in a row are damped for minutes."""
@@ -169,7 +169,7 @@ def test_a_crash_leaves_the_fence_to_the_next_run_and_to_its_lease(node: Node) -
     node.start_daemon()
     wait(lambda: node.status().get("pid") == (node.daemon.pid if node.daemon else 0), "a new run")
     assert node.fenced()
-    assert (node.status()["verdict"], node.status()["route"]) == ("down", "origin")
+    assert (node.status()["health_state"], node.status()["route"]) == ("down", "origin")
     node.mirror.send_signal(signal.SIGCONT)
     node.wait_for("healthy", "mirror")
 

@@ -17,7 +17,7 @@ import pytest
 
 from agent.adapters.tls import RegistryTls
 from agent.errors import FileError, HttpError
-from agent.ports import Sight, Tls
+from agent.ports import Tls, TlsSight
 from tests.contract import certificates
 from tests.contract.waiting import ENDS_S
 from tests.fakes.tls import FakeTls
@@ -37,7 +37,7 @@ class TlsWorld(abc.ABC):
     """A host where nobody listens."""
 
     @abc.abstractmethod
-    def client(self, sight: Sight) -> Fetch:
+    def client(self, sight: TlsSight) -> Fetch:
         """A fetch that makes a client come in this way."""
 
 
@@ -55,18 +55,18 @@ class TlsContract:
             world.port.verify(world.nobody, world.ca, deadline_s=5)
         assert caught.value.code == "NNA0821"
 
-    @pytest.mark.parametrize("sight", list(Sight))
-    def test_a_listener_sees_how_a_mirror_comes(self, world: TlsWorld, sight: Sight) -> None:
+    @pytest.mark.parametrize("sight", list(TlsSight))
+    def test_a_listener_sees_how_a_mirror_comes(self, world: TlsWorld, sight: TlsSight) -> None:
         assert world.port.sight(world.client(sight), user="root", deadline_s=5) is sight
 
     def test_a_mirror_that_gives_an_error_is_still_seen(self, world: TlsWorld) -> None:
-        come = world.client(Sight.TLS)
+        come = world.client(TlsSight.TLS)
 
         def fetch(address: str) -> None:
             come(address)
             raise HttpError("NNA0821", "the mirror closed the connection")
 
-        assert world.port.sight(fetch, user="root", deadline_s=5) is Sight.TLS
+        assert world.port.sight(fetch, user="root", deadline_s=5) is TlsSight.TLS
 
 
 class FakeWorld(TlsWorld):
@@ -76,7 +76,7 @@ class FakeWorld(TlsWorld):
         self.host, self.ca, self.other_ca, self.nobody = "r.example:5000", "/ca.pem", "/other.pem", "r.example:1"
         self.fake.certificates = {(self.host, self.ca): "", (self.host, self.other_ca): "self-signed certificate"}
 
-    def client(self, sight: Sight) -> Fetch:
+    def client(self, sight: TlsSight) -> Fetch:
         self.fake.sight_of = lambda: sight
         return lambda _address: None
 
@@ -112,8 +112,8 @@ class RealWorld(TlsWorld):
         self.host, self.nobody = f"127.0.0.1:{port}", "127.0.0.1:1"
         self.ca, self.other_ca = str(keys / "ca.pem"), str(keys / "other.pem")
 
-    def client(self, sight: Sight) -> Fetch:
-        return {Sight.TLS: come_by_tls, Sight.PLAIN: come_in_plain, Sight.NOBODY: lambda _address: None}[sight]
+    def client(self, sight: TlsSight) -> Fetch:
+        return {TlsSight.TLS: come_by_tls, TlsSight.PLAIN: come_in_plain, TlsSight.NOBODY: lambda _address: None}[sight]
 
 
 @contextlib.contextmanager
@@ -188,7 +188,7 @@ class TestReal(TlsContract):
             come_by_tls(address)
             come_in_plain(address)
 
-        assert RegistryTls().sight(twice, user="root", deadline_s=5) is Sight.TLS
+        assert RegistryTls().sight(twice, user="root", deadline_s=5) is TlsSight.TLS
 
     def test_another_local_user_is_not_taken_for_the_mirror(self) -> None:
         knock = (
@@ -204,5 +204,5 @@ class TestReal(TlsContract):
             command = ["setpriv", "--reuid=nobody", "--clear-groups", sys.executable, "-c", knock, port]
             subprocess.run(command, check=True, timeout=60)
 
-        assert RegistryTls().sight(as_nobody, user="root", deadline_s=5) is Sight.NOBODY
-        assert RegistryTls().sight(as_nobody, user="nobody", deadline_s=5) is Sight.TLS
+        assert RegistryTls().sight(as_nobody, user="root", deadline_s=5) is TlsSight.NOBODY
+        assert RegistryTls().sight(as_nobody, user="nobody", deadline_s=5) is TlsSight.TLS

@@ -95,7 +95,7 @@ async def _made(node: Node) -> dict[str, object]:
     _, metrics = await node.get_local("/metrics")
     status = node.status
     return {
-        "verdict": status["verdict"],
+        "health_state": status["health_state"],
         "route": status["route"],
         "told": node.condition("AgentInWant"),
         "changes": [entry["to"] for entry in status["history"]],

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from agent.bench.picture import Chart
 from agent.errors import FileError, HttpError
-from agent.ports_bench import End, PeerTask, Timed
+from agent.ports_bench import PeerTask, ProgramEnd, Timed
 
 Act = Callable[[tuple[str, ...]], Timed]
 
@@ -35,9 +35,9 @@ class FakePrograms:
         whole = tuple(argv)
         self.ran.append(whole)
         if stopped():
-            return Timed(End.STOPPED, None, None, 0.0, ())
+            return Timed(ProgramEnd.STOPPED, None, None, 0.0, ())
         found = (act for word, act in self._answers if word in whole)
-        return next(found, lambda _argv: Timed(End.ITSELF, 0, 0.2, 0.5, ("hello",)))(whole)
+        return next(found, lambda _argv: Timed(ProgramEnd.ITSELF, 0, 0.2, 0.5, ("hello",)))(whole)
 
 
 class FakeCaches:

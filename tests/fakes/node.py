@@ -51,8 +51,6 @@ class FakeNode:
         self.nydusd = FakeNydusd()
         self.processes = FakeProcesses(faults=self.faults)
         self.machine = "x86_64"
-        self.loads: list[int] = []
-        """How many calls had been made before, each time that the ports were loaded."""
         self.http = FakeHttp()
         self.fence = FakeFence(self.clock, faults=self.faults)
         self.tables = FakeTables()
@@ -73,7 +71,7 @@ class FakeNode:
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
             nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, tables=self.tables,
             clock=self.clock, ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
-            machine=self.machine, stores=self.stores, load=lambda: self.loads.append(len(self.faults.calls)),
+            machine=self.machine, stores=self.stores,
         )  # fmt: skip
 
     @property

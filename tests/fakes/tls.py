@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 from agent.errors import HttpError
-from agent.ports import Sight
+from agent.ports import TlsSight
 
 
 class FakeTls:
@@ -19,7 +19,7 @@ class FakeTls:
 
     def __init__(self) -> None:
         self.certificates: dict[tuple[str, str], str] = {}
-        self.sight_of: Callable[[], Sight] = lambda: Sight.NOBODY
+        self.sight_of: Callable[[], TlsSight] = lambda: TlsSight.NOBODY
         self.asked: list[tuple[str, ...]] = []
 
     def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
@@ -28,7 +28,7 @@ class FakeTls:
             raise HttpError("NNA0821", f"no answer from {host}", cause="connection refused")
         return self.certificates[host, ca]
 
-    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> Sight:
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
         self.asked.append(("sight", user))
         with contextlib.suppress(HttpError):
             fetch(self.ADDRESS)

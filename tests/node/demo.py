@@ -89,10 +89,10 @@ def install(show: Show, node: Node) -> None:
     with show.step("apt install nydus-node-agent, with [apply] on_install = true"):
         scene.install(node)
     status = scene.agent_json(node, "doctor")
-    for rung in status["rungs"]:
-        show.line(f"  rung {rung['number']:2} {rung['name']}: {rung['state']}  {rung['detail'] or rung['cause']}")
-    failed = [rung for rung in status["rungs"] if rung["state"] not in ("ok", "not-proved")]
-    show.promise(not failed, "the change was made and proved (rungs 8 and 10 wait for a nydus image)")
+    for check in status["checks"]:
+        show.line(f"  check {check['number']:2} {check['name']}: {check['state']}  {check['detail'] or check['cause']}")
+    failed = [check for check in status["checks"] if check["state"] not in ("ok", "not-proved")]
+    show.promise(not failed, "the change was made and proved (checks 8 and 10 wait for a nydus image)")
 
 
 def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) -> None:
@@ -120,7 +120,7 @@ def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) 
         show.promise(
             through >= 0.9 * fetched, f"{through / 1e6:.1f} MB of them came through the mirror, by its own count"
         )
-    else:  # its counter takes in what it fetches ahead: rung 10, below, counts exactly
+    else:  # its counter takes in what it fetches ahead: check 10, below, counts exactly
         show.line(f"dfdaemon moved {through / 1e6:.1f} MB, what it fetched ahead included")
 
 
@@ -129,8 +129,8 @@ def run_pod(show: Show, node: Node) -> None:
         command = ["python3", "-c", "import json, platform; print('a pod on', platform.machine())"]
         said = scene.pod(node, f"{REGISTRY}/python-nydus:1", command)
     show.promise("a pod on" in said, f"the pod says: {said.strip()}")
-    rung = scene.agent_json(node, "doctor")["rungs"][9]
-    show.promise(rung["state"] == "ok", f"rung 10: {rung['state']}: {rung['detail'] or rung['cause']}")
+    check = scene.agent_json(node, "doctor")["checks"][9]
+    show.promise(check["state"] == "ok", f"check 10: {check['state']}: {check['detail'] or check['cause']}")
 
 
 def break_the_mirror(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) -> None:

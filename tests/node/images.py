@@ -26,7 +26,6 @@ from tests.node.boot import Node, NodeError
 
 PAUSE_REF = "registry.k8s.io/pause:3.8"  # what containerd 1.7.24 asks for unless it is configured
 READER_FILES = 600
-READER_FILE_BYTES = 200 * 1024
 COLD_FILES = 6000
 
 _HERE = Path(__file__).parent

@@ -69,9 +69,9 @@ def private() -> Iterator[Private]:
         yield made
 
 
-def access(climb: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def access(proof: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What doctor says of registries, by name."""
-    return {one["registry"]: one for one in climb["registries"]}
+    return {one["registry"]: one for one in proof["registries"]}
 
 
 def grant(private: Private) -> None:
@@ -118,16 +118,16 @@ def test_private_images_run_through_the_mirror_and_their_secrets_stay_with_root(
     print(f"{through} bytes through the mirror, {fetched} fetched by nydusd")
     assert through >= 0.9 * fetched > 0
 
-    climb = scene.agent_json(node, "doctor")
-    found = {host: (one["state"], one["detail"]) for host, one in access(climb).items()}
+    proof = scene.agent_json(node, "doctor")
+    found = {host: (one["state"], one["detail"]) for host, one in access(proof).items()}
     assert {state for state, _ in found.values()} == {"ok"}, found
     assert f'{CREDENTIAL}, auths."{private.basic.host}"' in str(found[private.basic.host])
     assert "docker-credential-test get" in str(found[private.bearer.host])
     lines = node.journal(private.tokens.name, output="cat").splitlines()
     asked = [json.loads(line) for line in lines if line.startswith("{")]
     assert [one for one in asked if one["right"] and one["scopes"] == ["repository:python-nydus:pull"]]
-    rung = climb["rungs"][-1]
-    assert (rung["name"], rung["state"]) == ("real read", "ok"), rung
+    check = proof["checks"][-1]
+    assert (check["name"], check["state"]) == ("real read", "ok"), check
 
     holders = places_of(private)
     print("secrets are in", sorted(holders))
@@ -137,7 +137,7 @@ def test_private_images_run_through_the_mirror_and_their_secrets_stay_with_root(
     assert {path for path in strange if not path.startswith("/run/credentials/nydus-snapshotter.service/")} == set()
     assert readable_by_others(node, holders) == []
     assert told(private) == []
-    assert [one for one in climb["cautions"] if "Authorization" in one] == []
+    assert [one for one in proof["cautions"] if "Authorization" in one] == []
 
 
 def run(private: Private, registry: parts.Registry, *command: str) -> str:

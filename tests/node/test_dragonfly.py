@@ -26,7 +26,7 @@ IMAGE = "reader-nydus"
 def stage() -> Iterator[DragonflyStage]:
     with staged(IMAGE, beside=True) as made:
         scene.pull(made.node, made.ref(IMAGE))
-        # The ladder that the daemon has asked for is climbed before dfdaemon dies: what failed of it is told first.
+        # The proof that the daemon has asked for is made before dfdaemon dies: what failed of it is told first.
         made.node.run(["systemctl", "start", "nydus-agent-inspect.service"], check=False)
         yield made
 
@@ -245,7 +245,7 @@ def test_another_user_on_the_mirrors_port_is_fenced_and_named(stage: DragonflySt
         headline = moved(stage, reader, at, "gone, another user on its port", route_s=2.0)
         status = scene.daemon_status(stage.node)
         held = {entry["type"] for entry in status["conditions"] if entry["status"] == "True"}
-        assert status["verdict"] == "down"
+        assert status["health_state"] == "down"
         assert "ForeignListener" in held
         assert "a foreign process listens on the mirror's port (127.0.0.1:4001 is held by uid 65534)" in headline
     finally:

@@ -40,7 +40,7 @@ def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
     """The mirror is frozen and fenced: only the fence keeps reads from hanging, and whoever gets past it is seen."""
     stage.mirror.unit.freeze()
     try:
-        wait_for_verdict(stage.node, "down")  # before that the fence is tentative and ends after three seconds
+        wait_for_health_state(stage.node, "down")  # before that the fence is tentative and ends after three seconds
         with Knocker(stage.node) as knocker:
             yield knocker
     finally:
@@ -58,8 +58,8 @@ def killed_mirror(stage: scene.Stage) -> Iterator[None]:
         stage.mirror.start_again()
 
 
-def wait_for_verdict(node: Node, wanted: str, deadline_s: float = 15) -> None:
-    node.wait_until(lambda: scene.daemon_status(node)["verdict"] == wanted, deadline_s, f"the mirror is {wanted}")
+def wait_for_health_state(node: Node, wanted: str, deadline_s: float = 15) -> None:
+    node.wait_until(lambda: scene.daemon_status(node)["health_state"] == wanted, deadline_s, f"the mirror is {wanted}")
 
 
 def wait_for_successor(node: Node, pid: int, deadline_s: float = 15) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_an_agent_killed_while_fenced_is_followed_by_one_that_adopts_the_fence_a
         status = wait_for_successor(stage.node, pid)
         reader.wait_for(30)
         assert routes(status, at) == {"origin"}
-        assert (status["verdict"], status["verdict_reason"]) == (before["verdict"], before["verdict_reason"])
+        assert (status["health_state"], status["health_reason"]) == (before["health_state"], before["health_reason"])
         assert knocker.passed() == []
         assert reader.slowest_ms(at) < 1000
 

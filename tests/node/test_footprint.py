@@ -37,6 +37,6 @@ def test_the_daemon_is_silent_in_an_idle_minute_and_stays_small(stage: scene.Sta
     print(f"RSS {kilobytes['Rss'] / 1024:.1f} MiB, PSS {kilobytes['Pss'] / 1024:.1f} MiB, {threads} threads")
     assert kilobytes["Pss"] <= 30 * 1024
     # Another node's daemon shares the files of the same root with it, which makes its part of them small.
-    assert kilobytes["Rss"] <= 34 * 1024
+    assert kilobytes["Rss"] <= 36 * 1024
     assert threads <= 4
     assert node.journal("nydus-agent.service", since).strip() == ""

@@ -64,7 +64,7 @@ def held() -> Iterator[scene.Stage]:
 
 def is_well_but_down(node: Node) -> bool:
     status = scene.daemon_status(node)
-    return bool(status["verdict"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"])
+    return bool(status["health_state"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"])
 
 
 @pytest.mark.parametrize("happens", [reload, restart, crash, see_another_registry])
@@ -78,7 +78,7 @@ def test_a_mirror_that_is_held_back_stays_so_whatever_becomes_of_the_agent(
         node.wait_until(lambda: scene.daemon_status(node)["at"] > at + 8, 20, "the agent publishes 8 s later")
         after = scene.daemon_status(node)
         assert {entry["route"] for entry in after["history"] if entry["at"] > at} <= {"origin"}
-        assert (after["route"], after["verdict"]) == ("origin", "down")
+        assert (after["route"], after["health_state"]) == ("origin", "down")
         assert is_well_but_down(node)
         assert before["penalty"]["value"] * 0.9 < after["penalty"]["value"] <= before["penalty"]["value"]
         assert reader.errors() == []

@@ -133,8 +133,8 @@ def test_a_proof_that_failed_while_the_mirror_was_down_is_made_anew_soon_after_i
     fresh.mirror.unit.kill("KILL")
     scene.wait_for_route(node, "origin", 10)
     scene.agent(node, "inspect", check=False)
-    rungs = json.loads(node.read("/var/lib/nydus-agent/climb.json"))["rungs"]
-    assert "mirror" in [rung["name"] for rung in rungs if rung["state"] == "failed"]
+    checks = json.loads(node.read("/var/lib/nydus-agent/proof.json"))["checks"]
+    assert "mirror" in [check["name"] for check in checks if check["state"] == "failed"]
     fresh.mirror.start_again()
     scene.wait_for_route(node, "mirror", 60)
     node.wait_until(lambda: "not proved" not in scene.agent(node, "status", check=False).stdout, 45, "proved anew")
@@ -156,7 +156,7 @@ def test_the_story_of_an_outage_is_told_over_a_restart_and_without_the_agent(fre
     print(told.stdout)
     assert "unknown" not in told.stdout.partition("last transitions")[0]
     why = scene.agent_json(node, "why")
-    print(json.dumps({name: why[name] for name in ("verdict_cause", "evidence", "waits_for", "seconds_left")}))
+    print(json.dumps({name: why[name] for name in ("health_cause", "evidence", "waits_for", "seconds_left")}))
     assert why["waits_for"]
     fresh.mirror.start_again()
     scene.wait_for_route(node, "mirror", 60)

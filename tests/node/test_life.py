@@ -12,11 +12,11 @@ STARTED_WITHOUT_MIRROR = r"^nydus-agent.service: (mirror \w+ -> |BothBad: )"
 
 
 def states(node: Node) -> list[str]:
-    return [rung["state"] for rung in scene.agent_json(node, "doctor")["rungs"]]
+    return [check["state"] for check in scene.agent_json(node, "doctor")["checks"]]
 
 
 @pytest.mark.allow_warnings(STARTED_WITHOUT_MIRROR)
-def test_after_a_reboot_the_whole_ladder_is_proved_again_without_anybody() -> None:
+def test_after_a_reboot_all_checks_are_proved_again_without_anybody() -> None:
     with scene.staged("python-nydus") as stage:
         node = stage.node
         ref = stage.ref("python-nydus")

@@ -16,12 +16,12 @@ def stage() -> Iterator[scene.Stage]:
 
 
 def test_apt_install_alone_configures_and_proves_the_node(stage: scene.Stage) -> None:
-    climb = scene.agent_json(stage.node, "doctor")
-    states = {rung["number"]: rung["state"] for rung in climb["rungs"]}
+    proof = scene.agent_json(stage.node, "doctor")
+    states = {check["number"]: check["state"] for check in proof["checks"]}
     assert list(states) == list(range(1, 11))
     unproved = {number for number, state in states.items() if state == "not-proved"}
     assert unproved == {8, 10}, "no nydus image runs on the node yet: what it would show is never called ok"
-    assert {state for number, state in states.items() if number not in unproved} == {"ok"}, climb
+    assert {state for number, state in states.items() if number not in unproved} == {"ok"}, proof
 
 
 def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(
@@ -40,9 +40,9 @@ def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(
     assert through >= 0.9 * fetched
 
 
-def test_the_whole_ladder_is_proved_once_a_nydus_image_is_there(stage: scene.Stage) -> None:
-    climb = scene.agent_json(stage.node, "doctor")
-    assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, climb
+def test_all_checks_are_proved_once_a_nydus_image_is_there(stage: scene.Stage) -> None:
+    proof = scene.agent_json(stage.node, "doctor")
+    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
 
 
 def test_a_pod_runs_from_the_nydus_image(stage: scene.Stage) -> None:
@@ -71,6 +71,6 @@ def picture(stage: scene.Stage) -> str:
     """Inode and mtime of every file that may be ours, PIDs of containerd and the snapshotter."""
     return stage.node.run(
         "find /etc/nydus /etc/containerd /etc/nydus-agent /var/lib/nydus-agent /etc/systemd/system -type f "
-        "! -name lock ! -name climb.json -printf '%p %i %T@\\n' | sort; "
+        "! -name lock ! -name proof.json -printf '%p %i %T@\\n' | sort; "
         "systemctl show --property=MainPID containerd.service nydus-snapshotter.service"
     ).stdout

@@ -34,7 +34,7 @@ def cpu_s(node: Node) -> float:
 
 
 def changes(status: dict[str, Any]) -> int:
-    """How often verdict or route have changed, by all agents."""
+    """How often health state or route have changed, by all agents."""
     return len(status["history"])
 
 
@@ -58,7 +58,7 @@ def nothing_moves(stage: scene.Stage, reader: scene.Reader | None = None) -> Non
 
 def check_of_the_mirror(node: Node) -> tuple[str, str]:
     """State and detail of check 9."""
-    found = next(one for one in scene.agent_json(node, "doctor")["rungs"] if one["number"] == 9)
+    found = next(one for one in scene.agent_json(node, "doctor")["checks"] if one["number"] == 9)
     return found["state"], found["detail"]
 
 

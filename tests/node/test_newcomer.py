@@ -112,8 +112,8 @@ def follow(node: Node, page: str) -> float:
 def test_a_newcomer_gets_from_a_bare_machine_to_a_proved_node(node: Node) -> None:
     took = follow(node, "start.md")
     print(f"start.md: {took:.1f} s")
-    rungs = scene.agent_json(node, "doctor")["rungs"]
-    assert {rung["state"] for rung in rungs} == {"ok"}, rungs
+    checks = scene.agent_json(node, "doctor")["checks"]
+    assert {check["state"] for check in checks} == {"ok"}, checks
 
 
 def test_an_operator_does_what_the_page_on_operating_says(node: Node) -> None:

@@ -56,9 +56,9 @@ def played(node: Node, name: str) -> float:
     said = next(at for at, text in lines(node, since) if recorded.masked(text) == first)
     took = float(status["route_since"]) - said
     print(f"{name}: route origin {took * 1000:.0f} ms after the first line")
-    assert REASONS[name] in status["verdict_reason"]
+    assert REASONS[name] in status["health_reason"]
     if name != "zeros":  # its line names no blob
-        assert "127.0.0.1:5000/reader-nydus" in status["verdict_evidence"]
+        assert "127.0.0.1:5000/reader-nydus" in status["health_evidence"]
     return took
 
 

@@ -51,18 +51,18 @@ class Moving:
         argv = ["apt-get", "--yes", "--quiet", *options, "install", deb]
         return self.node.run(argv, check=False, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
 
-    def climb(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.node.read("/var/lib/nydus-agent/climb.json"))
+    def proof(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.node.read("/var/lib/nydus-agent/proof.json"))
         return found
 
     def wait_for_good_inspection(self, since: float) -> dict[str, object]:
-        """The first climb since then (epoch seconds) that found the node well, without anybody's asking. One that began
+        """The first proof since then (epoch seconds) that found the node well, without anybody's asking. One that began
         before the upgrade may see containerd while dpkg has stopped it; the upgrade orders another.
         """
 
         def good() -> dict[str, object] | None:
-            climb = self.climb()
-            return climb if float(str(climb["at"])) > since and climb["ok"] else None
+            proof = self.proof()
+            return proof if float(str(proof["at"])) > since and proof["ok"] else None
 
         found = self.node.wait_until(good, 60, "an inspection has found the node well")
         assert found is not None
@@ -111,9 +111,9 @@ def test_an_upgrade_keeps_our_settings_without_a_question_and_is_looked_at(
     assert node.read(CONFIG) == ours
     assert node.main_pid("containerd") != containerd, "its own package restarts it"
     assert (node.main_pid("nydus-snapshotter"), node.main_pid("nydus-agent")) == (snapshotter, agent)
-    climb = moving.wait_for_good_inspection(began)
+    proof = moving.wait_for_good_inspection(began)
     print(f"inspected {time.time() - upgraded:.1f} s after the upgrade")
-    assert climb["drift"] == [], climb
+    assert proof["drift"] == [], proof
     plan = scene.agent(node, "plan", "--exit-code", check=False)
     assert plan.returncode == 0, plan.stdout
 
@@ -154,7 +154,7 @@ def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mend
     assert done.returncode == 0, done.stdout + done.stderr
     assert node.read(CONFIG) == theirs
     upgraded = time.time()
-    node.wait_until(lambda: moving.climb()["drift"], 60, "the drift is told")
+    node.wait_until(lambda: moving.proof()["drift"], 60, "the drift is told")
     print(f"told {time.time() - upgraded:.1f} s after the end of the upgrade, which took {upgraded - began:.1f} s")
     told = scene.agent(node, "status", check=False)
     assert told.returncode == 3
@@ -163,5 +163,5 @@ def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mend
     assert applied.returncode in (0, 3), applied.stdout + applied.stderr
     assert node.read(CONFIG).startswith(THEIRS), "their change is kept"
     assert ours <= set(node.read(CONFIG).splitlines()), "ours is there again"
-    states = [rung["state"] for rung in scene.agent_json(node, "doctor")["rungs"]]
+    states = [check["state"] for check in scene.agent_json(node, "doctor")["checks"]]
     assert states == ["ok"] * 10

@@ -43,8 +43,8 @@ def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_http() -> None:
         scene.install(node)
         fetched, through = shares(node, mirror, registry)
         assert through >= 0.9 * fetched > 0
-        climb = scene.agent_json(node, "doctor")
-        assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, climb
+        proof = scene.agent_json(node, "doctor")
+        assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, proof
 
 
 def test_a_real_dfdaemon_carries_nine_tenths_of_the_bytes_over_https_with_a_private_ca() -> None:

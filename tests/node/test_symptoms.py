@@ -93,7 +93,7 @@ def fault_of_reads(stage: scene.Stage, reader: scene.Reader, kind: str, settings
     status = scene.daemon_status(node)
     said = first_hard_line(node, at)
     took = float(status["route_since"]) - said
-    assert status["verdict_cause"] == "symptom"
+    assert status["health_cause"] == "symptom"
     assert status["mirror"]["ping_ok"] is True
     assert status["mirror"]["canary_ok"] is True
     # The reads that the fault met are done, and the fault is still there: none of them failed.

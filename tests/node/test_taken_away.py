@@ -22,9 +22,6 @@ OTHER_SHAPE = (
     "delete table inet nydus_agent; table inet nydus_agent { set mirror4 { type ipv4_addr; }; "
     "chain output { type filter hook output priority 0; policy accept; }; }"
 )
-FIREWALL = (
-    "#!/usr/sbin/nft -f\nflush ruleset\ntable inet filter { chain input { type filter hook input priority 0; }; }\n"
-)
 MENDED_S = 1.0
 DISTURBANCES = {
     "a firewall that deletes foreign tables": (
@@ -81,7 +78,7 @@ def test_whoever_takes_the_fence_away_it_is_whole_again_within_a_second(
     node, gaps = stage.node, {}
     stage.mirror.unit.freeze()
     try:
-        node.wait_until(lambda: scene.daemon_status(node)["verdict"] == "down", 15, "the mirror is down")
+        node.wait_until(lambda: scene.daemon_status(node)["health_state"] == "down", 15, "the mirror is down")
         with Knocker(node) as knocker:
             for what, command in DISTURBANCES.items():
                 gaps[what] = open_ms(node, knocker, command)

@@ -118,6 +118,6 @@ def test_a_new_snapshotter_keeps_mounts_and_upgrades_no_nydusd_behind_our_back(
     assert node.main_pid("nydus-snapshotter") != was
     assert set(before.split()) <= set(nydusds(node).split())
     assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
-    states = {rung["number"]: rung["state"] for rung in scene.agent_json(node, "doctor")["rungs"]}
+    states = {check["number"]: check["state"] for check in scene.agent_json(node, "doctor")["checks"]}
     assert set(states.values()) == {"ok"}, scene.agent(node, "doctor", check=False).stdout
     print(f"snapshotter restart: slowest read {reader.slowest_ms(began):.0f} ms")

@@ -61,8 +61,8 @@ def test_a_refusal_costs_the_reads_in_flight_and_none_behind_the_fence(
     assert [read.error for read in lost if read.at > since] == []
     assert since - said < 0.9
     assert status["symptoms"]["counts"]["refused"] > 0
-    assert "refuses reads by its own rules" in status["verdict_reason"]
-    assert "127.0.0.1:5000/reader-nydus" in status["verdict_evidence"]
+    assert "refuses reads by its own rules" in status["health_reason"]
+    assert "127.0.0.1:5000/reader-nydus" in status["health_evidence"]
     assert "refuses reads by its own rules" in headline
     assert "127.0.0.1:5000/reader-nydus" in headline
 

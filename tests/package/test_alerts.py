@@ -27,7 +27,7 @@ ON, OFF, GONE = "1x600", "0x600", ""
 
 ORIGIN = {'route{nydus_agent_route="origin"}': ON, 'route{nydus_agent_route="mirror"}': OFF}
 NOTHING_APPLIED = {'mode{nydus_agent_mode="unknown"}': ON, 'mode{nydus_agent_mode="fence"}': OFF}
-DOWN = {'mirror_verdict{nydus_agent_mirror_verdict="down"}': ON}
+DOWN = {'mirror_health_state{nydus_agent_mirror_health_state="down"}': ON}
 PINNED = {'route_pinned{route="origin"}': ON}
 
 

@@ -36,7 +36,7 @@ DFDAEMON = (
 """Files that need a real dfdaemon, which takes longest to build: until then others go before them."""
 
 LONG = (
-    "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_rungs", "test_contracts",
+    "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_checks", "test_contracts",
     "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer", "test_pulls",
     "test_levers", "test_change", "test_remove_tree", "test_artifacts", "test_dragonfly", "test_drift", "test_bench",
     "test_rollback", "test_mirror_faults", "test_life", "test_credentials", "test_scarcity",

@@ -84,7 +84,7 @@ def _lint() -> tuple[Command, ...]:
     return (
         _here("-m", "ruff", "check", "--quiet", ".", *SCRIPTS),
         _here("-m", "ruff", "format", "--quiet", "--check", "--diff", ".", *SCRIPTS),
-        _here("-m", "tests.lint.sizes"),
+        _here("-m", "tests.lint.budgets"),
         _pytest("root", "tests/lint", deadline_s=300),
     )
 

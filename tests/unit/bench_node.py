@@ -7,14 +7,14 @@ from functools import partial
 
 from agent import paths
 from agent.bench.cases import Case
-from agent.bench.figures import Measured, Pair
+from agent.bench.figures import ImagePair, Measured
 from agent.commands.admission import Admission
 from agent.commands.rounds import Rounds
-from agent.commands.starts import PLAIN_NAMESPACE, Wanted
+from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.errors import ProcessError
 from agent.ports import Finished, HttpAnswer, ImageRecord, NydusdInfo
-from agent.ports_bench import BenchPorts, End, PeerTask, Timed
+from agent.ports_bench import BenchPorts, PeerTask, ProgramEnd, Timed
 from agent.ports_credentials import Credential
 from tests.fakes.bench import FakeCaches, FakeDrawing, FakeHostsRoom, FakePeerStore, FakePrograms
 from tests.fakes.clock import FakeClock
@@ -27,12 +27,12 @@ from tests.fakes.processes import FakeProcesses
 from tests.unit.small_registries import SmallRegistries
 
 PLAIN, LAZY = "registry.test/app:1", "registry.test/app:1-nydus"
-PAIR = Pair(PLAIN, LAZY)
+PAIR = ImagePair(PLAIN, LAZY)
 BLOB = b"blob"
 HEX = digest_of(BLOB).removeprefix("sha256:")
 SOCKET = "/var/lib/containerd-nydus/socket/one/api.sock"
 NEEDED, WHOLE = 10_000_000, 60_000_000
-WANTED = Wanted(("python3", "-V"), "", 2, 30.0, "/run/dfdaemon.sock")
+WANTED = WantedStart(("python3", "-V"), "", 2, 30.0, "/run/dfdaemon.sock")
 
 
 class _Store(FakeContainerd):
@@ -127,12 +127,12 @@ class BenchNode:
         return BenchPorts(self.files, self.containerd, self.nydusd, self.processes, self.http, self.programs,
                           self.caches, self.peer, self.drawing, self.hosts, self.ledger, self.clock)  # fmt: skip
 
-    def rounds(self, wanted: Wanted = WANTED, config: Config | None = None) -> Rounds:
+    def rounds(self, wanted: WantedStart = WANTED, config: Config | None = None) -> Rounds:
         config = config or Config()
         admit = partial(Admission, self.registries.ports, config)
         return Rounds(self.ports, admit, config, wanted, self.route, self.told.append, lambda: self.stopped)
 
-    def measure(self, wanted: Wanted = WANTED, pair: Pair = PAIR) -> Measured:
+    def measure(self, wanted: WantedStart = WANTED, pair: ImagePair = PAIR) -> Measured:
         return self.rounds(wanted).measure(pair)
 
     def left(self) -> list[str]:
@@ -148,13 +148,13 @@ class BenchNode:
     def _pull(self, argv: tuple[str, ...]) -> Timed:
         record: ImageRecord = self.containerd.put_image(argv[-1], layers=(b"plain",), namespace=PLAIN_NAMESPACE)
         self.containerd.unpack(record, "overlayfs", PLAIN_NAMESPACE)
-        return Timed(End.ITSELF, 0, 0.1, 2.0, ())
+        return Timed(ProgramEnd.ITSELF, 0, 0.1, 2.0, ())
 
     def run(self, argv: tuple[str, ...]) -> Timed:
         """A container that says its line and ends."""
         if self.lazy in argv:
             self._read()
-        return Timed(End.ITSELF, 0, 0.2, 0.5, ("Python 3.13.5",))
+        return Timed(ProgramEnd.ITSELF, 0, 0.2, 0.5, ("Python 3.13.5",))
 
     def serve(self) -> None:
         """A nydusd for the nydus image, which has fetched nothing yet."""

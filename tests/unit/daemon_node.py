@@ -78,8 +78,8 @@ class Node:
     def fenced(self) -> bool:
         return bool(self.fakes.fence.fenced())
 
-    def is_(self, verdict: str, route: str) -> Callable[[], bool]:
-        return lambda: (self.status.get("verdict"), self.status.get("route")) == (verdict, route)
+    def is_(self, health_state: str, route: str) -> Callable[[], bool]:
+        return lambda: (self.status.get("health_state"), self.status.get("route")) == (health_state, route)
 
     def condition(self, kind: str) -> str:
         return str({item["type"]: item["status"] for item in self.status["conditions"]}[kind])

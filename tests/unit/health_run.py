@@ -29,10 +29,10 @@ from agent.health.state import (
     AskOwner,
     Effect,
     ExtendFence,
+    HealthState,
     LiftFence,
     RaiseFence,
     State,
-    Verdict,
 )
 
 POLICY = Policy(return_delay_s=20.0)
@@ -55,7 +55,7 @@ class Run:
         self.policy = policy
         self.state = State()
         self.told: list[tuple[float, str, str]] = []
-        """(time, verdict before -> after, route after)"""
+        """(time, health state before -> after, route after)"""
         self.causes: list[str] = []
         """Of what was told."""
         self.done: list[tuple[float, Effect]] = []
@@ -85,8 +85,8 @@ class Run:
         """A symptom that happened when it is told, or at `at`."""
         return self.at(now, Symptom(kind, "", now if at is None else at))
 
-    def verdict(self) -> Verdict:
-        return self.state.verdict
+    def health_state(self) -> HealthState:
+        return self.state.health_state
 
     def changes(self) -> list[str]:
         return [change for _, change, _ in self.told]
@@ -107,7 +107,7 @@ def healthy(policy: Policy = POLICY) -> Run:
     """A mirror on this node that is well, symptoms that can be read, a good origin; nothing told or done so far."""
     local = OwnerSeen(Owner.OK, "root")
     run = Run(policy, FENCE, GOOD, local, SymptomsUnknown(""), PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run.told.clear()
     run.causes.clear()
     run.done.clear()

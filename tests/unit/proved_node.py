@@ -1,4 +1,4 @@
-"""A node of fakes on which our configuration was applied and every rung of the ladder can be climbed."""
+"""A node of fakes on which our configuration was applied and every check of the proof can be run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from agent import paths
 from agent.apply import change
-from agent.apply.climb import Climb, Rung, State
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.apply.transaction import Surroundings
 from agent.config.model import Config
 from agent.plan.steps import Plan
@@ -94,10 +94,10 @@ class ProvedNode:
         return change.apply(self.config, self.node.ports, quiet(), lambda _: None, urgency=urgency)
 
     def plan(self) -> Plan:
-        _facts, _effective, plan = change.look(self.config, self.node.ports)
+        _facts, _effective, plan = change.make_plan(self.config, self.node.ports)
         return plan
 
-    def climb(self) -> Climb:
+    def proof(self) -> Proof:
         return change.inspect(self.config, self.node.ports)
 
     def unit(self, **values: object) -> None:
@@ -134,6 +134,6 @@ def with_programs(made: ProvedNode) -> ProvedNode:
     return made
 
 
-def first_wrong(climb: Climb) -> Rung:
-    """The headline, or the first rung that is not ok."""
-    return next(rung for rung in climb.rungs if rung.state is not State.OK)
+def first_wrong(proof: Proof) -> CheckResult:
+    """The headline, or the first check that is not ok."""
+    return next(check for check in proof.checks if check.state is not CheckState.OK)

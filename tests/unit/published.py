@@ -29,7 +29,7 @@ class PublishedNode:
         self.status: dict[str, Any] = {
             "apiVersion": "nydus-agent/v1", "kind": "DaemonStatus", "pid": PID, "at": self.now - 1,
             "started_at": self.now - 7300, "mode": "fence", "mode_reason": "the self-test passed",
-            "verdict": "healthy", "verdict_since": self.now - 7000, "verdict_reason": "a canary answered",
+            "health_state": "healthy", "health_since": self.now - 7000, "health_reason": "a canary answered",
             "route": "mirror", "route_since": self.now - 7000, "route_reason": "the mirror is healthy",
             "fence": {"active": False, "address": "127.0.0.1", "port": 4001, "lease_left_ms": 0,
                       "refused_connects": 0, "self_test": "ok", "self_test_reason": ""},
@@ -44,22 +44,22 @@ class PublishedNode:
             "switch": "fence", "dialect": "proxy", "use_http": False, "reasons": ["nft can be used"],
             "not_accelerated": [],
         }  # fmt: skip
-        self.climb: dict[str, Any] = {
-            "apiVersion": "nydus-agent/v1", "kind": "Climb", "at": self.now - 40, "versions": {"nydusd": "2.2.0"},
-            "rungs": [
+        self.proof: dict[str, Any] = {
+            "apiVersion": "nydus-agent/v1", "kind": "Proof", "at": self.now - 40, "versions": {"nydusd": "2.2.0"},
+            "checks": [
                 {"number": number, "name": name, "state": "ok", "detail": "shown", "code": "", "cause": "",
                  "evidence": [], "try": ""}
                 for number, name in enumerate(NAMES, 1)
             ],
         }  # fmt: skip
-        self.climb["rungs"][9]["detail"] = f"3.1 MB through {MIRROR}"
+        self.proof["checks"][9]["detail"] = f"3.1 MB through {MIRROR}"
         self.write()
 
     def write(self) -> None:
         """Write all three files."""
         self.write_status()
         self.put("var/lib/nydus-agent/effective.json", self.effective)
-        self.put("var/lib/nydus-agent/climb.json", self.climb)
+        self.put("var/lib/nydus-agent/proof.json", self.proof)
 
     def write_status(self) -> None:
         """Write what the daemon publishes."""
@@ -94,8 +94,8 @@ class PublishedNode:
         (self.root / f"proc/{PID}").rmdir()
 
     def fail(self, number: int, **told: object) -> None:
-        """Let a rung of the last climb fail."""
-        self.climb["rungs"][number - 1] |= {"state": "failed", **told}
+        """Let a check of the last proof fail."""
+        self.proof["checks"][number - 1] |= {"state": "failed", **told}
         self.write()
 
 

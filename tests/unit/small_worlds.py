@@ -129,7 +129,7 @@ class Verb:
     effective: Effective | None
 
     def carry_out(self, node: FakeNode, each: Callable[[Progress], None] = lambda _: None) -> None:
-        """As the verb does it, without the ladder."""
+        """As the verb does it, without the proof."""
         around = transaction.Surroundings(lambda _: None, each, Stop())
         intention = transaction.Intention(self.name, self.plan, self.effective)
         transaction.carry_out(node.ports, intention, lambda: None, around)

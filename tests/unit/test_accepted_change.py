@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from agent import paths
-from agent.apply import change, generations, leave, rollback
+from agent.apply import change, generations, remove, rollback
 from agent.apply.gate import Urgency
 from agent.commands import repair
 from agent.commands.context import Context
@@ -31,7 +31,7 @@ def act(made: ProvedNode, verb: str) -> None:
         elif verb == "rollback":
             rollback.roll_back(made.config, ports, around, lambda _: None, to=1)
         else:
-            leave.remove(made.config, ports, around, force=False)
+            remove.remove_setup(made.config, ports, around, force=False)
 
 
 def error_of(made: ProvedNode, verb: str) -> Exception | None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import daemons, generations, leave
+from agent.apply import daemons, generations
+from agent.apply import remove as removal
 from agent.errors import ApplyError, FileError
 from tests.fakes.units import unit
 from tests.unit.plan_node import GOLDEN
@@ -26,8 +27,8 @@ def mounted(made: ProvedNode, *lines: str) -> None:
     made.node.files.put("/proc/77/cmdline", b"\0".join([b"nydusd", b"fuse", b"--mountpoint", IMAGE.encode(), b""]))
 
 
-def remove(made: ProvedNode, *, force: bool = False) -> leave.Removed | None:
-    return leave.remove(CONFIG, made.node.ports, quiet(), force=force)
+def remove(made: ProvedNode, *, force: bool = False) -> removal.Removed | None:
+    return removal.remove_setup(CONFIG, made.node.ports, quiet(), force=force)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_after_a_removal_every_file_is_as_it_was(node: ProvedNode) -> None:
     assert node.etc() == node.before
     assert paths.SNAPSHOTTER_UNIT not in node.node.units.units
     assert paths.EFFECTIVE not in node.node.files.files
-    assert paths.CLIMB not in node.node.files.files
+    assert paths.PROOF not in node.node.files.files
     assert not node.node.snapshotter.answering
 
 
@@ -85,10 +86,10 @@ def test_containers_on_the_applied_root_count_whatever_root_the_configuration_na
     mounted(node, NYDUSD, OVERLAY)
     edited = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, root="/var/lib/elsewhere"))
     with pytest.raises(ApplyError) as caught:
-        leave.remove(edited, node.node.ports, quiet(), force=False)
+        removal.remove_setup(edited, node.node.ports, quiet(), force=False)
     assert caught.value.code == "NNA0411"
     mounted(node, NYDUSD)
-    removed = leave.remove(edited, node.node.ports, quiet(), force=False)
+    removed = removal.remove_setup(edited, node.node.ports, quiet(), force=False)
     assert removed is not None
     assert removed.ended == (IMAGE,)
     assert node.etc() == node.before
@@ -223,7 +224,7 @@ def test_taken_off_at_boot_a_snapshotter_that_was_there_before_us_is_enabled_as_
     link = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
     made.node.files.link(link, paths.SNAPSHOTTER_UNIT_FILE)
     made.node.processes.on("systemctl")
-    leave.remove_files(CONFIG, made.node.ports, quiet())
+    removal.remove_files(CONFIG, made.node.ports, quiet())
     # Where it must not start, systemd is left with ours, which does not start without its configuration.
     asked = ("systemctl", "daemon-reload") in made.node.processes.ran
     assert (link in made.node.files.links, asked) == (enabled, enabled)

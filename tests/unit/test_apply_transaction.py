@@ -66,16 +66,9 @@ def test_a_second_apply_writes_and_restarts_nothing(node: FakeNode) -> None:
     apply(node)
     inodes, calls = node.files.inodes(), len(node.faults.calls)
     result = apply(node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",)))
-    assert result == transaction.Result(None)
+    assert result == transaction.ChangeResult(None)
     assert node.files.inodes() == inodes
     assert node.faults.calls[calls:] == []
-
-
-def test_an_upgrade_of_our_own_package_meanwhile_takes_no_module_away(node: FakeNode) -> None:
-    before = len(node.faults.calls)
-    apply(node)
-    apply(node, NOTHING)
-    assert node.loads == [before]
 
 
 def test_a_new_choice_without_a_changed_file_still_reaches_the_daemon(node: FakeNode) -> None:

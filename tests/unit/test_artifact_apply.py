@@ -147,9 +147,9 @@ def test_rollback_to_a_set_that_is_gone_is_refused_before_anything_is_touched(ap
 
 def test_inspection_judges_by_the_set_that_was_applied_and_tells_the_new_one_as_pending(applied: Node) -> None:
     install(applied.node, nydus="v2.4.5")
-    climb = change.inspect(WANTED, applied.node.ports)
-    assert ("nydusd", "2.4.4") in climb.versions
-    assert any("snapshotter.toml" in one for one in climb.pending)
+    proof = change.inspect(WANTED, applied.node.ports)
+    assert ("nydusd", "2.4.4") in proof.versions
+    assert any("snapshotter.toml" in one for one in proof.pending)
 
 
 def test_an_inspection_of_an_unchanged_node_has_nothing_pending(applied: Node) -> None:
@@ -165,7 +165,9 @@ def test_a_program_of_a_set_that_was_replaced_is_named_with_the_command_and_neve
     expected.publish(applied.node.ports, last)
     files.put(path, elf(b"evil"))
     applied.node.processes.ran.clear()
-    (found,) = [one for one in drift.look(WANTED, applied.node.ports).findings if one.kind is Kind.PROGRAM_REPLACED]
+    (found,) = [
+        one for one in drift.find_drift(WANTED, applied.node.ports).findings if one.kind is Kind.PROGRAM_REPLACED
+    ]
     assert found.subject == path
     assert found.try_ == f"sudo nydus-agent artifacts verify {applied.first.id[:12]}"
     assert (path, "--version") not in applied.node.processes.ran

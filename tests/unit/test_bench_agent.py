@@ -15,7 +15,7 @@ from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
 from tests.bench.sim.flaps import Flapping, switches
 from tests.fakes.event_loop import on_time
@@ -132,7 +132,7 @@ def _agent(at: float = 100.0) -> Agent:
 def test_an_agent_at_a_mirror_that_is_well_never_moves() -> None:
     agent = _agent()
     agent.run(160.0)
-    assert (agent.state.verdict, agent.changes) == (Verdict.HEALTHY, [])
+    assert (agent.state.health_state, agent.changes) == (HealthState.HEALTHY, [])
     assert agent.steps > 60 * (4 + 4 + 0.5)  # pings, ticks, canaries
 
 

@@ -7,15 +7,15 @@ import json
 import pytest
 
 from agent.bench import figures
-from agent.bench.cases import Case, Counted, Result, Run, came_from, from_mirror, from_origin, is_cached
-from agent.bench.figures import Measured, Pair, spread
+from agent.bench.cases import Case, CaseResult, CaseRun, Counted, came_from, from_mirror, from_origin, is_cached
+from agent.bench.figures import ImagePair, Measured, spread
 from agent.bench.picture import Bar, chart
 
 MB = 1_000_000
 
 
-def runs(*ready_s: float, counted: Counted | None = None) -> tuple[Run, ...]:
-    return tuple(Run(0.1, value - 0.05, value, counted or Counted(MB)) for value in ready_s)
+def runs(*ready_s: float, counted: Counted | None = None) -> tuple[CaseRun, ...]:
+    return tuple(CaseRun(0.1, value - 0.05, value, counted or Counted(MB)) for value in ready_s)
 
 
 def test_median_and_spread_are_those_of_a_textbook() -> None:
@@ -61,14 +61,14 @@ def test_bytes_of_the_origin_and_of_the_mirror_are_told_by_the_program_that_coun
 
 def measured() -> Measured:
     return Measured(
-        Pair("registry.test/python:3.9", "registry.test/python:3.9-nydus"),
+        ImagePair("registry.test/python:3.9", "registry.test/python:3.9-nydus"),
         (
-            Result(Case.OCI, runs(30.0, 28.0, 26.0)),
-            Result(Case.NYDUS, runs(5.0, 4.8)),
-            Result(Case.MIRROR, runs(5.1)),
-            Result(Case.REMOTE, (), "no other peer had it"),
-            Result(Case.LOCAL, runs(6.0)),
-            Result(Case.CACHE, runs(0.6)),
+            CaseResult(Case.OCI, runs(30.0, 28.0, 26.0)),
+            CaseResult(Case.NYDUS, runs(5.0, 4.8)),
+            CaseResult(Case.MIRROR, runs(5.1)),
+            CaseResult(Case.REMOTE, (), "no other peer had it"),
+            CaseResult(Case.LOCAL, runs(6.0)),
+            CaseResult(Case.CACHE, runs(0.6)),
         ),
     )
 
@@ -88,7 +88,7 @@ def test_a_case_that_was_not_run_says_why_in_the_table_and_has_no_figure_in_the_
 
 def test_each_case_tells_its_bytes_by_where_they_came_from() -> None:
     counted = Counted(MB, 10 * MB, 1 * MB, 59 * MB, 2 * MB, 61 * MB)
-    one = Measured(Pair("", "b:1"), (Result(Case.REMOTE, runs(3.0, counted=counted)),))
+    one = Measured(ImagePair("", "b:1"), (CaseResult(Case.REMOTE, runs(3.0, counted=counted)),))
     (pair,) = json.loads(json.dumps(figures.body([one]), default=str))
     assert pair["cases"][0]["moved"] == {
         "pulled": MB,
@@ -120,15 +120,15 @@ def test_the_chart_has_the_pages_arrangement_a_group_for_each_image_and_six_bars
 
 
 def test_a_difference_that_the_ranges_do_not_bear_out_says_so() -> None:
-    results = (Result(Case.OCI, runs(4.0, 5.0, 6.0)), Result(Case.NYDUS, runs(3.0, 4.5, 5.5)))
+    results = (CaseResult(Case.OCI, runs(4.0, 5.0, 6.0)), CaseResult(Case.NYDUS, runs(3.0, 4.5, 5.5)))
     assert figures.order(results) == (
         ("OCI cold slower than Nydus cold: 5.00 s, 4.50 s (x 1.11), and their ranges overlap", True),
     )
-    ((told, _),) = figures.order((Result(Case.OCI, runs(4.0, 5.0)), Result(Case.NYDUS, runs(3.0, 3.9))))
+    ((told, _),) = figures.order((CaseResult(Case.OCI, runs(4.0, 5.0)), CaseResult(Case.NYDUS, runs(3.0, 3.9))))
     assert "overlap" not in told
 
 
 def test_a_comparison_of_cases_that_did_not_take_turns_says_so() -> None:
-    direct = (Result(Case.OCI, runs(4.0)), Result(Case.NYDUS, runs(3.0)))
-    assert figures.apart(direct) == figures.apart((Result(Case.CACHE, runs(1.0)),)) == ""
-    assert figures.apart((*direct, Result(Case.CACHE, runs(1.0)))).startswith("OCI cold and Nydus cold took turns")
+    direct = (CaseResult(Case.OCI, runs(4.0)), CaseResult(Case.NYDUS, runs(3.0)))
+    assert figures.apart(direct) == figures.apart((CaseResult(Case.CACHE, runs(1.0)),)) == ""
+    assert figures.apart((*direct, CaseResult(Case.CACHE, runs(1.0)))).startswith("OCI cold and Nydus cold took turns")

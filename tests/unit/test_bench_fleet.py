@@ -6,8 +6,8 @@ import os
 import random
 from pathlib import Path
 
-from agent.health.fleet import return_delay_s
-from agent.node.identity import node_identity
+from agent.health.policy import return_delay_s
+from agent.node.machine import node_identity
 from tests.bench import fleet
 from tests.bench.sim.load import Demand, Limit, serve
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.apply import undoing
-from agent.apply.undone import Away, Undone
-from agent.bench.figures import Pair
+from agent.apply import leftovers
+from agent.apply.leftovers import Away, Leftovers
+from agent.bench.figures import ImagePair
 from agent.errors import Exit
-from tests.fakes.containerd import FakeContainerd
 from tests.fakes.files import FakeFiles
 from tests.unit.bench_node import LAZY, WANTED, BenchNode
 from tests.unit.published import Answer, PublishedNode
@@ -37,18 +36,12 @@ def killed(node: BenchNode, at: str, *, taking: bool) -> None:
 
     rounds._tell = kill
     with node.ports.ledger.lock("bench"), pytest.raises(Killed):
-        rounds.measure(Pair("", LAZY))
+        rounds.measure(ImagePair("", LAZY))
 
 
-class Settling:
-    """The ports by which root's verbs look at what is left."""
-
-    def __init__(self, node: BenchNode) -> None:
-        self.files: FakeFiles = node.files
-        self.containerd: FakeContainerd = node.containerd
-
-    def told(self) -> list[str]:
-        return [f"{one.what}: {one.try_}" for one in undoing.settle(self, PROC).problems()]
+def told(node: BenchNode) -> list[str]:
+    """What root's verbs say is left."""
+    return [f"{one.what}: {one.try_}" for one in leftovers.settle(node.files, node.containerd, PROC).problems()]
 
 
 AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: sudo crictl pull {LAZY}"
@@ -61,21 +54,21 @@ def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_
     node.registries.digests[LAZY] = record.digest
     killed(node, "[1/2] Nydus cold", taking=True)
     node.containerd.namespace_images["k8s.io"].clear()
-    assert Settling(node).told() == [AWAY]
+    assert told(node) == [AWAY]
     assert json.loads(node.files.files[paths.BENCH].content)["away"] == [
         {"name": LAZY, "digest": record.digest, "runtime": ""}
     ]
     node.containerd.put_image(LAZY)
-    assert Settling(node).told() == []
+    assert told(node) == []
     assert paths.BENCH not in node.files.files
 
 
 def test_an_image_that_a_killed_bench_has_pulled_is_named_with_the_command_until_somebody_has_removed_it() -> None:
     node = BenchNode()
     killed(node, "[1/2] Nydus cold", taking=False)
-    assert Settling(node).told() == [STILL]
+    assert told(node) == [STILL]
     node.containerd.namespace_images["k8s.io"].clear()
-    assert Settling(node).told() == []
+    assert told(node) == []
     assert paths.BENCH not in node.files.files
 
 
@@ -93,20 +86,20 @@ def test_the_next_bench_brings_back_what_a_killed_one_took_away_whatever_it_meas
 def test_what_cannot_be_brought_back_is_told_by_the_next_bench_and_stays_recorded(tmp_path: Path) -> None:
     made = Cli(tmp_path)
     made.node.containerd.registry.clear()
-    undoing.write(made.node.files, Undone(4711, (Away(LAZY, "sha256:one", ""),)))
+    leftovers.write(made.node.files, Leftovers(4711, (Away(LAZY, "sha256:one", ""),)))
     made.run("--oci", "registry.test/other:1", "-n", "1", "--yes")
     assert f"{LAZY} was on the node before: it cannot be pulled again" in made.err.getvalue()
-    assert undoing.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
+    assert leftovers.read(made.node.files).away == (Away(LAZY, "sha256:one", ""),)
 
 
 def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
     node = BenchNode()
     record = present(node, LAZY)
     node.registries.digests[LAZY] = record.digest
-    seen: list[Undone] = []
+    seen: list[Leftovers] = []
     rounds = node.rounds(TAKING)
-    rounds._tell = lambda _text: seen.append(undoing.read(node.files))
-    rounds.measure(Pair("", LAZY))
+    rounds._tell = lambda _text: seen.append(leftovers.read(node.files))
+    rounds.measure(ImagePair("", LAZY))
     assert seen[0].away == (Away(LAZY, record.digest, ""),)
     assert seen[0].pulled == (), "it is to stay"
     assert paths.BENCH not in node.files.files
@@ -114,7 +107,7 @@ def test_a_bench_that_ends_well_leaves_no_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"away": [{}]}', b'{"away": 1}', b'{"pid": "x"}'])
 def test_a_record_that_is_none_is_nothing_to_undo(content: bytes) -> None:
-    assert undoing.read(FakeFiles({paths.BENCH: content})) == Undone()
+    assert leftovers.read(FakeFiles({paths.BENCH: content})) == Leftovers()
 
 
 class TestStatus:
@@ -123,7 +116,7 @@ class TestStatus:
     @pytest.fixture
     def node(self, tmp_path: Path) -> PublishedNode:
         node = PublishedNode(tmp_path)
-        record = {"kind": "BenchUndone", "pid": 99, "away": [], "pulled": [LAZY]}
+        record = {"kind": "BenchLeftovers", "pid": 99, "away": [], "pulled": [LAZY]}
         (tmp_path / paths.BENCH[1:]).write_text(json.dumps(record))
         return node
 

@@ -19,7 +19,7 @@ def test_each_mutant_differs_from_the_code_and_from_every_other() -> None:
 
 
 def test_limits_signs_and_comparisons_are_changed_and_defaults_are_not() -> None:
-    texts = _texts("fleet")
+    texts = _texts("policy")
     assert any("window_s < 0" in text for text in texts)
     assert any("window_s > 0" in text for text in texts)
     assert any("/ window_s" in text for text in texts)
@@ -27,10 +27,10 @@ def test_limits_signs_and_comparisons_are_changed_and_defaults_are_not() -> None
 
 
 def test_a_mutant_names_its_place() -> None:
-    found = next(mutant for mutant in mutants.mutants("fleet") if mutant.what == "LtE -> Lt")
+    found = next(mutant for mutant in mutants.mutants("policy") if mutant.what == "LtE -> Lt")
     line = int(found.where.rpartition(":")[2])
-    assert found.where.startswith("agent/health/fleet.py:")
-    assert "window_s <= 0" in (mutants.SOURCES / "fleet.py").read_text().splitlines()[line - 1]
+    assert found.where.startswith("agent/health/policy.py:")
+    assert "window_s <= 0" in (mutants.SOURCES / "policy.py").read_text().splitlines()[line - 1]
 
 
 def test_the_tests_of_the_health_machine_are_found_the_random_ones_last() -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from agent.bench.cases import Case
-from agent.bench.figures import Pair
+from agent.bench.figures import ImagePair
 from agent.ports import ImageRecord
-from agent.ports_bench import End, Timed
+from agent.ports_bench import ProgramEnd, Timed
 from tests.unit.bench_node import BLOB, HEX, LAZY, PAIR, PLAIN, SOCKET, WANTED, BenchNode, counts, reasons
 
 
@@ -36,7 +36,7 @@ def test_of_an_image_that_is_on_the_node_the_start_from_its_cache_is_measured_an
     node = BenchNode()
     record = present(node, LAZY)
     rounds = node.rounds()
-    measured = rounds.measure(Pair(PLAIN, LAZY))
+    measured = rounds.measure(ImagePair(PLAIN, LAZY))
     assert counts(measured) == {Case.OCI: 2, Case.CACHE: 2}
     why = "it is on the node already, and not taken away: --take-away was not given"
     assert set(reasons(measured).values()) == {why}
@@ -53,16 +53,16 @@ def test_a_start_that_still_fetches_beside_a_pods_container_is_not_counted_as_on
         read = node.nydusd.metrics[SOCKET]["read_amount_total"]
         assert isinstance(read, int)
         node.nydusd.metrics[SOCKET] = {"read_amount_total": read + 1_000_000}
-        return Timed(End.ITSELF, 0, 0.2, 0.5, ("hello",))
+        return Timed(ProgramEnd.ITSELF, 0, 0.2, 0.5, ("hello",))
 
     node.programs.act("run", reads_on)
-    assert reasons(node.measure(pair=Pair("", LAZY)))[Case.CACHE] == "nydusd fetched 1.0 MB again"
+    assert reasons(node.measure(pair=ImagePair("", LAZY)))[Case.CACHE] == "nydusd fetched 1.0 MB again"
 
 
 def test_of_a_plain_image_that_is_on_the_node_nothing_is_measured_and_it_stays() -> None:
     node = BenchNode()
     record = node.containerd.put_image(PLAIN, layers=(b"plain",))
-    assert "on the node already" in reasons(node.measure(pair=Pair(PLAIN, "")))[Case.OCI]
+    assert "on the node already" in reasons(node.measure(pair=ImagePair(PLAIN, "")))[Case.OCI]
     assert node.containerd.namespace_images["k8s.io"] == [record]
 
 
@@ -111,7 +111,7 @@ def test_an_image_that_somebody_needs_or_that_would_not_come_back_is_not_taken_a
 ) -> None:
     node, record = had_by_its_registry()
     spoil(node, record)
-    measured = node.measure(TAKING, Pair("", LAZY))
+    measured = node.measure(TAKING, ImagePair("", LAZY))
     assert why in reasons(measured)[Case.MIRROR]
     assert Case.CACHE in counts(measured)
     assert (LAZY, record.digest) in [(one.name, one.digest) for one in node.containerd.namespace_images["k8s.io"]]
@@ -126,7 +126,7 @@ def test_an_image_that_does_not_come_back_is_told_with_the_command_that_brings_i
         node.containerd.registry -= {LAZY} if "[2/2] Nydus cache" in text else set()
 
     rounds._tell = gone
-    rounds.measure(Pair("", LAZY))
+    rounds.measure(ImagePair("", LAZY))
     assert rounds.problems == [
         f"{LAZY} was on the node before: it cannot be pulled again: failed to resolve {LAZY} (crictl pull)"
     ]
@@ -141,6 +141,6 @@ def test_a_signal_in_the_middle_brings_back_what_was_taken_away() -> None:
 
     rounds._tell = interrupted
     with pytest.raises(KeyboardInterrupt):
-        rounds.measure(Pair("", LAZY))
+        rounds.measure(ImagePair("", LAZY))
     assert [one.name for one in node.containerd.namespace_images["k8s.io"]] == [LAZY]
     assert (rounds.problems, node.route.at_origin) == ([], False)

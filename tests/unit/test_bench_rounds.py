@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from agent.bench.cases import Case
-from agent.bench.figures import Pair
+from agent.bench.figures import ImagePair
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, RegistriesConfig, RegistryHost, Scheme
 from agent.errors import AgentError, CredentialError
 from agent.ports import HttpAnswer
-from agent.ports_bench import End, Timed
+from agent.ports_bench import ProgramEnd, Timed
 from tests.fakes.http import Request
 from tests.unit.bench_node import BLOB, HEX, LAZY, NEEDED, PAIR, PLAIN, WANTED, WHOLE, BenchNode, counts, reasons
 from tests.unit.small_registries import AUTH, SECRET, USER
@@ -132,7 +132,7 @@ def test_what_nydusd_fetched_is_known_of_an_image_with_a_tag_and_of_one_with_a_d
     node = BenchNode()
     node.containerd.registry = {name}
     node.lazy = name
-    assert Case.MIRROR in counts(node.measure(pair=Pair("", name)))
+    assert Case.MIRROR in counts(node.measure(pair=ImagePair("", name)))
 
 
 def test_layers_of_other_images_stay_and_make_the_case_not_cold() -> None:
@@ -197,7 +197,7 @@ def test_an_image_that_leaves_too_little_room_is_removed_after_its_first_start()
         return node.run(argv)
 
     node.programs.act("run", fills)
-    assert "images could fill them" in reasons(node.measure(WANTED, Pair("", LAZY)))[Case.CACHE]
+    assert "images could fill them" in reasons(node.measure(WANTED, ImagePair("", LAZY)))[Case.CACHE]
     assert len(node.programs.ran) == 1
     assert node.left() == []
 
@@ -205,14 +205,14 @@ def test_an_image_that_leaves_too_little_room_is_removed_after_its_first_start()
 def test_another_name_of_the_same_image_stays() -> None:
     node = BenchNode()
     other = node.containerd.put_image("registry.test/app:old", layers=(b"bootstrap",), lazy=(BLOB,))
-    measured = node.measure(pair=Pair("", LAZY))
+    measured = node.measure(pair=ImagePair("", LAZY))
     assert "cannot be made cold" in reasons(measured)[Case.NYDUS]
     assert [one.name for one in node.containerd.namespace_images["k8s.io"]] == [other.name]
 
 
 def test_a_command_that_fails_ends_the_bench_with_its_last_lines_and_nothing_is_left() -> None:
     node = BenchNode()
-    node.programs.act("run", lambda _argv: Timed(End.ITSELF, 1, 0.1, 0.2, ("no such file: python3",)))
+    node.programs.act("run", lambda _argv: Timed(ProgramEnd.ITSELF, 1, 0.1, 0.2, ("no such file: python3",)))
     with pytest.raises(AgentError) as caught:
         node.measure()
     assert (caught.value.code, caught.value.cause) == ("NNA1701", "it ended with 1")
@@ -223,8 +223,8 @@ def test_a_command_that_fails_ends_the_bench_with_its_last_lines_and_nothing_is_
 @pytest.mark.parametrize(
     ("timed", "cause"),
     [
-        (Timed(End.DEADLINE, None, 0.1, 0.0, ()), "not done within 30 s"),
-        (Timed(End.ITSELF, 0, 0.1, 0.2, ()), "it ended with 0, and never said what was waited for"),
+        (Timed(ProgramEnd.DEADLINE, None, 0.1, 0.0, ()), "not done within 30 s"),
+        (Timed(ProgramEnd.ITSELF, 0, 0.1, 0.2, ()), "it ended with 0, and never said what was waited for"),
     ],
 )
 def test_a_container_that_is_never_ready_is_told_and_removed(timed: Timed, cause: str) -> None:
@@ -239,7 +239,7 @@ def test_a_container_that_is_never_ready_is_told_and_removed(timed: Timed, cause
 
 def test_a_server_that_never_ends_is_told_what_it_needs_to_be_measured() -> None:
     node = BenchNode()
-    node.programs.act("run", lambda _argv: Timed(End.DEADLINE, None, 0.1, 0.0, ("listening",)))
+    node.programs.act("run", lambda _argv: Timed(ProgramEnd.DEADLINE, None, 0.1, 0.0, ("listening",)))
     with pytest.raises(AgentError) as caught:
         node.measure()
     assert "a server, needs --ready" in caught.value.cause
@@ -294,8 +294,8 @@ def test_what_cannot_be_cleared_up_is_told_and_the_rest_is_cleared_up() -> None:
 
 def test_one_image_alone_is_measured_and_the_missing_one_is_named() -> None:
     node = BenchNode()
-    assert reasons(node.measure(pair=Pair(PLAIN, "")))[Case.CACHE] == "no nydus image was named"
-    assert reasons(node.measure(pair=Pair("", LAZY)))[Case.OCI] == "no plain image was named"
+    assert reasons(node.measure(pair=ImagePair(PLAIN, "")))[Case.CACHE] == "no nydus image was named"
+    assert reasons(node.measure(pair=ImagePair("", LAZY)))[Case.OCI] == "no plain image was named"
 
 
 def test_where_cri_does_not_use_the_snapshotter_nydus_is_not_run() -> None:
@@ -328,7 +328,7 @@ def test_a_public_image_is_pulled_with_no_credential_from_the_registry_itself_by
     node = BenchNode()
     host = RegistryHost("registry.test", Scheme.HTTPS, "/etc/ssl/site.pem")
     config = Config(registries=RegistriesConfig(hosts=(host,)))
-    node.rounds(config=config).measure(Pair(PLAIN, ""))
+    node.rounds(config=config).measure(ImagePair(PLAIN, ""))
     assert set(node.hosts.contents) == {'server = "https://registry.test"\nca = "/etc/ssl/site.pem"\n\n[host]\n'}
     assert node.containerd.asked_as is None
 

@@ -5,7 +5,7 @@ before and after is left out.
 from __future__ import annotations
 
 from agent.bench.cases import Case, Counted, came_from
-from agent.commands.counters import Counters
+from agent.commands.counters import NodeCounters
 from agent.commands.peer import Traffic, traffic_of
 
 FRESH = """\
@@ -76,8 +76,8 @@ def test_one_that_has_brought_more_since_its_start_than_before_it_is_known_by_it
     assert told("1795800900", 985_200_806).since(told("1795800000", 185_200_806)) is None
 
 
-def counters(nydusd: dict[str, int], source: int, interfaces: dict[str, int]) -> Counters:
-    return Counters(nydusd, Traffic(source=source), interfaces)
+def counters(nydusd: dict[str, int], source: int, interfaces: dict[str, int]) -> NodeCounters:
+    return NodeCounters(nydusd, Traffic(source=source), interfaces)
 
 
 def test_what_one_program_cannot_tell_is_unknown_with_its_reason_and_the_rest_is_told() -> None:

@@ -28,7 +28,7 @@ from agent.commands import (
     artifacts_which,
 )
 from agent.commands.context import Context
-from agent.commands.transfer import Transfer, bar, line
+from agent.commands.transfer import TransferProgress, bar, line
 from agent.config.model import Config
 from agent.console import Console, Format
 from agent.errors import ArtifactError, Exit, LockedError
@@ -272,7 +272,7 @@ def test_a_set_that_an_open_journal_may_go_back_to_stays(applied: Node) -> None:
     spare = install(applied.node, nydus="v2.4.6")
     for version in ("v2.4.7", "v2.4.8"):
         install(applied.node, nydus=version)
-    log = journal.Journal(applied.node.ledger)
+    log = journal.ChangeJournal(applied.node.ledger)
     log.begin(journal.Begin("x", "apply", 3, 0.0, containerd_answered=True, mountpoint=""), reserve=0)
     before = f'nydusd_path = "{spare.directory}/nydusd"\n'.encode()
     log.intend("write", PutBack(paths.SNAPSHOTTER_CONFIG, before, b""))
@@ -293,7 +293,7 @@ def test_apply_installs_what_is_pinned_and_says_so(place: Place) -> None:
 
 
 def told(clock: FakeClock, steps: list[Progress], err: io.StringIO) -> str:
-    transfer = Transfer(Console(io.StringIO(), err), clock)
+    transfer = TransferProgress(Console(io.StringIO(), err), clock)
     for step in steps:
         transfer(step)
     transfer.end()
@@ -312,7 +312,7 @@ def test_a_log_gets_a_line_for_each_tenth_and_no_more() -> None:
 
 def test_a_slow_download_is_told_of_every_few_seconds() -> None:
     clock, err = FakeClock(), io.StringIO()
-    transfer = Transfer(Console(io.StringIO(), err), clock)
+    transfer = TransferProgress(Console(io.StringIO(), err), clock)
     for number in range(20):
         transfer(Progress("nydus", number, 10_000, 1.0))
         clock.sleep(1.0)

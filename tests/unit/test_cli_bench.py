@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from agent import cli
-from agent.command_line import build_parser
+from agent.cli import build_parser
 from agent.commands import bench
 from agent.commands.context import Context
 from agent.commands.lever import Lever
 from agent.config.model import Config
 from agent.console import Console, Format
 from agent.errors import Exit, LockedError, UsageError
-from agent.ports_bench import End, Timed
+from agent.ports_bench import ProgramEnd, Timed
 from tests.fakes.clock import FakeClock
 from tests.unit.bench_node import LAZY, PLAIN, BenchNode
 from tests.unit.published import PublishedNode
@@ -173,7 +173,7 @@ def test_all_that_is_wrong_with_a_command_line_is_told_at_once(tmp_path: Path) -
 
 def test_what_was_measured_is_not_lost_for_another_image_that_cannot_be_pulled(tmp_path: Path) -> None:
     made = Cli(tmp_path)
-    made.node.programs.act("registry.test/other:1", lambda _argv: Timed(End.ITSELF, 1, 0.1, 0.2, ("not found",)))
+    made.node.programs.act("registry.test/other:1", lambda _argv: Timed(ProgramEnd.ITSELF, 1, 0.1, 0.2, ("not found",)))
     words = ("--oci", PLAIN, "--oci", "registry.test/other:1", "-n", "1", "--yes")
     assert made.run(*words, form=Format.JSON) is Exit.FAILED
     document = json.loads(made.out.getvalue())

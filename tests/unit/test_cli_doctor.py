@@ -52,37 +52,37 @@ def test_a_drill_is_named_instead_of_blaming_the_mirror_that_it_makes_look_dead(
 def test_what_is_proved_meanwhile_is_proved(node: ProvedNode) -> None:
     node.node.ledger.held = DRILL
     exit_, answer, _ = examined(node)
-    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all rungs")
+    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all checks")
 
 
 def test_status_shows_from_then_on_what_doctor_has_proved(node: ProvedNode) -> None:
-    del node.node.files.files[paths.CLIMB]
+    del node.node.files.files[paths.PROOF]
     examined(node)
-    published = json.loads(node.node.files.files[paths.CLIMB].content)
-    assert [rung["state"] for rung in published["rungs"]] == ["ok"] * 10
+    published = json.loads(node.node.files.files[paths.PROOF].content)
+    assert [check["state"] for check in published["checks"]] == ["ok"] * 10
 
 
 def test_what_was_seen_in_the_middle_of_a_change_is_not_published(node: ProvedNode) -> None:
-    before = node.node.files.files[paths.CLIMB].content
+    before = node.node.files.files[paths.PROOF].content
     node.node.ledger.held = DRILL
     dead(node)
     examined(node)
-    assert node.node.files.files[paths.CLIMB].content == before
+    assert node.node.files.files[paths.PROOF].content == before
 
 
 def test_where_it_cannot_be_published_doctor_says_so_and_answers_all_the_same(node: ProvedNode) -> None:
     node.node.faults.at(1, FileError("NNA0423", "cannot write", cause="No space left on device"), method="replace")
     exit_, answer, beside = examined(node)
-    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all rungs")
-    assert "status goes on showing the climb before this one" in beside
+    assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all checks")
+    assert "status goes on showing the proof before this one" in beside
     assert "No space left on device" in beside
 
 
-def test_without_one_the_rung_that_fails_is_the_headline(node: ProvedNode) -> None:
+def test_without_one_the_check_that_fails_is_the_headline(node: ProvedNode) -> None:
     dead(node)
     exit_, answer, beside = examined(node)
     assert exit_ is Exit.NOT_AS_WANTED
-    assert answer.splitlines()[-1].startswith("not proved: rung 9 (mirror) failed")
+    assert answer.splitlines()[-1].startswith("not proved: check 9 (mirror) failed")
     assert beside == ""
     _, answer, _ = examined(node, Format.JSON)
     assert json.loads(answer)["under_way"] == ""
@@ -120,7 +120,7 @@ def test_what_could_not_be_looked_at_is_said_with_the_reason_and_nothing_is_call
     assert exit_ is Exit.UNKNOWN
     assert "unseen      our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'" in answer
     assert "gone" not in answer
-    assert "proved: all rungs" not in answer
+    assert "proved: all checks" not in answer
 
 
 def test_status_tells_no_drift_of_an_older_look_beside_what_doctor_has_just_proved() -> None:
@@ -128,7 +128,7 @@ def test_status_tells_no_drift_of_an_older_look_beside_what_doctor_has_just_prov
     files, program = node.node.files, "/usr/local/bin/nydusd"
     was = files.files[program]
     files.drop(program)
-    drift.tell(node.node.ports, drift.look(node.config, node.node.ports))
+    drift.tell(node.node.ports, drift.find_drift(node.config, node.node.ports))
     assert b"is gone" in files.files[paths.DRIFT].content
     files.put(program, was.content, mode=was.mode)
     examined(node)

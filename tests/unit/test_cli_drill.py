@@ -74,13 +74,19 @@ class Rehearsed:
                 and status["route"] == "mirror"
             ):
                 entry = {"at": now, "from": "healthy", "to": "down", "route": "origin", "evidence": "4003"}
-                status |= {"route": "origin", "verdict": "down", "verdict_reason": "ping refused", "route_since": now,
-                           "return": {"waits_for": ["its slot"], "seconds": 20.0}, "history": [entry]}  # fmt: skip
+                status |= {"route": "origin", "health_state": "down", "health_reason": "ping refused",
+                           "route_since": now, "return": {"waits_for": ["its slot"], "seconds": 20.0},
+                           "history": [entry]}  # fmt: skip
                 status["fence"]["destroyed_connections"] = 1
         elif self._dead_since is not None and status["route"] == "origin":
             self._well_since = self._well_since if self._well_since is not None else now
             if self.return_s is not None and now - self._well_since >= self.return_s:
-                status |= {"route": "mirror", "verdict": "healthy", "verdict_reason": "well again", "route_since": now}
+                status |= {
+                    "route": "mirror",
+                    "health_state": "healthy",
+                    "health_reason": "well again",
+                    "route_since": now,
+                }
         status["at"] = now
         self.node.write_status()
         self.at_work()
@@ -245,8 +251,8 @@ def test_no_change_and_no_other_drill_is_under_way_meanwhile(tmp_path: Path) -> 
     ("change", "cause"),
     [
         ({"mode": "native", "mode_reason": "no nft"}, "the mode is native: no nft"),
-        ({"verdict": "suspect", "verdict_reason": "a read was cut"}, "the mirror is suspect: a read was cut"),
-        ({"verdict": "down", "route": "origin"}, "reads go to the origin, the mirror is down"),
+        ({"health_state": "suspect", "health_reason": "a read was cut"}, "the mirror is suspect: a read was cut"),
+        ({"health_state": "down", "route": "origin"}, "reads go to the origin, the mirror is down"),
         ({"origins": [{"host": "a", "ok": True}, {"host": "b", "ok": False}]}, "the origin does not answer: b"),
         ({"origins": [{"host": "a", "ok": None}]}, "no origin has answered yet"),
         ({"penalty": {"value": 1900.0, "held": False, "reuse": 750.0}}, "the flap penalty is 1900"),

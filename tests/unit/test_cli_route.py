@@ -191,7 +191,7 @@ def test_without_a_daemon_the_pin_waits_and_the_operator_is_told(node: Published
 
 
 def test_pinning_to_a_mirror_that_is_down_is_possible_but_not_silent(node: PublishedNode) -> None:
-    node.status |= {"verdict": "down", "verdict_reason": "connection refused"}
+    node.status |= {"health_state": "down", "health_reason": "connection refused"}
     node.write()
     with daemon(node, obedient(node)):
         run = Route(node, "pin", "mirror")

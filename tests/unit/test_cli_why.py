@@ -52,8 +52,8 @@ def outage(node: PublishedNode) -> None:
              "cause": "refused", "reason": "ping refused",
              "evidence": "127.0.0.1:4003: Connection refused"}  # fmt: skip
     node.status |= {
-        "verdict": "suspect", "verdict_since": node.now - 12, "verdict_reason": "ping refused",
-        "verdict_cause": "refused", "route": "origin", "route_since": node.now - 12, "route_reason": "ping refused",
+        "health_state": "suspect", "health_since": node.now - 12, "health_reason": "ping refused",
+        "health_cause": "refused", "route": "origin", "route_since": node.now - 12, "route_reason": "ping refused",
         "history": [entry], "window_ms": 640, "canary_window_ms": 1300,
         "penalty": {"value": 1999.6, "held": True, "reuse": 750.0},
         "return": {"waits_for": ["10 answers in succession", "a clean canary"], "seconds": 8.0},
@@ -99,14 +99,14 @@ def test_on_a_well_node_nothing_is_waited_for(node: PublishedNode) -> None:
 
 
 def test_what_the_agent_does_not_tell_is_unknown(node: PublishedNode) -> None:
-    node.status |= {"route": "origin", "verdict": "down"}
+    node.status |= {"route": "origin", "health_state": "down"}
     node.write()
     why = Why(node)
     for name in ("waits for", "time left", "penalty", "symptoms"):
         assert why.rows(name) == ["unknown"], name
     assert why.rows("windows") == ["ping unknown, canary unknown"]
     document = Why(node, "--format", "json").json
-    told = [document[name] for name in ("waits_for", "seconds_left", "penalty", "symptoms", "verdict_cause")]
+    told = [document[name] for name in ("waits_for", "seconds_left", "penalty", "symptoms", "health_cause")]
     assert told == [None] * 5
 
 
@@ -149,7 +149,7 @@ def test_a_machine_gets_it_as_fields(node: PublishedNode) -> None:
     outage(node)
     document = Why(node, "--format", "json").json
     assert (document["kind"], document["exit"], document["agent"]["state"]) == ("Why", 3, "running")
-    assert (document["verdict_cause"], document["evidence"]) == ("refused", "127.0.0.1:4003: Connection refused")
+    assert (document["health_cause"], document["evidence"]) == ("refused", "127.0.0.1:4003: Connection refused")
     assert document["waits_for"] == ["10 answers in succession", "a clean canary"]
     assert 5 < document["seconds_left"] <= 7
     assert document["penalty"] == {"value": 1999.6, "held": True, "reuse": 750.0}
@@ -185,7 +185,7 @@ def test_status_shows_the_history_alone(node: PublishedNode) -> None:
     assert whole.text.count("number ") == 100
     assert whole.headline == Answer(node).headline
     assert whole.code == 0
-    assert "ladder" not in whole.text
+    assert "proof, made" not in whole.text
     assert Answer(node, "--history", "2").text.count("number ") == 2
     document = json.loads(Answer(node, "--history", "5", "--format", "json").text)
     assert document["kind"] == "History"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.load import SIZE_CAP, Loaded, load
+from agent.config.load import SIZE_CAP, LoadedConfig, load
 from agent.config.model import Config
 from agent.errors import ConfigError
 
@@ -18,7 +18,7 @@ def etc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def loaded(etc: Path, **options: bool | str) -> Loaded:
+def loaded(etc: Path, **options: bool | str) -> LoadedConfig:
     return load(str(etc / "agent.toml"), str(etc / "conf.d"), **options)  # type: ignore[arg-type] # one helper for both
 
 
@@ -29,7 +29,7 @@ def refused(etc: Path, **options: bool | str) -> ConfigError:
 
 
 def test_a_node_without_any_file_works(tmp_path: Path) -> None:
-    assert loaded(tmp_path) == Loaded(Config())
+    assert loaded(tmp_path) == LoadedConfig(Config())
 
 
 def test_drop_ins_are_read_by_name_after_the_base_file(etc: Path) -> None:
@@ -47,7 +47,7 @@ def test_drop_ins_are_read_by_name_after_the_base_file(etc: Path) -> None:
 def test_editors_and_dpkgs_leftovers_do_not_count(etc: Path) -> None:
     for name in (".x.toml", "x.toml~", "x.toml.dpkg-old", "x.toml.swp", "README"):
         (etc / "conf.d" / name).write_text("nonsense")
-    assert loaded(etc) == Loaded(Config())
+    assert loaded(etc) == LoadedConfig(Config())
 
 
 def test_a_drop_in_with_another_ending_is_not_silently_ignored(etc: Path) -> None:

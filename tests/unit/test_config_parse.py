@@ -10,15 +10,15 @@ from agent.config import accepted
 from agent.config.fields import settings, spell
 from agent.config.forms import Form
 from agent.config.model import Config, Dialect, LogLevel, Refusals, RegistryHost, Scheme, Switch
-from agent.config.parse import DEFAULT, Document, Parsed, parse, values_of
+from agent.config.parse import DEFAULT, Parsed, TomlDocument, parse, values_of
 from agent.errors import Problem
 
 BASE = "/etc/nydus-agent/agent.toml"
 
 
 def read(text: str, *drop_ins: str) -> Parsed:
-    later = [Document(f"conf.d/{number}.toml", drop_in, drop_in=True) for number, drop_in in enumerate(drop_ins, 1)]
-    return parse([Document(BASE, text), *later])
+    later = [TomlDocument(f"conf.d/{number}.toml", drop_in, drop_in=True) for number, drop_in in enumerate(drop_ins, 1)]
+    return parse([TomlDocument(BASE, text), *later])
 
 
 def right(text: str, *drop_ins: str) -> Config:

@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import confirm, generations, leave, revert, rollback
+from agent.apply import confirm, generations, remove, revert, rollback
 from agent.apply.gate import Urgency
 from agent.apply.unconfirmed import Pending
-from agent.cli import VERBS
-from agent.command_line import build_parser
+from agent.cli import VERBS, build_parser
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.console import exit_of
 from agent.errors import ApplyError, Exit, FileError, LockedError, SystemdError, UsageError
@@ -195,7 +194,7 @@ def test_containers_that_were_started_meanwhile_keep_their_snapshotter(first: Wa
     assert confirm.hold(first.node.files)
     assert generations.in_force(first.node.files, CONFIG).containerd.mode is ContainerdMode.PLUGIN_ONLY
     first.use_containers(0)
-    leave.remove(CONFIG, first.ports, quiet(), force=False)
+    remove.remove_setup(CONFIG, first.ports, quiet(), force=False)
     assert first.made.etc() == first.made.before
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.plan.containerd_files import node_of
-from agent.plan.containerd_view import View
+from agent.plan.containerd_view import ContainerdView
 from agent.plan.diff import plan
 from agent.plan.removal import removal
 from agent.plan.render_containerd import view_of
@@ -29,7 +29,7 @@ class _Upgraded:
             self.made.files.put(f"/etc/containerd/{path.relative_to(before)}", path.read_bytes())
         self.records: dict[str, WriteFile] = {}
 
-    def apply(self, version: str, mode: ContainerdMode) -> View:
+    def apply(self, version: str, mode: ContainerdMode) -> ContainerdView:
         """What containerd makes of its files then."""
         told = f"containerd github.com/containerd/containerd {version}~ds1 x\n"
         self.made.processes.on("/usr/bin/containerd", "--version", stdout=told)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import RegistryHost, Scheme
-from agent.daemon.documents import RELEASED, Document, applied, climb, pin, pin_change
+from agent.daemon.documents import RELEASED, Document, applied, pin, pin_change, proof_of
 from agent.daemon.settings import origins
 from agent.health.evidence import Mode, Route
 from agent.node.facts import Moment
@@ -162,16 +162,16 @@ def test_the_present_is_told_by_the_kernel(tmp_path: Path) -> None:
     assert present(str(tmp_path)).up_s is not None, "a name may hold brackets"
 
 
-def test_a_climb_is_as_good_as_its_worst_rung() -> None:
-    rungs = [{"number": 1, "name": "binaries", "state": "ok"}, {"number": 2, "name": "unit", "state": "not-proved"}]
-    good = climb({"at": 5.0, "rungs": rungs, "drift": []})
+def test_a_proof_is_as_good_as_its_worst_check() -> None:
+    checks = [{"number": 1, "name": "binaries", "state": "ok"}, {"number": 2, "name": "unit", "state": "not-proved"}]
+    good = proof_of({"at": 5.0, "checks": checks, "drift": []})
     assert (good.at, good.problem) == (5.0, "")
-    bad = climb(
-        {"at": 5.0, "rungs": [*rungs, {"number": 3, "name": "socket", "state": "failed", "detail": "no answer"}]}
+    bad = proof_of(
+        {"at": 5.0, "checks": [*checks, {"number": 3, "name": "socket", "state": "failed", "detail": "no answer"}]}
     )
-    assert bad.problem == "rung 3 (socket) failed: no answer"
-    assert climb(None).problem
-    assert climb(json.loads('{"rungs": []}')).problem
+    assert bad.problem == "check 3 (socket) failed: no answer"
+    assert proof_of(None).problem
+    assert proof_of(json.loads('{"checks": []}')).problem
 
 
 def test_origins_are_the_operators_and_those_in_use_each_once() -> None:

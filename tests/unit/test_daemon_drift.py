@@ -1,4 +1,4 @@
-"""Files that concern us: root is asked to look once, and a change is told only where no climb has seen it."""
+"""Files that concern us: root is asked to look once, and a change is told only where no proof has seen it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.daemon.documents import Climb
+from agent.daemon.documents import LastProof
 from agent.daemon.drift import Drift
 from agent.daemon.settings import Places
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from tests.fakes.daemon import FakeWatch
 
 
@@ -60,7 +60,7 @@ def test_files_of_others_in_the_same_directories_are_none_of_our_business(watche
     assert watched.asked() == []
 
 
-def test_a_change_that_a_climb_saw_soon_after_is_not_told(watched: Watched) -> None:
+def test_a_change_that_a_proof_saw_soon_after_is_not_told(watched: Watched) -> None:
     watched.touch(10.0, paths.NYDUSD_TEMPLATE)
     watched.drift.ask(12.5)
     watched.drift.proved(1_000_014.0)
@@ -68,9 +68,9 @@ def test_a_change_that_a_climb_saw_soon_after_is_not_told(watched: Watched) -> N
     assert watched.drift.changed == ()
 
 
-def test_a_change_that_no_climb_saw_is_told_until_one_did(watched: Watched) -> None:
+def test_a_change_that_no_proof_saw_is_told_until_one_did(watched: Watched) -> None:
     watched.touch(10.0, paths.NYDUSD_TEMPLATE)
-    watched.drift.proved(1_000_009.0)  # a climb from before
+    watched.drift.proved(1_000_009.0)  # a proof from before
     watched.drift.ask(60.0)
     assert watched.drift.changed == (paths.NYDUSD_TEMPLATE,)
     watched.drift.proved(1_000_061.0)
@@ -89,41 +89,43 @@ def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(watch
     assert watched.drift.changed == ()
     locks.write_text("")
     watched.drift.ask(59.9)
-    assert watched.drift.changed == (), "there is a moment to notice its climb in"
+    assert watched.drift.changed == (), "there is a moment to notice its proof in"
     watched.drift.ask(60.0)
     assert watched.drift.changed == (paths.NYDUSD_TEMPLATE,), "it ended without one"
 
 
-def test_a_rung_that_failed_while_the_mirror_was_down_is_climbed_anew_once_it_is_well(watched: Watched) -> None:
-    failed = Climb(1_000_000.0, "rung 9 (mirror) failed: no answer", failed=True)
+def test_a_check_that_failed_while_the_mirror_was_down_is_run_anew_once_it_is_well(watched: Watched) -> None:
+    failed = LastProof(1_000_000.0, "check 9 (mirror) failed: no answer", failed=True)
     for now in (20.0, 20.5, 60.0):
-        watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, now)
+        watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, now)
     assert watched.drift.ask(20.9) is False
     assert watched.drift.ask(21.0) is True
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, 79.0)
-    assert watched.drift.ask(79.9) is False, "that climb has a minute"
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, failed, 80.0)
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, 79.0)
+    assert watched.drift.ask(79.9) is False, "that proof has a minute"
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, failed, 80.0)
     assert watched.drift.ask(81.0) is True
 
 
-@pytest.mark.parametrize("verdict", [Verdict.UNKNOWN, Verdict.SUSPECT, Verdict.DOWN, Verdict.PROBATION])
-def test_while_the_mirror_is_not_well_no_climb_is_asked_for(watched: Watched, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    "health_state", [HealthState.UNKNOWN, HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION]
+)
+def test_while_the_mirror_is_not_well_no_proof_is_asked_for(watched: Watched, health_state: HealthState) -> None:
     watched.drift.judged(
-        verdict, 1_000_015.0, Climb(1_000_000.0, "rung 9 (mirror) failed: no answer", failed=True), 20.0
+        health_state, 1_000_015.0, LastProof(1_000_000.0, "check 9 (mirror) failed: no answer", failed=True), 20.0
     )
     assert watched.drift.ask(100.0) is False
 
 
 @pytest.mark.parametrize(
-    "climbed",
+    "proof",
     [
-        Climb(1_000_016.0, "rung 9 (mirror) failed: no answer", failed=True),
-        Climb(1_000_000.0, "rung 8 (nydusd) unknown: no container runs", failed=False),
-        Climb(1_000_000.0, ""),
-        Climb(),
+        LastProof(1_000_016.0, "check 9 (mirror) failed: no answer", failed=True),
+        LastProof(1_000_000.0, "check 8 (nydusd) unknown: no container runs", failed=False),
+        LastProof(1_000_000.0, ""),
+        LastProof(),
     ],
-    ids=["failed since", "could not be told", "proved", "nobody climbed"],
+    ids=["failed since", "could not be told", "proved", "nobody ran them"],
 )
-def test_what_a_mirror_that_is_well_cannot_have_mended_asks_for_no_climb(watched: Watched, climbed: Climb) -> None:
-    watched.drift.judged(Verdict.HEALTHY, 1_000_015.0, climbed, 20.0)
+def test_what_a_mirror_that_is_well_cannot_have_mended_asks_for_no_proof(watched: Watched, proof: LastProof) -> None:
+    watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, proof, 20.0)
     assert watched.drift.ask(100.0) is False

@@ -210,15 +210,15 @@ def test_the_endpoint_and_the_socket_answer(tmp_path: Path) -> None:
         async with healthy(tmp_path) as node:
             assert await node.get("/livez") == (200, "ok\n")
             status, text = await node.get("/readyz?verbose")
-            assert status == 503  # nobody has climbed the ladder of proof
+            assert status == 503  # nobody has run the checks
             assert "[-]proof failed" in text
-            node.put(node.places.climb, {"at": time.time(), "rungs": [{"number": 1, "state": "ok"}]})
+            node.put(node.places.proof, {"at": time.time(), "checks": [{"number": 1, "state": "ok"}]})
             async with asyncio.timeout(60):
                 while (await node.get("/readyz"))[0] != 200:
                     await asyncio.sleep(0.05)
             assert (await node.get("/status"))[0] == 404
             assert (await node.get("/metrics"))[0] == 404
-            assert json.loads((await node.get_local("/status"))[1])["verdict"] == "healthy"
+            assert json.loads((await node.get_local("/status"))[1])["health_state"] == "healthy"
             assert "nydus_agent_route" in (await node.get_local("/metrics"))[1]
             assert len((await node.get_local("/livez"))[1]) > 0
 

@@ -18,10 +18,9 @@ import pytest
 from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
 from agent.health.damping import Flap
-from agent.health.fleet import return_delay_s
-from agent.health.policy import Policy
-from agent.health.state import Cause, State, Verdict
-from agent.node.identity import node_identity
+from agent.health.policy import Policy, return_delay_s
+from agent.health.state import Cause, HealthState, State
+from agent.node.machine import node_identity
 from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
@@ -102,7 +101,7 @@ def test_a_mirror_elsewhere_whose_data_path_fails_gets_no_reads_for_its_pings_al
             async with lived(node, life, ["data path fails"]) as after:
                 end = asyncio.get_running_loop().time() + STAYS_S
                 while asyncio.get_running_loop().time() < end:
-                    assert (after.status["verdict"], after.status["route"]) == ("down", "origin")
+                    assert (after.status["health_state"], after.status["route"]) == ("down", "origin")
                     assert after.fenced()
                     await asyncio.sleep(0.02)
                 mirror.proxy_way = Way.WELL
@@ -127,16 +126,16 @@ def test_a_mirror_that_is_held_back_by_its_penalty_stays_held_back(tmp_path: Pat
 
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("route", ["origin", "mirror"])
-def test_a_pin_holds_the_route_and_the_verdict_beside_it_is_kept(tmp_path: Path, life: str, route: str) -> None:
+def test_a_pin_holds_the_route_and_the_health_state_beside_it_is_kept(tmp_path: Path, life: str, route: str) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
             reached = ["data path fails"] if route == "mirror" else []
-            verdict = "down" if route == "mirror" else "healthy"
+            health_state = "down" if route == "mirror" else "healthy"
             async with lived(node, life, [*reached, f"pin {route}"]) as after:
-                await until(after.is_(verdict, route))
+                await until(after.is_(health_state, route))
                 await asyncio.sleep(1.0)
-                assert after.is_(verdict, route)()
+                assert after.is_(health_state, route)()
                 assert after.fenced() is (route == "origin")
                 moves = [entry for entry in after.status["history"] if entry["route_from"] != entry["route"]]
                 assert (moves[-1]["route"], moves[-1]["cause"]) == (route, "pin"), "nothing moved since"
@@ -264,7 +263,7 @@ def test_other_registries_after_a_restart_do_not_bring_a_mirror_back_for_its_pin
             with_origin(node, registry)
             async with running(next_run(node)) as again:
                 for _ in range(60):
-                    assert (again.status["verdict"], again.fenced()) == ("down", True)
+                    assert (again.status["health_state"], again.fenced()) == ("down", True)
                     await asyncio.sleep(0.05)
                 mirror.proxy_way = Way.WELL
                 await until(again.is_("healthy", "mirror"))
@@ -328,8 +327,8 @@ def test_a_mirror_that_moves_off_the_node_is_used_again(tmp_path: Path) -> None:
 
 class TestMemoryFile:
     STATE = State(
-        verdict=Verdict.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED, was_well=True,
-        local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
+        health_state=HealthState.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED,
+        was_well=True, local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
     )  # fmt: skip
     MEMORY = Memory("127.0.0.1:4001", "127.0.0.1:4003/healthy", STATE, True, Reach(True, 2, frozenset({"r.test"})))
     POLICY = Policy(return_delay_s=60.0)
@@ -342,7 +341,7 @@ class TestMemoryFile:
         assert found is not None
         state = found.state
         assert (found.canary, found.reach) == (True, self.MEMORY.reach)
-        assert (state.verdict, state.since, state.return_at) == (Verdict.PROBATION, 100.0, 130.0)
+        assert (state.health_state, state.since, state.return_at) == (HealthState.PROBATION, 100.0, 130.0)
         assert (state.flap, state.local, state.was_well) == (self.STATE.flap, True, True)
 
     def test_what_found_no_room_is_written_when_there_is_room(self, tmp_path: Path) -> None:
@@ -355,7 +354,7 @@ class TestMemoryFile:
     @pytest.mark.parametrize(
         ("key", "value"),
         [
-            ("boot", "another boot"), ("kind", "Climb"), ("verdict", "fine"), ("since", 1e9), ("since", "x"),
+            ("boot", "another boot"), ("kind", "Proof"), ("health_state", "fine"), ("since", 1e9), ("since", "x"),
             ("flap", [1, 2]), ("flap", [-1, 2, False]), ("flap", [float("nan"), 2, False]), ("was_local", 1),
             ("failures", 10**9), ("proved", ["x"] * 101), ("doubted", ["nobody"]), ("return_at", 1e300),
             ("reason", None),
@@ -384,5 +383,5 @@ class TestMemoryFile:
 
 def of_a_mirror_elsewhere(memory: Memory) -> Memory:
     """Of a mirror elsewhere."""
-    state = State(verdict=Verdict.DOWN, was_well=True)
+    state = State(health_state=HealthState.DOWN, was_well=True)
     return Memory(memory.mirror, memory.ping, state, True, Reach(False, 5, memory.reach.proved))

@@ -16,13 +16,15 @@ from agent.daemon.messages import Message
 from agent.daemon.record import Record
 from agent.daemon.view import Condition
 from agent.health.evidence import Route, Symptom, SymptomKind
-from agent.health.state import Cause, Transition, Verdict
+from agent.health.state import Cause, HealthState, Transition
 from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import healthy
 
 CATALOG = Path(__file__).parents[2] / "packaging/nydus-agent.catalog"
-DOWN = Transition(Verdict.SUSPECT, Verdict.DOWN, Route.MIRROR, Route.ORIGIN, "gone", "refused", cause=Cause.REFUSED)
-PINNED = Transition(Verdict.HEALTHY, Verdict.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN)
+DOWN = Transition(
+    HealthState.SUSPECT, HealthState.DOWN, Route.MIRROR, Route.ORIGIN, "gone", "refused", cause=Cause.REFUSED
+)
+PINNED = Transition(HealthState.HEALTHY, HealthState.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN)
 
 
 def entries() -> dict[str, str]:
@@ -61,7 +63,7 @@ def test_systemd_takes_the_catalogue(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "tell"),
     [
-        (Message.VERDICT, lambda record: record.transition(DOWN)),
+        (Message.HEALTH, lambda record: record.transition(DOWN)),
         (Message.ROUTE, lambda record: record.transition(PINNED)),
         (Message.CONDITION, lambda record: record.conditions([Condition("BothBad", holds=True)])),
         (Message.SYMPTOM, lambda record: record.symptom(Symptom(SymptomKind.CUT, "ended early", 1.0))),
@@ -86,7 +88,7 @@ def test_so_does_what_a_whole_run_of_the_daemon_says(tmp_path: Path) -> None:
     with capture_logs() as logs:
         go(work())
     said = {entry["message_id"] for entry in logs}
-    assert said == {Message.STARTED, Message.MODE, Message.VERDICT, Message.STOPPED}
+    assert said == {Message.STARTED, Message.MODE, Message.HEALTH, Message.STOPPED}
     for entry in logs:
         assert named_fields(entry["message_id"]) - sent_fields(entry) == set()
 

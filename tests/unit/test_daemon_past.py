@@ -66,7 +66,7 @@ def test_fields_of_another_type_are_empty_and_long_ones_are_cut(tmp_path: Path) 
 
 
 def test_a_document_of_another_kind_or_version_does_not_count(tmp_path: Path) -> None:
-    assert recall(status(tmp_path, DOWN, kind="Climb"), 20.0) == ()
+    assert recall(status(tmp_path, DOWN, kind="Proof"), 20.0) == ()
     assert recall(status(tmp_path, DOWN, apiVersion="nydus-agent/v2"), 20.0) == ()
 
 

@@ -67,7 +67,7 @@ def hold_up() -> None:
     time.sleep(1.1)
 
 
-def test_a_verdict_is_never_published_without_its_place_in_the_history_and_the_time_since_when_it_holds(
+def test_a_health_state_is_never_published_without_its_place_in_the_history_and_the_time_since_when_it_holds(
     tmp_path: Path,
 ) -> None:
     without: list[dict[str, Any]] = []
@@ -78,9 +78,11 @@ def test_a_verdict_is_never_published_without_its_place_in_the_history_and_the_t
             def look(sent: str) -> None:
                 status = node.status
                 last = status["history"][-1]
-                if (last["to"], last["at"]) != (status["verdict"], status["verdict_since"]):
-                    without.append({"last": last, "verdict": status["verdict"], "since": status["verdict_since"]})
-                if "probation" in (status["verdict"], sent):
+                if (last["to"], last["at"]) != (status["health_state"], status["health_since"]):
+                    without.append(
+                        {"last": last, "health_state": status["health_state"], "since": status["health_since"]}
+                    )
+                if "probation" in (status["health_state"], sent):
                     hold_up()
 
             node.fakes.notify.heard = look

@@ -21,7 +21,7 @@ from tests.unit.daemon_node import Node, fresh, healthy, running
 def test_a_cold_node_is_served_by_the_mirror_within_a_moment(tmp_path: Path) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
-            assert node.status["started_at"] <= node.status["verdict_since"] < node.status["started_at"] + 1
+            assert node.status["started_at"] <= node.status["health_since"] < node.status["started_at"] + 1
             assert not node.fenced()
             assert node.mirror.p2p == 1
 
@@ -159,7 +159,7 @@ def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_
             Path(node.places.effective).unlink()
             mirror.all_fail(Way.RESET)
             async with running(node):
-                await until(lambda: node.status["verdict"] in ("suspect", "down"))
+                await until(lambda: node.status["health_state"] in ("suspect", "down"))
                 await until(lambda: node.status["origins"][0]["ok"] is False)
                 assert node.condition("BothBad") == "False"
                 node.apply("fence")
@@ -299,7 +299,7 @@ def test_a_line_of_nydusds_moves_the_route_at_once(tmp_path: Path) -> None:
             assert await until(node.fenced) < 0.1
             await until(node.is_("suspect", "origin"))
             assert node.status["symptoms"]["counts"]["status"] == 1
-            assert node.status["verdict_cause"] == "symptom"
+            assert node.status["health_cause"] == "symptom"
             await until(node.is_("healthy", "mirror"))  # the data path is well, as canaries show
 
     on_time(work)

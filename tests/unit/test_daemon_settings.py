@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.config.model import Config
 from agent.daemon.documents import applied
 from agent.daemon.settings import settings
-from agent.dataclass import replace
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish
-from agent.daemon.documents import Climb
+from agent.daemon.documents import LastProof
 from agent.daemon.origins import OriginStatus
 from agent.daemon.record import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.prospect import Prospect
-from agent.health.state import Cause, Verdict
+from agent.health.state import Cause, HealthState
 from tests.unit.views import DOWN, VIEW
 
 
@@ -27,7 +27,7 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
     status = json.loads(publish.Encoder().encode(DOWN))
     assert (status["apiVersion"], status["kind"]) == ("nydus-agent/v1", "DaemonStatus")
     assert set(status) >= {
-        "pid", "at", "started_at", "mode", "mode_reason", "verdict", "verdict_since", "verdict_reason", "route",
+        "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason", "route",
         "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
     }  # fmt: skip
     assert set(status["fence"]) >= {
@@ -56,7 +56,7 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
 
 def test_the_status_says_why_and_what_the_return_waits_for() -> None:
     status = json.loads(publish.Encoder().encode(DOWN))
-    assert (status["verdict_cause"], status["verdict_evidence"]) == ("refused", "4003 refused")
+    assert (status["health_cause"], status["health_evidence"]) == ("refused", "4003 refused")
     assert (status["window_ms"], status["canary_window_ms"]) == (700, 1500)
     assert status["penalty"] == {"value": 1000.0, "held": True, "reuse": 750.0}
     assert status["return"] == {"waits_for": ["a clean canary", "3 more successes"], "seconds": 4.5}
@@ -94,8 +94,10 @@ def test_the_metrics_can_be_scraped_and_tell_the_state() -> None:
     state = {name: value for (name, labels), value in found.items() for value in [value] if not labels}
     assert state["nydus_agent_fence_active"] == 1
     assert state["nydus_agent_fence_refused_connects_total"] == 3
-    verdicts = {labels[0][1]: value for (name, labels), value in found.items() if name == "nydus_agent_mirror_verdict"}
-    assert verdicts == {"unknown": 0, "healthy": 0, "suspect": 0, "down": 1, "probation": 0}
+    health_states = {
+        labels[0][1]: value for (name, labels), value in found.items() if name == "nydus_agent_mirror_health_state"
+    }
+    assert health_states == {"unknown": 0, "healthy": 0, "suspect": 0, "down": 1, "probation": 0}
     assert found["nydus_agent_route_pinned", (("route", "origin"),)] == 1
     assert found["nydus_agent_origin_up", (("origin", "registry.test:5000"),)] == 1
 
@@ -171,7 +173,7 @@ def test_every_series_is_there_from_the_start() -> None:
     first = {key for key in samples(VIEW) if key[0] != "nydus_agent_origin_up"}
     assert first == {key for key in samples(DOWN) if key[0] != "nydus_agent_origin_up"}
     assert ("nydus_agent_pings_total", (("result", "silent"),)) in first
-    assert ("nydus_agent_verdicts_total", (("verdict", "down"),)) in first
+    assert ("nydus_agent_health_state_changes_total", (("health_state", "down"),)) in first
     changes = {labels for name, labels in first if name == "nydus_agent_route_changes_total"}
     assert changes == {(("cause", cause.value), ("route", route.value)) for cause in Cause for route in Route}
     for kind in SymptomKind:
@@ -230,9 +232,9 @@ def test_a_node_that_reads_from_the_origin_is_ready_because_it_works() -> None:
     ("change", "name"),
     [
         ({"mode": Mode.UNKNOWN}, "applied"),
-        ({"climb": Climb(950.0, "rung 3 (socket) failed: no answer")}, "proof"),
-        ({"climb": Climb()}, "proof"),
-        ({"verdict": Verdict.DOWN}, "route"),
+        ({"proof": LastProof(950.0, "check 3 (socket) failed: no answer")}, "proof"),
+        ({"proof": LastProof()}, "proof"),
+        ({"health_state": HealthState.DOWN}, "route"),
         ({"route": Route.ORIGIN, "origin": False}, "route"),
         ({"conditions": (Condition("ConfigInvalid", holds=True, message="line 3"),)}, "config"),
         ({"conditions": (Condition("FenceUnusable", holds=True),)}, "fence"),

@@ -10,35 +10,35 @@ import pytest
 
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme, Switch
 from agent.dragonfly import checks
-from agent.dragonfly.audit import Kind, audit
-from agent.dragonfly.findings import Finding, Report, Severity
-from agent.dragonfly.render import Form
+from agent.dragonfly.audit import FileKind, audit
+from agent.dragonfly.findings import AuditFinding, AuditReport, Severity
+from agent.dragonfly.render import FileForm
 from agent.dragonfly.site import Wishes
 from agent.errors import Problem
 from tests.unit.test_cli import Run
 from tests.unit.test_dragonfly_render import FULL, GOLDEN, document
 from tests.unit.test_schema import complaints
 
-DFDAEMON, HELM = Kind.DFDAEMON, Kind.HELM_VALUES
+DFDAEMON, HELM = FileKind.DFDAEMON, FileKind.HELM_VALUES
 OURS = {
-    DFDAEMON: document(Form.DFDAEMON).text(),
-    HELM: document(Form.HELM_VALUES).text(),
+    DFDAEMON: document(FileForm.DFDAEMON).text(),
+    HELM: document(FileForm.HELM_VALUES).text(),
 }
 
 
-def found(text: str, kind: Kind | None = None, config: Config | None = None) -> tuple[Finding, ...]:
+def found(text: str, kind: FileKind | None = None, config: Config | None = None) -> tuple[AuditFinding, ...]:
     report = audit("FILE", text, config or Config(), kind)
-    assert isinstance(report, Report), report
+    assert isinstance(report, AuditReport), report
     return report.findings
 
 
-def items(text: str, kind: Kind | None = None, config: Config | None = None, prefix: str = "") -> set[str]:
+def items(text: str, kind: FileKind | None = None, config: Config | None = None, prefix: str = "") -> set[str]:
     return {one.item for one in found(text, kind, config) if one.key.startswith(prefix)}
 
 
-def problems(text: str, kind: Kind | None = None) -> list[str]:
+def problems(text: str, kind: FileKind | None = None) -> list[str]:
     wrong = audit("FILE", text, Config(), kind)
-    assert not isinstance(wrong, Report), wrong
+    assert not isinstance(wrong, AuditReport), wrong
     return [str(one) for one in wrong]
 
 
@@ -66,9 +66,9 @@ def test_the_pages_values() -> None:
 
 
 @pytest.mark.parametrize("kind", OURS, ids=str)
-def test_ours_has_no_trap_and_with_the_networks_bandwidth_nothing_at_all(kind: Kind) -> None:
+def test_ours_has_no_trap_and_with_the_networks_bandwidth_nothing_at_all(kind: FileKind) -> None:
     assert found(OURS[kind]) == ()
-    form = Form.DFDAEMON if kind is DFDAEMON else Form.HELM_VALUES
+    form = FileForm.DFDAEMON if kind is DFDAEMON else FileForm.HELM_VALUES
     without = document(form, Wishes()).text()
     assert items(without) == BANDWIDTHS
     assert {one.severity for one in found(without)} == {Severity.ADVICE}
@@ -175,14 +175,14 @@ def test_what_the_page_sets_elsewhere_is_said_to_be_elsewhere() -> None:
     """Its second and its sixth practice."""
     for kind, wanted in ((DFDAEMON, {"seed-load", "retries"}), (HELM, {"seed-load"})):
         report = audit("FILE", OURS[kind], Config())
-        assert isinstance(report, Report)
+        assert isinstance(report, AuditReport)
         assert {one.item for one in report.not_looked} & {"seed-load", "retries"} == wanted
 
 
 def test_a_level_is_no_key_of_dfdaemons_file() -> None:
     assert "log-level" not in items("")
     report = audit("FILE", "", Config())
-    assert isinstance(report, Report)
+    assert isinstance(report, AuditReport)
     assert "log-level" in {one.item for one in report.not_looked}
     (one,) = [one for one in found("log: {level: warn}") if one.item == "unknown-key"]
     assert one.key == "log.level"
@@ -225,7 +225,7 @@ def test_rules_are_judged_by_the_registries_of_agent_toml(text: str, config: Con
 
 def test_our_rules_fit_registries_of_both_kinds() -> None:
     config = registries(PLAIN, ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS))
-    assert found(document(Form.DFDAEMON, FULL, config).text(), config=config) == ()
+    assert found(document(FileForm.DFDAEMON, FULL, config).text(), config=config) == ()
 
 
 @pytest.mark.parametrize("regex", ["(?<x", "(0+)+x", "a" * 2000], ids=["wrong", "without end", "long"])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.config.model import Config
-from agent.dataclass import replace
-from agent.dragonfly.command_line import DEFAULT_CONFIG, LogLevel, config_of, environment_of, log_level
-from agent.dragonfly.findings import Report, Severity
-from agent.dragonfly.live import LiveFacts, Settings, report
-from agent.dragonfly.place import Place
-from agent.dragonfly.render import Form
-from agent.dragonfly.service import Service
+from agent.dragonfly.command_line import DEFAULT_CONFIG, DfdaemonLogLevel, config_of, environment_of, log_level
+from agent.dragonfly.findings import AuditReport, Severity
+from agent.dragonfly.live import LiveFacts, LiveSettings, report
+from agent.dragonfly.place import SourcePlace
+from agent.dragonfly.render import FileForm
+from agent.dragonfly.service import DfdaemonService
 from agent.errors import Problem
 from agent.node.facts import Confinement, Unknown
 from tests.unit.test_dragonfly_render import document
@@ -25,37 +25,37 @@ dragonfly_client_version{build_platform="x",git_commit="y",git_version="1.5.10"}
 dragonfly_client_proxy_request_total 90
 dragonfly_client_proxy_request_rate_limited_total 0
 """
-OURS = document(Form.DFDAEMON).text()
+OURS = document(FileForm.DFDAEMON).text()
 HELD = Confinement(
     protect_system="strict", protect_home="read-only", protect_tunables=True, private_devices=True,
     writable=("-/var/lib/dragonfly/", "-/run/dragonfly", "-/var/log/dragonfly", "-/var/cache/dragonfly"),
 )  # fmt: skip
 """As our drop-in has it."""
-SERVICE = Service("dfdaemon.service", "always", "", HELD)
+SERVICE = DfdaemonService("dfdaemon.service", "always", "", HELD)
 WELL = LiveFacts(
     runs=True,
     file=DEFAULT_CONFIG,
-    settings=Settings.of(DEFAULT_CONFIG, OURS),
+    settings=LiveSettings.of(DEFAULT_CONFIG, OURS),
     listening=dict.fromkeys(("proxy", "health", "metrics", "stats"), LOOPBACK),
     service=SERVICE,
     metrics=METRICS,
     arch="x86_64",
     page_bytes=4096,
     native=False,
-    log_level=LogLevel("warn", "DFDAEMON_LOG_LEVEL"),
+    log_level=DfdaemonLogLevel("warn", "DFDAEMON_LOG_LEVEL"),
 )
 
 
-def seen(**changes: Any) -> Report:
+def seen(**changes: Any) -> AuditReport:
     """`text`: what its file holds; `restart`, `gives_up`, `name`, `held`: changes of its unit."""
     if "text" in changes:
-        changes["settings"] = Settings.of(DEFAULT_CONFIG, changes.pop("text"))
+        changes["settings"] = LiveSettings.of(DEFAULT_CONFIG, changes.pop("text"))
     names = {"restart": "restart", "gives_up": "gives_up", "name": "name", "held": "confinement"}
     of_unit = {names[key]: changes.pop(key) for key in tuple(changes) if key in names}
     if of_unit:
         changes["service"] = replace(SERVICE, **of_unit)
     made = report(replace(WELL, **changes), Config())
-    assert isinstance(made, Report), made
+    assert isinstance(made, AuditReport), made
     return made
 
 
@@ -88,14 +88,14 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("unit", {"restart": "on-abnormal"}),  # no scheduler at boot is exit status 1
         ("refused", {"metrics": METRICS.replace("limited_total 0", 'limited_total{a="b"} 7')}),
         ("health", {"native": True}),
-        ("log-level", {"log_level": LogLevel("info", "")}),
+        ("log-level", {"log_level": DfdaemonLogLevel("info", "")}),
         ("root-writes", {"held": Confinement()}),
         ("unit", {"gives_up": "after 5 starts within 10 s"}),
-        ("volume", {"cache": Place.POD}),
-        ("volume", {"cache": Place.LAYER}),
-        ("storage", {"cache": Place.MEMORY}),
+        ("volume", {"cache": SourcePlace.POD}),
+        ("volume", {"cache": SourcePlace.LAYER}),
+        ("storage", {"cache": SourcePlace.MEMORY}),
         ("certificate", {"lost_ca": "/nowhere.pem"}),
-        ("prefetch", {"text": document(Form.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
+        ("prefetch", {"text": document(FileForm.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
         ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
     ],
 )
@@ -110,13 +110,13 @@ def test_what_the_kernel_says_counts_and_not_what_the_file_says() -> None:
 
 def test_a_directory_in_memory_is_told_once() -> None:
     text = OURS.replace("dir: /var/lib/dragonfly/", "dir: /run/dragonfly")
-    found = seen(text=text, cache=Place.MEMORY).findings
+    found = seen(text=text, cache=SourcePlace.MEMORY).findings
     assert [one.item for one in found] == ["storage"]
 
 
 @pytest.mark.parametrize(("service", "change"), [(SERVICE, "set storage.dir in /etc/"), (None, "a hostPath")])
-def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(service: Service | None, change: str) -> None:
-    (one,) = seen(service=service, cache=Place.MEMORY).findings
+def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(service: DfdaemonService | None, change: str) -> None:
+    (one,) = seen(service=service, cache=SourcePlace.MEMORY).findings
     assert change in one.change
 
 
@@ -159,7 +159,7 @@ def test_what_could_not_be_read_is_untold_and_never_taken_for_right(item: str, c
 
 
 def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> None:
-    found = report(replace(WELL, settings=Settings.of(DEFAULT_CONFIG, "proxy: {prefetch: 3}")), Config())
+    found = report(replace(WELL, settings=LiveSettings.of(DEFAULT_CONFIG, "proxy: {prefetch: 3}")), Config())
     assert isinstance(found, tuple)
     assert isinstance(found[0], Problem)
     assert str(found[0]).startswith(f"{DEFAULT_CONFIG}: proxy.prefetch = 3: must be true or false")
@@ -202,7 +202,7 @@ def test_the_log_level_is_the_one_that_dfdaemon_makes_of_options_and_environment
 ) -> None:
     """As client v1.5.10 does: each of these was tried with the program."""
     block = environment.replace(" ", "\0").encode() + b"\0"
-    assert log_level(["dfdaemon", *options.split()], environment_of(block)) == LogLevel(level, source)
+    assert log_level(["dfdaemon", *options.split()], environment_of(block)) == DfdaemonLogLevel(level, source)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_log_level_is_the_one_that_dfdaemon_makes_of_options_and_environment
      ("Debug", True), ("trace", True), ("dragonfly_client=info", True)],
 )  # fmt: skip
 def test_credentials_are_written_at_info_and_beyond(level: str, *, told: bool) -> None:
-    assert LogLevel(level, "").tells_headers is told
+    assert DfdaemonLogLevel(level, "").tells_headers is told
 
 
 def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
@@ -221,13 +221,17 @@ def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
 @pytest.mark.parametrize(
     ("unit", "level", "change"),
     [
-        ("dfdaemon.service", LogLevel("info", ""), "mkdir -p /etc/systemd/system/dfdaemon.service.d && nydus-agent"),
-        ("dfdaemon.service", LogLevel("info", "DFDAEMON_LOG_LEVEL"), "mkdir -p /etc/systemd/system/"),
-        ("d.service", LogLevel("info", "--log-level"), "take --log-level out of d.service; mkdir -p"),
-        ("", LogLevel("info", "--log-level"), "set client.config.log.level: warn in the chart's values"),
+        (
+            "dfdaemon.service",
+            DfdaemonLogLevel("info", ""),
+            "mkdir -p /etc/systemd/system/dfdaemon.service.d && nydus-agent",
+        ),
+        ("dfdaemon.service", DfdaemonLogLevel("info", "DFDAEMON_LOG_LEVEL"), "mkdir -p /etc/systemd/system/"),
+        ("d.service", DfdaemonLogLevel("info", "--log-level"), "take --log-level out of d.service; mkdir -p"),
+        ("", DfdaemonLogLevel("info", "--log-level"), "set client.config.log.level: warn in the chart's values"),
     ],
 )
-def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level: LogLevel, change: str) -> None:
+def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level: DfdaemonLogLevel, change: str) -> None:
     (one,) = seen(service=replace(SERVICE, name=unit) if unit else None, log_level=level).findings
     assert one.change.startswith(change)
     whose = level.source or "dfdaemon's default"
@@ -248,7 +252,7 @@ OTHER = {
 @pytest.mark.parametrize(
     "changes",
     [
-        {"held": Confinement()}, {"restart": "no", "held": Confinement()}, {"log_level": LogLevel("info", "")},
+        {"held": Confinement()}, {"restart": "no", "held": Confinement()}, {"log_level": DfdaemonLogLevel("info", "")},
         {"gives_up": "after 5 starts within 10 s", "held": Confinement()},
     ],
 )  # fmt: skip
@@ -332,4 +336,4 @@ def test_a_cache_directory_that_dfdaemon_does_not_touch_keeps_nobody_from_starti
     ],
 )
 def test_the_file_of_cas_is_the_one_that_the_configuration_names(text: str, file: str) -> None:
-    assert Settings.of("", text).ca == file
+    assert LiveSettings.of("", text).ca == file

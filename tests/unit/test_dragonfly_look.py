@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.config.model import Config
-from agent.dataclass import replace
-from agent.dragonfly.command_line import LogLevel
+from agent.dragonfly.command_line import DfdaemonLogLevel
 from agent.dragonfly.live import LiveFacts
-from agent.dragonfly.place import Place, place_of
-from agent.dragonfly.service import Service
-from agent.node.dragonfly import look
+from agent.dragonfly.place import SourcePlace, place_of
+from agent.dragonfly.service import DfdaemonService
+from agent.node.dragonfly import read_dragonfly
 from agent.node.facts import Confinement, UnitFact, Unknown
-from agent.ports_dragonfly import DragonflyPorts, Holder, Machine
+from agent.ports_dragonfly import DragonflyPorts, Machine, SocketHolder
 from tests.fakes.daemon import FakeTables
 from tests.fakes.files import FakeFiles
 from tests.fakes.http import FakeHttp, answer
@@ -30,43 +31,43 @@ def mount(root: str, where: str, kind: str = "ext4") -> str:
 @pytest.mark.parametrize(
     ("lines", "contained", "place"),
     [
-        ([ROOT], False, Place.KEPT),
-        ([LAYER], True, Place.LAYER),
-        ([LAYER], False, Place.KEPT),  # a node whose own root is one
-        ([LAYER, mount(POD, "/var/lib/dragonfly")], True, Place.POD),
-        ([LAYER, mount("/data", "/var/lib/dragonfly")], True, Place.KEPT),
-        ([LAYER, mount(POD, "/var/log/dragonfly")], True, Place.LAYER),
-        ([LAYER, mount(POD, "/var/lib/dragon")], True, Place.LAYER),
-        ([ROOT, mount("/", "/var/lib", "tmpfs")], False, Place.MEMORY),
-        ([ROOT, mount("/", "/var/lib", "tmpfs"), mount("/d", "/var/lib/dragonfly")], False, Place.KEPT),
-        ([ROOT, mount("/d", "/var/lib/dragonfly"), mount(POD, "/var/lib/dragonfly")], True, Place.POD),
-        (["", "short line", "40 22 8:1"], True, Place.KEPT),
+        ([ROOT], False, SourcePlace.KEPT),
+        ([LAYER], True, SourcePlace.LAYER),
+        ([LAYER], False, SourcePlace.KEPT),  # a node whose own root is one
+        ([LAYER, mount(POD, "/var/lib/dragonfly")], True, SourcePlace.POD),
+        ([LAYER, mount("/data", "/var/lib/dragonfly")], True, SourcePlace.KEPT),
+        ([LAYER, mount(POD, "/var/log/dragonfly")], True, SourcePlace.LAYER),
+        ([LAYER, mount(POD, "/var/lib/dragon")], True, SourcePlace.LAYER),
+        ([ROOT, mount("/", "/var/lib", "tmpfs")], False, SourcePlace.MEMORY),
+        ([ROOT, mount("/", "/var/lib", "tmpfs"), mount("/d", "/var/lib/dragonfly")], False, SourcePlace.KEPT),
+        ([ROOT, mount("/d", "/var/lib/dragonfly"), mount(POD, "/var/lib/dragonfly")], True, SourcePlace.POD),
+        (["", "short line", "40 22 8:1"], True, SourcePlace.KEPT),
     ],
 )
 def test_what_becomes_of_the_cache_is_told_by_the_mount_that_is_nearest(
-    lines: list[str], place: Place, *, contained: bool
+    lines: list[str], place: SourcePlace, *, contained: bool
 ) -> None:
     assert place_of("\n".join(lines), "/var/lib/dragonfly/", contained=contained) is place
 
 
 def test_a_directory_with_a_space_is_found_on_its_own_mount() -> None:
     lines = f"{LAYER}\n{mount('/d', '/srv/my' + chr(92) + '040cache')}"
-    assert place_of(lines, "/srv/my cache/pieces", contained=True) is Place.KEPT
+    assert place_of(lines, "/srv/my cache/pieces", contained=True) is SourcePlace.KEPT
 
 
 class OneHolder:
     """All sockets are one process's."""
 
-    def __init__(self, holder: Holder | None) -> None:
+    def __init__(self, holder: SocketHolder | None) -> None:
         self._holder = holder
 
-    def of(self, inode: int) -> Holder | None:
+    def of(self, inode: int) -> SocketHolder | None:
         """See ports_dragonfly.SocketHolders."""
         return self._holder if inode else None
 
 
 def looked(
-    holder: Holder | None, service: UnitFact | None = None, mounts: str = ROOT, *, listens: bool = True
+    holder: SocketHolder | None, service: UnitFact | None = None, mounts: str = ROOT, *, listens: bool = True
 ) -> LiveFacts:
     """A dfdaemon with this process and this unit; its file is its container's own."""
     tables = FakeTables()
@@ -80,25 +81,29 @@ def looked(
     ports = DragonflyPorts(
         tables, OneHolder(holder), units, http, lambda pid: here if pid == 1 else own, Machine("x86_64", 4096)
     )
-    return look(Config(), ports, native=False)
+    return read_dragonfly(Config(), ports, native=False)
 
 
-POD_PROCESS = Holder(71, ("dfdaemon", "--log-level=info", "-c", "/etc/d.yaml"), "", {})
-SERVICE = Holder(71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFDAEMON_LOG_LEVEL": "warn"})
+POD_PROCESS = SocketHolder(71, ("dfdaemon", "--log-level=info", "-c", "/etc/d.yaml"), "", {})
+SERVICE = SocketHolder(71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFDAEMON_LOG_LEVEL": "warn"})
 
 
 def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
     facts = looked(POD_PROCESS, mounts=f"{LAYER}\n{mount(POD, '/var/lib/dragonfly')}")
     assert not isinstance(facts.settings, Unknown)
     assert (facts.file, facts.settings.storage) == ("/etc/d.yaml", "/var/lib/dragonfly")
-    assert (facts.cache, facts.service, facts.log_level) == (Place.POD, None, LogLevel("info", "--log-level"))
+    assert (facts.cache, facts.service, facts.log_level) == (
+        SourcePlace.POD,
+        None,
+        DfdaemonLogLevel("info", "--log-level"),
+    )
 
 
 def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
     held = Confinement(user="dragonfly", protect_system="strict")
     facts = looked(SERVICE, replace(unit("d.service", active=True, pid=71), restart="always", confinement=held))
-    assert (facts.service, facts.cache) == (Service("d.service", "always", "", held), Place.KEPT)
-    assert facts.log_level == LogLevel("warn", "DFDAEMON_LOG_LEVEL")
+    assert (facts.service, facts.cache) == (DfdaemonService("d.service", "always", "", held), SourcePlace.KEPT)
+    assert facts.log_level == DfdaemonLogLevel("warn", "DFDAEMON_LOG_LEVEL")
 
 
 def test_a_process_that_may_not_be_seen_is_unknown_and_not_as_by_default() -> None:
@@ -121,7 +126,7 @@ def test_a_unit_is_given_up_where_its_starts_take_less_than_the_limits_time(
 ) -> None:
     service = replace(unit("d.service"), restart="always", start_limit=limit, restart_us=restart_us)
     found = looked(SERVICE, service).service
-    assert isinstance(found, Service)
+    assert isinstance(found, DfdaemonService)
     assert found.gives_up == told
 
 

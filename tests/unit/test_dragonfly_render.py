@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,23 @@ import pytest
 import yaml
 
 from agent.config.model import Config, MirrorConfig, RegistriesConfig, RegistryHost, Scheme
-from agent.dataclass import replace
 from agent.dragonfly import page
 from agent.dragonfly.command_line import environment_of, log_level
-from agent.dragonfly.document import Document, differences, scalar
+from agent.dragonfly.document import YamlDocument, differences, scalar
 from agent.dragonfly.quantities import bytes_of, seconds_of
-from agent.dragonfly.render import PAGE, Form, render
+from agent.dragonfly.render import PAGE, FileForm, render
 from agent.dragonfly.site import Peers, Site, Wishes, site_of
 from tests.unit.test_cli import Run
 from tests.unit.test_schema import complaints
 
 GOLDEN = Path(__file__).parents[1] / "golden/dragonfly"
 PAGES = {
-    Form.KIND: "kind-config.yaml",
-    Form.HELM_VALUES: "charts-config.yaml",
-    Form.PEER_SERVICE: "peer-service-config.yaml",
-    Form.DFDAEMON: "best-practices.yaml",
+    FileForm.KIND: "kind-config.yaml",
+    FileForm.HELM_VALUES: "charts-config.yaml",
+    FileForm.PEER_SERVICE: "peer-service-config.yaml",
+    FileForm.DFDAEMON: "best-practices.yaml",
 }
-YAML_FORMS = [form for form in Form if form is not Form.UNIT]
+YAML_FORMS = [form for form in FileForm if form is not FileForm.UNIT]
 FULL = Wishes(
     manager="http://10.0.0.1:65003", schedulers=("10.0.0.1:8002",), advertise="10.0.0.2", bandwidth=1_250_000_000
 )
@@ -46,13 +46,13 @@ def site(wishes: Wishes = FULL, config: Config | None = None) -> Site:
     return made
 
 
-def document(form: Form, wishes: Wishes = FULL, config: Config | None = None) -> Document:
+def document(form: FileForm, wishes: Wishes = FULL, config: Config | None = None) -> YamlDocument:
     made = render(form, site(wishes, config))
-    assert isinstance(made, Document)
+    assert isinstance(made, YamlDocument)
     return made
 
 
-def loaded(form: Form, wishes: Wishes = FULL, config: Config | None = None) -> Any:
+def loaded(form: FileForm, wishes: Wishes = FULL, config: Config | None = None) -> Any:
     return yaml.safe_load(document(form, wishes, config).text())
 
 
@@ -61,7 +61,7 @@ def with_hosts(*hosts: tuple[str, Scheme]) -> Config:
 
 
 @pytest.mark.parametrize("form", PAGE, ids=str)
-def test_the_page_is_printed_field_for_field(form: Form, tmp_path: Path) -> None:
+def test_the_page_is_printed_field_for_field(form: FileForm, tmp_path: Path) -> None:
     run = Run(tmp_path, "dragonfly", "render", form.value, "--page")
     assert run.code == 0, run.err
     wanted = (GOLDEN / PAGES[form]).read_text()
@@ -72,7 +72,7 @@ def test_the_page_is_printed_field_for_field(form: Form, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
 @pytest.mark.parametrize("form", PAGE, ids=str)
-def test_each_difference_from_the_page_says_why_in_the_file(form: Form, wishes: Wishes) -> None:
+def test_each_difference_from_the_page_says_why_in_the_file(form: FileForm, wishes: Wishes) -> None:
     ours = document(form, wishes)
     found = differences(PAGE[form], ours)
     assert found
@@ -83,7 +83,7 @@ def test_each_difference_from_the_page_says_why_in_the_file(form: Form, wishes: 
 
 @pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
 @pytest.mark.parametrize("form", YAML_FORMS, ids=str)
-def test_what_yaml_reads_is_what_was_meant_and_each_reason_has_its_line(form: Form, wishes: Wishes) -> None:
+def test_what_yaml_reads_is_what_was_meant_and_each_reason_has_its_line(form: FileForm, wishes: Wishes) -> None:
     ours = document(form, wishes)
     assert yaml.safe_load(ours.text()) == yaml.safe_load(yaml.safe_dump(_plain(ours.body)))
     for path in ours.reasons:
@@ -106,27 +106,32 @@ def _reached(value: Any, path: str) -> bool:
     "value", ["on", "1:30", "0x10", "007", "2026-11-27", "null", "", "a: b", "# c", "- d", "é\n", "x" * 500, 1, True]
 )
 def test_a_scalar_comes_back_as_itself_whatever_yaml_might_take_it_for(value: object) -> None:
-    assert yaml.safe_load(Document({"a": {"b": [value, {"c": value}]}}).text()) == {"a": {"b": [value, {"c": value}]}}
+    assert yaml.safe_load(YamlDocument({"a": {"b": [value, {"c": value}]}}).text()) == {
+        "a": {"b": [value, {"c": value}]}
+    }
     assert "\n" not in scalar(value)
 
 
 def test_ports_and_addresses_are_those_of_agent_toml() -> None:
     mirror = MirrorConfig("http://127.0.0.1:5001", "http://127.0.0.2:5003/healthy", "http://127.0.0.1:5002/metrics")
     config = Config(mirror=mirror)
-    made = loaded(Form.DFDAEMON, config=config)
+    made = loaded(FileForm.DFDAEMON, config=config)
     assert made["proxy"]["server"] == {"ip": "127.0.0.1", "port": 5001, "requestRateLimit": 4000}
     assert made["health"]["server"] == {"ip": "127.0.0.2", "port": 5003}
     assert made["metrics"]["server"] == {"ip": "127.0.0.1", "port": 5002}
-    mapped = loaded(Form.KIND, config=config)["nodes"][1]["extraPortMappings"]
+    mapped = loaded(FileForm.KIND, config=config)["nodes"][1]["extraPortMappings"]
     assert [entry["hostPort"] for entry in mapped] == [5001, 5003]
-    assert [entry["port"] for entry in loaded(Form.PEER_SERVICE, config=config)["spec"]["ports"]] == [5001, 5003]
-    client = loaded(Form.HELM_VALUES, config=config)["client"]["config"]
+    assert [entry["port"] for entry in loaded(FileForm.PEER_SERVICE, config=config)["spec"]["ports"]] == [
+        5001,
+        5003,
+    ]
+    client = loaded(FileForm.HELM_VALUES, config=config)["client"]["config"]
     assert (client["proxy"]["server"]["port"], client["health"]["server"]["port"]) == (5001, 5003)
 
 
 def test_registries_that_speak_http_are_asked_so_and_all_others_by_tls() -> None:
     config = with_hosts(("10.0.0.9:5000", Scheme.HTTP), ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS))
-    assert loaded(Form.DFDAEMON, config=config)["proxy"]["rules"] == [
+    assert loaded(FileForm.DFDAEMON, config=config)["proxy"]["rules"] == [
         {"regex": r"^http://10\.0\.0\.9:5000/.*blobs/sha256.*"},
         {"regex": r"^http://my-plain\.test/.*blobs/sha256.*"},
         {"regex": "blobs/sha256.*", "useTLS": True},
@@ -135,7 +140,7 @@ def test_registries_that_speak_http_are_asked_so_and_all_others_by_tls() -> None
 
 def test_kinds_port_mappings_and_the_service_meet_on_the_same_node_ports() -> None:
     wishes = WISHES["other ports"]
-    cluster, service = loaded(Form.KIND, wishes), loaded(Form.PEER_SERVICE, wishes)
+    cluster, service = loaded(FileForm.KIND, wishes), loaded(FileForm.PEER_SERVICE, wishes)
     assert len(cluster["nodes"]) == 6
     there = [entry["containerPort"] for entry in cluster["nodes"][1]["extraPortMappings"]]
     assert there == [entry["nodePort"] for entry in service["spec"]["ports"]] == [31000, 31001]
@@ -145,7 +150,10 @@ def test_kinds_port_mappings_and_the_service_meet_on_the_same_node_ports() -> No
 def test_the_service_selects_pods_that_the_values_make(peers: Peers) -> None:
     """On the page it selects none: client pods, which its values do not make, by a label that pods have not."""
     wishes = Wishes(peers=peers)
-    values, selector = loaded(Form.HELM_VALUES, wishes), loaded(Form.PEER_SERVICE, wishes)["spec"]["selector"]
+    values, selector = (
+        loaded(FileForm.HELM_VALUES, wishes),
+        loaded(FileForm.PEER_SERVICE, wishes)["spec"]["selector"],
+    )
     made = ["seed-client"] + (["client"] if values["client"]["enable"] else [])
     assert selector == {"app": "dragonfly", "component": peers.value}
     assert selector["component"] in made
@@ -153,7 +161,7 @@ def test_the_service_selects_pods_that_the_values_make(peers: Peers) -> None:
 
 def test_a_peers_proxy_is_for_its_node_alone_unless_that_was_asked() -> None:
     def address(wishes: Wishes, name: str) -> str | None:
-        found: str | None = loaded(Form.HELM_VALUES, wishes)[name]["config"]["proxy"]["server"].get("ip")
+        found: str | None = loaded(FileForm.HELM_VALUES, wishes)[name]["config"]["proxy"]["server"].get("ip")
         return found
 
     assert address(Wishes(), "client") == address(Wishes(), "seedClient") == "127.0.0.1"
@@ -181,7 +189,7 @@ KNOWN = frozenset(
 @pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
 def test_the_chart_knows_every_value(wishes: Wishes) -> None:
     """Helm takes an unknown value without a word."""
-    values = loaded(Form.HELM_VALUES, wishes)
+    values = loaded(FileForm.HELM_VALUES, wishes)
     assert set(values) == {"manager", "scheduler", "seedClient", "client"}
     for peer in ("client", "seedClient"):
         assert [key for key in _keys(values[peer]) if key not in KNOWN] == []
@@ -195,7 +203,7 @@ def _keys(value: Any, prefix: str = "") -> list[str]:
 
 
 def test_storage_outlives_the_pod_and_a_limit_leaves_room_for_reads_that_wait() -> None:
-    client = loaded(Form.HELM_VALUES)["client"]
+    client = loaded(FileForm.HELM_VALUES)["client"]
     assert client["extraVolumes"][0] == {
         "name": "storage", "hostPath": {"path": "/var/lib/dragonfly/", "type": "DirectoryOrCreate"}
     }  # fmt: skip
@@ -207,14 +215,14 @@ def test_storage_outlives_the_pod_and_a_limit_leaves_room_for_reads_that_wait() 
 
 
 def test_the_units_drop_in_starts_a_dfdaemon_again_that_died() -> None:
-    text = render(Form.UNIT, site())
+    text = render(FileForm.UNIT, site())
     assert isinstance(text, str)
     assert "\nRestart=always\n" in text
     assert "\nStartLimitIntervalSec=0\n" in text
 
 
 def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() -> None:
-    text = render(Form.UNIT, site(Wishes(storage='/data/50% "of" $it')))
+    text = render(FileForm.UNIT, site(Wishes(storage='/data/50% "of" $it')))
     assert isinstance(text, str)
     lines = dict(line.partition("=")[::2] for line in text.splitlines() if not line.startswith("#"))
     own = '"/run/dragonfly" "/var/log/dragonfly" "/var/cache/dragonfly"'
@@ -228,7 +236,7 @@ def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() ->
 
 def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_starts() -> None:
     """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is there."""
-    text = render(Form.UNIT, site())
+    text = render(FileForm.UNIT, site())
     assert isinstance(text, str)
     assert "\nEnvironment=DFDAEMON_LOG_LEVEL=warn\n" in text
     assert "ExecStart=" not in text
@@ -298,8 +306,8 @@ def test_dfdaemon_finds_schedulers_by_addresses_or_by_one_name(
 
 
 def test_a_machine_gets_the_file_and_each_difference_with_its_reason(tmp_path: Path) -> None:
-    for form in Form:
-        more = ["--scheduler", "10.0.0.1:8002"] if form is Form.DYNCONFIG else []
+    for form in FileForm:
+        more = ["--scheduler", "10.0.0.1:8002"] if form is FileForm.DYNCONFIG else []
         document = Run(tmp_path, "dragonfly", "render", form.value, *more, "--format", "json").json
         assert complaints(document) == []
         assert document["text"].endswith("\n")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.dragonfly.findings import Report
+from agent.dragonfly.findings import AuditReport
 from agent.dragonfly.own import Own
-from agent.dragonfly.render import Form, render
+from agent.dragonfly.render import FileForm, render
 from agent.dragonfly.site import Wishes
 from agent.dragonfly.unit_file import UnitFile, is_unit
 from tests.unit.test_cli import Run
@@ -36,12 +36,12 @@ LogsDirectory=dragonfly
 
 
 def ours(user: str = "") -> str:
-    text = render(Form.UNIT, site(Wishes(user=user)))
+    text = render(FileForm.UNIT, site(Wishes(user=user)))
     assert isinstance(text, str)
     return text
 
 
-def report(text: str, file: str = DROP_IN, own: Own | None = None) -> Report:
+def report(text: str, file: str = DROP_IN, own: Own | None = None) -> AuditReport:
     return UnitFile.of(file, text).report(own or Own(), ())
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import drift, expected, generations, stamps
+from agent.apply import drift, expected, generations
 from agent.errors import FileError, ProcessError
 from agent.plan.drift import HIDDEN, Finding, Kind, Remedy, Seen, file_findings
 from agent.plan.steps import Plan, WriteFile
@@ -26,8 +26,8 @@ def node() -> ProvedNode:
     return in_use(with_programs(ProvedNode()))
 
 
-def look(made: ProvedNode) -> drift.Looked:
-    return drift.look(made.config, made.node.ports)
+def look(made: ProvedNode) -> drift.DriftFound:
+    return drift.find_drift(made.config, made.node.ports)
 
 
 def only(made: ProvedNode) -> Finding:
@@ -42,7 +42,7 @@ def test_a_node_as_it_was_applied_has_no_drift_and_nothing_that_could_not_be_see
 
 
 def test_a_node_on_which_nothing_was_applied_has_no_drift() -> None:
-    assert look(ProvedNode()) == drift.Looked(None)
+    assert look(ProvedNode()) == drift.DriftFound(None)
 
 
 def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
@@ -220,12 +220,12 @@ def test_an_apply_with_nothing_to_do_proves_the_node_where_nobody_can_say_that_i
     node: ProvedNode,
 ) -> None:
     files = node.node.files
-    assert not stamps.replaced(files)
+    assert not expected.programs_replaced(files)
     files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
-    assert stamps.replaced(files)
+    assert expected.programs_replaced(files)
     del files.unreadable[PROGRAM]
     files.put(paths.EXPECTED, b'{"programs": [{}]}')
-    assert stamps.replaced(files)
+    assert expected.programs_replaced(files)
 
 
 def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> None:
@@ -237,7 +237,7 @@ def test_what_is_told_is_written_once_and_hides_secrets(node: ProvedNode) -> Non
     inode = files.files[paths.DRIFT].inode
     drift.publish(files, looked, at=2.0)
     assert files.files[paths.DRIFT].inode == inode
-    drift.publish(files, drift.Looked(None), at=3.0)
+    drift.publish(files, drift.DriftFound(None), at=3.0)
     assert paths.DRIFT not in files.files
 
 
@@ -248,8 +248,8 @@ def test_what_the_daemon_must_know_is_made_again_where_it_is_missing(node: Prove
     assert node.node.files.files[paths.EXPECTED].content == before
 
 
-def test_proved_climbs_find_no_drift() -> None:
-    assert proved().climb().drift == ()
+def test_proved_proofs_find_no_drift() -> None:
+    assert proved().proof().drift == ()
 
 
 def test_a_file_that_only_root_may_read_keeps_its_mode_and_its_digest_to_itself() -> None:

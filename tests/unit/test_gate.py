@@ -14,12 +14,12 @@ from agent import paths
 from agent.apply import restarts
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.commands import turn
+from agent.commands import apply
 from agent.config.model import ApplyConfig, Config, ContainerdConfig, FleetConfig, LogLevel, RestartPolicy
 from agent.console import Console, exit_of
 from agent.errors import AgentError, ApplyError, Exit, HttpError
 from agent.plan.steps import Plan, UnitStep
-from agent.ports import HttpAnswer, Sight
+from agent.ports import HttpAnswer, TlsSight
 from tests.fakes.http import answer
 from tests.unit import plan_node
 from tests.unit.plan_node import PLAIN, SECURE
@@ -58,8 +58,8 @@ def test_a_change_whose_restart_is_left_to_the_operator_goes_live_as_a_whole_or_
     assert refused(made, Urgency.BY_ITSELF).code == "NNA0416"
     outcome = made.apply(Urgency.NOW)
     assert outcome.result.generation == 1
-    assert outcome.climb is not None
-    assert outcome.climb.rungs[4].state.value == "ok"
+    assert outcome.proof is not None
+    assert outcome.proof.checks[4].state.value == "ok"
     assert made.plan().empty
 
 
@@ -165,7 +165,7 @@ def guarded() -> ProvedNode:
     node = made.node
     node.files.put(SECURE.ca, b"CA\n")
     node.tls.certificates[SECURE.host, SECURE.ca] = ""
-    node.tls.sight_of = lambda: Sight.TLS
+    node.tls.sight_of = lambda: TlsSight.TLS
     registry = answer(404, b'{"errors": []}')
     for host in (PLAIN.host, SECURE.host):
         node.http.on(canary(host), registry, via=config.mirror.url)
@@ -185,15 +185,15 @@ def break_mirror(made: ProvedNode, fault: Fault) -> None:
         http.on(url, fault, via=mirror.url)
     http.on(mirror.ping_url, fault)
     http.on(mirror.metrics_url, fault)
-    made.node.tls.sight_of = lambda: Sight.NOBODY
+    made.node.tls.sight_of = lambda: TlsSight.NOBODY
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("verdict", ["suspect", "down"])
-def test_a_mirror_that_is_at_fault_restarts_nothing(fault: Fault, verdict: str) -> None:
+@pytest.mark.parametrize("health_state", ["suspect", "down"])
+def test_a_mirror_that_is_at_fault_restarts_nothing(fault: Fault, health_state: str) -> None:
     made = guarded()
     break_mirror(made, fault)
-    made.say(route="origin", verdict=verdict)
+    made.say(route="origin", health_state=health_state)
     assert units(made.plan()) == []
     before = jobs(made)
     outcome = made.apply(Urgency.BY_ITSELF)
@@ -212,7 +212,7 @@ def test_nor_does_one_of_which_the_agent_does_not_know_yet(fault: Fault) -> None
 def test_a_mirror_that_is_well_and_lost_its_tls_rule_is_obeyed() -> None:
     made = guarded()
     made.node.http.on(canary(SECURE.host), lying, via=made.config.mirror.url)
-    made.say(verdict="healthy")
+    made.say(health_state="healthy")
     assert units(made.plan()) == [f"restart {SNAPSHOTTER}"]
 
 
@@ -225,7 +225,7 @@ def waited(made: ProvedNode, window_s: int, *, up_s: float = 100_000.0, stop: St
     config = replace(made.config, fleet=FleetConfig(restart_window_s=window_s))
     out = io.StringIO()
     before = made.node.clock.monotonic()
-    turn.wait(config, made.node.ports, stop or Stop(), Console(out, out))
+    apply.await_turn(config, made.node.ports, stop or Stop(), Console(out, out))
     return made.node.clock.monotonic() - before, out.getvalue()
 
 
@@ -244,8 +244,8 @@ def test_nobody_waits_without_a_window_or_without_a_restart_or_right_after_the_b
     assert waited(made, 3600)[0] == 0
     fresh = ProvedNode()
     fresh.node.clock.reboot()
-    assert waited(fresh, 3600, up_s=turn.JUST_BOOTED_S - 1)[0] == 0
-    assert waited(fresh, 3600, up_s=turn.JUST_BOOTED_S)[0] > 0
+    assert waited(fresh, 3600, up_s=apply.JUST_BOOTED_S - 1)[0] == 0
+    assert waited(fresh, 3600, up_s=apply.JUST_BOOTED_S)[0] > 0
 
 
 def test_a_node_that_waits_for_its_turn_can_be_stopped() -> None:

@@ -17,7 +17,7 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.owner import Owner
-from agent.health.state import AskCanary, AskOwner, Verdict
+from agent.health.state import AskCanary, AskOwner, HealthState
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
 
 # The ping port alone
@@ -30,7 +30,7 @@ def test_a_ping_port_that_fails_while_the_data_path_works_does_not_move_the_rout
     assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
     assert run.state.ping_refuted
     run.at(200.0, CanaryFailed(200.0, REFUSED, "")).at(200.1, CanaryFailed(200.1, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_a_ping_port_that_comes_and_goes_is_fenced_for_once_in_ten_minutes() -> None:
@@ -40,7 +40,7 @@ def test_a_ping_port_that_comes_and_goes_is_fenced_for_once_in_ten_minutes() -> 
         run.at(at + 1.0, PingOk(at + 1.0, 0.001), CanaryOk(at + 1.0, 0.001))
     assert len(run.fences()) == 2
     run.at(700.0, CanaryOk(699.9, 0.001), PingFailed(700.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_ping_port_that_is_dead_asks_for_no_canary_with_each_ping() -> None:
@@ -55,9 +55,9 @@ def test_a_ping_port_that_is_dead_asks_for_no_canary_with_each_ping() -> None:
 def test_pings_count_again_where_no_canary_comes_back_that_could_speak_for_the_mirror() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.01, CanaryOk(10.001, 0.002))
     run.at(11.0, PingFailed(11.0, REFUSED, ""))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run.at(20.0, PingFailed(20.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.every(0.25, 20.25, 23.25, "tick")
     assert run.told[-1] == (23.0, "suspect -> down", "origin")
 
@@ -73,9 +73,9 @@ def test_pings_that_fail_need_the_data_path_to_make_an_outage() -> None:
     run = healthy()
     for number in range(4):
         run.at(10.0 + number / 4, PingFailed(10.0 + number / 4, Failure.STATUS, "HTTP 404"))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(10.9, CanaryOk(10.0, 0.9))  # a slow data path, but a good one
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 def test_slow_canaries_speak_for_as_long_as_two_of_them_take() -> None:
@@ -83,7 +83,7 @@ def test_slow_canaries_speak_for_as_long_as_two_of_them_take() -> None:
     run.at(16.0, PingFailed(16.0, REFUSED, ""))
     assert run.state.ping_refuted  # 4.95 s after the last clean one began: 3.4 s, and twice the second that it grew by
     run.at(17.0, PingFailed(17.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_ping_that_failed_once_and_nothing_after_it_is_no_outage() -> None:
@@ -97,13 +97,13 @@ def test_after_an_outage_pings_that_were_doubted_are_believed_again() -> None:
         20.0, SentinelClosed("eof"), CanaryFailed(20, REFUSED, "")
     )
     run.every(0.25, 20.25, 40.0, "ping", "canary")
-    assert run.verdict() is Verdict.HEALTHY
-    assert run.at(40.1, PingFailed(40.1, REFUSED, "")).verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.HEALTHY
+    assert run.at(40.1, PingFailed(40.1, REFUSED, "")).health_state() is HealthState.SUSPECT
 
 
 def test_canaries_from_before_an_outage_say_nothing_about_pings_that_fail_after_it() -> None:
     run = healthy().every(0.25, 1, 10, "ping", "canary").at(10.1, SentinelClosed("eof"), PingFailed(10.1, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     run.at(10.35, PingFailed(10.35, REFUSED, ""))
     assert (run.state.ping_refuted, run.state.oks) == (False, 0)
 
@@ -114,21 +114,21 @@ def test_a_suspicion_that_nothing_has_answered_ends_as_an_outage(fall: int, roun
     for number in range(rounds):
         run.at(10.0 + number / 2, PingFailed(9.4 + number / 2, SILENT, ""))
     run.at(12.9, Tick())
-    assert run.verdict() is Verdict.SUSPECT
-    assert run.at(13.0, Tick()).verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.SUSPECT
+    assert run.at(13.0, Tick()).health_state() is HealthState.DOWN
 
 
 def test_a_mirror_whose_first_answer_refuted_a_suspicion_was_well() -> None:
     run = Run(POLICY, FENCE, GOOD).at(1.0, SentinelClosed("eof")).at(1.1, CanaryOk(1.05, 0.001))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.state.was_well
 
 
 def test_a_canarys_silence_that_another_canary_refuted_must_last_too() -> None:
     run = healthy().at(10.0, CanaryFailed(8.8, SILENT, "")).at(10.1, CanaryOk(10.05, 0.002))
     run.at(12.3, CanaryFailed(11.1, SILENT, ""))
-    assert run.verdict() is Verdict.HEALTHY
-    assert run.at(13.5, CanaryFailed(12.3, SILENT, "")).verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.HEALTHY
+    assert run.at(13.5, CanaryFailed(12.3, SILENT, "")).health_state() is HealthState.SUSPECT
 
 
 def test_canaries_are_counted_where_the_ping_port_is_known_to_fail() -> None:
@@ -136,19 +136,19 @@ def test_canaries_are_counted_where_the_ping_port_is_known_to_fail() -> None:
     run.at(10.0, CanaryFailed(10.0, REFUSED, ""), CanaryFailed(10.0, REFUSED, ""))
     for at in range(11, 20):
         run.at(float(at), CanaryOk(float(at), 0.002))
-    assert (run.verdict(), run.state.oks) == (Verdict.DOWN, 9)
-    assert run.at(20.0, CanaryOk(20.0, 0.002)).verdict() is Verdict.PROBATION
+    assert (run.health_state(), run.state.oks) == (HealthState.DOWN, 9)
+    assert run.at(20.0, CanaryOk(20.0, 0.002)).health_state() is HealthState.PROBATION
 
 
 def test_a_doubt_stays_beside_another_one_and_ends_in_its_time() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
     run.at(100.0, OwnerSeen(Owner.NONE, "")).at(100.1, CanaryOk(100.05, 0.001))
-    assert run.at(101.0, PingFailed(101.0, REFUSED, "")).verdict() is Verdict.HEALTHY
+    assert run.at(101.0, PingFailed(101.0, REFUSED, "")).health_state() is HealthState.HEALTHY
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.1, CanaryOk(10.05, 0.001), PingOk(10.1, 0.001))
     run.at(700.0, OwnerSeen(Owner.NONE, "")).at(700.1, CanaryOk(700.05, 0.001))
-    assert run.at(701.0, PingFailed(701.0, REFUSED, "")).verdict() is Verdict.SUSPECT
+    assert run.at(701.0, PingFailed(701.0, REFUSED, "")).health_state() is HealthState.SUSPECT
 
 
 def test_a_refuted_ping_does_not_make_the_next_symptom_an_outage() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.1, CanaryOk(10.05, 0.001))
-    assert run.symptom(20.0, STATUS).verdict() is Verdict.SUSPECT
+    assert run.symptom(20.0, STATUS).health_state() is HealthState.SUSPECT

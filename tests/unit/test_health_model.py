@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.dataclass import replace as state_replace
 from agent.health import damping
 from agent.health.evidence import (
     Adopted,
@@ -51,10 +50,10 @@ from agent.health.state import (
     Cause,
     Effect,
     ExtendFence,
+    HealthState,
     LiftFence,
     RaiseFence,
     State,
-    Verdict,
 )
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
@@ -165,7 +164,7 @@ class Model(RuleBasedStateMachine):
 
     def changed(self, before: State) -> None:
         told = transition(before, self.state)
-        moved = (before.verdict, route(before)) != (self.state.verdict, route(self.state))
+        moved = (before.health_state, route(before)) != (self.state.health_state, route(self.state))
         assert (told is not None) == moved
         if told is not None:
             assert told.reason
@@ -184,10 +183,10 @@ class Model(RuleBasedStateMachine):
         assert state.origin is True or foreign or state.pin is Route.ORIGIN
 
     @invariant()
-    def a_good_verdict_leaves_the_mirror_alone(self) -> None:
+    def a_good_health_state_leaves_the_mirror_alone(self) -> None:
         state = self.state
-        well = state.verdict in (Verdict.HEALTHY, Verdict.UNKNOWN)
-        assert state.owner is not Owner.FOREIGN or state.verdict is Verdict.DOWN
+        well = state.health_state in (HealthState.HEALTHY, HealthState.UNKNOWN)
+        assert state.owner is not Owner.FOREIGN or state.health_state is HealthState.DOWN
         if well and state.pin is None:
             assert state.fence is None
 
@@ -202,16 +201,16 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def a_suspicion_ends(self) -> None:
-        if self.state.verdict is Verdict.SUSPECT:
+        if self.state.health_state is HealthState.SUSPECT:
             assert self.now - self.state.since < tentative_s(self.state, POLICY) + 0.25
-        assert bool(self.state.accusers) == (self.state.verdict is Verdict.SUSPECT)
+        assert bool(self.state.accusers) == (self.state.health_state is HealthState.SUSPECT)
 
     @invariant()
     def a_penalty_that_holds_is_served(self) -> None:
         flap = self.state.flap
         assert flap.penalty <= POLICY.flap_cap
         if damping.held(flap, self.now, POLICY):
-            assert self.state.verdict is Verdict.DOWN
+            assert self.state.health_state is HealthState.DOWN
 
     @invariant()
     def the_prospect_fits_the_route(self) -> None:
@@ -243,7 +242,7 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
         now += 1.0
         for event in (PingOk(now, 0.001), CanaryOk(now, 0.002), Tick()):
             state, _ = step(state, event, now, POLICY)
-    assert state.verdict is Verdict.HEALTHY
+    assert state.health_state is HealthState.HEALTHY
     assert state.fence is None
     assert told.seconds <= 15 * 60 + POLICY.return_delay_s + 10
 
@@ -259,7 +258,7 @@ def test_two_hard_failures_of_the_data_path_in_succession_always_end_in_down(
         state, _ = step(state, dated(event, now), now, POLICY)
     for _ in range(2):
         state, _ = step(state, CanaryFailed(now, Failure.REFUSED, ""), now, POLICY)
-    assert state.verdict is Verdict.DOWN
+    assert state.health_state is HealthState.DOWN
 
 
 @settings(max_examples=100, deadline=None)
@@ -301,31 +300,31 @@ EVENTS: dict[type[Event], tuple[Event, ...]] = {
 }
 
 
-def in_verdict(verdict: Verdict) -> State:
-    """A state with this verdict at 60 s, reached by events."""
+def in_health_state(health_state: HealthState) -> State:
+    """A state with this health state at 60 s, reached by events."""
     death = (SentinelClosed("eof"), CanaryFailed(59.0, REFUSED, ""))
-    match verdict:
-        case Verdict.UNKNOWN:
+    match health_state:
+        case HealthState.UNKNOWN:
             run = Run(POLICY, FENCE, GOOD)
-        case Verdict.HEALTHY:
+        case HealthState.HEALTHY:
             run = healthy()
-        case Verdict.SUSPECT:
+        case HealthState.SUSPECT:
             run = healthy().at(59.5, SentinelClosed("eof"))
-        case Verdict.DOWN:
+        case HealthState.DOWN:
             run = healthy().at(59.0, *death)
-        case Verdict.PROBATION:
+        case HealthState.PROBATION:
             run = healthy().at(50.0, *death).every(0.25, 50.25, 59.0, "ping", "canary")
-    assert run.verdict() is verdict
+    assert run.health_state() is health_state
     return run.state
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("verdict", list(Verdict))
-def test_each_kind_of_event_is_taken_in_each_verdict(verdict: Verdict, kind: type[Event]) -> None:
+@pytest.mark.parametrize("health_state", list(HealthState))
+def test_each_kind_of_event_is_taken_in_each_health_state(health_state: HealthState, kind: type[Event]) -> None:
     for event in EVENTS[kind]:
-        before = in_verdict(verdict)
+        before = in_health_state(health_state)
         after, effects = step(before, event, 60.0, POLICY)
-        assert after.verdict in ALLOWED[verdict], event
+        assert after.health_state in ALLOWED[health_state], event
         raised = [effect for effect in effects if isinstance(effect, RaiseFence)]
         lifted = [effect for effect in effects if isinstance(effect, LiftFence)]
         assert bool(raised) == (before.fence is None and after.fence is not None and kind is not Adopted)
@@ -334,12 +333,12 @@ def test_each_kind_of_event_is_taken_in_each_verdict(verdict: Verdict, kind: typ
             assert effects[0] == raised[0], "the fence comes first"
 
 
-ALLOWED: dict[Verdict, frozenset[Verdict]] = {
-    Verdict.UNKNOWN: frozenset({Verdict.UNKNOWN, Verdict.SUSPECT, Verdict.DOWN}),
-    Verdict.HEALTHY: frozenset({Verdict.HEALTHY, Verdict.SUSPECT, Verdict.DOWN}),
-    Verdict.SUSPECT: frozenset({Verdict.SUSPECT, Verdict.HEALTHY, Verdict.DOWN}),
-    Verdict.DOWN: frozenset({Verdict.DOWN}),
-    Verdict.PROBATION: frozenset({Verdict.PROBATION, Verdict.DOWN}),
+ALLOWED: dict[HealthState, frozenset[HealthState]] = {
+    HealthState.UNKNOWN: frozenset({HealthState.UNKNOWN, HealthState.SUSPECT, HealthState.DOWN}),
+    HealthState.HEALTHY: frozenset({HealthState.HEALTHY, HealthState.SUSPECT, HealthState.DOWN}),
+    HealthState.SUSPECT: frozenset({HealthState.SUSPECT, HealthState.HEALTHY, HealthState.DOWN}),
+    HealthState.DOWN: frozenset({HealthState.DOWN}),
+    HealthState.PROBATION: frozenset({HealthState.PROBATION, HealthState.DOWN}),
 }
 """What one event may make of each: a mirror that is down goes through probation, which takes time."""
 
@@ -359,25 +358,13 @@ def test_successes_of_a_healthy_mirror_beyond_those_that_are_asked_for_make_no_d
     assert (few.told, few.causes, few.done) == (many.told, many.causes, many.done)
 
 
-def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_next_verdict_depends_on() -> None:
+def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_next_health_state_depends_on() -> None:
     state = healthy().every(0.25, 1.0, 10.0, "ping", "canary").state
     owner = OwnerSeen(Owner.OK, "root")
     for event in (PingOk(10.2, 0.001), Tick(), owner):
         assert step(state, event, 10.25, POLICY) == (state, ())
         assert step(state, event, 10.25, POLICY)[0] is state
     assert state.oks == POLICY.rise
-
-
-@given(_history)
-def test_a_state_is_changed_as_by_replace(history: list[tuple[float, Event]]) -> None:
-    run, now = healthy(), 10.0
-    for gap, event in history:
-        now += gap
-        run.at(now, dated(event, now))
-    state, met = run.state, (SymptomKind.CUT,)
-    assert state_replace(state) == state
-    assert state_replace(state, oks=7, fence=None, met=met) == replace(state, oks=7, fence=None, met=met)
-    assert state_replace(state, verdict=Verdict.DOWN, since=now) == replace(state, verdict=Verdict.DOWN, since=now)
 
 
 def test_a_mirror_that_is_well_and_answers_leaves_the_machine_at_rest() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.health.fleet import return_delay_s
 from agent.health.owner import Owner, is_loopback, judge
+from agent.health.policy import return_delay_s
 from agent.node.facts_daemon import Listener
 
 ROOTS = Listener("0.0.0.0", 4001, 0, 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.health.evidence import CanaryFailed, CanaryOk, PingFailed, PingOk, Probe, Tick
 from agent.health.patience import canary_window_s, late, learned, ping_window_s, silence_s, tentative_s
 from agent.health.policy import Policy
-from agent.health.state import Pace, State, Verdict
+from agent.health.state import HealthState, Pace, State
 from tests.unit.health_run import POLICY, SILENT, Run, healthy
 
 FLOOR_S = POLICY.window_s
@@ -66,7 +66,7 @@ def test_a_mirror_that_becomes_slow_at_once_costs_one_tentative_fence_and_is_the
 def test_a_mirror_slower_than_the_cap_is_down() -> None:
     run = healthy()
     slow_for(run, 10.0, 40.0, 60.0)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_late_answers_now_and_then_are_learned_too() -> None:
@@ -168,7 +168,7 @@ def slow_for(run: Run, start: float, end: float, latency_s: float) -> None:
                 due.append((now + window_s, probe, "lost", now))
             if latency_s <= max(window_s, CAP_S):
                 due.append((now + latency_s, probe, "answered", now))
-            rest_s = 0.25 if ping or run.verdict() is Verdict.SUSPECT else 1.0
+            rest_s = 0.25 if ping or run.health_state() is HealthState.SUSPECT else 1.0
             due.append((now + min(latency_s, window_s) + rest_s, probe, "begin", 0.0))
         elif what == "lost":
             run.at(now, PingFailed(began, SILENT, "") if ping else CanaryFailed(began, SILENT, ""))

@@ -21,7 +21,7 @@ from agent.health.evidence import (
 )
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import LiftFence, RaiseFence, Verdict
+from agent.health.state import HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
 AT_ONCE = replace(POLICY, return_delay_s=0.0)
@@ -30,7 +30,7 @@ AT_ONCE = replace(POLICY, return_delay_s=0.0)
 def dead(policy: Policy = POLICY) -> Run:
     """Down since 10 s."""
     run = healthy(policy).at(10.0, SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     return run
 
 
@@ -48,7 +48,7 @@ def test_a_node_that_its_mirror_cannot_reach_uses_it_after_one_answer() -> None:
 
 
 def test_an_answer_without_a_canary_is_not_enough_to_call_the_mirror_healthy() -> None:
-    assert Run(POLICY, FENCE, GOOD).every(0.25, 1, 60, "ping", "tick").verdict() is Verdict.UNKNOWN
+    assert Run(POLICY, FENCE, GOOD).every(0.25, 1, 60, "ping", "tick").health_state() is HealthState.UNKNOWN
 
 
 def test_a_mirror_that_was_never_well_is_used_as_soon_as_it_answers() -> None:
@@ -75,7 +75,7 @@ def test_the_rise_count_is_waited_for_where_it_takes_longer_than_the_dwell_time(
 
 
 def test_without_a_canary_since_the_failure_the_mirror_stays_fenced() -> None:
-    assert dead().every(0.25, 10.25, 60, "ping", "tick").verdict() is Verdict.DOWN
+    assert dead().every(0.25, 10.25, 60, "ping", "tick").health_state() is HealthState.DOWN
 
 
 def test_a_failure_on_probation_begins_the_way_back_again_and_is_no_second_outage() -> None:
@@ -94,14 +94,14 @@ def test_a_failure_on_probation_begins_the_way_back_again_and_is_no_second_outag
 def test_a_machine_that_slept_counts_successes_anew() -> None:
     run = dead().every(0.25, 10.25, 14.5, "ping", "canary").at(14.6, ClockJump(3600.0))
     run.every(0.25, 15, 16, "ping", "canary")
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.state.oks < POLICY.rise
 
 
 def test_a_machine_that_slept_on_probation_asks_once_more_before_it_returns() -> None:
     run = dead().every(0.25, 10.25, 34.5, "ping", "canary").at(34.9, ClockJump(3600.0)).every(0.25, 35, 36, "tick")
-    assert run.verdict() is Verdict.PROBATION
-    assert run.at(36.1, PingOk(36.1, 0.001)).verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.PROBATION
+    assert run.at(36.1, PingOk(36.1, 0.001)).health_state() is HealthState.HEALTHY
 
 
 def test_a_sentinel_that_ends_while_reads_are_at_the_origin_does_not_delay_the_return() -> None:
@@ -115,7 +115,7 @@ def test_a_ping_port_that_stays_dead_does_not_keep_a_working_data_path_away() ->
     run = dead(AT_ONCE)
     for at in range(11, 40):
         run.at(float(at), CanaryOk(float(at), 0.002), PingFailed(float(at), REFUSED, ""))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.state.ping_refuted
     assert [at for at, _, where in run.told if where == "mirror"] == [21.0]
 
@@ -133,7 +133,7 @@ def test_no_answer_of_a_foreign_listener_lifts_the_fence() -> None:
     run.every(0.25, 10.25, 300, "ping", "canary", "tick")
     assert run.state.fence is not None
     run.at(301.0, OwnerSeen(Owner.OK, "root")).every(0.25, 301.25, 330, "ping", "canary", "tick")
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 # Flaps
@@ -141,7 +141,7 @@ def test_no_answer_of_a_foreign_listener_lifts_the_fence() -> None:
 
 def test_three_quick_outages_cost_about_ten_minutes() -> None:
     run, now = flaps(3, 10.25)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert held_s(run.state.flap, now, POLICY) == pytest.approx(590, abs=20)
     run.every(1.0, now, now + 900, "ping", "canary", "tick")
     healed = [at for at, change, _ in run.told if change == "probation -> healthy"][-1]
@@ -152,7 +152,7 @@ def test_no_number_of_outages_costs_more_than_a_quarter_of_an_hour() -> None:
     run = healthy(AT_ONCE)
     for now in range(10, 200):
         run.at(float(now), SentinelClosed("eof"), CanaryFailed(now, REFUSED, ""))
-        run.state = replace(run.state, verdict=Verdict.HEALTHY)
+        run.state = replace(run.state, health_state=HealthState.HEALTHY)
     run.at(200.0, SentinelClosed("eof"), CanaryFailed(200.0, REFUSED, ""))
     run.every(1.0, 201, 1200, "ping", "canary", "tick")
     assert run.told[-1][1:] == ("probation -> healthy", "mirror")
@@ -178,7 +178,7 @@ def test_twenty_false_alarms_cause_no_more_switches_than_the_policy_allows() -> 
         run.state = replace(run.state, sentinel_trusted=True)
         run.at(now, SentinelClosed("eof")).at(now + 0.1, CanaryOk(now + 0.05, 0.002), PingOk(now, 0.001))
     assert len([effect for _, effect in run.fences() if isinstance(effect, RaiseFence)]) == suspicions == 5
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.state.reason.startswith("suspected again and again")
 
 

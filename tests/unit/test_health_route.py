@@ -25,7 +25,7 @@ from agent.health.evidence import (
 from agent.health.machine import step, transition
 from agent.health.owner import Owner
 from agent.health.route import route, route_reason
-from agent.health.state import AskOrigin, ExtendFence, LiftFence, RaiseFence, Verdict
+from agent.health.state import AskOrigin, ExtendFence, HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import BAD, FENCE, GOOD, POLICY, REFUSED, Run, healthy
 
 DEATH = (SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
@@ -36,7 +36,7 @@ DEATH = (SentinelClosed("eof"), CanaryFailed(10.0, REFUSED, ""))
 
 def test_an_origin_that_is_bad_keeps_the_mirror_in_use() -> None:
     run = healthy().at(9.0, BAD).at(10.0, *DEATH)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.fence_log() == []
     assert route_reason(run.state) == "both bad, and a bad mirror is better than none: canary refused; refused"
 
@@ -116,7 +116,7 @@ def test_a_tentative_fence_is_asserted_but_not_prolonged() -> None:
         (12.0, ExtendFence(1.0, tentative=True)),
         (13.0, LiftFence()),
     ]
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 def test_a_restart_adopts_the_running_fence_and_nothing_flips() -> None:
@@ -164,7 +164,7 @@ def test_without_the_fence_mode_nothing_is_ever_fenced(mode: Mode, where: Route)
     assert route(run.state) is where
     run.at(10.0, *DEATH, OwnerSeen(Owner.FOREIGN, ""), PingFailed(1.0, REFUSED, ""))
     assert run.fence_log() == []
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert route(run.state) is Route.ORIGIN
     assert route_reason(run.state)
 
@@ -197,5 +197,5 @@ def test_a_pin_to_the_origin_is_the_reason_of_the_route() -> None:
 
 def test_a_pin_to_the_mirror_keeps_a_dead_mirror_unfenced() -> None:
     run = healthy().at(9.0, Pinned(Route.MIRROR, "I know better")).at(10.0, *DEATH)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.fence_log() == []

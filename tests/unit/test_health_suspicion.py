@@ -1,4 +1,4 @@
-"""From the first evidence against the mirror to a verdict."""
+"""From the first evidence against the mirror to a health state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.owner import Owner
-from agent.health.state import AskCanary, AskOwner, ExtendFence, LiftFence, RaiseFence, Verdict
+from agent.health.state import AskCanary, AskOwner, ExtendFence, HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import ASKS, BAD, FENCE, GOOD, POLICY, REFUSED, SILENT, Run, healthy
 
 NODEPORT = replace(POLICY, loopback=False)
@@ -52,35 +52,35 @@ def test_the_mirrors_process_that_ends_fences_although_its_sentinel_is_not_trust
     run = healthy().at(10.0, SentinelClosed("eof")).at(10.02, CanaryOk(10.001, 0.002))
     assert not run.state.sentinel_trusted
     run.at(20.0, MirrorEnded("pid 7 has ended"))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     assert run.asked(20.0) == ASKS
     assert run.causes[-1] == "ended"
 
 
 def test_one_process_seen_to_end_by_two_is_one_fact_and_the_canary_must_be_younger_than_both() -> None:
     run = healthy().at(10.0, SentinelClosed("eof")).at(10.01, MirrorEnded("pid 7 has ended"))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(10.02, CanaryOk(10.005, 0.002))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(10.03, CanaryOk(10.02, 0.002))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 @pytest.mark.parametrize(
     "second", [PingFailed(10.0, REFUSED, ""), OwnerSeen(Owner.NONE, ""), CanaryFailed(9.0, SILENT, "")]
 )
 def test_two_accusers_that_see_different_things_need_no_canary(second: PingFailed | OwnerSeen | CanaryFailed) -> None:
-    assert healthy().at(10.0, SentinelClosed("eof")).at(10.01, second).verdict() is Verdict.DOWN
+    assert healthy().at(10.0, SentinelClosed("eof")).at(10.01, second).health_state() is HealthState.DOWN
 
 
 def test_an_accusation_that_was_taken_back_does_not_confirm_another() -> None:
     run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, PingOk(10.05, 0.001), SentinelClosed("eof"))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_canarys_silence_is_taken_back_by_its_late_answer() -> None:
     run = healthy().at(10.0, CanaryFailed(8.8, SILENT, "")).at(10.2, CanaryOk(8.8, 1.4), SentinelClosed("eof"))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_each_charge_in_a_suspicion_asks_for_a_canary() -> None:
@@ -90,12 +90,12 @@ def test_each_charge_in_a_suspicion_asks_for_a_canary() -> None:
 
 def test_a_hard_failure_after_silence_is_an_outage_when_nothing_has_taken_it_back() -> None:
     run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.2, PingFailed(10.2, REFUSED, "")).at(13.0, Tick())
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_a_lie_of_the_data_path_is_not_taken_back_by_time() -> None:
     run = healthy().at(10.0, CanaryFailed(9.9, Failure.CONTENT, "")).at(10.2, SentinelClosed("eof"))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_a_clean_canary_lifts_a_tentative_fence() -> None:
@@ -107,7 +107,7 @@ def test_a_clean_canary_lifts_a_tentative_fence() -> None:
 
 def test_a_canary_sent_before_the_suspicion_does_not_lift_the_fence() -> None:
     run = healthy().at(10.0, SentinelClosed("end of file")).at(10.01, CanaryOk(9.99, 0.002))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_mirror_that_closes_idle_connections_is_not_fenced_for_it_twice() -> None:
@@ -139,7 +139,7 @@ def test_silence_fences_at_once_and_is_down_when_it_lasts_longer_than_any_honest
 def test_silence_that_ends_before_is_no_outage() -> None:
     run = healthy().at(10.85, PingFailed(10.25, SILENT, "")).at(11.5, PingFailed(10.9, SILENT, ""))
     run.at(12.0, PingOk(10.9, 1.1), CanaryOk(11.0, 1.0))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.state.flap.penalty == POLICY.flap_suspicion
 
 
@@ -152,12 +152,12 @@ def test_silence_of_both_probes_that_no_answer_has_broken_is_an_outage_when_the_
 def test_silence_that_a_canary_refuted_must_last_before_it_fences_again() -> None:
     run = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
     run.at(12.0, PingFailed(11.4, SILENT, ""))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.asked(12.0) == [AskCanary()]
     run.at(12.3, PingFailed(11.7, SILENT, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     late = healthy().at(10.0, PingFailed(9.4, SILENT, "")).at(10.1, CanaryOk(10.0, 0.002), PingOk(10.0, 0.001))
-    assert late.at(10.2 + POLICY.doubt_s, PingFailed(640.0, SILENT, "")).verdict() is Verdict.SUSPECT
+    assert late.at(10.2 + POLICY.doubt_s, PingFailed(640.0, SILENT, "")).health_state() is HealthState.SUSPECT
 
 
 def test_one_silent_round_of_pings_with_nothing_after_it_is_no_outage() -> None:
@@ -192,9 +192,9 @@ def test_a_data_path_that_lies_is_down_although_the_ping_port_answers(failure: F
 
 def test_a_data_path_that_lies_now_and_then_is_down_at_its_second_lie() -> None:
     run = healthy().at(10.0, CanaryFailed(9.9, Failure.STATUS, "")).at(10.01, CanaryOk(10.0, 0.002))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run.at(69.0, CanaryFailed(68.9, Failure.STATUS, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.state.reason == "canary status, again"
 
 
@@ -210,12 +210,12 @@ NO_CANARY = replace(POLICY, canary=False)
 
 def test_a_mirror_that_cannot_reach_the_node_is_judged_by_its_pings() -> None:
     run = Run(NO_CANARY, FENCE, GOOD).at(1.0, PingOk(0.9, 0.001))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run.at(10.0, PingFailed(9.4, SILENT, "")).every(0.25, 10.25, 10.75, "ping")
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.state.reason == "3 pings in succession were answered"
     run.at(50.0, PingFailed(49.9, REFUSED, "")).at(50.1, PingFailed(50.0, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     run.every(0.25, 50.25, 90, "ping", "tick")
     assert run.told[-1][1] == "probation -> healthy"
 
@@ -223,8 +223,8 @@ def test_a_mirror_that_cannot_reach_the_node_is_judged_by_its_pings() -> None:
 def test_without_canaries_a_ping_that_was_wrong_once_is_still_believed() -> None:
     run = Run(NO_CANARY, FENCE, GOOD).at(1.0, PingOk(0.9, 0.001)).at(10.0, PingFailed(9.9, REFUSED, ""))
     run.every(0.25, 10.25, 10.75, "ping")
-    assert run.verdict() is Verdict.HEALTHY
-    assert run.at(20.0, PingFailed(19.9, REFUSED, "")).verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.HEALTHY
+    assert run.at(20.0, PingFailed(19.9, REFUSED, "")).health_state() is HealthState.SUSPECT
 
 
 # Owner
@@ -232,37 +232,37 @@ def test_without_canaries_a_ping_that_was_wrong_once_is_still_believed() -> None
 
 def test_a_local_mirror_whose_listener_is_gone_is_suspect() -> None:
     run = healthy().at(10.0, OwnerSeen(Owner.NONE, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     assert run.causes == ["owner"]
 
 
 def test_a_mirror_that_answers_although_its_listener_is_gone_has_moved_elsewhere() -> None:
     run = healthy().at(10.0, OwnerSeen(Owner.NONE, "")).at(10.1, CanaryOk(10.05, 0.002))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert not run.state.local
-    assert run.at(11.0, OwnerSeen(Owner.NONE, "")).verdict() is Verdict.HEALTHY
+    assert run.at(11.0, OwnerSeen(Owner.NONE, "")).health_state() is HealthState.HEALTHY
 
 
 def test_a_remote_mirror_is_not_judged_by_the_local_socket_tables() -> None:
     run = Run(POLICY, FENCE, GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002)).at(10.0, OwnerSeen(Owner.NONE, ""))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 def test_a_users_socket_here_is_no_evidence_against_a_mirror_behind_a_nodeport() -> None:
     run = Run(NODEPORT, FENCE, GOOD, PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
     run.at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
-    assert (run.verdict(), run.state.owner, run.fence_log()) == (Verdict.HEALTHY, Owner.UNKNOWN, [])
+    assert (run.health_state(), run.state.owner, run.fence_log()) == (HealthState.HEALTHY, Owner.UNKNOWN, [])
 
 
 def test_a_foreign_process_on_the_nodes_own_address_is_fenced_where_the_mirror_had_its_listener_before() -> None:
     run = healthy(NODEPORT).at(10.0, OwnerSeen(Owner.FOREIGN, "uid 1000"))
-    assert (run.verdict(), run.fences()) == (Verdict.DOWN, [(10.0, RaiseFence(10.0, tentative=False))])
+    assert (run.health_state(), run.fences()) == (HealthState.DOWN, [(10.0, RaiseFence(10.0, tentative=False))])
 
 
 def test_a_clean_canary_of_a_foreign_listener_lifts_nothing() -> None:
     run = healthy().at(10.0, SentinelClosed("eof"))
     run.at(10.02, OwnerSeen(Owner.FOREIGN, "uid 1000"), CanaryOk(10.01, 0.002))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     assert run.state.cause == "owner"
 
 
@@ -283,9 +283,9 @@ def test_rounds_in_which_the_agent_was_late_do_not_count_until_they_are_many(pro
     run = healthy()
     for at in range(10, 14):
         run.at(float(at), LoopLate(0.3, probe))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run.at(14.0, LoopLate(0.3, probe))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     assert run.causes == ["late"]
     assert run.state.evidence == "no answer in 5 rounds in which the agent was late too, by up to 300 ms"
     assert run.state.hard == frozenset()
@@ -305,7 +305,7 @@ def test_an_agent_that_is_always_late_still_finds_an_outage() -> None:
     run = healthy()
     for number in range(15):
         run.at(10 + 0.7 * number, LoopLate(0.3)).at(10.1 + 0.7 * number, LoopLate(0.3, Probe.CANARY))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_a_machine_that_slept_begins_all_its_counts_anew() -> None:
@@ -323,7 +323,7 @@ def test_what_a_machine_that_slept_had_counted_in_succession_is_forgotten() -> N
     for number in range(4):
         run.at(10.0 + number, LoopLate(0.3))
     run.at(14.0, ClockJump(3600.0)).at(14.1, LoopLate(0.3))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     run = healthy().at(9.0, PingFailed(8.0, SILENT, "")).at(9.1, CanaryOk(9.05, 0.002))
     run.at(10.0, PingFailed(9.4, SILENT, ""), ClockJump(3600.0), PingFailed(10.0, SILENT, ""))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY

@@ -22,7 +22,7 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.state import AskCanary, ExtendFence, LiftFence, RaiseFence, Verdict
+from agent.health.state import AskCanary, ExtendFence, HealthState, LiftFence, RaiseFence
 from tests.unit.health_run import ASKS, BAD, COUNTER, FALLBACK, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
 
 HARD = [SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT]
@@ -38,7 +38,7 @@ def cleared() -> Run:
 def fenced_for_symptoms() -> Run:
     """Down for symptoms since 20 s."""
     run = cleared().symptom(20.0, STATUS)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     return run
 
 
@@ -47,7 +47,7 @@ def test_one_read_that_nydusd_will_fail_fences_for_the_whole_time_whatever_a_can
     run = healthy().symptom(10.0, kind)
     assert [effect for _, effect in run.done] == [RaiseFence(3.0, tentative=True), *ASKS]
     run.every(0.25, 10.25, 12.75, "ping", "canary")
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(13.0, Tick())
     assert run.told == [(10.0, "healthy -> suspect", "origin"), (13.0, "suspect -> healthy", "mirror")]
     assert run.causes == ["symptom", "refuted"]
@@ -58,8 +58,8 @@ def test_a_refusal_that_the_operator_wants_honoured_moves_no_read() -> None:
     """dfdaemon's block list: the read fails, as it is wanted; a limited rate (429) fences all the same."""
     run = healthy(replace(POLICY, honour_refusals=True))
     assert run.symptom(10.0, SymptomKind.REFUSED).done == []
-    assert run.verdict() is Verdict.HEALTHY
-    assert run.symptom(10.1, STATUS).verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.HEALTHY
+    assert run.symptom(10.1, STATUS).health_state() is HealthState.SUSPECT
 
 
 @pytest.mark.parametrize("kind", HARD)
@@ -73,33 +73,33 @@ def test_another_one_soon_after_is_an_outage_with_its_penalty_and_the_whole_way_
 
 
 def test_another_one_long_after_is_a_new_suspicion() -> None:
-    assert cleared().symptom(73.1, STATUS).verdict() is Verdict.SUSPECT
+    assert cleared().symptom(73.1, STATUS).health_state() is HealthState.SUSPECT
 
 
 def test_the_next_read_that_fails_after_the_fence_was_lifted_counts_at_once() -> None:
-    assert cleared().symptom(13.05, STATUS).verdict() is Verdict.DOWN
+    assert cleared().symptom(13.05, STATUS).health_state() is HealthState.DOWN
 
 
 def test_what_happened_before_the_fence_was_lifted_is_old() -> None:
-    assert cleared().symptom(13.2, STATUS, at=12.9).verdict() is Verdict.HEALTHY
+    assert cleared().symptom(13.2, STATUS, at=12.9).health_state() is HealthState.HEALTHY
 
 
 def test_a_data_path_that_is_silent_at_the_end_does_not_clear_what_reads_have_told() -> None:
     run = healthy().symptom(10.0, STATUS).at(10.5, CanaryOk(10.2, 0.3)).at(12.9, CanaryFailed(11.7, SILENT, ""))
-    assert run.verdict() is Verdict.DOWN  # two that see different things
+    assert run.health_state() is HealthState.DOWN  # two that see different things
 
 
 def test_without_any_answer_the_suspicion_ends_but_is_not_forgotten() -> None:
     run = healthy().symptom(10.0, STATUS).at(13.0, Tick())
     assert run.state.reason == "the suspicion was not confirmed"
-    assert run.symptom(20.0, STATUS).verdict() is Verdict.DOWN
+    assert run.symptom(20.0, STATUS).health_state() is HealthState.DOWN
 
 
 def test_the_retries_of_reads_that_had_failed_already_neither_confirm_nor_refute() -> None:
     run = healthy().symptom(10.0, STATUS)
     for at in (9.9, 10.1, 10.5, 11.0, 11.9, 12.0):
         run.symptom(12.0, STATUS, at=at)
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     assert run.state.fence is not None
     assert run.state.fence.met == ()
     assert run.state.symptom_refuted == frozenset()
@@ -111,19 +111,19 @@ def test_symptoms_that_go_on_behind_the_fence_come_from_the_origin_and_count_no_
         run.symptom(at, STATUS)
     assert run.told[-1] == (12.3, "suspect -> healthy", "mirror")
     run.symptom(20.0, STATUS).symptom(612.0, STATUS)
-    assert run.verdict() is Verdict.HEALTHY
-    assert run.symptom(613.0, STATUS).verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.HEALTHY
+    assert run.symptom(613.0, STATUS).health_state() is HealthState.SUSPECT
 
 
 def test_what_the_origin_gives_excuses_no_other_kind() -> None:
     run = healthy().symptom(10.0, STATUS).at(10.1, CanaryOk(10.1, 0.001))
     for at in (12.1, 12.2, 12.3):
         run.symptom(at, SymptomKind.DECODE)
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     for at in (12.4, 12.5, 12.6):
         run.symptom(at, STATUS)
     assert run.state.symptom_refuted == {STATUS}
-    assert run.symptom(20.0, SymptomKind.DECODE).verdict() is Verdict.DOWN
+    assert run.symptom(20.0, SymptomKind.DECODE).health_state() is HealthState.DOWN
 
 
 def test_a_second_kind_joins_those_that_count_no_more() -> None:
@@ -159,13 +159,13 @@ def test_a_fence_that_the_origin_explains_while_it_is_tentative_costs_nothing() 
     run = healthy().symptom(10.0, STATUS).at(10.1, CanaryOk(10.1, 0.001))
     for at in (12.1, 12.2, 12.3):
         run.symptom(at, STATUS)
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
     assert run.state.flap == Flap()
 
 
 def test_an_outage_that_others_have_seen_too_is_not_given_back() -> None:
     run = healthy().at(9.0, BAD).at(10.0, CanaryFailed(9.9, SILENT, "")).symptom(10.1, STATUS).at(10.1, GOOD)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     for at in (12.2, 12.3, 12.4):
         run.symptom(at, STATUS)
     assert run.state.symptom_refuted == {STATUS}
@@ -181,7 +181,7 @@ def test_the_penalty_for_one_kind_stays_where_the_origin_explains_another() -> N
     run.at(10.1, GOOD, CanaryOk(10.1, 0.001))
     for at in (12.2, 12.3, 12.4):
         run.symptom(at, STATUS)
-    assert (run.verdict(), run.state.flap) == (Verdict.HEALTHY, Flap(POLICY.flap_suspicion, 12.4))
+    assert (run.health_state(), run.state.flap) == (HealthState.HEALTHY, Flap(POLICY.flap_suspicion, 12.4))
 
 
 @settings(max_examples=200, deadline=None)
@@ -201,7 +201,7 @@ def test_what_reads_alone_have_raised_leaves_no_trace_once_the_origin_explains_i
     run.state = replace(run.state, flap=damping.released(flap, 900.0, POLICY))
     run.symptom(1000.0, kind).every(0.5, 1000.5, 1003.0, "ping", "canary", "tick")
     run.symptom(1000.0 + gap_s, kind)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     now = 1000.0 + gap_s + later_s
     for _ in range(3):
         run.at(now, Symptom(kind, "", now))
@@ -217,14 +217,14 @@ def test_an_origin_that_is_overrun_after_the_mirrors_death_does_not_excuse_the_m
 
 def test_without_a_fence_symptoms_keep_a_mirror_down() -> None:
     run = cleared().at(14.0, BAD).symptom(20.0, STATUS)
-    assert (run.verdict(), run.state.fence) == (Verdict.DOWN, None)
+    assert (run.health_state(), run.state.fence) == (HealthState.DOWN, None)
     run.every(0.25, 20.25, 29.0, "ping", "canary").symptom(29.1, STATUS)
     assert (run.state.oks, run.state.failed_at) == (0, 29.1)
 
 
 def test_two_symptoms_of_one_incident_where_no_fence_can_be_raised_are_one_suspicion() -> None:
     run = healthy().at(9.0, ModeChanged(Mode.NATIVE, "")).symptom(10.0, STATUS).symptom(10.4, SymptomKind.CUT)
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     assert run.state.blamed == {STATUS, SymptomKind.CUT}
 
 
@@ -237,7 +237,7 @@ def test_a_read_that_fails_while_a_canary_is_doubted_holds_the_suspicion() -> No
         .symptom(10.2, STATUS)
     )
     run.at(10.4, CanaryOk(10.3, 0.1))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 # Reads that nydusd has saved by itself
@@ -253,16 +253,16 @@ def test_two_reads_that_fell_back_within_a_second_fence_until_a_canary_is_clean(
     assert run.told == [(10.9, "healthy -> suspect", "origin"), (11.0, "suspect -> healthy", "mirror")]
     # They were wrong: now they only ask, as long as canaries answer.
     run.at(20.0, CanaryOk(20.0, 0.002)).symptom(20.1, FALLBACK).symptom(20.2, FALLBACK)
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 def test_two_reads_that_fell_back_long_after_each_other_only_ask() -> None:
-    assert healthy().symptom(10.0, FALLBACK).symptom(11.5, FALLBACK).verdict() is Verdict.HEALTHY
+    assert healthy().symptom(10.0, FALLBACK).symptom(11.5, FALLBACK).health_state() is HealthState.HEALTHY
 
 
 def test_a_read_that_fell_back_beside_a_failing_ping_confirms_it() -> None:
     run = healthy().at(9.0, BAD).at(10.0, PingFailed(9.9, REFUSED, "")).symptom(10.1, FALLBACK)
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
 
 
 def test_the_fences_own_doing_is_not_held_against_the_mirror() -> None:
@@ -279,11 +279,11 @@ def test_counters_ask_for_a_canary_and_are_hard_where_nydusds_lines_cannot_be_re
     run = healthy().symptom(10.0, COUNTER)
     assert run.done == [(10.0, AskCanary())]
     run.at(20.0, SymptomsUnknown("the journal dropped messages")).symptom(20.1, COUNTER)
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(20.2, CanaryOk(20.15, 0.001), SymptomsUnknown(""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
     run.at(23.1, Tick()).symptom(23.2, COUNTER, at=23.0)
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY
 
 
 def test_before_anything_was_said_of_nydusds_lines_their_silence_means_nothing() -> None:
@@ -299,6 +299,6 @@ def test_the_tentative_fence_of_a_symptom_is_not_prolonged_by_more_of_them() -> 
 
 def test_symptoms_in_a_mirror_that_was_never_well_make_it_down_until_it_answers() -> None:
     run = Run().symptom(1.0, STATUS).at(4.0, Tick())
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     run.at(5.0, PingOk(5.0, 0.001), CanaryOk(5.0, 0.001))
-    assert run.verdict() is Verdict.HEALTHY
+    assert run.health_state() is HealthState.HEALTHY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.health.evidence import AgentInWant, CanaryFailed, CanaryOk, Failure, PingFailed, PingOk, Tick
-from agent.health.state import Verdict
+from agent.health.state import HealthState
 from tests.unit.health_run import POLICY, REFUSED, SILENT, healthy
 
 WANT = Failure.WANT
@@ -31,22 +31,22 @@ def test_a_canary_whose_way_back_the_agent_could_not_take_does_not_count() -> No
     run.at(12.5, CanaryFailed(11.3, SILENT, ""))
     assert run.changes() == []
     run.at(13.0, CanaryFailed(11.5, SILENT, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_mirror_that_refuses_canaries_meanwhile_is_accused() -> None:
     run = healthy().at(10.0, AgentInWant("")).at(10.1, CanaryFailed(10.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_pings_that_fail_meanwhile_count_as_ever() -> None:
     run = healthy().at(10.0, AgentInWant("")).at(10.1, PingFailed(10.0, REFUSED, ""))
-    assert run.verdict() is Verdict.SUSPECT
+    assert run.health_state() is HealthState.SUSPECT
 
 
 def test_a_mirror_on_its_way_back_is_not_set_back() -> None:
     run = healthy().at(10.0, PingFailed(10.0, REFUSED, "")).at(10.1, CanaryFailed(10.0, REFUSED, ""))
-    assert run.verdict() is Verdict.DOWN
+    assert run.health_state() is HealthState.DOWN
     run.every(0.25, 20.0, 21.0, "ping").at(21.1, PingFailed(21.0, WANT, ""), CanaryFailed(21.0, WANT, ""))
     run.every(0.25, 21.25, 22.25, "ping").at(22.3, CanaryOk(22.29, 0.001))
     assert run.changes()[-1] == "down -> probation"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent import paths
-from agent.apply.images import unpack
+from agent.apply.execute import unpack_image
 from agent.config.model import Config, ContainerdConfig, ContainerdMode
 from agent.errors import ApplyError
 from agent.node.facts import Facts, Unknown
@@ -56,7 +56,7 @@ def test_the_sandbox_image_is_unpacked_once_the_new_containerd_answers_and_not_a
     assert (step.name, step.runtime, step.complete) == (PAUSE, "", True)
     assert isinstance(first.steps[first.steps.index(step) - 1], AwaitContainerd)
     carry_out(made, first)
-    unpack(made.ports, step)
+    unpack_image(made.ports, step)
     assert plan(DEFAULT, look(made)).empty
     assert made.containerd.pulled == []
 
@@ -115,7 +115,7 @@ def test_a_sandbox_image_whose_layers_were_discarded_is_pulled_again_for_those_w
         made.containerd.put_image(PAUSE, discarded=True)
         made.containerd.registry.add(PAUSE)
         (step,) = unpacks(plan(config, look(made)))
-        unpack(made.ports, step)
+        unpack_image(made.ports, step)
         assert made.containerd.pulled == [(PAUSE, runtime)]
         assert not any(argv[0] == "ctr" for argv in made.processes.ran)
 
@@ -125,7 +125,7 @@ def test_where_ctr_cannot_unpack_it_is_pulled() -> None:
     made.containerd.put_image(PAUSE)
     made.containerd.registry.add(PAUSE)
     (step,) = unpacks(plan(DEFAULT, look(made)))
-    unpack(made.ports, step)  # there is no ctr on this node
+    unpack_image(made.ports, step)  # there is no ctr on this node
     assert made.containerd.pulled == [(PAUSE, "")]
 
 
@@ -135,7 +135,7 @@ def test_a_change_after_which_no_pod_could_start_fails_with_both_causes() -> Non
     made.processes.on("ctr", code=1, stderr="ctr: failed to extract layer\n")
     (step,) = unpacks(plan(DEFAULT, look(made)))
     with pytest.raises(ApplyError) as caught:
-        unpack(made.ports, step)
+        unpack_image(made.ports, step)
     assert caught.value.code == "NNA0419"
     assert "failed to extract layer" in caught.value.cause
     assert "failed to resolve" in caught.value.cause

@@ -15,7 +15,7 @@ from agent.node.elf import architecture
 from agent.node.facts import ANY_HOST, Arch, Binary, Facts, FileFact, Unknown
 from agent.node.observe import observe
 from agent.node.registries import CANARY_PATH, judged
-from agent.ports import HttpAnswer, Sight
+from agent.ports import HttpAnswer, TlsSight
 from tests.fakes.http import answer
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import AMD64, ARM64, CONTAINERD_CONFIG, PLAIN, SECURE, config, look, node
@@ -205,7 +205,7 @@ def test_a_rule_that_speaks_tls_is_seen_by_the_registry_s_own_answer(status: int
     made = node()
     found = answer(status, docker_distribution_api_version="registry/2.0")
     made.http.on(f"http://{SECURE.host}{CANARY_PATH}", found, via=MIRROR)
-    made.tls.sight_of = lambda: Sight.TLS
+    made.tls.sight_of = lambda: TlsSight.TLS
     assert canaries(made, config(SECURE)) == {SECURE.host: True, ANY_HOST: True}
 
 
@@ -237,8 +237,8 @@ def test_a_mirror_in_trouble_disproves_nothing(found: HttpAnswer) -> None:
     assert isinstance(judged(found)[0], Unknown)
 
 
-@pytest.mark.parametrize(("sight", "ok"), [(Sight.TLS, True), (Sight.PLAIN, False)])
-def test_registries_that_nobody_named_are_stood_for_by_a_listener_of_ours(sight: Sight, ok: bool) -> None:
+@pytest.mark.parametrize(("sight", "ok"), [(TlsSight.TLS, True), (TlsSight.PLAIN, False)])
+def test_registries_that_nobody_named_are_stood_for_by_a_listener_of_ours(sight: TlsSight, ok: bool) -> None:
     made = node()
     made.tls.sight_of = lambda: sight
     assert canaries(made, config(SECURE))[ANY_HOST] is ok
@@ -255,7 +255,7 @@ def test_no_registry_of_others_is_asked_through_the_mirror() -> None:
 
 def test_a_mirror_that_reads_ns_is_known_by_coming_to_us() -> None:
     made = node()
-    made.tls.sight_of = lambda: Sight.TLS
+    made.tls.sight_of = lambda: TlsSight.TLS
     assert look(made, Config()).mirror_reads_ns is True
 
 

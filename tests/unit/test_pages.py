@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.catalogue import CATALOGUE
-from agent.cli import VERBS, options
-from agent.command_line import build_parser
+from agent.cli import VERBS, build_parser, options
 from agent.errors import UsageError
 from tests.node import typed
 

@@ -215,7 +215,7 @@ def test_a_plain_registry_that_the_mirror_cannot_fetch_is_named() -> None:
     assert told.startswith(f"{PLAIN.host}: goes direct, because ")
 
 
-def test_a_choice_never_raises_so_that_the_ladder_can_tell_it() -> None:
+def test_a_choice_never_raises_so_that_the_proof_can_tell_it() -> None:
     _, refusals = choose(config(dialect=Dialect.MIRRORS), look(node("0.16.1", "v2.4.4"), Config()))
     assert [refusal.code for refusal in refusals] == ["NNA0321", "NNA0321", "NNA0322"]
 

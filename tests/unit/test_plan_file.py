@@ -17,7 +17,7 @@ from agent.apply.gate import Urgency
 from agent.commands import apply as apply_verb
 from agent.commands import plan as plan_verb
 from agent.commands import plan_file
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from agent.errors import PlanError
@@ -68,7 +68,7 @@ def test_a_plan_from_a_file_is_carried_out_and_then_used_up(node: ProvedNode) ->
     assert node.node.files.files[FILE].mode == 0o600
     outcome = act(node)
     assert outcome.result.generation == 1
-    assert outcome.climb is not None
+    assert outcome.proof is not None
     assert paths.SNAPSHOTTER_CONFIG in told(refused(node))
 
 
@@ -148,7 +148,7 @@ def test_a_plan_of_another_node_or_version_or_hand_is_refused(
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Climb"}',
+        b"", b"[]", b"{", b'{"apiVersion": "nydus-agent/v1", "kind": "Proof"}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "steps": []}',
         b'{"apiVersion": "nydus-agent/v1", "kind": "Plan", "decided": {}, "made_by": {"to": "x"}}',
         b"[" * 100_000,
@@ -195,7 +195,7 @@ def test_a_plan_after_a_rollback_says_that_the_rollback_holds() -> None:
 
 def test_a_plan_is_shown_by_its_verb_as_it_is_written(node: ProvedNode) -> None:
     out = io.StringIO()
-    facts, effective, plan = change.look(node.config, node.node.ports)
+    facts, effective, plan = change.make_plan(node.config, node.node.ports)
     assert facts is not None
     Console(out, io.StringIO(), Format.JSON).emit("Plan", plan_body(plan, effective))
     shown, written = json.loads(out.getvalue()), json.loads(node.node.files.files[FILE].content)

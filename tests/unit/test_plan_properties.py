@@ -26,7 +26,7 @@ from agent.plan.steps import (
     UnitVerb,
     WriteFile,
 )
-from agent.ports import Sight
+from agent.ports import TlsSight
 from tests.fakes.node import FakeNode
 from tests.unit.containerd_cases import cases
 from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, SECURE, carry_out, look, node, sha256
@@ -70,7 +70,7 @@ def worlds(draw: st.DrawFn) -> FakeNode:
     made.units.reload()
     if paths.SNAPSHOTTER_UNIT in made.units.units and draw(st.booleans()):
         made.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
-    sight = draw(st.sampled_from(Sight))
+    sight = draw(st.sampled_from(TlsSight))
     made.tls.sight_of = lambda: sight
     return made
 

@@ -1,4 +1,4 @@
-"""The ladder of proof: each rung fails for its own reason, and nothing is called ok that was not shown."""
+"""The proof: each check fails for its own reason, and nothing is called ok that was not shown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import prove, rungs_read
-from agent.apply.before import before_change
-from agent.apply.climb import Climb, State, body, failed
+from agent.apply import checks_read, prove
+from agent.apply.checks_nydusd import backend_of, difference_of
 from agent.apply.daemon_view import daemon_view
-from agent.apply.rungs_nydusd import backend_of, difference_of
+from agent.apply.proofs import CheckState, Proof, body, failed
+from agent.apply.waits import before_change
 from agent.config.model import Dialect
 from agent.errors import Exit, FileError, NydusdError
 from agent.node.facts import FenceAbility
@@ -31,20 +31,20 @@ def node() -> ProvedNode:
     return proved()
 
 
-def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_rungs(node: ProvedNode) -> None:
-    climb = node.climb()
-    assert [(rung.number, rung.state) for rung in climb.rungs] == [(n, State.OK) for n in range(1, 11)]
-    assert climb.exit is Exit.OK
-    assert climb.drift == ()
-    assert climb.rungs[9].detail == "5.0 MiB of an image of plain.example:5000, 100 % through the mirror"
+def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_checks(node: ProvedNode) -> None:
+    proof = node.proof()
+    assert [(check.number, check.state) for check in proof.checks] == [(n, CheckState.OK) for n in range(1, 11)]
+    assert proof.exit is Exit.OK
+    assert proof.drift == ()
+    assert proof.checks[9].detail == "5.0 MiB of an image of plain.example:5000, 100 % through the mirror"
 
 
-def test_without_an_image_the_two_rungs_that_need_one_are_not_called_ok() -> None:
+def test_without_an_image_the_two_checks_that_need_one_are_not_called_ok() -> None:
     made = ProvedNode()
     made.apply()
-    states = {rung.number: rung.state for rung in made.climb().rungs}
-    assert (states[8], states[10]) == (State.NOT_PROVED, State.NOT_PROVED)
-    assert made.climb().exit is Exit.OK
+    states = {check.number: check.state for check in made.proof().checks}
+    assert (states[8], states[10]) == (CheckState.NOT_PROVED, CheckState.NOT_PROVED)
+    assert made.proof().exit is Exit.OK
 
 
 def _other_architecture(made: ProvedNode) -> None:
@@ -176,54 +176,54 @@ def _other_mirrors_counter(made: ProvedNode) -> None:
         (10, "NNA0736", "grew by", _other_mirrors_counter),
     ],
 )  # fmt: skip
-def test_each_fault_fails_its_own_rung_with_its_own_code(
+def test_each_fault_fails_its_own_check_with_its_own_code(
     node: ProvedNode, number: int, code: str, told: str, broken: Callable[[ProvedNode], None]
 ) -> None:
     broken(node)
-    climb = node.climb()
-    rung = climb.headline
-    assert rung is not None
-    assert (rung.number, rung.code) == (number, code)
-    assert told in " ".join([rung.detail, rung.cause, *rung.evidence])
-    assert rung.try_
-    assert rung is first_wrong(climb)
-    assert climb.exit is Exit.NOT_AS_WANTED
+    proof = node.proof()
+    check = proof.headline
+    assert check is not None
+    assert (check.number, check.code) == (number, code)
+    assert told in " ".join([check.detail, check.cause, *check.evidence])
+    assert check.try_
+    assert check is first_wrong(proof)
+    assert proof.exit is Exit.NOT_AS_WANTED
 
 
-def test_what_stands_on_a_failed_rung_is_not_proved_instead_of_failed_again(node: ProvedNode) -> None:
+def test_what_stands_on_a_failed_check_is_not_proved_instead_of_failed_again(node: ProvedNode) -> None:
     _containerd_down(node)
-    states = {rung.number: (rung.state, rung.detail) for rung in node.climb().rungs}
+    states = {check.number: (check.state, check.detail) for check in node.proof().checks}
     for number in (5, 6, 7):
-        assert states[number] == (State.NOT_PROVED, "rung 4 (containerd answers) failed")
-    assert states[3][0] is State.OK
-    assert states[10][0] is State.OK
+        assert states[number] == (CheckState.NOT_PROVED, "check 4 (containerd answers) failed")
+    assert states[3][0] is CheckState.OK
+    assert states[10][0] is CheckState.OK
 
 
 def test_while_reads_go_to_the_origin_no_read_through_the_mirror_is_claimed(node: ProvedNode) -> None:
     node.say(route="origin", route_reason="fenced: canary failed")
-    rungs = {rung.number: rung for rung in node.climb().rungs}
-    assert rungs[9].state is State.NOT_PROVED
-    assert rungs[10].state is State.NOT_PROVED
-    assert "canary failed" in rungs[10].detail
+    checks = {check.number: check for check in node.proof().checks}
+    assert checks[9].state is CheckState.NOT_PROVED
+    assert checks[10].state is CheckState.NOT_PROVED
+    assert "canary failed" in checks[10].detail
     assert node.node.trials.configs == []
 
 
 def test_a_byte_counter_that_does_not_answer_is_never_ok(node: ProvedNode) -> None:
     node.node.http.on(CONFIG.mirror.metrics_url, answer(404))
-    rung = node.climb().rungs[9]
-    assert rung.state is State.NOT_PROVED
-    assert "404" in rung.detail
+    check = node.proof().checks[9]
+    assert check.state is CheckState.NOT_PROVED
+    assert "404" in check.detail
 
 
 def test_reads_of_others_at_the_same_time_cannot_prove_ours(node: ProvedNode) -> None:
     node.traffic_step = 900 * MIB
     _trial(relayed=MIB, tasks=MIB)(node)
-    rung = node.climb().rungs[9]
-    assert (rung.state, rung.code) == (State.FAILED, "NNA0734")
+    check = node.proof().checks[9]
+    assert (check.state, check.code) == (CheckState.FAILED, "NNA0734")
 
 
 def test_the_private_nydusd_cannot_fall_back_unseen_and_its_cache_is_its_own(node: ProvedNode) -> None:
-    node.climb()
+    node.proof()
     config = json.loads(node.node.trials.configs[0])
     proxy = config["device"]["backend"]["config"]["proxy"]
     assert proxy["url"] == "http://127.0.0.1:9"
@@ -234,14 +234,14 @@ def test_the_private_nydusd_cannot_fall_back_unseen_and_its_cache_is_its_own(nod
 
 
 def test_no_credential_of_a_registry_reaches_what_everyone_can_read(node: ProvedNode) -> None:
-    assert "c2VjcmV0" not in json.dumps(body(node.climb()))
+    assert "c2VjcmV0" not in json.dumps(body(node.proof()))
 
 
 def test_in_the_mirrors_dialect_the_mirror_is_the_relay() -> None:
     config = {
         "device": {"backend": {"config": {"mirrors": [{"host": "http://a", "headers": {"X": "y"}}]}}, "cache": {}}
     }
-    made = json.loads(rungs_read.configured(config, "http://relay", "/work"))
+    made = json.loads(checks_read.configured(config, "http://relay", "/work"))
     assert made["device"]["backend"]["config"]["mirrors"] == [{"host": "http://relay", "headers": {"X": "y"}}]
 
 
@@ -249,33 +249,33 @@ def test_a_registry_that_is_not_accelerated_is_told_with_its_reason(node: Proved
     record = json.loads(node.node.files.files[f"{paths.GENERATIONS}/1.json"].content)
     record["effective"]["not_accelerated"] = ["plain.example:5000: goes direct, because there is no TLS rule"]
     node.node.files.put(f"{paths.GENERATIONS}/1.json", json.dumps(record).encode())
-    rung = node.climb().rungs[9]
-    assert rung.state is State.NOT_PROVED
-    assert "no TLS rule" in rung.detail
+    check = node.proof().checks[9]
+    assert check.state is CheckState.NOT_PROVED
+    assert "no TLS rule" in check.detail
 
 
 def test_a_status_that_is_old_or_damaged_is_no_word_about_now(node: ProvedNode) -> None:
     node.say(route="origin")
     node.node.clock.advance(60)
-    assert node.climb().rungs[9].state is State.OK
+    assert node.proof().checks[9].state is CheckState.OK
     node.node.files.put(paths.STATUS, b"[" * 100_000)
-    assert node.climb().rungs[9].state is State.OK
+    assert node.proof().checks[9].state is CheckState.OK
 
 
-def test_unreadable_files_make_a_rung_unknown_and_the_exit_code_says_so(node: ProvedNode) -> None:
+def test_unreadable_files_make_a_check_unknown_and_the_exit_code_says_so(node: ProvedNode) -> None:
     node.node.files.unreadable[paths.NYDUSD_TEMPLATE] = FileError("NNA0427", "cannot read", cause="Input/output error")
-    rungs = {rung.number: rung.state for rung in node.climb().rungs}
-    assert rungs[8] is State.UNKNOWN
+    checks = {check.number: check.state for check in node.proof().checks}
+    assert checks[8] is CheckState.UNKNOWN
 
 
 def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode) -> None:
     facts_of = before_change(node.node.ports, frozenset({paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT}))
     facts = observe(node.config, node.node.ports)
     chosen = decide.effective(node.config, facts)
-    climb = prove.climb(
+    proof = prove.run_checks(
         node.config, node.node.ports, facts, chosen, before=facts_of, top=prove.LAST_THAT_DECIDES
     )  # fmt: skip
-    codes = {rung.number: rung.code for rung in climb.rungs if rung.state is State.FAILED}
+    codes = {check.number: check.code for check in proof.checks if check.state is CheckState.FAILED}
     assert codes == {2: "NNA0713", 4: "NNA0652"}
 
 
@@ -290,15 +290,15 @@ def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode)
     ],
 )
 def test_the_mirrors_counter_is_the_sum_over_all_ways(text: str, bytes_: int) -> None:
-    assert rungs_read.total(text) == bytes_
+    assert checks_read.total(text) == bytes_
 
 
 def test_figures_are_told_in_words() -> None:
-    rung = rungs_read.judged(
+    check = checks_read.judged(
         Trial("v2.2.0", 4 * MIB, 5 * MIB, 5 * MIB, 4 * MIB, (("206", 4), ("503", 1))), 6 * MIB, "", "r"
     )
-    assert rung.state is State.FAILED
-    assert "4 x 206, 1 x 503" in rung.evidence[1]
+    assert check.state is CheckState.FAILED
+    assert "4 x 206, 1 x 503" in check.evidence[1]
 
 
 @pytest.mark.parametrize("at", ["NaN", "1" + "0" * 400, "1e999", "true"])
@@ -311,7 +311,7 @@ def test_a_time_of_the_agents_that_is_none_breaks_no_change_of_roots(at: str) ->
 def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> None:
     line = 'ERROR GET https://blobs.test/a?X-Amz-Signature=hunter2 "Authorization: Bearer hunter2"'
     told = json.dumps(
-        body(Climb(0.0, (failed(10, "real read", "NNA0733", line, cause=line, evidence=(line,), try_=""),)))
+        body(Proof(0.0, (failed(10, "real read", "NNA0733", line, cause=line, evidence=(line,), try_=""),)))
     )
     assert "https://blobs.test/a" in told
     assert "hunter2" not in told

@@ -1,4 +1,4 @@
-"""What `apply` and the agent make of a climb: what is undone, what is due, what is published."""
+"""What `apply` and the agent make of a proof: what is undone, what is due, what is published."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from agent import paths
 from agent.apply import change
-from agent.apply.climb import State
+from agent.apply.proofs import CheckState
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
 from agent.errors import ApplyError, Exit
 from agent.plan.steps import UnitStep
@@ -27,19 +27,19 @@ def node() -> ProvedNode:
 def test_a_template_edited_by_hand_is_told_as_drift(node: ProvedNode) -> None:
     text = node.node.files.files[paths.NYDUSD_TEMPLATE].content
     node.node.files.put(paths.NYDUSD_TEMPLATE, text + b"\n")
-    climb = node.climb()
-    assert climb.drift == (f"{paths.NYDUSD_TEMPLATE} was edited after it was applied",)
-    assert climb.exit is Exit.NOT_AS_WANTED
+    proof = node.proof()
+    assert proof.drift == (f"{paths.NYDUSD_TEMPLATE} was edited after it was applied",)
+    assert proof.exit is Exit.NOT_AS_WANTED
     node.node.files.drop(paths.NYDUSD_TEMPLATE)
-    assert node.climb().drift == (f"{paths.NYDUSD_TEMPLATE} was removed",)
+    assert node.proof().drift == (f"{paths.NYDUSD_TEMPLATE} was removed",)
 
 
 def test_a_restart_that_is_left_to_the_operator_is_due_and_not_a_failure() -> None:
     made = ProvedNode(replace(CONFIG, containerd=ContainerdConfig(restart=RestartPolicy.NEVER)))
     carry_out(made.node, [step for step in made.plan().steps if not isinstance(step, UnitStep)])
-    rungs = {rung.number: rung for rung in made.climb().rungs}
-    assert rungs[5].state is State.NOT_PROVED
-    assert rungs[5].try_ == "systemctl restart containerd.service"
+    checks = {check.number: check for check in made.proof().checks}
+    assert checks[5].state is CheckState.NOT_PROVED
+    assert checks[5].try_ == "systemctl restart containerd.service"
 
 
 def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
@@ -47,8 +47,8 @@ def test_a_dead_mirror_does_not_keep_a_node_from_being_set_up() -> None:
     made.node.http.on(made.config.mirror.ping_url, answer(503))
     outcome = made.apply()
     assert outcome.result.generation == 1
-    assert outcome.climb is not None
-    assert outcome.climb.exit is Exit.NOT_AS_WANTED
+    assert outcome.proof is not None
+    assert outcome.proof.exit is Exit.NOT_AS_WANTED
 
 
 def test_a_change_after_which_containerd_makes_no_snapshot_is_undone() -> None:
@@ -58,16 +58,16 @@ def test_a_change_after_which_containerd_makes_no_snapshot_is_undone() -> None:
     with pytest.raises(ApplyError, match="Prepare failed"):
         made.apply()
     assert made.node.files.files[made.config.containerd.config].content == before
-    assert paths.CLIMB not in made.node.files.files
+    assert paths.PROOF not in made.node.files.files
 
 
-def test_an_apply_publishes_its_climb_for_everyone() -> None:
+def test_an_apply_publishes_its_proof_for_everyone() -> None:
     made = ProvedNode()
     made.apply()
-    file = made.node.files.files[paths.CLIMB]
+    file = made.node.files.files[paths.PROOF]
     assert file.mode == 0o644
     document = json.loads(file.content)
-    assert [rung["number"] for rung in document["rungs"]] == list(range(1, 11))
+    assert [check["number"] for check in document["checks"]] == list(range(1, 11))
     assert document["ok"] is True
 
 
@@ -76,8 +76,8 @@ def test_what_was_proved_before_a_reboot_is_proved_again_after_it(node: ProvedNo
     node.node.clock.advance(100)
     node.say()
     node.apply()
-    climb = json.loads(node.node.files.files[paths.CLIMB].content)
-    assert (climb["at"], climb["boot_id"]) == (node.node.clock.now(), "another")
+    proof = json.loads(node.node.files.files[paths.PROOF].content)
+    assert (proof["at"], proof["boot_id"]) == (node.node.clock.now(), "another")
 
 
 def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(node: ProvedNode) -> None:
@@ -96,15 +96,15 @@ def test_the_agent_is_not_disturbed_with_new_registries_while_the_mirror_is_fenc
     assert node.node.files.inodes() == inodes
 
 
-def test_a_second_apply_climbs_and_writes_nothing(node: ProvedNode) -> None:
+def test_a_second_apply_proves_and_writes_nothing(node: ProvedNode) -> None:
     inodes = node.node.files.inodes()
     outcome = node.apply()
-    assert outcome.climb is None
+    assert outcome.proof is None
     assert not outcome.result.changed
     assert node.node.files.inodes() == inodes
 
 
-def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> None:
+def test_the_upper_checks_wait_until_the_agent_has_read_what_was_applied() -> None:
     made = ProvedNode()
     made.say(route="origin", route_reason="nothing was applied")
     start = made.node.clock.monotonic()
@@ -116,8 +116,8 @@ def test_the_upper_rungs_wait_until_the_agent_has_read_what_was_applied() -> Non
 
     made.node.clock.sleep = read  # type: ignore[method-assign]  # the daemon lives while we wait
     outcome = made.apply()
-    assert outcome.climb is not None
-    assert outcome.climb.rungs[8].state is State.OK
+    assert outcome.proof is not None
+    assert outcome.proof.checks[8].state is CheckState.OK
 
 
 def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_over(node: ProvedNode) -> None:
@@ -137,4 +137,4 @@ def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_
     assert caught.value.code == "NNA0402"
     assert "Prepare failed" in caught.value.cause
     with pytest.raises(RuntimeError, match="a bug in the look"):
-        node.climb()
+        node.proof()

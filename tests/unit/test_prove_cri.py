@@ -1,4 +1,4 @@
-"""Rung 6: what CRI itself says decides, for each containerd in its own words."""
+"""Check 6: what CRI itself says decides, for each containerd in its own words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply.climb import Rung, State
+from agent.apply.proofs import CheckResult, CheckState
 from agent.config.model import Config, ContainerdMode
 from tests.unit.proved_node import ROOT, ProvedNode
 
 BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"
 
 
-def rung_6(made: ProvedNode) -> Rung:
-    return made.climb().rungs[5]
+def check_6(made: ProvedNode) -> CheckResult:
+    return made.proof().checks[5]
 
 
 def applied() -> ProvedNode:
@@ -27,17 +27,22 @@ def applied() -> ProvedNode:
 
 @pytest.mark.parametrize(
     ("version", "state"),
-    [("1.6.20", State.OK), ("1.7.15", State.OK), ("1.6.32", State.FAILED), ("1.7.24", State.FAILED)],
+    [
+        ("1.6.20", CheckState.OK),
+        ("1.7.15", CheckState.OK),
+        ("1.6.32", CheckState.FAILED),
+        ("1.7.24", CheckState.FAILED),
+    ],
 )
 def test_a_containerd_that_reads_no_root_of_a_proxy_plugin_is_known_by_the_directory_that_it_names(
-    version: str, state: State
+    version: str, state: CheckState
 ) -> None:
     made = applied()
     made.node.containerd.version_text = version
     made.node.containerd.mountpoints = (BUILT_IN,)
-    rung = rung_6(made)
-    assert rung.state is state
-    assert (f"does not tell the kubelet of {ROOT}" in rung.detail) == (state is State.OK)
+    check = check_6(made)
+    assert check.state is state
+    assert (f"does not tell the kubelet of {ROOT}" in check.detail) == (state is CheckState.OK)
 
 
 def with_runtimes(**runtimes: object) -> ProvedNode:
@@ -51,18 +56,18 @@ def with_runtimes(**runtimes: object) -> ProvedNode:
 
 
 def test_the_runtime_class_is_proved_by_the_snapshotter_that_cri_has_for_it() -> None:
-    rung = rung_6(with_runtimes(runc={"snapshotter": ""}, nydus={"snapshotter": paths.PROXY_PLUGIN}))
-    assert (rung.state, "runtime-class" in rung.detail) == (State.OK, True)
+    check = check_6(with_runtimes(runc={"snapshotter": ""}, nydus={"snapshotter": paths.PROXY_PLUGIN}))
+    assert (check.state, "runtime-class" in check.detail) == (CheckState.OK, True)
 
 
 def test_a_cri_that_does_not_tell_its_runtimes_proves_nothing_and_undoes_nothing() -> None:
     made = with_runtimes()
     made.node.containerd.status["config"] = "{}"
-    assert rung_6(made).state is State.NOT_PROVED
+    assert check_6(made).state is CheckState.NOT_PROVED
 
 
 @pytest.mark.parametrize("runtimes", [{}, {"nydus": {"snapshotter": ""}}, {"nydus": {"snapshotter": "overlayfs"}}])
 def test_a_runtime_class_that_would_start_on_another_snapshotter_is_told(runtimes: dict[str, object]) -> None:
-    rung = rung_6(with_runtimes(**runtimes))
-    assert (rung.state, rung.code) == (State.FAILED, "NNA0655")
-    assert "runtime" in rung.cause
+    check = check_6(with_runtimes(**runtimes))
+    assert (check.state, check.code) == (CheckState.FAILED, "NNA0655")
+    assert "runtime" in check.cause

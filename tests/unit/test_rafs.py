@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from agent.apply import rafs
-from agent.apply.climb import State
+from agent.apply import checks_nydusd
+from agent.apply.proofs import CheckState
 from tests.unit import proved_node
 
 BOOTSTRAP = f"{proved_node.ROOT}/snapshots/3/fs/image/image.boot"
@@ -33,25 +33,25 @@ def bootstrap(flags: int, magic: int = 0xE0F5E1E2) -> bytes:
     ],
 )
 def test_the_superblock_says_whether_chunks_are_compressed(head: bytes, wanted: bool | None) -> None:
-    assert rafs.uncompressed(head) is wanted
+    assert checks_nydusd.uncompressed(head) is wanted
 
 
-def test_rung_8_names_an_image_in_use_that_is_not_compressed_and_stays_ok() -> None:
+def test_check_8_names_an_image_in_use_that_is_not_compressed_and_stays_ok() -> None:
     node = proved_node.proved()
     node.node.files.put(BOOTSTRAP, bootstrap(0x05), mode=0o600)
-    rung = node.climb().rungs[7]
-    assert (rung.number, rung.state) == (8, State.OK)
-    assert "not compressed" in rung.detail
-    assert "plain.example:5000/image" in rung.detail
+    check = node.proof().checks[7]
+    assert (check.number, check.state) == (8, CheckState.OK)
+    assert "not compressed" in check.detail
+    assert "plain.example:5000/image" in check.detail
 
 
-def test_rung_8_says_nothing_of_an_image_that_is_compressed() -> None:
+def test_check_8_says_nothing_of_an_image_that_is_compressed() -> None:
     node = proved_node.proved()
     node.node.files.put(BOOTSTRAP, bootstrap(0x84), mode=0o600)
-    assert "compressed" not in node.climb().rungs[7].detail
+    assert "compressed" not in node.proof().checks[7].detail
 
 
 def test_many_images_are_told_by_three_names_and_a_count() -> None:
-    told = rafs.warning(("a/1", "b/2", "c/3", "d/4", "e/5"))
+    told = checks_nydusd.uncompressed_warning(("a/1", "b/2", "c/3", "d/4", "e/5"))
     assert told.endswith("a/1, b/2, c/3 and 2 more")
-    assert rafs.warning(()) == ""
+    assert checks_nydusd.uncompressed_warning(()) == ""

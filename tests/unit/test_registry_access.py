@@ -10,7 +10,7 @@ import pytest
 
 from agent import paths
 from agent.apply import registry_access
-from agent.apply.climb import State
+from agent.apply.proofs import CheckState
 from agent.apply.registry_access import Access
 from agent.commands import doctor
 from agent.commands.context import Context
@@ -50,7 +50,7 @@ def write(node: ProvedNode, document: object, mode: int = 0o600) -> None:
 
 
 def looked(node: ProvedNode, registries: SmallRegistries, snapshotter: str = "0.16.1") -> dict[str, Access]:
-    found = registry_access.look(node.config, node.node.ports, registries.ports, snapshotter)
+    found = registry_access.ask_registries(node.config, node.node.ports, registries.ports, snapshotter)
     assert not [text for text in (SECRET, AUTH) if text in repr(found)]
     return {one.registry: one for one in found}
 
@@ -58,7 +58,7 @@ def looked(node: ProvedNode, registries: SmallRegistries, snapshotter: str = "0.
 def test_a_registry_that_everyone_may_read_needs_nothing(node: ProvedNode) -> None:
     registries = SmallRegistries(node.node.files)
     one = looked(node, registries)[HOST]
-    assert (one.state, one.detail) == (State.OK, f"lets everyone read {HOST}/team/app")
+    assert (one.state, one.detail) == (CheckState.OK, f"lets everyone read {HOST}/team/app")
     assert (HOST, "/v2/team/app/manifests/nydus-agent-asks-who-it-is") in registries.asked
     assert {host for host, _path in registries.asked} == {HOST, "plain.example:5000"}, "not that of the sandbox image"
 
@@ -66,7 +66,7 @@ def test_a_registry_that_everyone_may_read_needs_nothing(node: ProvedNode) -> No
 def test_a_401_names_every_source_that_was_tried_and_what_to_do(node: ProvedNode) -> None:
     registries = SmallRegistries(node.node.files, HOST)
     one = looked(node, registries)[HOST]
-    assert (one.state, one.code) == (State.FAILED, "NNA1205")
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1205")
     assert one.evidence == (f"{ROOTS_DOCKER}: there is no such file",)
     assert f"docker login {HOST}" in one.try_
     write(node, {"auths": {"other.example": {"auth": AUTH}}})
@@ -77,7 +77,7 @@ def test_a_credential_that_is_right_is_named_by_its_source(node: ProvedNode) -> 
     write(node, {"auths": {HOST: {"auth": AUTH}}})
     one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
     assert (one.state, one.detail) == (
-        State.OK, f'lets us read {HOST}/team/app with {ROOTS_DOCKER}, auths."{HOST}"',
+        CheckState.OK, f'lets us read {HOST}/team/app with {ROOTS_DOCKER}, auths."{HOST}"',
     )  # fmt: skip
 
 
@@ -85,17 +85,17 @@ def test_a_credential_that_is_right_is_named_by_its_source(node: ProvedNode) -> 
 def test_a_credential_that_is_wrong_is_told_with_its_source(node: ProvedNode, status: int) -> None:
     write(node, {"auths": {HOST: {"username": "puller", "password": f"{SECRET}-old"}}})
     one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
-    assert (one.state, one.code) == (State.FAILED, "NNA1205")
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1205")
     assert one.evidence == (f'{ROOTS_DOCKER}, auths."{HOST}"',)
     registries = SmallRegistries(node.node.files)
     registries.answers[HOST] = status
-    assert looked(node, registries)[HOST].state is State.FAILED
+    assert looked(node, registries)[HOST].state is CheckState.FAILED
 
 
 def test_a_file_that_cannot_be_used_is_the_reason_with_all_that_is_wrong_in_it(node: ProvedNode) -> None:
     write(node, {"auths": {HOST: {"auth": AUTH}}, "credsStore": f"/{SECRET}"}, mode=0o644)
     one = looked(node, SmallRegistries(node.node.files, HOST))[HOST]
-    assert (one.state, one.code) == (State.FAILED, "NNA1202")
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1202")
     assert len(one.evidence) == 2
     assert "chmod 600" in one.evidence[0]
 
@@ -105,52 +105,52 @@ def test_a_helper_that_fails_is_the_reason(node: ProvedNode) -> None:
     registries = SmallRegistries(node.node.files, HOST)
     registries.processes.on("docker-credential-vault", code=1, stdout=f"panic {SECRET}")
     one = looked(node, registries)[HOST]
-    assert (one.state, one.code) == (State.FAILED, "NNA1203")
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1203")
 
 
 def test_a_helper_runs_once_for_a_registry_that_has_one_name(node: ProvedNode) -> None:
     write(node, {"credHelpers": {HOST: "vault"}})
     registries = SmallRegistries(node.node.files, HOST)
     registries.processes.on("docker-credential-vault", stdout=json.dumps({"Username": USER, "Secret": SECRET}))
-    assert looked(node, registries)[HOST].state is State.OK
+    assert looked(node, registries)[HOST].state is CheckState.OK
     assert registries.processes.ran == [("docker-credential-vault", "get")]
 
 
 def test_a_registry_that_is_down_is_not_called_a_refusal(node: ProvedNode) -> None:
     registries = SmallRegistries(node.node.files, HOST)
     registries.down(HOST)
-    assert looked(node, registries)[HOST].state is State.UNKNOWN
+    assert looked(node, registries)[HOST].state is CheckState.UNKNOWN
     registries.answers[HOST] = 503
-    assert looked(node, registries)[HOST].state is State.UNKNOWN
+    assert looked(node, registries)[HOST].state is CheckState.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("key", "snapshotter", "state"),
     [
-        ("https://index.docker.io/v1/", "0.13.4", State.OK),
-        ("https://index.docker.io/v1/", "v0.15.11", State.OK),
-        ("https://index.docker.io/v1/", "v0.16.1", State.FAILED),
-        ("docker.io", "v0.16.1", State.OK),
-        ("docker.io", "0.13.4", State.FAILED),
-        ("docker.io", "unknown", State.OK),
-        ("docker.io", "0a1b2c3d", State.OK),  # a build that names its commit alone
+        ("https://index.docker.io/v1/", "0.13.4", CheckState.OK),
+        ("https://index.docker.io/v1/", "v0.15.11", CheckState.OK),
+        ("https://index.docker.io/v1/", "v0.16.1", CheckState.FAILED),
+        ("docker.io", "v0.16.1", CheckState.OK),
+        ("docker.io", "0.13.4", CheckState.FAILED),
+        ("docker.io", "unknown", CheckState.OK),
+        ("docker.io", "0a1b2c3d", CheckState.OK),  # a build that names its commit alone
     ],
 )
 def test_docker_hubs_credential_must_have_the_name_that_this_snapshotter_looks_for(
-    node: ProvedNode, key: str, snapshotter: str, state: State
+    node: ProvedNode, key: str, snapshotter: str, state: CheckState
 ) -> None:
     node.node.containerd.namespace_images["k8s.io"] = [image("docker.io/team/app:1")]
     write(node, {"auths": {key: {"auth": AUTH}}})
     one = looked(node, SmallRegistries(node.node.files, "docker.io"), snapshotter)["docker.io"]
     assert one.state is state, one
-    assert (one.code == "NNA1206") is (state is State.FAILED)
+    assert (one.code == "NNA1206") is (state is CheckState.FAILED)
 
 
 def test_an_identity_token_is_known_not_to_reach_nydusd(node: ProvedNode) -> None:
     write(node, {"auths": {HOST: {"identitytoken": SECRET}}})
     registries = SmallRegistries(node.node.files, HOST)
     one = looked(node, registries)[HOST]
-    assert (one.state, one.code) == (State.FAILED, "NNA1205"), "basic alone is offered, and a token is no password"
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1205"), "basic alone is offered, and a token is no password"
 
 
 @pytest.mark.parametrize(

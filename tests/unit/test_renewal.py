@@ -129,21 +129,21 @@ def in_use(made: ProvedNode, document: object = None) -> ProvedNode:
 
 
 def test_an_image_in_use_whose_credential_will_expire_is_named_with_its_helper_and_the_way_out() -> None:
-    climb = in_use(ProvedNode()).climb()
-    (one,) = climb.unrenewed
+    proof = in_use(ProvedNode()).proof()
+    (one,) = proof.unrenewed
     assert one.startswith(f"{PLAIN.host}/image (docker-credential-ecr-login): nydusd 2.2.0 does not (2.4.1 does)")
-    assert (climb.headline, climb.exit) == (None, 0), "nothing is wrong yet, and a change must not be undone for it"
-    assert PASSWORD not in str(climb)
+    assert (proof.headline, proof.exit) == (None, 0), "nothing is wrong yet, and a change must not be undone for it"
+    assert PASSWORD not in str(proof)
 
 
 def test_a_nydusd_that_was_started_before_the_programs_were_replaced_is_judged_by_what_it_is() -> None:
     made = ProvedNode()
     made.node = _with(made, nydusd="v2.4.4")
-    (one,) = in_use(made).climb().unrenewed
+    (one,) = in_use(made).proof().unrenewed
     assert "its nydusd 2.2.0 does not (2.4.1 does)" in one
     socket, info = next(iter(made.node.nydusd.daemons.items()))
     made.node.nydusd.daemons[socket] = replace(info, version="v2.4.4")
-    assert made.climb().unrenewed == ()
+    assert made.proof().unrenewed == ()
 
 
 def _with(made: ProvedNode, nydusd: str) -> FakeNode:
@@ -160,24 +160,24 @@ def test_what_was_not_applied_yet_is_told_with_the_command() -> None:
     made.use_image()
     made.say()
     made.node.files.put(DOCKER, json.dumps({"credsStore": "gcloud"}).encode(), mode=0o600)
-    climb = made.climb()
-    assert [one for one in climb.unrenewed if one.endswith("nydus-agent apply")] == list(climb.unrenewed) != []
-    assert any("snapshotter.toml" in one for one in climb.pending)
+    proof = made.proof()
+    assert [one for one in proof.unrenewed if one.endswith("nydus-agent apply")] == list(proof.unrenewed) != []
+    assert any("snapshotter.toml" in one for one in proof.pending)
 
 
 def test_images_of_other_registries_and_passwords_that_stay_are_not_told() -> None:
-    assert in_use(ProvedNode(), HELPER).climb().unrenewed == ()
-    assert in_use(ProvedNode(), {"auths": {PLAIN.host: entry("robot")}}).climb().unrenewed == ()
+    assert in_use(ProvedNode(), HELPER).proof().unrenewed == ()
+    assert in_use(ProvedNode(), {"auths": {PLAIN.host: entry("robot")}}).proof().unrenewed == ()
 
 
 def test_an_image_that_everyone_may_read_is_not_told_although_a_helper_is_there_for_all() -> None:
     made = in_use(ProvedNode(), {"credsStore": "gcloud"})
-    assert len(made.climb().unrenewed) == 1
+    assert len(made.proof().unrenewed) == 1
     path = f"{CONFIG.snapshotter.root}/config/d1/config.json"
     public = json.loads(made.node.files.files[path].content)
     del public["device"]["backend"]["config"]["auth"]
     made.node.files.put(path, json.dumps(public).encode(), mode=0o600)
-    assert made.climb().unrenewed == ()
+    assert made.proof().unrenewed == ()
 
 
 def test_an_image_with_a_credential_is_told_although_another_mount_of_it_was_made_before_the_login() -> None:
@@ -192,13 +192,13 @@ def test_an_image_with_a_credential_is_told_although_another_mount_of_it_was_mad
         "http://localhost/api/v1/daemons", answer(200, json.dumps(daemons).encode()),
         via=paths.SNAPSHOTTER_SYSTEM_SOCKET,
     )  # fmt: skip
-    (one,) = made.climb().unrenewed
+    (one,) = made.proof().unrenewed
     assert one.startswith(f"{PLAIN.host}/image (docker-credential-gcloud)")
 
 
 def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
     published = PublishedNode(tmp_path)
-    published.climb["unrenewed"] = ["reg.example/app (docker-credential-gcloud): nydusd 2.2.0 does not (2.4.1 does)"]
+    published.proof["unrenewed"] = ["reg.example/app (docker-credential-gcloud): nydusd 2.2.0 does not (2.4.1 does)"]
     published.write()
     answer = Answer(published)
     assert answer.code == 3

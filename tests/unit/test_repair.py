@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent import paths
-from agent.apply import drift, generations, repair, repairs
+from agent.apply import drift, generations, repair
 from agent.apply.gate import Urgency
-from agent.apply.repair import Outcome
+from agent.apply.repair import RepairOutcome
 from agent.commands import inspect
 from agent.config.model import ContainerdConfig, ContainerdMode, DriftConfig, Repair
 from agent.errors import ApplyError
@@ -29,7 +29,7 @@ def node() -> ProvedNode:
     return in_use(with_programs(ProvedNode()))
 
 
-def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> Outcome:
+def mend(made: ProvedNode, urgency: Urgency = Urgency.BY_HAND) -> RepairOutcome:
     with made.node.ledger.lock("repair"):
         return repair.run(made.config, made.node.ports, quiet(), lambda _: None, urgency=urgency)
 
@@ -42,7 +42,7 @@ def published(made: ProvedNode) -> dict[str, Any]:
 def test_a_node_as_it_was_applied_is_not_touched(node: ProvedNode) -> None:
     before = node.node.files.inodes()
     outcome = mend(node)
-    assert outcome.climb is None
+    assert outcome.proof is None
     assert {path for path, inode in node.node.files.inodes().items() if before.get(path) != inode} <= {paths.DRIFT}
 
 
@@ -52,8 +52,8 @@ def test_everything_that_carries_our_mark_is_put_back_and_proved_without_a_new_g
     files.drop(paths.SNAPSHOTTER_CONFIG)
     files.put(CONTAINERD_CONFIG, b"version = 2\n")
     outcome = mend(node)
-    assert outcome.climb is not None
-    assert outcome.climb.headline is None
+    assert outcome.proof is not None
+    assert outcome.proof.headline is None
     assert outcome.left == ()
     after = node.etc()
     assert after.pop(CONTAINERD_CONFIG) != applied.pop(CONTAINERD_CONFIG)  # the package's file, with our keys
@@ -137,26 +137,26 @@ def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_
     files, clock = node.node.files, node.node.clock
     for _ in range(5):
         files.put(TEMPLATE, b"# managed by Ansible\n{}")
-        assert mend(node, Urgency.BY_ITSELF).climb is not None
+        assert mend(node, Urgency.BY_ITSELF).proof is not None
         files.put(TEMPLATE, b"# managed by Ansible\n{}")
-        assert mend(node, Urgency.BY_ITSELF).climb is None
+        assert mend(node, Urgency.BY_ITSELF).proof is None
         clock.advance(4000)
     files.put(TEMPLATE, b"# managed by Ansible\n{}")
     outcome = mend(node, Urgency.BY_ITSELF)
-    assert outcome.climb is None
+    assert outcome.proof is None
     (told,) = published(node)["gave_up"]
     assert told.startswith(f"{TEMPLATE} was put back 5 times")
     assert told.endswith("it begins with: # managed by Ansible")
-    assert mend(node).climb is not None  # by hand
-    assert repairs.read(files) == ()
+    assert mend(node).proof is not None  # by hand
+    assert drift.read_repairs(files) == ()
     assert published(node)["gave_up"] == []
 
 
 def test_a_mirror_that_is_dead_makes_a_repair_do_nothing(node: ProvedNode) -> None:
-    node.say(verdict="down", route="origin")
+    node.say(health_state="down", route="origin")
     node.node.tables.held.clear()
     ran = len(node.node.faults.calls)
-    assert mend(node, Urgency.BY_ITSELF).climb is None
+    assert mend(node, Urgency.BY_ITSELF).proof is None
     assert not [call for call in node.node.faults.calls[ran:] if call[0] == "job"]
 
 
@@ -164,7 +164,7 @@ def test_an_inspection_begins_a_repair_only_where_the_operator_wants_it(node: Pr
     node.node.processes.on("systemctl", "start", "--no-block", paths.REPAIR_UNIT)
     node.node.files.put(TEMPLATE, b"{}")
     ports = node.node.ports
-    looked = drift.look(node.config, ports)
+    looked = drift.find_drift(node.config, ports)
 
     def begun(wish: Repair) -> bool:
         inspect._begin_repair(replace(node.config, drift=DriftConfig(wish)), ports, looked)
@@ -178,9 +178,9 @@ def test_what_others_write_beside_our_keys_hides_no_change_that_is_pending(node:
     files = node.node.files
     files.put(CONTAINERD_CONFIG, files.files[CONTAINERD_CONFIG].content + b"\n[debug]\nlevel = 'debug'\n")
     node.config = replace(node.config, containerd=ContainerdConfig(mode=ContainerdMode.PLUGIN_ONLY))
-    climb = node.climb()
-    assert climb.drift == ()
-    assert any(CONTAINERD_CONFIG in one for one in climb.pending)
+    proof = node.proof()
+    assert proof.drift == ()
+    assert any(CONTAINERD_CONFIG in one for one in proof.pending)
 
 
 def test_a_snapshotter_that_was_down_is_started_and_containerd_gets_the_time_to_dial_it_again(node: ProvedNode) -> None:

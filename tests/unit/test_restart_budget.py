@@ -11,7 +11,7 @@ from agent import paths
 from agent.apply import restarts
 from agent.errors import ApplyError, FileError
 from agent.node.facts import Moment, UnitFact
-from agent.plan.budget import Allowed, NotBefore, Policy, Restart, by_hand, by_itself, may_restart
+from agent.plan.budget import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
 from agent.plan.steps import Plan, UnitStep, UnitVerb
 from tests.fakes.faults import Crash
 from tests.fakes.node import FakeNode
@@ -193,7 +193,7 @@ def test_a_damaged_account_keeps_nobody_from_mending_the_node() -> None:
 
 def test_a_plan_waits_for_the_unit_that_has_to_wait_longest() -> None:
     node = FakeNode()
-    policy = Policy(1, 0.0)
+    policy = RestartBudget(1, 0.0)
     assert restarts.held(node.ports, RESTART, policy) is None
     restarts.note(node.ports, UNIT)
     node.clock.advance(100)

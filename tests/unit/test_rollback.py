@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import generations, leave, recover, rollback, undo
+from agent.apply import generations, recover, remove, rollback, undo
 from agent.apply.change import Outcome
-from agent.apply.climb import State
 from agent.apply.gate import Urgency
+from agent.apply.proofs import CheckState
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
 from agent.errors import ApplyError, FileError, PlanError
@@ -82,8 +82,8 @@ def test_a_rollback_brings_every_file_back_byte_for_byte(node: Node) -> None:
     assert node.etc() == node.states[1]
     assert outcome.result.generation == 4
     assert (node.newest.verb, node.newest.to) == ("rollback", 1)
-    assert outcome.climb is not None
-    assert all(rung.state is State.OK for rung in outcome.climb.rungs[:7])
+    assert outcome.proof is not None
+    assert all(check.state is CheckState.OK for check in outcome.proof.checks[:7])
 
 
 def test_without_a_number_it_goes_one_state_back_and_a_second_time_one_further(node: Node) -> None:
@@ -163,13 +163,13 @@ def test_a_rollback_holds_until_somebody_says_apply(node: Node) -> None:
 
 def test_what_the_configuration_still_wants_is_pending_and_no_drift(node: Node) -> None:
     outcome = node.back(1)
-    assert outcome.climb is not None
-    for climb in (outcome.climb, node.climb()):
-        assert climb.drift == ()
-        assert any(CONFIG_TOML in one for one in climb.pending)
-        assert any(paths.SNAPSHOTTER_CONFIG in one for one in climb.pending)
+    assert outcome.proof is not None
+    for proof in (outcome.proof, node.proof()):
+        assert proof.drift == ()
+        assert any(CONFIG_TOML in one for one in proof.pending)
+        assert any(paths.SNAPSHOTTER_CONFIG in one for one in proof.pending)
     node.apply()
-    assert node.climb().pending == ()
+    assert node.proof().pending == ()
 
 
 def test_an_edited_configuration_is_pending_and_the_node_is_judged_by_the_one_that_was_applied() -> None:
@@ -177,9 +177,9 @@ def test_an_edited_configuration_is_pending_and_the_node_is_judged_by_the_one_th
     node.use_image()
     node.say()
     node.config = OTHER_MODE
-    climb = node.climb()
-    assert climb.headline is None
-    assert any(CONFIG_TOML in one for one in climb.pending)
+    proof = node.proof()
+    assert proof.headline is None
+    assert any(CONFIG_TOML in one for one in proof.pending)
 
 
 def test_the_daemon_is_told_of_the_mirror_that_is_in_force_again() -> None:
@@ -307,7 +307,7 @@ def test_a_removal_after_a_rollback_leaves_nothing_of_ours(node: Node) -> None:
     for program in ("nsenter", "kill", "rm"):
         node.node.processes.on(program)
     node.back(1)
-    assert leave.remove(node.config, node.node.ports, quiet(), force=False) is not None
+    assert remove.remove_setup(node.config, node.node.ports, quiet(), force=False) is not None
     assert node.etc() == node.states[0]
     with pytest.raises(PlanError, match="nothing is applied"):
         node.back(1)

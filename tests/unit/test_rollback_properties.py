@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent import paths
 from agent.apply import generations, rollback, undo
-from agent.apply.generations import Done, Generation
+from agent.apply.generations import DoneStep, Generation
 from agent.config.accepted import record
 from agent.config.model import Config
 from agent.plan import decide, invariants
@@ -39,7 +39,7 @@ def accept(made: FakeNode, done: Plan, wanted: Config, verb: str = "apply", to: 
             backs.append(undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid))
     carry_out(made, done)
     effective, _ = decide.choose(wanted, look(made, wanted))
-    steps = tuple(Done("", back) for back in backs)
+    steps = tuple(DoneStep("", back) for back in backs)
     generations.save(
         made.files, Generation(number, str(number), 0.0, verb, steps, effective, to=to, config=record(wanted))
     )

@@ -14,7 +14,7 @@ from referencing import Registry, Resource
 
 from agent import API_VERSION
 from agent.__main__ import main
-from agent.apply import climb as climbing
+from agent.apply import proofs
 from agent.console import Format
 from agent.daemon import publish
 from tests.lint.source import ROOT, modules
@@ -53,9 +53,9 @@ def pinned(node: PublishedNode) -> None:
     node.status["pin"] = {"route": "origin", "until": node.now + 600, "reason": "", "by": "mo"}
 
 
-def wrong_rung(node: PublishedNode) -> None:
+def wrong_check(node: PublishedNode) -> None:
     node.fail(6, detail="x", code="NNA0607", cause="y", evidence=["z"])
-    node.climb["drift"] = ["a file was edited"]
+    node.proof["drift"] = ["a file was edited"]
 
 
 def gone(node: PublishedNode) -> None:
@@ -64,20 +64,22 @@ def gone(node: PublishedNode) -> None:
 
 def nothing(node: PublishedNode) -> None:
     node.kill()
-    node.remove("run/nydus-agent/status.json", "var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/climb.json")
+    node.remove("run/nydus-agent/status.json", "var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/proof.json")
 
 
 def rubbish(node: PublishedNode) -> None:
-    for name in ("run/nydus-agent/status.json", "var/lib/nydus-agent/climb.json"):
+    for name in ("run/nydus-agent/status.json", "var/lib/nydus-agent/proof.json"):
         (node.root / name).write_text("not JSON")
 
 
 def strange(node: PublishedNode) -> None:
     """An unprivileged user may write what it likes."""
-    node.put("run/nydus-agent/status.json", {"pid": "x", "at": node.now, "verdict": 7, "history": [{"at": None}, 3]})
+    node.put(
+        "run/nydus-agent/status.json", {"pid": "x", "at": node.now, "health_state": 7, "history": [{"at": None}, 3]}
+    )
 
 
-@pytest.mark.parametrize("state", [well, outage, pinned, wrong_rung, gone, nothing, rubbish, strange])
+@pytest.mark.parametrize("state", [well, outage, pinned, wrong_check, gone, nothing, rubbish, strange])
 @pytest.mark.parametrize(
     "argv", [("status",), ("status", "--history"), ("why",), ("route", "show"), ("version",)], ids=" ".join
 )
@@ -86,7 +88,7 @@ def test_what_answers_without_root_is_as_described_in_every_state(
 ) -> None:
     node = PublishedNode(tmp_path)
     state(node)
-    if state in (pinned, wrong_rung):
+    if state in (pinned, wrong_check):
         node.write()
     assert complaints(printed(node.root, *argv, uid=65534)) == []
 
@@ -121,8 +123,8 @@ def test_the_check_of_a_configuration_and_every_error_are_as_described(tmp_path:
         assert complaints(printed(tmp_path, *argv)) == []
 
 
-def test_a_climb_is_as_described() -> None:
-    document = {"apiVersion": API_VERSION, "kind": "Climb", **climbing.body(proved().climb())}
+def test_a_proof_is_as_described() -> None:
+    document = {"apiVersion": API_VERSION, "kind": "Proof", **proofs.body(proved().proof())}
     assert complaints(json.loads(json.dumps(document))) == []
 
 

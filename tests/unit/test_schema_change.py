@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from agent.apply import leave, rollback
+from agent.apply import remove, rollback
 from agent.apply.recover import Recovered
 from agent.commands import apply as apply_verb
 from agent.commands import recover as recover_verb
 from agent.commands import remove as remove_verb
 from agent.commands.context import Context
-from agent.commands.plan_body import body as plan_body
+from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet
@@ -71,7 +71,7 @@ def test_a_rollback(node: ProvedNode) -> None:
 
 
 def test_a_removal_and_one_that_had_nothing_to_do(node: ProvedNode) -> None:
-    removed = leave.remove(CONFIG, node.node.ports, quiet(), force=False)
+    removed = remove.remove_setup(CONFIG, node.node.ports, quiet(), force=False)
     assert told(lambda context: remove_verb.tell(removed, context))["changed"] is True
     assert told(lambda context: remove_verb.tell(None, context))["changed"] is False
 
@@ -109,7 +109,7 @@ def test_the_history_as_diffs_hides_secrets_and_needs_root(node: ProvedNode, tmp
     path = CONFIG.containerd.config
     secret = b'\n[plugins."io.containerd.grpc.v1.cri".registry.configs."r".auth]\npassword = "hunter2"\n'
     node.node.files.put(path, node.node.files.files[path].content + secret)
-    leave.remove(LOUD, node.node.ports, quiet(), force=False)
+    remove.remove_setup(LOUD, node.node.ports, quiet(), force=False)
     document = printed(on_disk(node, tmp_path), "history", "--diff", "2")
     assert complaints(document) == []
     assert any("hidden" in one["diff"] for one in document["files"])

@@ -1,4 +1,4 @@
-"""`status` answers without root; its first line is the verdict in words, then the details, then what is wrong."""
+"""`status` answers without root; its first line is the state in words, then the details, then what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_well_node_says_by_what_it_was_proved(node: PublishedNode) -> None:
 def test_the_details_are_in_an_aligned_table(node: PublishedNode) -> None:
     answer = Answer(node)
     assert answer.row("route") == "route mirror since 1 h 56 min: the mirror is healthy"
-    assert answer.row("verdict") == "verdict healthy since 1 h 56 min: a canary answered"
+    assert answer.row("state") == "state healthy since 1 h 56 min: a canary answered"
     assert answer.row("mode") == "mode fence the self-test passed"
     assert answer.row("fence") == "fence not raised self-test ok"
     assert answer.row("mirror").startswith(f"mirror {MIRROR} ping ok in 0.4 ms, 1 s ago; canary ok in 1.9 ms, 3 s ago")
@@ -33,12 +33,12 @@ def test_the_details_are_in_an_aligned_table(node: PublishedNode) -> None:
     assert answer.row("agent").startswith(f"agent running pid {PID}, since 2 h 1 min, published 1 s ago")
     assert answer.row("applied") == "applied fence, proxy generation 3"
     assert "nft can be used" in [line.strip() for line in answer.text.splitlines()], "each reason has its own line"
-    table = [line for line in answer.text.splitlines() if line.startswith(("route", "verdict", "mode", "agent"))]
+    table = [line for line in answer.text.splitlines() if line.startswith(("route", "state", "mode", "agent"))]
     assert len({line.index(line.split()[1]) for line in table}) == 1
 
 
-def test_every_rung_of_the_last_climb_is_listed(node: PublishedNode) -> None:
-    node.climb["rungs"][9] |= {"state": "not-proved", "detail": "no nydus image on the node yet"}
+def test_every_check_of_the_last_proof_is_listed(node: PublishedNode) -> None:
+    node.proof["checks"][9] |= {"state": "not-proved", "detail": "no nydus image on the node yet"}
     node.write()
     answer = Answer(node)
     assert " ".join(answer.text.splitlines()[-1].split()) == "10 not proved a real read no nydus image on the node yet"
@@ -48,7 +48,7 @@ def test_every_rung_of_the_last_climb_is_listed(node: PublishedNode) -> None:
 
 def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> None:
     node.status |= {
-        "verdict": "down", "verdict_since": node.now - 12, "verdict_reason": "ping silent",
+        "health_state": "down", "health_since": node.now - 12, "health_reason": "ping silent",
         "route": "origin", "route_since": node.now - 12, "route_reason": "ping silent",
         "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin", "reason": "ping silent",
                      "evidence": "no answer for 612 ms"}],
@@ -64,28 +64,28 @@ def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> Non
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
+    ("health_state", "said"),
     [("down", "mirror is down since 12 s: canary status (HTTP 429 for the canary); both bad"),
      ("suspect", "mirror is suspected since 12 s: canary status (HTTP 429 for the canary)")],
 )  # fmt: skip
 def test_the_evidence_is_in_the_first_line_where_the_reason_does_not_hold_it(
-    node: PublishedNode, verdict: str, said: str
+    node: PublishedNode, health_state: str, said: str
 ) -> None:
-    change = {"at": node.now - 12, "from": "healthy", "to": verdict, "route": "mirror", "reason": "canary status",
+    change = {"at": node.now - 12, "from": "healthy", "to": health_state, "route": "mirror", "reason": "canary status",
               "evidence": "HTTP 429 for the canary"}  # fmt: skip
-    node.status |= {"verdict": verdict, "verdict_since": node.now - 12, "verdict_reason": "canary status"}
+    node.status |= {"health_state": health_state, "health_since": node.now - 12, "health_reason": "canary status"}
     node.status |= {"route_reason": "both bad", "history": [change]}
     node.write()
     headline = Answer(node).headline
     assert headline.replace("reads stay on the mirror: ", "") == said
-    node.status["verdict_reason"] = "canary status: HTTP 429 for the canary"
+    node.status["health_reason"] = "canary status: HTTP 429 for the canary"
     node.write()
     assert Answer(node).headline.count("429") == 1
 
 
 def test_long_evidence_does_not_fill_the_first_line(node: PublishedNode) -> None:
     node.status |= {
-        "verdict": "down", "verdict_reason": "a read failed", "route": "origin", "route_reason": "a read failed",
+        "health_state": "down", "health_reason": "a read failed", "route": "origin", "route_reason": "a read failed",
         "history": [{"at": node.now, "from": "healthy", "to": "down", "route": "origin", "reason": "a read failed",
                      "evidence": "x" * 400}],
     }  # fmt: skip
@@ -126,9 +126,12 @@ def test_a_pin_shows_who_why_and_when_it_ends(node: PublishedNode) -> None:
     assert answer.row("pin").startswith("pin origin for another 1 h ")
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("healthy", 0), ("down", 3), ("unknown", 3)])
-def test_a_pin_to_a_bad_mirror_is_not_called_fine(node: PublishedNode, verdict: str, code: int) -> None:
-    node.status |= {"pin": {"route": "mirror", "until": node.now + 60, "reason": "", "by": "mo"}, "verdict": verdict}
+@pytest.mark.parametrize(("health_state", "code"), [("healthy", 0), ("down", 3), ("unknown", 3)])
+def test_a_pin_to_a_bad_mirror_is_not_called_fine(node: PublishedNode, health_state: str, code: int) -> None:
+    node.status |= {
+        "pin": {"route": "mirror", "until": node.now + 60, "reason": "", "by": "mo"},
+        "health_state": health_state,
+    }
     node.write()
     assert Answer(node).code == code
 
@@ -146,7 +149,7 @@ def test_a_pin_without_a_fence_is_not_called_one(node: PublishedNode) -> None:
 
 def test_in_mode_native_the_origin_is_told_with_the_mirrors_fault(node: PublishedNode) -> None:
     node.status |= {
-        "mode": "native", "verdict": "down", "verdict_reason": "ping refused", "route": "origin",
+        "mode": "native", "health_state": "down", "health_reason": "ping refused", "route": "origin",
         "route_since": node.now - 12, "route_reason": "native: nydusd's own ping decides",
     }  # fmt: skip
     node.write()
@@ -155,7 +158,7 @@ def test_in_mode_native_the_origin_is_told_with_the_mirrors_fault(node: Publishe
 
 
 def test_in_mode_native_a_dead_mirror_is_told_and_so_is_what_protects_reads(node: PublishedNode) -> None:
-    node.status |= {"mode": "native", "verdict": "down", "verdict_reason": "connection refused", "route_reason": ""}
+    node.status |= {"mode": "native", "health_state": "down", "health_reason": "connection refused", "route_reason": ""}
     node.effective["switch"] = "native"
     node.write()
     answer = Answer(node)
@@ -172,29 +175,29 @@ def test_a_fence_that_was_applied_but_does_not_work_any_more_is_a_problem(node: 
     assert "the mode is native although the node was set up for the fence" in answer.text
 
 
-def test_the_first_rung_that_fails_is_the_headline_with_its_way_out(node: PublishedNode) -> None:
+def test_the_first_check_that_fails_is_the_headline_with_its_way_out(node: PublishedNode) -> None:
     node.fail(6, detail="the plugin did not start", code="NNA0607", cause="init error", evidence=["a", "b"],
               **{"try": "ctr plugins ls"})  # fmt: skip
     node.fail(7, detail="no such snapshotter", code="NNA0604")
     answer = Answer(node)
-    assert answer.headline == "not proved: rung 6 (CRI) failed: the plugin did not start"
+    assert answer.headline == "not proved: check 6 (CRI) failed: the plugin did not start"
     assert answer.code == 3
     foot = answer.text[answer.text.index("problems") :]
-    assert "problem[NNA0607]: rung 6 (CRI) failed: the plugin did not start" in foot
+    assert "problem[NNA0607]: check 6 (CRI) failed: the plugin did not start" in foot
     assert "cause: init error\n  seen:  a\n  seen:  b\n  try:   ctr plugins ls" in foot
-    assert "NNA0604" not in foot  # it follows from the first; the ladder lists it
+    assert "NNA0604" not in foot  # it follows from the first; the proof lists it
 
 
-def test_a_rung_that_could_not_be_told_is_never_fine(node: PublishedNode) -> None:
-    node.climb["rungs"][7] |= {"state": "unknown", "detail": "nydusd did not answer", "code": "NNA0721"}
+def test_a_check_that_could_not_be_told_is_never_fine(node: PublishedNode) -> None:
+    node.proof["checks"][7] |= {"state": "unknown", "detail": "nydusd did not answer", "code": "NNA0721"}
     node.write()
     answer = Answer(node)
     assert answer.code == 4
-    assert "problem[NNA0721]: rung 8 (running nydusd) could not be told" in answer.text
+    assert "problem[NNA0721]: check 8 (running nydusd) could not be told" in answer.text
 
 
 def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
-    node.climb["at"] = node.now - 7200
+    node.proof["at"] = node.now - 7200
     node.write()
     answer = Answer(node)
     assert answer.code == 4
@@ -204,8 +207,8 @@ def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "told"),
     [
-        ({"verdict": "suspect", "verdict_reason": "a read was cut"}, 3, "mirror is suspected"),
-        ({"verdict": "unknown", "verdict_reason": "nothing was seen yet"}, 4, "could not tell yet: nothing was seen"),
+        ({"health_state": "suspect", "health_reason": "a read was cut"}, 3, "mirror is suspected"),
+        ({"health_state": "unknown", "health_reason": "nothing was seen"}, 4, "could not tell yet: nothing was seen"),
         ({"origins": [{"host": "a", "ok": False}]}, 3, "problem[NNA1016]: the origin does not answer: a"),
         ({"mirror": {"owner": "foreign", "owner_detail": "uid 1000"}}, 3, "problem[NNA1019]"),
         ({"conditions": [{"type": "Drift", "status": "True", "message": "the template was edited"}]}, 3,
@@ -284,13 +287,13 @@ def test_drift_that_root_saw_is_told_when_the_agent_does_not_run(node: Published
 
 
 def test_what_could_not_be_looked_at_is_told_as_unknown_with_the_reason(node: PublishedNode) -> None:
-    node.climb["unseen"] = ["/usr/local/bin/nydusd could not be looked at: Permission denied"]
+    node.proof["unseen"] = ["/usr/local/bin/nydusd could not be looked at: Permission denied"]
     node.write()
     answer = Answer(node)
     assert answer.code == 4
     assert "[NNA1017]: it is not known whether all is as it was applied" in answer.text
     assert "/usr/local/bin/nydusd could not be looked at: Permission denied" in answer.text
-    assert as_json(node)["climb"]["unseen"] == node.climb["unseen"]
+    assert as_json(node)["proof"]["unseen"] == node.proof["unseen"]
 
 
 def test_registries_that_go_direct_are_named(node: PublishedNode) -> None:
@@ -307,7 +310,7 @@ def test_a_machine_gets_everything_as_fields(node: PublishedNode) -> None:
     assert document["headline"] == Answer(node).headline
     assert document["agent"]["state"] == "running"
     assert document["daemon"]["route"] == "mirror"
-    assert document["climb"]["rungs"][5]["try"] == "y"
+    assert document["proof"]["checks"][5]["try"] == "y"
     assert document["effective"]["generation"] == 3
     assert [problem["code"] for problem in document["problems"]] == ["NNA0607"]
 
@@ -316,17 +319,17 @@ def test_the_fields_of_the_json_status_are_the_ones_that_were_promised(node: Pub
     """Within v1 fields are only added: a line removed here breaks somebody's monitoring."""
     document = as_json(node)
     promised = {
-        "": {"apiVersion", "kind", "headline", "exit", "agent", "daemon", "effective", "climb", "pin", "problems"},
+        "": {"apiVersion", "kind", "headline", "exit", "agent", "daemon", "effective", "proof", "pin", "problems"},
         "agent": {"state", "age_s"},
         "daemon": {
-            "pid", "at", "started_at", "mode", "mode_reason", "verdict", "verdict_since", "verdict_reason", "route",
+            "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason", "route",
             "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
         },
         "effective": {"at", "generation", "switch", "dialect", "use_http", "reasons", "not_accelerated"},
-        "climb": {"at", "rungs", "versions", "drift"},
+        "proof": {"at", "checks", "versions", "drift"},
     }  # fmt: skip
     for name, fields in promised.items():
         assert fields <= set(document[name] if name else document), name
     assert {"number", "name", "state", "detail", "code", "cause", "evidence", "try"} <= set(
-        document["climb"]["rungs"][0]
+        document["proof"]["checks"][0]
     )

@@ -19,7 +19,7 @@ def node(tmp_path: Path) -> PublishedNode:
 
 
 def test_a_node_that_was_not_changed_yet_is_told_the_next_command(node: PublishedNode) -> None:
-    node.remove("var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/climb.json")
+    node.remove("var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/proof.json")
     answer = Answer(node)
     assert answer.headline == "not applied yet: run nydus-agent plan"
     assert answer.code == 3
@@ -42,7 +42,7 @@ def test_an_agent_that_was_killed_is_told_from_what_it_left_behind(node: Publish
     )
     assert answer.code == 3
     assert "try:   sudo systemctl start nydus-agent.service" in answer.text
-    assert not any(line.startswith("verdict") for line in answer.text.splitlines())  # a memory is no verdict
+    assert not any(line.startswith("state") for line in answer.text.splitlines())  # a memory is no state
 
 
 def test_a_pin_that_was_released_is_not_remembered_by_a_dead_agent(node: PublishedNode) -> None:
@@ -97,7 +97,7 @@ def test_a_configuration_that_only_root_may_read_is_no_problem_of_the_node(node:
 def test_links_in_the_daemons_directory_are_not_followed(node: PublishedNode) -> None:
     """Root runs `status` too, and the directory belongs to an unprivileged user."""
     secret = node.root / "secret"
-    secret.write_text('{"verdict_reason": "a secret"}')
+    secret.write_text('{"health_reason": "a secret"}')
     node.remove("run/nydus-agent/status.json")
     (node.root / "run/nydus-agent/status.json").symlink_to(secret)
     answer = Answer(node)
@@ -134,7 +134,7 @@ def test_values_of_wrong_types_count_as_not_there(node: PublishedNode) -> None:
             assert Answer(node).code in (0, 3, 4), (key, value)
             assert as_json(node)["kind"] == "Status"
     for value in wrong:
-        node.put("var/lib/nydus-agent/climb.json", {"at": value, "rungs": value, "versions": value, "drift": value})
+        node.put("var/lib/nydus-agent/proof.json", {"at": value, "checks": value, "versions": value, "drift": value})
         node.put("var/lib/nydus-agent/effective.json", {"at": value, "switch": value, "reasons": value})
         node.put("var/lib/nydus-agent/pin.json", {"route": value, "until": value, "by": value})
         node.write_status()
@@ -142,7 +142,7 @@ def test_values_of_wrong_types_count_as_not_there(node: PublishedNode) -> None:
 
 
 def test_a_text_of_the_daemon_cannot_drive_roots_terminal(node: PublishedNode) -> None:
-    node.status["verdict_reason"] = "\x1b]0;owned\x07\u202e"
+    node.status["health_reason"] = "\x1b]0;owned\x07\u202e"
     node.write()
     answer = Answer(node, "--color", "never")
     assert not set(answer.text) & {"\x1b", "\x07", "\u202e"}
@@ -160,7 +160,7 @@ def told_on_the_socket(node: PublishedNode, **more: object) -> AbstractContextMa
 def test_a_living_agent_whose_file_is_old_is_asked_on_its_socket(node: PublishedNode) -> None:
     node.status["at"] = node.now - 40
     node.write()
-    with told_on_the_socket(node, route="origin", verdict="down", verdict_reason="ping refused"):
+    with told_on_the_socket(node, route="origin", health_state="down", health_reason="ping refused"):
         answer = Answer(node)
     assert answer.headline.startswith("reads go to the origin")
     assert answer.row("agent").startswith("agent running")
@@ -206,7 +206,7 @@ def test_a_healthy_file_is_enough(node: PublishedNode) -> None:
 
 def test_what_is_pending_after_a_rollback_is_told_without_root_with_the_way_to_see_it(node: PublishedNode) -> None:
     node.effective["rolled_back_to"] = 1
-    node.climb["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
+    node.proof["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
     node.write()
     answer = Answer(node)
     assert answer.code == 3
@@ -220,7 +220,7 @@ def test_what_is_pending_after_a_rollback_is_told_without_root_with_the_way_to_s
 
 
 def test_an_edited_configuration_is_pending_and_nothing_was_rolled_back(node: PublishedNode) -> None:
-    node.climb["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
+    node.proof["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
     node.write()
     answer = Answer(node)
     assert answer.code == 3

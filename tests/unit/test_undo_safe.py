@@ -177,7 +177,7 @@ def test_a_removal_that_is_killed_once_it_is_accepted_still_leaves_nothing() -> 
     assert done is not None
     assert done.finished
     assert made.etc() == made.before
-    assert paths.CLIMB not in made.node.files.files
+    assert paths.PROOF not in made.node.files.files
 
 
 @pytest.mark.parametrize("path", [CONTAINERD_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.NYDUSD_TEMPLATE])

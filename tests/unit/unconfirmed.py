@@ -9,7 +9,7 @@ from typing import Self
 
 from agent import paths
 from agent.apply import change, recover, revert
-from agent.apply.unconfirmed import Pending, Taken
+from agent.apply.unconfirmed import Pending, TakenBack
 from agent.commands import confirm as confirm_verb
 from agent.commands.apply import waiting
 from agent.commands.context import Context
@@ -59,18 +59,18 @@ class Waiting:
     def confirm(self) -> tuple[Pending, float] | None:
         return confirm_verb.keep(self.ports)
 
-    def pass_time(self, seconds: float = SECONDS) -> list[Taken | None]:
+    def pass_time(self, seconds: float = SECONDS) -> list[TakenBack | None]:
         """Time passes; what the alarm starts runs at once."""
         self.node.clock.advance(seconds)
         return [self.goes_off(alarm) for alarm in self.node.alarms.due()]
 
-    def goes_off(self, alarm: Alarm) -> Taken | None:
+    def goes_off(self, alarm: Alarm) -> TakenBack | None:
         program, verb, *_options, only = alarm.argv
         assert (program, verb) == ("/usr/bin/nydus-agent", "revert")
         with revert.lock(self.ports, only):
             return revert.take_back(self.made.config, self.ports, quiet(), lambda _: None, only=only)
 
-    def reboot(self) -> Taken | None:
+    def reboot(self) -> TakenBack | None:
         """Recovery before the runtimes start, then the boot goes on."""
         units = self.node.units.units
         for name in (paths.CONTAINERD_UNIT, UNIT):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.daemon.documents import Climb, Pin
+from agent.daemon.documents import LastProof, Pin
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
 from agent.daemon.origins import OriginStatus
@@ -26,7 +26,7 @@ from agent.daemon.view import (
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.prospect import Prospect
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from tests.fakes.daemon import FakeCgroups, FakeWatch
 from tests.fakes.fence import FakeFence
 
@@ -46,9 +46,9 @@ VIEW = View(
     started_at=900.0,
     mode=Mode.FENCE,
     mode_reason="auto: the self-test passed",
-    verdict=Verdict.HEALTHY,
-    verdict_since=901.0,
-    verdict_reason="a ping and a canary were answered",
+    health_state=HealthState.HEALTHY,
+    health_since=901.0,
+    health_reason="a ping and a canary were answered",
     route=Route.MIRROR,
     route_since=900.0,
     route_reason="a ping and a canary were answered",
@@ -62,21 +62,21 @@ VIEW = View(
     owner_detail="127.0.0.1:4001 is held by uid 0",
     origins=(OriginStatus("registry.test:5000", ok=True, at=990.0), OriginStatus('odd"name\\', ok=None)),
     origin=True,
-    climb=Climb(at=950.0, problem=""),
+    proof=LastProof(at=950.0, problem=""),
     conditions=none_holds(),
     counts=Counts().items(),
     symptoms=SymptomsSeen().view(),
 )
 DOWN = replace(
     VIEW,
-    verdict=Verdict.DOWN,
+    health_state=HealthState.DOWN,
     route=Route.ORIGIN,
     route_reason="ping refused",
     fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),
     pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
     history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),),
-    verdict_cause="refused",
-    verdict_evidence="4003 refused",
+    health_cause="refused",
+    health_evidence="4003 refused",
     window_s=0.7,
     canary_window_s=1.5,
     penalty=Penalty(1000.04, held=True, reuse=750.0),

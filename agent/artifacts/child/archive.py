@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from agent.artifacts.child.gunzip import Gunzip
 from agent.artifacts.child.programs import Programs, write
@@ -12,7 +13,6 @@ from agent.artifacts.child.tar import Tar
 from agent.artifacts.fetching import Limits
 from agent.artifacts.lock import Artifact, Program
 from agent.artifacts.refusals import REASONS, Refusal
-from agent.dataclass import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.child.web import Web
 from agent.artifacts.fetching import Limits
 from agent.artifacts.refusals import Refusal
-from agent.dataclass import dataclass, field
 
 _GLANCE_S = 0.1
 """How often the one who takes looks whether the others hang."""

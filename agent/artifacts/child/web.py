@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -24,7 +25,6 @@ from agent.artifacts.addresses import PORTS, REDIRECTS, origin
 from agent.artifacts.child.refused import RefusedError
 from agent.artifacts.fetching import Limits
 from agent.artifacts.refusals import Refusal
-from agent.dataclass import dataclass
 
 CHUNK = 16 << 10
 """Bytes per read. A read waits until it has so many, so this is also how finely slowness is seen."""

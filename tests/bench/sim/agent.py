@@ -3,8 +3,8 @@
 What stands here is the schedule of the daemon's session and canaries and the rounds of its probes, on a clock that
 jumps from one event to the next. The daemon's pings, canaries and ticks begin with one ticker; here each kind has one
 of its own, of the same length: losses that are independent, and stalls that are longer than a tick, cannot tell them
-apart. Verdicts, fences and delays are the machine's. tests/unit/test_bench_agent.py holds the model of a round to the
-real Pinger.
+apart. Health states, fences and delays are the machine's. tests/unit/test_bench_agent.py holds the model of a round to
+the real Pinger.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from agent.health.machine import step
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, State, Verdict
+from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, HealthState, State
 
 NEVER_S = float("inf")
 WELL_S = 0.002
@@ -129,7 +129,7 @@ class Agent:
         self.open_until = at
         """When the last round that has begun is over, late answers included."""
         self.outages = 0
-        """How often the verdict became down."""
+        """How often the health state became down."""
         self._rng = rng
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -219,7 +219,10 @@ class Agent:
                     self._look_at_owner()
                 case _:
                     pass
-        self.outages += self.state.verdict is Verdict.DOWN and before.verdict in (Verdict.HEALTHY, Verdict.SUSPECT)
+        self.outages += self.state.health_state is HealthState.DOWN and before.health_state in (
+            HealthState.HEALTHY,
+            HealthState.SUSPECT,
+        )
         if self.state.fence is not before.fence and route(before) is not (after := route(self.state)):
             self.changes.append((self.now, after))
 

@@ -20,7 +20,7 @@ from agent.health.evidence import (
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.route import route
-from agent.health.state import State, Verdict
+from agent.health.state import HealthState, State
 from tests.bench.sim.agent import NEVER_S, WELL_S, Agent, Answer, Events, healthy
 from tests.bench.sim.agent import well as quiet
 
@@ -78,9 +78,9 @@ def leave(fault: Fault, rng: random.Random, before: State) -> Departure:
     if fault.refused:
         agent.run(_END_OF_FILE_S)
         agent.meets(SentinelClosed("modelled"))
-    agent.run(_DOWN_BY_S, lambda: agent.state.verdict is Verdict.DOWN)
+    agent.run(_DOWN_BY_S, lambda: agent.state.health_state is HealthState.DOWN)
     agent.run(agent.now + _SETTLE_S)
-    _expect(agent, Verdict.DOWN, Route.ORIGIN)
+    _expect(agent, HealthState.DOWN, Route.ORIGIN)
     agent.skip(OUTAGE_S, _down(fault))
     return Departure(agent.changes[0][0], tuple(agent.origin_asked), agent.state)
 
@@ -108,17 +108,17 @@ def restart_well(at: float, return_delay_s: float, rng: random.Random) -> Agent:
 
 
 def _back(agent: Agent) -> float:
-    agent.run(agent.now + 60.0, lambda: agent.state.verdict is not Verdict.DOWN)
+    agent.run(agent.now + 60.0, lambda: agent.state.health_state is not HealthState.DOWN)
     if agent.state.return_at - agent.now > 2 * _BEFORE_S:
         agent.skip(agent.state.return_at - _BEFORE_S, quiet)
     agent.run(agent.now + 60.0, lambda: route(agent.state) is Route.MIRROR)
-    _expect(agent, Verdict.HEALTHY, Route.MIRROR)
+    _expect(agent, HealthState.HEALTHY, Route.MIRROR)
     return agent.changes[-1][0]
 
 
-def _expect(agent: Agent, verdict: Verdict, route: Route) -> None:
-    if agent.state.verdict is not verdict or not agent.changes or agent.changes[-1][1] is not route:
-        raise AssertionError(f"{agent.state.verdict} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
+def _expect(agent: Agent, health_state: HealthState, route: Route) -> None:
+    if agent.state.health_state is not health_state or not agent.changes or agent.changes[-1][1] is not route:
+        raise AssertionError(f"{agent.state.health_state} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
 
 
 def _down(fault: Fault) -> Events:

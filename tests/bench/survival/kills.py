@@ -71,7 +71,7 @@ class Aim:
 
 
 def _until_journal(root: Path, child: Child) -> None:
-    journal = f"{root}{paths.JOURNAL}/open.jsonl"
+    journal = f"{root}{paths.STATE_DIR}/journal/open.jsonl"
     end = time.monotonic() + 10
     while not os.path.exists(journal) and not child.ended() and time.monotonic() < end:
         time.sleep(0.0002)
@@ -129,5 +129,5 @@ def _recover_at_boot(stage: Stage) -> None:
 
 
 def _journal_lines(root: Path) -> int:
-    place = root / f"{paths.JOURNAL}/open.jsonl".lstrip("/")
+    place = root / f"{paths.STATE_DIR}/journal/open.jsonl".lstrip("/")
     return place.read_bytes().count(b"\n") if place.exists() else 0

@@ -36,7 +36,7 @@ def take(root: Path) -> Picture:
     """The node as it is now."""
     files = dict(_tree(root, ""))
     ours = {path for path in files if path.startswith(paths.STATE_DIR)}
-    left = [path for path in files if path.endswith(_TEMPORARY) or path.startswith(paths.JOURNAL + "/")]
+    left = [path for path in files if path.endswith(_TEMPORARY) or path.startswith(f"{paths.STATE_DIR}/journal/")]
     others = {path: what for path, what in files.items() if path not in ours}
     return Picture(others, _services(Stage(root)), _accepted(root), tuple(sorted(left)))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from agent import paths
 from agent.adapters.files import RootFiles
 from agent.adapters.ledger import DiskLedger
-from agent.apply import change, leave, recover, rollback
+from agent.apply import change, recover, remove, rollback
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
 from agent.errors import SystemdError
 from agent.node.facts import PluginFact, UnitFact
@@ -162,7 +162,7 @@ class Stage:
         """The verb."""
         ports = self.ports
         with ports.ledger.lock("remove"):
-            leave.remove(FIRST, ports, quiet(), force=False)
+            remove.remove_setup(FIRST, ports, quiet(), force=False)
 
     def recover(self, *, jobs: bool = True) -> None:
         """The verb; without jobs as at boot."""

@@ -14,10 +14,10 @@ def test_an_installation_that_is_killed_or_fails_at_any_call_leaves_the_old_set_
     done = quick_form.run("crash-artifacts", _DEADLINE_S)
     rows: list[dict[str, Any]] = done.content["rows"]
     assert [row["case"] for row in rows if row["errors"]] == []
-    verdicts = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
-    assert verdicts["before"] > 300
-    assert verdicts["after"] > 50
-    assert verdicts["mixed"] == 0
+    health_states = {name: sum(row["extra"][name] for row in rows) for name in ("before", "after", "mixed")}
+    assert health_states["before"] > 300
+    assert health_states["after"] > 50
+    assert health_states["mixed"] == 0
     at_random = [row["extra"]["killed"] for row in rows if row["case"].endswith("killed at random")]
     assert sum(at_random) >= 200
     at_each_call = [row["extra"]["killed"] for row in rows if row["case"].endswith("killed before each call")]

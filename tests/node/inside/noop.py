@@ -6,9 +6,7 @@ looking does: what the first run's look took more is the program's price, wherev
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -18,7 +16,6 @@ _PACKAGE = "/usr/share/nydus-node-agent"
 
 def main() -> int:
     """As /usr/bin/nydus-agent does it."""
-    gc.disable()
     sys.path.insert(0, _PACKAGE)
     from agent.__main__ import main as run
     from agent.commands import apply  # noqa: F401
@@ -39,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os._exit(main())
+    sys.exit(main())

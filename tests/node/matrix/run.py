@@ -1,4 +1,4 @@
-"""One combination: apply, the ten rungs with a pod on a nydus image, an empty second apply, remove, a plain pod."""
+"""One combination: apply, the ten checks with a pod on a nydus image, an empty second apply, remove, a plain pod."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Row:
     apply_s: float = 0.0
     refused: str = ""
     """Why there can be no plan, where there must be none."""
-    rungs: str = "-"
+    checks: str = "-"
     second_apply: str = "-"
     removed: str = "-"
     problems: list[str] = field(default_factory=list)
@@ -105,11 +105,11 @@ class _Run:
         well = right == set(range(_FILES)) and '"error": "' not in out
         self._need(well, f"the nydus image did not run: {out[-500:]}")
         scene.wait_for_route(self.node, "mirror", 30)
-        climb = scene.agent_json(self.node, "doctor")
-        proved = [rung["number"] for rung in climb["rungs"] if rung["state"] == "ok"]
-        self.row.rungs = f"{len(proved)}/10"
-        self._need(len(proved) == 10, f"not proved: {[r for r in climb['rungs'] if r['state'] != 'ok']}")
-        self._need(not climb["drift"], f"nobody changed anything, and it says: {climb['drift']}")
+        proof = scene.agent_json(self.node, "doctor")
+        proved = [check["number"] for check in proof["checks"] if check["state"] == "ok"]
+        self.row.checks = f"{len(proved)}/10"
+        self._need(len(proved) == 10, f"not proved: {[r for r in proof['checks'] if r['state'] != 'ok']}")
+        self._need(not proof["drift"], f"nobody changed anything, and it says: {proof['drift']}")
 
     def _run_nydus(self) -> str:
         node, ref = self.node, self.ground.ref

@@ -12,7 +12,7 @@ from tests.node.matrix.run import Row
 
 def text(rows: Sequence[Row]) -> str:
     """A line each."""
-    head = ("containerd", "mode", "form", "apply s", "rungs", "second apply", "removed", "verdict")
+    head = ("containerd", "mode", "form", "apply s", "checks", "second apply", "removed", "verdict")
     lines = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
     return "\n".join(
@@ -22,7 +22,16 @@ def text(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     verdict = row.verdict.partition("\n")[0][:80]
-    return (row.containerd, row.mode, row.form, f"{row.apply_s:.1f}", row.rungs, row.second_apply, row.removed, verdict)
+    return (
+        row.containerd,
+        row.mode,
+        row.form,
+        f"{row.apply_s:.1f}",
+        row.checks,
+        row.second_apply,
+        row.removed,
+        verdict,
+    )
 
 
 def save(rows: Sequence[Row], *, quick: bool) -> None:

@@ -1,12 +1,12 @@
-"""Rung 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
+"""Check 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
+from agent.apply.checks_runtime import CALL_S, ProofView
 from agent.apply.daemon_view import DaemonView, daemon_view
-from agent.apply.rungs_runtime import CALL_S, View
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.config.model import Switch
 from agent.errors import HttpError, PortError
 from agent.health.owner import Owner, is_loopback, judge
@@ -18,7 +18,7 @@ _NUMBER = 9
 _STATUS_LINE = "systemctl status nydus-agent.service"
 
 
-def mirror(view: View, effective: Effective) -> Rung:
+def mirror(view: ProofView, effective: Effective) -> CheckResult:
     """The first thing that is wrong, from the port's owner to the fence."""
     seen: list[str] = []
     daemon = daemon_view(view.ports)
@@ -42,7 +42,7 @@ def address_of(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or 80
 
 
-def _owner(view: View, seen: list[str]) -> Rung | None:
+def _owner(view: ProofView, seen: list[str]) -> CheckResult | None:
     """Whose port is it? dfdaemon gone, any local user could bind it and feed bytes."""
     host, port = address_of(view.config.mirror.url)
     user = view.config.mirror.user
@@ -70,7 +70,7 @@ def _uid(ports: Ports, user: str) -> int:
     return int(user) if user.isdigit() else int(ports.processes.run(["id", "-u", user], deadline_s=CALL_S).stdout)
 
 
-def _ping(view: View, seen: list[str]) -> Rung | None:
+def _ping(view: ProofView, seen: list[str]) -> CheckResult | None:
     url = view.config.mirror.ping_url
     try:
         answer = view.ports.http.get(url, deadline_s=CALL_S)
@@ -83,7 +83,7 @@ def _ping(view: View, seen: list[str]) -> Rung | None:
     return None
 
 
-def _fence(view: View, effective: Effective, daemon: DaemonView, seen: list[str]) -> Rung | None:
+def _fence(view: ProofView, effective: Effective, daemon: DaemonView, seen: list[str]) -> CheckResult | None:
     if effective.switch is Switch.NATIVE:
         why = next((one for one in effective.reasons if one.startswith("switch native")), "switch native")
         seen.append(why)
@@ -105,7 +105,7 @@ def _fence(view: View, effective: Effective, daemon: DaemonView, seen: list[str]
     return None
 
 
-def _canary(view: View, seen: list[str]) -> Rung | None:
+def _canary(view: ProofView, seen: list[str]) -> CheckResult | None:
     """A request through the mirror's data path to the agent's own object, compared with the object itself."""
     url = f"http://127.0.0.1:{view.config.endpoint.port}/canary"
     try:

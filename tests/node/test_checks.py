@@ -1,4 +1,4 @@
-"""Each rung of the ladder fails for its own reason: every test breaks exactly one thing and reads the headline."""
+"""Each check of the proof fails for its own reason: every test breaks exactly one thing and reads the headline."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture(autouse=True)
 def whole(stage: scene.Stage) -> Iterator[None]:
-    """Before and after each test all ten rungs are proved, so that what it sees is its own doing."""
+    """Before and after each test all ten checks are proved, so that what it sees is its own doing."""
     yield
-    climb = scene.agent_json(stage.node, "doctor")
-    assert [rung["state"] for rung in climb["rungs"]] == ["ok"] * 10, json.dumps(climb, indent=1)
+    proof = scene.agent_json(stage.node, "doctor")
+    assert [check["state"] for check in proof["checks"]] == ["ok"] * 10, json.dumps(proof, indent=1)
 
 
 def headline(node: Node) -> tuple[int, str]:
-    """(number, cause with evidence) of the first rung that is not proved; `doctor` must not exit 0."""
+    """(number, cause with evidence) of the first check that is not proved; `doctor` must not exit 0."""
     assert scene.agent(node, "doctor", check=False).returncode in (3, 4)
-    climb = scene.agent_json(node, "doctor")
-    first = next(rung for rung in climb["rungs"] if rung["state"] != "ok")
+    proof = scene.agent_json(node, "doctor")
+    first = next(check for check in proof["checks"] if check["state"] != "ok")
     assert first["state"] == "failed", first
     assert first["code"].startswith("NNA")
     assert first["try"], "a failure names the next command"
     return first["number"], " ".join([first["detail"], first["cause"], *first["evidence"]])
 
 
-def test_rung_1_names_a_nydusd_of_another_architecture(stage: scene.Stage) -> None:
+def test_check_1_names_a_nydusd_of_another_architecture(stage: scene.Stage) -> None:
     node = stage.node
     node.run("cp -a /usr/local/bin/nydusd /usr/local/bin/nydusd.kept")
     # A new file, because the old one is being executed.
@@ -61,7 +61,7 @@ def test_rung_1_names_a_nydusd_of_another_architecture(stage: scene.Stage) -> No
     assert "arm64" in told
 
 
-def test_rung_2_names_a_unit_that_would_kill_the_mounts(stage: scene.Stage) -> None:
+def test_check_2_names_a_unit_that_would_kill_the_mounts(stage: scene.Stage) -> None:
     node = stage.node
     node.write(f"/etc/systemd/system/{SNAPSHOTTER}.d/50-kill.conf", "[Service]\nKillMode=control-group\n")
     node.run(["systemctl", "daemon-reload"])
@@ -74,7 +74,7 @@ def test_rung_2_names_a_unit_that_would_kill_the_mounts(stage: scene.Stage) -> N
     assert "50-kill.conf" in told
 
 
-def test_rung_3_names_a_snapshotter_that_does_not_answer(stage: scene.Stage) -> None:
+def test_check_3_names_a_snapshotter_that_does_not_answer(stage: scene.Stage) -> None:
     node = stage.node
     node.run(["systemctl", "kill", "--kill-whom=main", "--signal=STOP", SNAPSHOTTER])
     try:
@@ -85,7 +85,7 @@ def test_rung_3_names_a_snapshotter_that_does_not_answer(stage: scene.Stage) -> 
     assert "containerd-nydus-grpc.sock" in told
 
 
-def test_rung_4_names_a_containerd_that_does_not_answer(stage: scene.Stage) -> None:
+def test_check_4_names_a_containerd_that_does_not_answer(stage: scene.Stage) -> None:
     node = stage.node
     node.run(["systemctl", "stop", "containerd"])
     try:
@@ -110,7 +110,7 @@ def put_back(node: Node, text: str) -> None:
     node.run(["systemctl", "restart", "containerd"])
 
 
-def test_rung_5_names_the_address_that_containerd_really_uses(stage: scene.Stage) -> None:
+def test_check_5_names_the_address_that_containerd_really_uses(stage: scene.Stage) -> None:
     before = changed_config(stage.node, "containerd-nydus-grpc.sock", "elsewhere.sock")
     try:
         number, told = headline(stage.node)
@@ -120,7 +120,7 @@ def test_rung_5_names_the_address_that_containerd_really_uses(stage: scene.Stage
     assert "elsewhere.sock" in told
 
 
-def test_rung_6_names_the_root_that_cri_reports_to_the_kubelet(stage: scene.Stage) -> None:
+def test_check_6_names_the_root_that_cri_reports_to_the_kubelet(stage: scene.Stage) -> None:
     before = changed_config(stage.node, 'root = "/var/lib/containerd-nydus"', 'root = "/var/lib/elsewhere"')
     try:
         number, told = headline(stage.node)
@@ -130,7 +130,7 @@ def test_rung_6_names_the_root_that_cri_reports_to_the_kubelet(stage: scene.Stag
     assert "/var/lib/elsewhere" in told
 
 
-def test_rung_7_names_a_snapshotter_that_cannot_make_a_snapshot(stage: scene.Stage) -> None:
+def test_check_7_names_a_snapshotter_that_cannot_make_a_snapshot(stage: scene.Stage) -> None:
     node = stage.node
     # In the snapshotter's own mount namespace, which is the node's.
     node.run("mount --bind /var/lib/containerd-nydus/snapshots /var/lib/containerd-nydus/snapshots")
@@ -143,7 +143,7 @@ def test_rung_7_names_a_snapshotter_that_cannot_make_a_snapshot(stage: scene.Sta
     assert "read-only" in told.lower()
 
 
-def test_rung_8_names_a_running_nydusd_that_is_not_what_the_template_says(stage: scene.Stage) -> None:
+def test_check_8_names_a_running_nydusd_that_is_not_what_the_template_says(stage: scene.Stage) -> None:
     node = stage.node
     template = json.loads(node.read("/etc/nydus/nydusd-config.json"))
     before = node.read("/etc/nydus/nydusd-config.json")
@@ -158,7 +158,7 @@ def test_rung_8_names_a_running_nydusd_that_is_not_what_the_template_says(stage:
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |PingFails: )")
-def test_rung_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage) -> None:
+def test_check_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage) -> None:
     stage.mirror.ping("503")
     try:
         number, told = headline(stage.node)
@@ -170,7 +170,7 @@ def test_rung_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stage
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
-def test_rung_10_names_the_bytes_that_did_not_come_through_the_mirror(stage: scene.Stage) -> None:
+def test_check_10_names_the_bytes_that_did_not_come_through_the_mirror(stage: scene.Stage) -> None:
     node = stage.node
     # The ping and the canary are well, but every blob that the mirror is asked for is refused: nydusd falls back.
     stage.mirror.fault("status", status=503, match="blobs/sha256")

@@ -1,7 +1,8 @@
+#!/usr/bin/python3
 """Generates what the documentation says about options, keys, exit codes and errors, from the code that defines them.
 
-`python3 -m agent.docs_tables --write` renews the marked blocks of docs/man and the commented example in packaging;
-`--check` names what is not up to date (exit 1). The rest of the manual pages is written by hand.
+`packaging/make-docs.py --write` renews the marked blocks of docs/man and the commented example in packaging; `--check`
+names what is not up to date (exit 1). The rest of the manual pages is written by hand.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING
 from pathlib import Path
 
-from agent import cli, command_line
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from agent import cli
 from agent.catalogue import CATALOGUE
 from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, tables
-from agent.dataclass import MISSING
 from agent.errors import Exit
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
 EXAMPLE = "packaging/agent.toml.example"
 
@@ -170,7 +174,7 @@ def _option(action: argparse.Action) -> str:
 
 def _own(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """A parser's arguments without --help and what every verb takes."""
-    common = {option for action in command_line.common_options() for option in action.option_strings}
+    common = {option for action in cli.common()._actions for option in action.option_strings}
     for action in parser._actions:  # argparse has no public list of them; shtab reads the same
         is_common = any(option in common or option == "--help" for option in action.option_strings)
         if not is_common and not isinstance(action, argparse._SubParsersAction):
@@ -188,7 +192,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, arg
 def _verbs() -> str:
     """nydus-agent(8): every verb for people with its arguments."""
     blocks: list[str] = []
-    for name, about, parser in _subparsers(command_line.build_parser(cli.public_verbs())):
+    for name, about, parser in _subparsers(cli.build_parser(cli.public_verbs())):
         title = f"nydus-agent {name}"
         blocks += [f"{title}\n{'-' * len(title)}", _escaped(_sentence(about)), *map(_option, _own(parser))]
         for action, what, sub in _subparsers(parser):
@@ -198,7 +202,7 @@ def _verbs() -> str:
 
 
 def _common() -> str:
-    return "\n\n".join(_option(action) for action in command_line.common_options())
+    return "\n\n".join(_option(action) for action in cli.common()._actions)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -232,8 +236,9 @@ def main() -> int:
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--write", action="store_true", help="renew the files")
     choice.add_argument("--check", action="store_true", help="name the files that are not up to date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the files lie")
     args = parser.parse_args()
-    stale = outdated(Path(__file__).resolve().parents[1])
+    stale = outdated(args.root)
     for path, text in stale.items():
         if args.write:
             path.write_text(text)

@@ -1,4 +1,4 @@
-"""Transitions of the verdict and the route in words, for `route show`, `status --history` and `why`."""
+"""Transitions of the health state and the route in words, for `route show`, `status --history` and `why`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from agent.commands.published import Change
 from agent.console import Console, Part, Tone, Toned
 
-HEADER = ("time", "verdict", "route", "cause", "why")
+HEADER = ("time", "state", "route", "cause", "why")
 MOST = 100
 """The daemon keeps that many transitions."""
 
@@ -22,13 +22,13 @@ def count(text: str) -> int:
     return number
 
 
-def verdict(change: Change) -> str:
+def state_step(change: Change) -> str:
     """ "healthy -> down", or "healthy" where only the route changed."""
     return _step(change.from_, change.to)
 
 
-def route(change: Change) -> str:
-    """ "mirror -> origin", or "origin" where only the verdict changed or the route before is not known."""
+def route_step(change: Change) -> str:
+    """ "mirror -> origin", or "origin" where only the health state changed or the route before is not known."""
     return _step(change.route_from, change.route)
 
 
@@ -52,5 +52,7 @@ def show(console: Console, changes: Sequence[Change], *, indent: int = 0) -> Non
     rows: list[tuple[Part, ...]] = []
     for change in changes:
         tone = Tone.WARN if change.route == "origin" else Tone.GOOD
-        rows.append((at(change.at), verdict(change), Toned(route(change), tone), change.cause or "-", why(change)))
+        rows.append(
+            (at(change.at), state_step(change), Toned(route_step(change), tone), change.cause or "-", why(change))
+        )
     console.table(rows, header=HEADER, indent=indent)

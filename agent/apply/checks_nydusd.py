@@ -1,4 +1,4 @@
-"""Rung 8: what each running nydusd really has, against what the template says.
+"""Check 8: what each running nydusd really has, against what the template says.
 
 nydusd ignores keys that it does not know, the snapshotter drops keys that its struct does not have, and a mount keeps
 the configuration that it was made with: only the daemon itself knows what is in force (GET /api/v1/daemon, whose
@@ -8,26 +8,34 @@ answer is in nydusd's second schema with credentials blanked).
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import rafs
-from agent.apply.climb import Rung, failed, failed_by, not_proved, ok, unknown
-from agent.apply.rungs_runtime import CALL_S, View
+from agent.apply import checks_read
+from agent.apply.checks_runtime import CALL_S, ProofView
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok, unknown
 from agent.config.model import Config, Dialect
 from agent.console import counted
-from agent.errors import FileError, NydusdError
+from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import NydusdInfo, Ports
+
+# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs: the superblock of EROFS at 1024, its magic first; the extended
+# one behind its 128 bytes, flags first. rafs/src/metadata/mod.rs: RafsSuperFlags.
+_SUPERBLOCK_AT, _EXTENDED_AT = 1024, 1024 + 128
+_MAGIC = 0xE0F5E1E2
+_COMPRESSION_NONE = 0x1
+_HEAD = _EXTENDED_AT + 8
 
 Loose = Mapping[str, Any]
 _NAME = "running nydusd"
 _NUMBER = 8
 
 
-def running(view: View, effective: Effective) -> Rung:
+def running(view: ProofView, effective: Effective) -> CheckResult:
     """Each running nydusd reads through the mirror as the template says."""
     try:
         sockets = view.ports.nydusd.sockets(view.config.snapshotter.root)
@@ -58,7 +66,7 @@ def running(view: View, effective: Effective) -> Rung:
         )  # fmt: skip
     have = "has" if mounts == 1 else "have"
     told = f"{counted(mounts, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
-    return ok(_NUMBER, _NAME, told + rafs.warning(rafs.uncompressed_images(view)))
+    return ok(_NUMBER, _NAME, told + uncompressed_warning(uncompressed_images(view)))
 
 
 def registries(config: Config, ports: Ports) -> tuple[str, ...]:
@@ -87,7 +95,7 @@ def differing(ports: Ports, root: str, template: bytes, dialect: Dialect) -> lis
     return found
 
 
-def _template(view: View) -> Loose | None:
+def _template(view: ProofView) -> Loose | None:
     fact = view.ports.files.read(paths.NYDUSD_TEMPLATE)
     return _backend_config(fact.content) if fact is not None else None
 
@@ -146,3 +154,38 @@ def _mirrors(has: Sequence[Loose], wanted: Sequence[Loose]) -> str:
 
 def _text(value: object) -> str:
     return json.dumps(value) if value != "" else "not set"
+
+
+def uncompressed(head: bytes) -> bool | None:
+    """Whether the first bytes of a bootstrap are those of an image without compression; None: it is no RAFS v6."""
+    if len(head) < _HEAD or struct.unpack_from("<I", head, _SUPERBLOCK_AT)[0] != _MAGIC:
+        return None
+    flags: int = struct.unpack_from("<Q", head, _EXTENDED_AT)[0]
+    return bool(flags & _COMPRESSION_NONE)
+
+
+def uncompressed_images(view: ProofView) -> tuple[str, ...]:
+    """Images in use that are not compressed, as HOST/REPOSITORY; what cannot be read is left out.
+
+    RAFS v6 checks no digest when it reads, so only what does not decompress is found out. Zeros or another blob's bytes
+    in an uncompressed chunk reach the container, with us as without us; all that can be done is to name such images. An
+    image that was built with compression keeps single chunks uncompressed too, those that would not have shrunk: that
+    is not in its superblock, and is not told.
+    """
+    found: list[str] = []
+    try:
+        for mount in checks_read.mounts(view.ports, view.config.snapshotter.root):
+            head = view.ports.files.head(mount.bootstrap, _HEAD)
+            if head is not None and uncompressed(head):
+                found.append(mount.image)
+    except (HttpError, FileError, ValueError):
+        pass
+    return tuple(dict.fromkeys(found))
+
+
+def uncompressed_warning(images: tuple[str, ...]) -> str:
+    """For the end of a check's sentence; "" where there is nothing to warn of."""
+    if not images:
+        return ""
+    named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
+    return f"; not compressed, so that wrong bytes from the mirror would reach its containers unnoticed: {named}"

@@ -6,20 +6,28 @@ Refused while containers run on the snapshotter: they would go on, but container
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import daemons, generations, links, recover, transaction, waits
-from agent.apply.rungs_runtime import image_file_system
-from agent.apply.transaction import Result, Surroundings
+from agent.apply.checks_runtime import image_file_system
+from agent.apply.transaction import ChangeResult, Surroundings
 from agent.config.model import Config
-from agent.dataclass import dataclass
 from agent.errors import AgentError, ApplyError, ContainerdError, ProcessError
 from agent.node.facts import Facts
 from agent.node.observe import observe
 from agent.plan import mounts
-from agent.plan.refusal import refuse
 from agent.plan.removal import named_after, removal
-from agent.plan.steps import AwaitContainerd, AwaitSnapshotter, Plan, ReloadUnits, UnitStep, UnitVerb, UnpackImage
+from agent.plan.steps import (
+    AwaitContainerd,
+    AwaitSnapshotter,
+    Plan,
+    ReloadUnits,
+    UnitStep,
+    UnitVerb,
+    UnpackImage,
+    refuse,
+)
 from agent.ports import Ports
 
 _CALL_S = 5.0
@@ -32,14 +40,14 @@ class Removed:
     """What a removal did."""
 
     plan: Plan
-    result: Result
+    result: ChangeResult
     stays: tuple[str, ...]
     """What is left on purpose, in words."""
     ended: tuple[str, ...]
     """nydusd processes that were ended, by their mount points."""
 
 
-def remove(config: Config, ports: Ports, around: Surroundings, *, force: bool) -> Removed | None:
+def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: bool) -> Removed | None:
     """Take everything of ours off the node; None where nothing is applied. The caller holds the lock.
 
     Raises ApplyError NNA0411 (containers run; nothing touched), NNA0402 (put back), NNA0403, PlanError.

@@ -1,17 +1,17 @@
-"""Rungs 1 to 7: binaries, the snapshotter and containerd."""
+"""Checks 1 to 7: binaries, the snapshotter and containerd."""
 
 from __future__ import annotations
 
 import posixpath
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.before import Before
-from agent.apply.climb import Rung, State, failed, failed_by, not_proved, ok, unknown
+from agent.apply.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
+from agent.apply.waits import Before
 from agent.artifacts.names import ArtifactName
 from agent.config.model import Config, ContainerdMode, RestartPolicy
-from agent.dataclass import dataclass
 from agent.errors import (
     ContainerdError,
     ContainerdNotFoundError,
@@ -40,8 +40,8 @@ _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What a rung looks at."""
+class ProofView:
+    """What a check looks at."""
 
     ports: Ports
     config: Config
@@ -49,15 +49,17 @@ class View:
     before: Before
 
 
-def binaries(view: View) -> Rung:
-    """Rung 1: present, of the node's architecture, a pair that works together."""
+def binaries(view: ProofView) -> CheckResult:
+    """Check 1: present, of the node's architecture, a pair that works together."""
     number, name = 1, "binaries"
     refusals = decide.binary_refusals(view.facts) + decide.choose(view.config, view.facts)[1]
     if refusals:
         first, others = refusals[0], tuple(f"[{one.code}] {one.reason}" for one in refusals[1:])
         looked = [view.facts.nydusd, view.facts.snapshotter, view.facts.containerd]
         if any(isinstance(fact, Unknown) for fact in looked):
-            return Rung(number, name, State.UNKNOWN, first.reason, first.code, first.reason, others, first.try_)
+            return CheckResult(
+                number, name, CheckState.UNKNOWN, first.reason, first.code, first.reason, others, first.try_
+            )
         return failed(number, name, first.code, first.reason, cause="nydus cannot run like this", evidence=others,
                       try_=first.try_)  # fmt: skip
     limit = _open_files(view.ports)
@@ -71,10 +73,10 @@ def binaries(view: View) -> Rung:
         _start_once(view)
     except NydusdError as error:
         return failed_by(number, name, "NNA0737", error, "nydus-agent artifacts rollback")
-    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.found(view.facts)))
+    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts)))
 
 
-def _start_once(view: View) -> None:
+def _start_once(view: ProofView) -> None:
     """A nydusd of the store that a change brings: until an image is started nobody would see that it does not run.
 
     Raises NydusdError.
@@ -93,8 +95,8 @@ def _open_files(ports: Ports) -> int:
         return 0
 
 
-def snapshotter_unit(view: View) -> Rung:
-    """Rung 2: the unit runs, as it must, and in a new process where it was restarted."""
+def snapshotter_unit(view: ProofView) -> CheckResult:
+    """Check 2: the unit runs, as it must, and in a new process where it was restarted."""
     number, name = 2, "snapshotter unit"
     try:
         unit = view.ports.units.get(paths.SNAPSHOTTER_UNIT)
@@ -136,8 +138,8 @@ def _spares_loopback(environment: Sequence[str]) -> bool:
     return not proxied or "127.0.0.1" in named.get("NO_PROXY", named.get("no_proxy", "")).split(",")
 
 
-def snapshotter_socket(view: View) -> Rung:
-    """Rung 3: Stat of a random key on its own socket answers NotFound."""
+def snapshotter_socket(view: ProofView) -> CheckResult:
+    """Check 3: Stat of a random key on its own socket answers NotFound."""
     number, name = 3, "snapshotter answers"
     try:
         view.ports.snapshotter.alive(paths.SNAPSHOTTER_SOCKET, deadline_s=CALL_S)
@@ -146,8 +148,8 @@ def snapshotter_socket(view: View) -> Rung:
     return ok(number, name, f"on {paths.SNAPSHOTTER_SOCKET}")
 
 
-def containerd(view: View) -> Rung:
-    """Rung 4: it answers, and with a new process where it was restarted."""
+def containerd(view: ProofView) -> CheckResult:
+    """Check 4: it answers, and with a new process where it was restarted."""
     number, name = 4, "containerd answers"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -162,8 +164,8 @@ def containerd(view: View) -> Rung:
     return ok(number, name, f"version {server.version_text}, process {server.pid}")
 
 
-def plugin(view: View) -> Rung:
-    """Rung 5: our snapshotter is registered, with our address (a proxy plugin is dialled lazily: "ok" says nothing)."""
+def plugin(view: ProofView) -> CheckResult:
+    """Check 5: our snapshotter is registered, with our address ("ok" says nothing: a proxy plugin is dialled late)."""
     number, name = 5, "plugin registered"
     try:
         plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
@@ -194,8 +196,8 @@ def _plugin_problem(plugin: PluginFact) -> str:
     return ""
 
 
-def cri(view: View) -> Rung:
-    """Rung 6: CRI started, and its default snapshotter is ours in mode default."""
+def cri(view: ProofView) -> CheckResult:
+    """Check 6: CRI started, and its default snapshotter is ours in mode default."""
     number, name = 6, "CRI uses it"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
@@ -221,7 +223,7 @@ def cri(view: View) -> Rung:
     return (_runtime(view, status.get("config", "")) if runtime else None) or _cri_judged(view, points, server.version)
 
 
-def _runtime(view: View, config: str) -> Rung | None:
+def _runtime(view: ProofView, config: str) -> CheckResult | None:
     """What stands against a pod of our runtime class, by CRI's own configuration; None where nothing does."""
     number, name = 6, "CRI uses it"
     try:
@@ -248,7 +250,7 @@ def image_file_system(points: Sequence[str], root: str, version: Version) -> boo
     return first == root or (built_in and not reads_exports(version))
 
 
-def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
+def _cri_judged(view: ProofView, points: tuple[str, ...], version: Version) -> CheckResult:
     number, name = 6, "CRI uses it"
     root, first = view.config.snapshotter.root, points[0] if points else ""
     used = image_file_system(points, root, version)
@@ -271,14 +273,14 @@ def _cri_judged(view: View, points: tuple[str, ...], version: Version) -> Rung:
     )  # fmt: skip
 
 
-def _names_ours(view: View) -> bool:
+def _names_ours(view: ProofView) -> bool:
     """Whether containerd's files name our snapshotter as CRI's default; true where that cannot be told."""
     seen = view_of(view.config, node_of(view.facts))
     return seen is None or seen.get(seen.keys.snapshotter) == paths.PROXY_PLUGIN
 
 
-def prepare(view: View) -> Rung:
-    """Rung 7: Prepare and Remove through containerd reach the snapshotter."""
+def prepare(view: ProofView) -> CheckResult:
+    """Check 7: Prepare and Remove through containerd reach the snapshotter."""
     number, name = 7, "snapshot made"
     try:
         _prepare(view)
@@ -291,7 +293,7 @@ def prepare(view: View) -> Rung:
     return ok(number, name, "and removed, through containerd in a namespace of its own")
 
 
-def _prepare(view: View) -> None:
+def _prepare(view: ProofView) -> None:
     """A snapshotter that was just started may wait for containerd to dial again. Raises ContainerdError.
 
     Nothing was made where nobody could be reached, and each try has a key of its own.

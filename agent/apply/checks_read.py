@@ -1,4 +1,4 @@
-"""Rung 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads from it,
+"""Check 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads from it,
 and bytes decide: not requests, and not what any other program reads at the same time.
 
 Three witnesses must agree. nydusd counts what it fetched. A relay of ours, which only this nydusd uses, counts what
@@ -13,14 +13,14 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.apply.climb import Rung, failed, failed_by, not_proved, ok
+from agent.apply.checks_mirror import address_of
+from agent.apply.checks_runtime import CALL_S, ProofView
 from agent.apply.daemon_view import daemon_view
-from agent.apply.rungs_mirror import address_of
-from agent.apply.rungs_runtime import CALL_S, View
-from agent.dataclass import dataclass
+from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
 from agent.outside_json import json_value, mapping
@@ -60,7 +60,7 @@ class Mount:
         return bool(backend.get("auth") or backend.get("registry_token"))
 
 
-def real_read(view: View, effective: Effective) -> Rung:
+def real_read(view: ProofView, effective: Effective) -> CheckResult:
     """Prove by bytes, or say why it cannot be proved now."""
     daemon = daemon_view(view.ports)
     if daemon.route == "origin":
@@ -81,7 +81,7 @@ def real_read(view: View, effective: Effective) -> Rung:
     return _read(view, view.facts.nydusd.path, usable[0])
 
 
-def _read(view: View, nydusd: str, mount: Mount) -> Rung:
+def _read(view: ProofView, nydusd: str, mount: Mount) -> CheckResult:
     before = traffic(view)
     try:
         trial = view.ports.trials.read(
@@ -98,7 +98,7 @@ def _read(view: View, nydusd: str, mount: Mount) -> Rung:
     return judged(trial, grown, why, mount.registry)
 
 
-def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> Rung:
+def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> CheckResult:
     """What the figures say. `grown`: bytes of the mirror's own counter, None where it did not answer."""
     seen = _figures(trial, grown)
     if trial.error:
@@ -148,7 +148,7 @@ def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
     )
 
 
-def traffic(view: View) -> int | str:
+def traffic(view: ProofView) -> int | str:
     """Bytes that the mirror has brought as tasks since its start, of every kind; or why they are not known."""
     url = view.config.mirror.metrics_url
     try:

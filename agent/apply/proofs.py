@@ -1,0 +1,185 @@
+"""One proof: what was shown, what failed, and what could not be shown."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent import API_VERSION, __version__, paths
+from agent.apply import documents
+from agent.errors import AgentError, Exit, FileChangedError
+from agent.plan.drift import Finding
+from agent.plan.show import hide
+from agent.ports import Files
+
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>)]+")
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_TRIES = 3
+"""Of publishing a proof while others publish theirs."""
+
+
+class CheckState(enum.StrEnum):
+    """What a check says. Only OK is a claim."""
+
+    OK = "ok"
+    FAILED = "failed"
+    NOT_PROVED = "not-proved"
+    """It could not be run, for a reason that is no fault (no nydus image on the node yet)."""
+    UNKNOWN = "unknown"
+    """Something that had to be asked did not answer in a way that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check of the proof."""
+
+    number: int
+    name: str
+    state: CheckState
+    detail: str
+    code: str = ""
+    cause: str = ""
+    evidence: tuple[str, ...] = ()
+    try_: str = ""
+
+    def error(self) -> AgentError:
+        """As an error, for headlines and for the undo of a change whose proof failed."""
+        return AgentError(
+            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause, seen=self.evidence,
+            try_=self.try_,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """All checks, lowest first; `at` in seconds since the epoch."""
+
+    at: float
+    checks: tuple[CheckResult, ...]
+    findings: tuple[Finding, ...] = ()
+    """What others have changed of what was applied."""
+    versions: tuple[tuple[str, str], ...] = ()
+    pending: tuple[str, ...] = ()
+    """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
+    unrenewed: tuple[str, ...] = ()
+    """Images in use whose credential expires and is not renewed (NNA1207). No fault yet."""
+    unseen: tuple[str, ...] = ()
+    """What could not be looked at for drift, each with the reason: nobody knows whether it is as it was applied."""
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        """The findings in words."""
+        return tuple(one.what for one in self.findings)
+
+    @property
+    def headline(self) -> CheckResult | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.state is CheckState.FAILED), None)
+
+    @property
+    def exit(self) -> Exit:
+        """3 where a check failed or something drifted, 4 where something could not be told, else 0."""
+        if self.headline is not None or self.drift:
+            return Exit.NOT_AS_WANTED
+        open_ = self.unseen or any(check.state is CheckState.UNKNOWN for check in self.checks)
+        return Exit.UNKNOWN if open_ else Exit.OK
+
+
+def ok(number: int, name: str, detail: str, *evidence: str) -> CheckResult:
+    """Shown."""
+    return CheckResult(number, name, CheckState.OK, detail, evidence=evidence)
+
+
+def failed(
+    number: int, name: str, code: str, detail: str, *, cause: str, evidence: tuple[str, ...] = (), try_: str
+) -> CheckResult:
+    """Shown not to be so."""
+    return CheckResult(number, name, CheckState.FAILED, detail, code, cause, evidence, try_)
+
+
+def failed_by(number: int, name: str, code: str, error: AgentError, try_: str) -> CheckResult:
+    """Failed with an error of a port; the check has its own code, the port's is in the cause."""
+    cause = f"[{error.code}] {error.cause}" if error.cause else f"[{error.code}]"
+    return CheckResult(number, name, CheckState.FAILED, error.what, code, cause, error.seen, try_)
+
+
+def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "") -> CheckResult:
+    """Could not be run."""
+    return CheckResult(number, name, CheckState.NOT_PROVED, why, evidence=evidence, try_=try_)
+
+
+def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult:
+    """Could not be told."""
+    return CheckResult(number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
+
+
+def body(proof: Proof) -> dict[str, object]:
+    """The proof as the body of a JSON document."""
+    return {
+        "at": proof.at,
+        "agent": __version__,
+        "ok": proof.headline is None,
+        "headline": _sentence(proof.headline) if proof.headline is not None else "",
+        "checks": [_check(check) for check in proof.checks],
+        "drift": [_told(one) for one in proof.drift],
+        "unseen": [_told(one) for one in proof.unseen],
+        "pending": list(proof.pending),
+        "unrenewed": list(proof.unrenewed),
+        "versions": dict(proof.versions),
+    }
+
+
+def _sentence(check: CheckResult) -> str:
+    why = f": {_told(check.cause)}" if check.cause else ""
+    return f"check {check.number} ({check.name}) failed: {_told(check.detail)}{why}"
+
+
+def _check(check: CheckResult) -> Mapping[str, object]:
+    return {
+        "number": check.number, "name": check.name, "state": check.state.value, "detail": _told(check.detail),
+        "code": check.code, "cause": _told(check.cause), "evidence": [_told(one) for one in check.evidence],
+        "try": check.try_,
+    }  # fmt: skip
+
+
+def _told(text: str) -> str:
+    """As everyone may read it: lines of other programs' logs are among the evidence, and a registry may send nydusd on
+    to an address that is signed in its query.
+    """
+    return _QUERY.sub(r"\1?<hidden>", hide(text))
+
+
+def published_since_boot(files: Files) -> bool:
+    """Whether what is published was proved since this boot. Raises FileError."""
+    return documents.parsed(files.read(paths.PROOF)).get("boot_id") == _boot_id(files)
+
+
+def _boot_id(files: Files) -> str:
+    """random(4): other after each boot."""
+    fact = files.read(_BOOT_ID)
+    return fact.content.decode(errors="replace").strip() if fact is not None else ""
+
+
+def publish(files: Files, proof: Proof) -> None:
+    """Write proof.json for everyone to read: no check carries a secret. Raises FileError.
+
+    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away stays away.
+    """
+    document = {"apiVersion": API_VERSION, "kind": "Proof", **body(proof), "boot_id": _boot_id(files)}
+    found = files.read(paths.PROOF)
+    for _ in range(_TRIES - 1):
+        try:
+            documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
+        except FileChangedError:
+            found = files.read(paths.PROOF)
+            if found is None or _is_later(documents.parsed(found).get("at"), proof.at):
+                return
+        else:
+            return
+    documents.replace(files, paths.PROOF, document, found=found, mode=0o644)
+
+
+def _is_later(at: object, than: float) -> bool:
+    return isinstance(at, int | float) and at > than
