@@ -242,7 +242,7 @@ class TestNft:
         assert resident_kb() - before < 512
 
     def test_thousands_of_other_rules_do_not_make_it_slow(self, nft: NftFence, mirror: int) -> None:
-        lines = ["add table ip services", "add map ip services where { type ipv4_addr . inet_service : health state; }"]
+        lines = ["add table ip services", "add map ip services where { type ipv4_addr . inet_service : verdict; }"]
         for number in range(2000):
             target = f"10.0.{number // 250}.{number % 250} . 80"
             lines.append(f"add chain ip services s{number}")

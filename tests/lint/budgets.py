@@ -181,7 +181,7 @@ BUDGETS = (
     Budget("modules of agent/", 351, 180, lambda: modules_of("agent")),
     Budget("modules of the largest directory of agent/", 58, 20, largest_directory),
     Budget(f"modules of agent/ under {SMALLEST_MODULE} lines", 31, 0, small_modules),
-    Budget("lines of tests/", 66_420, 38_000, lambda: lines_of("tests")),
+    Budget("lines of tests/", 66_421, 38_000, lambda: lines_of("tests")),
     Budget("layers", 15, 12, layers),
     Budget("public class names that stand twice", 27, 0, repeated_classes),
     Budget("forbidden names", 10, 0, forbidden_names),

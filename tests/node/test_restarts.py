@@ -23,6 +23,7 @@ pytestmark = pytest.mark.allow_warnings(
 SITE = "/etc/nydus-agent/conf.d/50-site.toml"
 SNAPSHOTTER_CONFIG = "/etc/nydus/snapshotter.toml"
 FRACTION = """
+from agent.health.policy import return_delay_s
 from agent.node.machine import node_identity
 print(return_delay_s(node_identity(), 1_000_000) / 1_000_000)
 """
