@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.errors import PortError
 from agent.node.facts_daemon import Listener
 from agent.ports_fence import Fence
 from agent.ports_processes import Processes
@@ -117,9 +116,9 @@ class ListenerProcesses(Protocol):
 class Names(Protocol):
     """Host names to addresses."""
 
-    def addresses(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
-        """`told` hears once of the host's addresses, in the system's order, or why there are none: perhaps before this
-        returns, perhaps from another thread, and as late as the system pleases; the caller holds the deadline.
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The host's addresses, in the system's order. It may take as long as the system pleases: the caller holds the
+        deadline. Raises PortError where there are none.
         """
 
 

@@ -29,16 +29,16 @@ def root_ports(config: Config) -> Ports:
     from agent.adapters.alarms import SystemdAlarms
     from agent.adapters.clock import SystemClock
     from agent.adapters.containerd import ContainerdClient, SnapshotterClient
-    from agent.adapters.fence import NftFence
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
     from agent.adapters.ledger import DiskLedger
     from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
-    from agent.adapters.sockets import KernelSockets
     from agent.adapters.systemd import SystemdUnits
     from agent.adapters.tls import RegistryTls
     from agent.adapters.trial import PrivateTrials
+    from agent.netfilter.fence import NftFence
+    from agent.netfilter.sock_diag import KernelSockets
     from agent.ports import Ports
 
     return Ports(
@@ -149,10 +149,10 @@ def agents_answer(socket: str) -> bytes:
 def drill_ports() -> DrillPorts:
     """The ports of a drill; structlog writes to the journal from now on."""
     from agent.adapters import log
-    from agent.adapters.cgroups import CgroupTree
     from agent.adapters.clock import SystemClock
-    from agent.adapters.drill import NftDrill
     from agent.adapters.ledger import DiskLedger
+    from agent.netfilter.cgroups import CgroupTree
+    from agent.netfilter.drill import NftDrill
     from agent.ports_drill import DrillPorts
 
     log.configure()
@@ -183,9 +183,9 @@ def dragonfly_ports() -> DragonflyPorts:
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
     from agent.adapters.socket_holders import ProcHolders, machine
-    from agent.adapters.sockets import KernelSockets
     from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
+    from agent.netfilter.sock_diag import KernelSockets
     from agent.ports_dragonfly import DragonflyPorts
 
     return DragonflyPorts(
@@ -203,14 +203,13 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     was used leaves the memory, and what is freed does.
     """
     from agent.adapters import log, memory
-    from agent.adapters.cgroups import CgroupTree
-    from agent.adapters.fence import NftFence
-    from agent.adapters.holders import CgroupProcesses
     from agent.adapters.journal import UnitJournal
     from agent.adapters.names import SystemNames
     from agent.adapters.notify import SystemdNotify
-    from agent.adapters.sockets import KernelSockets
     from agent.adapters.watch import InotifyWatch
+    from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
+    from agent.netfilter.fence import NftFence
+    from agent.netfilter.sock_diag import KernelSockets
     from agent.ports_daemon import DaemonPorts
 
     log.configure()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+import asyncio
 
 from agent import wire
 from agent.commands.context import Context
 from agent.daemon.service import Service
 from agent.daemon.settings import Places
-from agent.daemon.turning import Loop
 from agent.errors import Exit
 
 HELP = "probe the mirror and hold the route (run by nydus-agent.service)"
@@ -23,6 +22,6 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 def run(_args: argparse.Namespace, context: Context) -> Exit:
     """Run until SIGTERM. A wrong configuration does not keep it from starting (see Service)."""
     ports = wire.daemon_ports(context.environment)
-    with closing(Loop()) as loop:
-        Service(loop, lambda: context.load_config().config, ports, Places.below(context.root)).run()
+    service = Service(lambda: context.load_config().config, ports, Places.below(context.root))
+    asyncio.run(service.run())
     return Exit.OK

@@ -19,7 +19,7 @@ from agent.commands.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.running import surroundings
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
-from agent.daemon.keeper import NYDUSD
+from agent.daemon.lease import NYDUSD
 from agent.daemon.messages import Message
 from agent.daemon.settings import Settings, settings
 from agent.durations import duration_option, in_words

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import paths
+from agent.daemon.applied_files import AppliedFiles, Sight, active_link, down_finding
 from agent.daemon.documents import Document, LastProof
-from agent.daemon.eyes import Eyes, Sight, active_link, down_finding
 from agent.daemon.settings import Places
 from agent.health.state import HealthState
 from agent.plan import unit_files
@@ -45,7 +45,7 @@ class Drift:
         self._containerd_config = containerd_config
         self._expected_file = Document(places.expected, places.owner)
         self._root_file = Document(places.drift, places.owner)
-        self._eyes = Eyes(places.root, containerd_config)
+        self._applied_files = AppliedFiles(places.root, containerd_config)
         self._expected: Expected | None = None
         self._sight = Sight()
         self._pending = True
@@ -66,6 +66,18 @@ class Drift:
         self._tell_at = float("inf")
         self.changed_at = 0.0
         """Seconds since the epoch."""
+
+    def maintain(self, now: float, health_state: HealthState, since: float, proof: LastProof) -> bool:
+        """Once a second. Whether an inspection was asked for. `since`: when the health state changed last, by the
+        epoch.
+        """
+        self.refresh(now)
+        self.proved(proof.at)
+        self.judged(health_state, since, proof, now)
+        try:
+            return self.ask(now)
+        except OSError:
+            return False  # a full or missing /run; the timer inspects all the same
 
     def refresh(self, now: float) -> None:
         """Watch what has come to be there."""
@@ -111,7 +123,7 @@ class Drift:
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
         self._judge(now)
-        if now >= self._tell_at and self._eyes.change_under_way(self._places.lock):
+        if now >= self._tell_at and self._applied_files.change_under_way(self._places.lock):
             self._tell_at = now + _SETTLE_S  # it proves at its end, which a slow node is long in coming to
         elif now >= self._tell_at:
             self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
@@ -132,12 +144,12 @@ class Drift:
     def _judge(self, now: float) -> bool:
         """Whether `findings` or `gave_up` are others than before."""
         down_due = self._down_at is not None and now >= self._down_at
-        if not (self._pending or down_due) or self._eyes.change_under_way(self._places.lock):
+        if not (self._pending or down_due) or self._applied_files.change_under_way(self._places.lock):
             return False  # a change writes these files itself; when it is over, its lock's file is closed
         if self._pending:
             self._pending = False
             self._expected = decode_expected(self._expected_file.load())
-            self._sight = self._eyes.look(self._expected) if self._expected is not None else Sight()
+            self._sight = self._applied_files.look(self._expected) if self._expected is not None else Sight()
             self._rewatch_at = min(self._rewatch_at, now)
         self._look_at_unit(now, due=down_due)
         before = self.findings, self.gave_up
@@ -147,7 +159,7 @@ class Drift:
     def _look_at_unit(self, now: float, *, due: bool) -> None:
         if due:
             self._down_at = None
-        seen = self._eyes.down() if self._expected is not None else None
+        seen = self._applied_files.down() if self._expected is not None else None
         if seen is not None:
             self._sight.judged.add((Kind.UNIT_DOWN, paths.SNAPSHOTTER_UNIT))
         down = seen is True

@@ -1,12 +1,13 @@
-"""The local HTTP listeners, by hand: GET and HEAD, a bounded header, a deadline, one request for each connection.
+"""The daemon's HTTP server: GET and HEAD, a bounded header, a deadline, one request for each connection.
 
-TCP on 127.0.0.1 serves /livez, /readyz and /canary and nothing else: any process that may use the mirror as a proxy
-can reach the node's loopback through it, and a Host check does not stop that one (it stops a browser's DNS
-rebinding). /status and /metrics are on a unix socket, 0660.
+TCP on 127.0.0.1 serves /livez, /readyz and /canary and nothing else: any process that may use the mirror as a
+proxy can reach the node's loopback through it, and a Host check does not stop that one (it stops a browser's
+DNS rebinding). /status and /metrics are on a unix socket, 0660.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from agent.daemon.http import fields
-from agent.daemon.turning import Loop, Timer
+from agent.daemon.http_client import fields
 
 _HEADER_CAP = 8192
 _DEADLINE_S = 2.0
 _PIECE = 65536
 _ACCEPT_AGAIN_S = 1.0
 _CONNECTIONS = 64
-"""At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else out: the
-mirror's canary comes this way, and must not fail because some local user does not let go."""
+"""At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else
+out: the mirror's canary comes this way, and must not fail because some local user does not let go."""
+_WAITING = 1024
+"""Connections that wait to be taken: one that finds no room there comes back after a second, too late for a canary."""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -47,39 +49,39 @@ _REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Fou
 
 
 class HttpServer:
-    """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told why where
-    a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug that has kept a request
-    from being answered.
+    """One listener. `port` is None where it does not listen (or where it does so on a file). `lacks` is told
+    why where a connection could not be taken: for _ACCEPT_AGAIN_S then none is. `broken` is told of a bug
+    that has kept a request from being answered.
     """
 
     def __init__(
         self,
-        loop: Loop,
+        tasks: asyncio.TaskGroup,
         handler: Handler,
         broken: Callable[[Exception], None],
         *,
         check_host: bool = True,
-        lacks: Callable[[str], None] = lambda _why: None,
+        lacks: Callable[[str], None] | None = None,
     ) -> None:
-        self._loop = loop
+        self._tasks = tasks
         self._handler = handler
         self._broken = broken
         self._lacks = lacks
         self._check_host = check_host
         self._socket: socket.socket | None = None
-        self._clients: dict[_Client, None] = {}  # oldest first
-        self._again: Timer | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._clients: dict[asyncio.Task[None], socket.socket] = {}  # oldest first
         self.port: int | None = None
 
     def listen_tcp(self, host: str, port: int) -> str:
         """Listen on an address; "" or why not (the port is taken)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._listen(socket.create_server((host, port), family=family, backlog=_CONNECTIONS))
+            opened = socket.create_server((host, port), family=family, backlog=_WAITING)
         except OSError as error:
             return "in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or errno.EIO)
-        assert self._socket is not None
-        self.port = int(self._socket.getsockname()[1])
+        self.port = int(opened.getsockname()[1])
+        self._listen(opened, f"listener on {host}:{self.port}")
         return ""
 
     def listen_unix(self, path: str) -> None:
@@ -90,55 +92,73 @@ class HttpServer:
         before = os.umask(0o117)
         try:
             opened.bind(path)
-            opened.listen(_CONNECTIONS)
+            opened.listen(_WAITING)
         except OSError:
             opened.close()
             raise
         finally:
             os.umask(before)
-        self._listen(opened)
+        self._listen(opened, f"listener on {path}")
 
     def close(self) -> None:
         """Stop listening; who has asked already is answered."""
         opened, self._socket, self.port = self._socket, None, None
-        if self._again is not None:
-            self._again.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
         if opened is not None:
-            self._loop.remove_reader(opened.fileno())
+            asyncio.get_running_loop().remove_reader(opened.fileno())  # before its number is another one's
             opened.close()
 
-    def end(self) -> None:
-        """Stop listening, and end what is open."""
-        self.close()
-        for client in tuple(self._clients):
+    def _listen(self, opened: socket.socket, name: str) -> None:
+        opened.setblocking(False)  # noqa: FBT003 - its own name
+        self._socket = opened
+        self._listening = self._tasks.create_task(self._accept(opened), name=name)
+
+    async def _accept(self, opened: socket.socket) -> None:
+        """Take whoever comes; after some of them, others have their turn. `close` ends this, and the watch too."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(opened.fileno(), ready.set)
+        while True:
+            await ready.wait()
+            ready.clear()
+            try:
+                for _ in range(_CONNECTIONS):
+                    self._serve(opened.accept()[0])
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:  # no descriptor is left: it stays readable, and to ask again at once is in vain
+                loop.remove_reader(opened.fileno())
+                if self._lacks is not None:
+                    self._lacks(f"no connection can be taken: {error.strerror}")
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                loop.add_reader(opened.fileno(), ready.set)
+
+    def _serve(self, client: socket.socket) -> None:
+        client.setblocking(False)  # noqa: FBT003 - its own name
+        if len(self._clients) >= _CONNECTIONS:
+            oldest = next(iter(self._clients))
+            oldest.cancel()
+            self._forget(oldest)
+        task = self._tasks.create_task(self._answer_one(client), name="a request")
+        self._clients[task] = client
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        """It has ended, or is to: also before it has begun, when nothing in it would close its socket."""
+        client = self._clients.pop(task, None)
+        if client is not None:
+            asyncio.get_running_loop().remove_reader(client.fileno())
+            asyncio.get_running_loop().remove_writer(client.fileno())
             client.close()
 
-    def _listen(self, opened: socket.socket) -> None:
-        opened.settimeout(0)
-        self._socket = opened
-        self._accept_again()
-
-    def _accept_again(self) -> None:
-        opened = self._socket
-        if opened is not None:
-            self._loop.add_reader(opened.fileno(), lambda: self._accept(opened))
-
-    def _accept(self, opened: socket.socket) -> None:
-        for _ in range(_CONNECTIONS):
-            try:
-                accepted, _ = opened.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor is left: it stays readable, and asking again at once is in vain
-                self._loop.remove_reader(opened.fileno())
-                self._again = self._loop.call_later(_ACCEPT_AGAIN_S, self._accept_again)
-                self._lacks(f"no connection can be taken: {error.strerror}")
-                return
-            if len(self._clients) >= _CONNECTIONS:
-                next(iter(self._clients)).close()
-            client = _Client(self._loop, accepted, self._answered, self._clients.pop)
-            self._clients[client] = None
-            client.readable()
+    async def _answer_one(self, client: socket.socket) -> None:
+        """A client that sends nothing, too much or too slowly gets nothing."""
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(_DEADLINE_S):
+                head = await _head(client)
+                if head:
+                    await asyncio.get_running_loop().sock_sendall(client, self._answered(head))
 
     def _answered(self, head: list[str]) -> bytes:
         try:
@@ -160,83 +180,28 @@ class HttpServer:
             target = urlsplit(words[1])
         except ValueError:
             return _encoded(Response(400, b"not a path\n"))
-        found = self._handler(target.path, target.query) or Response(404, b"nothing here\n")
-        ranged, extra = _ranged(found, headers.get("range", ""))
+        response = self._handler(target.path, target.query) or Response(404, b"nothing here\n")
+        ranged, extra = _ranged(response, headers.get("range", ""))
         return _encoded(ranged, extra, body=words[0] == "GET")
 
     def _is_ours(self, host: str) -> bool:
         return host in {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
 
 
-class _Client:
-    """One connection: a request, its answer, the end."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        accepted: socket.socket,
-        answer: Callable[[list[str]], bytes],
-        over: Callable[[_Client], object],
-    ) -> None:
-        self._loop = loop
-        self._socket = accepted
-        self._socket.settimeout(0)
-        self._answer = answer
-        self._over = over
-        self._head = b""
-        self._left = b""
-        self._deadline = self._loop.call_later(_DEADLINE_S, self.close)
-
-    def readable(self) -> None:
-        """Take what has come; most requests are there by the time that they are accepted."""
-        try:
-            piece = self._socket.recv(_PIECE)
-        except BlockingIOError:
-            self._await()
-            return
-        except OSError:
-            piece = b""
-        self._head += piece
-        if b"\r\n\r\n" in self._head[:_HEADER_CAP]:
-            self._unread()
-            self._left = self._answer(self._head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"))
-            self._send()
-            if self._left:
-                self._loop.add_writer(self._socket.fileno(), self._send)
-        elif not piece or len(self._head) >= _HEADER_CAP:
-            self.close()  # a client that sends nothing, too much or too slowly gets nothing
-        else:
-            self._await()
-
-    def close(self) -> None:
-        """At once."""
-        if self._socket.fileno() == -1:
-            return
-        self._deadline.cancel()
-        self._unread()
-        self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
-        self._over(self)
-
-    def _await(self) -> None:
-        self._loop.add_reader(self._socket.fileno(), self.readable)
-
-    def _unread(self) -> None:
-        self._loop.remove_reader(self._socket.fileno())
-
-    def _send(self) -> None:
-        try:
-            self._left = self._left[self._socket.send(self._left) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._left = b""
-        if not self._left:
-            self.close()
+async def _head(client: socket.socket) -> list[str]:
+    """The lines of a request's head; none where it has no end within _HEADER_CAP bytes."""
+    head = b""
+    while b"\r\n\r\n" not in head[:_HEADER_CAP]:
+        piece = await asyncio.get_running_loop().sock_recv(client, _PIECE)
+        head += piece
+        if not piece or (len(head) >= _HEADER_CAP and b"\r\n\r\n" not in head[:_HEADER_CAP]):
+            return []
+    return head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
 
 
 def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
-    """One range of bytes, which Dragonfly asks for; anything else in a Range header is ignored, as RFC 9110 allows."""
+    """One range of bytes, which Dragonfly asks for; anything else in a Range header is ignored, as RFC 9110
+    allows."""
     first, dash, last = wanted.removeprefix("bytes=").partition("-")
     size = len(response.body)
     sound = wanted.startswith("bytes=") and dash and _is_number(first) and (_is_number(last) or not last)
@@ -245,9 +210,8 @@ def _ranged(response: Response, wanted: str) -> tuple[Response, str]:
     start, end = int(first), min(int(last), size - 1) if last else size - 1
     if start > end:
         return Response(416, b"", response.type), f"Content-Range: bytes */{size}\r\n"
-    return Response(
-        206, response.body[start : end + 1], response.type
-    ), f"Content-Range: bytes {start}-{end}/{size}\r\n"
+    part = Response(206, response.body[start : end + 1], response.type)
+    return part, f"Content-Range: bytes {start}-{end}/{size}\r\n"
 
 
 def _is_number(text: str) -> bool:

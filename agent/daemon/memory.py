@@ -1,9 +1,14 @@
-"""What is known of the mirror beyond one session of the daemon: over a reload, another set of origins, and, in a small
-file, a restart or a crash. Otherwise each of these would move reads to a mirror that was just found bad.
+"""What is known of the mirror beyond one session of the daemon: over a reload, another set of origins, and,
+in a small file, a restart or a crash. Otherwise each of these would move reads to a mirror that was just
+found bad.
 
-The file lies in the runtime directory, which systemd keeps while the unit is restarted and removes when it is stopped.
-It counts for the same boot and the same mirror, where it is a regular file of this process's own user and every value
-in it makes sense; all else means that nothing is known. Its times are CLOCK_MONOTONIC, which is one clock for a boot.
+The file lies in the runtime directory, which systemd keeps while the unit is restarted and removes when it is
+stopped. It counts for the same boot and the same mirror, where it is a regular file of this process's own
+user and every value in it makes sense; all else means that nothing is known. Its times are CLOCK_MONOTONIC,
+which is one clock for a boot.
+
+The history is read back from status.json by the same rules: nothing in either file may keep the daemon from
+starting.
 """
 
 from __future__ import annotations
@@ -11,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Document, Loose
+from agent.daemon.view import HistoryEntry
 from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
@@ -26,6 +33,11 @@ from agent.node.moment import present
 KIND = "DaemonMemory"
 _AHEAD_S = 86400.0
 """Nothing that is remembered ends later than this: what is further off makes no sense."""
+_LATEST = 1e15
+_STARTED = "the agent was started anew and judges the mirror once more"
+_WENT_ON = "the agent was started anew and goes on from what it knew"
+_RECALLED = 99
+"""Entries that are taken over; with that of the start itself they are what a history holds."""
 _BAD = (HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION)
 
 
@@ -133,14 +145,11 @@ def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
     read = _Reader(document, now)
     health_state = HealthState(read.text("health_state"))
     bad = health_state in _BAD
-    # What was under suspicion a moment ago is not well before it has shown so; what was well must show it once more.
-    kept = (
-        HealthState.PROBATION
-        if health_state is HealthState.PROBATION
-        else HealthState.DOWN
-        if bad
-        else HealthState.UNKNOWN
-    )
+    # What was under suspicion a moment ago is not well before it has shown so; what was well must show it
+    # once more.
+    kept = HealthState.DOWN if bad else HealthState.UNKNOWN
+    if health_state is HealthState.PROBATION:
+        kept = health_state
     state = State(
         health_state=kept,
         since=read.past("since") if bad else 0.0,
@@ -224,8 +233,9 @@ class _Reader:
 def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[str]) -> Memory:
     """What of it a session with this mirror and these origins knows.
 
-    Registries that are in use no more vouch no more. That canaries came back is known all the same: a mirror that was
-    found bad does not return for its pings alone. Where none comes back by the present ones, the probes tell so.
+    Registries that are in use no more vouch no more. That canaries came back is known all the same: a mirror
+    that was found bad does not return for its pings alone. Where none comes back by the present ones, the
+    probes tell so.
     """
     if memory is None or memory.mirror != mirror:
         return Memory(mirror, ping)
@@ -242,7 +252,8 @@ def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[s
 
 
 def adopted(state: State, left_s: float, now: float) -> State:
-    """With the fence that a former session or run has left, where it is known why that is up; no fence otherwise."""
+    """With the fence that a former session or run has left, where it is known why that is up; no fence
+    otherwise."""
     if not left_s:
         return replace(state, fence=None)
     if state.fence is not None:
@@ -254,3 +265,39 @@ def adopted(state: State, left_s: float, now: float) -> State:
     return replace(
         state, fence=Fence(tentative=False, renewed=NEVER, since=now), origin=True if bad else state.origin
     )  # fmt: skip
+
+
+def recall(status: str, now: float, health_state: HealthState = HealthState.UNKNOWN) -> tuple[HistoryEntry, ...]:
+    """The entries of a former run, oldest first, and one for this start; none where there was no such run.
+    `health_state`: what is still known of the mirror.
+    """
+    document = Document(status, os.geteuid()).load()
+    if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
+        return ()
+    listed = document.get("history")
+    entries = tuple(_entries(listed[-_RECALLED:])) if isinstance(listed, list) else ()
+    if not entries:
+        return ()
+    last = entries[-1]
+    again = last.reason in (_STARTED, _WENT_ON)
+    if again:  # and nothing has happened since: a crash loop must not fill the history
+        entries = entries[:-1]
+    before = last.before if again else last.after
+    why = _STARTED if health_state is HealthState.UNKNOWN else _WENT_ON
+    # Where reads go did not change by it.
+    return (*entries, HistoryEntry(now, before, health_state.value, last.route, why, "", last.route))
+
+
+def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
+    for item in listed:
+        at = item.get("at") if isinstance(item, dict) else None
+        if isinstance(item, dict) and not isinstance(at, bool) and isinstance(at, (int, float)) and 0 < at < _LATEST:
+            yield HistoryEntry(
+                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item, "reason"),
+                _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),
+            )  # fmt: skip
+
+
+def _text(item: Loose, key: str) -> str:
+    value = item.get(key)
+    return value[:1000] if isinstance(value, str) else ""

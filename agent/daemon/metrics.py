@@ -8,7 +8,7 @@ import enum
 from collections.abc import Iterable, Iterator
 
 from agent import __version__
-from agent.daemon.counts import BOUNDS_S, COUNTERS
+from agent.daemon.record import BOUNDS_S, COUNTERS
 from agent.daemon.view import Distribution, View
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner

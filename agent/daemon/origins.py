@@ -1,23 +1,23 @@
-"""Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every node of
-a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an origin: then one
-that was good is asked every few seconds. While none is good, reads hang on the bad mirror: then they are asked one
-after the other, so that up to three are each asked within 9 s. With more, one that comes back is seen later, by up to
-3 s for each that is known: 30 s with ten.
+"""Asks the origins whether they can be reached: rarely and at a time of its own for each node, because every
+node of a fleet does it, and at once when the mirror is suspect. While the mirror is fenced, reads hang on an
+origin: then one that was good is asked every few seconds. While none is good, reads hang on the bad mirror:
+then they are asked one after the other, so that up to three are each asked within 9 s. With more, one that
+comes back is seen later, by up to 3 s for each that is known: 30 s with ten.
 
-For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means that the
-port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
+For an http registry "good" means that /v2/ is answered (401 and 429 included: it lives). For https it means
+that the port accepts a connection; the daemon carries no TLS, and root's inspection looks deeper.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from agent.config.model import RegistryHost, Scheme
-from agent.daemon.addresses import Addresses
-from agent.daemon.http import CLOSE, Answer, Connection, ProbeError
-from agent.daemon.turning import Loop, Timer
+from agent.daemon.http_client import CLOSE, Connection, ProbeError, ignore
+from agent.daemon.settings import Origin
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
 from agent.health.state import HealthState, State
@@ -26,35 +26,22 @@ from agent.ports_daemon import Names
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""
 _SOON_S = 2.0
-"""Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is fenced
-before an origin has answered, and at boot the network may come up after us."""
+"""Where no origin answered, the next round is due this soon, then after twice that, up to EVERY_S: nothing is
+fenced before an origin has answered, and at boot the network may come up after us."""
 _SOON_FENCED_S, _WATCH_S = 2.0, 5.0
-"""While the mirror is fenced, or would be were an origin good, the next question comes after a time between these two.
-An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000 nodes whose mirrors are
-fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
+"""While the mirror is fenced, or would be were an origin good, the next question comes after a time between
+these two. An origin that dies lifts the fence within the longer one, _AGAIN_S and _DEADLINE_S: 9 s. 10,000
+nodes whose mirrors are fenced at once send 2,900 requests for /v2/ a second, to all origins together."""
 _TURN_S, _TURNS_S = 3.0, 9.0
-"""While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not below _TURN_S:
-each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three origins or more are known.
+"""While none is good, the longer one is shorter, so that all have had their turn after _TURNS_S, but not
+below _TURN_S: each node keeps a moment of its own. Those 10,000 nodes then send 4,000 a second where three
+origins or more are known.
 """
 _DEADLINE_S = 3.0
 _AGAIN_S = 0.6
-"""A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet would
-send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it is sooner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A registry in use."""
-
-    host: str
-    port: int
-    tls: bool
-
-    @property
-    def name(self) -> str:
-        """As the operator writes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+"""A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet
+would send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it is
+sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,93 +56,44 @@ class OriginStatus:
     """Of /v2/; 0: not asked for."""
 
 
-def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origin, ...]:
-    """The operator's registries and those that root's verbs saw in use ("host" or "host:port"), each once."""
-    schemes = {entry.host: entry.scheme for entry in hosts}
-    names = dict.fromkeys([*schemes, *in_use])
-    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in names)
-
-
-def _origin(name: str, *, tls: bool) -> Origin:
-    host, colon, port = name.rpartition(":")
-    if colon and port.isdigit() and not host.endswith(":"):
-        return Origin(host.strip("[]"), int(port), tls)
-    return Origin(name.strip("[]"), 443 if tls else 80, tls)
+def reads_depend(state: State) -> bool:
+    """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
+    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
+    return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
 
 
 class Origins:
-    """The origins in use, what was seen of them, and the rounds in which they are asked."""
+    """The origins in use, what was seen of them, and the rounds in which they are asked. `needed` says
+    whether reads depend on them now.
+    """
 
     def __init__(
         self,
-        loop: Loop,
+        tasks: asyncio.TaskGroup,
         known: tuple[Origin, ...],
         names: Names,
-        post: Callable[[OriginSeen | AgentInWant], None],
-        *,
-        needed: Callable[[], bool] = lambda: False,
+        take: Callable[[OriginSeen | AgentInWant], None],
+        needed: Callable[[], bool],
     ) -> None:
-        """`needed`: reads depend on the origins now."""
-        self._loop = loop
-        self._needed = needed
+        self._tasks = tasks
         self._known = known
-        self._addresses = Addresses(loop, names)
-        self._post = post
+        self._addresses = Addresses(names)
+        self._take = take
+        self._needed = needed
         self._wanted = self._hurried = False
-        """Asked for while a round was under way: that one began too early; and without the pause between two."""
+        """Asked for while a round was under way: that one began too early; and without the pause between two.
+        """
         self._rests = False
-        self._timer: Timer | None = None
-        self._began_at = self._all_due = float("-inf")
-        """When the last round began, and when all are to be asked again."""
+        self._due = self._began_at = self._all_due = float("-inf")
+        """When the next round is due, when the last one began, and when all are to be asked again."""
+        self._hastened = asyncio.Event()
         self._soon_s = _SOON_S
         """To the next round, should none answer."""
-        self._asked: set[_Asking] = set()
         self._turn, self._none_told = 0, False
         """Whose turn it is while none is good; that none is was told, and none has answered since."""
         self._asked_at = dict.fromkeys((origin.name for origin in known), float("-inf"))
         """When the question was put whose answer is in `seen`."""
         self.seen = {origin.name: OriginStatus(origin.name) for origin in known}
-
-    def begin(self) -> None:
-        """Ask now, and again and again."""
-        if self._known:
-            self._begin_round()
-        else:
-            self._post(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
-
-    def ask(self) -> None:
-        """Ask now."""
-        self._hurried = True
-        self.ask_soon()
-
-    def ask_soon(self) -> None:
-        """The same for each read that fails; while reads depend on the origins, every other second at most."""
-        self._wanted = True
-        if self._rests:
-            self._begin_round_in(self._pause_s())
-
-    def watch(self) -> None:
-        """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far off."""
-        rests = self._rests and self._timer is not None and self._timer.when - self._loop.time() > _WATCH_S
-        if rests and self._needed():
-            self._begin_round_in(self._watch_s())
-
-    def _watch_s(self) -> float:
-        longest_s = _WATCH_S if self.good() else max(_TURN_S, min(_WATCH_S, _TURNS_S / len(self._known)))
-        return _SOON_FENCED_S + (longest_s - _SOON_FENCED_S) * os.urandom(1)[0] / 256
-
-    def _pause_s(self) -> float:
-        pause = self._needed() and not self._hurried
-        return max(0.0, self._began_at + _SOON_FENCED_S - self._loop.time()) if pause else 0.0
-
-    def close(self) -> None:
-        """Ask no more, and wait for no answer."""
-        self._rests = False
-        if self._timer is not None:
-            self._timer.cancel()
-        for asking in tuple(self._asked):
-            asking.close()
-        self._asked.clear()
 
     @property
     def any(self) -> bool:
@@ -166,235 +104,239 @@ class Origins:
         """Those that answered when they were asked last, in the operator's order."""
         return tuple(origin for origin in self._known if self.seen[origin.name].ok)
 
-    def status(self, origin: Origin, told: Callable[[int | None], None]) -> None:
-        """`told` hears what an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept;
+    async def status(self, origin: Origin) -> int | None:
+        """What an origin answers to /v2/ now: an HTTP status, 0 where only its port can be seen to accept;
         None: it does not answer.
         """
-        self._ask(origin, lambda seen: told(seen.status if seen.ok else None))
+        seen = await self._ask(origin)
+        return seen.status if seen.ok else None
 
-    def _begin_round_in(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._begin_round)
+    # Who wants them to be asked
 
-    def _begin_round(self) -> None:
+    def ask(self) -> None:
+        """Ask now."""
+        self._hurried = True
+        self.ask_soon()
+
+    def ask_soon(self) -> None:
+        """The same for each read that fails; while reads depend on the origins, every other second at most."""
+        self._wanted = True
+        if self._rests:
+            self._hasten(self._pause_end())
+
+    def watch(self) -> None:
+        """The fence goes up, or is renewed: where reads depend on the origins, the next round must not be far
+        off."""
+        if self._rests and self._due - _now() > _WATCH_S and self._needed():
+            self._hasten(_now() + self._watch_s())
+
+    def _hasten(self, when: float) -> None:
+        if when < self._due:
+            self._due = when
+            self._hastened.set()
+
+    def _pause_end(self) -> float:
+        pause = self._needed() and not self._hurried
+        return self._began_at + _SOON_FENCED_S if pause else _now()
+
+    def _watch_s(self) -> float:
+        longest_s = _WATCH_S if self.good() else max(_TURN_S, min(_WATCH_S, _TURNS_S / len(self._known)))
+        return _SOON_FENCED_S + (longest_s - _SOON_FENCED_S) * os.urandom(1)[0] / 256
+
+    # Rounds
+
+    async def run(self) -> None:
+        """Ask now, and again and again."""
+        if not self._known:
+            self._take(OriginSeen(good=True, detail="no origin is known by name, so none can be asked"))
+            return
+        while True:
+            rest_s, soon_s, failed = await self._round()
+            self._soon_s = soon_s
+            self._begin_rest(rest_s)
+            if failed:
+                self._tell_none()
+            await self._rest()
+
+    def _begin_rest(self, seconds: float) -> None:
+        """About so long; less where somebody waits for an answer."""
+        self._rests = True
+        if self._wanted:
+            self._due = self._pause_end()
+        elif self._needed():
+            self._due = _now() + self._watch_s()
+        else:
+            self._due = _now() + seconds * (0.5 + os.urandom(1)[0] / 256)
+
+    async def _rest(self) -> None:
+        while (left_s := self._due - _now()) > 0:
+            self._hastened.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._hastened.wait()
+        self._rests = False
+
+    async def _round(self) -> tuple[float, float, bool]:
+        """Seconds to the next round, those to the one after it should none answer, and whether none did."""
         hurried = self._hurried
-        self._wanted = self._hurried = self._rests = False
-        self._began_at = self._loop.time()
+        self._wanted = self._hurried = False
+        self._began_at = _now()
         good = self.good()
         if not self._needed():
-            self._ask_all(self._again)
+            answered = await self._ask_all_twice()
         elif good:
-            self._ask_one(good[os.urandom(1)[0] % len(good)])
+            answered = await self._ask_one(good[os.urandom(1)[0] % len(good)])
         elif not self._none_told:
-            self._ask_all(self._again)
+            answered = await self._ask_all_twice()
         elif hurried:
-            self._ask_all(self._none)
+            answered = await self._ask_all()
         else:
             self._ask_in_turn()
-
-    def _ask_all(self, failed: Callable[[], None]) -> None:
-        self._all_due = self._began_at + EVERY_S
-        self._round(failed)
+            answered = True  # or it tells by itself
+        if answered:
+            return EVERY_S, _SOON_S, False
+        return self._soon_s, min(2 * self._soon_s, EVERY_S), True
 
     def _ask_in_turn(self) -> None:
         """One of those of which none is good. The next one does not wait for its answer."""
         origin = self._known[self._turn % len(self._known)]
         self._turn += 1
+        self._tasks.create_task(self._ask_and_tell(origin), name=f"origin {origin.name}, in turn")
 
-        def told(status: OriginStatus) -> None:
-            if status.ok:
-                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-            elif not self.good():
-                self._tell_none()
+    async def _ask_and_tell(self, origin: Origin) -> None:
+        status = await self._ask(origin)
+        if status.ok:
+            self._tell_good(status)
+        elif not self.good():
+            self._tell_none()
 
-        self._ask(origin, told)
-        self._rest(EVERY_S)
-
-    def _ask_one(self, origin: Origin) -> None:
-        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole deadline.
-        Where it answers all have their turn after it: a round that begins with them notices a silent one later.
+    async def _ask_one(self, origin: Origin) -> bool:
+        """All are asked where it fails, or says nothing for a while: a lost packet must not cost the whole
+        deadline. Where it answers all have their turn after it: a round that begins with them notices a
+        silent one later.
         """
-        over = False
+        asked = self._begin(origin)
+        done, _ = await asyncio.wait({asked}, timeout=_AGAIN_S)
+        if not (done and asked.result().ok):
+            await asyncio.sleep(max(0.0, self._began_at + _AGAIN_S - _now()))
+            return await self._ask_all()
+        self._tell_good(asked.result())
+        return self._began_at < self._all_due or await self._ask_all_twice()
 
-        def doubt() -> None:
-            nonlocal over
-            if not over:
-                over = True
-                self._round(self._none)
+    async def _ask_all_twice(self) -> bool:
+        self._all_due = self._began_at + EVERY_S
+        if await self._ask_all():
+            return True
+        await asyncio.sleep(_AGAIN_S)
+        return await self._ask_all()
 
-        def told(status: OriginStatus) -> None:
-            nonlocal over
-            if over:
-                return
-            if status.ok:
-                over = True
-                timer.cancel()
-                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-                if self._began_at < self._all_due:
-                    self._rest(EVERY_S)
-                else:
-                    self._ask_all(self._again)
+    async def _ask_all(self) -> bool:
+        """Ask all at the same time; the first good answer is told at once. Whether there was one.
 
-        timer = self._timer = self._loop.call_later(_AGAIN_S, doubt)
-        self._ask(origin, told)
-
-    def _round(self, failed: Callable[[], None]) -> None:
-        """Ask all at the same time; the first good answer is told at once, and `failed` hears that there was none.
-
-        One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to others.
+        One good origin is enough: the fence then helps its images, and a mirror under suspicion is no help to
+        others. While reads depend on the good one, it is not forgotten for those that say nothing.
         """
-        left, good, over = len(self._known), False, False
-
-        def told(status: OriginStatus) -> None:
-            nonlocal left, good, over
-            left -= 1
-            if status.ok and not good:
+        asked, good = {self._begin(origin) for origin in self._known}, False
+        while asked and not (good and self._needed()):
+            done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            answers = [task.result() for task in done if task.result().ok]
+            if answers and not good:
                 good = True
-                self._post(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
-            if over or (left and not (good and self._needed())):
-                return
-            over = True  # while reads depend on the good one, it is not forgotten for those that say nothing
-            if good:
-                self._rest(EVERY_S)
-            else:
-                failed()
+                self._tell_good(answers[0])
+        return good
 
-        for origin in self._known:
-            self._ask(origin, told)
-
-    def _again(self) -> None:
-        self._timer = self._loop.call_later(_AGAIN_S, lambda: self._round(self._none))
-
-    def _none(self) -> None:
-        self._rest(self._soon_s, min(2 * self._soon_s, EVERY_S))
-        self._tell_none()
+    def _tell_good(self, status: OriginStatus) -> None:
+        self._take(OriginSeen(good=True, detail=f"{status.host} {status.detail}"))
 
     def _tell_none(self) -> None:
         unknown = any(status.ok is None for status in self.seen.values())
         why = "; ".join(f"{status.host}: {status.detail}" for status in self.seen.values())
         self._none_told = not unknown
-        self._post(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
+        self._take(AgentInWant(why) if unknown else OriginSeen(good=False, detail=why))
 
-    def _rest(self, seconds: float, soon_s: float = _SOON_S) -> None:
-        """Until the next round; after that for `soon_s`, should none answer."""
-        self._soon_s, self._rests = soon_s, True
-        if self._wanted:
-            self._begin_round_in(self._pause_s())
-        elif self._needed():
-            self._begin_round_in(self._watch_s())
-        else:
-            self._begin_round_in(seconds * (0.5 + os.urandom(1)[0] / 256))
+    # One question
 
-    def _ask(self, origin: Origin, told: Callable[[OriginStatus], None]) -> None:
-        asked_at = self._loop.time()
+    def _begin(self, origin: Origin) -> asyncio.Task[OriginStatus]:
+        return self._tasks.create_task(self._ask(origin), name=f"origin {origin.name}")
 
-        def over(status: OriginStatus) -> None:
-            self._asked.discard(asking)
-            if asked_at >= self._asked_at[origin.name]:
-                self._asked_at[origin.name] = asked_at
-                self.seen[origin.name], self._none_told = status, self._none_told and not status.ok
-            told(self.seen[origin.name])  # what a newer question was answered counts more
+    async def _ask(self, origin: Origin) -> OriginStatus:
+        """Its addresses one after the other, within the deadline. What a newer question was answered counts
+        more."""
+        asked_at = _now()
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                ok, detail, status = await self._answer_of(origin)
+        except TimeoutError:
+            self._addresses.mistrust(origin.host)
+            ok, detail, status = False, f"no answer in {_DEADLINE_S:g} s", 0
+        if asked_at >= self._asked_at[origin.name]:
+            self._asked_at[origin.name], self._none_told = asked_at, self._none_told and not ok
+            self.seen[origin.name] = OriginStatus(origin.name, ok, _now(), detail, status)
+        return self.seen[origin.name]
 
-        asking = _Asking(self._loop, origin, self._addresses, over)
-        self._asked.add(asking)
-        asking.begin()
-
-
-def needed(state: State) -> bool:
-    """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
-    bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
-    return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
-
-
-class _Asking:
-    """One origin is asked once: its addresses one after the other, within the deadline."""
-
-    def __init__(self, loop: Loop, origin: Origin, addresses: Addresses, told: Callable[[OriginStatus], None]) -> None:
-        self._loop = loop
-        self._origin = origin
-        self._addresses = addresses
-        self._told = told
-        self._left: list[str] = []
-        self._worst: ProbeError | None = None
-        self._connection: Connection | None = None
-        self._timer: Timer | None = None
-        self._closed = False
-
-    def begin(self) -> None:
-        """Once."""
-        self._timer = self._loop.call_later(_DEADLINE_S, self._silent)
-        self._addresses.of(self._origin.host, self._resolved)
-
-    def close(self) -> None:
-        """Wait for nothing any more."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        self._give_up()
-
-    def _give_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _resolved(self, found: tuple[str, ...] | PortError) -> None:
-        if self._closed:
-            return
-        if isinstance(found, PortError):
-            self._tell(ok=False, detail=f"{found.what}: {found.cause}")
-        else:
-            self._left = list(found)
-            self._next()
-
-    def _next(self) -> None:
-        """What an address answered says more than that another could not be asked."""
-        while self._left:
+    async def _answer_of(self, origin: Origin) -> tuple[bool | None, str, int]:
+        """As in OriginStatus. What an address answered says more than that another could not be asked."""
+        try:
+            addresses = await self._addresses.of(origin.host)
+        except PortError as error:
+            return False, f"{error.what}: {error.cause}", 0
+        worst = ProbeError(Failure.UNREACHABLE, "has no address")
+        for number, address in enumerate(addresses):
             try:
-                self._speak(self._left.pop(0))
+                status = await _speak(origin, address)
             except ProbeError as error:
-                self._failed(error)
+                if number == 0 or error.failure is not Failure.WANT:
+                    worst = error
             else:
-                return
-        worst = self._worst or ProbeError(Failure.UNREACHABLE, "has no address")
+                return True, f"answered /v2/ with {status}" if status else "accepts connections", status
         if worst.failure is Failure.WANT:
-            self._tell(ok=None, detail=worst.detail)
-        else:
-            self._addresses.failed(self._origin.host)
-            self._tell(ok=False, detail=worst.detail)
+            return None, worst.detail, 0
+        self._addresses.mistrust(origin.host)
+        return False, worst.detail, 0
 
-    def _failed(self, error: ProbeError) -> None:
-        self._give_up()
-        if self._worst is None or error.failure is not Failure.WANT:
-            self._worst = error
 
-    def _speak(self, address: str) -> None:
-        connection = self._connection = Connection.begin(self._loop, address, self._origin.port)
-        if self._origin.tls:
-            connection.stand(self._stands)
-        else:
-            connection.ask("/v2/", self._origin.name, CLOSE, lambda _: None, self._answered)
+async def _speak(origin: Origin, address: str) -> int:
+    """The status of /v2/; 0: its port accepts. Raises ProbeError."""
+    with closing(Connection(address, origin.port)) as connection:
+        if origin.tls:
+            await connection.connect()
+            return 0
+        answer = await connection.ask("/v2/", origin.name, CLOSE)
+        await connection.body(answer, ignore)
+    if answer.status >= 500:
+        raise ProbeError(Failure.STATUS, f"HTTP {answer.status} for /v2/")
+    return answer.status
 
-    def _stands(self, error: ProbeError | None) -> None:
-        if error is not None:
-            self._failed(error)
-            self._next()
-        else:
-            self._tell(ok=True, detail="accepts connections")
 
-    def _answered(self, found: Answer | ProbeError) -> None:
-        if isinstance(found, Answer) and found.status >= 500:
-            found = ProbeError(Failure.STATUS, f"HTTP {found.status} for /v2/")
-        if isinstance(found, ProbeError):
-            self._failed(found)
-            self._next()
-        else:
-            self._tell(ok=True, detail=f"answered /v2/ with {found.status}", status=found.status)
+class Addresses:
+    """The addresses of hosts. Those that answered once are kept: a decision must not wait for a name server,
+    and where the node cannot ask one any more (no task left) the former ones may still be right.
+    """
 
-    def _silent(self) -> None:
-        self._addresses.failed(self._origin.host)
-        self._tell(ok=False, detail=f"no answer in {_DEADLINE_S:g} s")
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._known: dict[str, tuple[str, ...]] = {}
+        self._stale: set[str] = set()
+        """Hosts whose addresses did not answer the last time: a name server is asked again."""
 
-    def _tell(self, *, ok: bool | None, detail: str, status: int = 0) -> None:
-        self.close()
-        self._told(OriginStatus(self._origin.name, ok, self._loop.time(), detail, status))
+    async def of(self, host: str) -> tuple[str, ...]:
+        """The host's addresses. Raises PortError where none were ever known."""
+        known = self._known.get(host)
+        if known is not None and host not in self._stale:
+            return known
+        try:
+            self._known[host] = await self._names.addresses(host)
+        except PortError:
+            if known is None:
+                raise
+            return known
+        self._stale.discard(host)
+        return self._known[host]
+
+    def mistrust(self, host: str) -> None:
+        """Its addresses did not answer."""
+        self._stale.add(host)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,156 +1,246 @@
-"""Probes of the mirror's life: the ping, and the sentinel. Each gives the health machine's events; none judges."""
+"""Probes of the mirror's life: the ping and the sentinel. Each brings the failure detector's events; none
+judges.
+
+A round of a probe is made of several staggered attempts. The first right answer counts, a wrong one too and
+at once. Silence counts only when none of them was answered within the window: one lost packet is then not
+silence. An answer that comes after its round was given up is told as well: such a mirror is slow, not hung.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import TypeAlias, assert_never
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
 
-from agent.daemon.hedge import Hedge, Late, Outcome, Right, Told, Wrong
-from agent.daemon.http import Answer, Connection, ProbeError, Url
-from agent.daemon.turning import Loop, Timer
+from agent.daemon.http_client import Connection, ProbeError, ignore
+from agent.daemon.settings import Url
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
+ATTEMPTS = 5
+_STAGGER_S = 0.1
+"""At the least: a request that got no answer for this long gets company on a fresh connection."""
+LATE_S = 0.05
+"""A deadline that was noticed this much too late says that the agent was late, not the mirror."""
 _SENTINEL_RETRY_S = 1.0
 _SENTINEL_REST_S = 0.2
 
 Pinged: TypeAlias = PingOk | PingFailed | LoopLate
 
 
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """An attempt that was answered wrongly, or refused. `stale`: no evidence (a kept connection had been
+    closed)."""
+
+    failure: Failure
+    detail: str
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """The latency of the first right answer, from the round's beginning."""
+
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Nothing was answered, and the agent itself was late: that says nothing."""
+
+    late_s: float
+
+
+Outcome: TypeAlias = Right | Wrong | Late
+Attempt: TypeAlias = Callable[[int], Coroutine[Any, Any, Wrong | None]]
+"""One attempt (its number in the round); None = a right answer. It is cancelled where nobody waits for it any
+more."""
+
+
+def stagger_s(window_s: float, attempts: int = ATTEMPTS) -> float:
+    """Between two attempts of a round with this window."""
+    return max(_STAGGER_S, window_s / (attempts + 1))
+
+
+class StaggeredProbe:
+    """Rounds of one kind of probe. `late` is told the beginning (loop time) and the latency of an answer that
+    came after its window, within `cap_s` of its beginning.
+    """
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        name: str,
+        attempt: Attempt,
+        *,
+        attempts: int = ATTEMPTS,
+        late: Callable[[float, float], None] | None = None,
+        cap_s: float = 0.0,
+    ) -> None:
+        self._tasks = tasks
+        self._name = name
+        self._attempt = attempt
+        self._attempts = attempts
+        self._late = late
+        self._cap_s = cap_s
+
+    async def round(self, window_s: float) -> Outcome:
+        """One round; never longer than the window (plus our own lateness). Silence is `Wrong` of that kind."""
+        now = asyncio.get_running_loop().time
+        began, step_s = now(), stagger_s(window_s, self._attempts)
+        end, doubted, launched, launch_at = began + window_s, False, 1, began + step_s
+        running = {self._begin(0)}
+        try:
+            while True:
+                until = min(launch_at, end) if launched < self._attempts else end
+                done, running = await asyncio.wait(
+                    running, timeout=max(0.0, until - now()), return_when=asyncio.FIRST_COMPLETED
+                )
+                outcome = _outcome(done, now() - began)
+                if outcome is not None:
+                    return outcome
+                late_s = now() - end
+                if done:  # stale ones
+                    if running:
+                        continue
+                elif late_s > LATE_S and doubted:
+                    return Late(late_s)
+                elif late_s > LATE_S:  # we were late, so the mirror gets a little more time, once
+                    doubted, end = True, now() + _STAGGER_S
+                elif late_s >= 0:
+                    self._give_up(began, running)
+                    running = set()
+                    return Wrong(Failure.SILENT, f"no answer in {window_s * 1000:.0f} ms")
+                elif launched >= self._attempts:
+                    continue
+                running.add(self._begin(launched))
+                launched, launch_at = launched + 1, now() + step_s
+        finally:
+            for task in running:
+                task.cancel()
+
+    def _begin(self, number: int) -> asyncio.Task[Wrong | None]:
+        return self._tasks.create_task(self._attempt(number), name=f"{self._name}, attempt {number + 1}")
+
+    def _give_up(self, began: float, running: set[asyncio.Task[Wrong | None]]) -> None:
+        """What comes from now on is late. It is still listened to, up to the cap."""
+        name = f"{self._name}, late answers"
+        self._tasks.create_task(self._await_late(began, running), name=name)
+
+    async def _await_late(self, began: float, running: set[asyncio.Task[Wrong | None]]) -> None:
+        now, late = asyncio.get_running_loop().time, self._late
+        while late is not None and running and (left_s := began + self._cap_s - now()) > 0:
+            done, running = await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if any(task.result() is None for task in done):
+                late(began, now() - began)
+                break
+        for task in running:
+            task.cancel()
+
+
+def _outcome(done: set[asyncio.Task[Wrong | None]], latency_s: float) -> Outcome | None:
+    """What attempts that have ended say of the round; None: nothing yet."""
+    results = [task.result() for task in done]
+    if None in results:
+        return Right(latency_s)
+    return next((wrong for wrong in results if wrong is not None and not wrong.stale), None)
+
+
 class Pinger:
-    """Asks ping_url. `late` is told of answers that come after their round was given up."""
+    """Asks ping_url. `take` is given answers that come after their round was given up."""
 
-    def __init__(self, loop: Loop, url: Url, late: Callable[[PingOk], None], *, cap_s: float) -> None:
-        self._loop = loop
+    def __init__(self, tasks: asyncio.TaskGroup, url: Url, take: Callable[[PingOk], None], *, cap_s: float) -> None:
         self._url = url
-        self._authority = url.authority
+        self._take = take
         self._kept: Connection | None = None
-        self._hedge = Hedge(loop, self._once, lambda started, latency_s: late(PingOk(started, latency_s)), cap_s=cap_s)
+        self._probe = StaggeredProbe(tasks, "ping", self._attempt, late=self._answered_late, cap_s=cap_s)
 
-    def begin(self, window_s: float, ended: Callable[[Pinged], None]) -> None:
+    async def ping(self, window_s: float) -> Pinged:
         """One round; never longer than the window (plus our own lateness)."""
-        started = self._loop.time()
-        self._hedge.begin(window_s, lambda outcome: ended(_event(started, outcome)))
+        began = asyncio.get_running_loop().time()
+        outcome = await self._probe.round(window_s)
+        match outcome:
+            case Right(latency_s):
+                return PingOk(began, latency_s)
+            case Wrong(failure, detail):
+                return PingFailed(began, failure, detail)
+            case Late(late_s):
+                return LoopLate(late_s, Probe.PING)
+            case _:
+                assert_never(outcome)
 
     def close(self) -> None:
-        """Give the kept connection up, and what is still waited for."""
-        self._hedge.close()
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
-
-    def _once(self, number: int, told: Told) -> Callable[[], None]:
-        """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may close idle
-        ones.
-        """
-        kept = self._kept if number == 0 else None
+        """Give the kept connection up."""
+        kept, self._kept = self._kept, None
         if kept is not None:
-            self._kept = None
-            try:
-                return self._ask(kept, told, kept=True)
-            except ProbeError:
-                pass  # as good as closed
-        return self._ask(Connection.begin(self._loop, self._url.host, self._url.port), told)
+            kept.close()
 
-    def _ask(self, connection: Connection, told: Told, *, kept: bool = False) -> Callable[[], None]:
-        def answered(answer: Answer | ProbeError) -> None:
-            if isinstance(answer, Answer) and answer.keeps and connection.usable and self._kept is None:
-                self._kept = connection
-            else:
-                connection.close()
-            told(_judged(answer, kept=kept))
+    def _answered_late(self, began: float, latency_s: float) -> None:
+        self._take(PingOk(began, latency_s))
 
-        def stands(error: ProbeError | None) -> None:
-            connection.close()
-            told(None if error is None else Wrong(error.failure, error.detail))
-
+    async def _attempt(self, number: int) -> Wrong | None:
+        """The first attempt of a round uses the kept connection. That it broke is no evidence: mirrors may
+        close idle ones.
+        """
+        kept = self._take_kept() if number == 0 else None
+        connection = kept
         try:
-            if self._url.tls:
-                connection.stand(stands)  # the daemon carries no TLS: that the port accepts is all it can see
-            else:
-                connection.ask(self._url.path, self._authority, (), _ignored, answered)
-        except ProbeError:
-            connection.close()
-            raise
-        return connection.close
+            if connection is None:
+                connection = Connection(self._url.host, self._url.port)
+            if await self._ask(connection) and self._kept is None:
+                self._kept, connection = connection, None
+        except ProbeError as error:
+            broke = error.failure in (Failure.RESET, Failure.CLOSED, Failure.SILENT)
+            return Wrong(error.failure, error.detail, stale=kept is not None and broke)
+        finally:
+            if connection is not None:
+                connection.close()
+        return None
 
+    def _take_kept(self) -> Connection | None:
+        kept, self._kept = self._kept, None
+        if kept is not None and not kept.idle:
+            kept.close()
+            return None
+        return kept
 
-def _ignored(_piece: bytes) -> None:
-    """A ping's body says nothing."""
-
-
-def _judged(answer: Answer | ProbeError, *, kept: bool) -> Wrong | None:
-    if isinstance(answer, ProbeError):
-        broke = answer.failure in (Failure.RESET, Failure.CLOSED, Failure.SILENT)
-        return Wrong(answer.failure, answer.detail, stale=kept and broke)
-    if not 200 <= answer.status < 400:  # what nydusd takes for healthy (storage/src/backend/connection.rs)
-        return Wrong(Failure.STATUS, f"HTTP {answer.status}")
-    return None
-
-
-def _event(started: float, outcome: Outcome) -> Pinged:
-    match outcome:
-        case Right(latency_s):
-            return PingOk(started, latency_s)
-        case Wrong(failure, detail):
-            return PingFailed(started, failure, detail)
-        case Late(late_s):
-            return LoopLate(late_s, Probe.PING)
-        case _:
-            assert_never(outcome)
+    async def _ask(self, connection: Connection) -> bool:
+        """Whether the connection can be kept. Raises ProbeError."""
+        if self._url.tls:  # the daemon carries no TLS: that the port accepts is all it can see
+            await connection.connect()
+            return False
+        answer = await connection.ask(self._url.path, self._url.authority)
+        await connection.body(answer, ignore)
+        if not 200 <= answer.status < 400:  # what nydusd takes for healthy (storage/src/backend/connection.rs)
+            raise ProbeError(Failure.STATUS, f"HTTP {answer.status}")
+        return answer.keeps
 
 
 class Sentinel:
-    """Holds one idle connection to the mirror's proxy port for ever, and tells when the mirror ends it: the kernel does
-    so within a millisecond of its death, long before the next ping.
+    """Holds one idle connection to the mirror's proxy port for ever, and tells when the mirror ends it: the
+    kernel does so within a millisecond of its death, long before the next ping.
     """
 
-    def __init__(self, loop: Loop, proxy: Url, post: Callable[[SentinelClosed], None]) -> None:
-        self._loop = loop
+    def __init__(self, proxy: Url, take: Callable[[SentinelClosed], None]) -> None:
         self._proxy = proxy
-        self._post = post
-        self._connection: Connection | None = None
-        self._timer: Timer | None = None
-        """When a connection that does not stand yet is given up, or when the next one is begun."""
+        self._take = take
 
-    def begin(self) -> None:
+    async def run(self) -> None:
         """Connect, and again whenever that fails or ends."""
-        self._timer = self._loop.call_later(_SENTINEL_RETRY_S, self._fails)
+        while True:
+            how = await self._hold()
+            if how:
+                self._take(SentinelClosed(f"the idle connection to {self._proxy.authority} ended: {how}"))
+            await asyncio.sleep(_SENTINEL_REST_S if how else _SENTINEL_RETRY_S)
+
+    async def _hold(self) -> str:
+        """How a connection that stood has ended, in words; "" where none stood in time."""
         try:
-            self._connection = Connection.begin(self._loop, self._proxy.host, self._proxy.port)
-        except ProbeError:
-            self._fails()
-        else:
-            self._connection.stand(self._stands)
-
-    def close(self) -> None:
-        """Hold it no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _stands(self, error: ProbeError | None) -> None:
-        if error is not None or self._connection is None:
-            self._fails()
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._connection.watch(self._ended)
-
-    def _fails(self) -> None:
-        self._again_in(_SENTINEL_RETRY_S)
-
-    def _ended(self, how: str) -> None:
-        self._again_in(_SENTINEL_REST_S)
-        self._post(SentinelClosed(f"the idle connection to {self._proxy.authority} ended: {how}"))
-
-    def _again_in(self, seconds: float) -> None:
-        self.close()
-        self._timer = self._loop.call_later(seconds, self.begin)
-
-
-def jittered(seconds: float) -> float:
-    """A tenth more or less."""
-    return seconds * (0.9 + os.urandom(1)[0] / 1280)
+            with closing(Connection(self._proxy.host, self._proxy.port)) as connection:
+                async with asyncio.timeout(_SENTINEL_RETRY_S):
+                    await connection.connect()
+                return await connection.end()
+        except (ProbeError, TimeoutError):
+            return ""

@@ -1,17 +1,18 @@
-"""What one session of the daemon works with: the operator's configuration joined with what `apply` has set up."""
+"""What one session of the daemon works with: the operator's configuration joined with what `apply` has set
+up."""
 
 from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from agent import paths
-from agent.config.model import Config, Refusals
+from agent.config.model import Config, Refusals, RegistryHost, Scheme
 from agent.daemon.documents import Applied
-from agent.daemon.http import Url, parse_url
-from agent.daemon.origins import Origin, origins
 from agent.health.owner import is_loopback
 from agent.health.policy import Policy, return_delay_s
 
@@ -50,6 +51,46 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
+class Url:
+    """Where a probe goes. `tls` URLs are never spoken to: only whether their port accepts can be seen."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """host:port as in a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_url(text: str) -> Url:
+    """An http(s) URL of the configuration, which has checked it."""
+    parts = urlsplit(text)
+    host = "127.0.0.1" if parts.hostname in (None, "localhost") else str(parts.hostname)
+    tls = parts.scheme == "https"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Url(host, parts.port or (443 if tls else 80), path, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A registry in use."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def name(self) -> str:
+        """As the operator writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One session's."""
 
@@ -70,9 +111,11 @@ class Settings:
 
 
 def settings(config: Config, applied: Applied, node_id: str, *, user_known: bool = True) -> Settings:
-    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was applied.
+    """The mirror that nydusd uses now is the applied one; the configured one counts where nothing was
+    applied.
 
-    Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a foreign one.
+    Without `user_known` (defaults, because the configuration is wrong) nobody's listener is taken for a
+    foreign one.
     """
     mirror_url = applied.mirror_url or config.mirror.url
     proxy = parse_url(mirror_url)
@@ -103,3 +146,17 @@ def _uids(user: str) -> frozenset[int]:
         return frozenset({0, pwd.getpwnam(user).pw_uid})
     except KeyError:
         return frozenset({0})
+
+
+def origins(hosts: Sequence[RegistryHost], in_use: Sequence[str]) -> tuple[Origin, ...]:
+    """The operator's registries and those that root's verbs saw in use ("host" or "host:port"), each once."""
+    schemes = {entry.host: entry.scheme for entry in hosts}
+    names = dict.fromkeys([*schemes, *in_use])
+    return tuple(_origin(name, tls=schemes.get(name, Scheme.HTTPS) is Scheme.HTTPS) for name in names)
+
+
+def _origin(name: str, *, tls: bool) -> Origin:
+    host, colon, port = name.rpartition(":")
+    if colon and port.isdigit() and not host.endswith(":"):
+        return Origin(host.strip("[]"), int(port), tls)
+    return Origin(name.strip("[]"), 443 if tls else 80, tls)

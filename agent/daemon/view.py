@@ -1,18 +1,41 @@
-"""One immutable picture of the daemon: status.json, the metrics, readiness and sd_notify's STATUS are four renderings
-of it. Times are seconds since the epoch.
+"""One immutable picture of the daemon at one moment: status.json, the metrics, readiness and sd_notify's
+STATUS are four renderings of it. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from agent.daemon.documents import LastProof, Pin
+from agent.daemon.documents import LastProof, Pin, proof_of
 from agent.daemon.origins import OriginStatus
+from agent.health import damping, patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
-from agent.health.prospect import Prospect
-from agent.health.state import HealthState
+from agent.health.policy import Policy
+from agent.health.prospect import Prospect, prospect
+from agent.health.route import route, route_reason
+from agent.health.state import HealthState, State
 from agent.plan.drift import Finding
+
+if TYPE_CHECKING:
+    from agent.daemon.drift import Drift
+    from agent.daemon.lease import FenceLease
+    from agent.daemon.session import Session
+
+_MOST = 5
+"""Findings in the condition's message; each is told by itself beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """What is wrong with the service around the session; "" = nothing."""
+
+    config: str = ""
+    port_taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +92,9 @@ class FenceView:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an answer, or
-    because nothing came any more (sums since the start), and left (as last seen; 0 while nothing is fenced)."""
+    """What became of containerd's connections to the fenced mirror: destroyed because they waited for an
+    answer, or because nothing came any more (sums since the start), and left (as last seen; 0 while nothing
+    is fenced)."""
 
     released_waiting: int = 0
     released_stalled: int = 0
@@ -79,7 +103,8 @@ class Containerd:
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer does."""
+    """Flap damping: the penalty now, whether it holds the mirror back, and below which value it no longer
+    does."""
 
     value: float = 0.0
     held: bool = False
@@ -88,7 +113,7 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How many took at most each of agent.daemon.counts.BOUNDS_S (the last: any time), and their sum."""
+    """How many took at most each of agent.daemon.record.BOUNDS_S (the last: any time), and their sum."""
 
     cumulative: tuple[int, ...]
     sum_s: float
@@ -105,8 +130,8 @@ class SymptomSeen:
 
 @dataclass(frozen=True, slots=True)
 class Symptoms:
-    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is known of
-    them (which is not the same as nothing being wrong).
+    """What real reads have told. `watching`: they are seen now; where not, `problem` says why, and nothing is
+    known of them (which is not the same as nothing being wrong).
     """
 
     watching: bool = False
@@ -145,16 +170,134 @@ class View:
     conditions: tuple[Condition, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
-    """(counter, labels' values, count), see agent.daemon.counts."""
+    """(counter, labels' values, count), see agent.daemon.record."""
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
     health_cause: str = ""
     health_evidence: str = ""
     window_s: float = 0.0
-    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest latency."""
+    """How long a round of pings, and a canary, may take now: the windows adapt to the mirror's honest
+    latency."""
     canary_window_s: float = 0.0
     penalty: Penalty = field(default_factory=Penalty)
     back: Prospect = field(default_factory=Prospect)
     symptoms: Symptoms = field(default_factory=Symptoms)
     containerd: Containerd = field(default_factory=Containerd)
     drift: tuple[Finding, ...] = ()
+
+
+def quiet(state: State) -> bool:
+    """Whether nothing goes on that a reader follows second by second (a lease, the way back, a suspicion)."""
+    return state.fence is None and state.health_state in (HealthState.HEALTHY, HealthState.UNKNOWN)
+
+
+def marks(session: Session, drift: Drift, problems: Problems) -> tuple[object, ...]:
+    """What readers must learn of at once when it is another than before. Ages, latencies and counters may
+    wait."""
+    state, lease = session.state, session.lease
+    return (
+        state.health_state, state.since, state.reason, state.mode, state.mode_reason, state.fence is None,
+        state.fence_error, state.owner, state.origin, state.origin_detail, state.ping_refuted, state.want,
+        session.results.ping.ok, session.results.canary.ok, session.owner_detail, lease.self_test,
+        lease.self_test_reason, session.pin, session.proof.last, drift.changed, drift.findings, drift.gave_up,
+        session.record.symptoms.problem, session.record.symptoms.total,
+        lease.destroy_error, problems, round(time.time() - time.monotonic()),
+    )  # fmt: skip
+
+
+def view_of(session: Session, drift: Drift, problems: Problems) -> View:
+    """The picture now. Conditions that changed are logged by the way."""
+    state, record, now, mono = session.state, session.record, time.time(), time.monotonic()
+    policy, where = session.policy, route(state)
+    proof = proof_of(session.proof.load())
+    record.drift(drift.findings, state.health_state, where)
+    held = conditions(
+        state, session.lease, drift, problems, symptoms=record.symptoms.problem,
+        around=record.symptoms.go_around(state.lifted + policy.fallback_settle_s, mono),
+        refused=record.symptoms.refused(mono) if policy.honour_refusals else "",
+    )  # fmt: skip
+    return View(
+        pid=os.getpid(), at=now, started_at=record.started_at,
+        mode=state.mode, mode_reason=state.mode_reason,
+        health_state=state.health_state, health_since=record.health_since, health_reason=state.reason,
+        health_cause=state.cause, health_evidence=state.evidence,
+        route=where, route_since=record.route_since, route_reason=route_reason(state),
+        fence=_fence(session.lease, mono, active=state.fence is not None),
+        mirror_url=session.settings.mirror_url, ping=session.results.ping, canary=session.results.canary,
+        ping_times=record.ping_times.view(), canary_times=record.canary_times.view(),
+        owner=state.owner, owner_detail=session.owner_detail,
+        origins=tuple(
+            replace(seen, at=None if seen.at is None else now - mono + seen.at)
+            for seen in session.origins.seen.values()
+        ),
+        origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
+        history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
+        window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
+        penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),
+        containerd=_containerd(session.lease), drift=drift.findings,
+    )  # fmt: skip
+
+
+def _fence(lease: FenceLease, mono: float, *, active: bool) -> FenceView:
+    counters = lease.counters
+    return FenceView(
+        active=active, address=lease.address, port=lease.port,
+        lease_left_ms=max(0, round((lease.until - mono) * 1000)) if lease.until else 0,
+        refused=counters.refused, raised=counters.raised, renewed=counters.renewed, destroyed=counters.destroyed,
+        self_test=lease.self_test, self_test_reason=lease.self_test_reason,
+    )  # fmt: skip
+
+
+def _containerd(lease: FenceLease) -> Containerd:
+    counters = lease.counters
+    return Containerd(counters.released_waiting, counters.released_stalled, counters.spared)
+
+
+def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
+    flap = state.flap
+    return Penalty(damping.decayed(flap, mono, policy), damping.held(flap, mono, policy), policy.flap_reuse)
+
+
+def conditions(
+    state: State, lease: FenceLease, drift: Drift, problems: Problems, *, symptoms: str, around: bool, refused: str
+) -> Iterator[Condition]:
+    """The problems that the daemon tells of besides the health state: each always listed, held or not. `symptoms`:
+    why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own fallback;
+    `refused`: the mirror refuses reads, which is honoured ("" = no).
+    """
+    fence = lease.self_test_reason if lease.self_test == "failed" else ""
+    # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
+    used = state.mode is not Mode.UNKNOWN
+    bad = used and state.health_state in (HealthState.SUSPECT, HealthState.DOWN) and state.origin is False
+    yield _condition("ConfigInvalid", problems.config, "the configuration on the disk is not the one in use",
+                     problems.config)  # fmt: skip
+    yield _condition("FenceUnusable", fence or state.fence_error, "SelfTestFailed" if fence else "NftRefused",
+                     fence or state.fence_error)  # fmt: skip
+    survive = lease.destroy_error if state.mode is Mode.FENCE else ""
+    yield _condition("ConnectionsSurvive", survive, "nydusd's open connections could not be ended", survive)
+    yield _condition("BothBad", bad, "MirrorAndOriginFail", f"{state.reason}; {state.origin_detail}")
+    foreign = state.owner is Owner.FOREIGN
+    yield _condition("ForeignListener", foreign, "WrongUser", state.reason)
+    yield _condition("PingFails", state.ping_refuted, "DataPathWorks",
+                     "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
+    yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
+                     f"what real reads meet is not seen: {symptoms}")  # fmt: skip
+    goes = around and state.fence is None and state.mode is not Mode.UNKNOWN  # where nothing is applied they may
+    yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
+                     "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
+    )  # fmt: skip
+    yield _condition("ReadsRefused", refused, "Honoured",
+                     f'reads fail, as [mirror] refusals = "honour" wants it: {refused}')  # fmt: skip
+    want = f"the agent lacks what its probes need, so they say nothing: {state.want}"
+    yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
+    yield _condition("EndpointPortTaken", problems.port_taken, "NNA0901", problems.port_taken)
+    changed = ", ".join(drift.changed)
+    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}")
+    told, more = [one.what for one in drift.findings[:_MOST]], len(drift.findings) - _MOST
+    told += [f"and {more} more"] if more > 0 else []
+    yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(told))
+    yield _condition("RepairGaveUp", drift.gave_up, "UndoneAgain", "; ".join(drift.gave_up))
+
+
+def _condition(kind: str, holds: object, reason: str, message: str) -> Condition:
+    return Condition(kind, bool(holds), reason if holds else "", message if holds else "")

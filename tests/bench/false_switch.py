@@ -30,12 +30,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.config.model import HealthConfig
-from agent.daemon.hedge import stagger_s
+from agent.daemon.probes import ATTEMPTS, stagger_s
 from agent.health.evidence import Probe, Route
 from agent.health.policy import Policy, return_delay_s
 from agent.health.state import HealthState
 from tests.bench.report import Goal, Row, publish, quick, row
-from tests.bench.sim.agent import ATTEMPTS, WELL_S, Agent, healthy, well
+from tests.bench.sim.agent import WELL_S, Agent, healthy, well
 from tests.bench.sim.checkers import Checker, lost_alone, lost_in_stalls
 from tests.bench.sim.loss import Independent, Stalls
 from tests.bench.sim.spread import each

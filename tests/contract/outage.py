@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.fence import NftFence
+from agent.netfilter.fence import NftFence
 from tests.contract.beside import beside
 from tests.contract.netns import own_network
 
@@ -44,10 +44,11 @@ def _mirror(ports: int) -> None:
 
 
 def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port: int) -> dict[str, object]:
+    import asyncio
+
     from agent.config.model import Config, EndpointConfig, FleetConfig, MirrorConfig
     from agent.daemon.service import Service
     from agent.daemon.settings import Places
-    from agent.daemon.turning import Loop
     from tests.fakes.daemon import FakeDaemonPorts
 
     places = Places.below(str(root))
@@ -63,31 +64,29 @@ def _outage(root: Path, fence: NftFence, mirror: int, proxy_port: int, ping_port
         fleet=FleetConfig(return_window_s=0),
     )
 
-    def story() -> Iterator[None]:
-        yield from _until(lambda: _status(places.status).get("health_state") == "healthy")
+    async def story() -> None:
+        """What happens to the daemon while it runs."""
+        await _until(lambda: _status(places.status).get("health_state") == "healthy")
         before, descriptors = set(sys.modules), set(os.listdir("/proc/self/fd"))
         threads = threading.active_count()
         started = time.monotonic()
         os.kill(mirror, signal.SIGKILL)
         fakes.tables.held.clear()
-        yield from _until(lambda: bool(fence.fenced()))
+        await _until(lambda: bool(fence.fenced()))
         found["took_s"] = time.monotonic() - started
-        yield from _until(lambda: _status(places.status).get("route") == "origin")
+        await _until(lambda: _status(places.status).get("route") == "origin")
         found["imported"] = sorted(set(sys.modules) - before)
         found["opened"] = len(set(os.listdir("/proc/self/fd")) - descriptors)
         found["threads"] = threading.active_count() - threads
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with closing(Loop()) as loop:
-        told = story()
+    async def life() -> None:
+        told = asyncio.create_task(story())
+        await Service(lambda: config, replace(fakes.ports(), fence=fence), places).run()
+        await told
+        found["left"] = len(asyncio.all_tasks()) > 1
 
-        def go_on() -> None:
-            if next(told, found) is not found:
-                loop.call_later(_LOOK_S, go_on)
-
-        go_on()
-        Service(loop, lambda: config, replace(fakes.ports(), fence=fence), places).run()
-        found["left"] = not loop.idle
+    asyncio.run(life())
     fakes.close()
     return found
 
@@ -100,12 +99,12 @@ def _status(path: str) -> dict[str, str]:
     return found
 
 
-def _until(done: Callable[[], bool]) -> Iterator[None]:
-    end = time.monotonic() + _DEADLINE_S
-    while not done():
-        if time.monotonic() > end:
-            raise TimeoutError
-        yield
+async def _until(done: Callable[[], bool]) -> None:
+    import asyncio
+
+    async with asyncio.timeout(_DEADLINE_S):
+        while not done():
+            await asyncio.sleep(_LOOK_S)
 
 
 if __name__ == "__main__":

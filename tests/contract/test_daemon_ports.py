@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import select
 import socket
 import subprocess
@@ -18,16 +17,17 @@ import pytest
 import structlog
 
 from agent.adapters import log
-from agent.adapters.cgroups import CgroupTree
 from agent.adapters.names import SystemNames
 from agent.adapters.notify import SystemdNotify
-from agent.adapters.sockets import KernelSockets
 from agent.adapters.watch import InotifyWatch
 from agent.errors import PortError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Names, SocketTables, Watch
 from tests.contract.netns import own_network
 from tests.contract.waiting import ENDS_S
 from tests.fakes.daemon import FakeNames, FakeTables, FakeWatch
+from tests.fakes.event_loop import go
 
 
 class Touched:
@@ -126,12 +126,11 @@ class TestNames:
 
 
 def answer_of(names: Names, host: str) -> tuple[str, ...] | PortError:
-    """What is told, from whichever thread; once."""
-    told: queue.SimpleQueue[tuple[str, ...] | PortError] = queue.SimpleQueue()
-    names.addresses(host, told.put)
-    found = told.get(timeout=60)
-    assert told.empty()
-    return found
+    """The addresses, or why there are none."""
+    try:
+        return go(names.addresses(host), 60)
+    except PortError as error:
+        return error
 
 
 class TestTables:

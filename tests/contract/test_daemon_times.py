@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.fence import NftFence
+from agent.netfilter.fence import NftFence
 from tests.contract.netns import own_network
 from tests.time_bounds import mostly
 

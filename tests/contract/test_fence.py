@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.fence import NftFence
-from agent.adapters.sockdiag import SockDiag
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.fence import NftFence
+from agent.netfilter.sock_diag import SockDiag
 from agent.ports import Fence, Released
 from tests.contract.netns import own_network
 from tests.contract.waiting import wait_until
@@ -263,7 +263,7 @@ class TestNft:
     def test_without_the_right_it_says_so(self, nft: NftFence) -> None:
         code = (
             "import sys; sys.path[:0] = ['/src', '.']\n"
-            "from agent.adapters.fence import NftFence\n"
+            "from agent.netfilter.fence import NftFence\n"
             "f = NftFence(0); print(f.available()); print(f.self_test(deadline_s=1).reason)"
         )
         argv = [*as_user(OTHER_UID), sys.executable, "-c", code]
@@ -374,8 +374,8 @@ class TestDestruction:
     def test_without_the_right_the_error_names_it(self, nft: NftFence, mirror: int) -> None:
         code = (
             "import socket, sys; sys.path[:0] = ['/src', '.']\n"
-            "from agent.adapters.cgroups import CgroupTree\n"
-            "from agent.adapters.fence import NftFence\n"
+            "from agent.netfilter.cgroups import CgroupTree\n"
+            "from agent.netfilter.fence import NftFence\n"
             f"s = socket.create_connection(('127.0.0.1', {mirror}))\n"
             f"NftFence(0).destroy('127.0.0.1', {mirror}, (CgroupTree().own(),))"
         )
@@ -394,7 +394,7 @@ def test_a_lack_of_libnftables_is_a_reason_and_not_a_crash(tmp_path: Path, conte
     (tmp_path / "nftables.py").write_text(content)
     code = (
         f"import sys; sys.path[:0] = ['{tmp_path}', '/src', '.']\n"
-        "from agent.adapters.fence import NftFence; print(NftFence(0).available())"
+        "from agent.netfilter.fence import NftFence; print(NftFence(0).available())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout.startswith("libnftables: ")

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from agent.adapters.fence import NftFence
+from agent.netfilter.fence import NftFence
 from tests.contract.netns import own_network
 
 MIRROR = ("127.0.0.1", 4001)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.holders import CgroupProcesses
-from agent.adapters.sockets import KernelSockets
+from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
+from agent.netfilter.sock_diag import KernelSockets
 from agent.node.facts_daemon import Listener
 from agent.ports import Holders
 from tests.contract.holders import HoldersContract, HoldersWorld

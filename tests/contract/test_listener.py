@@ -18,8 +18,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.sockdiag import SockDiag
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.sock_diag import SockDiag
 from tests.contract.netns import own_network
 
 PORT = 4001

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from agent.adapters.netlink import Message, NetlinkError, NetlinkSocket
+from agent.netfilter.netlink import Message, NetlinkError, NetlinkSocket
 from tests.contract.waiting import ENDS_S
 
 _ROUTE, _NOOP = 0, 1  # NETLINK_ROUTE; NLMSG_NOOP, which the kernel passes over

@@ -14,9 +14,9 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.fence import NftFence
-from agent.adapters.sockdiag import SockDiag
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.fence import NftFence
+from agent.netfilter.sock_diag import SockDiag
 from agent.ports import Released
 from tests.contract.netns import own_network
 

@@ -20,8 +20,8 @@ import errno, os, resource, socket, sys
 sys.path[:0] = [os.getcwd()]
 """
 NO_DESCRIPTORS = """
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.fence import NftFence
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.fence import NftFence
 from tests.contract.netns import own_network
 with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
     host, port = mirror.getsockname()
@@ -44,7 +44,7 @@ with own_network(), socket.create_server(("127.0.0.1", 0)) as mirror:
 """
 NO_NETLINK = """
 import nftables
-from agent.adapters.fence import NftFence
+from agent.netfilter.fence import NftFence
 loaded = nftables.Nftables()
 free = os.dup(0)
 os.close(free)
@@ -81,19 +81,21 @@ used(60, 100 << 10)
 print(kilobytes() - before < 2 << 10)
 """
 NAMED = """
-import threading
+import asyncio
 from agent.adapters.names import SystemNames
-told = threading.Event()
-SystemNames().addresses("localhost", lambda found: print(*found) or told.set())
-print(told.wait(60), "encodings.idna" in sys.modules)
+print(*asyncio.run(SystemNames().addresses("localhost")))
+print("encodings.idna" in sys.modules)
 """
 NO_THREADS = """
-import logging
+import asyncio, logging
 from agent.adapters.names import SystemNames
 from agent.errors import PortError
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-SystemNames().addresses("127.0.0.1", lambda found: print(*found))
-SystemNames().addresses("localhost", lambda error: print(error.cause))
+print(*asyncio.run(SystemNames().addresses("127.0.0.1")))
+try:
+    asyncio.run(SystemNames().addresses("localhost"))
+except PortError as error:
+    print(error.cause)
 """
 
 
@@ -128,7 +130,7 @@ def test_what_the_daemon_has_freed_it_does_not_keep() -> None:
 
 
 def test_a_registrys_name_is_looked_up_without_the_codec_for_other_scripts_which_costs_memory() -> None:
-    assert run(NAMED)[-1] == "True False"
+    assert run(NAMED)[-1] == "False"
 
 
 def test_without_a_thread_addresses_are_known_and_names_an_error_that_the_daemon_lives_with() -> None:

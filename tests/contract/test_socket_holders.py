@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from agent.adapters.socket_holders import ProcHolders, machine
-from agent.adapters.sockets import KernelSockets
 from agent.dragonfly.command_line import environment_of
+from agent.netfilter.sock_diag import KernelSockets
 
 LISTENER = """
 import socket, sys

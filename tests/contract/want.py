@@ -16,12 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.origins import Origins
+from agent.daemon.settings import Origin
+from agent.daemon.tasks import task_group
 from agent.health.evidence import AgentInWant, OriginSeen
 from tests.contract.beside import beside
 from tests.fakes.daemon import FakeNames
+from tests.fakes.event_loop import go, until
 from tests.fakes.mirror import SmallMirror
-from tests.fakes.turning import go, here, until
 from tests.unit.daemon_node import Node, running
 
 NONE_S = 2.0
@@ -111,13 +113,13 @@ def _counted(metrics: str, series: str) -> float:
 async def _asked(port: int) -> list[object]:
     """What an origin that is well is called, with a descriptor and without one."""
     seen: list[OriginSeen | AgentInWant] = []
-    origins = Origins(here(), (Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append)
-    origins.begin()
-    await until(lambda: len(seen) == 1)
-    with _descriptors_left(0):
-        origins.ask()
-        await until(lambda: len(seen) == 2)
-    origins.close()
+    async with task_group() as tasks:
+        origins = Origins(tasks, (Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append, lambda: False)
+        tasks.create_task(origins.run(), name="origins")
+        await until(lambda: len(seen) == 1)
+        with _descriptors_left(0):
+            origins.ask()
+            await until(lambda: len(seen) == 2)
     return [type(event).__name__ if isinstance(event, AgentInWant) else event.good for event in seen]
 
 

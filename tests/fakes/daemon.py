@@ -206,14 +206,13 @@ class FakeNames:
         self.known: dict[str, tuple[str, ...]] = {}
         self.asked = 0
 
-    def addresses(self, host: str, told: Callable[[tuple[str, ...] | PortError], None]) -> None:
+    async def addresses(self, host: str) -> tuple[str, ...]:
         self.asked += 1
         if host in self.known:
-            told(self.known[host])
-        elif host.replace(".", "").isdigit():
-            told((host,))
-        else:
-            told(PortError("NNA0804", f"{host} was not resolved", cause="unknown name"))
+            return self.known[host]
+        if host.replace(".", "").isdigit():
+            return (host,)
+        raise PortError("NNA0804", f"{host} was not resolved", cause="unknown name")
 
 
 class FakeDaemonPorts:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Self
 
-from agent.daemon.origins import Origin
+from agent.daemon.settings import Origin
 
 
 class SmallRegistry:

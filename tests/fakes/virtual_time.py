@@ -1,7 +1,7 @@
-"""Time that passes only while nobody has anything to do: a machine that is busy cannot make a subject late.
+"""Time that passes only while nobody has anything to do: a busy machine cannot make a subject late.
 
-Sockets, files and signals are real. What the kernel has for the loop is taken first; only then the clocks go on to the
-next timer. So a bound on a time holds the subject's own timers and waits, and not the machine's load.
+Sockets, files and signals are real. What the kernel has for the loop is taken first; only then the clocks go on
+to the next timer. So a bound on a time holds the subject's own timers and waits, and not the machine's load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class VirtualTime:
         self._began = {clock: time.clock_gettime(clock) for clock in _SHIFTED}
 
     def advance(self, seconds: float) -> None:
-        """A little more than asked for, as it is with a real clock: rounding makes no timer early."""
+        """A little more than asked for, as with a real clock: rounding makes no timer early."""
         self._passed_s += max(0.0, seconds) + _LATE_S
 
     def step(self, seconds: float) -> None:
@@ -43,16 +43,12 @@ class VirtualTime:
 @contextmanager
 def virtual_time() -> Iterator[VirtualTime]:
     """`time.monotonic`, `time.time`, `time.clock_gettime` and `time.sleep` are of the virtual time inside."""
-    made, real_clock = VirtualTime(), time.clock_gettime
-
-    def clock_gettime(clock: int) -> float:
-        return made.read(clock) if clock in _SHIFTED else real_clock(clock)
-
+    made, real = VirtualTime(), time.clock_gettime
     replaced: dict[str, Callable[..., object]] = {
         "monotonic": lambda: made.read(time.CLOCK_MONOTONIC),
         "monotonic_ns": lambda: int(made.read(time.CLOCK_MONOTONIC) * 1e9),
         "time": lambda: made.read(time.CLOCK_REALTIME),
-        "clock_gettime": clock_gettime,
+        "clock_gettime": lambda clock: made.read(clock) if clock in _SHIFTED else real(clock),
         "sleep": made.advance,
     }
     kept = {name: getattr(time, name) for name in replaced}

@@ -36,9 +36,11 @@ _ADAPTERS_MAY = (
     "agent.ports_processes",
     "agent.registry",
     "agent.adapters",
+    "agent.netfilter",
     "agent._pb",
 )
-_WIRE_MAY = ("agent.adapters",)
+_ADAPTERS = ("agent.adapters", "agent.netfilter")
+_WIRE_MAY = _ADAPTERS
 _IMAGES_MAY = ("agent.adapters.followed", "agent.adapters.image_mount", "agent.adapters.process", "agent.adapters.walk")
 """A conversion drives programs, and nothing of a node: what it does is these programs."""
 _ROOT = "agent.wire"
@@ -98,14 +100,14 @@ def _forbidden(module: Module) -> list[str]:
 
 
 def _may(source: str, target: str) -> bool:
-    if _within(source, "agent.adapters"):
+    if any(_within(source, package) for package in _ADAPTERS):
         return target == "agent" or any(_within(target, allowed) for allowed in _ADAPTERS_MAY)
     if source == _ROOT and any(_within(target, allowed) for allowed in _WIRE_MAY):
         return True
     if _within(source, "agent.images") and target in _IMAGES_MAY:
         return True
     here, there = _layer(source), _layer(target)
-    if here is None or there is None or _within(target, "agent.adapters") or _within(target, "agent._pb"):
+    if here is None or there is None or any(_within(target, package) for package in (*_ADAPTERS, "agent._pb")):
         return False
     return there < here or (there == here and source.split(".")[1:2] == target.split(".")[1:2])
 
@@ -127,6 +129,8 @@ def test_every_import_goes_down_the_layers() -> None:
         ("agent.plan.order", "agent.ports", False),
         ("agent.apply.execute", "agent.adapters.files", False),
         ("agent.commands.apply", "agent.adapters.files", False),
+        ("agent.wire", "agent.netfilter.fence", True),
+        ("agent.daemon.session", "agent.netfilter.fence", False),
         ("agent.commands.apply", "agent._pb.cri_pb2", False),
         ("agent.plan.order", "agent.apply.execute", False),
         ("agent.plan.order", "agent.health.machine", False),

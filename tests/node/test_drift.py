@@ -67,7 +67,7 @@ CASES = {
     "hosts.toml is edited": Case("file-edited", HOSTS, f"echo '# more' >> {HOSTS}"),
     "hosts.toml is removed": Case("file-removed", HOSTS, f"rm -r {HOSTS.rpartition('/')[0]}"),
     "a package replaces containerd's file": Case(
-        "keys-lost", CONTAINERD, f"echo 'version = 2' > /run/new && mv /run/new {CONTAINERD}"
+        "keys-lost", CONTAINERD, f"echo 'version = 2' > {CONTAINERD}.new && mv {CONTAINERD}.new {CONTAINERD}"
     ),
     "somebody wants another snapshotter": Case(
         "keys-contradicted", CONTAINERD,

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from agent.daemon.keeper import PATIENCE_S
+from agent.daemon.lease import PATIENCE_S
 from tests.node import scene
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")

@@ -107,7 +107,7 @@ def test_the_recorded_lines_are_those_of_the_program(stage: scene.Stage, reader:
     seen = {recorded.masked(text) for _, text in written}
     kept = {recorded.masked(line.text) for line in recorded.lines(name)}
     kept = {text for text in kept if not text.endswith(": slow request")}  # whether a request is slow is the machine's
-    assert kept <= seen, "the program writes other lines: look at agent/daemon/lines.py, then NYDUSD_RECORD=1"
+    assert kept <= seen, "the program writes other lines: look at agent/health/nydusd_lines.py, then NYDUSD_RECORD=1"
 
 
 def of_reads(taken: list[tuple[float, str]]) -> list[tuple[float, str]]:

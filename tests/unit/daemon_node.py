@@ -21,11 +21,12 @@ from agent.config.model import (
 )
 from agent.daemon.service import Service
 from agent.daemon.settings import Places
+from agent.daemon.tasks import task_group
 from agent.errors import ConfigError
 from tests.fakes.daemon import FakeDaemonPorts
+from tests.fakes.event_loop import daemons_tasks, until
 from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror
-from tests.fakes.turning import here, until
 
 HEALTH = HealthConfig(
     interval_ms=50, window_ms=200, rise=3, dwell_ms=300, canary_interval_ms=200, tentative_ms=2000, renew_ms=200
@@ -101,23 +102,30 @@ class Node:
 
 @asynccontextmanager
 async def running(node: Node) -> AsyncIterator[Node]:
-    """The daemon runs inside; it ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop."""
-    loop = here()
-    loop.stopped.clear()
-    service = Service(loop, node.load, node.fakes.ports(), node.places)
+    """The daemon runs inside. It ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop; what ends
+    it otherwise ends the test.
+    """
     try:
-        service.begin()
-        assert "READY=1" in node.fakes.notify.sent
-        yield node
-    finally:
-        if not loop.broken.done():
+        async with task_group() as tasks:
+            daemon = tasks.create_task(Service(node.load, node.fakes.ports(), node.places).run())
+            await until(lambda: "READY=1" in node.fakes.notify.sent)
+            yield node
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(60):
-                await loop.stopped.wait()
-        service.close()
+                await daemon
+        assert daemons_tasks() == []
+    finally:
         node.fakes.close()
-    assert loop.idle
-    service.stop()
+
+
+@asynccontextmanager
+async def until_killed(node: Node) -> AsyncIterator[None]:
+    """The daemon runs inside; it ends without a word, as by kill -9."""
+    async with task_group() as tasks:
+        tasks.create_task(Service(node.load, node.fakes.ports(), node.places).run())
+        await until(lambda: "READY=1" in node.fakes.notify.sent)
+        yield
+    node.fakes.close()
 
 
 def fresh(place: Path) -> Path:

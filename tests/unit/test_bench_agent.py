@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from agent.config.model import HealthConfig
-from agent.daemon.http import Url
 from agent.daemon.probes import Pinged, Pinger
+from agent.daemon.settings import Url
+from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
 from agent.health.owner import Owner
 from agent.health.policy import Policy
 from agent.health.state import HealthState
 from tests.bench.sim.agent import NEVER_S, Agent, Answer, Round, healthy, staggered, well
 from tests.bench.sim.flaps import Flapping, switches
-from tests.fakes.turning import here, on_time, result_of
+from tests.fakes.event_loop import on_time
 
 POLICY = Policy()
 OK = Answer(0.002)
@@ -64,14 +65,16 @@ async def _real(answers: tuple[Answer, ...]) -> tuple[Pinged, float, int]:
     server = Server(answers)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     url = Url("127.0.0.1", listening.sockets[0].getsockname()[1], "/healthy")
-    pinger = Pinger(here(), url, list[PingOk]().append, cap_s=POLICY.window_cap_s)
     clock = asyncio.get_running_loop().time
     try:
-        started = clock()
-        event: Pinged = await result_of(lambda ended: pinger.begin(POLICY.window_s, ended))
-        return event, clock() - started, server.met
+        async with task_group() as tasks:
+            pinger = Pinger(tasks, url, list[PingOk]().append, cap_s=POLICY.window_cap_s)
+            started = clock()
+            event = await pinger.ping(POLICY.window_s)
+            took_s, met = clock() - started, server.met
+            pinger.close()
+        return event, took_s, met
     finally:
-        pinger.close()
         for writer in server.held:
             writer.transport.abort()
         listening.close()

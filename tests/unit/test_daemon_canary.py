@@ -8,41 +8,40 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.daemon.canary import Canary, CanaryObject, RegistryCanary, Result
+from agent.daemon.canaries import CanaryObject, LoopbackCanary, RegistryCanary
 from agent.daemon.endpoint import HttpServer, Response
-from agent.daemon.http import parse_url
-from agent.daemon.origins import Origin, Origins
+from agent.daemon.origins import Origins
+from agent.daemon.settings import parse_url
+from agent.daemon.tasks import task_group
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import here, on_time, result_of, until
 
 WINDOW_S = 0.4
 
 
 @asynccontextmanager
-async def canary(mirror: SmallMirror, late: list[CanaryOk] | None = None) -> AsyncIterator[tuple[Canary, CanaryObject]]:
+async def canary(
+    mirror: SmallMirror, late: list[CanaryOk] | None = None
+) -> AsyncIterator[tuple[LoopbackCanary, CanaryObject]]:
     served = CanaryObject()
-    listener = HttpServer(
-        here(), lambda path, _: Response(200, served.body) if path in ("/canary", served.path) else None, broken
-    )
-    assert listener.listen_tcp("127.0.0.1", 0) == ""
-    told = late if late is not None else []
-    yield Canary(here(), parse_url(mirror.url), served, lambda: listener.port, told.append, cap_s=2.0), served
-    listener.end()
+
+    def serve(path: str, _query: str) -> Response | None:
+        return Response(200, served.body) if path in ("/canary", served.path) else None
+
+    async with task_group() as tasks:
+        listener = HttpServer(tasks, serve, broken)
+        assert listener.listen_tcp("127.0.0.1", 0) == ""
+        served.port = listener.port
+        told = late if late is not None else []
+        yield LoopbackCanary(tasks, parse_url(mirror.url), served, told.append, cap_s=2.0), served
+        listener.close()
 
 
 def broken(error: Exception) -> None:
     raise error
-
-
-async def fetched(probe: Canary, window_s: float) -> Result | None:
-    return await result_of(lambda ended: probe.begin(window_s, ended))
-
-
-async def registry_asked(probe: RegistryCanary, origin: Origin) -> Result | None:
-    return await result_of(lambda ended: probe.begin(origin, WINDOW_S, ended))
 
 
 class TestCanary:
@@ -51,8 +50,8 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, served):
                 mirror.chunked = chunked
-                assert isinstance(await fetched(probe, WINDOW_S), CanaryOk)
-                assert isinstance(await fetched(probe, WINDOW_S), CanaryOk)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryOk)
                 assert mirror.targets[0].endswith(served.path)
                 assert mirror.targets[1].endswith("/canary")
                 assert mirror.p2p == 1  # at most once in five minutes
@@ -76,7 +75,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, _):
                 mirror.proxy_way = way
-                answer = await fetched(probe, WINDOW_S)
+                answer = await probe.fetch(WINDOW_S)
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
@@ -86,7 +85,7 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, _):
                 mirror.hang_proxy_first = 2
-                assert isinstance(await fetched(probe, 1.0), CanaryOk)
+                assert isinstance(await probe.fetch(1.0), CanaryOk)
                 assert len(mirror.targets) == 3
 
         on_time(work)
@@ -95,10 +94,9 @@ class TestCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, canary(mirror) as (probe, served):
                 mirror.hang_proxy_first = 5
-                assert isinstance(await fetched(probe, 0.6), CanaryFailed)
+                assert isinstance(await probe.fetch(0.6), CanaryFailed)
                 assert {target.endswith(served.path) for target in mirror.targets} == {True}
                 assert mirror.p2p == 5
-                probe.close()
 
         on_time(work)
 
@@ -107,10 +105,9 @@ class TestCanary:
             late: list[CanaryOk] = []
             async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
                 mirror.delay_s = 0.7
-                assert isinstance(await fetched(probe, WINDOW_S), CanaryFailed)
+                assert isinstance(await probe.fetch(WINDOW_S), CanaryFailed)
                 await until(lambda: bool(late))
                 assert late[0].latency_s >= 0.7
-                probe.close()
 
         on_time(work)
 
@@ -120,7 +117,7 @@ class TestCanary:
             async with SmallMirror() as mirror, canary(mirror, late) as (probe, _):
                 mirror.proxy_way = Way.TRICKLE
                 for window_s in (1.9, WINDOW_S):
-                    answer = await fetched(probe, window_s)
+                    answer = await probe.fetch(window_s)
                     assert isinstance(answer, CanaryFailed)
                     assert answer.failure is Failure.SILENT
                 await asyncio.sleep(1.2)
@@ -130,10 +127,10 @@ class TestCanary:
 
     def test_without_a_listener_of_our_own_nothing_is_said_about_the_mirror(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
-                told = list[CanaryOk]().append
-                probe = Canary(here(), parse_url(mirror.url), CanaryObject(), lambda: None, told, cap_s=2.0)
-                assert await fetched(probe, WINDOW_S) is None
+            async with SmallMirror() as mirror, canary(mirror) as (probe, served):
+                served.port = None
+                assert await probe.fetch(WINDOW_S) is None
+                assert mirror.accepted == 0
 
         on_time(work)
 
@@ -145,10 +142,10 @@ class TestCanary:
 
 @asynccontextmanager
 async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCanary, SmallRegistry]]:
-    async with SmallRegistry() as registry:
-        origins = Origins(here(), (registry.origin,), FakeNames(), lambda _: None)
+    async with SmallRegistry() as registry, task_group() as tasks:
+        origins = Origins(tasks, (registry.origin,), FakeNames(), lambda _: None, lambda: False)
         mirror.forwards = True
-        yield RegistryCanary(here(), parse_url(mirror.url), origins.status), registry
+        yield RegistryCanary(tasks, parse_url(mirror.url), origins), registry
 
 
 class TestRegistryCanary:
@@ -159,7 +156,7 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 registry.status, registry.mark = status, mark
-                assert isinstance(await registry_asked(probe, registry.origin), CanaryOk)
+                assert isinstance(await probe.ask(registry.origin, WINDOW_S), CanaryOk)
                 assert mirror.targets == [f"http://{registry.origin.name}/v2/"]
 
         on_time(work)
@@ -173,7 +170,7 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 mirror.proxy_way = way
-                answer = await registry_asked(probe, registry.origin)
+                answer = await probe.ask(registry.origin, WINDOW_S)
                 assert isinstance(answer, CanaryFailed)
                 assert answer.failure is failure
 
@@ -184,7 +181,7 @@ class TestRegistryCanary:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 origin = registry.origin
                 registry.close()
-                assert await registry_asked(probe, origin) is None
+                assert await probe.ask(origin, WINDOW_S) is None
 
         on_time(work)
 
@@ -193,6 +190,6 @@ class TestRegistryCanary:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 registry.status, registry.mark = status, b""
-                assert await registry_asked(probe, registry.origin) is None
+                assert await probe.ask(registry.origin, WINDOW_S) is None
 
         on_time(work)

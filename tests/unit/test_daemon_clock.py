@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent.node.moment import present
+from tests.fakes.event_loop import clock, on_time, until
 from tests.fakes.mirror import Way
-from tests.fakes.turning import clock, on_time, until
 from tests.unit.daemon_node import Node, healthy
 
 STEPS = (5, -5, -600, 600, 86_400, -86_400)

@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.model import RegistryHost, Scheme
 from agent.daemon.documents import RELEASED, Document, applied, pin, pin_change, proof_of
-from agent.daemon.origins import origins
+from agent.daemon.settings import origins
 from agent.health.evidence import Mode, Route
 from agent.node.facts import Moment
 from agent.node.moment import present

@@ -8,20 +8,30 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.daemon.endpoint import Handler, HttpServer, Response
-from tests.fakes.turning import go, here, on_time, until
+from agent.daemon.tasks import task_group
+from tests.fakes.event_loop import daemons_tasks, go, on_time, until
 
 
-def listener_of(
-    handler: Handler, broken: Callable[[Exception], None] | None = None, *, check_host: bool = True
-) -> HttpServer:
-    """One whose bugs end the test, if nobody is to be told of them."""
-    return HttpServer(here(), handler, broken or fail, check_host=check_host)
+@asynccontextmanager
+async def serving(
+    handler: Handler,
+    broken: Callable[[Exception], None] | None = None,
+    *,
+    check_host: bool = True,
+    lacks: Callable[[str], None] | None = None,
+) -> AsyncIterator[HttpServer]:
+    """A server. Its bugs end the test, if nobody is to be told of them."""
+    async with task_group() as tasks:
+        server = HttpServer(tasks, handler, broken or fail, check_host=check_host, lacks=lacks)
+        yield server
+        server.close()
 
 
 def fail(error: Exception) -> None:
@@ -45,12 +55,9 @@ def exchange(text: str) -> tuple[str, bytes]:
     """(head, body) of the answer to one request."""
 
     async def work() -> bytes:
-        listener = listener_of(answer)
-        assert listener.listen_tcp("127.0.0.1", 0) == ""
-        try:
+        async with serving(answer) as listener:
+            assert listener.listen_tcp("127.0.0.1", 0) == ""
             return await ask(listener, text)
-        finally:
-            listener.close()
 
     head, _, body = go(work()).partition(b"\r\n\r\n")
     return head.decode(), body
@@ -125,31 +132,29 @@ def test_a_header_without_an_end_is_given_up() -> None:
 
 def test_a_client_that_says_nothing_is_given_up_and_many_do_no_harm() -> None:
     async def work() -> None:
-        listener = listener_of(answer)
-        assert listener.listen_tcp("127.0.0.1", 0) == ""
-        silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
-        async with asyncio.timeout(60):
-            ended = [await reader.read() for reader, _ in silent]
-        assert ended == [b""] * 100
-        assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-        for _, writer in silent:
-            writer.close()
-        listener.close()
+        async with serving(answer) as listener:
+            assert listener.listen_tcp("127.0.0.1", 0) == ""
+            silent = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+            async with asyncio.timeout(60):
+                ended = [await reader.read() for reader, _ in silent]
+            assert ended == [b""] * 100
+            assert b"200 OK" in await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+            for _, writer in silent:
+                writer.close()
 
     go(work())
 
 
 def test_a_port_that_is_taken_is_a_reason_and_not_an_end() -> None:
     async def work() -> None:
-        first, second = listener_of(answer), listener_of(answer)
-        assert first.listen_tcp("127.0.0.1", 0) == ""
-        assert first.port is not None
-        port = first.port
-        assert second.listen_tcp("127.0.0.1", port) == "in use"
-        assert second.port is None
-        first.close()
-        assert second.listen_tcp("127.0.0.1", port) == ""
-        second.close()
+        async with serving(answer) as first, serving(answer) as second:
+            assert first.listen_tcp("127.0.0.1", 0) == ""
+            assert first.port is not None
+            port = first.port
+            assert second.listen_tcp("127.0.0.1", port) == "in use"
+            assert second.port is None
+            first.close()
+            assert second.listen_tcp("127.0.0.1", port) == ""
 
     go(work())
 
@@ -158,14 +163,13 @@ def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_fil
     async def work() -> None:
         path = tmp_path / "api.sock"
         for _ in range(2):
-            listener = listener_of(answer, check_host=False)
-            listener.listen_unix(str(path))
-            assert stat.S_IMODE(path.stat().st_mode) == 0o660
-            reader, writer = await asyncio.open_unix_connection(str(path))
-            writer.write(b"GET /thing HTTP/1.1\r\n\r\n")
-            assert (await reader.read()).endswith(b"0123456789")
-            writer.close()
-            listener.close()
+            async with serving(answer, check_host=False) as listener:
+                listener.listen_unix(str(path))
+                assert stat.S_IMODE(path.stat().st_mode) == 0o660
+                reader, writer = await asyncio.open_unix_connection(str(path))
+                writer.write(b"GET /thing HTTP/1.1\r\n\r\n")
+                assert (await reader.read()).endswith(b"0123456789")
+                writer.close()
             path.touch()
 
     go(work())
@@ -175,16 +179,13 @@ def test_the_unix_socket_is_for_the_owner_and_the_group_and_survives_a_stale_fil
 def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str) -> None:
     async def work() -> tuple[bytes, list[Exception]]:
         told: list[Exception] = []
-        listener = listener_of(answer, told.append)
-        listener.listen_tcp("127.0.0.1", 0)
-        try:
+        async with serving(answer, told.append) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
             request = f"GET /thing HTTP/1.1\r\nHost: localhost:{listener.port}\r\nRange: bytes={first}-\r\n\r\n"
             writer.write(request.encode("latin-1"))
             found = await reader.read()
             writer.close()
-        finally:
-            listener.close()
         return found, told
 
     found, told = go(work())
@@ -194,15 +195,14 @@ def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str) -> No
 
 def test_who_holds_many_connections_does_not_keep_the_mirrors_canary_out() -> None:
     async def work() -> bytes:
-        listener = listener_of(answer)
-        listener.listen_tcp("127.0.0.1", 0)
-        held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
-        try:
-            return await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-        finally:
-            for _, writer in held:
-                writer.close()
-            listener.close()
+        async with serving(answer) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
+            held = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(100)]
+            try:
+                return await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+            finally:
+                for _, writer in held:
+                    writer.close()
 
     assert go(work()).endswith(b"0123456789")
 
@@ -215,18 +215,16 @@ def test_who_asks_and_never_reads_does_not_keep_a_connection_of_the_daemon_open(
             asked.set()
             return Response(200, bytes(16 << 20))
 
-        listener = listener_of(large)
-        listener.listen_tcp("127.0.0.1", 0)
-        before = descriptors()
-        with socket.create_connection(("127.0.0.1", int(listener.port or 0))) as client:
-            client.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{listener.port}\r\n\r\n".encode())
-            await asked.wait()
-            end = asyncio.get_running_loop().time() + 60
-            while descriptors() > before + 1 and asyncio.get_running_loop().time() < end:
-                await asyncio.sleep(0.05)
-            left = descriptors() - before - 1  # the client's own
-        listener.close()
-        return left
+        async with serving(large) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
+            before = descriptors()
+            with socket.create_connection(("127.0.0.1", int(listener.port or 0))) as client:
+                client.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{listener.port}\r\n\r\n".encode())
+                await asked.wait()
+                end = asyncio.get_running_loop().time() + 60
+                while descriptors() > before + 1 and asyncio.get_running_loop().time() < end:
+                    await asyncio.sleep(0.05)
+                return descriptors() - before - 1  # the client's own
 
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
@@ -242,13 +240,10 @@ def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> N
 
     async def work() -> tuple[bytes, bytes, list[Exception]]:
         told: list[Exception] = []
-        listener = listener_of(buggy, told.append)
-        listener.listen_tcp("127.0.0.1", 0)
-        try:
+        async with serving(buggy, told.append) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
             nothing = await ask(listener, "GET /bug HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
             after = await ask(listener, "GET /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
-        finally:
-            listener.end()
         return nothing, after, told
 
     nothing, after, told = go(work())
@@ -258,17 +253,16 @@ def test_a_bug_in_one_answer_is_told_and_ends_nothing_but_that_connection() -> N
 
 def test_a_request_may_come_in_pieces() -> None:
     async def work() -> bytes:
-        listener = listener_of(answer, check_host=False)
-        listener.listen_tcp("127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-        for piece in (b"GET /thing ", b"HTTP/1.1\r\n", b"\r\n"):
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.02)
-        found = await reader.read()
-        writer.close()
-        listener.end()
-        assert here().idle
+        async with serving(answer, check_host=False) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            for piece in (b"GET /thing ", b"HTTP/1.1\r\n", b"\r\n"):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            found = await reader.read()
+            writer.close()
+        assert daemons_tasks() == []
         return found
 
     assert go(work()).endswith(b"0123456789")
@@ -277,27 +271,25 @@ def test_a_request_may_come_in_pieces() -> None:
 def test_without_a_descriptor_it_rests_for_a_second_and_then_takes_who_has_waited() -> None:
     async def work() -> None:
         lacked: list[str] = []
-        listener = HttpServer(here(), answer, fail, check_host=False, lacks=lacked.append)
-        listener.listen_tcp("127.0.0.1", 0)
         clock = asyncio.get_running_loop().time
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with socket.socket() as client:
-            client.setblocking(False)
-            free = os.dup(0)
-            os.close(free)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-            try:
-                client.connect_ex(("127.0.0.1", int(listener.port or 0)))
-                await until(lambda: bool(lacked))
-                began = clock()
-                await asyncio.sleep(0.3)
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            client.sendall(b"GET /thing HTTP/1.1\r\n\r\n")
-            found = await asyncio.get_running_loop().sock_recv(client, 4096)
-            took_s = clock() - began
-        listener.end()
-        assert here().idle
+        async with serving(answer, check_host=False, lacks=lacked.append) as listener:
+            listener.listen_tcp("127.0.0.1", 0)
+            with socket.socket() as client:
+                client.setblocking(False)
+                free = os.dup(0)
+                os.close(free)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+                try:
+                    client.connect_ex(("127.0.0.1", int(listener.port or 0)))
+                    await until(lambda: bool(lacked))
+                    began = clock()
+                    await asyncio.sleep(0.3)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                client.sendall(b"GET /thing HTTP/1.1\r\n\r\n")
+                found = await asyncio.get_running_loop().sock_recv(client, 4096)
+                took_s = clock() - began
         assert lacked == ["no connection can be taken: Too many open files"]
         assert 0.9 < took_s < 1.1
         assert found.endswith(b"0123456789")

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from agent.daemon.http import Answer, Connection, ProbeError
+from agent.daemon.http_client import BODY_CAP, Connection, ProbeError
 from agent.health.evidence import Failure
+from tests.fakes.event_loop import go
 from tests.fakes.free_port import free_port
-from tests.fakes.turning import go, here, result_of, until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-async def get(connection: Connection) -> Answer:
-    """The answer with its body. Raises ProbeError."""
+async def get(connection: Connection, cap: int = BODY_CAP) -> bytes:
+    """The answer's body. Raises ProbeError."""
     body = bytearray()
-
-    def begin(told: Callable[[Answer | ProbeError], None]) -> None:
-        connection.ask("/", "x", (), body.extend, told)
-
-    found = await result_of(begin)
-    if isinstance(found, ProbeError):
-        raise found
-    return Answer(found.status, found.headers, bytes(body))
+    await connection.body(await connection.ask("/", "x"), body.extend, cap)
+    return bytes(body)
 
 
 @asynccontextmanager
@@ -55,12 +49,12 @@ async def peer(*pieces: bytes, then: Callable[[asyncio.StreamWriter], object] = 
 def test_one_connection_carries_one_question_after_the_other() -> None:
     async def work() -> None:
         async with peer(ANSWER) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
+            connection = Connection("127.0.0.1", port)
             for _ in range(3):
-                assert (await get(connection)).body == b"ok"
-                assert connection.usable
+                assert await get(connection) == b"ok"
+                assert connection.idle
             connection.close()
-            assert not connection.usable
+            assert not connection.idle
 
     go(work())
 
@@ -69,9 +63,9 @@ def test_one_connection_carries_one_question_after_the_other() -> None:
 def test_an_answer_may_come_in_pieces(at: int) -> None:
     async def work() -> None:
         async with peer(ANSWER[:at], ANSWER[at:]) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            assert (await get(connection)).body == b"ok"
-            assert connection.usable
+            connection = Connection("127.0.0.1", port)
+            assert await get(connection) == b"ok"
+            assert connection.idle
             connection.close()
 
     go(work())
@@ -87,43 +81,45 @@ def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_que
 ) -> None:
     async def work() -> None:
         async with peer(ANSWER, then=then) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            assert (await get(connection)).status == 200
+            connection = Connection("127.0.0.1", port)
+            assert await get(connection) == b"ok"
             for _ in range(100):
                 await asyncio.sleep(0.01)
-                if not connection.usable:
+                if not connection.idle:
                     break
-            assert not connection.usable
+            assert not connection.idle
             connection.close()
 
     go(work())
 
 
 def test_a_body_without_a_length_ends_with_the_connection() -> None:
-    async def work() -> Answer:
+    async def work() -> bytes:
         async with peer(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            try:
+            with closing(Connection("127.0.0.1", port)) as connection:
                 return await get(connection)
-            finally:
-                connection.close()
 
-    assert go(work()).body == b"all of it"
+    assert go(work()) == b"all of it"
+
+
+def test_an_answer_that_has_no_body_by_its_status_is_not_waited_for() -> None:
+    async def work() -> bytes:
+        async with peer(b"HTTP/1.1 204 No Content\r\n\r\n") as port:
+            with closing(Connection("127.0.0.1", port)) as connection:
+                async with asyncio.timeout(10):
+                    return await get(connection)
+
+    assert go(work()) == b""
 
 
 def test_a_refused_connection_is_told_as_refused() -> None:
     async def work() -> None:
         port = free_port()
-        connection = Connection.begin(here(), "127.0.0.1", port)
-        error = await result_of(connection.stand)
-        connection.close()
-        assert error is not None
-        assert error.failure is Failure.REFUSED
-        connection = Connection.begin(here(), "127.0.0.1", port)
-        with pytest.raises(ProbeError) as asked:
-            await get(connection)
-        connection.close()
-        assert asked.value.failure is Failure.REFUSED
+        ways: tuple[Callable[[Connection], Awaitable[object]], ...] = (Connection.connect, get)
+        for connect in ways:
+            with pytest.raises(ProbeError) as refused, closing(Connection("127.0.0.1", port)) as connection:
+                await connect(connection)
+            assert refused.value.failure is Failure.REFUSED
 
     go(work())
 
@@ -131,107 +127,50 @@ def test_a_refused_connection_is_told_as_refused() -> None:
 def test_a_name_is_never_resolved_on_the_loop() -> None:
     async def work() -> None:
         with pytest.raises(ProbeError, match="not an address"):
-            Connection.begin(here(), "registry.example", 80)
+            Connection("registry.example", 80)
 
     go(work())
 
 
-def test_a_closed_connection_tells_nothing_any_more() -> None:
+def test_who_gives_up_waits_for_nothing_and_the_descriptor_can_be_used_again() -> None:
     async def work() -> None:
-        told: list[Answer | ProbeError] = []
-        async with peer(ANSWER[:10], ANSWER[10:]) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            connection.ask("/", "x", (), lambda _: None, told.append)
-            await asyncio.sleep(0.01)
+        async with peer(ANSWER[:10]) as port:
+            connection = Connection("127.0.0.1", port)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await get(connection)
+            number = connection._socket.fileno()
             connection.close()
-            await asyncio.sleep(0.05)
-        assert told == []
+            again = Connection("127.0.0.1", port)
+            assert again._socket.fileno() == number
+            assert asyncio.get_running_loop().remove_reader(number) is False
+            again.close()
 
     go(work())
 
 
-def test_an_answer_that_comes_late_is_told_once() -> None:
+def test_the_end_of_an_idle_connection_is_waited_for() -> None:
+    async def work() -> str:
+        async with peer(ANSWER, then=lambda writer: writer.transport.abort()) as port:
+            with closing(Connection("127.0.0.1", port)) as connection:
+                await get(connection)
+                async with asyncio.timeout(10):
+                    return await connection.end()
+
+    assert go(work()) in ("end of file", "Connection reset by peer")
+
+
+def test_a_body_may_be_as_long_as_its_cap_and_no_longer() -> None:
     async def work() -> None:
-        told: list[Answer | ProbeError] = []
-        async with peer(ANSWER[:-1], ANSWER[-1:]) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            connection.ask("/", "x", (), lambda _: None, told.append)
-            await until(lambda: bool(told))
-            await asyncio.sleep(0.05)
-            assert [isinstance(one, Answer) for one in told] == [True]
-            connection.close()
-
-    go(work())
-
-
-def test_an_answer_may_close_what_another_one_waits_on() -> None:
-    async def work() -> None:
-        told: list[Answer | ProbeError] = []
-        async with peer(ANSWER) as port:
-            both = [Connection.begin(here(), "127.0.0.1", port) for _ in range(2)]
-
-            def hear(found: Answer | ProbeError) -> None:
-                told.append(found)
-                for connection in both:
-                    connection.close()
-
-            for connection in both:
-                connection.ask("/", "x", (), lambda _: None, hear)
-            await until(lambda: bool(told))
-            await asyncio.sleep(0.05)
-        assert len(told) == 1
-
-    go(work())
-
-
-SAME, OTHER = ANSWER, ANSWER.replace(b"ok", b"no")
-IN_CHUNKS = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("answers", "bodies"),
-    [
-        ([[SAME]] * 3, [b"ok"] * 3),
-        ([[SAME], [OTHER], [SAME]], [b"ok", b"no", b"ok"]),
-        ([[SAME], [SAME[:-1], b"k"], [SAME]], [b"ok"] * 3),
-        ([[SAME], [SAME[:-1], b"n"], [SAME]], [b"ok", b"on", b"ok"]),
-        ([[IN_CHUNKS]] * 3, [b"ok"] * 3),
-    ],
-    ids=["the same", "another", "in pieces", "another in pieces", "in chunks"],
-)
-def test_what_is_kept_of_an_answer_stands_for_the_same_bytes_and_for_no_others(
-    answers: list[list[bytes]], bodies: list[bytes]
-) -> None:
-    async def work() -> None:
-        left = iter(answers)
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            for pieces in left:
-                await reader.readuntil(b"\r\n\r\n")
-                for piece in pieces:
-                    writer.write(piece)
-                    await asyncio.sleep(0.02)
-            writer.close()
-
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            connection = Connection.begin(here(), "127.0.0.1", server.sockets[0].getsockname()[1])
-            assert [(await get(connection)).body for _ in answers] == bodies
-            connection.close()
-
-    go(work())
-
-
-def test_what_is_kept_of_an_answer_is_still_held_to_the_cap_of_the_question() -> None:
-    async def work() -> None:
-        async with peer(ANSWER) as port:
-            connection = Connection.begin(here(), "127.0.0.1", port)
-            assert (await get(connection)).body == b"ok"
-
-            def begin(told: Callable[[Answer | ProbeError], None]) -> None:
-                connection.ask("/", "x", (), lambda _: None, told, 1)
-
-            found = await result_of(begin)
-            assert isinstance(found, ProbeError)
-            assert found.failure is Failure.CONTENT
+        in_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"
+        without_length = b"HTTP/1.0 200 OK\r\n\r\nok"
+        for answer in (ANSWER, in_chunks, without_length):
+            async with peer(answer, then=lambda writer: writer.close()) as port:
+                with closing(Connection("127.0.0.1", port)) as connection:
+                    assert await get(connection, 2) == b"ok"
+                with closing(Connection("127.0.0.1", port)) as connection:
+                    with pytest.raises(ProbeError) as failed:
+                        await get(connection, 1)
+                    assert failed.value.failure is Failure.CONTENT
 
     go(work())

@@ -15,15 +15,18 @@ CODE = """
 import sys, json, threading
 sys.path.insert(0, sys.argv[1])
 import agent.__main__  # as the launcher does
+import asyncio
 from agent import cli, wire
 cli.build_parser([verb for verb in cli.VERBS if verb.name == "daemon"])
 from agent.config.load import load
 from agent.daemon.service import Service
 from agent.daemon.settings import Places
-from agent.daemon.turning import Loop
 ports = wire.daemon_ports({})
 ports.fence.available()  # loads libnftables
-Service(Loop(), lambda: load("/no/such/file", "/no/such/directory").config, ports, Places.below("/tmp"))
+Service(lambda: load("/no/such/file", "/no/such/directory").config, ports, Places.below("/tmp"))
+async def work():
+    await asyncio.sleep(0)
+asyncio.run(work())
 print(json.dumps([sorted(sys.modules), threading.active_count()]))
 """
 
@@ -42,7 +45,7 @@ def test_what_costs_much_is_not_imported(loaded: tuple[set[str], int], banned: s
 
 
 def test_what_it_is_made_of_is_there(loaded: tuple[set[str], int]) -> None:
-    assert {"nftables", "structlog", "watchdog.observers.inotify_c"} <= loaded[0]
+    assert {"asyncio", "nftables", "structlog", "watchdog.observers.inotify_c"} <= loaded[0]
 
 
 def test_it_has_one_thread(loaded: tuple[set[str], int]) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import EndpointConfig
-from agent.daemon.eyes import down_finding
+from agent.daemon.applied_files import down_finding
 from agent.errors import ConfigError
 from agent.node.facts import FenceAbility
 from agent.plan.drift import Expected, ExpectedFile
 from agent.plan.drift_form import encode_expected, encode_findings
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
-from tests.fakes.turning import on_time, until
 from tests.unit.daemon_node import Node, fresh, healthy, running
 
 

@@ -17,31 +17,18 @@ import pytest
 
 from agent.config.model import FleetConfig, RegistriesConfig, RegistryHost, Scheme
 from agent.daemon.memory import Memory, MemoryFile, Reach, known_to
-from agent.daemon.service import Service
 from agent.health.damping import Flap
 from agent.health.policy import Policy, return_delay_s
 from agent.health.state import Cause, HealthState, State
 from agent.node.machine import node_identity
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import here, on_time, until
-from tests.unit.daemon_node import HEALTH, Node, fresh, running
+from tests.unit.daemon_node import HEALTH, Node, fresh, running, until_killed
 
 LIVES = ("reload", "origins", "restart", "crash")
 STAYS_S = 3.0
 """Long enough for a mirror whose pings are well to be believed by them: `rise` and `dwell_ms` are over in 0.5 s."""
-
-
-@asynccontextmanager
-async def until_killed(node: Node) -> AsyncIterator[None]:
-    """The daemon runs inside; it ends without a word, as by kill -9."""
-    service = Service(here(), node.load, node.fakes.ports(), node.places)
-    service.begin()
-    try:
-        yield
-    finally:
-        service.close()
-        node.fakes.close()
 
 
 def next_run(node: Node) -> Node:
@@ -218,8 +205,13 @@ def test_a_first_look_that_fails_moves_no_reads_to_a_mirror_that_was_found_bad(t
                 await bring(node, ["data path fails"])
             again = next_run(node)
             again.fakes.tables.bug = "a bug"
+
+            def cure(sent: str) -> None:
+                if sent == "READY=1":  # the first looks are done
+                    again.fakes.tables.bug = ""
+
+            again.fakes.notify.heard = cure
             async with running(again):
-                again.fakes.tables.bug = ""
                 for _ in range(50):
                     assert again.fenced()
                     await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ from agent.daemon.record import Record
 from agent.daemon.view import Condition
 from agent.health.evidence import Route, Symptom, SymptomKind
 from agent.health.state import Cause, HealthState, Transition
-from tests.fakes.turning import go, until
+from tests.fakes.event_loop import go, until
 from tests.unit.daemon_node import healthy
 
 CATALOG = Path(__file__).parents[2] / "packaging/nydus-agent.catalog"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.daemon.past import recall
+from agent.daemon.memory import recall
 
 DOWN = {"at": 10.0, "from": "healthy", "to": "down", "route_from": "mirror", "route": "origin", "cause": "refused",
         "reason": "ping refused", "evidence": "4003"}  # fmt: skip

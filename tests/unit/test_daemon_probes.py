@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from agent.daemon.http import Answer, Connection, ProbeError, parse_url
-from agent.daemon.probes import Pinged, Pinger, Sentinel
+from agent.daemon.http_client import Connection, ProbeError, ignore
+from agent.daemon.probes import Pinger, Sentinel
+from agent.daemon.settings import parse_url
+from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, SentinelClosed
+from tests.fakes.event_loop import daemons_tasks, on_time, until
 from tests.fakes.mirror import SmallMirror, Way
-from tests.fakes.turning import here, on_time, result_of, until
 
 WINDOW_S = 0.4
 
 
-def pinger_of(url: str, late: list[PingOk] | None = None) -> Pinger:
-    return Pinger(here(), parse_url(url), (late if late is not None else []).append, cap_s=2.0)
-
-
-async def round_of(pinger: Pinger, window_s: float) -> Pinged:
-    return await result_of(lambda ended: pinger.begin(window_s, ended))
+@asynccontextmanager
+async def pinging(url: str, late: list[PingOk] | None = None, cap_s: float = 2.0) -> AsyncIterator[Pinger]:
+    """A pinger of the URL; what it still waits for is given up at the end."""
+    async with task_group() as tasks:
+        pinger = Pinger(tasks, parse_url(url), (late if late is not None else []).append, cap_s=cap_s)
+        yield pinger
+        pinger.close()
 
 
 class TestPing:
     def test_a_mirror_that_answers_is_alive_and_the_connection_is_kept(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
-                pinger = pinger_of(mirror.ping_url)
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 for _ in range(5):
-                    answer = await round_of(pinger, WINDOW_S)
+                    answer = await pinger.ping(WINDOW_S)
                     assert isinstance(answer, PingOk)
                     assert answer.latency_s < WINDOW_S
                 assert mirror.pings == 5
                 assert mirror.accepted == 1
-                pinger.close()
 
         on_time(work)
 
@@ -52,10 +55,10 @@ class TestPing:
     )
     def test_a_wrong_answer_fails_at_once(self, way: Way, failure: Failure) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.ping_way = way
                 started = time.monotonic()
-                answer = await round_of(pinger_of(mirror.ping_url), WINDOW_S)
+                answer = await pinger.ping(WINDOW_S)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is failure
                 assert time.monotonic() - started < WINDOW_S
@@ -66,7 +69,8 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 url = mirror.ping_url
-            answer = await round_of(pinger_of(url), WINDOW_S)
+            async with pinging(url) as pinger:
+                answer = await pinger.ping(WINDOW_S)
             assert isinstance(answer, PingFailed)
             assert answer.failure is Failure.REFUSED
 
@@ -74,10 +78,10 @@ class TestPing:
 
     def test_silence_ends_with_the_window_after_five_tries(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.ping_way = Way.HANG
                 started = time.monotonic()
-                answer = await round_of(pinger_of(mirror.ping_url), 0.6)
+                answer = await pinger.ping(0.6)
                 assert isinstance(answer, PingFailed)
                 assert answer.failure is Failure.SILENT
                 assert 0.55 < time.monotonic() - started < 0.75
@@ -87,55 +91,49 @@ class TestPing:
 
     def test_one_lost_request_is_not_silence(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.hang_first = 2
-                pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await round_of(pinger, 1.0), PingOk)
+                assert isinstance(await pinger.ping(1.0), PingOk)
                 assert mirror.pings == 3
-                pinger.close()
 
         on_time(work)
 
     def test_a_kept_connection_that_the_mirror_has_closed_is_no_failure(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
-                pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
+                assert isinstance(await pinger.ping(WINDOW_S), PingOk)
                 mirror.drop_connections()
                 await asyncio.sleep(0)
-                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
+                assert isinstance(await pinger.ping(WINDOW_S), PingOk)
                 assert mirror.accepted == 2
-                pinger.close()
 
         on_time(work)
 
     def test_an_agent_that_was_late_itself_gives_the_mirror_a_little_more_time(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.hang_first = 2
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
-                pinger = pinger_of(mirror.ping_url)
-                assert isinstance(await round_of(pinger, WINDOW_S), PingOk)
-                pinger.close()
+                assert isinstance(await pinger.ping(WINDOW_S), PingOk)
 
         on_time(work)
 
     def test_a_mirror_that_is_silent_then_too_is_silent(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.ping_way = Way.HANG
                 asyncio.get_running_loop().call_later(0.15, time.sleep, 0.4)
-                assert isinstance(await round_of(pinger_of(mirror.ping_url), WINDOW_S), PingFailed)
+                assert isinstance(await pinger.ping(WINDOW_S), PingFailed)
 
         on_time(work)
 
     def test_an_agent_that_is_late_again_does_not_call_it_silence(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, pinging(mirror.ping_url) as pinger:
                 mirror.ping_way = Way.HANG
                 for at in (0.15, 0.6):
                     asyncio.get_running_loop().call_later(at, time.sleep, 0.4)
-                answer = await round_of(pinger_of(mirror.ping_url), WINDOW_S)
+                answer = await pinger.ping(WINDOW_S)
                 assert isinstance(answer, LoopLate)
                 assert answer.late_s > 0.1
 
@@ -143,28 +141,26 @@ class TestPing:
 
     def test_an_answer_that_comes_after_the_window_is_told_too(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            late: list[PingOk] = []
+            async with SmallMirror() as mirror, pinging(mirror.ping_url, late) as pinger:
                 mirror.delay_s = 0.7
-                late: list[PingOk] = []
-                pinger = pinger_of(mirror.ping_url, late)
                 started = time.monotonic()
-                assert isinstance(await round_of(pinger, WINDOW_S), PingFailed)
+                assert isinstance(await pinger.ping(WINDOW_S), PingFailed)
                 await until(lambda: bool(late))
                 assert len(late) == 1
                 assert 0.7 <= late[0].latency_s < 1.0
                 assert abs(late[0].started - started) < 0.1
-                pinger.close()
 
         on_time(work)
 
     def test_what_never_answers_is_given_up(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            late: list[PingOk] = []
+            async with SmallMirror() as mirror, pinging(mirror.ping_url, late, cap_s=0.6) as pinger:
                 mirror.ping_way = Way.HANG
-                late: list[PingOk] = []
-                pinger = Pinger(here(), parse_url(mirror.ping_url), late.append, cap_s=0.6)
-                assert isinstance(await round_of(pinger, WINDOW_S), PingFailed)
-                await until(lambda: here().idle)
+                assert isinstance(await pinger.ping(WINDOW_S), PingFailed)
+                assert daemons_tasks()
+                await until(lambda: not daemons_tasks())
                 assert late == []
 
         on_time(work)
@@ -173,7 +169,8 @@ class TestPing:
         async def work() -> None:
             async with SmallMirror() as mirror:
                 url = f"https://127.0.0.1:{mirror.ping_port}/healthy"
-                assert isinstance(await round_of(pinger_of(url), WINDOW_S), PingOk)
+                async with pinging(url) as pinger:
+                    assert isinstance(await pinger.ping(WINDOW_S), PingOk)
                 assert mirror.pings == 0
 
         on_time(work)
@@ -182,10 +179,9 @@ class TestPing:
 class TestSentinel:
     def test_the_end_of_the_mirror_is_told_within_milliseconds(self) -> None:
         async def work() -> None:
-            async with SmallMirror() as mirror:
+            async with SmallMirror() as mirror, task_group() as tasks:
                 told: asyncio.Queue[SentinelClosed] = asyncio.Queue()
-                sentinel = Sentinel(here(), parse_url(mirror.url), told.put_nowait)
-                sentinel.begin()
+                tasks.create_task(Sentinel(parse_url(mirror.url), told.put_nowait).run(), name="sentinel")
                 await until(lambda: mirror.accepted > 0)
                 started = time.monotonic()
                 await mirror.die()
@@ -195,8 +191,6 @@ class TestSentinel:
                 await mirror.revive()
                 seen = mirror.accepted
                 await until(lambda: mirror.accepted > seen)
-                sentinel.close()
-                assert here().idle
 
         on_time(work)
 
@@ -210,11 +204,11 @@ class TestHttp:
                 writer.close()
 
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-                connection = Connection.begin(here(), "127.0.0.1", server.sockets[0].getsockname()[1])
-                found = await asked(connection)
-                assert isinstance(found, ProbeError)
-                assert "99999999 bytes" in found.detail
-                connection.close()
+                port = server.sockets[0].getsockname()[1]
+                with closing(Connection("127.0.0.1", port)) as connection:
+                    answer = await connection.ask("/", "x")
+                    with pytest.raises(ProbeError, match="99999999 bytes"):
+                        await connection.body(answer, ignore)
 
         on_time(work)
 
@@ -222,7 +216,7 @@ class TestHttp:
     def test_a_link_local_address_is_never_asked(self, host: str) -> None:
         async def work() -> None:
             with pytest.raises(ProbeError, match="link-local"):
-                Connection.begin(here(), host, 80)
+                Connection(host, 80)
 
         on_time(work)
 
@@ -239,7 +233,3 @@ class TestHttp:
         url = parse_url(text)
         assert (url.host, url.port, url.path) == (host, port, path)
         assert url.tls == text.startswith("https")
-
-
-async def asked(connection: Connection) -> Answer | ProbeError:
-    return await result_of(lambda told: connection.ask("/", "x", (), lambda _: None, told))

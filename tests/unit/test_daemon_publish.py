@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.daemon import metrics, publish
 from agent.daemon.view import HistoryEntry
-from tests.fakes.turning import go, on_time, until
+from tests.fakes.event_loop import go, on_time, until
 from tests.unit.daemon_node import Node, healthy
 from tests.unit.views import DOWN, VIEW
 

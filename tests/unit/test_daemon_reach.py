@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import on_time, until
 from tests.unit.daemon_node import Node, fresh, running
 
 

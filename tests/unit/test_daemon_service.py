@@ -11,10 +11,10 @@ import pytest
 from agent.config.model import RegistriesConfig, RegistryHost, Scheme
 from agent.errors import FenceError
 from agent.node.facts_daemon import Listener
+from tests.fakes.event_loop import on_time, until
 from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror, Way
 from tests.fakes.registry import SmallRegistry
-from tests.fakes.turning import on_time, until
 from tests.unit.daemon_node import Node, fresh, healthy, running
 
 

@@ -10,12 +10,12 @@ from typing import TypeAlias
 
 import pytest
 
-from agent.daemon.counters import Counters, Tally, growth, near
-from agent.daemon.http import parse_url
-from agent.daemon.symptoms import Symptoms
+from agent.daemon.settings import parse_url
+from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, Tally, growth, near
+from agent.daemon.tasks import task_group
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from tests.fakes.daemon import FakeJournal
-from tests.fakes.turning import here, on_time, until
+from tests.fakes.event_loop import daemons_tasks, on_time, until
 
 REFUSED = 'Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3'
 FALLBACK = "Request proxy server failed, fallback to original server"
@@ -27,7 +27,14 @@ class Followed:
         self.journal = FakeJournal()
         self.told: Told = []
         self.fenced = False
-        self.symptoms = Symptoms(here(), self.journal, self.told.append, lambda: self.fenced)
+        self.failed_behind = 0
+        self.symptoms = self.follower()
+
+    def follower(self) -> JournalSymptoms:
+        return JournalSymptoms(self.journal, self.told.append, lambda: self.fenced, self._failed)
+
+    def _failed(self) -> None:
+        self.failed_behind += 1
 
     @property
     def kinds(self) -> list[SymptomKind]:
@@ -39,13 +46,21 @@ class Followed:
 
 
 @asynccontextmanager
+async def running(made: Followed, follower: JournalSymptoms | None = None) -> AsyncIterator[None]:
+    """The follower runs inside."""
+    async with task_group() as tasks:
+        tasks.create_task((follower or made.symptoms).run(), name="follower")
+        await asyncio.sleep(0)
+        yield
+    assert daemons_tasks() == []
+
+
+@asynccontextmanager
 async def following() -> AsyncIterator[Followed]:
     made = Followed()
-    made.symptoms.begin()
-    assert made.journal.fileno() != -1
-    yield made
-    made.symptoms.close()
-    assert here().idle
+    async with running(made):
+        assert made.journal.fileno() != -1
+        yield made
     made.journal.close()
 
 
@@ -69,6 +84,7 @@ def test_while_fenced_reads_fall_back_and_that_is_no_symptom() -> None:
             made.journal.write(FALLBACK)
             made.journal.write(REFUSED)
             await until(lambda: bool(made.kinds))
+            assert made.failed_behind == 1
             made.fenced = False
             made.journal.write(FALLBACK)
             await until(lambda: len(made.kinds) == 2)
@@ -96,10 +112,10 @@ def test_dropped_lines_mean_unknown_for_a_while() -> None:
         async with following() as made:
             made.journal.write("", dropped=41)
             await until(lambda: made.unknown == ["", "the journal dropped 41 lines of nydusd's"])
-            made.symptoms.look()
+            made.symptoms.check()
             assert made.unknown[-1] != ""
             made.symptoms._unknown_until = 0.0  # the while has passed
-            made.symptoms.look()
+            made.symptoms.check()
             assert made.unknown[-1] == ""
 
     on_time(work)
@@ -122,27 +138,24 @@ def test_a_journal_that_cannot_be_followed_is_tried_again_and_again() -> None:
     async def work() -> None:
         made = Followed()
         made.journal.refuses = "no journal is kept"
-        made.symptoms.begin()
-        await until(lambda: made.journal.starts == 2)
+        async with running(made):
+            await until(lambda: made.journal.starts == 2)
         assert made.unknown == ["no journal is kept"]
-        made.symptoms.close()
-        assert here().idle
 
     on_time(work)
 
 
 def test_another_session_goes_on_with_the_same_reader() -> None:
     async def work() -> None:
-        async with following() as made:
-            made.symptoms.look()
-            made.symptoms.close()
-            again = Symptoms(here(), made.journal, made.told.append, lambda: False)
-            again.begin()
+        made = Followed()
+        async with running(made):
+            made.symptoms.check()
+        async with running(made, made.follower()):
             assert made.journal.starts == 1
             assert made.unknown == ["", ""]  # the new session's machine does not know yet
             made.journal.write(REFUSED)
             await until(lambda: bool(made.kinds))
-            again.close()
+        made.journal.close()
 
     on_time(work)
 
@@ -156,13 +169,6 @@ dragonfly_client_download_task_failure_total{app="",priority="6",tag="a b",type=
 dragonfly_client_download_task_failure_total{app="",priority="3",tag="",type="1"} 5
 dragonfly_client_download_task_total{app=""} 900
 """
-
-
-async def looked(counters: Counters) -> None:
-    over = asyncio.Event()
-    counters.look(over.set)
-    await over.wait()
-    assert here().idle
 
 
 class TestCounters:
@@ -194,22 +200,22 @@ class TestCounters:
             async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
                 url = parse_url(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics")
                 told: list[Symptom] = []
-                counters = Counters(here(), url, told.append, lambda: bool(state["counts"]))
-                await looked(counters)
-                await looked(counters)
+                counters = CounterSymptoms(url, told.append, lambda: bool(state["counts"]), lambda: False)
+                await counters.check()
+                await counters.check()
                 assert told == []
                 state["page"] = PAGE.replace(b"failure_total 3", b"failure_total 4")
-                await looked(counters)
+                await counters.check()
                 assert [event.kind for event in told] == [SymptomKind.COUNTER]
                 assert told[0].detail == "the mirror counts proxy_request_failure_total +1"
                 state |= {"page": PAGE.replace(b"failure_total 3", b"failure_total 9"), "counts": b""}
-                await looked(counters)
+                await counters.check()
                 state |= {"status": b"404 Not Found", "counts": b"yes", "page": b"gone"}
-                await looked(counters)
+                await counters.check()
                 state |= {"status": b"200 OK", "page": PAGE.replace(b"failure_total 3", b"failure_total 9")}
-                await looked(counters)
+                await counters.check()
                 assert len(told) == 1
-            await looked(counters)
+            await counters.check()
             assert len(told) == 1
 
         on_time(work)

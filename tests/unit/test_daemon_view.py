@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.daemon import metrics, publish, readiness
-from agent.daemon.counts import Counts, RouteClock, SymptomsSeen, Times
+from agent.daemon import metrics, publish
 from agent.daemon.documents import LastProof
 from agent.daemon.origins import OriginStatus
+from agent.daemon.record import Counts, RouteClock, SymptomsSeen, Times
 from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.prospect import Prospect
@@ -217,7 +217,7 @@ def test_a_counter_that_nobody_declared_is_a_bug() -> None:
 
 
 def ready(view: View, age_s: float = 0.5) -> tuple[int, str]:
-    return readiness.render("readyz", readiness.ready(view, age_s), verbose=False)
+    return publish.render_checks("readyz", publish.ready(view, age_s), verbose=False)
 
 
 def test_a_node_that_serves_and_was_proved_is_ready() -> None:
@@ -248,11 +248,11 @@ def test_what_is_not_as_wanted_is_named(change: dict[str, object], name: str) ->
 
 
 def test_a_loop_that_is_stuck_is_not_live() -> None:
-    assert readiness.render("livez", readiness.live(1.0), verbose=False)[0] == 200
-    assert readiness.render("livez", readiness.live(4.0), verbose=False)[0] == 503
+    assert publish.render_checks("livez", publish.live(1.0), verbose=False)[0] == 200
+    assert publish.render_checks("livez", publish.live(4.0), verbose=False)[0] == 503
 
 
 def test_verbose_lists_what_was_checked() -> None:
-    text = readiness.render("readyz", readiness.ready(VIEW, 0.5), verbose=True)[1]
+    text = publish.render_checks("readyz", publish.ready(VIEW, 0.5), verbose=True)[1]
     assert "[+]route ok: mirror: a ping and a canary were answered\n" in text
     assert text.endswith("readyz check passed\n")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.daemon.conditions import conditions
-from agent.daemon.counts import Counts, SymptomsSeen, Times
 from agent.daemon.documents import LastProof, Pin
 from agent.daemon.drift import Drift
-from agent.daemon.keeper import Keeper
+from agent.daemon.lease import FenceLease
 from agent.daemon.origins import OriginStatus
+from agent.daemon.record import Counts, SymptomsSeen, Times
 from agent.daemon.settings import Places
 from agent.daemon.view import (
     Condition,
@@ -18,9 +17,11 @@ from agent.daemon.view import (
     HistoryEntry,
     Penalty,
     Probed,
+    Problems,
     Symptoms,
     SymptomSeen,
     View,
+    conditions,
 )
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
@@ -33,20 +34,10 @@ from tests.fakes.fence import FakeFence
 def none_holds() -> tuple[Condition, ...]:
     """Every condition that there is, on a node that is well."""
     watch = FakeWatch()
-    keeper = Keeper(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
-    found = conditions(
-        State(),
-        keeper,
-        Drift(watch, "", Places()),
-        config="",
-        port_taken="",
-        fence="",
-        symptoms="",
-        around=False,
-        refused="",
-    )
+    lease, drift = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001)), Drift(watch, "", Places())
+    found = tuple(conditions(State(), lease, drift, Problems(), symptoms="", around=False, refused=""))
     watch.close()
-    return tuple(found)
+    return found
 
 
 VIEW = View(

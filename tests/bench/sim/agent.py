@@ -1,8 +1,8 @@
 """One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
 
-What stands here is the schedule of agent/daemon/probing.py and the rounds of agent/daemon/hedge.py, on a clock that
-jumps from one event to the next. The daemon's pings, canaries and ticks begin with one beat; here each kind has a beat
-of its own, of the same length: losses that are independent, and stalls that are longer than a beat, cannot tell them
+What stands here is the schedule of the daemon's session and canaries and the rounds of its probes, on a clock that
+jumps from one event to the next. The daemon's pings, canaries and ticks begin with one ticker; here each kind has one
+of its own, of the same length: losses that are independent, and stalls that are longer than a tick, cannot tell them
 apart. Health states, fences and delays are the machine's. tests/unit/test_bench_agent.py holds the model of a round to
 the real Pinger.
 """
@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeAlias
 
-from agent.daemon import hedge, loop
-from agent.daemon.beat import TICK_S
-from agent.daemon.hedge import stagger_s
+from agent.daemon.probes import ATTEMPTS, stagger_s
+from agent.daemon.session import CHORES_S
+from agent.daemon.tasks import TICK_S
 from agent.health import patience
 from agent.health.evidence import (
     Adopted,
@@ -43,8 +43,6 @@ from agent.health.policy import Policy
 from agent.health.route import route
 from agent.health.state import AskCanary, AskOrigin, AskOwner, ExtendFence, HealthState, State
 
-ATTEMPTS = hedge.ATTEMPTS
-"""Of a round at most."""
 NEVER_S = float("inf")
 WELL_S = 0.002
 """What an answer of a mirror that is well takes."""
@@ -162,7 +160,7 @@ class Agent:
         self._at(self.now + self._rng.random() * self.policy.interval_s * (first is not Probe.PING), self._ping)
         self._rest(self._rng.random() * self.policy.canary_interval_s * (first is not Probe.CANARY))
         self._at(self.now + self._rng.random() * TICK_S, self._tick)
-        self._chores_at = self.now - self._rng.random() * loop._CHORES_S
+        self._chores_at = self.now - self._rng.random() * CHORES_S
 
     def run(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
         """Everything that happens until then, or until `stop` says so."""
@@ -232,7 +230,7 @@ class Agent:
 
     def _tick(self) -> None:
         self._take(Tick())
-        if self.now - self._chores_at >= loop._CHORES_S:
+        if self.now - self._chores_at >= CHORES_S:
             self._chores_at = self.now
             self._look_at_owner()
         self._at(self.now + TICK_S, self._tick)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.holders import CgroupProcesses
-from agent.adapters.sockets import KernelSockets
+from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
+from agent.netfilter.sock_diag import KernelSockets
 from agent.ports import Holders
 from tests.contract.holders import HoldersContract, HoldersWorld
 from tests.contract.waiting import wait_until

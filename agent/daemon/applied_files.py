@@ -54,7 +54,7 @@ class Sight:
         self.judged.update((kind, subject) for kind in kinds)
 
 
-class Eyes:
+class AppliedFiles:
     """`root` is "/", or a directory in tests; `containerd_config` is where containerd's file lies."""
 
     def __init__(self, root: str, containerd_config: str) -> None:

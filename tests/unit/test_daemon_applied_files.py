@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from agent import paths
-from agent.daemon.conditions import conditions
+from agent.daemon.applied_files import active_link
 from agent.daemon.drift import Drift
-from agent.daemon.eyes import active_link
-from agent.daemon.keeper import Keeper
+from agent.daemon.lease import FenceLease
 from agent.daemon.settings import Places
+from agent.daemon.view import Problems, conditions
 from agent.health.state import State
 from agent.plan.drift import Expected, ExpectedFile, Finding, Kind, Remedy, expected_keys
 from agent.plan.drift_form import encode_expected, encode_findings
@@ -231,10 +231,8 @@ def test_the_directories_of_what_was_applied_are_watched_from_the_next_look_on(t
 def test_the_condition_names_some_findings_and_counts_the_rest(tree: Tree) -> None:
     edited = Kind.PACKAGE_EDITED
     tree.root_found(*(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7)))
-    keeper = Keeper(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
-    held = conditions(
-        State(), keeper, tree.drift, config="", port_taken="", fence="", symptoms="", around=False, refused=""
-    )
+    lease = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
+    held = conditions(State(), lease, tree.drift, Problems(), symptoms="", around=False, refused="")
     (found,) = (one for one in held if one.type == "Drift")
     assert found.holds
     assert found.message.startswith("/usr/0 was edited; /usr/1 was edited; ")

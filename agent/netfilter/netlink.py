@@ -1,5 +1,5 @@
-"""A netlink socket (netlink(7)) for short questions and their answers; what is said on it belongs to the modules that
-use it.
+"""A netlink socket (netlink(7)) for short questions and their answers; what is said on it belongs to the
+modules that use it.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class NetlinkError(Exception):
 
 
 class NetlinkSocket:
-    """One socket, opened by the first question and again after a failure that may have left answers in it. Raises
-    NetlinkError.
+    """One socket, opened by the first question and again after a failure that may have left answers in it.
+    Raises NetlinkError.
     """
 
     def __init__(self, protocol: int, deadline_s: float = 2.0) -> None:
@@ -82,7 +82,8 @@ class NetlinkSocket:
         self._send(messages)
         while awaited:
             for sequence, kind, _, payload in self._receive():
-                # An answer to an earlier question, which failed before all its answers were read, is passed over.
+                # An answer to an earlier question, which failed before all its answers were read, is passed
+                # over.
                 if kind == _ERROR and sequence >= first and (code := _code(payload)):
                     raise NetlinkError(code)
                 awaited.discard(sequence)

@@ -1,8 +1,9 @@
-"""A drill: an nft table that makes the mirror look dead or hung to the agent, to nydusd and to new connections.
+"""A drill: an nft table that makes the mirror look dead or hung to the agent, to nydusd and to new
+connections.
 
-The table has `flags owner`: it belongs to this process's netlink socket, so the kernel removes it when the process ends
-in whatever way, and nobody else can change it. Its elements have the drill's length as timeout: a process that is
-stopped (Ctrl-Z) does not prolong it.
+The table has `flags owner`: it belongs to this process's netlink socket, so the kernel removes it when the
+process ends in whatever way, and nobody else can change it. Its elements have the drill's length as timeout:
+a process that is stopped (Ctrl-Z) does not prolong it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import contextlib
 import ipaddress
 from collections.abc import Iterable
 
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.nft import Nft
-from agent.adapters.sockdiag import Connection, SockDiag
 from agent.errors import FenceError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.nft import Nft
+from agent.netfilter.sock_diag import SockDiag, TcpConnection
 from agent.ports_drill import DrillKind, DrillScope, Struck
 
 TABLE = "inet nydus_agent_drill"
 _PRIORITY = -149
-"""Right after the fence (-150): what it refuses is refused, and not lost, while a hang goes on. Before destination NAT
-(-100), as the fence."""
+"""Right after the fence (-150): what it refuses is refused, and not lost, while a hang goes on. Before
+destination NAT (-100), as the fence."""
 _SYN = "tcp flags & (syn | ack) == syn"
 _VERDICTS = {DrillKind.DOWN: "reject with tcp reset", DrillKind.HANG: "drop"}
 _FAMILIES = ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr"))
@@ -64,7 +65,7 @@ class NftDrill:
         return Struck(len(nydusds), len(agents))
 
 
-def _ended(diag: SockDiag, connections: Iterable[Connection]) -> int:
+def _ended(diag: SockDiag, connections: Iterable[TcpConnection]) -> int:
     return sum(diag.destroy(one) for one in connections)
 
 

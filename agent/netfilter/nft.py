@@ -1,18 +1,22 @@
-"""Set elements and rules of nftables over netlink (include/uapi/linux/netfilter/nf_tables.h), as far as the fence
-needs them each second.
+"""nftables, in two ways: by libnftables in this process, and over netlink
+(include/uapi/linux/netfilter/nf_tables.h).
 
-libnftables reads every set and chain of the node before it deletes an element: 0.2 ms on an empty node, 300 ms on one
-with 5,000 services in kube-proxy's nftables mode. The fence is made by libnftables, where its language is worth
-having, and raised, renewed and lifted here, in a fifth of a millisecond whatever else there is.
+libnftables takes nft(8)'s own language: one text is one transaction. But it reads every set and chain of the
+node before it deletes an element: 0.2 ms on an empty node, 300 ms on one with 5,000 services in kube-proxy's
+nftables mode. So the fence is made by libnftables, where its language is worth having. It is raised, renewed
+and lifted over netlink, in a fifth of a millisecond whatever else there is.
 """
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 import struct
+from typing import Any
 
-from agent.adapters.netlink import (
+from agent.errors import FenceError
+from agent.netfilter.netlink import (
     ACK,
     CREATE,
     REQUEST,
@@ -36,12 +40,68 @@ _TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _RULE_TABLE, _RULE_CHAIN = 1, 1, 3, 1, 2
 _FAMILY = struct.Struct("!BBH")  # family, version, resource
 
 
+class GoneError(FenceError):
+    """The table, set or element is not there."""
+
+
+class Nft:
+    """One handle, and with it one netlink socket: a table with `flags owner` lives as long as this."""
+
+    def __init__(self) -> None:
+        self._library: Any = None
+
+    def run(self, text: str) -> str:
+        """Its output, lists as JSON. Raises FenceError (NNA0801) with libnftables' reason (GoneError where
+        something is not there); then nothing of `text` was done.
+        """
+        code, output, error = self._loaded().cmd(text)
+        if code == 0:
+            return str(output)
+        cause = _cause(str(error))
+        kind = GoneError if "No such file" in cause else FenceError
+        raise kind("NNA0801", "nft refused a command", cause=cause, seen=(text.strip().splitlines()[-1],))
+
+    def close(self) -> None:
+        """Give the socket up, and with it the tables that it owns."""
+        self._library = None
+
+    def _loaded(self) -> Any:  # noqa: ANN401 - the binding has no types
+        if self._library is None:
+            _need_netlink()
+            try:
+                import nftables
+
+                self._library = nftables.Nftables()
+            except (ImportError, OSError, AttributeError) as error:  # absent, unreadable, or something else
+                raise FenceError("NNA0801", "nft cannot be used", cause=f"libnftables: {error}") from error
+            self._library.set_json_output(True)
+        return self._library
+
+
+def _need_netlink() -> None:
+    """libnftables ends the whole process where it gets no netlink socket (its src/mnl.c, netlink_open_error):
+    a kernel without nftables, or no descriptor left. So it is asked for one beforehand.
+    """
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
+    except OSError as error:
+        raise FenceError("NNA0801", "nft cannot be used", cause=f"netlink socket: {error.strerror}") from error
+
+
+def _cause(error: str) -> str:
+    first = next((line for line in error.splitlines() if line.strip()), "no reason given").strip()
+    if "Operation not permitted" in first:
+        return "no permission (CAP_NET_ADMIN is missing)"
+    return first.removeprefix("internal:0:0-0: ").removeprefix("Error: ")
+
+
 class Elements:
     """(address . port) elements of the sets of one table of family inet. Raises FenceError (NNA0801)."""
 
     def __init__(self, table: str) -> None:
         self._table = table
-        # Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12 ms).
+        # Kept open: the kernel lets the closing of such a socket wait until deleted elements are freed (12
+        # ms).
         self._link = NetlinkSocket(_NETLINK_NETFILTER)
 
     def renew(self, where: str, address: str, port: int, lease_ms: int) -> bool:
@@ -77,8 +137,8 @@ class Elements:
         return True
 
     def shape(self, chain: str) -> tuple[bytes, ...]:
-        """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are the same
-        objects, unchanged. Empty: there is no such table or chain.
+        """Table, chain and the chain's rules as the kernel writes them, with their handles: equal bytes are
+        the same objects, unchanged. Empty: there is no such table or chain.
         """
         table = attribute(_TABLE_NAME, _name(self._table))
         named = attribute(_CHAIN_TABLE, _name(self._table)) + attribute(_CHAIN_NAME, _name(chain))

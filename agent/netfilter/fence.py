@@ -1,9 +1,10 @@
 """The nft fence, through libnftables in this process, and the destruction of connections through sock_diag.
 
-The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds (libnftables'
-JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are parsed before. While
-the table is as it was made, raising, renewing and lifting go over netlink directly (agent.adapters.nfnetlink), on
-sockets that are open already: the way to the origin needs no descriptor, no file, no other process.
+The commands are nft(8)'s own language: one text is one transaction, and leases keep their milliseconds
+(libnftables' JSON knows whole seconds only). Nothing in a text comes from outside: addresses and numbers are
+parsed before. While the table is as it was made, raising, renewing and lifting go over netlink directly
+(agent.netfilter.nft), on sockets that are open already: the way to the origin needs no descriptor, no file,
+no other process.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent import paths
-from agent.adapters.cgroups import CgroupTree
-from agent.adapters.nfnetlink import Elements
-from agent.adapters.nft import GoneError, Nft
-from agent.adapters.sockdiag import SockDiag
 from agent.errors import FenceError
+from agent.netfilter.cgroups import CgroupTree
+from agent.netfilter.nft import Elements, GoneError, Nft
+from agent.netfilter.sock_diag import SockDiag
 from agent.node.facts_daemon import FenceAbility
 from agent.node.transfer import Standing, standing
 from agent.outside_json import json_value
@@ -34,7 +34,8 @@ _TABLE = f"inet {_NAME}"
 _CHAIN = "output"
 _SETS = {4: "mirror4", 6: "mirror6"}
 _PRIORITY = -150
-"""Before destination NAT (-100): at 0 the address of a Service or NodePort is rewritten before the rule sees it."""
+"""Before destination NAT (-100): at 0 the address of a Service or NodePort is rewritten before the rule sees
+it."""
 _TRIAL_PRIORITY = _PRIORITY - 1
 """The self-test's rules are met before the fence's own, which may be up meanwhile."""
 _SYN = "tcp flags & (syn | ack) == syn"
@@ -154,7 +155,8 @@ class NftFence:
         return FenceAbility(usable=True, reason=shown)
 
     def _quickly(self, where: str, address: str, port: int, lease_ms: int) -> bool:
-        """Renew first, then look whether the table is whole; False where libnftables must do it (and tell why not)."""
+        """Renew first, then look whether the table is whole; False where libnftables must do it (and tell why
+        not)."""
         try:
             return self._elements.renew(where, address, port, lease_ms) and self.intact()
         except FenceError:
@@ -164,7 +166,8 @@ class NftFence:
         try:
             self._nft.run(self._table() + more)
         except FenceError:
-            # Somebody left a table, set or chain of our name with another shape: make it anew, in one transaction.
+            # Somebody left a table, set or chain of our name with another shape: make it anew, in one
+            # transaction.
             self._nft.run(f"add table {_TABLE}\ndelete table {_TABLE}\n{self._table()}{more}")
         self._shape = self._elements.shape(_CHAIN)
 
@@ -225,8 +228,8 @@ class _Trial:
     def sees(self, address: str, port: int) -> str:
         """One packet of ours to the mirror's own address meets the rule, whether or not the mirror lives.
 
-        A load balancer in the socket layer (eBPF) would have rewritten the address before netfilter. The rule names
-        our source port, so nobody else's connection is touched. Raises FenceError.
+        A load balancer in the socket layer (eBPF) would have rewritten the address before netfilter. The rule
+        names our source port, so nobody else's connection is touched. Raises FenceError.
         """
         family = socket.AF_INET if ipaddress.ip_address(address).version == 4 else socket.AF_INET6
         daddr = "ip daddr" if family == socket.AF_INET else "ip6 daddr"
@@ -269,7 +272,8 @@ class _Trial:
         raise _unusable("an open connection was not destroyed", f"it read {ended!r}")
 
     def _connected(self, port: int) -> socket.socket:
-        """By hand: create_connection resolves even an address, and the codec for names would cost the daemon 0.7 MB."""
+        """By hand: create_connection resolves even an address, and the codec for names would cost the daemon
+        0.7 MB."""
         opened = socket.socket()
         try:
             opened.settimeout(self._left())

@@ -1,14 +1,15 @@
 """What nydusd's lines say about a read: the table of texts that are symptoms. Pure.
 
-The texts are those of nydusd v2.2.0 to v2.4.4 (storage/src/backend/{mod,connection}.rs, storage/src/cache/mod.rs,
-storage/src/meta/mod.rs there); the source file and line that nydusd prints before them change with every build, so only
-the text counts, from its beginning: what a registry or an image name can put into a line comes later in it. From
-v2.4.3 on a URL stands in the middle (a registry's redirect may have chosen it): it has no blanks, so it cannot pass for
-what follows it. It may be as long as journald lets a line be (48 KiB).
+The texts are those of nydusd v2.2.0 to v2.4.4 (storage/src/backend/{mod,connection}.rs,
+storage/src/cache/mod.rs, storage/src/meta/mod.rs there); the source file and line that nydusd prints before
+them change with every build, so only the text counts, from its beginning: what a registry or an image name
+can put into a line comes later in it. From v2.4.3 on a URL stands in the middle (a registry's redirect may
+have chosen it): it has no blanks, so it cannot pass for what follows it. It may be as long as journald lets a
+line be (48 KiB).
 
-Left out on purpose: "Proxy server is not healthy" and "Detected proxy unhealthy" (nydusd's own ping, native mode);
-"all … mirror servers failed" (also said while a mirror is merely disabled); "slow request"; a second line about the
-same failure ("proxy rate limited the request", "retry via …").
+Left out on purpose: "Proxy server is not healthy" and "Detected proxy unhealthy" (nydusd's own ping, native
+mode); "all … mirror servers failed" (also said while a mirror is merely disabled); "slow request"; a second
+line about the same failure ("proxy rate limited the request", "retry via …").
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def _pattern(kind: SymptomKind, text: str, means: str) -> Pattern:
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _NOT_OURS = rf'(?!(?:[^"]|{_QUOTED})*?(?:ConnectionAborted|error: "[^"\\]*\(os error 103\)" \}}))'
-"""A connection that was destroyed on this node (sock_diag(7): ECONNABORTED): that is what the fence does. Only where
-the program's own words stand: what is in quotation marks, such as a URL, a registry or an image may have chosen."""
+"""A connection that was destroyed on this node (sock_diag(7): ECONNABORTED): that is what the fence does.
+Only where the program's own words stand: what is in quotation marks, such as a URL, a registry or an image
+may have chosen."""
 _REFUSED = "a read was answered with an error status"
 _SHORT = "the body of a read ended early, or did not go on"
 _GARBLED = "what a read got does not decode"
@@ -53,8 +55,8 @@ _BLOB = re.compile(
     r"https?://(?P<registry>[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?)"
     r"/v2/(?P<repository>[a-z0-9][a-z0-9._/-]{0,254})/blobs/(?P<digest>sha256:[0-9a-f]{64})"
 )
-"""A blob in its registry, as image names are spelled; all else (a redirect to a store, whose URL may be signed) is not
-named."""
+"""A blob in its registry, as image names are spelled; all else (a redirect to a store, whose URL may be
+signed) is not named."""
 
 PATTERNS = (
     # Up to v2.4.2, each time before a retry (WARN).
@@ -63,9 +65,10 @@ PATTERNS = (
     # The same, for the last attempt: the second line of "Error:" (v2.2, ERROR).
     _pattern(SymptomKind.STATUS, r"\tRegistry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
     _pattern(SymptomKind.CUT, rf"\tRegistry\(Transport\({_NOT_OURS}", _SHORT),
-    # From v2.4.3 on, after each attempt (ERROR). "proxy: false" is no sign that the origin was asked: its last retry
-    # is marked so and goes through the proxy all the same (backend/request.rs). What a dfdaemon marks as its own
-    # (X-Dragonfly-Error-Type: proxy) is `Request(Proxy(…))`: 403 is given up at once, 429 and others are tried again.
+    # From v2.4.3 on, after each attempt (ERROR). "proxy: false" is no sign that the origin was asked: its
+    # last retry is marked so and goes through the proxy all the same (backend/request.rs). What a dfdaemon
+    # marks as its own (X-Dragonfly-Error-Type: proxy) is `Request(Proxy(…))`: 403 is given up at once, 429
+    # and others are tried again.
     _pattern(SymptomKind.REFUSED, rf"{_ATTEMPT}Request\(Proxy\(Forbidden\(", _BLOCKED),
     _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Request\(Proxy\((?:TooManyRequests|Common)\(", _REFUSED),
     _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(", _REFUSED),
@@ -83,7 +86,8 @@ PATTERNS = (
 
 
 _FAILED = re.compile(rf"Read from backend failed: |{_ATTEMPT}")
-"""For whatever reason: an origin that refuses the connection is no symptom of the mirror's, and is told so too."""
+"""For whatever reason: an origin that refuses the connection is no symptom of the mirror's, and is told so
+too."""
 
 
 def classify(line: str) -> Pattern | None:

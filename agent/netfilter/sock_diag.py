@@ -1,24 +1,28 @@
-"""Finds TCP sockets and destroys connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h and
-tcp.h), without a child process.
+"""Finds TCP sockets and destroys connections through sock_diag (sock_diag(7), include/uapi/linux/inet_diag.h
+and tcp.h), without a child process.
 
 To destroy is what `ss -K` does: the kernel filters by remote address, port and cgroup (Linux 5.8). It needs
 CAP_NET_ADMIN in the network namespace and a kernel with CONFIG_INET_DIAG_DESTROY.
 
-Any user can make tens of thousands of sockets with the mirror's port. So what the daemon asks for again and again must
-have few answers: which one socket listens, or the connections of a few cgroups.
+Any user can make tens of thousands of sockets with the mirror's port. So what the daemon asks for again and
+again must have few answers: which one socket listens, or the connections of a few cgroups.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import ipaddress
+import os
+import pwd
 import socket
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from agent.adapters.netlink import (
+from agent.netfilter.netlink import (
     ACK,
     REQUEST,
     Message,
@@ -40,7 +44,8 @@ _INFO, _CGROUP_ID = 2, 21  # attributes of an answer
 _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
 _JUMP, _S_COND, _D_COND, _CGROUP_COND = 1, 7, 8, 13  # byte code: compare the local end, the remote end, the cgroup
 _MOST_CGROUPS = 1000
-"""The byte code's jumps have 16 bits. Where there are more, the kernel lists all connections, and we choose."""
+"""The byte code's jumps have 16 bits. Where there are more, the kernel lists all connections, and we choose.
+"""
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
@@ -48,8 +53,8 @@ _SOCKET = struct.Struct("=BBBB48s5I")  # family, state, timer, retransmits, sock
 _HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
 _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
 _TCP_INFO = struct.Struct("=24xI16xI4xII84xI4xI")
-"""unacked; last_data_sent, last_data_recv, last_ack_recv; notsent_bytes; data_segs_in. Linux 4.6 and newer know all of
-these; what newer ones append is not looked at."""
+"""unacked; last_data_sent, last_data_recv, last_ack_recv; notsent_bytes; data_segs_in. Linux 4.6 and newer
+know all of these; what newer ones append is not looked at."""
 
 _LOOKUP = struct.Struct("!HH16s16s")  # local and remote port, local and remote address; network byte order
 _LOOPBACK_DEVICE = struct.pack("=I", 1)  # LOOPBACK_IFINDEX, in each network namespace
@@ -63,7 +68,7 @@ _GONE = (errno.ENOENT, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class TcpConnection:
     """One TCP connection as the kernel names it."""
 
     family: int
@@ -105,12 +110,13 @@ class SockDiag:
 
     def towards(
         self, address: str, port: int, *, cgroups: Collection[int] = (), transfers: bool = False
-    ) -> tuple[Connection, ...]:
-        """The connections of this network namespace whose remote end is `address:port`: those of the cgroups with these
-        ids, or all. With `transfers` also what each is doing.
+    ) -> tuple[TcpConnection, ...]:
+        """The connections of this network namespace whose remote end is `address:port`: those of the cgroups
+        with these ids, or all. With `transfers` also what each is doing.
         """
-        # The kernel walks through its whole table of connections for each question, so both families are asked for at
-        # once: an IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d), which is compared too.
+        # The kernel walks through its whole table of connections for each question, so both families are
+        # asked for at once: an IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d), which is compared
+        # too.
         condition = attribute(_REQ_BYTECODE, _remote_end(ipaddress.ip_address(address), port, cgroups))
         request = _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
         try:
@@ -121,13 +127,13 @@ class SockDiag:
         return tuple(one for one in found if not cgroups or one.cgroup in cgroups)
 
     def find_listener(self, address: str, port: int) -> Listener | None:
-        """The listening TCP socket that would get a connection which this node made to `address:port`; None: it would
-        be refused. No right is needed.
+        """The listening TCP socket that would get a connection which this node made to `address:port`; None:
+        it would be refused. No right is needed.
 
-        The kernel looks the socket up as it does for a connection (inet_lookup in net/ipv4/inet_diag.c). So an exact
-        address, an IPv6 socket without IPv4 (IPV6_V6ONLY), a bound device, SO_REUSEPORT count as they do there, and
-        many other sockets with this port make it no slower. A socket for all addresses gets nothing of what goes to an
-        address that is not this node's, which the lookup does not ask.
+        The kernel looks the socket up as it does for a connection (inet_lookup in net/ipv4/inet_diag.c). So
+        an exact address, an IPv6 socket without IPv4 (IPV6_V6ONLY), a bound device, SO_REUSEPORT count as
+        they do there, and many other sockets with this port make it no slower. A socket for all addresses
+        gets nothing of what goes to an address that is not this node's, which the lookup does not ask.
         """
         ip = ipaddress.ip_address(address)
         ip = (ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None) or ip
@@ -145,8 +151,8 @@ class SockDiag:
             raise fence_error("NNA0805", "the listening socket could not be looked up", error) from error
 
     def listening(self, port: int) -> tuple[Listener, ...]:
-        """The TCP sockets of this network namespace that listen on this port: as many as users have made. No right is
-        needed.
+        """The TCP sockets of this network namespace that listen on this port: as many as users have made. No
+        right is needed.
         """
         condition = attribute(_REQ_BYTECODE, _local_port(port))
         request = _OLD_REQUEST.pack(0, 0, 0, 0, _NO_ID, _LISTENING, 0) + condition
@@ -156,8 +162,9 @@ class SockDiag:
             raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
         return tuple(_listener(answer) for answer in answers)
 
-    def destroy(self, connection: Connection) -> bool:
-        """End a connection: its owner's reads and writes fail at once. False where it ended by itself meanwhile."""
+    def destroy(self, connection: TcpConnection) -> bool:
+        """End a connection: its owner's reads and writes fail at once. False where it ended by itself
+        meanwhile."""
         request = _REQUEST.pack(connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id)
         try:
             self._link.ask(Message(_SOCK_DESTROY, REQUEST | ACK, request))
@@ -169,7 +176,8 @@ class SockDiag:
 
 
 def _is_of_this_node(family: socket.AddressFamily, address: str) -> bool:
-    """Whether a socket can be bound to the address. Where that cannot be tried (no descriptor), it is taken for one."""
+    """Whether a socket can be bound to the address. Where that cannot be tried (no descriptor), it is taken
+    for one."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as tried:
             tried.bind((address, 0))
@@ -200,18 +208,18 @@ def _compared(code: int, operand: bytes, rest: bytes = b"") -> bytes:
 def _one_of(cgroups: Collection[int]) -> bytes:
     made = b""
     for cgroup in cgroups:
-        # False: jump beyond the comparison and the jump that follows it, to the next comparison; behind the last one
-        # that is beyond the end. The jump, which is always taken, goes to the end.
+        # False: jump beyond the comparison and the jump that follows it, to the next comparison; behind the
+        # last one that is beyond the end. The jump, which is always taken, goes to the end.
         end = _OPERATION.pack(_JUMP, _OPERATION.size, _OPERATION.size + len(made)) if made else b""
         made = _compared(_CGROUP_COND, struct.pack("=Q", cgroup)) + end + made
     return made
 
 
-def _connection(payload: bytes) -> Connection:
+def _connection(payload: bytes) -> TcpConnection:
     family, state, _, _, ident, _, unread, _, uid, _ = _SOCKET.unpack_from(payload)
     told = attributes(payload[_SOCKET.size :])
     transfer = _transfer(state, unread, told.get(_INFO, b""))
-    return Connection(family, state, ident, uid, _cgroup(told), transfer)
+    return TcpConnection(family, state, ident, uid, _cgroup(told), transfer)
 
 
 def _transfer(state: int, unread: int, info: bytes) -> Transfer | None:
@@ -248,3 +256,48 @@ def _listener(payload: bytes) -> Listener:
         inode,
         _cgroup(attributes(payload[_SOCKET.size :])),
     )
+
+
+class KernelSockets:
+    """The sockets of the process's own network namespace, by sock_diag: /proc/net/tcp walks through the table
+    of all connections, which takes the kernel milliseconds even where there are none. The socket for that
+    stays open.
+    """
+
+    def __init__(self) -> None:
+        self._diag = SockDiag()
+
+    def __enter__(self) -> KernelSockets:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the kernel's socket up."""
+        self._diag.close()
+
+    def find_listener(self, address: str, port: int) -> Listener | None:
+        """See ports.SocketTables."""
+        return self._diag.find_listener(address, port)
+
+    def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
+        """See ports.SocketTables."""
+        return tuple((row.address, row.uid, row.inode) for row in self._diag.listening(port))
+
+    def holder(self, uid: int, inode: int) -> str:
+        """See ports.SocketTables."""
+        wanted = f"socket:[{inode}]"
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # another user's process, or one that ended
+                if os.readlink(link) == wanted:
+                    process = link.parent.parent
+                    return f"{(process / 'comm').read_text().strip()} (pid {process.name}), {_user(uid)}"
+        return _user(uid)
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
