@@ -31,8 +31,8 @@ HARD = (
 )
 NYDUSD_TIMEOUT_S = 10
 CGROUP = "/sys/fs/cgroup/system.slice/nydus-snapshotter.service"
-PROMISED_S = 0.5
-"""README: the fence goes up within half a second of nydusd's line."""
+PROMISED_S = 0.6
+"""README: the fence goes up within 0.6 s of nydusd's line."""
 
 
 @contextmanager
