@@ -18,7 +18,7 @@ test:
 
 # All that takes long: it sets this machine's clock, and the benches alone take hours.
 test-nightly:
-	@tests/run $(NIGHTLY) $$(grep -l 'def main' tests/bench/*.py | sed 's|.*/|bench-|; s/\.py$$//; s/_/-/g')
+	@tests/run --benches $(NIGHTLY)
 
 $(STAGES) $(BY_HAND) demo deb protos:
 	@tests/run $@

@@ -157,7 +157,7 @@ def _job(
     return ConvertJob(
         source, target, _access(args, config, source), _access(args, config, target), platforms or (None,),
         BuildOptions(args.compressor, args.chunk_size, args.reference), args.max_unpacked, args.compare,
-        Path(os.path.abspath(args.work_dir)),  # noqa: PTH100 - Path.resolve would follow links
+        Path(_absolute(args.work_dir)),
         lambda room: Skopeo(room, _program(args.skopeo), authfile, context.environment, home),
         nydus_image, _program(args.nydusd) or programs["nydusd"], nydusify,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent import paths, wire
+from agent import wire
 from agent.commands.context import Context
 from agent.config.forms import is_release
 from agent.console import Format, Part, Tone, Toned
@@ -21,14 +21,12 @@ from agent.node.installed import Programs
 from agent.node.machine import architecture
 from agent.ports_files import Files
 from agent.programs.lock import ARCHITECTURES, Lock, Release, merged, select
-from agent.programs.release import ProgramName, Project, package_of
+from agent.programs.release import NAMED_IN, ProgramName, Project, package_of
 
 HELP = "make Debian packages of the nydus programs, and list those that are installed"
 NEEDS_ROOT = False
 
 _LOCK_FILE = "artifacts.lock.toml"
-_RENDERED = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
-"""Files of ours that name programs by their paths."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +202,7 @@ def _body(name: str, one: Binary | None | Unknown) -> dict[str, object]:
 
 def _packages(seen: Programs, files: Files) -> list[dict[str, object]]:
     """Every installed package: whether the node is set up with it, and whether the next apply takes it."""
-    rendered = [fact.content for path in _RENDERED if (fact := files.read(path)) is not None]
+    rendered = [fact.content for path in NAMED_IN if (fact := files.read(path)) is not None]
     chosen = {(one.project, one.version) for one in seen.chosen}
     return [
         {

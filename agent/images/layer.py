@@ -14,7 +14,7 @@ from typing import TypeAlias
 from agent.adapters.process import Feed
 from agent.errors import ConvertError, ProcessError
 from agent.images.manifest import Descriptor, unsound
-from agent.images.tar import FileNode, TarWalk
+from agent.images.tar import XATTR, FileNode, TarWalk
 from agent.images.tree import FileTree, MissingDirectory
 
 PIECE = 1 << 20
@@ -81,7 +81,7 @@ def _directory(path: str, node: FileNode) -> bytes:
     entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, node.mode, node.mtime
     entry.uid, entry.gid = node.uid, node.gid
     entry.pax_headers = {
-        f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape") for name, value in node.xattrs.items()
+        f"{XATTR}{name}": value.decode("utf-8", "surrogateescape") for name, value in node.xattrs.items()
     }
     return entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
 

@@ -8,6 +8,7 @@ configuration are written here, so a container of it starts as one of the source
 from __future__ import annotations
 
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -90,8 +91,7 @@ class Nydusify:
                     file = tar.extractfile(entry) if entry.isreg() and entry.name == manifest.BOOTSTRAP else None
                     if file is not None:
                         with open(bootstrap, "wb") as target:
-                            while piece := file.read(1 << 20):
-                                target.write(piece)
+                            shutil.copyfileobj(file, target)
                         return bootstrap
         except (tarfile.TarError, EOFError) as error:
             raise ConvertError("NNA1430", "nydusify made something else", cause=str(error)) from None

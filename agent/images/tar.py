@@ -18,7 +18,7 @@ from agent.errors import ConvertError
 
 _BLOCK = tarfile.BLOCKSIZE
 _PIECE = 1 << 20
-_XATTR = "SCHILY.xattr."  # as GNU tar, star, Go's archive/tar and with it every builder of images write them
+XATTR = "SCHILY.xattr."  # as GNU tar, star, Go's archive/tar and with it every builder of images write them
 _BEFORE_A_FILE = (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _LONGEST_HEADERS = 1 << 20  # as Go's archive/tar has it (maxSpecialFileSize)
 _LONGEST_NAME = 4096  # linux/limits.h, PATH_MAX: no node could unpack it
@@ -126,9 +126,9 @@ class TarWalk:
         if kind is None:
             return TarEntry(start, name, None, found.linkname)
         xattrs = {
-            key.removeprefix(_XATTR): value.encode("utf-8", "surrogateescape")
+            key.removeprefix(XATTR): value.encode("utf-8", "surrogateescape")
             for key, value in found.pax_headers.items()
-            if key.startswith(_XATTR)
+            if key.startswith(XATTR)
         }
         node = FileNode(
             kind, found.mode & 0o7777, found.uid, found.gid, int(found.mtime // 1), found.size,

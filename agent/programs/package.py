@@ -14,17 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from agent import paths
 from agent.errors import ProcessError, ProgramsError
 from agent.ports_processes import Processes
 from agent.programs import archive, download
 from agent.programs.lock import Release
-from agent.programs.release import ProgramName
+from agent.programs.release import NAMED_IN, ProgramName
 
 _PACK_S = 600.0
-_USERS = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
-"""Files of a node that name the programs in use by their paths."""
-
 _EXECUTABLE = frozenset({"prerm", *ProgramName})
 
 _PRERM = """\
@@ -136,7 +132,7 @@ def _write_documents(release: Release, tree: Path) -> None:
     control.mkdir()
     (control / "control").write_text(_control(release, sum(path.stat().st_size for path in files)))
     (control / "md5sums").write_text("".join(f"{_md5(path)}  {path.relative_to(tree)}\n" for path in files))
-    script = _PRERM.format(package=package, directory=directory, users=" ".join(_USERS))
+    script = _PRERM.format(package=package, directory=directory, users=" ".join(NAMED_IN))
     (control / "prerm").write_text(script)
 
 

@@ -13,6 +13,9 @@ from agent import paths
 from agent.config.forms import is_release
 from agent.node.facts import Arch
 
+NAMED_IN = (paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE)
+"""Files of a node that name the programs in use by their paths."""
+
 
 class ProgramName(enum.StrEnum):
     """The programs that a node needs of upstream's archives."""

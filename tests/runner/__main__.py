@@ -68,9 +68,11 @@ def _parse() -> list[Stage]:
     )  # fmt: skip
     parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")
     parser.add_argument("--quick", action="store_true", help="benches with a small n (make bench-NAME QUICK=1)")
+    parser.add_argument("--benches", action="store_true", help="and every bench after them (make test-nightly)")
     asked = parser.parse_args()
     quick = bool(asked.quick)
-    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name, quick=quick) for name in asked.stages]
+    names = [*asked.stages, *(stages.benches() if asked.benches else ())]
+    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name, quick=quick) for name in names]
 
 
 def _run_all(
