@@ -177,15 +177,15 @@ def median_function() -> Figure:
 
 
 BUDGETS = (
-    Budget("lines of agent/", 41_550, 25_000, lambda: lines_of("agent")),
-    Budget("modules of agent/", 310, 180, lambda: modules_of("agent")),
+    Budget("lines of agent/", 40_850, 25_000, lambda: lines_of("agent")),
+    Budget("modules of agent/", 293, 180, lambda: modules_of("agent")),
     Budget("modules of the largest directory of agent/", 47, 20, largest_directory),
-    Budget(f"modules of agent/ under {SMALLEST_MODULE} lines", 20, 0, small_modules),
-    Budget("lines of tests/", 59_100, 38_000, lambda: lines_of("tests")),
+    Budget(f"modules of agent/ under {SMALLEST_MODULE} lines", 19, 0, small_modules),
+    Budget("lines of tests/", 58_700, 38_000, lambda: lines_of("tests")),
     Budget("layers", 14, 12, layers),
-    Budget("public class names that stand twice", 7, 0, repeated_classes),
-    Budget("forbidden names", 16, 0, forbidden_names),
-    Budget(f"lines over {COLUMNS} columns", 3_700, 0, wide_lines),
+    Budget("public class names that stand twice", 5, 0, repeated_classes),
+    Budget("forbidden names", 5, 0, forbidden_names),
+    Budget(f"lines over {COLUMNS} columns", 3_490, 0, wide_lines),
     Budget("longest module, lines", 400, 400, largest_module),
     Budget("longest function, lines", 60, 60, longest_function),
     Budget("median of the functions of agent/, lines", 10, 10, median_function),
