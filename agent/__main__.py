@@ -30,7 +30,8 @@ def main(
 ) -> int:
     """Run one command line and return its exit code. The keyword arguments are for tests."""
     argv = sys.argv[1:] if argv is None else argv
-    environment = os.environ if environment is None else environment  # noqa: TID251 - the one place that reads it
+    # The one place that reads it.
+    environment = os.environ if environment is None else environment  # noqa: TID251
     out, err = out or _unbreakable(sys.stdout), err or _unbreakable(sys.stderr)
     try:
         code = _answer(argv, environment, out, err, root, os.geteuid() if uid is None else uid)
@@ -47,13 +48,17 @@ def main(
     return code
 
 
-def _answer(argv: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO, root: str, uid: int) -> int:
+def _answer(
+    argv: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO, root: str, uid: int
+) -> int:
     """Run the verb; its errors are part of the answer."""
     console = Console(out, err, Format.JSON if _asks_for_json(argv) else Format.TEXT)
     try:
         options = cli.options(argv)
         console = _console(options, out, err, environment)
-        return int(cli.run(options.words, Context(console, uid, environment, options.config, options.conf_d, root)))
+        return int(
+            cli.run(options.words, Context(console, uid, environment, options.config, options.conf_d, root))
+        )
     except AgentError as error:
         _tell(console, error)
         return int(exit_of(error))
@@ -72,8 +77,8 @@ def _asks_for_json(argv: Sequence[str]) -> bool:
 
 
 def _reader_gone(out: TextIO) -> int:
-    """The reader of our output (`| head -1`) has gone. The interpreter must not complain again when it flushes at its
-    end, so the rest goes nowhere (Python's documentation, "Note on SIGPIPE")."""
+    """The reader of our output (`| head -1`) has gone. The interpreter must not complain again when it
+    flushes at its end, so the rest goes nowhere (Python's documentation, "Note on SIGPIPE")."""
     _drop(out)
     return BROKEN_PIPE
 
@@ -84,7 +89,10 @@ def _drop(out: TextIO) -> None:
 
 
 def _flush(out: TextIO, code: int) -> None:
-    """A run that has failed ends as it did, also where stdout cannot take what it said. Raises OSError else."""
+    """A run that has failed ends as it did, also where stdout cannot take what it said.
+
+    Raises OSError else.
+    """
     try:
         out.flush()
     except BrokenPipeError:

@@ -1,5 +1,5 @@
-"""The verb table and the command line; no logic. A verb's module is imported only when that verb runs (or when help
-is asked for), so that the daemon never loads grpcio.
+"""The verb table and the command line; no logic. A verb's module is imported only when that verb runs (or
+when help is asked for), so that the daemon never loads grpcio.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from agent.commands.context import Context, Verb, sentence
 from agent.console import Colour, Format
 from agent.errors import Exit, UsageError
 
-DESCRIPTION = "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
+DESCRIPTION = (
+    "Lazy image starts through Dragonfly on a containerd node, with a proved way back to the origin."
+)
 
 VERBS = (
     Verb("check"),
@@ -70,7 +72,9 @@ def common() -> Parser:
     # SUPPRESS: with a default, the verb's parser would undo what was given before the verb.
     parser = Parser(prog=COMMAND, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("options of every verb")
-    group.add_argument("--format", choices=[item.value for item in Format], help="form of the answer (default text)")
+    group.add_argument(
+        "--format", choices=[item.value for item in Format], help="form of the answer (default text)"
+    )
     group.add_argument("--color", choices=[item.value for item in Colour], help="use colour (default auto)")
     group.add_argument("--config", metavar="FILE", help=f"the base file (default {paths.CONFIG_FILE})")
     group.add_argument("--conf-d", metavar="DIRECTORY", help=f"the drop-ins (default {paths.CONF_D})")
@@ -105,7 +109,9 @@ def build_parser(verbs: Sequence[Verb]) -> Parser:
         module = verb.load()
         about = sentence(module)
         if verb.internal:  # without `help` it is not listed
-            verb_parser = subparsers.add_parser(verb.name, parents=[shared], description=about, allow_abbrev=False)
+            verb_parser = subparsers.add_parser(
+                verb.name, parents=[shared], description=about, allow_abbrev=False
+            )
         else:
             verb_parser = subparsers.add_parser(
                 verb.name, parents=[shared], description=about, allow_abbrev=False, help=module.HELP

@@ -1,8 +1,8 @@
 """What the operator sees: text in colour or not, JSON, progress, errors. Nothing here decides anything.
 
-stdout carries the answer (text, or one JSON document), stderr carries progress, warnings and, with text, errors.
-Colour is never the only carrier of a meaning. Texts from outside (journal lines, files that another user wrote) may
-hold control characters: every text is cleaned before it reaches the terminal.
+stdout carries the answer (text, or one JSON document), stderr carries progress, warnings and, with text,
+errors. Colour is never the only carrier of a meaning. Texts from outside (journal lines, files that another
+user wrote) may hold control characters: every text is cleaned before it reaches the terminal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Colour(enum.StrEnum):
         """AUTO: only on a terminal that is not dumb, and not where NO_COLOR says otherwise (no-color.org)."""
         if self is not Colour.AUTO:
             return self is Colour.ALWAYS
-        return stream.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
+        return (
+            stream.isatty() and environment.get("TERM", "dumb") != "dumb" and not environment.get("NO_COLOR")
+        )
 
 
 class Tone(enum.Enum):
@@ -66,7 +68,8 @@ Part: TypeAlias = str | Toned
 def clean(text: str) -> str:
     """The text with control and formatting characters spelled out, except newline and tab."""
     return "".join(
-        char if char in "\n\t" or not unicodedata.category(char).startswith("C") else _spelled(char) for char in text
+        char if char in "\n\t" or not unicodedata.category(char).startswith("C") else _spelled(char)
+        for char in text
     )
 
 
@@ -86,8 +89,8 @@ def _width(part: Part) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two streams. `line` and `table` print only with --format text, `emit` only with --format json, so that a verb
-    may call both without asking.
+    """The two streams. `line` and `table` print only with --format text, `emit` only with --format json, so
+    that a verb may call both without asking.
     """
 
     out: TextIO
@@ -106,7 +109,8 @@ class Console:
         whole: list[Sequence[Part]] = [[Toned(name, Tone.STRONG) for name in header]] if header else []
         whole += rows
         widths = [
-            max(_width(row[at]) for row in whole if at < len(row)) for at in range(max(map(len, whole), default=0))
+            max(_width(row[at]) for row in whole if at < len(row))
+            for at in range(max(map(len, whole), default=0))
         ]
         for row in whole:
             cells: list[Part] = [" " * indent]
@@ -126,14 +130,17 @@ class Console:
         print(json.dumps(document, default=_encoded), file=self.out, flush=True)
 
     def progress(self, *parts: Part) -> None:
-        """One line about work under way, on stderr. Where nobody listens any more (a terminal that was closed, a pipe
-        whose reader has gone), the work goes on: a change or an undo must not be cut in half for that.
+        """One line about work under way, on stderr. Where nobody listens any more (a terminal that was
+        closed, a pipe whose reader has gone), the work goes on: a change or an undo must not be cut in half
+        for that.
         """
         with contextlib.suppress(OSError):
             print(self._join(parts, coloured=self.colour_err), file=self.err, flush=True)
 
     def passing(self, text: str) -> None:
-        """What goes on at this moment: on a terminal, one line that the next call replaces ("" removes it)."""
+        """What goes on at this moment: on a terminal, one line that the next call replaces ("" removes
+        it).
+        """
         if self.err.isatty():
             print(f"\r\x1b[K{clean(text)}", end="", file=self.err, flush=True)
 

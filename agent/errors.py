@@ -1,7 +1,8 @@
-"""The exception tree, by origin. Each error carries a code of the catalogue, a cause, evidence and one command to try.
+"""The exception tree, by origin. Each error carries a code of the catalogue, a cause, evidence and one
+command to try.
 
-`agent.catalogue` declares every code once (what failed, exit code, what to do); it feeds the CLI, the man page and the
-journal's catalogue. An error is printed as::
+`agent.catalogue` declares every code once (what failed, exit code, what to do); it feeds the CLI, the man
+page and the journal's catalogue. An error is printed as::
 
     error[NNA0203]: what failed
     cause: why
@@ -36,15 +37,16 @@ _MEANINGS = {
     Exit.OK: "fine, or nothing to do",
     Exit.FAILED: "failed; the node is as it was before",
     Exit.USAGE: "usage or configuration; nothing was touched",
-    Exit.NOT_AS_WANTED: "works, but not as wanted: degraded, drifted, pinned, not running, or changes pending",
+    Exit.NOT_AS_WANTED: "works, but not as wanted: degraded, drifted, pinned, not running, or changes "
+    "pending",
     Exit.UNKNOWN: "could not tell; where a change was begun, the message says what of it stands",
     Exit.LOCKED: "not now: another run holds the lock, or too much was restarted; try later",
 }
 
 
 class AgentError(Exception):
-    """Base of all errors that reach the operator. `problems` is everything that is wrong with a file, where that is
-    what is wrong; each is told as seen, too.
+    """Base of all errors that reach the operator. `problems` is everything that is wrong with a file, where
+    that is what is wrong; each is told as seen, too.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class AgentError(Exception):
 
 
 def of_a_bug(error: BaseException, try_: str = "report it with the output of this command") -> AgentError:
-    """An exception that nobody expected, as an error that names its type, its words and the line that raised it."""
+    """An exception that nobody expected, as an error that names its type, its words and the line that raised
+    it.
+    """
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = tuple(f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in last)
     cause = f"{type(error).__name__}: {error}"
@@ -93,7 +97,9 @@ class Problem:
 class ConfigError(AgentError):
     """agent.toml or a drop-in is wrong; `problems` holds every one that was found."""
 
-    def __init__(self, code: str, what: str, problems: tuple[Problem, ...], *, try_: str = "nydus-agent check") -> None:
+    def __init__(
+        self, code: str, what: str, problems: tuple[Problem, ...], *, try_: str = "nydus-agent check"
+    ) -> None:
         super().__init__(code, what, try_=try_, problems=problems)
 
 
@@ -118,7 +124,9 @@ class ProgramsError(AgentError):
 
 
 class ConvertError(AgentError):
-    """An image cannot be converted, or what was made of it is not what it was; nothing was put into its place."""
+    """An image cannot be converted, or what was made of it is not what it was; nothing was put into its
+    place.
+    """
 
 
 class PortError(AgentError):

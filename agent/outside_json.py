@@ -1,9 +1,10 @@
-"""The one reader of JSON that came from outside: containerd's content, registries, nydusd, files that others write.
+"""The one reader of JSON that came from outside: containerd's content, registries, nydusd, files that others
+write.
 
-Python's own reader has four faults for such text. It recurses: a text that is nested deeply ends it with an error that
-nobody expects. It takes numbers that JSON does not have (NaN, Infinity, 1e999), with which comparisons are false. It
-takes a text of any length, and whole numbers of 4,300 digits, which no float can hold and other programs refuse. For
-comparison: Go's reader takes 10,000 levels, Rust's serde_json 128.
+Python's own reader has four faults for such text. It recurses: a text that is nested deeply ends it with an
+error that nobody expects. It takes numbers that JSON does not have (NaN, Infinity, 1e999), with which
+comparisons are false. It takes a text of any length, and whole numbers of 4,300 digits, which no float can
+hold and other programs refuse. For comparison: Go's reader takes 10,000 levels, Rust's serde_json 128.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ DEPTH = 100
 DIGITS = 20
 """Of a whole number: so many has the largest one of 64 bits, which is the largest that others write."""
 _MARK = re.compile(rb'\\.|["\[{\]}]', re.DOTALL)
-"""No pattern for a whole string: one without an end would be looked through again from each quotation mark in it."""
+"""No pattern for a whole string: one without an end would be looked through again from each quotation mark in
+it.
+"""
 
 
 def json_value(content: bytes | str, cap: int = CAP) -> Any:  # noqa: ANN401 - JSON has no types
-    """What the text says. Raises ValueError: it is no JSON, nested deeper than DEPTH, longer than `cap` bytes, or holds
-    a number that is none or has more than DIGITS digits.
+    """What the text says. Raises ValueError: it is no JSON, nested deeper than DEPTH, longer than `cap`
+    bytes, or holds a number that is none or has more than DIGITS digits.
     """
     raw = content.encode(errors="surrogatepass") if isinstance(content, str) else content
     if len(raw) > cap:
         raise ValueError(f"is longer than {cap} bytes")
     if raw.count(b"[") + raw.count(b"{") > DEPTH and _depth(raw) > DEPTH:
         raise ValueError(f"is nested deeper than {DEPTH} levels")
-    # JSON is UTF-8. Python's reader takes bytes for UTF-16 too, whose letters may hold a quotation mark's byte.
+    # JSON is UTF-8. Python's reader takes bytes for UTF-16 too, whose letters may hold a quotation mark's
+    # byte.
     text = raw.decode(errors="surrogatepass")
     return json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_whole)
 

@@ -1,5 +1,6 @@
-"""The Protocols between the program and the outside. Adapters implement them, tests/fakes too, and one contract test
-runs on both. Every call that can wait takes a deadline in seconds; every error is a subclass of `errors.PortError`.
+"""The Protocols between the program and the outside. Adapters implement them, tests/fakes too, and one
+contract test runs on both. Every call that can wait takes a deadline in seconds; every error is a subclass of
+`errors.PortError`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Units(Protocol):
         """The unit as systemd sees it; None: no such unit. Raises SystemdError."""
 
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
-        """Queue start, stop or restart (mode "replace"), wait for the job's own JobRemoved signal, return the unit.
+        """Queue start, stop or restart (mode "replace"), wait for the job's own JobRemoved signal, return the
+        unit.
 
         A failed state and the count of starts (StartLimitBurst) are reset before a start or restart. Raises
         SystemdError with the job's result, the unit's state and its last journal lines.
@@ -127,18 +129,23 @@ class TlsSight(enum.StrEnum):
 
 
 class Tls(Protocol):
-    """TLS towards registries, and whether others speak it. Only root's oneshots have this port (ssl is heavy)."""
+    """TLS towards registries, and whether others speak it.
+
+    Only root's oneshots have this port (ssl is heavy).
+    """
 
     def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
-        """ "" where the certificate of HOST[:PORT] verifies against the CA file (empty: the system's store), else why
-        not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
+        """ "" where the certificate of HOST[:PORT] verifies against the CA file (empty: the system's store),
+        else why not. Raises HttpError where nobody answers, FileError where the CA cannot be read.
         """
 
     def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
-        """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to speak.
+        """Listen on a loopback port, call `fetch` with its "ADDRESS:PORT", say how the first client began to
+        speak.
 
-        Only clients of root and of `user` count, because every local user can connect. The client is cut off after
-        its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError where no port can be opened.
+        Only clients of root and of `user` count, because every local user can connect. The client is cut off
+        after its first byte. HttpErrors of `fetch` are expected and end it. Raises HttpError where no port
+        can be opened.
         """
 
 

@@ -50,9 +50,9 @@ class TimedPrograms(Protocol):
         deadline_s: float,
         stopped: Callable[[], bool],
     ) -> Timed:
-        """Run it until it ends, has written a line in which the regular expression `ready` is found, the deadline has
-        passed, or `stopped` says so. In the latter three `end` is run, which should make it end; it is killed where it
-        does not within seconds. Raises ProcessError where it cannot be started.
+        """Run it until it ends, has written a line in which the regular expression `ready` is found, the
+        deadline has passed, or `stopped` says so. In the latter three `end` is run, which should make it end;
+        it is killed where it does not within seconds. Raises ProcessError where it cannot be started.
         """
 
 
@@ -60,7 +60,10 @@ class Caches(Protocol):
     """What makes a start warm."""
 
     def drop_pages(self) -> None:
-        """Forget the kernel's page cache, in bounded time. Raises FileError where not all of it could be dropped."""
+        """Forget the kernel's page cache, in bounded time.
+
+        Raises FileError where not all of it could be dropped.
+        """
 
     def cached(self, directory: str) -> frozenset[str]:
         """Names in nydusd's cache directory; none where it is not there. Raises FileError."""
@@ -69,8 +72,8 @@ class Caches(Protocol):
         """Remove the files of a blob (hex digits of its digest) from that directory. Raises FileError."""
 
     def room(self, directory: str) -> tuple[int, int]:
-        """Bytes that are free for everybody on the disk of a directory (which need not be there yet), and the disk's
-        size. Raises FileError.
+        """Bytes that are free for everybody on the disk of a directory (which need not be there yet), and the
+        disk's size. Raises FileError.
         """
 
     def received(self) -> Mapping[str, int]:
@@ -117,8 +120,8 @@ class HostsRoom(Protocol):
     """A place for the one hosts.toml of containerd that a pull goes by (`ctr --hosts-dir`)."""
 
     def holding(self, content: bytes) -> AbstractContextManager[str]:
-        """The directory, which only root can look into: the file may hold a secret. Afterwards it is gone, as is one
-        that a killed run has left. Raises FileError.
+        """The directory, which only root can look into: the file may hold a secret. Afterwards it is gone, as
+        is one that a killed run has left. Raises FileError.
         """
 
     def clear(self) -> None:

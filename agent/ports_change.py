@@ -9,10 +9,15 @@ from typing import Protocol
 
 
 class Ledger(Protocol):
-    """The lock, and the journal of the open transaction: a line is on the disk before the act that it undoes."""
+    """The lock, and the journal of the open transaction: a line is on the disk before the act that it
+    undoes.
+    """
 
     def lock(self, who: str) -> AbstractContextManager[None]:
-        """Hold the one lock of apply, remove and recover. Raises LockedError (says who holds it), FileError."""
+        """Hold the one lock of apply, remove and recover.
+
+        Raises LockedError (says who holds it), FileError.
+        """
 
     def holder(self) -> int:
         """The process that holds the lock, 0 where nobody does."""
@@ -33,7 +38,10 @@ class Ledger(Protocol):
         """Add a line and wait until it is on the disk. Raises FileError."""
 
     def lines(self) -> tuple[bytes, ...]:
-        """The lines of the open journal, without a torn last one; empty where none is open. Raises FileError."""
+        """The lines of the open journal, without a torn last one; empty where none is open.
+
+        Raises FileError.
+        """
 
     def spend(self) -> None:
         """Give the reserve back to the file system: the undo begins."""
@@ -65,8 +73,8 @@ class Trials(Protocol):
     """Short-lived private nydusd processes: own mount namespace, empty cache, limits, a deadline."""
 
     def start(self, nydusd: str, *, deadline_s: float) -> str:
-        """Start it without an image until it answers and serves a mount of its own, and end it without a trace; the
-        version that it tells. Raises NydusdError NNA0737.
+        """Start it without an image until it answers and serves a mount of its own, and end it without a
+        trace; the version that it tells. Raises NydusdError NNA0737.
         """
 
     def read(
@@ -81,9 +89,10 @@ class Trials(Protocol):
     ) -> Trial:
         """Mount an image, read about `limit` bytes of its files, and end without a trace.
 
-        `configure(relay, work_dir)` gives nydusd's configuration: `relay` is the URL of a relay of ours to `mirror`
-        that lives as long as the read and counts its bytes, `work_dir` the empty cache. The configuration may hold
-        credentials: it is written 0600 in a directory of root and never logged. Raises NydusdError.
+        `configure(relay, work_dir)` gives nydusd's configuration: `relay` is the URL of a relay of ours to
+        `mirror` that lives as long as the read and counts its bytes, `work_dir` the empty cache. The
+        configuration may hold credentials: it is written 0600 in a directory of root and never logged. Raises
+        NydusdError.
         """
 
 

@@ -51,7 +51,9 @@ class Containerd(Protocol):
         """(key, labels) of all snapshots of a snapshotter in a namespace."""
 
     def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
-        """Key -> the key of what it is built on ("": nothing), of all snapshots of a snapshotter in a namespace."""
+        """Key -> the key of what it is built on ("": nothing), of all snapshots of a snapshotter in a
+        namespace.
+        """
 
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """All namespaces."""
@@ -68,10 +70,14 @@ class Containerd(Protocol):
         They are labels in containerd's own database: the snapshotter need not answer, nor be known.
         """
 
-    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
-        """Pull an image through CRI, to be unpacked by the snapshotter of a runtime handler ("": the default one).
+    def pull(
+        self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float
+    ) -> None:
+        """Pull an image through CRI, to be unpacked by the snapshotter of a runtime handler ("": the default
+        one).
 
-        `credential`: who we are at its registry, as the kubelet hands it on; CRI takes no registry token (None then).
+        `credential`: who we are at its registry, as the kubelet hands it on; CRI takes no registry token
+        (None then).
         """
 
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:

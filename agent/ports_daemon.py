@@ -1,5 +1,5 @@
-"""The Protocols of the resident daemon. Apart from the others, which would cost it 0.2 MB of memory; agent.ports has
-these too.
+"""The Protocols of the resident daemon. Apart from the others, which would cost it 0.2 MB of memory;
+agent.ports has these too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class Watch(Protocol):
         """Becomes readable when something changed."""
 
     def add(self, directory: str) -> bool:
-        """Watch a directory (not what is below its directories); False where it is not there or not ours to see."""
+        """Watch a directory (not what is below its directories);
+
+        False where it is not there or not ours to see.
+        """
 
     def changed(self) -> tuple[str, ...]:
         """Paths that were written, renamed or removed since the last call; does not wait."""
@@ -40,8 +43,8 @@ class Cgroups(Protocol):
     """The cgroup v2 tree."""
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
-        """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths in the
-        tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0802).
+        """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths
+        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0802).
         """
 
 
@@ -49,8 +52,9 @@ class SocketTables(Protocol):
     """The kernel's tables of this network namespace's TCP sockets, and who owns what."""
 
     def find_listener(self, address: str, port: int) -> Listener | None:
-        """The listening TCP socket that would get a connection from this node to `address:port`; None: there is none,
-        as for an address that is not this node's. Quick, however many others listen on the port. Raises PortError.
+        """The listening TCP socket that would get a connection from this node to `address:port`; None: there
+        is none, as for an address that is not this node's. Quick, however many others listen on the port.
+        Raises PortError.
         """
 
     def listening(self, port: int) -> tuple[tuple[str, int, int], ...]:
@@ -68,7 +72,9 @@ class JournalLine:
     at: float
     """When the journal took it: CLOCK_MONOTONIC, seconds."""
     dropped: int = 0
-    """Where it is no line of the unit: how many the journal dropped (its rate limit), or could not be read."""
+    """Where it is no line of the unit: how many the journal dropped (its rate limit), or could not be
+    read.
+    """
 
 
 class Journal(Protocol):
@@ -84,7 +90,10 @@ class Journal(Protocol):
         """Becomes readable when there are lines, or when following has ended; from `close` on -1."""
 
     def lines(self) -> tuple[JournalLine, ...]:
-        """What there is now, oldest first (not all of it at once where it is much). Sets `problem` at the end."""
+        """What there is now, oldest first (not all of it at once where it is much).
+
+        Sets `problem` at the end.
+        """
 
     def close(self) -> None:
         """Follow no longer. A problem that there is stays the problem."""
@@ -101,13 +110,17 @@ class Holders:
 
 
 class ListenerProcesses(Protocol):
-    """The processes of the service or container that holds a listening socket: those of the socket's cgroup."""
+    """The processes of the service or container that holds a listening socket: those of the socket's
+    cgroup.
+    """
 
     def fileno(self) -> int:
         """Becomes readable when one of them has ended, or when the freezer has stopped or released them."""
 
     def follow(self, listener: Listener) -> str:
-        """Follow those of this listening socket, instead of those before; "" or why they cannot be followed."""
+        """Follow those of this listening socket, instead of those before; "" or why they cannot be
+        followed.
+        """
 
     def look(self) -> Holders:
         """How they are now. Cheap: for every tick."""
@@ -117,8 +130,8 @@ class Names(Protocol):
     """Host names to addresses."""
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """The host's addresses, in the system's order. It may take as long as the system pleases: the caller holds the
-        deadline. Raises PortError where there are none.
+        """The host's addresses, in the system's order. It may take as long as the system pleases: the caller
+        holds the deadline. Raises PortError where there are none.
         """
 
 

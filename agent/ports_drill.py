@@ -43,7 +43,10 @@ class Drill(Protocol):
     """Nothing of a drill outlives its time or the process that began it: the kernel sees to both."""
 
     def begin(self, kind: DrillKind, scope: DrillScope, seconds: float) -> Struck:
-        """From now on, for at most `seconds`. Raises FenceError, then nothing is left; also where one is under way."""
+        """From now on, for at most `seconds`.
+
+        Raises FenceError, then nothing is left; also where one is under way.
+        """
 
     def end(self) -> None:
         """At once; no error where none is under way."""

@@ -11,16 +11,21 @@ class Files(Protocol):
     """Files under a root directory (the node's "/", or a directory in tests)."""
 
     def read(self, path: str) -> FileFact | None:
-        """The file, following symlinks only where every directory on the way belongs to root; None: not there.
+        """The file, following symlinks only where every directory on the way belongs to root; None: not
+        there.
 
         Raises FileError (too large, not a regular file, no permission).
         """
 
     def head(self, path: str, count: int) -> bytes | None:
-        """The first `count` bytes of a file of any size, found as `read` does; None: not there. Raises FileError."""
+        """The first `count` bytes of a file of any size, found as `read` does; None: not there.
+
+        Raises FileError.
+        """
 
     def stamp(self, path: str) -> str | None:
-        """Inode, size and time of a file, found as `read` does: other after each replacement; None: not there.
+        """Inode, size and time of a file, found as `read` does: other after each replacement; None: not
+        there.
 
         Raises FileError, so nobody takes a look that failed for a file that is gone.
         """
@@ -37,7 +42,8 @@ class Files(Protocol):
     def replace(
         self, path: str, content: bytes, *, mode: int, uid: int, gid: int, expect_sha256: str
     ) -> tuple[str, ...]:
-        """Write atomically: temp in the same directory, fsync, owner and mode, rename, fsync of the directory.
+        """Write atomically: temp in the same directory, fsync, owner and mode, rename, fsync of the
+        directory.
 
         A symlink at `path` stays one: its target is replaced. `expect_sha256` "" means must not exist.
         Returns the directories that had to be made, outermost first. Raises FileChangedError, FileError.
@@ -47,7 +53,8 @@ class Files(Protocol):
         """Remove a file that is still what was seen. Raises FileChangedError, FileError."""
 
     def sync(self, directory: str) -> None:
-        """Wait until the names in a directory are on the disk, whoever made or removed them; it may be missing.
+        """Wait until the names in a directory are on the disk, whoever made or removed them; it may be
+        missing.
 
         Raises FileError.
         """

@@ -30,15 +30,20 @@ class RunningProgram:
 class Processes(Protocol):
     """The only spawn point. argv only, minimal environment, an empty stdin."""
 
-    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
+    def run(
+        self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b""
+    ) -> Finished:
         """Raises ProcessError (not found, no end in time, another exit code than `ok`)."""
 
     def program(self, pid: int) -> RunningProgram | None:
-        """What a process runs; None: there is no such process. Raises ProcessError where that cannot be seen."""
+        """What a process runs; None: there is no such process.
+
+        Raises ProcessError where that cannot be seen.
+        """
 
     def program_sha256(self, pid: int) -> str | None:
-        """The digest of the file that a process runs, also of one that lies nowhere any more; None: there is no such
-        process. Raises ProcessError.
+        """The digest of the file that a process runs, also of one that lies nowhere any more; None: there is
+        no such process. Raises ProcessError.
         """
 
     def which(self, name: str) -> str | None:

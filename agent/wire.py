@@ -94,8 +94,8 @@ def credentials(config: Config, environment: Mapping[str, str], *, uid: int, hom
 
 
 def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
-    """The answers to one registry's challenges, with its scheme and CA from the configuration (else as containerd asks
-    it: https and the system's store, http on the loopback). ssl comes with it.
+    """The answers to one registry's challenges, with its scheme and CA from the configuration (else as
+    containerd asks it: https and the system's store, http on the loopback). ssl comes with it.
     """
     from agent.adapters.registry_tokens import ChallengeAnswers
 

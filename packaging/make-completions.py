@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Prints the static completion of nydus-agent for a shell. Static, because a completion that runs the program at every
-Tab would cost its start each time.
+"""Prints the static completion of nydus-agent for a shell. Static, because a completion that runs the program
+at every Tab would cost its start each time.
 
 usage: packaging/make-completions.py bash|zsh
 """

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Generates what the documentation says about options, keys, exit codes and errors, from the code that defines them.
+"""Generates what the documentation says about options, keys, exit codes and errors, from the code that
+defines them.
 
-`packaging/make-docs.py --write` renews the marked blocks of docs/man and the commented example in packaging; `--check`
-names what is not up to date (exit 1). The rest of the manual pages is written by hand.
+`packaging/make-docs.py --write` renews the marked blocks of docs/man and the commented example in packaging;
+`--check` names what is not up to date (exit 1). The rest of the manual pages is written by hand.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
 EXAMPLE = "packaging/agent.toml.example"
 
 _BLOCK = re.compile(
-    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)\n)(?P<body>.*?)(?P<end>^\.\. end generated$)", re.M | re.S
+    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)\n)(?P<body>.*?)(?P<end>^\.\. end generated$)",
+    re.M | re.S,
 )
 
 _EXAMPLE_HEAD = f"""\
 # nydus-node-agent: every setting with its default, commented out. agent.toml(5) says the same at more length.
 #
-# Copy what you change to /etc/nydus-agent/agent.toml, or to a file of your own in /etc/nydus-agent/conf.d (*.toml, read
-# by name after agent.toml: later wins, tables are merged, lists are replaced). With no file at all the agent works
-# where dfdaemon is local. `nydus-agent check` shows all problems at once.
+# Copy what you change to /etc/nydus-agent/agent.toml, or to a file of your own in /etc/nydus-agent/conf.d
+# (*.toml, read by name after agent.toml: later wins, tables are merged, lists are replaced). With no file at
+# all the agent works where dfdaemon is local. `nydus-agent check` shows all problems at once.
 
 # The format of this file.
 {VERSION_KEY} = {VERSION}
@@ -152,7 +154,8 @@ def _errors() -> str:
         entry = CATALOGUE[code]
         action = _escaped(entry.action)
         rows.append(
-            f"**{code}** {_escaped(entry.title)} (exit {int(entry.exit)})\n    {_escaped(entry.meaning)} {action}"
+            f"**{code}** {_escaped(entry.title)} (exit {int(entry.exit)})\n    {_escaped(entry.meaning)} "
+            f"{action}"
         )
     return "\n\n".join(rows)
 
@@ -166,7 +169,11 @@ def _option(action: argparse.Action) -> str:
         return f"*{_escaped(given)}*\n    {about}"
     names = list(action.option_strings)
     if action.nargs != 0:
-        value = "|".join(map(str, action.choices)) if action.choices else str(action.metavar or action.dest.upper())
+        value = (
+            "|".join(map(str, action.choices))
+            if action.choices
+            else str(action.metavar or action.dest.upper())
+        )
         form = f"[=<{value}>]" if action.nargs == "?" else f"=<{value}>"
         names = [f"{name}{form}" if name.startswith("--") else f"{name} <{value}>" for name in names]
     return f"{', '.join(names)}\n    {about}"

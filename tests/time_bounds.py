@@ -1,5 +1,5 @@
-"""Bounds on times that a busy machine can miss. Such a miss may be repeated, and each repeat is counted and told at the
-end of the run; a wrong value is a failure at once.
+"""Bounds on times that a busy machine can miss. Such a miss may be repeated, and each repeat is counted and
+told at the end of the run; a wrong value is a failure at once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def mostly(attempt: Callable[[], float], bound: float, what: str) -> list[float]
         except MissedTimeError as error:
             late.append(str(error))
             if len(late) > TRIES - ENOUGH:
-                raise MissedTimeError(f"{len(late)} of {len(kept) + len(late)} attempts: {'; '.join(late)}") from None
+                raise MissedTimeError(
+                    f"{len(late)} of {len(kept) + len(late)} attempts: {'; '.join(late)}"
+                ) from None
             missed.append(str(error))
-    print(f"{what}: {len(kept)} of {len(kept) + len(late)} below {bound:g}, the longest of them {max(kept):.4g}")
+    print(
+        f"{what}: {len(kept)} of {len(kept) + len(late)} below {bound:g}, the longest of them {max(kept):.4g}"
+    )
     return kept

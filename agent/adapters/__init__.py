@@ -1,1 +1,3 @@
-"""Thin adapters, one outside thing each, behind the Protocols of `agent.ports`; only `agent.wire` imports them."""
+"""Thin adapters, one outside thing each, behind the Protocols of `agent.ports`; only `agent.wire` imports
+them.
+"""

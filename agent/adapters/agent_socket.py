@@ -21,7 +21,10 @@ def status(path: str) -> bytes:
     """
     with _socket(path) as fd:
         answer = PlainHttp().get(
-            "http://localhost/status", deadline_s=_DEADLINE_S, body_cap=_CAP, unix_socket=f"/proc/self/fd/{fd}"
+            "http://localhost/status",
+            deadline_s=_DEADLINE_S,
+            body_cap=_CAP,
+            unix_socket=f"/proc/self/fd/{fd}",
         )
     if answer.status != 200:
         raise HttpError("NNA0824", "the agent does not tell its status", cause=f"HTTP {answer.status}")

@@ -1,7 +1,8 @@
-"""Alarms as transient timers of systemd (org.freedesktop.systemd1(5), StartTransientUnit; systemd-run --on-active).
+"""Alarms as transient timers of systemd (org.freedesktop.systemd1(5), StartTransientUnit; systemd-run
+--on-active).
 
-They are PID 1's: a terminal that is closed, a killed process and a restarted agent do not touch them, daemon-reload
-keeps them, and a reboot forgets them.
+They are PID 1's: a terminal that is closed, a killed process and a restarted agent do not touch them,
+daemon-reload keeps them, and a reboot forgets them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ class SystemdAlarms:
         timer = f"{alarm.name}.timer"
         self.cancel(alarm.name)
         with system_bus(f"set {timer}") as bus:
-            for name in (timer, f"{alarm.name}.service"):  # one that failed is kept by systemd, and with it the name
+            for name in (
+                timer,
+                f"{alarm.name}.service",
+            ):  # one that failed is kept by systemd, and with it the name
                 reset_failed(bus, name)
             ended = JobsEnded(bus)
             message = [
@@ -57,7 +61,9 @@ class SystemdAlarms:
             result = ended.result(job, time.monotonic() + _JOB_S)
         if result != "done":
             cause = f"systemd's job ended with: {result}" if result else f"no end within {_JOB_S:g} s"
-            raise SystemdError("NNA0503", f"start of {timer} failed", cause=cause, try_=f"systemctl status {timer}")
+            raise SystemdError(
+                "NNA0503", f"start of {timer} failed", cause=cause, try_=f"systemctl status {timer}"
+            )
 
     def cancel(self, name: str) -> None:
         """See ports.Alarms."""
@@ -70,7 +76,9 @@ class SystemdAlarms:
             result = ended.result(job, time.monotonic() + _JOB_S)
         if result != "done":
             cause = f"systemd's job ended with: {result or 'no end in time'}"
-            raise SystemdError("NNA0503", f"stop of {timer} failed", cause=cause, try_=f"systemctl stop {timer}")
+            raise SystemdError(
+                "NNA0503", f"stop of {timer} failed", cause=cause, try_=f"systemctl stop {timer}"
+            )
 
     def waits(self, name: str) -> bool:
         """See ports.Alarms."""

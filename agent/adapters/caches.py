@@ -1,4 +1,7 @@
-"""What makes a start warm: the kernel's page cache, nydusd's blob cache. And what the interfaces have received."""
+"""What makes a start warm: the kernel's page cache, nydusd's blob cache.
+
+And what the interfaces have received.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ class NodeCaches:
     """The caches of this node. Only root may empty them."""
 
     def drop_pages(self) -> None:
-        """See ports_bench.Caches. What is dirty is written first, because only clean pages can be dropped (proc(5)): by
-        a child, so that a disk that others keep busy does not hold us for ever.
+        """See ports_bench.Caches. What is dirty is written first, because only clean pages can be dropped
+        (proc(5)): by a child, so that a disk that others keep busy does not hold us for ever.
         """
         late = ""
         try:
@@ -33,7 +36,9 @@ class NodeCaches:
             with directories.opened(_DROP, os.O_WRONLY | os.O_CLOEXEC) as descriptor:
                 os.write(descriptor, b"3\n")
         except OSError as error:
-            raise FileError("NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}") from None
+            raise FileError(
+                "NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
+            ) from None
         if late:
             raise FileError("NNA1703", "what was dirty stayed in the page cache", cause=f"sync: {late}")
 
@@ -47,8 +52,8 @@ class NodeCaches:
             raise FileError("NNA1703", f"cannot list {directory}", cause=error.strerror or "") from None
 
     def remove_blob(self, directory: str, blob: str) -> None:
-        """See ports_bench.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta, BLOB.chunk_map);
-        only regular files go.
+        """See ports_bench.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
+        BLOB.chunk_map); only regular files go.
         """
         if not _BLOB.fullmatch(blob):
             raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
@@ -62,7 +67,9 @@ class NodeCaches:
                         if stat.S_ISREG(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
                             os.unlink(name, dir_fd=top)
         except OSError as error:
-            raise FileError("NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or "") from None
+            raise FileError(
+                "NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or ""
+            ) from None
 
     def room(self, directory: str) -> tuple[int, int]:
         """See ports_bench.Caches."""

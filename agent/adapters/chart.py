@@ -31,7 +31,9 @@ class MatplotlibDrawing:
         return "" if os.access(directory, os.W_OK) else f"{directory} cannot be written to"
 
     def draw(self, chart: Chart, path: str) -> None:
-        """See ports_bench.Drawing. matplotlib keeps its list of fonts in a directory that goes with the drawing."""
+        """See ports_bench.Drawing. matplotlib keeps its list of fonts in a directory that goes with the
+        drawing.
+        """
         with tempfile.TemporaryDirectory(prefix="nydus-agent-chart-") as scratch:
             os.environ.setdefault("MPLCONFIGDIR", scratch)
             from matplotlib import rcParams
@@ -52,13 +54,18 @@ class MatplotlibDrawing:
             try:
                 figure.savefig(path)
             except (OSError, ValueError) as error:
-                raise FileError("NNA1705", f"the chart cannot be written to {path}", cause=str(error)) from None
+                raise FileError(
+                    "NNA1705", f"the chart cannot be written to {path}", cause=str(error)
+                ) from None
 
 
-def _draw_series(axes: Any, series: Series, number: int, of: int) -> None:  # noqa: ANN401 - matplotlib has no types
+# Matplotlib has no types.
+def _draw_series(axes: Any, series: Series, number: int, of: int) -> None:  # noqa: ANN401
     width = _WIDTH / of
     colour = _COLOURS[number % len(_COLOURS)]
-    name = series.title if any(bar.seconds is not None for bar in series.bars) else f"{series.title} (not run)"
+    name = (
+        series.title if any(bar.seconds is not None for bar in series.bars) else f"{series.title} (not run)"
+    )
     axes.bar([0], [0], width, color=colour, label=name)  # the legend's entry, also where no bar is drawn
     for group, bar in enumerate(series.bars):
         _draw_bar(axes, bar, group - _WIDTH / 2 + (number + 0.5) * width, width, colour)
@@ -67,13 +74,15 @@ def _draw_series(axes: Any, series: Series, number: int, of: int) -> None:  # no
 def _draw_bar(axes: Any, bar: Bar, at: float, width: float, colour: str) -> None:  # noqa: ANN401
     if bar.seconds is None:
         axes.annotate(
-            "not run", (at, 0), textcoords="offset points", xytext=(0, 4), rotation=90, ha="center", va="bottom",
+            "not run", (at, 0), textcoords="offset points", xytext=(0, 4), rotation=90, ha="center",
+            va="bottom",
             fontsize="x-small", color="gray",
         )  # fmt: skip
         return
     spread = [[bar.below], [bar.above]]
     axes.bar([at], [bar.seconds], width, color=colour, yerr=spread, capsize=3)
     axes.annotate(
-        f"{bar.seconds:.2f}", (at, bar.seconds + bar.above), textcoords="offset points", xytext=(0, 3), ha="center",
+        f"{bar.seconds:.2f}", (at, bar.seconds + bar.above), textcoords="offset points", xytext=(0, 3),
+        ha="center",
         fontsize="x-small",
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """containerd and the snapshotter's own socket over gRPC. Stubs do not leave this module.
 
-A channel per operation; every operation has one deadline; status codes become errors in one place (`_error`). Nothing
-is retried here; callers may repeat reads, never Prepare.
+A channel per operation; every operation has one deadline; status codes become errors in one place (`_error`).
+Nothing is retried here; callers may repeat reads, never Prepare.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ from agent.ports import ImageFsInfo, ImageRecord
 from agent.ports_credentials import Credential
 
 _PROBE_TRIES, _PROBE_STEP_S = 15, 0.01
-"""How often a namespace may be deleted under a probe, by another one that ended just then, and the first pause."""
+"""How often a namespace may be deleted under a probe, by another one that ended just then, and the first
+pause.
+"""
 
 _RUNTIME_HANDLER = "io.containerd.cri.runtime-handler"  # pkg/cri/annotations
 _CLEANUP_S = 2.0
@@ -61,8 +63,8 @@ _OPTIONS = (
 class ContainerdClient:
     """containerd on the unix socket `address`.
 
-    Each operation has a channel of its own. One that is kept gives stale answers just when it matters: after a restart
-    it refuses calls until its back-off has passed, or sends them into the connection that has died.
+    Each operation has a channel of its own. One that is kept gives stale answers just when it matters: after
+    a restart it refuses calls until its back-off has passed, or sends them into the connection that has died.
     """
 
     def __init__(self, address: str) -> None:
@@ -72,7 +74,9 @@ class ContainerdClient:
         """See ports.Containerd. Debian's 1.6.20 does not tell its pid: the socket does."""
         with _session(self._address, deadline_s) as session:
             version = session.call(version_pb2_grpc.VersionStub, "Version", version_pb2.VersionRequest())
-            server = session.call(introspection_pb2_grpc.IntrospectionStub, "Server", introspection_pb2.ServerRequest())
+            server = session.call(
+                introspection_pb2_grpc.IntrospectionStub, "Server", introspection_pb2.ServerRequest()
+            )
             return RunningContainerd(
                 _version(version.version), version.version, server.pid or session.peer, _plugins(session)
             )
@@ -91,7 +95,9 @@ class ContainerdClient:
     def cri_status(self, *, deadline_s: float) -> Mapping[str, str]:
         """See ports.Containerd. The registries' credentials that "config" may hold are left out."""
         with _session(self._address, deadline_s) as session:
-            answer = session.call(cri_pb2_grpc.RuntimeServiceStub, "Status", cri_pb2.StatusRequest(verbose=True))
+            answer = session.call(
+                cri_pb2_grpc.RuntimeServiceStub, "Status", cri_pb2.StatusRequest(verbose=True)
+            )
         conditions = {entry.type: str(entry.status).lower() for entry in answer.status.conditions}
         info = dict(answer.info)
         if "config" in info:
@@ -99,12 +105,14 @@ class ContainerdClient:
         return {**info, **conditions}
 
     def prepare_and_remove(self, snapshotter: str, namespace: str, key: str, *, deadline_s: float) -> None:
-        """See ports.Containerd. Only Prepare reaches a proxy snapshotter: List and Stat are answered from metadata.
+        """See ports.Containerd. Only Prepare reaches a proxy snapshotter: List and Stat are answered from
+        metadata.
 
-        The snapshot has no label, so containerd's garbage collection takes it where we die between the two calls;
-        where it was faster than our Remove, that is no failure. The namespace is deleted where this call made it, or
-        where it is `paths.PROBE_NAMESPACE`; one that is not empty stays. Two probes may meet (`doctor` and an
-        inspection): where another one has deleted the namespace before our snapshot was in it, it is made again.
+        The snapshot has no label, so containerd's garbage collection takes it where we die between the two
+        calls; where it was faster than our Remove, that is no failure. The namespace is deleted where this
+        call made it, or where it is `paths.PROBE_NAMESPACE`; one that is not empty stays. Two probes may meet
+        (`doctor` and an inspection): where another one has deleted the namespace before our snapshot was in
+        it, it is made again.
         """
         with _session(self._address, deadline_s) as session:
             made = _make_namespace(session, namespace)
@@ -125,7 +133,9 @@ class ContainerdClient:
         self, snapshotter: str, namespace: str, *, deadline_s: float
     ) -> tuple[tuple[str, Mapping[str, str]], ...]:
         """See ports.Containerd."""
-        found = [(info.name, dict(info.labels)) for info in self._snapshots(snapshotter, namespace, deadline_s)]
+        found = [
+            (info.name, dict(info.labels)) for info in self._snapshots(snapshotter, namespace, deadline_s)
+        ]
         return tuple(sorted(found, key=lambda pair: pair[0]))
 
     def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
@@ -141,13 +151,17 @@ class ContainerdClient:
     def namespaces(self, *, deadline_s: float) -> tuple[str, ...]:
         """See ports.Containerd."""
         with _session(self._address, deadline_s) as session:
-            answer = session.call(namespaces_pb2_grpc.NamespacesStub, "List", namespaces_pb2.ListNamespacesRequest())
+            answer = session.call(
+                namespaces_pb2_grpc.NamespacesStub, "List", namespaces_pb2.ListNamespacesRequest()
+            )
         return tuple(sorted(entry.name for entry in answer.namespaces))
 
     def images(self, namespace: str, *, deadline_s: float) -> tuple[ImageRecord, ...]:
         """See ports.Containerd."""
         with _session(self._address, deadline_s) as session:
-            answer = session.call(images_pb2_grpc.ImagesStub, "List", images_pb2.ListImagesRequest(), namespace)
+            answer = session.call(
+                images_pb2_grpc.ImagesStub, "List", images_pb2.ListImagesRequest(), namespace
+            )
         records = (
             ImageRecord(image.name, image.target.digest, image.target.media_type, dict(image.labels))
             for image in answer.images
@@ -163,13 +177,20 @@ class ContainerdClient:
 
     def unpacked(self, snapshotter: str, namespace: str, *, deadline_s: float) -> frozenset[str]:
         """See ports.Containerd. core/unpack sets the label at the end of an unpack."""
-        request = content_pb2.ListContentRequest(filters=[f'labels."containerd.io/gc.ref.snapshot.{snapshotter}"'])
+        request = content_pb2.ListContentRequest(
+            filters=[f'labels."containerd.io/gc.ref.snapshot.{snapshotter}"']
+        )
         with _session(self._address, deadline_s) as session:
             answers = session.stream(content_pb2_grpc.ContentStub, "List", request, namespace)
             return frozenset(info.digest for answer in answers for info in answer.info)
 
-    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
-        """See ports.Containerd. A runtime's snapshotter is taken by the pod's annotation (containerd 1.7 and newer)."""
+    def pull(
+        self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float
+    ) -> None:
+        """See ports.Containerd.
+
+        A runtime's snapshotter is taken by the pod's annotation (containerd 1.7 and newer).
+        """
         request = cri_pb2.PullImageRequest(image=cri_pb2.ImageSpec(image=name))
         if credential is not None and credential.reaches_nydusd:
             request.auth.username, request.auth.password = credential.username, credential.password.reveal()
@@ -225,11 +246,11 @@ def _session(address: str, deadline_s: float) -> Iterator[_Session]:
 
 
 def _need_listener(address: str, deadline_s: float) -> int:
-    """Ask the kernel first: it names the reason, and a channel that cannot connect lingers. Returns the process that
-    listens (SO_PEERCRED, unix(7)), 0 where it is of another pid namespace.
+    """Ask the kernel first: it names the reason, and a channel that cannot connect lingers. Returns the
+    process that listens (SO_PEERCRED, unix(7)), 0 where it is of another pid namespace.
 
-    While grpc-core 1.51 winds one down, fork(2) in this process hangs in its pthread_atfork handler (children are
-    spawned by vfork, which runs no handlers; see `process`).
+    While grpc-core 1.51 winds one down, fork(2) in this process hangs in its pthread_atfork handler (children
+    are spawned by vfork, which runs no handlers; see `process`).
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
@@ -245,7 +266,8 @@ def _need_listener(address: str, deadline_s: float) -> int:
 
 
 class _Session:
-    def __init__(self, channel: Any, address: str, deadline: float, peer: int) -> None:  # noqa: ANN401 - no types
+    # No types.
+    def __init__(self, channel: Any, address: str, deadline: float, peer: int) -> None:  # noqa: ANN401
         self._channel = channel
         self._deadline = deadline
         self.address = address
@@ -254,7 +276,9 @@ class _Session:
     def call(self, stub: Any, method: str, request: Any, namespace: str = "") -> Any:  # noqa: ANN401
         """One answer for one request. Raises ContainerdError."""
         try:
-            return getattr(stub(self._channel), method)(request, timeout=self._left(), metadata=_metadata(namespace))
+            return getattr(stub(self._channel), method)(
+                request, timeout=self._left(), metadata=_metadata(namespace)
+            )
         except grpc.RpcError as error:
             raise _error(self.address, method, error) from None
 
@@ -271,7 +295,9 @@ class _Session:
 
 
 def _plugins(session: _Session) -> tuple[PluginFact, ...]:
-    answer = session.call(introspection_pb2_grpc.IntrospectionStub, "Plugins", introspection_pb2.PluginsRequest())
+    answer = session.call(
+        introspection_pb2_grpc.IntrospectionStub, "Plugins", introspection_pb2.PluginsRequest()
+    )
     return tuple(
         PluginFact(plugin.type, plugin.id, tuple(sorted(plugin.exports.items())), _init_error(plugin))
         for plugin in answer.plugins
@@ -292,7 +318,9 @@ def _prepare_and_remove(session: _Session, snapshotter: str, namespace: str, key
     stub = snapshots_pb2_grpc.SnapshotsStub
     remove = snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
     try:
-        session.call(stub, "Prepare", snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key), namespace)
+        session.call(
+            stub, "Prepare", snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key), namespace
+        )
     except ContainerdUnavailableError:
         # No answer does not mean that nothing was made.
         with contextlib.suppress(ContainerdError), _session(session.address, _CLEANUP_S) as later:
@@ -306,7 +334,8 @@ def _metadata(namespace: str) -> tuple[tuple[str, str], ...]:
     return (("containerd-namespace", namespace),) if namespace else ()
 
 
-def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: ANN401 - RpcError is a Call as well
+# RpcError is a Call as well.
+def _error(address: str, method: str, error: Any) -> ContainerdError:  # noqa: ANN401
     code, details = error.code(), error.details() or ""
     what = f"{method} failed on {address}"
     seen = (f"{code.name} {details}"[:500],)

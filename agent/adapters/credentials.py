@@ -1,7 +1,8 @@
 """Credentials of registries from docker's configuration and its helpers (docker-credential-X get).
 
-What docker does with a file that others may read is to use it; here it is refused, because the registry's password is
-the fleet's. A file without a secret may be read by everyone, but only its owner may say which helper runs.
+What docker does with a file that others may read is to use it; here it is refused, because the registry's
+password is the fleet's. A file without a secret may be read by everyone, but only its owner may say which
+helper runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from agent.registry.names import host_of, keys_of
 from agent.registry.places import Places
 
 _NOT_FOUND = "credentials not found in native keychain"
-"""What helpers print, and end with 1, where they have nothing (docker-credential-helpers, credentials/error.go)."""
+"""What helpers print, and end with 1, where they have nothing (docker-credential-helpers,
+credentials/error.go).
+"""
 _TOKEN_USER = "<token>"  # noqa: S105 - the user name that says that the secret is an identity token
 _ANY_CODE = range(256)
 _ANSWER_CAP = 64 << 10
@@ -71,7 +74,9 @@ class DockerCredentials:
             if fact is not None:
                 return fact
         if self._places.named:
-            raise _unreadable(" or ".join(self._places.paths), f"it is not there, and {self._places.named} names it")
+            raise _unreadable(
+                " or ".join(self._places.paths), f"it is not there, and {self._places.named} names it"
+            )
         return None
 
     def _parsed(self, fact: FileFact) -> DockerConfig:
@@ -84,10 +89,15 @@ class DockerCredentials:
         return config
 
     def _ask(self, helper: str, asked: str, source: str, deadline_s: float) -> Credential | None:
-        """Raises CredentialError NNA1203. What the helper printed never gets into a message: it may be the secret."""
+        """Raises CredentialError NNA1203.
+
+        What the helper printed never gets into a message: it may be the secret.
+        """
         program = f"docker-credential-{helper}"
         try:
-            done = self._processes.run([program, "get"], deadline_s=deadline_s, ok=_ANY_CODE, stdin=asked.encode())
+            done = self._processes.run(
+                [program, "get"], deadline_s=deadline_s, ok=_ANY_CODE, stdin=asked.encode()
+            )
         except PortError as error:
             # Not its lines: a helper that hangs may have printed the secret before.
             raise _helper_failed(program, source, error.cause or error.what) from None

@@ -1,4 +1,6 @@
-"""Whether a package manager is at work: the lock that dpkg and apt hold from their first change to their last."""
+"""Whether a package manager is at work: the lock that dpkg and apt hold from their first change to their
+last.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ _FLOCK = "hhqqi4x"
 
 
 class DpkgFrontend:
-    """The frontend lock below `root`, which apt holds across all its runs of dpkg (dpkg(1), "lock-frontend"): a POSIX
-    record lock, so flock(1) would not see it.
+    """The frontend lock below `root`, which apt holds across all its runs of dpkg (dpkg(1), "lock-frontend"):
+    a POSIX record lock, so flock(1) would not see it.
     """
 
     def __init__(self, root: str = "/") -> None:

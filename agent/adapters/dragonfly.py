@@ -28,13 +28,19 @@ class DfdaemonStore:
             answer = stub.ListLocalTasks(dfdaemon_pb2.ListLocalTasksRequest(), timeout=deadline_s)
         return tuple(
             PeerTask(
-                task.task_id, task.content_length, task.HasField("finished_at"), tuple(task.response_header.values())
+                task.task_id,
+                task.content_length,
+                task.HasField("finished_at"),
+                tuple(task.response_header.values()),
             )
             for task in answer.tasks
         )
 
     def remove(self, socket: str, task: str, *, deadline_s: float) -> None:
-        """See ports_bench.PeerStore. An absent task is an internal error of dfdaemon that says "not found"."""
+        """See ports_bench.PeerStore.
+
+        An absent task is an internal error of dfdaemon that says "not found".
+        """
         try:
             with _stub(socket, "DeleteLocalTask") as stub:
                 stub.DeleteLocalTask(dfdaemon_pb2.DeleteLocalTaskRequest(task_id=task), timeout=deadline_s)

@@ -1,7 +1,7 @@
 """Files under a root directory: bounded reads, atomic replacement, and nothing half written.
 
-Every path is found by `walk.place_of`, so root follows no link that others could have laid. Errors of the system
-become FileError in one place (`told`). What may be written where is decided by others.
+Every path is found by `walk.place_of`, so root follows no link that others could have laid. Errors of the
+system become FileError in one place (`told`). What may be written where is decided by others.
 """
 
 from __future__ import annotations
@@ -45,12 +45,20 @@ class RootFiles:
 
     def head(self, path: str, count: int) -> bytes | None:
         """See ports.Files."""
-        with as_file_errors("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with (
+            as_file_errors("read", path),
+            place_of(self._root, path) as place,
+            opened(place, path) as descriptor,
+        ):
             return None if descriptor is None else _read_up_to(descriptor, count)
 
     def stamp(self, path: str) -> str | None:
         """See ports.Files."""
-        with as_file_errors("look at", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with (
+            as_file_errors("look at", path),
+            place_of(self._root, path) as place,
+            opened(place, path) as descriptor,
+        ):
             if descriptor is None:
                 return None
             status = os.fstat(descriptor)
@@ -58,7 +66,11 @@ class RootFiles:
 
     def sha256(self, path: str) -> str | None:
         """See ports.Files."""
-        with as_file_errors("read", path), place_of(self._root, path) as place, opened(place, path) as descriptor:
+        with (
+            as_file_errors("read", path),
+            place_of(self._root, path) as place,
+            opened(place, path) as descriptor,
+        ):
             return None if descriptor is None else digest_of(descriptor, path)
 
     def listdir(self, path: str) -> tuple[str, ...]:
@@ -227,7 +239,9 @@ def _open(place: Place, path: str, flags: int) -> int | None:
         return os.open(place.name, flags, dir_fd=place.directory)
     except FileNotFoundError:
         if place.laid_by_link:
-            raise FileError("NNA0421", f"cannot use {path}", cause="it is a symbolic link to nothing") from None
+            raise FileError(
+                "NNA0421", f"cannot use {path}", cause="it is a symbolic link to nothing"
+            ) from None
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -271,7 +285,9 @@ def digest_of(descriptor: int, path: str) -> str:
     while piece := os.read(descriptor, 1 << 20):
         left -= len(piece)
         if left < 0:
-            raise FileError("NNA0421", f"cannot use {path}", cause=f"it is longer than {PROGRAM_CAP >> 20} MiB")
+            raise FileError(
+                "NNA0421", f"cannot use {path}", cause=f"it is longer than {PROGRAM_CAP >> 20} MiB"
+            )
         digest.update(piece)
     return digest.hexdigest()
 
@@ -291,7 +307,9 @@ def _expect(seen: _Seen | None, path: str, expect_sha256: str) -> None:
     found = "" if seen is None else seen.fact.sha256
     if found == expect_sha256:
         return
-    cause = "it is gone" if seen is None else "it is there now" if not expect_sha256 else "its content changed"
+    cause = (
+        "it is gone" if seen is None else "it is there now" if not expect_sha256 else "its content changed"
+    )
     raise _changed(path, cause, f"sha256 {expect_sha256 or '-'} was seen, {found or '-'} is there")
 
 
@@ -309,7 +327,11 @@ def _need_unchanged(place: Place, path: str, seen: _Seen | None) -> None:
 
 def _changed(path: str, cause: str, seen: str) -> FileChangedError:
     return FileChangedError(
-        "NNA0425", f"{path} is not what it was", cause=cause, seen=(seen,) if seen else (), try_="nydus-agent plan"
+        "NNA0425",
+        f"{path} is not what it was",
+        cause=cause,
+        seen=(seen,) if seen else (),
+        try_="nydus-agent plan",
     )
 
 
@@ -362,7 +384,11 @@ def _appear(place: Place, path: str, temporary: str) -> None:
     except FileExistsError:
         raise _changed(path, "it is there now", "") from None
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):  # a file system without hard links
+        if error.errno not in (
+            errno.EPERM,
+            errno.EOPNOTSUPP,
+            errno.EMLINK,
+        ):  # a file system without hard links
             raise
         os.rename(temporary, place.name, **where)
 

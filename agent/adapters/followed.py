@@ -23,9 +23,9 @@ def follow(
     silence_s: float,
     environment: Mapping[str, str],
 ) -> tuple[int, list[str]]:  # fmt: skip
-    """Run a program to its end: its exit code, and its last lines. `tell` hears how many bytes it has read so far, and
-    its last line. One that neither reads nor writes nor says anything for `silence_s` is killed. Raises ProcessError
-    where it cannot be run."""
+    """Run a program to its end: its exit code, and its last lines. `tell` hears how many bytes it has read so
+    far, and its last line. One that neither reads nor writes nor says anything for `silence_s` is killed.
+    Raises ProcessError where it cannot be run."""
     reader, writer = os.pipe()
     try:
         with companion(argv, writer, environment=environment) as child, child.killed_after(_LONGEST_S):
@@ -43,7 +43,9 @@ def _followed(
         code = child.code
         came = _read(reader, _STEP_S if code is None else 0)
         said = (said + came)[-_KEPT:]
-        lines = [line.strip()[:_LINE] for line in said.decode(errors="replace").splitlines() if line.strip()][-_LINES:]
+        lines = [line.strip()[:_LINE] for line in said.decode(errors="replace").splitlines() if line.strip()][
+            -_LINES:
+        ]
         if code is not None:
             return code, lines
         now = _bytes(child.pid)
@@ -64,7 +66,10 @@ def _read(reader: int, seconds: float) -> bytes:
 
 def _bytes(pid: int) -> tuple[int, int]:
     """Read and written so far, by the kernel's count (proc_pid_io(5)); sockets count too."""
-    with contextlib.suppress(OSError, ValueError, KeyError), open(f"/proc/{pid}/io", encoding="ascii") as file:
+    with (
+        contextlib.suppress(OSError, ValueError, KeyError),
+        open(f"/proc/{pid}/io", encoding="ascii") as file,
+    ):
         counts = dict(line.split(": ") for line in file.read(4096).splitlines())
         return int(counts["rchar"]), int(counts["wchar"])
     return 0, 0

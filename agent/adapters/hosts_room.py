@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from agent.adapters import directories
 from agent.errors import FileError
 
-_ANY = "_default"  # the directory that containerd takes for a registry without one of its own (docs/hosts.md there)
+# the directory that containerd takes for a registry without one of its own (docs/hosts.md there)
+_ANY = "_default"
 _FILE = "hosts.toml"
 
 

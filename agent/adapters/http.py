@@ -1,5 +1,6 @@
-"""One bounded HTTP/1.1 GET in clear text: no redirects, no proxy from the environment, a cap on the body, and one
-deadline for everything from the name to the last byte (a server that trickles a byte a second does not stretch it).
+"""One bounded HTTP/1.1 GET in clear text: no redirects, no proxy from the environment, a cap on the body, and
+one deadline for everything from the name to the last byte (a server that trickles a byte a second does not
+stretch it).
 
 TLS is not here: `ssl` costs 4 MB, and a mirror is spoken to in clear.
 """
@@ -41,7 +42,10 @@ class PlainHttp:
         body_cap: int = 65536,
         unix_socket: str = "",
     ) -> HttpAnswer:
-        """See ports.Http. Refuses link-local addresses, as target and as proxy: clouds keep credentials there."""
+        """See ports.Http.
+
+        Refuses link-local addresses, as target and as proxy: clouds keep credentials there.
+        """
         request = Request.of(url, proxy, headers or {}, unix_socket)
         return exchange(request, deadline_s=deadline_s, body_cap=body_cap)
 
@@ -64,7 +68,13 @@ class Request:
         """Raises HttpError (NNA0825) where the URL is not one that we send."""
         parts = _split(url)
         path = target_of(parts)
-        named = {"Host": parts.netloc, "Accept": "*/*", "User-Agent": "nydus-agent", "Connection": "close", **headers}
+        named = {
+            "Host": parts.netloc,
+            "Accept": "*/*",
+            "User-Agent": "nydus-agent",
+            "Connection": "close",
+            **headers,
+        }
         if unix_socket:
             return Request(unix_socket, path, named, url)
         if proxy:
@@ -117,8 +127,8 @@ def exchange(
     on_connect: Callable[[socket.socket], None] | None = None,
     secured: Callable[[socket.socket], socket.socket] | None = None,
 ) -> HttpAnswer:
-    """Connect, send, read the whole answer. `on_connect` gets the connected socket; `secured` gets it with the time
-    that is left as its timeout, and gives the one to speak through. Raises HttpError.
+    """Connect, send, read the whole answer. `on_connect` gets the connected socket; `secured` gets it with
+    the time that is left as its timeout, and gives the one to speak through. Raises HttpError.
     """
     deadline = time.monotonic() + deadline_s
     try:
@@ -129,13 +139,17 @@ def exchange(
             with contextlib.closing(connected if secured is None else secured(connected)) as within:
                 return _speak(request, _Timed(within, deadline), body_cap)
     except TimeoutError:
-        raise HttpError("NNA0822", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s") from None
+        raise HttpError(
+            "NNA0822", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s"
+        ) from None
     except http.client.HTTPException as error:
         cause = str(error) or type(error).__name__
         raise HttpError("NNA0824", f"the answer of {request.url} is not sound HTTP", cause=cause) from error
     except OSError as error:
         cause = error.strerror or str(error)
-        raise HttpError("NNA0821", f"no answer from {request.url}", cause=cause, seen=(_peer(request),)) from error
+        raise HttpError(
+            "NNA0821", f"no answer from {request.url}", cause=cause, seen=(_peer(request),)
+        ) from error
     except ValueError as error:  # http.client refuses control characters in what it is to send
         raise _not_sent(request.url, str(error)) from None
 
@@ -173,7 +187,9 @@ def _connected(family: int, address: str | tuple[str, int], deadline: float) -> 
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[tuple[int, Address]]:
-    """getaddrinfo(3) knows no deadline, so it runs in a thread that is left behind if it does not come back."""
+    """getaddrinfo(3) knows no deadline, so it runs in a thread that is left behind if it does not come
+    back.
+    """
     with contextlib.suppress(ValueError):
         version = ipaddress.ip_address(host).version
         return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
@@ -251,7 +267,9 @@ def _body(answer: http.client.HTTPResponse, request: Request, cap: int) -> bytes
     while piece := answer.read(min(65536, cap + 1 - len(body))):
         body += piece
         if len(body) > cap:
-            raise HttpError("NNA0823", f"the answer of {request.url} is too long", cause=f"more than {cap} bytes")
+            raise HttpError(
+                "NNA0823", f"the answer of {request.url} is too long", cause=f"more than {cap} bytes"
+            )
     if answer.length:  # what Content-Length promised and did not come; read(n) does not say so
         raise http.client.IncompleteRead(body, answer.length)
     return body

@@ -17,8 +17,8 @@ _MOUNT_S, _READ_S = 30.0, 3600.0
 
 @contextmanager
 def mounted(nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Iterator[str]:
-    """Where the image can be read, within the block; `directory` is made for it. Raises NydusdError (NNA1425),
-    ProcessError and OSError."""
+    """Where the image can be read, within the block; `directory` is made for it. Raises NydusdError
+    (NNA1425), ProcessError and OSError."""
     for place in (directory, directory / "mount", directory / "cache"):
         place.mkdir(mode=0o700)
     config = {

@@ -1,8 +1,8 @@
 """What a unit writes to the journal from now on, by a `journalctl --follow` that runs beside us.
 
-A child and not libsystemd: it maps the journal's files, which would count as our own memory (14 MB become 22 to 33),
-and what journald keeps is parsed in a process that has no rights. Its lines come 0.1 s after they were written, at
-most 0.26 s: journald tells its readers only so often.
+A child and not libsystemd: it maps the journal's files, which would count as our own memory (14 MB become 22
+to 33), and what journald keeps is parsed in a process that has no rights. Its lines come 0.1 s after they
+were written, at most 0.26 s: journald tells its readers only so often.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def _line(text: bytes, unit: str) -> JournalLine | None:
 
 
 def _text(message: object) -> str:
-    """A text with bytes that do not print (nydusd paints its lines) comes as a list of numbers (journalctl(1))."""
+    """A text with bytes that do not print (nydusd paints its lines) comes as a list of numbers
+    (journalctl(1)).
+    """
     if isinstance(message, str):
         return message
     if isinstance(message, list) and all(isinstance(byte, int) for byte in message):

@@ -1,7 +1,8 @@
 """The lock and the journal of the open transaction, as files of the state directory.
 
-The journal is one file of lines (0600 in a directory of 0700, because it holds the files that it can put back). A
-line is on the disk (fdatasync) before `append` returns; a torn last line is one whose act never began.
+The journal is one file of lines (0600 in a directory of 0700, because it holds the files that it can put
+back). A line is on the disk (fdatasync) before `append` returns; a torn last line is one whose act never
+began.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _MADE = "journal/open.jsonl.new"
 
 
 class DiskLedger:
-    """A ledger in `directory`, which is made where it is missing (0755, as systemd's StateDirectory makes it)."""
+    """A ledger in `directory`, which is made where it is missing (0755, as systemd's StateDirectory makes
+    it).
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -30,7 +33,8 @@ class DiskLedger:
     def lock(self, who: str) -> Iterator[None]:
         """Take the lock at once or not at all. The file stays empty: who holds it is the kernel's to say.
 
-        0600: flock(2) needs no more than an open descriptor, so whoever may read the file could forbid every change.
+        0600: flock(2) needs no more than an open descriptor, so whoever may read the file could forbid every
+        change.
         """
         with _told("take the lock", self._path("lock")):
             os.makedirs(self._directory, mode=0o755, exist_ok=True)
@@ -61,7 +65,10 @@ class DiskLedger:
             return 0
 
     def end_holder(self, pid: int, *, kill: bool) -> bool:
-        """See ports.Ledger. The process is pinned before it is looked at, so that no other is hit in its place."""
+        """See ports.Ledger.
+
+        The process is pinned before it is looked at, so that no other is hit in its place.
+        """
         try:
             process = os.pidfd_open(pid)
         except OSError:

@@ -30,11 +30,7 @@ def configure(socket_path: str = _SOCKET) -> JournalWriter:
     """Send everything that is logged through structlog to the journal (or stderr) from now on."""
     writer = JournalWriter(socket_path)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,
-            writer,
-        ],
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, writer],
         wrapper_class=structlog.make_filtering_bound_logger(_INFO),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=True,
@@ -43,14 +39,16 @@ def configure(socket_path: str = _SOCKET) -> JournalWriter:
 
 
 class JournalWriter:
-    """Writes an entry and ends the chain: nothing is left for a logger to print. It never waits: what a journal that
-    is full (frozen, or on a disk that hangs) does not take now is kept, a little of it, and sent before the next entry.
+    """Writes an entry and ends the chain: nothing is left for a logger to print. It never waits: what a
+    journal that is full (frozen, or on a disk that hangs) does not take now is kept, a little of it, and sent
+    before the next entry.
     """
 
     def __init__(self, socket_path: str = _SOCKET) -> None:
         self._path = socket_path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.setblocking(False)  # noqa: FBT003 - a full journal must not stop the daemon's only thread
+        # A full journal must not stop the daemon's only thread.
+        self._socket.setblocking(False)  # noqa: FBT003
         self._kept: deque[bytes] = deque(maxlen=_KEPT)
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
-"""Tells the service manager how the daemon fares (sd_notify(3), systemd.service(5)): a datagram, written by hand,
-because the bindings cost 10 MB of memory.
+"""Tells the service manager how the daemon fares (sd_notify(3), systemd.service(5)): a datagram, written by
+hand, because the bindings cost 10 MB of memory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 
 class SystemdNotify:
-    """The manager named by the environment (NOTIFY_SOCKET, WATCHDOG_USEC); without one, nothing is sent. The socket
-    stays open between the watchdog's signs of life; it is bound to no manager, so a new one is reached all the same.
+    """The manager named by the environment (NOTIFY_SOCKET, WATCHDOG_USEC); without one, nothing is sent. The
+    socket stays open between the watchdog's signs of life; it is bound to no manager, so a new one is reached
+    all the same.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -26,13 +27,14 @@ class SystemdNotify:
         """See ports.Notify."""
         if not self._address:
             return
-        # A manager that restarts itself is away for a moment. Waiting for it would stop the daemon's only thread.
-        # Nor is a lack of descriptors a reason to end.
+        # A manager that restarts itself is away for a moment. Waiting for it would stop the daemon's only
+        # thread. Nor is a lack of descriptors a reason to end.
         with contextlib.suppress(OSError):
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
                 self._socket.settimeout(0)
-            # A line is an assignment: what a mirror said, in the text of STATUS=, must not become one of its own.
+            # A line is an assignment: what a mirror said, in the text of STATUS=, must not become one of its
+            # own.
             lines = (" ".join(assignment.splitlines()) for assignment in assignments)
             self._socket.sendto("\n".join(lines).encode(errors="replace"), self._address)
 

@@ -1,4 +1,5 @@
-"""Running nydusd processes, asked on their API sockets (HTTP/1.1 over a unix socket, api/src/http_handler.rs).
+"""Running nydusd processes, asked on their API sockets (HTTP/1.1 over a unix socket,
+api/src/http_handler.rs).
 
 One worker thread of nydusd answers all calls in order, so only what costs it nothing is asked. Never asked:
 GET /api/v2/blobs, whose handler is a stub that panics and takes the mount with it.
@@ -67,7 +68,10 @@ def _get(socket: str, path: str, deadline_s: float, pids: list[int]) -> HttpAnsw
     request = Request.of(f"http://nydusd{path}", "", {}, socket)
     try:
         answer = exchange(
-            request, deadline_s=deadline_s, body_cap=_BODY_CAP, on_connect=lambda peer: pids.extend(_peer_pid(peer))
+            request,
+            deadline_s=deadline_s,
+            body_cap=_BODY_CAP,
+            on_connect=lambda peer: pids.extend(_peer_pid(peer)),
         )
     except HttpError as error:
         raise NydusdError("NNA0721", f"no answer from nydusd on {socket}", cause=error.cause) from error
@@ -105,7 +109,8 @@ def _info(socket: str, daemon: Mapping[str, object], pid: int | None) -> NydusdI
         state=_text(daemon.get("state")),
         pid=pid,
         backends=tuple(
-            (mountpoint, _effective(mapping(backend).get("config"))) for mountpoint, backend in sorted(backends.items())
+            (mountpoint, _effective(mapping(backend).get("config")))
+            for mountpoint, backend in sorted(backends.items())
         ),
     )
 

@@ -1,4 +1,6 @@
-"""Who is at the other end of a loopback connection: others must not be taken for root's programs or the mirror."""
+"""Who is at the other end of a loopback connection: others must not be taken for root's programs or the
+mirror.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import pwd
 def uid_of_peer(peer: tuple[str, int], ours: tuple[str, int]) -> int | None:
     """The user of the other end of an IPv4 loopback connection; None where that cannot be told.
 
-    The row of exactly this connection, because a local port may have several; and with an inode, because the kernel
-    tells uid 0 of every socket that its process has closed (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
+    The row of exactly this connection, because a local port may have several; and with an inode, because the
+    kernel tells uid 0 of every socket that its process has closed (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
     """
     try:
         with open("/proc/net/tcp") as table:

@@ -1,7 +1,7 @@
 """A nydusd of our own for one image, in a directory ("room") that has `mount` and gets `api.sock`.
 
-The mount is made in a namespace that only this nydusd is in, and is read through /proc/PID/root. When nydusd ends, for
-whatever reason, the namespace and with it the mount are gone.
+The mount is made in a namespace that only this nydusd is in, and is read through /proc/PID/root. When nydusd
+ends, for whatever reason, the namespace and with it the mount are gone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ def command(nydusd: Sequence[str], room: str, *image: str, threads: int) -> list
     ]  # fmt: skip
 
 
-def wait_for_mount(child: Companion, room: str, until: float, refusal: Callable[[str], AgentError]) -> Mounted:
-    """The mount once it is there, at most until then (CLOCK_MONOTONIC). Raises what `refusal` makes of the cause."""
+def wait_for_mount(
+    child: Companion, room: str, until: float, refusal: Callable[[str], AgentError]
+) -> Mounted:
+    """The mount once it is there, at most until then (CLOCK_MONOTONIC).
+
+    Raises what `refusal` makes of the cause.
+    """
     api, cause = NydusdApi(), ""
     while time.monotonic() < until and child.code is None:
         try:

@@ -1,7 +1,8 @@
-"""The only spawn point: argv (never a shell), a minimal environment, an empty stdin, output capped, a deadline.
+"""The only spawn point: argv (never a shell), a minimal environment, an empty stdin, output capped, a
+deadline.
 
-Nothing here needs fork(2) (no preexec_fn, no change of user), so Python spawns by vfork: fork hangs for ever in a
-process where grpc-core 1.51 is winding a channel down.
+Nothing here needs fork(2) (no preexec_fn, no change of user), so Python spawns by vfork: fork hangs for ever
+in a process where grpc-core 1.51 is winding a channel down.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _KILL_GRACE_S = 2.0  # a killed process ends at once unless it hangs in the kern
 class ChildProcesses:
     """Children of this process; each is the leader of its own session and process group."""
 
-    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
+    def run(
+        self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b""
+    ) -> Finished:
         """See ports.Processes. At the deadline the whole group is killed and reaped."""
         if not argv:
             raise ProcessError("NNA0221", "cannot run a program", cause="no program was named")
@@ -96,7 +99,9 @@ class Companion:
 
     @contextlib.contextmanager
     def killed_after(self, seconds: float) -> Iterator[None]:
-        """For a block that may wait for it without end, as a read of a hung FUSE mount does for what serves it."""
+        """For a block that may wait for it without end, as a read of a hung FUSE mount does for what serves
+        it.
+        """
         guard = threading.Timer(seconds, self.kill)
         guard.daemon = True  # a signal may come before the block that cancels it
         try:
@@ -109,10 +114,10 @@ class Companion:
 class Feed:
     """A child that writes for as long as we want it to; what it writes is read without waiting.
 
-    It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it (KillMode=
-    control-group): setpriv, which could, is killed by the daemon's system call filter. `stdin` is a descriptor for its
-    standard input, which is empty without one; with `together` its standard error goes where its output goes. Raises
-    ProcessError where it cannot be started.
+    It has none of our rights. Where it should not outlive us, whatever kills us, systemd sees to it
+    (KillMode= control-group): setpriv, which could, is killed by the daemon's system call filter. `stdin` is
+    a descriptor for its standard input, which is empty without one; with `together` its standard error goes
+    where its output goes. Raises ProcessError where it cannot be started.
     """
 
     def __init__(self, argv: Sequence[str], stdin: int | None = None, *, together: bool = False) -> None:
@@ -168,16 +173,18 @@ class Feed:
 def companion(
     argv: Sequence[str], output: int, *, stdin: int | None = None, environment: Mapping[str, str] = _NOTHING
 ) -> Iterator[Companion]:
-    """A child that lives as long as the block; `output` takes what it writes. Its standard input is empty where `stdin`
-    is not given. It gets `environment` besides the usual. Raises ProcessError.
+    """A child that lives as long as the block; `output` takes what it writes. Its standard input is empty
+    where `stdin` is not given. It gets `environment` besides the usual. Raises ProcessError.
 
-    It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread, because the
-    kernel means the thread: prctl(2), PR_SET_PDEATHSIG).
+    It does not outlive us either, whatever kills us (setpriv's --pdeathsig; call this in the main thread,
+    because the kernel means the thread: prctl(2), PR_SET_PDEATHSIG).
     """
     whole = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
     program = shutil.which(whole[0], path=PATH)
     if program is None or shutil.which(argv[0], path=PATH) is None:
-        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
+        raise ProcessError(
+            "NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",)
+        )
     try:
         with _empty() as empty:
             child = subprocess.Popen(
@@ -194,7 +201,9 @@ def companion(
 
 
 def last_written(log: str) -> list[str]:
-    """The end of the file that a companion writes to, in lines, however long it is; none where it cannot be read."""
+    """The end of the file that a companion writes to, in lines, however long it is; none where it cannot be
+    read.
+    """
     try:
         with open(log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_END))
@@ -205,8 +214,8 @@ def last_written(log: str) -> list[str]:
 
 @contextlib.contextmanager
 def _empty() -> Iterator[int]:
-    """An input with nothing in it. Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes away what
-    /dev/kmsg leads to, which is /dev/null in containers), and then no child could be started.
+    """An input with nothing in it. Not /dev/null: a sandbox may refuse to open it (ProtectKernelLogs= takes
+    away what /dev/kmsg leads to, which is /dev/null in containers), and then no child could be started.
     """
     reader, writer = os.pipe()
     os.close(writer)
@@ -219,11 +228,14 @@ def _empty() -> Iterator[int]:
 def _spawn(argv: Sequence[str], stdin: int | None, stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     program = shutil.which(argv[0], path=PATH)
     if program is None:
-        raise ProcessError("NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",))
+        raise ProcessError(
+            "NNA0221", f"cannot run {argv[0]}", cause="there is no such program", seen=(f"PATH={PATH}",)
+        )
     try:
         with _empty() as empty:
             return subprocess.Popen(
-                list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/", env=_environment(),
+                list(argv), executable=program, start_new_session=True, close_fds=True, cwd="/",
+                env=_environment(),
                 stdin=empty if stdin is None else stdin, stdout=subprocess.PIPE, stderr=stderr,
             )  # fmt: skip
     except (OSError, ValueError) as error:
@@ -231,8 +243,8 @@ def _spawn(argv: Sequence[str], stdin: int | None, stderr: int = subprocess.PIPE
 
 
 def _give_no_rights() -> None:
-    """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What this
-    process may do itself stays as it is.
+    """From now on no program that this process starts gets capabilities (capabilities(7), ambient set). What
+    this process may do itself stays as it is.
     """
     ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
@@ -246,8 +258,8 @@ def _environment() -> dict[str, str]:
 
 
 class _Streams:
-    """Feeds stdin and collects the output, until the child itself has ended (not until its pipes are closed: a
-    grandchild may hold them open for ever).
+    """Feeds stdin and collects the output, until the child itself has ended (not until its pipes are closed:
+    a grandchild may hold them open for ever).
     """
 
     def __init__(self, child: subprocess.Popen[bytes], stdin: bytes) -> None:
@@ -352,7 +364,10 @@ def _failed(finished: Finished) -> ProcessError:
     code = finished.code
     how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     return ProcessError(
-        "NNA0223", f"{finished.argv[0]} failed", cause=how, seen=(" ".join(finished.argv), *_last_lines(finished))
+        "NNA0223",
+        f"{finished.argv[0]} failed",
+        cause=how,
+        seen=(" ".join(finished.argv), *_last_lines(finished)),
     )
 
 

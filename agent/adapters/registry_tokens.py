@@ -1,8 +1,9 @@
-"""Answers a registry's challenge: basic as it stands, bearer by asking the token server that the registry names.
+"""Answers a registry's challenge: basic as it stands, bearer by asking the token server that the registry
+names.
 
-The token server's URL comes from the registry, and our credential goes there. So it is https, or the registry itself
-is spoken to in clear; never a link-local address (clouds keep credentials there); and no redirect is followed. Nothing
-is taken from the environment.
+The token server's URL comes from the registry, and our credential goes there. So it is https, or the registry
+itself is spoken to in clear; never a link-local address (clouds keep credentials there); and no redirect is
+followed. Nothing is taken from the environment.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ _INVALID_GRANT = 400
 """What OAuth2 answers to an identity token that has ended (RFC 6749, section 5.2)."""
 _BODY_CAP = 256 << 10
 _SHORTEST_S = 60.0
-"""How long a token holds where the server does not say so, and at least (distribution, docs/spec/auth/token)."""
+"""How long a token holds where the server does not say so, and at least (distribution,
+docs/spec/auth/token).
+"""
 _FOR_EVER_S = 1e9
 _EARLY_S = 10.0
 """A token is not used for this long before its end: the request that carries it takes time."""
 
 
 class ChallengeAnswers:
-    """The `RegistryTokens` port, for one registry and what was found for it. `ca`: a file, "" the system's store."""
+    """The `RegistryTokens` port, for one registry and what was found for it. `ca`: a file, "" the system's
+    store.
+    """
 
     def __init__(
         self, looked: Looked, *, secure: bool, ca: str = "", now: Callable[[], float] = time.monotonic
@@ -99,12 +104,19 @@ class ChallengeAnswers:
         return parts
 
     def _ask(self, url: SplitResult, service: str, scopes: Sequence[str], deadline_s: float) -> HttpAnswer:
-        """GET with basic authentication, or OAuth2's POST for an identity token (distribution, docs/spec/auth)."""
+        """GET with basic authentication, or OAuth2's POST for an identity token (distribution,
+        docs/spec/auth).
+        """
         credential = self._looked.credential
         headers = {"Accept": "application/json"}
         asked = [("service", service)] if service else []
         if credential is not None and credential.identity_token:
-            form = [*asked, ("scope", " ".join(scopes)), ("grant_type", "refresh_token"), ("client_id", _CLIENT)]
+            form = [
+                *asked,
+                ("scope", " ".join(scopes)),
+                ("grant_type", "refresh_token"),
+                ("client_id", _CLIENT),
+            ]
             form.append(("refresh_token", credential.identity_token.reveal()))
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             return self._exchange(url, headers, deadline_s, method="POST", body=urlencode(form).encode())
@@ -114,11 +126,19 @@ class ChallengeAnswers:
         return self._exchange(url._replace(query=query), headers, deadline_s)
 
     def _exchange(
-        self, url: SplitResult, headers: Mapping[str, str], deadline_s: float, *, method: str = "GET", body: bytes = b""
+        self,
+        url: SplitResult,
+        headers: Mapping[str, str],
+        deadline_s: float,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
     ) -> HttpAnswer:
         """Raises CredentialError NNA1204."""
         try:
-            return ask(url, headers, deadline_s=deadline_s, method=method, body=body, body_cap=_BODY_CAP, ca=self._ca)
+            return ask(
+                url, headers, deadline_s=deadline_s, method=method, body=body, body_cap=_BODY_CAP, ca=self._ca
+            )
         except PortError as error:
             raise _unusable(shown(url), error.cause or error.what) from None
 
@@ -140,7 +160,10 @@ def _parsed(url: str, body: bytes) -> tuple[Secret, float]:
     if not isinstance(token, str) or not docker_config.is_token(token):
         raise _unusable(url, "there is no token in its answer")
     holds_s: Any = answer.get("expires_in")
-    return Secret(token), float(holds_s) if type(holds_s) in (int, float) and 0 < holds_s < _FOR_EVER_S else 0.0
+    return Secret(token), float(holds_s) if type(holds_s) in (
+        int,
+        float,
+    ) and 0 < holds_s < _FOR_EVER_S else 0.0
 
 
 def _unusable(url: str, cause: str) -> CredentialError:

@@ -1,9 +1,9 @@
 """A relay to the mirror that counts bytes: it lives as long as one real read (check 10 of the proof).
 
-A private nydusd is told that this relay is the mirror. So what passes here is exactly what the mirror gave to that
-nydusd, whatever else the mirror does at the same time, and Dragonfly's own header says which answers were tasks of
-its data path and which were merely forwarded (`X-Dragonfly-Task-Id`: dragonflyoss/client, proxy/mod.rs,
-make_response_headers; forwarded requests have none).
+A private nydusd is told that this relay is the mirror. So what passes here is exactly what the mirror gave to
+that nydusd, whatever else the mirror does at the same time, and Dragonfly's own header says which answers
+were tasks of its data path and which were merely forwarded (`X-Dragonfly-Task-Id`: dragonflyoss/client,
+proxy/mod.rs, make_response_headers; forwarded requests have none).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _TASK = b"x-dragonfly-task-id"
 
 
 class Relay:
-    """`with Relay(mirror) as relay:`: serves on a port of the node's loopback, for root's connections only."""
+    """`with Relay(mirror) as relay:`: serves on a port of the node's loopback, for root's connections
+    only.
+    """
 
     def __init__(self, mirror: tuple[str, int]) -> None:
         self.relayed = 0
@@ -161,7 +163,9 @@ def _read_head(source: socket.socket) -> tuple[bytes, bytes]:
 
 
 def _closing(head: bytes) -> bytes:
-    """The head with `Connection: close`: one exchange per connection, so that a body ends where the stream ends."""
+    """The head with `Connection: close`: one exchange per connection, so that a body ends where the stream
+    ends.
+    """
     lines = [
         line
         for line in head.rstrip(b"\r\n").split(b"\r\n")

@@ -1,4 +1,6 @@
-"""What a process runs, as the kernel knows it: the file itself, whatever lies at its path by now (proc_pid_exe(5))."""
+"""What a process runs, as the kernel knows it: the file itself, whatever lies at its path by now
+(proc_pid_exe(5)).
+"""
 
 from __future__ import annotations
 

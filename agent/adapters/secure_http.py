@@ -1,7 +1,7 @@
 """One bounded HTTP/1.1 exchange over TLS or in clear, for root's oneshots and verbs: `ssl` costs 4 MB.
 
-As in `agent.adapters.http`, which does the speaking: no redirects, no proxy from the environment, no link-local
-address whatever the name means, and one deadline for all of it, the handshake too.
+As in `agent.adapters.http`, which does the speaking: no redirects, no proxy from the environment, no
+link-local address whatever the name means, and one deadline for all of it, the handshake too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def ask(
 ) -> HttpAnswer:
     """Ask http://HOST… or https://HOST…; `ca` is a file, "" the system's store.
 
-    Raises HttpError; its text holds the URL without its query, and no header. FileError where the CA cannot be used.
+    Raises HttpError; its text holds the URL without its query, and no header. FileError where the CA cannot
+    be used.
     """
     host, port = url.hostname or "", url.port or _PORTS[url.scheme]
     named = {"Host": url.netloc, "User-Agent": "nydus-agent", "Connection": "close", **headers}
@@ -50,7 +51,8 @@ def shown(url: SplitResult) -> str:
 def _secured(trusted: ssl.SSLContext, host: str) -> Callable[[socket.socket], socket.socket]:
     def secured(plain: socket.socket) -> socket.socket:
         try:
-            # Its timeout bounds the whole handshake (ssl, since Python 3.5), and it is closed where that fails.
+            # Its timeout bounds the whole handshake (ssl, since Python 3.5), and it is closed where that
+            # fails.
             return trusted.wrap_socket(plain, server_hostname=host)
         except ssl.SSLError as error:
             raise HttpError("NNA0821", f"no answer from {host}", cause=why_not(error)) from None

@@ -1,7 +1,7 @@
 """systemd over D-Bus (org.freedesktop.systemd1(5)), with pystemd's bus and nothing of its object layer.
 
-Why not its objects: they introspect on each load, make a call per attribute and wait for no job. Here a bus is opened
-per operation, properties come in one GetAll, and a job is awaited by its own JobRemoved signal.
+Why not its objects: they introspect on each load, make a call per attribute and wait for no job. Here a bus
+is opened per operation, properties come in one GetAll, and a job is awaited by its own JobRemoved signal.
 
 Deadlines: a method call ends after 25 s (sd-bus' default, sd_bus_set_method_call_timeout(3)); a job after the
 caller's `deadline_s`.
@@ -38,7 +38,10 @@ _LINES_IN_ERRORS = 8
 
 
 class SystemdUnits:
-    """The system manager. Works where PID 1 is another program: `running` says False, the rest raise SystemdError."""
+    """The system manager.
+
+    Works where PID 1 is another program: `running` says False, the rest raise SystemdError.
+    """
 
     def __init__(self, processes: Processes | None = None) -> None:
         self._processes = processes if processes is not None else ChildProcesses()
@@ -74,8 +77,12 @@ class SystemdUnits:
             after = _unit(bus, name)
         if result == "done" and after is not None:
             return after
-        if result == "done" and verb == "stop":  # its file is gone already: systemd forgot it when it had stopped
-            return replace(before, load_state="not-found", active_state="inactive", sub_state="dead", main_pid=0)
+        if (
+            result == "done" and verb == "stop"
+        ):  # its file is gone already: systemd forgot it when it had stopped
+            return replace(
+                before, load_state="not-found", active_state="inactive", sub_state="dead", main_pid=0
+            )
         raise self._job_failed(name, verb, result, after, deadline_s)
 
     def enable(self, name: str) -> None:
@@ -108,8 +115,14 @@ class SystemdUnits:
             return ()
         return tuple(line[:300] for line in finished.stdout.splitlines()[-lines:])
 
-    def _job_failed(self, name: str, verb: str, result: str, after: UnitFact | None, deadline_s: float) -> SystemdError:
-        state = "" if after is None else f"{name}: {after.active_state} ({after.sub_state}), result {after.result}"
+    def _job_failed(
+        self, name: str, verb: str, result: str, after: UnitFact | None, deadline_s: float
+    ) -> SystemdError:
+        state = (
+            ""
+            if after is None
+            else f"{name}: {after.active_state} ({after.sub_state}), result {after.result}"
+        )
         seen = (*filter(None, (state,)), *self.journal_tail(name, _LINES_IN_ERRORS))
         if result:
             cause = f"systemd's job ended with: {result}"
@@ -118,7 +131,11 @@ class SystemdUnits:
             )
         cause = f"no end within {deadline_s:g} s; systemd goes on with it"
         return SystemdError(
-            "NNA0504", f"{verb} of {name} takes too long", cause=cause, seen=seen, try_=f"systemctl status {name}"
+            "NNA0504",
+            f"{verb} of {name} takes too long",
+            cause=cause,
+            seen=seen,
+            try_=f"systemctl status {name}",
         )
 
 
@@ -142,7 +159,8 @@ def system_bus(doing: str) -> Iterator[DBus]:
 def _translated(doing: str, error: DBusBaseError) -> SystemdError:
     kind, message = type(error).__name__, error.err_message or str(error)
     detail = (
-        f"{error.err_name.decode() if isinstance(error.err_name, bytes) else error.err_name or kind}: {_text(message)}"
+        f"{error.err_name.decode() if isinstance(error.err_name, bytes) else error.err_name or kind}: "
+        f"{_text(message)}"
     )
     match kind:
         case "DBusNoSuchUnitError" | "DBusFileNotFoundError":
@@ -151,7 +169,12 @@ def _translated(doing: str, error: DBusBaseError) -> SystemdError:
             code = "NNA0504"
         case "DBusAccessDeniedError" | "DBusInteractiveAuthorizationRequiredError":
             code = "NNA0505"
-        case "DBusConnectionRefusedError" | "DBusDisconnectedError" | "DBusServiceUnknownError" | "DBusNoServerError":
+        case (
+            "DBusConnectionRefusedError"
+            | "DBusDisconnectedError"
+            | "DBusServiceUnknownError"
+            | "DBusNoServerError"
+        ):
             code = "NNA0501"
         case _:
             code = "NNA0506"
@@ -165,9 +188,15 @@ class JobsEnded:
         self._bus = bus
         self._results: dict[bytes, str] = {}
 
-        # pystemd hangs an attribute on the callback (so no bound method) and keeps no reference to it (so we do).
-        def removed(message: Any, error: object = None, userdata: object = None) -> None:  # noqa: ANN401, ARG001
-            message.process_reply(False)  # noqa: FBT003 - without headers; bookworm's pystemd 0.11 takes no keywords
+        # pystemd hangs an attribute on the callback (so no bound method) and keeps no reference to it (so we
+        # do).
+        def removed(
+            message: Any,  # noqa: ANN401
+            error: object = None,  # noqa: ARG001
+            userdata: object = None,  # noqa: ARG001
+        ) -> None:
+            # Without headers; bookworm's pystemd 0.11 takes no keywords.
+            message.process_reply(False)  # noqa: FBT003
             _number, job, _unit_name, result = message.body
             self._results[bytes(job)] = _text(result)
 
@@ -195,8 +224,8 @@ def manage(bus: DBus, method: bytes, signature: bytes, arguments: Sequence[objec
 
 
 def reset_failed(bus: DBus, name: str) -> None:
-    """Clear a failed state and the count of starts (systemctl(1), reset-failed): a change and its undo restart
-    containerd several times, and the last of them must not be refused for "start-limit-hit".
+    """Clear a failed state and the count of starts (systemctl(1), reset-failed): a change and its undo
+    restart containerd several times, and the last of them must not be refused for "start-limit-hit".
     """
     try:
         manage(bus, b"ResetFailedUnit", b"s", [name.encode()])
@@ -263,7 +292,13 @@ def _command(value: object) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     """pystemd gives strings as bytes."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    return (
+        value.decode(errors="replace")
+        if isinstance(value, bytes)
+        else value
+        if isinstance(value, str)
+        else ""
+    )
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -85,7 +85,9 @@ class _Watch:
                 return ProgramEnd.READY
 
     def drain(self, seconds: float) -> None:
-        """Read on until it has ended, so that it never blocks on a full pipe, which others may hold open for longer."""
+        """Read on until it has ended, so that it never blocks on a full pipe, which others may hold open for
+        longer.
+        """
         deadline = time.monotonic() + seconds
         while (left_ms := (deadline - time.monotonic()) * 1000) > 0:
             wait_ms = min(left_ms, _POLL_MS)

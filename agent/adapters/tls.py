@@ -1,4 +1,5 @@
-"""TLS towards registries, and a listener that sees whether others speak it. For root's oneshots only: ssl costs 4 MB.
+"""TLS towards registries, and a listener that sees whether others speak it. For root's oneshots only: ssl
+costs 4 MB.
 
 No request is sent to a registry here: the handshake alone tells whether its certificate verifies.
 """
@@ -53,7 +54,8 @@ class RegistryTls:
             thread.start()
             with contextlib.suppress(HttpError):
                 fetch(f"127.0.0.1:{listener.getsockname()[1]}")
-            # shutdown wakes the accept of a thread that still waits; close alone would not (accept(2) on Linux).
+            # shutdown wakes the accept of a thread that still waits; close alone would not (accept(2) on
+            # Linux).
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             thread.join(deadline_s)
@@ -61,16 +63,21 @@ class RegistryTls:
 
 
 def context(ca: str) -> ssl.SSLContext:
-    """What a registry's certificate is held against: a CA's file, or "" for the system's store. Raises FileError."""
+    """What a registry's certificate is held against: a CA's file, or "" for the system's store.
+
+    Raises FileError.
+    """
     try:
         found = ssl.create_default_context(cafile=ca or None)
     except ssl.SSLError as error:
-        raise FileError("NNA0421", f"cannot use the CA {ca}", cause=f"no certificate in it ({error.reason})") from error
+        raise FileError(
+            "NNA0421", f"cannot use the CA {ca}", cause=f"no certificate in it ({error.reason})"
+        ) from error
     except OSError as error:
         raise FileError("NNA0421", f"cannot use the CA {ca}", cause=error.strerror or str(error)) from error
 
-    # Python 3.13 asks more of a certificate than containerd and nydusd do: a CA without the key usage extension, as
-    # many private ones are, is good for them, so it is not to be called wrong here.
+    # Python 3.13 asks more of a certificate than containerd and nydusd do: a CA without the key usage
+    # extension, as many private ones are, is good for them, so it is not to be called wrong here.
     found.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return found
 
@@ -83,7 +90,9 @@ def why_not(error: ssl.SSLError) -> str:
 
 
 def _watch(listener: socket.socket, seen: list[TlsSight], allowed: frozenset[int], deadline_s: float) -> None:
-    """Cut off each client after its first byte (a mirror may try again), until the listener or the time ends."""
+    """Cut off each client after its first byte (a mirror may try again), until the listener or the time
+    ends.
+    """
     end = time.monotonic() + deadline_s
     while (left := end - time.monotonic()) > 0:
         listener.settimeout(left)

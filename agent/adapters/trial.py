@@ -1,4 +1,5 @@
-"""A real read by a private nydusd (check 10 of the proof): own mount namespace, empty cache, limits, a deadline.
+"""A real read by a private nydusd (check 10 of the proof): own mount namespace, empty cache, limits, a
+deadline.
 
 Its mount goes with it, however it ends (private_nydusd); only a directory of files is left to remove.
 """
@@ -48,7 +49,9 @@ class PrivateTrials:
             with open(room / "log", "wb") as log, companion(_argv(nydusd, room), log.fileno()) as child:
                 try:
                     until = time.monotonic() + deadline_s
-                    return wait_for_mount(child, str(room), until, lambda cause: _refusal(room, cause)).version
+                    return wait_for_mount(
+                        child, str(room), until, lambda cause: _refusal(room, cause)
+                    ).version
                 except NydusdError as error:
                     raise NydusdError(
                         "NNA0737", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
@@ -89,7 +92,9 @@ class PrivateTrials:
         try:
             yield room
         except OSError as error:
-            raise NydusdError("NNA0731", "a real read could not begin", cause=f"{room}: {error.strerror}") from None
+            raise NydusdError(
+                "NNA0731", "a real read could not begin", cause=f"{room}: {error.strerror}"
+            ) from None
         finally:
             shutil.rmtree(room, ignore_errors=True)
 
@@ -108,8 +113,8 @@ def _image(bootstrap: str, room: Path) -> tuple[str, ...]:
 
 
 def _argv(nydusd: str, room: Path, *image: str) -> list[str]:
-    # No core (it would hold credentials); CPU seconds against a busy loop. The address space is not limited: nydusd
-    # maps bootstraps and cache files of any size.
+    # No core (it would hold credentials); CPU seconds against a busy loop. The address space is not limited:
+    # nydusd maps bootstraps and cache files of any size.
     limits = ["prlimit", "--core=0:0", f"--cpu={_CPU_S}:{_CPU_S}", "--"]
     # As in the snapshotter's unit: nydusd before v2.4.3 has no setting for a private CA.
     if os.path.exists(paths.CA_BUNDLE):
@@ -134,17 +139,25 @@ def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float
         error = error or str(failed)
     if error and child.code is None:
         error = "; ".join((error, *_last_lines(room)))
-    return Trial(version, read, fetched, relay.relayed, relay.tasks, tuple(sorted(relay.answers.items())), error)
+    return Trial(
+        version, read, fetched, relay.relayed, relay.tasks, tuple(sorted(relay.answers.items())), error
+    )
 
 
 def _refusal(room: Path, cause: str) -> NydusdError:
-    return NydusdError("NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room))
+    return NydusdError(
+        "NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room)
+    )
 
 
 def _last_lines(room: Path) -> tuple[str, ...]:
     """The end of its log, without lines that could carry credentials."""
     plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")))
-    told = (line for line in plain if re.search(r"\b(ERROR|WARN)", line) and not re.search("auth|token", line, re.I))
+    told = (
+        line
+        for line in plain
+        if re.search(r"\b(ERROR|WARN)", line) and not re.search("auth|token", line, re.I)
+    )
     return tuple(line[:300] for line in told)[-2:]
 
 
@@ -177,7 +190,9 @@ def _regular_files(top: str, left: int) -> Iterator[tuple[str, int]]:
                     return
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and (size := entry.stat(follow_symlinks=False).st_size):
+                elif entry.is_file(follow_symlinks=False) and (
+                    size := entry.stat(follow_symlinks=False).st_size
+                ):
                     yield entry.path, size
 
 

@@ -1,8 +1,10 @@
-"""Finding a file by directory descriptors, without following a link that somebody other than root could have laid.
+"""Finding a file by directory descriptors, without following a link that somebody other than root could have
+laid.
 
-`open(2)` resolves every link on the way, so a user who can write to one directory of a path can point root anywhere.
-Here each directory is opened below the one before it with O_NOFOLLOW. A symbolic link is followed only where root (or
-the user that runs this) alone can change the directories that lead to it and to its target.
+`open(2)` resolves every link on the way, so a user who can write to one directory of a path can point root
+anywhere. Here each directory is opened below the one before it with O_NOFOLLOW. A symbolic link is followed
+only where root (or the user that runs this) alone can change the directories that lead to it and to its
+target.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from agent.errors import FileError
 
 _MAX_LINKS = 40  # as the kernel (path_resolution(7))
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""How root opens a file that others may have laid: no link, no fifo that it would wait for, no terminal of its own."""
+"""How root opens a file that others may have laid: no link, no fifo that it would wait for, no terminal of
+its own.
+"""
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """How root makes a file, which must not be there."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,12 +44,13 @@ class Place:
 def place_of(
     root: str, path: str, *, make: list[str] | None = None, follow: bool = True, alone: bool = False
 ) -> Iterator[Place | None]:
-    """The place of `path` under `root`, valid inside the with block; None where a directory on the way is missing.
+    """The place of `path` under `root`, valid inside the with block; None where a directory on the way is
+    missing.
 
-    With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a link
-    as last component is followed, `alone` that root alone may be able to write to any directory on the way.
-    Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link or a directory that cannot be trusted) and
-    OSError.
+    With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a
+    link as last component is followed, `alone` that root alone may be able to write to any directory on the
+    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link or a directory that cannot be
+    trusted) and OSError.
     """
     walk = _Walk(root, path)
     try:
@@ -141,7 +146,9 @@ class _Walk:
     def _make(self, part: str, make: list[str]) -> int:
         os.mkdir(part, 0o755, dir_fd=self.descriptors[-1])
         make.append("/" + "/".join([*self.names, part]))
-        made = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptors[-1])
+        made = os.open(
+            part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptors[-1]
+        )
         try:
             os.fchmod(made, 0o755)  # whatever the umask was
         finally:

@@ -1,8 +1,8 @@
 """Changes in directories, by watchdog's inotify binding.
 
-Its public Observer takes three threads for each watched directory; the daemon has one thread and an event loop that
-can wait for the descriptor itself, so the layer below is used (watchdog.observers.inotify_c, the same in watchdog 2
-and 6; a contract test holds it).
+Its public Observer takes three threads for each watched directory; the daemon has one thread and an event
+loop that can wait for the descriptor itself, so the layer below is used (watchdog.observers.inotify_c, the
+same in watchdog 2 and 6; a contract test holds it).
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class Outcome:
 
 
 Demand: TypeAlias = Callable[[Config, Facts, Effective | None, Plan], None]
-"""Looks at a plan, and at what it was made of, before it is carried out; raises PlanError where it is not the wanted
-one."""
+"""Looks at a plan, and at what it was made of, before it is carried out; raises PlanError where it is not the
+wanted one."""
 
 
 def anything(_config: Config, _facts: Facts, _effective: Effective | None, _plan: Plan) -> None:
@@ -77,8 +77,9 @@ def make_plan(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
 
 
 def _undoubted(facts: Facts, ports: Ports) -> Facts:
-    """What a mirror says of registries while the agent judges it bad proves nothing, so what was proved before is kept:
-    a fault of the mirror must never restart anything. (Where it is fenced, root's questions do not even reach it.)
+    """What a mirror says of registries while the agent judges it bad proves nothing, so what was proved
+    before is kept: a fault of the mirror must never restart anything. (Where it is fenced, root's questions
+    do not even reach it.)
     """
     daemon = daemon_view(ports)
     if not daemon.fresh or daemon.health_state not in ("down", "suspect"):
@@ -97,10 +98,11 @@ def apply(
     urgency: Urgency = Urgency.BY_HAND,
     demand: Demand = anything,
 ) -> Outcome:
-    """Change the node into what `config` wants, and prove it. The caller holds the lock. `demand` may refuse the plan.
+    """Change the node into what `config` wants, and prove it. The caller holds the lock. `demand` may refuse
+    the plan.
 
-    Raises PlanError, ApplyError NNA0415 to NNA0417 (nothing touched), NNA0402 (put back), NNA0403 (not everything
-    could be).
+    Raises PlanError, ApplyError NNA0415 to NNA0417 (nothing touched), NNA0402 (put back), NNA0403 (not
+    everything could be).
     """
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
@@ -118,7 +120,8 @@ def apply(
 
 
 def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, run: Run) -> Outcome:
-    """Run a plan, prove it, publish the proof. `config` is what the node is changed for. The caller holds the lock.
+    """Run a plan, prove it, publish the proof. `config` is what the node is changed for. The caller holds the
+    lock.
 
     Raises ApplyError NNA0402, NNA0403.
     """
@@ -129,7 +132,9 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
 
     def proof() -> AgentError | None:
         made.append(
-            prove.run_checks(config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES)
+            prove.run_checks(
+                config, ports, facts, effective, before=before, each=run.each, top=prove.LAST_THAT_DECIDES
+            )
         )
         return prove.must_undo(made[-1])
 
@@ -146,14 +151,19 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     prove.await_route(ports)
     looked = drift.find_drift(config, ports)
     below = made[-1].checks
-    found = prove.run_checks(config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked)
+    found = prove.run_checks(
+        config, ports, facts, effective, before=before, each=run.each, below=below, looked=looked
+    )
     proofs.publish(ports.files, found)
     drift.tell(ports, looked)
     return Outcome(plan, effective, result, found, run.recovered)
 
 
 def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
-    """Nothing was to be done. What was not proved since the boot, or with programs that were replaced since, is now."""
+    """Nothing was to be done.
+
+    What was not proved since the boot, or with programs that were replaced since, is now.
+    """
     replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
     if not replaced and proofs.published_since_boot(ports.files):
         return
@@ -165,8 +175,8 @@ def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effe
 
 
 def note_origins(config: Config, ports: Ports) -> None:
-    """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an origin
-    lives before it fences the mirror, and it starts to watch anew when it reads of another.
+    """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an
+    origin lives before it fences the mirror, and it starts to watch anew when it reads of another.
     """
     daemon = daemon_view(ports)
     if daemon.fresh and daemon.route == "mirror":
@@ -182,7 +192,10 @@ def _prove_again(config: Config, ports: Ports) -> None:
 
 
 def inspect(
-    config: Config, ports: Ports, each: Callable[[CheckResult], None] = lambda _: None, looked: DriftFound | None = None
+    config: Config,
+    ports: Ports,
+    each: Callable[[CheckResult], None] = lambda _: None,
+    looked: DriftFound | None = None,
 ) -> Proof:
     """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
     `prove.run_checks`.
@@ -211,7 +224,9 @@ def _pending(config: Config, ports: Ports, facts: Facts, proof: Proof) -> tuple[
     drifted = {one.subject for one in proof.findings}
     try:
         steps = (
-            diff.plan(config, _undoubted(facts, ports)).steps if generations.applied(ports.files) is not None else ()
+            diff.plan(config, _undoubted(facts, ports)).steps
+            if generations.applied(ports.files) is not None
+            else ()
         )
     except PlanError:
         return ()

@@ -1,4 +1,7 @@
-"""Check 9: the mirror, as the switch sees it. Its health URL, its owner, its data path, and the fence itself."""
+"""Check 9: the mirror, as the switch sees it.
+
+Its health URL, its owner, its data path, and the fence itself.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def _owner(view: ProofView, seen: list[str]) -> CheckResult | None:
         return not_proved(_NUMBER, _NAME, f"whose port {port} is cannot be told: {error}")
     owner, evidence = judge(found, host, port, allowed)
     if owner is Owner.FOREIGN and not is_loopback(host):
-        why = f"whose port {port} is cannot be told: {evidence} here, or a NodePort or ClusterIP leads elsewhere"
+        why = (
+            f"whose port {port} is cannot be told: {evidence} here, or a NodePort or ClusterIP leads "
+            f"elsewhere"
+        )
         return not_proved(_NUMBER, _NAME, why)
     if owner is Owner.FOREIGN:
         return failed(
@@ -67,7 +73,11 @@ def _owner(view: ProofView, seen: list[str]) -> CheckResult | None:
 def _uid(ports: Ports, user: str) -> int:
     if user == "root":
         return 0
-    return int(user) if user.isdigit() else int(ports.processes.run(["id", "-u", user], deadline_s=CALL_S).stdout)
+    return (
+        int(user)
+        if user.isdigit()
+        else int(ports.processes.run(["id", "-u", user], deadline_s=CALL_S).stdout)
+    )
 
 
 def _ping(view: ProofView, seen: list[str]) -> CheckResult | None:
@@ -77,7 +87,8 @@ def _ping(view: ProofView, seen: list[str]) -> CheckResult | None:
     except HttpError as error:
         return failed_by(_NUMBER, _NAME, "NNA0812", error, f"curl -sv {url}")
     if not 200 <= answer.status < 400:
-        return failed(_NUMBER, _NAME, "NNA0812", f"the mirror's health URL answers {answer.status}", cause=url,
+        return failed(_NUMBER, _NAME, "NNA0812", f"the mirror's health URL answers {answer.status}",
+                      cause=url,
                       try_=f"curl -sv {url}")  # fmt: skip
     seen.append(f"ping_url answers {answer.status}")
     return None
@@ -111,7 +122,8 @@ def _canary(view: ProofView, seen: list[str]) -> CheckResult | None:
     try:
         direct = view.ports.http.get(url, deadline_s=CALL_S)
     except HttpError as error:
-        return not_proved(_NUMBER, _NAME, f"the agent does not serve the canary: {error.cause or error.what}", *seen,
+        return not_proved(_NUMBER, _NAME, f"the agent does not serve the canary: {error.cause or error.what}",
+                          *seen,
                           try_=_STATUS_LINE)  # fmt: skip
     try:
         through = view.ports.http.get(url, deadline_s=CALL_S, proxy=view.config.mirror.url)
@@ -120,7 +132,8 @@ def _canary(view: ProofView, seen: list[str]) -> CheckResult | None:
     wrong = _compare(direct, through)
     if wrong:
         return failed(
-            _NUMBER, _NAME, "NNA0813", "the canary through the mirror's data path came back wrong", cause=wrong,
+            _NUMBER, _NAME, "NNA0813", "the canary through the mirror's data path came back wrong",
+            cause=wrong,
             evidence=tuple(seen), try_=f"curl -sv -x {view.config.mirror.url} {url}",
         )  # fmt: skip
     seen.append(f"canary of {len(direct.body)} bytes is right")

@@ -1,8 +1,8 @@
 """Check 8: what each running nydusd really has, against what the template says.
 
-nydusd ignores keys that it does not know, the snapshotter drops keys that its struct does not have, and a mount keeps
-the configuration that it was made with: only the daemon itself knows what is in force (GET /api/v1/daemon, whose
-answer is in nydusd's second schema with credentials blanked).
+nydusd ignores keys that it does not know, the snapshotter drops keys that its struct does not have, and a
+mount keeps the configuration that it was made with: only the daemon itself knows what is in force (GET
+/api/v1/daemon, whose answer is in nydusd's second schema with credentials blanked).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from agent.node.facts import Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import NydusdInfo, Ports
 
-# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs: the superblock of EROFS at 1024, its magic first; the extended
-# one behind its 128 bytes, flags first. rafs/src/metadata/mod.rs: RafsSuperFlags.
+# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs: the superblock of EROFS at 1024, its magic first; the
+# extended one behind its 128 bytes, flags first. rafs/src/metadata/mod.rs: RafsSuperFlags.
 _SUPERBLOCK_AT, _EXTENDED_AT = 1024, 1024 + 128
 _MAGIC = 0xE0F5E1E2
 _COMPRESSION_NONE = 0x1
@@ -55,14 +55,18 @@ def running(view: ProofView, effective: Effective) -> CheckResult:
         try:
             info = view.ports.nydusd.info(socket, deadline_s=CALL_S)
         except NydusdError as error:
-            return failed_by(_NUMBER, _NAME, "NNA0742", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50")
+            return failed_by(
+                _NUMBER, _NAME, "NNA0742", error, f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
+            )
         mounts += len(info.backends)
         wrong += _differences(info, wanted, effective.dialect)
     if wrong:
         return failed(
-            _NUMBER, _NAME, "NNA0743", f"{len(wrong)} of {mounts} mounts differ from the template", cause=wrong[0],
+            _NUMBER, _NAME, "NNA0743", f"{len(wrong)} of {mounts} mounts differ from the template",
+            cause=wrong[0],
             evidence=tuple(wrong[1:5]),
-            try_="start the containers of these images anew: a mount keeps the configuration that it was made with",
+            try_="start the containers of these images anew: a mount keeps the configuration that it was "
+                 "made with",
         )  # fmt: skip
     have = "has" if mounts == 1 else "have"
     told = f"{counted(mounts, 'mount')} of {counted(len(sockets), 'daemon')} {have} what the template says"
@@ -82,8 +86,8 @@ def registries(config: Config, ports: Ports) -> tuple[str, ...]:
 
 
 def differing(ports: Ports, root: str, template: bytes, dialect: Dialect) -> list[str]:
-    """Mounts of running nydusd that have something else than a template says, in words; nydusd that do not answer are
-    left out. Raises NydusdError where nobody can tell which run.
+    """Mounts of running nydusd that have something else than a template says, in words; nydusd that do not
+    answer are left out. Raises NydusdError where nobody can tell which run.
     """
     wanted = _backend_config(template)
     found: list[str] = []
@@ -118,7 +122,9 @@ def _differences(info: NydusdInfo, wanted: Loose, dialect: Dialect) -> list[str]
 
 
 def backend_of(config: Loose) -> Loose:
-    """The registry part of an effective configuration, in nydusd's second schema or (a JSON template) in its first."""
+    """The registry part of an effective configuration, in nydusd's second schema or (a JSON template) in its
+    first.
+    """
     backend = mapping(config.get("backend", mapping(config.get("device")).get("backend")))
     return mapping(backend.get("registry") or backend.get("config"))
 
@@ -144,7 +150,10 @@ def difference_of(has: Loose, wanted: Loose, dialect: Dialect) -> str:
 
 def _mirrors(has: Sequence[Loose], wanted: Sequence[Loose]) -> str:
     if len(has) != len(wanted):
-        return f"it has {len(has)} mirrors, the template says {len(wanted)} (this nydusd or snapshotter drops them?)"
+        return (
+            f"it has {len(has)} mirrors, the template says {len(wanted)} (this nydusd or snapshotter "
+            f"drops them?)"
+        )
     for one, other in zip(has, wanted, strict=True):
         for key in ("host", "ping_url", "headers", "failure_limit"):
             if key in other and one.get(key) != other[key]:
@@ -157,7 +166,10 @@ def _text(value: object) -> str:
 
 
 def uncompressed(head: bytes) -> bool | None:
-    """Whether the first bytes of a bootstrap are those of an image without compression; None: it is no RAFS v6."""
+    """Whether the first bytes of a bootstrap are those of an image without compression;
+
+    None: it is no RAFS v6.
+    """
     if len(head) < _HEAD or struct.unpack_from("<I", head, _SUPERBLOCK_AT)[0] != _MAGIC:
         return None
     flags: int = struct.unpack_from("<Q", head, _EXTENDED_AT)[0]
@@ -167,10 +179,10 @@ def uncompressed(head: bytes) -> bool | None:
 def uncompressed_images(view: ProofView) -> tuple[str, ...]:
     """Images in use that are not compressed, as HOST/REPOSITORY; what cannot be read is left out.
 
-    RAFS v6 checks no digest when it reads, so only what does not decompress is found out. Zeros or another blob's bytes
-    in an uncompressed chunk reach the container, with us as without us; all that can be done is to name such images. An
-    image that was built with compression keeps single chunks uncompressed too, those that would not have shrunk: that
-    is not in its superblock, and is not told.
+    RAFS v6 checks no digest when it reads, so only what does not decompress is found out. Zeros or another
+    blob's bytes in an uncompressed chunk reach the container, with us as without us; all that can be done is
+    to name such images. An image that was built with compression keeps single chunks uncompressed too, those
+    that would not have shrunk: that is not in its superblock, and is not told.
     """
     found: list[str] = []
     try:
@@ -188,4 +200,6 @@ def uncompressed_warning(images: tuple[str, ...]) -> str:
     if not images:
         return ""
     named = ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
-    return f"; not compressed, so that wrong bytes from the mirror would reach its containers unnoticed: {named}"
+    return (
+        f"; not compressed, so that wrong bytes from the mirror would reach its containers unnoticed: {named}"
+    )

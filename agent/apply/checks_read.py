@@ -1,11 +1,12 @@
-"""Check 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads from it,
-and bytes decide: not requests, and not what any other program reads at the same time.
+"""Check 10: a real read. A private nydusd with an empty cache mounts an image that is on the node and reads
+from it, and bytes decide: not requests, and not what any other program reads at the same time.
 
-Three witnesses must agree. nydusd counts what it fetched. A relay of ours, which only this nydusd uses, counts what
-the mirror gave to it, and in answers of which Dragonfly task. And the mirror's own traffic counter must have grown by
-as much: it counts what passed its data path as tasks (dragonflyoss/client, dragonfly-client-metric, download_traffic),
-not what it merely forwarded. That counter also grows by other programs' reads, so it can only refuse, never prove.
-Per-request fallback is off for this nydusd, so that no byte can come around the mirror unseen.
+Three witnesses must agree. nydusd counts what it fetched. A relay of ours, which only this nydusd uses,
+counts what the mirror gave to it, and in answers of which Dragonfly task. And the mirror's own traffic
+counter must have grown by as much: it counts what passed its data path as tasks (dragonflyoss/client,
+dragonfly-client-metric, download_traffic), not what it merely forwarded. That counter also grows by other
+programs' reads, so it can only refuse, never prove. Per-request fallback is off for this nydusd, so that no
+byte can come around the mirror unseen.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _BOOTSTRAPS = ("fs/image/image.boot", "fs/image.boot")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """An image that is in use: its bootstrap, and the configuration that its nydusd has (with credentials)."""
+    """An image that is in use: its bootstrap, and the configuration that its nydusd has (with
+    credentials).
+    """
 
     bootstrap: str
     config: Mapping[str, Any]
@@ -77,7 +80,9 @@ def real_read(view: ProofView, effective: Effective) -> CheckResult:
     usable = [mount for mount in found if mount.registry not in direct and _names_mirror(mount)]
     if not usable:
         why = next((direct[mount.registry] for mount in found if mount.registry in direct), "")
-        return not_proved(_NUMBER, _NAME, f"not accelerated: {why}" if why else "no mount was made with the mirror yet")
+        return not_proved(
+            _NUMBER, _NAME, f"not accelerated: {why}" if why else "no mount was made with the mirror yet"
+        )
     return _read(view, view.facts.nydusd.path, usable[0])
 
 
@@ -93,7 +98,9 @@ def _read(view: ProofView, nydusd: str, mount: Mount) -> CheckResult:
     after = traffic(view)
     grown = after - before if isinstance(before, int) and isinstance(after, int) else None
     if trial.error and daemon_view(view.ports).route == "origin":
-        return not_proved(_NUMBER, _NAME, "the route changed to the origin during the read", *_figures(trial, grown))
+        return not_proved(
+            _NUMBER, _NAME, "the route changed to the origin during the read", *_figures(trial, grown)
+        )
     why = before if isinstance(before, str) else after if isinstance(after, str) else ""
     return judged(trial, grown, why, mount.registry)
 
@@ -103,7 +110,8 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
     seen = _figures(trial, grown)
     if trial.error:
         return failed(
-            _NUMBER, _NAME, "NNA0733", f"blob bytes did not come through the mirror: a read from {registry} failed",
+            _NUMBER, _NAME, "NNA0733",
+            f"blob bytes did not come through the mirror: a read from {registry} failed",
             cause=trial.error, evidence=seen, try_="journalctl -u nydus-snapshotter.service -n 50",
         )  # fmt: skip
     need = _SHARE * trial.fetched
@@ -116,12 +124,15 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
     if trial.tasks < need:
         return failed(
             _NUMBER, _NAME, "NNA0735", "the mirror forwards blob requests without taking part",
-            cause=f"{mib(trial.tasks)} of {mib(trial.relayed)} came in answers that name a Dragonfly task: no rule of "
+            cause=f"{mib(trial.tasks)} of {mib(trial.relayed)} came in answers that name a Dragonfly task: "
+                  f"no rule of "
             "dfdaemon matches them, or they are inside of TLS",
             evidence=seen, try_="look at proxy.rules in dfdaemon.yaml",
         )  # fmt: skip
     if grown is None:
-        return not_proved(_NUMBER, _NAME, f"the mirror's own byte counter could not be read: {no_counter}", *seen)
+        return not_proved(
+            _NUMBER, _NAME, f"the mirror's own byte counter could not be read: {no_counter}", *seen
+        )
     if grown < need:
         return failed(
             _NUMBER, _NAME, "NNA0736", "the mirror's own counter does not know of the bytes",
@@ -130,7 +141,10 @@ def judged(trial: Trial, grown: int | None, no_counter: str, registry: str) -> C
         )  # fmt: skip
     share = round(100 * trial.tasks / trial.fetched)
     return ok(
-        _NUMBER, _NAME, f"{mib(trial.fetched)} of an image of {registry}, {min(share, 100)} % through the mirror", *seen
+        _NUMBER,
+        _NAME,
+        f"{mib(trial.fetched)} of an image of {registry}, {min(share, 100)} % through the mirror",
+        *seen,
     )
 
 
@@ -143,13 +157,18 @@ def _figures(trial: Trial, grown: int | None) -> tuple[str, ...]:
     answers = ", ".join(f"{count} x {status}" for status, count in trial.answers) or "none"
     return (
         f"nydusd read {mib(trial.read)} of files and fetched {mib(trial.fetched)}",
-        f"the mirror gave it {mib(trial.relayed)}, {mib(trial.tasks)} in answers of Dragonfly tasks ({answers})",
-        f"the mirror's counter grew by {mib(grown)}" if grown is not None else "the mirror's counter was not read",
+        f"the mirror gave it {mib(trial.relayed)}, {mib(trial.tasks)} in answers of Dragonfly tasks "
+        f"({answers})",
+        f"the mirror's counter grew by {mib(grown)}"
+        if grown is not None
+        else "the mirror's counter was not read",
     )
 
 
 def traffic(view: ProofView) -> int | str:
-    """Bytes that the mirror has brought as tasks since its start, of every kind; or why they are not known."""
+    """Bytes that the mirror has brought as tasks since its start, of every kind; or why they are not
+    known.
+    """
     url = view.config.mirror.metrics_url
     try:
         answer = view.ports.http.get(url, deadline_s=CALL_S, body_cap=_METRICS_CAP)
@@ -174,7 +193,9 @@ def total(exposition: str) -> int:
 
 
 def configured(config: Mapping[str, Any], relay: str, work_dir: str) -> bytes:
-    """The configuration of a mount, changed so that each byte is fetched now, through `relay`, and counted."""
+    """The configuration of a mount, changed so that each byte is fetched now, through `relay`, and
+    counted.
+    """
     copy = json_value(json.dumps(config))
     backend = copy["device"]["backend"]["config"]
     if backend.get("proxy", {}).get("url"):
@@ -201,7 +222,8 @@ def _backend(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def mounts(ports: Ports, root: str) -> list[Mount]:
-    """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter, pkg/system/system.go).
+    """Images in use, from the snapshotter's system socket (containerd/nydus-snapshotter,
+    pkg/system/system.go).
 
     Raises HttpError, FileError, ValueError.
     """
@@ -214,7 +236,9 @@ def mounts(ports: Ports, root: str) -> list[Mount]:
     for daemon in map(mapping, daemons if isinstance(daemons, list) else ()):
         for snapshot, instance in sorted(mapping(daemon.get("instances")).items()):
             named = mapping(instance).get("snapshot_dir")
-            directory = named if isinstance(named, str) and named else posixpath.join(root, "snapshots", snapshot)
+            directory = (
+                named if isinstance(named, str) and named else posixpath.join(root, "snapshots", snapshot)
+            )
             bootstrap = _bootstrap(ports, directory)
             config = _config(ports, posixpath.join(root, "config", str(daemon.get("id"))), snapshot)
             if bootstrap and config is not None:
@@ -232,7 +256,10 @@ def _bootstrap(ports: Ports, snapshot_dir: str) -> str:
 
 def _config(ports: Ports, directory: str, snapshot: str) -> Mapping[str, Any] | None:
     """The configuration that the snapshotter wrote for this mount: a shared daemon has one per snapshot."""
-    for path in (posixpath.join(directory, snapshot, "config.json"), posixpath.join(directory, "config.json")):
+    for path in (
+        posixpath.join(directory, snapshot, "config.json"),
+        posixpath.join(directory, "config.json"),
+    ):
         fact = ports.files.read(path)
         parsed = json_value(fact.content) if fact is not None else None
         if isinstance(parsed, dict):

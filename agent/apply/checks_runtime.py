@@ -32,10 +32,12 @@ from agent.programs.release import Project
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 _START_S = 15.0
-_OPEN_FILES = 1_000_000  # nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)
+_OPEN_FILES = (
+    1_000_000  # nydusd sets this limit of its own and exits where it may not (src/bin/nydusd/main.rs)
+)
 _DIAL_S, _DIAL_STEP_S = 10.0, 0.25
-"""containerd dials a proxy plugin that was gone again after at most 3 s (its backoff's MaxDelay); until then every call
-fails at once."""
+"""containerd dials a proxy plugin that was gone again after at most 3 s (its backoff's MaxDelay); until then
+every call fails at once."""
 _JOURNAL = f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50"
 
 
@@ -60,7 +62,8 @@ def binaries(view: ProofView) -> CheckResult:
             return CheckResult(
                 number, name, CheckState.UNKNOWN, first.reason, first.code, first.reason, others, first.try_
             )
-        return failed(number, name, first.code, first.reason, cause="nydus cannot run like this", evidence=others,
+        return failed(number, name, first.code, first.reason, cause="nydus cannot run like this",
+                      evidence=others,
                       try_=first.try_)  # fmt: skip
     limit = _open_files(view.ports)
     if limit and limit < _OPEN_FILES:
@@ -74,11 +77,14 @@ def binaries(view: ProofView) -> CheckResult:
     except NydusdError as error:
         package = Project.NYDUS.package(_packaged(view))
         return failed_by(number, name, "NNA0737", error, f"sudo apt purge {package}")
-    return ok(number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts)))
+    return ok(
+        number, name, ", ".join(f"{name} {version}" for name, version in versions.known_versions(view.facts))
+    )
 
 
 def _start_once(view: ProofView) -> None:
-    """A nydusd of a package that a change brings: until an image is started nobody would see that it does not run.
+    """A nydusd of a package that a change brings: until an image is started nobody would see that it does not
+    run.
 
     Raises NydusdError.
     """
@@ -126,20 +132,33 @@ def _unit_problem(unit: UnitFact, before: Before) -> tuple[str, str]:
     """(code, cause); both empty where there is none."""
     if unit.active_state != "active":
         why = "its start limit was hit" if unit.result == "start-limit-hit" else f"result: {unit.result}"
-        return "NNA0712", f"it is {unit.active_state} ({unit.sub_state}); {why}; restarted {unit.n_restarts} times"
+        return (
+            "NNA0712",
+            f"it is {unit.active_state} ({unit.sub_state}); {why}; restarted {unit.n_restarts} times",
+        )
     if unit.name in before.restarted and unit.invocation_id == before.snapshotter_invocation:
         return "NNA0713", f"process {unit.main_pid} is still the one from before the restart"
     if unit.kill_mode != "process":
         drop_ins = ", ".join(unit.drop_in_paths) or unit.fragment_path
-        return "NNA0714", f"KillMode={unit.kill_mode}: a restart would end all running containers' roots ({drop_ins})"
+        return (
+            "NNA0714",
+            f"KillMode={unit.kill_mode}: a restart would end all running containers' roots ({drop_ins})",
+        )
     if not _spares_loopback(unit.environment):
-        return "NNA0715", "a proxy is in its environment, NO_PROXY does not name 127.0.0.1: the mirror is not reached"
-    return ("", "") if not unit.needs_reload else ("NNA0716", "its file was changed and systemd has not read it")
+        return (
+            "NNA0715",
+            "a proxy is in its environment, NO_PROXY does not name 127.0.0.1: the mirror is not reached",
+        )
+    return (
+        ("", "") if not unit.needs_reload else ("NNA0716", "its file was changed and systemd has not read it")
+    )
 
 
 def _spares_loopback(environment: Sequence[str]) -> bool:
     named = dict(entry.partition("=")[::2] for entry in environment)
-    proxied = any(named.get(name) or named.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy"))
+    proxied = any(
+        named.get(name) or named.get(name.upper()) for name in ("http_proxy", "https_proxy", "all_proxy")
+    )
     return not proxied or "127.0.0.1" in named.get("NO_PROXY", named.get("no_proxy", "")).split(",")
 
 
@@ -170,13 +189,17 @@ def containerd(view: ProofView) -> CheckResult:
 
 
 def plugin(view: ProofView) -> CheckResult:
-    """Check 5: our snapshotter is registered, with our address ("ok" says nothing: a proxy plugin is dialled late)."""
+    """Check 5: our snapshotter is registered, with our address ("ok" says nothing: a proxy plugin is dialled
+    late).
+    """
     number, name = 5, "plugin registered"
     try:
         plugins = view.ports.containerd.plugins(deadline_s=CALL_S)
     except ContainerdError as error:
         return not_proved(number, name, f"containerd does not answer: {error.cause or error.what}")
-    found = next((one for one in plugins if one.type == _SNAPSHOTTER_TYPE and one.id == paths.PROXY_PLUGIN), None)
+    found = next(
+        (one for one in plugins if one.type == _SNAPSHOTTER_TYPE and one.id == paths.PROXY_PLUGIN), None
+    )
     if found is None and view.config.containerd.restart is RestartPolicy.NEVER:
         return not_proved(
             number, name, "a restart of containerd is due ([containerd] restart = never)",
@@ -206,11 +229,14 @@ def cri(view: ProofView) -> CheckResult:
     number, name = 6, "CRI uses it"
     try:
         server = view.ports.containerd.server(deadline_s=CALL_S)
-        parts = [one for one in server.plugins if one.type.startswith("io.containerd.cri.") or one.id == "cri"]
+        parts = [
+            one for one in server.plugins if one.type.startswith("io.containerd.cri.") or one.id == "cri"
+        ]
         broken = [f"{one.type}.{one.id}: {one.init_err}" for one in parts if one.init_err]
         if broken:
             return failed(
-                number, name, "NNA0654", "containerd's CRI did not start", cause=broken[0], evidence=tuple(broken[1:]),
+                number, name, "NNA0654", "containerd's CRI did not start", cause=broken[0],
+                evidence=tuple(broken[1:]),
                 try_=f"journalctl -u {view.config.containerd.unit} -n 50",
             )  # fmt: skip
         if not parts:
@@ -222,10 +248,13 @@ def cri(view: ProofView) -> CheckResult:
     except ContainerdError as error:
         return failed_by(number, name, "NNA0654", error, f"journalctl -u {view.config.containerd.unit} -n 50")
     if status.get("RuntimeReady", "") == "false":
-        return failed(number, name, "NNA0656", "CRI says that its runtime is not ready", cause="RuntimeReady is false",
+        return failed(number, name, "NNA0656", "CRI says that its runtime is not ready",
+                      cause="RuntimeReady is false",
                       try_="crictl info")  # fmt: skip
     runtime = view.config.containerd.mode is ContainerdMode.RUNTIME_CLASS
-    return (_runtime(view, status.get("config", "")) if runtime else None) or _cri_judged(view, points, server.version)
+    return (_runtime(view, status.get("config", "")) if runtime else None) or _cri_judged(
+        view, points, server.version
+    )
 
 
 def _runtime(view: ProofView, config: str) -> CheckResult | None:
@@ -233,7 +262,9 @@ def _runtime(view: ProofView, config: str) -> CheckResult | None:
     number, name = 6, "CRI uses it"
     try:
         runtimes = dict(json_value(config)["containerd"]["runtimes"])
-        snapshotter = str(runtimes[paths.RUNTIME].get("snapshotter", "")) if paths.RUNTIME in runtimes else None
+        snapshotter = (
+            str(runtimes[paths.RUNTIME].get("snapshotter", "")) if paths.RUNTIME in runtimes else None
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return not_proved(number, name, "CRI does not tell its runtimes")
     if snapshotter == paths.PROXY_PLUGIN:
@@ -247,8 +278,8 @@ def _runtime(view: ProofView, config: str) -> CheckResult | None:
 
 
 def image_file_system(points: Sequence[str], root: str, version: Version) -> bool:
-    """Whether CRI's image file system is our snapshotter's, by ImageFsInfo. A containerd that reads no `exports` says
-    where the snapshotter would be if it were built in.
+    """Whether CRI's image file system is our snapshotter's, by ImageFsInfo. A containerd that reads no
+    `exports` says where the snapshotter would be if it were built in.
     """
     first = points[0] if points else ""
     built_in = posixpath.basename(first) == f"{_SNAPSHOTTER_TYPE}.{paths.PROXY_PLUGIN}"
@@ -260,11 +291,17 @@ def _cri_judged(view: ProofView, points: tuple[str, ...], version: Version) -> C
     root, first = view.config.snapshotter.root, points[0] if points else ""
     used = image_file_system(points, root, version)
     if view.config.containerd.mode is not ContainerdMode.DEFAULT and used and not _names_ours(view):
-        seen = f"its image file system is still at {first}, but {view.config.containerd.config} names another default"
-        return not_proved(number, name, "a restart of containerd is due: it runs on an older configuration", seen,
+        seen = (
+            f"its image file system is still at {first}, but {view.config.containerd.config} names "
+            f"another default"
+        )
+        return not_proved(number, name, "a restart of containerd is due: it runs on an older configuration",
+                          seen,
                           try_=f"systemctl restart {view.config.containerd.unit}")  # fmt: skip
     if view.config.containerd.mode is not ContainerdMode.DEFAULT and not used:
-        return ok(number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone")
+        return ok(
+            number, name, f"CRI answers; mode {view.config.containerd.mode.value} leaves its default alone"
+        )
     if used:
         unread = "" if first == root else f"; this containerd does not tell the kubelet of {root}"
         return ok(number, name, f"image file system at {first}{unread}")

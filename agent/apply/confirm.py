@@ -1,9 +1,10 @@
 """A change that must be confirmed: it is taken back by itself unless somebody says in time that it may stay.
 
-Before the first act two things are made: an alarm of systemd that starts `revert`, which survives the terminal and the
-process that asked for it, and a record on the disk, which survives a reboot. `confirm` is the removal of the record:
-one act, after which nothing takes the change back. A reboot in between counts as "not confirmed": the alarm is gone,
-and a node that had to be rebooted may not be well; `recover` takes the change back before the runtimes start.
+Before the first act two things are made: an alarm of systemd that starts `revert`, which survives the
+terminal and the process that asked for it, and a record on the disk, which survives a reboot. `confirm` is
+the removal of the record: one act, after which nothing takes the change back. A reboot in between counts as
+"not confirmed": the alarm is gone, and a node that had to be rebooted may not be well; `recover` takes the
+change back before the runtimes start.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _RETRY_S = 30.0
 
 
 def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -> None:
-    """From now on the change is taken back in so many seconds. Before its first act; the caller holds the lock.
+    """From now on the change is taken back in so many seconds. Before its first act; the caller holds the
+    lock.
 
     `argv` is the program that does it; it is given the transaction's id. Raises FileError, SystemdError.
     """
@@ -59,7 +61,10 @@ def is_open(ports: Ports, change: Pending) -> bool:
 
 
 def waiting(ports: Ports) -> Pending | None:
-    """The change that waits for its confirmation and is on the node. Raises ApplyError NNA0410, NNA0413, FileError."""
+    """The change that waits for its confirmation and is on the node.
+
+    Raises ApplyError NNA0410, NNA0413, FileError.
+    """
     change = pending(ports.files)
     if change is None:
         return None
@@ -79,12 +84,14 @@ def refuse_another(ports: Ports) -> None:
     raise ApplyError(
         "NNA0417", f"generation {change.generation} waits for its confirmation; nothing was changed",
         cause=f"it is taken back in {left} unless somebody confirms it",
-        seen=("nydus-agent confirm keeps it", "nydus-agent revert takes it back now"), try_="nydus-agent confirm",
+        seen=("nydus-agent confirm keeps it", "nydus-agent revert takes it back now"),
+        try_="nydus-agent confirm",
     )  # fmt: skip
 
 
 def confirm(ports: Ports) -> tuple[Pending, float] | None:
-    """Keep the change that waits: which, and how many seconds were left. None: none waits. The caller holds the lock.
+    """Keep the change that waits: which, and how many seconds were left. None: none waits. The caller holds
+    the lock.
 
     Raises ApplyError NNA0418 (too late, or the change did not come to its end), NNA0410, NNA0413, FileError.
     """
@@ -97,7 +104,8 @@ def confirm(ports: Ports) -> tuple[Pending, float] | None:
     if newest is None or newest.id != change.id:
         raise ApplyError(
             "NNA0418", f"the change to generation {change.generation} was cut off and cannot be confirmed",
-            cause=f"process {change.pid} did not bring it to its end; it will be undone", try_="nydus-agent revert",
+            cause=f"process {change.pid} did not bring it to its end; it will be undone",
+            try_="nydus-agent revert",
         )  # fmt: skip
     left = change.left_s(ports.clock.moment())
     tidy(ports, kept=True)
@@ -111,7 +119,10 @@ def _refuse_late(ports: Ports) -> None:
         return
     ago = in_words(max(0.0, ports.clock.now() - late.at))
     raise ApplyError(
-        "NNA0418", "too late: the change was taken back", cause=f"{late.why}, {ago} ago", try_="nydus-agent history"
+        "NNA0418",
+        "too late: the change was taken back",
+        cause=f"{late.why}, {ago} ago",
+        try_="nydus-agent history",
     )
 
 
@@ -129,7 +140,8 @@ def _silence(ports: Ports) -> None:
 
 
 def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> TakenBack:
-    """Before the change is taken back: a note for who confirms too late, and so that nothing begins it again by itself.
+    """Before the change is taken back: a note for who confirms too late, and so that nothing begins it again
+    by itself.
 
     It counts once `newest` is the newest generation. Raises FileError.
     """
@@ -149,8 +161,8 @@ def taken(files: Files) -> TakenBack | None:
 
 
 def hold(files: Files) -> str:
-    """Why no change may begin by itself; "" where one may. What was taken back holds until somebody says `apply`, as a
-    rollback does. Raises ApplyError NNA0413, FileError.
+    """Why no change may begin by itself; "" where one may. What was taken back holds until somebody says
+    `apply`, as a rollback does. Raises ApplyError NNA0413, FileError.
     """
     last = taken(files)
     if last is not None and last.newest == _newest_number(files):
@@ -163,4 +175,6 @@ def _newest_number(files: Files) -> int:
 
 
 def _write(files: Files, path: str, document: dict[str, object]) -> None:
-    documents.replace(files, path, {"apiVersion": API_VERSION, **document}, found=files.read(path), mode=0o644)
+    documents.replace(
+        files, path, {"apiVersion": API_VERSION, **document}, found=files.read(path), mode=0o644
+    )

@@ -1,4 +1,6 @@
-"""What the daemon says of the mirror, for those who plan and prove: its last published status, read defensively."""
+"""What the daemon says of the mirror, for those who plan and prove: its last published status, read
+defensively.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ _NO_TIME_S = 1e15
 
 @dataclass(frozen=True, slots=True)
 class DaemonView:
-    """What the daemon published, as far as the proof needs it. Written by an unprivileged user: nothing is trusted
-    beyond being shown, and an `origin` here only makes checks say less.
+    """What the daemon published, as far as the proof needs it. Written by an unprivileged user: nothing is
+    trusted beyond being shown, and an `origin` here only makes checks say less.
     """
 
     fresh: bool

@@ -1,7 +1,7 @@
 """nydusd processes that outlive their snapshotter (KillMode=process), and what stands on them.
 
-A nydusd on whose mount a container's root stands is never touched. Others are cache: the snapshotter starts them again
-when it runs again.
+A nydusd on whose mount a container's root stands is never touched. Others are cache: the snapshotter starts
+them again when it runs again.
 """
 
 from __future__ import annotations
@@ -71,12 +71,14 @@ def idle(ports: Ports, root: str, use: Use) -> tuple[tuple[int, tuple[str, ...]]
 
 
 UNMOUNT = ("nsenter", "--target=1", "--mount", "--", "umount", "--lazy")
-"""In the node's own mount namespace: that of nydus-agent-apply.service is its own, and an unmount in there would leave
-the mount on the node (systemd.exec(5), "Mount namespacing"; mount_namespaces(7), MS_SLAVE).
+"""In the node's own mount namespace: that of nydus-agent-apply.service is its own, and an unmount in there
+would leave the mount on the node (systemd.exec(5), "Mount namespacing"; mount_namespaces(7), MS_SLAVE).
 """
 
 
-def end(ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]) -> tuple[str, ...]:
+def end(
+    ports: Ports, daemons: tuple[tuple[int, tuple[str, ...]], ...], say: Callable[[str], None]
+) -> tuple[str, ...]:
     """Unmount what nobody uses, and end the process behind it."""
     ended = []
     for pid, mountpoints in daemons:

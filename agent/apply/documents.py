@@ -28,8 +28,13 @@ def encoded(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def replace(files: Files, path: str, document: Mapping[str, object], *, found: FileFact | None, mode: int) -> None:
-    """Write it in the place of what was `found` there, as root's. Raises FileError (NNA0425: it is other by now)."""
+def replace(
+    files: Files, path: str, document: Mapping[str, object], *, found: FileFact | None, mode: int
+) -> None:
+    """Write it in the place of what was `found` there, as root's.
+
+    Raises FileError (NNA0425: it is other by now).
+    """
     expect = found.sha256 if found is not None else ""
     files.replace(path, encoded(document), mode=mode, uid=0, gid=0, expect_sha256=expect)
 

@@ -1,4 +1,5 @@
-"""Drift, by root's eyes: what others have changed of what was applied, against the records of the generations.
+"""Drift, by root's eyes: what others have changed of what was applied, against the records of the
+generations.
 
 Nothing here changes anything, and nothing asks the mirror: a mirror that is at fault is never drift.
 """
@@ -133,7 +134,8 @@ def _seen(fact: FileFact | None) -> Seen | None:
     if fact is None:
         return None
     return Seen(
-        fact.sha256, fact.mode, fact.uid, fact.gid, own.marked(fact.content), not fact.content, fact.symlink_target
+        fact.sha256, fact.mode, fact.uid, fact.gid, own.marked(fact.content), not fact.content,
+        fact.symlink_target
     )  # fmt: skip
 
 
@@ -161,7 +163,9 @@ def _unit_state(unit: UnitFact) -> Iterator[Finding]:
         what = f"systemd has not read {unit.name} since its file or a drop-in was changed"
         yield Finding(Kind.UNIT_NOT_READ, unit.name, what, Remedy.REPAIR, REPAIR_COMMAND)
     if unit.fragment_path != paths.SNAPSHOTTER_UNIT_FILE and unit.fragment_path:
-        what = f"systemd takes {unit.name} from {unit.fragment_path}; applied was {paths.SNAPSHOTTER_UNIT_FILE}"
+        what = (
+            f"systemd takes {unit.name} from {unit.fragment_path}; applied was {paths.SNAPSHOTTER_UNIT_FILE}"
+        )
         yield Finding(Kind.UNIT_OVERRIDDEN, unit.name, what, Remedy.HAND, f"systemctl cat {unit.name}")
 
 
@@ -181,7 +185,9 @@ def tell(ports: Ports, looked: DriftFound) -> None:
         _make_known(ports, looked)
         now = ports.clock.now()
         subjects = [one.subject for one in looked.repairable]
-        publish(ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now))
+        publish(
+            ports.files, looked, at=now, gave_up=backoff.gave_up(read_repairs(ports.files), subjects, now)
+        )
 
 
 def _make_known(ports: Ports, looked: DriftFound) -> None:
@@ -192,7 +198,8 @@ def _make_known(ports: Ports, looked: DriftFound) -> None:
 
 
 def publish(files: Files, looked: DriftFound, *, at: float, gave_up: Sequence[str] = ()) -> None:
-    """Write drift.json for everyone to read, where it does not say so already; without anything applied it goes.
+    """Write drift.json for everyone to read, where it does not say so already; without anything applied it
+    goes.
 
     Raises FileError.
     """
@@ -226,13 +233,14 @@ def _news(content: bytes) -> object:
 
 
 def read_repairs(files: Files) -> tuple[Repaired, ...]:
-    """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where there is none
-    or it makes no sense. Raises FileError.
+    """The account of repairs, in a file of root's, so that no crash and no boot begins anew; empty where
+    there is none or it makes no sense. Raises FileError.
     """
     document = documents.parsed(files.read(paths.REPAIRS))
     try:
         return tuple(
-            Repaired(row["subject"], int(row["times"]), float(row["at"]), row["hint"]) for row in document["repairs"]
+            Repaired(row["subject"], int(row["times"]), float(row["at"]), row["hint"])
+            for row in document["repairs"]
         )
     except (ValueError, KeyError, TypeError):
         return ()

@@ -1,4 +1,6 @@
-"""Drift of what runs: programs on the disk and in memory, containerd's and nydusd's configuration in force."""
+"""Drift of what runs: programs on the disk and in memory, containerd's and nydusd's configuration in
+force.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ _RUN_S = 20.0
 _PACKAGE = "nydus-node-agent"
 _NOT_INSTALLED = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/locale/")
 """What dpkg's path-exclude leaves out on small systems."""
-_ANEW = "start their containers anew when it suits: a mount keeps the nydusd and the configuration it was made with"
+_ANEW = (
+    "start their containers anew when it suits: a mount keeps the nydusd and the configuration it was "
+    "made with"
+)
 _PARSERS = {
     "nydusd": (versions.nydus, True), "nydus-image": (versions.nydus, True),
     "snapshotter": (versions.snapshotter, False), "containerd": (versions.containerd, False),
@@ -76,7 +81,10 @@ def _version(ports: Ports, program: ExpectedProgram) -> str:
 
 
 def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
-    """A service that runs another program than lies on the disk now. Raises SystemdError, ProcessError, FileError."""
+    """A service that runs another program than lies on the disk now.
+
+    Raises SystemdError, ProcessError, FileError.
+    """
     fact = ports.units.get(unit)
     old = _replaced(ports, fact.main_pid) if fact is not None else ""
     if old:
@@ -85,18 +93,20 @@ def unit_outdated(ports: Ports, unit: str) -> Iterator[Finding]:
 
 
 def nydusd_outdated(config: Config, ports: Ports) -> Iterator[Finding]:
-    """nydusd that run another program than lies on the disk now. They end with their containers, so they are told
-    apart: nobody may restart them. Raises NydusdError, ProcessError, FileError.
+    """nydusd that run another program than lies on the disk now. They end with their containers, so they are
+    told apart: nobody may restart them. Raises NydusdError, ProcessError, FileError.
     """
-    daemons = [f"nydusd {name}, process {pid}" for name, pid in _infos(config, ports) if _replaced(ports, pid)]
+    daemons = [
+        f"nydusd {name}, process {pid}" for name, pid in _infos(config, ports) if _replaced(ports, pid)
+    ]
     if daemons:
         what = f"{len(daemons)} nydusd still run a program that was replaced or removed since"
         yield Finding(Kind.PROGRAM_OUTDATED, "nydusd", what, Remedy.HAND, _ANEW, tuple(daemons[:10]))
 
 
 def _replaced(ports: Ports, pid: int) -> str:
-    """The program of a process where another one, or none, lies in its place; else "", also where the process has just
-    ended. The same bytes laid there anew are no other program. Raises ProcessError, FileError.
+    """The program of a process where another one, or none, lies in its place; else "", also where the process
+    has just ended. The same bytes laid there anew are no other program. Raises ProcessError, FileError.
     """
     runs = ports.processes.program(pid) if pid else None
     if runs is None or not runs.replaced:
@@ -127,7 +137,9 @@ def containerd(config: Config, ports: Ports, records: Sequence[Recorded]) -> Ite
 
 
 def running_problem(ports: Ports, wanted: Mapping[KeyPath, object]) -> str:
-    """What the running containerd has other than these keys say; "" = nothing, or it does not answer (check 4)."""
+    """What the running containerd has other than these keys say; "" = nothing, or it does not answer (check
+    4).
+    """
     try:
         server = ports.containerd.server(deadline_s=_CALL_S)
     except ContainerdError:
@@ -162,13 +174,17 @@ def _plugin_problem(plugins: Sequence[PluginFact], wanted: Mapping[KeyPath, obje
     address = wanted.get((*PROXY_PLUGIN, "address"))
     if address is None:
         return ""
-    ours = (one for one in plugins if one.type == "io.containerd.snapshotter.v1" and one.id == paths.PROXY_PLUGIN)
+    ours = (
+        one for one in plugins if one.type == "io.containerd.snapshotter.v1" and one.id == paths.PROXY_PLUGIN
+    )
     found = next(ours, None)
     if found is None:
         return "the snapshotter is not registered"
     exports = dict(found.exports)
     if exports.get("address") != address:
-        return f"the snapshotter's address is {exports.get('address') or 'not known'}, the file says {address}"
+        return (
+            f"the snapshotter's address is {exports.get('address') or 'not known'}, the file says {address}"
+        )
     root = wanted.get((*PROXY_PLUGIN, "exports", "root"))
     # containerd before 1.6.32 and 1.7.16 shows no exports of a proxy plugin but the address.
     if root is not None and exports.get("root", root) != root:
@@ -186,7 +202,9 @@ def _cri_problem(ports: Ports, wanted: Mapping[KeyPath, object], version: Versio
         return ""  # no CRI in this containerd, or check 6 tells of it
     if default and root is not None and points and not image_file_system(points, str(root), version):
         return f"CRI's image file system is {points[0]}, applied was {root}"
-    path = next((value for key, value in wanted.items() if key[-1] == "config_path" and "registry" in key), None)
+    path = next(
+        (value for key, value in wanted.items() if key[-1] == "config_path" and "registry" in key), None
+    )
     has = _config_path(in_force)
     if path is not None and has is not None and has != path:
         return f"CRI reads hosts.toml files in {has or 'no directory'}, applied was {path}"
@@ -228,4 +246,6 @@ def package(ports: Ports) -> Iterator[Finding]:
         if not path or " c /" in line or (missing and path.startswith(_NOT_INSTALLED)):
             continue
         what = f"{path} of our package was {'removed' if missing else 'edited'}"
-        yield Finding(Kind.PACKAGE_EDITED, path, what, Remedy.HAND, f"sudo apt install --reinstall {_PACKAGE}")
+        yield Finding(
+            Kind.PACKAGE_EDITED, path, what, Remedy.HAND, f"sudo apt install --reinstall {_PACKAGE}"
+        )

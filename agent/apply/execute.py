@@ -47,7 +47,9 @@ class Stop:
         if self.signal:
             raise ApplyError("NNA0404", "interrupted", cause=f"{self.signal} was received")
         if self.late():
-            raise ApplyError("NNA0404", "interrupted", cause="it took longer than it was given until its confirmation")
+            raise ApplyError(
+                "NNA0404", "interrupted", cause="it took longer than it was given until its confirmation"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class Executor:
                     missing_directories(self.ports, step.path), step.owned, step.mode,
                 )  # fmt: skip
             case RemoveFile():
-                return undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
+                return undo.PutBack(
+                    step.path, step.content_before, None, step.mode_before, step.uid, step.gid
+                )
             case CheckContainerdConfig():
                 (path, content), *others = trial_files(step)
                 also = tuple((one, undo.digest(what)) for one, what in others)
@@ -172,21 +176,28 @@ def missing_directories(ports: Ports, path: str) -> tuple[str, ...]:
     """Directories above `path` that are not there, outermost first."""
     missing: list[str] = []
     directory = posixpath.dirname(path)
-    while directory != "/" and posixpath.basename(directory) not in ports.files.listdir(posixpath.dirname(directory)):
+    while directory != "/" and posixpath.basename(directory) not in ports.files.listdir(
+        posixpath.dirname(directory)
+    ):
         missing.insert(0, directory)
         directory = posixpath.dirname(directory)
     return tuple(missing)
 
 
 def trial_files(step: CheckContainerdConfig) -> tuple[tuple[str, bytes], ...]:
-    """(path, content) of what lies on the disk while containerd looks: drop-ins, then the root file that loads them."""
+    """(path, content) of what lies on the disk while containerd looks: drop-ins, then the root file that
+    loads them.
+    """
     root = step.candidate if step.trial is None else step.trial
     beside = ((candidate_path(path, step.path), content) for path, content in step.beside)
     return (*beside, (candidate_path(step.path, step.path), root))
 
 
 def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
-    """`containerd config dump` on the candidates. Raises ApplyError NNA0407 (refused), NNA0408 (not as expected)."""
+    """`containerd config dump` on the candidates.
+
+    Raises ApplyError NNA0407 (refused), NNA0408 (not as expected).
+    """
     files = trial_files(step)
     made: list[str] = []
     for path, content in files:
@@ -198,7 +209,8 @@ def check_containerd_config(ports: Ports, step: CheckContainerdConfig) -> None:
         dump = ports.processes.run(argv, deadline_s=_CHECK_S)
     except ProcessError as error:
         raise ApplyError(
-            "NNA0407", "containerd refuses the new configuration", cause=error.cause or error.what, seen=error.seen,
+            "NNA0407", "containerd refuses the new configuration", cause=error.cause or error.what,
+            seen=error.seen,
             try_="nydus-agent plan",
         ) from None  # fmt: skip
     finally:
@@ -240,8 +252,8 @@ def _at(parsed: object, dotted: str) -> str:
 
 
 def unpack_image(ports: Ports, step: UnpackImage) -> None:
-    """Have an image unpacked by our snapshotter before the kubelet needs it: from the layers that are here, without a
-    network; else by a pull.
+    """Have an image unpacked by our snapshotter before the kubelet needs it: from the layers that are here,
+    without a network; else by a pull.
 
     Raises ApplyError NNA0419 with both causes: no pod would start any more.
     """
@@ -263,7 +275,9 @@ def unpack_image(ports: Ports, step: UnpackImage) -> None:
 
 
 def _unpack_from_here(ports: Ports, step: UnpackImage) -> str:
-    """ "" or why not. containerd's own client does it, so that its garbage collection knows of the snapshots."""
+    """ "" or why not. containerd's own client does it, so that its garbage collection knows of the
+    snapshots.
+    """
     argv = ["ctr", "--address", step.address, "--namespace", NAMESPACE, "snapshots", "unpack"]
     try:
         ports.processes.run([*argv, "--snapshotter", paths.PROXY_PLUGIN, step.digest], deadline_s=_UNPACK_S)

@@ -1,7 +1,7 @@
 """What was applied, as the generations have recorded it, and as everyone may know it (expected.json).
 
-The daemon may not read what root's records hold. It gets paths, digests and rights, and can say by itself, and at once,
-that a file is not what was applied.
+The daemon may not read what root's records hold. It gets paths, digests and rights, and can say by itself,
+and at once, that a file is not what was applied.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from agent.node import installed
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath
-from agent.plan.drift import HIDDEN, Expected, ExpectedFile, ExpectedProgram, Recorded, expected_keys, keys_after
+from agent.plan.drift import (
+    HIDDEN,
+    Expected,
+    ExpectedFile,
+    ExpectedProgram,
+    Recorded,
+    expected_keys,
+    keys_after,
+)
 from agent.plan.drift_form import decode_expected, encode_expected
 from agent.ports import Files, Ports
 
@@ -76,12 +84,16 @@ def publish(ports: Ports, accepted: Generation) -> None:
         documents.replace(ports.files, paths.EXPECTED, document, found=fact, mode=0o644)
 
 
-def make(ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None) -> Expected:
+def make(
+    ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None
+) -> Expected:
     """What is in force; what `known` says of programs that are still the same is not made anew."""
     records = recorded(history)
     config = restored(Config(), accepted.config)
     files = tuple(
-        ExpectedFile(one.path, _told(one), one.mode, one.uid, one.gid, one.marked) for one in records if one.whole
+        ExpectedFile(one.path, _told(one), one.mode, one.uid, one.gid, one.marked)
+        for one in records
+        if one.whole
     )
     keys = tuple(key for one in records if not one.whole for key in expected_keys(one.path, one.keys))
     return Expected(
@@ -95,7 +107,10 @@ def make(ports: Ports, accepted: Generation, history: Sequence[Generation], know
 
 
 def _told(record: Recorded) -> str:
-    """The digest that everyone may know. What only root may read may hold a secret that a digest helps to guess."""
+    """The digest that everyone may know.
+
+    What only root may read may hold a secret that a digest helps to guess.
+    """
     return undo.digest(record.content) if record.content is None or record.mode & 0o004 else HIDDEN
 
 
@@ -112,7 +127,8 @@ def _unit_files(ports: Ports, config: Config, known: Expected | None) -> tuple[t
 
 
 def unit_files(ports: Ports, config: Config) -> Iterator[tuple[str, str, str, str]]:
-    """(unit, path, digest, text) of every unit file and drop-in of others for the snapshotter's unit and containerd's.
+    """(unit, path, digest, text) of every unit file and drop-in of others for the snapshotter's unit and
+    containerd's.
 
     Raises SystemdError, FileError.
     """
@@ -134,13 +150,19 @@ def _programs(
     before = {one.path: one for one in known.programs} if known is not None else {}
     names = {**_PROGRAMS, "containerd": config.containerd.program}
     packaged = installed.paths_of(config, ports.files)
-    named = ((name, packaged.get(file) or _path_of(ports, file)) for name, file in names.items() if name in versions)
+    named = (
+        (name, packaged.get(file) or _path_of(ports, file))
+        for name, file in names.items()
+        if name in versions
+    )
     found = {name: path for name, path in named if path}
     programs = (_program(ports, name, path, versions[name], before.get(path)) for name, path in found.items())
     return tuple(one for one in programs if one is not None)
 
 
-def _program(ports: Ports, name: str, path: str, version: str, known: ExpectedProgram | None) -> ExpectedProgram | None:
+def _program(
+    ports: Ports, name: str, path: str, version: str, known: ExpectedProgram | None
+) -> ExpectedProgram | None:
     """What is `known` of a program stays where it cannot be looked at."""
     try:
         stamp = ports.files.stamp(path)
@@ -165,8 +187,9 @@ def _path_of(ports: Ports, name: str) -> str:
 
 
 def programs_replaced(files: Files) -> bool:
-    """Whether a program is, or may be, another file than when the node was changed or last proved: by expected.json, of
-    which an apply with nothing to do needs no more than this. What cannot be looked at may be another.
+    """Whether a program is, or may be, another file than when the node was changed or last proved: by
+    expected.json, of which an apply with nothing to do needs no more than this. What cannot be looked at may
+    be another.
 
     Raises FileError.
     """

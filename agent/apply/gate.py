@@ -1,7 +1,7 @@
 """Whether a change may begin now: it may have to wait, because it restarts what others stand on.
 
-A change is one piece. Where its restart must not be made, nothing of it is: a containerd configuration on the disk that
-is not the one that runs would come into force at somebody else's restart, unannounced and unproved.
+A change is one piece. Where its restart must not be made, nothing of it is: a containerd configuration on the
+disk that is not the one that runs would come into force at somebody else's restart, unannounced and unproved.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ class Urgency(enum.Enum):
 
 
 def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency, verb: str = "apply") -> None:
-    """Raises ApplyError NNA0416 (containerd's restart is left to the operator), NNA0415 (too many restarts)."""
+    """Raises ApplyError NNA0416 (containerd's restart is left to the operator), NNA0415 (too many
+    restarts).
+    """
     if urgency is Urgency.NOW:
         return
-    if config.containerd.restart is RestartPolicy.NEVER and config.containerd.unit in restarts.restarted(plan):
+    if config.containerd.restart is RestartPolicy.NEVER and config.containerd.unit in restarts.restarted(
+        plan
+    ):
         raise ApplyError(
             "NNA0416", "a change is pending that needs a restart of containerd; nothing was changed",
             cause="[containerd] restart = never: when that is, you say", try_=f"nydus-agent {verb} --now",
@@ -44,7 +48,9 @@ def check(config: Config, ports: Ports, plan: Plan, urgency: Urgency, verb: str 
 
 
 def wanted(config: Config, urgency: Urgency) -> Config:
-    """The configuration for a change with this urgency: who asks for the restart now is not told that it is due."""
+    """The configuration for a change with this urgency: who asks for the restart now is not told that it is
+    due.
+    """
     if urgency is not Urgency.NOW:
         return config
     return replace(config, containerd=replace(config.containerd, restart=RestartPolicy.AUTO))

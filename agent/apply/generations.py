@@ -1,8 +1,8 @@
 """Accepted states: one JSON file per generation, with the undo records of all its steps.
 
-A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that hold what was
-there before may hold secrets (containerd's registry credentials), so they are 0600. None is ever thrown away: the
-oldest record of a file is what removal puts back.
+A generation's file appears by rename: that is the moment at which a transaction is accepted. Files that hold
+what was there before may hold secrets (containerd's registry credentials), so they are 0600. None is ever
+thrown away: the oldest record of a file is what removal puts back.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Generation:
 
     def files(self) -> Mapping[str, str]:
         """path -> SHA-256 of what this generation made of a file ("" = removed)."""
-        return {one.undo.path: one.undo.after_sha256 for one in self.steps if isinstance(one.undo, undo.PutBack)}
+        return {
+            one.undo.path: one.undo.after_sha256 for one in self.steps if isinstance(one.undo, undo.PutBack)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Original:
 
 def numbers(files: Files) -> tuple[int, ...]:
     """The numbers of all generations, ascending."""
-    stems = (name.removesuffix(".json") for name in files.listdir(paths.GENERATIONS) if name.endswith(".json"))
+    stems = (
+        name.removesuffix(".json") for name in files.listdir(paths.GENERATIONS) if name.endswith(".json")
+    )
     return tuple(sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit()))
 
 
@@ -108,7 +112,8 @@ def hold(files: Files) -> str:
 
 
 def in_force(files: Files, present: Config) -> Config:
-    """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled back.
+    """The configuration that the node was changed for: `present` is newer where it was not applied, or rolled
+    back.
 
     Raises ApplyError NNA0413, FileError.
     """
@@ -117,7 +122,9 @@ def in_force(files: Files, present: Config) -> Config:
 
 
 def history(files: Files, *, before: int | None = None) -> tuple[Generation, ...]:
-    """All generations since the last removal, oldest first; with `before`, as it was when this number was not there."""
+    """All generations since the last removal, oldest first; with `before`, as it was when this number was not
+    there.
+    """
     since: list[Generation] = []
     for number in numbers(files):
         if number == before:
@@ -152,7 +159,8 @@ def withdraw(files: Files, number: int) -> None:
 
 
 def publish(files: Files, accepted: Generation) -> bool:
-    """Write effective.json where it does not say so already; a removal removes it. Says whether something changed.
+    """Write effective.json where it does not say so already; a removal removes it. Says whether something
+    changed.
 
     Reasons alone (they may hold figures of this very minute) are no news.
     """
@@ -163,7 +171,8 @@ def publish(files: Files, accepted: Generation) -> bool:
     url, ping_url = accepted.mirror
     document: dict[str, object] = {
         "apiVersion": API_VERSION, "kind": "Effective", "generation": accepted.number, "at": accepted.at,
-        **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url, "rolled_back_to": accepted.to,
+        **encode_effective(accepted.effective), "mirror_url": url, "ping_url": ping_url,
+        "rolled_back_to": accepted.to,
         "origins": list(_origins(fact)),
     }  # fmt: skip
     if fact is not None and _news(fact.content) == _news(documents.encoded(document)):
@@ -173,7 +182,8 @@ def publish(files: Files, accepted: Generation) -> bool:
 
 
 def note_origins(files: Files, hosts: Sequence[str]) -> bool:
-    """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the mirror.
+    """Add registries that nydusd reads from to effective.json: the daemon asks them before it fences the
+    mirror.
 
     They are only ever added. Says whether something was written. Raises FileError.
     """
@@ -225,12 +235,13 @@ def originals(generations: tuple[Generation, ...]) -> tuple[Original, ...]:
 def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
     """Our writes for the removal plan, one per file, in the order in which they were first made.
 
-    Where others edited a file between two generations, the content is the one that we wrote first: so the file counts
-    as edited, and only what is ours is taken out of it.
+    Where others edited a file between two generations, the content is the one that we wrote first: so the
+    file counts as edited, and only what is ours is taken out of it.
     """
     return tuple(
         WriteFile(
-            one.path, content, one.mode, "as applied", undo.digest(one.content), one.content, one.mode, one.uid,
+            one.path, content, one.mode, "as applied", undo.digest(one.content), one.content, one.mode,
+            one.uid,
             one.gid, one.owned,
         )
         for one in originals(generations)
@@ -241,7 +252,8 @@ def records(generations: tuple[Generation, ...]) -> tuple[WriteFile, ...]:
 def former_unit(generations: tuple[Generation, ...]) -> Former:
     """What the snapshotter's unit was before the first generation.
 
-    Our first change leaves alone only what is as we want it: without a record it ran, or was enabled, already.
+    Our first change leaves alone only what is as we want it: without a record it ran, or was enabled,
+    already.
     """
     steps = generations[0].steps if generations else ()
     backs = [one.undo for one in steps if isinstance(one.undo, undo.UnitBack)]
@@ -249,8 +261,7 @@ def former_unit(generations: tuple[Generation, ...]) -> Former:
     started = next((back for back in ours if back.verb in (UnitVerb.START, UnitVerb.RESTART)), None)
     enabled = next((back for back in ours if back.verb is UnitVerb.ENABLE), None)
     return Former(
-        active=started is None or started.was_active,
-        enabled=enabled is None or enabled.was_enabled,
+        active=started is None or started.was_active, enabled=enabled is None or enabled.was_enabled
     )
 
 

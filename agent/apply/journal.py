@@ -49,7 +49,8 @@ class Open:
 def undos(intents: Sequence[Intent]) -> tuple[undo.Undo, ...]:
     """What undoes them, in the order of the steps; a file's undo knows whether its step ended."""
     return tuple(
-        replace(one.undo, done=one.done) if isinstance(one.undo, undo.PutBack) else one.undo for one in intents
+        replace(one.undo, done=one.done) if isinstance(one.undo,
+                                                       undo.PutBack) else one.undo for one in intents
     )  # fmt: skip
 
 
@@ -95,8 +96,8 @@ class ChangeJournal:
 def read(ledger: Ledger) -> Open | None:
     """The open transaction, None where there is none.
 
-    A line that is no JSON is one that was torn when the machine stopped: its act never began, so it is left out.
-    Raises ApplyError NNA0410 where the journal is not one of ours, FileError.
+    A line that is no JSON is one that was torn when the machine stopped: its act never began, so it is left
+    out. Raises ApplyError NNA0410 where the journal is not one of ours, FileError.
     """
     records = [record for line in ledger.lines() if (record := _parse(line)) is not None]
     if not records:

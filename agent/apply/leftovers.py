@@ -1,5 +1,5 @@
-"""What a bench has still to undo, in a file. A bench that is killed has lost its memory of it: `status`, `doctor`,
-`remove` and the next bench tell what is left, with the command that mends it.
+"""What a bench has still to undo, in a file. A bench that is killed has lost its memory of it: `status`,
+`doctor`, `remove` and the next bench tell what is left, with the command that mends it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def leftovers_of(document: object) -> Leftovers:
     """The record in a JSON document; empty where it is none."""
     try:
         found = document if isinstance(document, dict) else {}
-        away = tuple(Away(str(one["name"]), str(one["digest"]), str(one["runtime"])) for one in found.get("away", ()))
+        away = tuple(
+            Away(str(one["name"]), str(one["digest"]), str(one["runtime"])) for one in found.get("away", ())
+        )
         return Leftovers(int(found.get("pid", 0)), away, tuple(map(str, found.get("pulled", ()))))
     except (KeyError, TypeError, ValueError):
         return Leftovers()
@@ -61,7 +63,9 @@ def leftovers_of(document: object) -> Leftovers:
 def lives(leftovers: Leftovers, proc: str) -> bool:
     """Whether the bench still runs that will undo it itself."""
     try:
-        return leftovers.pid > 0 and b"\0bench\0" in (Path(proc) / str(leftovers.pid) / "cmdline").read_bytes()
+        return (
+            leftovers.pid > 0 and b"\0bench\0" in (Path(proc) / str(leftovers.pid) / "cmdline").read_bytes()
+        )
     except OSError:
         return False
 
@@ -72,7 +76,10 @@ def read(files: Files) -> Leftovers:
 
 
 def write(files: Files, leftovers: Leftovers) -> None:
-    """Record it, before what has to be undone is done; nothing is left of a record of nothing. Raises FileError."""
+    """Record it, before what has to be undone is done; nothing is left of a record of nothing.
+
+    Raises FileError.
+    """
     if not (leftovers.away or leftovers.pulled):
         documents.drop(files, paths.BENCH)
         return
@@ -81,7 +88,10 @@ def write(files: Files, leftovers: Leftovers) -> None:
 
 
 def settle(files: Files, containerd: Containerd, proc: str) -> Leftovers:
-    """What a bench that was killed has left; nothing while one lives, which will undo it itself. As `settled`."""
+    """What a bench that was killed has left; nothing while one lives, which will undo it itself.
+
+    As `settled`.
+    """
     try:
         return Leftovers() if lives(read(files), proc) else settled(files, containerd)
     except FileError:
@@ -89,8 +99,8 @@ def settle(files: Files, containerd: Containerd, proc: str) -> Leftovers:
 
 
 def settled(files: Files, containerd: Containerd) -> Leftovers:
-    """What is left of what is recorded; what somebody has mended since is forgotten. What containerd cannot tell now
-    stays as it is recorded. Raises FileError where the record cannot be read.
+    """What is left of what is recorded; what somebody has mended since is forgotten. What containerd cannot
+    tell now stays as it is recorded. Raises FileError where the record cannot be read.
     """
     leftovers = read(files)
     if not (leftovers.away or leftovers.pulled):

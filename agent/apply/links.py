@@ -1,7 +1,7 @@
 """The links that enable a unit. systemd lays and removes them, and does not wait until they are on the disk.
 
-A power cut could otherwise take the link of a change that was accepted: containerd would name a snapshotter that does
-not start at boot.
+A power cut could otherwise take the link of a change that was accepted: containerd would name a snapshotter
+that does not start at boot.
 """
 
 from __future__ import annotations

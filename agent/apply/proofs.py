@@ -47,7 +47,8 @@ class CheckResult:
     def error(self) -> AgentError:
         """As an error, for headlines and for the undo of a change whose proof failed."""
         return AgentError(
-            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause, seen=self.evidence,
+            self.code, f"check {self.number} ({self.name}): {self.detail}", cause=self.cause,
+            seen=self.evidence,
             try_=self.try_,
         )  # fmt: skip
 
@@ -62,11 +63,16 @@ class Proof:
     """What others have changed of what was applied."""
     versions: tuple[tuple[str, str], ...] = ()
     pending: tuple[str, ...] = ()
-    """What the configuration wants other than was applied, in words: `apply` does it. No fault of the node."""
+    """What the configuration wants other than was applied, in words: `apply` does it.
+
+    No fault of the node.
+    """
     unrenewed: tuple[str, ...] = ()
     """Images in use whose credential expires and is not renewed (NNA1207). No fault yet."""
     unseen: tuple[str, ...] = ()
-    """What could not be looked at for drift, each with the reason: nobody knows whether it is as it was applied."""
+    """What could not be looked at for drift, each with the reason: nobody knows whether it is as it was
+    applied.
+    """
 
     @property
     def drift(self) -> tuple[str, ...]:
@@ -112,7 +118,9 @@ def not_proved(number: int, name: str, why: str, *evidence: str, try_: str = "")
 
 def unknown(number: int, name: str, code: str, error: AgentError) -> CheckResult:
     """Could not be told."""
-    return CheckResult(number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_)
+    return CheckResult(
+        number, name, CheckState.UNKNOWN, error.what, code, error.cause, error.seen, error.try_
+    )
 
 
 def body(proof: Proof) -> dict[str, object]:
@@ -145,8 +153,8 @@ def _check(check: CheckResult) -> Mapping[str, object]:
 
 
 def _told(text: str) -> str:
-    """As everyone may read it: lines of other programs' logs are among the evidence, and a registry may send nydusd on
-    to an address that is signed in its query.
+    """As everyone may read it: lines of other programs' logs are among the evidence, and a registry may send
+    nydusd on to an address that is signed in its query.
     """
     return _QUERY.sub(r"\1?<hidden>", hide(text))
 
@@ -165,7 +173,8 @@ def _boot_id(files: Files) -> str:
 def publish(files: Files, proof: Proof) -> None:
     """Write proof.json for everyone to read: no check carries a secret. Raises FileError.
 
-    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away stays away.
+    `doctor` and an inspection may end at the same moment: the later proof stays. What a removal took away
+    stays away.
     """
     document = {"apiVersion": API_VERSION, "kind": "Proof", **body(proof), "boot_id": _boot_id(files)}
     found = files.read(paths.PROOF)

@@ -25,8 +25,8 @@ from agent.ports import NydusdInfo, Ports
 from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)
-"""Checks whose failure undoes a change. What lies above is the mirror's and running containers' affair: a dead mirror
-must not keep a node from being set up, because the route to the origin is part of the set-up."""
+"""Checks whose failure undoes a change. What lies above is the mirror's and running containers' affair: a
+dead mirror must not keep a node from being set up, because the route to the origin is part of the set-up."""
 
 _NEEDS = {3: (2,), 5: (4,), 6: (4, 5), 7: (3, 4, 5), 8: (), 10: (1, 9)}
 """Checks without which a check can say nothing of its own."""
@@ -38,7 +38,8 @@ _ROUTE_S = 5.0
 _ROUTE_STEP_S = 0.1
 
 NAMES = {
-    1: "binaries", 2: "snapshotter unit", 3: "snapshotter answers", 4: "containerd answers", 5: "plugin registered",
+    1: "binaries", 2: "snapshotter unit", 3: "snapshotter answers", 4: "containerd answers",
+    5: "plugin registered",
     6: "CRI uses it", 7: "snapshot made", 8: "running nydusd", 9: "mirror", 10: "real read",
 }  # fmt: skip
 
@@ -55,8 +56,8 @@ def run_checks(
     top: int = 10,
     looked: DriftFound | None = None,
 ) -> Proof:
-    """Run the checks above `below` (those were run a moment ago) to `top`; `each` is told of every check. `looked` is a
-    look for drift of just now; without it a whole proof looks by itself.
+    """Run the checks above `below` (those were run a moment ago) to `top`; `each` is told of every check.
+    `looked` is a look for drift of just now; without it a whole proof looks by itself.
 
     Raises nothing that a port raises.
     """
@@ -85,7 +86,8 @@ def run_checks(
     looked = looked or DriftFound(None)
     keeping = unrenewed_images(view) if top == max(looks) else ()
     return Proof(
-        ports.clock.now(), tuple(found.values()), looked.findings, versions.known_versions(facts), unrenewed=keeping,
+        ports.clock.now(), tuple(found.values()), looked.findings, versions.known_versions(facts),
+        unrenewed=keeping,
         unseen=looked.unseen,
     )  # fmt: skip
 
@@ -98,7 +100,9 @@ def _blocked(number: int, found: dict[int, CheckResult]) -> CheckResult | None:
 
 
 def await_route(ports: Ports) -> None:
-    """Wait a moment until the daemon has read what was applied: before that, reads go to the origin for it."""
+    """Wait a moment until the daemon has read what was applied: before that, reads go to the origin for
+    it.
+    """
     end = ports.clock.monotonic() + _ROUTE_S
     while ports.clock.monotonic() < end:
         daemon = daemon_view(ports)
@@ -118,8 +122,9 @@ def must_undo(found: Proof) -> AgentError | None:
 def unrenewed_images(view: ProofView) -> tuple[str, ...]:
     """Images in use whose credential expires and is not renewed, each with what gives it, and the reason.
 
-    No check fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by that of the
-    program that lies on the node now. Nothing raises; what does not answer is left out (check 8 says so).
+    No check fails by it: nothing is wrong yet. What a nydusd can do is decided by its own version, not by
+    that of the program that lies on the node now. Nothing raises; what does not answer is left out (check 8
+    says so).
     """
     if not (view.facts.credentials.expiring and view.config.registries.renew_s):
         return ()
@@ -156,7 +161,9 @@ def _public(view: ProofView) -> frozenset[str]:
 
 
 def _images(view: ProofView, info: NydusdInfo, missing: str) -> Iterator[tuple[str, str]]:
-    why = missing or renewal.too_old("its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS)
+    why = missing or renewal.too_old(
+        "its nydusd", versions.parsed(info.version), info.version, TAKES_CREDENTIALS
+    )
     for _, config in info.backends if why else ():
         backend = backend_of(config)
         host = str(backend.get("host", ""))

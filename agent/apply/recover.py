@@ -1,4 +1,6 @@
-"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it otherwise."""
+"""A transaction that nobody closed (kill -9, power cut): finish it where it was accepted, undo it
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ class Recovered:
 def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered | None:
     """Close an open journal; None where there is none. The caller holds the lock.
 
-    `jobs` False: files only (at boot). Raises ApplyError NNA0403 where something could not be put back (the journal
-    then stays, the next run tries again), NNA0410, NNA0413, FileError.
+    `jobs` False: files only (at boot). Raises ApplyError NNA0403 where something could not be put back (the
+    journal then stays, the next run tries again), NNA0410, NNA0413, FileError.
     """
     found = journal.read(ports.ledger)
     _tidy(ports)
@@ -43,7 +45,9 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
     say(f"undoing an interrupted {found.begin.verb}")
     report = unwind.unwind(ports, journal.undos(found.intents), found.begin.root, jobs=jobs, say=say)
     if jobs:
-        wrong = unwind.witness(ports, answered=found.begin.containerd_answered, mountpoint=found.begin.mountpoint)
+        wrong = unwind.witness(
+            ports, answered=found.begin.containerd_answered, mountpoint=found.begin.mountpoint
+        )
         report.left.extend([f"containerd after that: {wrong}"] if wrong else [])
     if not report.complete:
         raise ApplyError(
@@ -57,7 +61,8 @@ def finish(ports: Ports, *, jobs: bool, say: Callable[[str], None]) -> Recovered
 
 
 def settle(ports: Ports, accepted: Generation) -> None:
-    """The end of an accepted transaction: what the daemon reads, the last of a removal, and the journal closed.
+    """The end of an accepted transaction: what the daemon reads, the last of a removal, and the journal
+    closed.
 
     May run twice.
     """
@@ -97,7 +102,8 @@ def _clear(ports: Ports, removal: generations.Generation) -> None:
     """
     for path in (paths.PROOF, paths.DRIFT, paths.REPAIRS):
         documents.drop(ports.files, path)
-    # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave them.
+    # Sockets of the snapshotter, which does not remove all of them; a file system in memory, but why leave
+    # them.
     for socket in (paths.SNAPSHOTTER_SOCKET, paths.SNAPSHOTTER_SYSTEM_SOCKET):
         daemons.run(ports, ["rm", "--force", "--", socket])
     ports.files.remove_empty_directory(posixpath.dirname(paths.SNAPSHOTTER_SOCKET))

@@ -1,8 +1,8 @@
-"""Whether the registries in use let this node in, with what docker's configuration holds for them. Asked by `doctor`
-alone: every node would ask every few minutes otherwise, and a helper may cost money.
+"""Whether the registries in use let this node in, with what docker's configuration holds for them. Asked by
+`doctor` alone: every node would ask every few minutes otherwise, and a helper may cost money.
 
-A registry is asked as nydusd asks: without anything first, then with what its 401 wants, for a repository in use. The
-tag that is asked for does not exist, so that no pull is counted; 404 then means "come in".
+A registry is asked as nydusd asks: without anything first, then with what its 401 wants, for a repository in
+use. The tag that is asked for does not exist, so that no pull is counted; 404 then means "come in".
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ class _Asked:
         return f"/v2/{self.repository}/manifests/{_NO_TAG}" if self.repository else "/v2/"
 
 
-def ask_registries(config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str) -> tuple[Access, ...]:
+def ask_registries(
+    config: Config, ports: Ports, registries: RegistryPorts, snapshotter: str
+) -> tuple[Access, ...]:
     """Each registry in use, once. `snapshotter` is its version as text. Nothing raises."""
     end, version = ports.clock.monotonic() + _BUDGET_S, versions.parsed(snapshotter)
     found = []
@@ -92,28 +94,34 @@ def ask_registries(config: Config, ports: Ports, registries: RegistryPorts, snap
 
 
 def cautions(config: Config, ports: Ports) -> tuple[str, ...]:
-    """Where the snapshotter looks for credentials elsewhere than asked for: a drop-in, or a change that is pending."""
+    """Where the snapshotter looks for credentials elsewhere than asked for: a drop-in, or a change that is
+    pending.
+    """
     try:
         unit = ports.units.get(paths.SNAPSHOTTER_UNIT)
     except PortError:
         return ()  # check 2 says why
     if unit is None or not unit.runs:
         return ()
-    values = (one.removeprefix("DOCKER_CONFIG=") for one in unit.environment if one.startswith("DOCKER_CONFIG="))
+    values = (
+        one.removeprefix("DOCKER_CONFIG=") for one in unit.environment if one.startswith("DOCKER_CONFIG=")
+    )
     now = (list(values) or [""])[-1].rstrip("/") or posixpath.dirname(ROOTS_DOCKER)
     asked = config.registries.credentials
     right = posixpath.dirname(asked or ROOTS_DOCKER)
     if now == right or (asked and not asked.startswith("/") and now.startswith(_FROM_SYSTEMD)):
         return ()
     return (
-        f"the snapshotter reads {now}/config.json, not {asked or ROOTS_DOCKER}: `nydus-agent plan` shows what is "
+        f"the snapshotter reads {now}/config.json, not {asked or ROOTS_DOCKER}: `nydus-agent plan` shows "
+        f"what is "
         f"pending, `systemctl cat {paths.SNAPSHOTTER_UNIT}` who says otherwise",
     )
 
 
 def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
-    """Where the mirror writes credentials into its log: dfdaemon does at level info, its default, each request with all
-    its headers (dragonflyoss/client, proxy/mod.rs, seen with v1.5.10). Only what runs on this node can be looked at.
+    """Where the mirror writes credentials into its log: dfdaemon does at level info, its default, each
+    request with all its headers (dragonflyoss/client, proxy/mod.rs, seen with v1.5.10). Only what runs on
+    this node can be looked at.
     """
     if not any(one.private for one in found):
         return ()
@@ -124,8 +132,10 @@ def overheard(ports: Ports, found: Sequence[Access]) -> tuple[str, ...]:
     if not any(_log_level(ports, *line.split()).tells_headers for line in listed.splitlines()):
         return ()
     return (
-        "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level warn` "
-        "(its unit: `nydus-agent dragonfly render dfdaemon-unit`; the chart: client.config.log.level), and change the "
+        "dfdaemon writes the Authorization header of every request into its log: run it with `--log-level "
+        "warn` "
+        "(its unit: `nydus-agent dragonfly render dfdaemon-unit`; the chart: client.config.log.level), and "
+        "change the "
         "passwords that it has written",
     )
 
@@ -151,7 +161,9 @@ def body(found: Sequence[Access]) -> list[dict[str, object]]:
 
 
 def _in_use(config: Config, ports: Ports) -> Mapping[str, str]:
-    """Registry -> a repository of it: of a mount, else of an image, else "" (only the configuration names it)."""
+    """Registry -> a repository of it: of a mount, else of an image, else "" (only the configuration names
+    it).
+    """
     found: dict[str, str] = {}
     for registry, repository in (*_mounted(config, ports), *_images(ports)):
         found.setdefault(registry, repository)
@@ -189,7 +201,9 @@ def _access(asked: _Asked, ports: RegistryPorts, version: Version | Unknown) -> 
     return replace(_identified(asked, answer, ports, version), private=True)
 
 
-def _identified(asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version: Version | Unknown) -> Access:
+def _identified(
+    asked: _Asked, answer: HttpAnswer, ports: RegistryPorts, version: Version | Unknown
+) -> Access:
     """After a 401: the same, with what it wants."""
     try:
         looked = ports.credentials.find(asked.registry, deadline_s=_ASK_S)
@@ -214,7 +228,8 @@ def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
     """`well`, unless the answer says otherwise."""
     if answer.status in (401, 403):
         error = CredentialError(
-            "NNA1205", f"{well.registry} refuses this node", cause=f"it answers {answer.status} to what was found",
+            "NNA1205", f"{well.registry} refuses this node",
+            cause=f"it answers {answer.status} to what was found",
             seen=tried,
         )  # fmt: skip
         return _failed(well.registry, error)
@@ -223,7 +238,9 @@ def _judged(well: Access, answer: HttpAnswer, tried: tuple[str, ...]) -> Access:
     return Access(well.registry, CheckState.UNKNOWN, f"answers {answer.status}, which tells nothing")
 
 
-def _reaching_nydusd(well: Access, looked: Looked, ports: RegistryPorts, version: Version | Unknown) -> Access:
+def _reaching_nydusd(
+    well: Access, looked: Looked, ports: RegistryPorts, version: Version | Unknown
+) -> Access:
     """`well`, unless the snapshotter will not find, or not hand on, what was found."""
     asked = asked_by_snapshotter(looked.registry, None if isinstance(version, Unknown) else version)
     try:
@@ -248,5 +265,8 @@ def _silent(registry: str, error: PortError) -> Access:
 
 
 def _failed(registry: str, error: AgentError) -> Access:
-    hint = error.try_ or f"docker login {registry}, as root; or name the file that has it: registries.credentials"
+    hint = (
+        error.try_
+        or f"docker login {registry}, as root; or name the file that has it: registries.credentials"
+    )
     return Access(registry, CheckState.FAILED, error.what, error.code, error.cause, error.seen, hint)

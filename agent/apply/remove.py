@@ -1,6 +1,8 @@
-"""`remove` as a whole: containerd as it was, the snapshotter down, our files gone. The snapshotter's root stays.
+"""`remove` as a whole: containerd as it was, the snapshotter down, our files gone. The snapshotter's root
+stays.
 
-Refused while containers run on the snapshotter: they would go on, but containerd could not clean up after them.
+Refused while containers run on the snapshotter: they would go on, but containerd could not clean up after
+them.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
 
 
 def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
-    """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is closed.
+    """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is
+    closed.
 
     Raises ApplyError NNA0402, NNA0403, PlanError.
     """
@@ -106,7 +109,9 @@ def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, .
 
 
 def files_only(plan: Plan) -> Plan:
-    """For a node on which nothing runs that would have to be restarted: an image is being built, or it boots."""
+    """For a node on which nothing runs that would have to be restarted: an image is being built, or it
+    boots.
+    """
     steps = tuple(step for step in plan.steps if not isinstance(step, _NEEDS_SYSTEMD))
     return Plan(steps, plan.warnings, plan.notes)
 
@@ -131,14 +136,16 @@ def _proof(ports: Ports, root: str) -> AgentError | None:
 def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[str, ...]:
     found = []
     if posixpath.basename(root) in ports.files.listdir(posixpath.dirname(root)):
-        # First the images, through containerd: its database still names their snapshots, and a root that was wiped
-        # behind its back makes pulls fail when a snapshotter comes again (containerd/nydus-snapshotter#631, #680).
+        # First the images, through containerd: its database still names their snapshots, and a root that was
+        # wiped behind its back makes pulls fail when a snapshotter comes again
+        # (containerd/nydus-snapshotter#631, #680).
         when = "once the containers on it have ended" if use.containers else "to clear it"
         what = "images and snapshots, which containerd's database refers to"
         found.append(f"{root}{_size(ports, root)}: {what}; {when}: crictl rmi --prune && rm -rf {root}")
     if force and use.busy:
         found.append(
-            f"{len(use.busy)} nydusd processes: running containers stand on them; kill them when these have ended"
+            f"{len(use.busy)} nydusd processes: running containers stand on them; kill them when these have "
+            f"ended"
         )
     if force and use.containers:
         found.append(f"{len(use.containers)} containers run on; containerd cannot clean up after them")
@@ -147,10 +154,16 @@ def _stays(ports: Ports, root: str, use: daemons.Use, *, force: bool) -> tuple[s
 
 def _programs(ports: Ports) -> tuple[str, ...]:
     try:
-        packages = [project.package(version) for project in Project for version in versions_here(ports.files, project)]
+        packages = [
+            project.package(version) for project in Project for version in versions_here(ports.files, project)
+        ]
     except FileError as error:
         return (f"{paths.PROGRAMS}, which could not be looked at: {error}",)
-    return (f"{' '.join(packages)}: programs, for the next apply; sudo apt purge takes them",) if packages else ()
+    return (
+        (f"{' '.join(packages)}: programs, for the next apply; sudo apt purge takes them",)
+        if packages
+        else ()
+    )
 
 
 def _size(ports: Ports, root: str) -> str:

@@ -1,7 +1,7 @@
 """`repair` as a whole: put back what others changed of what was applied, as one proved transaction.
 
-It knows no mirror: a mirror that is at fault is no drift, so it restarts nothing. What the configuration wants other
-than was applied is not its business either; that is what `apply` is for.
+It knows no mirror: a mirror that is at fault is no drift, so it restarts nothing. What the configuration
+wants other than was applied is not its business either; that is what `apply` is for.
 """
 
 from __future__ import annotations
@@ -92,11 +92,17 @@ def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
 
 
 def run(
-    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None], *, urgency: Urgency
+    config: Config,
+    ports: Ports,
+    around: Surroundings,
+    each: Callable[[CheckResult], None],
+    *,
+    urgency: Urgency,
 ) -> RepairOutcome:
     """Put back what may be put back, and prove it. The caller holds the lock.
 
-    Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (as before), NNA0403, FileError.
+    Raises PlanError, ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (as before), NNA0403,
+    FileError.
     """
     recovered = recover.finish(ports, jobs=True, say=around.say)
     ready = plan_repair(config, ports, urgency)
@@ -127,7 +133,9 @@ def _account(ports: Ports, subjects: Sequence[str], hints: dict[str, str], urgen
 
 
 def _hints(plan: Plan) -> dict[str, str]:
-    """The first line of what is overwritten, where it is a comment of somebody: configuration management says so."""
+    """The first line of what is overwritten, where it is a comment of somebody: configuration management says
+    so.
+    """
     found = {}
     for step in plan.steps:
         first = (step.content_before or b"").partition(b"\n")[0] if isinstance(step, WriteFile) else b""
@@ -137,7 +145,10 @@ def _hints(plan: Plan) -> dict[str, str]:
 
 
 def _keep(ports: Ports, plan: Plan) -> None:
-    """What is overwritten stays to be read, the last of each file: somebody may have meant it. Raises FileError."""
+    """What is overwritten stays to be read, the last of each file: somebody may have meant it.
+
+    Raises FileError.
+    """
     for step in plan.steps:
         if isinstance(step, WriteFile) and step.content_before and step.content_before != step.content:
             path = f"{paths.REPLACED}/{step.path.strip('/').replace('/', '-')}"
@@ -163,7 +174,11 @@ def _running(ports: Ports, records: Sequence[Recorded], facts: Facts) -> Running
 def _age_s(ports: Ports, pid: int) -> float | None:
     """For how long a process has run; None where that cannot be told."""
     try:
-        text = ports.processes.run(["ps", "-o", "etimes=", "-p", str(pid)], deadline_s=_RUN_S).stdout if pid else ""
+        text = (
+            ports.processes.run(["ps", "-o", "etimes=", "-p", str(pid)], deadline_s=_RUN_S).stdout
+            if pid
+            else ""
+        )
         return float(text)
     except (ProcessError, ValueError):
         return None

@@ -1,4 +1,5 @@
-"""Keeps account of the restarts that we make, for `plan.budget`: root's file in /var/lib, so that it survives a reboot.
+"""Keeps account of the restarts that we make, for `plan.budget`: root's file in /var/lib, so that it survives
+a reboot.
 
 A restart is on the disk before it is made: one that is killed in the middle counts too.
 """
@@ -39,7 +40,9 @@ def history(files: Files) -> tuple[Restart, ...]:
 def _understood(fact: FileFact | None) -> tuple[Restart, ...]:
     try:
         rows = documents.parsed(fact)["restarts"]
-        return tuple(Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows)
+        return tuple(
+            Restart(row["unit"], float(row["at"]), row["boot"], float(row["boottime"])) for row in rows
+        )
     except (ValueError, KeyError, TypeError):
         return ()  # an account that nobody can read must not keep a node from being mended
 
@@ -54,11 +57,16 @@ def judge(ports: Ports, unit: str, policy: RestartBudget) -> Judgement:
 
 def restarted(plan: Plan) -> tuple[str, ...]:
     """The units that a plan restarts, in its order."""
-    return tuple(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb is UnitVerb.RESTART)
+    return tuple(
+        step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb is UnitVerb.RESTART
+    )
 
 
 def held(ports: Ports, plan: Plan, policy: RestartBudget) -> NotBefore | None:
-    """The judgement that lets a plan wait longest; None where it may begin now. Raises SystemdError, FileError."""
+    """The judgement that lets a plan wait longest; None where it may begin now.
+
+    Raises SystemdError, FileError.
+    """
     found = (judge(ports, unit, policy) for unit in restarted(plan))
     waits = [one for one in found if isinstance(one, NotBefore)]
     return max(waits, key=lambda one: one.seconds) if waits else None

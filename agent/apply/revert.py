@@ -1,7 +1,8 @@
-"""Taking back a change that nobody confirmed: an interrupted one is undone, an accepted one goes back to the generation
-before it. Before the first generation the node was without the agent, so everything is removed; only where containers
-run on the snapshotter by now it stays for them, because containerd could not clean up after them without it, which
-would be worse than on a plain node: new containers start as before, and `remove` ends it when the last of them is gone.
+"""Taking back a change that nobody confirmed: an interrupted one is undone, an accepted one goes back to the
+generation before it. Before the first generation the node was without the agent, so everything is removed;
+only where containers run on the snapshotter by now it stays for them, because containerd could not clean up
+after them without it, which would be worse than on a plain node: new containers start as before, and `remove`
+ends it when the last of them is gone.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def take_back(
 ) -> TakenBack | None:
     """Take the change back that waits; None where none does (any more), or not the transaction `only`.
 
-    The caller holds the lock. Raises ApplyError NNA0402, NNA0403, NNA0411 (a container was started at this moment),
-    PlanError.
+    The caller holds the lock. Raises ApplyError NNA0402, NNA0403, NNA0411 (a container was started at this
+    moment), PlanError.
     """
     waits = confirm.pending(ports.files)
     if waits is None or only not in ("", waits.id):
@@ -75,12 +76,19 @@ def _way_back(
     if not count:
         act = partial(remove.remove_setup, applied, ports, around, force=False)
         return f"{what}: the node is as it was without the agent", act
-    why = f"new containers start as before; the snapshotter stays for {count} that run on it, until nydus-agent remove"
+    why = (
+        f"new containers start as before; the snapshotter stays for {count} that run on it, until "
+        f"nydus-agent remove"
+    )
     return f"{what}: {why}", partial(_stand_by, applied, ports, around, each)
 
 
-def _stand_by(config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]) -> None:
-    """containerd's default as it was before the first generation, and the snapshotter only for who runs on it."""
+def _stand_by(
+    config: Config, ports: Ports, around: Surroundings, each: Callable[[CheckResult], None]
+) -> None:
+    """containerd's default as it was before the first generation, and the snapshotter only for who runs on
+    it.
+    """
     less = replace(
         config, containerd=replace(config.containerd, mode=ContainerdMode.PLUGIN_ONLY),
         registries=replace(config.registries, include=()),
@@ -101,7 +109,8 @@ def of_an_earlier_boot(ports: Ports) -> Pending | None:
 
 
 def take_back_files(config: Config, ports: Ports, around: Surroundings, waits: Pending) -> TakenBack:
-    """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is closed.
+    """The same at boot, before the runtimes start: files only. The caller holds the lock, the journal is
+    closed.
 
     Raises ApplyError NNA0402, NNA0403, PlanError.
     """
@@ -140,8 +149,9 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
 
 @contextlib.contextmanager
 def lock(ports: Ports, transaction_id: str) -> Iterator[None]:
-    """Hold the lock, although the change may still be under way: it had its time. It is told to end and to undo what
-    it did (also where it was stopped, by Ctrl-Z say); when it does not, it is killed, and we undo it.
+    """Hold the lock, although the change may still be under way: it had its time. It is told to end and to
+    undo what it did (also where it was stopped, by Ctrl-Z say); when it does not, it is killed, and we undo
+    it.
 
     Raises LockedError where somebody else holds the lock all the time.
     """

@@ -1,7 +1,9 @@
-"""`rollback` as a whole: which generation, the plan back to it, one transaction, the proof, and a new generation.
+"""`rollback` as a whole: which generation, the plan back to it, one transaction, the proof, and a new
+generation.
 
-History is append-only: what was gone back from can be gone back to. The operator's configuration is not touched, so it
-wants another state afterwards; the rollback holds until the next explicit apply (`generations.holds`).
+History is append-only: what was gone back from can be gone back to. The operator's configuration is not
+touched, so it wants another state afterwards; the rollback holds until the next explicit apply
+(`generations.holds`).
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def roll_back(
 ) -> Outcome:
     """Bring the node back to what it was after generation `to`; None: the state before the present one.
 
-    `config` is the operator's. The caller holds the lock. Raises PlanError (nothing touched; NNA0333: there is no such
-    generation), ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (put back) and NNA0403.
+    `config` is the operator's. The caller holds the lock. Raises PlanError (nothing touched; NNA0333: there
+    is no such generation), ApplyError NNA0415 and NNA0416 (nothing touched), NNA0402 (put back) and NNA0403.
     """
     config = gate.wanted(config, urgency)
     recovered = recover.finish(ports, jobs=True, say=around.say)
@@ -53,7 +55,8 @@ def roll_back(
     if plan.empty and newest is not None and newest.state == target.state:
         return Outcome(plan, target.effective, transaction.ChangeResult(None), None, recovered)
     intention = Intention(
-        "rollback", plan, target.effective, versions.known_versions(facts), target.mirror, then.snapshotter.root,
+        "rollback", plan, target.effective, versions.known_versions(facts), target.mirror,
+        then.snapshotter.root,
         target.state, target.config,
     )  # fmt: skip
     outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
@@ -67,36 +70,49 @@ def roll_back(
 def look_back(
     config: Config, ports: Ports, target: Generation, *, probe_fence: bool = True
 ) -> tuple[Config, Facts, Plan]:
-    """The configuration of then, the node as it is, and the plan back. Raises PlanError, ApplyError NNA0413."""
+    """The configuration of then, the node as it is, and the plan back.
+
+    Raises PlanError, ApplyError NNA0413.
+    """
     history = generations.history(ports.files)
     files = touched(history, target)
     then = restored(config, target.config)
     extra = tuple(one.path for one in files)
     facts = observe(then, ports, probe_fence=probe_fence, probe_mirror=False, extra_paths=extra)
-    notes = (f"back to generation {target.number}; the configuration is not changed", *_versions(target, facts))
+    notes = (
+        f"back to generation {target.number}; the configuration is not changed",
+        *_versions(target, facts),
+    )
     return then, facts, rollback.rollback(then, facts, files, notes)
 
 
 def choose(files: Files, to: int | None) -> Generation:
-    """The generation to go back to. Raises PlanError NNA0333 with those that there are, ApplyError NNA0413."""
+    """The generation to go back to.
+
+    Raises PlanError NNA0333 with those that there are, ApplyError NNA0413.
+    """
     history = generations.history(files)
     if not history:
-        raise PlanError("NNA0333", "there is nothing to go back from", cause="nothing is applied on this node")
+        raise PlanError(
+            "NNA0333", "there is nothing to go back from", cause="nothing is applied on this node"
+        )
     if to is None:
         return _before(history)
     found = next((one for one in history if one.number == to), None)
     if found is not None:
         return found
     if to == 0:
-        raise _no_generation("before the first generation the node was without the agent", "nydus-agent remove")
+        raise _no_generation(
+            "before the first generation the node was without the agent", "nydus-agent remove"
+        )
     since = " since the last removal" if history[0].number > 1 else ""
     known = f"there are {history[0].number} to {history[-1].number}{since}"
     raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent history")
 
 
 def before(history: Sequence[Generation]) -> Generation | None:
-    """The state before the present one, None where there is none. A second rollback goes one further back, it does not
-    undo the first.
+    """The state before the present one, None where there is none. A second rollback goes one further back, it
+    does not undo the first.
     """
     one = history[-1] if history else None
     while one is not None and (earlier := [other for other in history if other.number < one.state]):

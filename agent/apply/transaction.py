@@ -1,6 +1,7 @@
 """One change of the node: journal, steps, proof, and either a new generation or the node as it was before.
 
-    lock (the caller's) → undo an open journal → facts → plan → [undo on disk → act] per step → proof → generation
+    lock (the caller's) → undo an open journal → facts → plan → [undo on disk → act] per step → proof →
+    generation
 
 The proof decides: a change whose proof fails is undone like one whose step failed.
 """
@@ -45,7 +46,8 @@ class Intention:
     def is_in_force(self, last: generations.Generation | None) -> bool:
         """Whether the newest generation says the same, so that an empty plan leaves nothing to record.
 
-        A rollback ends with an apply: even where no file changes, it is the operator's word that it holds no longer.
+        A rollback ends with an apply: even where no file changes, it is the operator's word that it holds no
+        longer.
         """
         if last is None or (last.verb, last.to) != (self.verb, self.to):
             return False
@@ -81,12 +83,14 @@ class Surroundings:
 def carry_out(ports: Ports, intention: Intention, prove: Prove, around: Surroundings) -> ChangeResult:
     """Run a plan as one transaction. The caller holds the lock and has called `recover.finish`.
 
-    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof failed
-    and the node was put back) or NNA0403 (something could not be put back; it names what).
+    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof
+    failed and the node was put back) or NNA0403 (something could not be put back; it names what).
     """
     last = generations.newest(ports.files)
     if intention.plan.empty and last is not None and intention.is_in_force(last):
-        generations.publish(ports.files, replace(last, effective=intention.effective, mirror=intention.mirror))
+        generations.publish(
+            ports.files, replace(last, effective=intention.effective, mirror=intention.mirror)
+        )
         return ChangeResult(None)
     begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
     around.begin(begin)
@@ -135,7 +139,8 @@ def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
     except ContainerdError:
         points = ()
     return journal.Begin(
-        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered, points[0] if points else "",
+        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered,
+        points[0] if points else "",
         intention.root,
     )  # fmt: skip
 
@@ -150,15 +155,21 @@ def _generation(
     ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
 ) -> generations.Generation:
     lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
-    steps = tuple(generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting))
+    steps = tuple(
+        generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting)
+    )
     return generations.Generation(
-        begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective, intention.versions,
+        begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
+        intention.versions,
         intention.mirror, intention.to, intention.config,
     )  # fmt: skip
 
 
 def _withdraw(ports: Ports, begin: journal.Begin, failed: AgentError) -> None:
-    """Before an undo: what is accepted must not be undone. Where that cannot be told, the next run decides."""
+    """Before an undo: what is accepted must not be undone.
+
+    Where that cannot be told, the next run decides.
+    """
     try:
         generations.withdraw(ports.files, begin.generation)
     except Exception as error:  # noqa: BLE001 - an undo of what is accepted would be worse than none
@@ -192,7 +203,9 @@ def put_back(
             confirm.tidy(ports)
         except FileError as error:
             report.left.append(str(error))
-    cause = f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    cause = (
+        f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    )
     seen = (*failed.seen, *(f"put back: {one}" for one in report.restored))
     if report.complete:
         return ApplyError(

@@ -1,5 +1,5 @@
-"""What is recorded of a change that waits for its confirmation, and of one that was taken back. Pure: `status` reads it
-too.
+"""What is recorded of a change that waits for its confirmation, and of one that was taken back. Pure:
+`status` reads it too.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def pending_of(document: object) -> Pending | None:
     try:
         found = _record(document)
         return Pending(
-            str(found["id"]), int(found["generation"]), int(found["seconds"]), float(found["at"]), str(found["boot"]),
+            str(found["id"]), int(found["generation"]), int(found["seconds"]), float(found["at"]),
+            str(found["boot"]),
             float(found["boottime"]), int(found["pid"]),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError):
@@ -73,7 +74,11 @@ def taken_of(document: object) -> TakenBack | None:
     try:
         found = _record(document)
         return TakenBack(
-            str(found["id"]), int(found["generation"]), float(found["at"]), int(found["newest"]), str(found["why"])
+            str(found["id"]),
+            int(found["generation"]),
+            float(found["at"]),
+            int(found["newest"]),
+            str(found["why"]),
         )
     except (ValueError, KeyError, TypeError):
         return None

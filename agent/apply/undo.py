@@ -36,8 +36,8 @@ class PutBack:
     mode_after: int | None = None
     """The mode that our step gave it; None in records of version 0.1.0, which kept every mode."""
     done: bool = True
-    """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never wrote.
-    Not recorded: the journal's own marks say it."""
+    """False: the step is not known to have ended, and where the file is neither `before` nor `after` it never
+    wrote. Not recorded: the journal's own marks say it."""
 
     @property
     def before_sha256(self) -> str:
@@ -108,7 +108,8 @@ def encode(undo: Undo) -> dict[str, Any]:
             }  # fmt: skip
         case Scratch():
             return {
-                "kind": "scratch", "path": undo.path, "sha256": undo.sha256, "also": [list(one) for one in undo.also],
+                "kind": "scratch", "path": undo.path, "sha256": undo.sha256,
+                "also": [list(one) for one in undo.also],
                 "missing": list(undo.missing),
             }  # fmt: skip
         case ReloadBack():
@@ -122,7 +123,8 @@ def decode(data: Mapping[str, Any]) -> Undo:
     match data["kind"]:
         case "file":
             return PutBack(
-                data["path"], _bytes(data["before"]), _bytes(data["after"]), data["mode"], data["uid"], data["gid"],
+                data["path"], _bytes(data["before"]), _bytes(data["after"]), data["mode"], data["uid"],
+                data["gid"],
                 tuple(data["missing"]), data["owned"], data.get("mode_after"),
             )  # fmt: skip
         case "unit":
@@ -162,15 +164,17 @@ class Stage:
 def stages(undos: Sequence[Undo]) -> tuple[Stage, ...]:
     """The undos (given in the order of their steps) as stages, newest first.
 
-    A plan is stretches of "write files, then restart what reads them". A restart is undone by another restart *after*
-    the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch. What was stopped
-    after a restart is up again before the files of that restart go back: they may name it.
+    A plan is stretches of "write files, then restart what reads them". A restart is undone by another restart
+    *after* the files of its stretch were put back, so newest-first alone would be wrong inside of a stretch.
+    What was stopped after a restart is up again before the files of that restart go back: they may name it.
     """
     found: list[list[Undo]] = [[]]
     for undo in undos:
         units = [one for one in found[-1] if isinstance(one, UnitBack)]
         narrows = isinstance(undo, UnitBack) and undo.verb in _NARROWING
-        if (isinstance(undo, PutBack) and units) or (narrows and any(one.verb not in _NARROWING for one in units)):
+        if (isinstance(undo, PutBack) and units) or (
+            narrows and any(one.verb not in _NARROWING for one in units)
+        ):
             found.append([])
         if not isinstance(undo, Nothing):
             found[-1].append(undo)

@@ -1,4 +1,6 @@
-"""Put a node back: run the undo records of a transaction, newest stage first, and say exactly what came of it."""
+"""Put a node back: run the undo records of a transaction, newest stage first, and say exactly what came of
+it.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,11 @@ class UnwindReport:
 def unwind(ports: Ports, undos: Sequence[undo.Undo], root: str, *, jobs: bool, say: Say) -> UnwindReport:
     """Undo, newest stage first. Never raises for what one undo cannot do: that goes into the report.
 
-    It stops where to go on would leave containerd with the name of a snapshotter that does not run: the node then is
-    what it was in the middle of the change, and each such state is safe (`plan.invariants`).
+    It stops where to go on would leave containerd with the name of a snapshotter that does not run: the node
+    then is what it was in the middle of the change, and each such state is safe (`plan.invariants`).
 
-    `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for the unit
-    that waits for us.
+    `root` is the snapshotter's. `jobs` False is for the boot: files only, because a queued job would wait for
+    the unit that waits for us.
     """
     report = UnwindReport()
     say = unfailing(say)
@@ -113,7 +115,8 @@ def _try(report: UnwindReport, what: str, act: Callable[[], str]) -> None:
     """`act` returns "" where there was nothing to do, else a word for the report."""
     try:
         done = act()
-    except Exception as error:  # noqa: BLE001 - one undo that cannot be made must not keep the others from being made
+    # One undo that cannot be made must not keep the others from being made.
+    except Exception as error:  # noqa: BLE001
         report.left.append(f"{what or 'systemctl daemon-reload'}: {_words(error)}")
     else:
         if done and what:
@@ -155,7 +158,8 @@ def _disabled(ports: Ports, unit: str) -> bool:
 
 
 def _at_boot(ports: Ports, unit: undo.UnitBack) -> str:
-    """Without waiting for systemd, which waits for us: what it has read of its unit files at this boot is too new.
+    """Without waiting for systemd, which waits for us: what it has read of its unit files at this boot is too
+    new.
 
     A start or stop that is only queued takes the place of the one that systemd queued when the boot began.
     """
@@ -215,7 +219,9 @@ def _file_back(ports: Ports, back: undo.PutBack) -> str:
     if seen not in (back.before_sha256, back.after_sha256):
         if not back.done and not (fact is not None and names_snapshotter(fact.content)):
             return "as another program made it meanwhile; ours was not written"
-        raise FileError("NNA0412", "left alone", cause="another program changed it since; its content was kept")
+        raise FileError(
+            "NNA0412", "left alone", cause="another program changed it since; its content was kept"
+        )
     if back.before is None:
         if fact is not None:
             ports.files.remove(back.path, expect_sha256=seen)
@@ -223,7 +229,9 @@ def _file_back(ports: Ports, back: undo.PutBack) -> str:
         return "removed, as it was not there before" if fact is not None else ""
     if fact is not None and seen == back.before_sha256 and (fact.mode, fact.uid, fact.gid) == _inode(back):
         return ""
-    ports.files.replace(back.path, back.before, mode=back.mode, uid=back.uid, gid=back.gid, expect_sha256=seen)
+    ports.files.replace(
+        back.path, back.before, mode=back.mode, uid=back.uid, gid=back.gid, expect_sha256=seen
+    )
     return "as before, byte for byte"
 
 

@@ -46,7 +46,9 @@ def containerd_pid(ports: Ports) -> int:
         return 0
 
 
-def containerd(ports: Ports, old_pid: int, deadline_s: float, unit: str = paths.CONTAINERD_UNIT) -> RunningContainerd:
+def containerd(
+    ports: Ports, old_pid: int, deadline_s: float, unit: str = paths.CONTAINERD_UNIT
+) -> RunningContainerd:
     """Wait until a containerd with another pid than `old_pid` answers.
 
     Raises ApplyError NNA0405 with the last error and the unit's journal.
@@ -55,7 +57,9 @@ def containerd(ports: Ports, old_pid: int, deadline_s: float, unit: str = paths.
     def ask() -> RunningContainerd:
         server = ports.containerd.server(deadline_s=CALL_S)
         if old_pid and server.pid == old_pid:
-            raise ContainerdError("NNA0405", "containerd was not restarted", cause=f"process {old_pid} still answers")
+            raise ContainerdError(
+                "NNA0405", "containerd was not restarted", cause=f"process {old_pid} still answers"
+            )
         return server
 
     try:
@@ -80,7 +84,8 @@ def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
             state = _dying(ports)
             if state or ports.clock.monotonic() >= end:
                 raise ApplyError(
-                    "NNA0406", "the snapshotter does not answer", cause=f"{state}; {error}" if state else str(error),
+                    "NNA0406", "the snapshotter does not answer",
+                    cause=f"{state}; {error}" if state else str(error),
                     seen=own_words(ports, paths.SNAPSHOTTER_UNIT),
                     try_=f"journalctl -u {paths.SNAPSHOTTER_UNIT} -n 50",
                 ) from None  # fmt: skip
@@ -90,7 +95,9 @@ def snapshotter(ports: Ports, address: str, deadline_s: float) -> None:
 
 
 def own_words(ports: Ports, unit: str, count: int = 5) -> tuple[str, ...]:
-    """The unit's last journal lines; of its own programs where there are any (systemd's say only that it ended)."""
+    """The unit's last journal lines; of its own programs where there are any (systemd's say only that it
+    ended).
+    """
     lines = ports.units.journal_tail(unit, 60)
     systemds = (f"{unit}: ", "Started ", "Starting ", "Stopped ", "Stopping ")
     own = list(dict.fromkeys(line for line in lines if not line.startswith(systemds)))
@@ -108,7 +115,10 @@ def _dying(ports: Ports) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What ran before a change, so that a restart counts only when something new runs. Empty: nothing was restarted."""
+    """What ran before a change, so that a restart counts only when something new runs.
+
+    Empty: nothing was restarted.
+    """
 
     restarted: frozenset[str] = field(default_factory=frozenset)
     snapshotter_invocation: str = ""

@@ -1,4 +1,6 @@
-"""The six cases of the page's chart, and which of them a run was, told by bytes and not by what was intended."""
+"""The six cases of the page's chart, and which of them a run was, told by bytes and not by what was
+intended.
+"""
 
 from __future__ import annotations
 
@@ -63,13 +65,18 @@ class Counted:
     fetched: int | None = None
     """What nydusd asked its backend for (its metric read_amount_total)."""
     source: int | None = None
-    """What dfdaemon brought from the origin (download_traffic, BACK_TO_SOURCE), for everybody, also ahead of need."""
+    """What dfdaemon brought from the origin (download_traffic, BACK_TO_SOURCE), for everybody, also ahead of
+    need.
+    """
     remote: int | None = None
     """... from other peers (REMOTE_PEER)."""
     local: int | None = None
     """... from its own store (LOCAL_PEER)."""
     received: int | None = None
-    """What the node's interfaces received meanwhile, for everybody, loopback left out; None: one of them is gone."""
+    """What the node's interfaces received meanwhile, for everybody, loopback left out;
+
+    None: one of them is gone.
+    """
     unknown: str = ""
     """Why one of these that can be told at other times cannot be told of this run."""
 
@@ -157,8 +164,10 @@ def mb(size: int) -> str:
 
 
 SOURCES = (
-    "from the origin: OCI cold by the manifest; Nydus cold by the manifest and by nydusd's read_amount_total while the "
-    "fence kept the mirror away; through the mirror by dfdaemon's download_traffic, BACK_TO_SOURCE, which counts also "
+    "from the origin: OCI cold by the manifest; Nydus cold by the manifest and by nydusd's "
+    "read_amount_total while the "
+    "fence kept the mirror away; through the mirror by dfdaemon's download_traffic, BACK_TO_SOURCE, which "
+    "counts also "
     "what dfdaemon fetches ahead and what others read meanwhile",
     "from the mirror: nydusd's read_amount_total, where dfdaemon's download_traffic grew by as much",
 )

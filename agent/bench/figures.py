@@ -1,4 +1,6 @@
-"""The figures of a bench: median and spread, the table, the order that the page's chart shows, and the document."""
+"""The figures of a bench: median and spread, the table, the order that the page's chart shows, and the
+document.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,10 @@ def first_output(result: CaseResult) -> Spread:
 
 def rows(results: Sequence[CaseResult]) -> list[tuple[str, ...]]:
     """The table's rows below HEADER; a case without runs says why instead."""
-    return [_row(result) if result.runs else (result.case.label, f"not run: {result.not_run}") for result in results]
+    return [
+        _row(result) if result.runs else (result.case.label, f"not run: {result.not_run}")
+        for result in results
+    ]
 
 
 def _row(result: CaseResult) -> tuple[str, ...]:
@@ -148,7 +153,10 @@ def order(results: Sequence[CaseResult]) -> tuple[tuple[str, bool], ...]:
         if slow in medians and quick in medians:
             ratio = medians[slow] / medians[quick]
             holds = ratio > 1 if how == "slower than" else ratio >= 1
-            told = f"{slow.label} {how} {quick.label}: {medians[slow]:.2f} s, {medians[quick]:.2f} s (x {ratio:.2f})"
+            told = (
+                f"{slow.label} {how} {quick.label}: {medians[slow]:.2f} s, {medians[quick]:.2f} s (x "
+                f"{ratio:.2f})"
+            )
             if seen[slow].min <= seen[quick].max and seen[quick].min <= seen[slow].max:
                 told += ", and their ranges overlap"
             found.append((told, holds))
@@ -162,7 +170,10 @@ def apart(results: Sequence[CaseResult]) -> str:
     if not direct or not cases - direct:
         return ""
     names = " and ".join(case.label for case in Case if case in direct)
-    return f"{names} took turns in rounds of their own, before the others: how the node changed meanwhile is in between"
+    return (
+        f"{names} took turns in rounds of their own, before the others: how the node changed meanwhile "
+        f"is in between"
+    )
 
 
 def body(measured: Sequence[Measured]) -> list[Mapping[str, object]]:
@@ -211,4 +222,9 @@ def _middle(result: CaseResult, of: Callable[[Counted], int | None]) -> int | No
 
 
 def _run(run: CaseRun) -> Mapping[str, object]:
-    return {"pull_s": run.pull_s, "first_output_s": run.output_s, "ready_s": run.ready_s, "bytes": run.counted}
+    return {
+        "pull_s": run.pull_s,
+        "first_output_s": run.output_s,
+        "ready_s": run.ready_s,
+        "bytes": run.counted,
+    }

@@ -1,4 +1,6 @@
-"""The page's chart as data: a group of bars for each image, the cases in the page's order, seconds upwards."""
+"""The page's chart as data: a group of bars for each image, the cases in the page's order, seconds
+upwards.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Chart:
 def chart(measured: Sequence[Measured], what: str) -> Chart:
     """The chart of some pairs; `what` names the command and how often it was started."""
     series = tuple(Series(case.label, tuple(_bar(one, case) for one in measured)) for case in Case)
-    return Chart(f"time to ready: {what}", "seconds until ready", tuple(one.pair.label for one in measured), series)
+    return Chart(
+        f"time to ready: {what}", "seconds until ready", tuple(one.pair.label for one in measured), series
+    )
 
 
 def _bar(one: Measured, case: Case) -> Bar:

@@ -1,9 +1,9 @@
 """The catalogue: every error code once, with what it means, its exit code and what to do.
 
-It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and rights,
-03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and fence, 09 daemon
-and endpoint, 10 command line, 11 packages of programs, 12 credentials of registries, 14 conversion, 15 Dragonfly's
-files, 17 the bench.
+It feeds the CLI, the man page and the journal's message catalogue. Ranges: 01 configuration, 02 binaries and
+rights, 03 planning, 04 the transaction, 05 systemd, 06 containerd, 07 snapshotter and nydusd, 08 mirror and
+fence, 09 daemon and endpoint, 10 command line, 11 packages of programs, 12 credentials of registries, 14
+conversion, 15 Dragonfly's files, 17 the bench.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ _ENTRIES = (
           "A configuration file exists but is not readable, not a regular file or not TOML.",
           "Look at the named file and its rights."),
     Entry("NNA0201", "nydusd is missing", Exit.USAGE,
-          "No package nydus-programs-VERSION is installed, and there is no nydusd in /usr/local/sbin, /usr/local/bin, "
+          "No package nydus-programs-VERSION is installed, and there is no nydusd in /usr/local/sbin, "
+          "/usr/local/bin, "
           "/usr/sbin or /usr/bin, or it could not be looked at.",
-          "Make the package: `nydus-agent programs lock`, `nydus-agent programs package`; install it by apt."),
+          "Make the package: `nydus-agent programs lock`, `nydus-agent programs package`; install it by "
+          "apt."),
     Entry("NNA0202", "program is built for another architecture", Exit.USAGE,
           "The first program of this name in PATH cannot run on this node.",
           "Install the build for this node's architecture."),
     Entry("NNA0203", "snapshotter is missing", Exit.USAGE,
-          "No package nydus-snapshotter-programs-VERSION is installed, and there is no containerd-nydus-grpc in PATH, "
+          "No package nydus-snapshotter-programs-VERSION is installed, and there is no "
+          "containerd-nydus-grpc in PATH, "
           "or it could not be looked at.",
           "Install the package nydus-snapshotter, or make one of upstream's: `nydus-agent programs lock`."),
     Entry("NNA0204", "containerd is missing", Exit.USAGE,
@@ -36,13 +39,15 @@ _ENTRIES = (
           "nydusd asks for a million and exits where fs.nr_open is lower.",
           "sysctl -w fs.nr_open=1048576"),
     Entry("NNA0206", "nydusd names no git commit", Exit.USAGE,
-          "While images are mounted, a snapshotter from 0.15.4 on does not start without a commit in nydusd --version.",
+          "While images are mounted, a snapshotter from 0.15.4 on does not start without a commit in nydusd "
+          "--version.",
           "Install an official build of nydusd."),
     Entry("NNA0207", "wanted programs are not installed", Exit.USAGE,
           "[programs] asks for a version whose package is not installed.",
           "Install the named package by apt; `nydus-agent programs package` makes it."),
     Entry("NNA0221", "program cannot be run", Exit.FAILED,
-          "A program that is needed is not in PATH, not executable or of another architecture, or the kernel did not "
+          "A program that is needed is not in PATH, not executable or of another architecture, or the "
+          "kernel did not "
           "let us start it.",
           "See the cause; where the program is missing, install it."),
     Entry("NNA0222", "program did not end in time", Exit.FAILED,
@@ -95,31 +100,40 @@ _ENTRIES = (
           "After the removal CRI's image file system is still ours.",
           "containerd config dump"),
     Entry("NNA0415", "change has to wait", Exit.LOCKED,
-          "It would restart containerd or the snapshotter more often than [apply] restarts_per_hour allows, or so soon "
+          "It would restart containerd or the snapshotter more often than [apply] restarts_per_hour allows, "
+          "or so soon "
           "after the last time that it looks like a loop. Nothing was touched.",
           "Wait as long as is said, or run `nydus-agent apply --now`."),
     Entry("NNA0416", "containerd's restart is left to you", Exit.NOT_AS_WANTED,
-          "The change needs a restart of containerd, and [containerd] restart is never. Nothing was touched: a "
-          "configuration on the disk that does not run would come into force at somebody else's restart, unproved.",
+          "The change needs a restart of containerd, and [containerd] restart is never. Nothing was "
+          "touched: a "
+          "configuration on the disk that does not run would come into force at somebody else's restart, "
+          "unproved.",
           "When a restart suits you: `nydus-agent apply --now`."),
     Entry("NNA0417", "change waits for its confirmation", Exit.LOCKED,
-          "The last change was made with `apply --confirm` and is taken back unless it is confirmed in time. Until "
+          "The last change was made with `apply --confirm` and is taken back unless it is confirmed in "
+          "time. Until "
           "then no other is begun. Nothing was touched.",
           "`nydus-agent confirm` keeps it, `nydus-agent revert` takes it back now."),
     Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
           "It was taken back because its time was over, or was cut off before it came to its end.",
           "`nydus-agent history` shows what is in force; run `nydus-agent apply` again."),
     Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
-          "Every pod starts with this image. Its layers are not on the node any more (discard_unpacked_layers), and it "
-          "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because containerd "
+          "Every pod starts with this image. Its layers are not on the node any more "
+          "(discard_unpacked_layers), and it "
+          "could not be pulled again: with the nydus snapshotter as CRI's no new pod would start, because "
+          "containerd "
           "pulls nothing that it knows. The change was undone.",
-          "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply again."),
+          "Pull the image again, or import it with `ctr --namespace k8s.io images import`, then apply "
+          "again."),
     Entry("NNA0420", "change stands, but what follows it failed", Exit.UNKNOWN,
-          "The change was proved and accepted, and is not undone. What comes after that did not come to its end: the "
+          "The change was proved and accepted, and is not undone. What comes after that did not come to its "
+          "end: the "
           "news for the agent, a last look at the node, the answer. Whether all is as wanted is not known.",
           "Run `nydus-agent recover`, which ends what is left of the change, then `nydus-agent doctor`."),
     Entry("NNA0421", "file cannot be used", Exit.FAILED,
-          "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through a file.",
+          "It is no regular file, longer than 16 MiB, a symbolic link to nothing, or its path leads through "
+          "a file.",
           "Look at it with `ls -l`, and put a regular file there."),
     Entry("NNA0422", "no permission for a file", Exit.FAILED,
           "The kernel or a security module (SELinux, AppArmor, an immutable flag) refused it.",
@@ -134,7 +148,8 @@ _ENTRIES = (
           "Somebody else changed the file after it was looked at. It was left alone.",
           "Look at the file, then run `nydus-agent plan` again."),
     Entry("NNA0426", "symbolic link is not trusted", Exit.FAILED,
-          "A link lies in, or leads through, a directory that others than root can write to. It was not followed.",
+          "A link lies in, or leads through, a directory that others than root can write to. It was not "
+          "followed.",
           "Take the write permission for group and others from the named directory."),
     Entry("NNA0427", "file system error", Exit.FAILED,
           "Reading or writing failed for a reason that lies in the file system or below.",
@@ -146,7 +161,8 @@ _ENTRIES = (
           "The lock or the journal in /var/lib/nydus-agent cannot be used; nothing is changed without it.",
           "See `df -h` and `ls -ld` of /var/lib/nydus-agent."),
     Entry("NNA0441", "not as it was applied", Exit.NOT_AS_WANTED,
-          "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a program, or our "
+          "Somebody has changed something of what `nydus-agent apply` has set up: a file, a unit, a "
+          "program, or our "
           "keys in a file of another owner.",
           "Follow the shown command; `nydus-agent repair --dry-run` shows what can be put back."),
     Entry("NNA0442", "a repair gave up", Exit.NOT_AS_WANTED,
@@ -180,8 +196,10 @@ _ENTRIES = (
           "containerd does not have (any more) what was asked for.",
           "Try again; it may have been removed at this moment."),
     Entry("NNA0604", "containerd does not accept a request", Exit.FAILED,
-          "Most often: the snapshotter is not registered in the containerd that runs now (snapshotter not loaded).",
-          "Compare `ctr plugins ls` with the proxy_plugins of containerd's configuration; a restart may be due."),
+          "Most often: the snapshotter is not registered in the containerd that runs now (snapshotter not "
+          "loaded).",
+          "Compare `ctr plugins ls` with the proxy_plugins of containerd's configuration; a restart may be "
+          "due."),
     Entry("NNA0605", "containerd refused access", Exit.FAILED,
           "containerd did not allow the call.",
           "Run the verb as root."),
@@ -202,7 +220,8 @@ _ENTRIES = (
           "systemctl status containerd"),
     Entry("NNA0653", "containerd does not use our snapshotter", Exit.FAILED,
           "Check 5: it is not registered, or with another address or root.",
-          "See `nydus-agent plan`; `nydus-agent apply` puts our keys back and restarts containerd where that is due."),
+          "See `nydus-agent plan`; `nydus-agent apply` puts our keys back and restarts containerd where "
+          "that is due."),
     Entry("NNA0654", "CRI did not start", Exit.FAILED,
           "Check 6: containerd runs, but its CRI part does not; the kubelet sees no runtime.",
           "journalctl -u containerd -n 50"),
@@ -293,10 +312,12 @@ _ENTRIES = (
           "The pin is on disk, but the daemon published no status that shows it within the deadline.",
           "Look at `nydus-agent status` and `systemctl status nydus-agent`."),
     Entry("NNA1004", "route cannot be pinned", Exit.FAILED,
-          "Only the fence can move the reads of running containers, and this node has none (native, or not applied).",
+          "Only the fence can move the reads of running containers, and this node has none (native, or not "
+          "applied).",
           "`nydus-agent doctor` says why the mode is not fence."),
     Entry("NNA1010", "agent is not running", Exit.NOT_AS_WANTED,
-          "Nothing judges the mirror, nothing is fenced; reads that fail at the mirror fall back one by one in nydusd.",
+          "Nothing judges the mirror, nothing is fenced; reads that fail at the mirror fall back one by one "
+          "in nydusd.",
           "Start it: `systemctl start nydus-agent`."),
     Entry("NNA1011", "agent publishes nothing", Exit.UNKNOWN,
           "The daemon's process lives, but its last publication is old.",
@@ -305,7 +326,8 @@ _ENTRIES = (
           "A file that `status` answers from is not readable, not a regular file or not JSON.",
           "Look at the named file and its rights."),
     Entry("NNA1013", "changes are pending", Exit.NOT_AS_WANTED,
-          "The configuration wants other than is in force: it was edited, the node rolled back, or programs changed.",
+          "The configuration wants other than is in force: it was edited, the node rolled back, or programs "
+          "changed.",
           "`nydus-agent plan` shows it; `nydus-agent apply` does it."),
     Entry("NNA1014", "mirror is not well", Exit.NOT_AS_WANTED,
           "Probes or real reads showed that the mirror does not answer, or answers wrongly.",
@@ -320,14 +342,18 @@ _ENTRIES = (
           "The agent found something that is not as it was applied.",
           "`nydus-agent doctor` shows what; `nydus-agent plan` shows what `apply` would mend."),
     Entry("NNA1019", "foreign listener on the mirror's port", Exit.NOT_AS_WANTED,
-          "Another user than the mirror's listens on its port and could feed bytes to containers; it is fenced.",
+          "Another user than the mirror's listens on its port and could feed bytes to containers; it is "
+          "fenced.",
           "Find out who listens: `ss -tlnp`."),
     Entry("NNA1020", "no drill may begin now", Exit.UNKNOWN,
-          "A drill rehearses a failure on a node that is well: the mode is fence, the agent runs, the mirror is "
-          "healthy, the origin answers, nothing is pinned, and the flap penalty leaves room for one outage more.",
+          "A drill rehearses a failure on a node that is well: the mode is fence, the agent runs, the "
+          "mirror is "
+          "healthy, the origin answers, nothing is pinned, and the flap penalty leaves room for one outage "
+          "more.",
           "See the cause, and `nydus-agent status`."),
     Entry("NNA1021", "drill was given up", Exit.FAILED,
-          "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or the agent was "
+          "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or the "
+          "agent was "
           "gone. The drill was ended at once.",
           "`nydus-agent why` and `journalctl -u nydus-agent` tell what the agent saw."),
     Entry("NNA1022", "drill was slower than it should be", Exit.NOT_AS_WANTED,

@@ -9,7 +9,8 @@ ENTRIES = (
           "An image could not be pulled, its container ended with an error, or was not ready in time.",
           "See the shown lines; try the command by hand, or give it longer: `--deadline`."),
     Entry("NNA1702", "image cannot be measured cold", Exit.FAILED,
-          "It was on the node before, other images share its layers, or it could not be removed. The bench removes "
+          "It was on the node before, other images share its layers, or it could not be removed. The bench "
+          "removes "
           "only what it pulled itself.",
           "Remove the named image (`crictl rmi`), or measure one that is not in use here."),
     Entry("NNA1703", "cache cannot be emptied", Exit.FAILED,
@@ -28,11 +29,13 @@ ENTRIES = (
           "No case can be given by this node as it is; the reasons are told case by case.",
           "See the reasons."),
     Entry("NNA1708", "registry's access cannot be handed to containerd", Exit.FAILED,
-          "For each pull of a plain image the bench writes a hosts.toml for containerd below /run, which only root can "
+          "For each pull of a plain image the bench writes a hosts.toml for containerd below /run, which "
+          "only root can "
           "read; it could not be written or removed.",
           "See the cause."),
     Entry("NNA1709", "bench was killed before it could clear up", Exit.NOT_AS_WANTED,
-          "It had pulled an image, or taken one away with --take-away; /var/lib/nydus-agent/bench.json says which. The "
+          "It had pulled an image, or taken one away with --take-away; /var/lib/nydus-agent/bench.json says "
+          "which. The "
           "next bench brings back what was taken away.",
           "Run the named command; `sudo nydus-agent doctor` then forgets it."),
 )  # fmt: skip

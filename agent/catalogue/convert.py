@@ -12,10 +12,12 @@ ENTRIES = (
           "A platform, a size or a file is not one that can be used, or two options exclude each other.",
           "`nydus-agent convert --help`."),
     Entry("NNA1403", "image is not sound", Exit.FAILED,
-          "Its manifest, its configuration or the tar of a layer is not what it must be, or not what another says.",
+          "Its manifest, its configuration or the tar of a layer is not what it must be, or not what "
+          "another says.",
           "Look at the image with another tool, and at who made it."),
     Entry("NNA1404", "image is not converted", Exit.FAILED,
-          "It is a nydus image already, or has files of which nydus-image would make others, or would lose rights in "
+          "It is a nydus image already, or has files of which nydus-image would make others, or would lose "
+          "rights in "
           "the way that was asked for.",
           "Choose another image, or another way."),
     Entry("NNA1405", "image is not there for this platform", Exit.FAILED,
@@ -26,7 +28,8 @@ ENTRIES = (
           "`apt install skopeo`, or `--skopeo PROGRAM`."),
     Entry("NNA1411", "image cannot be copied", Exit.FAILED,
           "skopeo could not read the source or write the target. What it said last is shown.",
-          "A registry without TLS needs `--plain-http HOST`, one with its own CA `--ca FILE`, one with accounts "
+          "A registry without TLS needs `--plain-http HOST`, one with its own CA `--ca FILE`, one with "
+          "accounts "
           "`skopeo login` or `--authfile FILE`."),
     Entry("NNA1421", "image unpacks to too much", Exit.FAILED,
           "The tars of its layers are longer than `--max-unpacked` allows.",
@@ -44,15 +47,18 @@ ENTRIES = (
           "The directory cannot be used, or its file system is full.",
           "Give another one: `--work-dir`."),
     Entry("NNA1427", "converted image differs from its source", Exit.FAILED,
-          "A file that is read back through nydusd is not what the source's layers say; nothing was put in place.",
+          "A file that is read back through nydusd is not what the source's layers say; nothing was put in "
+          "place.",
           "See the differences; another version of nydus-image may do better."),
     Entry("NNA1428", "conversion was ended", Exit.FAILED,
-          "A signal ended it. Nothing was put into the image's place, and what it had on this machine is gone.",
+          "A signal ended it. Nothing was put into the image's place, and what it had on this machine is "
+          "gone.",
           "Begin again; blobs that are in the registry already are not sent again."),
     Entry("NNA1429", "nydus-image cannot be used", Exit.FAILED,
           "It cannot be run, is of a version that takes no tars, or writes a form that is not known here.",
           "Name another one: `--nydus-image`, or install a newer package (`nydus-agent programs --help`)."),
     Entry("NNA1430", "nydusify failed", Exit.FAILED,
-          "It cannot be run, ended with an error, or made something else; nothing was put into the image's place.",
+          "It cannot be run, ended with an error, or made something else; nothing was put into the image's "
+          "place.",
           "See its last lines; without `--with nydusify` nydus-image is used layer by layer."),
 )  # fmt: skip

@@ -6,13 +6,15 @@ from agent.errors import Entry, Exit
 
 ENTRIES = (
     Entry("NNA0801", "fence cannot be used", Exit.FAILED,
-          "nft refused a command, or its library is not there. Without the fence the node works in mode native.",
+          "nft refused a command, or its library is not there. Without the fence the node works in mode "
+          "native.",
           "Look at `nft list ruleset`; the daemon needs CAP_NET_ADMIN and the package python3-nftables."),
     Entry("NNA0802", "connections cannot be destroyed", Exit.FAILED,
           "The kernel did not list or end TCP connections (sock_diag).",
           "The kernel needs CONFIG_INET_DIAG_DESTROY, the daemon CAP_NET_ADMIN."),
     Entry("NNA0803", "fence's self-test failed", Exit.NOT_AS_WANTED,
-          "A fenced port was still reached, or an open connection survived: the fence would not hold on this node.",
+          "A fenced port was still reached, or an open connection survived: the fence would not hold on "
+          "this node.",
           'Use `switch = "native"`, or find out what rewrites addresses before netfilter sees them.'),
     Entry("NNA0804", "host name was not resolved", Exit.UNKNOWN,
           "The system's resolver gave no address for a registry's name, or none in time.",
@@ -51,13 +53,16 @@ ENTRIES = (
           "Only http://HOST/… without credentials is asked, and never a link-local address (cloud metadata).",
           "Correct the URL in agent.toml."),
     Entry("NNA0901", "port of the health endpoint is taken", Exit.NOT_AS_WANTED,
-          "Another process listens on the port of /livez, /readyz and /canary. The node is protected all the same.",
+          "Another process listens on the port of /livez, /readyz and /canary. The node is protected all "
+          "the same.",
           "Stop that process, or choose another port: [endpoint] port."),
     Entry("NNA1501", "Dragonfly's files cannot be rendered", Exit.USAGE,
-          "agent.toml, or an option, names what dfdaemon could not be set up with: a port for two of its servers, say.",
+          "agent.toml, or an option, names what dfdaemon could not be set up with: a port for two of its "
+          "servers, say.",
           "Correct the named keys; `nydus-agent check --show` shows what is set and where."),
     Entry("NNA1502", "file is no configuration of Dragonfly", Exit.USAGE,
-          "It is no YAML, or holds what dfdaemon or the chart would refuse or misread; all problems are named.",
+          "It is no YAML, or holds what dfdaemon or the chart would refuse or misread; all problems are "
+          "named.",
           "Correct the named keys; `--as` says what the file is where that cannot be seen."),
     Entry("NNA1503", "file to be audited cannot be read", Exit.USAGE,
           "It is not there, not a regular file, too long, not UTF-8, or not for this user to read.",

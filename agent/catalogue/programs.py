@@ -20,24 +20,28 @@ ENTRIES = (
           "This version is known to fail here, or its archive has another form.",
           "Choose another version."),
     Entry("NNA1111", "source does not answer", Exit.FAILED,
-          "The name has no address, the connection was refused or broke, TLS failed, or the download took too long.",
+          "The name has no address, the connection was refused or broke, TLS failed, or the download took "
+          "too long.",
           "Look at the network, or name a nearer source: `--from URL` or a directory."),
     Entry("NNA1112", "source has no such archive", Exit.FAILED,
           "The server answered with an error, or the directory has no such file.",
           "Ask the named URL with `curl -fIL`; a mirror that wants a password takes it from ~/.netrc."),
     Entry("NNA1115", "archive is not what the lock pins", Exit.FAILED,
-          "The archive, or a program in it, has another length or another digest. Nothing in the archive was read "
+          "The archive, or a program in it, has another length or another digest. Nothing in the archive "
+          "was read "
           "where its own digest is wrong.",
           "Do not use that source until it is known why. " + _RELOCK),
     Entry("NNA1117", "archive is not as it must be", Exit.FAILED,
-          "It is damaged, lacks a program or has it twice, a program in it is a link or a device, its path leads out "
+          "It is damaged, lacks a program or has it twice, a program in it is a link or a device, its path "
+          "leads out "
           "of the archive, it is too large, or it is for another architecture.",
           "Do not use that archive."),
     Entry("NNA1122", "source cannot be used", Exit.USAGE,
           "It is neither a URL of http or https, nor a directory that is there.",
           "Correct `--from`."),
     Entry("NNA1124", "release's checksum cannot be used", Exit.FAILED,
-          "The .sha256sum beside the archive is missing, names another file or another digest, or the release has "
+          "The .sha256sum beside the archive is missing, names another file or another digest, or the "
+          "release has "
           "other bytes now than the lock has pinned before.",
           "Look at the release's page before you trust it again."),
     Entry("NNA1126", "package cannot be made", Exit.FAILED,

@@ -1,7 +1,7 @@
 """How a registry lets a bench pull: with who this node is there, found as the rest of the agent finds it.
 
-CRI is told as the kubelet tells it. A plain image is pulled by ctr(8), whose command line everybody can read, so its
-registry is asked here what it wants, and the answer goes into a hosts.toml that only root can read.
+CRI is told as the kubelet tells it. A plain image is pulled by ctr(8), whose command line everybody can read,
+so its registry is asked here what it wants, and the answer goes into a hosts.toml that only root can read.
 """
 
 from __future__ import annotations
@@ -37,21 +37,27 @@ class Admission:
         return self._looked.credential
 
     def hosts_file(self) -> bytes:
-        """hosts.toml by which containerd asks this registry itself, as who we are there: the registry is asked anew, as
-        containerd does it at each pull. Raises CredentialError NNA1204, NNA1205, HttpError, FileError.
+        """hosts.toml by which containerd asks this registry itself, as who we are there: the registry is
+        asked anew, as containerd does it at each pull. Raises CredentialError NNA1204, NNA1205, HttpError,
+        FileError.
         """
         _, header = self._let_in()
         return as_somebody(self._host, header.reveal())
 
     def digest(self) -> str:
-        """What the image's name stands for at its registry now; "" where it does not say. Raises as `hosts_file`."""
+        """What the image's name stands for at its registry now; "" where it does not say.
+
+        Raises as `hosts_file`.
+        """
         answer, header = self._let_in()
         if header:
             answer = self._ask(header)
         return answer.headers.get("docker-content-digest", "") if answer.status == 200 else ""
 
     def _let_in(self) -> tuple[HttpAnswer, Secret]:
-        """What the registry answers to somebody unknown, and what it wants to hear instead; empty where nothing."""
+        """What the registry answers to somebody unknown, and what it wants to hear instead; empty where
+        nothing.
+        """
         answer = self._ask(Secret())
         if answer.status != 401:
             return answer, Secret()

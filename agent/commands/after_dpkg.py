@@ -29,9 +29,11 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def wait(manager: PackageManager, clock: Clock, *, deadline_s: float) -> float:
-    """Wait until nobody holds dpkg's lock; returns the seconds waited. Raises LockedError NNA0430 at the deadline.
+    """Wait until nobody holds dpkg's lock; returns the seconds waited. Raises LockedError NNA0430 at the
+    deadline.
 
-    Only the run that is under way is waited for: another may begin a moment later, as beside any other change.
+    Only the run that is under way is waited for: another may begin a moment later, as beside any other
+    change.
     """
     started = clock.monotonic()
     while (holder := manager.holder()) is not None:

@@ -28,7 +28,9 @@ from agent.plan.steps import Plan
 from agent.ports import Ports
 
 JUST_BOOTED_S = 300.0
-"""A node that has come up this moment has nothing to lose by a restart, and should not serve a while without us."""
+"""A node that has come up this moment has nothing to lose by a restart, and should not serve a while without
+us.
+"""
 _SLICE_S = 1.0  # a signal must not wait longer
 
 HELP = "change this node into what the configuration wants, and prove it; or leave it as it was"
@@ -39,18 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
         "plan", metavar="FILE", nargs="?",
-        help="what plan --out wrote: carried out exactly, or refused where it is not the plan for this node any more",
+        help="what plan --out wrote: carried out exactly, or refused where it is not the plan for this node "
+             "any more",
     )  # fmt: skip
-    parser.add_argument("--on-install", action="store_true", help="do nothing unless [apply] on_install is set")
+    parser.add_argument(
+        "--on-install", action="store_true", help="do nothing unless [apply] on_install is set"
+    )
     parser.add_argument(
         "--confirm", metavar="TIME", type=duration_option(confirm.SHORTEST, confirm.LONGEST), default=0,
-        help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from 30s to 1d",
+        help="take the change back after this time, such as 2m, unless nydus-agent confirm was said; from "
+             "30s to 1d",
     )  # fmt: skip
     when = parser.add_mutually_exclusive_group()
     add_now(when.add_argument)
     when.add_argument(
         "--in-turn", action="store_true",
-        help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in [fleet] "
+        help="nobody waits for this: leave half of restarts_per_hour, and restart at this node's turn in "
+             "[fleet] "
         "restart_window_s (nydus-agent-apply.service does so)",
     )  # fmt: skip
 
@@ -73,12 +80,15 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
                 return _nothing(context, f"nothing is done: {hold}")
             if args.confirm:
                 around = waiting(around, ports, args.confirm, context)
-            outcome = act(args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency)
+            outcome = act(
+                args.plan, config, ports, Run(around, proof_lines.progress(context.console)), urgency
+            )
         return tell(outcome, ports, context, "ApplyResult")
 
 
 def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgency) -> Outcome:
-    """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the lock.
+    """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the
+    lock.
 
     Raises PlanError (NNA0341: no plan; NNA0342: stale), ApplyError, FileError.
     """
@@ -144,7 +154,9 @@ def tell(outcome: Outcome, ports: Ports, context: Context, kind: str, **more: ob
         console.line(f"the agent is not running; start it: systemctl start {paths.AGENT_UNIT}")
     if waits is not None:
         left = in_words(waits.left_s(ports.clock.moment()))
-        console.line(Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN))
+        console.line(
+            Toned(f"not confirmed: it is taken back in {left} unless you say: nydus-agent confirm", Tone.WARN)
+        )
     return proof.exit
 
 
@@ -156,7 +168,8 @@ def _unconfirmed(ports: Ports) -> dict[str, object] | None:
 
 
 def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> None:
-    """Returns when it is this node's turn: at once where nothing has to restart. The lock is not held meanwhile.
+    """Returns when it is this node's turn: at once where nothing has to restart. The lock is not held
+    meanwhile.
 
     Raises ApplyError NNA0404 after a signal, PlanError.
     """

@@ -56,8 +56,14 @@ def _headline(picture: Picture) -> tuple[str, Exit]:
 def _not_running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
     age = in_words(picture.age(daemon.at))
     if picture.agent is Agent.SILENT:
-        return f"could not tell: the agent (pid {daemon.pid}) lives but has published nothing for {age}", Exit.UNKNOWN
-    return f"agent is not running: published {age} ago, pid {daemon.pid} is gone: {FALLBACK}", Exit.NOT_AS_WANTED
+        return (
+            f"could not tell: the agent (pid {daemon.pid}) lives but has published nothing for {age}",
+            Exit.UNKNOWN,
+        )
+    return (
+        f"agent is not running: published {age} ago, pid {daemon.pid} is gone: {FALLBACK}",
+        Exit.NOT_AS_WANTED,
+    )
 
 
 def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
@@ -68,7 +74,10 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
         since = f"since {in_words(picture.age(daemon.route_since))}"
         reasons = (daemon.health_reason, daemon.route_reason)
         why = "; ".join(filter(None, reasons)) if daemon.mode == "native" else reasons[1] or reasons[0]
-        return f"reads go to the origin {since}: mirror {daemon.health_state}: {why}{_seen(daemon)}", Exit.NOT_AS_WANTED
+        return (
+            f"reads go to the origin {since}: mirror {daemon.health_state}: {why}{_seen(daemon)}",
+            Exit.NOT_AS_WANTED,
+        )
     if daemon.health_state == "down":
         stay = f"reads stay on the mirror: {daemon.route_reason}" if daemon.route_reason else FALLBACK
         return f"mirror is down {since}: {daemon.health_reason}{_seen(daemon)}; {stay}", Exit.NOT_AS_WANTED
@@ -79,7 +88,10 @@ def _running(picture: Picture, daemon: DaemonStatus) -> tuple[str, Exit]:
     if daemon.health_state == "suspect":
         return f"mirror is suspected {since}: {daemon.health_reason}{_seen(daemon)}", Exit.NOT_AS_WANTED
     if daemon.health_state not in ("healthy", "probation") or daemon.route != "mirror":
-        return f"could not tell yet: {daemon.health_reason or 'the agent has not judged the mirror'}", Exit.UNKNOWN
+        return (
+            f"could not tell yet: {daemon.health_reason or 'the agent has not judged the mirror'}",
+            Exit.UNKNOWN,
+        )
     for one in daemon.conditions:
         if one.type == "ReadsGoAround" and one.status == "True":
             since = f"since {in_words(picture.age(one.since))}"

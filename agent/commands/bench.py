@@ -1,5 +1,5 @@
-"""`nydus-agent bench`: how fast images start on this node, in the six cases of the Dragonfly page's chart. What a live
-node goes through for it is told first, and happens only with --yes.
+"""`nydus-agent bench`: how fast images start on this node, in the six cases of the Dragonfly page's chart.
+What a live node goes through for it is told first, and happens only with --yes.
 """
 
 from __future__ import annotations
@@ -45,26 +45,50 @@ _SOCKET = "/var/run/dragonfly/dfdaemon.sock"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Images, command, repetitions, the chart."""
     add = parser.add_argument
-    add("--oci", action="append", default=[], metavar="IMAGE", help="a plain image; may be given several times")
+    add(
+        "--oci",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="a plain image; may be given several times",
+    )
     add(
         "--nydus", action="append", default=[], metavar="IMAGE",
         help="the same image in nydus format, in the order of --oci",
     )  # fmt: skip
-    add("--command", default="", metavar="COMMAND", help='what to run, such as "python3 -V" (default the image\'s own)')
+    add(
+        "--command",
+        default="",
+        metavar="COMMAND",
+        help='what to run, such as "python3 -V" (default the image\'s own)',
+    )
     add(
         "--ready", default="", metavar="REGEX",
-        help="a container is ready when a line of its output matches, and is ended then (default its first output, and "
+        help="a container is ready when a line of its output matches, and is ended then (default its first "
+             "output, and "
         "it must end by itself with 0)",
     )  # fmt: skip
     add("-n", type=_count, default=5, metavar="N", dest="repetitions", help="starts of each case (default 5)")
     add("--deadline", type=duration_option("5s", "1h"), default=120, metavar="TIME",
         help="of one pull, and of one run (default 2m)")  # fmt: skip
-    add("--dfdaemon-socket", default=_SOCKET, metavar="PATH", help=f"where dfdaemon answers (default {_SOCKET})")
-    add("--chart", default="", metavar="FILE", help="draw the medians into FILE.svg or FILE.png (needs matplotlib)")
+    add(
+        "--dfdaemon-socket",
+        default=_SOCKET,
+        metavar="PATH",
+        help=f"where dfdaemon answers (default {_SOCKET})",
+    )
+    add(
+        "--chart",
+        default="",
+        metavar="FILE",
+        help="draw the medians into FILE.svg or FILE.png (needs matplotlib)",
+    )
     add(
         "--take-away", action="store_true",
-        help="remove named images that are on the node already and that no container uses, and pull them again at the "
-        "end (default: of a nydus image that is there only the start from its cache is measured, of a plain one none)",
+        help="remove named images that are on the node already and that no container uses, and pull them "
+             "again at the "
+        "end (default: of a nydus image that is there only the start from its cache is measured, of a plain "
+        "one none)",
     )  # fmt: skip
     add("--yes", action="store_true", help="do it; without this only what it would do to the node is told")
 
@@ -96,12 +120,15 @@ def carry_out(
     for line in announced(pairs, wanted):
         console.progress(line)
     if not args.yes:
-        raise UsageError("NNA1706", "nothing was measured, and nothing was touched", cause="--yes was not given")
+        raise UsageError(
+            "NNA1706", "nothing was measured, and nothing was touched", cause="--yes was not given"
+        )
     admit = cache(partial(Admission, registries, config))
     for name in _names(pairs):  # credentials that cannot be used are told before anything begins
         admit(name)
     with ports.ledger.lock("bench"):  # no change, no removal and no drill meanwhile
-        ports.hosts.clear()  # a bench that was killed may have left a secret, and this one may pull no plain image
+        # a bench that was killed may have left a secret, and this one may pull no plain image
+        ports.hosts.clear()
         log = structlog.get_logger()
         begun = f"bench of {', '.join(_names(pairs))}, asked for by {context.asker}: begins"
         log.info(begun, message_id=Message.BENCH)
@@ -121,7 +148,8 @@ def carry_out(
                 for problem in rounds.problems:
                     console.warn(f"not cleared up: {problem}")
     if rounds.problems:
-        errors.append(AgentError("NNA1702", "the bench could not clear up all that it made", cause=rounds.problems[0],
+        errors.append(AgentError("NNA1702", "the bench could not clear up all that it made",
+                                 cause=rounds.problems[0],
                                  seen=tuple(rounds.problems[1:])))  # fmt: skip
     told = [one for one in rounds.measured if one.tells]
     if errors and not told and not interrupted:
@@ -135,8 +163,8 @@ def carry_out(
 
 
 def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentError], bool]:
-    """Why something could not be measured, and whether somebody stopped us: minutes of one image are not lost for the
-    next one's name, nor for what comes after them.
+    """Why something could not be measured, and whether somebody stopped us: minutes of one image are not lost
+    for the next one's name, nor for what comes after them.
     """
     errors: list[AgentError] = []
     for number, pair in enumerate(pairs, 1):
@@ -151,8 +179,8 @@ def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentErro
 
 
 def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
-    """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002, or NNA1705
-    where it is the chart alone.
+    """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002, or
+    NNA1705 where it is the chart alone.
     """
     found = [
         Problem("command line", option, value, reason, action)
@@ -161,7 +189,9 @@ def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
     chart = tuple(_in_chart(args.chart, ports))
     if found or chart:
         code = "NNA1002" if found else "NNA1705"
-        raise UsageError(code, "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help")
+        raise UsageError(
+            code, "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help"
+        )
 
 
 def _in_images(plain: Sequence[str], lazy: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
@@ -182,11 +212,21 @@ def _in_texts(args: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
     try:
         re.compile(args.ready)
     except re.error as error:
-        yield "--ready", args.ready, f"is no regular expression: {error}", "write one that a line of its output matches"
+        yield (
+            "--ready",
+            args.ready,
+            f"is no regular expression: {error}",
+            "write one that a line of its output matches",
+        )
     try:
         shlex.split(args.command)
     except ValueError as error:
-        yield "--command", args.command, f"cannot be split into words: {error}", "quote it as a shell would want it"
+        yield (
+            "--command",
+            args.command,
+            f"cannot be split into words: {error}",
+            "quote it as a shell would want it",
+        )
 
 
 def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
@@ -194,11 +234,15 @@ def _in_chart(path: str, ports: BenchPorts) -> Iterator[Problem]:
         return
     missing = ports.drawing.missing()
     if not path.endswith(_SUFFIXES):
-        yield Problem("command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png")
+        yield Problem(
+            "command line", "--chart", path, "its suffix is neither .svg nor .png", "name x.svg or x.png"
+        )
     elif refused := ports.drawing.refused(path):
         yield Problem("command line", "--chart", path, refused, "name a file in a directory that is there")
     if missing:
-        yield Problem("command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}")
+        yield Problem(
+            "command line", "--chart", path, f"{missing} is not installed", f"apt install {missing}"
+        )
 
 
 def _pairs(args: argparse.Namespace) -> tuple[ImagePair, ...]:
@@ -209,7 +253,9 @@ def _pairs(args: argparse.Namespace) -> tuple[ImagePair, ...]:
 
 def _wanted(args: argparse.Namespace) -> WantedStart:
     command = tuple(shlex.split(args.command))
-    return WantedStart(command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket, args.take_away)
+    return WantedStart(
+        command, args.ready, args.repetitions, args.deadline, args.dfdaemon_socket, args.take_away
+    )
 
 
 def _names(pairs: Sequence[ImagePair]) -> list[str]:
@@ -222,21 +268,25 @@ def announced(pairs: Sequence[ImagePair], wanted: WantedStart) -> list[str]:
     lines = ["What this does to the node, and undoes:"]
     if any(pair.oci for pair in pairs):
         lines.append(
-            f"  plain images are pulled, started and removed {times}, in containerd's namespace {PLAIN_NAMESPACE}"
+            f"  plain images are pulled, started and removed {times}, in containerd's namespace "
+            f"{PLAIN_NAMESPACE}"
         )
     if any(pair.nydus for pair in pairs):
         pinned = in_words(2 * wanted.deadline_s + 60)
         lines += [
-            f"  nydus images are pulled, started and removed {times}, in containerd's namespace {NAMESPACE}, with "
+            f"  nydus images are pulled, started and removed {times}, in containerd's namespace "
+            f"{NAMESPACE}, with "
             "nydusd's cache of them",
-            f"  reads of the whole node are pinned to the origin, for {pinned} at a time at most, while nydus is "
+            f"  reads of the whole node are pinned to the origin, for {pinned} at a time at most, while "
+            f"nydus is "
             "measured without Dragonfly",
             "  this node's dfdaemon forgets the images' blobs",
         ]
     lines.append("  the page cache is dropped before each start: other programs read from the disk again")
     if wanted.take_away:
         lines.append(
-            "  named images that are on the node now, and that no container uses, are removed and pulled again at the "
+            "  named images that are on the node now, and that no container uses, are removed and pulled "
+            "again at the "
             "end; nydusd's cache of them begins anew"
         )
     none = "No other image" if wanted.take_away else "No image"
@@ -291,5 +341,7 @@ def _print(context: Context, one: Measured) -> None:
     if apart:
         console.line(Toned(apart, Tone.FAINT))
     for claim, holds in figures.order(one.results):
-        console.line(Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim)
+        console.line(
+            Toned("as on the page: ", Tone.GOOD) if holds else Toned("not as on the page: ", Tone.WARN), claim
+        )
     console.line()

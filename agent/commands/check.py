@@ -20,7 +20,10 @@ _AGAIN = "correct them, then run the same command again"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --as, --show."""
     parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="a file that is not in place yet; default: the configuration in place"
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="a file that is not in place yet; default: the configuration in place",
     )
     parser.add_argument(
         "--as",
@@ -29,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="drop-in",
         help="check FILE on top of the configuration in place, or instead of the base file (default drop-in)",
     )
-    parser.add_argument("--show", action="store_true", help="print every setting with its value and where it is set")
+    parser.add_argument(
+        "--show", action="store_true", help="print every setting with its value and where it is set"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
@@ -44,11 +49,16 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         console.line(Toned("warning:", Tone.WARN), f" {warning}")
     if args.show:
         console.table(
-            [(key, spell(value), Toned(_origin(loaded, key), Tone.FAINT)) for key, value in values_of(loaded.config)],
+            [
+                (key, spell(value), Toned(_origin(loaded, key), Tone.FAINT))
+                for key, value in values_of(loaded.config)
+            ],
             header=("setting", "value", "set in"),
         )
         console.line()
-    read = ", ".join(loaded.sources) if loaded.sources else "no file is there, so every setting has its default"
+    read = (
+        ", ".join(loaded.sources) if loaded.sources else "no file is there, so every setting has its default"
+    )
     console.line(Toned("ok", Tone.GOOD), f": the configuration is right ({read})")
     console.emit(
         "ConfigCheck",
@@ -57,7 +67,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
             "sources": loaded.sources,
             "warnings": warnings,
             "settings": [
-                {"key": key, "value": value, "source": _origin(loaded, key)} for key, value in values_of(loaded.config)
+                {"key": key, "value": value, "source": _origin(loaded, key)}
+                for key, value in values_of(loaded.config)
             ],
         },
     )
@@ -78,9 +89,15 @@ def _origin(loaded: LoadedConfig, key: str) -> str:
 
 def _missing_files(loaded: LoadedConfig) -> tuple[str, ...]:
     """Files that are not on this node. Warnings only: the check may run before they are put there."""
-    named = [(f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca]
-    named += [("docker's configuration with the credentials of registries", loaded.config.registries.credentials)]
-    return tuple(f"{what} is not there: {path}" for what, path in named if path.startswith("/") and not _is_file(path))
+    named = [
+        (f"the CA file of {entry.host}", entry.ca) for entry in loaded.config.registries.hosts if entry.ca
+    ]
+    named += [
+        ("docker's configuration with the credentials of registries", loaded.config.registries.credentials)
+    ]
+    return tuple(
+        f"{what} is not there: {path}" for what, path in named if path.startswith("/") and not _is_file(path)
+    )
 
 
 def _is_file(path: str) -> bool:

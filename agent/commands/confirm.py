@@ -1,4 +1,6 @@
-"""`nydus-agent confirm`: keep the change that `apply --confirm` made; otherwise it is taken back by itself."""
+"""`nydus-agent confirm`: keep the change that `apply --confirm` made; otherwise it is taken back by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(_args: argparse.Namespace, context: Context) -> Exit:
-    """Raises LockedError (the change, or its revert, is under way), ApplyError NNA0418 (too late), NNA0410, NNA0413."""
+    """Raises LockedError (the change, or its revert, is under way), ApplyError NNA0418 (too late), NNA0410,
+    NNA0413.
+    """
     ports = wire.root_ports(Config())  # no word of the configuration counts here, and it may be broken
     return tell(keep(ports), context)
 

@@ -111,7 +111,9 @@ def sentence(module: VerbModule) -> str:
     return f"{module.HELP[0].upper()}{module.HELP[1:]}."
 
 
-def add_actions(parser: argparse.ArgumentParser, names: Sequence[str], load: Callable[[str], VerbModule]) -> None:
+def add_actions(
+    parser: argparse.ArgumentParser, names: Sequence[str], load: Callable[[str], VerbModule]
+) -> None:
     """The actions of a verb."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name in names:

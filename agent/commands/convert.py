@@ -48,23 +48,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, DST, and how."""
     add = parser.add_argument
     add("source", metavar="SRC", help=f"HOST/REPOSITORY:TAG; or on this machine: {names.SHAPES}")
-    add("target", metavar="DST", help="the nydus image: as SRC, but no docker-archive; its name is put in place last")
-    add("--platform", metavar="PLATFORM[,…]", help="of an index: these, such as amd64,arm64 (default this machine's)")
-    add("--compressor", choices=("zstd", "lz4_block", "none"), default="zstd", help="of the data (default %(default)s)")
-    add("--chunk-size", metavar="BYTES", type=chunk_size, default="1M", help="a power of two (default %(default)s)")
+    add(
+        "target",
+        metavar="DST",
+        help="the nydus image: as SRC, but no docker-archive; its name is put in place last",
+    )
+    add(
+        "--platform",
+        metavar="PLATFORM[,…]",
+        help="of an index: these, such as amd64,arm64 (default this machine's)",
+    )
+    add(
+        "--compressor",
+        choices=("zstd", "lz4_block", "none"),
+        default="zstd",
+        help="of the data (default %(default)s)",
+    )
+    add(
+        "--chunk-size",
+        metavar="BYTES",
+        type=chunk_size,
+        default="1M",
+        help="a power of two (default %(default)s)",
+    )
     add(
         "--reference", action="store_true",
-        help="leave the data in SRC's layers, which DST's repository then has too, and make only what says where it is",
+        help="leave the data in SRC's layers, which DST's repository then has too, and make only what says "
+             "where it is",
     )  # fmt: skip
-    add("--compare", action="store_true", help="mount the result, read every file back against the source; wants root")
-    add("--work-dir", metavar="DIRECTORY", default="/var/tmp", help="for the time of the run (default %(default)s)")  # noqa: S108 - a private directory is made in it
-    add("--max-unpacked", metavar="BYTES", type=size, default="64G", help="of an image's tars (default %(default)s)")
+    add(
+        "--compare",
+        action="store_true",
+        help="mount the result, read every file back against the source; wants root",
+    )
+    add(
+        "--work-dir",
+        metavar="DIRECTORY",
+        # A private directory is made in it.
+        default="/var/tmp",  # noqa: S108
+        help="for the time of the run (default %(default)s)",
+    )
+    add(
+        "--max-unpacked",
+        metavar="BYTES",
+        type=size,
+        default="64G",
+        help="of an image's tars (default %(default)s)",
+    )
+    _add_tools(parser)
+    add(
+        "--json", action="store_true",
+        help="events on stdout, one JSON document a line; the last one is the result, or the error",
+    )  # fmt: skip
+
+
+def _add_tools(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--with", dest="by", choices=("nydus-image", "nydusify"), default="nydus-image",
         help="who makes the image (default %(default)s): nydus-image layer by layer, or nydusify all at once",
     )  # fmt: skip
-    add("--nydus-image", metavar="PROGRAM", help="the builder (default the node's: nydus-agent programs list)")
-    add("--nydusify", metavar="PROGRAM", help="for --with (default the node's, beside nydus-image or in PATH)")
+    add(
+        "--nydus-image", metavar="PROGRAM", help="the builder (default the node's: nydus-agent programs list)"
+    )
+    add(
+        "--nydusify", metavar="PROGRAM", help="for --with (default the node's, beside nydus-image or in PATH)"
+    )
     add("--nydusd", metavar="PROGRAM", help="for --compare (default the node's)")
     add("--skopeo", metavar="PROGRAM", default="skopeo", help="what copies the images (default that in PATH)")
     add("--authfile", metavar="FILE", help="credentials for the registries (default as skopeo finds them)")
@@ -72,11 +121,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plain-http", metavar="HOST", action="append", default=[],
         help="speak http with SRC's or DST's registry, as agent.toml can say for good; may be repeated",
     )  # fmt: skip
-    add("--ca", metavar="FILE", help="of the authority that signed the certificates of SRC's and DST's registries")
     add(
-        "--json", action="store_true",
-        help="events on stdout, one JSON document a line; the last one is the result, or the error",
-    )  # fmt: skip
+        "--ca",
+        metavar="FILE",
+        help="of the authority that signed the certificates of SRC's and DST's registries",
+    )
 
 
 def size(text: str) -> int:
@@ -122,10 +171,15 @@ def job_of(args: argparse.Namespace, config: Config, context: Context) -> Conver
     target = _or_problem(lambda: names.parse_target(args.target), problems)
     platforms = _or_problem(lambda: names.parse_platforms(args.platform) if args.platform else (), problems)
     if args.reference and args.by == "nydusify":
-        cause = "the layers that it refers to are not in its manifest, so a registry's garbage collection takes them"
+        cause = (
+            "the layers that it refers to are not in its manifest, so a registry's garbage collection "
+            "takes them"
+        )
         problems.append(UsageError("NNA1402", "--reference cannot be had --with nydusify", cause=cause))
     if ":" in args.work_dir:
-        problems.append(UsageError("NNA1402", "--work-dir cannot have a colon", cause="skopeo takes it for a name"))
+        problems.append(
+            UsageError("NNA1402", "--work-dir cannot have a colon", cause="skopeo takes it for a name")
+        )
     if source is not None and target is not None:
         problems += _wrong_ways(args, [one.host for one in (source, target) if one.host])
     if len(problems) == 1:
@@ -175,10 +229,14 @@ def _wrong_ways(args: argparse.Namespace, hosts: Sequence[str]) -> Iterator[Usag
     plain = {host_of(host) for host in args.plain_http}
     they = f"they are: {', '.join(hosts)}"
     for stranger in sorted(plain.difference(map(host_of, hosts))):
-        yield UsageError("NNA1402", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they)
+        yield UsageError(
+            "NNA1402", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they
+        )
     if args.ca and plain.issuperset(map(host_of, hosts)):
         ways = " ".join(f"--plain-http {host}" for host in dict.fromkeys(hosts))
-        yield UsageError("NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https")
+        yield UsageError(
+            "NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https"
+        )
 
 
 def _access(args: argparse.Namespace, config: Config, image: ImageName) -> RegistryAccess:
@@ -220,7 +278,9 @@ def _home(uid: int) -> Path:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """A signal ends the conversion where it stands, and all that it had is cleared; more of them change nothing."""
+    """A signal ends the conversion where it stands, and all that it had is cleared; more of them change
+    nothing.
+    """
 
     def caught(name: str) -> None:
         for one in ENDING:
@@ -274,9 +334,12 @@ def _tell(context: Context, made: Converted, *, json: bool) -> None:
         console.event("ConvertResult", body)
         return
     for image in made.images:
-        ratio = f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
+        ratio = (
+            f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
+        )
         console.line(
-            f"{image.platform}: {image.layers} layers, {image.source_bytes / _MIB:.1f} MiB, became {image.blobs} blobs "
+            f"{image.platform}: {image.layers} layers, {image.source_bytes / _MIB:.1f} MiB, became "
+            f"{image.blobs} blobs "
             f"and a bootstrap by {image.converter}, {image.bytes / _MIB:.1f} MiB{ratio}"
         )
         if image.compared is not None:

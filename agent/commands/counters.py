@@ -13,7 +13,10 @@ _FROM_ZERO = "was started anew meanwhile, and counts from 0 again"
 
 @dataclass(frozen=True, slots=True)
 class NodeCounters:
-    """What was counted so far. Each program counts from its own start, so one that was started anew tells nothing."""
+    """What was counted so far.
+
+    Each program counts from its own start, so one that was started anew tells nothing.
+    """
 
     fetched: Mapping[str, int] | None
     """By nydusd, by socket; None: one did not tell."""

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all verbs
-    """Exit code 0: all that can be proved is; 3: a check failed or something drifted; 4: something could not be told,
-    or failed while a change or a drill was under way. Raises ConfigError.
+    """Exit code 0: all that can be proved is; 3: a check failed or something drifted; 4: something could not
+    be told, or failed while a change or a drill was under way. Raises ConfigError.
     """
     config = context.load_config().config
     return examine(context, config, wire.root_ports(config), wire.registry_ports(config, context.environment))
@@ -50,7 +50,9 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     proof = change.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, proof)
-        drift.tell(ports, looked)  # else `status` tells what the last inspection saw beside what was just proved
+        drift.tell(
+            ports, looked
+        )  # else `status` tells what the last inspection saw beside what was just proved
     left = tuple(leftovers.settle(ports.files, ports.containerd, context.path("/proc")).problems())
     killed = [f"{one.what}: {one.try_}" for one in left]
     cautions = (
@@ -62,7 +64,9 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     for caution in cautions:
         context.console.warn(caution)
     proof_lines.show(context.console, proof)
-    access = registry_access.ask_registries(config, ports, registries, dict(proof.versions).get("snapshotter", ""))
+    access = registry_access.ask_registries(
+        config, ports, registries, dict(proof.versions).get("snapshotter", "")
+    )
     proof_lines.show_access(context.console, access)
     for caution in registry_access.overheard(ports, access):
         context.console.warn(caution)
@@ -112,8 +116,10 @@ def _large_pages(size: int) -> tuple[str, ...]:
     """Of pages of so many bytes."""
     pages = f"this kernel's pages are {size >> 10} KiB"
     return (
-        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its container '
+        f'{pages}: dfdaemon from Dragonfly\'s packages may end with "Unsupported system page size"; its '
+        f"container "
         "image is built for them (dragonflyoss/client#1083, #1216)",
-        f"{pages}: the snapshotter's fs_driver fscache does not work with them (containerd/nydus-snapshotter#683); "
+        f"{pages}: the snapshotter's fs_driver fscache does not work with them "
+        f"(containerd/nydus-snapshotter#683); "
         "ours is fusedev, leave it",
     )

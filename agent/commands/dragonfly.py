@@ -1,4 +1,7 @@
-"""`nydus-agent dragonfly`: Dragonfly's own files for this node, and what is wrong with those that are there."""
+"""`nydus-agent dragonfly`:
+
+Dragonfly's own files for this node, and what is wrong with those that are there.
+"""
 
 from __future__ import annotations
 

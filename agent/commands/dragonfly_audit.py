@@ -1,4 +1,6 @@
-"""`nydus-agent dragonfly audit`: what is wrong with a configuration of Dragonfly, or with the dfdaemon that runs."""
+"""`nydus-agent dragonfly audit`: what is wrong with a configuration of Dragonfly, or with the dfdaemon that
+runs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ from agent.node import dragonfly
 from agent.ports import Files
 from agent.ports_dragonfly import DragonflyPorts
 
-HELP = "look for traps and missed practices in dfdaemon.yaml, in its unit, in Helm values, or in the dfdaemon that runs"
+HELP = (
+    "look for traps and missed practices in dfdaemon.yaml, in its unit, in Helm values, or in the "
+    "dfdaemon that runs"
+)
 NEEDS_ROOT = False
 
 
@@ -53,7 +58,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         file = args.file or context.path(DEFAULT_CONFIG)
         return show(context, of_file(file, wire.root_files("/"), config, args.kind))
     if args.file or args.kind:
-        raise UsageError("NNA1002", "--live looks at the running dfdaemon's own file", try_="leave FILE and --as out")
+        raise UsageError(
+            "NNA1002", "--live looks at the running dfdaemon's own file", try_="leave FILE and --as out"
+        )
     context.require_root("dragonfly audit --live")
     effective = read_json(context.path(paths.EFFECTIVE))
     native = isinstance(effective, dict) and effective.get("switch") == "native"
@@ -97,7 +104,12 @@ def show(context: Context, found: AuditReport) -> Exit:
     code = _exit(found)
     console.emit(
         "DragonflyAudit",
-        {"subject": found.subject, "findings": found.findings, "not_looked": found.not_looked, "exit": int(code)},
+        {
+            "subject": found.subject,
+            "findings": found.findings,
+            "not_looked": found.not_looked,
+            "exit": int(code),
+        },
     )
     return code
 
@@ -117,7 +129,8 @@ def _print(context: Context, one: AuditFinding) -> None:
     console.line()
     console.line(Toned(f"{one.severity}: {one.item}", tone), f"  {one.key}")
     console.table(
-        [("value", one.value), ("recommended", one.recommended), ("why", one.why), ("change", one.change)], indent=2
+        [("value", one.value), ("recommended", one.recommended), ("why", one.why), ("change", one.change)],
+        indent=2,
     )
 
 

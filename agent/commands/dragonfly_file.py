@@ -19,7 +19,9 @@ def text_of(file: str, files: Files) -> str:
 
     def unreadable(reason: str, action: str) -> ConfigError:
         problem = Problem(file, "", "", reason, action)
-        return ConfigError("NNA1503", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE")
+        return ConfigError(
+            "NNA1503", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE"
+        )
 
     try:
         fact = files.read(absolute(file))

@@ -66,7 +66,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     context.console.line(text.rstrip("\n"))
     differ = differences(PAGE[form], made) if form in PAGE and isinstance(made, YamlDocument) else ()
     context.console.emit(
-        "DragonflyFile", {"form": form, "page": args.page, "file": form.file, "text": text, "differences": differ}
+        "DragonflyFile",
+        {"form": form, "page": args.page, "file": form.file, "text": text, "differences": differ},
     )
     return Exit.OK
 
@@ -80,7 +81,11 @@ def _directories(file: str) -> dict[str, object]:
 def _check(form: FileForm, given: Mapping[str, object], *, page: bool, file: str | None) -> None:
     """Raises UsageError where an option has no meaning for this form, or one is missing."""
     if file is not None and (form is not FileForm.UNIT or "storage" in given):
-        why = "says where pieces lie: leave --storage out" if form is FileForm.UNIT else f"is not for {form.value}"
+        why = (
+            "says where pieces lie: leave --storage out"
+            if form is FileForm.UNIT
+            else f"is not for {form.value}"
+        )
         raise UsageError("NNA1002", f"--dfdaemon {why}", try_="nydus-agent dragonfly render --help")
     for option in _OPTIONS:
         if option.name in given and (page or form not in option.forms):
@@ -95,8 +100,13 @@ def _check(form: FileForm, given: Mapping[str, object], *, page: bool, file: str
     schedulers = _schedulers(given)
     named = [one for one in schedulers if dfdaemon.is_named(one)]
     if named and len(schedulers) > 1:
-        what = f"--scheduler {named[0]}: beside others only addresses; dfdaemon takes one name alone for all schedulers"
-        raise UsageError("NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler ADDRESS:8002 …")
+        what = (
+            f"--scheduler {named[0]}: beside others only addresses; dfdaemon takes one name alone for "
+            f"all schedulers"
+        )
+        raise UsageError(
+            "NNA1002", what, try_="nydus-agent dragonfly render dynconfig --scheduler ADDRESS:8002 …"
+        )
 
 
 def _schedulers(given: Mapping[str, object]) -> tuple[str, ...]:
@@ -116,7 +126,11 @@ def _site(loaded: LoadedConfig, given: Mapping[str, object], file: str | None) -
     raise ConfigError("NNA1501", "Dragonfly's files cannot be rendered from this", problems)
 
 
-_IN_FILE = {"--storage": "storage.dir", "socketPath": "download.server.socketPath", "cacheDir": "server.cacheDir"}
+_IN_FILE = {
+    "--storage": "storage.dir",
+    "socketPath": "download.server.socketPath",
+    "cacheDir": "server.cacheDir",
+}
 
 
 def _problem(wrong: Wrong, loaded: LoadedConfig, file: str | None) -> Problem:

@@ -1,5 +1,5 @@
-"""`nydus-agent drill`: rehearses the switch on a node that serves. The mirror looks dead or hung to this node for a
-while, the agent does what it always does, and the times are printed.
+"""`nydus-agent drill`: rehearses the switch on a node that serves. The mirror looks dead or hung to this node
+for a while, the agent does what it always does, and the times are printed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, LockedError, FenceError, AgentError NNA1020 (refused); KeyboardInterrupt after a signal."""
+    """Raises ConfigError, LockedError, FenceError, AgentError NNA1020 (refused);
+
+    KeyboardInterrupt after a signal.
+    """
     config = context.load_config().config
     ports = wire.drill_ports()
     effective = applied(Document(context.path(paths.EFFECTIVE)).load())
@@ -91,7 +94,10 @@ def _refuse(picture: Picture, now: Settings, *, force: bool) -> None:
     penalty = _penalty(picture)
     if rehearsal.is_held(now.policy, penalty) and not force:
         held = in_words(rehearsal.return_s(now.policy, penalty, 0))
-        cause = f"the flap penalty is {penalty:.0f}: one outage more would keep reads at the origin for about {held}"
+        cause = (
+            f"the flap penalty is {penalty:.0f}: one outage more would keep reads at the origin for "
+            f"about {held}"
+        )
         raise AgentError("NNA1020", "no drill may begin now", cause=cause, try_="try later, or add --force")
 
 
@@ -123,7 +129,8 @@ def _warning(wanted: WantedDrill, now: Settings, picture: Picture) -> str:
     fleet = f", of which {in_words(slot)} are this node's slot in the fleet's return" if slot >= 1 else ""
     held = " (the flap penalty holds it back)" if rehearsal.is_held(now.policy, _penalty(picture)) else ""
     return (
-        f"connections to {now.proxy.authority} are {what} for {in_words(wanted.seconds)}; this counts as an outage; "
+        f"connections to {now.proxy.authority} are {what} for {in_words(wanted.seconds)}; this counts as an "
+        f"outage; "
         f"reads should be back within {in_words(wanted.return_s)} after it{held}{fleet}"
     )
 
@@ -146,7 +153,9 @@ def _answer(context: Context, wanted: WantedDrill, outcome: DrillOutcome) -> Exi
     """Raises KeyboardInterrupt where a signal ended the drill."""
     console, wrong = context.console, rehearsal.problem(outcome)
     exit_ = exit_of(wrong) if wrong is not None else Exit.OK
-    console.line(Toned(_sentence(outcome), Tone.GOOD if exit_ is Exit.OK and not outcome.stopped else Tone.BAD))
+    console.line(
+        Toned(_sentence(outcome), Tone.GOOD if exit_ is Exit.OK and not outcome.stopped else Tone.BAD)
+    )
     body = {
         "drill": wanted.kind, "for_s": wanted.seconds, "by": context.asker, "result": outcome.result,
         "exit": None if outcome.stopped else int(exit_), "expected_return_s": round(wanted.return_s, 1),

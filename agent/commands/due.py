@@ -1,4 +1,5 @@
-"""`nydus-agent due`: may a change of this node begin by itself? Asked by the boot unit and after an installation.
+"""`nydus-agent due`: may a change of this node begin by itself? Asked by the boot unit and after an
+installation.
 
 Exit code 0: yes. 3: no, only `nydus-agent apply` or `systemctl start nydus-agent-apply` begin one.
 """
@@ -20,7 +21,9 @@ BOOT, INSTALL = "boot", "install"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The occasion."""
-    parser.add_argument("occasion", choices=[BOOT, INSTALL], help="the node has booted, or a package was installed")
+    parser.add_argument(
+        "occasion", choices=[BOOT, INSTALL], help="the node has booted, or a package was installed"
+    )
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:

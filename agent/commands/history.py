@@ -95,7 +95,9 @@ def _files(one: Generation) -> list[str]:
 
 
 def _units(one: Generation) -> list[str]:
-    return [f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, undo.UnitBack)]
+    return [
+        f"{done.undo.verb} {done.undo.unit}" for done in one.steps if isinstance(done.undo, undo.UnitBack)
+    ]
 
 
 def _body(one: Generation, *, in_force: bool, waits: Pending | None) -> dict[str, object]:
@@ -122,6 +124,7 @@ def _diff(one: Generation, context: Context) -> Exit:
     if not changes:
         context.console.line(f"generation {one.number} changed no file")
     context.console.emit(
-        "GenerationDiff", {"number": one.number, "files": [{"path": path, "diff": text} for path, text in changes]}
+        "GenerationDiff",
+        {"number": one.number, "files": [{"path": path, "diff": text} for path, text in changes]},
     )
     return Exit.OK

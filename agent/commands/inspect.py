@@ -1,4 +1,7 @@
-"""`nydus-agent inspect`: run the checks and publish the result for everyone. Run by its timer and on request."""
+"""`nydus-agent inspect`: run the checks and publish the result for everyone.
+
+Run by its timer and on request.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
     proof = change.inspect(config, ports, looked=looked)
     if _overtaken(context, ports):
         return Exit.OK
-    # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal with it.
+    # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal
+    # with it.
     tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, proof)
     proofs.publish(ports.files, proof)
     change.note_origins(config, ports)
@@ -73,7 +77,9 @@ def _begin_repair(config: Config, ports: Ports, looked: drift.DriftFound) -> Non
     """Let systemd start the repair beside this inspection, which changes nothing itself."""
     if config.drift.repair is not Repair.OWN or not repair.due(ports, looked):
         return
-    with contextlib.suppress(ProcessError):  # without systemd: nobody waits for it, and the next inspection tries again
+    with contextlib.suppress(
+        ProcessError
+    ):  # without systemd: nobody waits for it, and the next inspection tries again
         ports.processes.run(["systemctl", "start", "--no-block", paths.REPAIR_UNIT], deadline_s=_START_S)
 
 

@@ -33,7 +33,9 @@ class Lever:
         held = take(self._context, self._clock.now()).valid_pin
         if held is not None and not self._ours:
             return "" if held.route == "origin" else f"the route is pinned to the {held.route}"
-        wanted = argparse.Namespace(action="pin", route="origin", duration=seconds, reason=REASON, wait=_WAIT_S)
+        wanted = argparse.Namespace(
+            action="pin", route="origin", duration=seconds, reason=REASON, wait=_WAIT_S
+        )
         try:
             self._ours = True
             done = route.run(wanted, self._quiet)
@@ -42,8 +44,8 @@ class Lever:
         return "" if done is Exit.OK else "the agent does not run, so nothing moves the reads"
 
     def mirror(self, seconds: float) -> str:
-        """The agent judges again, and has so long to go back to the mirror, or until somebody stops us; "" or why reads
-        do not go there.
+        """The agent judges again, and has so long to go back to the mirror, or until somebody stops us; "" or
+        why reads do not go there.
         """
         if problem := self.release():
             return problem

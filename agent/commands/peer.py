@@ -1,4 +1,6 @@
-"""The dfdaemon of this node as a bench needs it: what it has brought and from where, and that it forgets an image."""
+"""The dfdaemon of this node as a bench needs it: what it has brought and from where, and that it forgets an
+image.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ class Traffic:
     """When its process began, in its own words; "": it does not tell."""
 
     def since(self, before: Traffic) -> Traffic | None:
-        """What was brought meanwhile; None: it was started anew, and what it had counted until then is lost."""
+        """What was brought meanwhile;
+
+        None: it was started anew, and what it had counted until then is lost.
+        """
         moved = Traffic(self.source - before.source, self.remote - before.remote, self.local - before.local)
         anew = self.started != before.started or min(moved.source, moved.remote, moved.local) < 0
         return None if anew else moved
@@ -50,8 +55,8 @@ class BenchPeer:
         return traffic_of(answer.body.decode(errors="replace")) if answer.status == 200 else None
 
     def settle(self, stopped: Callable[[], bool]) -> None:
-        """Wait until it brings nothing more: it fetches ahead what was not asked for yet. Gives up after two minutes
-        (others may read all the time), and at once where somebody stopped us.
+        """Wait until it brings nothing more: it fetches ahead what was not asked for yet. Gives up after two
+        minutes (others may read all the time), and at once where somebody stopped us.
         """
         clock = self._ports.clock
         seen, deadline = self.traffic(), clock.monotonic() + _SETTLE_S
@@ -68,10 +73,15 @@ class BenchPeer:
             found = self._tasks(layers)
         except HttpError as error:
             return f"dfdaemon's tasks of the image cannot be removed: {error.what}: {error.cause}"
-        return "" if found else "none of dfdaemon's tasks names a blob of the image, so they cannot be removed"
+        return (
+            "" if found else "none of dfdaemon's tasks names a blob of the image, so they cannot be removed"
+        )
 
     def discard(self, layers: Layers) -> None:
-        """Remove the tasks of an image's blobs from this node. Raises HttpError, AgentError NNA1704 where one stays."""
+        """Remove the tasks of an image's blobs from this node.
+
+        Raises HttpError, AgentError NNA1704 where one stays.
+        """
         for task in self._tasks(layers):
             self._ports.peer.remove(self._socket, task.id, deadline_s=_CALL_S)
         left = self._tasks(layers)
@@ -81,8 +91,8 @@ class BenchPeer:
             )
 
     def _tasks(self, layers: Layers) -> tuple[PeerTask, ...]:
-        """Those that are named by a blob's digest, or whose answer was: a registry sends it in Docker-Content-Digest.
-        Raises HttpError.
+        """Those that are named by a blob's digest, or whose answer was: a registry sends it in
+        Docker-Content-Digest. Raises HttpError.
         """
         digests = {digest.removeprefix("sha256:") for digest in layers.digests}
         return tuple(
@@ -93,7 +103,9 @@ class BenchPeer:
 
 
 def traffic_of(exposition: str) -> Traffic:
-    """The counters of a Prometheus text; 0 before the first increment (dragonfly-client-metric, download_traffic)."""
+    """The counters of a Prometheus text; 0 before the first increment (dragonfly-client-metric,
+    download_traffic).
+    """
     found, started = dict.fromkeys(("BACK_TO_SOURCE", "REMOTE_PEER", "LOCAL_PEER"), 0), ""
     for line in exposition.splitlines():
         name, _, value = line.rpartition(" ")

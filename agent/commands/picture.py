@@ -35,9 +35,16 @@ from agent.plan.drift import Finding
 from agent.plan.drift_form import decode_findings
 
 STALE_S = 10.0
-"""The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no accident."""
+"""The daemon publishes every 4 s at least and its watchdog restarts it after 3: silence this long is no
+accident.
+"""
 
-_UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 
 
 class Agent(enum.StrEnum):
@@ -78,7 +85,9 @@ class Picture:
     pin: PinStatus | None
     config_error: ConfigError | None = None
     not_written: str = ""
-    """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody answers."""
+    """Why status.json is of no use although the daemon answers on its socket; "" = it is, or nobody
+    answers.
+    """
     inspected: tuple[Finding, ...] = ()
     """What the last inspection found changed by others."""
     unconfirmed: Unconfirmed | None = None
@@ -136,7 +145,9 @@ def _inspected(context: Context) -> tuple[Finding, ...]:
 
 
 def _agent_and_daemon(context: Context, now: float) -> tuple[Agent, DaemonStatus | Unreadable | None, str]:
-    """What status.json says, or the daemon itself where that is not to be had: /run may be full while it lives."""
+    """What status.json says, or the daemon itself where that is not to be had: /run may be full while it
+    lives.
+    """
     raw = read_json(context.path(paths.STATUS))
     daemon = daemon_status(raw) if isinstance(raw, dict) else _not_read(raw)
     agent = _agent(context, daemon, now)
@@ -164,8 +175,16 @@ def _why_not_written(daemon: DaemonStatus | Unreadable | None, now: float) -> st
 def _pin(context: Context, now: float) -> PinStatus | None:
     """The pin as root has written it, judged by the daemon's own rule."""
     document = read_json(context.path(paths.PIN))
-    held = pin(document, replace(present(context.path("/proc")), now=now)) if isinstance(document, dict) else None
-    return PinStatus(held.route.value, held.until, held.reason, held.by, held.at or None) if held is not None else None
+    held = (
+        pin(document, replace(present(context.path("/proc")), now=now))
+        if isinstance(document, dict)
+        else None
+    )
+    return (
+        PinStatus(held.route.value, held.until, held.reason, held.by, held.at or None)
+        if held is not None
+        else None
+    )
 
 
 def _unconfirmed(context: Context) -> Unconfirmed | None:
@@ -189,7 +208,11 @@ def _agent(context: Context, daemon: DaemonStatus | Unreadable | None, now: floa
         return Agent.UNREADABLE
     if daemon is None:
         directories = (Path(context.path(name)) / paths.AGENT_UNIT for name in _UNIT_DIRECTORIES)
-        return Agent.STOPPED if any(path.is_symlink() or path.exists() for path in directories) else Agent.NOT_INSTALLED
+        return (
+            Agent.STOPPED
+            if any(path.is_symlink() or path.exists() for path in directories)
+            else Agent.NOT_INSTALLED
+        )
     fresh = daemon.at is not None and now - daemon.at < STALE_S
     alive = _is_alive(Path(context.path("/proc")), daemon.pid)
     if alive is None:  # /proc hides other users' processes: only the time of the publication is left

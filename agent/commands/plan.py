@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("--exit-code", action="store_true", help="exit 3 where changes are pending")
     parser.add_argument(
-        "--out", metavar="FILE", help="write the plan to FILE too (0600), for apply FILE: exactly that or nothing"
+        "--out",
+        metavar="FILE",
+        help="write the plan to FILE too (0600), for apply FILE: exactly that or nothing",
     )
     parser.add_argument(
         "--rollback", metavar="N", nargs="?", type=generation, const=BEFORE,
@@ -38,7 +40,10 @@ BEFORE = -1
 
 
 def generation(text: str) -> int:
-    """The number of a generation, for argparse; "none" is what was before the first. Raises ArgumentTypeError."""
+    """The number of a generation, for argparse; "none" is what was before the first.
+
+    Raises ArgumentTypeError.
+    """
     if text == "none":
         return 0
     if not (text.isascii() and text.isdigit()):
@@ -51,7 +56,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     config = context.load_config().config
     ports = wire.root_ports(config)
     if journal.read(ports.ledger) is not None:
-        context.console.warn("an interrupted change is open: apply undoes it first, and this plan may then differ")
+        context.console.warn(
+            "an interrupted change is open: apply undoes it first, and this plan may then differ"
+        )
     made = make(args.rollback, config, ports)
     display(made.plan, context)
     if args.out is not None:
@@ -62,7 +69,10 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def make(to: int | None, config: Config, ports: Ports) -> MadePlan:
-    """The plan of an apply, or of a rollback `to` a generation (BEFORE: the state before). Raises PlanError."""
+    """The plan of an apply, or of a rollback `to` a generation (BEFORE: the state before).
+
+    Raises PlanError.
+    """
     if to is None:
         facts, effective, plan = change.make_plan(config, ports)
         hold = generations.hold(ports.files)

@@ -1,8 +1,8 @@
 """A plan as a file: written by `plan --out`, carried out by `apply FILE` exactly, or not at all.
 
-The file gives no orders. Before anything is done the plan is made anew, and it must be the one in the file: so the file
-needs no signature, and root does only what it would have decided itself. It is 0600 all the same: it tells what is in
-the node's files.
+The file gives no orders. Before anything is done the plan is made anew, and it must be the one in the file:
+so the file needs no signature, and root does only what it would have decided itself. It is 0600 all the same:
+it tells what is in the node's files.
 """
 
 from __future__ import annotations
@@ -83,11 +83,15 @@ def read(files: Files, path: str) -> Mapping[str, Any]:
 
 
 def _unusable(path: str, cause: str) -> PlanError:
-    return PlanError("NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}")
+    return PlanError(
+        "NNA0341", f"{path} cannot be used as a plan", cause=cause, try_=f"nydus-agent plan --out {path}"
+    )
 
 
 def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str, object]) -> None:
-    """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made again."""
+    """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made
+    again.
+    """
     now = document(made, body)
     found = list(_maker(then["made_by"], now["made_by"]))
     found += changes(then["decided"], now["decided"])

@@ -1,8 +1,8 @@
 """What a bench does with an image that is on the node already, because CRI has it for somebody's pods.
 
-A cold start needs it gone. An image that no container uses is what the kubelet's garbage collection takes at any time,
-so where the operator says so, and its registry still has the very same one under all its names, it is removed and
-pulled again at the end. Every other image is left alone.
+A cold start needs it gone. An image that no container uses is what the kubelet's garbage collection takes at
+any time, so where the operator says so, and its registry still has the very same one under all its names, it
+is removed and pulled again at the end. Every other image is left alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,13 @@ class Presence:
     """The images that CRI has, and those of them that were taken away for a while."""
 
     def __init__(
-        self, ports: BenchPorts, config: Config, admit: Callable[[str], Admission], deadline_s: float, *, allowed: bool
+        self,
+        ports: BenchPorts,
+        config: Config,
+        admit: Callable[[str], Admission],
+        deadline_s: float,
+        *,
+        allowed: bool,
     ) -> None:
         """`allowed`: the operator has said that images may be taken away; `deadline_s`: of one pull."""
         self._ports, self._config, self._admit = ports, config, admit
@@ -59,7 +65,8 @@ class Presence:
         self._leftovers = Leftovers()
 
     def make_room(self, image: StartImage, *, nydus: bool) -> str:
-        """Take an image away where it is there and may go; "" = it is not there (any more), else why it stays.
+        """Take an image away where it is there and may go; "" = it is not there (any more), else why it
+        stays.
 
         Raises ContainerdError, ProcessError, FileError, AgentError NNA1702 where something of it stays.
         """
@@ -74,14 +81,24 @@ class Presence:
         layers = layers_of(self._ports.containerd, NAMESPACE, image.name)
         names = [one.name for one in records]
         structlog.get_logger().info(
-            f"the bench takes {image.name} away; `crictl pull {image.name}` brings it back", message_id=Message.BENCH
+            f"the bench takes {image.name} away; `crictl pull {image.name}` brings it back",
+            message_id=Message.BENCH,
         )
         lazy = nydus and self._config.containerd.mode is ContainerdMode.RUNTIME_CLASS
         taken = TakenImages(records, paths.RUNTIME if lazy else "")
         away = [Away(one.name, one.digest, taken.runtime) for one in records if image_parts(one.name)[1]]
         self._note(replace(self._leftovers, away=(*self._leftovers.away, *away)))
         self._taken.append(taken)
-        argv = ["ctr", "--address", self._config.containerd.address, "--namespace", NAMESPACE, "images", "rm", "--sync"]
+        argv = [
+            "ctr",
+            "--address",
+            self._config.containerd.address,
+            "--namespace",
+            NAMESPACE,
+            "images",
+            "rm",
+            "--sync",
+        ]
         self._ports.processes.run([*argv, *names], deadline_s=_REMOVE_S)
         if nydus:
             image.wait_gone(layers)
@@ -90,27 +107,34 @@ class Presence:
         return ""
 
     def resume(self) -> list[str]:
-        """Bring back what a bench that was killed has taken away; what cannot be had, and what else it has left, is
-        told. The caller holds the lock. Raises FileError.
+        """Bring back what a bench that was killed has taken away; what cannot be had, and what else it has
+        left, is told. The caller holds the lock. Raises FileError.
         """
         self._leftovers = leftovers.settled(self._ports.files, self._ports.containerd)
         left = [f"{one.what}: {one.try_}" for one in Leftovers(pulled=self._leftovers.pulled).problems()]
         for runtime in {one.runtime for one in self._leftovers.away}:
             records = [
-                ImageRecord(one.name, one.digest, "", {}) for one in self._leftovers.away if one.runtime == runtime
+                ImageRecord(one.name, one.digest, "", {})
+                for one in self._leftovers.away
+                if one.runtime == runtime
             ]
             self._taken.append(TakenImages(tuple(records), runtime))
         return left + self.bring_back()
 
     def pulls(self, name: str) -> None:
-        """CRI is about to pull an image: one that is new to it, or one that was taken away. Raises FileError."""
+        """CRI is about to pull an image: one that is new to it, or one that was taken away.
+
+        Raises FileError.
+        """
         if any(one.name == name for one in self._leftovers.away):
             return
         self._note(replace(self._leftovers, pulled=tuple(dict.fromkeys((*self._leftovers.pulled, name)))))
 
     def forgot(self, name: str) -> None:
         """It is gone again. Raises FileError."""
-        self._note(replace(self._leftovers, pulled=tuple(one for one in self._leftovers.pulled if one != name)))
+        self._note(
+            replace(self._leftovers, pulled=tuple(one for one in self._leftovers.pulled if one != name))
+        )
 
     def _note(self, left: Leftovers) -> None:
         if left != self._leftovers:
@@ -119,14 +143,16 @@ class Presence:
             self._leftovers = left
 
     def bring_back(self) -> list[str]:
-        """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI answers some
-        seconds later than the rest.
+        """Pull again what was taken away; what is not as it was is told. After containerd's restart CRI
+        answers some seconds later than the rest.
         """
         problems: list[str] = []
         if self._taken:
             with contextlib.suppress(ContainerdError):
                 containerd = self._ports.containerd
-                waits.poll(self._ports.clock, waits.ANSWER_S, lambda: containerd.cri_status(deadline_s=_CALL_S))
+                waits.poll(
+                    self._ports.clock, waits.ANSWER_S, lambda: containerd.cri_status(deadline_s=_CALL_S)
+                )
         while self._taken:
             taken = self._taken.pop()
             problems += self._pulled_again(taken)
@@ -150,11 +176,16 @@ class Presence:
             failed = {one.name: error.cause or error.what for one in taken.records}
         told = []
         try:
-            self._note(replace(self._leftovers, away=tuple(one for one in self._leftovers.away if one.name not in now)))
+            self._note(
+                replace(
+                    self._leftovers, away=tuple(one for one in self._leftovers.away if one.name not in now)
+                )
+            )
         except FileError as error:
             told.append(f"{error.what}: {error.cause}")
         return told + [
-            f"{one.name} was on the node before: {failed.get(one.name, 'it is another image now')} (crictl pull)"
+            f"{one.name} was on the node before: {failed.get(one.name, 'it is another image now')} (crictl "
+            f"pull)"
             for one in taken.records
             if now.get(one.name) != one.digest
         ]

@@ -141,7 +141,9 @@ def _run_package(args: argparse.Namespace, context: Context) -> Exit:
     wanted = select(pin.read_lock(Path(args.lock)), _versions(args), [Arch(one) for one in args.arch])
     download.check_source(args.source)
     directory, processes = Path(args.output).absolute(), wire.program_ports(context.root).processes
-    made = [package.make(one, args.source, directory, processes, _progress(context, str(one))) for one in wanted]
+    made = [
+        package.make(one, args.source, directory, processes, _progress(context, str(one))) for one in wanted
+    ]
     console = context.console
     for one in made:
         console.line(Toned(str(one.path), Tone.STRONG), f": {one.size} bytes, sha256 {one.sha256}")
@@ -154,7 +156,8 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
     """None of its own."""
 
 
-def _run_list(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - one signature for all actions
+# One signature for all actions.
+def _run_list(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001
     ports = wire.program_ports(context.root)
     return show(context, installed.read_installed(context.load_config().config, ports), ports.files)
 
@@ -172,7 +175,9 @@ def show(context: Context, seen: Programs, files: Files) -> Exit:
     packages = _packages(seen, files)
     if packages:
         console.line()
-        console.table([[str(one["package"]), _state(one)] for one in packages], header=("installed package", ""))
+        console.table(
+            [[str(one["package"]), _state(one)] for one in packages], header=("installed package", "")
+        )
     for one in seen.missing if context.format is Format.TEXT else ():
         console.error(PlanError("NNA0207", f"{one.project} is not there", cause=one.reason, try_=one.try_))
     console.emit(
@@ -180,7 +185,9 @@ def show(context: Context, seen: Programs, files: Files) -> Exit:
         {
             "programs": [_body(name, seen.binaries[name]) for name in ProgramName],
             "packages": packages,
-            "missing": [{"project": one.project, "reason": one.reason, "try": one.try_} for one in seen.missing],
+            "missing": [
+                {"project": one.project, "reason": one.reason, "try": one.try_} for one in seen.missing
+            ],
         },
     )
     there = all(isinstance(seen.binaries[name], Binary) for name in ProgramName)
@@ -225,8 +232,7 @@ def _state(package: Mapping[str, object]) -> Part:
 
 
 _ACTIONS: Mapping[
-    str,
-    tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Context], Exit]],
+    str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace, Context], Exit]]
 ] = {
     "lock": ("pin releases of nydus and its snapshotter, to the byte", _lock_arguments, _run_lock),
     "package": ("make the Debian packages of releases that a lock pins", _package_arguments, _run_package),

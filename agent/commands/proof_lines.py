@@ -81,5 +81,7 @@ def summary(proof: Proof) -> Part:
         names = ", ".join(f"{check.number} ({check.name})" for check in open_)
         return Toned(f"proved, but for check {names}", Tone.WARN)
     if proof.unseen:
-        return Toned(f"checks proved; whether all is as it was applied is unknown: {proof.unseen[0]}", Tone.WARN)
+        return Toned(
+            f"checks proved; whether all is as it was applied is unknown: {proof.unseen[0]}", Tone.WARN
+        )
     return Toned("proved: all checks", Tone.GOOD)

@@ -1,5 +1,6 @@
-"""What the daemon and root's verbs have published, read defensively: status.json is written by an unprivileged user, so
-its size is capped, links are not followed, and a value of another type than expected counts as not there.
+"""What the daemon and root's verbs have published, read defensively: status.json is written by an
+unprivileged user, so its size is capped, links are not followed, and a value of another type than expected
+counts as not there.
 """
 
 from __future__ import annotations
@@ -146,7 +147,10 @@ class PublishedOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What must still happen until reads go (back) to the mirror, and the earliest time of that; None: not known."""
+    """What must still happen until reads go (back) to the mirror, and the earliest time of that;
+
+    None: not known.
+    """
 
     waits_for: tuple[str, ...]
     seconds: float | None
@@ -154,7 +158,9 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class PenaltyStatus:
-    """Flap damping: the penalty, whether it holds the mirror back, and below which value it no longer does."""
+    """Flap damping: the penalty, whether it holds the mirror back, and below which value it no longer
+    does.
+    """
 
     value: float
     held: bool
@@ -244,7 +250,8 @@ def daemon_status(data: JsonObject) -> DaemonStatus:
         ),
         history=tuple(
             Change(number(item, "at") or 0.0, text(item, "from"), text(item, "to"), text(item, "route"),
-                   text(item, "reason"), text(item, "evidence"), text(item, "route_from"), text(item, "cause"))
+                   text(item, "reason"), text(item, "evidence"), text(item, "route_from"), text(item,
+                       "cause"))
             for item in tables(data, "history")
         ),
         health_cause=text(data, "health_cause"),
@@ -264,7 +271,9 @@ def _return(data: JsonObject) -> Return | None:
 
 def _penalty(data: JsonObject) -> PenaltyStatus | None:
     value, reuse = number(data, "value"), number(data, "reuse")
-    return None if value is None or reuse is None else PenaltyStatus(value, truth(data, "held") is True, reuse)
+    return (
+        None if value is None or reuse is None else PenaltyStatus(value, truth(data, "held") is True, reuse)
+    )
 
 
 def _symptoms(data: JsonObject) -> SymptomsStatus | None:
@@ -290,7 +299,8 @@ def _mirror(data: JsonObject) -> MirrorStatus:
     return MirrorStatus(
         text(data, "url"),
         truth(data, "ping_ok"), number(data, "ping_at"), number(data, "ping_ms"), text(data, "ping_detail"),
-        truth(data, "canary_ok"), number(data, "canary_at"), number(data, "canary_ms"), text(data, "canary_detail"),
+        truth(data, "canary_ok"), number(data, "canary_at"), number(data, "canary_ms"), text(data,
+            "canary_detail"),
         text(data, "owner", "unknown"), text(data, "owner_detail"),
     )  # fmt: skip
 
@@ -336,7 +346,8 @@ def proof_status_of(data: JsonObject) -> ProofStatus:
     checks = tuple(
         CheckStatus(whole(item, "number"), text(item, "name"),
              state if (state := text(item, "state")) in ("ok", "failed", "not-proved") else "unknown",
-             text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"), text(item, "try"))
+             text(item, "detail"), text(item, "code"), text(item, "cause"), texts(item, "evidence"),
+             text(item, "try"))
         for item in tables(data, "checks")
     )  # fmt: skip
     versions = {name: value for name, value in table(data, "versions").items() if isinstance(value, str)}

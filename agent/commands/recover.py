@@ -1,4 +1,7 @@
-"""`nydus-agent recover`: finish or undo an interrupted change. Run at boot, before the runtimes start; or by hand."""
+"""`nydus-agent recover`: finish or undo an interrupted change.
+
+Run at boot, before the runtimes start; or by hand.
+"""
 
 from __future__ import annotations
 

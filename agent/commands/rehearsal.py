@@ -26,7 +26,9 @@ MARGIN_S = 10.0
 """For the agent's own rounds and a busy node, on top of what the policy says."""
 _POLL_S = 0.05
 _GONE_S = 4.0
-"""An agent that is restarted, by its watchdog too, publishes again before that; the fence's lease is longer."""
+"""An agent that is restarted, by its watchdog too, publishes again before that; the fence's lease is
+longer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ class DrillOutcome:
 
 
 def return_s(policy: Policy, penalty: float, seconds: float) -> float:
-    """How long the mirror's return may take after a drill of `seconds`: dwell and successes, a canary, this node's
-    slot in the fleet's return, and what is left of a flap penalty (of `penalty` now) that holds it back.
+    """How long the mirror's return may take after a drill of `seconds`: dwell and successes, a canary, this
+    node's slot in the fleet's return, and what is left of a flap penalty (of `penalty` now) that holds it
+    back.
     """
     # The jitter of pings and canaries is a tenth; a canary may have begun just before the end, and fails.
     rise_s = max(policy.dwell_s - seconds, 1.1 * policy.rise * policy.interval_s, 0.0)
@@ -115,8 +118,8 @@ def refusal(picture: Picture) -> str:
 
 
 class Rehearsal:
-    """One drill. `look` reads what is published, `tell` says a line, `passing` one that the next one replaces, and
-    `stopped` names the signal that came ("" = none).
+    """One drill. `look` reads what is published, `tell` says a line, `passing` one that the next one
+    replaces, and `stopped` names the signal that came ("" = none).
     """
 
     def __init__(
@@ -169,9 +172,14 @@ class Rehearsal:
             if daemon is not None and daemon.route == "origin":
                 outcome.switched_ms = 1000 * self._since(outcome.began, daemon, self._began)
                 last = daemon.history[-1] if daemon.history else None
-                outcome.why, outcome.evidence = daemon.health_reason, last.evidence if last is not None else ""
+                outcome.why, outcome.evidence = (
+                    daemon.health_reason,
+                    last.evidence if last is not None else "",
+                )
                 evidence = f" ({outcome.evidence})" if outcome.evidence else ""
-                self._say(f"reads go to the origin, after {outcome.switched_ms:.0f} ms: {outcome.why}{evidence}")
+                self._say(
+                    f"reads go to the origin, after {outcome.switched_ms:.0f} ms: {outcome.why}{evidence}"
+                )
                 return
             self._passing(
                 f"the mirror looks dead; reads still go to it ({self._clock.monotonic() - self._began:.1f} s)"
@@ -192,7 +200,9 @@ class Rehearsal:
             if daemon is not None and daemon.route != "origin" and picture.agent is Agent.RUNNING:
                 outcome.given_up = f"reads went to the {daemon.route} before its end: {daemon.route_reason}"
                 return
-            self._passing(f"the drill goes on for another {in_words(math.ceil(left))}; reads go to the origin")
+            self._passing(
+                f"the drill goes on for another {in_words(math.ceil(left))}; reads go to the origin"
+            )
             self._clock.sleep(min(left, 0.2))
 
     def _await_return(self, wanted: WantedDrill, outcome: DrillOutcome) -> None:
@@ -204,20 +214,26 @@ class Rehearsal:
             if daemon is not None and daemon.route == "mirror":
                 outcome.returned_s = self._since(outcome.ended or 0.0, daemon, ended)
                 self._passing("")
-                self._say(f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.health_reason}")
+                self._say(
+                    f"reads go to the mirror again, after {outcome.returned_s:.1f} s: {daemon.health_reason}"
+                )
                 return
-            outcome.waits_for = daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else ()
+            outcome.waits_for = (
+                daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else ()
+            )
             if self._clock.monotonic() >= until:
                 break
             left = left_s(picture, daemon) if daemon is not None else None
             known = f" ({in_words(left)} at least)" if left is not None else ""
-            self._passing(f"waiting for reads to go back: {', '.join(outcome.waits_for) or 'the mirror'}{known}")
+            self._passing(
+                f"waiting for reads to go back: {', '.join(outcome.waits_for) or 'the mirror'}{known}"
+            )
             self._clock.sleep(4 * _POLL_S)
         self._passing("")
 
     def _since(self, at: float, daemon: DaemonStatus, begun: float) -> float:
-        """Seconds from `at` to the route's change by the daemon's clock; where that clock was stepped meanwhile, by
-        when the change was seen here.
+        """Seconds from `at` to the route's change by the daemon's clock; where that clock was stepped
+        meanwhile, by when the change was seen here.
         """
         seen = self._clock.monotonic() - begun
         told = daemon.route_since - at if daemon.route_since is not None else -1.0
@@ -237,7 +253,8 @@ def problem(outcome: DrillOutcome) -> AgentError | None:
     match outcome.result:
         case "not-switched":
             return AgentError(
-                "NNA1021", "reads did not switch", cause=f"they still went to the mirror after up to {SWITCH_S:.0f} s; "
+                "NNA1021", "reads did not switch",
+                cause=f"they still went to the mirror after up to {SWITCH_S:.0f} s; "
                 "the drill was ended", try_="nydus-agent why",
             )  # fmt: skip
         case "not-back":

@@ -28,11 +28,14 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--dry-run", action="store_true", help="only show what is not as applied, and what would change")
+    how.add_argument(
+        "--dry-run", action="store_true", help="only show what is not as applied, and what would change"
+    )
     add_now(how.add_argument)
     how.add_argument(
         "--by-itself", action="store_true",
-        help='nobody asked for this: do nothing unless [drift] repair = "own", leave half of restarts_per_hour, and '
+        help='nobody asked for this: do nothing unless [drift] repair = "own", leave half of '
+             'restarts_per_hour, and '
         "give up on what is changed again each time (nydus-agent-repair.service does so)",
     )  # fmt: skip
 
@@ -54,7 +57,9 @@ def mend(context: Context, config: Config, ports: Ports, urgency: Urgency) -> Ex
     """Put back what may be put back. Raises PlanError, LockedError, ApplyError."""
     with surroundings(context.console) as around:
         with ports.ledger.lock("repair"):
-            outcome = repair.run(config, ports, around, proof_lines.progress(context.console), urgency=urgency)
+            outcome = repair.run(
+                config, ports, around, proof_lines.progress(context.console), urgency=urgency
+            )
         return _tell(outcome, context.console)
 
 

@@ -1,4 +1,6 @@
-"""`nydus-agent revert`: take back the change that waits for its confirmation. systemd runs it when the time is over."""
+"""`nydus-agent revert`: take back the change that waits for its confirmation. systemd runs it when the time
+is over.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     lock = revert.lock(ports, args.id) if args.id else ports.ledger.lock("revert")
     with surroundings(context.console) as around:
         with lock:
-            done = revert.take_back(config, ports, around, proof_lines.progress(context.console), only=args.id)
+            done = revert.take_back(
+                config, ports, around, proof_lines.progress(context.console), only=args.id
+            )
         return tell(done, context)
 
 

@@ -21,7 +21,11 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
-        "to", metavar="N", nargs="?", type=generation, help="the generation; default: the state before the present one"
+        "to",
+        metavar="N",
+        nargs="?",
+        type=generation,
+        help="the generation; default: the state before the present one",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="only show what would change, as diffs")
@@ -44,8 +48,12 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
-        exit_ = tell(outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None)
+        exit_ = tell(
+            outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None
+        )
         if outcome.result.generation is not None and newest is not None:
             context.console.line(f"the node is as it was after generation {newest.state}")
-            context.console.line("the configuration is as it was: it holds again with the next nydus-agent apply")
+            context.console.line(
+                "the configuration is as it was: it holds again with the next nydus-agent apply"
+            )
     return exit_

@@ -1,5 +1,5 @@
-"""The order of a bench: a start of each image that does not count, then rounds without Dragonfly, then rounds with it,
-so that what changes with time on a busy node meets all cases of a block alike.
+"""The order of a bench: a start of each image that does not count, then rounds without Dragonfly, then rounds
+with it, so that what changes with time on a busy node meets all cases of a block alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _CALL_S = 10.0
 _LEAST = 1 << 30
 _KUBELET = "/var/lib/kubelet"
 _KUBELET_ACTS = 0.15
-"""Of a disk's size, free: imageGCHighThresholdPercent 85, and evictionHard's imagefs.available (kubelet's defaults)."""
+"""Of a disk's size, free: imageGCHighThresholdPercent 85, and evictionHard's imagefs.available (kubelet's
+defaults).
+"""
 
 INTERRUPTED = "somebody stopped it"
 _PIN_ROOM_S = 60
@@ -53,7 +55,9 @@ class CaseTally:
     def results(self, cut: str) -> tuple[CaseResult, ...]:
         """In the chart's order; `cut`: why the rest was not measured."""
         late = f"the bench was ended before it: {cut}" if cut else ""
-        return tuple(CaseResult(case, tuple(self.runs.get(case, ())), self.reasons.get(case, late)) for case in Case)
+        return tuple(
+            CaseResult(case, tuple(self.runs.get(case, ())), self.reasons.get(case, late)) for case in Case
+        )
 
 
 class BenchRoute(Protocol):
@@ -89,16 +93,21 @@ class Rounds:
         """What could not be cleared up."""
 
     def resume(self) -> list[str]:
-        """Bring back what a bench that was killed has taken away; what of it stays undone is told. Raises FileError."""
+        """Bring back what a bench that was killed has taken away; what of it stays undone is told.
+
+        Raises FileError.
+        """
         return self._presence.resume()
 
     def measure(self, pair: ImagePair) -> Measured:
-        """All cases that this node can give. Whatever happens, what was pulled is removed, and what was measured is
-        kept. Raises AgentError, KeyboardInterrupt.
+        """All cases that this node can give. Whatever happens, what was pulled is removed, and what was
+        measured is kept. Raises AgentError, KeyboardInterrupt.
         """
         tally, cut = CaseTally(), ""
         images = {
-            nydus: self._image(name, nydus=nydus) for nydus, name in ((False, pair.oci), (True, pair.nydus)) if name
+            nydus: self._image(name, nydus=nydus)
+            for nydus, name in ((False, pair.oci), (True, pair.nydus))
+            if name
         }
         try:
             self._all(tally, images)
@@ -123,10 +132,18 @@ class Rounds:
             self._mirrored(tally, images[True], known[True])
 
     def _image(self, name: str, *, nydus: bool) -> StartImage:
-        return StartImage(self._ports, self._config, self._admit(name), self._wanted, self._stopped, nydus=nydus)
+        return StartImage(
+            self._ports, self._config, self._admit(name), self._wanted, self._stopped, nydus=nydus
+        )
 
     def _warm(
-        self, tally: CaseTally, cases: list[Case], image: StartImage | None, known: dict[bool, Layers], *, nydus: bool
+        self,
+        tally: CaseTally,
+        cases: list[Case],
+        image: StartImage | None,
+        known: dict[bool, Layers],
+        *,
+        nydus: bool,
     ) -> None:
         """One start that does not count: it shows that the command works, and what the image consists of."""
         if image is None or (nydus and self._config.containerd.mode is ContainerdMode.PLUGIN_ONLY):
@@ -158,8 +175,9 @@ class Rounds:
             known[nydus] = layers
 
     def _in_place(self, tally: CaseTally, image: StartImage) -> None:
-        """The one case that a nydus image of somebody's pods gives without being touched: its first start fills what
-        nydusd's cache of it lacks, as any start does. Nobody asks its registry, where its name may mean another one.
+        """The one case that a nydus image of somebody's pods gives without being touched: its first start
+        fills what nydusd's cache of it lacks, as any start does. Nobody asks its registry, where its name may
+        mean another one.
         """
         image.remove_container()
         layers = image.layers()
@@ -209,7 +227,10 @@ class Rounds:
             _explain(tally)
 
     def _forgotten(self, tally: CaseTally, number: int, image: StartImage, layers: Layers) -> None:
-        """A start for which dfdaemon has nothing. One that does not forget this once may do so the next time."""
+        """A start for which dfdaemon has nothing.
+
+        One that does not forget this once may do so the next time.
+        """
         try:
             self._peer.discard(layers)
         except AgentError as error:
@@ -231,7 +252,14 @@ class Rounds:
         self._reject(tally, why, *wanted)
 
     def _cached(
-        self, tally: CaseTally, number: int, image: StartImage, layers: Layers, cold: int, *, pull: bool = True
+        self,
+        tally: CaseTally,
+        number: int,
+        image: StartImage,
+        layers: Layers,
+        cold: int,
+        *,
+        pull: bool = True,
     ) -> None:
         self._drop_pages()
         run = self._run(image, layers, pull=pull)
@@ -279,12 +307,14 @@ class Rounds:
         return NodeCounters(image.fetched(), self._peer.traffic(), self._ports.caches.received())
 
     def _put_back(self, images: Iterable[StartImage]) -> None:
-        """Everything is tried, whatever fails of it; `problems` keeps what failed. A containerd that is restarted just
-        now is waited for: without it nothing is cleared up.
+        """Everything is tried, whatever fails of it; `problems` keeps what failed. A containerd that is
+        restarted just now is waited for: without it nothing is cleared up.
         """
         with contextlib.suppress(ContainerdError):
             containerd = self._ports.containerd
-            waits.poll(self._ports.clock, waits.ANSWER_S, lambda: containerd.namespaces(deadline_s=waits.CALL_S))
+            waits.poll(
+                self._ports.clock, waits.ANSWER_S, lambda: containerd.namespaces(deadline_s=waits.CALL_S)
+            )
         released = self._route.release()
         self.problems += [released] if released else []
         for image in images:

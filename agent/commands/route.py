@@ -1,7 +1,8 @@
 """`nydus-agent route`: where reads go, and the lever that pins them for a while.
 
-A pin is a file of root's that the daemon reads each second. It always has an end, and survives restarts and reboots
-until then. `pin` and `auto` wait until the daemon's status shows the change: the operator does not have to guess.
+A pin is a file of root's that the daemon reads each second. It always has an end, and survives restarts and
+reboots until then. `pin` and `auto` wait until the daemon's status shows the change: the operator does not
+have to guess.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises UsageError (no root), FileError, AgentError NNA1003 (not confirmed in time), NNA1004 (no fence)."""
+    """Raises UsageError (no root), FileError, AgentError NNA1003 (not confirmed in time), NNA1004 (no
+    fence).
+    """
     clock = wire.clock()
     if args.action == "show":
         return _show(context, take(context, clock.now()))
@@ -112,15 +115,24 @@ def _pin(context: Context, clock: Clock, pin: PinStatus, args: argparse.Namespac
     picture = take(context, clock.now())
     _refuse_without_fence(picture)
     daemon = picture.daemon
-    if pin.route == "mirror" and isinstance(daemon, DaemonStatus) and daemon.health_state in ("down", "suspect"):
-        context.console.warn(f"the mirror is {daemon.health_state}: {daemon.health_reason}; reads may hang or fail")
+    if (
+        pin.route == "mirror"
+        and isinstance(daemon, DaemonStatus)
+        and daemon.health_state in ("down", "suspect")
+    ):
+        context.console.warn(
+            f"the mirror is {daemon.health_state}: {daemon.health_reason}; reads may hang or fail"
+        )
     # How long, and where the boot clock stood: the pin ends by them where the wall clock is stepped back.
     made = present(context.path("/proc"))
     _write(context, route=pin.route, until=pin.until, reason=pin.reason, by=pin.by, at=pin.at,
            seconds=args.duration, boot=made.boot, boottime=made.boottime)  # fmt: skip
     done = f"reads are pinned to the {pin.route} for {in_words(args.duration)}"
     return _confirm(
-        _Wait(context, clock, args.wait), done, pin, lambda seen: _same(seen.pin, pin) and seen.route == pin.route
+        _Wait(context, clock, args.wait),
+        done,
+        pin,
+        lambda seen: _same(seen.pin, pin) and seen.route == pin.route,
     )
 
 
@@ -146,7 +158,9 @@ def _same(seen: PinStatus | None, wanted: PinStatus) -> bool:
 
 def _auto(context: Context, clock: Clock, wait_s: int) -> Exit:
     if wire.root_files(context.root).read(paths.PIN) is not None:
-        _write(context, route=RELEASED, by=context.asker, at=clock.now())  # not removed: the daemon logs who asked
+        _write(
+            context, route=RELEASED, by=context.asker, at=clock.now()
+        )  # not removed: the daemon logs who asked
     return _confirm(
         _Wait(context, clock, wait_s), "the agent judges the route again", None, lambda seen: seen.pin is None
     )
@@ -183,12 +197,20 @@ def _confirm(wait: _Wait, done: str, pin: PinStatus | None, is_shown: Callable[[
             return Exit.NOT_AS_WANTED
         if is_shown(daemon):
             console.line(Toned(done, Tone.GOOD), f"; route now: {daemon.route}")
-            console.emit("RoutePin", {"pin": pin, "confirmed": True, "agent": picture.agent, "route": daemon.route})
+            console.emit(
+                "RoutePin", {"pin": pin, "confirmed": True, "agent": picture.agent, "route": daemon.route}
+            )
             return Exit.OK
         if clock.monotonic() >= deadline:
             taken = pin is not None and _same(daemon.pin, pin)
-            still = f"pid {daemon.pid} took it, but reads still go to the {daemon.route}: {daemon.route_reason}"
-            cause = still if taken else f"{paths.PIN} is as it should be; pid {daemon.pid} has not published it yet"
+            still = (
+                f"pid {daemon.pid} took it, but reads still go to the {daemon.route}: {daemon.route_reason}"
+            )
+            cause = (
+                still
+                if taken
+                else f"{paths.PIN} is as it should be; pid {daemon.pid} has not published it yet"
+            )
             what = f"the agent did not show the change within {wait.seconds} s"
             raise AgentError("NNA1003", what, cause=cause, try_=f"systemctl status {paths.AGENT_UNIT}")
         clock.sleep(POLL_S)

@@ -1,5 +1,5 @@
-"""What the verbs that change the node share: progress on the console, signals that stop between two steps, options, and
-whether one of them is under way.
+"""What the verbs that change the node share: progress on the console, signals that stop between two steps,
+options, and whether one of them is under way.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from agent.ports import Ledger
 
 @contextmanager
 def surroundings(console: Console) -> Iterator[Surroundings]:
-    """Reports to `console`; a first signal lets the step under way end and then undoes everything, more change nothing.
+    """Reports to `console`; a first signal lets the step under way end and then undoes everything, more
+    change nothing.
 
-    A terminal that is closed is such a signal too: what was begun is never left half done. Raises ApplyError NNA0420
-    in place of any error that comes once a change was accepted.
+    A terminal that is closed is such a signal too: what was begun is never left half done. Raises ApplyError
+    NNA0420 in place of any error that comes once a change was accepted.
     """
     stop = Stop()
 
@@ -44,14 +45,17 @@ def surroundings(console: Console) -> Iterator[Surroundings]:
 
 def _stands(accepted: Begin, error: Exception) -> ApplyError:
     failed = error if isinstance(error, AgentError) else of_a_bug(error)
-    cause = f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    cause = (
+        f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    )
     what = f"{accepted.verb} is done and stands, but what follows it failed"
     return ApplyError("NNA0420", what, cause=cause, seen=failed.seen)
 
 
 def _tell(console: Console, progress: Progress) -> None:
     console.progress(
-        Toned(f"[{progress.number}/{progress.total}]", Tone.FAINT), f" {progress.what} ({progress.took_s:.1f} s)"
+        Toned(f"[{progress.number}/{progress.total}]", Tone.FAINT),
+        f" {progress.what} ({progress.took_s:.1f} s)",
     )
 
 

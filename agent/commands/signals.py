@@ -13,7 +13,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @contextmanager
 def caught_by(handler: Callable[[str], None]) -> Iterator[None]:
-    """Within the block these signals call `handler` with their names; afterwards they mean what they did before."""
+    """Within the block these signals call `handler` with their names; afterwards they mean what they did
+    before.
+    """
 
     def caught(number: int, _frame: FrameType | None) -> None:
         handler(signal.Signals(number).name)

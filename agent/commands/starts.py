@@ -1,5 +1,6 @@
-"""The images of a bench: pulled, started with a clock beside them, and gone again. Nothing that was on the node before
-is touched: a plain image lives in a namespace of our own, a nydus image is new to CRI's, or is started as it is.
+"""The images of a bench: pulled, started with a clock beside them, and gone again. Nothing that was on the
+node before is touched: a plain image lives in a namespace of our own, a nydus image is new to CRI's, or is
+started as it is.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class StartImage:
     """An image, plain or nydus."""
 
     def __init__(
-        self, ports: BenchPorts, config: Config, admission: Admission, wanted: WantedStart, stopped: Callable[[], bool],
+        self, ports: BenchPorts, config: Config, admission: Admission, wanted: WantedStart,
+        stopped: Callable[[], bool],
         *, nydus: bool,
     ) -> None:  # fmt: skip
         self.name = admission.name
@@ -87,12 +89,16 @@ class StartImage:
 
     def is_here(self) -> bool:
         """Whether containerd knows it in its namespace. Raises ContainerdError."""
-        return any(one.name == self.name for one in self._ports.containerd.images(self.namespace, deadline_s=_CALL_S))
+        return any(
+            one.name == self.name for one in self._ports.containerd.images(self.namespace, deadline_s=_CALL_S)
+        )
 
     def remember(self) -> NodeBefore:
         """Remember what is there now, of others, so that it stays. Raises ContainerdError, FileError."""
         containerd = self._ports.containerd
-        names = frozenset(one.name for one in containerd.images(self.namespace, deadline_s=_CALL_S)) - {self.name}
+        names = frozenset(one.name for one in containerd.images(self.namespace, deadline_s=_CALL_S)) - {
+            self.name
+        }
         spaces = [space for space in containerd.namespaces(deadline_s=_CALL_S) if space != PLAIN_NAMESPACE]
         digests = [containerd.digests(space, deadline_s=_CALL_S) for space in spaces]
         cached = self._ports.caches.cached(self._cache) if self._nydus else frozenset[str]()
@@ -105,15 +111,25 @@ class StartImage:
         return layers_of(self._ports.containerd, self.namespace, self.name)
 
     def start(self, *, pull: bool = True) -> Started:
-        """Pull it and start a container. Raises AgentError NNA1701, ContainerdError, CredentialError, HttpError;
-        KeyboardInterrupt where somebody stopped us.
+        """Pull it and start a container. Raises AgentError NNA1701, ContainerdError, CredentialError,
+        HttpError; KeyboardInterrupt where somebody stopped us.
         """
         clock = self._ports.clock
         began = clock.monotonic()
         if pull:
             self._pull()
         pull_s = clock.monotonic() - began
-        argv = [*self._ctr, "run", "--rm", "--cpu-shares", "0", "--snapshotter", self.snapshotter, self.name, CONTAINER]
+        argv = [
+            *self._ctr,
+            "run",
+            "--rm",
+            "--cpu-shares",
+            "0",
+            "--snapshotter",
+            self.snapshotter,
+            self.name,
+            CONTAINER,
+        ]
         end = [*self._ctr, "tasks", "kill", "--signal", "SIGKILL", CONTAINER]
         timed = self._timed([*argv, *self._wanted.command], ready=self._wanted.ready, end=end)
         if timed.end is not ProgramEnd.ITSELF:
@@ -129,16 +145,16 @@ class StartImage:
                 self._ports.processes.run([*self._ctr, *verb, CONTAINER], deadline_s=_CALL_S, ok=(0, 1))
 
     def remove(self, layers: Layers) -> None:
-        """Image, snapshots and nydusd's cache of it go. Raises ContainerdError, ProcessError, FileError, AgentError
-        NNA1702 where something of it stays.
+        """Image, snapshots and nydusd's cache of it go. Raises ContainerdError, ProcessError, FileError,
+        AgentError NNA1702 where something of it stays.
         """
         self._remove_image()
         self.wait_gone(layers)
         self._remove_cache(layers)
 
     def discard(self) -> None:
-        """Remove what was pulled, in whatever state, and wait until it is gone: what comes next may share its layers.
-        Raises as `remove`.
+        """Remove what was pulled, in whatever state, and wait until it is gone: what comes next may share its
+        layers. Raises as `remove`.
         """
         if not self.is_here() or self._before is None:
             return
@@ -147,13 +163,15 @@ class StartImage:
             layers = self.layers()
         self._remove_image()
         if layers is not None:
-            if not shared(self._there, layers):  # of what others have too, more may stay than was there before
+            if not shared(
+                self._there, layers
+            ):  # of what others have too, more may stay than was there before
                 self.wait_gone(layers)
             self._remove_cache(layers)
 
     def _remove_image(self) -> None:
-        """CRI keeps an image under its name, its name with a digest, and its id: those that came with our pull go, and
-        no name that was there before (CRI's own RemoveImage would take all names of the image).
+        """CRI keeps an image under its name, its name with a digest, and its id: those that came with our
+        pull go, and no name that was there before (CRI's own RemoveImage would take all names of the image).
         """
         records = self._ports.containerd.images(self.namespace, deadline_s=_CALL_S)
         ours = {one.digest for one in records if one.name == self.name}
@@ -175,15 +193,17 @@ class StartImage:
         """Remove the namespace of our own; CRI's is none. Raises ContainerdError, ProcessError."""
         if self._nydus or PLAIN_NAMESPACE not in self._ports.containerd.namespaces(deadline_s=_CALL_S):
             return
-        leases = self._ports.processes.run([*self._ctr, "leases", "ls", "-q"], deadline_s=_CALL_S).stdout.split()
+        leases = self._ports.processes.run(
+            [*self._ctr, "leases", "ls", "-q"], deadline_s=_CALL_S
+        ).stdout.split()
         if leases:  # of a pull that was cut off
             self._ports.processes.run([*self._ctr, "leases", "rm", "--sync", *leases], deadline_s=_REMOVE_S)
         with contextlib.suppress(ProcessError):  # one that is not empty yet stays; the next bench takes it
             self._ports.processes.run([*self._ctr, "namespaces", "rm", PLAIN_NAMESPACE], deadline_s=_CALL_S)
 
     def fetched(self) -> Mapping[str, int] | None:
-        """What each nydusd that serves this image's repository has asked its backend for, by its socket; None: one does
-        not tell.
+        """What each nydusd that serves this image's repository has asked its backend for, by its socket;
+        None: one does not tell.
         """
         nydusd, found = self._ports.nydusd, dict[str, int]()
         _, repository = image_parts(self.name)
@@ -208,7 +228,16 @@ class StartImage:
                 raise KeyboardInterrupt
             return
         with self._ports.hosts.holding(self._admission.hosts_file()) as hosts:
-            argv = [*self._ctr, "images", "pull", "--snapshotter", self.snapshotter, "--hosts-dir", hosts, self.name]
+            argv = [
+                *self._ctr,
+                "images",
+                "pull",
+                "--snapshotter",
+                self.snapshotter,
+                "--hosts-dir",
+                hosts,
+                self.name,
+            ]
             self._judge(self._timed(argv), "pull")
 
     def _timed(self, argv: list[str], *, ready: str = "", end: list[str] | None = None) -> Timed:
@@ -220,18 +249,22 @@ class StartImage:
         """Raises AgentError NNA1701 where it is not what was waited for, KeyboardInterrupt."""
         if timed.end is ProgramEnd.STOPPED:
             raise KeyboardInterrupt
-        if timed.end is ProgramEnd.READY or (timed.end is ProgramEnd.ITSELF and timed.code == 0 and not awaited):
+        if timed.end is ProgramEnd.READY or (
+            timed.end is ProgramEnd.ITSELF and timed.code == 0 and not awaited
+        ):
             return
         cause = f"not done within {self._wanted.deadline_s:g} s"
         if what == "run" and timed.end is ProgramEnd.DEADLINE and not awaited:
             cause += ": what never ends by itself, such as a server, needs --ready"
         if timed.end is ProgramEnd.ITSELF:
-            cause = f"it ended with {timed.code}" + (", and never said what was waited for" if awaited else "")
+            cause = f"it ended with {timed.code}" + (
+                ", and never said what was waited for" if awaited else ""
+            )
         raise AgentError("NNA1701", f"the {what} of {self.name} failed", cause=cause, seen=timed.tail)
 
     def wait_gone(self, layers: Layers) -> None:
-        """containerd collects in the background what was not collected with the image: a pull that finds a layer's
-        content or its snapshot there is not cold. Raises AgentError NNA1702.
+        """containerd collects in the background what was not collected with the image: a pull that finds a
+        layer's content or its snapshot there is not cold. Raises AgentError NNA1702.
         """
         clock = self._ports.clock
         deadline = clock.monotonic() + _REMOVE_S
@@ -262,4 +295,8 @@ def shared(before: NodeBefore, layers: Layers) -> str:
     """Why an image cannot be made cold: something of it was here before us and must stay; "" = it can."""
     here = len(layers.digests & before.digests) + len(layers.chains & before.snapshots)
     here += sum(any(name.startswith(blob) for name in before.cached) for blob in layers.lazy)
-    return f"{here} of its parts were on the node before, of other images: it cannot be made cold" if here else ""
+    return (
+        f"{here} of its parts were on the node before, of other images: it cannot be made cold"
+        if here
+        else ""
+    )

@@ -1,4 +1,7 @@
-"""`nydus-agent status`: the state in words, then the details, then what is wrong. No root, no daemon needed."""
+"""`nydus-agent status`: the state in words, then the details, then what is wrong.
+
+No root, no daemon needed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ HELP = "say where reads go and what was proved"
 NEEDS_ROOT = False
 
 _TONES = {
-    "healthy": Tone.GOOD, "down": Tone.BAD, "suspect": Tone.WARN, "probation": Tone.WARN, "unknown": Tone.WARN,
+    "healthy": Tone.GOOD, "down": Tone.BAD, "suspect": Tone.WARN, "probation": Tone.WARN,
+    "unknown": Tone.WARN,
     "ok": Tone.GOOD, "failed": Tone.BAD, "not-proved": Tone.WARN,
 }  # fmt: skip
 
@@ -72,7 +76,12 @@ def _history(context: Context, picture: Picture, found: Assessment, number: int)
         console.line("no history: the agent takes it along when it is stopped")
     else:
         console.line("no transition since the agent was started")
-    body = {"headline": found.headline, "exit": int(found.exit), "agent": {"state": picture.agent}, "history": history}
+    body = {
+        "headline": found.headline,
+        "exit": int(found.exit),
+        "agent": {"state": picture.agent},
+        "history": history,
+    }
     console.emit("History", body)
     return found.exit
 
@@ -100,7 +109,11 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
         yield ("fence", *_fence(daemon.fence))
         yield "mirror", daemon.mirror_address or "unknown", _mirror(picture, daemon.mirror)
         for origin in daemon.origins:
-            yield "origin", origin.host or "unknown", f"{_answer(origin.ok, origin.detail)}{_ago(picture, origin.at)}"
+            yield (
+                "origin",
+                origin.host or "unknown",
+                f"{_answer(origin.ok, origin.detail)}{_ago(picture, origin.at)}",
+            )
     pin = picture.valid_pin
     if pin is None:
         yield "pin", "none", ""
@@ -108,10 +121,8 @@ def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part,
         why = f": {pin.reason}" if pin.reason else ""
         yield "pin", pin.route, f"for another {in_words(pin.until - picture.now)}, by {pin.by or 'root'}{why}"
     since = f", since {in_words(picture.age(daemon.started_at))}" if daemon.started_at else ""
-    published = (
-        f"pid {daemon.pid}{since if picture.agent is Agent.RUNNING else ''}{_ago(picture, daemon.at, 'published ')}"
-    )
-    yield "agent", picture.agent.words, published
+    running = since if picture.agent is Agent.RUNNING else ""
+    yield "agent", picture.agent.words, f"pid {daemon.pid}{running}{_ago(picture, daemon.at, 'published ')}"
 
 
 def _effective_rows(effective: EffectiveStatus) -> Iterator[tuple[Part, ...]]:

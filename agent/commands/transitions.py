@@ -28,7 +28,9 @@ def state_step(change: Change) -> str:
 
 
 def route_step(change: Change) -> str:
-    """ "mirror -> origin", or "origin" where only the health state changed or the route before is not known."""
+    """ "mirror -> origin", or "origin" where only the health state changed or the route before is not
+    known.
+    """
     return _step(change.route_from, change.route)
 
 
@@ -53,6 +55,12 @@ def show(console: Console, changes: Sequence[Change], *, indent: int = 0) -> Non
     for change in changes:
         tone = Tone.WARN if change.route == "origin" else Tone.GOOD
         rows.append(
-            (at(change.at), state_step(change), Toned(route_step(change), tone), change.cause or "-", why(change))
+            (
+                at(change.at),
+                state_step(change),
+                Toned(route_step(change), tone),
+                change.cause or "-",
+                why(change),
+            )
         )
     console.table(rows, header=HEADER, indent=indent)

@@ -47,7 +47,11 @@ def problems(picture: Picture) -> Iterator[AgentError]:
     if picture.agent is Agent.NOT_INSTALLED:
         yield AgentError("NNA1010", "the agent is not installed", try_="apt install nydus-node-agent")
     elif picture.agent in (Agent.STOPPED, Agent.GONE):
-        cause = f"pid {daemon.pid} is gone" if isinstance(daemon, DaemonStatus) else f"{paths.STATUS} is not there"
+        cause = (
+            f"pid {daemon.pid} is gone"
+            if isinstance(daemon, DaemonStatus)
+            else f"{paths.STATUS} is not there"
+        )
         start = f"sudo systemctl start {paths.AGENT_UNIT}"
         yield AgentError("NNA1010", "the agent is not running", cause=cause, try_=start)
     elif picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
@@ -58,16 +62,22 @@ def problems(picture: Picture) -> Iterator[AgentError]:
         yield from _mirror(picture, daemon)
         yield from _origins(daemon)
         yield from (
-            _condition(picture, one) for one in daemon.conditions if one.status == "True" and _is_news(picture, one)
+            _condition(picture, one)
+            for one in daemon.conditions
+            if one.status == "True" and _is_news(picture, one)
         )
     yield from _not_taken_back(picture)
     yield from picture.leftovers.problems()
     if picture.effective is not None and isinstance(proof, ProofStatus):
-        yield from (_check(check, "failed") for check in proof.failed[:1])  # what follows from it is in the proof
+        yield from (
+            _check(check, "failed") for check in proof.failed[:1]
+        )  # what follows from it is in the proof
         yield from _pending(picture, proof)
         yield from _unrenewed(proof)
     if picture.effective is not None:
-        yield from (AgentError("NNA0441", one.what, seen=one.evidence, try_=one.try_) for one in picture.drift)
+        yield from (
+            AgentError("NNA0441", one.what, seen=one.evidence, try_=one.try_) for one in picture.drift
+        )
 
 
 def doubts(picture: Picture) -> Iterator[AgentError]:
@@ -79,7 +89,9 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
         yield AgentError("NNA1011", "the agent publishes nothing", cause=silence, try_=restart)
     if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
         yield from (_condition(picture, one) for one in daemon.conditions if one.status == "Unknown")
-    yield from (_unreadable(file) for file in (daemon, picture.effective, proof) if isinstance(file, Unreadable))
+    yield from (
+        _unreadable(file) for file in (daemon, picture.effective, proof) if isinstance(file, Unreadable)
+    )
     if picture.effective is None:
         return
     if proof is None:
@@ -89,7 +101,9 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
         yield from (_check(check, "could not be told") for check in proof.checks if check.state == "unknown")
         if proof.unseen:
             what = "it is not known whether all is as it was applied"
-            yield AgentError("NNA1017", what, cause="not all could be looked at", seen=proof.unseen, try_=_DOCTOR)
+            yield AgentError(
+                "NNA1017", what, cause="not all could be looked at", seen=proof.unseen, try_=_DOCTOR
+            )
         if picture.age(proof.at) > OLD_PROOF_S:
             cause = f"the last proof was {in_words(picture.age(proof.at))} ago"
             timer = paths.INSPECT_UNIT.replace(".service", ".timer")
@@ -107,7 +121,9 @@ def _not_taken_back(picture: Picture) -> Iterator[AgentError]:
 
 def _unreadable(file: Unreadable) -> AgentError:
     action = "sudo nydus-agent status" if file.permission else f"ls -l {file.path}"
-    return AgentError("NNA1012", "what was published cannot be read", cause=f"{file.path}: {file.reason}", try_=action)
+    return AgentError(
+        "NNA1012", "what was published cannot be read", cause=f"{file.path}: {file.reason}", try_=action
+    )
 
 
 def _mode(picture: Picture, daemon: DaemonStatus) -> Iterator[AgentError]:
@@ -147,7 +163,9 @@ def _holds(daemon: DaemonStatus, kind: str) -> bool:
 
 
 def _is_news(picture: Picture, condition: ConditionStatus) -> bool:
-    """A configuration that is still wrong was told already, with every problem, and drift is, finding by finding."""
+    """A configuration that is still wrong was told already, with every problem, and drift is, finding by
+    finding.
+    """
     if condition.type == "Drift" and picture.drift:
         return False
     return condition.type != "ConfigInvalid" or picture.config_error is None
@@ -179,5 +197,8 @@ def _pending(picture: Picture, proof: ProofStatus) -> Iterator[AgentError]:
 
 def _unrenewed(proof: ProofStatus) -> Iterator[AgentError]:
     if proof.unrenewed:
-        what = f"{counted(len(proof.unrenewed), 'image')} in use with a credential that expires and is not renewed"
+        what = (
+            f"{counted(len(proof.unrenewed), 'image')} in use with a credential that expires and is not "
+            f"renewed"
+        )
         yield AgentError("NNA1207", what, cause=renewal.COST, seen=proof.unrenewed, try_=renewal.TRY)

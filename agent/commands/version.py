@@ -28,5 +28,7 @@ def run(_args: argparse.Namespace, context: Context) -> Exit:
     context.console.table([("nydus-agent", __version__), *versions.items()])
     if UNKNOWN in versions.values():
         context.console.line("(what no inspection has seen is unknown: sudo nydus-agent doctor)")
-    context.console.emit("Version", {"agent": __version__, "components": versions, "seenAt": proof and proof.at})
+    context.console.emit(
+        "Version", {"agent": __version__, "components": versions, "seenAt": proof and proof.at}
+    )
     return Exit.OK

@@ -1,5 +1,5 @@
-"""`nydus-agent why`: why reads go where they go, what brings them back, and how it came to that. No root, no daemon
-needed; what is not known is called unknown.
+"""`nydus-agent why`: why reads go where they go, what brings them back, and how it came to that. No root, no
+daemon needed; what is not known is called unknown.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     console.line(Toned(found.headline, found.tone))
     console.line()
     if daemon is None:
-        console.line("nothing is known of before: the agent takes what it has published along when it is stopped")
+        console.line(
+            "nothing is known of before: the agent takes what it has published along when it is stopped"
+        )
         console.table([("pin", _pin(picture))])
     else:
         if picture.agent is not Agent.RUNNING:
             console.line(
-                f"what follows is {in_words(picture.age(daemon.at))} old, the last that the agent has published"
+                f"what follows is {in_words(picture.age(daemon.at))} old, the last that the agent has "
+                f"published"
             )
         console.table(list(_rows(picture, daemon)))
         console.line()
@@ -121,7 +124,8 @@ def _symptoms(picture: Picture, symptoms: SymptomsStatus | None) -> Iterator[tup
     if symptoms.last_at is not None:
         yield (
             "",
-            f"the last {in_words(picture.age(symptoms.last_at))} ago: {symptoms.last_kind}: {symptoms.last_detail}",
+            f"the last {in_words(picture.age(symptoms.last_at))} ago: {symptoms.last_kind}: "
+            f"{symptoms.last_detail}",
         )
 
 

@@ -1,8 +1,9 @@
 """The part of a configuration that a node is changed for, as a generation's record keeps it.
 
-After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted it: whoever
-judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the fleet) is not kept,
-nor where containerd's socket is and whether it may be restarted: there the operator's present word counts.
+After a rollback, or before a changed agent.toml is applied, the node is as an earlier configuration wanted
+it: whoever judges the node must judge it by that one. What only the daemon reads (thresholds, endpoints, the
+fleet) is not kept, nor where containerd's socket is and whether it may be restarted: there the operator's
+present word counts.
 """
 
 from __future__ import annotations
@@ -17,10 +18,7 @@ from agent.config.model import Config
 from agent.outside_json import json_value
 
 _TABLES = ("mirror", "registries", "containerd", "snapshotter", "programs")
-_PRESENT = {
-    "mirror": ("health", "refusals"),
-    "containerd": ("address", "restart"),
-}
+_PRESENT = {"mirror": ("health", "refusals"), "containerd": ("address", "restart")}
 """Keys that are not recorded."""
 
 
@@ -28,7 +26,9 @@ def record(config: Config) -> dict[str, object]:
     """As a tree of plain values, for JSON."""
     tree = {
         table: {
-            key: value for key, value in asdict(getattr(config, table)).items() if key not in _PRESENT.get(table, ())
+            key: value
+            for key, value in asdict(getattr(config, table)).items()
+            if key not in _PRESENT.get(table, ())
         }
         for table in _TABLES
     }
@@ -54,7 +54,8 @@ def restored(present: Config, recorded: Mapping[str, object] | None) -> Config:
 
 
 def same(one: Mapping[str, object] | None, other: Mapping[str, object] | None) -> bool:
-    """Whether two records want the same of a node; a record of an older version lacks keys, which have their defaults.
+    """Whether two records want the same of a node; a record of an older version lacks keys, which have their
+    defaults.
 
     None is a record that says nothing.
     """

@@ -39,7 +39,8 @@ def _lease(config: Config) -> Iterator[ConfigFinding]:
     elif health.lease_ms < 2 * WATCHDOG_AND_RESTART_MS:
         yield ConfigFinding(
             ("mirror.health.lease_ms",),
-            f"a frozen agent is back after up to {WATCHDOG_AND_RESTART_MS} ms; a shorter lease may lapse before",
+            f"a frozen agent is back after up to {WATCHDOG_AND_RESTART_MS} ms; a shorter lease may lapse "
+            f"before",
             f"make it at least {2 * WATCHDOG_AND_RESTART_MS}",
             is_error=False,
         )
@@ -91,7 +92,10 @@ def _include(config: Config) -> Iterator[ConfigFinding]:
     include = config.registries.include
     if "*" in include and len(include) > 1:
         yield ConfigFinding(
-            ("registries.include",), '"*" already means all', "keep it alone, or name the registries", is_error=False
+            ("registries.include",),
+            '"*" already means all',
+            "keep it alone, or name the registries",
+            is_error=False,
         )
 
 
@@ -120,7 +124,9 @@ def _ports(config: Config) -> Iterator[ConfigFinding]:
             yield ConfigFinding(("metrics.listen", key), _SHARED, "change one of them")
     if listen and listen[1] == config.endpoint.port and (listen[0].is_loopback or listen[0].is_unspecified):
         yield ConfigFinding(
-            ("metrics.listen", "endpoint.port"), "the agent's two listeners cannot share a port", "change one of them"
+            ("metrics.listen", "endpoint.port"),
+            "the agent's two listeners cannot share a port",
+            "change one of them",
         )
 
 

@@ -1,7 +1,7 @@
 """Typed getters: from TOML's values to the model's, each complaint with the key path that it belongs to.
 
-The model's dataclasses drive them, so that a setting is declared once (model.py) and is then known to the parser, to
-`check --show`, to agent.toml(5) and to the commented example.
+The model's dataclasses drive them, so that a setting is declared once (model.py) and is then known to the
+parser, to `check --show`, to agent.toml(5) and to the commented example.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of the model: its dotted key, the type of its value, and the metadata that model.py gave it."""
+    """One setting of the model: its dotted key, the type of its value, and the metadata that model.py gave
+    it.
+    """
 
     key: str
     kind: type  # int, bool, str, an enum, or a dataclass (list of tables)
@@ -91,7 +93,11 @@ def spell(value: object) -> str:
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {spell(item)}" for key, item in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{key} = {spell(item)}" for key, item in value.items()) + " }"
+            if value
+            else "{}"
+        )
     return json.dumps(str(value), ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
@@ -117,7 +123,8 @@ class _WrongError(Exception):
         self.action = action
 
 
-_TYPE_NAMES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
+_TYPE_NAMES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number",
+                                str: "a text",
                                 list: "a list", dict: "a table"}  # fmt: skip
 
 
@@ -144,14 +151,18 @@ def _scalar(setting: Setting, value: object) -> object:
 def _boolean(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    raise _WrongError(f"must be true or false, not {_type_name(value)}", "write true or false, without quotes")
+    raise _WrongError(
+        f"must be true or false, not {_type_name(value)}", "write true or false, without quotes"
+    )
 
 
 def _integer(setting: Setting, value: object) -> int:
     low, high = setting.low, setting.high
     if isinstance(value, bool) or not isinstance(value, int):
         example = "" if setting.default is MISSING else f", such as {setting.default}"
-        raise _WrongError(f"must be a whole number, not {_type_name(value)}", f"write a number without quotes{example}")
+        raise _WrongError(
+            f"must be a whole number, not {_type_name(value)}", f"write a number without quotes{example}"
+        )
     if (low is not None and value < low) or (high is not None and value > high):
         raise _WrongError("is out of range", f"write a number from {low} to {high}")
     return value
@@ -163,18 +174,28 @@ def _choice(setting: Setting, value: str) -> enum.Enum:
             return typing.cast("enum.Enum", item)
     near = _near(value.lower(), setting.choices)
     allowed = ", ".join(f'"{choice}"' for choice in setting.choices)
-    raise _WrongError("is not one of the choices", f'did you mean "{near[0]}"?' if near else f"write one of {allowed}")
+    raise _WrongError(
+        "is not one of the choices", f'did you mean "{near[0]}"?' if near else f"write one of {allowed}"
+    )
 
 
-def read_table(model: type, table: Mapping[str, object], complaints: Complaints, prefix: str = "") -> dict[str, object]:
-    """Everything in a TOML table that is right, as dotted key -> typed value; the rest goes to `complaints`."""
+def read_table(
+    model: type, table: Mapping[str, object], complaints: Complaints, prefix: str = ""
+) -> dict[str, object]:
+    """Everything in a TOML table that is right, as dotted key -> typed value; the rest goes to
+    `complaints`.
+    """
     known = {setting.key: setting for setting in settings(model, prefix)}
     subtables = {name for name, _ in tables(model, prefix)}
     return _read(table, prefix, known, subtables, complaints)
 
 
 def _read(
-    table: Mapping[str, object], prefix: str, known: dict[str, Setting], subtables: set[str], complaints: Complaints
+    table: Mapping[str, object],
+    prefix: str,
+    known: dict[str, Setting],
+    subtables: set[str],
+    complaints: Complaints,
 ) -> dict[str, object]:
     right: dict[str, object] = {}
     for name, value in table.items():
@@ -241,10 +262,14 @@ def build(model: type, values: Mapping[str, object], prefix: str = "") -> object
 
 
 def _suggestion(key: str, prefix: str, known: list[str]) -> str:
-    """What an unknown key may have been meant to be: a neighbour's name, or the same name in another table."""
+    """What an unknown key may have been meant to be: a neighbour's name, or the same name in another
+    table.
+    """
     name = key.removeprefix(prefix)
     here = [
-        item.removeprefix(prefix) for item in known if item.startswith(prefix) and item.count(".") == key.count(".")
+        item.removeprefix(prefix)
+        for item in known
+        if item.startswith(prefix) and item.count(".") == key.count(".")
     ]
     if not prefix:
         here.append(VERSION_KEY)

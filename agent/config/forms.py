@@ -13,8 +13,8 @@ from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 ROOT_BYTES = 70
-"""Longest snapshotter root. nydusd's API socket lies below it and a socket's path ends at 107 bytes (unix(7));
-the snapshotter itself refuses more since 0.15.3 (containerd/nydus-snapshotter#655)."""
+"""Longest snapshotter root. nydusd's API socket lies below it and a socket's path ends at 107 bytes
+(unix(7)); the snapshotter itself refuses more since 0.15.3 (containerd/nydus-snapshotter#655)."""
 
 SOCKET_BYTES = 107  # sun_path without its final zero, unix(7)
 
@@ -84,7 +84,9 @@ def _split(url: str) -> SplitResult | Complaint:
 
 
 def _bad_address(host: str) -> Complaint | None:
-    """Refuses what can be no mirror: a proxy or ping there would reach the cloud's metadata service or nobody."""
+    """Refuses what can be no mirror: a proxy or ping there would reach the cloud's metadata service or
+    nobody.
+    """
     address = address_of(host)
     if address is None:
         fix = "write 127.0.0.1" if host == "localhost" else "write the address that it stands for"
@@ -109,7 +111,10 @@ def _mirror_url(text: str) -> Complaint | None:
     if not isinstance(parts, SplitResult):
         return parts
     if parts.scheme != "http" or not parts.hostname:
-        return "must be http://ADDRESS:PORT (dfdaemon's proxy port speaks plain http)", "write http://127.0.0.1:4001"
+        return (
+            "must be http://ADDRESS:PORT (dfdaemon's proxy port speaks plain http)",
+            "write http://127.0.0.1:4001",
+        )
     if parts.username is not None or parts.path or parts.query or parts.fragment:
         return "must end after the port", f"write http://{parts.hostname}:{parts.port or 4001}"
     if parts.port is None:
@@ -122,7 +127,9 @@ def _http_url(text: str) -> Complaint | None:
     if not isinstance(parts, SplitResult):
         return parts
     if parts.scheme != "http" or not parts.hostname:
-        reason = "must be an http URL (dfdaemon's health and metrics ports speak plain http, and so do the probes)"
+        reason = (
+            "must be an http URL (dfdaemon's health and metrics ports speak plain http, and so do the probes)"
+        )
         return reason, "write something like http://127.0.0.1:4003/healthy"
     if parts.username is not None:
         return "holds a user name", "remove it: there are no secrets in this file"
@@ -172,7 +179,10 @@ _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-F
 def _registry(text: str) -> Complaint | None:
     if "/" in text:
         host = text.split("://")[-1].split("/")[0]
-        return "must be a registry's host and port only", f"write {host}" if host else "write HOST or HOST:PORT"
+        return (
+            "must be a registry's host and port only",
+            f"write {host}" if host else "write HOST or HOST:PORT",
+        )
     match = _REGISTRY.fullmatch(text)
     if not match:
         return "is not the name of a registry", "write HOST or HOST:PORT as image names spell it"
@@ -191,7 +201,13 @@ def listen_of(text: str) -> tuple[Address, int] | None:
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         return None
     address = address_of(host.strip("[]"))
-    if not colon or address is None or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if (
+        not colon
+        or address is None
+        or not port.isascii()
+        or not port.isdigit()
+        or not 1 <= int(port) <= 65535
+    ):
         return None
     return address, int(port)
 
@@ -217,13 +233,19 @@ def _unit(text: str) -> Complaint | None:
 def _program(text: str) -> Complaint | None:
     if "/" in text:
         return _path(text)
-    return None if re.fullmatch(r"[A-Za-z0-9._-]+", text) else ("is not the name of a program", 'write "containerd"')
+    return (
+        None
+        if re.fullmatch(r"[A-Za-z0-9._-]+", text)
+        else ("is not the name of a program", 'write "containerd"')
+    )
 
 
 _RELEASE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){2}(?:-[0-9a-z]+(?:\.[0-9a-z]+)*)?")
 """Small letters only: a version is part of the name of a package."""
 _ARCHIVE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/(?:[A-Za-z0-9._~+%-]+/)*[A-Za-z0-9][A-Za-z0-9._+-]*")
-"""No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory too."""
+"""No credentials, no query and no fragment: the last part is the archive's name, for a mirror or a directory
+too.
+"""
 SYSTEM, NEWEST = "system", "newest"
 
 
@@ -251,7 +273,9 @@ def _archive_url(text: str) -> Complaint | None:
 
 
 def _sha256(text: str) -> Complaint | None:
-    return None if re.fullmatch(r"[0-9a-f]{64}", text) else ("is no sha256", "write its 64 hexadecimal digits")
+    return (
+        None if re.fullmatch(r"[0-9a-f]{64}", text) else ("is no sha256", "write its 64 hexadecimal digits")
+    )
 
 
 def _credential(text: str) -> Complaint | None:
@@ -259,7 +283,10 @@ def _credential(text: str) -> Complaint | None:
         return _path(text)
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", text):
         return None
-    return "is neither a path nor the name of a credential", "write the path of a file that only root may read"
+    return (
+        "is neither a path nor the name of a credential",
+        "write the path of a file that only root may read",
+    )
 
 
 def _docker_config(text: str) -> Complaint | None:

@@ -36,8 +36,8 @@ def load(
 ) -> LoadedConfig:
     """The base file, then conf.d/*.toml by name, then `candidate` (a drop-in that is not in place yet).
 
-    A base file (unless `required`) or conf.d that is not there is no error: the defaults fit a node with a local
-    dfdaemon.
+    A base file (unless `required`) or conf.d that is not there is no error: the defaults fit a node with a
+    local dfdaemon.
     Raises ConfigError with every problem (NNA0101; NNA0102 where files could only not be read).
     """
     documents: list[TomlDocument] = []
@@ -52,8 +52,12 @@ def load(
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         if parsed.problems:
-            raise ConfigError("NNA0101", f"the configuration is wrong ({count}), nothing was touched", problems)
-        raise ConfigError("NNA0102", f"the configuration cannot be read ({count}), nothing was touched", problems)
+            raise ConfigError(
+                "NNA0101", f"the configuration is wrong ({count}), nothing was touched", problems
+            )
+        raise ConfigError(
+            "NNA0102", f"the configuration cannot be read ({count}), nothing was touched", problems
+        )
     sources = tuple(document.file for document in documents)
     return LoadedConfig(parsed.config, sources, (*warnings, *parsed.warnings), parsed.origins)
 
@@ -68,7 +72,9 @@ def _files(
     except FileNotFoundError:
         names = []
     except OSError as error:
-        unreadable.append(Problem(conf_d, "", "", f"cannot be listed: {error.strerror}", "look at its rights"))
+        unreadable.append(
+            Problem(conf_d, "", "", f"cannot be listed: {error.strerror}", "look at its rights")
+        )
         names = []
     for name in names:
         if name.endswith(".toml") and not name.startswith("."):
@@ -107,7 +113,9 @@ def _read(path: str, unreadable: list[Problem], warnings: list[str], *, optional
         unreadable.append(Problem(path, "", "", error.reason, error.action))
         return None
     if seen.st_mode & stat.S_IWOTH or seen.st_uid not in (0, os.geteuid()):
-        warnings.append(f"{path} can be written by others than root: they decide what root does; chown and chmod it")
+        warnings.append(
+            f"{path} can be written by others than root: they decide what root does; chown and chmod it"
+        )
     return text
 
 

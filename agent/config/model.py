@@ -1,7 +1,7 @@
 """What the operator wants, as frozen values; the defaults live here and nowhere else.
 
-Each field's metadata holds the one-line meaning that agent.toml(5) and the commented example print, so that the
-documentation cannot drift from the code. Durations carry their unit in their name.
+Each field's metadata holds the one-line meaning that agent.toml(5) and the commented example print, so that
+the documentation cannot drift from the code. Durations carry their unit in their name.
 """
 
 from __future__ import annotations
@@ -21,20 +21,16 @@ def setting(
     high: int | None = None,
     form: Form | None = None,
 ) -> Any:  # noqa: ANN401
-    """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a list)."""
+    """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a
+    list).
+    """
     metadata = {"doc": doc, "low": low, "high": high, "form": form}
     if isinstance(default, (tuple, str, int, bool, enum.Enum)) or default is None:
         return field(default=default, metadata=metadata)
     return field(default_factory=type(default), metadata=metadata)
 
 
-def required(
-    doc: str,
-    *,
-    low: int | None = None,
-    high: int | None = None,
-    form: Form | None = None,
-) -> Any:  # noqa: ANN401
+def required(doc: str, *, low: int | None = None, high: int | None = None, form: Form | None = None) -> Any:  # noqa: ANN401
     """A field that has no default."""
     return field(metadata={"doc": doc, "low": low, "high": high, "form": form})
 
@@ -114,18 +110,30 @@ class HealthConfig:
 
     interval_ms: int = setting(250, "time between two pings of the mirror", low=50, high=60_000)
     window_ms: int = setting(
-        600, "a mirror that answers nothing for this long is hung; more where it is honestly slow", low=100, high=60_000
+        600,
+        "a mirror that answers nothing for this long is hung; more where it is honestly slow",
+        low=100,
+        high=60_000,
     )
     fall: int = setting(
-        2, "consecutive silent rounds that make an outage once they have lasted for 3 s; one fences", low=1, high=100
+        2,
+        "consecutive silent rounds that make an outage once they have lasted for 3 s; one fences",
+        low=1,
+        high=100,
     )
-    rise: int = setting(10, "consecutive successes until a mirror that was down may be used again", low=1, high=1000)
+    rise: int = setting(
+        10, "consecutive successes until a mirror that was down may be used again", low=1, high=1000
+    )
     dwell_ms: int = setting(5000, "a mirror stays down at least this long", low=0, high=3_600_000)
     canary_interval_ms: int = setting(
         1000, "time between two canaries through the mirror's data path", low=200, high=600_000
     )
-    tentative_ms: int = setting(3000, "length of the fence that the first evidence raises", low=500, high=60_000)
-    lease_ms: int = setting(10_000, "the fence ends by itself this long after its last renewal", low=2000, high=60_000)
+    tentative_ms: int = setting(
+        3000, "length of the fence that the first evidence raises", low=500, high=60_000
+    )
+    lease_ms: int = setting(
+        10_000, "the fence ends by itself this long after its last renewal", low=2000, high=60_000
+    )
     renew_ms: int = setting(1000, "time between two renewals of the fence's lease", low=100, high=20_000)
 
 
@@ -133,8 +141,12 @@ class HealthConfig:
 class MirrorConfig:
     """The Dragonfly endpoint on or near the node."""
 
-    url: str = setting("http://127.0.0.1:4001", "dfdaemon's proxy; an address, not a name", form=Form.MIRROR_URL)
-    ping_url: str = setting("http://127.0.0.1:4003/healthy", "the mirror's own health URL", form=Form.HTTP_URL)
+    url: str = setting(
+        "http://127.0.0.1:4001", "dfdaemon's proxy; an address, not a name", form=Form.MIRROR_URL
+    )
+    ping_url: str = setting(
+        "http://127.0.0.1:4003/healthy", "the mirror's own health URL", form=Form.HTTP_URL
+    )
     metrics_url: str = setting(
         "http://127.0.0.1:4002/metrics",
         "the mirror's own metrics; check 10 counts bytes there",
@@ -144,7 +156,9 @@ class MirrorConfig:
         Switch.AUTO, "how the route is switched: by the fence, natively by nydusd, or what the node can do"
     )
     dialect: Dialect = setting(Dialect.AUTO, "how nydusd is told about the mirror; auto = proxy")
-    user: str = setting("root", "the user that the mirror's listener must belong to, where it is local", form=Form.USER)
+    user: str = setting(
+        "root", "the user that the mirror's listener must belong to, where it is local", form=Form.USER
+    )
     registry: str = setting(
         "",
         "mirrors dialect only: the value of the X-Dragonfly-Registry header, an origin's URL",
@@ -152,10 +166,13 @@ class MirrorConfig:
     )
     refusals: Refusals = setting(
         Refusals.AROUND,
-        "a read that Dragonfly's block list refuses (403, with nydusd 2.4.3 or newer): around = reads of the node go "
+        "a read that Dragonfly's block list refuses (403, with nydusd 2.4.3 or newer): around = reads of "
+        "the node go "
         "to the origin for a while; honour = it fails, the route stays, and status tells of it",
     )
-    health: HealthConfig = setting(HealthConfig(), "when the mirror is judged well or not, and how the fence is held")
+    health: HealthConfig = setting(
+        HealthConfig(), "when the mirror is judged well or not, and how the fence is held"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +196,17 @@ class RegistriesConfig:
     hosts: tuple[RegistryHost, ...] = setting((), "one table per registry that needs a scheme or a CA")
     credentials: str = setting(
         "",
-        "docker's configuration with the registries' credentials: a config.json that only root may read, or the name "
+        "docker's configuration with the registries' credentials: a config.json that only root may read, or "
+        "the name "
         "of a credential of systemd; empty: /root/.docker/config.json",
         form=Form.DOCKER_CONFIG,
     )
     renew_s: int = setting(
         300,
-        "docker's configuration is read, and its helpers are asked, this often again, and running nydusd are given "
-        "what is new (nydusd 2.4.1, snapshotter 0.15.14 and newer); at most a third of how long a credential holds; "
+        "docker's configuration is read, and its helpers are asked, this often again, and running nydusd "
+        "are given "
+        "what is new (nydusd 2.4.1, snapshotter 0.15.14 and newer); at most a third of how long a "
+        "credential holds; "
         "0: never, and nothing warns of credentials that expire",
         low=0,
         high=43_200,
@@ -203,12 +223,17 @@ class ContainerdConfig:
     )
     restart: RestartPolicy = setting(
         RestartPolicy.AUTO,
-        "whether apply may restart containerd; never: a change that needs it is only reported, until apply --now",
+        "whether apply may restart containerd; never: a change that needs it is only reported, until apply "
+        "--now",
     )
-    config: str = setting("/etc/containerd/config.toml", "containerd's root configuration file", form=Form.PATH)
+    config: str = setting(
+        "/etc/containerd/config.toml", "containerd's root configuration file", form=Form.PATH
+    )
     address: str = setting("/run/containerd/containerd.sock", "containerd's socket", form=Form.SOCKET_PATH)
     unit: str = setting("containerd.service", "the unit whose restart restarts containerd", form=Form.UNIT)
-    program: str = setting("containerd", "containerd's program: a name in PATH, or its path", form=Form.PROGRAM)
+    program: str = setting(
+        "containerd", "containerd's program: a name in PATH, or its path", form=Form.PROGRAM
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +243,8 @@ class SnapshotterConfig:
     daemon_mode: DaemonMode = setting(DaemonMode.DEDICATED, "one nydusd per image, or one for all")
     root: str = setting(
         "/var/lib/containerd-nydus",
-        "its root directory; while containerd has images below another root on this node, the default gives way to "
+        "its root directory; while containerd has images below another root on this node, the default gives "
+        "way to "
         "that root, and any other value is refused",
         form=Form.ROOT_PATH,
     )
@@ -234,7 +260,8 @@ class ProgramsConfig:
 
     nydus: str = setting(
         "newest",
-        'nydusd and nydus-image: "newest": those of the newest installed package nydus-programs-VERSION, or where '
+        'nydusd and nydus-image: "newest": those of the newest installed package nydus-programs-VERSION, or '
+        "where "
         'there is none, what is in PATH; a version: those of its package; "system": what is in PATH',
         form=Form.PROGRAMS,
     )
@@ -249,10 +276,14 @@ class ProgramsConfig:
 class ApplyConfig:
     """When the node is changed."""
 
-    on_install: bool = setting(False, "apply after the package was installed or at the next boot")  # noqa: FBT003
+    on_install: bool = setting(
+        False,  # noqa: FBT003
+        "apply after the package was installed or at the next boot",
+    )
     restarts_per_hour: int = setting(
         6,
-        "containerd and the snapshotter are each restarted at most this often in an hour; what begins by itself may "
+        "containerd and the snapshotter are each restarted at most this often in an hour; what begins by "
+        "itself may "
         "use half of it",
         low=1,
         high=60,
@@ -279,7 +310,8 @@ class FleetConfig:
     )
     restart_window_s: int = setting(
         0,
-        "restarts of a change that begins by itself are spread over this window: many nodes are upgraded at once",
+        "restarts of a change that begins by itself are spread over this window: many nodes are upgraded at "
+        "once",
         low=0,
         high=14_400,
     )

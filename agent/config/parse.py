@@ -37,7 +37,10 @@ class Parsed:
 
 
 def parse(documents: Sequence[TomlDocument]) -> Parsed:
-    """Later documents win, tables are merged, lists are replaced. Never raises: every problem is in the result."""
+    """Later documents win, tables are merged, lists are replaced.
+
+    Never raises: every problem is in the result.
+    """
     problems: list[Problem] = []
     warnings: list[str] = []
     values: dict[str, object] = {}
@@ -81,11 +84,17 @@ def _read_document(document: TomlDocument) -> tuple[dict[str, object], list[Prob
 
 
 def _conflicts(
-    document: TomlDocument, right: Mapping[str, object], values: Mapping[str, object], set_by: dict[str, TomlDocument]
+    document: TomlDocument,
+    right: Mapping[str, object],
+    values: Mapping[str, object],
+    set_by: dict[str, TomlDocument],
 ) -> list[str]:
-    """Keys that two drop-ins set to different values: the later wins by design, but whoever wrote both should know."""
+    """Keys that two drop-ins set to different values: the later wins by design, but whoever wrote both should
+    know.
+    """
     found = [
-        f"{set_by[key].file} and {document.file} are in conflict: {key} = {as_toml(values[key])} in the first, "
+        f"{set_by[key].file} and {document.file} are in conflict: {key} = {as_toml(values[key])} in the "
+        f"first, "
         f"{as_toml(value)} in the second, which wins; keep one of them"
         for key, value in right.items()
         if key in set_by and values[key] != value
@@ -98,14 +107,18 @@ def _problem(finding: ConfigFinding, config: Config, origins: Mapping[str, str])
     """A finding about a pair, blamed on the first of its keys that some file sets."""
     effective = dict(values_of(config))
     blamed = next((key for key in finding.keys if _origin(key, origins) != DEFAULT), finding.keys[0])
-    others = [f"{key} = {as_toml(effective[key])}" for key in finding.keys if key != blamed and key in effective]
+    others = [
+        f"{key} = {as_toml(effective[key])}" for key in finding.keys if key != blamed and key in effective
+    ]
     reason = f"{finding.reason} (with {', '.join(others)})" if others else finding.reason
     value = as_toml(effective[blamed]) if blamed in effective else ""
     return Problem(_origin(blamed, origins), blamed, value, reason, finding.action)
 
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:
-    """The file that set a key; items of a list ("registries.hosts[0].ca") come from where the list was set."""
+    """The file that set a key; items of a list ("registries.hosts[0].ca") come from where the list was
+    set.
+    """
     return origins.get(key.partition("[")[0], DEFAULT)
 
 

@@ -1,7 +1,8 @@
-"""What the daemon can see for itself of what was applied: files that everyone may read, against published digests.
+"""What the daemon can see for itself of what was applied: files that everyone may read, against published
+digests.
 
-Only what it has looked at is judged; the rest is root's to say. A file is read again only when its inode says that it
-was changed, so that a look costs some system calls.
+Only what it has looked at is judged; the rest is root's to say. A file is read again only when its inode says
+that it was changed, so that a look costs some system calls.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class UnseenError(Exception):
 
 @dataclass
 class Sight:
-    """What one look has told. `judged` holds what was looked at: where root says otherwise there, root's is older."""
+    """What one look has told. `judged` holds what was looked at: where root says otherwise there, root's is
+    older.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     judged: set[tuple[Kind, str]] = field(default_factory=set)
@@ -77,7 +80,10 @@ class AppliedFiles:
         return sight
 
     def down(self) -> bool | None:
-        """Whether systemd says that the snapshotter's unit is inactive or has failed; None: it does not tell us."""
+        """Whether systemd says that the snapshotter's unit is inactive or has failed;
+
+        None: it does not tell us.
+        """
         if not Path(self._at(_ACTIVE)).is_dir():
             return None
         return not os.path.lexists(self._at(active_link()))
@@ -157,7 +163,9 @@ class AppliedFiles:
         unit, digest = unit_files.unit_of(path), hashlib.sha256(content).hexdigest()
         known = (path, digest) in expected.unit_files
         text = "" if known else content.decode(errors="replace")
-        sight.add((Kind.UNIT_OVERRIDDEN,), path, unit_files.findings(path, unit, text, self._containerd_config))
+        sight.add(
+            (Kind.UNIT_OVERRIDDEN,), path, unit_files.findings(path, unit, text, self._containerd_config)
+        )
 
     def _read(self, path: str) -> bytes:
         """Raises OSError, UnseenError."""

@@ -136,7 +136,9 @@ class RegistryCanary:
         self._origin, self._status = origin, 0
         began = asyncio.get_running_loop().time()
         result = _result(began, await self._probe.round(window_s))
-        if not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED:  # that is the mirror's alone
+        if (
+            not isinstance(result, CanaryFailed) or result.failure is Failure.REFUSED
+        ):  # that is the mirror's alone
             return result
         direct = await self._origins.status(origin)
         self.answers = direct is not None
@@ -215,7 +217,9 @@ class Canaries:
     def __init__(self, session: Session, tasks: asyncio.TaskGroup, served: CanaryObject) -> None:
         settings = session.settings
         self._session = session
-        self._loopback = LoopbackCanary(tasks, settings.proxy, served, self._late, cap_s=settings.policy.window_cap_s)
+        self._loopback = LoopbackCanary(
+            tasks, settings.proxy, served, self._late, cap_s=settings.policy.window_cap_s
+        )
         self._registry = RegistryCanary(tasks, settings.proxy, session.origins)
         self._runs = self._wanted = False
         self._ended_at = self._loopback_due = self._registry_due = self._registry_asked_at = float("-inf")
@@ -331,7 +335,9 @@ class Canaries:
         return _REGISTRY_IDLE_S
 
     def _nobody_can_tell(self) -> None:
-        """No canary comes back from where the mirror is now, although it takes them: pings decide, as before."""
+        """No canary comes back from where the mirror is now, although it takes them: pings decide, as
+        before.
+        """
         if self._accepts and self._session.policy.canary:
             self._session.do_without_canaries()
 

@@ -1,5 +1,6 @@
-"""What root's verbs have left for the daemon: the mode (effective.json), the operator's pin (pin.json), the last proof
-(proof.json). Only files of root count, links are not followed, and each is read again only when it changed.
+"""What root's verbs have left for the daemon: the mode (effective.json), the operator's pin (pin.json), the
+last proof (proof.json). Only files of root count, links are not followed, and each is read again only when it
+changed.
 """
 
 from __future__ import annotations
@@ -94,7 +95,11 @@ def applied(effective: Loose | None) -> Applied:
     switch = effective.get("switch")
     # The first reason is that of the switch; the others are told by `status`, which reads the same document.
     reason = next(iter(_texts(effective.get("reasons"))), "applied")
-    where = (_text(effective.get("mirror_url")), _text(effective.get("ping_url")), _texts(effective.get("origins")))
+    where = (
+        _text(effective.get("mirror_url")),
+        _text(effective.get("ping_url")),
+        _texts(effective.get("origins")),
+    )
     if switch == "fence":
         return Applied(Mode.FENCE, reason, *where)
     if switch == "native":
@@ -108,7 +113,9 @@ class Pin:
 
     route: Route
     until: float = field(compare=False)
-    """When it ends by the wall clock of now: it moves when that clock is stepped, and the pin is still the same."""
+    """When it ends by the wall clock of now: it moves when that clock is stepped, and the pin is still the
+    same.
+    """
     reason: str
     by: str
     at: float = 0.0
@@ -122,9 +129,9 @@ class Pin:
 def pin(document: Loose | None, moment: Moment) -> Pin | None:
     """From pin.json; None where there is none, it has ended, or it makes no sense.
 
-    It ends at `until` by the wall clock, or when `seconds` have passed since it was made, whichever is first: a clock
-    that is stepped back must not keep reads from the mirror. In the boot in which it was made the boot clock tells what
-    has passed; in a later one at least that boot's own time has.
+    It ends at `until` by the wall clock, or when `seconds` have passed since it was made, whichever is first:
+    a clock that is stepped back must not keep reads from the mirror. In the boot in which it was made the
+    boot clock tells what has passed; in a later one at least that boot's own time has.
     """
     if document is None:
         return None
@@ -139,7 +146,8 @@ def pin(document: Loose | None, moment: Moment) -> Pin | None:
     if not left_s > 0:
         return None
     return Pin(
-        Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")), at or 0.0
+        Route(str(route)), moment.now + left_s, _text(document.get("reason")), _text(document.get("by")),
+        at or 0.0
     )  # fmt: skip
 
 
@@ -198,7 +206,9 @@ def proof_of(document: Loose | None) -> LastProof:
         for check in listed:
             if check.get("state") == state:
                 where = f"check {check.get('number')} ({_text(check.get('name'))})"
-                return LastProof(float(at), f"{where} {state}: {_text(check.get('detail'))}", state == "failed")
+                return LastProof(
+                    float(at), f"{where} {state}: {_text(check.get('detail'))}", state == "failed"
+                )
     return LastProof(float(at), "")
 
 
@@ -209,11 +219,13 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str:
-    """At most 1,000 characters, of which each can be written anywhere: half a surrogate pair or a control character,
-    which a shell's argument may hold, is spelled out.
+    """At most 1,000 characters, of which each can be written anywhere: half a surrogate pair or a control
+    character, which a shell's argument may hold, is spelled out.
     """
     return (
-        "".join(one if one.isprintable() else _spelled(one) for one in value[:1000]) if isinstance(value, str) else ""
+        "".join(one if one.isprintable() else _spelled(one) for one in value[:1000])
+        if isinstance(value, str)
+        else ""
     )
 
 
@@ -222,4 +234,6 @@ def _spelled(character: str) -> str:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    return tuple(_text(item) for item in value[:100] if isinstance(item, str)) if isinstance(value, list) else ()
+    return (
+        tuple(_text(item) for item in value[:100] if isinstance(item, str)) if isinstance(value, list) else ()
+    )

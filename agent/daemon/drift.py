@@ -1,5 +1,5 @@
-"""Notices what others change of what was applied: the daemon judges at once what everyone may read, by the digests that
-root has published, and asks root to look at the rest.
+"""Notices what others change of what was applied: the daemon judges at once what everyone may read, by the
+digests that root has published, and asks root to look at the rest.
 
 No polling: inotify tells of files, and of systemd's own marks of units that run.
 """
@@ -23,8 +23,8 @@ from agent.ports_daemon import Watch
 _SETTLE_S = 1.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""
 _TELL_S = 15.0
-"""A change that cannot be judged is told when no proof has seen it for this long, and no `apply` is under way: it
-writes these files too.
+"""A change that cannot be judged is told when no proof has seen it for this long, and no `apply` is under
+way: it writes these files too.
 """
 _REWATCH_S = 60.0
 """Directories that were not there are looked for again."""
@@ -68,8 +68,8 @@ class Drift:
         """Seconds since the epoch."""
 
     def maintain(self, now: float, health_state: HealthState, since: float, proof: LastProof) -> bool:
-        """Once a second. Whether an inspection was asked for. `since`: when the health state changed last, by the
-        epoch.
+        """Once a second. Whether an inspection was asked for. `since`: when the health state changed last, by
+        the epoch.
         """
         self.refresh(now)
         self.proved(proof.at)
@@ -87,8 +87,8 @@ class Drift:
                 self._watch.add(directory)
 
     def look(self, now: float, epoch: float) -> bool:
-        """Take notice of what changed; whether something else is known to be wrong than before. Called when the watch's
-        descriptor is readable.
+        """Take notice of what changed; whether something else is known to be wrong than before. Called when
+        the watch's descriptor is readable.
         """
         events = self._watch.changed()
         found = tuple(path for path in events if self._concerns_us(path))
@@ -113,8 +113,8 @@ class Drift:
             self._tell_at = float("inf")
 
     def judged(self, health_state: HealthState, since: float, proof: LastProof, now: float) -> None:
-        """Have the checks run anew where a check failed before the mirror was well (`since`, by the epoch): else
-        `status` tells that fault until the timer's next turn, minutes after it has gone.
+        """Have the checks run anew where a check failed before the mirror was well (`since`, by the epoch):
+        else `status` tells that fault until the timer's next turn, minutes after it has gone.
         """
         well = health_state is HealthState.HEALTHY
         if well and proof.failed and proof.at is not None and proof.at < since and now >= self._again_at:
@@ -133,7 +133,10 @@ class Drift:
         return self.request()
 
     def request(self) -> bool:
-        """Put the request down: an empty file whose existence is all that anybody looks at. Raises OSError."""
+        """Put the request down: an empty file whose existence is all that anybody looks at.
+
+        Raises OSError.
+        """
         self._request_dir.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(
             self._request_dir / _REQUEST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
@@ -180,7 +183,9 @@ class Drift:
         seen = [*self._sight.findings, *((down_finding(),) if self._down else ())]
         own = {(one.kind, one.subject): one for one in seen}
         kept = {key: roots.get(key, one) for key, one in own.items()}
-        kept.update({key: one for key, one in roots.items() if key not in kept and key not in self._sight.judged})
+        kept.update(
+            {key: one for key, one in roots.items() if key not in kept and key not in self._sight.judged}
+        )
         self.findings = tuple(kept.values())
         given = document.get("gave_up") if document is not None else None
         self.gave_up = tuple(str(one)[:1000] for one in given[:20]) if isinstance(given, list) else ()
@@ -190,7 +195,12 @@ class Drift:
 
     def _files(self) -> set[str]:
         expected = self._expected
-        known = {paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, self._containerd_config}
+        known = {
+            paths.NYDUSD_TEMPLATE,
+            paths.SNAPSHOTTER_CONFIG,
+            paths.SNAPSHOTTER_UNIT_FILE,
+            self._containerd_config,
+        }
         if expected is None:
             return known
         known.update(one.path for one in expected.files)

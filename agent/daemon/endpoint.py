@@ -28,7 +28,9 @@ _CONNECTIONS = 64
 """At the same time, for each listener. One more ends the oldest, so that who holds many keeps nobody else
 out: the mirror's canary comes this way, and must not fail because some local user does not let go."""
 _WAITING = 1024
-"""Connections that wait to be taken: one that finds no room there comes back after a second, too late for a canary."""
+"""Connections that wait to be taken: one that finds no room there comes back after a second, too late for a
+canary.
+"""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -44,7 +46,8 @@ class Response:
 Handler: TypeAlias = Callable[[str, str], Response | None]
 """(path, query) -> the answer; None: there is nothing here."""
 
-_REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed",
+_REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found",
+            405: "Method Not Allowed",
             416: "Range Not Satisfiable", 421: "Misdirected Request", 503: "Service Unavailable"}  # fmt: skip
 
 
@@ -116,7 +119,9 @@ class HttpServer:
         self._listening = self._tasks.create_task(self._accept(opened), name=name)
 
     async def _accept(self, opened: socket.socket) -> None:
-        """Take whoever comes; after some of them, others have their turn. `close` ends this, and the watch too."""
+        """Take whoever comes; after some of them, others have their turn. `close` ends this, and the watch
+        too.
+        """
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(opened.fileno(), ready.set)
         while True:
@@ -127,7 +132,9 @@ class HttpServer:
                     self._serve(opened.accept()[0])
             except (BlockingIOError, ConnectionAbortedError):
                 continue
-            except OSError as error:  # no descriptor is left: it stays readable, and to ask again at once is in vain
+            except (
+                OSError
+            ) as error:  # no descriptor is left: it stays readable, and to ask again at once is in vain
                 loop.remove_reader(opened.fileno())
                 if self._lacks is not None:
                     self._lacks(f"no connection can be taken: {error.strerror}")

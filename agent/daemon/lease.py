@@ -71,7 +71,9 @@ class FenceLease:
         self.self_test_reason = ""
 
     def test(self, now: float) -> None:
-        """Whether the fence can be relied on here is tested once; a test that failed is repeated each minute."""
+        """Whether the fence can be relied on here is tested once; a test that failed is repeated each
+        minute.
+        """
         again = self.self_test == "failed" and now - self._tested_at >= _SELF_TEST_AGAIN_S
         if self.self_test == "not-run" or again:
             self._tested_at = now
@@ -79,7 +81,10 @@ class FenceLease:
             self.self_test, self.self_test_reason = "ok" if ability.usable else "failed", ability.reason
 
     def adopt(self, now: float) -> float:
-        """Seconds left of a lease that a former run left; 0 where there is none. Fences of other mirrors end."""
+        """Seconds left of a lease that a former run left; 0 where there is none.
+
+        Fences of other mirrors end.
+        """
         left_s = 0.0
         for address, port, left_ms in self._fence.fenced():
             if (address, port) == (self.address, self.port):
@@ -123,7 +128,9 @@ class FenceLease:
                     self.prepare()
 
     def maintain(self, now: float, *, fenced: bool) -> None:
-        """Once a second: what could not be lifted, the count of refusals, and where the mirror's clients run."""
+        """Once a second: what could not be lifted, the count of refusals, and where the mirror's clients
+        run.
+        """
         self.retry()
         if fenced:
             self.count_refused()
@@ -145,7 +152,9 @@ class FenceLease:
         try:
             if not self._nydusd and not self._containerd:
                 self._find_clients()
-            ended = self._fence.release(self.address, self.port, self._containerd, PATIENCE_S, at_once=self._nydusd)
+            ended = self._fence.release(
+                self.address, self.port, self._containerd, PATIENCE_S, at_once=self._nydusd
+            )
         except FenceError as error:
             self.destroy_error = f"{error.what}: {error.cause}"
             return
@@ -188,7 +197,9 @@ class FenceLease:
         self.lift_due = False
 
     def count_refused(self) -> None:
-        """Bring the counter up to date; the table's own begins again whenever somebody flushes the ruleset."""
+        """Bring the counter up to date; the table's own begins again whenever somebody flushes the
+        ruleset.
+        """
         try:
             now = self._fence.refused()
         except FenceError:

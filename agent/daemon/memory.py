@@ -89,7 +89,10 @@ class MemoryFile:
             return None
 
     def save(self, memory: Memory) -> None:
-        """Write it where it says something new. Where that cannot be done, the next run knows less; no more."""
+        """Write it where it says something new.
+
+        Where that cannot be done, the next run knows less; no more.
+        """
         last = self._last
         if last is not None and memory.state is last.state and memory.reach is last.reach and memory == last:
             return  # so it is each second, on most days
@@ -109,7 +112,9 @@ def _write(path: str, content: bytes) -> None:
     temporary = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)  # noqa: PTH108 - what another run has left
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     with open(descriptor, "wb") as file:
         file.write(content)
     Path(temporary).replace(path)
@@ -120,13 +125,15 @@ def _encoded(memory: Memory, boot: str) -> dict[str, object]:
     return {
         "apiVersion": API_VERSION, "kind": KIND, "boot": boot, "mirror": memory.mirror, "ping": memory.ping,
         "health_state": state.health_state.value, "since": state.since, "reason": state.reason,
-        "evidence": state.evidence, "cause": state.cause.value, "was_well": state.was_well, "was_local": state.local,
+        "evidence": state.evidence, "cause": state.cause.value, "was_well": state.was_well,
+        "was_local": state.local,
         "foreign": state.owner is Owner.FOREIGN, "origin": state.origin is True,
         "ping_refuted": state.ping_refuted, "sentinel_trusted": state.sentinel_trusted,
         "flap": _flap(state.flap), "unblamed": _flap(state.unblamed), "return_at": _time(state.return_at),
         "doubted": sorted(state.doubted), "doubted_until": _time(state.doubted_until),
         "data_cleared": _time(state.data_cleared), "blamed": sorted(state.blamed),
-        "symptom_refuted": sorted(state.symptom_refuted), "symptom_refuted_until": _time(state.symptom_refuted_until),
+        "symptom_refuted": sorted(state.symptom_refuted),
+        "symptom_refuted_until": _time(state.symptom_refuted_until),
         "canary": memory.canary, "loopback": memory.reach.loopback, "failures": memory.reach.failures,
         "proved": sorted(memory.reach.proved)[:100],
     }  # fmt: skip
@@ -225,7 +232,11 @@ class _Reader:
         return Flap(min(penalty, policy.flap_cap), at, value[2])
 
     def _number(self, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= self._now + _AHEAD_S:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not 0 <= value <= self._now + _AHEAD_S
+        ):
             raise ValueError(value)
         return float(value)
 
@@ -243,7 +254,8 @@ def known_to(memory: Memory | None, mirror: str, ping: str, origins: frozenset[s
     if memory.ping != ping:
         fresh = State()
         state = replace(
-            state, oks=0, ping_ok=None, ping_soft=0, ping_late=0, ping_refuted=False, ping_pace=fresh.ping_pace
+            state, oks=0, ping_ok=None, ping_soft=0, ping_late=0, ping_refuted=False,
+            ping_pace=fresh.ping_pace
         )  # fmt: skip
     proved = reach.proved & origins
     if proved != reach.proved:
@@ -267,12 +279,17 @@ def adopted(state: State, left_s: float, now: float) -> State:
     )  # fmt: skip
 
 
-def recall(status: str, now: float, health_state: HealthState = HealthState.UNKNOWN) -> tuple[HistoryEntry, ...]:
+def recall(
+    status: str, now: float, health_state: HealthState = HealthState.UNKNOWN
+) -> tuple[HistoryEntry, ...]:
     """The entries of a former run, oldest first, and one for this start; none where there was no such run.
     `health_state`: what is still known of the mirror.
     """
     document = Document(status, os.geteuid()).load()
-    if document is None or (document.get("apiVersion"), document.get("kind")) != (API_VERSION, "DaemonStatus"):
+    if document is None or (document.get("apiVersion"), document.get("kind")) != (
+        API_VERSION,
+        "DaemonStatus",
+    ):
         return ()
     listed = document.get("history")
     entries = tuple(_entries(listed[-_RECALLED:])) if isinstance(listed, list) else ()
@@ -291,9 +308,15 @@ def recall(status: str, now: float, health_state: HealthState = HealthState.UNKN
 def _entries(listed: list[object]) -> Iterator[HistoryEntry]:
     for item in listed:
         at = item.get("at") if isinstance(item, dict) else None
-        if isinstance(item, dict) and not isinstance(at, bool) and isinstance(at, (int, float)) and 0 < at < _LATEST:
+        if (
+            isinstance(item, dict)
+            and not isinstance(at, bool)
+            and isinstance(at, (int, float))
+            and 0 < at < _LATEST
+        ):
             yield HistoryEntry(
-                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item, "reason"),
+                float(at), _text(item, "from"), _text(item, "to"), _text(item, "route"), _text(item,
+                    "reason"),
                 _text(item, "evidence"), _text(item, "route_from"), _text(item, "cause"),
             )  # fmt: skip
 

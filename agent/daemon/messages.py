@@ -1,5 +1,6 @@
-"""The journal messages of the daemon. Each has a fixed id (systemd.journal-fields(7), MESSAGE_ID), to filter by and to
-explain in the message catalogue (packaging/nydus-agent.catalog, `journalctl -x`); ids never change their meaning.
+"""The journal messages of the daemon. Each has a fixed id (systemd.journal-fields(7), MESSAGE_ID), to filter
+by and to explain in the message catalogue (packaging/nydus-agent.catalog, `journalctl -x`); ids never change
+their meaning.
 """
 
 from __future__ import annotations

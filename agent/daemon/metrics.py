@@ -8,7 +8,7 @@ import enum
 from collections.abc import Iterable, Iterator
 
 from agent import __version__
-from agent.daemon.record import BOUNDS_S, COUNTERS
+from agent.daemon.counts import BOUNDS_S, COUNTERS
 from agent.daemon.view import Distribution, View
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
@@ -35,7 +35,9 @@ def _lines(view: View) -> Iterator[str]:
     yield from _probes(view)
     yield from _symptoms(view)
     origins = [({"origin": seen.host}, _truth(seen.ok)) for seen in view.origins if seen.ok is not None]
-    yield from _family("origin_up", "gauge", "Whether an origin could be reached the last time it was asked.", origins)
+    yield from _family(
+        "origin_up", "gauge", "Whether an origin could be reached the last time it was asked.", origins
+    )
     held = [({"type": condition.type}, int(condition.holds)) for condition in view.conditions]
     yield from _family("condition", "gauge", "Problems that hold now.", held)
     drifted = [({"kind": kind.value}, sum(one.kind is kind for one in view.drift)) for kind in Kind]
@@ -57,7 +59,9 @@ def _health_state(view: View) -> Iterator[str]:
     yield from _gauge(
         "flap_penalty_reuse", "Below this penalty a mirror that was held back is used again.", penalty.reuse
     )
-    yield from _gauge("flap_held", "Whether the mirror is held back for its outages of late.", int(penalty.held))
+    yield from _gauge(
+        "flap_held", "Whether the mirror is held back for its outages of late.", int(penalty.held)
+    )
 
 
 def _route(view: View) -> Iterator[str]:
@@ -67,11 +71,17 @@ def _route(view: View) -> Iterator[str]:
     seconds = [({"route": route.value}, spent.get(route, 0.0)) for route in Route]
     yield from _family("route_seconds_total", "counter", "For how long reads went each way.", seconds)
     back = _NAN if view.back.seconds is None else view.back.seconds
-    yield from _gauge("return_seconds", "The earliest time until reads go to the mirror (NaN: nobody can tell).", back)
-    pinned = [({"route": route.value}, int(view.pin is not None and view.pin.route is route)) for route in Route]
+    yield from _gauge(
+        "return_seconds", "The earliest time until reads go to the mirror (NaN: nobody can tell).", back
+    )
+    pinned = [
+        ({"route": route.value}, int(view.pin is not None and view.pin.route is route)) for route in Route
+    ]
     yield from _family("route_pinned", "gauge", "Whether the operator holds the route.", pinned)
     ends = 0 if view.pin is None else view.pin.until
-    yield from _gauge("route_pin_end_timestamp_seconds", "When the operator's pin ends (0: there is none).", ends)
+    yield from _gauge(
+        "route_pin_end_timestamp_seconds", "When the operator's pin ends (0: there is none).", ends
+    )
 
 
 def _fence(view: View) -> Iterator[str]:
@@ -88,7 +98,10 @@ def _fence(view: View) -> Iterator[str]:
     ):
         yield from _family(name, "counter", text, [({}, value)])
     sockets = view.containerd
-    ended = [({"state": "waiting"}, sockets.released_waiting), ({"state": "stalled"}, sockets.released_stalled)]
+    ended = [
+        ({"state": "waiting"}, sockets.released_waiting),
+        ({"state": "stalled"}, sockets.released_stalled),
+    ]
     text = "Connections of containerd that were ended, by what each was doing."
     yield from _family("fence_containerd_released_total", "counter", text, ended)
     text = "Connections of containerd to the fenced mirror that are left alone now."
@@ -101,7 +114,9 @@ def _probes(view: View) -> Iterator[str]:
         ("canary", view.canary, view.canary_times, view.canary_window_s),
     ):
         yield from _gauge(f"{name}_ok", f"Whether the last {name} succeeded.", _truth(probed.ok))
-        yield from _gauge(f"{name}_timestamp_seconds", f"When the last {name} ended (0: none yet).", probed.at or 0)
+        yield from _gauge(
+            f"{name}_timestamp_seconds", f"When the last {name} ended (0: none yet).", probed.at or 0
+        )
         last_s = (probed.ms or 0.0) / 1000
         yield from _gauge(f"{name}_latency_seconds", f"How long the last good {name} took.", last_s)
         yield from _gauge(f"{name}_window_seconds", f"How long a {name} may take (it adapts).", window_s)
@@ -125,7 +140,9 @@ def _counters(view: View) -> Iterator[str]:
 
 
 def _state(name: str, text: str, states: type[enum.StrEnum], now: enum.StrEnum) -> Iterator[str]:
-    """A state set as a gauge: one sample for each state, the label named like the metric (OpenMetrics' StateSet)."""
+    """A state set as a gauge: one sample for each state, the label named like the metric (OpenMetrics'
+    StateSet).
+    """
     samples = [({_PREFIX + name: state.value}, int(state is now)) for state in states]
     yield from _family(name, "gauge", text, samples)
 

@@ -40,8 +40,8 @@ origins or more are known.
 _DEADLINE_S = 3.0
 _AGAIN_S = 0.6
 """A round in which no origin answered is repeated once before it counts: lifting the fence on one lost packet
-would send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it is
-sooner."""
+would send reads back to a mirror that is known to be bad. nydusd 2.4 gives a refused read up after 1 s, so it
+is sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,9 @@ class OriginStatus:
 
 
 def reads_depend(state: State) -> bool:
-    """Whether reads are at the origins, or would be if one were good, and not because the operator says so."""
+    """Whether reads are at the origins, or would be if one were good, and not because the operator says
+    so.
+    """
     bad = state.health_state in (HealthState.DOWN, HealthState.PROBATION)
     return state.mode is Mode.FENCE and state.pin is None and (bad or state.fence is not None)
 
@@ -119,7 +121,9 @@ class Origins:
         self.ask_soon()
 
     def ask_soon(self) -> None:
-        """The same for each read that fails; while reads depend on the origins, every other second at most."""
+        """The same for each read that fails; while reads depend on the origins, every other second at
+        most.
+        """
         self._wanted = True
         if self._rests:
             self._hasten(self._pause_end())

@@ -87,7 +87,10 @@ class StaggeredProbe:
         self._cap_s = cap_s
 
     async def round(self, window_s: float) -> Outcome:
-        """One round; never longer than the window (plus our own lateness). Silence is `Wrong` of that kind."""
+        """One round; never longer than the window (plus our own lateness).
+
+        Silence is `Wrong` of that kind.
+        """
         now = asyncio.get_running_loop().time
         began, step_s = now(), stagger_s(window_s, self._attempts)
         end, doubted, launched, launch_at = began + window_s, False, 1, began + step_s
@@ -151,7 +154,9 @@ def _outcome(done: set[asyncio.Task[Wrong | None]], latency_s: float) -> Outcome
 class Pinger:
     """Asks ping_url. `take` is given answers that come after their round was given up."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, url: Url, take: Callable[[PingOk], None], *, cap_s: float) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, url: Url, take: Callable[[PingOk], None], *, cap_s: float
+    ) -> None:
         self._url = url
         self._take = take
         self._kept: Connection | None = None
@@ -213,7 +218,9 @@ class Pinger:
             return False
         answer = await connection.ask(self._url.path, self._url.authority)
         await connection.body(answer, ignore)
-        if not 200 <= answer.status < 400:  # what nydusd takes for healthy (storage/src/backend/connection.rs)
+        if (
+            not 200 <= answer.status < 400
+        ):  # what nydusd takes for healthy (storage/src/backend/connection.rs)
             raise ProbeError(Failure.STATUS, f"HTTP {answer.status}")
         return answer.keeps
 

@@ -52,9 +52,15 @@ def _head(view: View) -> dict[str, object]:
         "window_ms": _ms(view.window_s),
         "canary_window_ms": _ms(view.canary_window_s),
         "symptoms": _symptoms(view.symptoms),
-        "penalty": {"value": round(view.penalty.value, 1), "held": view.penalty.held, "reuse": view.penalty.reuse},
+        "penalty": {
+            "value": round(view.penalty.value, 1),
+            "held": view.penalty.held,
+            "reuse": view.penalty.reuse,
+        },
         "return": {"waits_for": view.back.waits_for, "seconds": view.back.seconds},
-        "origins": [{"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins],
+        "origins": [
+            {"host": seen.host, "ok": seen.ok, "at": seen.at, "detail": seen.detail} for seen in view.origins
+        ],
         "pin": _pin(view.pin),
         "drift": encode_findings(view.drift),
         "conditions": [_condition(condition) for condition in view.conditions],
@@ -64,7 +70,9 @@ def _head(view: View) -> dict[str, object]:
 def write(path: str, content: bytes) -> None:
     """Replace the file; /run is memory, so nothing is synced. Raises OSError."""
     temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE
+    )
     with open(descriptor, "wb") as file:
         os.fchmod(descriptor, _MODE)  # whatever the umask: everyone may read it
         file.write(content)
@@ -94,7 +102,8 @@ def _json(value: object) -> bytes:
 def _fence(view: View) -> Mapping[str, object]:
     fence = view.fence
     return {
-        "active": fence.active, "address": fence.address, "port": fence.port, "lease_left_ms": fence.lease_left_ms,
+        "active": fence.active, "address": fence.address, "port": fence.port,
+        "lease_left_ms": fence.lease_left_ms,
         "refused_connects": fence.refused, "raised": fence.raised, "renewed": fence.renewed,
         "destroyed_connections": fence.destroyed,
         "self_test": fence.self_test, "self_test_reason": fence.self_test_reason,
@@ -132,7 +141,8 @@ def _ms(seconds: float) -> int:
 
 def _probed(name: str, probed: Probed) -> Mapping[str, object]:
     return {
-        f"{name}_ok": probed.ok, f"{name}_at": probed.at, f"{name}_ms": probed.ms, f"{name}_detail": probed.detail,
+        f"{name}_ok": probed.ok, f"{name}_at": probed.at, f"{name}_ms": probed.ms,
+        f"{name}_detail": probed.detail,
     }  # fmt: skip
 
 
@@ -151,7 +161,8 @@ def _condition(condition: Condition) -> Mapping[str, object]:
 
 def _entry(entry: HistoryEntry) -> Mapping[str, object]:
     return {
-        "at": entry.at, "from": entry.before, "to": entry.after, "route_from": entry.route_from, "route": entry.route,
+        "at": entry.at, "from": entry.before, "to": entry.after, "route_from": entry.route_from,
+        "route": entry.route,
         "cause": entry.cause, "reason": entry.reason, "evidence": entry.evidence,
     }  # fmt: skip
 
@@ -181,7 +192,9 @@ def ready(view: View, age_s: float) -> tuple[ReadinessCheck, ...]:
         ReadinessCheck("applied", view.mode is not Mode.UNKNOWN, view.mode_reason),
         ReadinessCheck("fence", fence_ok, view.fence.self_test_reason or f"mode {view.mode}"),
         ReadinessCheck("route", _served(view), f"{view.route}: {view.route_reason}"),
-        ReadinessCheck("proof", not view.proof.problem, view.proof.problem or "the last proof failed nowhere"),
+        ReadinessCheck(
+            "proof", not view.proof.problem, view.proof.problem or "the last proof failed nowhere"
+        ),
     )
 
 

@@ -1,26 +1,24 @@
-"""What has happened: the history, the counters, how long things took, since when conditions hold. It outlives
-reloads. Each change is logged once; nothing else is. How it is shown is agent.daemon.metrics' business.
+"""What has happened: the history, since when conditions hold, which symptoms were seen. It outlives reloads.
+Each change is logged once; nothing else is. How it is shown is agent.daemon.metrics' business.
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
+from agent.daemon.counts import LATE, OK, Counts, Times
 from agent.daemon.lease import FenceCounters
 from agent.daemon.messages import Message
-from agent.daemon.view import Condition, Distribution, HistoryEntry, Probed, Symptoms, SymptomSeen
+from agent.daemon.view import Condition, HistoryEntry, Probed, Symptoms, SymptomSeen
 from agent.health.evidence import (
     CanaryFailed,
     CanaryOk,
     Event,
-    Failure,
     LoopLate,
     PingFailed,
     PingOk,
@@ -32,91 +30,17 @@ from agent.health.evidence import (
     SymptomsUnknown,
     Tick,
 )
-from agent.health.state import Cause, HealthState, Transition
+from agent.health.state import HealthState, Transition
 from agent.plan.drift import Finding
 
 _HISTORY = 100
 _BAD = (HealthState.SUSPECT, HealthState.DOWN)
-
-LATE = "late"
-OK = "ok"
-_RESULTS = (OK, *(failure.value for failure in Failure), LATE)
-_ROUTES = tuple(route.value for route in Route)
-_CAUSES = tuple(cause.value for cause in Cause)
-
-BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 1.2, 3.0)
-"""Upper bounds of the histograms' buckets. A ping on the loopback takes half a millisecond, the data path of
-a loaded dfdaemon was seen to take 0.55 s; 0.6 and 1.2 s are the default windows, 3 s is the longest that a
-window grows to."""
 
 _QUIET_S = 600.0
 """A symptom is told again after its kind was not seen for this long: a broken mirror must not fill the
 journal."""
 _AROUND, _AROUND_S = 5, 30.0
 """So many reads that went around the mirror within this time are no accident."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """A counter of the daemon, with its labels and the values that each can have."""
-
-    name: str
-    help: str
-    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    def series(self) -> Iterator[tuple[str, ...]]:
-        """The labels' values, one combination after the other."""
-        return itertools.product(*(values for _, values in self.labels))
-
-
-COUNTERS = (
-    Counter("pings_total", "Rounds of pings of the mirror, by result.", (("result", _RESULTS),)),
-    Counter("canaries_total", "Canaries through the mirror's data path, by result.", (("result", _RESULTS),)),
-    Counter(
-        "health_state_changes_total",
-        "Changes of the health state, by the new one.",
-        (("health_state", tuple(HealthState)),),
-    ),
-    Counter(
-        "route_changes_total", "Changes of the route, by the new one and why.", (("route", _ROUTES), ("cause", _CAUSES))
-    ),
-    Counter("sentinel_closed_total", "Ends of the idle connection to the mirror."),
-    Counter("inspections_requested_total", "Inspections that the daemon asked for."),
-    Counter("reloads_total", "Reloads of the configuration, by result.", (("result", (OK, "failed")),)),
-    Counter("internal_errors_total", "Events that the daemon could not handle because of a bug."),
-)
-
-
-class Counts:
-    """The counters."""
-
-    def __init__(self) -> None:
-        self._counts = {(counter.name, values): 0 for counter in COUNTERS for values in counter.series()}
-
-    def add(self, name: str, *values: str) -> None:
-        """One more. KeyError for a counter or a label's value that is not declared."""
-        self._counts[name, values] += 1
-
-    def items(self) -> tuple[tuple[str, tuple[str, ...], int], ...]:
-        """(counter, labels' values, count)."""
-        return tuple((name, values, count) for (name, values), count in self._counts.items())
-
-
-class Times:
-    """How long something took, in buckets."""
-
-    def __init__(self) -> None:
-        self._buckets = [0] * (len(BOUNDS_S) + 1)
-        self._sum_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        """One more; a bound belongs to its bucket."""
-        self._buckets[bisect.bisect_left(BOUNDS_S, seconds)] += 1
-        self._sum_s += seconds
-
-    def view(self) -> Distribution:
-        """As it is published."""
-        return Distribution(tuple(itertools.accumulate(self._buckets)), self._sum_s)
 
 
 class RouteClock:
@@ -209,7 +133,8 @@ class Record:
             self.route_since = now
             self.counts.add("route_changes_total", change.route, change.cause)
         self.history.append(HistoryEntry(
-            now, change.before, change.after, change.route, change.reason, change.evidence, change.route_before,
+            now, change.before, change.after, change.route, change.reason, change.evidence,
+            change.route_before,
             change.cause,
         ))  # fmt: skip
         text = f"mirror {change.before} -> {change.after}, reads go to the {change.route}: {change.reason}"
@@ -232,19 +157,25 @@ class Record:
             self.log.info(text, message_id=Message.SYMPTOM, kind=symptom.kind)
 
     def drift(self, found: Sequence[Finding], health_state: HealthState, route: Route) -> None:
-        """What others have changed: each finding that came or went is logged and kept in the history, once."""
+        """What others have changed: each finding that came or went is logged and kept in the history,
+        once.
+        """
         now = time.time()
         came = [one for one in found if one.what not in self._drift]
         gone = [what for what in self._drift if what not in {one.what for one in found}]
         self._drift = tuple(one.what for one in found)
         for one in came:
             text = f"Drift: {one.what}; try: {one.try_}"
-            self.log.warning(text, message_id=Message.DRIFT, condition="Drift", reason=one.kind, subject=one.subject)
+            self.log.warning(
+                text, message_id=Message.DRIFT, condition="Drift", reason=one.kind, subject=one.subject
+            )
         for what in gone:
             text = f"Drift is over: {what}"
             self.log.info(text, message_id=Message.DRIFT, condition="Drift")
         for reason in (*(f"drift: {one.what}" for one in came), *(f"drift is over: {what}" for what in gone)):
-            self.history.append(HistoryEntry(now, health_state, health_state, route, reason, "", route, "drift"))
+            self.history.append(
+                HistoryEntry(now, health_state, health_state, route, reason, "", route, "drift")
+            )
 
     def conditions(self, found: Iterable[Condition]) -> tuple[Condition, ...]:
         """The conditions with the time since when each holds or does not; changes are logged."""
@@ -253,7 +184,9 @@ class Record:
             before = self._conditions.get(condition.type)
             if before is None or before.holds != condition.holds:
                 self._conditions[condition.type] = replace(condition, since=now)
-                if (condition.holds or before is not None) and condition.type != "Drift":  # each finding is told
+                if (
+                    condition.holds or before is not None
+                ) and condition.type != "Drift":  # each finding is told
                     self._tell(condition)
             elif (before.reason, before.message) != (condition.reason, condition.message):
                 self._conditions[condition.type] = replace(condition, since=before.since)
@@ -262,7 +195,9 @@ class Record:
     def _tell(self, condition: Condition) -> None:
         if condition.holds:
             text = f"{condition.type}: {condition.message}"
-            self.log.warning(text, message_id=Message.CONDITION, condition=condition.type, reason=condition.reason)
+            self.log.warning(
+                text, message_id=Message.CONDITION, condition=condition.type, reason=condition.reason
+            )
         else:
             text = f"{condition.type} is over"
             self.log.info(text, message_id=Message.CONDITION, condition=condition.type)

@@ -44,7 +44,16 @@ from agent.health.machine import step, transition
 from agent.health.owner import Owner
 from agent.health.patience import ping_window_s
 from agent.health.policy import Policy
-from agent.health.state import AskCanary, AskOrigin, AskOwner, Effect, ExtendFence, LiftFence, RaiseFence, State
+from agent.health.state import (
+    AskCanary,
+    AskOrigin,
+    AskOwner,
+    Effect,
+    ExtendFence,
+    LiftFence,
+    RaiseFence,
+    State,
+)
 from agent.node.moment import present
 
 if TYPE_CHECKING:
@@ -75,7 +84,9 @@ class Session:
     service's. Its tasks run in `tasks`.
     """
 
-    def __init__(self, service: Service, tasks: asyncio.TaskGroup, settings: Settings, memory: Memory) -> None:
+    def __init__(
+        self, service: Service, tasks: asyncio.TaskGroup, settings: Settings, memory: Memory
+    ) -> None:
         ports, places = service.ports, service.places
         self._service = service
         self._tasks = tasks
@@ -178,7 +189,8 @@ class Session:
     def _try_first(self, look: Callable[[], None]) -> None:
         try:
             look()
-        except Exception as error:  # noqa: BLE001 - what a former run knew holds the route; the chores look again
+        # What a former run knew holds the route; the chores look again.
+        except Exception as error:  # noqa: BLE001
             self.record.bug("a first look was left out", error)
 
     def _adopt(self) -> float:
@@ -286,8 +298,8 @@ class Session:
                 self.check_owner()
 
     def _tell(self) -> None:
-        """Keep what changed; before anything is published or judged, which goes by since when the health state
-        holds."""
+        """Keep what changed; before anything is published or judged, which goes by since when the health
+        state holds."""
         change = None if self._told is self.state else transition(self._told, self.state)
         self._told = self.state
         if change is not None:
@@ -313,7 +325,9 @@ class Session:
         return reads_depend(self.state)
 
     def _read_failed(self) -> None:
-        if reads_depend(self.state):  # under a pin nothing follows from the origins, so no read may have them asked
+        if reads_depend(
+            self.state
+        ):  # under a pin nothing follows from the origins, so no read may have them asked
             self.origins.ask_soon()
 
     def _fenced(self) -> bool:
@@ -367,7 +381,8 @@ class Session:
     def _read_pin(self) -> None:
         document = self._pins.load()
         if document is None and self.pin is None:
-            return  # the usual case; to know the present moment on every clock costs more than all the rest here
+            # the usual case; to know the present moment on every clock costs more than all the rest here
+            return
         moment = present()
         held = pin(document, moment)
         if held != self.pin:

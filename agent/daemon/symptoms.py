@@ -168,7 +168,9 @@ class Tally:
 
 
 def near(metrics: Url, proxy: Url) -> bool:
-    """Whether the metrics are those of the mirror itself: the same address, or both on this node's loopback."""
+    """Whether the metrics are those of the mirror itself: the same address, or both on this node's
+    loopback.
+    """
     return metrics.host == proxy.host or (_loopback(metrics.host) and _loopback(proxy.host))
 
 
@@ -220,7 +222,9 @@ class CounterSymptoms:
         before, self._before = self._before, now
         grown = {} if before is None or not self._counts() else growth(before, now)
         if grown:
-            text = ", ".join(f"{name.removeprefix('dragonfly_client_')} +{by:.0f}" for name, by in grown.items())
+            text = ", ".join(
+                f"{name.removeprefix('dragonfly_client_')} +{by:.0f}" for name, by in grown.items()
+            )
             self._take(Symptom(SymptomKind.COUNTER, f"the mirror counts {text}", _now()))
 
 

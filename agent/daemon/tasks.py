@@ -14,7 +14,9 @@ TICK_S = 0.25
 
 
 class _BlockEndedError(Exception):
-    """Ends the tasks of a group whose block has ended (asyncio's documentation, "Terminating a task group")."""
+    """Ends the tasks of a group whose block has ended (asyncio's documentation, "Terminating a task
+    group").
+    """
 
 
 @asynccontextmanager

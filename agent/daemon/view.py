@@ -113,7 +113,7 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How many took at most each of agent.daemon.record.BOUNDS_S (the last: any time), and their sum."""
+    """How many took at most each of agent.daemon.counts.BOUNDS_S (the last: any time), and their sum."""
 
     cumulative: tuple[int, ...]
     sum_s: float
@@ -170,7 +170,7 @@ class View:
     conditions: tuple[Condition, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     counts: tuple[tuple[str, tuple[str, ...], int], ...] = ()
-    """(counter, labels' values, count), see agent.daemon.record."""
+    """(counter, labels' values, count), see agent.daemon.counts."""
     route_seconds: tuple[tuple[Route, float], ...] = ()
     """For how long reads went each way since the daemon's start."""
     health_cause: str = ""
@@ -231,9 +231,12 @@ def view_of(session: Session, drift: Drift, problems: Problems) -> View:
             for seen in session.origins.seen.values()
         ),
         origin=state.origin, pin=session.pin, proof=proof, conditions=record.conditions(held),
-        history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where, mono),
-        window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state, policy),
-        penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy), symptoms=record.symptoms.view(),
+        history=tuple(record.history), counts=record.counts.items(), route_seconds=record.routes.tick(where,
+            mono),
+        window_s=patience.ping_window_s(state, policy), canary_window_s=patience.canary_window_s(state,
+            policy),
+        penalty=_penalty(state, mono, policy), back=prospect(state, mono, policy),
+        symptoms=record.symptoms.view(),
         containerd=_containerd(session.lease), drift=drift.findings,
     )  # fmt: skip
 
@@ -243,7 +246,8 @@ def _fence(lease: FenceLease, mono: float, *, active: bool) -> FenceView:
     return FenceView(
         active=active, address=lease.address, port=lease.port,
         lease_left_ms=max(0, round((lease.until - mono) * 1000)) if lease.until else 0,
-        refused=counters.refused, raised=counters.raised, renewed=counters.renewed, destroyed=counters.destroyed,
+        refused=counters.refused, raised=counters.raised, renewed=counters.renewed,
+        destroyed=counters.destroyed,
         self_test=lease.self_test, self_test_reason=lease.self_test_reason,
     )  # fmt: skip
 
@@ -259,11 +263,18 @@ def _penalty(state: State, mono: float, policy: Policy) -> Penalty:
 
 
 def conditions(
-    state: State, lease: FenceLease, drift: Drift, problems: Problems, *, symptoms: str, around: bool, refused: str
+    state: State,
+    lease: FenceLease,
+    drift: Drift,
+    problems: Problems,
+    *,
+    symptoms: str,
+    around: bool,
+    refused: str,
 ) -> Iterator[Condition]:
-    """The problems that the daemon tells of besides the health state: each always listed, held or not. `symptoms`:
-    why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own fallback;
-    `refused`: the mirror refuses reads, which is honoured ("" = no).
+    """The problems that the daemon tells of besides the health state: each always listed, held or not.
+    `symptoms`: why they are not seen ("" = they are); `around`: reads go around the mirror, by nydusd's own
+    fallback; `refused`: the mirror refuses reads, which is honoured ("" = no).
     """
     fence = lease.self_test_reason if lease.self_test == "failed" else ""
     # Before the first apply nothing of ours uses the mirror: a node without Dragonfly lacks nothing.
@@ -282,9 +293,12 @@ def conditions(
                      "ping_url fails although the mirror's data path works: is it right?")  # fmt: skip
     yield _condition("SymptomsUnknown", symptoms, "JournalNotFollowed",
                      f"what real reads meet is not seen: {symptoms}")  # fmt: skip
-    goes = around and state.fence is None and state.mode is not Mode.UNKNOWN  # where nothing is applied they may
+    goes = (
+        around and state.fence is None and state.mode is not Mode.UNKNOWN
+    )  # where nothing is applied they may
     yield _condition("ReadsGoAround", goes, "NydusdFallsBack",
-                     "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or answers 5xx",
+                     "nydusd takes reads to the origin by itself: the mirror refuses, resets, times out or "
+                     "answers 5xx",
     )  # fmt: skip
     yield _condition("ReadsRefused", refused, "Honoured",
                      f'reads fail, as [mirror] refusals = "honour" wants it: {refused}')  # fmt: skip
@@ -292,7 +306,9 @@ def conditions(
     yield _condition("AgentInWant", state.want, "ProbesNotMade", want)
     yield _condition("EndpointPortTaken", problems.port_taken, "NNA0901", problems.port_taken)
     changed = ", ".join(drift.changed)
-    yield _condition("ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}")
+    yield _condition(
+        "ChangedSinceProof", drift.changed, "FilesChanged", f"changed since the last proof: {changed}"
+    )
     told, more = [one.what for one in drift.findings[:_MOST]], len(drift.findings) - _MOST
     told += [f"and {more} more"] if more > 0 else []
     yield _condition("Drift", drift.findings, "ChangedByOthers", "; ".join(told))

@@ -27,7 +27,8 @@ class FileKind(enum.StrEnum):
 
 
 _OF_CHART = frozenset({
-    "client", "seedClient", "injector", "mysql", "externalMysql", "redis", "externalRedis", "externalManager", "global",
+    "client", "seedClient", "injector", "mysql", "externalMysql", "redis", "externalRedis", "externalManager",
+    "global",
 })  # fmt: skip
 _LEAVES = frozenset(KEYS) | frozenset(ALIASES)
 _RESTART = "restart dfdaemon"
@@ -35,17 +36,22 @@ _UPGRADE = "run helm upgrade"
 
 _ONLY_LIVE = (
     NotLooked(
-        "unit", "whether systemd starts a dfdaemon again that died: --live, and an audit of its unit's file, look"
+        "unit",
+        "whether systemd starts a dfdaemon again that died: --live, and an audit of its unit's file, look",
     ),
     NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
-    NotLooked("log-level", "whether dfdaemon logs credentials: an option or a variable says so, --live looks"),
+    NotLooked(
+        "log-level", "whether dfdaemon logs credentials: an option or a variable says so, --live looks"
+    ),
 )
 ELSEWHERE = NotLooked(
-    "seed-load", "the load limit of seed peers (10000 by the page) is kept by the manager: its console shows it"
+    "seed-load",
+    "the load limit of seed peers (10000 by the page) is kept by the manager: its console shows it",
 )
 OTHER_FILE = NotLooked(
     "retries",
-    "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval 100ms in "
+    "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval "
+    "100ms in "
     "scheduler.yaml, or in the chart's values, which an audit reads",
 )
 
@@ -55,7 +61,9 @@ def kind_of(tree: Mapping[str, Any]) -> FileKind:
     return FileKind.HELM_VALUES if _OF_CHART & set(tree) else FileKind.DFDAEMON
 
 
-def audit(file: str, text: str, config: Config, kind: FileKind | None = None) -> AuditReport | tuple[Problem, ...]:
+def audit(
+    file: str, text: str, config: Config, kind: FileKind | None = None
+) -> AuditReport | tuple[Problem, ...]:
     """The report, or everything that is wrong with the file."""
     reader = Reader(file)
     tree = reader.read(text)
@@ -96,7 +104,9 @@ def _settings(file: str, tree: Mapping[str, Any], prefix: str, problems: list[Pr
     for path, value in flat(tree, _LEAVES):
         name = ALIASES.get(path, path)
         if name in written:
-            problems.append(Problem(file, f"{prefix}{path}", shown(value), f"is {name} once more", "keep one of them"))
+            problems.append(
+                Problem(file, f"{prefix}{path}", shown(value), f"is {name} once more", "keep one of them")
+            )
         elif name in KEYS and not KEYS[name].form.takes(value):
             problems.append(_misfit(file, f"{prefix}{path}", value, KEYS[name].form))
         elif name in KEYS:
@@ -132,7 +142,9 @@ def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[AuditFinding]:
     for index, rule in enumerate(rules if isinstance(rules, Sequence) else ()):
         at = f"{peer.prefix}proxy.rules[{index}]"
         for key in (key for key in rule if key not in keys.RULE_KEYS):
-            near = difflib.get_close_matches(key.lower(), [known.lower() for known in keys.RULE_KEYS], n=1, cutoff=0.8)
+            near = difflib.get_close_matches(
+                key.lower(), [known.lower() for known in keys.RULE_KEYS], n=1, cutoff=0.8
+            )
             right = next((f"{at}.{known}" for known in keys.RULE_KEYS if [known.lower()] == near), "")
             yield _unknown(f"{at}.{key}", rule[key], right)
 
@@ -148,7 +160,9 @@ def _of_values(
 ) -> Iterator[AuditFinding | NotLooked]:
     """The chart's values: both kinds of peers, their volumes, and the scheduler."""
     parts = {name: _table(file, tree, name, problems) for name in ("client", "seedClient", "scheduler")}
-    configs = {name: _table(file, parts[name], "config", problems, f"{name}.") for name in ("client", "seedClient")}
+    configs = {
+        name: _table(file, parts[name], "config", problems, f"{name}.") for name in ("client", "seedClient")
+    }
     on = {name: _enabled(file, name, parts[name], problems) for name in configs}
     for name, defaults in (("client", keys.CHART_CLIENT), ("seedClient", keys.CHART_SEED)):
         if not on[name]:
@@ -178,7 +192,10 @@ def _log_level(file: str, client: Mapping[str, Any], problems: list[Problem]) ->
         problems.append(_misfit(file, key, written, keys.KeyForm.LEVEL))
     elif tells_headers(str(written or keys.CHART_LOG_LEVEL)):
         value = f"{keys.CHART_LOG_LEVEL} (the chart's default)" if written is None else shown(written)
-        why = f"{checks.TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level says."
+        why = (
+            f"{checks.TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level "
+            f"says."
+        )
         yield AuditFinding("log-level", Severity.TRAP, key, value, "warn", why,
                       f"set {key}: warn, then {_UPGRADE}; {checks.WRITTEN}")  # fmt: skip
 
@@ -210,7 +227,8 @@ def _tag(table: Mapping[str, Any]) -> str:
 
 def _no_peer(client: Mapping[str, Any]) -> AuditFinding:
     why = (
-        "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are unknown, and the "
+        "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are "
+        "unknown, and the "
         "page's Service and check, which want client pods, find none."
     )
     return AuditFinding("peers", Severity.TRAP, "client.enable", shown(client.get("enable")), "true", why,
@@ -230,16 +248,22 @@ def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[Au
     volumes = _listed(table, "extraVolumes", keys.CHART_VOLUMES)
     held = [one for one in mounts if one.get("mountPath") and above(str(one["mountPath"]), directory)]
     nearest = max(held, key=lambda one: len(str(one["mountPath"])), default=None)
-    volume = next((one for one in volumes if nearest is not None and one.get("name") == nearest.get("name")), None)
+    volume = next(
+        (one for one in volumes if nearest is not None and one.get("name") == nearest.get("name")), None
+    )
     if nearest is not None and (volume is None or "emptyDir" not in volume):
         return
     whose = "" if isinstance(table.get("extraVolumes"), list) else " (the chart's default)"
     value = f"nothing at {directory}" if nearest is None else f"{nearest.get('name')}: emptyDir{whose}"
-    yield AuditFinding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath", checks.GOES_WITH_POD,
-                  f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}")  # fmt: skip
+    yield AuditFinding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath",
+                       checks.GOES_WITH_POD,
+                  f"set it as `nydus-agent dragonfly render helm-values` prints it, then "
+                  f"{_UPGRADE}")  # fmt: skip
 
 
-def _listed(table: Mapping[str, Any], key: str, default: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _listed(
+    table: Mapping[str, Any], key: str, default: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
     value = table.get(key)
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else default
 
@@ -254,7 +278,8 @@ def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> 
     """The page's sixth practice."""
     config = _table(file, table, "config", problems, "scheduler.")
     written = _table(file, config, "scheduler", problems, "scheduler.config.")
-    held = Peer(written, keys.CHART_SCHEDULER, "the chart's", "scheduler.config.scheduler.", _UPGRADE, helm=True,
+    held = Peer(written, keys.CHART_SCHEDULER, "the chart's", "scheduler.config.scheduler.", _UPGRADE,
+                helm=True,
                 serves=False)  # fmt: skip
     for key, most, what in _RETRIES:
         value = held.value(key)
@@ -274,12 +299,16 @@ def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> 
 
 
 def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[AuditFinding]:
-    """dfdaemon's /healthy answers 200 as long as the process lives; `native`: the applied mode came to that."""
+    """dfdaemon's /healthy answers 200 as long as the process lives; `native`: the applied mode came to
+    that.
+    """
     if not native and config.mirror.switch is not Switch.NATIVE:
         return
     why = (
-        f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its proxy, disk and "
-        "scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's canaries go "
+        f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its proxy, "
+        f"disk and "
+        "scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's "
+        "canaries go "
         "through the data path."
     )
     yield AuditFinding("health", Severity.TRAP, "mirror.switch", "native", "auto", why,

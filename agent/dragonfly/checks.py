@@ -1,6 +1,7 @@
 """What can be wrong with a peer's settings: the page's best practices, and traps that it does not tell of.
 
-Each check takes a peer and yields findings. The reasons were read in client v1.5 and chart 1.7.4, or seen on a node.
+Each check takes a peer and yields findings. The reasons were read in client v1.5 and chart 1.7.4, or seen on
+a node.
 """
 
 from __future__ import annotations
@@ -61,23 +62,29 @@ def _no_limit(count: int) -> Callable[[Peer, str], bool]:
 
 
 _SLOW = "The page's best practice: a peer or disk that hangs is given up sooner, and the read goes elsewhere."
-_BUFFERS = "Larger buffers make the first byte of a piece wait; the default was 4 MiB once, and is 2 MiB in v1.5.10."
+_BUFFERS = (
+    "Larger buffers make the first byte of a piece wait; the default was 4 MiB once, and is 2 MiB in v1.5.10."
+)
 _STARVED = (
-    "All reads of the node share it: nydusd's, of some 1 MiB each, wait for their turn, and end with its timeout."
+    "All reads of the node share it: nydusd's, of some 1 MiB each, wait for their turn, and end with "
+    "its timeout."
 )
 _NO_LIMIT = "That is no limit: "
 
 RULES: tuple[Rule, ...] = (
     Rule("request-rate", "proxy.server.requestRateLimit", _TRAP, _under(_LEAST_REQUESTS), str(ours.REQUESTS),
-         "nydusd reads some 1 MiB at a time; what is beyond the limit is answered with 429, and up to nydusd 2.4.2 the "
+         "nydusd reads some 1 MiB at a time; what is beyond the limit is answered with 429, and up to "
+         "nydusd 2.4.2 the "
          "container gets EIO.", of_proxy=True),
     Rule("prefetch", "proxy.prefetch", _TRAP, _no_prefetch, "true",
-         "Since client v1.4.2 what has at most 4 MiB goes straight to the registry. nydusd reads less at a time, so "
+         "Since client v1.4.2 what has at most 4 MiB goes straight to the registry. nydusd reads less at a "
+         "time, so "
          "without prefetch of whole blobs there is no peer-to-peer at all.", of_proxy=True),
     Rule("keep", "storage.keep", _TRAP, _is(False), "true",  # noqa: FBT003
          "All that is in the cache is forgotten at each restart of dfdaemon."),
     Rule("back-to-source", "proxy.disableBackToSource", _TRAP, _is(True), "false",  # noqa: FBT003
-         "Where no peer or scheduler answers, dfdaemon answers 500 instead of asking the registry.", of_proxy=True),
+         "Where no peer or scheduler answers, dfdaemon answers 500 instead of asking the registry.",
+         of_proxy=True),
     Rule("piece-timeout", "download.pieceTimeout", _ADVICE, _over(40), "40s", _SLOW),
     Rule("collected-piece-timeout", "download.collectedPieceTimeout", _ADVICE, _over(5), "5s", _SLOW),
     Rule("write-piece-timeout", "storage.writePieceTimeout", _ADVICE, _over(30), "30s", _SLOW),
@@ -86,11 +93,13 @@ RULES: tuple[Rule, ...] = (
     Rule("back-to-source-concurrency", "download.backToSourceConcurrentPieceCount", _ADVICE, _under(8), "8",
          "Fewer pieces at a time than dfdaemon's own default make what comes from the registry wait."),
     Rule("proxy-buffer", "proxy.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
-    Rule("write-buffer", "storage.writeBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
+    Rule("write-buffer", "storage.writeBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER),
+         _BUFFERS),
     Rule("read-buffer", "storage.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
     Rule("bandwidth", "download.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
          _NO_LIMIT + "pulls of images take the network from the containers."),
-    Rule("starved", "download.bandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH), "the node's network", _STARVED),
+    Rule("starved", "download.bandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH), "the node's network",
+         _STARVED),
     Rule("back-to-source-starved", "download.backToSourceBandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH),
          "half of the node's network", _STARVED),
     Rule("upload-bandwidth", "upload.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
@@ -100,14 +109,17 @@ RULES: tuple[Rule, ...] = (
          _NO_LIMIT + "when peer-to-peer fails, all nodes ask the registry as fast as they can."),
     Rule("prefetch-bandwidth", "proxy.prefetchBandwidthLimit", _ADVICE, _no_limit(10 * 10**9),
          "half of the node's network",
-         _NO_LIMIT + "whole images that are fetched ahead take the network from reads that somebody waits for."),
+         _NO_LIMIT + "whole images that are fetched ahead take the network from reads that somebody waits "
+                     "for."),
     Rule("task-ttl", "gc.policy.taskTTL", _ADVICE, lambda peer, key: peer.seconds(key) < 86_400, "30d",
          "What nobody asked for within a day is fetched from the registry again."),
     Rule("gc-interval", "gc.interval", _ADVICE, _over(900), "15m", "The disk may fill up between two looks."),
     Rule("disk-high", "gc.policy.diskHighThresholdPercent", _ADVICE, _above(85),
          str(ours.GC["diskHighThresholdPercent"]),
          "The kubelet removes images at 85 % of the disk: dfdaemon must give its cache up before."),
-    Rule("task-id", "proxy.registryMirror.enableTaskIDBasedBlobDigest", _ADVICE, _is(False), "true",  # noqa: FBT003
+    Rule("task-id", "proxy.registryMirror.enableTaskIDBasedBlobDigest", _ADVICE,
+         _is(False),  # noqa: FBT003
+         "true",
          "One blob by http and by https, or in two registries, is fetched and kept twice.", of_proxy=True),
     Rule("names", "backend.enableHickoryDNS", _ADVICE, _is(True), "false",  # noqa: FBT003
          "dfdaemon's own resolver does not read /etc/hosts, so it may miss registries that containerd finds.",
@@ -138,7 +150,8 @@ def own_server(peer: Peer, tag: str) -> Iterator[AuditFinding]:
     old = release is not None and tuple(int(part) for part in release.groups()) <= _LAST_BY_SERVER
     if old and peer.serves and peer.count(key) < _LEAST_REQUESTS:
         why = (
-            f"Client {tag} asks for each read through its proxy here, and knows no limit of the proxy itself; nydusd "
+            f"Client {tag} asks for each read through its proxy here, and knows no limit of the proxy "
+            f"itself; nydusd "
             "reads some 1 MiB at a time, and what is beyond is answered with 429."
         )
         change = f"{peer.change(key, str(ours.REQUESTS))}; or an image of v1.4.1 or later"
@@ -168,10 +181,14 @@ def certificate(peer: Peer) -> Iterator[AuditFinding]:
     key = "proxy.registryMirror.cert"
     if peer.serves and not peer.value(key):
         why = (
-            "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. With it "
-            "manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest tells them."
+            "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. "
+            "With it "
+            "manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest tells "
+            "them."
         )
-        change = f"mount a file with CAs, as `nydus-agent dragonfly render helm-values` does, then {peer.after}"
+        change = (
+            f"mount a file with CAs, as `nydus-agent dragonfly render helm-values` does, then {peer.after}"
+        )
         file = "its path in the pod" if peer.helm else "/etc/ssl/certs/ca-certificates.crt"
         yield peer.finding("certificate", _TRAP, key, file, why, change=change if peer.helm else "")
 
@@ -189,21 +206,30 @@ _LISTENERS = {
         "metrics-address",
         "It tells others what this node fetches; open it only for Prometheus.",
     ),
-    "stats": (_TRAP, "stats-address", "Anybody may take profiles of the process, each of which costs it time."),
+    "stats": (
+        _TRAP,
+        "stats-address",
+        "Anybody may take profiles of the process, each of which costs it time.",
+    ),
 }
 
 
-_AWAY = "let a NetworkPolicy keep others out; or set client.enable: true, and nodes need no port of a seed peer"
+_AWAY = (
+    "let a NetworkPolicy keep others out; or set client.enable: true, and nodes need no port of a seed peer"
+)
 
 
 TELLS_HEADERS = (
-    "At info and beyond dfdaemon writes each request with all its headers into its log, so with every password and "
+    "At info and beyond dfdaemon writes each request with all its headers into its log, so with every "
+    "password and "
     "token of a private registry."
 )
 WRITTEN = "the passwords that its log has by now must be changed at the registries"
 
 
-GOES_WITH_POD = "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
+GOES_WITH_POD = (
+    "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
+)
 
 
 def listening(name: str) -> tuple[Severity, str, str]:

@@ -1,4 +1,6 @@
-"""How a dfdaemon was started: its command line and environment (dragonflyoss/client, bin/dfdaemon/main.rs)."""
+"""How a dfdaemon was started: its command line and environment (dragonflyoss/client,
+bin/dfdaemon/main.rs).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ _LAST_SILENT = LEVELS.index("warn")
 
 
 def option_of(argv: Sequence[str], *names: str) -> str | None:
-    """The value of the first option with one of these names, `--name value` or `--name=value`; None: there is none."""
+    """The value of the first option with one of these names, `--name value` or `--name=value`;
+
+    None: there is none.
+    """
     for word, after in zip(argv, [*argv[1:], None], strict=False):  # of no words there is one more
         name, equals, value = word.partition("=")
         if name in names:
@@ -50,8 +55,8 @@ class DfdaemonLogLevel:
 
     @property
     def tells_headers(self) -> bool:
-        """Whether each request is written with its headers, and so its Authorization: at info and beyond (client
-        v1.5.10, proxy/mod.rs).
+        """Whether each request is written with its headers, and so its Authorization: at info and beyond
+        (client v1.5.10, proxy/mod.rs).
         """
         return tells_headers(self.value)
 
@@ -70,8 +75,8 @@ def level_of(level: str) -> int | None:
 
 
 def log_level(argv: Sequence[str], environment: Mapping[str, str]) -> DfdaemonLogLevel:
-    """The option counts before the variable. RUST_LOG is read beside them, for the parts of the program that it names
-    (seen with v1.5.10: its bare level changes nothing).
+    """The option counts before the variable. RUST_LOG is read beside them, for the parts of the program that
+    it names (seen with v1.5.10: its bare level changes nothing).
     """
     for part in environment.get(_FILTER, "").split(","):
         target, _, level = part.strip().partition("=")
@@ -86,4 +91,6 @@ def log_level(argv: Sequence[str], environment: Mapping[str, str]) -> DfdaemonLo
 
 def _attached(argv: Sequence[str]) -> str | None:
     """-lwarn."""
-    return next((word.removeprefix("-l") for word in argv[1:] if word.startswith("-l") and word != "-l"), None)
+    return next(
+        (word.removeprefix("-l") for word in argv[1:] if word.startswith("-l") and word != "-l"), None
+    )

@@ -13,7 +13,8 @@ _LEFT_BY_STRICT = ("/proc", "/sys", "/dev", *_HOMES)
 """ProtectSystem=strict leaves them to settings of their own; the manual does not name the homes."""
 
 DANGEROUS = (
-    "/etc", "/usr", "/boot", "/run/systemd", "/var/spool/cron", "/var/lib/dpkg", "/root", "/home", "/proc/sys", "/sys",
+    "/etc", "/usr", "/boot", "/run/systemd", "/var/spool/cron", "/var/lib/dpkg", "/root", "/home",
+    "/proc/sys", "/sys",
     "/dev",
 )  # fmt: skip
 """Who writes there has root run what he likes, or the machine's memory and disks."""
@@ -30,7 +31,9 @@ def may_write(held: Confinement, path: str) -> bool:
 
 
 def open_places(held: Confinement) -> tuple[str, ...]:
-    """Those of DANGEROUS to which it may write; of an ordinary user's service without those that are root's."""
+    """Those of DANGEROUS to which it may write; of an ordinary user's service without those that are
+    root's.
+    """
     places = DANGEROUS if held.is_root else (place for place in DANGEROUS if place not in _ROOTS_ALONE)
     return tuple(place for place in places if may_write(held, place))
 

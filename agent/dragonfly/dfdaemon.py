@@ -12,10 +12,13 @@ from agent.dragonfly.site import STATS_PORT, Site
 def config(site: Site, head: tuple[str, ...]) -> YamlDocument:
     """dfdaemon.yaml."""
     own = (
-        "dfdaemon opens it on all addresses by default, for anybody; the agent asks it on this one ({} in agent.toml)."
+        "dfdaemon opens it on all addresses by default, for anybody; the agent asks it on this one ({} in "
+        "agent.toml)."
     )
     loopback = site.proxy.address if site.proxy.is_loopback else "127.0.0.1"
-    proxy_why = "dfdaemon listens on all addresses by default, and then is an open proxy into this node's networks."
+    proxy_why = (
+        "dfdaemon listens on all addresses by default, and then is an open proxy into this node's networks."
+    )
     parts: dict[str, peer.Part] = {
         **_advertised(site),
         **_manager(site),
@@ -34,7 +37,8 @@ def config(site: Site, head: tuple[str, ...]) -> YamlDocument:
 
 
 _DNS = (
-    "dfdaemon's own resolver does not read /etc/hosts; with false it finds registries by the same names as containerd "
+    "dfdaemon's own resolver does not read /etc/hosts; with false it finds registries by the same names as "
+    "containerd "
     "and nydusd."
 )
 
@@ -42,7 +46,9 @@ _DNS = (
 def _storage(site: Site) -> peer.Part:
     table, reasons = peer.storage()
     listens = {"server": {"ip": site.wishes.advertise}} if site.wishes.advertise else {}
-    where = "Where pieces lie, as --storage says; it must outlive a reboot. The unit's drop-in must know it too."
+    where = (
+        "Where pieces lie, as --storage says; it must outlive a reboot. The unit's drop-in must know it too."
+    )
     why = {"dir": where}
     why |= {"server": "Other peers fetch here, at the address that --advertise names."} if listens else {}
     return {"dir": site.wishes.storage, **table, **listens}, {**reasons, **why}
@@ -52,7 +58,10 @@ def _advertised(site: Site) -> dict[str, peer.Part]:
     address = site.wishes.advertise
     if not address:
         return {}
-    host: peer.Part = ({"ip": address}, {"ip": "The address at which other peers find this one (--advertise)."})
+    host: peer.Part = (
+        {"ip": address},
+        {"ip": "The address at which other peers find this one (--advertise)."},
+    )
     return {"host": host}
 
 

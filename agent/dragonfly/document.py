@@ -1,7 +1,7 @@
 """A YAML file with the reason of a line above it.
 
-The lines are ours, because PyYAML drops comments and sorts keys; how a scalar is spelled is PyYAML's, because YAML 1.1
-takes more texts for numbers, dates and booleans than anybody remembers.
+The lines are ours, because PyYAML drops comments and sorts keys; how a scalar is spelled is PyYAML's, because
+YAML 1.1 takes more texts for numbers, dates and booleans than anybody remembers.
 """
 
 from __future__ import annotations

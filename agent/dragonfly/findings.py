@@ -55,7 +55,8 @@ class AuditReport:
         """Of all that an audit came upon, traps first."""
         told = tuple(found)
         findings = sorted(
-            (one for one in told if isinstance(one, AuditFinding)), key=lambda one: one.severity is not Severity.TRAP
+            (one for one in told if isinstance(one, AuditFinding)),
+            key=lambda one: one.severity is not Severity.TRAP,
         )
         return AuditReport(subject, tuple(findings), tuple(one for one in told if isinstance(one, NotLooked)))
 

@@ -30,7 +30,10 @@ def _client(site: Site) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     if site.wishes.peers is Peers.SEED:
         why = "As on the page: no peer on the nodes. Nodes ask the seed peers (--peers seed-client)."
         log_why = f"The chart takes the seed peers' level from here. {_LOG_WHY}"
-        return {"enable": False, "config": {"log": {"level": "warn"}}}, {"client.enable": why, "client.config": log_why}
+        return {"enable": False, "config": {"log": {"level": "warn"}}}, {
+            "client.enable": why,
+            "client.config": log_why,
+        }
     ours, reasons = _peer("client", site, serves=True)
     table = {
         "enable": True,
@@ -41,11 +44,13 @@ def _client(site: Site) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     table["extraVolumes"], table["extraVolumeMounts"] = _volumes(site)
     whys = {
         "client.config": "What the page gives to its seed peers, for the nodes' own.",
-        "client.enable": "The page has false here, and then asks for client pods in its Service and in its check: "
+        "client.enable": "The page has false here, and then asks for client pods in its Service and in its "
+        "check: "
         "neither finds any. nydus-agent wants a peer on each node.",
         "client.image": "As the seed peers'.",
         "client.metrics": "As the seed peers'.",
-        "client.extraVolumes": "The chart's storage is an emptyDir: it goes with the pod, whatever storage.keep says.",
+        "client.extraVolumes": "The chart's storage is an emptyDir: it goes with the pod, whatever "
+        "storage.keep says.",
         "client.extraVolumeMounts": "The chart's two, and what registryMirror.cert names.",
     }
     return table, {**reasons, **whys}
@@ -56,14 +61,19 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
     exposed = site.wishes.exposed or site.wishes.peers is Peers.SEED
     open_to_all = serves and (exposed or not site.proxy.is_loopback)
     why = (
-        "All addresses, for the Service (--exposed, or peers that are no node's own): whoever reaches them has an open "
+        "All addresses, for the Service (--exposed, or peers that are no node's own): whoever reaches them "
+        "has an open "
         "proxy. Let a NetworkPolicy or a firewall keep others out."
         if open_to_all
         else "The chart listens on all addresses: an open proxy for whoever reaches the node or the pod."
     )
-    ca = _CA_IN_POD if site.wishes.ca and name == "client" else ""  # clients mount the node's, seed peers have none
+    ca = (
+        _CA_IN_POD if site.wishes.ca and name == "client" else ""
+    )  # clients mount the node's, seed peers have none
     address = "" if open_to_all else _LOOPBACK
-    health_why = "The port of mirror.ping_url in agent.toml; for the node alone, unless a Service leads there."
+    health_why = (
+        "The port of mirror.ping_url in agent.toml; for the node alone, unless a Service leads there."
+    )
     parts: dict[str, peer.Part] = {
         "proxy": peer.proxy(site, address, ca, why),
         "storage": peer.storage(),
@@ -81,7 +91,8 @@ def _peer(name: str, site: Site, *, serves: bool) -> tuple[Mapping[str, Any], Ma
 
 
 _LOG_WHY = (
-    "The chart has info: dfdaemon then writes each request with its Authorization header, and so the credentials of "
+    "The chart has info: dfdaemon then writes each request with its Authorization header, and so the "
+    "credentials of "
     "private registries, into its log."
 )
 

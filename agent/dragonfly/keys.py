@@ -1,5 +1,6 @@
-"""Every key of dfdaemon.yaml (client v1.5.10, dragonfly-client-config/src/dfdaemon.rs), the form of its value, and what
-it is where nobody writes it: by dfdaemon itself, and by the chart for each kind of peer (chart dragonfly 1.7.4).
+"""Every key of dfdaemon.yaml (client v1.5.10, dragonfly-client-config/src/dfdaemon.rs), the form of its
+value, and what it is where nobody writes it: by dfdaemon itself, and by the chart for each kind of peer
+(chart dragonfly 1.7.4).
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ _TAKES: Mapping[KeyForm, Callable[[object], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key's form, and dfdaemon's own default (None: it has none, it is of no concern here, or releases differ)."""
+    """One key's form, and dfdaemon's own default (None: it has none, it is of no concern here, or releases
+    differ).
+    """
 
     form: KeyForm
     default: object = None
@@ -90,7 +93,10 @@ def _servers() -> dict[str, Key]:
     keys = {f"{name}.server.port": Key(KeyForm.PORT, port) for name, port in ports.items()}
     keys |= {f"{name}.server.ip": Key(KeyForm.ADDRESS, "0.0.0.0") for name in ports}  # noqa: S104 - theirs
     for name in ("download.server", "upload.server"):
-        keys |= {f"{name}.requestRateLimit": Key(KeyForm.COUNT), f"{name}.requestBufferSize": Key(KeyForm.COUNT)}
+        keys |= {
+            f"{name}.requestRateLimit": Key(KeyForm.COUNT),
+            f"{name}.requestBufferSize": Key(KeyForm.COUNT),
+        }
     for name in ("upload.server", "upload.client", "manager", "scheduler"):
         keys |= {f"{name}.{key}": Key(KeyForm.TEXT) for key in ("caCert", "cert", "key")}
     return keys

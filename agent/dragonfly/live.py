@@ -124,7 +124,8 @@ def _cache(facts: LiveFacts, directory: str) -> Iterator[AuditFinding]:
     if isinstance(facts.service, DfdaemonService):
         name = facts.service.name
         change = (
-            f"set {_DIRECTORY} in {facts.file} to a directory on a disk, nydus-agent dragonfly render dfdaemon-unit "
+            f"set {_DIRECTORY} in {facts.file} to a directory on a disk, nydus-agent dragonfly render "
+            f"dfdaemon-unit "
             f"--dfdaemon {shlex.quote(facts.file)}, then systemctl daemon-reload and systemctl restart {name}"
         )
     yield AuditFinding(
@@ -147,12 +148,16 @@ def _listeners(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
         if others:
             key = f"{name}.server.ip"
             change = f"set {key}: 127.0.0.1 in {facts.file}, then restart dfdaemon"
-            yield AuditFinding(item, severity, key, f"listens on {', '.join(others)}", "127.0.0.1", why, change)
+            yield AuditFinding(
+                item, severity, key, f"listens on {', '.join(others)}", "127.0.0.1", why, change
+            )
 
 
 def _unit(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     if facts.service is None:
-        yield NotLooked("unit", "no service of systemd's runs it: who does starts it again (the kubelet, say)")
+        yield NotLooked(
+            "unit", "no service of systemd's runs it: who does starts it again (the kubelet, say)"
+        )
     elif isinstance(facts.service, Unknown):
         yield NotLooked("unit", facts.service.reason, untold=True)
     else:
@@ -167,10 +172,14 @@ def _log_level(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
         yield from service.log_level(facts.service, facts.own, facts.file, level)
     elif level.tells_headers:
         value, change = f"{level.value} ({level.source or service.DEFAULT_LEVEL})", _IN_CHART
-        yield AuditFinding("log-level", Severity.TRAP, "log level", value, "warn", checks.TELLS_HEADERS, change)
+        yield AuditFinding(
+            "log-level", Severity.TRAP, "log level", value, "warn", checks.TELLS_HEADERS, change
+        )
 
 
-_IN_CHART = f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
+_IN_CHART = (
+    f"set client.config.log.level: warn in the chart's values, then run helm upgrade; {checks.WRITTEN}"
+)
 
 
 def _counters(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
@@ -182,7 +191,10 @@ def _counters(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
         totals[name] = totals.get(name, 0) + float(value)
     refused, every = totals.get(_LIMITED, 0), totals.get(_ALL, 0)
     if refused:
-        why = "Since its start it has answered so many requests with 429: its limit of requests is met in earnest."
+        why = (
+            "Since its start it has answered so many requests with 429: its limit of requests is met in "
+            "earnest."
+        )
         value = f"{refused:.0f}{f' of {every:.0f}' if every else ''} requests"
         change = "raise proxy.server.requestRateLimit, then restart dfdaemon"
         yield AuditFinding("refused", Severity.TRAP, _LIMITED, value, "0", why, change)
@@ -193,17 +205,21 @@ def _gone(facts: LiveFacts) -> Iterator[AuditFinding | NotLooked]:
     yield NotLooked("dfdaemon", "nobody on this node listens on the port of mirror.url", untold=True)
     if facts.arch == _ARM and facts.page_bytes > _PAGE:
         why = (
-            "Upstream's packages for arm64 have an allocator for pages of 4 KiB, and end at once on this kernel; the "
+            "Upstream's packages for arm64 have an allocator for pages of 4 KiB, and end at once on this "
+            "kernel; the "
             "container image has one for 64 KiB."
         )
         yield AuditFinding("pages", Severity.TRAP, "page size", f"{facts.page_bytes >> 10} KiB", "4 KiB", why,
-                      "run a kernel with pages of 4 KiB, the container image, or a build of your own")  # fmt: skip
+                      "run a kernel with pages of 4 KiB, the container image, or a build of your "
+                      "own")  # fmt: skip
 
 
 def _version(metrics: str | Unknown) -> str:
     """As its own metrics tell it."""
     if isinstance(metrics, Unknown):
         return ""
-    labels = next((labels for name, labels, _ in _SERIES.findall(metrics) if name == "dragonfly_client_version"), "")
+    labels = next(
+        (labels for name, labels, _ in _SERIES.findall(metrics) if name == "dragonfly_client_version"), ""
+    )
     told = re.search(r'(?:git_version|version)="([^"]{1,40})"', labels)
     return told[1] if told else ""

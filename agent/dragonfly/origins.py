@@ -28,7 +28,9 @@ def check_rules(peer: Peer, config: Config) -> Iterator[AuditFinding | NotLooked
                 "rules", f"cannot tell what {peer.name(_KEY)} {shown(rule.get('regex'))} matches", untold=True
             )
             return
-    chosen = {(scheme, host): _first(compiled, f"http://{host}{_PATH}") for scheme, host in _registries(config)}
+    chosen = {
+        (scheme, host): _first(compiled, f"http://{host}{_PATH}") for scheme, host in _registries(config)
+    }
     missed = [host for (_, host), rule in chosen.items() if rule is None]
     if missed:
         yield _missing(peer, missed)
@@ -93,7 +95,8 @@ def _missing(peer: Peer, hosts: Sequence[str]) -> AuditFinding:
 
 def _no_tls(peer: Peer, hosts: Sequence[str]) -> AuditFinding:
     why = (
-        f"nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks plain http to "
+        f"nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks "
+        f"plain http to "
         f"the TLS port of {_hosts(hosts)}, and such images can only go around the peers."
     )
     return _finding(peer, "tls-rule", "useTLS: true in the rule of https registries", why)

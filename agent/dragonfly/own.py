@@ -36,7 +36,11 @@ class Own:
     @property
     def needed(self) -> Mapping[str, str]:
         """Those without which it ends at its start (seen with 1.5.10), by what sets them."""
-        return {"storage.dir": self.storage, "download.server.socketPath": self.socket, "--log-dir": self.logs}
+        return {
+            "storage.dir": self.storage,
+            "download.server.socketPath": self.socket,
+            "--log-dir": self.logs,
+        }
 
 
 def own_of(peer: Peer, logs: str = "") -> Own:

@@ -36,7 +36,10 @@ _PEER: Mapping[str, Any] = {
 }
 
 HELM_VALUES: Mapping[str, Any] = {
-    "manager": {"image": {"repository": "dragonflyoss/manager", "tag": "latest"}, "metrics": {"enable": True}},
+    "manager": {
+        "image": {"repository": "dragonflyoss/manager", "tag": "latest"},
+        "metrics": {"enable": True},
+    },
     "scheduler": {
         "image": {"repository": "dragonflyoss/scheduler", "tag": "latest"},
         "metrics": {"enable": True},

@@ -18,19 +18,24 @@ REQUESTS = 4000
 GC = {"diskHighThresholdPercent": 80, "diskLowThresholdPercent": 60}
 
 _NO_BUFFERS = (
-    "The page's 64 KiB were set against the 4 MiB that dfdaemon had for its buffers then. Its default is 512 KiB since "
+    "The page's 64 KiB were set against the 4 MiB that dfdaemon had for its buffers then. Its default is "
+    "512 KiB since "
     "v1.4.1 and 2 MiB in v1.5.10: it is left to it."
 )
 
 
 def rules(site: Site) -> list[dict[str, Any]]:
-    """Which requests go through the peers, and how each registry is spoken to; the first that matches counts."""
+    """Which requests go through the peers, and how each registry is spoken to; the first that matches
+    counts.
+    """
     plain = [{"regex": f"^http://{_escaped(host)}/.*{page.BLOBS}"} for host in site.plain]
     return [*plain, {"regex": page.BLOBS, "useTLS": True}]
 
 
 def _escaped(host: str) -> str:
-    """A host for a regular expression of Rust; dfdaemon compares without the port that goes without saying."""
+    """A host for a regular expression of Rust; dfdaemon compares without the port that goes without
+    saying.
+    """
     return re.escape(host.removesuffix(":80")).replace("\\-", "-")
 
 
@@ -47,17 +52,24 @@ def proxy(site: Site, address: str, ca: str, why: str) -> Part:
     }
     reasons = {
         "server": f"{why} The port is that of mirror.url in agent.toml.",
-        "server.requestRateLimit": "The chart's 50 a second are 50 MiB/s for all containers of a node together: nydusd "
+        "server.requestRateLimit": "The chart's 50 a second are 50 MiB/s for all containers of a node "
+        "together: nydusd "
         "reads some 1 MiB at a time, and what is beyond is answered with 429.",
-        "rules": "The first rule that matches counts. nydusd asks an https registry through its proxy in plain http, "
-        "and only useTLS makes dfdaemon speak TLS to it; the page has none, so such reads fail or go around the "
+        "rules": "The first rule that matches counts. nydusd asks an https registry through its proxy in "
+        "plain http, "
+        "and only useTLS makes dfdaemon speak TLS to it; the page has none, so such reads fail or go around "
+        "the "
         "peers. Registries that speak http stand before, by name: list them in agent.toml.",
-        "registryMirror.enableTaskIDBasedBlobDigest": "One blob is one task, from whatever registry and scheme.",
-        "registryMirror.cert": "Without it dfdaemon verifies no certificate at all. With it manifests and tokens are "
+        "registryMirror.enableTaskIDBasedBlobDigest": "One blob is one task, from "
+        "whatever registry and scheme.",
+        "registryMirror.cert": "Without it dfdaemon verifies no certificate at all. With it manifests and "
+        "tokens are "
         "asked for over verified TLS; blobs never are (client v1.5), they are known by their digest.",
-        "prefetch": "nydusd reads in pieces, and since client v1.4.2 what has at most 4 MiB goes straight to the "
+        "prefetch": "nydusd reads in pieces, and since client v1.4.2 what has at most 4 MiB goes straight "
+        "to the "
         "registry: without prefetch there is no peer-to-peer at all.",
-        "prefetchBandwidthLimit": "Half of --bandwidth, so that whole images that are fetched ahead leave room for the "
+        "prefetchBandwidthLimit": "Half of --bandwidth, so that whole images that are fetched ahead leave "
+        "room for the "
         "reads that somebody waits for; 10GB by default, which is no limit.",
     }
     return table, {"": _NO_BUFFERS, **_present(reasons, table)}
@@ -69,7 +81,10 @@ _BANDWIDTH = "The node's network, as --bandwidth says; 50GB a second by default,
 def storage() -> Part:
     """`storage`."""
     table = {"writePieceTimeout": "30s", "keep": True}
-    return table, {"": _NO_BUFFERS, "keep": "dfdaemon's default is to forget all that it has at each restart."}
+    return table, {
+        "": _NO_BUFFERS,
+        "keep": "dfdaemon's default is to forget all that it has at each restart.",
+    }
 
 
 def download(site: Site) -> Part:
@@ -85,7 +100,8 @@ def answers(part: Part) -> Part:
     """`download` with the limit of dfdaemon's own server, which the chart sets."""
     table, reasons = part
     why = (
-        "Up to client v1.4.0, which chart 1.7.4 starts where no tag is given, the proxy asks for each read here, and "
+        "Up to client v1.4.0, which chart 1.7.4 starts where no tag is given, the proxy asks for each read "
+        "here, and "
         "the chart has 50 a second for clients: what is beyond is answered with 429."
     )
     return {"server": {"requestRateLimit": REQUESTS}, **table}, {"server": why, **reasons}
@@ -102,7 +118,8 @@ def upload(site: Site, address: str) -> Part:
 def gc() -> Part:
     """`gc`."""
     why = (
-        "The kubelet removes images at 85 % of the disk by default: dfdaemon must give its cache up before. The chart "
+        "The kubelet removes images at 85 % of the disk by default: dfdaemon must give its cache up before. "
+        "The chart "
         "has 90 and 70."
     )
     return {"policy": dict(GC)}, {"policy": why}
@@ -123,7 +140,9 @@ def below(prefix: str, parts: Mapping[str, Part]) -> Part:
     tables = {name: table for name, (table, _) in parts.items()}
     start = f"{prefix}." if prefix else ""
     reasons = {
-        f"{start}{name}.{key}".rstrip("."): why for name, (_, whys) in parts.items() for key, why in whys.items()
+        f"{start}{name}.{key}".rstrip("."): why
+        for name, (_, whys) in parts.items()
+        for key, why in whys.items()
     }
     return tables, reasons
 

@@ -19,7 +19,9 @@ class SourcePlace(enum.StrEnum):
 
 
 def place_of(mountinfo: str, directory: str, *, contained: bool) -> SourcePlace:
-    """By the mount that is nearest above a directory; the last of several on one path is the one that is seen."""
+    """By the mount that is nearest above a directory; the last of several on one path is the one that is
+    seen.
+    """
     nearest, root, kind = "", "", ""
     directory = _escaped(directory)
     for line in mountinfo.splitlines():

@@ -1,4 +1,7 @@
-"""Durations and sizes as Dragonfly spells them (Rust's humantime and bytesize; Go's time.ParseDuration is a subset)."""
+"""Durations and sizes as Dragonfly spells them (Rust's humantime and bytesize;
+
+Go's time.ParseDuration is a subset).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Reads YAML of others: as Dragonfly's own readers do where YAML 1.1 and 1.2 differ, with everything that is wrong at
-once, by key path.
+"""Reads YAML of others: as Dragonfly's own readers do where YAML 1.1 and 1.2 differ, with everything that is
+wrong at once, by key path.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class Reader:
             if key in found:
                 self._wrong(at, "", f"stands twice ({line})", "keep one of them")
             elif key == "<<" or not isinstance(key_node, yaml.ScalarNode):
-                self._wrong(at, "", f"is a key that Dragonfly's readers do not take ({line})", "write plain keys")
+                self._wrong(
+                    at, "", f"is a key that Dragonfly's readers do not take ({line})", "write plain keys"
+                )
             else:
                 found[key] = self._value(value_node, at, depth + 1)
         return found

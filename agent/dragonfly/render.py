@@ -51,15 +51,25 @@ def kind(site: Site) -> YamlDocument:
     """A cluster of kind whose first worker's peer can be reached from the machine."""
     wishes = site.wishes
     mappings = [
-        {"containerPort": wishes.proxy_node_port, "hostPort": site.proxy.port, "listenAddress": site.proxy.address},
-        {"containerPort": wishes.health_node_port, "hostPort": site.health.port, "listenAddress": site.health.address},
+        {
+            "containerPort": wishes.proxy_node_port,
+            "hostPort": site.proxy.port,
+            "listenAddress": site.proxy.address,
+        },
+        {
+            "containerPort": wishes.health_node_port,
+            "hostPort": site.health.port,
+            "listenAddress": site.health.address,
+        },
     ]
     workers: list[Mapping[str, Any]] = [{"role": "worker"} for _ in range(wishes.workers)]
     workers[0] = {**workers[0], "extraPortMappings": mappings}
     reasons = {
-        "nodes[1].extraPortMappings": "The ports are those of mirror.url and mirror.ping_url in agent.toml. The page "
-        "gives no listenAddress, and kind then opens them on all addresses: the proxy serves whoever reaches this "
-        "machine.",
+        "nodes[1].extraPortMappings": "The ports are those of mirror.url and mirror.ping_url in agent.toml. "
+        "The page "
+        "gives no listenAddress, and kind then opens them on all addresses: the proxy serves whoever "
+        "reaches this "
+        "machine."
     }
     if wishes.workers != 2:
         reasons["nodes"] = "As many workers as --workers says; the page has 2."
@@ -77,19 +87,26 @@ def peer_service(site: Site) -> YamlDocument:
         **of_node,
         "ports": [
             {"name": f"http-{site.proxy.port}", "nodePort": wishes.proxy_node_port, "port": site.proxy.port},
-            {"name": f"http-{site.health.port}", "nodePort": wishes.health_node_port, "port": site.health.port},
+            {
+                "name": f"http-{site.health.port}",
+                "nodePort": wishes.health_node_port,
+                "port": site.health.port,
+            },
         ],
         "selector": {"app": "dragonfly", "component": component},
     }
     reasons = {
-        "spec.selector": "Not `release: dragonfly`, which the page has: the chart's pods carry app and component "
+        "spec.selector": "Not `release: dragonfly`, which the page has: the chart's pods carry app and "
+        "component "
         "alone, so the page's Service has no endpoint.",
-        "spec.ports": "The ports of mirror.url and mirror.ping_url in agent.toml; the node ports must be those of the "
+        "spec.ports": "The ports of mirror.url and mirror.ping_url in agent.toml; the node ports must be "
+        "those of the "
         "kind configuration.",
     }
     if of_node:
         reasons["spec.externalTrafficPolicy"] = (
-            "The peer of the node that was asked. Without it a connection goes to the peer of any node, and what this "
+            "The peer of the node that was asked. Without it a connection goes to the peer of any node, and "
+            "what this "
             "node has in its cache is fetched from another."
         )
     else:
@@ -104,7 +121,8 @@ def unit(site: Site) -> str:
     wishes = site.wishes
     quoted = [_quoted(path) for path in Own(wishes.storage, wishes.socket, wishes.logs, wishes.cache).all]
     made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")  # in a command it begins a variable
-    # Those that are not there yet when mkdir is started must not keep it from that: systemd lays them out for it too.
+    # Those that are not there yet when mkdir is started must not keep it from that: systemd lays them out for
+    # it too.
     written = " ".join(f'"-{path}"' for path in quoted)
     owned = f"\nExecStartPre=+/usr/bin/chown --no-dereference {wishes.user} {made}" if wishes.user else ""
     return _UNIT.replace("@MADE@", made + owned).replace("@WRITTEN@", written)
@@ -126,16 +144,21 @@ def _helm(site: Site) -> YamlDocument:
 
 def _dfdaemon(site: Site) -> YamlDocument:
     start = "systemctl restart dfdaemon"
-    return dfdaemon.config(site, (f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",))
+    return dfdaemon.config(
+        site, (f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",)
+    )
 
 
 def _dynconfig(site: Site) -> YamlDocument:
-    return dfdaemon.dynconfig(site, (f"{FileForm.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",))
+    return dfdaemon.dynconfig(
+        site, (f"{FileForm.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",)
+    )
 
 
 def _head(form: FileForm, command: str) -> tuple[str, ...]:
     return (
-        f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}; `--page` prints the page's own. "
+        f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}; `--page` prints the page's "
+        f"own. "
         f"Use: {command}",
     )
 
@@ -163,16 +186,18 @@ StartLimitIntervalSec=0
 # The unit has on-success: a crash, a kill for want of memory, or no scheduler at boot is the end of it.
 Restart=always
 RestartSec=2
-# dfdaemon (1.5.10) was seen not to end within a minute of SIGTERM, it seems while somebody, such as the agent, holds a
-# connection to it: a restart or a reboot would wait for 90 s.
+# dfdaemon (1.5.10) was seen not to end within a minute of SIGTERM, it seems while somebody, such as the
+# agent, holds a connection to it: a restart or a reboot would wait for 90 s.
 TimeoutStopSec=10
-# At info, its default, dfdaemon writes each request with all its headers into its log: the journal then has every
-# password and token of private registries. A --log-level in ExecStart counts before this; upstream's unit has none.
+# At info, its default, dfdaemon writes each request with all its headers into its log: the journal then has
+# every password and token of private registries. A --log-level in ExecStart counts before this; upstream's
+# unit has none.
 Environment=DFDAEMON_LOG_LEVEL=warn
-# Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then makes
-# (X-Dragonfly-Output-Path, seen with 1.5.10), over the socket also one that it overwrites: as root, unless the unit has
-# a User=. So it may write to its own directories alone. Where dfdaemon.yaml or --log-dir names others, render this
-# with --dfdaemon and --log-dir, or dfdaemon does not start; what dfget is to write to, add here.
+# Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then
+# makes (X-Dragonfly-Output-Path, seen with 1.5.10), over the socket also one that it overwrites: as root,
+# unless the unit has a User=. So it may write to its own directories alone. Where dfdaemon.yaml or --log-dir
+# names others, render this with --dfdaemon and --log-dir, or dfdaemon does not start; what dfget is to write
+# to, add here.
 ExecStartPre=+/usr/bin/mkdir --parents @MADE@
 ProtectSystem=strict
 ReadWritePaths=@WRITTEN@

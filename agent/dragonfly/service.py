@@ -1,5 +1,5 @@
-"""What is wrong with the unit that runs dfdaemon: it is not started again, or may write where it should not, or may not
-write where it must.
+"""What is wrong with the unit that runs dfdaemon: it is not started again, or may write where it should not,
+or may not write where it must.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from agent.node.facts import Confinement
 _GOOD_RESTARTS = ("always", "on-failure")
 _TRAP, _ADVICE = Severity.TRAP, Severity.ADVICE
 _WHOEVER = (
-    "Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that dfdaemon then makes"
+    "Whoever reaches the proxy or dfdaemon.sock, each user of the node too, may name a file that "
+    "dfdaemon then makes"
 )
 _HOW = "(X-Dragonfly-Output-Path, seen with 1.5.10)"
 
@@ -45,7 +46,9 @@ class DfdaemonService:
 
 
 def gives_up(starts: int, within_us: float, restart_us: float) -> str:
-    """Whether one that ends at once is given up: as many starts as the limit allows take less than its time."""
+    """Whether one that ends at once is given up: as many starts as the limit allows take less than its
+    time.
+    """
     if not starts or starts * restart_us >= within_us:
         return ""
     return f"after {starts} starts within {within_us / 1e6:g} s"
@@ -65,7 +68,10 @@ def _starts(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFi
         value = service.shown_value("Restart", service.restart or "no")
         yield AuditFinding("unit", _TRAP, f"{service.name}: Restart", value, "always", why, change)
     elif service.gives_up:
-        why = "dfdaemon ends at once where no scheduler answers: systemd soon starts it no more, and it stays gone."
+        why = (
+            "dfdaemon ends at once where no scheduler answers: systemd soon starts it no more, and it "
+            "stays gone."
+        )
         value = service.shown_value("StartLimitIntervalSec", f"gives up {service.gives_up}")
         yield AuditFinding("unit", _TRAP, f"{service.name}: StartLimitIntervalSec", value, "0", why, change)
 
@@ -85,7 +91,8 @@ def _writes(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFi
         item, severity = "user-writes", _ADVICE
         who = "its dynamic user" if held.user == "dynamic" else f"user {held.user}"
         why = f"{_WHOEVER} as {who}, wherever that user may write: not below /etc, but in its home {_HOW}."
-    yield AuditFinding(item, severity, f"{service.name}: {key}", service.shown_value(key, value), _STRICT, why,
+    yield AuditFinding(item, severity, f"{service.name}: {key}", service.shown_value(key, value), _STRICT,
+                       why,
                   _restarted(service, own, config))  # fmt: skip
 
 
@@ -107,17 +114,29 @@ _GUARDS = {
 
 def _own(service: DfdaemonService, own: Own, config: str) -> Iterator[AuditFinding]:
     """What keeps it from starting."""
-    shut = [f"{path} ({key})" for key, path in own.needed.items() if not may_write(service.confinement, plain(path))]
+    shut = [
+        f"{path} ({key})"
+        for key, path in own.needed.items()
+        if not may_write(service.confinement, plain(path))
+    ]
     if shut:
-        why = "dfdaemon makes files there before it serves anybody, and ends at its next start: Read-only file system."
-        yield AuditFinding("directories", _TRAP, f"{service.name}: ReadWritePaths", f"does not have {', '.join(shut)}",
+        why = (
+            "dfdaemon makes files there before it serves anybody, and ends at its next start: Read-only "
+            "file system."
+        )
+        yield AuditFinding("directories", _TRAP, f"{service.name}: ReadWritePaths",
+                           f"does not have {', '.join(shut)}",
                       "all of dfdaemon's own directories", why, _restarted(service, own, config))  # fmt: skip
 
 
-def log_level(service: DfdaemonService, own: Own, config: str, level: DfdaemonLogLevel) -> Iterator[AuditFinding]:
+def log_level(
+    service: DfdaemonService, own: Own, config: str, level: DfdaemonLogLevel
+) -> Iterator[AuditFinding]:
     """Credentials in the log."""
     if level.tells_headers:
-        first = f"take {level.source} out of {service.name}; " if level.source not in ("", LEVEL_VARIABLE) else ""
+        first = (
+            f"take {level.source} out of {service.name}; " if level.source not in ("", LEVEL_VARIABLE) else ""
+        )
         change = f"{first}{_restarted(service, own, config)}; {WRITTEN}"
         value = f"{level.value} ({level.source or DEFAULT_LEVEL})"
         yield AuditFinding("log-level", _TRAP, "log level", value, "warn", TELLS_HEADERS, change)

@@ -120,8 +120,14 @@ def _listener(url: str) -> SocketAddress | None:
 
 def _wrong_wishes(wishes: Wishes) -> Iterable[Wrong]:
     if wishes.proxy_node_port == wishes.health_node_port:
-        yield ("--health-node-port", str(wishes.health_node_port), "is the proxy's node port too", "choose another")
-    for key, path in (("--storage", wishes.storage), ("socketPath", wishes.socket), ("--log-dir", wishes.logs),
+        yield (
+            "--health-node-port",
+            str(wishes.health_node_port),
+            "is the proxy's node port too",
+            "choose another",
+        )
+    for key, path in (("--storage", wishes.storage), ("socketPath", wishes.socket), ("--log-dir",
+        wishes.logs),
                       ("cacheDir", wishes.cache)):  # fmt: skip
         complaint = _complaint(path)
         if complaint:

@@ -1,6 +1,8 @@
-"""A unit file or a drop-in for dfdaemon by itself: what systemd would make of it, and what is wrong with that.
+"""A unit file or a drop-in for dfdaemon by itself: what systemd would make of it, and what is wrong with
+that.
 
-A drop-in is taken as laid over upstream's dfdaemon.service (client v1.5.10), a whole unit by systemd's own defaults.
+A drop-in is taken as laid over upstream's dfdaemon.service (client v1.5.10), a whole unit by systemd's own
+defaults.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from agent.node.facts import MADE_DIRECTORIES, Confinement
 from agent.unit_syntax import settings, words
 
 _SECTION = re.compile(r"\[(Unit|Service|Install|X-[^\]]*)\]\s*")
-_UPSTREAM = {"Restart": "on-success", "ExecStart": "/usr/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml --console"}
+_UPSTREAM = {
+    "Restart": "on-success",
+    "ExecStart": "/usr/bin/dfdaemon --config /etc/dragonfly/dfdaemon.yaml --console",
+}
 _YES = ("yes", "true", "on", "1")
 _LISTS = frozenset({
     "ReadWritePaths", "ReadWriteDirectories", "ReadOnlyPaths", "ReadOnlyDirectories", "InaccessiblePaths",
@@ -83,9 +88,14 @@ class UnitFile:
         return dict(one.partition("=")[::2] for one in self._listed("Environment"))
 
     def report(self, own: Own, config: Sequence[NotLooked]) -> AuditReport:
-        """All that is wrong; `own`: the directories of the dfdaemon that it starts, `config`: why they are others."""
+        """All that is wrong; `own`: the directories of the dfdaemon that it starts, `config`: why they are
+        others.
+        """
         unit, name = self._service(), self.config
-        found: list[AuditFinding | NotLooked] = [*service.findings(unit, own, name), *self._log_level(unit, own)]
+        found: list[AuditFinding | NotLooked] = [
+            *service.findings(unit, own, name),
+            *self._log_level(unit, own),
+        ]
         return AuditReport.of(f"{self.file} (dfdaemon-unit)", [*found, *config, *self._elsewhere()])
 
     def _log_level(self, unit: DfdaemonService, own: Own) -> Iterator[AuditFinding | NotLooked]:

@@ -1,6 +1,7 @@
 """What was seen of the mirror and its surroundings, as frozen values: the only input of the health machine.
 
-`started` is the monotonic time at which a probe began; a probe that began before a suspicion says nothing about it.
+`started` is the monotonic time at which a probe began; a probe that began before a suspicion says nothing
+about it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ class Mode(enum.StrEnum):
 
 
 class Failure(enum.StrEnum):
-    """How a probe failed. All but SILENT and WANT are hard: an answer that cannot come from a mirror that is well."""
+    """How a probe failed.
+
+    All but SILENT and WANT are hard: an answer that cannot come from a mirror that is well.
+    """
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -58,7 +62,8 @@ class SymptomKind(enum.StrEnum):
     STATUS = "status"
     """nydusd got 4xx through the mirror (429 above all), from which it does not fall back."""
     REFUSED = "refused"
-    """The mirror refused a read by its own word (403 of dfdaemon's block list): nydusd 2.4.3 and newer fail it at once.
+    """The mirror refused a read by its own word (403 of dfdaemon's block list): nydusd 2.4.3 and newer fail
+    it at once.
     """
     DECODE = "decode"
     """Bytes that do not decode."""
@@ -75,7 +80,8 @@ class PingOk:
     """The mirror's ping_url answered 2xx or 3xx (what nydusd takes for healthy).
 
     Also sent for a request of a round that was given up as silent before, where its answer comes within
-    `Policy.window_cap_s` after all (`latency_s` is then longer than the window was): such a mirror is slow, not hung.
+    `Policy.window_cap_s` after all (`latency_s` is then longer than the window was): such a mirror is slow,
+    not hung.
     """
 
     started: float
@@ -93,7 +99,10 @@ class PingFailed:
 
 @dataclass(frozen=True, slots=True)
 class CanaryOk:
-    """The canary came back through the mirror's data path: status, length and content right. Late ones as in PingOk."""
+    """The canary came back through the mirror's data path: status, length and content right.
+
+    Late ones as in PingOk.
+    """
 
     started: float
     latency_s: float
@@ -148,8 +157,8 @@ class LoopLate:
 
 @dataclass(frozen=True, slots=True)
 class AgentInWant:
-    """The agent itself lacked a descriptor, a buffer or a port when it asked an origin, or when a canary came back to
-    its endpoint. (Probes of the mirror say so as Failure.WANT.)
+    """The agent itself lacked a descriptor, a buffer or a port when it asked an origin, or when a canary came
+    back to its endpoint. (Probes of the mirror say so as Failure.WANT.)
     """
 
     detail: str
@@ -164,7 +173,10 @@ class ClockJump:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The operator holds the route (`route: None` = the pin ended). `until`: when it ends, in monotonic seconds."""
+    """The operator holds the route (`route:
+
+    None` = the pin ended). `until`: when it ends, in monotonic seconds.
+    """
 
     route: Route | None
     reason: str = ""
@@ -206,8 +218,8 @@ class Symptom:
 
 @dataclass(frozen=True, slots=True)
 class SymptomsUnknown:
-    """nydusd's lines cannot be read, or the journal dropped some: silence there says nothing. "" = readable (again);
-    to be sent once reading has begun too.
+    """nydusd's lines cannot be read, or the journal dropped some: silence there says nothing. "" = readable
+    (again); to be sent once reading has begun too.
     """
 
     reason: str
@@ -219,6 +231,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | MirrorEnded | OwnerSeen | OriginSeen | LoopLate
-    | AgentInWant | ClockJump | Pinned | ModeChanged | Adopted | FenceFailed | Symptom | SymptomsUnknown | Tick
+    PingOk | PingFailed | CanaryOk | CanaryFailed | SentinelClosed | MirrorEnded | OwnerSeen | OriginSeen
+    | LoopLate | AgentInWant | ClockJump | Pinned | ModeChanged | Adopted | FenceFailed | Symptom
+    | SymptomsUnknown | Tick
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """The health machine: `step(state, event, now, policy) -> (state, effects)`. Pure: no clock, no sockets.
 
-Fence first, confirm after: the first evidence makes the mirror suspect and raises a short tentative fence, a canary
-or more evidence confirms it (down), a clean canary refutes it (healthy). The way back is slow on purpose. Here each
-kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `recovery` and `route`.
+Fence first, confirm after: the first evidence makes the mirror suspect and raises a short tentative fence, a
+canary or more evidence confirms it (down), a clean canary refutes it (healthy). The way back is slow on
+purpose. Here each kind of event is taken in; what follows from it is in `suspicion`, `symptoms`, `recovery`
+and `route`.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State,
 
 
 def at_rest(state: State) -> bool:
-    """Whether no passing of time changes anything: nothing is waited for, and no fence is up or called for. So it is
-    with nearly every event, on most days.
+    """Whether no passing of time changes anything: nothing is waited for, and no fence is up or called for.
+    So it is with nearly every event, on most days.
     """
     quiet = state.health_state is HealthState.HEALTHY and state.fence is None and not state.want
     return quiet and state.pin is None and state.owner is not Owner.FOREIGN
@@ -90,7 +91,8 @@ def transition(before: State, after: State) -> Transition | None:
     )
 
 
-def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901 - one arm per kind of event
+# One arm per kind of event.
+def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # noqa: C901
     match event:
         case Tick():
             over = state.want and now - state.want_at > policy.want_told_s
@@ -118,7 +120,9 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
         case AgentInWant():
             return _in_want(state, event.detail, now), ()
         case ClockJump():
-            return replace(state, oks=0, canary_oks=0, ping_soft=0, canary_soft=0, ping_late=0, canary_late=0), ()
+            return replace(
+                state, oks=0, canary_oks=0, ping_soft=0, canary_soft=0, ping_late=0, canary_late=0
+            ), ()
         case Pinned():
             return replace(state, pin=event.route, pin_reason=event.reason, pin_until=event.until), ()
         case ModeChanged():
@@ -141,8 +145,8 @@ def _take(state: State, event: Event, now: float, policy: Policy) -> Asked:  # n
 def _ping_ok(state: State, event: PingOk, now: float, policy: Policy) -> State:
     known, floor_s = state.ping_pace, policy.window_s
     pace = patience.learned(known, event.started, event.latency_s, now, floor_s, policy)
-    # A late answer says that the mirror lives. The round that it belongs to was lost all the same. None is late that
-    # teaches nothing.
+    # A late answer says that the mirror lives. The round that it belongs to was lost all the same. None is
+    # late that teaches nothing.
     late = pace is not known and patience.late(known, event.started, event.latency_s, floor_s, policy)
     more = 0 if late else 1
     oks = state.oks + more
@@ -162,10 +166,12 @@ def _canary_ok(state: State, event: CanaryOk, now: float, policy: Policy) -> Sta
         state.health_state is HealthState.HEALTHY and state.ping_ok is False
     )  # pings that are not believed as it is
     refuted = state.ping_refuted or (doubtful and event.started >= state.failed_at)
-    # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known to fail.
+    # Successes are counted by the pings, which have a beat; by the canaries only where the ping port is known
+    # to fail.
     return replace(
         state, canary_pace=pace, canary_ok=max(state.canary_ok, event.started), canary_soft=0, canary_late=0,
-        canary_oks=state.canary_oks + more, oks=state.oks + more if refuted else state.oks, ping_refuted=refuted,
+        canary_oks=state.canary_oks + more, oks=state.oks + more if refuted else state.oks,
+        ping_refuted=refuted,
     )  # fmt: skip
 
 
@@ -200,7 +206,9 @@ def _ping_lost(state: State, charge: Charge, started: float, now: float, policy:
 
 
 _NOT_TAKEN = frozenset({Failure.SILENT, Failure.CLOSED, Failure.RESET, Failure.STATUS})
-"""What mirrors make of a canary whose way back to our own endpoint is not taken, because the agent lacks something."""
+"""What mirrors make of a canary whose way back to our own endpoint is not taken, because the agent lacks
+something.
+"""
 
 
 def _canary_failed(state: State, event: CanaryFailed, now: float, policy: Policy) -> Asked:
@@ -225,7 +233,8 @@ def _charge(accuser: Accuser, failure: Failure, why: str, detail: str) -> Charge
 
 
 def _sentinel_closed(state: State, event: SentinelClosed, now: float, policy: Policy) -> Asked:
-    # While reads are at the origin there is no hurry: pings and canaries tell whether that was the mirror's end.
+    # While reads are at the origin there is no hurry: pings and canaries tell whether that was the mirror's
+    # end.
     if not state.sentinel_trusted or state.health_state in (HealthState.DOWN, HealthState.PROBATION):
         return state, (AskOwner(), AskCanary())
     why = "the mirror closed the sentinel connection"
@@ -236,7 +245,9 @@ def _owner_seen(state: State, event: OwnerSeen, now: float, policy: Policy) -> A
     local = state.local or event.owner is Owner.OK
     owner = event.owner
     if owner is Owner.FOREIGN and not (local or policy.loopback):
-        owner = Owner.UNKNOWN  # behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing
+        owner = (
+            Owner.UNKNOWN
+        )  # behind a NodePort or ClusterIP any user's socket looks like that, and gets nothing
     same = owner is state.owner and local is state.local
     seen = state if same else replace(state, owner=owner, local=local)
     if owner is Owner.FOREIGN:
@@ -275,15 +286,22 @@ def _late(state: State, event: LoopLate, now: float, policy: Policy) -> Asked:
 
 
 def _late_charge(accuser: Accuser, event: LoopLate, late: int) -> Charge:
-    detail = f"no answer in {late} rounds in which the agent was late too, by up to {event.late_s * 1000:.0f} ms"
+    detail = (
+        f"no answer in {late} rounds in which the agent was late too, by up to {event.late_s * 1000:.0f} ms"
+    )
     return Charge(accuser, Cause.LATE, f"{event.probe} {Failure.SILENT}", detail, hard=False)
 
 
 def _adopted(state: State, event: Adopted, now: float) -> State:
     """A former run's fence is up: it stays up, as after an outage, until the mirror has earned its return.
 
-    The origin passes for good until it is asked: that run had asked it. The fence counts as long due for renewal.
+    The origin passes for good until it is asked: that run had asked it. The fence counts as long due for
+    renewal.
     """
     why = "the fence of a former run was adopted"
-    adopted = moved(state, HealthState.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now)
-    return replace(adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now))
+    adopted = moved(
+        state, HealthState.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now
+    )
+    return replace(
+        adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now)
+    )

@@ -60,7 +60,8 @@ signed) is not named."""
 
 PATTERNS = (
     # Up to v2.4.2, each time before a retry (WARN).
-    _pattern(SymptomKind.STATUS, r"Read from backend failed: Registry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
+    _pattern(SymptomKind.STATUS, r"Read from backend failed: Registry\(Request\((?:ErrorWithMsg|Format)\(",
+             _REFUSED),
     _pattern(SymptomKind.CUT, rf"Read from backend failed: Registry\(Transport\({_NOT_OURS}", _SHORT),
     # The same, for the last attempt: the second line of "Error:" (v2.2, ERROR).
     _pattern(SymptomKind.STATUS, r"\tRegistry\(Request\((?:ErrorWithMsg|Format)\(", _REFUSED),
@@ -71,7 +72,8 @@ PATTERNS = (
     # and others are tried again.
     _pattern(SymptomKind.REFUSED, rf"{_ATTEMPT}Request\(Proxy\(Forbidden\(", _BLOCKED),
     _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Request\(Proxy\((?:TooManyRequests|Common)\(", _REFUSED),
-    _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(", _REFUSED),
+    _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\((?:Request\((?:ErrorWithMsg|Format)|Proxy)\(",
+             _REFUSED),
     _pattern(SymptomKind.STATUS, rf"{_ATTEMPT}Registry\(Common\(\"stream_read failed, status: ", _REFUSED),
     _pattern(SymptomKind.CUT, rf"{_ATTEMPT}Registry\(Transport\({_NOT_OURS}", _SHORT),
     # All versions (ERROR; the last one WARN, where digests are checked).

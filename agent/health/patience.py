@@ -1,10 +1,10 @@
 """How long the mirror's answers are waited for: windows that grow with its honest latency, and shrink again.
 
-A busy node answers late (a loaded dfdaemon's data path was seen to take 549 ms), and a slow mirror is better than
-none. What is learned is a decaying maximum. An answer within its window counts at once. One that came after its window
-is either a hiccup (a mirror that was frozen for two seconds answers everything late, once) or a new pace. So it widens
-the window for the requests after it, until one of them is answered in good time, and it is learned only when a request
-that was sent after it had come is late too.
+A busy node answers late (a loaded dfdaemon's data path was seen to take 549 ms), and a slow mirror is better
+than none. What is learned is a decaying maximum. An answer within its window counts at once. One that came
+after its window is either a hiccup (a mirror that was frozen for two seconds answers everything late, once)
+or a new pace. So it widens the window for the requests after it, until one of them is answered in good time,
+and it is learned only when a request that was sent after it had come is late too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ def canary_window_s(state: State, policy: Policy) -> float:
 
 
 def tentative_s(state: State, policy: Policy) -> float:
-    """Seconds that a suspicion lasts at most: windows that have grown need more time for their second round."""
+    """Seconds that a suspicion lasts at most: windows that have grown need more time for their second
+    round.
+    """
     grown_s = max(
-        ping_window_s(state, policy) - policy.window_s, canary_window_s(state, policy) - policy.canary_window_s
+        ping_window_s(state, policy) - policy.window_s,
+        canary_window_s(state, policy) - policy.canary_window_s,
     )
     return policy.tentative_s + 2 * grown_s
 
@@ -45,10 +48,12 @@ def late(pace: Pace, started: float, latency_s: float, floor_s: float, policy: P
 
 
 def learned(pace: Pace, started: float, latency_s: float, now: float, floor_s: float, policy: Policy) -> Pace:
-    """What an answer teaches which came now to a request sent at `started`; `floor_s` is that probe's least window.
+    """What an answer teaches which came now to a request sent at `started`; `floor_s` is that probe's least
+    window.
 
-    Nothing where neither it nor what was learned before can widen that window. So it is with nearly every answer, and
-    then the same pace is given back: the state of a mirror that is well does not change with each of its answers.
+    Nothing where neither it nor what was learned before can widen that window. So it is with nearly every
+    answer, and then the same pace is given back: the state of a mirror that is well does not change with each
+    of its answers.
     """
     if not pace.doubting and policy.window_factor * max(pace.slowest_s, latency_s) <= floor_s:
         return pace

@@ -1,7 +1,8 @@
 """The way to the mirror, which needs time as well as evidence.
 
-A mirror that was never well is used as soon as it answers: a cold node needs peer-to-peer most. After an outage it
-takes successes in succession, a dwell time, a canary, a flap penalty that has fallen, and this node's slot.
+A mirror that was never well is used as soon as it answers: a cold node needs peer-to-peer most. After an
+outage it takes successes in succession, a dwell time, a canary, a flap penalty that has fallen, and this
+node's slot.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ def recover(state: State, now: float, policy: Policy) -> State:
             return _rising(state, now, policy)
         case HealthState.PROBATION:
             due = now >= state.return_at and answers(state, policy)
-            return _healthy(state, "it is well again, and this node's turn to return has come", now) if due else state
+            return (
+                _healthy(state, "it is well again, and this node's turn to return has come", now)
+                if due
+                else state
+            )
         case _:
             assert_never(state.health_state)
 
@@ -52,7 +57,9 @@ def _rising(state: State, now: float, policy: Policy) -> State:
     if state.oks < policy.rise or now - state.since < policy.dwell_s or damping.held(state.flap, now, policy):
         return state
     slot = f"it answers again; this node returns in {policy.return_delay_s:.1f} s"
-    rising = moved(state, HealthState.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now)
+    rising = moved(
+        state, HealthState.PROBATION, Cause.RECOVERED, slot, f"{state.oks} successes in succession", now
+    )
     flap, unblamed = (damping.released(one, now, policy) for one in (state.flap, state.unblamed))
     return replace(rising, flap=flap, unblamed=unblamed, return_at=now + policy.return_delay_s)
 

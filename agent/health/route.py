@@ -1,4 +1,6 @@
-"""The route: derived from the state each time, never remembered, so that it cannot disagree with the health state."""
+"""The route: derived from the state each time, never remembered, so that it cannot disagree with the health
+state.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ class Wish(enum.Enum):
 def wish(state: State) -> Wish:
     """Which fence the state calls for.
 
-    Never into the dark: with the origin bad, a slow mirror is better than none. Two exceptions. The operator's pin
-    is the operator's. And a foreign owner: a foreign socket would get the connections, so no read reaches the mirror.
-    The fence takes nothing away and keeps foreign bytes out.
+    Never into the dark: with the origin bad, a slow mirror is better than none. Two exceptions. The
+    operator's pin is the operator's. And a foreign owner: a foreign socket would get the connections, so no
+    read reaches the mirror. The fence takes nothing away and keeps foreign bytes out.
     """
     if state.mode is not Mode.FENCE or state.pin is Route.MIRROR:
         return Wish.NONE
@@ -59,8 +61,8 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
     if state.fence is None:
         if now - state.fence_failed_at < policy.renew_s:
             return state, ()
-        # One container that reads makes three or four symptoms in a fence of a few seconds: the next fence goes on
-        # counting.
+        # One container that reads makes three or four symptoms in a fence of a few seconds: the next fence
+        # goes on counting.
         met = state.met if now - state.lifted <= policy.symptom_window_s else ()
         raised = Fence(tentative, renewed=now, since=now, met=met)
         return replace(state, fence=raised, fence_error=""), (RaiseFence(lease_s, tentative),)

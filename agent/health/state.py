@@ -82,7 +82,10 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How slowly one kind of probe is answered by a mirror that is well; see agent.health.patience. Seconds."""
+    """How slowly one kind of probe is answered by a mirror that is well; see agent.health.patience.
+
+    Seconds.
+    """
 
     slowest_s: float = 0.0
     """The slowest honest answer of late, decayed up to `at`."""
@@ -114,7 +117,9 @@ class State:
 
     owner: Owner = Owner.UNKNOWN
     local: bool = False
-    """The mirror's listener was seen on this node with the right owner: from then on, its absence is evidence."""
+    """The mirror's listener was seen on this node with the right owner: from then on, its absence is
+    evidence.
+    """
     origin: bool | None = None
     origin_detail: str = ""
 
@@ -128,7 +133,9 @@ class State:
     ping_late: int = 0
     """Rounds of pings in succession that were dropped because the agent was late."""
     ping_refuted: bool = False
-    """Pings fail although the data path works (canaries showed it): until a ping succeeds they count no more."""
+    """Pings fail although the data path works (canaries showed it): until a ping succeeds they count no
+    more.
+    """
     canary_oks: int = 0
     """Clean canaries in succession."""
     canary_ok: float = NEVER
@@ -177,7 +184,9 @@ class State:
     """The mirror was healthy before, in this run or (an adopted fence) in a former one."""
     flap: Flap = field(default_factory=Flap)
     unblamed: Flap = field(default_factory=Flap)
-    """The same without what reads alone have added of late, which is given back where the origin gives the same."""
+    """The same without what reads alone have added of late, which is given back where the origin gives the
+    same.
+    """
     return_at: float = NEVER
     fence: Fence | None = None
     lifted: float = NEVER
@@ -244,6 +253,8 @@ class Transition:
     reason: str
     evidence: str
     matters: bool = True
-    """Something of ours uses the mirror; false before the first apply, when a node without one lacks nothing."""
+    """Something of ours uses the mirror; false before the first apply, when a node without one lacks
+    nothing.
+    """
     cause: Cause = Cause.FIRST
     """Of the route's change where the route changed, else of the health state's."""

@@ -1,9 +1,10 @@
 """From the first evidence against the mirror to a health state: confirmed (down) or refuted (healthy).
 
-The first evidence makes the mirror suspect, which fences it for a moment. Then the data path decides: a canary that
-fails hard confirms, a clean one that began later refutes. Two accusers that do not see the same thing are believed
-without a canary (a closed sentinel and a refused ping: the mirror is dead). Silence alone is slower: a busy mirror
-answers late, so it is an outage only when it has lasted longer than the slowest honest answer.
+The first evidence makes the mirror suspect, which fences it for a moment. Then the data path decides: a
+canary that fails hard confirms, a clean one that began later refutes. Two accusers that do not see the same
+thing are believed without a canary (a closed sentinel and a refused ping: the mirror is dead). Silence alone
+is slower: a busy mirror answers late, so it is an outage only when it has lasted longer than the slowest
+honest answer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _DATA = frozenset({Accuser.CANARY, Accuser.READS})
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One piece of evidence against the mirror. `hard`: it cannot come from a mirror that is well (not silence)."""
+    """One piece of evidence against the mirror. `hard`: it cannot come from a mirror that is well (not
+    silence).
+    """
 
     accuser: Accuser
     cause: Cause
@@ -76,7 +79,9 @@ def judged(state: State, now: float, policy: Policy) -> State:
     """A suspicion with the time that has passed: refuted, confirmed, not confirmed, or going on."""
     over = now - state.since >= patience.tentative_s(state, policy)
     if _clean(state, policy) and (over or not state.held):
-        answered = "a canary came back clean" if policy.canary else f"{state.oks} pings in succession were answered"
+        answered = (
+            "a canary came back clean" if policy.canary else f"{state.oks} pings in succession were answered"
+        )
         # Only a canary can say so of pings that fail: without canaries they must have been answered.
         well = replace(state, was_well=True, ping_refuted=state.ping_refuted or state.ping_ok is False)
         return _cleared(well, answered, now, policy)
@@ -89,7 +94,9 @@ def judged(state: State, now: float, policy: Policy) -> State:
     return _cleared(state, "the suspicion was not confirmed", now, policy)
 
 
-def moved(state: State, health_state: HealthState, cause: Cause, reason: str, evidence: str, now: float) -> State:
+def moved(
+    state: State, health_state: HealthState, cause: Cause, reason: str, evidence: str, now: float
+) -> State:
     """Another health state; no suspicion outlives it."""
     fresh = replace(state, accusers=frozenset(), hard=frozenset(), held=False)
     return replace(fresh, health_state=health_state, cause=cause, since=now, reason=reason, evidence=evidence)
@@ -140,7 +147,9 @@ def _suspected(state: State, charge: Charge, now: float, policy: Policy) -> Aske
 
 def _confirmed(state: State, charge: Charge, now: float, policy: Policy) -> bool:
     if not state.hard:
-        begun = min(state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now)
+        begun = min(
+            state.ping_silent if state.ping_soft else now, state.canary_silent if state.canary_soft else now
+        )
         return state.soft >= policy.fall and now - begun >= patience.silence_s(state, policy)
     if charge.accuser is Accuser.CANARY and charge.hard:
         return True

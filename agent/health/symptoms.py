@@ -1,13 +1,14 @@
-"""What real reads tell. nydusd saves a read by itself from a refusal, a timeout or 5xx (FALLBACK), but not from 4xx,
-wrong bytes or a cut body: there the container gets EIO unless nydusd's next retry, 0.4 to 1 s later, meets the fence.
+"""What real reads tell. nydusd saves a read by itself from a refusal, a timeout or 5xx (FALLBACK), but not
+from 4xx, wrong bytes or a cut body: there the container gets EIO unless nydusd's next retry, 0.4 to 1 s
+later, meets the fence.
 
-A refusal by the mirror's own word (403, REFUSED) is not retried at all: reads that are on their way are lost. It
-fences like the others, unless the operator wants it honoured: then it is told, and moves nothing.
+A refusal by the mirror's own word (403, REFUSED) is not retried at all: reads that are on their way are lost.
+It fences like the others, unless the operator wants it honoured: then it is told, and moves nothing.
 
-So one such symptom fences, and the suspicion lasts for its whole time, whatever a canary says: canaries are few and
-small, and a mirror that limits its requests refuses the many. If reads fail in the same way again soon after, it is an
-outage. If they go on failing behind the fence, the origin gives the same, and the mirror is not to blame: the penalty
-for what reads alone have raised is given back.
+So one such symptom fences, and the suspicion lasts for its whole time, whatever a canary says: canaries are
+few and small, and a mirror that limits its requests refuses the many. If reads fail in the same way again
+soon after, it is an outage. If they go on failing behind the fence, the origin gives the same, and the mirror
+is not to blame: the penalty for what reads alone have raised is given back.
 """
 
 from __future__ import annotations
@@ -73,10 +74,13 @@ def _fell_back(state: State, event: Symptom, now: float, policy: Policy) -> Aske
 
 
 def _behind_the_fence(state: State, fence: Fence, event: Symptom, now: float, policy: Policy) -> State:
-    """Only what nydusd's retries cannot explain any more counts, and only of the kinds that have raised the fence: an
-    origin that is overrun after the mirror's death must not excuse the mirror.
+    """Only what nydusd's retries cannot explain any more counts, and only of the kinds that have raised the
+    fence: an origin that is overrun after the mirror's death must not excuse the mirror.
     """
-    same = state.cause is Cause.SYMPTOM and event.kind in state.blamed - {SymptomKind.FALLBACK, SymptomKind.COUNTER}
+    same = state.cause is Cause.SYMPTOM and event.kind in state.blamed - {
+        SymptomKind.FALLBACK,
+        SymptomKind.COUNTER,
+    }
     if not same or event.at <= fence.since + policy.symptom_origin_after_s:
         return state
     met = (*fence.met, event.kind)

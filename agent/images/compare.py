@@ -33,14 +33,16 @@ class Compared:
 
 
 def compare(expected: FileTree, nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Compared:
-    """Mount the image of this metadata, with the blobs of that directory, and compare. Raises ConvertError: NNA1425 it
-    cannot be read, NNA1427 with the first differences."""
+    """Mount the image of this metadata, with the blobs of that directory, and compare. Raises ConvertError:
+    NNA1425 it cannot be read, NNA1427 with the first differences."""
     try:
         with mounted(nydusd, bootstrap, blobs, directory) as top:
             found = read_tree(top)
     except (OSError, ProcessError, NydusdError) as error:
         cause, seen = getattr(error, "cause", "") or str(error), getattr(error, "seen", ())
-        raise ConvertError("NNA1425", "the converted image cannot be read back", cause=cause, seen=seen) from None
+        raise ConvertError(
+            "NNA1425", "the converted image cannot be read back", cause=cause, seen=seen
+        ) from None
     wrong = list(differences(expected, found))
     if wrong:
         more = (f"and {len(wrong) - _SHOWN} more",) if len(wrong) > _SHOWN else ()
@@ -113,15 +115,20 @@ def read_tree(top: str) -> FileTree:
 def _node(place: Path, status: os.stat_result) -> FileNode:
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), NodeKind.FILE)
     device = (
-        (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else (0, 0)
+        (os.major(status.st_rdev), os.minor(status.st_rdev))
+        if kind in (NodeKind.CHARACTER, NodeKind.BLOCK)
+        else (0, 0)
     )
     size, content = (status.st_size, _hash_of(place)) if kind is NodeKind.FILE else (0, "")
     xattrs = {
-        name: os.getxattr(place, name, follow_symlinks=False) for name in os.listxattr(place, follow_symlinks=False)
+        name: os.getxattr(place, name, follow_symlinks=False)
+        for name in os.listxattr(place, follow_symlinks=False)
     }
-    target = os.readlink(place) if kind is NodeKind.SYMLINK else ""  # noqa: PTH115 - a path would lose its slashes
+    # A path would lose its slashes.
+    target = os.readlink(place) if kind is NodeKind.SYMLINK else ""  # noqa: PTH115
     return FileNode(
-        kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, size, content,
+        kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns // 10**9, size,
+        content,
         target, device, xattrs,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """A conversion from top to bottom: fetch, read and build layer by layer, check, compare, push.
 
-The name of the target is put in place last, by skopeo, in one request. Whatever fails before leaves it as it was.
+The name of the target is put in place last, by skopeo, in one request. Whatever fails before leaves it as it
+was.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class ConvertJob:
 
 @dataclass(frozen=True, slots=True)
 class ConvertEvent:
-    """What is done just now. `done` of `total` are bytes; a step ends with an event of which `end` is true."""
+    """What is done just now. `done` of `total` are bytes; a step ends with an event of which `end` is
+    true.
+    """
 
     step: str
     platform: str = ""
@@ -111,8 +114,8 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
 
 @contextlib.contextmanager
 def workspace(parent: Path) -> Iterator[Path]:
-    """A directory of this run alone (0700), gone at its end. What a run leaves that is killed, systemd-tmpfiles removes
-    in time. Raises ConvertError (NNA1426) where the disk does not let us work."""
+    """A directory of this run alone (0700), gone at its end. What a run leaves that is killed,
+    systemd-tmpfiles removes in time. Raises ConvertError (NNA1426) where the disk does not let us work."""
     try:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as path:
             yield Path(path)
@@ -120,7 +123,9 @@ def workspace(parent: Path) -> Iterator[Path]:
         # A reader of ours that has gone is no fault of the disk.
         if isinstance(error, BrokenPipeError) or (error.filename is None and error.errno is None):
             raise
-        raise ConvertError("NNA1426", f"cannot work in {parent}", cause=error.strerror or str(error)) from None
+        raise ConvertError(
+            "NNA1426", f"cannot work in {parent}", cause=error.strerror or str(error)
+        ) from None
 
 
 class _Conversion:
@@ -143,7 +148,9 @@ class _Conversion:
             packed, diff_id = self._builder.pack(bootstrap)
         if self._job.compare:
             with self._step("compare"):
-                compared = compare(self._tree, self._job.nydusd, bootstrap, self._layout.blobs, self._room / "mounted")
+                compared = compare(
+                    self._tree, self._job.nydusd, bootstrap, self._layout.blobs, self._room / "mounted"
+                )
         config = manifest.nydus_config(source.config, blobs, diff_id)
         described = self._layout.add_image(source, config, blobs, packed)
         kept = {layer.digest for layer in source.layers}  # with --reference they are blobs too
@@ -151,7 +158,8 @@ class _Conversion:
         seconds = {step: round(took, 3) for step, took in self._seconds.items()}
         return described, source.platform, ConvertedImage(
             self._shown, "nydusify" if self._job.nydusify else "nydus-image", described.digest, source.digest,
-            len(layers), len(ours) - 1, sum(layer.size for layer in source.layers), sum(blob.size for blob in ours),
+            len(layers), len(ours) - 1, sum(layer.size for layer in source.layers),
+            sum(blob.size for blob in ours),
             sum(layer.tar.length for layer in layers), compared, seconds,
         )  # fmt: skip
 
@@ -188,7 +196,9 @@ class _Conversion:
                 built.append(self._builder.build(layer, tell))
         with self._step("check"):
             bootstrap = self._builder.merge(built)
-        blobs = {blob.digest: blob for layer in built for blob in layer.blobs}  # two layers may have made one blob
+        blobs = {
+            blob.digest: blob for layer in built for blob in layer.blobs
+        }  # two layers may have made one blob
         return tuple(blobs.values()), bootstrap
 
     def _by_nydusify(self, source: SourceImage, layers: list[LayerFile]) -> tuple[Sequence[Descriptor], Path]:
@@ -219,15 +229,17 @@ def _step(told: Callable[[ConvertEvent], None], event: ConvertEvent) -> Iterator
 
 
 def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
-    """Raises ConvertError (NNA1404) where a converter that gets the layer itself would lose something: nothing can be
-    put before what is in a directory, and nothing left out behind the end of the tar."""
+    """Raises ConvertError (NNA1404) where a converter that gets the layer itself would lose something:
+    nothing can be put before what is in a directory, and nothing left out behind the end of the tar."""
     causes = ["it is not compressed with gzip"] if gzip and not is_gzip(layer.path) else []
     if layer.tar.behind:
         causes.append("behind the end of its tar there is something, which nydus-image would take for files")
     for missing in layer.missing:
         plain = (missing.node.mode, missing.node.uid, missing.node.gid, bool(missing.node.xattrs))
         if missing.path or plain != (0o755, 0, 0, False):
-            causes.append(f"it has files in /{missing.path[:200]} without naming it, and would lose them or its rights")
+            causes.append(
+                f"it has files in /{missing.path[:200]} without naming it, and would lose them or its rights"
+            )
     if causes:
         raise ConvertError(
             "NNA1404", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),

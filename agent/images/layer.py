@@ -1,4 +1,6 @@
-"""A layer of the source on this machine: decompressed as a stream, read once, and then handed to nydus-image."""
+"""A layer of the source on this machine: decompressed as a stream, read once, and then handed to
+nydus-image.
+"""
 
 from __future__ import annotations
 
@@ -37,22 +39,26 @@ class LayerFile:
     path: Path
     descriptor: Descriptor
     tar: TarWalk
-    """What the walk found. nydus-image reads on behind the end of a tar, and makes files of the image of what is there:
-    of the index in an eStargz layer of BuildKit 0.13, or of what somebody hid. So it gets the tar as far as its end."""
+    """What the walk found. nydus-image reads on behind the end of a tar, and makes files of the image of what
+    is there: of the index in an eStargz layer of BuildKit 0.13, or of what somebody hid. So it gets the tar
+    as far as its end."""
     missing: tuple[MissingDirectory, ...]
 
 
 def read_layer(
     path: Path, descriptor: Descriptor, diff_id: str, tree: FileTree, *, limit: int, content: bool
 ) -> LayerFile:  # fmt: skip
-    """Read a layer, and put it on top of a tree; `content`: with the digests of its files. Raises ConvertError: NNA1403
-    and NNA1404 as the tree does, NNA1421 its tar is longer than `limit` bytes, NNA1423 it cannot be decompressed."""
+    """Read a layer, and put it on top of a tree; `content`: with the digests of its files. Raises
+    ConvertError: NNA1403 and NNA1404 as the tree does, NNA1421 its tar is longer than `limit` bytes, NNA1423
+    it cannot be decompressed."""
     walk = TarWalk(_checked(_unpacked(path), diff_id, limit), content=content)
     return LayerFile(path, descriptor, walk, tree.add_layer(walk))
 
 
 def with_directories(layer: LayerFile) -> Iterator[bytes]:
-    """The tar of a layer as far as its end, with the directories that it does not name before what is in them."""
+    """The tar of a layer as far as its end, with the directories that it does not name before what is in
+    them.
+    """
     at, end, waiting = 0, layer.tar.end, list(reversed(layer.missing))
     with contextlib.closing(_unpacked(layer.path)) as pieces:
         for piece in pieces:

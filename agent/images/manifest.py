@@ -1,7 +1,8 @@
 """Manifests and configurations of images, and the layout that the nydus image is written into.
 
-Sources: OCI image-spec 1.1, Docker's schema 2, and docs/nydus-image.md of dragonflyoss/nydus for what nydus-snapshotter
-takes. What is read comes from outside: sizes, types and digests are looked at before anything is made of them.
+Sources: OCI image-spec 1.1, Docker's schema 2, and docs/nydus-image.md of dragonflyoss/nydus for what
+nydus-snapshotter takes. What is read comes from outside: sizes, types and digests are looked at before
+anything is made of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _NOTE = "containerd.io/snapshot/nydus-"
 _CAP = 4 << 20  # bytes of a document: what registries take at most (distribution-spec, "Push")
 _BY = "nydus-agent convert"
 _MOST_LAYERS = 512
-_LARGEST = 1 << 42  # bytes of a layer: nobody has such, and sums of them must not overflow what nydus counts with
+_LARGEST = (
+    1 << 42
+)  # bytes of a layer: nobody has such, and sums of them must not overflow what nydus counts with
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -72,8 +75,8 @@ class SourceImage:
 
 
 def read_image(directory: Path, what: str) -> SourceImage:
-    """The image that skopeo wrote into a directory. Raises ConvertError: NNA1403 it is not sound, NNA1404 it is of a
-    kind that is not converted."""
+    """The image that skopeo wrote into a directory. Raises ConvertError: NNA1403 it is not sound, NNA1404 it
+    is of a kind that is not converted."""
     content = _read(directory / "manifest.json")
     body = _document(content, what)
     layers = _layers(body, what)
@@ -132,7 +135,9 @@ def _read(path: Path) -> bytes:
 
 
 def blob_descriptor(digest: str, size: int) -> Descriptor:
-    """A RAFS blob, or a layer of the source that the data stays in: nodes do not fetch such, nydusd reads them."""
+    """A RAFS blob, or a layer of the source that the data stays in: nodes do not fetch such, nydusd reads
+    them.
+    """
     return Descriptor(NYDUS_BLOB, digest, size, {f"{_NOTE}blob": "true"})
 
 
@@ -142,8 +147,9 @@ def bootstrap_descriptor(digest: str, size: int) -> Descriptor:
 
 
 def nydus_config(source: Json, blobs: Sequence[Descriptor], bootstrap_diff_id: str) -> bytes:
-    """The configuration of the source, with the layers of the nydus image in the place of its own. The diff id of a
-    RAFS blob is its own digest. Of the history the commands stay; image-spec wants an entry for each layer."""
+    """The configuration of the source, with the layers of the nydus image in the place of its own. The diff
+    id of a RAFS blob is its own digest. Of the history the commands stay; image-spec wants an entry for each
+    layer."""
     config = dict(source)
     config["rootfs"] = {"type": "layers", "diff_ids": [*(blob.digest for blob in blobs), bootstrap_diff_id]}
     history = source.get("history")
@@ -156,8 +162,8 @@ def nydus_config(source: Json, blobs: Sequence[Descriptor], bootstrap_diff_id: s
 def nydus_manifest(
     source: SourceImage, config: Descriptor, blobs: Sequence[Descriptor], bootstrap: Descriptor
 ) -> bytes:  # fmt: skip
-    """The manifest of the nydus image: the blobs, and last the bootstrap. What it was made of is noted as nydusify
-    notes it."""
+    """The manifest of the nydus image: the blobs, and last the bootstrap. What it was made of is noted as
+    nydusify notes it."""
     layers = [layer.body() for layer in (*blobs, bootstrap)]
     notes = {**source.notes, f"{_NOTE}source-digest": source.digest}
     return encoded(

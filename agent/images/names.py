@@ -28,12 +28,17 @@ class ImageName:
 
 
 def parse_source(text: str) -> ImageName:
-    """HOST/REPOSITORY:TAG, with or without docker://, or a place on this machine. Raises ConvertError (NNA1401)."""
+    """HOST/REPOSITORY:TAG, with or without docker://, or a place on this machine.
+
+    Raises ConvertError (NNA1401).
+    """
     transport, colon, rest = text.partition(":")
     if colon and transport in _LOCAL:
         path, _, name = rest.partition(":")
         if not path:
-            raise ConvertError("NNA1401", f"{text!r} names no {'directory' if transport == 'oci' else 'file'}")
+            raise ConvertError(
+                "NNA1401", f"{text!r} names no {'directory' if transport == 'oci' else 'file'}"
+            )
         place = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
         return ImageName(text, f"{transport}:{place}{':' + name if name else ''}")
     found = reference.parse(text.removeprefix("docker://"))
@@ -46,7 +51,9 @@ def parse_target(text: str) -> ImageName:
     """As `parse_source`, for what can be written. Raises ConvertError (NNA1401, NNA1402)."""
     found = parse_source(text)
     if found.host and "@" in found.skopeo:
-        raise ConvertError("NNA1402", "DST cannot have a digest", cause="the digest follows from what is made")
+        raise ConvertError(
+            "NNA1402", "DST cannot have a digest", cause="the digest follows from what is made"
+        )
     if found.skopeo.startswith("docker-archive:"):
         raise ConvertError("NNA1402", "DST cannot be a docker-archive", cause="it cannot hold a nydus image")
     return found

@@ -1,12 +1,12 @@
 """nydus-image, which builds: one layer after the other from a stream, then the merge of their metadata.
 
-The tar of a layer goes through a pipe, so it is never on the disk, and nothing is extracted. Known of 2.2.0, the first
-that takes tars:
+The tar of a layer goes through a pipe, so it is never on the disk, and nothing is extracted. Known of 2.2.0,
+the first that takes tars:
 
-- `create --parent-bootstrap` of a tar lets the files of an upper layer point into the blob of the lowest one, with
-  other content, and `check` says nothing. So layers are built by themselves and merged.
-- `merge` takes from the uppermost layer alone whether files have extended attributes. nydusd then shows none, unless
-  its configuration insists. The flag is set where a layer has it.
+- `create --parent-bootstrap` of a tar lets the files of an upper layer point into the blob of the lowest one,
+  with other content, and `check` says nothing. So layers are built by themselves and merged.
+- `merge` takes from the uppermost layer alone whether files have extended attributes. nydusd then shows none,
+  unless its configuration insists. The flag is set where a layer has it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _START_S, _END_S = 30.0, 600.0
 _LEAST_RATE = 256 << 10
 """Bytes a second of a tar that it takes at least; one that hangs is ended."""
 _LINES, _LINE = 6, 300
-# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock is behind the one of EROFS.
+# dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock is behind the one of
+# EROFS.
 _EROFS_AT, _EROFS = 1024, b"\xe2\xe1\xf5\xe0"  # linux/fs/erofs/erofs_fs.h
 _FLAGS_AT, _HAS_XATTR = _EROFS_AT + 128, 0x10
 
@@ -46,7 +47,9 @@ class BuildOptions:
     chunk_size: int
     """Bytes; a power of two."""
     reference: bool = False
-    """The data stays in the layers of the source: what is made says where in them it is (targz-ref, "zran")."""
+    """The data stays in the layers of the source: what is made says where in them it is (targz-ref,
+    "zran").
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,10 @@ class NydusImage:
         self._count = 0
 
     def version(self) -> str:
-        """What it calls itself; empty where it does not know. Raises ConvertError (NNA1429) where it cannot be used."""
+        """What it calls itself; empty where it does not know.
+
+        Raises ConvertError (NNA1429) where it cannot be used.
+        """
         try:
             said = ChildProcesses().run([self._program, "--version"], deadline_s=_START_S).stdout
         except ProcessError as error:
@@ -80,7 +86,16 @@ class NydusImage:
         """One layer. Raises ConvertError (NNA1423)."""
         base = self._base()
         blob, bootstrap = base / "blob", base / "bootstrap"
-        argv = [self._program, "create", "--fs-version", "6", "--bootstrap", str(bootstrap), "--blob", str(blob)]
+        argv = [
+            self._program,
+            "create",
+            "--fs-version",
+            "6",
+            "--bootstrap",
+            str(bootstrap),
+            "--blob",
+            str(blob),
+        ]
         if self._options.reference:
             self._run("NNA1423", *argv[1:], "--type", "targz-ref", str(layer.path))
         else:
@@ -98,7 +113,10 @@ class NydusImage:
         return BuiltLayer(bootstrap.rename(base / (made[-1].name if made else "empty")), made)
 
     def merge(self, layers: Iterable[BuiltLayer]) -> Path:
-        """The metadata of an image of these layers, lowest first, checked. Raises ConvertError (NNA1424, NNA1429)."""
+        """The metadata of an image of these layers, lowest first, checked.
+
+        Raises ConvertError (NNA1424, NNA1429).
+        """
         parts = [layer.bootstrap for layer in layers]
         merged = self._base() / "merged"
         self._run("NNA1424", "merge", "--bootstrap", str(merged), *map(str, parts))
@@ -115,7 +133,9 @@ class NydusImage:
         """Let it validate metadata; with the directory of the blobs where these hold a part of them. Raises
         ConvertError (NNA1424, NNA1429)."""
         _flags(bootstrap)
-        self._run("NNA1424", "check", str(bootstrap), *(("--blob-dir", str(blobs)) if blobs is not None else ()))
+        self._run(
+            "NNA1424", "check", str(bootstrap), *(("--blob-dir", str(blobs)) if blobs is not None else ())
+        )
 
     def pack(self, bootstrap: Path) -> tuple[Descriptor, str]:
         """The metadata as the layer that a registry keeps, and the digest of its tar."""
@@ -150,13 +170,17 @@ class NydusImage:
                     if (code := child.wait(_END_S)) != 0:
                         raise _failed("it does not end" if code is None else f"exit code {code}", log)
             except ProcessError as error:
-                raise ConvertError("NNA1423", "nydus-image cannot be run", cause=error.cause, seen=error.seen) from None
+                raise ConvertError(
+                    "NNA1423", "nydus-image cannot be run", cause=error.cause, seen=error.seen
+                ) from None
 
     def _run(self, code: str, *words: str) -> None:
         try:
             ChildProcesses().run([self._program, *words, "--log-level", "warn"], deadline_s=_END_S)
         except ProcessError as error:
-            what = "a layer could not be converted" if code == "NNA1423" else "the converted image is not valid"
+            what = (
+                "a layer could not be converted" if code == "NNA1423" else "the converted image is not valid"
+            )
             raise ConvertError(code, what, cause=error.cause, seen=error.seen) from None
 
 
@@ -175,19 +199,26 @@ def _feed(descriptor: int, layer: LayerFile, tell: Callable[[int], None]) -> Non
 
 
 def _flags(bootstrap: Path) -> int:
-    """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be changed."""
+    """Raises ConvertError (NNA1429) where this is no RAFS v6 as it is known here: nothing in it is to be
+    changed.
+    """
     head = b""
     with contextlib.suppress(FileNotFoundError), open(bootstrap, "rb") as file:
         head = file.read(_FLAGS_AT + 8)
     if len(head) < _FLAGS_AT + 8 or head[_EROFS_AT : _EROFS_AT + len(_EROFS)] != _EROFS:
-        raise ConvertError("NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6")
+        raise ConvertError(
+            "NNA1429", "nydus-image writes another form than was asked for", cause="it is no RAFS v6"
+        )
     flags: int = struct.unpack_from("<Q", head, _FLAGS_AT)[0]
     return flags
 
 
 def _tar_of(bootstrap: Path) -> Iterator[bytes]:
     """A directory, and one file in it."""
-    directory, file = tarfile.TarInfo(manifest.BOOTSTRAP.partition("/")[0]), tarfile.TarInfo(manifest.BOOTSTRAP)
+    directory, file = (
+        tarfile.TarInfo(manifest.BOOTSTRAP.partition("/")[0]),
+        tarfile.TarInfo(manifest.BOOTSTRAP),
+    )
     directory.type, directory.mode = tarfile.DIRTYPE, 0o755
     file.size, file.mode = bootstrap.stat().st_size, 0o444
     yield directory.tobuf(tarfile.PAX_FORMAT) + file.tobuf(tarfile.PAX_FORMAT)

@@ -1,8 +1,8 @@
 """nydusify, upstream's converter, where it is asked for: an image goes in as an archive, and one comes out.
 
-It could read and write registries itself. Then it would push before anybody has looked at what it made, and need
-credentials. With archives it has no business with a registry. Only its blobs and its metadata are taken: manifest and
-configuration are written here, so a container of it starts as one of the source does.
+It could read and write registries itself. Then it would push before anybody has looked at what it made, and
+need credentials. With archives it has no business with a registry. Only its blobs and its metadata are taken:
+manifest and configuration are written here, so a container of it starts as one of the source does.
 """
 
 from __future__ import annotations
@@ -26,20 +26,27 @@ _MESSAGE = re.compile(r'\bmsg="((?:[^"\\]|\\.)*)"')
 _NO_SUCH_FLAG = "flag provided but not defined"
 _IMAGE = "localhost/image:latest"
 _NOTHING = "/.nydus-agent/nothing"
-"""What nydusd loads ahead. nydusify would name "/", and nydusd would fetch whole images where prefetching is on."""
+"""What nydusd loads ahead. nydusify would name "/", and nydusd would fetch whole images where prefetching is
+on.
+"""
 
 
 class Nydusify:
     """The program, with its files in a directory of the run."""
 
     def __init__(self, program: str, nydus_image: str, directory: Path, skopeo: Skopeo) -> None:
-        self._program, self._nydus_image, self._directory, self._skopeo = program, nydus_image, directory, skopeo
+        self._program, self._nydus_image, self._directory, self._skopeo = (
+            program,
+            nydus_image,
+            directory,
+            skopeo,
+        )
 
     def make(
         self, image: Path, size: int, options: BuildOptions, layout: Layout, tell: Tell
     ) -> tuple[tuple[Descriptor, ...], Path]:  # fmt: skip
-        """The blobs, which are in the layout then, and the metadata of the image in a directory; `size`: bytes of its
-        layers. Raises ConvertError: NNA1411, NNA1430 it failed, or made something else."""
+        """The blobs, which are in the layout then, and the metadata of the image in a directory; `size`:
+        bytes of its layers. Raises ConvertError: NNA1411, NNA1430 it failed, or made something else."""
         self._directory.mkdir(mode=0o700)
         source, target, made = (self._directory / name for name in ("source.tar", "target.tar", "made"))
         self._skopeo.archive(image, source, _IMAGE, tell)
@@ -75,7 +82,9 @@ class Nydusify:
         try:
             code, lines = follow(argv, told, silence_s=silence_s, environment={})
         except ProcessError as error:
-            raise ConvertError("NNA1430", "nydusify cannot be run", cause=error.cause, seen=error.seen) from None
+            raise ConvertError(
+                "NNA1430", "nydusify cannot be run", cause=error.cause, seen=error.seen
+            ) from None
         if any(_NO_SUCH_FLAG in line for line in lines):
             cause = "it takes no archives; those of nydus 2.3.9 and newer do"
             raise ConvertError("NNA1430", "this nydusify is too old", cause=cause)
@@ -88,11 +97,15 @@ class Nydusify:
         try:
             with tarfile.open(packed, mode="r|gz") as tar:
                 for entry in tar:
-                    file = tar.extractfile(entry) if entry.isreg() and entry.name == manifest.BOOTSTRAP else None
+                    file = (
+                        tar.extractfile(entry) if entry.isreg() and entry.name == manifest.BOOTSTRAP else None
+                    )
                     if file is not None:
                         with open(bootstrap, "wb") as target:
                             shutil.copyfileobj(file, target)
                         return bootstrap
         except (tarfile.TarError, EOFError) as error:
             raise ConvertError("NNA1430", "nydusify made something else", cause=str(error)) from None
-        raise ConvertError("NNA1430", "nydusify made something else", cause="its last layer holds no metadata")
+        raise ConvertError(
+            "NNA1430", "nydusify made something else", cause="its last layer holds no metadata"
+        )

@@ -1,7 +1,9 @@
-"""skopeo, which copies images (skopeo-copy(1)): it checks every digest, finds credentials, and tries again what broke.
+"""skopeo, which copies images (skopeo-copy(1)): it checks every digest, finds credentials, and tries again
+what broke.
 
-Seen with 1.9.3 and 1.18, which are Debian's: layers of nydus images keep their media types with --preserve-digests. A
-source is copied into a `dir:`, which keeps its manifest to the byte, and layers as they are (`oci:` would compress).
+Seen with 1.9.3 and 1.18, which are Debian's: layers of nydus images keep their media types with
+--preserve-digests. A source is copied into a `dir:`, which keeps its manifest to the byte, and layers as they
+are (`oci:` would compress).
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ _SILENCE_S = 600.0
 _TRIES = "3"
 _POLICY = "containers/policy.json"
 _PASSED_ON = (
-    "XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+    "XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "http_proxy",
     "https_proxy", "no_proxy",
 )  # fmt: skip
-"""Where credentials are (containers-auth.json(5)), and proxies, which may hold secrets: not for a command line."""
+"""Where credentials are (containers-auth.json(5)), and proxies, which may hold secrets: not for a command
+line.
+"""
 _FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 _QUERY = re.compile(r"\?[^\s\"']+")
 _LOGIN = "skopeo login REGISTRY, or --authfile FILE"
@@ -50,34 +55,47 @@ class RegistryAccess:
     plain: bool = False
     """http; otherwise https, and its certificate is verified."""
     ca: str = ""
-    """File of the authority, besides those of the system; empty: as skopeo finds it (containers-certs.d(5))."""
+    """File of the authority, besides those of the system; empty: as skopeo finds it
+    (containers-certs.d(5)).
+    """
 
 
 class Skopeo:
-    """The program, with its files in a directory of the run. `authfile` is empty where it is to find credentials."""
+    """The program, with its files in a directory of the run. `authfile` is empty where it is to find
+    credentials.
+    """
 
-    def __init__(self, directory: Path, name: str, authfile: str, environment: Mapping[str, str], home: Path) -> None:
+    def __init__(
+        self, directory: Path, name: str, authfile: str, environment: Mapping[str, str], home: Path
+    ) -> None:
         self._directory, self._name = directory, name
         self._environment = {key: environment[key] for key in _PASSED_ON if key in environment}
         self._options = [f"--tmpdir={directory}"]
         if not any((place / _POLICY).exists() for place in (home / ".config", Path("/etc"))):
-            self._options.append("--insecure-policy")  # nobody asked for signatures, and skopeo wants to be told
+            self._options.append(
+                "--insecure-policy"
+            )  # nobody asked for signatures, and skopeo wants to be told
         self._authfile = [f"--authfile={authfile}"] if authfile else []
         if ChildProcesses().which(name) is None:
-            raise ConvertError("NNA1410", f"there is no {name}, which copies the images", try_="apt install skopeo")
+            raise ConvertError(
+                "NNA1410", f"there is no {name}, which copies the images", try_="apt install skopeo"
+            )
 
     def fetch(
         self, source: ImageName, access: RegistryAccess, platform: Platform | None, target: Path, tell: Tell
     ) -> None:
-        """One image into a directory; of an index the one for this platform, or for this machine. Raises ConvertError:
-        NNA1405 it has none, NNA1411."""
+        """One image into a directory; of an index the one for this platform, or for this machine. Raises
+        ConvertError: NNA1405 it has none, NNA1411."""
         wanted = {} if platform is None else platform.body()
         names = {"os": "os", "architecture": "arch", "variant": "variant"}
         chosen = [f"--override-{names[key]}={value}" for key, value in wanted.items()]
         self._copy(chosen, self._ways("src", source, access), source.skopeo, f"dir:{target}", tell)
 
     def push(self, layout: str, target: ImageName, access: RegistryAccess, tell: Tell) -> None:
-        """All images of a layout, byte for byte; the name of the target comes last. Raises ConvertError (NNA1411)."""
+        """All images of a layout, byte for byte; the name of the target comes last.
+
+        Raises ConvertError (NNA1411).
+        """
         words = ["--all", "--preserve-digests", *self._ways("dest", target, access)]
         self._copy([], words, layout, target.skopeo, tell)
 
@@ -90,14 +108,26 @@ class Skopeo:
         self._copy([], ["--preserve-digests"], f"oci-archive:{file}", f"dir:{image}", tell)
 
     def _copy(self, options: list[str], words: list[str], source: str, target: str, tell: Tell) -> None:
-        argv = [self._name, *self._options, *options, "copy", f"--retry-times={_TRIES}", *self._authfile, *words]
+        argv = [
+            self._name,
+            *self._options,
+            *options,
+            "copy",
+            f"--retry-times={_TRIES}",
+            *self._authfile,
+            *words,
+        ]
         try:
-            code, lines = follow([*argv, source, target], tell, silence_s=_SILENCE_S, environment=self._environment)
+            code, lines = follow(
+                [*argv, source, target], tell, silence_s=_SILENCE_S, environment=self._environment
+            )
         except ProcessError as error:
             raise ConvertError("NNA1410", f"{self._name} cannot be run", cause=error.cause) from None
         if code:
             cause = _cause(lines) or f"exit code {code}"
-            found, advice = next(((found, try_) for said, found, try_ in _KNOWN if said in cause), ("NNA1411", ""))
+            found, advice = next(
+                ((found, try_) for said, found, try_ in _KNOWN if said in cause), ("NNA1411", "")
+            )
             raise ConvertError(found, f"skopeo cannot copy {source} to {target}", cause=cause, try_=advice)
 
     def _ways(self, side: str, image: ImageName, access: RegistryAccess) -> list[str]:
@@ -110,7 +140,9 @@ class Skopeo:
         try:
             shutil.copyfile(access.ca, place / "ca.crt")
         except OSError as error:
-            raise ConvertError("NNA1402", f"cannot use the CA {access.ca}", cause=error.strerror or "") from None
+            raise ConvertError(
+                "NNA1402", f"cannot use the CA {access.ca}", cause=error.strerror or ""
+            ) from None
         return [f"--{side}-tls-verify=true", f"--{side}-cert-dir={place}"]
 
 

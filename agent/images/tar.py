@@ -1,7 +1,8 @@
 """The tar of a layer, header by header: nothing is extracted, and what nydus-image would misread is refused.
 
-tarfile understands the headers of one entry at a time. Its own walk would keep every entry, read headers and lists of
-holes however long they say that they are, and heed headers for all files, which Go's archive/tar does not.
+tarfile understands the headers of one entry at a time. Its own walk would keep every entry, read headers and
+lists of holes however long they say that they are, and heed headers for all files, which Go's archive/tar
+does not.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class TarEntry:
 
 
 class TarWalk:
-    """The entries of a tar that comes in pieces; all of it is read. Raises ConvertError: NNA1403 it is not sound,
-    NNA1404 it has a file that nydus-image does not read, or reads as another one."""
+    """The entries of a tar that comes in pieces; all of it is read. Raises ConvertError: NNA1403 it is not
+    sound, NNA1404 it has a file that nydus-image does not read, or reads as another one."""
 
     def __init__(self, pieces: Iterator[bytes], *, content: bool) -> None:
         self._pieces, self._left, self._content = pieces, memoryview(b""), content
@@ -97,7 +98,9 @@ class TarWalk:
             self.behind = self.behind or bool(piece.strip(b"\0"))
 
     def _next(self) -> TarEntry | None:
-        self._read(-self.length % _BLOCK)  # umoci 0.4.7 leaves out the padding of the last file; Go does not ask for it
+        self._read(
+            -self.length % _BLOCK
+        )  # umoci 0.4.7 leaves out the padding of the last file; Go does not ask for it
         start, headers = self.length, b""
         while (block := self._read(_BLOCK)).strip(b"\0"):
             headers += block
@@ -112,7 +115,8 @@ class TarWalk:
         return None
 
     def _entry(self, start: int, header: tarfile.TarInfo, headers: bytes) -> TarEntry:
-        # Of the sparse files of pax, nydus-image 2.2.0 makes others, whose content begins with the list of holes.
+        # Of the sparse files of pax, nydus-image 2.2.0 makes others, whose content begins with the list of
+        # holes.
         if header.type == tarfile.GNUTYPE_SPARSE or b"GNU.sparse." in headers:
             raise _refused(f"{header.name!r} is sparse")
         found = header if len(headers) == _BLOCK else _extended(headers)
@@ -134,7 +138,8 @@ class TarWalk:
             kind, found.mode & 0o7777, found.uid, found.gid, int(found.mtime // 1), found.size,
             self._data(name, found.size) if kind is NodeKind.FILE else "",
             found.linkname if kind is NodeKind.SYMLINK else "",
-            (found.devmajor, found.devminor) if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else (0, 0), xattrs,
+            (found.devmajor, found.devminor) if kind in (NodeKind.CHARACTER, NodeKind.BLOCK) else (0, 0),
+            xattrs,
         )  # fmt: skip
         return TarEntry(start, name, node)
 
@@ -176,7 +181,9 @@ def _parsed(block: bytes) -> tarfile.TarInfo:
 def _extended(headers: bytes) -> tarfile.TarInfo:
     """What several headers together say of a file."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(headers), mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+        with tarfile.open(
+            fileobj=io.BytesIO(headers), mode="r:", encoding="utf-8", errors="surrogateescape"
+        ) as tar:
             found = tar.next()
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise _unsound(f"an extended header is none ({error})") from None
@@ -190,4 +197,6 @@ def _unsound(cause: str) -> ConvertError:
 
 
 def _refused(cause: str) -> ConvertError:
-    return ConvertError("NNA1404", "a layer is not converted", cause=f"{cause}: nydus-image does not read such files")
+    return ConvertError(
+        "NNA1404", "a layer is not converted", cause=f"{cause}: nydus-image does not read such files"
+    )

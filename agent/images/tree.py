@@ -1,12 +1,13 @@
 """What a container would see: layers put on one another, and the directories that a layer forgets to name.
 
-Whiteouts are those of the OCI image-spec (layer.md): `.wh.NAME` hides NAME of the layers below, `.wh..wh..opq` all
-that they have in its directory. Neither hides what its own layer brings, wherever in the tar it stands.
+Whiteouts are those of the OCI image-spec (layer.md): `.wh.NAME` hides NAME of the layers below,
+`.wh..wh..opq` all that they have in its directory. Neither hides what its own layer brings, wherever in the
+tar it stands.
 
-nydus-image makes a directory that a layer has files in and does not name: root's, with 0755. Its merge takes that for
-what the layer says, so a private directory would be open to all, and 2.4.4 even loses files there. `add_layer` tells
-where in the tar such a directory must be named. Where a directory comes behind what is in it, or a name comes twice,
-2.2.0 loses files or mixes them up; such layers are refused.
+nydus-image makes a directory that a layer has files in and does not name: root's, with 0755. Its merge takes
+that for what the layer says, so a private directory would be open to all, and 2.4.4 even loses files there.
+`add_layer` tells where in the tar such a directory must be named. Where a directory comes behind what is in
+it, or a name comes twice, 2.2.0 loses files or mixes them up; such layers are refused.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class FileTree:
             layer.unnamed[""] = 0
         missing = sorted((start, path) for path, start in layer.unnamed.items())
         nodes = ((start, path, self.nodes[path]) for start, path in missing)
-        return tuple(MissingDirectory(start, path, _PLAIN if node.implied else node) for start, path, node in nodes)
+        return tuple(
+            MissingDirectory(start, path, _PLAIN if node.implied else node) for start, path, node in nodes
+        )
 
     def add(self, path: str, node: FileNode) -> None:
         """Put one file into the tree, in the place of what is there."""
@@ -101,7 +104,9 @@ class _Layer:
         self.hidden: list[str] = []
         self.opaque: list[str] = []
         self.unnamed: dict[str, int] = {}
-        """Directories that it has files in and does not name, and where in its tar the first of these files is."""
+        """Directories that it has files in and does not name, and where in its tar the first of these files
+        is.
+        """
         self._marks: set[str] = set()
 
     def take(self, entry: TarEntry) -> int:

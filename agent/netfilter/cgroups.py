@@ -124,7 +124,9 @@ class CgroupTree:
 
 def _unreadable(path: Path, error: OSError) -> FenceError:
     cause = f"{path}: {error.strerror or error}"
-    return FenceError("NNA0802", "the processes of nydusd and containerd could not be looked for", cause=cause)
+    return FenceError(
+        "NNA0802", "the processes of nydusd and containerd could not be looked for", cause=cause
+    )
 
 
 def _fits(name: str, pattern: str) -> bool:

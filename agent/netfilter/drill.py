@@ -56,7 +56,9 @@ class NftDrill:
         with SockDiag() as diag:
             found = diag.towards(*scope.proxy)
             nydusds = [one for one in found if one.cgroup in ids]
-            agents = {one.id: one for one in (*found, *diag.towards(*scope.ping)) if one.uid == scope.agent_uid}
+            agents = {
+                one.id: one for one in (*found, *diag.towards(*scope.ping)) if one.uid == scope.agent_uid
+            }
             if kind is DrillKind.DOWN:
                 return Struck(_ended(diag, nydusds), _ended(diag, agents.values()))
         if nydusds:
@@ -95,4 +97,6 @@ def _table(kind: DrillKind, scope: DrillScope, lasts_ms: int) -> str:
 
 def _element(name: str, where: tuple[str, int], lasts_ms: int) -> str:
     address = ipaddress.ip_address(where[0])
-    return f"add element {TABLE} {name}{address.version} {{ {address} . {int(where[1])} timeout {lasts_ms}ms }}"
+    return (
+        f"add element {TABLE} {name}{address.version} {{ {address} . {int(where[1])} timeout {lasts_ms}ms }}"
+    )

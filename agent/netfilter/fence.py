@@ -83,7 +83,9 @@ class NftFence:
         if self._quickly(where, address, port, lease_ms):
             return
         entry = f"{_TABLE} {where} {{ {element} timeout {lease_ms}ms }}\n"
-        self._assert_and(f"add element {entry}delete element {_TABLE} {where} {{ {element} }}\nadd element {entry}")
+        self._assert_and(
+            f"add element {entry}delete element {_TABLE} {where} {{ {element} }}\nadd element {entry}"
+        )
 
     def lift(self, address: str, port: int) -> None:
         """See ports.Fence."""
@@ -121,7 +123,13 @@ class NftFence:
         return sum(self._diag.destroy(found) for found in self._diag.towards(address, port, cgroups=ids))
 
     def release(
-        self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
+        self,
+        address: str,
+        port: int,
+        cgroups: Sequence[str],
+        patience_s: float,
+        *,
+        at_once: Sequence[str] = (),
     ) -> Released:
         """See ports.Fence."""
         all_of, some_of = self._cgroups.ids(tuple(at_once)), self._cgroups.ids(tuple(cgroups))
@@ -193,10 +201,16 @@ class NftFence:
 
 
 class _Trial:
-    """The self-test's own table. It belongs to this process (flags owner): the kernel removes it if we die."""
+    """The self-test's own table.
+
+    It belongs to this process (flags owner): the kernel removes it if we die.
+    """
 
     def __init__(
-        self, run: Callable[[str], str], objects: Callable[[str, str], Iterator[dict[str, Any]]], deadline_s: float
+        self,
+        run: Callable[[str], str],
+        objects: Callable[[str, str], Iterator[dict[str, Any]]],
+        deadline_s: float,
     ) -> None:
         self._run = run
         self._objects = objects
@@ -206,7 +220,8 @@ class _Trial:
     def __enter__(self) -> _Trial:
         self._run(
             f"add table {self._table} {{ flags owner; }}\n"
-            f"add chain {self._table} output {{ type filter hook output priority {_TRIAL_PRIORITY}; policy accept; }}\n"
+            f"add chain {self._table} output {{ type filter hook output priority {_TRIAL_PRIORITY}; policy "
+            f"accept; }}\n"
         )
         return self
 
@@ -221,7 +236,9 @@ class _Trial:
                 self._refuse(f"ip daddr 127.0.0.1 tcp dport {port}")
                 self._must_be_refused(port)
                 if destroy("127.0.0.1", port, (cgroup,)) < 1:
-                    raise _unusable("an open connection was not destroyed", f"none was found in cgroup {cgroup}")
+                    raise _unusable(
+                        "an open connection was not destroyed", f"none was found in cgroup {cgroup}"
+                    )
                 self._must_have_ended(opened)
         return "a connection was refused and an open one destroyed"
 
@@ -259,7 +276,9 @@ class _Trial:
             self._connected(port).close()
         except ConnectionRefusedError:
             return
-        raise _unusable("a fenced port was still reached", "netfilter does not see connections of this process")
+        raise _unusable(
+            "a fenced port was still reached", "netfilter does not see connections of this process"
+        )
 
     def _must_have_ended(self, opened: socket.socket) -> None:
         opened.settimeout(self._left())

@@ -128,7 +128,9 @@ class NetlinkSocket:
         for message in messages:
             self._sequence += 1
             length = _HEADER.size + len(message.payload)
-            parts.append(_HEADER.pack(length, message.type, message.flags, self._sequence, 0) + message.payload)
+            parts.append(
+                _HEADER.pack(length, message.type, message.flags, self._sequence, 0) + message.payload
+            )
         assert self._socket is not None
         try:
             self._socket.sendto(b"".join(parts), (0, 0))
@@ -141,7 +143,8 @@ class NetlinkSocket:
         try:
             data = self._datagram()
         except OSError as error:  # a timeout is one, without a number
-            self.close()  # the rest of a dump would be taken for the answer to the next one, or refuse it (EBUSY)
+            # the rest of a dump would be taken for the answer to the next one, or refuse it (EBUSY)
+            self.close()
             raise NetlinkError(error.errno or errno.ETIMEDOUT) from error
         at = 0
         while at + _HEADER.size <= len(data):

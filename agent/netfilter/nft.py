@@ -85,7 +85,9 @@ def _need_netlink() -> None:
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
     except OSError as error:
-        raise FenceError("NNA0801", "nft cannot be used", cause=f"netlink socket: {error.strerror}") from error
+        raise FenceError(
+            "NNA0801", "nft cannot be used", cause=f"netlink socket: {error.strerror}"
+        ) from error
 
 
 def _cause(error: str) -> str:
@@ -123,7 +125,9 @@ class Elements:
 
     def remove(self, where: str, address: str, port: int) -> bool:
         """Delete an element; False where it is not there."""
-        return self._transaction(self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port))))
+        return self._transaction(
+            self._message(_DELETE_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port)))
+        )
 
     def holds(self, where: str, address: str, port: int) -> bool:
         """Whether an element is there."""
@@ -153,7 +157,9 @@ class Elements:
             if error.code == errno.ENOENT:
                 return ()
             raise fence_error("NNA0801", "nft's rules could not be read", error) from error
-        return tuple(answer[_FAMILY.size :] for answer in answers)  # the family's header counts others' changes too
+        return tuple(
+            answer[_FAMILY.size :] for answer in answers
+        )  # the family's header counts others' changes too
 
     def _message(self, kind: int, where: str, element: bytes) -> Message:
         flags = REQUEST | ACK | (CREATE if kind == _NEW_ELEMENT else 0)

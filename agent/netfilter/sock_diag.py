@@ -42,14 +42,21 @@ _SOCK_DESTROY = 21
 _REQ_BYTECODE = 1  # attribute of a request
 _INFO, _CGROUP_ID = 2, 21  # attributes of an answer
 _WITH_INFO = 1 << (_INFO - 1)  # asked for by an extension's bit
-_JUMP, _S_COND, _D_COND, _CGROUP_COND = 1, 7, 8, 13  # byte code: compare the local end, the remote end, the cgroup
+_JUMP, _S_COND, _D_COND, _CGROUP_COND = (
+    1,
+    7,
+    8,
+    13,
+)  # byte code: compare the local end, the remote end, the cgroup
 _MOST_CGROUPS = 1000
 """The byte code's jumps have 16 bits. Where there are more, the kernel lists all connections, and we choose.
 """
 
 _REQUEST = struct.Struct("=BBBBI48s")  # family, protocol, extensions, pad, states, socket id
 _OLD_REQUEST = struct.Struct("=BBBB48sII")  # family, prefix lengths, extensions, socket id, states, device
-_SOCKET = struct.Struct("=BBBB48s5I")  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
+_SOCKET = struct.Struct(
+    "=BBBB48s5I"
+)  # family, state, timer, retransmits, socket id, expires, queues, uid, inode
 _HOST_CONDITION = struct.Struct("=BBHi")  # family, prefix length, pad, port
 _OPERATION = struct.Struct("=BBH")  # code, bytes to skip if true, bytes to skip if not
 _TCP_INFO = struct.Struct("=24xI16xI4xII84xI4xI")
@@ -118,7 +125,9 @@ class SockDiag:
         # asked for at once: an IPv4 peer can be that of an IPv6 socket (::ffff:a.b.c.d), which is compared
         # too.
         condition = attribute(_REQ_BYTECODE, _remote_end(ipaddress.ip_address(address), port, cgroups))
-        request = _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
+        request = (
+            _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
+        )
         try:
             answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
@@ -165,7 +174,9 @@ class SockDiag:
     def destroy(self, connection: TcpConnection) -> bool:
         """End a connection: its owner's reads and writes fail at once. False where it ended by itself
         meanwhile."""
-        request = _REQUEST.pack(connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id)
+        request = _REQUEST.pack(
+            connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id
+        )
         try:
             self._link.ask(Message(_SOCK_DESTROY, REQUEST | ACK, request))
         except NetlinkError as error:
@@ -186,7 +197,9 @@ def _is_of_this_node(family: socket.AddressFamily, address: str) -> bool:
     return True
 
 
-def _remote_end(remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, cgroups: Collection[int]) -> bytes:
+def _remote_end(
+    remote: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, cgroups: Collection[int]
+) -> bytes:
     family, bits = (socket.AF_INET, 32) if remote.version == 4 else (socket.AF_INET6, 128)
     return _compared(
         _D_COND, _HOST_CONDITION.pack(family, bits, 0, port) + remote.packed,

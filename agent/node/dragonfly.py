@@ -1,5 +1,5 @@
-"""What is to be seen of the dfdaemon that runs on this node. Asks the ports, changes nothing; what cannot be seen is
-unknown, with the reason.
+"""What is to be seen of the dfdaemon that runs on this node. Asks the ports, changes nothing; what cannot be
+seen is unknown, with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def read_dragonfly(config: Config, ports: DragonflyPorts, *, native: bool) -> Li
     """Everything; `native`: the mode in force. Raises nothing but what is a bug."""
     ends = {"proxy": endpoint_of(config.mirror.url), "health": endpoint_of(config.mirror.ping_url),
             "metrics": endpoint_of(config.mirror.metrics_url), "stats": ("", STATS_PORT)}  # fmt: skip
-    there = {name: _listening(ports, end[1]) if end else Unknown("it has no port") for name, end in ends.items()}
+    there = {
+        name: _listening(ports, end[1]) if end else Unknown("it has no port") for name, end in ends.items()
+    }
     proxy = there["proxy"]
     inode = proxy[0][1] if isinstance(proxy, tuple) and proxy else 0
     runs = inode != 0
@@ -100,7 +102,9 @@ def _told(service: UnitFact | Unknown | None) -> DfdaemonService | Unknown | Non
     return DfdaemonService(service.name, service.restart, given_up, service.confinement)
 
 
-def _cache(ports: DragonflyPorts, holder: SocketHolder | None, settings: LiveSettings | Unknown) -> SourcePlace:
+def _cache(
+    ports: DragonflyPorts, holder: SocketHolder | None, settings: LiveSettings | Unknown
+) -> SourcePlace:
     """What the running dfdaemon's pieces lie on."""
     if holder is None or isinstance(settings, Unknown):
         return SourcePlace.KEPT

@@ -11,7 +11,10 @@ _MACHINES = {0x3E: Arch.AMD64, 0xB7: Arch.ARM64}  # EM_X86_64, EM_AARCH64
 
 
 def architecture(head: bytes) -> Arch:
-    """The architecture of a program with these first bytes; OTHER for anything that is neither ELF nor script."""
+    """The architecture of a program with these first bytes;
+
+    OTHER for anything that is neither ELF nor script.
+    """
     if head.startswith(b"#!"):
         return Arch.SCRIPT
     if len(head) < HEADER or not head.startswith(b"\x7fELF") or head[4] != 2:  # EI_CLASS: 64 bits

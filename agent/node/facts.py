@@ -68,7 +68,9 @@ class MissingPrograms:
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Who a service runs as, and where systemd lets it write (systemd.exec(5)); "" and () for what is not set."""
+    """Who a service runs as, and where systemd lets it write (systemd.exec(5)); "" and () for what is not
+    set.
+    """
 
     user: str = ""
     """"" is root too; of DynamicUser= a name, whatever it is."""
@@ -77,7 +79,9 @@ class Confinement:
     protect_tunables: bool = False  # ProtectKernelTunables=
     private_devices: bool = False
     writable: tuple[str, ...] = ()
-    """ReadWritePaths=, and what StateDirectory= and its like make; as they are written, a "-" before them too."""
+    """ReadWritePaths=, and what StateDirectory= and its like make; as they are written, a "-" before them
+    too.
+    """
     read_only: tuple[str, ...] = ()
     inaccessible: tuple[str, ...] = ()
 
@@ -114,7 +118,10 @@ class UnitFact:
     environment: tuple[str, ...] = ()
     needs_reload: bool = False
     inactive_exit_us: int = 0  # InactiveExitTimestampMonotonic, microseconds of CLOCK_MONOTONIC
-    start_limit: tuple[int, int] = (0, 0)  # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit
+    start_limit: tuple[int, int] = (
+        0,
+        0,
+    )  # StartLimitBurst starts within StartLimitIntervalUSec; 0 of either: no limit
     restart_us: int = 0  # RestartUSec: how long systemd waits before it starts it again
     confinement: Confinement = Confinement()
     command: tuple[str, ...] = ()  # the first ExecStart=
@@ -173,7 +180,9 @@ class TlsCanary:
 
 @dataclass(frozen=True, slots=True)
 class CertificateCheck:
-    """Whether a registry's certificate verifies against its configured CA; asked of the registry, not of the mirror."""
+    """Whether a registry's certificate verifies against its configured CA; asked of the registry, not of the
+    mirror.
+    """
 
     host: str
     ok: bool | Unknown
@@ -198,7 +207,9 @@ class CredentialsFact:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image in containerd that a change of the snapshotter may leave without a root (see `node.images`)."""
+    """An image in containerd that a change of the snapshotter may leave without a root (see
+    `node.images`).
+    """
 
     name: str
     digest: str  # what the name stands for: a manifest or an index
@@ -242,7 +253,9 @@ class Facts:
     """(path, package) of files among `files` that dpkg owns as conffiles."""
     certificates: tuple[CertificateCheck, ...] = ()
     mirror_reads_ns: bool | Unknown = Unknown("not looked at")
-    """Whether the mirror takes the registry from `?ns=` (Dragonfly client v1.3.5); older ones ask one fixed host."""
+    """Whether the mirror takes the registry from `?ns=` (Dragonfly client v1.3.5); older ones ask one fixed
+    host.
+    """
     nydusd_reads_mirrors: bool | Unknown = Unknown("not looked at")
     """Whether this nydusd knows the `mirrors` block at all (removed in v2.3.5, dragonflyoss/nydus#1723)."""
     listening: tuple[int, ...] | Unknown = ()
@@ -254,7 +267,9 @@ class Facts:
     """Programs that are not installed in the version that is asked for. Their facts are None then."""
 
     images: tuple[StoredImage, ...] | Unknown = ()
-    """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody looked."""
+    """Sandbox images, and images that lack layers and are not unpacked by our snapshotter; () where nobody
+    looked.
+    """
 
     credentials: CredentialsFact = CredentialsFact()
 

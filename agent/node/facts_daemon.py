@@ -1,5 +1,5 @@
-"""The facts that the daemon's modules need too; agent.node.facts is the place to import them from for all others, whose
-facts would cost the daemon 0.2 MB of memory.
+"""The facts that the daemon's modules need too; agent.node.facts is the place to import them from for all
+others, whose facts would cost the daemon 0.2 MB of memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Wall clock and boot clock. The wall clock may be stepped; the other goes on, also while the machine sleeps."""
+    """Wall clock and boot clock.
+
+    The wall clock may be stepped; the other goes on, also while the machine sleeps.
+    """
 
     now: float
     """Seconds since the epoch."""
@@ -31,7 +34,10 @@ class Moment:
     boot: str = ""
     """Which boot this is (random(4), boot_id); "" = not known."""
     up_s: float | None = None
-    """Seconds since PID 1 was started, at least; None: not known. In a container CLOCK_BOOTTIME is that of the host."""
+    """Seconds since PID 1 was started, at least; None: not known.
+
+    In a container CLOCK_BOOTTIME is that of the host.
+    """
     monotonic: float = 0.0
     """Seconds of CLOCK_MONOTONIC, by which systemd tells when a unit was started."""
 
@@ -49,7 +55,9 @@ class Listener:
     """A listening TCP socket."""
 
     address: str
-    """Where it is bound: a wildcard address too; an IPv4 address that is mapped into IPv6 as the IPv4 address."""
+    """Where it is bound: a wildcard address too; an IPv4 address that is mapped into IPv6 as the IPv4
+    address.
+    """
     port: int
     uid: int
     inode: int

@@ -1,9 +1,9 @@
-"""Images of pods that a change of the snapshotter must not leave without a root: the sandbox image, and those whose
-layers were thrown away after unpacking.
+"""Images of pods that a change of the snapshotter must not leave without a root: the sandbox image, and those
+whose layers were thrown away after unpacking.
 
-Under another snapshotter an image must be unpacked anew. containerd does that by itself where it has the layers (CRI's
-WithNewSnapshot, pkg/cri/opts/container.go); where `discard_unpacked_layers` took them, it fails each container, and
-CRI does not pull what it knows already. Read only.
+Under another snapshotter an image must be unpacked anew. containerd does that by itself where it has the
+layers (CRI's WithNewSnapshot, pkg/cri/opts/container.go); where `discard_unpacked_layers` took them, it fails
+each container, and CRI does not pull what it knows already. Read only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ NAMESPACE = "k8s.io"
 """CRI's namespace in containerd."""
 _CALL_S = 5.0
 PINNED = ("io.cri-containerd.pinned", "pinned")
-"""CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image (internal/cri/labels)."""
+"""CRI of 1.7.3 and newer marks what its configuration pins, above all the sandbox image
+(internal/cri/labels).
+"""
 _TOO_LONG = "NNA0606"
 _NYDUS_BLOB = "containerd.io/snapshot/nydus-blob"
 
@@ -65,7 +67,9 @@ def read_images(containerd: Containerd, snapshotter: str) -> tuple[StoredImage, 
 def _unpacked(containerd: Containerd, snapshotter: str) -> frozenset[str]:
     """Keys of the snapshotter's snapshots; none where containerd does not know it (yet)."""
     try:
-        return frozenset(key for key, _ in containerd.snapshot_keys(snapshotter, NAMESPACE, deadline_s=_CALL_S))
+        return frozenset(
+            key for key, _ in containerd.snapshot_keys(snapshotter, NAMESPACE, deadline_s=_CALL_S)
+        )
     except ContainerdError:
         return frozenset()
 
@@ -109,7 +113,9 @@ def _image(store: _Store, group: Sequence[ImageRecord], *, is_sandbox: bool) -> 
         unpacked = asked and all(_chain_id(store, manifest) in store.snapshots for manifest in manifests)
     except UnsoundImageError as error:
         # Whoever may pull can put any bytes there: they must keep nobody from looking at the other images.
-        return StoredImage(_name(group), digest, complete=False, unpacked=False, sandbox=is_sandbox, problem=str(error))
+        return StoredImage(
+            _name(group), digest, complete=False, unpacked=False, sandbox=is_sandbox, problem=str(error)
+        )
     if not manifests:
         return None
     return StoredImage(_name(group), digest, complete=complete, unpacked=unpacked, sandbox=is_sandbox)
@@ -169,8 +175,8 @@ def is_lazy(layer: Mapping[str, Any]) -> bool:
 
 
 def chain_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys of the snapshots of an image with this configuration, from the lowest layer up (image-spec, config.md,
-    "Layer ChainID").
+    """Keys of the snapshots of an image with this configuration, from the lowest layer up (image-spec,
+    config.md, "Layer ChainID").
     """
     found: list[str] = []
     diff_ids = mapping(config.get("rootfs")).get("diff_ids")

@@ -1,7 +1,8 @@
 """nydusd, nydus-image and the snapshotter: those of an installed package, or those in PATH.
 
-A package has its programs in a directory that is named by its version. What is rendered names a program by that
-path, so another version is a change like any other. Asks the ports; nothing here raises unless it says so.
+A package has its programs in a directory that is named by its version. What is rendered names a program by
+that path, so another version is a change like any other. Asks the ports; nothing here raises unless it says
+so.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def choose(files: Files, project: Project, wanted: str) -> str | MissingPrograms
 
 
 def pinned(config: Config, chosen: Sequence[ChosenPrograms]) -> Config:
-    """The configuration with the versions that it came to. A generation records it, because "newest" moves on."""
+    """The configuration with the versions that it came to.
+
+    A generation records it, because "newest" moves on.
+    """
     known = {one.project: one.version for one in chosen}
     return _with_programs(config, {project: known.get(project.value, SYSTEM) for project in Project})
 

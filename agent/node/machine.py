@@ -27,8 +27,8 @@ def architecture(ports: HasMachine) -> Arch:
 
 
 def node_identity(machine_id: Path = Path(_MACHINE_ID)) -> str:
-    """The machine's id (machine-id(5)) and its name: clones of one disk image may share the id, and must not all return
-    to the mirror at one moment.
+    """The machine's id (machine-id(5)) and its name: clones of one disk image may share the id, and must not
+    all return to the mirror at one moment.
     """
     try:
         number = machine_id.read_text().strip()

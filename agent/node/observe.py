@@ -38,10 +38,10 @@ def observe(
 ) -> Facts:
     """One picture of the node.
 
-    `probe_fence` runs the fence's self-test (it needs CAP_NET_ADMIN and makes a table of its own for a moment),
-    `probe_mirror` sends canaries through the mirror to the configured registries. `look_at_images` reads
-    the manifests of all images in containerd. `extra_paths` are files of an accepted generation. Nothing raises
-    PortError: what fails is Unknown in the facts.
+    `probe_fence` runs the fence's self-test (it needs CAP_NET_ADMIN and makes a table of its own for a
+    moment), `probe_mirror` sends canaries through the mirror to the configured registries. `look_at_images`
+    reads the manifests of all images in containerd. `extra_paths` are files of an accepted generation.
+    Nothing raises PortError: what fails is Unknown in the facts.
     """
     nydus = installed.read_installed(config, ports)
     nydusd = nydus.binaries["nydusd"]
@@ -67,11 +67,15 @@ def observe(
         mirror_reads_ns=_reads_ns(config, ports) if probe_mirror else Unknown("not asked for"),
         nydusd_reads_mirrors=programs.reads_mirrors(ports, nydusd),
         listening=_listening(ports),
-        images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN)) if look_at_images else (),
+        images=_known(lambda: images.read_images(ports.containerd, paths.PROXY_PLUGIN))
+        if look_at_images
+        else (),
         programs=nydus.chosen,
         missing=nydus.missing,
         credentials=registries.credentials(config.registries.credentials, ports.files),
-        snapshotter_root=snapshotter_root.find_root(ports, config.snapshotter.root, snapshotter_unit, running),
+        snapshotter_root=snapshotter_root.find_root(
+            ports, config.snapshotter.root, snapshotter_unit, running
+        ),
         snapshotter_drop_ins=unit_drop_ins.read_drop_ins(snapshotter_unit, ports.files),
     )
 
@@ -137,7 +141,9 @@ def _loaded(config: Config, ports: Ports) -> dict[str, Seen]:
         return ()
 
     root = config.containerd.config
-    loaded, _stuck = containerd_files.load(root, read, lambda pattern: containerd_files.expand(pattern, listdir))
+    loaded, _stuck = containerd_files.load(
+        root, read, lambda pattern: containerd_files.expand(pattern, listdir)
+    )
     drop_in, _line = containerd_dropin.place(root, loaded)
     if drop_in not in found:
         read(drop_in)
@@ -168,7 +174,10 @@ def _file(ports: Ports, path: str) -> Seen:
 
 
 def _conffiles(ports: Ports, files: Sequence[Seen]) -> tuple[tuple[str, str], ...]:
-    """Which of the files dpkg would ask about at an upgrade. One question for all: dpkg reads its whole database."""
+    """Which of the files dpkg would ask about at an upgrade.
+
+    One question for all: dpkg reads its whole database.
+    """
     present = [fact.path for fact in files if isinstance(fact, FileFact)]
     try:
         # 1: some of them belong to no package.
@@ -177,7 +186,9 @@ def _conffiles(ports: Ports, files: Sequence[Seen]) -> tuple[tuple[str, str], ..
         if not owners:
             return ()
         form = "${Conffiles}\n"
-        listed = ports.processes.run(["dpkg-query", "-W", "-f", form, *set(owners.values())], deadline_s=_RUN_S)
+        listed = ports.processes.run(
+            ["dpkg-query", "-W", "-f", form, *set(owners.values())], deadline_s=_RUN_S
+        )
     except PortError:
         return ()  # no dpkg here
     conffiles = {line.split()[0] for line in listed.stdout.splitlines() if line.split()}

@@ -34,8 +34,8 @@ class Ports(Protocol):
 
 
 def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
-    """The first program of this name, or the one at this path; None where there is none, Unknown where a directory
-    could not be read.
+    """The first program of this name, or the one at this path; None where there is none, Unknown where a
+    directory could not be read.
 
     `crate`: it may be a build from crates, which knows no version of its own.
     """
@@ -51,7 +51,8 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
 
 
 def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown:
-    """The program at this path, which is known to be of an upstream release: where it tells no version, that counts.
+    """The program at this path, which is known to be of an upstream release: where it tells no version, that
+    counts.
 
     None where it is not there, Unknown where that could not be seen.
     """
@@ -96,7 +97,11 @@ def _version(
 def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] | None:
     """By the package that ships the file; None where no package does."""
     try:
-        owner = ports.processes.run(["dpkg-query", "-S", path], deadline_s=_RUN_S).stdout.partition(":")[0].strip()
+        owner = (
+            ports.processes.run(["dpkg-query", "-S", path], deadline_s=_RUN_S)
+            .stdout.partition(":")[0]
+            .strip()
+        )
         shown = ports.processes.run(["dpkg-query", "-W", "-f", "${Version}", owner], deadline_s=_RUN_S).stdout
     except PortError:
         return None
@@ -119,7 +124,9 @@ def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unkno
         if _holds(ports, nydusd.path, "failure_limit"):
             return True
         # A setting that every version has: without it this is a wrapper around the real program.
-        return False if _holds(ports, nydusd.path, "connect_timeout") else Unknown(f"{nydusd.path} is a wrapper")
+        return (
+            False if _holds(ports, nydusd.path, "connect_timeout") else Unknown(f"{nydusd.path} is a wrapper")
+        )
     except PortError as error:
         return Unknown(str(error))
 

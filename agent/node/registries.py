@@ -1,7 +1,8 @@
-"""What the mirror does with registries: TLS rules, the ns parameter, certificates. Asks the ports; nothing raises.
+"""What the mirror does with registries: TLS rules, the ns parameter, certificates. Asks the ports; nothing
+raises.
 
-No registry of others is asked through the mirror: only those that the operator named, and a listener of ours on the
-loopback that stands for all others.
+No registry of others is asked through the mirror: only those that the operator named, and a listener of ours
+on the loopback that stands for all others.
 """
 
 from __future__ import annotations
@@ -60,16 +61,20 @@ def _canary(config: Config, registry: RegistryHost, ports: Ports) -> TlsCanary:
 
 
 def judged(answer: HttpAnswer) -> tuple[bool | Unknown, str]:
-    """What the answer to a canary says: True = the registry itself answered, Unknown = nobody could be asked just now.
+    """What the answer to a canary says: True = the registry itself answered, Unknown = nobody could be asked
+    just now.
 
-    Everything else is False: a real read would meet the same, and nydusd takes such a status for final. The origin's
-    own 400 is what Dragonfly hands on where plain http met a TLS port, without the text that says so.
+    Everything else is False: a real read would meet the same, and nydusd takes such a status for final. The
+    origin's own 400 is what Dragonfly hands on where plain http met a TLS port, without the text that says
+    so.
     """
     kind = answer.headers.get("x-dragonfly-error-type", "")
     evidence = f"status {answer.status}{f', error of {kind}' if kind else ''}"
     if answer.status == _TOO_MANY or answer.status >= _SERVER_ERROR:
         return Unknown(f"no answer that tells: {evidence}"), evidence
-    if answer.status == 400 and (kind == "backend" or any(text in answer.body.lower() for text in _PLAIN_TO_TLS)):
+    if answer.status == 400 and (
+        kind == "backend" or any(text in answer.body.lower() for text in _PLAIN_TO_TLS)
+    ):
         return False, f"{evidence}: plain http was sent to a TLS port"
     origin = _FROM_REGISTRY in answer.headers or b'"errors"' in answer.body
     if answer.status in (401, 404) and origin:
@@ -91,11 +96,15 @@ def _any_host(config: Config, ports: Ports) -> TlsCanary:
         case TlsSight.PLAIN:
             return TlsCanary(ANY_HOST, ok=False, evidence="a host that no rule names was asked in plain http")
         case TlsSight.NOBODY:
-            return TlsCanary(ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback")
+            return TlsCanary(
+                ANY_HOST, Unknown("the mirror did not come"), "the mirror did not reach our loopback"
+            )
 
 
 def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
-    """Whether the mirror takes the registry from `?ns=`: it then comes to a listener of ours that ns names."""
+    """Whether the mirror takes the registry from `?ns=`: it then comes to a listener of ours that ns
+    names.
+    """
     answered = []
 
     def fetch(address: str) -> None:
@@ -117,8 +126,8 @@ def reads_ns(config: Config, ports: Ports) -> bool | Unknown:
 def credentials(file: str, files: Files) -> CredentialsFact:
     """Whether docker's configuration can be used, and what in it ends by itself; never a secret.
 
-    `file`: what `registries.credentials` names, "" = root's own of docker. Only the file is read: no helper is run,
-    because a plan must not wait for it, nor depend on what it says today.
+    `file`: what `registries.credentials` names, "" = root's own of docker. Only the file is read: no helper
+    is run, because a plan must not wait for it, nor depend on what it says today.
     """
     places = docker_places(file, {}, uid=0, home="/root")
     for path in places.paths:

@@ -1,7 +1,7 @@
 """Where the nydus snapshotter that is on the node keeps its data, and whether containerd refers to it.
 
-containerd's database names snapshots by numbers that mean something below that root only: under another one each image
-that was unpacked before fails with "missing parent … bucket: not found".
+containerd's database names snapshots by numbers that mean something below that root only: under another one
+each image that was unpacked before fails with "missing parent … bucket: not found".
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _named(files: Files, command: Sequence[str]) -> tuple[str, str]:
         told = tomllib.loads(fact.content.decode()).get("root", "") if isinstance(fact, FileFact) else ""
     except (PortError, ValueError):
         return "", ""
-    return (posixpath.normpath(told) if isinstance(told, str) and told.startswith("/") else ""), f"{config}: root"
+    return (
+        posixpath.normpath(told) if isinstance(told, str) and told.startswith("/") else ""
+    ), f"{config}: root"
 
 
 def _option(command: Sequence[str], name: str) -> str:
@@ -89,7 +91,9 @@ def _option(command: Sequence[str], name: str) -> str:
 
 
 def _others(containerd: RunningContainerd | None | Unknown) -> Iterator[tuple[str, str]]:
-    """Where it may have been: what the running containerd was told, and what upstream's programs take by themselves."""
+    """Where it may have been: what the running containerd was told, and what upstream's programs take by
+    themselves.
+    """
     for plugin in containerd.plugins if isinstance(containerd, RunningContainerd) else ():
         if plugin.id == paths.PROXY_PLUGIN and (root := dict(plugin.exports).get("root", "")):
             yield root, f"containerd: proxy_plugins.{plugin.id}.exports.root"
@@ -104,7 +108,9 @@ def _has_data(files: Files, root: str) -> bool:
 
 
 def _same(files: Files, path: str, wanted: str) -> bool:
-    """Whether both names lead to one directory: the kernel tells a process's files by what a link leads to."""
+    """Whether both names lead to one directory: the kernel tells a process's files by what a link leads
+    to.
+    """
     try:
         for name in (_DAEMONS, _SNAPSHOTS):
             stamp = files.stamp(f"{path}/{name}")
@@ -116,10 +122,15 @@ def _same(files: Files, path: str, wanted: str) -> bool:
 
 
 def _images(containerd: Containerd) -> int | Unknown:
-    """In all namespaces. Labels tell, and the list where the snapshotter answers: a container's image may be gone."""
+    """In all namespaces.
+
+    Labels tell, and the list where the snapshotter answers: a container's image may be gone.
+    """
     try:
         namespaces = containerd.namespaces(deadline_s=_CALL_S)
-        by_label = sum(len(containerd.unpacked(paths.PROXY_PLUGIN, one, deadline_s=_CALL_S)) for one in namespaces)
+        by_label = sum(
+            len(containerd.unpacked(paths.PROXY_PLUGIN, one, deadline_s=_CALL_S)) for one in namespaces
+        )
         return by_label or sum(_listed(containerd, one) for one in namespaces)
     except ContainerdError as error:
         return Unknown(f"{error.what}: {error.cause}")

@@ -10,7 +10,8 @@ from agent.node.facts import FileFact, UnitFact, Unknown
 from agent.ports import Files
 
 _DIRECTORIES = (
-    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient", "/etc/systemd/system",
+    "/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient",
+    "/etc/systemd/system",
     "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system",
 )  # fmt: skip
 """From the one that counts most (systemd.unit(5), "System Unit Search Path")."""
@@ -31,8 +32,8 @@ def read_drop_ins(unit: UnitFact | None | Unknown, files: Files) -> tuple[FileFa
 
 
 def _read(files: Files, path: str) -> FileFact | None:
-    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of another
-    one with its name.
+    """None where it is masked (a link to /dev/null) or leads to nothing: systemd reads nothing of it, nor of
+    another one with its name.
     """
     try:
         return files.read(path)
@@ -43,7 +44,9 @@ def _read(files: Files, path: str) -> FileFact | None:
 
 
 def _on_disk(name: str, files: Files) -> Iterator[str]:
-    """By their names, whatever directory they lie in; of one name the first counts, and an empty one hides the rest."""
+    """By their names, whatever directory they lie in; of one name the first counts, and an empty one hides
+    the rest.
+    """
     paths: dict[str, str] = {}
     for above in _names(name):
         for directory in _DIRECTORIES:
@@ -55,7 +58,9 @@ def _on_disk(name: str, files: Files) -> Iterator[str]:
 
 
 def _names(name: str) -> Iterator[str]:
-    """The unit's own name, then what it shares with others: a-b.service has a-.service.d and service.d too."""
+    """The unit's own name, then what it shares with others: a-b.service has a-.service.d and service.d
+    too.
+    """
     stem, _, kind = name.rpartition(".")
     yield name
     while "-" in stem.rstrip("-"):

@@ -15,7 +15,9 @@ CRATE_PATTERN = "nydus-storage-[0-9]+[.][0-9]+[.][0-9]+"
 """grep -E pattern of a path that a build from crates leaves in the program (its panic messages)."""
 
 _CRATES: dict[str, Version] = {"0.6.2": (2, 2, 0)}
-"""nydus-storage in the lock file of a nydus-rs crate -> version of that crate; 2.2.0 is the latest that there is."""
+"""nydus-storage in the lock file of a nydus-rs crate -> version of that crate; 2.2.0 is the latest that there
+is.
+"""
 
 
 def parsed(text: str) -> Version | Unknown:
@@ -27,7 +29,9 @@ def parsed(text: str) -> Version | Unknown:
 
 
 def nydus(output: str) -> tuple[Version | Unknown, str]:
-    """nydusd's and nydus-image's `--version`: "Version: \\tv2.3.8", "unknown" where it was built outside of git."""
+    """nydusd's and nydus-image's `--version`: "Version: \\tv2.3.8", "unknown" where it was built outside of
+    git.
+    """
     match = _NYDUS.search(output)
     if match is None:
         return Unknown("--version printed no version"), ""
@@ -35,8 +39,8 @@ def nydus(output: str) -> tuple[Version | Unknown, str]:
 
 
 def commit(output: str) -> str:
-    """The commit that nydusd names, "" where it names none: read as the snapshotter reads it (its pkg/daemon/daemon.go,
-    GetDaemonGitCommit), on stdout alone.
+    """The commit that nydusd names, "" where it names none: read as the snapshotter reads it (its
+    pkg/daemon/daemon.go, GetDaemonGitCommit), on stdout alone.
     """
     match = _COMMIT.search(output)
     return match[1].strip() if match is not None else ""
@@ -54,7 +58,9 @@ def crate(known_versions: str) -> tuple[Version | Unknown, str]:
 
 
 def snapshotter(output: str) -> tuple[Version | Unknown, str]:
-    """containerd-nydus-grpc's `--version`; distributions build it without a version, then it says "unknown"."""
+    """containerd-nydus-grpc's `--version`; distributions build it without a version, then it says
+    "unknown".
+    """
     return nydus(output)
 
 

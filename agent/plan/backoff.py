@@ -1,7 +1,8 @@
 """How often the same thing is put back, before it is left to people. Pure.
 
-Somebody who changes it again each time (configuration management, another agent) means it: a fight with him restarts
-units and helps nobody. So each repair that follows another one waits four times as long, and the fifth is the last.
+Somebody who changes it again each time (configuration management, another agent) means it: a fight with him
+restarts units and helps nobody. So each repair that follows another one waits four times as long, and the
+fifth is the last.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def wait_s(of: Repaired | None, now: float) -> float | None:
     return max(0.0, FIRST_WAIT_S * math.pow(_GROWTH, of.times - 1) - passed)
 
 
-def note(known: Sequence[Repaired], subjects: Iterable[str], now: float, hints: dict[str, str]) -> tuple[Repaired, ...]:
+def note(
+    known: Sequence[Repaired], subjects: Iterable[str], now: float, hints: dict[str, str]
+) -> tuple[Repaired, ...]:
     """After another repair of these subjects; what is long ago is forgotten."""
     rows = {one.subject: one for one in known if now - one.at < FORGET_S}
     for subject in subjects:
@@ -62,8 +65,8 @@ def gave_up(known: Sequence[Repaired], subjects: Iterable[str], now: float) -> t
     """What is left to people among the subjects that are not as they were applied, in words."""
     wrong = set(subjects)
     return tuple(
-        f"{one.subject} was put back {one.times} times, last {in_words(now - one.at)} ago, and changed again each time"
-        + (f"; it begins with: {one.hint}" if one.hint else "")
+        f"{one.subject} was put back {one.times} times, last {in_words(now - one.at)} ago, and changed "
+        f"again each time" + (f"; it begins with: {one.hint}" if one.hint else "")
         for one in known
         if one.subject in wrong and wait_s(one, now) is None
     )

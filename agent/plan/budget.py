@@ -1,13 +1,14 @@
 """How often containerd and the snapshotter may be restarted by us. Pure.
 
-A restart holds new pods and pulls up for seconds and is no remedy for a fault elsewhere, so two rules bound it:
+A restart holds new pods and pulls up for seconds and is no remedy for a fault elsewhere, so two rules bound
+it:
 
-- *Budget*: at most so many of a unit within an hour, and half of that for what begins by itself, so that a loop of
-  repairs leaves something to the person who ends it.
-- *Cooldown*: what begins by itself restarts a unit that it has restarted within that hour only when the unit has run
-  for a while. By InactiveExitTimestamp and not ActiveEnterTimestamp, which a unit that dies while it starts never
-  reaches (kubernetes/node-problem-detector#444: a loop of kills). The first restart of an hour does not wait: a node
-  that is set up right after its boot, or after containerd was upgraded, is no loop.
+- *Budget*: at most so many of a unit within an hour, and half of that for what begins by itself, so that a
+  loop of repairs leaves something to the person who ends it.
+- *Cooldown*: what begins by itself restarts a unit that it has restarted within that hour only when the unit
+  has run for a while. By InactiveExitTimestamp and not ActiveEnterTimestamp, which a unit that dies while it
+  starts never reaches (kubernetes/node-problem-detector#444: a loop of kills). The first restart of an hour
+  does not wait: a node that is set up right after its boot, or after containerd was upgraded, is no loop.
 
 An undo is never refused: to leave a node half changed is worse than one more restart. But it counts.
 """
@@ -37,9 +38,11 @@ class Restart:
     boottime: float
 
     def age_s(self, now: Moment) -> float:
-        """How long ago. Within one boot the boot clock alone counts: a wall clock that is stepped ages nothing.
+        """How long ago. Within one boot the boot clock alone counts: a wall clock that is stepped ages
+        nothing.
 
-        Of an earlier boot: at least this boot's length; how long the machine was off, only the wall clock can know.
+        Of an earlier boot: at least this boot's length; how long the machine was off, only the wall clock can
+        know.
         """
         if self.boot == now.boot:
             return max(0.0, now.boottime - self.boottime)
@@ -82,7 +85,9 @@ Judgement: TypeAlias = Allowed | NotBefore
 
 
 def may_restart(unit: UnitFact, history: Sequence[Restart], now: Moment, policy: RestartBudget) -> Judgement:
-    """Whether `unit` (as systemd sees it) may be restarted now, after the restarts in `history` (of any unit)."""
+    """Whether `unit` (as systemd sees it) may be restarted now, after the restarts in `history` (of any
+    unit).
+    """
     ages = sorted(age for one in history if one.unit == unit.name and (age := one.age_s(now)) < WINDOW_S)
     if len(ages) >= policy.per_hour:
         wait = WINDOW_S - ages[policy.per_hour - 1]

@@ -1,12 +1,13 @@
-"""Our own file beside containerd's root file: where it lies, what is in it, and the line that makes containerd read it.
+"""Our own file beside containerd's root file: where it lies, what is in it, and the line that makes
+containerd read it.
 
-Its name makes it the last one of its directory. It has the version that the root file has on the disk, because that is
-the only one which is right with every containerd: 2.0 to 2.2 migrate all files from the last version that they see,
-2.3.0 to 2.3.4 refuse a version above the root's.
+Its name makes it the last one of its directory. It has the version that the root file has on the disk,
+because that is the only one which is right with every containerd: 2.0 to 2.2 migrate all files from the last
+version that they see, 2.3.0 to 2.3.4 refuse a version above the root's.
 
-A file of version 2 on containerd 2.x names CRI's keys twice. 2.3 and newer migrate this file alone, and lose three keys
-of a CRI section that has no table of runtimes; 2.0 to 2.2 migrate the merged files, and there the root's own keys would
-win over those of the new tables. With both spellings each of them comes to the same.
+A file of version 2 on containerd 2.x names CRI's keys twice. 2.3 and newer migrate this file alone, and lose
+three keys of a CRI section that has no table of runtimes; 2.0 to 2.2 migrate the merged files, and there the
+root's own keys would win over those of the new tables. With both spellings each of them comes to the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def is_drop_in(path: str) -> bool:
 
 
 def place(root: str, loaded: Sequence[Loaded]) -> tuple[str, str]:
-    """(path of the drop-in, import that the root file needs); the import is "" where a glob names the directory.
+    """(path of the drop-in, import that the root file needs); the import is "" where a glob names the
+    directory.
 
     Only directories beside or below the root file's count: what others import from elsewhere is theirs alone.
     """
@@ -65,11 +67,15 @@ def merged(kind: Family, version: int, wishes: Wishes) -> bytes:
 
 
 def carrying(version: int, wishes: Wishes, holder: Loaded, section: Mapping[str, Any]) -> bytes:
-    """The drop-in for a containerd that replaces sections (1.x): a copy of the CRI section with our keys in it."""
+    """The drop-in for a containerd that replaces sections (1.x): a copy of the CRI section with our keys in
+    it.
+    """
     spelled = respelled(wishes, KEYS[2], KEYS[version])
     name = "cri" if version < 2 else CRI
     nested = _nested(spelled, {"plugins": {name: copy.deepcopy(dict(section))}})
-    return _text(version, nested, (f"The CRI section is that of {holder.path}: containerd 1.x replaces sections.",))
+    return _text(
+        version, nested, (f"The CRI section is that of {holder.path}: containerd 1.x replaces sections.",)
+    )
 
 
 def _nested(wishes: Mapping[KeyPath, Value], start: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Which files a containerd of some version loads, in its order: the root file, then what the files import.
 
-Breadth first; an import is relative to the file that names it; a pattern with "*" is a sorted glob and may match
-nothing, any other import must be there; a file is loaded once (resolveImports in cmd/containerd/server/config, and in
-services/server/config before 2.0). Pure: the caller reads.
+Breadth first; an import is relative to the file that names it; a pattern with "*" is a sorted glob and may
+match nothing, any other import must be there; a file is loaded once (resolveImports in
+cmd/containerd/server/config, and in services/server/config before 2.0). Pure: the caller reads.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Stuck:
 
 
 def load(root: str, read: Read, glob: Glob) -> tuple[tuple[Loaded, ...], tuple[Stuck, ...]]:
-    """All files in loading order, the root first (nothing where it is not there), and those that stand in the way."""
+    """All files in loading order, the root first (nothing where it is not there), and those that stand in the
+    way.
+    """
     found: dict[str, Loaded] = {}
     stuck: list[Stuck] = []
     pending = [root]
@@ -143,7 +145,9 @@ def expand(pattern: str, listdir: Callable[[str], Sequence[str]]) -> tuple[str, 
             names = ((base, name) for base in found for name in sorted(listdir(base)))
             found = [posixpath.join(base, name) for base, name in names if matches(part, name)]
     magic = re.search(r"[*?\[\\]", posixpath.basename(pattern)) is not None
-    return tuple(path for path in found if magic or posixpath.basename(path) in listdir(posixpath.dirname(path)))
+    return tuple(
+        path for path in found if magic or posixpath.basename(path) in listdir(posixpath.dirname(path))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +159,18 @@ class Node:
 
     def load(self, root: str) -> tuple[tuple[Loaded, ...], tuple[Stuck, ...]]:
         """What containerd loads of these files."""
-        return load(root, self.files.get, lambda pattern: sorted(path for path in self.files if matches(pattern, path)))
+        return load(
+            root,
+            self.files.get,
+            lambda pattern: sorted(path for path in self.files if matches(pattern, path)),
+        )
 
     def with_files(self, changes: Mapping[str, bytes | None]) -> Node:
         """The same node with other files; None takes one away."""
         files = {**self.files, **{path: content for path, content in changes.items() if content is not None}}
-        return Node(self.version, {path: one for path, one in files.items() if changes.get(path, one) is not None})
+        return Node(
+            self.version, {path: one for path, one in files.items() if changes.get(path, one) is not None}
+        )
 
 
 def node_of(facts: Facts) -> Node:
@@ -171,5 +181,7 @@ def node_of(facts: Facts) -> Node:
             files[entry.path] = entry.content
         elif isinstance(entry[1], Unknown):
             files[entry[0]] = entry[1]
-    version = facts.containerd.version if isinstance(facts.containerd, Binary) else Unknown("it was not found")
+    version = (
+        facts.containerd.version if isinstance(facts.containerd, Binary) else Unknown("it was not found")
+    )
     return Node(version, files)

@@ -1,7 +1,8 @@
 """Where containerd's configuration keeps what we care about: one table of key paths per version of the file.
 
-Read only; `plan.render_containerd` edits. Sources: containerd's docs/cri/config.md, docs/cri/registry.md and, for the
-versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `KeyPath` serve any TOML document.
+Read only; `plan.render_containerd` edits. Sources: containerd's docs/cri/config.md, docs/cri/registry.md and,
+for the versions, docs/containerd-2.0.md and cmd/containerd/server/config. `at` and `KeyPath` serve any TOML
+document.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Keys:
     registry: KeyPath
     """Table with config_path, mirrors and configs."""
     platforms: KeyPath | None = None
-    """Table of runtimes that unpack with another snapshotter; before version 3 a runtime's own key is all there is."""
+    """Table of runtimes that unpack with another snapshotter; before version 3 a runtime's own key is all
+    there is.
+    """
 
 
 def _of_cri(name: str) -> Keys:
@@ -75,8 +78,12 @@ def at(document: Mapping[str, Any], path: KeyPath) -> Any:  # noqa: ANN401 - a T
     return found
 
 
-def leaves(table: Mapping[str, Any], above: KeyPath = (), *, empty: bool = False) -> Iterator[tuple[KeyPath, Any]]:
-    """(key path, value) of all that is no table, also of empty tables where they count, in a table found at `above`."""
+def leaves(
+    table: Mapping[str, Any], above: KeyPath = (), *, empty: bool = False
+) -> Iterator[tuple[KeyPath, Any]]:
+    """(key path, value) of all that is no table, also of empty tables where they count, in a table found at
+    `above`.
+    """
     for key, value in table.items():
         path = (*above, key)
         if isinstance(value, Mapping) and (value or not empty):
@@ -85,7 +92,8 @@ def leaves(table: Mapping[str, Any], above: KeyPath = (), *, empty: bool = False
             yield path, value
 
 
-def take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401 - dict or tomlkit's tables
+# Dict or tomlkit's tables.
+def take(document: Any, path: KeyPath, before: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Take a key out, and its tables where they are empty then and were not there before."""
     tables = [document]
     for key in path[:-1]:

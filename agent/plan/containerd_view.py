@@ -1,8 +1,9 @@
 """containerd's files as one configuration: what the daemon of some version makes of them, as far as we care.
 
-The rules are containerd's own (docs/man/containerd-config.toml.5.md; mergeConfig in cmd/containerd/server/config; the
-migrations in plugins/cri/{images,runtime}/plugin.go). Before anything goes live the real program says what it makes of
-the same files (`CheckContainerdConfig`); this model is for deciding. Pure.
+The rules are containerd's own (docs/man/containerd-config.toml.5.md; mergeConfig in
+cmd/containerd/server/config; the migrations in plugins/cri/{images,runtime}/plugin.go). Before anything goes
+live the real program says what it makes of the same files (`CheckContainerdConfig`); this model is for
+deciding. Pure.
 """
 
 from __future__ import annotations
@@ -41,20 +42,27 @@ class ContainerdView:
     @property
     def address(self) -> str:
         """The socket's address; "" where no file names one."""
-        value = at(self.document, ("plugins", GRPC_SERVER, "address")) or at(self.document, ("grpc", "address"))
+        value = at(self.document, ("plugins", GRPC_SERVER, "address")) or at(
+            self.document, ("grpc", "address")
+        )
         return value if isinstance(value, str) else ""
 
     @property
     def names_ours(self) -> bool:
         """Whether CRI would use our snapshotter, as its default or for a runtime."""
-        tables = [self.get(self.keys.runtimes), self.get(self.keys.platforms) if self.keys.platforms else None]
+        tables = [
+            self.get(self.keys.runtimes),
+            self.get(self.keys.platforms) if self.keys.platforms else None,
+        ]
         rows = [row for table in tables if isinstance(table, Mapping) for row in table.values()]
         named = [row.get("snapshotter") for row in rows if isinstance(row, Mapping)]
         return paths.PROXY_PLUGIN in (self.get(self.keys.snapshotter), *named)
 
 
 def names_snapshotter(content: bytes | None) -> bool:
-    """Whether a file names our snapshotter for CRI in the tables of any version; what does not parse names nothing."""
+    """Whether a file names our snapshotter for CRI in the tables of any version; what does not parse names
+    nothing.
+    """
     try:
         document = tomllib.loads(content.decode()) if content is not None else {}
     except ValueError:
@@ -66,11 +74,15 @@ def view(kind: Family, loaded: Sequence[Loaded]) -> ContainerdView:
     """What a containerd of this family makes of these files (in their loading order)."""
     if kind is Family.REPLACING:
         return ContainerdView(_replacing(loaded), KEYS[2])
-    return ContainerdView(_merging(loaded) if kind is Family.MERGING else _migrating(loaded), KEYS[kind.highest])
+    return ContainerdView(
+        _merging(loaded) if kind is Family.MERGING else _migrating(loaded), KEYS[kind.highest]
+    )
 
 
 def last_version(loaded: Sequence[Loaded]) -> int:
-    """The last version that a file names, which 1.x and 2.0 to 2.2 take for all of them; 1 where none does."""
+    """The last version that a file names, which 1.x and 2.0 to 2.2 take for all of them; 1 where none
+    does.
+    """
     return next((one.version for one in reversed(loaded) if one.version), 1)
 
 
@@ -156,7 +168,10 @@ def _renamed(plugins: Mapping[str, Any]) -> Document:
 
 
 def _migrated(plugins: Mapping[str, Any]) -> Document:
-    """Version 2's CRI section as version 3 has it. Without a table of runtimes three keys are lost: so it is there."""
+    """Version 2's CRI section as version 3 has it.
+
+    Without a table of runtimes three keys are lost: so it is there.
+    """
     source = plugins.get(CRI)
     if not isinstance(source, Mapping):
         return dict(plugins)

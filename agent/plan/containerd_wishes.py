@@ -38,12 +38,16 @@ def wished(config: Config, version: Version, kind: Family, base: ContainerdView)
     wishes: dict[KeyPath, Value] = {
         (*PROXY_PLUGIN, "type"): "snapshot",
         (*PROXY_PLUGIN, "address"): paths.SNAPSHOTTER_SOCKET,
-        # CRI tells the kubelet this path as the image file system; a wrong one stops image garbage collection.
+        # CRI tells the kubelet this path as the image file system; a wrong one stops image garbage
+        # collection.
         (*PROXY_PLUGIN, "exports", "root"): config.snapshotter.root,
     }
     if base.cri_disabled:
         # containerd does not even read the tables of a plugin that is disabled.
-        text = "the CRI plugin is disabled in this configuration (disabled_plugins): only ctr and the like use nydus"
+        text = (
+            "the CRI plugin is disabled in this configuration (disabled_plugins): only ctr and the like "
+            "use nydus"
+        )
         return Wished(wishes, (text,), hosts_read=False)
     warnings: list[str] = []
     if mode is not ContainerdMode.PLUGIN_ONLY:
@@ -51,7 +55,8 @@ def wished(config: Config, version: Version, kind: Family, base: ContainerdView)
         wishes[keys.discard_unpacked_layers] = False
         if base.get(keys.discard_unpacked_layers) is True:
             warnings.append(
-                "layers were discarded after unpacking so far (discard_unpacked_layers); they are kept from now on; "
+                "layers were discarded after unpacking so far (discard_unpacked_layers); they are kept from "
+                "now on; "
                 "images that lack some must be pulled again before they run under the nydus snapshotter"
             )
     if mode is ContainerdMode.DEFAULT:
@@ -78,7 +83,10 @@ def _needs_config_path(version: Version, base: ContainerdView) -> bool:
 
 
 def registry_conflict(base: ContainerdView) -> str:
-    """Why config_path cannot be set, "" where it can: CRI refuses it beside the older form (pkg/cri/config)."""
+    """Why config_path cannot be set, "" where it can:
+
+    CRI refuses it beside the older form (pkg/cri/config).
+    """
     registry = base.keys.registry
     if base.get((*registry, "config_path")):
         return ""
@@ -88,7 +96,8 @@ def registry_conflict(base: ContainerdView) -> str:
     if not base.get((*registry, "mirrors")) and not tls:
         return ""
     return (
-        f"plain images do not go through the mirror: {dotted(registry)} uses the older mirrors or configs.tls, "
+        f"plain images do not go through the mirror: {dotted(registry)} uses the older mirrors or "
+        f"configs.tls, "
         "which containerd refuses beside config_path; move them to hosts.toml files"
     )
 
@@ -98,21 +107,30 @@ def _runtime(kind: Family, base: ContainerdView) -> Mapping[KeyPath, Value]:
     keys = base.keys
     default = base.get(keys.default_runtime) or _RUNC
     like = base.get((*keys.runtimes, default))
-    told = {key: value for key, value in like.items() if value not in ("", [])} if isinstance(like, Mapping) else {}
+    told = (
+        {key: value for key, value in like.items() if value not in ("", [])}
+        if isinstance(like, Mapping)
+        else {}
+    )
     ours: dict[str, Any] = {"runtime_type": _RUNC_TYPE, **told}
     ours["snapshotter"] = paths.PROXY_PLUGIN
     wishes: dict[KeyPath, Value] = dict(leaves(ours, (*keys.runtimes, paths.RUNTIME)))
     if keys.platforms is not None:
         wishes[(*keys.platforms, paths.RUNTIME, "snapshotter")] = paths.PROXY_PLUGIN
     if kind is Family.REPLACING and not base.get(keys.runtimes) and default == _RUNC:
-        # A table of runtimes takes the place of the built-in one: without this line there would be no runc any more.
+        # A table of runtimes takes the place of the built-in one: without this line there would be no runc
+        # any more.
         wishes[(*keys.runtimes, _RUNC, "runtime_type")] = _RUNC_TYPE
     return wishes
 
 
 def respelled(wishes: Wishes, source: Keys, target: Keys) -> dict[KeyPath, Value]:
-    """The same wishes with the key paths of another version; what that version has no place for is left out."""
-    return {new: value for path, value in wishes.items() if (new := _respelled(path, source, target)) is not None}
+    """The same wishes with the key paths of another version; what that version has no place for is left
+    out.
+    """
+    return {
+        new: value for path, value in wishes.items() if (new := _respelled(path, source, target)) is not None
+    }
 
 
 def _respelled(path: KeyPath, source: Keys, target: Keys) -> KeyPath | None:
@@ -126,7 +144,9 @@ def _respelled(path: KeyPath, source: Keys, target: Keys) -> KeyPath | None:
 
 
 def possible_keys(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Value]]:
-    """Everything of ours that may stand in a file that others own, in any version and mode, as we would write it."""
+    """Everything of ours that may stand in a file that others own, in any version and mode, as we would write
+    it.
+    """
     for keys in KEYS.values():
         yield keys.snapshotter, paths.PROXY_PLUGIN
         yield keys.disable_snapshot_annotations, False
@@ -134,7 +154,11 @@ def possible_keys(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Value]
         yield (*keys.registry, "config_path"), paths.CERTS_D
         for table in (keys.runtimes, keys.platforms):
             here = at(document, (*table, paths.RUNTIME)) if table is not None else None
-            if table is not None and isinstance(here, Mapping) and here.get("snapshotter") == paths.PROXY_PLUGIN:
+            if (
+                table is not None
+                and isinstance(here, Mapping)
+                and here.get("snapshotter") == paths.PROXY_PLUGIN
+            ):
                 yield from leaves(here, (*table, paths.RUNTIME))
                 yield (*keys.runtimes, _RUNC, "runtime_type"), _RUNC_TYPE
     ours = at(document, PROXY_PLUGIN)

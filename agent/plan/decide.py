@@ -8,7 +8,17 @@ from typing import Any
 
 from agent import paths
 from agent.config.model import Config, Dialect, RegistryHost, Scheme, Switch
-from agent.node.facts import ANY_HOST, Arch, Binary, CertificateCheck, Effective, Facts, FileFact, TlsCanary, Unknown
+from agent.node.facts import (
+    ANY_HOST,
+    Arch,
+    Binary,
+    CertificateCheck,
+    Effective,
+    Facts,
+    FileFact,
+    TlsCanary,
+    Unknown,
+)
 from agent.outside_json import json_value
 from agent.plan import pairs
 from agent.plan.pairs import MIRRORS_NOT_WRITTEN, spelled, version_of
@@ -21,7 +31,9 @@ HTTP_FALLBACK_GONE = (2, 4, 2)
 
 @dataclass(frozen=True, slots=True)
 class UseHttp:
-    """Whether https registries are asked for in plain http through the mirror, which then speaks TLS to them."""
+    """Whether https registries are asked for in plain http through the mirror, which then speaks TLS to
+    them.
+    """
 
     wanted: bool
     reason: str
@@ -44,7 +56,8 @@ def choose(config: Config, facts: Facts) -> tuple[Effective, tuple[Refusal, ...]
     reasons = [switch_reason, f"dialect {dialect.value}: {_why_dialect(config)}", *scheme_reasons]
     if dialect is Dialect.MIRRORS:
         reasons.append(
-            f"one template serves all registries: nydus images of others than {config.mirror.registry} are asked for "
+            f"one template serves all registries: nydus images of others than {config.mirror.registry} are "
+            f"asked for "
             "under its name at the mirror"
         )
         reasons.extend(_mirrors_doubts(facts))
@@ -75,7 +88,10 @@ def _switch(config: Config, facts: Facts) -> tuple[Switch, str]:
     if isinstance(facts.fence, Unknown):
         present = present_switch(facts)
         if present is not None:
-            return present, f"switch {present.value}: as it is; the fence was not tried ({facts.fence.reason})"
+            return (
+                present,
+                f"switch {present.value}: as it is; the fence was not tried ({facts.fence.reason})",
+            )
         return Switch.NATIVE, f"switch native: the fence was not tried ({facts.fence.reason})"
     if facts.fence.usable:
         return Switch.FENCE, f"switch fence: {'as configured' if asked else 'auto'}; {facts.fence.reason}"
@@ -112,20 +128,24 @@ def _scheme(config: Config, facts: Facts) -> tuple[Scheme, tuple[str, ...]]:
         return Scheme.HTTPS, ()
     if len(plain) == len(config.registries.hosts):
         return Scheme.HTTP, (
-            "scheme http: only plain http registries are configured, and one scheme serves all nydus images; add a "
+            "scheme http: only plain http registries are configured, and one scheme serves all nydus "
+            "images; add a "
             "[[registries.hosts]] table for each https registry that serves nydus images",
         )
     version = version_of(facts.nydusd)
     if version is not None and version >= HTTP_FALLBACK_GONE:
         return Scheme.HTTPS, (
-            f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {spelled(version)} with "
+            f"scheme https: nydus images of {', '.join(plain)} cannot be read by nydusd {spelled(version)} "
+            f"with "
             f"snapshotters before {spelled(MIRRORS_NOT_WRITTEN)}, which have one scheme for all registries",
         )
     return Scheme.HTTPS, (f"scheme https: nydusd falls back to plain http for {', '.join(plain)}",)
 
 
 def _plain_not_accelerated(config: Config, facts: Facts) -> tuple[str, ...]:
-    """Plain http registries that the mirror was seen not to reach, such as by a TLS rule that covers them too."""
+    """Plain http registries that the mirror was seen not to reach, such as by a TLS rule that covers them
+    too.
+    """
     plain = {registry.host for registry in config.registries.hosts if registry.scheme is Scheme.HTTP}
     return tuple(
         f"{canary.host}: goes direct, because the mirror does not fetch it in plain http ({canary.evidence})"
@@ -147,20 +167,27 @@ def _use_http(config: Config, facts: Facts) -> UseHttp:
     present = _present_use_http(facts)
     failing = [(one.host, _why_not(one, canaries, checks, present=present)) for one in secure]
     bad = [(host, reason) for host, reason in failing if reason]
-    general = "" if "*" not in config.registries.include else _canary_reason(canaries.get(ANY_HOST), present=present)
+    general = (
+        ""
+        if "*" not in config.registries.include
+        else _canary_reason(canaries.get(ANY_HOST), present=present)
+    )
     if not bad and not general:
         names = ", ".join(registry.host for registry in secure)
         unknown = any(isinstance(canaries[one.host].ok, Unknown) for one in secure if one.host in canaries)
         kept = " (kept: could not be asked again)" if unknown else ""
         return UseHttp(
             wanted=True,
-            reason=f"the mirror speaks TLS to {names}{kept}; mind that Dragonfly verifies no certificate by default",
+            reason=f"the mirror speaks TLS to {names}{kept}; mind that Dragonfly verifies no certificate by "
+            f"default",
             not_accelerated=(),
         )
     if bad:
         reason = "; ".join(f"{host}: {why}" for host, why in bad)
     else:
-        reason = f"the mirror's TLS rule does not cover all https registries ({general}); others could not be read"
+        reason = (
+            f"the mirror's TLS rule does not cover all https registries ({general}); others could not be read"
+        )
     why, shared = dict(bad), f"one setting serves all registries, and {reason}"
     direct = tuple(f"{one.host}: goes direct, because {why.get(one.host, shared)}" for one in secure)
     return UseHttp(wanted=False, reason=reason, not_accelerated=direct)
@@ -183,9 +210,16 @@ def _why_not(
 
 
 def _canary_reason(canary: TlsCanary | None, *, present: bool) -> str:
-    """Why a canary is no proof, "" where it is one. What was proved before is kept while nobody can be asked."""
+    """Why a canary is no proof, "" where it is one.
+
+    What was proved before is kept while nobody can be asked.
+    """
     if canary is None or isinstance(canary.ok, Unknown):
-        return "" if present else f"the mirror's rule could not be seen ({canary.evidence if canary else 'not asked'})"
+        return (
+            ""
+            if present
+            else f"the mirror's rule could not be seen ({canary.evidence if canary else 'not asked'})"
+        )
     return "" if canary.ok else f"the mirror has no TLS rule for it ({canary.evidence})"
 
 
@@ -232,7 +266,11 @@ def binary_refusals(facts: Facts) -> tuple[Refusal, ...]:
             found.append(Refusal(code, f"{name} could not be looked at: {fact.reason}", try_))
         elif fact.arch not in (facts.arch, Arch.SCRIPT):
             found.append(
-                Refusal("NNA0202", f"{fact.path} is built for {fact.arch.value}, this node is {facts.arch.value}", try_)
+                Refusal(
+                    "NNA0202",
+                    f"{fact.path} is built for {fact.arch.value}, this node is {facts.arch.value}",
+                    try_,
+                )
             )
     image = facts.nydus_image
     if isinstance(image, Binary) and image.arch not in (facts.arch, Arch.SCRIPT):

@@ -1,4 +1,5 @@
-"""What a plan was decided on and what it decides, as a tree of plain values: where two of them differ, one is stale.
+"""What a plan was decided on and what it decides, as a tree of plain values: where two of them differ, one is
+stale.
 
 Pure. Contents stand as digests: they may hold secrets, and equality is all that is asked of them.
 """
@@ -21,9 +22,15 @@ _WORDS = ("reason", "cost")
 
 
 def decided(
-    plan: Plan, effective: Effective | None, facts: Facts, config: Mapping[str, object], versions: Mapping[str, str]
+    plan: Plan,
+    effective: Effective | None,
+    facts: Facts,
+    config: Mapping[str, object],
+    versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The tree; `config` is the part of the configuration that a node is changed for (`agent.config.accepted`)."""
+    """The tree; `config` is the part of the configuration that a node is changed for
+    (`agent.config.accepted`).
+    """
     units = {"containerd": facts.containerd_unit, "snapshotter": facts.snapshotter_unit}
     choice = None
     if effective is not None:
@@ -39,7 +46,9 @@ def decided(
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Everything that is other than it was, in words; empty: the same plan would be made. `then` may hold anything."""
+    """Everything that is other than it was, in words; empty: the same plan would be made. `then` may hold
+    anything.
+    """
     found = [
         *_changed("setting", then, now, "configuration"),
         *_changed("file", then, now, "files"),
@@ -47,7 +56,9 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
         *_changed("version of", then, now, "versions"),
     ]
     if not found and any(then.get(key) != now[key] for key in ("choice", "steps")):
-        found.append("the steps would be others now, for what was asked of the mirror, the fence or containerd")
+        found.append(
+            "the steps would be others now, for what was asked of the mirror, the fence or containerd"
+        )
     return tuple(found)
 
 
@@ -86,7 +97,9 @@ def _unit(fact: UnitFact | None | Unknown) -> str | None:
 
 
 def _digest(step: Step) -> str:
-    values = {field.name: _plain(getattr(step, field.name)) for field in fields(step) if field.name not in _WORDS}
+    values = {
+        field.name: _plain(getattr(step, field.name)) for field in fields(step) if field.name not in _WORDS
+    }
     return hashlib.sha256(json.dumps([type(step).__name__, values]).encode()).hexdigest()
 
 

@@ -19,7 +19,10 @@ _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 
 def plan(config: Config, facts: Facts) -> Plan:
-    """The steps from `facts` to what `config` wants. Raises PlanError with all reasons why there can be none."""
+    """The steps from `facts` to what `config` wants.
+
+    Raises PlanError with all reasons why there can be none.
+    """
     config = roots.kept(config, facts)
     effective, refusals = decide.choose(config, facts)
     unreadable = _unreadable(config, facts)
@@ -37,8 +40,16 @@ def plan(config: Config, facts: Facts) -> Plan:
     )
     target = wanted(config, facts, effective)
     changes = _changes(config, facts, target)
-    warnings = (*target.containerd.warnings, *_warnings(config, facts, target), *images.warnings(config, facts))
-    notes = (*effective.reasons, *(f"not accelerated: {text}" for text in effective.not_accelerated), *target.notes)
+    warnings = (
+        *target.containerd.warnings,
+        *_warnings(config, facts, target),
+        *images.warnings(config, facts),
+    )
+    notes = (
+        *effective.reasons,
+        *(f"not accelerated: {text}" for text in effective.not_accelerated),
+        *target.notes,
+    )
     notes = (*notes, *roots.notes(config, facts), *upgrade.notes(facts, changes))
     made = Plan(ordered(changes), warnings, notes)
     refuse(mounts.refusals(made, facts))
@@ -52,11 +63,17 @@ def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
         found.append(Refusal("NNA0301", "systemd does not run here", "apply at the next boot"))
     elif not isinstance(facts.containerd_unit, UnitFact) or facts.containerd_unit.load_state == "not-found":
         found.append(
-            Refusal("NNA0302", f"there is no {config.containerd.unit}", f"systemctl status {config.containerd.unit}")
+            Refusal(
+                "NNA0302",
+                f"there is no {config.containerd.unit}",
+                f"systemctl status {config.containerd.unit}",
+            )
         )
     elif facts.containerd_unit.load_state == "masked":
         found.append(
-            Refusal("NNA0302", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}")
+            Refusal(
+                "NNA0302", f"{config.containerd.unit} is masked", f"systemctl unmask {config.containerd.unit}"
+            )
         )
     return tuple(found)
 
@@ -85,7 +102,10 @@ def _changes(config: Config, facts: Facts, target: Wanted) -> Changes:
     verb, why = snapshotter_verb(facts, files)
     unit = facts.snapshotter_unit if isinstance(facts.snapshotter_unit, UnitFact) else None
     mine = {path: content for path, content in target.hosts.items() if _may_write(facts, path)}
-    plain = (write(facts, path, content, "plain images go through the mirror first") for path, content in mine.items())
+    plain = (
+        write(facts, path, content, "plain images go through the mirror first")
+        for path, content in mine.items()
+    )
     config_steps, check = _containerd_steps(config, facts, target.containerd)
     return Changes(
         snapshotter_files=files,
@@ -126,7 +146,9 @@ def write(facts: Facts, path: str, content: bytes, reason: str) -> WriteFile | N
     )  # fmt: skip
 
 
-def removal_of(facts: Facts, path: str, reason: str = "the configuration no longer asks for it") -> RemoveFile | None:
+def removal_of(
+    facts: Facts, path: str, reason: str = "the configuration no longer asks for it"
+) -> RemoveFile | None:
     """The step that removes a file; None where it is not there."""
     fact = facts.file(path)
     if not isinstance(fact, FileFact):
@@ -169,10 +191,15 @@ def _containerd_steps(
     reason = "containerd must know the snapshotter, its root, and where hosts.toml files are"
     line = "containerd must read our file beside it"
     drops = any(one != path for one in new.files)
-    made = [write(facts, one, content, line if drops and one == path else reason) for one, content in new.files.items()]
+    made = [
+        write(facts, one, content, line if drops and one == path else reason)
+        for one, content in new.files.items()
+    ]
     gone = [removal_of(facts, one, "this containerd needs no file beside its root file") for one in new.gone]
     after = node_of(facts).with_files({**new.files, **dict.fromkeys(new.gone)})
-    steps = tuple(_private(step, path) if new.carries else step for step in (*made, *gone) if step is not None)
+    steps = tuple(
+        _private(step, path) if new.carries else step for step in (*made, *gone) if step is not None
+    )
     return steps, containerd_check(config.containerd, after, new.files, new.expect)
 
 
@@ -187,7 +214,9 @@ def _restart_due(config: Config, facts: Facts, target: Wanted) -> str:
         return "it reads its configuration only when it starts"
     running = facts.running_containerd
     if isinstance(running, RunningContainerd) and not _registered(config, running):
-        return "it runs on an older configuration: the snapshotter is not registered with our address and root"
+        return (
+            "it runs on an older configuration: the snapshotter is not registered with our address and root"
+        )
     return ""
 
 
@@ -197,9 +226,9 @@ def _registered(config: Config, running: RunningContainerd) -> bool:
         return False
     exports = dict(plugin.exports)
     # containerd before 1.6.32 and 1.7.16 shows no exports of a proxy plugin but the address.
-    return exports.get("address") == paths.SNAPSHOTTER_SOCKET and exports.get("root", config.snapshotter.root) == (
-        config.snapshotter.root
-    )
+    return exports.get("address") == paths.SNAPSHOTTER_SOCKET and exports.get(
+        "root", config.snapshotter.root
+    ) == (config.snapshotter.root)
 
 
 def _is_ours(plugin: PluginFact) -> bool:
@@ -212,15 +241,20 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
         due = _restart_due(config, facts, target)
         if due:
             found.append(
-                "containerd has to restart, which is left to you (containerd.restart = never): nothing of this is done "
+                "containerd has to restart, which is left to you (containerd.restart = never): nothing of "
+                "this is done "
                 f"before `nydus-agent apply --now`: {due}"
             )
     foreign = (path for path in target.snapshotter if not own.ours(facts, path))
-    found += [f"{path} belongs to somebody else; it is replaced, and removal puts it back" for path in foreign]
+    found += [
+        f"{path} belongs to somebody else; it is replaced, and removal puts it back" for path in foreign
+    ]
     for path in target.hosts:
         if not _may_write(facts, path):
             registry = path.rpartition("/")[0].rpartition("/")[2]
-            found.append(f"{path} belongs to somebody else and is left alone: images of {registry} do as it says")
+            found.append(
+                f"{path} belongs to somebody else and is left alone: images of {registry} do as it says"
+            )
     # What docker wrote for root is used as it is: nobody said that it must be there, or be right.
     found += [f"credentials of registries: {problem}" for problem in facts.credentials.problems]
     found += renewal.warnings(config, facts)
@@ -230,5 +264,7 @@ def _warnings(config: Config, facts: Facts, target: Wanted) -> tuple[str, ...]:
     changed = set(target.containerd.files)
     for path, package in facts.dpkg_conffiles:
         if path in changed:
-            found.append(f"{path} is a conffile of {package}: dpkg will ask about it when a new version changes it")
+            found.append(
+                f"{path} is a conffile of {package}: dpkg will ask about it when a new version changes it"
+            )
     return tuple(found)

@@ -1,7 +1,9 @@
-"""Drift: what others have changed of what was applied. Pure: what was applied and what is there in, findings out.
+"""Drift: what others have changed of what was applied. Pure: what was applied and what is there in, findings
+out.
 
-The daemon judges the files that it may read, root all of them, by the same functions here: so both say the same. The
-daemon is given digests only (`Expected` as it is published), root has the records of the generations.
+The daemon judges the files that it may read, root all of them, by the same functions here: so both say the
+same. The daemon is given digests only (`Expected` as it is published), root has the records of the
+generations.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ HIDDEN = "-"
 
 
 class Kind(enum.StrEnum):
-    """Everything that counts as drift. Values are an interface: conditions, metrics and documents carry them."""
+    """Everything that counts as drift.
+
+    Values are an interface: conditions, metrics and documents carry them.
+    """
 
     FILE_EDITED = "file-edited"
     FILE_REMOVED = "file-removed"
@@ -57,7 +62,9 @@ class Remedy(enum.StrEnum):
     """What mends a finding."""
 
     REPAIR = "repair"
-    """It carries our mark or record, and nobody contradicts: `nydus-agent repair`, by itself where `repair = "own"`."""
+    """It carries our mark or record, and nobody contradicts: `nydus-agent repair`, by itself where `repair =
+    "own"`.
+    """
     APPLY = "apply"
     """Something that a plan is made for has changed: `nydus-agent apply`."""
     HAND = "hand"
@@ -95,7 +102,9 @@ class ExpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedKey:
-    """A key that we have set in somebody's file. `sha256` is of its value (of one entry of a list: `member`)."""
+    """A key that we have set in somebody's file. `sha256` is of its value (of one entry of a list:
+    `member`).
+    """
 
     path: str
     key: KeyPath
@@ -200,7 +209,8 @@ def file_findings(expected: ExpectedFile, seen: Seen | None) -> Iterator[Finding
 def masked_finding(unit: str) -> Finding:
     """The unit is masked (systemctl(1)): a link to /dev/null lies in its place."""
     return Finding(
-        Kind.UNIT_MASKED, unit, f"{unit} is masked: it cannot be started", Remedy.HAND, f"sudo systemctl unmask {unit}"
+        Kind.UNIT_MASKED, unit, f"{unit} is masked: it cannot be started", Remedy.HAND,
+        f"sudo systemctl unmask {unit}"
     )  # fmt: skip
 
 
@@ -211,8 +221,8 @@ def _ours(kind: Kind, subject: str, what: str) -> Finding:
 def keys_after(
     held: Mapping[KeyPath, object], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Mapping[KeyPath, object]:
-    """Our keys in somebody's file after one more change of ours, that made `after` of `before`; of a list, what we
-    have added. `version` says what the other keys mean, so it must stay too.
+    """Our keys in somebody's file after one more change of ours, that made `after` of `before`; of a list,
+    what we have added. `version` says what the other keys mean, so it must stay too.
     """
     now, was = dict(leaves(after, empty=True)), dict(leaves(before, empty=True))
     found = {key: value for key, value in held.items() if key in now}
@@ -242,7 +252,8 @@ def key_findings(
     document: Mapping[str, Any] | None,
     applied: Mapping[KeyPath, object] | None = None,
 ) -> Iterator[Finding]:
-    """What is wrong with our keys in somebody's file; at most one finding a file. `document` None: no such file.
+    """What is wrong with our keys in somebody's file; at most one finding a file. `document` None: no such
+    file.
 
     `applied` has the keys' values, where the caller knows them: then both values are told.
     """
@@ -258,7 +269,9 @@ def key_findings(
         what = f"{path} says otherwise than what was applied: {names}"
         told = tuple(_both(one, document, applied) for one in other) if applied is not None else ()
         lost_too = (f"gone besides: {_names(lost)}",) if lost else ()
-        yield Finding(Kind.KEYS_CONTRADICTED, path, what, Remedy.HAND, "sudo nydus-agent plan", (*told, *lost_too))
+        yield Finding(
+            Kind.KEYS_CONTRADICTED, path, what, Remedy.HAND, "sudo nydus-agent plan", (*told, *lost_too)
+        )
     elif lost and all(one.key == IMPORTS for one in lost):
         what = f"{path} does not import our file any more"
         yield _ours(Kind.IMPORT_LOST, path, what)
@@ -276,9 +289,13 @@ def _state(expected: ExpectedKey, document: Mapping[str, Any]) -> str:
     return "" if digest_of(value) == expected.sha256 else "other"
 
 
-def _both(expected: ExpectedKey, document: Mapping[str, Any], applied: Mapping[KeyPath, object] | None) -> str:
+def _both(
+    expected: ExpectedKey, document: Mapping[str, Any], applied: Mapping[KeyPath, object] | None
+) -> str:
     was = json.dumps((applied or {}).get(expected.key), default=str)
-    return f"{dotted(expected.key)} = {json.dumps(at(document, expected.key), default=str)}, applied was {was}"
+    return (
+        f"{dotted(expected.key)} = {json.dumps(at(document, expected.key), default=str)}, applied was {was}"
+    )
 
 
 def _names(keys: Sequence[ExpectedKey], most: int = 4) -> str:

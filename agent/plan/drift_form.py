@@ -1,5 +1,5 @@
-"""expected.json and drift.json: what the drift's values look like as documents. Pure; decoding is defensive, because
-a reader may be older or newer than the writer.
+"""expected.json and drift.json: what the drift's values look like as documents. Pure; decoding is defensive,
+because a reader may be older or newer than the writer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def encode_expected(expected: Expected) -> dict[str, object]:
         "links": list(expected.links),
         "unit_files": [{"path": path, "sha256": sha256} for path, sha256 in expected.unit_files],
         "programs": [
-            {"name": one.name, "path": one.path, "version": one.version, "stamp": one.stamp, "sha256": one.sha256}
+            {"name": one.name, "path": one.path, "version": one.version, "stamp": one.stamp,
+             "sha256": one.sha256}
             for one in expected.programs
         ],
     }  # fmt: skip

@@ -25,7 +25,9 @@ def steps(config: Config, facts: Facts) -> tuple[UnpackImage, ...]:
 
 
 def warnings(config: Config, facts: Facts) -> tuple[str, ...]:
-    """Which images cannot be read, and how many cannot start under our snapshotter because their layers are no more."""
+    """Which images cannot be read, and how many cannot start under our snapshotter because their layers are
+    no more.
+    """
     matter = _matter(config, facts)
     return (*unsound(matter), *_without_layers(config, matter))
 
@@ -48,10 +50,15 @@ def _without_layers(config: Config, matter: tuple[StoredImage, ...]) -> tuple[st
     if not broken:
         return ()
     named = ", ".join(broken[:_NAMED]) + (", …" if len(broken) > _NAMED else "")
-    whose = "new containers" if config.containerd.mode is ContainerdMode.DEFAULT else "containers of the runtime class"
+    whose = (
+        "new containers"
+        if config.containerd.mode is ContainerdMode.DEFAULT
+        else "containers of the runtime class"
+    )
     return (
         f"{counted(len(broken), 'image')} ({named}) lack layers, which were discarded after unpacking "
-        f"(discard_unpacked_layers): {whose} of theirs cannot start until they are pulled again (crictl pull)",
+        f"(discard_unpacked_layers): {whose} of theirs cannot start until they are pulled again (crictl "
+        f"pull)",
     )
 
 

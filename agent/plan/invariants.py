@@ -1,10 +1,12 @@
-"""What must hold after each step of a plan, should everything stop there: power cut, crash, containerd restarted.
+"""What must hold after each step of a plan, should everything stop there: power cut, crash, containerd
+restarted.
 
-A small model of the node (files, units, what the running containerd has read) is walked step by step. The rules:
+A small model of the node (files, units, what the running containerd has read) is walked step by step. The
+rules:
 
 - containerd's configuration never names a snapshotter that it does not register;
-- where containerd's configuration names the snapshotter, its unit is enabled, and it was seen answering since it was
-  last started, so that containerd finds it now and after a boot;
+- where containerd's configuration names the snapshotter, its unit is enabled, and it was seen answering since
+  it was last started, so that containerd finds it now and after a boot;
 - containerd restarts only on a configuration that was checked;
 - a file of another owner is changed only by a step that holds its former content.
 """
@@ -56,7 +58,10 @@ def check(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -> Non
 
 
 def violations(plan: Plan, facts: Facts, config_path: str = CONTAINERD_CONFIG) -> tuple[str, ...]:
-    """Every rule that some prefix of the plan breaks, in words. What was broken before is not the plan's fault."""
+    """Every rule that some prefix of the plan breaks, in words.
+
+    What was broken before is not the plan's fault.
+    """
     model = _model(facts)
     before = set(_broken(model, config_path))
     found: list[str] = []
@@ -116,7 +121,8 @@ def _act_on_snapshotter(verb: UnitVerb, model: _Model) -> None:
         case UnitVerb.DISABLE:
             model.enabled = False
         case UnitVerb.START | UnitVerb.RESTART | UnitVerb.STOP:
-            # A restart keeps what was promised: the old process ends only for the new one to start (Restart=always).
+            # A restart keeps what was promised: the old process ends only for the new one to start
+            # (Restart=always).
             model.answering = verb is UnitVerb.RESTART and model.answering
 
 

@@ -1,7 +1,8 @@
 """What a plan's stops and restarts of the snapshotter do to the mounts of running containers. Pure.
 
-nydusd processes are children in the unit's cgroup. systemd ends them with the snapshotter unless the unit's KillMode is
-"process" (or "none"), and it takes KillMode from what it has read last: the unit's file and the drop-ins of others.
+nydusd processes are children in the unit's cgroup. systemd ends them with the snapshotter unless the unit's
+KillMode is "process" (or "none"), and it takes KillMode from what it has read last: the unit's file and the
+drop-ins of others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _READS = (UnitVerb.ENABLE, UnitVerb.DISABLE)
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What systemd would do when it ends the unit's main process, and which file says so ("": could not be told)."""
+    """What systemd would do when it ends the unit's main process, and which file says so ("": could not be
+    told).
+    """
 
     mode: str
     path: str
@@ -47,7 +50,10 @@ def refusals(plan: Plan, facts: Facts) -> tuple[Refusal, ...]:
             now = _read(unit, own, facts)
         elif isinstance(step, UnitStep) and step.unit == paths.SNAPSHOTTER_UNIT and step.verb in _ENDS:
             if isinstance(now, Unknown):
-                reason = f"whether a {step.verb.value} of {unit.name} ends running mounts cannot be told: {now.reason}"
+                reason = (
+                    f"whether a {step.verb.value} of {unit.name} ends running mounts cannot be told: "
+                    f"{now.reason}"
+                )
                 return (Refusal(_CODE, reason, "systemctl daemon-reload, then: nydus-agent plan"),)
             return (_refusal(unit, step, now),) if now.mode in _ENDING else ()
     return ()
@@ -70,7 +76,10 @@ def _now(unit: UnitFact, facts: Facts) -> _Loaded:
 
 
 def _read(unit: UnitFact, own: tuple[str, bytes] | None, facts: Facts) -> _Loaded | Unknown:
-    """As systemd reads it next. `own` is the unit's own file; None: one that nobody looked at, as it was loaded."""
+    """As systemd reads it next. `own` is the unit's own file;
+
+    None: one that nobody looked at, as it was loaded.
+    """
     if isinstance(facts.snapshotter_drop_ins, Unknown):
         return facts.snapshotter_drop_ins
     loaded = _Loaded(unit.kill_mode if own is None else _DEFAULT, "")
@@ -91,7 +100,8 @@ def _refusal(unit: UnitFact, step: UnitStep, loaded: _Loaded) -> Refusal:
         else f"systemd has loaded ({', '.join(unit.drop_in_paths) or unit.fragment_path})"
     )
     reason = (
-        f"{says} KillMode={loaded.mode} for {unit.name}: a {step.verb.value} would end every nydusd, and with it the "
+        f"{says} KillMode={loaded.mode} for {unit.name}: a {step.verb.value} would end every nydusd, and "
+        f"with it the "
         "root file systems of running containers; needed is KillMode=process"
     )
     mend = f"take KillMode out of {loaded.path}" if loaded.path else "set KillMode=process in a drop-in"

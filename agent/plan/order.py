@@ -1,10 +1,11 @@
 """The order of a plan: widen first, narrow last.
 
-    files of the snapshotter → systemd reads its unit → snapshotter up and answering → containerd's new configuration
-    checked and written → hosts.toml files → containerd restarted and answering → images unpacked that pods cannot do
-    without
+    files of the snapshotter → systemd reads its unit → snapshotter up and answering → containerd's new
+    configuration checked and written → hosts.toml files → containerd restarted and answering → images
+    unpacked that pods cannot do without
 
-Each prefix leaves a node on which containerd names no snapshotter that does not answer (`invariants` checks it).
+Each prefix leaves a node on which containerd names no snapshotter that does not answer (`invariants` checks
+it).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from agent.plan.steps import (
 )
 
 SNAPSHOTTER_COST = "new pods wait about a second; running containers read on"
-CONTAINERD_COST = "new pods and pulls wait for a second or two, a pull under way is tried again; containers run on"
+CONTAINERD_COST = (
+    "new pods and pulls wait for a second or two, a pull under way is tried again; containers run on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ def ordered(changes: Changes) -> tuple[Step, ...]:
     if changes.reload_reason:
         steps.append(ReloadUnits(changes.reload_reason))
     if changes.enable:
-        steps.append(UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.ENABLE, "it must be up before containerd at each boot"))
+        steps.append(
+            UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.ENABLE, "it must be up before containerd at each boot")
+        )
     if changes.snapshotter_verb is not None:
         cost = SNAPSHOTTER_COST if changes.snapshotter_verb is UnitVerb.RESTART else ""
         verb = changes.snapshotter_verb
@@ -67,7 +72,9 @@ def ordered(changes: Changes) -> tuple[Step, ...]:
     steps += changes.containerd_config
     steps += changes.hosts
     if changes.containerd_reason:
-        steps.append(UnitStep(changes.containerd_unit, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST))
+        steps.append(
+            UnitStep(changes.containerd_unit, UnitVerb.RESTART, changes.containerd_reason, CONTAINERD_COST)
+        )
         steps.append(AwaitContainerd(changes.containerd_address))
     steps += changes.images
     steps += changes.gone

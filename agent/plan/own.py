@@ -6,7 +6,12 @@ from agent import paths
 from agent.node.facts import Facts
 from agent.node.facts_daemon import FileFact
 
-SNAPSHOTTER_FILES = (paths.NYDUSD_TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE, paths.CA_BUNDLE)
+SNAPSHOTTER_FILES = (
+    paths.NYDUSD_TEMPLATE,
+    paths.SNAPSHOTTER_CONFIG,
+    paths.SNAPSHOTTER_UNIT_FILE,
+    paths.CA_BUNDLE,
+)
 """What the snapshotter starts with, beside what is below `paths.REGISTRIES_D`."""
 
 

@@ -1,7 +1,8 @@
 """Versions of nydusd and of the snapshotter that are known not to work, alone or together. PURE.
 
-Only what upstream's sources or reports show is in here; what merely was not tried is not. `programs lock` refuses such
-releases. A plan refuses what concerns the mirror (`agent.plan.decide`), and warns of what works badly.
+Only what upstream's sources or reports show is in here; what merely was not tried is not. `programs lock`
+refuses such releases. A plan refuses what concerns the mirror (`agent.plan.decide`), and warns of what works
+badly.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from agent.node.facts import Binary, Facts, Unknown, Version
 MIRRORS_GONE: Version = (2, 3, 5)
 """nydusd drops `mirrors` silently from here on (dragonflyoss/nydus#1723)."""
 MIRRORS_NOT_WRITTEN: Version = (0, 16)
-"""The snapshotter no longer passes `mirrors` on from here on, and rewrites host and scheme per registry instead
-(containerd/nydus-snapshotter#736)."""
+"""The snapshotter no longer passes `mirrors` on from here on, and rewrites host and scheme per registry
+instead (containerd/nydus-snapshotter#736)."""
 ASKS_FOR_COMMIT: Version = (0, 15, 4)
 """A snapshotter from here on does not start beside a living nydusd whose --version names no git commit (its
 pkg/filesystem/fs.go, NewFileSystem)."""
@@ -57,12 +58,15 @@ def refused(pair: Pair) -> tuple[str, ...]:
     """Why these versions cannot work, each a sentence; empty: nothing is known against them."""
     reasons = []
     if pair.nydus is not None and pair.nydus >= OTHER_PROGRAM:
-        reasons.append(f"nydus {spelled(pair.nydus)} is another program with another configuration, not known here")
+        reasons.append(
+            f"nydus {spelled(pair.nydus)} is another program with another configuration, not known here"
+        )
     if pair.nydus is not None and pair.nydus < USE_HTTP:
         reasons.append(f"nydusd {spelled(pair.nydus)} knows no use_http (it came with {spelled(USE_HTTP)})")
     if pair.snapshotter is not None and pair.snapshotter < OTHER_ARCHIVE:
         reasons.append(
-            f"the archive of snapshotter {spelled(pair.snapshotter)} has another name and layout, and is for x86-64 "
+            f"the archive of snapshotter {spelled(pair.snapshotter)} has another name and layout, and is "
+            f"for x86-64 "
             f"only (changed in {spelled(OTHER_ARCHIVE)})"
         )
     return tuple(reasons)
@@ -72,10 +76,13 @@ def mirrors(pair: Pair) -> tuple[str, ...]:
     """Why the mirrors dialect cannot work with these versions."""
     reasons = []
     if pair.nydus is not None and pair.nydus >= MIRRORS_GONE:
-        reasons.append(f"nydusd {spelled(pair.nydus)} ignores mirrors silently (removed in {spelled(MIRRORS_GONE)})")
+        reasons.append(
+            f"nydusd {spelled(pair.nydus)} ignores mirrors silently (removed in {spelled(MIRRORS_GONE)})"
+        )
     if pair.snapshotter is not None and pair.snapshotter >= MIRRORS_NOT_WRITTEN:
         reasons.append(
-            f"snapshotter {spelled(pair.snapshotter)} does not pass mirrors on (since {spelled(MIRRORS_NOT_WRITTEN)})"
+            f"snapshotter {spelled(pair.snapshotter)} does not pass mirrors on (since "
+            f"{spelled(MIRRORS_NOT_WRITTEN)})"
         )
     return tuple(reasons)
 
@@ -86,12 +93,14 @@ def cautions(pair: Pair) -> tuple[str, ...]:
     snapshotter = pair.snapshotter
     if snapshotter is not None and _NO_COUNTER[0] <= snapshotter <= _NO_COUNTER[1]:
         reasons.append(
-            f"snapshotter {spelled(snapshotter)} may unlink blobs that are in use, and may fail to start a pod for "
+            f"snapshotter {spelled(snapshotter)} may unlink blobs that are in use, and may fail to start a "
+            f"pod for "
             "want of a counter (containerd/nydus-snapshotter#687, #762; mended after 0.15.15)"
         )
     if snapshotter is not None and snapshotter >= _LOST_SHARED and pair.daemon_mode is DaemonMode.SHARED:
         reasons.append(
-            f"snapshotter {spelled(snapshotter)} in shared mode may not find its living nydusd again when it restarts"
+            f"snapshotter {spelled(snapshotter)} in shared mode may not find its living nydusd again when "
+            f"it restarts"
         )
     return tuple(reasons)
 

@@ -1,11 +1,11 @@
 """The plan that takes everything of ours off a node again: narrow first, what applied widened.
 
-    containerd's configuration as it was → hosts.toml files away → containerd restarted and answering → snapshotter
-    stopped, and disabled where it was → our files away → systemd reads its units → a snapshotter that ran before us
-    starts on its own files
+    containerd's configuration as it was → hosts.toml files away → containerd restarted and answering →
+    snapshotter stopped, and disabled where it was → our files away → systemd reads its units → a snapshotter
+    that ran before us starts on its own files
 
-Where containerd named a snapshotter of our name before us it will name it again: the snapshotter then goes first, as
-in every widening. The snapshotter's root stays: containerd's database refers to what is in it.
+Where containerd named a snapshotter of our name before us it will name it again: the snapshotter then goes
+first, as in every widening. The snapshotter's root stays: containerd's database refers to what is in it.
 """
 
 from __future__ import annotations
@@ -63,20 +63,24 @@ def _refuse_if_named(facts: Facts, record: WriteFile, why: str) -> None:
     """
     fact = facts.file(record.path)
     if isinstance(fact, FileFact) and paths.PROXY_PLUGIN.encode() in fact.content:
-        refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")])
+        refuse(
+            [Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {record.path}, then run this again")]
+        )
     if isinstance(fact, Unknown) and not record.path.endswith("/hosts.toml"):
-        refuse([Refusal("NNA0303", f"{record.path} could not be read: {fact.reason}", f"ls -l {record.path}")])
+        refuse(
+            [Refusal("NNA0303", f"{record.path} could not be read: {fact.reason}", f"ls -l {record.path}")]
+        )
 
 
 def removal(config: Config, facts: Facts, records: Sequence[WriteFile], former: Former) -> Plan:
     """The plan. `records` are the writes as first applied, one per file, oldest first.
 
-    What the snapshotter's unit was is told by `former`; a packaged one that ours hides is seen by the fact about
-    `paths.PACKAGED_UNIT_FILE`.
+    What the snapshotter's unit was is told by `former`; a packaged one that ours hides is seen by the fact
+    about `paths.PACKAGED_UNIT_FILE`.
 
-    Files of other owners that were edited since keep what others wrote: only our keys are taken out, and where that is
-    not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where that file is
-    containerd's and would go on naming the snapshotter, and NNA0390 (a bug of ours).
+    Files of other owners that were edited since keep what others wrote: only our keys are taken out, and
+    where that is not possible the file is left alone and named in a warning. Raises PlanError NNA0331 where
+    that file is containerd's and would go on naming the snapshotter, and NNA0390 (a bug of ours).
     """
     warnings: list[str] = []
     back: list[Step] = []
@@ -120,7 +124,9 @@ def _containerd(config: Config, back: Sequence[Step], after: Node) -> tuple[Step
     if not any(_is_root(config, step) or _is_drop_in(step) for step in back):
         return tuple(back)
     check = containerd_check(config.containerd, after, {}, ())
-    restart = UnitStep(config.containerd.unit, UnitVerb.RESTART, "it must forget the snapshotter", CONTAINERD_COST)
+    restart = UnitStep(
+        config.containerd.unit, UnitVerb.RESTART, "it must forget the snapshotter", CONTAINERD_COST
+    )
     checks = () if check is None else (check,)
     return (*checks, *back, restart, AwaitContainerd(config.containerd.address))
 
@@ -132,9 +138,11 @@ def _final(back: Sequence[Step]) -> Mapping[str, bytes | None]:
 
 
 def _named_again(config: Config, after: Node) -> str:
-    """The address of the snapshotter of our name that containerd goes on using, as it did before us; "" where none.
+    """The address of the snapshotter of our name that containerd goes on using, as it did before us; "" where
+    none.
 
-    Raises PlanError NNA0331 where it would name one that it does not know: somebody copied our keys into another file.
+    Raises PlanError NNA0331 where it would name one that it does not know: somebody copied our keys into
+    another file.
     """
     seen = view_of(config, after)
     if seen is None or not seen.names_ours:
@@ -143,13 +151,19 @@ def _named_again(config: Config, after: Node) -> str:
     if address is None:
         loaded, _stuck = after.load(config.containerd.config)
         files = ", ".join(one.path for one in loaded if paths.PROXY_PLUGIN.encode() in one.content)
-        why = f"{files} would go on naming the snapshotter {paths.PROXY_PLUGIN}, which nothing registers any more"
+        why = (
+            f"{files} would go on naming the snapshotter {paths.PROXY_PLUGIN}, which nothing registers "
+            f"any more"
+        )
         refuse([Refusal("NNA0331", why, f"take {paths.PROXY_PLUGIN} out of {files}, then run this again")])
     return str(address)
 
 
 def named_after(config: Config, facts: Facts, plan: Plan) -> bool:
-    """Whether containerd still uses a snapshotter of our name when the plan is done. Raises as `removal` does."""
+    """Whether containerd still uses a snapshotter of our name when the plan is done.
+
+    Raises as `removal` does.
+    """
     return bool(_named_again(config, node_of(facts).with_files(_final(plan.steps))))
 
 
@@ -158,17 +172,21 @@ _Told = tuple[tuple[str, ...], tuple[Step, ...]]
 
 
 def _handed_back(facts: Facts, away: Sequence[Step], former: Former, address: str) -> _Told:
-    """containerd will use the snapshotter that was there before us: it runs on its own files before containerd asks."""
+    """containerd will use the snapshotter that was there before us: it runs on its own files before
+    containerd asks.
+    """
     steps = (*away, *_reload(away))
     unit = facts.snapshotter_unit
     if not isinstance(unit, UnitFact) or not away or unit.active_state == "inactive":
         return (), steps
     if not _unit_stays(facts, away):
         return (
-            f"containerd names the snapshotter {paths.PROXY_PLUGIN}, as it did before the agent, but no unit of it is "
+            f"containerd names the snapshotter {paths.PROXY_PLUGIN}, as it did before the agent, but no "
+            f"unit of it is "
             f"left: what runs now ends with the next boot",
         ), steps
-    # Not stopped and started: containerd names it. It may have been broken before us, which is not ours to mend.
+    # Not stopped and started: containerd names it. It may have been broken before us, which is not ours to
+    # mend.
     again = UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.RESTART, _AS_BEFORE, SNAPSHOTTER_COST)
     return (), (*steps, again, *((AwaitSnapshotter(address),) if former.active else ()))
 
@@ -176,8 +194,8 @@ def _handed_back(facts: Facts, away: Sequence[Step], former: Former, address: st
 def _given_up(facts: Facts, away: Sequence[Step], former: Former) -> _Told:
     """containerd uses it no more. What we began ends; one that ran before us goes on with its own files.
 
-    It is stopped while our unit is still in force and started afterwards: a restart would follow the other unit's
-    KillMode, and might end the nydusd processes on which running containers stand.
+    It is stopped while our unit is still in force and started afterwards: a restart would follow the other
+    unit's KillMode, and might end the nydusd processes on which running containers stand.
     """
     unit = facts.snapshotter_unit
     if not isinstance(unit, UnitFact):
@@ -218,7 +236,9 @@ def _narrowed(config: Config, facts: Facts, record: WriteFile) -> _Narrowed:
     if fact is None:
         return _Narrowed(None, "" if record.owned else f"{record.path} is gone; it is not put back")
     if not isinstance(fact, FileFact):
-        return _Narrowed(None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True)
+        return _Narrowed(
+            None, f"{record.path} could not be read ({fact.reason}) and is left alone", stuck=True
+        )
     marked = record.path.endswith("/hosts.toml") or containerd_dropin.is_drop_in(record.path)
     if marked and not own.marked(fact.content):
         return _Narrowed(None, f"{record.path} was replaced since by somebody else and is left alone")
@@ -245,7 +265,9 @@ def _is_empty(content: bytes) -> bool:
 
 
 def _edited_since(config: Config, facts: Facts, fact: FileFact, record: WriteFile) -> bool:
-    """Whether the file holds more than what we make of its former content, now or when it was first applied."""
+    """Whether the file holds more than what we make of its former content, now or when it was first
+    applied.
+    """
     if fact.content == record.content:
         return False
     before = node_of(facts).with_files({record.path: record.content_before})
@@ -254,7 +276,8 @@ def _edited_since(config: Config, facts: Facts, fact: FileFact, record: WriteFil
 
 def _back(fact: FileFact, record: WriteFile, content: bytes) -> WriteFile:
     return WriteFile(
-        record.path, content, record.mode_before, f"as it was before: {_WHY}", fact.sha256, fact.content, fact.mode,
+        record.path, content, record.mode_before, f"as it was before: {_WHY}", fact.sha256, fact.content,
+        fact.mode,
         fact.uid, fact.gid, owned=False,
     )  # fmt: skip
 
@@ -269,18 +292,24 @@ def _without_ours(config: Config, fact: FileFact, record: WriteFile) -> _Narrowe
         for line in imports:
             content = take_from_list(content, ("imports",), line, before)
     except FAILURES as error:
-        why = f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it by hand"
+        why = (
+            f"{record.path} was edited since and is left alone ({error}); take the snapshotter out of it "
+            f"by hand"
+        )
         return _Narrowed(None, why, stuck=True)
     if content == text:
         return _Narrowed(None, f"{record.path} was edited since: nothing of ours is left in it")
     taken = ", ".join(dotted(path) for path in undo) or "imports"
     return _Narrowed(
-        _back(fact, record, content.encode()), f"{record.path} was edited since: only ours is taken out ({taken})"
+        _back(fact, record, content.encode()),
+        f"{record.path} was edited since: only ours is taken out ({taken})",
     )
 
 
 def _undo_of(text: str, before: Mapping[str, Any]) -> Mapping[KeyPath, Value | None]:
-    """Our keys with what each was before we came; a key to which others gave another value since is theirs."""
+    """Our keys with what each was before we came; a key to which others gave another value since is
+    theirs.
+    """
     now = tomllib.loads(text)
     default = {keys.snapshotter for keys in KEYS.values()}
     undo: dict[KeyPath, Value | None] = {}

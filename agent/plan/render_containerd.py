@@ -2,8 +2,8 @@
 
 - no root file: one of ours, with everything in it;
 - 2.x: a drop-in of ours, and an import in the root file where no glob names the drop-in's directory yet;
-- 1.x: our keys in the root file, because a drop-in would wipe the CRI section; where a drop-in of somebody else holds
-  that section, a drop-in of ours after it with a copy of the section.
+- 1.x: our keys in the root file, because a drop-in would wipe the CRI section; where a drop-in of somebody
+  else holds that section, a drop-in of ours after it with a copy of the section.
 
 A file that `toml_edit` cannot edit exactly is refused, never written.
 """
@@ -71,7 +71,9 @@ class _Ground:
 
     @property
     def root(self) -> Loaded | None:
-        return self.loaded[0] if self.loaded and self.loaded[0].path == self.config.containerd.config else None
+        return (
+            self.loaded[0] if self.loaded and self.loaded[0].path == self.config.containerd.config else None
+        )
 
 
 def candidate(config: Config, node: Node) -> Candidate:
@@ -138,7 +140,9 @@ def _ground(config: Config, node: Node) -> _Ground | Refusal:
         return Refusal("NNA0312", wrong, "containerd config default")
     base = view(kind, loaded)
     if base.address and base.address != config.containerd.address:
-        reason = f"containerd listens on {base.address}, [containerd] address says {config.containerd.address}"
+        reason = (
+            f"containerd listens on {base.address}, [containerd] address says {config.containerd.address}"
+        )
         return Refusal("NNA0317", reason, f'set containerd.address = "{base.address}"')
     return _Ground(config, kind, node.version, without, loaded, base, mine)
 
@@ -189,29 +193,47 @@ def _with_drop_in(ground: _Ground, text: str, content: bytes) -> Mapping[str, by
 def _new_root(ground: _Ground, want: Wished) -> bytes:
     """A root file of ours. Its version is the highest that every containerd of this major version reads."""
     version = 2 if ground.kind is Family.REPLACING else 3
-    return insert(_EMPTY.format(version=version), respelled(want.wishes, ground.base.keys, KEYS[version])).encode()
+    return insert(
+        _EMPTY.format(version=version), respelled(want.wishes, ground.base.keys, KEYS[version])
+    ).encode()
 
 
 def _without_leftover(ground: _Ground, root: Loaded) -> str:
-    """The root file without keys of a mode that is no longer wanted: containerd's own default takes their place."""
+    """The root file without keys of a mode that is no longer wanted: containerd's own default takes their
+    place.
+    """
     text = root.content.decode()
     if ground.config.containerd.mode is ContainerdMode.DEFAULT:
         return text
-    left = {keys.snapshotter for keys in KEYS.values() if at(root.document, keys.snapshotter) == paths.PROXY_PLUGIN}
+    left = {
+        keys.snapshotter
+        for keys in KEYS.values()
+        if at(root.document, keys.snapshotter) == paths.PROXY_PLUGIN
+    }
     return remove(text, dict.fromkeys(left), root.document) if left else text
 
 
 def _impossible(ground: _Ground, changes: Mapping[str, bytes | None]) -> tuple[Refusal, ...]:
     found: list[Refusal] = []
-    if ground.config.containerd.mode is ContainerdMode.RUNTIME_CLASS and ground.version < _RUNTIME_SNAPSHOTTER:
+    if (
+        ground.config.containerd.mode is ContainerdMode.RUNTIME_CLASS
+        and ground.version < _RUNTIME_SNAPSHOTTER
+    ):
         reason = "mode runtime-class needs containerd 1.7: in 1.6 a runtime has no snapshotter of its own"
         found.append(Refusal("NNA0316", reason, 'set containerd.mode = "default" or "plugin-only"'))
     root, last = ground.root, last_version(ground.loaded)
     drops = any(path != ground.config.containerd.config and one is not None for path, one in changes.items())
-    if drops and ground.kind is Family.MERGING and root is not None and root.version >= 2 and last != root.version:
+    if (
+        drops
+        and ground.kind is Family.MERGING
+        and root is not None
+        and root.version >= 2
+        and last != root.version
+    ):
         culprit = next(one.path for one in reversed(ground.loaded) if one.version)
         reason = (
-            f"{culprit} has version {last}, {root.path} has {root.version}: containerd 2.0 to 2.2 reads all files as "
+            f"{culprit} has version {last}, {root.path} has {root.version}: containerd 2.0 to 2.2 reads all "
+            f"files as "
             "of the last version, and a file of ours after it would change what the others mean"
         )
         found.append(Refusal("NNA0315", reason, f"give {culprit} the version {root.version}"))
@@ -225,7 +247,9 @@ def _overridden(ground: _Ground, want: Wished, after: Node) -> tuple[Refusal, ..
     unmet = [dotted(path) for path, value in want.wishes.items() if result.get(path) != value]
     if not unmet:
         return ()
-    others = ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
+    others = (
+        ", ".join(one.path for one in loaded[1:] if not _is_mine(one.path, one.content)) or loaded[0].path
+    )
     reason = f"{', '.join(unmet)} would not take effect: overridden in {others}"
     return (Refusal("NNA0315", reason, "containerd config dump"),)
 
@@ -235,7 +259,10 @@ def _unread(ground: _Ground) -> tuple[str, ...]:
     if ground.kind is not Family.MERGING:
         return ()
     old = [one.path for one in ground.loaded if one.version < 2 and section(one.document, 1) is not None]
-    text = "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 or of none)"
+    text = (
+        "containerd 2.0 to 2.2 does not read the CRI section of {} (plugins.cri in a file of version 1 "
+        "or of none)"
+    )
     return tuple(text.format(path) for path in old)
 
 
@@ -243,9 +270,13 @@ def _carried(ground: _Ground) -> tuple[str, ...]:
     version = last_version(ground.loaded)
     holders = [one.path for one in ground.loaded if section(one.document, version) is not None]
     return (
-        f"containerd 1.x takes the CRI section from one file alone: ours holds a copy of that of {holders[-1]}; what "
+        f"containerd 1.x takes the CRI section from one file alone: ours holds a copy of that of "
+        f"{holders[-1]}; what "
         "changes there later takes effect with the next apply",
     )
 
 
-_EMPTY = f"# {paths.MARK}: there was no configuration file, containerd ran on its defaults.\nversion = {{version}}\n"
+_EMPTY = (
+    f"# {paths.MARK}: there was no configuration file, containerd ran on its defaults.\nversion = "
+    f"{{version}}\n"
+)

@@ -1,8 +1,8 @@
 """hosts.toml files: per registry the mirror first, then the registry itself, named explicitly.
 
-containerd reads them at every pull (docs/hosts.md there), so they need no restart and are static: the fence does the
-switching. The mirror learns the registry from the header X-Dragonfly-Registry; `_default`, which serves registries that
-we cannot know, has only the `ns` parameter that containerd sends to mirrors.
+containerd reads them at every pull (docs/hosts.md there), so they need no restart and are static: the fence
+does the switching. The mirror learns the registry from the header X-Dragonfly-Registry; `_default`, which
+serves registries that we cannot know, has only the `ns` parameter that containerd sends to mirrors.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHost
     for registry in _named(config):
         if registry.host in refused:
             notes.append(
-                f"plain images of {registry.host} do not go through the mirror, because its certificate does not "
+                f"plain images of {registry.host} do not go through the mirror, because its certificate "
+                f"does not "
                 f"verify ({refused[registry.host]}) and Dragonfly would not look"
             )
             files[registry.host] = host_file(config, registry, mirror=False, dial=_dial(facts))
@@ -50,10 +51,16 @@ def wanted(config: Config, facts: Facts, *, default_present: bool) -> WantedHost
     if every and (facts.mirror_reads_ns is True or (facts.mirror_reads_ns is not False and default_present)):
         files[DEFAULT] = default_file(config, dial=_dial(facts))
     elif every:
-        # Without `ns` an old dfdaemon asks one fixed registry for every name: the wrong image, from a stranger perhaps.
-        why = "it does not read ?ns=" if facts.mirror_reads_ns is False else "it did not show that it reads ?ns="
+        # Without `ns` an old dfdaemon asks one fixed registry for every name: the wrong image, from a
+        # stranger perhaps.
+        why = (
+            "it does not read ?ns="
+            if facts.mirror_reads_ns is False
+            else "it did not show that it reads ?ns="
+        )
         notes.append(
-            f"only registries that the configuration names go through the mirror, because {why} (Dragonfly client "
+            f"only registries that the configuration names go through the mirror, because {why} (Dragonfly "
+            f"client "
             "v1.3.5); it would ask its own default registry for all others"
         )
     return WantedHosts(files, tuple(notes))
@@ -82,14 +89,16 @@ def host_file(config: Config, registry: RegistryHost, *, mirror: bool, dial: boo
 
 
 _NO_MIRROR = ("", "[host]")
-"""The table must be there though nothing is in it: without it containerd 1.6 and 1.7 log an error at each pull ("failed
-to decode hosts.toml", "invalid `host` tree") and go on as if there were no file, so without its CA. Seen with 1.6.20
-and 1.7.24; 2.1.9 and 2.4.2 ask the same with it as without.
+"""The table must be there though nothing is in it: without it containerd 1.6 and 1.7 log an error at each
+pull ("failed to decode hosts.toml", "invalid `host` tree") and go on as if there were no file, so without its
+CA. Seen with 1.6.20 and 1.7.24; 2.1.9 and 2.4.2 ask the same with it as without.
 """
 
 
 def as_somebody(registry: RegistryHost, authorization: str) -> bytes:
-    """hosts.toml for one pull from the registry itself, with what it wants to hear as Authorization; "" = nothing."""
+    """hosts.toml for one pull from the registry itself, with what it wants to hear as Authorization; "" =
+    nothing.
+    """
     header = ["", "[header]", f"  Authorization = {quoted(authorization)}"] if authorization else []
     return _text([*_itself(registry), *_NO_MIRROR, *header])
 

@@ -1,19 +1,20 @@
 """nydusd's configuration template, as JSON of the first schema (the only one that the snapshotter reads).
 
-The snapshotter parses it into its own struct and writes one copy per image: host, repo, credentials and cache directory
-are filled in there, and keys that the struct does not know are dropped (containerd/nydus-snapshotter,
-config/daemonconfig). So only keys that survive are rendered, and `fallback` always: its absence would become false.
+The snapshotter parses it into its own struct and writes one copy per image: host, repo, credentials and cache
+directory are filled in there, and keys that the struct does not know are dropped
+(containerd/nydus-snapshotter, config/daemonconfig). So only keys that survive are rendered, and `fallback`
+always: its absence would become false.
 
 What the switch means here:
 
-- fence: no `ping_url` for the proxy. nydusd's own ping thread calls a proxy dead after one lost answer, and while it
-  says so a clock that steps back aborts nydusd, and with it every root that it serves
-  (storage/src/backend/connection.rs). The fence turns every fault into a refusal, and the per-request fallback does
-  the rest.
-- native: nothing of ours switches, so nydusd's own means are all there is. In the mirrors dialect that is the JSON of
-  Dragonfly's page on Nydus, field for field; one value differs: `skip_verify` stays false, because a plain node
-  verifies the origin's certificate and we are never worse than a plain node. The page has no proxy form; there the
-  `proxy` block stands in the place of `mirrors`, with the operator's `ping_url`.
+- fence: no `ping_url` for the proxy. nydusd's own ping thread calls a proxy dead after one lost answer, and
+  while it says so a clock that steps back aborts nydusd, and with it every root that it serves
+  (storage/src/backend/connection.rs). The fence turns every fault into a refusal, and the per-request
+  fallback does the rest.
+- native: nothing of ours switches, so nydusd's own means are all there is. In the mirrors dialect that is the
+  JSON of Dragonfly's page on Nydus, field for field; one value differs: `skip_verify` stays false, because a
+  plain node verifies the origin's certificate and we are never worse than a plain node. The page has no proxy
+  form; there the `proxy` block stands in the place of `mirrors`, with the operator's `ping_url`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Json: TypeAlias = dict[str, Any]
 _TIMEOUT_S = 10
 _CHECK_S = 5
 _RETRIES = 3
-"""At 0, nydusd's default, a read fails 10 ms after a body was cut; 3 gives the fence 1.4 s and costs 7 s at most."""
+"""At 0, nydusd's default, a read fails 10 ms after a body was cut; 3 gives the fence 1.4 s and costs 7 s at
+most.
+"""
 _PAGE_RETRIES = 2
 _RECOVERY_CHECK_S = 1
 """`mirrors`: a mirror that was given up is asked again this often; it is never given up by a ping."""
@@ -87,7 +90,9 @@ def _mirror(config: Config, effective: Effective, *, native: bool) -> Json:
 
 
 def _prefetch(*, page: bool) -> Json:
-    """The page's figures: files that the image's builder named, at 1 MiB a second, so that reads on demand go first."""
+    """The page's figures: files that the image's builder named, at 1 MiB a second, so that reads on demand go
+    first.
+    """
     prefetch: Json = {
         "enable": True,
         "threads_count": 10,

@@ -1,5 +1,5 @@
-"""The snapshotter's config.toml, with keys that 0.13.4 and 0.16.1 both read (config/config.go there), or that are
-written only for a snapshotter that has them.
+"""The snapshotter's config.toml, with keys that 0.13.4 and 0.16.1 both read (config/config.go there), or that
+are written only for a snapshotter that has them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from agent.plan import renewal
 from agent.plan.containerd_keys import quoted
 
 METRICS_PORTS = (9110, *range(14010, 14020))
-"""The first free one is used; 9110 is what upstream's sample names. A busy port ends the snapshotter at its start."""
+"""The first free one is used; 9110 is what upstream's sample names.
+
+A busy port ends the snapshotter at its start.
+"""
 
 
-def snapshotter_config(config: Config, facts: Facts, programs: Mapping[str, Binary], *, registries: str) -> bytes:
-    """The text. `registries` is a directory with one hosts.toml per registry (snapshotter 0.16 and newer), or "".
+def snapshotter_config(
+    config: Config, facts: Facts, programs: Mapping[str, Binary], *, registries: str
+) -> bytes:
+    """The text. `registries` is a directory with one hosts.toml per registry (snapshotter 0.16 and newer), or
+    "".
 
-    The versions in the first lines are on purpose: a new version of a program changes the file, and so restarts the
-    snapshotter.
+    The versions in the first lines are on purpose: a new version of a program changes the file, and so
+    restarts the snapshotter.
     """
-    versions = ", ".join(f"{name} {program.version_text or 'of unknown version'}" for name, program in programs.items())
+    versions = ", ".join(
+        f"{name} {program.version_text or 'of unknown version'}" for name, program in programs.items()
+    )
     return _CONFIG.format(
         mark=paths.MARK,
         versions=versions,
@@ -42,7 +50,9 @@ def snapshotter_config(config: Config, facts: Facts, programs: Mapping[str, Bina
 
 
 def metrics_port(facts: Facts) -> int:
-    """The port of the running configuration where it is ours and its unit runs, else the first that nobody uses."""
+    """The port of the running configuration where it is ours and its unit runs, else the first that nobody
+    uses.
+    """
     busy = facts.listening if isinstance(facts.listening, tuple) else ()
     present = _present_port(facts.file(paths.SNAPSHOTTER_CONFIG))
     unit = facts.snapshotter_unit
@@ -82,9 +92,10 @@ nydusd_path = {nydusd}
 nydusimage_path = {nydus_image}
 nydusd_config = {template}
 fs_driver = "fusedev"
-# A nydusd that died is started again, so that new containers work. "failover" would keep running ones too, but nydusd
-# hands its mounts over only since v2.3.0 (before, the snapshotter waits for ever), lists directories rightly after it
-# only since v2.3.8, and the snapshotter starts the new one without upgrade mode (containerd/nydus-snapshotter#784).
+# A nydusd that died is started again, so that new containers work. "failover" would keep running ones too,
+# but nydusd hands its mounts over only since v2.3.0 (before, the snapshotter waits for ever), lists
+# directories rightly after it only since v2.3.8, and the snapshotter starts the new one without upgrade mode
+# (containerd/nydus-snapshotter#784).
 recover_policy = "restart"
 threads_number = 4
 

@@ -11,8 +11,8 @@ from agent import paths
 def snapshotter_unit(
     program: str, ca_bundle: str, containerd: str = paths.CONTAINERD_UNIT, credentials: str = ""
 ) -> bytes:
-    """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none; `credentials` is
-    as in the configuration, `registries.credentials`.
+    """nydus-snapshotter.service. `ca_bundle` is a file with CAs of private registries, "" for none;
+    `credentials` is as in the configuration, `registries.credentials`.
     """
     authorities = ""
     if ca_bundle:
@@ -29,16 +29,21 @@ def snapshotter_unit(
 
 
 def _credentials(credentials: str) -> str:
-    """Where docker's configuration is, by name: no secret gets into the unit. The snapshotter reads it for each mount
-    (containerd/nydus-snapshotter, pkg/auth/docker.go), so a file that is replaced counts from the next mount on.
+    """Where docker's configuration is, by name: no secret gets into the unit. The snapshotter reads it for
+    each mount (containerd/nydus-snapshotter, pkg/auth/docker.go), so a file that is replaced counts from the
+    next mount on.
     """
     if credentials.startswith("/"):
-        return f"# Who we are at registries.\nEnvironment=DOCKER_CONFIG={credentials.removesuffix('/config.json')}\n"
+        return (
+            f"# Who we are at "
+            f"registries.\nEnvironment=DOCKER_CONFIG={credentials.removesuffix('/config.json')}\n"
+        )
     return _FROM_SYSTEMD.format(name=credentials) if credentials else ""
 
 
 _FROM_SYSTEMD = """\
-# Who we are at registries. The second line is what counts where the credential is gone: the snapshotter must start.
+# Who we are at registries. The second line is what counts where the credential is gone: the snapshotter
+# must start.
 LoadCredential=config.json:{name}
 SetCredential=config.json:{{}}
 Environment=DOCKER_CONFIG=%d
@@ -53,7 +58,8 @@ After=network.target local-fs.target
 Before={containerd}
 # containerd needs it for every pod: giving up for good would be worse than a try each second.
 StartLimitIntervalSec=0
-# What is undone at boot is undone by files alone, when systemd has read this unit: it must not be started then.
+# What is undone at boot is undone by files alone, when systemd has read this unit: it must not be started
+# then.
 ConditionPathExists={config}
 
 [Service]
@@ -72,9 +78,10 @@ OOMPolicy=continue
 TasksMax=infinity
 StandardOutput=journal
 StandardError=journal
-# nydusd tells here why reads failed, and nydus-agent acts on it: the journal must not be silent for longer than a
-# second. While the mirror is fenced each read of a blob makes a line or two, which would else drive all other logs out
-# of the journal. (journald allows 4 to 6 times the burst where there is room on the disk.)
+# nydusd tells here why reads failed, and nydus-agent acts on it: the journal must not be silent for longer
+# than a second. While the mirror is fenced each read of a blob makes a line or two, which would else drive
+# all other logs out of the journal. (journald allows 4 to 6 times the burst where there is room on the
+# disk.)
 LogRateLimitIntervalSec=1s
 LogRateLimitBurst=500
 

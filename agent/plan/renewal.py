@@ -1,7 +1,7 @@
 """Credentials that expire: whether running nydusd are given new ones here, and what is in the way. Pure.
 
-A nydusd reads for as long as its image is on the node, with the credential that the snapshotter wrote into its
-configuration when it was started.
+A nydusd reads for as long as its image is on the node, with the credential that the snapshotter wrote into
+its configuration when it was started.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from agent.plan.pairs import RENEWS, TAKES_CREDENTIALS, spelled
 from agent.registry.expiring import EVERY
 
 TRY = (
-    "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the packages; or "
+    "nydus-agent programs lock --nydus 2.4.4 --snapshotter 0.16.1, then programs package, and install the "
+    "packages; or "
     "a credential that does not expire"
 )
 COST = "once it has expired, what a running container has not read yet fails with EIO"
@@ -70,7 +71,8 @@ def warnings(config: Config, facts: Facts) -> tuple[str, ...]:
     if config.mirror.dialect is Dialect.MIRRORS:
         also = "; the mirrors dialect excludes such a nydusd"
     return (
-        f"credentials that expire are not renewed for running containers (NNA1207): {', '.join(told)}: {COST}: "
+        f"credentials that expire are not renewed for running containers (NNA1207): {', '.join(told)}: "
+        f"{COST}: "
         f"{', '.join(why)}{also}: {TRY}",
     )
 

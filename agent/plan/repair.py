@@ -1,5 +1,5 @@
-"""The plan that puts back what was applied, and nothing else: no file of another owner is touched where he contradicts,
-and what the configuration wants other than was applied stays for `apply`.
+"""The plan that puts back what was applied, and nothing else: no file of another owner is touched where he
+contradicts, and what the configuration wants other than was applied stays for `apply`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def repair(
 ) -> Plan:
     """The plan for those findings that a repair may mend. `containerd` is what was applied.
 
-    Raises PlanError NNA0304 (a restart would end mounts), NNA0390 (a bug of ours). A file that cannot be edited exactly
-    is left, with a warning.
+    Raises PlanError NNA0304 (a restart would end mounts), NNA0390 (a bug of ours). A file that cannot be
+    edited exactly is left, with a warning.
     """
     mend = [one for one in findings if one.remedy is Remedy.REPAIR]
     broken = {one.subject for one in mend if one.kind in _FILES}
@@ -56,7 +56,11 @@ def repair(
     merged, warnings = _merged(records, mend, facts)
     shared = [*merged, *(step for step in files if _read_by_containerd(step.path, containerd.config))]
     writes = [step for step in files if step not in shared]
-    away = (removal_of(facts, one.path, "it was taken away by the last change") for one in ours if one.content is None)
+    away = (
+        removal_of(facts, one.path, "it was taken away by the last change")
+        for one in ours
+        if one.content is None
+    )
     gone = [step for step in away if step is not None]
     inputs = [step for step in writes if own.read_by_snapshotter(step.path)]
     verb, why = _snapshotter(facts, inputs, mend, running)
@@ -86,9 +90,19 @@ def _write(facts: Facts, record: Recorded) -> WriteFile | None:
         return None
     fact = facts.file(record.path)
     if not isinstance(fact, FileFact):
-        return WriteFile(record.path, record.content, record.mode, _WHY, "", None, uid=record.uid, gid=record.gid)
+        return WriteFile(
+            record.path, record.content, record.mode, _WHY, "", None, uid=record.uid, gid=record.gid
+        )
     return WriteFile(
-        record.path, record.content, record.mode, _WHY, fact.sha256, fact.content, fact.mode, record.uid, record.gid
+        record.path,
+        record.content,
+        record.mode,
+        _WHY,
+        fact.sha256,
+        fact.content,
+        fact.mode,
+        record.uid,
+        record.gid,
     )
 
 
@@ -96,7 +110,9 @@ def _read_by_containerd(path: str, config: str) -> bool:
     return path == config or containerd_dropin.is_drop_in(path)
 
 
-def _check(facts: Facts, shared: Sequence[WriteFile], containerd: ContainerdConfig) -> CheckContainerdConfig | None:
+def _check(
+    facts: Facts, shared: Sequence[WriteFile], containerd: ContainerdConfig
+) -> CheckContainerdConfig | None:
     written = {step.path: step.content for step in shared}
     return containerd_check(containerd, node_of(facts).with_files(written), written, ()) if shared else None
 
@@ -119,7 +135,8 @@ def _merged(
             continue
         steps.append(
             WriteFile(
-                record.path, content, fact.mode, "what was applied goes back into it", fact.sha256, fact.content,
+                record.path, content, fact.mode, "what was applied goes back into it", fact.sha256,
+                fact.content,
                 fact.mode, fact.uid, fact.gid, owned=False,
             )
         )  # fmt: skip
@@ -148,7 +165,11 @@ def _snapshotter(
     if not isinstance(unit, UnitFact) or not unit.runs:
         down = any(one.kind is Kind.UNIT_DOWN for one in mend)
         return (UnitVerb.START, "it does not run") if down or inputs else (None, "")
-    read = [step for step in inputs if step.content != step.content_before and step.path in running.snapshotter_read]
+    read = [
+        step
+        for step in inputs
+        if step.content != step.content_before and step.path in running.snapshotter_read
+    ]
     if not read:
         return None, ""
     names = ", ".join(step.path.rpartition("/")[2] for step in read)
@@ -164,4 +185,8 @@ def _reload(inputs: Sequence[WriteFile], kinds: set[Kind]) -> str:
 def _containerd(kinds: set[Kind], running: Running, *, files_changed: bool) -> str:
     """A running containerd that still has what was applied needs no restart when its files are mended."""
     due = files_changed or Kind.CONTAINERD_OUTDATED in kinds
-    return f"it runs on something else: {running.containerd_differs}" if due and running.containerd_differs else ""
+    return (
+        f"it runs on something else: {running.containerd_differs}"
+        if due and running.containerd_differs
+        else ""
+    )

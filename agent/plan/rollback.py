@@ -1,10 +1,11 @@
 """The plan that brings a node back to what it was after an earlier generation. Pure.
 
-It is made of what the generations recorded and of what is on the disk, never of the configuration, which wants
-something else by now. Each file becomes what it was then. Where others edited containerd's configuration since, only
-the keys that our own changes touched go back, and what others wrote stays.
+It is made of what the generations recorded and of what is on the disk, never of the configuration, which
+wants something else by now. Each file becomes what it was then. Where others edited containerd's
+configuration since, only the keys that our own changes touched go back, and what others wrote stays.
 
-The order is that of an apply: every state that is gone back to has the snapshotter up before containerd needs it.
+The order is that of an apply: every state that is gone back to has the snapshotter up before containerd needs
+it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class _Back:
 def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Sequence[str] = ()) -> Plan:
     """The steps back. `config` is the one of the generation that is gone back to.
 
-    Raises PlanError: NNA0332 where others' edits cannot be kept, NNA0303, what `decide` refuses, NNA0390 (our bug).
+    Raises PlanError: NNA0332 where others' edits cannot be kept, NNA0303, what `decide` refuses, NNA0390 (our
+    bug).
     """
     backs = [_back(config, facts, one) for one in touched]
     refuse(
@@ -102,7 +104,9 @@ def same(touched: Sequence[Touched]) -> bool:
 def _back(config: Config, facts: Facts, one: Touched) -> _Back:
     fact = facts.file(one.path)
     if isinstance(fact, Unknown):
-        return _Back(None, refusal=Refusal("NNA0303", f"{one.path} could not be read: {fact.reason}", "ls -l"))
+        return _Back(
+            None, refusal=Refusal("NNA0303", f"{one.path} could not be read: {fact.reason}", "ls -l")
+        )
     now = fact.content if fact is not None else None
     if now == one.then:
         return _Back(None)
@@ -135,7 +139,9 @@ def _step(config: Config, facts: Facts, one: Touched, content: bytes | None) -> 
             owned=one.path != config.containerd.config,
         )  # fmt: skip
     # Our file may hold a copy of what others keep secret: it gets the rights that it had with this content.
-    return replace(step, mode=one.mode) if step is not None and containerd_dropin.is_drop_in(one.path) else step
+    return (
+        replace(step, mode=one.mode) if step is not None and containerd_dropin.is_drop_in(one.path) else step
+    )
 
 
 def _known_by_mark(path: str) -> bool:
@@ -154,7 +160,9 @@ def _is_shared(path: str) -> bool:
 
 
 def _cannot(path: str, why: str) -> Refusal:
-    return Refusal("NNA0332", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan")
+    return Refusal(
+        "NNA0332", f"{path} was edited since, and cannot be brought back: {why}", "nydus-agent plan"
+    )
 
 
 def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
@@ -171,7 +179,9 @@ def _merged(facts: Facts, fact: FileFact, one: Touched) -> _Back:
 
 
 def _undo(now: Mapping[str, Any], one: Touched) -> tuple[dict[KeyPath, Any], tuple[KeyPath, ...]]:
-    """Our keys with the values that they had then (None: not there), and those that others have changed since."""
+    """Our keys with the values that they had then (None: not there), and those that others have changed
+    since.
+    """
     then: dict[KeyPath, Any] = {}
     latest: dict[KeyPath, Any] = {}
     for number, (found, made) in enumerate(one.changes):
@@ -213,7 +223,9 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         hosts=tuple(step for step in writes if step not in files and step not in shared),
         gone=tuple(step for step in steps if isinstance(step, RemoveFile) and step not in shared),
         containerd_config=tuple(shared),
-        check=containerd_check(config.containerd, node_of(facts).with_files(contents), written, ()) if shared else None,
+        check=containerd_check(config.containerd, node_of(facts).with_files(contents), written, ())
+        if shared
+        else None,
         reload_reason=diff.reload_reason(unit, files),
         enable=unit is None or not unit.starts_at_boot,
         snapshotter_verb=verb,
@@ -228,6 +240,7 @@ def _warnings(config: Config, changes: Changes, backs: Sequence[_Back]) -> Itera
     yield from (back.warning for back in backs if back.warning)
     if changes.containerd_reason and config.containerd.restart is RestartPolicy.NEVER:
         yield (
-            "containerd has to restart, which is left to you (containerd.restart = never): nothing of this is done "
+            "containerd has to restart, which is left to you (containerd.restart = never): nothing of this "
+            "is done "
             "before `nydus-agent rollback --now`"
         )

@@ -1,7 +1,8 @@
 """The snapshotter's root that a plan is made for, and why another one cannot be taken. Pure.
 
-What containerd unpacked lies below the root of the snapshotter that unpacked it. Where the operator names no other root
-(it is the default), the one that is there is kept; where he does, it is refused until no image is left there.
+What containerd unpacked lies below the root of the snapshotter that unpacked it. Where the operator names no
+other root (it is the default), the one that is there is kept; where he does, it is refused until no image is
+left there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _DEFAULT = SnapshotterConfig().root
 
 
 def kept(config: Config, facts: Facts) -> Config:
-    """The configuration with the root that is there, where containerd may refer to it and no other one is named."""
+    """The configuration with the root that is there, where containerd may refer to it and no other one is
+    named.
+    """
     there = facts.snapshotter_root
     if config.snapshotter.root != _DEFAULT or not there.path or there.images == 0:
         return config
@@ -41,6 +44,9 @@ def refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:
         why = f"whether containerd has images there could not be read: {there.images.reason}"
     else:
         why = f"containerd has {there.images} unpacked there, and none of them could start any more"
-    reason = f'snapshotter.root = "{wanted}", but the snapshotter\'s data is in {there.path} ({there.evidence}): {why}'
+    reason = (
+        f'snapshotter.root = "{wanted}", but the snapshotter\'s data is in {there.path} '
+        f"({there.evidence}): {why}"
+    )
     way = f'set snapshotter.root = "{there.path}", or drain the node and remove the images: crictl rmi --all'
     return (Refusal("NNA0305", reason, way),)

@@ -1,7 +1,7 @@
 """A plan in words: what changes, which units restart and what that costs. Never a secret.
 
-Values of keys that hold credentials in containerd's configuration are replaced in diffs (docs/cri/registry.md there:
-`auth`, `password`, `identitytoken` under registry.configs).
+Values of keys that hold credentials in containerd's configuration are replaced in diffs (docs/cri/registry.md
+there: `auth`, `password`, `identitytoken` under registry.configs).
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ def what(step: Step) -> str:
         case AwaitContainerd():
             return f"wait for containerd, at most {step.deadline_s:g} s: {step.reason}"
         case UnpackImage():
-            how = "from the layers that are here" if step.complete else "by pulling it again: its layers were discarded"
+            how = (
+                "from the layers that are here"
+                if step.complete
+                else "by pulling it again: its layers were discarded"
+            )
             return f"let the snapshotter unpack {step.name} {how}: {step.reason}"
         case _ as unreachable:
             assert_never(unreachable)
@@ -86,7 +90,9 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
     old, new = _text_lines(before), _text_lines(after)
     names = (path if before is not None else "/dev/null", path if after is not None else "/dev/null")
     found = difflib.unified_diff(old, new, *names, n=3)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in found
+    )
 
 
 def _text_lines(content: bytes | None) -> list[str]:
@@ -104,7 +110,8 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Of a user in a URL and of a secret; compiled where something is shown, because that takes 2 ms."""
     secret = re.compile(
         r"""(?ix)
-        ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b ["']? \s* [=:] \s* )
+        ( ["']? \b[\w.-]* (?: password | passwd | token | secret | auth | authorization )\b
+          ["']? \s* [=:] \s* )
         ( "{3}(?:.|\n)*?"{3} | '{3}(?:.|\n)*?'{3} | "(?:\\.|[^"\\])*" | '[^']*' | \[[^\]]*\]
         | (?:basic|bearer)\s+\S+ | [^\s,}\]]+ )"""
     )

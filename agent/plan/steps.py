@@ -1,5 +1,5 @@
-"""The closed set of things that may be done to a node, and the reasons why none may. Each step says what it does, why,
-and what it costs.
+"""The closed set of things that may be done to a node, and the reasons why none may. Each step says what it
+does, why, and what it costs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from agent.errors import PlanError
 class WriteFile:
     """Write a whole file atomically; parents are made 0755 where missing (and recorded).
 
-    `expect_sha256` is the digest of the content seen when the facts were taken, "" for "was not there": anything else
-    at the time of writing aborts the step. `content_before` feeds the diff and the undo.
+    `expect_sha256` is the digest of the content seen when the facts were taken, "" for "was not there":
+    anything else at the time of writing aborts the step. `content_before` feeds the diff and the undo.
     """
 
     path: str
@@ -30,7 +30,9 @@ class WriteFile:
     uid: int = 0
     gid: int = 0
     owned: bool = True
-    """Ours from the first byte (removal deletes it), or another owner's file that we edited (removal restores it)."""
+    """Ours from the first byte (removal deletes it), or another owner's file that we edited (removal restores
+    it).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ class RemoveFile:
 
 @dataclass(frozen=True, slots=True)
 class CheckContainerdConfig:
-    """`containerd config dump` on the candidates, and our expected values in its output, before they go live."""
+    """`containerd config dump` on the candidates, and our expected values in its output, before they go
+    live.
+    """
 
     path: str
     """The root file, whether it changes or not."""
@@ -126,9 +130,9 @@ class AwaitContainerd:
 class UnpackImage:
     """Have our snapshotter unpack an image that every pod starts with, before the kubelet needs it.
 
-    From the layers that are here, without a network; where they are not (any more), by pulling it again through CRI
-    for `runtime` ("": the default one). Nothing is undone: what was unpacked is the snapshotter's, and stays in its
-    root.
+    From the layers that are here, without a network; where they are not (any more), by pulling it again
+    through CRI for `runtime` ("": the default one). Nothing is undone: what was unpacked is the
+    snapshotter's, and stays in its root.
     """
 
     name: str
@@ -176,7 +180,10 @@ class Refusal:
 
 
 def refuse(refusals: Sequence[Refusal]) -> None:
-    """Raise PlanError with all reasons; the first one gives the code and the way out. Nothing where there are none."""
+    """Raise PlanError with all reasons; the first one gives the code and the way out.
+
+    Nothing where there are none.
+    """
     if not refusals:
         return
     first = refusals[0]

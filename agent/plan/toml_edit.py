@@ -1,8 +1,8 @@
 """Keys into and out of a TOML text, with every other line as it was.
 
-tomlkit proposes the text (`toml_tree`), or `toml_lines` where it cannot. What they propose is checked: it must mean the
-input plus (or minus) the keys, and every line of the input must still be there, but for those whose value changed.
-Anything else is an error, never a result.
+tomlkit proposes the text (`toml_tree`), or `toml_lines` where it cannot. What they propose is checked: it
+must mean the input plus (or minus) the keys, and every line of the input must still be there, but for those
+whose value changed. Anything else is an error, never a result.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from agent.plan.containerd_keys import KeyPath, at, dotted, take
 Value: TypeAlias = str | bool | Mapping[str, Any] | Sequence[Any]
 
 FAILURES = (ValueError, TypeError, KeyError, AttributeError)
-"""What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of order)."""
+"""What `insert` and `remove` raise where the text cannot be had (AttributeError: tomlkit's for tables out of
+order).
+"""
 
 
 def insert(text: str, wishes: Mapping[KeyPath, Value], *, exact: bool = True) -> str:
-    """`text` with these keys set. Raises ValueError where the result would be more or less than that, or (`exact`)
-    where lines of others would change.
+    """`text` with these keys set. Raises ValueError where the result would be more or less than that, or
+    (`exact`) where lines of others would change.
     """
     before = tomllib.loads(text)
     wanted = copy.deepcopy(before)
@@ -58,11 +60,16 @@ def remove(text: str, undo: Mapping[KeyPath, Value | None], before: Mapping[str,
         _need_meaning(result, wanted)
         _need_lines(result, text, sum(value is not None for value in undo.values()))
 
-    return _first(right, lambda: toml_tree.remove(text, undo, before), lambda: toml_lines.remove(text, undo, before))
+    return _first(
+        right, lambda: toml_tree.remove(text, undo, before), lambda: toml_lines.remove(text, undo, before)
+    )
 
 
 def _first(right: Callable[[str], None], *ways: Callable[[], str]) -> str:
-    """The first proposal that is right. Raises what is wrong with the first one, as a ValueError, where none is."""
+    """The first proposal that is right.
+
+    Raises what is wrong with the first one, as a ValueError, where none is.
+    """
     wrong: list[Exception] = []
     for way in ways:
         try:
@@ -81,7 +88,10 @@ def _need_meaning(text: str, wanted: Mapping[str, Any]) -> None:
 
 
 def add_to_list(text: str, path: KeyPath, value: str) -> str:
-    """`text` with one more entry at the end of a list, which is made where it is not there. Raises ValueError."""
+    """`text` with one more entry at the end of a list, which is made where it is not there.
+
+    Raises ValueError.
+    """
     there = at(tomllib.loads(text), path)
     if there is None:
         return insert(text, {path: [value]})
@@ -91,7 +101,10 @@ def add_to_list(text: str, path: KeyPath, value: str) -> str:
 
 
 def take_from_list(text: str, path: KeyPath, value: str, before: Mapping[str, Any]) -> str:
-    """`text` without an entry of a list; one that is empty then and was not there `before` goes. Raises ValueError."""
+    """`text` without an entry of a list; one that is empty then and was not there `before` goes.
+
+    Raises ValueError.
+    """
     there = at(tomllib.loads(text), path)
     if not isinstance(there, list) or value not in there:
         return text

@@ -1,8 +1,9 @@
-"""Keys into and out of a TOML text, line by line: for files whose tables are in an order that tomlkit cannot edit.
+"""Keys into and out of a TOML text, line by line: for files whose tables are in an order that tomlkit cannot
+edit.
 
-Installers write a table before the one that holds it, or in several places. What is made here is a proposal: whoever
-asks checks that it means what was wanted (`toml_edit`), because a header inside of a long string, or a key that is
-written with dots, is not recognised. Raises ValueError where no line can be found.
+Installers write a table before the one that holds it, or in several places. What is made here is a proposal:
+whoever asks checks that it means what was wanted (`toml_edit`), because a header inside of a long string, or
+a key that is written with dots, is not recognised. Raises ValueError where no line can be found.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def insert(text: str, wishes: Mapping[KeyPath, Any]) -> str:
 
 
 def remove(text: str, undo: Mapping[KeyPath, Any], before: Mapping[str, Any]) -> str:
-    """`text` with these keys set to what they were, or without their lines (None); headers that were not there before
-    go where nothing is left under them.
+    """`text` with these keys set to what they were, or without their lines (None); headers that were not
+    there before go where nothing is left under them.
     """
     lines = _lines(text)
     for path, value in undo.items():
@@ -110,8 +111,12 @@ def _block(lines: list[str], path: KeyPath) -> _Block | None:
 
 
 def _line_of(lines: list[str], block: _Block, key: str) -> int | None:
-    pattern = re.compile(rf"""\s*(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*=.*""", re.DOTALL)
-    return next((number for number in range(block.start, block.end) if pattern.fullmatch(lines[number])), None)
+    pattern = re.compile(
+        rf"""\s*(?:{re.escape(key)}|"{re.escape(key)}"|'{re.escape(key)}')\s*=.*""", re.DOTALL
+    )
+    return next(
+        (number for number in range(block.start, block.end) if pattern.fullmatch(lines[number])), None
+    )
 
 
 def _last(lines: list[str], block: _Block) -> tuple[int, str]:

@@ -1,6 +1,6 @@
-"""Keys into and out of a TOML text by tomlkit, which keeps what it does not change. What is made here is a proposal, as
-in `toml_lines`. Raises ValueError, TypeError, KeyError or AttributeError (tomlkit's for tables out of order) where
-there is none.
+"""Keys into and out of a TOML text by tomlkit, which keeps what it does not change. What is made here is a
+proposal, as in `toml_lines`. Raises ValueError, TypeError, KeyError or AttributeError (tomlkit's for tables
+out of order) where there is none.
 """
 
 from __future__ import annotations

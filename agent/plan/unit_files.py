@@ -28,7 +28,9 @@ class Contradiction:
 
 
 def unit_of(path: str) -> str:
-    """The unit of ours or containerd's that a file under a unit directory is about; "" for every other file."""
+    """The unit of ours or containerd's that a file under a unit directory is about; "" for every other
+    file.
+    """
     directory, _, name = path.rpartition("/")
     above, _, last = directory.rpartition("/")
     for unit in WATCHED:
@@ -63,14 +65,18 @@ def contradictions(unit: str, text: str, containerd_config: str) -> Iterator[Con
 def _snapshotter(section: str, key: str, value: str) -> Iterator[Contradiction]:
     match section, key:
         case "Service", "KillMode" if value != "process":
-            yield Contradiction(key, value, "process", "a restart would end the roots of all running containers")
+            yield Contradiction(
+                key, value, "process", "a restart would end the roots of all running containers"
+            )
         case "Service", "ExecStart" if value:
             why = "the snapshotter would run without what was applied"
             yield Contradiction(key, value, f"our command with --config {paths.SNAPSHOTTER_CONFIG}", why)
         case "Service", "Environment":
             yield from _environment(key, value)
         case "Service", "UnsetEnvironment" if "NO_PROXY" in value.upper():
-            yield Contradiction(key, value, "NO_PROXY with 127.0.0.1", "the mirror would be asked through a proxy")
+            yield Contradiction(
+                key, value, "NO_PROXY with 127.0.0.1", "the mirror would be asked through a proxy"
+            )
         case "Service", "Restart" if value not in ("always", "on-failure"):
             yield Contradiction(key, value, "always", "after a crash no new pod would start")
         case "Unit", "StartLimitIntervalSec" | "StartLimitInterval" if value not in ("0", "0s", "infinity"):
@@ -97,7 +103,10 @@ def _environment(key: str, value: str) -> Iterator[Contradiction]:
 def _containerd(unit: str, section: str, key: str, value: str, config: str) -> Iterator[Contradiction]:
     if (section, key) == ("Service", "KillMode") and value != "process":
         yield Contradiction(key, value, "process", "a restart of containerd would end all containers")
-    if (section, key) == ("Service", "ExecStart") and unit == paths.CONTAINERD_UNIT:  # k3s has a --config of its own
+    if (section, key) == (
+        "Service",
+        "ExecStart",
+    ) and unit == paths.CONTAINERD_UNIT:  # k3s has a --config of its own
         argv = words(value)
         for option, given in zip(argv, [*argv[1:], ""], strict=True):
             name, _, inline = option.partition("=")

@@ -1,8 +1,9 @@
 """What a restart of the snapshotter does to nydusd processes that run, by the versions of both. Pure.
 
-From 0.15.4 on a starting snapshotter asks the nydusd in PATH for its git commit where any nydusd lives, and does not
-start without an answer. Where its recover policy is "failover" it then replaces each living nydusd of another commit in
-flight; where it is "restart", as we render it, it leaves them alone (its pkg/filesystem/fs.go, NewFileSystem).
+From 0.15.4 on a starting snapshotter asks the nydusd in PATH for its git commit where any nydusd lives, and
+does not start without an answer. Where its recover policy is "failover" it then replaces each living nydusd
+of another commit in flight; where it is "restart", as we render it, it leaves them alone (its
+pkg/filesystem/fs.go, NewFileSystem).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def refusals(facts: Facts) -> tuple[Refusal, ...]:
     if not _asks(facts.snapshotter) or not isinstance(nydusd, Binary) or nydusd.commit != "":
         return ()
     reason = (
-        f"{nydusd.path} --version names no git commit: this snapshotter would not start again while images are mounted"
+        f"{nydusd.path} --version names no git commit: this snapshotter would not start again while "
+        f"images are mounted"
     )
     return (Refusal("NNA0206", reason, "install an official build of nydusd"),)
 
@@ -29,10 +31,16 @@ def notes(facts: Facts, changes: Changes) -> tuple[str, ...]:
     if changes.snapshotter_verb is not UnitVerb.RESTART:
         return ()
     text = facts.nydusd.version_text if isinstance(facts.nydusd, Binary) else ""
-    kept = f"mounts that run keep their nydusd over the snapshotter's restart, new ones get {text or 'that in PATH'}"
+    kept = (
+        f"mounts that run keep their nydusd over the snapshotter's restart, new ones get "
+        f"{text or 'that in PATH'}"
+    )
     if not _asks(facts.snapshotter):
         return (kept,)
-    return (f'{kept}; it upgrades nydusd in flight only where its recover_policy is "failover" (ours is "restart")',)
+    return (
+        f'{kept}; it upgrades nydusd in flight only where its recover_policy is "failover" (ours is '
+        f'"restart")',
+    )
 
 
 def _asks(snapshotter: Binary | None | Unknown) -> bool:

@@ -1,4 +1,7 @@
-"""The files that shall be on the node, as whole contents by path. What is written of them is decided in `diff`."""
+"""The files that shall be on the node, as whole contents by path.
+
+What is written of them is decided in `diff`.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,8 @@ def _ca_bundle(config: Config, facts: Facts) -> bytes:
 
 
 def _registries(config: Config, facts: Facts) -> Mapping[str, bytes]:
-    """For snapshotters that read them: each registry's own address as its "mirror", which gives it a scheme and a CA.
+    """For snapshotters that read them: each registry's own address as its "mirror", which gives it a scheme
+    and a CA.
 
     Without a ping_url the first host is taken as it is (containerd/nydus-snapshotter#736).
     """

@@ -104,11 +104,7 @@ def _wanted(member: tarfile.TarInfo, names: Sequence[ProgramName]) -> ProgramNam
 
 
 def _copy(
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    name: ProgramName,
-    arch: Arch,
-    into: Path,
+    tar: tarfile.TarFile, member: tarfile.TarInfo, name: ProgramName, arch: Arch, into: Path
 ) -> Program:
     content = tar.extractfile(member)
     assert content is not None  # it is a regular file

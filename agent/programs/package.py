@@ -67,7 +67,9 @@ def file_name(release: Release) -> str:
     return f"{release.package}_{_debian_version(release.version)}_{release.arch}.deb"
 
 
-def make(release: Release, source: str, directory: Path, processes: Processes, each: Callable[[int], None]) -> Package:
+def make(
+    release: Release, source: str, directory: Path, processes: Processes, each: Callable[[int], None]
+) -> Package:
     """Make the package of a release in a directory. `source`: see `download.place_of`; `each` hears of bytes.
 
     Raises ProgramsError NNA1111, NNA1112 (the way there), NNA1115 (other bytes than the lock pins), NNA1117
@@ -91,7 +93,9 @@ def make(release: Release, source: str, directory: Path, processes: Processes, e
         raise ProgramsError("NNA1126", what, cause=cause, seen=error.seen) from None
 
 
-def _make(release: Release, source: str, work: Path, processes: Processes, each: Callable[[int], None]) -> Path:
+def _make(
+    release: Release, source: str, work: Path, processes: Processes, each: Callable[[int], None]
+) -> Path:
     place = download.place_of(release.url, source)
     packed = work / release.url.rpartition("/")[2]
     fetched = download.fetch(place, packed, release.size, each)

@@ -15,14 +15,10 @@ from agent.programs.release import Project, numbers
 
 
 def pin(
-    project: Project,
-    version: str,
-    arch: Arch,
-    source: str,
-    now: float,
-    each: Callable[[int], None],
+    project: Project, version: str, arch: Arch, source: str, now: float, each: Callable[[int], None]
 ) -> Release:
-    """What the lock is to say of a release. Its archive is fetched, and held against the .sha256sum beside it.
+    """What the lock is to say of a release. Its archive is fetched, and held against the .sha256sum beside
+    it.
 
     `source`: see `download.place_of`; `now` is in seconds since 1970; `each` hears of bytes.
     Raises ProgramsError NNA1109 (known not to work), NNA1111, NNA1112 (the way there), NNA1117 (what is in
@@ -47,7 +43,9 @@ def pin(
 
 def _check_version(project: Project, version: str) -> None:
     number = numbers(version)
-    wrong = pairs.refused(pairs.Pair(nydus=number) if project is Project.NYDUS else pairs.Pair(snapshotter=number))
+    wrong = pairs.refused(
+        pairs.Pair(nydus=number) if project is Project.NYDUS else pairs.Pair(snapshotter=number)
+    )
     if wrong:
         raise ProgramsError("NNA1109", f"{project} {version} does not work here", cause=wrong[0])
 

@@ -1,4 +1,6 @@
-"""WWW-Authenticate: how a registry says what it wants (RFC 9110, section 11; distribution's token specification)."""
+"""WWW-Authenticate: how a registry says what it wants (RFC 9110, section 11; distribution's token
+specification).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ class Challenge:
 
 
 def challenges(header: str) -> tuple[Challenge, ...]:
-    """All challenges of a header (several headers joined by commas), in order. What cannot be read ends it: a registry
-    is not obliged to be understood.
+    """All challenges of a header (several headers joined by commas), in order. What cannot be read ends it: a
+    registry is not obliged to be understood.
     """
     found: list[Challenge] = []
     text, at = header[:_LONGEST], 0
@@ -53,8 +55,8 @@ def chosen(header: str) -> Challenge | None:
 
 
 def scopes_of(challenge: Challenge, wanted: Iterable[str]) -> tuple[str, ...]:
-    """What a token is asked for: what the caller needs, and what the registry named; each repository, and each of its
-    actions, once (registries name the actions in any order).
+    """What a token is asked for: what the caller needs, and what the registry named; each repository, and
+    each of its actions, once (registries name the actions in any order).
     """
     found: dict[str, dict[str, None]] = {}
     for scope in (*wanted, *challenge.parameters.get("scope", "").split()):

@@ -12,7 +12,10 @@ _NONE = Secret()
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What docker's configuration, or a helper, holds for one registry. At least one of the secrets is there."""
+    """What docker's configuration, or a helper, holds for one registry.
+
+    At least one of the secrets is there.
+    """
 
     source: str
     """For people: the file and the key in it, or the helper. Never a secret."""
@@ -25,7 +28,9 @@ class Credential:
 
     @property
     def basic(self) -> Secret:
-        """The Authorization header of basic authentication (RFC 7617); empty where there is no user with a password."""
+        """The Authorization header of basic authentication (RFC 7617); empty where there is no user with a
+        password.
+        """
         if not (self.username and self.password):
             return Secret()
         pair = f"{self.username}:{self.password.reveal()}".encode()

@@ -1,8 +1,9 @@
 """docker's config.json: what it says about registries, and what is wrong with it. Pure.
 
-Only `auths`, `credHelpers` and `credsStore` are read, as docker reads them (docker/cli, cli/config/configfile): a
-helper of the registry's own goes before the store of all, and either before `auths`. No value gets into a complaint:
-where a secret was written into the wrong place, that is a secret too.
+Only `auths`, `credHelpers` and `credsStore` are read, as docker reads them (docker/cli,
+cli/config/configfile): a helper of the registry's own goes before the store of all, and either before
+`auths`. No value gets into a complaint: where a secret was written into the wrong place, that is a secret
+too.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class DockerConfig:
     """X of docker-credential-X for all registries without a helper of their own."""
 
     def helper(self, keys: Sequence[str]) -> tuple[str, str, str]:
-        """(X of docker-credential-X, what it is asked for, the key that says so) for a registry with these names; ""
-        where there is none.
+        """(X of docker-credential-X, what it is asked for, the key that says so) for a registry with these
+        names; "" where there is none.
         """
         for key in keys:
             if key in self.helpers:
@@ -50,7 +51,9 @@ class DockerConfig:
         return self.store, keys[0], "credsStore"
 
     def entry(self, keys: Sequence[str]) -> Credential | None:
-        """What `auths` holds for a registry with these names: the key as it stands, else as a URL of the same host."""
+        """What `auths` holds for a registry with these names: the key as it stands, else as a URL of the same
+        host.
+        """
         for key in keys:
             if key in self.auths:
                 return self.auths[key]
@@ -59,12 +62,16 @@ class DockerConfig:
 
 
 def inspected(fact: FileFact, owners: Collection[int]) -> tuple[DockerConfig, tuple[Problem, ...]]:
-    """What a file says, and everything that is wrong with it and with its rights; it must belong to one of `owners`."""
+    """What a file says, and everything that is wrong with it and with its rights; it must belong to one of
+    `owners`.
+    """
     config, problems = parse(fact.path, fact.content)
     return config, (*_rights(fact, config, owners, damaged=bool(problems)), *problems)
 
 
-def _rights(fact: FileFact, config: DockerConfig, owners: Collection[int], *, damaged: bool) -> tuple[Problem, ...]:
+def _rights(
+    fact: FileFact, config: DockerConfig, owners: Collection[int], *, damaged: bool
+) -> tuple[Problem, ...]:
     mode, found = stat.S_IMODE(fact.mode), []
     place = fact.symlink_target or fact.path
     if fact.uid not in owners:
@@ -83,8 +90,14 @@ def parse(path: str, content: bytes) -> tuple[DockerConfig, tuple[Problem, ...]]
         document = json_value(content)
     except ValueError as error:
         # Not the decoder's whole message: it could quote. Line and column are enough to find the place.
-        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not text"
-        return DockerConfig(path), (_problem(path, "", f"is not JSON ({where})", "correct it, or log in again"),)
+        where = (
+            f"line {error.lineno}, column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "not text"
+        )
+        return DockerConfig(path), (
+            _problem(path, "", f"is not JSON ({where})", "correct it, or log in again"),
+        )
     if not isinstance(document, dict):
         return DockerConfig(path), (_problem(path, "", "is not an object", 'write {"auths": {…}}'),)
     found: list[Complaint] = []
@@ -122,10 +135,14 @@ def _table(name: str, value: object, found: list[Complaint]) -> Iterator[tuple[s
         if host_of(key) and key.isprintable() and " " not in key:
             yield key, entry
         else:
-            found.append((name, "has a key that is no registry", "write HOST or HOST:PORT as image names spell it"))
+            found.append(
+                (name, "has a key that is no registry", "write HOST or HOST:PORT as image names spell it")
+            )
 
 
-def _credential(source: str, name: str, entry: Mapping[str, object], found: list[Complaint]) -> Credential | None:
+def _credential(
+    source: str, name: str, entry: Mapping[str, object], found: list[Complaint]
+) -> Credential | None:
     """None where the entry holds no secret, or a wrong one."""
     before = len(found)
     texts = {key: _text(f"{name}.{key}", entry.get(key), found) for key in _TEXTS}
@@ -137,7 +154,10 @@ def _credential(source: str, name: str, entry: Mapping[str, object], found: list
         else:
             username, password = pair
     wrong = [key for key in ("identitytoken", "registrytoken") if not is_token(texts[key])]
-    found += [(f"{name}.{key}", "holds spaces or other characters that no token has", "log in again") for key in wrong]
+    found += [
+        (f"{name}.{key}", "holds spaces or other characters that no token has", "log in again")
+        for key in wrong
+    ]
     if len(found) > before or not (password or texts["identitytoken"] or texts["registrytoken"]):
         return None
     tokens = Secret(texts["identitytoken"]), Secret(texts["registrytoken"])
@@ -178,5 +198,7 @@ def _helper_name(key: str, value: object, found: list[Complaint]) -> str:
         return ""
     if isinstance(value, str) and _HELPER.fullmatch(value):
         return value
-    found.append((key, "is not the name of a helper", "write what follows docker-credential- in the program's name"))
+    found.append(
+        (key, "is not the name of a helper", "write what follows docker-credential- in the program's name")
+    )
     return ""

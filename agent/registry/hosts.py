@@ -9,8 +9,8 @@ from agent.registry.names import host_of, is_loopback
 
 
 def registry_of(config: Config, name: str) -> RegistryHost:
-    """A registry by any of its names. One that the configuration does not name is asked as containerd asks it: https
-    with the system's store, http on this machine's loopback.
+    """A registry by any of its names. One that the configuration does not name is asked as containerd asks
+    it: https with the system's store, http on this machine's loopback.
     """
     host = host_of(name)
     for one in config.registries.hosts:

@@ -1,8 +1,8 @@
 """One registry, several names.
 
 docker knows Docker Hub by the key of its first API, images name it docker.io, and its API answers as
-registry-1.docker.io (docker/cli cli/config, distribution/reference, containerd's docker resolver). All others have one
-name, which docker's file may hold with a scheme and a path (credentials.ConvertToHostname there).
+registry-1.docker.io (docker/cli cli/config, distribution/reference, containerd's docker resolver). All others
+have one name, which docker's file may hold with a scheme and a path (credentials.ConvertToHostname there).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _HUB_HOSTS = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registr
 
 
 def host_of(name: str) -> str:
-    """The host and port in an image's registry, a URL or a key of docker's file, as images spell it: every name of
-    Docker Hub is docker.io.
+    """The host and port in an image's registry, a URL or a key of docker's file, as images spell it: every
+    name of Docker Hub is docker.io.
     """
     host = written_host(name).lower()
     return HUB if host in _HUB_HOSTS else host
@@ -38,8 +38,8 @@ def api_host_of(name: str) -> str:
 
 
 def image_parts(name: str) -> tuple[str, str]:
-    """Registry and repository of an image's whole name, without tag and digest; ("", "") where it is no name but an
-    id, as CRI records them too (distribution/reference).
+    """Registry and repository of an image's whole name, without tag and digest; ("", "") where it is no name
+    but an id, as CRI records them too (distribution/reference).
     """
     if "/" not in name:
         return "", ""
@@ -49,8 +49,8 @@ def image_parts(name: str) -> tuple[str, str]:
 
 
 def host_and_rest(name: str) -> tuple[str, str]:
-    """The registry that an image's name begins with, "" where it names none and so means Docker Hub, and what follows
-    (distribution/reference).
+    """The registry that an image's name begins with, "" where it names none and so means Docker Hub, and what
+    follows (distribution/reference).
     """
     first, slash, rest = name.partition("/")
     named = slash and ("." in first or ":" in first or first == "localhost")
@@ -60,8 +60,8 @@ def host_and_rest(name: str) -> tuple[str, str]:
 def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:
     """What the snapshotter of this version (None: not known) looks for in docker's file, to the letter.
 
-    v0.15.12 began to ask for Docker Hub by the name in images (b4baf8a, pkg/auth), where docker login writes none; the
-    versions before ask for index.docker.io, which docker's own key is a URL of.
+    v0.15.12 began to ask for Docker Hub by the name in images (b4baf8a, pkg/auth), where docker login writes
+    none; the versions before ask for index.docker.io, which docker's own key is a URL of.
     """
     host = host_of(registry)
     if host != HUB:
@@ -70,7 +70,9 @@ def asked_by_snapshotter(registry: str, version: Sequence[int] | None) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a registry is on this machine's own loopback: what containerd and docker ask in plain http by default."""
+    """Whether a registry is on this machine's own loopback: what containerd and docker ask in plain http by
+    default.
+    """
     try:
         host = (urlsplit(f"//{written_host(name)}").hostname or "").lower()
     except ValueError:
@@ -79,7 +81,9 @@ def is_loopback(name: str) -> bool:
 
 
 def written_host(name: str) -> str:
-    """The host and port of a URL or a key of docker's file, as written there (credentials.ConvertToHostname)."""
+    """The host and port of a URL or a key of docker's file, as written there
+    (credentials.ConvertToHostname).
+    """
     if "://" in name:
         try:
             return urlsplit(name).netloc.rpartition("@")[2]

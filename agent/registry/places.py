@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 STORES = ("/etc/credstore", "/run/credstore")
-"""Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5), LoadCredential=)."""
+"""Where systemd itself looks for a credential that a unit names without a path (systemd.exec(5),
+LoadCredential=).
+"""
 ROOTS_DOCKER = "/root/.docker/config.json"
 """What `docker login` writes for root, and what the snapshotter reads."""
 
@@ -21,18 +23,22 @@ class Places:
 
 
 def credential_paths(credential: str, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """A path is itself; the name of a credential of systemd may be handed to this process, or lie in a store."""
+    """A path is itself; the name of a credential of systemd may be handed to this process, or lie in a
+    store.
+    """
     if credential.startswith("/"):
         return (credential,)
     own = environment.get("CREDENTIALS_DIRECTORY", "")
-    return tuple(f"{directory}/{credential}" for directory in (*([own] if own.startswith("/") else []), *STORES))
+    return tuple(
+        f"{directory}/{credential}" for directory in (*([own] if own.startswith("/") else []), *STORES)
+    )
 
 
 def docker_places(credentials: str, environment: Mapping[str, str], *, uid: int, home: str) -> Places:
     """docker's configuration for this user.
 
-    Root's is what `registries.credentials` names and nothing else, because that is what the snapshotter is told too;
-    where it names nothing, root's own of docker. Other users have their own, where docker has it.
+    Root's is what `registries.credentials` names and nothing else, because that is what the snapshotter is
+    told too; where it names nothing, root's own of docker. Other users have their own, where docker has it.
     """
     if uid != 0:
         return Places((f"{environment.get('DOCKER_CONFIG') or f'{home}/.docker'}/config.json",))

@@ -1,4 +1,6 @@
-"""References to images as people write them, HOST/REPOSITORY:TAG, and the media types of what they lead to."""
+"""References to images as people write them, HOST/REPOSITORY:TAG, and the media types of what they lead
+to.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ class Reference:
 
 
 def parse(text: str, *, tag: str = "latest") -> Reference:
-    """A reference; `tag` counts where the text names neither tag nor digest. Raises ConvertError (NNA1401)."""
+    """A reference; `tag` counts where the text names neither tag nor digest.
+
+    Raises ConvertError (NNA1401).
+    """
     rest, _, digest = text.partition("@")
     if "@" in text and not is_digest(digest):
         raise _wrong(text, f"{digest!r} is no sha256 digest")

@@ -6,8 +6,9 @@ from typing import NoReturn
 
 
 class Secret:
-    """Holds a password or a token. It shows as `Secret(…)` wherever it is printed, logged, formatted or part of a
-    dataclass that is; it cannot be pickled, copied deeply or put into JSON, so it gets into no record by mistake.
+    """Holds a password or a token. It shows as `Secret(…)` wherever it is printed, logged, formatted or part
+    of a dataclass that is; it cannot be pickled, copied deeply or put into JSON, so it gets into no record by
+    mistake.
     """
 
     __slots__ = ("_value",)

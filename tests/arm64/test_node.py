@@ -1,7 +1,8 @@
 """A node for arm64: our package (Architecture: all) on it, packages of the programs for arm64, and a change.
 
-Everything on the node is emulated, so what an arm64 machine has is not all there: no nftables and no sock_diag (qemu
-translates no such netlink socket: the mode is native), seccomp, credentials of systemd, and containers (runc).
+Everything on the node is emulated, so what an arm64 machine has is not all there: no nftables and no
+sock_diag (qemu translates no such netlink socket: the mode is native), seccomp, credentials of systemd, and
+containers (runc).
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def install(node: Node, *packages: Path) -> None:
 def test_the_package_installs_and_its_daemon_watches(node: Node) -> None:
     assert node.run(["uname", "--machine"]).stdout == "aarch64\n"
     assert node.run(["dpkg", "--print-architecture"]).stdout == "arm64\n"
-    assert node.run(["systemctl", "is-active", "nydus-agent", "containerd"]).stdout.split() == ["active", "active"]
+    assert node.run(["systemctl", "is-active", "nydus-agent", "containerd"]).stdout.split() == [
+        "active",
+        "active",
+    ]
     told = node.run(["nydus-agent", "--format", "json", "status"], check=False, timeout=PATIENCE_S)
     assert json.loads(told.stdout)["daemon"]["route"] == "origin"
     assert [unit for unit in node.failed_units() if unit.startswith("nydus")] == []
@@ -68,7 +72,10 @@ def test_packages_for_arm64_bring_the_programs_and_they_tell_their_versions(node
         for name, content in held.items():
             told = node.run(["sha256sum", f"{places[project]}/{name}"]).stdout.split()[0]
             assert told == hashlib.sha256(content).hexdigest()
-    for name in ("nydusd", "nydus-image"):  # a build from the crate knows no version of its own, but its compiler
+    for name in (
+        "nydusd",
+        "nydus-image",
+    ):  # a build from the crate knows no version of its own, but its compiler
         told = node.run([f"{places[Project.NYDUS]}/{name}", "--version"]).stdout
         assert "Rustc: \t\trustc" in told
     assert "v0.16.1" in node.run([f"{places[Project.SNAPSHOTTER]}/containerd-nydus-grpc", "--version"]).stdout
@@ -83,12 +90,16 @@ def runnable(node: Node) -> None:
     if not node.machine.sys_resource:
         node.write("/usr/local/libexec/nydusd.real", nydus["nydusd"], mode=0o755)
         nydus["nydusd"] = arm64.wrapper().read_bytes()
-    install(node, *program_packages.make("runnable", {Project.NYDUS: nydus}, Arch.ARM64, {Project.NYDUS: "2.2.1"}))
+    install(
+        node, *program_packages.make("runnable", {Project.NYDUS: nydus}, Arch.ARM64, {Project.NYDUS: "2.2.1"})
+    )
 
 
 @pytest.mark.usefixtures("runnable")
 def test_a_change_is_applied_and_proved_as_far_as_emulation_goes(node: Node) -> None:
-    """A nydusd of a package serves a mount, and checks 1 to 7; no mirror is here, and no container for the others."""
+    """A nydusd of a package serves a mount, and checks 1 to 7; no mirror is here, and no container for the
+    others.
+    """
     planned = node.run(["nydus-agent", "--format", "json", "plan"], check=False, timeout=PATIENCE_S)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert f"{PROGRAMS}/nydus-2.2.1/" in planned.stdout
@@ -99,4 +110,7 @@ def test_a_change_is_applied_and_proved_as_far_as_emulation_goes(node: Node) -> 
     results = {check["number"]: check["state"] for check in checks}
     assert results == {**dict.fromkeys(range(1, 8), "ok"), 8: "not-proved", 9: "failed", 10: "not-proved"}
     assert json.loads(node.read("/var/lib/nydus-agent/effective.json"))["switch"] == "native"
-    assert node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split() == ["active"] * 2
+    assert (
+        node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split()
+        == ["active"] * 2
+    )

@@ -1,8 +1,8 @@
 """`make bench-convert`: what a conversion costs and makes, for three images; each is read back and compared.
 
-Method: on one booted node, registry to registry on its loopback, each round into a repository of its own, so that
-everything is built; `--compare` mounts the result by nydusd and reads every file back against the source. Times are the
-program's own, by step, without the push; sizes are those of the layers as they came.
+Method: on one booted node, registry to registry on its loopback, each round into a repository of its own, so
+that everything is built; `--compare` mounts the result by nydusd and reads every file back against the
+source. Times are the program's own, by step, without the push; sizes are those of the layers as they came.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Any
 from tests.bench.report import Row, publish, quick, row
 from tests.node import layout, scene, trees
 
-METHOD = "registry to registry on one node by skopeo, all of it built, read back and compared; zstd, chunks of 1 MiB"
+METHOD = (
+    "registry to registry on one node by skopeo, all of it built, read back and compared; zstd, chunks "
+    "of 1 MiB"
+)
 ROUNDS, QUICK_ROUNDS = 5, 1
 FILES, QUICK_FILES = 60_000, 3_000
 NAMES = {

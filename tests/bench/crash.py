@@ -1,8 +1,9 @@
 """`make bench-crash`: changes killed and failed; after each the node is before or after, never mixed.
 
-Method: most of it on a tree of real files in the build root (tests.bench.crash_tree), where a round takes a tenth of a
-second; the others on a booted node with real restarts and a real containerd (tests.bench.survival.node). Times are
-those of `recover`. The quick form takes about two minutes, the full one about a quarter of an hour on two cores.
+Method: most of it on a tree of real files in the build root (tests.bench.crash_tree), where a round takes a
+tenth of a second; the others on a booted node with real restarts and a real containerd
+(tests.bench.survival.node). Times are those of `recover`. The quick form takes about two minutes, the full
+one about a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def main() -> int:
     tell(tallies)
     wall = time.monotonic() - began
     killed = sum(_count(row, "killed") + _count(row, "recovery killed") for row in rows)
-    print(f"{killed:.0f} kills, {sum(_count(row, 'trees') for row in rows):.0f} trees after a power cut, {wall:.0f} s")
+    print(
+        f"{killed:.0f} kills, {sum(_count(row, 'trees') for row in rows):.0f} trees after a power cut, "
+        f"{wall:.0f} s"
+    )
     return publish("crash", METHOD, rows, quick=small, goals=_goals(rows, killed, small=small))
 
 
@@ -62,7 +66,12 @@ def _goals(rows: list[Row], killed: float, *, small: bool) -> list[Goal]:
     return [
         Goal("nodes that are neither before nor after", sum(row.errors for row in rows), 0, "nodes"),
         Goal("kills that are missing of 1,000", max(0, (0 if small else 1000) - killed), 0, "kills"),
-        Goal("rounds on a booted node that are missing", (QUICK_ROUNDS if small else ROUNDS) - started, 0, "rounds"),
+        Goal(
+            "rounds on a booted node that are missing",
+            (QUICK_ROUNDS if small else ROUNDS) - started,
+            0,
+            "rounds",
+        ),
     ]
 
 

@@ -1,10 +1,10 @@
 """`make bench-crash-tree`: the transaction killed, failed and cut off by power, on a tree of real files.
 
-Method: tests.bench.survival. Each verb runs in a process of its own below a root directory, with the real plan,
-executor, journal, generations and file adapters; systemd and containerd are fakes whose state outlives the process.
-It is killed at random moments and before each call that changes files, each such call is failed with each error that it
-can end with, and from the recorded calls every tree that may be found after a power cut is made and booted.
-`tests.bench.crash` adds what only a booted node can show, and is the bench to run.
+Method: tests.bench.survival. Each verb runs in a process of its own below a root directory, with the real
+plan, executor, journal, generations and file adapters; systemd and containerd are fakes whose state outlives
+the process. It is killed at random moments and before each call that changes files, each such call is failed
+with each error that it can end with, and from the recorded calls every tree that may be found after a power
+cut is made and booted. `tests.bench.crash` adds what only a booted node can show, and is the bench to run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from tests.bench.report import quick
 from tests.bench.survival import boundaries, kills, powercut, run
 from tests.bench.survival.tally import Tally, measure
 
-METHOD = "a tree of real files; processes killed (SIGKILL), failed (seccomp), power cut; times are those of recover"
+METHOD = (
+    "a tree of real files; processes killed (SIGKILL), failed (seccomp), power cut; times are those of "
+    "recover"
+)
 SEED = 2026
 
 

@@ -3,20 +3,22 @@
 About five minutes on two processors. A false switch is a change of the route to the origin.
 
 Method: 30 days of a node's life, many nodes, the real health machine and policy fed as the daemon feeds them
-(tests/bench/sim/agent.py), seeded. Ten billion rounds cannot be stepped, and need not be: a round that is answered
-leaves the machine where it was, but for counters and for windows that forget (stepped and compared before each jump).
-So only rounds that fail are drawn, and stepped with all that follows until the machine is at rest again.
+(tests/bench/sim/agent.py), seeded. Ten billion rounds cannot be stepped, and need not be: a round that is
+answered leaves the machine where it was, but for counters and for windows that forget (stepped and compared
+before each jump). So only rounds that fail are drawn, and stepped with all that follows until the machine is
+at rest again.
 
-Why that is exact. Independent loss: a round fails when all its attempts are lost, whatever the window, so failing
-rounds are independent; the number of good ones between two is geometric, for pings and canaries apart, and is drawn
-anew after each trouble, because such processes have no memory. A good round of which some attempts were lost is late
-by a few staggers; the window that it moves decides only how long a round takes to fail. Stalls: they begin as a Poisson
-process, so long and short ones are independent. A round that meets only short ones is answered within half of the
-window (in it, or by the first attempt after it) and moves no window, because a window is at least twice the slowest
-answer. All long ones are stepped, with the short ones around them.
+Why that is exact. Independent loss: a round fails when all its attempts are lost, whatever the window, so
+failing rounds are independent; the number of good ones between two is geometric, for pings and canaries
+apart, and is drawn anew after each trouble, because such processes have no memory. A good round of which some
+attempts were lost is late by a few staggers; the window that it moves decides only how long a round takes to
+fail. Stalls: they begin as a Poisson process, so long and short ones are independent. A round that meets only
+short ones is answered within half of the window (in it, or by the first attempt after it) and moves no
+window, because a window is at least twice the slowest answer. All long ones are stepped, with the short ones
+around them.
 
-Compared, in the same run: nydusd's own check, HAProxy's default, and a single probe every 250 ms of which four in
-succession must fail.
+Compared, in the same run: nydusd's own check, HAProxy's default, and a single probe every 250 ms of which
+four in succession must fail.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ from tests.bench.sim.checkers import Checker, lost_alone, lost_in_stalls
 from tests.bench.sim.loss import Independent, Stalls
 from tests.bench.sim.spread import each
 
-METHOD = "30 days a node of the real machine; only rounds that fail, or meet a long stall, are stepped (see the module)"
+METHOD = (
+    "30 days a node of the real machine; only rounds that fail, or meet a long stall, are stepped (see "
+    "the module)"
+)
 SEED = 4
 MONTH_S = 30 * 86400.0
 LOSSES = (0.001, 0.01, 0.02, 0.05)
@@ -133,16 +138,20 @@ def beat_s(p: float, probe: Probe, chosen: Policy) -> float:
         beats = [answer + chosen.canary_interval_s * statistics.mean(jitter) for answer in answers]
     else:
         rest = chosen.interval_s / 4
-        beats = [statistics.mean(max(chosen.interval_s * j, answer + rest) for j in jitter) for answer in answers]
+        beats = [
+            statistics.mean(max(chosen.interval_s * j, answer + rest) for j in jitter) for answer in answers
+        ]
     return sum(weight * beat for weight, beat in zip(weights, beats, strict=True)) / sum(weights)
 
 
 def expected(p: float) -> float:
-    """False switches of a node in a month by calculation: rounds, times the chance that all attempts are lost, times
-    the switches that one failing round causes (stepped).
+    """False switches of a node in a month by calculation: rounds, times the chance that all attempts are
+    lost, times the switches that one failing round causes (stepped).
     """
     chosen = policy(0)
-    return sum(MONTH_S / beat_s(p, probe, chosen) * p**ATTEMPTS * switches_of_one(probe).switches for probe in Probe)
+    return sum(
+        MONTH_S / beat_s(p, probe, chosen) * p**ATTEMPTS * switches_of_one(probe).switches for probe in Probe
+    )
 
 
 def switches_of_one(probe: Probe) -> Month:
@@ -262,13 +271,20 @@ def _row(case: str, counts: Sequence[int], calculated: float | None, more: dict[
 def _goals(months: Sequence[Month]) -> list[Goal]:
     seen = at_most(sum(month.switches for month in months)) / len(months)
     return [
-        Goal(f"false switches per node and month at {GOAL_LOSS:.0%} loss, calculated", expected(GOAL_LOSS), GOAL, ""),
+        Goal(
+            f"false switches per node and month at {GOAL_LOSS:.0%} loss, calculated",
+            expected(GOAL_LOSS),
+            GOAL,
+            "",
+        ),
         Goal(f"the same of {len(months)} nodes, with 95 % confidence", seen, GOAL, ""),
     ]
 
 
 def at_most(seen: int) -> float:
-    """The largest mean of a Poisson count that gives so few with a chance of 5 % (0 seen: 3, the rule of three)."""
+    """The largest mean of a Poisson count that gives so few with a chance of 5 % (0 seen: 3, the rule of
+    three).
+    """
     low, high = float(seen), 2.0 * seen + 10.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -283,7 +299,9 @@ def others(nodes: int) -> list[Row]:
     for loss in LOSSES:
         for checker in CHECKERS:
             counts = each(partial(_checked_alone, checker, loss), range(nodes), worth_it=2)
-            rows.append(_row(f"{checker.name}: {Loss(loss).name}", counts, checker.expected(loss, MONTH_S), {}))
+            rows.append(
+                _row(f"{checker.name}: {Loss(loss).name}", counts, checker.expected(loss, MONTH_S), {})
+            )
     for burst in BURSTS:
         for checker in CHECKERS:
             counts = each(partial(_checked_in_stalls, checker, burst), range(nodes), worth_it=2)

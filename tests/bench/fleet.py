@@ -1,16 +1,17 @@
-"""`make bench-fleet`: a fleet that loses its mirror everywhere at once, and how it comes back. About a minute.
+"""`make bench-fleet`: a fleet that loses its mirror everywhere at once, and how it comes back. About a
+minute.
 
-Method: every node runs the real health machine (tests/bench/sim/agent.py feeds it as the daemon does) with the default
-policy and its own return_delay_s, seeded. Times in which nothing can change are jumped over; that nothing changes is
-shown by stepping each time. What the nodes read is a model: DEMAND is one container's start (14.4 MB were measured,
-in requests of 1 MB), 3 at a time; the server behind (the origin in an outage; on the return the seeds and the origin
-behind them, because the first reads are cold there) admits LIMIT requests a second, a refusal (429) costs 0.2 of one,
-and nydusd asks again after 0.4 to 1 s.
+Method: every node runs the real health machine (tests/bench/sim/agent.py feeds it as the daemon does) with
+the default policy and its own return_delay_s, seeded. Times in which nothing can change are jumped over; that
+nothing changes is shown by stepping each time. What the nodes read is a model: DEMAND is one container's
+start (14.4 MB were measured, in requests of 1 MB), 3 at a time; the server behind (the origin in an outage;
+on the return the seeds and the origin behind them, because the first reads are cold there) admits LIMIT
+requests a second, a refusal (429) costs 0.2 of one, and nydusd asks again after 0.4 to 1 s.
 
-The ideal staggered return: the nodes go back one by one at equal distances over the window, with the same reads, and
-nothing is ever refused. It needs n * reads requests, and its busiest second is the peak that the others are compared
-with. Nothing limits an outage's reads (they are blocked; nydusd has no limiter, and neither have we): they are printed
-as they are.
+The ideal staggered return: the nodes go back one by one at equal distances over the window, with the same
+reads, and nothing is ever refused. It needs n * reads requests, and its busiest second is the peak that the
+others are compared with. Nothing limits an outage's reads (they are blocked; nydusd has no limiter, and
+neither have we): they are printed as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from tests.bench.sim.fleet import OUTAGE_S, Departure, Fault
 from tests.bench.sim.load import Demand, Limit, Load, serve
 from tests.bench.sim.spread import each
 
-METHOD = "the real machine per node in virtual time; reads and the server behind are a model (see the module); seeded"
+METHOD = (
+    "the real machine per node in virtual time; reads and the server behind are a model (see the "
+    "module); seeded"
+)
 SEED = 20
 LIMIT = Limit(3000.0)
 DEMAND = Demand(requests=15, in_flight=3, read_s=(0.2, 0.4))
@@ -42,13 +46,16 @@ HUNGRY = Demand(requests=20, in_flight=3, read_s=(0.2, 0.4))
 BUSY = 0.02
 """The share of a fleet that is just reading, in an ordinary minute."""
 NYDUSD_CHECK_S, NYDUSD_TIMEOUT_S = 5.0, 5.0
-"""nydusd's check_interval and timeouts in its documented configuration: a read on a hung proxy waits the timeout out,
-and so does the check that will notice."""
+"""nydusd's check_interval and timeouts in its documented configuration: a read on a hung proxy waits the
+timeout out, and so does the check that will notice."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many nodes, and the window (seconds) over which they return. Quick: as many nodes a second as in full."""
+    """How many nodes, and the window (seconds) over which they return.
+
+    Quick: as many nodes a second as in full.
+    """
 
     nodes: int
     window_s: int
@@ -69,7 +76,9 @@ def simulate(size: Size) -> tuple[list[Row], list[Goal]]:
     ids = machine_ids(size.nodes)
     slots = [return_delay_s(name, size.window_s) for name in ids]
     well = fleet.well()
-    dead, hung = (each(partial(_leave, Fault(refused=refused), well), range(size.nodes)) for refused in (True, False))
+    dead, hung = (
+        each(partial(_leave, Fault(refused=refused), well), range(size.nodes)) for refused in (True, False)
+    )
     rows = outage_rows(dead, hung)
     returns, goals = return_rows(size, slots, dead)
     restarts, more = restart_rows(size, slots, dead)
@@ -99,7 +108,9 @@ def outage_rows(dead: Sequence[Departure], hung: Sequence[Departure]) -> list[Ro
     for what, nodes in (("all nodes read", range(len(hung))), (f"{BUSY:.0%} of the nodes read", few)):
         left, seen = [hung[node].left for node in nodes], [noticed[node] for node in nodes]
         rows += [
-            _outage(f"outage, dead, {what}: nydusd alone, or with the agent", len(left), lambda _node, at: at),
+            _outage(
+                f"outage, dead, {what}: nydusd alone, or with the agent", len(left), lambda _node, at: at
+            ),
             _outage(f"outage, hung, {what}: nydusd alone", len(left), partial(_waits_out, seen)),
             _outage(f"outage, hung, {what}: with the agent", len(left), partial(_is_freed, left)),
         ]
@@ -126,13 +137,17 @@ def _outage(case: str, nodes: int, stalled: Callable[[int, float], float]) -> Ro
 def _own(case: str, times: Sequence[float]) -> Row:
     """Requests of the agents themselves."""
     bins = Counter(int(at) for at in times)
-    return row(case, list(bins.values()), "a second", extra={"peak/s": max(bins.values()), "requests": len(times)})
+    return row(
+        case, list(bins.values()), "a second", extra={"peak/s": max(bins.values()), "requests": len(times)}
+    )
 
 
 # The return
 
 
-def return_rows(size: Size, slots: Sequence[float], departed: Sequence[Departure]) -> tuple[list[Row], list[Goal]]:
+def return_rows(
+    size: Size, slots: Sequence[float], departed: Sequence[Departure]
+) -> tuple[list[Row], list[Goal]]:
     """The ideal, the agent's, and what else could have been chosen."""
     rng = random.Random(SEED)
     jitter = [rng.uniform(0.0, size.window_s) for _ in slots]
@@ -151,7 +166,9 @@ def return_rows(size: Size, slots: Sequence[float], departed: Sequence[Departure
         if demand is DEMAND:
             goals = _goals("return", load, ideal)
             for name, times in (("a slot drawn at each return", drawn), ("no stagger", at_once)):
-                rows.append(_return(f"return: {name}", times, serve(times, demand, LIMIT, random.Random(SEED)), ideal))
+                rows.append(
+                    _return(f"return: {name}", times, serve(times, demand, LIMIT, random.Random(SEED)), ideal)
+                )
     return rows, goals
 
 
@@ -185,9 +202,11 @@ def _goals(what: str, load: Load, ideal: Load) -> list[Goal]:
 # Restarts of all agents
 
 
-def restart_rows(size: Size, slots: Sequence[float], departed: Sequence[Departure]) -> tuple[list[Row], list[Goal]]:
-    """A package upgrade: all agents within the window, beside a mirror that is well, and just as it has come back; and
-    all in the same second.
+def restart_rows(
+    size: Size, slots: Sequence[float], departed: Sequence[Departure]
+) -> tuple[list[Row], list[Goal]]:
+    """A package upgrade: all agents within the window, beside a mirror that is well, and just as it has come
+    back; and all in the same second.
     """
     rng = random.Random(SEED)
     when = [OUTAGE_S + rng.uniform(0.0, size.window_s) for _ in slots]
@@ -195,17 +214,24 @@ def restart_rows(size: Size, slots: Sequence[float], departed: Sequence[Departur
     beside = each(_restart_well, list(zip(numbers, slots, when, strict=True)))
     changes = [float(count) for count, _ in beside]
     rows = [row("restarts beside a mirror that is well: changes of the route", changes, "a node")]
-    rows.append(_own("… the agents' own questions to the origin", [at for _, asked in beside for at in asked]))
+    rows.append(
+        _own("… the agents' own questions to the origin", [at for _, asked in beside for at in asked])
+    )
     rows.append(_own("… the agents' own Dragonfly tasks (first canary)", when))
     goals = [Goal("restarts beside a mirror that is well: changes of the route", sum(changes), 0.0, "in all")]
     even = [OUTAGE_S + node * size.window_s / size.nodes for node in numbers]
     ideal = serve(even, DEMAND, None, random.Random(SEED))
     untouched = each(_come_back, list(zip(numbers, slots, departed, strict=True)))
     second = [OUTAGE_S + rng.random() for _ in slots]
-    for what, starts in (("restarts within the window of the return", when), ("restarts in one second of it", second)):
+    for what, starts in (
+        ("restarts within the window of the return", when),
+        ("restarts in one second of it", second),
+    ):
         anew = each(_restart_fenced, list(zip(numbers, slots, starts, strict=True)))
         # Who is back before the restart stays where it is.
-        back = [early if early < at else late for early, at, late in zip(untouched, starts, anew, strict=True)]
+        back = [
+            early if early < at else late for early, at, late in zip(untouched, starts, anew, strict=True)
+        ]
         load = serve(back, DEMAND, LIMIT, random.Random(SEED))
         rows.append(_return(what, back, load, ideal))
         goals += _goals(what, load, ideal)

@@ -1,10 +1,12 @@
-"""What the bare minimum of a prober costs on this machine: run in a fresh interpreter, it prints one JSON object of
-percents of a core, each over the seconds that it is given. Standard library only; it is sent to the node as text.
+"""What the bare minimum of a prober costs on this machine: run in a fresh interpreter, it prints one JSON
+object of percents of a core, each over the seconds that it is given. Standard library only; it is sent to the
+node as text.
 
-The least is a loop around poll(2) that does nothing but wake; then the same on asyncio; then four pings a second over a
-socket without any library, on one connection or on a new one each; then those pings and once a second a canary: an
-object of 4 KiB that the program itself serves, fetched through a mirror, on poll(2) and on asyncio. Nothing is parsed,
-judged, renewed or told. Server and mirror are another process, which is not counted.
+The least is a loop around poll(2) that does nothing but wake; then the same on asyncio; then four pings a
+second over a socket without any library, on one connection or on a new one each; then those pings and once a
+second a canary: an object of 4 KiB that the program itself serves, fetched through a mirror, on poll(2) and
+on asyncio. Nothing is parsed, judged, renewed or told. Server and mirror are another process, which is not
+counted.
 """
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ async def _on_loop(work: Coroutine[None, None, None]) -> float:
 
 
 def _run_s() -> float:
-    """Seconds that this thread has run (nanoseconds in the first field; Documentation/scheduler/sched-stats.rst)."""
+    """Seconds that this thread has run (nanoseconds in the first field;
+
+    Documentation/scheduler/sched-stats.rst).
+    """
     with open("/proc/thread-self/schedstat") as file:
         return int(file.read().split()[0]) / 1e9
 

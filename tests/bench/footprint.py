@@ -1,12 +1,13 @@
 """`make bench-footprint`: what the daemon costs on a node with 100 mounts, and which import costs what.
 
-Method: a booted node, the package applied, the mirror well, 100 small nydus images each mounted by a nydusd of its own
-(a prepared snapshot, as for a container), the metrics scraped each 15 s. After a minute of rest the daemon is watched
-for 10 minutes with its default of 4 pings a second: for how long it ran (schedstat at both ends), memory (smaps_rollup)
-each 10 s, and the lines that it logged. All figures are of the unit: the daemon and whatever children it has. The PSS
-that is bounded is that of a node alone on its machine (tests/bench/shared_pages.py). Right after that, what the bare
-minimum of a prober costs on the same machine (tests/bench/floor.py). Then each set of imports in five fresh
-interpreters of the node, beside a bare one. About 16 minutes; `--quick`: 5 mounts, 1 minute.
+Method: a booted node, the package applied, the mirror well, 100 small nydus images each mounted by a nydusd
+of its own (a prepared snapshot, as for a container), the metrics scraped each 15 s. After a minute of rest
+the daemon is watched for 10 minutes with its default of 4 pings a second: for how long it ran (schedstat at
+both ends), memory (smaps_rollup) each 10 s, and the lines that it logged. All figures are of the unit: the
+daemon and whatever children it has. The PSS that is bounded is that of a node alone on its machine
+(tests/bench/shared_pages.py). Right after that, what the bare minimum of a prober costs on the same machine
+(tests/bench/floor.py). Then each set of imports in five fresh interpreters of the node, beside a bare one.
+About 16 minutes; `--quick`: 5 mounts, 1 minute.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ IMPORTS = (
     ("pystemd alone", "import pystemd"),
     ("grpcio alone", "import grpc"),
 )
-_LOOK = "\nimport re; print(*re.findall(r'^(?:Rss|Pss): *([0-9]+)', open('/proc/self/smaps_rollup').read(), re.M))"
+_LOOK = (
+    "\nimport re; print(*re.findall(r'^(?:Rss|Pss): *([0-9]+)', open('/proc/self/smaps_rollup').read(), "
+    "re.M))"
+)
 _PSS_MIB, _THREADS, _CPU_PERCENT, _LINES_AN_HOUR = 30, 4, 0.5, 10
 _LOOK_EACH_S, _SCRAPE_EACH_S = 10.0, 15.0
 _TICKS = 100  # sysconf(_SC_CLK_TCK) of every architecture that Debian has
@@ -145,7 +149,9 @@ def _watch(node: Node, seconds: float, where: str) -> tuple[list[Row], list[Goal
     percents = {name: 100 * (ran - spent.get(name, 0.0)) / took for name, ran in _cpu_s(node).items()}
     percent = sum(percents.values())
     if node.processes(UNIT) != processes:
-        raise SystemExit(f"the unit's processes changed while it was watched: {processes}, {node.processes(UNIT)}")
+        raise SystemExit(
+            f"the unit's processes changed while it was watched: {processes}, {node.processes(UNIT)}"
+        )
     lines, alone = _lines(node, since), shared_pages.pss_mib(processes, node.leader)
     hourly = len(lines) * 3600 / seconds
     rows = [
@@ -173,12 +179,17 @@ def _floors(node: Node, seconds: float) -> list[Row]:
 
 
 def _cpu_s(node: Node) -> dict[str, float]:
-    """Seconds that the threads of each of the unit's programs ran, and their children that ended (in whole ticks)."""
+    """Seconds that the threads of each of the unit's programs ran, and their children that ended (in whole
+    ticks).
+    """
     total: dict[str, float] = {}
     for pid in node.processes(UNIT):
         name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
         fields = rest.split()
-        ran = sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+        ran = (
+            sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+            / 1e9
+        )
         total[name] = total.get(name, 0.0) + ran + (int(fields[13]) + int(fields[14])) / _TICKS
     return total
 

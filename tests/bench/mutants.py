@@ -1,9 +1,10 @@
 """`make bench-mutants`: would the tests of the health machine notice a wrong decision? A quarter of an hour.
 
-Method: each comparison, boolean, sign, limit, default of a decision, asked effect and kept field of agent/health is
-changed, one at a time; the health machine's unit tests are run against it in a fresh process, until one fails. A mutant
-that none notices survives. Dataclasses' defaults and texts are left alone: what the policy's numbers are is no
-decision of the code. Some survivors are no faults (the mutant decides the same); they are counted all the same.
+Method: each comparison, boolean, sign, limit, default of a decision, asked effect and kept field of
+agent/health is changed, one at a time; the health machine's unit tests are run against it in a fresh process,
+until one fails. A mutant that none notices survives. Dataclasses' defaults and texts are left alone: what the
+policy's numbers are is no decision of the code. Some survivors are no faults (the mutant decides the same);
+they are counted all the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ EACH_QUICK = 25
 _DEADLINE_S = 180
 
 _COMPARE: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt),
+    ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt,
+        ast.Lt),
     ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,),
     ast.In: (ast.NotIn,), ast.NotIn: (ast.In,),
 }  # fmt: skip
@@ -122,7 +124,9 @@ class _Changer(ast.NodeTransformer):
         else:
             return node
         return (
-            ast.copy_location(ast.Constant(changed), node) if self._is_it(node, f"{node.value} -> {changed}") else node
+            ast.copy_location(ast.Constant(changed), node)
+            if self._is_it(node, f"{node.value} -> {changed}")
+            else node
         )
 
     def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
@@ -186,7 +190,10 @@ class _Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def survives(tests: Sequence[str], mutant: Mutant) -> bool:
-    """Whether these tests pass all the same. They run in a process of their own, which starts without agent.health."""
+    """Whether these tests pass all the same.
+
+    They run in a process of their own, which starts without agent.health.
+    """
     child = os.fork()
     if child == 0:
         signal.alarm(_DEADLINE_S)  # a mutant that never ends is noticed

@@ -1,10 +1,11 @@
 """`make bench-noop`: what an apply costs on a node that is as wanted already, and that it writes nothing.
 
-Method: on one booted node, with the installed package, in turn: `nydus-agent apply` as it is; the interpreter alone;
-and a process that applies twice, of which the second look at the node is timed (tests/node/inside/noop.py). What goes
-beyond the interpreter's start and such a look is told of each round by itself: it holds every import, also those that
-are made while the node is looked at or in a thread beside, and whatever is slower the first time. What is written is
-what strace sees of the process and all its children: each call that changes a file, its name or its directory.
+Method: on one booted node, with the installed package, in turn: `nydus-agent apply` as it is; the interpreter
+alone; and a process that applies twice, of which the second look at the node is timed
+(tests/node/inside/noop.py). What goes beyond the interpreter's start and such a look is told of each round by
+itself: it holds every import, also those that are made while the node is looked at or in a thread beside, and
+whatever is slower the first time. What is written is what strace sees of the process and all its children:
+each call that changes a file, its name or its directory.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ PROGRAM = Path(__file__).parents[1] / "node" / "inside" / "noop.py"
 PLACE = "/root/noop.py"
 
 _CALLS = (
-    "execve,open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,sendfile,splice,copy_file_range,truncate,ftruncate,"
-    "fallocate,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,symlinkat,mknod,mknodat,"
+    "execve,open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,sendfile,splice,copy_file_range,"
+    "truncate,ftruncate,fallocate,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,"
+    "symlink,symlinkat,mknod,mknodat,"
     "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,setxattr,fsetxattr,utimensat"
 )
 _TRACED = re.compile(r"^(?:\[pid +)?\d*\]? *(?P<call>\w+)\((?P<rest>.*)\) += (?P<result>-?\d+)")
@@ -57,7 +59,9 @@ def main() -> int:
         print(f"a write: {call}", flush=True)
     start = statistics.median(found[START_ALONE])
     parts = zip(found[WHOLE], found[LOOK], strict=True)
-    beyond = row("beyond interpreter start and observation", [whole - start - seen for whole, seen in parts], "ms")
+    beyond = row(
+        "beyond interpreter start and observation", [whole - start - seen for whole, seen in parts], "ms"
+    )
     rows = [row(name, values, "ms") for name, values in found.items()]
     rows += [beyond, row("writes", [float(len(calls))], "calls")]
     whole = next(each for each in rows if each.case == WHOLE)
@@ -69,7 +73,9 @@ def main() -> int:
 
 
 def measured(node: Node, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds by name, of as many rounds; in each everything is run once, so that all meet the same machine."""
+    """Milliseconds by name, of as many rounds; in each everything is run once, so that all meet the same
+    machine.
+    """
     found: dict[str, list[float]] = {name: [] for name in (WHOLE, START_ALONE, FIRST_LOOK, LOOK)}
     for _ in range(rounds):
         found[WHOLE].append(timed(node, APPLY)[0])
@@ -81,8 +87,13 @@ def measured(node: Node, rounds: int) -> dict[str, list[float]]:
 
 
 def timed(node: Node, command: Sequence[str]) -> tuple[float, str]:
-    """(milliseconds, stderr) of a command, without what entering the node costs: measured on the node itself."""
-    code = "import json, subprocess, sys, time; b = time.perf_counter(); d = subprocess.run(sys.argv[1:], check=True, "
+    """(milliseconds, stderr) of a command, without what entering the node costs: measured on the node
+    itself.
+    """
+    code = (
+        "import json, subprocess, sys, time; b = time.perf_counter(); d = subprocess.run(sys.argv[1:], "
+        "check=True, "
+    )
     code += "stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True); t = time.perf_counter() - b; "
     code += "print(json.dumps([t * 1000, d.stderr]))"
     took_ms, stderr = json.loads(node.run(["python3", "-I", "-c", code, *command]).stdout)
@@ -93,14 +104,19 @@ def traced(node: Node) -> list[str]:
     """strace's lines of one run and of all its children."""
     with tempfile.NamedTemporaryFile("r") as log:
         strace = ["strace", "-f", "-qq", "-y", "-e", f"trace={_CALLS}", "-e", "signal=none", "-o", log.name]
-        # strace ends the lines of calls that block with "unfinished" and "resumed"; both halves are put together.
-        done = subprocess.run([*strace, *node.argv(APPLY)], capture_output=True, text=True, timeout=120, check=False)
+        # strace ends the lines of calls that block with "unfinished" and "resumed"; both halves are put
+        # together.
+        done = subprocess.run(
+            [*strace, *node.argv(APPLY)], capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return log.read().splitlines()
 
 
 def writes(lines: list[str]) -> Iterator[str]:
-    """The calls that changed a file, a name or a directory of a file system (pipes, sockets and devices are none)."""
+    """The calls that changed a file, a name or a directory of a file system (pipes, sockets and devices are
+    none).
+    """
     entered = False
     for line in joined(lines):
         found = _TRACED.match(line)

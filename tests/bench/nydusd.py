@@ -1,14 +1,16 @@
-"""`make bench-nydusd [NYDUSD=PROGRAM NYDUS_IMAGE=PROGRAM]`: what each lie of the mirror about blobs costs, by nydusd.
+"""`make bench-nydusd [NYDUSD=PROGRAM NYDUS_IMAGE=PROGRAM]`: what each lie of the mirror about blobs costs, by
+nydusd.
 
-nydusd decides what a bad answer means: 2.2.0 tries each again 0.4 to 1 s later, 2.4.3 and newer retry at once and tell
-what a dfdaemon says by itself (header X-Dragonfly-Error-Type: proxy) from what it hands on. So each status is given
-with and without the header, and each fault on all requests for blobs and on a tenth of them; ping and canary are well.
+nydusd decides what a bad answer means: 2.2.0 tries each again 0.4 to 1 s later, 2.4.3 and newer retry at once
+and tell what a dfdaemon says by itself (header X-Dragonfly-Error-Type: proxy) from what it hands on. So each
+status is given with and without the header, and each fault on all requests for blobs and on a tenth of them;
+ping and canary are well.
 
-The stage is that of bench-switch: two containers read cold files, about 60 reads a second each. One case: a fresh
-agent, the fault for some seconds, the mirror mended. `behind the fence` counts reads that failed though they began
-while the route was the origin; `last error` is when the last read that failed had ended, from the fault on. A refusal
-(403 with the header) is not tried again by nydusd 2.4.3 and newer: reads that are in flight until its first line was
-seen fail.
+The stage is that of bench-switch: two containers read cold files, about 60 reads a second each. One case: a
+fresh agent, the fault for some seconds, the mirror mended. `behind the fence` counts reads that failed though
+they began while the route was the origin; `last error` is when the last read that failed had ended, from the
+fault on. A refusal (403 with the header) is not tried again by nydusd 2.4.3 and newer: reads that are in
+flight until its first line was seen fail.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from tests.bench.switch_faults import BLOBS
 from tests.bench.switch_rig import Rig, staged
 from tests.node import scene
 
-METHOD = "blobs only, two containers read cold files; ms from just before the fault (see tests/bench/nydusd.py)"
+METHOD = (
+    "blobs only, two containers read cold files; ms from just before the fault (see tests/bench/nydusd.py)"
+)
 _STATUSES = (401, 403, 404, 416, 429, 500, 503)
 _BODIES = (("zeros", "zeros"), ("cut", "cut"), ("half a body", "hang_body"))
 _NYDUSD_TIMEOUT_S = 11.0
@@ -68,8 +72,13 @@ def main() -> int:
         for case in cases():
             found = _measured(rig, case, 3.0 if small else 6.0)
             rows.append(found)
-            print(f"{found.case}: slowest {found.max:.0f} ms, {found.errors} errors, {dict(found.extra)}", flush=True)
-            goals.append(Goal(f"{case.name}: errors behind the fence", float(found.extra["behind the fence"]), 0, ""))
+            print(
+                f"{found.case}: slowest {found.max:.0f} ms, {found.errors} errors, {dict(found.extra)}",
+                flush=True,
+            )
+            goals.append(
+                Goal(f"{case.name}: errors behind the fence", float(found.extra["behind the fence"]), 0, "")
+            )
             if not case.refusal:
                 goals.append(Goal(f"{case.name}: errors", found.errors, 0, ""))
     return publish("nydusd-given" if given else "nydusd", METHOD, rows, quick=small, goals=goals)

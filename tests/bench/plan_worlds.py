@@ -1,9 +1,11 @@
-"""`make bench-plan-worlds`: every node of a small world, each change on it looked at by steps and failed at each act.
+"""`make bench-plan-worlds`: every node of a small world, each change on it looked at by steps and failed at
+each act.
 
-Method: tests.unit.small_worlds, on nodes of fakes. The world is the product of containerd's configurations, files of
-others that are in the way, states of the snapshotter's unit, versions, modes and switches. On each node: apply, apply
-another configuration, roll back, remove; after each step the rules hold, each ends in a plan that is empty, and an
-error at any act leaves the node before or after. The full form takes about a quarter of an hour of processor time.
+Method: tests.unit.small_worlds, on nodes of fakes. The world is the product of containerd's configurations,
+files of others that are in the way, states of the snapshotter's unit, versions, modes and switches. On each
+node: apply, apply another configuration, roll back, remove; after each step the rules hold, each ends in a
+plan that is empty, and an error at any act leaves the node before or after. The full form takes about a
+quarter of an hour of processor time.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def main() -> int:
     counts = {name: float(count) for name, count in sorted(found.counts.items())}
     wrong = len(found.wrong)
     goals = [Goal("rules that did not hold", wrong, 0, "rules")]
-    return publish("plan-worlds", METHOD, [row("worlds", seconds, "s", errors=wrong, extra=counts)], quick=small,
+    return publish("plan-worlds", METHOD, [row("worlds", seconds, "s", errors=wrong, extra=counts)],
+                   quick=small,
                    goals=goals)  # fmt: skip
 
 

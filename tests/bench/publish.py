@@ -1,9 +1,10 @@
 """`make bench-publish`: what it costs the daemon to tell: the picture, status.json, the metrics.
 
-Method: the daemon's own code on a node of fakes, with the real files, once with an empty history and once with a full
-one (100 transitions). Processor time of the thread, warm (in a row) and rested (each after 50 ms of doing nothing, as
-in the daemon, which wakes to find its memory pushed out of the processor's caches). The last rows are the cost of a
-second: published in full, as it was at first, and as it is done: at changes, and else every fourth second.
+Method: the daemon's own code on a node of fakes, with the real files, once with an empty history and once
+with a full one (100 transitions). Processor time of the thread, warm (in a row) and rested (each after 50 ms
+of doing nothing, as in the daemon, which wakes to find its memory pushed out of the processor's caches). The
+last rows are the cost of a second: published in full, as it was at first, and as it is done: at changes, and
+else every fourth second.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from tests.fakes.daemon import FakeDaemonPorts
 
 METHOD = "processor time of the daemon's own code on a node of fakes"
 ENTRY = HistoryEntry(
-    1.0, "healthy", "suspect", "origin", "no ping and no canary was answered in time", "4003: silent for 600 ms",
+    1.0, "healthy", "suspect", "origin", "no ping and no canary was answered in time",
+    "4003: silent for 600 ms",
     "mirror", "silent",
 )  # fmt: skip
 _QUIET_SECONDS = 4
@@ -47,12 +49,20 @@ def main() -> int:
     for name, length in (("empty history", 0), ("full history", 100)):
         with tempfile.TemporaryDirectory(dir="/run") as scratch:
             works = dict(_works(Path(scratch), length))
-            rows += [row(f"{name}: {what}, warm", list(_times(work, warm, 0)), "us") for what, work in works.items()]
+            rows += [
+                row(f"{name}: {what}, warm", list(_times(work, warm, 0)), "us")
+                for what, work in works.items()
+            ]
             found = {what: list(_times(work, rested, 0.05)) for what, work in works.items()}
         rows += [row(f"{name}: {what}, rested", values, "us") for what, values in found.items()]
         full, kept = found["all, nothing kept"], found["all, the history's text kept"]
-        second = [look + each / _QUIET_SECONDS for look, each in zip(found["look for changes"], kept, strict=True)]
-        rows += [row(f"{name}: a second in full", full, "us"), row(f"{name}: a second as it is done", second, "us")]
+        second = [
+            look + each / _QUIET_SECONDS for look, each in zip(found["look for changes"], kept, strict=True)
+        ]
+        rows += [
+            row(f"{name}: a second in full", full, "us"),
+            row(f"{name}: a second as it is done", second, "us"),
+        ]
         goals.append(Goal(f"{name}: a second as it is done, p50", rows[-1].p50, _GOAL_US, "us"))
     return report("publish", METHOD, rows, quick=small, goals=goals)
 

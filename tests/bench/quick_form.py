@@ -36,7 +36,8 @@ def run(name: str, deadline_s: float) -> Done:
     path.unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", f"tests.bench.{name.replace('-', '_')}", "--quick"],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        check=False,
         timeout=deadline_s,
     )  # fmt: skip
     print(done.stdout[-_TOLD:])

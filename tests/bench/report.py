@@ -1,7 +1,7 @@
 """One form for all measurements: a table for people and build/bench/NAME.json for machines.
 
-Every bench knows `--quick` (`make bench-NAME QUICK=1`): the same with a small n, in seconds or a few minutes, written
-to NAME-quick.json so that it never replaces the figures of a full run.
+Every bench knows `--quick` (`make bench-NAME QUICK=1`): the same with a small n, in seconds or a few minutes,
+written to NAME-quick.json so that it never replaces the figures of a full run.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def publish(
     print(f"\n{form}: {method}\n\n{table(rows)}")
     for goal in goals:
         print(
-            f"{'met' if goal.met else 'MISSED'}: {goal.what}: {_number(goal.seen)} {goal.unit} (at most {goal.limit:g})"
+            f"{'met' if goal.met else 'MISSED'}: {goal.what}: {_number(goal.seen)} {goal.unit} (at most "
+            f"{goal.limit:g})"
         )
     directory.mkdir(parents=True, exist_ok=True)
     content = {

@@ -1,9 +1,11 @@
-"""`make bench-saturation`: does a dfdaemon that works as hard as it can, on a node without a free core, stay in use?
+"""`make bench-saturation`: does a dfdaemon that works as hard as it can, on a node without a free core, stay
+in use?
 
-Method: one booted node with a real dfdaemon, our package applied, a container that reads cold files all the time. For
-ten minutes (quick form: 45 s) 24 clients read pieces of a blob through port 4001 as fast as they can, and each core
-runs a busy loop besides. The daemon's own picture is asked for four times a second, on its socket. A switch is an entry
-of its history with route origin; none is allowed, because the mirror answers all the time, only late.
+Method: one booted node with a real dfdaemon, our package applied, a container that reads cold files all the
+time. For ten minutes (quick form: 45 s) 24 clients read pieces of a blob through port 4001 as fast as they
+can, and each core runs a busy loop besides. The daemon's own picture is asked for four times a second, on its
+socket. A switch is an entry of its history with route origin; none is allowed, because the mirror answers all
+the time, only late.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from tests.node import parts, scene
 from tests.node.dragonfly import DragonflyStage, Load, staged
 
 METHOD = (
-    "dfdaemon read by 24 clients, a busy loop on each core, a reading container; the agent asked four times a second"
+    "dfdaemon read by 24 clients, a busy loop on each core, a reading container; the agent asked four "
+    "times a second"
 )
 IMAGE = "reader-nydus"
 SECONDS, QUICK_SECONDS = 600.0, 45.0
@@ -61,7 +64,9 @@ class Seen:
 def ask(stage: DragonflyStage) -> dict[str, Any]:
     """The daemon's picture of this moment; the file is written at changes and else every few seconds."""
     url = ["--unix-socket", "/run/nydus-agent/api.sock", "http://localhost/status"]
-    answer: dict[str, Any] = json.loads(stage.node.run(["curl", "--silent", "--fail", "--max-time", "10", *url]).stdout)
+    answer: dict[str, Any] = json.loads(
+        stage.node.run(["curl", "--silent", "--fail", "--max-time", "10", *url]).stdout
+    )
     return answer
 
 
@@ -109,7 +114,8 @@ def rows(seen: Seen) -> list[Row]:
         row("window of a ping", seen.window_ms, "ms"),
         row("window of a canary", seen.canary_window_ms, "ms"),
         row("a read in the container", seen.reads_ms, "ms", errors=len(seen.errors)),
-        Row("a piece for a client of the load", answered["requests"], load["p50_ms"], load["p99_ms"], load["max_ms"],
+        Row("a piece for a client of the load", answered["requests"], load["p50_ms"], load["p99_ms"],
+            load["max_ms"],
             "ms", extra={"MB": answered["MB"]}),
     ]  # fmt: skip
 

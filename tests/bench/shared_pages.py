@@ -1,6 +1,6 @@
-"""What memory of some processes would count for (PSS) if their node were alone on the machine. The kernel's own PSS
-divides a page of a program or library by all who map it, and the other nodes of a test machine lie on the same files:
-the same daemon was seen to have 18.9 MiB beside four nodes and 24.6 beside none.
+"""What memory of some processes would count for (PSS) if their node were alone on the machine. The kernel's
+own PSS divides a page of a program or library by all who map it, and the other nodes of a test machine lie on
+the same files: the same daemon was seen to have 18.9 MiB beside four nodes and 24.6 beside none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""`make bench-start`: time to first output of an image of over 100 MB, plain on overlayfs against nydus, cold.
+"""`make bench-start`: time to first output of an image of over 100 MB, plain on overlayfs against nydus,
+cold.
 
 Method: on one booted node, in turn: pull and run until the container's output, page cache dropped, image and
-snapshots removed in between; the plain image by ctr on overlayfs, the nydus image by CRI pull and ctr run. Bytes are
-nydusd's own (read_amount_total) and the mirror's.
+snapshots removed in between; the plain image by ctr on overlayfs, the nydus image by CRI pull and ctr run.
+Bytes are nydusd's own (read_amount_total) and the mirror's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from tests.bench.report import publish, quick, row
 from tests.node import images, scene
 
-METHOD = "pull + run to the first output, cold, plain and nydus in turn on one node; registry and mirror on loopback"
+METHOD = (
+    "pull + run to the first output, cold, plain and nydus in turn on one node; registry and mirror on "
+    "loopback"
+)
 ROUNDS, QUICK_ROUNDS = 7, 2
 
 

@@ -1,14 +1,15 @@
-"""`make bench-startup`: `nydus-agent bench` on a test node with two real dfdaemons, the cases of the Dragonfly page.
+"""`make bench-startup`: `nydus-agent bench` on a test node with two real dfdaemons, the cases of the
+Dragonfly page.
 
-Method: the verb itself, as installed, with the python image plain and in nydus format; the registry on the node's
-loopback, behind a front that sends 10 MB/s on each connection, as one that is far away. Dragonfly's own scheduler knows
-the node's dfdaemon and one on another host: a network namespace, joined by a pair of interfaces without a limit of
-bandwidth or a delay, on the same cores and disk. In the first half of the verb's rounds that peer has nothing of the
-image; after the half it reads the image's data through Dragonfly, from the node's peer, while the verb makes a start
-that hits the local peer: that one is disturbed, one of all. From then on a start whose data the node's peer has not
-finds it there. So both cases are measured in one run of the verb, the other four in both halves: the last two columns
-tell how the machine itself changed between the two. What was on the node before is there afterwards, and nothing else.
-The verb draws the chart.
+Method: the verb itself, as installed, with the python image plain and in nydus format; the registry on the
+node's loopback, behind a front that sends 10 MB/s on each connection, as one that is far away. Dragonfly's
+own scheduler knows the node's dfdaemon and one on another host: a network namespace, joined by a pair of
+interfaces without a limit of bandwidth or a delay, on the same cores and disk. In the first half of the
+verb's rounds that peer has nothing of the image; after the half it reads the image's data through Dragonfly,
+from the node's peer, while the verb makes a start that hits the local peer: that one is disturbed, one of
+all. From then on a start whose data the node's peer has not finds it there. So both cases are measured in one
+run of the verb, the other four in both halves: the last two columns tell how the machine itself changed
+between the two. What was on the node before is there afterwards, and nothing else. The verb draws the chart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from tests.node.boot import Node, NodeError
 from tests.node.dragonfly import DragonflyStage, staged
 
 METHOD = (
-    "nydus-agent bench, from the beginning of the pull to python3 -V's output; a registry of 10 MB/s a connection, "
+    "nydus-agent bench, from the beginning of the pull to python3 -V's output; a registry of 10 MB/s a "
+    "connection, "
     "a second peer behind a link without a limit, which has the data in the second half of the rounds"
 )
 ROUNDS, QUICK_ROUNDS = 10, 2
@@ -153,9 +155,13 @@ def left(node: Node) -> set[str]:
     """Images, containers, snapshots, namespaces and the pin, as the node has them now."""
     found = {f"namespace {name}" for name in node.run(["ctr", "namespaces", "ls", "-q"]).stdout.split()}
     for kind in ("images", "containers"):
-        found |= {f"{kind} {name}" for name in node.run(["ctr", "-n", "k8s.io", kind, "ls", "-q"]).stdout.split()}
+        found |= {
+            f"{kind} {name}" for name in node.run(["ctr", "-n", "k8s.io", kind, "ls", "-q"]).stdout.split()
+        }
     for snapshotter in ("overlayfs", "nydus"):
-        lines = node.run(["ctr", "-n", "k8s.io", "snapshots", "--snapshotter", snapshotter, "ls"]).stdout.splitlines()
+        lines = node.run(
+            ["ctr", "-n", "k8s.io", "snapshots", "--snapshotter", snapshotter, "ls"]
+        ).stdout.splitlines()
         found |= {f"snapshot {snapshotter} {line.split()[0]}" for line in lines[1:] if line.strip()}
     cached = node.run("ls /var/lib/containerd-nydus/cache 2>/dev/null || true").stdout.split()
     pin = json.loads(node.read("/run/nydus-agent/status.json"))["pin"]

@@ -1,24 +1,28 @@
-"""`make bench-switch`: what a container that reads from a nydus mount notices when the mirror dies, hangs or lies.
+"""`make bench-switch`: what a container that reads from a nydus mount notices when the mirror dies, hangs or
+lies.
 
-Method. One booted node: containerd, snapshotter, nydusd, registry and a stand-in for dfdaemon's ports are real
-processes in it; the package is installed and applied. Two containers read cold files of 16 KiB from two nydus images
-(zstd) for as long as the run lasts, about 60 reads a second each; that they are cold is checked before each outage
-(requests for blobs that reach the mirror, per read). An outage: a fresh agent (else three outages keep the route at
-the origin for minutes), the fault, at least three more reads of each container, the mirror mended. The clock starts
-just before the fault is brought about (a signal or a message sent from the machine, not by a program on the node).
+Method. One booted node: containerd, snapshotter, nydusd, registry and a stand-in for dfdaemon's ports are
+real processes in it; the package is installed and applied. Two containers read cold files of 16 KiB from two
+nydus images (zstd) for as long as the run lasts, about 60 reads a second each; that they are cold is checked
+before each outage (requests for blobs that reach the mirror, per read). An outage: a fresh agent (else three
+outages keep the route at the origin for minutes), the fault, at least three more reads of each container, the
+mirror mended. The clock starts just before the fault is brought about (a signal or a message sent from the
+machine, not by a program on the node).
 
-first read     until the end of the first read that only the origin can have served: it began when the fault was in
+first read     until the end of the first read that only the origin can have served: it began when the fault
+was in
                force, and the fault hits all requests for blobs
 in flight      until the end of the last read that was in flight when the fault came
 slowest read   the longest read of the outage, counted from its own beginning
 
-"Blobs only": the mirror lies to requests for blobs and is well for all else, so ping and canary are good and nothing
-but the symptoms of real reads can tell. Silence on blobs only has no symptom: nydusd's own timeout (10 s) ends it; it
-is shown without a bound. Every read checks its content; `errors` are reads that failed or were wrong. For the
-uncompressed image wrong bytes are shown, they cannot be noticed by anyone who reads.
+"Blobs only": the mirror lies to requests for blobs and is well for all else, so ping and canary are good and
+nothing but the symptoms of real reads can tell. Silence on blobs only has no symptom: nydusd's own timeout
+(10 s) ends it; it is shown without a bound. Every read checks its content; `errors` are reads that failed or
+were wrong. For the uncompressed image wrong bytes are shown, they cannot be noticed by anyone who reads.
 
-The same with three busy loops on two cores; nydusd alone with the page's configuration, and containerd's plain pulls,
-in the same run. Exit status 1 when a bound is missed or any read of ours failed. About 40 minutes; `--quick` 4.
+The same with three busy loops on two cores; nydusd alone with the page's configuration, and containerd's
+plain pulls, in the same run. Exit status 1 when a bound is missed or any read of ours failed. About 40
+minutes; `--quick` 4.
 """
 
 from __future__ import annotations
@@ -35,7 +39,8 @@ from tests.bench.switch_rig import Fault, Outage, Rig, staged
 from tests.node import stock
 
 METHOD = (
-    "two containers read cold files all the time; ms from just before the fault to the end of the first read that only "
+    "two containers read cold files all the time; ms from just before the fault to the end of the first "
+    "read that only "
     "the origin can have served, of the reads in flight, and the slowest read (see tests/bench/switch.py)"
 )
 _ENOUGH = 100
@@ -57,8 +62,12 @@ class Report:
         self.rows += found[0]
         self.goals += found[1]
         for entry in found[0]:
-            figures = f"n {entry.n}, p50 {entry.p50:.1f}, max {entry.max:.1f} {entry.unit}, {entry.errors} errors"
-            self.say(f"{entry.case}: {figures} {' '.join(f'{key} {value}' for key, value in entry.extra.items())}")
+            figures = (
+                f"n {entry.n}, p50 {entry.p50:.1f}, max {entry.max:.1f} {entry.unit}, {entry.errors} errors"
+            )
+            self.say(
+                f"{entry.case}: {figures} {' '.join(f'{key} {value}' for key, value in entry.extra.items())}"
+            )
 
 
 def main() -> int:
@@ -85,7 +94,9 @@ def main() -> int:
 
 
 def _cold(rig: Rig) -> Goal:
-    return Goal("reads for each request at the mirror, mirror well", 1 / max(min(rig.cold), 0.01), 1.6, "reads")
+    return Goal(
+        "reads for each request at the mirror, mirror well", 1 / max(min(rig.cold), 0.01), 1.6, "reads"
+    )
 
 
 def _proxy(rig: Rig, report: Report, *, quick: bool) -> None:
@@ -109,7 +120,11 @@ def _proxy(rig: Rig, report: Report, *, quick: bool) -> None:
 
 
 def _mirrors(rig: Rig, report: Report, count: int) -> None:
-    for fault, limit in ((faults.KILLED, _CUT_MS), (faults.FROZEN, _FREEZE_MS), (faults.BLOB_LIES[1], _LIE_MS)):
+    for fault, limit in (
+        (faults.KILLED, _CUT_MS),
+        (faults.FROZEN, _FREEZE_MS),
+        (faults.BLOB_LIES[1], _LIE_MS),
+    ):
         found = _outages(rig, fault, count)
         what = f"mirrors dialect, {fault.name}: slowest read"
         slowest = _row(what, found, lambda outage: outage.slowest)
@@ -152,8 +167,12 @@ def deadly(rig: Rig, deaths: int, others: int) -> tuple[list[Row], list[Goal]]:
         _row("frozen while reads are in a body: in flight", stuck, lambda outage: outage.in_flight),
     ]
     limits = (_FIRST_MS, _CUT_MS, _CUT_MS, _FREEZE_MS, _FREEZE_MS, _BODY_MS)
-    goals = [Goal(f"{entry.case}, p99", entry.p99, limit, "ms") for entry, limit in zip(rows, limits, strict=True)]
-    if deaths < _ENOUGH:  # of few values the worst is no 99th percentile: one that the machine delayed decides nothing
+    goals = [
+        Goal(f"{entry.case}, p99", entry.p99, limit, "ms") for entry, limit in zip(rows, limits, strict=True)
+    ]
+    if (
+        deaths < _ENOUGH
+    ):  # of few values the worst is no 99th percentile: one that the machine delayed decides nothing
         goals[0] = Goal(f"{rows[0].case}, p50", rows[0].p50, _FIRST_MS, "ms")
     return rows, goals
 
@@ -172,7 +191,9 @@ def unseen(rig: Rig, fault: Fault, count: int) -> tuple[list[Row], list[Goal]]:
 
 
 def on_busy_cores(rig: Rig, fault: Fault, count: int) -> tuple[list[Row], list[Goal]]:
-    """Within the window that the daemon has adapted to, and 300 ms; a lie within its 3 s and what the window grew."""
+    """Within the window that the daemon has adapted to, and 300 ms; a lie within its 3 s and what the window
+    grew.
+    """
     found = _outages(rig, fault, count)
     slack = _BUSY_MS if fault in (faults.KILLED, faults.FROZEN) else _LIE_MS - _FREEZE_MS + 2 * _BUSY_MS
     died = fault is faults.KILLED

@@ -1,5 +1,5 @@
-"""For comparison in the same run: nydusd without us, with the JSON that the page on Nydus asks for (the operator's
-ping_url; `switch = "native"` renders it), the agent stopped, the same mounts, readers and faults.
+"""For comparison in the same run: nydusd without us, with the JSON that the page on Nydus asks for (the
+operator's ping_url; `switch = "native"` renders it), the agent stopped, the same mounts, readers and faults.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CASES = (
 )
 _QUICK = (faults.BLOB_LIES[1],)
 _PATIENCE_S, _QUICK_S = 20.0, 3.0
-"""How long each fault lasts: nydusd's timeout is 10 s, its retries of a refused read take 7 s. The quick form only
-shows that reads stand still.
+"""How long each fault lasts: nydusd's timeout is 10 s, its retries of a refused read take 7 s. The quick form
+only shows that reads stand still.
 """
 _MENDED_S = 75.0
 
@@ -34,7 +34,9 @@ def rows(rig: Rig, *, quick: bool) -> list[Row]:
     rig.stop_agent()
     rig.start_readers()
     try:
-        return [_one(rig, fault, _QUICK_S if quick else _PATIENCE_S) for fault in (_QUICK if quick else CASES)]
+        return [
+            _one(rig, fault, _QUICK_S if quick else _PATIENCE_S) for fault in (_QUICK if quick else CASES)
+        ]
     finally:
         rig.forgive(ours)
         rig.configure("")
@@ -52,7 +54,9 @@ def _one(rig: Rig, fault: Fault, patience_s: float) -> Row:
     ended = time.time()
     stalls, unfinished = [], 0
     for all_reads, reads in zip(rig.all_reads(), rig.ended_since(began), strict=True):
-        waits = (ended - all_reads[-1].end) * 1000  # of a read that has not ended: since the one before it did
+        waits = (
+            ended - all_reads[-1].end
+        ) * 1000  # of a read that has not ended: since the one before it did
         unfinished += waits > 1000
         stalls.append(max([read.ms for read in reads] + ([waits] if waits > 1000 else [])))
     fault.end(rig)

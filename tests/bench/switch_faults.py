@@ -1,7 +1,9 @@
-"""The faults of `make bench-switch`: how each is brought about (within a millisecond where possible) and mended.
+"""The faults of `make bench-switch`: how each is brought about (within a millisecond where possible) and
+mended.
 
-Lies come in two forms. On every request: the canary meets them too. On requests for blobs only: ping and canary stay
-well, and only symptoms of real reads tell. Silence on blobs only is told by nothing but nydusd's own timeout (10 s).
+Lies come in two forms. On every request: the canary meets them too. On requests for blobs only: ping and
+canary stay well, and only symptoms of real reads tell. Silence on blobs only is told by nothing but nydusd's
+own timeout (10 s).
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ _LIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 TRICKLE = Fault("trickles 2 KB/s", _fault("trickle", rate=2048), _mend)
 LIES = tuple(Fault(name, _fault(kind, **settings), _mend) for name, kind, settings in _LIES)
 BLOB_LIES = tuple(
-    Fault(f"{name}, blobs only", _fault(kind, match=BLOBS, **settings), _mend) for name, kind, settings in _LIES
+    Fault(f"{name}, blobs only", _fault(kind, match=BLOBS, **settings), _mend)
+    for name, kind, settings in _LIES
 )
 UNSEEN = (
     Fault("never answers, blobs only", _fault("hang", match=BLOBS), _mend),

@@ -16,7 +16,9 @@ IMAGE = "reader"
 _REF = f"{REGISTRY}/{IMAGE}:1"
 _PATIENCE_S, _ALONE_S, _QUICK_S = 90.0, 60.0, 6.0
 _RATE = 2_000_000
-"""Bytes a second at which the mirror sends the layer before it freezes: 90 MB are under way for long enough."""
+"""Bytes a second at which the mirror sends the layer before it freezes: 90 MB are under way for long
+enough.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,29 @@ class Pull:
 
 
 def rows(rig: Rig, *, quick: bool) -> tuple[list[Row], list[Goal]]:
-    """With us three times each, without us once each; the quick form leaves out the body: that takes half a minute."""
+    """With us three times each, without us once each; the quick form leaves out the body: that takes half a
+    minute.
+    """
     rounds = 1 if quick else 3
     rig.stop_readers()
     headers = [_before_headers(rig, _PATIENCE_S) for _ in range(rounds)]
     body = [] if quick else [_in_body(rig, _PATIENCE_S) for _ in range(rounds)]
     rig.fenced = False
-    alone = [_before_headers(rig, _QUICK_S)] if quick else [_before_headers(rig, _ALONE_S), _in_body(rig, _ALONE_S)]
+    alone = (
+        [_before_headers(rig, _QUICK_S)]
+        if quick
+        else [_before_headers(rig, _ALONE_S), _in_body(rig, _ALONE_S)]
+    )
     rig.fenced = True
     cases = ("hang before headers", "hang in a body")
-    found = [_row(f"plain pull, {case}", pulls) for case, pulls in zip(cases, (headers, body), strict=True) if pulls]
-    found += [_row(f"plain pull without us, {case}", [pull]) for case, pull in zip(cases, alone, strict=False)]
+    found = [
+        _row(f"plain pull, {case}", pulls)
+        for case, pulls in zip(cases, (headers, body), strict=True)
+        if pulls
+    ]
+    found += [
+        _row(f"plain pull without us, {case}", [pull]) for case, pull in zip(cases, alone, strict=False)
+    ]
     stuck = sum(pull.outcome == "not finished" for pull in (*headers, *body))
     slow = max(pull.seconds for pull in headers)
     return found, [
@@ -52,7 +66,10 @@ def rows(rig: Rig, *, quick: bool) -> tuple[list[Row], list[Goal]]:
 def _row(case: str, pulls: list[Pull]) -> Row:
     outcomes = ", ".join(sorted({pull.outcome for pull in pulls}))
     again = [pull.again_s for pull in pulls if pull.again_s is not None]
-    extra: dict[str, float | str] = {"outcome": outcomes, **({"next attempt, s": max(again)} if again else {})}
+    extra: dict[str, float | str] = {
+        "outcome": outcomes,
+        **({"next attempt, s": max(again)} if again else {}),
+    }
     failed = sum(pull.outcome == "failed" for pull in pulls)
     values = [pull.seconds for pull in pulls]
     return row(f"{case}: from the fault to the pull's end", values, "s", errors=failed, extra=extra)
@@ -88,7 +105,9 @@ def _prepare(rig: Rig) -> None:
     rig.node.run(["crictl", "rmi", _REF], check=False)
     layer = images.image(IMAGE).blob
     listed = ["ctr", "--namespace=k8s.io", "content", "ls", "--quiet"]
-    rig.node.wait_until(lambda: layer not in rig.node.run(listed).stdout, 60, "the layer's content is collected")
+    rig.node.wait_until(
+        lambda: layer not in rig.node.run(listed).stdout, 60, "the layer's content is collected"
+    )
     if rig.fenced:
         rig.fresh_agent()
     else:

@@ -1,5 +1,6 @@
-"""Wrong bytes in uncompressed chunks: RAFS v6 has nothing to notice them by, so they reach the container. Shown, not
-bounded: how many reads are wrong until the canary sees it, and that it goes on where only blobs are hit.
+"""Wrong bytes in uncompressed chunks: RAFS v6 has nothing to notice them by, so they reach the container.
+Shown, not bounded: how many reads are wrong until the canary sees it, and that it goes on where only blobs
+are hit.
 """
 
 from __future__ import annotations

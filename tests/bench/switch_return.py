@@ -22,8 +22,8 @@ _QUICK_TO_RETURN = {"dwell_ms": 0, "rise": 2}
 
 
 def returns(rig: Rig, rounds: int) -> tuple[list[Row], list[Goal]]:
-    """From the moment at which the mirror listens again until the route is mirror, with the default policy and no
-    fleet; then blob requests must arrive there.
+    """From the moment at which the mirror listens again until the route is mirror, with the default policy
+    and no fleet; then blob requests must arrive there.
     """
     values, errors = [], 0
     limit = _POLICY.dwell_s + _POLICY.rise * _POLICY.interval_s + _POLICY.canary_window_s + 1
@@ -44,8 +44,8 @@ def returns(rig: Rig, rounds: int) -> tuple[list[Row], list[Goal]]:
 
 
 def flaps(rig: Rig, count: int) -> tuple[list[Row], list[Goal]]:
-    """The mirror dies and comes back `count` times on a node that returns at once. Damping must hold it after as many
-    outages as the machine alone, in virtual time, lets pass. About 80 s for 20.
+    """The mirror dies and comes back `count` times on a node that returns at once. Damping must hold it after
+    as many outages as the machine alone, in virtual time, lets pass. About 80 s for 20.
     """
     settings = "".join(f"{name} = {value}\n" for name, value in _QUICK_TO_RETURN.items())
     rig.configure(f"[mirror.health]\n{settings}")
@@ -67,12 +67,15 @@ def flaps(rig: Rig, count: int) -> tuple[list[Row], list[Goal]]:
     allowed = sim.switches(sim.Flapping(count, _FLAP_DOWN_S, _FLAP_UP_S), policy)
     what = f"{count} flaps: switches to the origin"
     found = row(what, [away], "switches", errors=errors, extra={"the machine alone": allowed})
-    return [found], [Goal(what, away, allowed, "switches"), Goal("flaps: none was seen", 1 - min(away, 1), 0, "")]
+    return [found], [
+        Goal(what, away, allowed, "switches"),
+        Goal("flaps: none was seen", 1 - min(away, 1), 0, ""),
+    ]
 
 
 def origin_down_too(rig: Rig, stalls: Sequence[float]) -> tuple[list[Row], list[Goal]]:
-    """The mirror stalls for so many seconds while the origin refuses: the agent knows it, or it happens in the same
-    moment, when the fence stands until the origin was asked (twice, 0.6 s apart).
+    """The mirror stalls for so many seconds while the origin refuses: the agent knows it, or it happens in
+    the same moment, when the fence stands until the origin was asked (twice, 0.6 s apart).
     """
     rig.count_errors()
     known = [_stall(rig, stall_s, known=True) for stall_s in stalls]
@@ -81,16 +84,27 @@ def origin_down_too(rig: Rig, stalls: Sequence[float]) -> tuple[list[Row], list[
     dark = max(seconds for _, seconds, _ in sudden)
     return [
         _stalled("mirror stalls, origin known to be down: slowest read", known, errors),
-        _stalled("mirror stalls in the moment in which the origin goes down: slowest read", sudden, rig.count_errors()),
+        _stalled(
+            "mirror stalls in the moment in which the origin goes down: slowest read",
+            sudden,
+            rig.count_errors(),
+        ),
     ], [
-        Goal("fences raised while the origin is known to be down", sum(raised for _, _, raised in known), 0, "fences"),
+        Goal(
+            "fences raised while the origin is known to be down",
+            sum(raised for _, _, raised in known),
+            0,
+            "fences",
+        ),
         Goal("time fenced when the origin goes down in the same moment", dark, 2, "s"),
     ]
 
 
 def _stalled(case: str, stalls: Sequence[tuple[Read, float, int]], errors: int) -> Row:
     slowest = [read.ms for read, _, _ in stalls]
-    return row(case, slowest, "ms", errors=errors, extra={"fenced, s": max(seconds for _, seconds, _ in stalls)})
+    return row(
+        case, slowest, "ms", errors=errors, extra={"fenced, s": max(seconds for _, seconds, _ in stalls)}
+    )
 
 
 def _stall(rig: Rig, stall_s: float, *, known: bool) -> tuple[Read, float, int]:
@@ -99,7 +113,11 @@ def _stall(rig: Rig, stall_s: float, *, known: bool) -> tuple[Read, float, int]:
         rig.front.fault("refuse")
     rig.settle()
     if known:
-        rig.wait(lambda: all(seen["ok"] is False for seen in rig.status()["origins"]), 10, "the origin is known as bad")
+        rig.wait(
+            lambda: all(seen["ok"] is False for seen in rig.status()["origins"]),
+            10,
+            "the origin is known as bad",
+        )
     try:
         raised = int(rig.status()["fence"]["raised"])
         rig.front.fault("refuse")

@@ -1,8 +1,9 @@
-"""The stage of `make bench-switch`: one node on which two containers read cold files all the time, each from a mount of
-its own, and what is timed about an outage of the mirror.
+"""The stage of `make bench-switch`: one node on which two containers read cold files all the time, each from
+a mount of its own, and what is timed about an outage of the mirror.
 
-The registry stands behind a front that logs: what arrives there was asked of the origin directly, because the stand-in
-for dfdaemon fetches around the front (as dfdaemon has from peers what the registry may not give any more).
+The registry stands behind a front that logs: what arrives there was asked of the origin directly, because the
+stand-in for dfdaemon fetches around the front (as dfdaemon has from peers what the registry may not give any
+more).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from tests.node.boot import Node, NodeError
 REGISTRY = "127.0.0.1:5000"
 IMAGES = ("cold-a-nydus", "cold-b-nydus")
 PAUSE_MS = 12
-"""Between two reads of a reader: with a read of 3 to 6 ms about 60 reads a second, of 6000 until files run out."""
+"""Between two reads of a reader: with a read of 3 to 6 ms about 60 reads a second, of 6000 until files run
+out.
+"""
 SITE = """\
 [fleet]
 return_window_s = 0
@@ -32,14 +35,18 @@ _SERVED_S = 15.0
 _MENDED_S = 75.0
 _BACK_S, _COLD = 15.0, 0.8
 _STUCK_MS = 1000.0
-"""No reader rests this long between two reads: the one that it is at counts with the time that it has taken so far."""
+"""No reader rests this long between two reads: the one that it is at counts with the time that it has taken
+so far.
+"""
 _TOLD = ("mode", "health_state", "health_reason", "route", "route_reason", "symptoms", "origins")
 _BENCH_CONF = "/etc/nydus-agent/conf.d/60-bench.toml"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What breaks the mirror. `prelude` is what must be so before the clock starts (a read that is in a body)."""
+    """What breaks the mirror. `prelude` is what must be so before the clock starts (a read that is in a
+    body).
+    """
 
     name: str
     begin: Callable[[Rig], None]
@@ -52,8 +59,8 @@ class Outage:
     """What one outage cost. Milliseconds from just before the fault, except where it is said."""
 
     first: float
-    """Until the end of the first read that only the origin can have served: it began when the fault was in force, and
-    every request to the mirror was hit."""
+    """Until the end of the first read that only the origin can have served: it began when the fault was in
+    force, and every request to the mirror was hit."""
     in_flight: float | None
     """Until the end of the last read that was in flight when the fault came; None where none was."""
     slowest: float
@@ -68,8 +75,8 @@ class Outage:
 
 @dataclass
 class Rig:
-    """The stage. `reads`, `errors` count over its whole life; `cold` are the mirror's blob requests for each read while
-    all was well.
+    """The stage. `reads`, `errors` count over its whole life; `cold` are the mirror's blob requests for each
+    read while all was well.
     """
 
     node: Node
@@ -98,7 +105,9 @@ class Rig:
         return status
 
     def fresh_agent(self) -> None:
-        """A daemon without memory of former outages: stopped (the fence is lifted), started, the mirror healthy."""
+        """A daemon without memory of former outages: stopped (the fence is lifted), started, the mirror
+        healthy.
+        """
         self.stop_agent()  # which removes what it published
         self.node.run(["systemctl", "start", "nydus-agent"])
         self.wait(self._is_ready, 30, "the agent is ready and the mirror healthy")
@@ -113,7 +122,9 @@ class Rig:
             status = self.status()
         except (OSError, ValueError):
             return False
-        return bool(status["mode"] == "fence" and status["health_state"] == "healthy" and status["route"] == "mirror")
+        return bool(
+            status["mode"] == "fence" and status["health_state"] == "healthy" and status["route"] == "mirror"
+        )
 
     def _begins_to_watch(self, deadline_s: float) -> bool:
         deadline = time.monotonic() + deadline_s
@@ -141,7 +152,9 @@ class Rig:
         for number, ref in enumerate(self.refs):
             scene.pull(self.node, ref, credentials=self.credentials)
             self._readers.append(
-                scene.Reader(self.node, ref, pause_ms=PAUSE_MS, files=images.COLD_FILES, name=f"reader-{number}")
+                scene.Reader(
+                    self.node, ref, pause_ms=PAUSE_MS, files=images.COLD_FILES, name=f"reader-{number}"
+                )
             )
         self._counted = [0] * len(self._readers)
         for reader in self._readers:
@@ -196,7 +209,8 @@ class Rig:
     def settle(self) -> None:
         """Reads go through the mirror, and each reader has cold files left."""
         if self.fenced:
-            self.fresh_agent()  # first: an image is pulled through the mirror, where the origin is down only so
+            # first: an image is pulled through the mirror, where the origin is down only so
+            self.fresh_agent()
         if not self._readers or min(self._left()) < _RESERVE:
             self.start_readers()
         # nydusd's `mirrors` come back by its own health check, a second later.
@@ -227,7 +241,11 @@ class Rig:
         in_force = time.time()
         try:
             with contextlib.suppress(NodeError):  # then it shows as a read that took all the time
-                self.wait(lambda: self.served_since(in_force) >= served, deadline_s, f"{fault.name}: reads are served")
+                self.wait(
+                    lambda: self.served_since(in_force) >= served,
+                    deadline_s,
+                    f"{fault.name}: reads are served",
+                )
             found = self._measure(began, in_force, window)
         finally:
             fault.end(self)
@@ -238,11 +256,15 @@ class Rig:
 
     def served_since(self, since: float) -> int:
         """Reads without an error that began at or after `since`, of the reader that had fewest."""
-        return min(sum(not read.error and read.at >= since for read in reads) for reads in self.ended_since(since))
+        return min(
+            sum(not read.error and read.at >= since for read in reads) for reads in self.ended_since(since)
+        )
 
     def _measure(self, began: float, in_force: float, window: float) -> Outage:
         reads = [read for each in self.ended_since(began) for read in each]
-        first = min((read.end for read in reads if read.at >= in_force and not read.error), default=time.time())
+        first = min(
+            (read.end for read in reads if read.at >= in_force and not read.error), default=time.time()
+        )
         stuck = [(time.time() - each[-1].end) * 1000 for each in self.all_reads()]
         cut = [read.end for read in reads if read.at < began]
         routed = None
@@ -282,18 +304,24 @@ def staged(*, dialect: str = "proxy", snapshotter: str = "0.16.1", more: Sequenc
     """
     with Node(snapshotter=snapshotter) as node:
         closed = dialect == "mirrors"
-        registry = parts.start_auth_registry(node, port=5009) if closed else parts.start_registry(node, port=5009)
+        registry = (
+            parts.start_auth_registry(node, port=5009) if closed else parts.start_registry(node, port=5009)
+        )
         front = parts.start_front(node, 5000, 5009)
         mirror = parts.start_mirror(node, peers=f"{REGISTRY}=127.0.0.1:5009")
         for name in (*IMAGES, *more):
-            images.push(node, name, f"{registry.host}/{name}:1", user=registry.user, password=registry.password)
+            images.push(
+                node, name, f"{registry.host}/{name}:1", user=registry.user, password=registry.password
+            )
         images.load_pause(node)
         if closed:
             registry.host = REGISTRY
             scene.docker_login(node, registry)
         scene.install(node, _site(dialect))
         credentials = f"{registry.user}:{registry.password}" if closed else ""
-        rig = Rig(node, registry, front, mirror, tuple(f"{REGISTRY}/{name}:1" for name in IMAGES), credentials)
+        rig = Rig(
+            node, registry, front, mirror, tuple(f"{REGISTRY}/{name}:1" for name in IMAGES), credentials
+        )
         try:
             yield rig
         finally:
@@ -301,6 +329,8 @@ def staged(*, dialect: str = "proxy", snapshotter: str = "0.16.1", more: Sequenc
 
 
 def _site(dialect: str) -> str:
-    mirror = f'[mirror]\ndialect = "mirrors"\nregistry = "http://{REGISTRY}"\n' if dialect == "mirrors" else ""
+    mirror = (
+        f'[mirror]\ndialect = "mirrors"\nregistry = "http://{REGISTRY}"\n' if dialect == "mirrors" else ""
+    )
     host = f'[[registries.hosts]]\nhost = "{REGISTRY}"\nscheme = "http"\n'
     return f"[apply]\non_install = true\n{SITE}{mirror}{host}"

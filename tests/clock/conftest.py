@@ -1,4 +1,6 @@
-"""What tests on nodes get: a node with a reader, journals where one fails, and a failure where our units warn."""
+"""What tests on nodes get: a node with a reader, journals where one fails, and a failure where our units
+warn.
+"""
 
 from tests.node.conftest import (
     no_unexpected_warnings,

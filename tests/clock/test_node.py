@@ -1,7 +1,7 @@
 """Somebody sets the node's clock: no route moves, and nothing lasts longer than it should.
 
-Nodes have the machine's clock, and a test that is killed in its middle leaves it wrong: so this is no part of `make
-test`, which steps the clock of a whole daemon instead (tests/unit/test_daemon_clock.py).
+Nodes have the machine's clock, and a test that is killed in its middle leaves it wrong: so this is no part of
+`make test`, which steps the clock of a whole daemon instead (tests/unit/test_daemon_clock.py).
 """
 
 from __future__ import annotations

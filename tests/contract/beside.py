@@ -1,4 +1,6 @@
-"""A process beside the one that a test is about, for what must not share its memory, its descriptors or its end."""
+"""A process beside the one that a test is about, for what must not share its memory, its descriptors or its
+end.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def beside(serve: Callable[[int], object]) -> Iterator[tuple[int, list[int]]]:
-    """`serve` runs in a child and writes its ports, as JSON, to the descriptor that it is given. The child's id, which
-    is killed at the end, and its ports.
+    """`serve` runs in a child and writes its ports, as JSON, to the descriptor that it is given. The child's
+    id, which is killed at the end, and its ports.
     """
     read, write = os.pipe()
     child = os.fork()

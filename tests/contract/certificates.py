@@ -10,16 +10,28 @@ _NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def make(directory: Path, *others: str) -> Path:
-    """ca.pem, server.pem with its key (of that CA, for 127.0.0.1 only), and CAs of these names that signed nothing."""
+    """ca.pem, server.pem with its key (of that CA, for 127.0.0.1 only), and CAs of these names that signed
+    nothing.
+    """
     for name in ("ca", *others):
         _openssl(
-            directory, "req", "-x509", *_NEW, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}"
+            directory,
+            "req",
+            "-x509",
+            *_NEW,
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.pem",
+            "-subj",
+            f"/CN={name}",
         )
     _openssl(directory, "req", *_NEW, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
     # Python 3.13 verifies strictly: without the authority's key id it refuses the certificate.
     (directory / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     _openssl(
-        directory, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+        directory, "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+        "-CAcreateserial",
         "-extfile", "names", "-out", "server.pem",
     )  # fmt: skip
     return directory

@@ -25,7 +25,8 @@ _PROBES = 20
 
 
 class ContainerdWorld(abc.ABC):
-    """A containerd with a proxy snapshotter "nydus", whose backend lives, and one image in namespace "contract".
+    """A containerd with a proxy snapshotter "nydus", whose backend lives, and one image in namespace
+    "contract".
 
     CRI's default snapshotter is overlayfs.
     """
@@ -68,7 +69,9 @@ class ContainerdContract:
     def test_the_running_daemon_tells_version_pid_and_plugins(self, world: ContainerdWorld) -> None:
         server = world.port.server(deadline_s=DEADLINE_S)
         assert server.version[:2] >= (1, 6)
-        assert server.version_text.removeprefix("v").startswith(".".join(str(part) for part in server.version))
+        assert server.version_text.removeprefix("v").startswith(
+            ".".join(str(part) for part in server.version)
+        )
         assert server.pid > 1
         assert server.plugins == world.port.plugins(deadline_s=DEADLINE_S)
 
@@ -79,7 +82,10 @@ class ContainerdContract:
 
     def test_a_proxy_plugin_tells_our_address_and_root(self, world: ContainerdWorld) -> None:
         exports = dict(_plugin(world, "nydus").exports)
-        assert (exports["address"], exports.get("root", "")) == (world.address, world.root if world.shows_root else "")
+        assert (exports["address"], exports.get("root", "")) == (
+            world.address,
+            world.root if world.shows_root else "",
+        )
         assert _plugin(world, "nydus").init_err == ""
 
     def test_cri_tells_where_images_are_kept(self, world: ContainerdWorld) -> None:
@@ -119,7 +125,9 @@ class ContainerdContract:
         assert PROBE not in world.port.namespaces(deadline_s=DEADLINE_S)
         assert world.leftovers() == ()
 
-    def test_a_snapshotter_that_is_not_registered_is_told_apart_from_a_dead_one(self, world: ContainerdWorld) -> None:
+    def test_a_snapshotter_that_is_not_registered_is_told_apart_from_a_dead_one(
+        self, world: ContainerdWorld
+    ) -> None:
         with pytest.raises(ContainerdInvalidError) as caught:
             world.port.prepare_and_remove("no-such", PROBE, "proof", deadline_s=DEADLINE_S)
         assert "not loaded" in caught.value.cause
@@ -137,7 +145,9 @@ class ContainerdContract:
                 world.socket.alive(address, deadline_s=DEADLINE_S)
             assert caught.value.code == "NNA0602"
 
-    def test_a_stopped_containerd_is_unavailable_and_answers_when_it_is_back(self, world: ContainerdWorld) -> None:
+    def test_a_stopped_containerd_is_unavailable_and_answers_when_it_is_back(
+        self, world: ContainerdWorld
+    ) -> None:
         world.port.plugins(deadline_s=DEADLINE_S)  # a connection is open
         world.stop_containerd()
         asks: list[Callable[[], object]] = [
@@ -162,7 +172,9 @@ class ContainerdContract:
         world.break_cri()
         assert world.port.server(deadline_s=DEADLINE_S).pid > 1
         plugins = world.port.plugins(deadline_s=DEADLINE_S)
-        assert any(one.init_err for one in plugins if one.id == "cri" or one.type.startswith("io.containerd.cri."))
+        assert any(
+            one.init_err for one in plugins if one.id == "cri" or one.type.startswith("io.containerd.cri.")
+        )
         for ask in (world.port.image_fs_info, world.port.cri_status):
             with pytest.raises(ContainerdError) as caught:
                 ask(deadline_s=DEADLINE_S)
@@ -190,7 +202,9 @@ class ContainerdContract:
             world.port.content("contract", digest, deadline_s=DEADLINE_S)
         assert world.port.digests("no-such", deadline_s=DEADLINE_S) == frozenset()
 
-    def test_what_was_unpacked_is_told_for_every_snapshotter_and_namespace(self, world: ContainerdWorld) -> None:
+    def test_what_was_unpacked_is_told_for_every_snapshotter_and_namespace(
+        self, world: ContainerdWorld
+    ) -> None:
         """The image here was not. Whether a snapshotter is known, or answers, does not matter."""
         world.stop_backend()
         for snapshotter in ("overlayfs", "nydus", "no-such"):

@@ -1,4 +1,7 @@
-"""What every implementation of the Files port does. Subclasses give the world: a port, and somebody else's hand."""
+"""What every implementation of the Files port does.
+
+Subclasses give the world: a port, and somebody else's hand.
+"""
 
 from __future__ import annotations
 

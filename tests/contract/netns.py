@@ -1,4 +1,6 @@
-"""A network namespace for the length of a test: what happens in it (fences, listeners) reaches nobody else."""
+"""A network namespace for the length of a test: what happens in it (fences, listeners) reaches nobody
+else.
+"""
 
 from __future__ import annotations
 

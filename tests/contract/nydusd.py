@@ -13,7 +13,8 @@ from agent.ports import Nydusd
 
 
 class NydusdWorld(abc.ABC):
-    """A snapshotter's root with a daemon "alive" that has one mount on "/", and "deaf", which does not answer.
+    """A snapshotter's root with a daemon "alive" that has one mount on "/", and "deaf", which does not
+    answer.
 
     The mount's registry is 127.0.0.1:5000 and its proxy http://127.0.0.1:4001.
     """

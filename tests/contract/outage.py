@@ -1,6 +1,6 @@
-"""Run in a process of its own (python3 -m tests.contract.outage DIRECTORY): the whole daemon, on its own loop and
-with the real fence, and a small mirror that dies once everything is well. Prints one JSON object: what the way to the
-origin took.
+"""Run in a process of its own (python3 -m tests.contract.outage DIRECTORY): the whole daemon, on its own loop
+and with the real fence, and a small mirror that dies once everything is well. Prints one JSON object: what
+the way to the origin took.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _LOOK_S, _DEADLINE_S = 0.01, 60.0
 
 
 def main(root: Path) -> dict[str, object]:
-    """The outage. The modules of the daemon are imported behind the fork of the mirror, which needs none of them."""
+    """The outage.
+
+    The modules of the daemon are imported behind the fork of the mirror, which needs none of them.
+    """
     with own_network(), closing(NftFence(61234)) as fence, beside(_mirror) as (child, ports):
         return _outage(root, fence, child, *ports)
 

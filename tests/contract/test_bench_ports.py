@@ -1,4 +1,6 @@
-"""The ports of a bench: caches and dfdaemon's store on fakes and in earnest; programs that are timed; a drawing."""
+"""The ports of a bench: caches and dfdaemon's store on fakes and in earnest; programs that are timed; a
+drawing.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,9 @@ def test_a_program_is_ready_at_the_line_that_is_waited_for_also_where_its_end_is
     assert 0.2 <= timed.ready_s < ENDS_S
 
 
-@pytest.mark.parametrize(("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)])
+@pytest.mark.parametrize(
+    ("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)]
+)
 def test_a_program_that_does_not_end_is_ended_by_the_program_that_is_named_for_it(
     tmp_path: Path, stopped: Callable[[], bool], end: ProgramEnd
 ) -> None:
@@ -168,7 +172,9 @@ def test_a_program_that_does_not_end_is_ended_by_the_program_that_is_named_for_i
     assert time.monotonic() - began < ENDS_S
 
 
-@pytest.mark.parametrize(("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)])
+@pytest.mark.parametrize(
+    ("stopped", "end"), [(never, ProgramEnd.DEADLINE), (lambda: True, ProgramEnd.STOPPED)]
+)
 @pytest.mark.parametrize("closes", ["", "exec >&- 2>&-; "])
 def test_a_program_that_nothing_makes_end_is_not_waited_for_beyond_its_deadline_nor_beyond_a_signal(
     stopped: Callable[[], bool], end: ProgramEnd, closes: str
@@ -180,7 +186,9 @@ def test_a_program_that_nothing_makes_end_is_not_waited_for_beyond_its_deadline_
 
 
 def test_a_program_that_closes_its_output_first_is_timed_to_its_end() -> None:
-    timed = TimedChildren().run(["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"], deadline_s=50, stopped=never)
+    timed = TimedChildren().run(
+        ["sh", "-c", "exec >&- 2>&-; sleep 0.5; exit 4"], deadline_s=50, stopped=never
+    )
     assert (timed.end, timed.code, timed.output_s) == (ProgramEnd.ITSELF, 4, None)
     assert 0.5 <= timed.ready_s < ENDS_S
 
@@ -204,7 +212,8 @@ from agent.adapters.dragonfly import DfdaemonStore
 from agent.errors import HttpError
 
 class Store(dfdaemon_pb2_grpc.DfdaemonDownloadServicer):
-    kept = {"t": pb.LocalTask(task_id="t", content_length=7, response_header={"Docker-Content-Digest": "sha256:x"},
+    kept = {"t": pb.LocalTask(task_id="t", content_length=7,
+                              response_header={"Docker-Content-Digest": "sha256:x"},
                               finished_at=pb.Timestamp(seconds=1)), "u": pb.LocalTask(task_id="u")}
     def ListLocalTasks(self, request, context):
         return pb.ListLocalTasksResponse(tasks=self.kept.values())
@@ -226,7 +235,8 @@ print([(t.id, t.size, t.finished, t.headers) for t in found])
 store.remove(sys.argv[1], "t", deadline_s=5)
 store.remove(sys.argv[1], "t", deadline_s=5)
 print([t.id for t in store.tasks(sys.argv[1], deadline_s=5)])
-for ask in (lambda: store.remove(sys.argv[1], "held", deadline_s=5), lambda: store.tasks("/no/such", deadline_s=1)):
+for ask in (lambda: store.remove(sys.argv[1], "held", deadline_s=5),
+            lambda: store.tasks("/no/such", deadline_s=1)):
     try:
         ask()
     except HttpError as error:

@@ -1,4 +1,6 @@
-"""Containerd: the contract on the fake (on real ones: tests/contract/node), and a server that never answers."""
+"""Containerd: the contract on the fake (on real ones: tests/contract/node), and a server that never
+answers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from tests.fakes.containerd import STOCK_PLUGINS, FakeContainerd, FakeSnapshotte
 
 class _FakeWorld(ContainerdWorld):
     def __init__(self) -> None:
-        self.address, self.root = "/run/containerd-nydus/containerd-nydus-grpc.sock", "/var/lib/containerd-nydus"
+        self.address, self.root = (
+            "/run/containerd-nydus/containerd-nydus-grpc.sock",
+            "/var/lib/containerd-nydus",
+        )
         self.image, self.digest = "registry.test/a:1", "sha256:" + "a" * 64
         self.port = self.fake = FakeContainerd((*STOCK_PLUGINS, nydus_plugin(self.address, self.root)))
         self.socket = self.backend = FakeSnapshotterSocket(self.address)
@@ -73,7 +78,9 @@ print(ChildProcesses().run(["echo", "a child ran"], deadline_s=5).stdout)
 """
 
 
-def test_a_socket_that_accepts_and_says_nothing_ends_at_the_deadline_and_children_still_run(tmp_path: Path) -> None:
+def test_a_socket_that_accepts_and_says_nothing_ends_at_the_deadline_and_children_still_run(
+    tmp_path: Path,
+) -> None:
     # In a process of its own: while grpc winds the channel down, nothing may fork there (and other tests do).
     argv = [sys.executable, "-c", _SILENT, str(tmp_path / "s")]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120)

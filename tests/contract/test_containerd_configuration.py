@@ -1,4 +1,6 @@
-"""What real containerds of several versions make of files: the golden cases, and the model that plans decide on."""
+"""What real containerds of several versions make of files: the golden cases, and the model that plans decide
+on.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,9 @@ def test_a_candidate_that_containerd_cannot_load_is_told_with_its_words(
         _NAMED.unlink(missing_ok=True)
         _NAMED.symlink_to(program)
         for content, code in ((b"version = [\n", "NNA0407"), (b"version = 2\n", "NNA0408")):
-            step = CheckContainerdConfig(f"{etc}/config.toml", content, (("proxy_plugins.nydus.type", "snapshot"),))
+            step = CheckContainerdConfig(
+                f"{etc}/config.toml", content, (("proxy_plugins.nydus.type", "snapshot"),)
+            )
             with pytest.raises(ApplyError) as caught:
                 check_containerd_config(ports, step)
             assert caught.value.code == code
@@ -157,7 +161,9 @@ def test_whatever_others_wrote_ours_is_in_force_or_refused(
 ) -> None:
     program, counted = containerds[version], {"written": 0}
     root = f"{tmp_path}/config.toml"
-    modes = [mode for mode in ContainerdMode if version != "1.6.20" or mode is not ContainerdMode.RUNTIME_CLASS]
+    modes = [
+        mode for mode in ContainerdMode if version != "1.6.20" or mode is not ContainerdMode.RUNTIME_CLASS
+    ]
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(files=FILES, globbed=st.booleans(), mode=st.sampled_from(modes))
@@ -199,7 +205,8 @@ def _drop(document: Any, path: tuple[str, ...]) -> None:
 def _lean(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    # What stands for "nothing said" is left out: a table of runtimes takes the place of the built-in one on 1.x.
+    # What stands for "nothing said" is left out: a table of runtimes takes the place of the built-in one on
+    # 1.x.
     cleaned = {key: _lean(inner) for key, inner in value.items() if inner not in ("", 0, [], "podsandbox")}
     for runtimes in (cleaned.get("runtimes"), cleaned.get("runtime_platforms")):
         if isinstance(runtimes, dict):

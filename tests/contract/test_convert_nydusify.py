@@ -1,4 +1,6 @@
-"""`nydus-agent convert --with nydusify`: another program makes the image, and nothing of it is sent unlooked at."""
+"""`nydus-agent convert --with nydusify`: another program makes the image, and nothing of it is sent unlooked
+at.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`nydus-agent convert` as a whole, with Debian's skopeo, between layouts; the builder is as simple as can be."""
+"""`nydus-agent convert` as a whole, with Debian's skopeo, between layouts; the builder is as simple as can
+be.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,14 @@ class Place:
         return f"oci:{where}"
 
     def words(self, source: str, *options: str) -> list[str]:
-        where = ["--work-dir", str(self.work), "--nydus-image", STAND_IN, "--config", str(self.directory / "none.toml")]
+        where = [
+            "--work-dir",
+            str(self.work),
+            "--nydus-image",
+            STAND_IN,
+            "--config",
+            str(self.directory / "none.toml"),
+        ]
         return ["convert", source, f"oci:{self.target}:app", *where, *options]
 
     def run(self, source: str, *options: str) -> Told:
@@ -159,7 +168,10 @@ def test_by_reference_the_sources_layers_are_kept_and_only_what_says_where_in_th
     assert told.code == 0, told.err
     layers = place.named["layers"]
     assert [layer["mediaType"] for layer in layers] == [manifest.NYDUS_BLOB] * 4 + [manifest.TAR_GZIP]
-    assert [gzip.decompress(place.blob(layers[at]["digest"])) for at in (1, 3)] == [tar("DATA-1"), tar("DATA-2")]
+    assert [gzip.decompress(place.blob(layers[at]["digest"])) for at in (1, 3)] == [
+        tar("DATA-1"),
+        tar("DATA-2"),
+    ]
     config = json.loads(place.blob(place.named["config"]["digest"]))
     assert len(config["rootfs"]["diff_ids"]) == len(layers)
 
@@ -220,7 +232,12 @@ def test_events_and_result_are_as_described(place: Place) -> None:
     steps = [line["step"] for line in told.lines[:-1] if line["end"]]
     assert steps == ["fetch", "check", "build", "check", "check", "push"]
     image = told.lines[-1]["images"][0]
-    assert (image["converter"], image["layers"], image["blobs"], image["compared"]) == ("nydus-image", 1, 1, None)
+    assert (image["converter"], image["layers"], image["blobs"], image["compared"]) == (
+        "nydus-image",
+        1,
+        1,
+        None,
+    )
     whole = place.run(place.image(tar("DATA")), "--format", "json")
     assert complaints(json.loads(whole.out)) == []
 
@@ -270,7 +287,9 @@ def test_without_skopeo_the_command_that_installs_it_is_named(place: Place) -> N
 
 def test_a_tar_that_the_configuration_does_not_name_is_refused(place: Place) -> None:
     told = place.run(place.image(tar("DATA"), lie=True))
-    assert (told.code, "NNA1403" in told.err, "the configuration says" in told.err) == (1, True, True), told.err
+    assert (told.code, "NNA1403" in told.err, "the configuration says" in told.err) == (1, True, True), (
+        told.err
+    )
 
 
 def test_what_skopeo_says_of_a_registry_is_told_with_what_to_try(place: Place) -> None:
@@ -283,8 +302,13 @@ def test_options_about_registries_that_nobody_asks_so_are_refused_instead_of_ign
     told = place.run(source, "--plain-http", "registry.example.org")
     assert (told.code, "they are: 127.0.0.1:1" in told.err) == (2, True), told.err
     told = place.run(source, "--ca", "/site.pem", "--plain-http", "127.0.0.1:1")
-    assert (told.code, "--ca /site.pem has no meaning with --plain-http 127.0.0.1:1" in told.err) == (2, True), told.err
-    told = place.run(source, "--ca", "/site.pem", "--plain-http", "127.0.0.1:1", "--plain-http", "r.example.org")
+    assert (told.code, "--ca /site.pem has no meaning with --plain-http 127.0.0.1:1" in told.err) == (
+        2,
+        True,
+    ), told.err
+    told = place.run(
+        source, "--ca", "/site.pem", "--plain-http", "127.0.0.1:1", "--plain-http", "r.example.org"
+    )
     assert (told.code, "2 things are wrong" in told.err) == (2, True), told.err
     told = place.run(source, "--ca", "/nonexistent.pem")
     assert (told.code, "cannot use the CA /nonexistent.pem" in told.err) == (2, True), told.err
@@ -302,13 +326,17 @@ def test_a_wrong_command_line_touches_nothing(place: Place, options: tuple[str, 
     assert not place.target.exists()
 
 
-def test_where_nobody_reads_the_events_any_more_it_ends_as_every_program_and_leaves_nothing(place: Place) -> None:
+def test_where_nobody_reads_the_events_any_more_it_ends_as_every_program_and_leaves_nothing(
+    place: Place,
+) -> None:
     """`| head -1`: that is no fault of the directory it works in."""
     argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA")), "--json")]
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        ended = subprocess.run(argv, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, env=dict(os.environ), timeout=600)
+        ended = subprocess.run(
+            argv, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, env=dict(os.environ), timeout=600
+        )
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (141, b"")
@@ -318,7 +346,9 @@ def test_where_nobody_reads_the_events_any_more_it_ends_as_every_program_and_lea
 
 def test_the_signal_of_ctrl_c_ends_it_and_leaves_nothing(place: Place) -> None:
     argv = [sys.executable, "-m", "agent", *place.words(place.image(tar("DATA"), tar("HANG")))]
-    running = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
+    running = subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)
+    )
 
     def builds() -> bool:
         assert running.poll() is None, running.communicate()

@@ -1,4 +1,6 @@
-"""The quick form of `make bench-crash-tree`: real processes killed and failed on real files, in the build root."""
+"""The quick form of `make bench-crash-tree`: real processes killed and failed on real files, in the build
+root.
+"""
 
 from __future__ import annotations
 

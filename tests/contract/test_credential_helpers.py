@@ -1,4 +1,6 @@
-"""Credential helpers as real programs: one that answers, one that hangs with children of its own, one that floods."""
+"""Credential helpers as real programs: one that answers, one that hangs with children of its own, one that
+floods.
+"""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ class TestNames:
         deadline = time.monotonic() + 60
         while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(os.listdir("/proc/self/task")) <= before  # a thread of a test before may have ended meanwhile
+        assert (
+            len(os.listdir("/proc/self/task")) <= before
+        )  # a thread of a test before may have ended meanwhile
 
 
 def answer_of(names: Names, host: str) -> tuple[str, ...] | PortError:
@@ -162,7 +164,9 @@ class TestTables:
             assert f"pid {os.getpid()}" in tables.holder(uid, inode)
             assert tables.holder(4_000_000_000, 1) == "uid 4000000000"
 
-    @pytest.mark.parametrize(("host", "seen"), [("::", "::"), ("::1", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")])
+    @pytest.mark.parametrize(
+        ("host", "seen"), [("::", "::"), ("::1", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")]
+    )
     def test_listeners_of_ipv6_are_seen_and_mapped_addresses_are_what_they_stand_for(
         self, host: str, seen: str
     ) -> None:
@@ -173,7 +177,11 @@ class TestTables:
                 assert [row[0] for row in tables.listening(server.getsockname()[1])] == [seen]
 
     def test_one_look_sees_the_listeners_of_both_families(self) -> None:
-        with own_network(), socket.create_server(("127.0.0.1", 0)) as old, socket.socket(socket.AF_INET6) as new:
+        with (
+            own_network(),
+            socket.create_server(("127.0.0.1", 0)) as old,
+            socket.socket(socket.AF_INET6) as new,
+        ):
             port = old.getsockname()[1]
             new.bind(("::1", port))
             new.listen()
@@ -245,11 +253,18 @@ class TestLog:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
             journald.bind(str(tmp_path / "socket"))
             writer = log.configure(str(tmp_path / "socket"))
-            structlog.get_logger().warning("mirror down", message_id="abc", route="origin", evidence="two\nlines")
+            structlog.get_logger().warning(
+                "mirror down", message_id="abc", route="origin", evidence="two\nlines"
+            )
             entry = journald.recv(65536)
             writer.close()
         lines = entry.split(b"\n")
-        for expected in (b"MESSAGE=mirror down", b"PRIORITY=4", b"MESSAGE_ID=abc", b"NYDUS_AGENT_ROUTE=origin"):
+        for expected in (
+            b"MESSAGE=mirror down",
+            b"PRIORITY=4",
+            b"MESSAGE_ID=abc",
+            b"NYDUS_AGENT_ROUTE=origin",
+        ):
             assert expected in lines
         assert b"NYDUS_AGENT_EVIDENCE\n\x09\0\0\0\0\0\0\0two\nlines\n" in entry
 
@@ -262,7 +277,9 @@ class TestLog:
             writer = log.configure(str(tmp_path / "socket"))
             logger = structlog.get_logger()
             started = time.monotonic()
-            for number in range(1000):  # nobody reads: the queue of a datagram socket holds some hundreds at most
+            for number in range(
+                1000
+            ):  # nobody reads: the queue of a datagram socket holds some hundreds at most
                 logger.info(str(number))
             assert time.monotonic() - started < ENDS_S
             first, later = drained(journald), []

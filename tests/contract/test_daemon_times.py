@@ -1,5 +1,5 @@
-"""How fast the real daemon fences: its own process and user, with one capability, real nft, and a mirror that is
-killed or frozen. What others would meet is asked of the kernel: the set's elements.
+"""How fast the real daemon fences: its own process and user, with one capability, real nft, and a mirror that
+is killed or frozen. What others would meet is asked of the kernel: the set's elements.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Node:
         for place in ("run/nydus-agent", "var/lib/nydus-agent"):
             (root / place).mkdir(parents=True)
         (root / "agent.toml").write_text(CONFIG)
-        (root / "var/lib/nydus-agent/effective.json").write_text(json.dumps({"switch": "fence", "reasons": ["test"]}))
+        (root / "var/lib/nydus-agent/effective.json").write_text(
+            json.dumps({"switch": "fence", "reasons": ["test"]})
+        )
         for path in (root, *root.rglob("*")):
             os.chown(path, UID, UID)
         self.mirror: subprocess.Popen[bytes] | None = None
@@ -88,7 +90,9 @@ class Node:
         wait(is_so, f"{health_state}, {route}")
 
     def start_anew(self) -> None:
-        """A new run of the agent, which has forgotten the outages before: three in a row are damped for minutes."""
+        """A new run of the agent, which has forgotten the outages before: three in a row are damped for
+        minutes.
+        """
         assert self.daemon is not None
         self.daemon.kill()
         self.daemon.wait(60)
@@ -181,7 +185,9 @@ def test_a_stop_removes_the_table(node: Node) -> None:
     node.wait_for("down", "origin")
     node.daemon.terminate()
     assert node.daemon.wait(60) == 0
-    listed = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60)
+    listed = subprocess.run(
+        ["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60
+    )
     assert listed.stdout == ""
     node.mirror.send_signal(signal.SIGCONT)
 

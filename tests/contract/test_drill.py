@@ -113,7 +113,9 @@ def is_heard(sender: socket.socket, receiver: socket.socket) -> bool:
 
 
 class TestDown:
-    def test_new_connections_are_refused_for_all_and_for_the_agent_too(self, nft: NftDrill, mirror: Mirror) -> None:
+    def test_new_connections_are_refused_for_all_and_for_the_agent_too(
+        self, nft: NftDrill, mirror: Mirror
+    ) -> None:
         nft.begin(DrillKind.DOWN, mirror.scope(), 30)
         for uid in (0, OTHER_UID, AGENT_UID):
             assert connect_as(uid, "127.0.0.1", mirror.proxy) == "ECONNREFUSED"
@@ -160,7 +162,9 @@ class TestHang:
         nft.begin(DrillKind.HANG, mirror.scope("/no/such.service"), 30)
         assert is_heard(ours, theirs)
 
-    def test_the_agent_is_not_heard_and_new_connections_get_no_answer(self, nft: NftDrill, mirror: Mirror) -> None:
+    def test_the_agent_is_not_heard_and_new_connections_get_no_answer(
+        self, nft: NftDrill, mirror: Mirror
+    ) -> None:
         agents, hears = mirror.connect()
         nft.begin(DrillKind.HANG, mirror.scope(uid=os.geteuid()), 30)
         assert not is_heard(agents, hears)
@@ -224,7 +228,9 @@ def begin_it(mirror: Mirror) -> list[str]:
 @contextmanager
 def other_process(mirror: Mirror) -> Iterator[subprocess.Popen[str]]:
     """Another process in whose hands a drill is."""
-    with subprocess.Popen(begin_it(mirror), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as child:
+    with subprocess.Popen(
+        begin_it(mirror), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "up\n"

@@ -108,7 +108,9 @@ class TestEveryFence:
 
 
 def as_user(uid: int) -> list[str]:
-    """Not subprocess's own `user`: that needs a real fork, and grpcio's fork handlers (of other tests) hang in it."""
+    """Not subprocess's own `user`: that needs a real fork, and grpcio's fork handlers (of other tests) hang
+    in it.
+    """
     return ["setpriv", f"--reuid={uid}", "--clear-groups", "--bounding-set=-all"]
 
 
@@ -181,7 +183,9 @@ class TestNft:
         assert passed == []
 
     def _hammered(self, nft: NftFence, mirror: int, lease_s: float) -> tuple[list[int], float]:
-        """Which of a thousand connections came through meanwhile, and the longest time between two renewals."""
+        """Which of a thousand connections came through meanwhile, and the longest time between two
+        renewals.
+        """
         passed, tries, enough = list[int](), 0, threading.Event()
 
         def hammer() -> None:
@@ -242,7 +246,10 @@ class TestNft:
         assert resident_kb() - before < 512
 
     def test_thousands_of_other_rules_do_not_make_it_slow(self, nft: NftFence, mirror: int) -> None:
-        lines = ["add table ip services", "add map ip services where { type ipv4_addr . inet_service : verdict; }"]
+        lines = [
+            "add table ip services",
+            "add map ip services where { type ipv4_addr . inet_service : verdict; }",
+        ]
         for number in range(2000):
             target = f"10.0.{number // 250}.{number % 250} . 80"
             lines.append(f"add chain ip services s{number}")
@@ -278,11 +285,15 @@ class TestSelfTest:
         ability = nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror))
         assert ability.usable, ability.reason
         assert "destroyed" in ability.reason
-        ruleset = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60)
+        ruleset = subprocess.run(
+            ["nft", "list", "ruleset"], check=True, capture_output=True, text=True, timeout=60
+        )
         assert ruleset.stdout == ""
         assert connect_as(0, "127.0.0.1", mirror) == "open"
 
-    def test_it_works_where_the_mirror_is_dead_and_where_the_fence_is_up(self, nft: NftFence, mirror: int) -> None:
+    def test_it_works_where_the_mirror_is_dead_and_where_the_fence_is_up(
+        self, nft: NftFence, mirror: int
+    ) -> None:
         assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", 4001)).usable
         nft.renew("127.0.0.1", mirror, 10_000)
         assert nft.self_test(deadline_s=30, mirror=("127.0.0.1", mirror)).usable
@@ -323,7 +334,8 @@ class TestDestruction:
             "import socket, sys\n"
             "open('/proc/self/comm', 'w').write('nydusd')\n"
             "open(sys.argv[2] + '/cgroup.procs', 'w').write('0')\n"
-            "s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.send(b'GET'); print('up', flush=True)\n"
+            "s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.send(b'GET'); print('up', "
+            "flush=True)\n"
             "try: print('read', s.recv(1))\n"
             "except OSError as e: print(type(e).__name__)"
         )
@@ -389,12 +401,16 @@ def test_an_address_that_is_none_is_an_error_before_anything_is_sent() -> None:
         NftFence(0).renew("localhost", 4001, 1000)
 
 
-@pytest.mark.parametrize("content", ["raise ImportError('no libnftables here')", "# something else of this name"])
+@pytest.mark.parametrize(
+    "content", ["raise ImportError('no libnftables here')", "# something else of this name"]
+)
 def test_a_lack_of_libnftables_is_a_reason_and_not_a_crash(tmp_path: Path, content: str) -> None:
     (tmp_path / "nftables.py").write_text(content)
     code = (
         f"import sys; sys.path[:0] = ['{tmp_path}', '/src', '.']\n"
         "from agent.netfilter.fence import NftFence; print(NftFence(0).available())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20
+    )
     assert done.stdout.startswith("libnftables: ")

@@ -23,14 +23,16 @@ DONE = {
     "the table switched off": "nft 'add table inet nydus_agent { flags dormant; }'",
     "a table of another shape": f"nft '{OTHER_SHAPE}'",
     "a set deleted": "nft 'flush chain inet nydus_agent output; delete set inet nydus_agent mirror4'",
-    "the counter deleted": "nft 'flush chain inet nydus_agent output; delete counter inet nydus_agent refused'",
+    "the counter deleted": "nft 'flush chain inet nydus_agent output; delete counter inet nydus_agent "
+    "refused'",
     "the chain deleted": "nft 'flush chain inet nydus_agent output; delete chain inet nydus_agent output'",
     "the chain's policy changed": "nft 'chain inet nydus_agent output { policy drop; }'",
     "the rules deleted": "nft flush chain inet nydus_agent output",
     "a rule before ours": "nft insert rule inet nydus_agent output accept",
     "the element deleted": "nft flush set inet nydus_agent mirror4",
     "all made anew at another priority": (
-        "nft list table inet nydus_agent | sed 's/priority [^;]*;/priority 10;/; 1i delete table inet nydus_agent' "
+        "nft list table inet nydus_agent | sed 's/priority [^;]*;/priority 10;/; 1i delete table inet "
+        "nydus_agent' "
         "| nft -f -"
     ),
 }

@@ -286,7 +286,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(disk: _DiskWorld) -> 
     whole = {letter * 200_000 for letter in (b"a", b"b")}
     disk.put("/etc/a.toml", b"a" * 200_000)
     loop = (
-        "import sys; from agent.adapters.files import RootFiles; f = RootFiles(sys.argv[1]); print(flush=True)\n"
+        "import sys; from agent.adapters.files import RootFiles; f = RootFiles(sys.argv[1]); "
+        "print(flush=True)\n"
         "while True:\n"
         "    old = f.read('/etc/a.toml'); new = (b'b' if old.content[:1] == b'a' else b'a') * 200_000\n"
         "    f.replace('/etc/a.toml', new, mode=0o644, uid=0, gid=0, expect_sha256=old.sha256)\n"

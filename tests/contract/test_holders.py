@@ -1,4 +1,6 @@
-"""ListenerProcesses: the contract on the fake (on real services: tests/contract/node), and what cannot be followed."""
+"""ListenerProcesses: the contract on the fake (on real services: tests/contract/node), and what cannot be
+followed.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ class HttpContract:
             world.port.get("http://x/", deadline_s=5, proxy=world.nobody)
 
     def test_a_proxy_is_asked_for_the_whole_url(self, world: HttpWorld) -> None:
-        assert world.port.get("http://registry.test:5000/v2/?a=b", deadline_s=5, proxy=world.proxy).status == 203
+        assert (
+            world.port.get("http://registry.test:5000/v2/?a=b", deadline_s=5, proxy=world.proxy).status == 203
+        )
         assert world.proxied() == "http://registry.test:5000/v2/?a=b"
 
     def test_a_unix_socket_is_asked(self, world: HttpWorld) -> None:
@@ -72,7 +74,11 @@ class HttpContract:
 class _FakeWorld(HttpWorld):
     def __init__(self) -> None:
         self.port = self.fake = FakeHttp()
-        self.url, self.proxy, self.unix_socket = "http://127.0.0.1:5000/a", "http://127.0.0.1:4001", "/run/a.sock"
+        self.url, self.proxy, self.unix_socket = (
+            "http://127.0.0.1:5000/a",
+            "http://127.0.0.1:4001",
+            "/run/a.sock",
+        )
         self.nobody = "http://127.0.0.1:1/"
         self.fake.on(self.url, answer(200, b"hello", x_some="Thing"))
         self.fake.on("http://", answer(203), via=self.proxy)
@@ -218,7 +224,10 @@ def test_a_proxy_of_the_environment_is_not_used() -> None:
 def test_the_registry_is_named_and_our_headers_are_sent() -> None:
     with serving(answering("200 OK", b"")) as proxy:
         PlainHttp().get(
-            "http://registry.test:5000/v2/", deadline_s=5, proxy=proxy.url, headers={"X-Dragonfly-Use-P2P": "true"}
+            "http://registry.test:5000/v2/",
+            deadline_s=5,
+            proxy=proxy.url,
+            headers={"X-Dragonfly-Use-P2P": "true"},
         )
         lines = proxy.heads[0].decode().splitlines()
     assert "Host: registry.test:5000" in lines

@@ -22,7 +22,9 @@ from tests.node.trees import add, directory, tar_of
 LIMIT = 1 << 30
 
 
-def read(place: Path, packed: bytes, tar: bytes, tree: FileTree | None = None, limit: int = LIMIT) -> LayerFile:
+def read(
+    place: Path, packed: bytes, tar: bytes, tree: FileTree | None = None, limit: int = LIMIT
+) -> LayerFile:
     """A layer that is packed so, with the digest of this tar."""
     path = place / "layer"
     path.write_bytes(packed)
@@ -31,14 +33,17 @@ def read(place: Path, packed: bytes, tar: bytes, tree: FileTree | None = None, l
 
 
 def zstd(content: bytes) -> bytes:
-    return subprocess.run(["zstd", "--stdout"], input=content, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    return subprocess.run(
+        ["zstd", "--stdout"], input=content, stdout=subprocess.PIPE, check=True, timeout=60
+    ).stdout
 
 
 SOME = tar_of(lambda made: add(made, "file", os.urandom(3_000_000)))
 PACKED = {
     "plain": SOME,
     "gzip": gzip.compress(SOME),
-    "gzip of several members, as pigz makes it": gzip.compress(SOME[:1_000_001]) + gzip.compress(SOME[1_000_001:]),
+    "gzip of several members, as pigz makes it": gzip.compress(SOME[:1_000_001])
+    + gzip.compress(SOME[1_000_001:]),
     "zstd": zstd(SOME),
 }
 
@@ -91,7 +96,9 @@ def above(made: tarfile.TarFile) -> None:
     add(made, "plain/deep/file", b"")
 
 
-def test_the_builder_gets_the_tar_as_it_is_with_the_directories_named_that_it_does_not(tmp_path: Path) -> None:
+def test_the_builder_gets_the_tar_as_it_is_with_the_directories_named_that_it_does_not(
+    tmp_path: Path,
+) -> None:
     tree, upper = FileTree(), tar_of(above)
     read(tmp_path, tar_of(below), tar_of(below), tree)
     found = read(tmp_path, gzip.compress(upper + b"x" * 5000), upper + b"x" * 5000, tree)

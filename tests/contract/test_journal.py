@@ -1,4 +1,6 @@
-"""Journal: the contract on the fake (on journald itself: tests/contract/node), and a place without journalctl."""
+"""Journal: the contract on the fake (on journald itself: tests/contract/node), and a place without
+journalctl.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ class TestLines:
         ("message", "text"),
         [("plain", "plain"), (list(b"\x1b[1mx\xff"), "\x1b[1mx\ufffd"), (None, ""), (["two", "values"], "")],
     )
-    def test_a_message_has_several_forms(self, written: tuple[UnitJournal, int], message: object, text: str) -> None:
+    def test_a_message_has_several_forms(
+        self, written: tuple[UnitJournal, int], message: object, text: str
+    ) -> None:
         journal, write = written
         entry = {"__MONOTONIC_TIMESTAMP": "1500000", "_SYSTEMD_UNIT": "x.service", "MESSAGE": message}
         os.write(write, json.dumps(entry).encode() + b"\n")

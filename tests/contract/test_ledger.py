@@ -73,7 +73,8 @@ def disk(tmp_path: Path) -> DiskLedger:
 
 
 def test_no_other_user_can_hold_the_lock_and_so_forbid_changes(disk: DiskLedger, tmp_path: Path) -> None:
-    # flock(2) asks for no right beyond an open descriptor, so nobody else may open the file, not even to read.
+    # flock(2) asks for no right beyond an open descriptor, so nobody else may open the file, not even to
+    # read.
     (tmp_path / "lock").touch()
     (tmp_path / "lock").chmod(0o644)
     with disk.lock("apply"):
@@ -93,13 +94,17 @@ def test_the_reserve_holds_real_blocks_until_the_undo_needs_them(disk: DiskLedge
     assert not (tmp_path / RESERVE).exists()
 
 
-def test_nothing_is_left_of_a_closed_journal_that_would_run_recovery_at_boot(disk: DiskLedger, tmp_path: Path) -> None:
+def test_nothing_is_left_of_a_closed_journal_that_would_run_recovery_at_boot(
+    disk: DiskLedger, tmp_path: Path
+) -> None:
     disk.begin(b"first", 10)
     disk.close()
     assert list((tmp_path / "journal").iterdir()) == []
 
 
-def test_a_torn_last_line_is_left_out_and_the_next_one_stands_for_itself(disk: DiskLedger, tmp_path: Path) -> None:
+def test_a_torn_last_line_is_left_out_and_the_next_one_stands_for_itself(
+    disk: DiskLedger, tmp_path: Path
+) -> None:
     disk.begin(b"first", 10)
     with open(tmp_path / JOURNAL, "ab") as file:
         file.write(b'{"half')
@@ -132,7 +137,9 @@ def _hold(directory: str, ready: Connection) -> None:
         signal.pause()
 
 
-def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(disk: DiskLedger, tmp_path: Path) -> None:
+def test_who_holds_the_lock_is_named_and_a_killed_holder_holds_nothing(
+    disk: DiskLedger, tmp_path: Path
+) -> None:
     here, there = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(target=_hold, args=(str(tmp_path), there))
     child.start()

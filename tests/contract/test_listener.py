@@ -1,5 +1,5 @@
-"""Whose socket the agent takes for the mirror's is the one that the kernel really gives connections to, whatever other
-users hold beside it.
+"""Whose socket the agent takes for the mirror's is the one that the kernel really gives connections to,
+whatever other users hold beside it.
 
 Runs as root; each test has a network namespace of its own.
 """
@@ -107,7 +107,9 @@ def test_the_listener_that_is_named_is_the_one_that_gets_the_connection() -> Non
     assert len(met) > 15, "each kind of socket was the one for some target"
 
 
-@pytest.mark.parametrize(("mirror", "beside"), [("127.0.0.1", 3), ("0.0.0.0", 2), ("::", 0), ("::ffff:127.0.0.1", 3)])
+@pytest.mark.parametrize(
+    ("mirror", "beside"), [("127.0.0.1", 3), ("0.0.0.0", 2), ("::", 0), ("::ffff:127.0.0.1", 3)]
+)
 def test_what_another_user_can_hold_beside_the_mirrors_socket_takes_no_connection_from_it(
     mirror: str, beside: int
 ) -> None:
@@ -139,8 +141,9 @@ def test_a_user_who_was_first_is_named_with_his_uid() -> None:
 
 @contextmanager
 def crowd(count: int) -> Iterator[None]:
-    """So many listening sockets of another user with the mirror's port, on other addresses of the loopback and (where
-    none of them takes IPv4) on all of IPv6's; by several processes, each within the limit of its descriptors.
+    """So many listening sockets of another user with the mirror's port, on other addresses of the loopback
+    and (where none of them takes IPv4) on all of IPv6's; by several processes, each within the limit of its
+    descriptors.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     share = min(count, hard - 1000 if hard != resource.RLIM_INFINITY else count)
@@ -152,7 +155,8 @@ def crowd(count: int) -> Iterator[None]:
             if not pid:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
                 os.setuid(USER)
-                kept = [listen(f"127.{1 + number // 60000}.{number // 250 % 240}.{1 + number % 250}", shared=True)
+                kept = [listen(f"127.{1 + number // 60000}.{number // 250 % 240}.{1 + number % 250}",
+                               shared=True)
                         for number in range(first, min(first + share, count))]  # fmt: skip
                 kept += [listen("::", v6only=True, shared=True) for _ in range(100)]
                 os.write(write, b"x")
@@ -178,7 +182,8 @@ def test_thousands_of_a_users_sockets_with_the_mirrors_port_do_not_make_the_look
         began = time.process_time()
         count = len(diag.listening(PORT))
         print(
-            f"{count} listeners: a look takes {look_s * 1000:.3f} ms, a list of all {time.process_time() - began:.2f} s"
+            f"{count} listeners: a look takes {look_s * 1000:.3f} ms, a list of all "
+            f"{time.process_time() - began:.2f} s"
         )
         assert count > MANY
         assert look_s < 0.01
@@ -191,7 +196,8 @@ def test_connections_are_asked_for_by_the_cgroups_that_they_belong_to() -> None:
         with socket.create_connection(server.getsockname()):
             for cgroups, count in (
                 ((), 1), ((ours,), 1), (others[:1], 0), ((ours, others[0]), 1), ((others[0], ours), 1),
-                (others[:3], 0), ((*others[:2], ours, *others[2:4]), 1), (others[:1000], 0), ((*others[:999], ours), 1),
+                (others[:3], 0), ((*others[:2], ours, *others[2:4]), 1), (others[:1000], 0), ((*others[:999],
+                    ours), 1),
                 (others, 0), ((*others, ours), 1),  # more than the kernel is asked for
             ):  # fmt: skip
                 assert len(diag.towards("127.0.0.1", PORT, cgroups=cgroups)) == count, len(cgroups)

@@ -43,7 +43,14 @@ def _listen(path: Path) -> None:
 
 
 def test_of_a_daemon_that_was_upgraded_the_newest_socket_counts(tmp_path: Path) -> None:
-    for name in ("a/api.sock", "b/api.sock", "b/api9.sock", "b/api10.sock", "b/apix.sock", "b/api11.sock.old"):
+    for name in (
+        "a/api.sock",
+        "b/api.sock",
+        "b/api9.sock",
+        "b/api10.sock",
+        "b/apix.sock",
+        "b/api11.sock.old",
+    ):
         _listen(tmp_path / "socket" / name)
     (tmp_path / "socket/c").mkdir()
     (tmp_path / "socket/c/api.sock").write_text("a file")
@@ -55,7 +62,13 @@ def test_of_a_daemon_that_was_upgraded_the_newest_socket_counts(tmp_path: Path) 
 
 
 _V24 = {
-    "version": {"package_ver": "v2.4.4", "git_commit": "abc", "build_time": "", "profile": "release", "rustc": ""},
+    "version": {
+        "package_ver": "v2.4.4",
+        "git_commit": "abc",
+        "build_time": "",
+        "profile": "release",
+        "rustc": "",
+    },
     "id": "d1",
     "supervisor": "/run/x.sock",
     "state": "RUNNING",
@@ -88,7 +101,9 @@ def test_a_daemon_without_mounts_or_id_is_understood(tmp_path: Path) -> None:
 def test_a_configuration_given_as_text_is_understood_and_secrets_are_left_out(tmp_path: Path) -> None:
     config = json.dumps({"backend": {"registry": {"auth": "c2VjcmV0", "registry_token": "t", "host": "h"}}})
     info = _info_of({"backend_collection": {"/": {"config": config}}}, tmp_path)
-    assert info.backends == (("/", {"backend": {"registry": {"auth": None, "registry_token": None, "host": "h"}}}),)
+    assert info.backends == (
+        ("/", {"backend": {"registry": {"auth": None, "registry_token": None, "host": "h"}}}),
+    )
 
 
 @pytest.mark.parametrize(("body", "status", "code"), [

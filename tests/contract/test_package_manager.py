@@ -18,7 +18,8 @@ from tests.fakes.dpkg import FakePackageManager
 Held = Callable[[], AbstractContextManager[tuple[PackageManager, int]]]
 
 _HOLD = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); "
+    "sys.stdin.read()"
 )
 
 

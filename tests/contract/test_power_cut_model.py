@@ -1,4 +1,6 @@
-"""The model of a disk that loses power finds what a careless writer would lose, and nothing after a careful one."""
+"""The model of a disk that loses power finds what a careless writer would lose, and nothing after a careful
+one.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def appended(tmp_path: Path, *more: Call) -> Recording:
 
 
 @pytest.mark.parametrize("sync", ["fsync", "fdatasync"])
-def test_what_was_appended_may_be_missing_or_full_of_holes_until_it_is_synced(tmp_path: Path, sync: str) -> None:
+def test_what_was_appended_may_be_missing_or_full_of_holes_until_it_is_synced(
+    tmp_path: Path, sync: str
+) -> None:
     seen = contents(appended(tmp_path))
     assert {OLD, OLD + b"one\n", OLD + b"one\ntwo\n", OLD + b"\0\0\0\0two\n"} <= seen
     (tmp_path / sync).mkdir()

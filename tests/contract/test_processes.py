@@ -102,7 +102,9 @@ def _ends(pid: int, deadline_s: float) -> bool:
         os.close(ended)
 
 
-def test_at_the_deadline_the_child_and_all_that_it_started_are_gone(children: ChildProcesses, tmp_path: Path) -> None:
+def test_at_the_deadline_the_child_and_all_that_it_started_are_gone(
+    children: ChildProcesses, tmp_path: Path
+) -> None:
     script = f"trap '' TERM; sleep 60 & echo $! >{tmp_path}/pid; echo started; sleep 60"
     for deadline_s in (0.5, 5, 30):  # until the shell has begun within it
         started = time.monotonic()
@@ -118,7 +120,9 @@ def test_at_the_deadline_the_child_and_all_that_it_started_are_gone(children: Ch
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_a_grandchild_that_keeps_the_pipes_open_does_not_hold_us(children: ChildProcesses, tmp_path: Path) -> None:
+def test_a_grandchild_that_keeps_the_pipes_open_does_not_hold_us(
+    children: ChildProcesses, tmp_path: Path
+) -> None:
     script = f"sleep 60 & echo $! >{tmp_path}/pid; echo done"
     started = time.monotonic()
     finished = children.run(["sh", "-c", script], deadline_s=50)
@@ -144,7 +148,9 @@ def test_a_child_gets_a_minimal_environment_and_no_stdin(children: ChildProcesse
 
 
 def test_arguments_are_never_seen_by_a_shell(children: ChildProcesses) -> None:
-    assert children.run(["printf", "%s", "$(id); `id` ; rm -rf"], deadline_s=5).stdout == "$(id); `id` ; rm -rf"
+    assert (
+        children.run(["printf", "%s", "$(id); `id` ; rm -rf"], deadline_s=5).stdout == "$(id); `id` ; rm -rf"
+    )
 
 
 def test_a_child_that_wants_no_more_input_is_no_error(children: ChildProcesses) -> None:

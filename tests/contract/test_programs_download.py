@@ -32,7 +32,9 @@ def test_an_archive_comes_from_a_server_and_from_a_directory(tmp_path: Path) -> 
     assert fetch(download.place_of(URL, str(tmp_path)), tmp_path) == Fetched(len(CONTENT), DIGEST)
     (tmp_path / "into").unlink()
     with serving(answering("200 OK", CONTENT)) as server:
-        assert fetch(download.place_of(URL, f"{server.url}/mirror/"), tmp_path) == Fetched(len(CONTENT), DIGEST)
+        assert fetch(download.place_of(URL, f"{server.url}/mirror/"), tmp_path) == Fetched(
+            len(CONTENT), DIGEST
+        )
     assert server.heads[0].startswith(f"GET /mirror/{NAME} ".encode())
     assert download.place_of(URL, "") == URL
 
@@ -66,7 +68,9 @@ def test_what_is_sent_is_what_counts_whatever_it_is_called(tmp_path: Path) -> No
         (lambda _connection, _head: None, "NNA1111", "broke"),
     ],
 )
-def test_a_server_that_gives_no_archive_is_told_plainly(tmp_path: Path, script: Script, code: str, cause: str) -> None:
+def test_a_server_that_gives_no_archive_is_told_plainly(
+    tmp_path: Path, script: Script, code: str, cause: str
+) -> None:
     with serving(script) as server, pytest.raises(ProgramsError) as error:
         fetch(f"{server.url}/x", tmp_path)
     assert error.value.code == code

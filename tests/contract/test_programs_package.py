@@ -1,4 +1,6 @@
-"""Packages by the real dpkg-deb: what is in them, that they can be made again, and what is refused before that."""
+"""Packages by the real dpkg-deb: what is in them, that they can be made again, and what is refused before
+that.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Place:
     """Archives in one directory, packages in another."""
 
     def __init__(self, tmp_path: Path) -> None:
-        self.archives, self.packages, self.tree = (tmp_path / name for name in ("archives", "packages", "tree"))
+        self.archives, self.packages, self.tree = (
+            tmp_path / name for name in ("archives", "packages", "tree")
+        )
         self.packages.mkdir()
 
     def release(
@@ -82,7 +86,9 @@ def test_a_package_has_the_programs_and_nothing_else_of_the_archive(place: Place
 
 def test_what_dpkg_is_told_is_what_it_wants_to_know(place: Place) -> None:
     made = place.make(place.release(SNAPSHOTTER, "0.16.1", Arch.ARM64))
-    fields = {name: dpkg_deb("--field", made, name).strip() for name in ("Package", "Version", "Architecture")}
+    fields = {
+        name: dpkg_deb("--field", made, name).strip() for name in ("Package", "Version", "Architecture")
+    }
     assert fields == {
         "Package": "nydus-snapshotter-programs-0.16.1", "Version": "0.16.1", "Architecture": "arm64",
     }  # fmt: skip
@@ -99,7 +105,9 @@ def test_what_dpkg_is_told_is_what_it_wants_to_know(place: Place) -> None:
 def test_dpkg_can_verify_it_and_its_script_is_sound(place: Place) -> None:
     made = place.make(place.release())
     dpkg_deb("--raw-extract", made, place.tree)
-    subprocess.run(["md5sum", "--check", "DEBIAN/md5sums"], cwd=place.tree, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        ["md5sum", "--check", "DEBIAN/md5sums"], cwd=place.tree, check=True, capture_output=True, timeout=60
+    )
     for argument in ("remove", "upgrade"):
         done = subprocess.run(
             ["sh", "-eu", "DEBIAN/prerm", argument],

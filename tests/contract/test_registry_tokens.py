@@ -1,4 +1,6 @@
-"""Registries' challenges and token servers on the loopback: what is sent to whom, and what is made of the answer."""
+"""Registries' challenges and token servers on the loopback: what is sent to whom, and what is made of the
+answer.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ PASSWORD = Credential("config.json", "puller", Secret(SECRET))
 IDENTITY = Credential("config.json", identity_token=Secret(SECRET))
 
 
-def answers(credential: Credential | None = PASSWORD, *, secure: bool = False, now: float = 0.0) -> ChallengeAnswers:
+def answers(
+    credential: Credential | None = PASSWORD, *, secure: bool = False, now: float = 0.0
+) -> ChallengeAnswers:
     looked = Looked("reg.test", credential, ("config.json, auths",))
     return ChallengeAnswers(looked, secure=secure, now=(lambda: now) if now else time.monotonic)
 
@@ -92,7 +96,9 @@ def test_an_identity_token_goes_into_a_form_and_into_no_url() -> None:
 
 def test_a_registry_token_is_sent_as_it_is() -> None:
     port = answers(Credential("config.json", registry_token=Secret(SECRET)))
-    assert port.answer('Bearer realm="http://127.0.0.1:1/"', SCOPES, deadline_s=5).reveal() == f"Bearer {SECRET}"
+    assert (
+        port.answer('Bearer realm="http://127.0.0.1:1/"', SCOPES, deadline_s=5).reveal() == f"Bearer {SECRET}"
+    )
 
 
 @pytest.mark.parametrize(("told", "holds_s"), [({"expires_in": 300}, 290), ({}, 50), ({"expires_in": 5}, 50)])
@@ -119,7 +125,9 @@ def test_a_refused_credential_is_told_with_what_was_tried(status: str) -> None:
 def test_an_identity_token_that_has_ended_is_a_refusal() -> None:
     with serving(answering("400 Bad Request", b'{"error": "invalid_grant"}')) as server:
         assert refusal(answers(IDENTITY), bearer(server)).code == "NNA1205"
-        assert refusal(answers(), bearer(server)).code == "NNA1204", "for a password it says nothing of the kind"
+        assert refusal(answers(), bearer(server)).code == "NNA1204", (
+            "for a password it says nothing of the kind"
+        )
 
 
 @pytest.mark.parametrize("challenge", ["", "Negotiate", 'Digest realm="x"', "=,,="])
@@ -135,8 +143,10 @@ def test_basic_without_a_password_is_a_refusal(credential: Credential | None) ->
 @pytest.mark.parametrize(
     "realm",
     [
-        "http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/", "file:///etc/shadow",
-        "ftp://reg.test/", "", "http://", "http://user:pass@127.0.0.1:1/", "http://[half/", "http://127.0.0.1:99999/",
+        "http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/",
+        "file:///etc/shadow",
+        "ftp://reg.test/", "", "http://", "http://user:pass@127.0.0.1:1/", "http://[half/",
+        "http://127.0.0.1:99999/",
         "/token",
     ],
 )  # fmt: skip

@@ -20,9 +20,19 @@ TASK = b"X-Dragonfly-Task-Id: abc\r\n"
 BLOB = "http://registry.test/v2/x/blobs/sha256:1"
 
 
-def answers(body: bytes, *, status: bytes = b"206 Partial Content", headers: bytes = b"") -> Callable[..., None]:
+def answers(
+    body: bytes, *, status: bytes = b"206 Partial Content", headers: bytes = b""
+) -> Callable[..., None]:
     def script(connection: socket.socket, _head: bytes) -> None:
-        head = b"HTTP/1.1 " + status + b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n" + headers + b"\r\n"
+        head = (
+            b"HTTP/1.1 "
+            + status
+            + b"\r\nContent-Length: "
+            + str(len(body)).encode()
+            + b"\r\n"
+            + headers
+            + b"\r\n"
+        )
         connection.sendall(head)  # the body comes in a packet of its own
         connection.sendall(body)
 
@@ -60,7 +70,9 @@ def test_the_text_of_a_refusal_is_no_data() -> None:
 
 def test_a_body_that_is_cut_is_cut_for_the_reader_too_and_counted_as_far_as_it_came() -> None:
     def script(connection: socket.socket, _head: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n" + TASK + b"\r\n" + b"y" * 400)
+        connection.sendall(
+            b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n" + TASK + b"\r\n" + b"y" * 400
+        )
 
     with serving(script) as mirror, Relay(("127.0.0.1", mirror.port)) as relay:
         with pytest.raises(HttpError):

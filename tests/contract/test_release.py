@@ -1,4 +1,5 @@
-"""Which connections to a fenced mirror are ended and which are spared, on real sockets in a network of their own.
+"""Which connections to a fenced mirror are ended and which are spared, on real sockets in a network of their
+own.
 
 The clients live in this process, which stands for containerd: its cgroup is the one that is released.
 """
@@ -28,8 +29,8 @@ SECONDS = 5
 
 
 class Mirror:
-    """Reads lines. `full` gets a whole answer, `half` one that never ends, `flow` one that goes on and on, anything
-    else none at all.
+    """Reads lines. `full` gets a whole answer, `half` one that never ends, `flow` one that goes on and on,
+    anything else none at all.
     """
 
     def __init__(self, host: str) -> None:

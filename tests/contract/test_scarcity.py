@@ -1,5 +1,5 @@
-"""The way to the origin needs nothing that a node in distress may lack: no descriptor, thread, module, or place in the
-journal; and its pages stay in memory.
+"""The way to the origin needs nothing that a node in distress may lack: no descriptor, thread, module, or
+place in the journal; and its pages stay in memory.
 """
 
 from __future__ import annotations
@@ -142,7 +142,12 @@ def daemon_of(module: str, root: Path) -> dict[str, Any]:
     """What a whole daemon told that runs in a process of its own."""
     argv = [sys.executable, "-m", f"tests.contract.{module}", str(root)]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+        argv,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -180,7 +185,9 @@ def accused_nobody(made: dict[str, Any]) -> bool:
     return steady and made["changes"].count("healthy") == 1 and not {"suspect", "down"} & set(made["changes"])
 
 
-def test_a_mirror_is_not_fenced_because_the_daemon_cannot_take_its_canaries_way_back(want: dict[str, Any]) -> None:
+def test_a_mirror_is_not_fenced_because_the_daemon_cannot_take_its_canaries_way_back(
+    want: dict[str, Any],
+) -> None:
     made = want["not_accepted"]
     assert made["silent"] > 0, "every canary's way back was taken, so that this shows nothing"
     assert made["wanted"] == 0, "the probes lacked something too, so that this shows nothing of accept()"
@@ -194,5 +201,7 @@ def test_a_daemon_without_descriptors_accuses_no_mirror_and_says_what_it_lacks(w
     assert want["told"] == "True"
 
 
-def test_an_origin_that_cannot_be_asked_for_want_of_a_descriptor_is_not_called_bad(want: dict[str, Any]) -> None:
+def test_an_origin_that_cannot_be_asked_for_want_of_a_descriptor_is_not_called_bad(
+    want: dict[str, Any],
+) -> None:
     assert want["origin"] == [True, "AgentInWant"]

@@ -31,7 +31,11 @@ def test_the_process_is_found_with_its_command_line_and_dfdaemons_variables_alon
         assert child.stdout is not None
         holder = ProcHolders(environment_of).of(inode_of(int(child.stdout.readline())))
         assert holder is not None
-        assert (holder.pid, list(holder.argv), holder.environment) == (child.pid, argv, {"DFDAEMON_CONFIG": "/y.yaml"})
+        assert (holder.pid, list(holder.argv), holder.environment) == (
+            child.pid,
+            argv,
+            {"DFDAEMON_CONFIG": "/y.yaml"},
+        )
         child.communicate(timeout=60)
 
 

@@ -26,7 +26,9 @@ Fetch = Callable[[str], None]
 
 
 class TlsWorld(abc.ABC):
-    """The port under test, a registry with a certificate, and clients that come to a listener in different ways."""
+    """The port under test, a registry with a certificate, and clients that come to a listener in different
+    ways.
+    """
 
     port: Tls
     host: str
@@ -73,8 +75,16 @@ class FakeWorld(TlsWorld):
     def __init__(self) -> None:
         self.fake = FakeTls()
         self.port = self.fake
-        self.host, self.ca, self.other_ca, self.nobody = "r.example:5000", "/ca.pem", "/other.pem", "r.example:1"
-        self.fake.certificates = {(self.host, self.ca): "", (self.host, self.other_ca): "self-signed certificate"}
+        self.host, self.ca, self.other_ca, self.nobody = (
+            "r.example:5000",
+            "/ca.pem",
+            "/other.pem",
+            "r.example:1",
+        )
+        self.fake.certificates = {
+            (self.host, self.ca): "",
+            (self.host, self.other_ca): "self-signed certificate",
+        }
 
     def client(self, sight: TlsSight) -> Fetch:
         self.fake.sight_of = lambda: sight
@@ -113,7 +123,11 @@ class RealWorld(TlsWorld):
         self.ca, self.other_ca = str(keys / "ca.pem"), str(keys / "other.pem")
 
     def client(self, sight: TlsSight) -> Fetch:
-        return {TlsSight.TLS: come_by_tls, TlsSight.PLAIN: come_in_plain, TlsSight.NOBODY: lambda _address: None}[sight]
+        return {
+            TlsSight.TLS: come_by_tls,
+            TlsSight.PLAIN: come_in_plain,
+            TlsSight.NOBODY: lambda _address: None,
+        }[sight]
 
 
 @contextlib.contextmanager
@@ -154,7 +168,9 @@ class TestReal(TlsContract):
     def test_the_system_s_store_does_not_know_a_private_ca(self, world: TlsWorld) -> None:
         assert world.port.verify(world.host, "", deadline_s=5) != ""
 
-    def test_a_ca_file_that_holds_no_certificate_is_an_error_of_the_file(self, world: TlsWorld, tmp_path: Path) -> None:
+    def test_a_ca_file_that_holds_no_certificate_is_an_error_of_the_file(
+        self, world: TlsWorld, tmp_path: Path
+    ) -> None:
         empty = tmp_path / "empty.pem"
         empty.write_text("nothing\n")
         for path in (str(empty), str(tmp_path / "missing.pem")):

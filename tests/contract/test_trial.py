@@ -1,4 +1,6 @@
-"""A real read that does not come about: why is told, and nothing is left. (That one succeeds is shown on a node.)"""
+"""A real read that does not come about: why is told, and nothing is left. (That one succeeds is shown on a
+node.)
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,10 @@ def test_nothing_is_left_in_the_state_directory(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_for_root_alone(tmp_path: Path) -> None:
-    looks = f"#!/bin/sh\nstat -c '%a %n' $3 >{tmp_path}/modes\nstat -c %a $(dirname $3) >>{tmp_path}/modes\nexit 1\n"
+    looks = (
+        f"#!/bin/sh\nstat -c '%a %n' $3 >{tmp_path}/modes\nstat -c %a $(dirname $3) "
+        f">>{tmp_path}/modes\nexit 1\n"
+    )
     with pytest.raises(NydusdError):
         read(tmp_path, nydusd(tmp_path, looks))
     config, directory = (tmp_path / "modes").read_text().splitlines()
@@ -131,4 +136,7 @@ def test_an_image_of_millions_of_directories_ends_the_look_and_not_the_memory(tm
         (tmp_path / "image" / str(number)).mkdir(parents=True)
     (tmp_path / "image" / "29" / "file").write_bytes(b"content")
     assert trial.read_files(str(tmp_path / "image"), 100) == (7, "")
-    assert trial.read_files(str(tmp_path / "image"), 100, entries=20) == (0, "the image has no file with content")
+    assert trial.read_files(str(tmp_path / "image"), 100, entries=20) == (
+        0,
+        "the image has no file with content",
+    )

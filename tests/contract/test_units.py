@@ -16,7 +16,11 @@ class _FakeWorld(UnitsWorld):
         self.files = FakeFiles()
         names = ("good.service", "bad.service", "slow.service")
         self.port = self.fake = FakeUnits([unit(name, enabled=False) for name in names], files=self.files)
-        self.fake.journal["bad.service"] = ["Starting bad.service...", "it broke", "Failed to start bad.service."]
+        self.fake.journal["bad.service"] = [
+            "Starting bad.service...",
+            "it broke",
+            "Failed to start bad.service.",
+        ]
         self.fake.fail_job("bad.service", "start", times=100)
         self.fake.fail_job("slow.service", "start", "", times=100)
 

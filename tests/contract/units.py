@@ -13,7 +13,8 @@ from agent.ports import Units
 class UnitsWorld(abc.ABC):
     """The port under test, with these units; none is running or enabled at first.
 
-    good.service starts and stays, bad.service fails at each start and says "it broke", slow.service takes for ever.
+    good.service starts and stays, bad.service fails at each start and says "it broke", slow.service takes for
+    ever.
     """
 
     port: Units

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 _LOOK_S = 0.02
 ENDS_S = 40.0
-"""Within which anything ends that has a deadline of a second or less, on a machine that is busy with other tests too;
-what would not keep its deadline waits for a minute, or for ever.
+"""Within which anything ends that has a deadline of a second or less, on a machine that is busy with other
+tests too; what would not keep its deadline waits for a minute, or for ever.
 """
 
 

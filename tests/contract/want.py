@@ -1,5 +1,6 @@
-"""Run in a process of its own (python3 -m tests.contract.want DIRECTORY): the whole daemon, which comes to lack
-descriptors while the mirror and the origin, in another process, are well. Prints one JSON object: what it made of that.
+"""Run in a process of its own (python3 -m tests.contract.want DIRECTORY): the whole daemon, which comes to
+lack descriptors while the mirror and the origin, in another process, are well. Prints one JSON object: what
+it made of that.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ async def _daemon(root: Path, mirror: SmallMirror, origin: int) -> dict[str, obj
 
 
 async def _not_accepted(node: Node) -> dict[str, object]:
-    """Only accept() fails, between two canaries, and is tried again after a second: until then canaries can be sent,
-    and their way back is not taken.
+    """Only accept() fails, between two canaries, and is tried again after a second: until then canaries can
+    be sent, and their way back is not taken.
     """
     first = await _canaries(node)
     while await _canaries(node) == first:
@@ -114,7 +115,9 @@ async def _asked(port: int) -> list[object]:
     """What an origin that is well is called, with a descriptor and without one."""
     seen: list[OriginSeen | AgentInWant] = []
     async with task_group() as tasks:
-        origins = Origins(tasks, (Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append, lambda: False)
+        origins = Origins(
+            tasks, (Origin("127.0.0.1", port, tls=False),), FakeNames(), seen.append, lambda: False
+        )
         tasks.create_task(origins.run(), name="origins")
         await until(lambda: len(seen) == 1)
         with _descriptors_left(0):

@@ -1,4 +1,6 @@
-"""What a bench touches besides containerd: programs whose output is timed, caches, dfdaemon's store, a drawing."""
+"""What a bench touches besides containerd: programs whose output is timed, caches, dfdaemon's store, a
+drawing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Act = Callable[[tuple[str, ...]], Timed]
 
 
 class FakePrograms:
-    """Answers by a word of argv, the newest first; without one, a program that said a line and ended with 0."""
+    """Answers by a word of argv, the newest first; without one, a program that said a line and ended with
+    0.
+    """
 
     def __init__(self) -> None:
         self.ran: list[tuple[str, ...]] = []

@@ -6,7 +6,9 @@ from agent.node.facts import Moment
 
 
 class FakeClock:
-    """Starts at 2026-01-01 00:00 UTC, monotonic 1000 s; the machine never sleeps, so its boot clock shows the same."""
+    """Starts at 2026-01-01 00:00 UTC, monotonic 1000 s; the machine never sleeps, so its boot clock shows the
+    same.
+    """
 
     def __init__(self, now: float = 1767225600.0, monotonic: float = 1000.0) -> None:
         self._now = now

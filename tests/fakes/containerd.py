@@ -26,7 +26,9 @@ CRI = "io.containerd.grpc.v1"
 _LAZY = {"containerd.io/snapshot/nydus-blob": "true"}
 
 STOCK_PLUGINS = (
-    PluginFact(SNAPSHOTTER, "overlayfs", (("root", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),)),
+    PluginFact(
+        SNAPSHOTTER, "overlayfs", (("root", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),)
+    ),
     PluginFact(CRI, "cri"),
     PluginFact(CRI, "introspection"),
 )
@@ -49,7 +51,9 @@ class FakeContainerd:
     `backend_alive`.
     """
 
-    def __init__(self, plugins: tuple[PluginFact, ...] = STOCK_PLUGINS, *, faults: Faults | None = None) -> None:
+    def __init__(
+        self, plugins: tuple[PluginFact, ...] = STOCK_PLUGINS, *, faults: Faults | None = None
+    ) -> None:
         self.faults = faults if faults is not None else Faults()
         self.up = True
         self.version_text = "1.7.24"
@@ -96,12 +100,14 @@ class FakeContainerd:
         lazy: Sequence[bytes] = (),
         namespace: str = "k8s.io",
     ) -> ImageRecord:
-        """An image in CRI's namespace (or another), with its layers or, where they were discarded, without. `lazy` are
-        layers of nydus that nobody downloads.
+        """An image in CRI's namespace (or another), with its layers or, where they were discarded, without.
+        `lazy` are layers of nydus that nobody downloads.
         """
         put = partial(self._put_blob, namespace)
         every = (*lazy, *layers)
-        config = put({"rootfs": {"type": "layers", "diff_ids": [digest_of(b"diff of " + layer) for layer in every]}})
+        config = put(
+            {"rootfs": {"type": "layers", "diff_ids": [digest_of(b"diff of " + layer) for layer in every]}}
+        )
         entries = [
             {"digest": digest_of(layer), "size": len(layer), "annotations": _LAZY if layer in lazy else {}}
             for layer in every
@@ -110,7 +116,10 @@ class FakeContainerd:
         digest = put({"schemaVersion": 2, "config": described, "layers": entries})
         if not discarded:
             self.blobs.update({(namespace, digest_of(layer)): layer for layer in layers})
-        labels = {"io.cri-containerd.image": "managed", **({"io.cri-containerd.pinned": "pinned"} if pinned else {})}
+        labels = {
+            "io.cri-containerd.image": "managed",
+            **({"io.cri-containerd.pinned": "pinned"} if pinned else {}),
+        }
         record = ImageRecord(name, digest, "application/vnd.oci.image.manifest.v1+json", labels)
         self.namespace_images.setdefault(namespace, []).append(record)
         return record
@@ -168,7 +177,9 @@ class FakeContainerd:
     ) -> tuple[tuple[str, Mapping[str, str]], ...]:
         self._need_up("List")
         self._need_snapshotter(snapshotter)
-        return tuple(sorted(self.snapshots.get((snapshotter, namespace), {}).items(), key=lambda pair: pair[0]))
+        return tuple(
+            sorted(self.snapshots.get((snapshotter, namespace), {}).items(), key=lambda pair: pair[0])
+        )
 
     def snapshot_parents(self, snapshotter: str, namespace: str, *, deadline_s: float) -> Mapping[str, str]:
         found = self.snapshot_keys(snapshotter, namespace, deadline_s=deadline_s)
@@ -190,31 +201,41 @@ class FakeContainerd:
         self._need_up("List")
         return frozenset(digest for place, digest in self.blobs if place == namespace)
 
-    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
+    def pull(
+        self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float
+    ) -> None:
         self.asked_as = credential
         with self.faults.around("pull", name, runtime):
             self._need_cri("PullImage")
             if name not in self.registry:
-                raise ContainerdError("NNA0601", "containerd: PullImage failed", cause=f"failed to resolve {name}")
+                raise ContainerdError(
+                    "NNA0601", "containerd: PullImage failed", cause=f"failed to resolve {name}"
+                )
             self.pulled.append((name, runtime))
 
     def content(self, namespace: str, digest: str, *, deadline_s: float, cap: int = 4 << 20) -> bytes:
         self._need_up("Read")
         blob = self.blobs.get((namespace, digest))
         if blob is None:
-            raise ContainerdNotFoundError("NNA0603", "containerd: Read failed", cause=f"content {digest}: not found")
+            raise ContainerdNotFoundError(
+                "NNA0603", "containerd: Read failed", cause=f"content {digest}: not found"
+            )
         if len(blob) > cap:
             raise ContainerdError("NNA0606", f"{digest} is too long", cause=f"over {cap} bytes")
         return blob
 
     def _need_up(self, method: str) -> None:
         if not self.up:
-            raise ContainerdUnavailableError("NNA0602", f"containerd: {method} failed", cause="connection refused")
+            raise ContainerdUnavailableError(
+                "NNA0602", f"containerd: {method} failed", cause="connection refused"
+            )
 
     def _need_cri(self, method: str) -> None:
         self._need_up(method)
         if not any(fact.id == "cri" and not fact.init_err for fact in self.plugin_facts):
-            raise ContainerdError("NNA0607", f"containerd: {method} failed", cause="unknown service runtime.v1")
+            raise ContainerdError(
+                "NNA0607", f"containerd: {method} failed", cause="unknown service runtime.v1"
+            )
 
     def _need_snapshotter(self, name: str) -> None:
         if not any(fact.type == SNAPSHOTTER and fact.id == name for fact in self.plugin_facts):
@@ -231,4 +252,6 @@ class FakeSnapshotterSocket:
 
     def alive(self, address: str, *, deadline_s: float) -> None:
         if address not in self.answering:
-            raise ContainerdUnavailableError("NNA0602", f"nobody answers on {address}", cause="connection refused")
+            raise ContainerdUnavailableError(
+                "NNA0602", f"nobody answers on {address}", cause="connection refused"
+            )

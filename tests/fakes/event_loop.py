@@ -55,7 +55,9 @@ async def _to_the_end(work: Coroutine[Any, Any, T], deadline_s: float) -> T:
         async with asyncio.timeout(deadline_s):
             return await work
     finally:
-        await asyncio.sleep(0.01)  # who was let in just now has a task that must begin: it closes its transport
+        await asyncio.sleep(
+            0.01
+        )  # who was let in just now has a task that must begin: it closes its transport
         beside = asyncio.all_tasks() - {asyncio.current_task()}
         for each in beside:
             each.cancel()

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 
 class Crash(BaseException):
-    """The process is killed here: no handler of the program may run on it (finally blocks do, as in Python)."""
+    """The process is killed here: no handler of the program may run on it (finally blocks do, as in
+    Python).
+    """
 
 
 @dataclass

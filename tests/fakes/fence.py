@@ -20,7 +20,9 @@ class FakeFence:
         self.clock = clock if clock is not None else FakeClock()
         self.unavailable = ""
         """The reason why nft cannot be used; "" = it can."""
-        self.ability = FenceAbility(usable=True, reason="a connect was refused and an open connection destroyed")
+        self.ability = FenceAbility(
+            usable=True, reason="a connect was refused and an open connection destroyed"
+        )
         self.table = False
         self.destroyed: list[tuple[str, int, tuple[str, ...]]] = []
         self.refusals = 0
@@ -28,7 +30,9 @@ class FakeFence:
         self.open_sockets = 0
         """How many sockets that end at once the next `destroy` or `release` finds."""
         self.released: list[tuple[str, int, tuple[str, ...], tuple[str, ...], float]] = []
-        """How `release` was called: address, port, the cgroups whose sockets end at once, the others, the patience."""
+        """How `release` was called: address, port, the cgroups whose sockets end at once, the others, the
+        patience.
+        """
         self.transfers = Released()
         """What the next `release` finds; those that it spares are there the next time too."""
         self._until: dict[tuple[str, int], float] = {}
@@ -80,7 +84,13 @@ class FakeFence:
         return found
 
     def release(
-        self, address: str, port: int, cgroups: Sequence[str], patience_s: float, *, at_once: Sequence[str] = ()
+        self,
+        address: str,
+        port: int,
+        cgroups: Sequence[str],
+        patience_s: float,
+        *,
+        at_once: Sequence[str] = (),
     ) -> Released:
         with self.faults.around("release", address, str(port)):
             self.released.append((address, port, tuple(at_once), tuple(cgroups), patience_s))

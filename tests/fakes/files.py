@@ -24,7 +24,10 @@ class FakeFile:
 
 
 class FakeFiles:
-    """Files, links and directories by absolute path. Faults count `replace`, `remove` and the other removals."""
+    """Files, links and directories by absolute path.
+
+    Faults count `replace`, `remove` and the other removals.
+    """
 
     def __init__(self, contents: dict[str, bytes] | None = None, *, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
@@ -34,7 +37,9 @@ class FakeFiles:
         self.unreadable: dict[str, FileError] = {}
         """path -> the error of reading it."""
         self.before_write: Callable[[str], None] = lambda _path: None
-        """Called before the precondition of a write is checked: a test changes the file "by somebody else" here."""
+        """Called before the precondition of a write is checked: a test changes the file "by somebody else"
+        here.
+        """
         self._inode = 0
         for path, content in (contents or {}).items():
             self.put(path, content)
@@ -154,7 +159,9 @@ class FakeFiles:
         fact = self.read(path)
         seen = fact.sha256 if fact is not None else ""
         if seen != expect_sha256:
-            raise FileChangedError("NNA0425", f"{path} is not what it was", cause="another program changed it")
+            raise FileChangedError(
+                "NNA0425", f"{path} is not what it was", cause="another program changed it"
+            )
 
     def _final(self, path: str) -> str:
         if path not in self.links:

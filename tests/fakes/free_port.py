@@ -11,8 +11,8 @@ _LOWEST = 10_000
 
 
 def free_port() -> int:
-    """One that the kernel gives to nobody who does not ask for it by its number: neither to a listener on port 0 nor to
-    a connection, which could even meet itself there.
+    """One that the kernel gives to nobody who does not ask for it by its number: neither to a listener on
+    port 0 nor to a connection, which could even meet itself there.
     """
     first_given = int(_RANGE.read_text().split()[0])
     while True:

@@ -58,9 +58,13 @@ class FakeHttp:
             if via == (proxy or unix_socket) and url.startswith(start):
                 found = handler(request)
                 if len(found.body) > body_cap:
-                    raise HttpError("NNA0823", f"the answer of {url} is too long", cause=f"over {body_cap} bytes")
+                    raise HttpError(
+                        "NNA0823", f"the answer of {url} is too long", cause=f"over {body_cap} bytes"
+                    )
                 return found
-        raise HttpError("NNA0821", f"no answer from {proxy or unix_socket or url}", cause="connection refused")
+        raise HttpError(
+            "NNA0821", f"no answer from {proxy or unix_socket or url}", cause="connection refused"
+        )
 
 
 def _constant(what: HttpAnswer | HttpError) -> Handler:

@@ -1,4 +1,6 @@
-"""A small Dragonfly on the loopback: a health port and a proxy port on asyncio, each able to fail in its own way."""
+"""A small Dragonfly on the loopback: a health port and a proxy port on asyncio, each able to fail in its own
+way.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class SmallMirror:
         self.delay_s = 0.0
         """Before each answer."""
         self.cannot_reach = ""
-        """Targets in which this occurs are out of the mirror's reach: it closes the connection, as dfdaemon does."""
+        """Targets in which this occurs are out of the mirror's reach: it closes the connection, as dfdaemon
+        does.
+        """
         self.forwards = False
         """The proxy hands on what the target answered as it is, not only its body."""
         self.pings = 0
@@ -141,7 +145,9 @@ class SmallMirror:
         parts = urlsplit(target)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         with contextlib.closing(writer):
-            writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
+            writer.write(
+                f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode()
+            )
             return await reader.read()
 
     async def _answer(self, writer: asyncio.StreamWriter, way: Way, body: bytes) -> bool:
@@ -184,6 +190,8 @@ class SmallMirror:
 
     def _encoded(self, status: int, body: bytes) -> bytes:
         if self.chunked:
-            pieces = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:100], body[100:]) if part)
+            pieces = b"".join(
+                b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:100], body[100:]) if part
+            )
             return b"HTTP/1.1 %d Status\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n" % (status, pieces)
         return b"HTTP/1.1 %d Status\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)

@@ -26,9 +26,9 @@ from tests.fakes.units import FakeUnits, unit
 class FakeNode:
     """A node with a running containerd and nothing of ours; one `faults` counts all effects in order.
 
-    Starting or stopping the containerd and snapshotter units moves `containerd` and `snapshotter`. `load_plugins`
-    says which plugins a new containerd finds in its configuration (a test that writes real configuration reads
-    `files` there).
+    Starting or stopping the containerd and snapshotter units moves `containerd` and `snapshotter`.
+    `load_plugins` says which plugins a new containerd finds in its configuration (a test that writes real
+    configuration reads `files` there).
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,9 @@ class FakeNode:
         self.tls = FakeTls()
         self.alarms = FakeAlarms(self.clock, faults=self.faults)
         self.load_plugins: Callable[[], tuple[PluginFact, ...]] = lambda: self.containerd.plugin_facts
-        self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(self.snapshotter.answering)
+        self.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or bool(
+            self.snapshotter.answering
+        )
         self.units.on_job.append(self._job_done)
 
     @property
@@ -63,7 +65,8 @@ class FakeNode:
         """The node as the program sees it."""
         return Ports(
             files=self.files, units=self.units, containerd=self.containerd, snapshotter=self.snapshotter,
-            nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence, tables=self.tables,
+            nydusd=self.nydusd, processes=self.processes, http=self.http, fence=self.fence,
+            tables=self.tables,
             clock=self.clock, ledger=self.ledger, trials=self.trials, tls=self.tls, alarms=self.alarms,
             machine=self.machine,
         )  # fmt: skip

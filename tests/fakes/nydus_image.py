@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""A converter that takes nydus-image's words and makes blobs of its own: for tests of what is done around the real one.
+"""A converter that takes nydus-image's words and makes blobs of its own: for tests of what is done around the
+real one.
 
-As 2.2.0 does, `merge` takes the flags of the uppermost layer. A tar with a file called FAIL, HANG or INVALID does that;
-one called STRANGE makes metadata of an unknown form, and SILENT makes it end well and write nothing.
+As 2.2.0 does, `merge` takes the flags of the uppermost layer. A tar with a file called FAIL, HANG or INVALID
+does that; one called STRANGE makes metadata of an unknown form, and SILENT makes it end well and write
+nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""A converter of whole images that takes nydusify's words and archives: for tests of what is done around the real one.
+"""A converter of whole images that takes nydusify's words and archives: for tests of what is done around the
+real one.
 
-What it makes it makes by the nydus-image that it is given. A tar in the source with a file called OTHER-LAYERS,
-OTHER-PACK, OTHER-RAFS or OTHER-PARTS makes it do that wrong; OLD makes it one that knows no archives.
+What it makes it makes by the nydus-image that it is given. A tar in the source with a file called
+OTHER-LAYERS, OTHER-PACK, OTHER-RAFS or OTHER-PARTS makes it do that wrong; OLD makes it one that knows no
+archives.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class Archive:
 
 
 def say(text: str) -> None:
-    print(f'time="2026-11-28T01:00:00Z" level=info msg="{text}" module=converter', file=sys.stderr, flush=True)
+    print(
+        f'time="2026-11-28T01:00:00Z" level=info msg="{text}" module=converter', file=sys.stderr, flush=True
+    )
 
 
 def convert(flags: dict[str, str], work: Path) -> None:
@@ -83,11 +87,15 @@ def convert(flags: dict[str, str], work: Path) -> None:
     say(f"pushed image {flags['--target']}")
 
 
-def finish(made: Archive, manifest: dict[str, Any], config: dict[str, Any], layers: list[dict[str, Any]]) -> None:
+def finish(
+    made: Archive, manifest: dict[str, Any], config: dict[str, Any], layers: list[dict[str, Any]]
+) -> None:
     """Manifest and index."""
     kind = "application/vnd.oci.image.manifest.v1+json"
     described = made.add(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json")
-    entry = made.add(json.dumps({**manifest, "mediaType": kind, "config": described, "layers": layers}).encode(), kind)
+    entry = made.add(
+        json.dumps({**manifest, "mediaType": kind, "config": described, "layers": layers}).encode(), kind
+    )
     made.files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
 
 

@@ -38,7 +38,9 @@ class FakeProcesses:
         """A child whose argv begins so is this function; it may raise ProcessError (no end in time)."""
         self._answers.insert(0, (argv, by))
 
-    def run(self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b"") -> Finished:
+    def run(
+        self, argv: Sequence[str], *, deadline_s: float, ok: Sequence[int] = (0,), stdin: bytes = b""
+    ) -> Finished:
         whole = tuple(argv)
         self.ran.append(whole)
         if self.cannot_start:

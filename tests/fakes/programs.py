@@ -36,8 +36,8 @@ def install(
     changed: Mapping[str, bytes] | None = None,
     says: str = "",
 ) -> str:
-    """As dpkg does with a package of this version; the directory of its programs. `says` is what they tell to --version
-    where that is another version.
+    """As dpkg does with a package of this version; the directory of its programs. `says` is what they tell to
+    --version where that is another version.
     """
     directory = project.directory(version)
     for name, content in {**contents(project, version, arch), **(changed or {})}.items():

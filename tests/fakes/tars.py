@@ -33,7 +33,9 @@ def header(
 
 def member(name: str | bytes, content: bytes = b"", **fields: object) -> bytes:
     """A member with its content; `fields` as `header` has them."""
-    return header(name, fields.pop("size", len(content)), **fields) + content + bytes(-len(content) % BLOCK)  # type: ignore[arg-type]  # passed on as they are
+    # Passed on as they are.
+    head = header(name, fields.pop("size", len(content)), **fields)  # type: ignore[arg-type]
+    return head + content + bytes(-len(content) % BLOCK)
 
 
 def archive(*members: bytes, end: bytes = bytes(2 * BLOCK)) -> bytes:

@@ -12,7 +12,9 @@ class FakeTrials:
     """Gives `result` (or raises it), and keeps the configuration that nydusd would have got."""
 
     def __init__(self) -> None:
-        self.result: Trial | NydusdError = NydusdError("NNA0723", "nydusd did not mount", cause="no result was set")
+        self.result: Trial | NydusdError = NydusdError(
+            "NNA0723", "nydusd did not mount", cause="no result was set"
+        )
         self.configs: list[bytes] = []
         self.started: list[str] = []
         self.broken: dict[str, str] = {}

@@ -33,7 +33,8 @@ def unit(name: str, *, active: bool = False, pid: int = 0, enabled: bool = True)
 class FakeUnits:
     """Units by name. Faults count `job`, `enable`, `disable` and `reload`.
 
-    With `files`, a reload finds the unit files that lie in /etc/systemd/system and forgets those that are gone.
+    With `files`, a reload finds the unit files that lie in /etc/systemd/system and forgets those that are
+    gone.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class FakeUnits:
         self._pid = 1000
 
     def fail_job(self, name: str, verb: str, result: str = "failed", *, times: int = 1) -> None:
-        """The next `times` jobs of this kind end with `result`: failed, timeout, dependency, canceled, or "" for a job
-        that does not end before the caller's deadline.
+        """The next `times` jobs of this kind end with `result`: failed, timeout, dependency, canceled, or ""
+        for a job that does not end before the caller's deadline.
         """
         self._results.setdefault((name, verb), []).extend([result] * times)
 
@@ -127,14 +128,17 @@ class FakeUnits:
             return found
         self._pid += 1
         return replace(
-            found, active_state="active", sub_state="running", main_pid=self._pid, invocation_id=f"{self._pid:032x}",
+            found, active_state="active", sub_state="running", main_pid=self._pid,
+            invocation_id=f"{self._pid:032x}",
             result="success", inactive_exit_us=int(self._clock.monotonic() * 1e6),
         )  # fmt: skip
 
     def _fail(self, found: UnitFact, verb: str, result: str) -> None:
         if not result:
             self.units[found.name] = replace(found, active_state="activating", sub_state="start", main_pid=0)
-            raise SystemdError("NNA0504", f"{verb} of {found.name} takes too long", cause="no end within the deadline")
+            raise SystemdError(
+                "NNA0504", f"{verb} of {found.name} takes too long", cause="no end within the deadline"
+            )
         if verb != "stop":
             self.units[found.name] = replace(
                 found, active_state="failed", sub_state="failed", main_pid=0, result="exit-code"
@@ -147,9 +151,13 @@ class FakeUnits:
     def _scan(self) -> None:
         if self._files is None:
             return
-        on_disk = {name for name in self._files.listdir(UNIT_DIRECTORY) if name.endswith((".service", ".timer"))}
+        on_disk = {
+            name for name in self._files.listdir(UNIT_DIRECTORY) if name.endswith((".service", ".timer"))
+        }
         for name in on_disk - set(self.units):
-            self.units[name] = replace(unit(name), fragment_path=f"{UNIT_DIRECTORY}/{name}", unit_file_state="disabled")
+            self.units[name] = replace(
+                unit(name), fragment_path=f"{UNIT_DIRECTORY}/{name}", unit_file_state="disabled"
+            )
         for name, found in list(self.units.items()):
             ours = found.fragment_path.startswith(UNIT_DIRECTORY)
             if name in on_disk and not ours:  # it goes before the package's

@@ -1,7 +1,8 @@
 """Time that passes only while nobody has anything to do: a busy machine cannot make a subject late.
 
-Sockets, files and signals are real. What the kernel has for the loop is taken first; only then the clocks go on
-to the next timer. So a bound on a time holds the subject's own timers and waits, and not the machine's load.
+Sockets, files and signals are real. What the kernel has for the loop is taken first; only then the clocks go
+on to the next timer. So a bound on a time holds the subject's own timers and waits, and not the machine's
+load.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from contextlib import contextmanager
 _GRACE_S = 0.001
 """Real time in which the kernel may still bring what was sent."""
 _STEP_S = 0.01
-"""At most this much passes for each grace: a kernel that is late by a millisecond costs ten, not a whole window."""
+"""At most this much passes for each grace: a kernel that is late by a millisecond costs ten, not a whole
+window.
+"""
 _LATE_S = 1e-6
 _SHIFTED = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
 

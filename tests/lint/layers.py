@@ -1,4 +1,6 @@
-"""The layers of agent/, lowest first. adapters/ stands beside them and knows only the ports (test_layers.py)."""
+"""The layers of agent/, lowest first. adapters/ stands beside them and knows only the ports
+(test_layers.py).
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.programs.release",
         "agent.registry",
     ),
-    (
-        "agent.dragonfly",
-        "agent.health",
-        "agent.plan",
-        "agent.ports_containerd",
-        "agent.ports_credentials",
-    ),
+    ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports_containerd", "agent.ports_credentials"),
     ("agent.ports",),
     ("agent.ports_bench", "agent.ports_dragonfly", "agent.ports_drill"),
     ("agent.node",),

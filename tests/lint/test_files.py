@@ -1,4 +1,6 @@
-"""What lies in the repository: nothing generated, nothing of the machine it was written on, shell without traps."""
+"""What lies in the repository: nothing generated, nothing of the machine it was written on, shell without
+traps.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ import pytest
 from tests.lint.source import ROOT, files
 
 _GENERATED = re.compile(
-    r"(^|/)(_pb|build|__pycache__)/|_pb2(_grpc)?\.pyi?$|\.(pyc|deb|changes|buildinfo|o|so|whl|[1-8])$|\.egg-info/|debian/(files|.*\.substvars)$"
+    r"(^|/)(_pb|build|__pycache__)/|_pb2(_grpc)?\.pyi?$|\.(pyc|deb|changes|buildinfo|o|so|whl|[1-8])$"
+    r"|\.egg-info/|debian/(files|.*\.substvars)$"
 )
 
 # Written so that this file does not itself name what it looks for.
 _REGISTRIES = (
-    r"files\.pythonhosted", "pypi", "npmjs", r"repo1\.maven", r"static\.rust-lang", r"index\.crates", r"proxy\.golang",
+    r"files\.pythonhosted", "pypi", "npmjs", r"repo1\.maven", r"static\.rust-lang", r"index\.crates",
+    r"proxy\.golang",
     r"sum\.golang", r"deb\.debian", r"security\.debian", r"snapshot\.debian",
 )  # fmt: skip
 _NOT_OURS_TO_NAME = {

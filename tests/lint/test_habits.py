@@ -9,17 +9,19 @@ from collections.abc import Iterator
 
 from tests.lint.source import ROOT, Module, dotted, imports, modules
 
-# Where any error must end: the command's exit code; the treatment of one event, a first look, the answer to one request
-# and a publication, of which none may end the daemon; whatever ends a change, so that its undo runs, each part of it;
-# and whatever fails once it was accepted, so that it is told that the change stands.
+# Where any error must end: the command's exit code; the treatment of one event, a first look, the answer to
+# one request and a publication, of which none may end the daemon; whatever ends a change, so that its undo
+# runs, each part of it; and whatever fails once it was accepted, so that it is told that the change stands.
 _LAST_RESORTS = Counter({
-    "agent/__main__.py": 1, "agent/daemon/endpoint.py": 1, "agent/daemon/service.py": 1, "agent/daemon/session.py": 2,
+    "agent/__main__.py": 1, "agent/daemon/endpoint.py": 1, "agent/daemon/service.py": 1,
+    "agent/daemon/session.py": 2,
     "agent/apply/transaction.py": 2, "agent/apply/unwind.py": 2, "agent/commands/running.py": 1,
 })  # fmt: skip
 
 _MOCKS = ("unittest.mock", "mock", "pytest_mock")
 _NOT_RUN = {
-    "pytest.skip", "pytest.importorskip", "pytest.xfail", "pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail",
+    "pytest.skip", "pytest.importorskip", "pytest.xfail", "pytest.mark.skip", "pytest.mark.skipif",
+    "pytest.mark.xfail",
     "unittest.skip", "unittest.skipIf", "unittest.skipUnless",
 }  # fmt: skip
 
@@ -36,9 +38,15 @@ def _broad_handlers(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ExceptHandler) and _is_broad(node.type):
             last = node.body[-1]
-            if not (isinstance(last, ast.Raise) and last.exc is None):  # clean up and raise on: nothing is hidden
+            if not (
+                isinstance(last, ast.Raise) and last.exc is None
+            ):  # clean up and raise on: nothing is hidden
                 yield f"{module.path}:{node.lineno}"
-        elif isinstance(node, ast.Call) and dotted(node.func).endswith("suppress") and any(map(_is_broad, node.args)):
+        elif (
+            isinstance(node, ast.Call)
+            and dotted(node.func).endswith("suppress")
+            and any(map(_is_broad, node.args))
+        ):
             yield f"{module.path}:{node.lineno}"
 
 
@@ -94,7 +102,9 @@ def _can_fail(test: ast.AST, module: ast.Module) -> bool:
         if isinstance(node, ast.Call):
             if dotted(node.func).endswith("repeated"):
                 tried = {argument.id for argument in node.args if isinstance(argument, ast.Name)}
-                attempts = [part for part in module.body if isinstance(part, ast.FunctionDef) and part.name in tried]
+                attempts = [
+                    part for part in module.body if isinstance(part, ast.FunctionDef) and part.name in tried
+                ]
                 if any(_can_fail(attempt, module) for attempt in attempts):
                     return True
             name = dotted(node.func).rpartition(".")[2].lstrip("_")
@@ -129,10 +139,18 @@ def test_whatever_a_test_defines_it_uses() -> None:
     found = []
     for module in modules("tests"):
         for test in _tests(module):
-            inner = [node for node in ast.walk(test) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            inner = [
+                node for node in ast.walk(test) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
             used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
-            plain = [node for node in inner if node is not test and not node.decorator_list and node.name not in used]
-            methods = {id(node) for each in ast.walk(test) if isinstance(each, ast.ClassDef) for node in each.body}
+            plain = [
+                node
+                for node in inner
+                if node is not test and not node.decorator_list and node.name not in used
+            ]
+            methods = {
+                id(node) for each in ast.walk(test) if isinstance(each, ast.ClassDef) for node in each.body
+            }
             found += [f"{module.path}:{node.lineno} {node.name}" for node in plain if id(node) not in methods]
     assert found == []
 
@@ -157,7 +175,9 @@ def test_no_test_allows_every_warning() -> None:
         marks = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
         for mark in marks:
             patterns = [part.value for part in mark.args if isinstance(part, ast.Constant)]
-            if dotted(mark.func).endswith("allow_warnings") and any(re.search(str(one), "") for one in patterns):
+            if dotted(mark.func).endswith("allow_warnings") and any(
+                re.search(str(one), "") for one in patterns
+            ):
                 found.append(f"{module.path}:{mark.lineno}")
     assert found == []
 

@@ -1,6 +1,7 @@
 """Arrows between the layers go one way, so that what decides can be tested without a node.
 
-commands, daemon -> apply, node -> plan, health -> config, node.facts, plan.steps, errors; adapters know only the ports.
+commands, daemon -> apply, node -> plan, health -> config, node.facts, plan.steps, errors; adapters know only
+the ports.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ _ADAPTERS_MAY = (
 )
 _ADAPTERS = ("agent.adapters", "agent.netfilter")
 _WIRE_MAY = _ADAPTERS
-_IMAGES_MAY = ("agent.adapters.followed", "agent.adapters.image_mount", "agent.adapters.process", "agent.adapters.walk")
+_IMAGES_MAY = (
+    "agent.adapters.followed",
+    "agent.adapters.image_mount",
+    "agent.adapters.process",
+    "agent.adapters.walk",
+)
 """A conversion drives programs, and nothing of a node: what it does is these programs."""
 _ROOT = "agent.wire"
 """The composition root."""
@@ -60,11 +66,22 @@ _PURE = (
     "agent.registry",
 )
 _PURE_MAY_IMPORT = {
-    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib", "enum",
-    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex", "stat",
+    "__future__", "abc", "base64", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib",
+    "enum",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "operator", "posixpath", "re", "shlex",
+    "stat",
     "string", "textwrap", "tomlkit", "tomllib", "types", "typing", "urllib.parse", "yaml", "zlib",
 }  # fmt: skip
-_PURE_MAY_NOT_CALL = {"datetime.now", "datetime.utcnow", "open", "print", "input", "exec", "eval", "__import__"}
+_PURE_MAY_NOT_CALL = {
+    "datetime.now",
+    "datetime.utcnow",
+    "open",
+    "print",
+    "input",
+    "exec",
+    "eval",
+    "__import__",
+}
 
 
 def _layer(name: str) -> int | None:
@@ -84,7 +101,9 @@ def _within(name: str, package: str) -> bool:
 def _target(name: str) -> str:
     """The module behind `from a.b import c`: a.b, unless a.b.c is a module itself."""
     path = ROOT / name.replace(".", "/")
-    is_module = path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() or _within(name, "agent._pb")
+    is_module = (
+        path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() or _within(name, "agent._pb")
+    )
     return name if is_module else name.rpartition(".")[0]
 
 
@@ -107,7 +126,11 @@ def _may(source: str, target: str) -> bool:
     if _within(source, "agent.images") and target in _IMAGES_MAY:
         return True
     here, there = _layer(source), _layer(target)
-    if here is None or there is None or any(_within(target, package) for package in (*_ADAPTERS, "agent._pb")):
+    if (
+        here is None
+        or there is None
+        or any(_within(target, package) for package in (*_ADAPTERS, "agent._pb"))
+    ):
         return False
     return there < here or (there == here and source.split(".")[1:2] == target.split(".")[1:2])
 
@@ -146,14 +169,18 @@ def test_the_layers_say_what_the_design_says(source: str, target: str, allowed: 
 
 
 def test_what_decides_touches_nothing_outside() -> None:
-    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a health state."""
+    """plan/ and health/: no port, no clock, no socket, no file; a plan is a value, and so is a health
+    state.
+    """
     found = []
     for module in modules("agent"):
         pure = any(_within(module.name, package) for package in _PURE)
         if not pure:
             continue
         for line, name in imports(module):
-            outside = not _within(name, "agent") and not any(_within(name, allowed) for allowed in _PURE_MAY_IMPORT)
+            outside = not _within(name, "agent") and not any(
+                _within(name, allowed) for allowed in _PURE_MAY_IMPORT
+            )
             if outside or _within(name, "agent.ports"):
                 found.append(f"{module.path}:{line} imports {name}")
         calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
@@ -164,6 +191,9 @@ def test_what_decides_touches_nothing_outside() -> None:
 
 def test_only_one_module_spawns_processes() -> None:
     spawners = {
-        module.path for module in modules("agent") for _, name in imports(module) if _within(name, "subprocess")
+        module.path
+        for module in modules("agent")
+        for _, name in imports(module)
+        if _within(name, "subprocess")
     }
     assert spawners <= {"agent/adapters/process.py"}

@@ -1,6 +1,8 @@
-"""Real Debian nodes for tests: booted with systemd, with real containerd, nydus, registry and Dragonfly parts.
+"""Real Debian nodes for tests: booted with systemd, with real containerd, nydus, registry and Dragonfly
+parts.
 
-A node is up in about a second (the first ever takes minutes: roots and programs are built once and kept, see cache):
+A node is up in about a second (the first ever takes minutes: roots and programs are built once and kept, see
+cache):
 
     from tests.node import images, parts, scene
     from tests.node.boot import Node
@@ -9,8 +11,8 @@ A node is up in about a second (the first ever takes minutes: roots and programs
         registry = parts.start_registry(node)            # http://127.0.0.1:5000 on the node
         mirror = parts.start_mirror(node)                # a stand-in for dfdaemon, with faults on demand
         images.push(node, "reader-nydus", "127.0.0.1:5000/reader-nydus:1")
-        node.run(["ctr", "version"])                     # as root on the node; raises with all output on failure
-        mirror.fault("hang", match="blobs/")             # see inside/faults.py for the kinds
+        node.run(["ctr", "version"])                     # as root on the node; raises with all output on
+        failure mirror.fault("hang", match="blobs/")             # see inside/faults.py for the kinds
         mirror.unit.kill()                               # or freeze(), thaw(), start_again()
         print(node.journal("containerd"))
 
@@ -32,10 +34,11 @@ dfdaemon  the files of a real dfdaemon
 dragonfly a node with a real dfdaemon as its mirror, and load through it
 peers     a second dfdaemon on another host, and Dragonfly's own scheduler for both
 
-Under pytest (conftest): a failed test leaves the journals of its nodes in build/node-logs/TEST.log, and a test fails
-when units of ours logged a warning or worse that the test has not allowed: @pytest.mark.allow_warnings("pattern", …).
+Under pytest (conftest): a failed test leaves the journals of its nodes in build/node-logs/TEST.log, and a
+test fails when units of ours logged a warning or worse that the test has not allowed:
+@pytest.mark.allow_warnings("pattern", …).
 
-Nodes need root, /dev/fuse, overlayfs and cgroup v2 (which may be hybrid and without controllers), and the packages
-systemd-container, mmdebstrap, iproute2 and nftables. They have no network but a loopback of their own. The clock is
-the machine's: only tests/clock steps it (make test-clock).
+Nodes need root, /dev/fuse, overlayfs and cgroup v2 (which may be hybrid and without controllers), and the
+packages systemd-container, mmdebstrap, iproute2 and nftables. They have no network but a loopback of their
+own. The clock is the machine's: only tests/clock steps it (make test-clock).
 """

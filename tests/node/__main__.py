@@ -17,7 +17,9 @@ def main() -> int:
     shell = verbs.add_parser("shell", help="boot a node and open a shell on it")
     shell.add_argument("--snapshotter", choices=("0.16.1", "0.13.4", "none"), default="0.16.1")
     shell.add_argument("--deb", type=Path, help="a package to install first")
-    shell.add_argument("--dragonfly", action="store_true", help="with what parts.start_dfdaemon needs in /opt")
+    shell.add_argument(
+        "--dragonfly", action="store_true", help="with what parts.start_dfdaemon needs in /opt"
+    )
     shell.add_argument("--command", help="a bash script to run instead of an interactive shell")
     verbs.add_parser("sweep", help="remove what dead runs left")
     options = parser.parse_args()

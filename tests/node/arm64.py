@@ -1,7 +1,8 @@
 """Nodes for arm64 on a machine of another kind, and their programs: everything on them is emulated.
 
-What user emulation has not, no test here can show: nftables, sock_diag, seccomp and BPF do not get through it, and runc
-does not start containers under it (see tests/arm64/test_node.py, which says how far a node comes).
+What user emulation has not, no test here can show: nftables, sock_diag, seccomp and BPF do not get through
+it, and runc does not start containers under it (see tests/arm64/test_node.py, which says how far a node
+comes).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ PrivateUsers=no
 TimeoutStartSec=10min
 WatchdogSec=10min
 """
-"""For every service: what systemd cannot set up under emulation; and an emulated start takes many times as long."""
+"""For every service: what systemd cannot set up under emulation; and an emulated start takes many times as
+long.
+"""
 
 
 def root() -> Path:

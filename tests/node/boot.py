@@ -35,15 +35,19 @@ living: list[Node] = []
 """The nodes that are up in this process, oldest first."""
 
 before_stop: list[Callable[[Node, BaseException | None], None]] = []
-"""Called with each node that is about to be stopped, while it still runs, and the error that ended its `with`."""
+"""Called with each node that is about to be stopped, while it still runs, and the error that ended its
+`with`.
+"""
 
 
 class Node:
-    """One node: a copy of the cached root, booted with systemd, in its own network namespace with loopback only.
+    """One node: a copy of the cached root, booted with systemd, in its own network namespace with loopback
+    only.
 
-    `snapshotter` is "0.16.1" (in /usr/local/bin), "0.13.4" (Debian's, in /usr/bin) or "none" (not on the node at all);
-    `nydus` False leaves nydusd and nydus-image out. `shares` are machine directories seen read-only on the node, by
-    their path there. Containerd runs with Debian's configuration and nothing on the node knows of nydus yet.
+    `snapshotter` is "0.16.1" (in /usr/local/bin), "0.13.4" (Debian's, in /usr/bin) or "none" (not on the node
+    at all); `nydus` False leaves nydusd and nydus-image out. `shares` are machine directories seen read-only
+    on the node, by their path there. Containerd runs with Debian's configuration and nothing on the node
+    knows of nydus yet.
     """
 
     up_s, ask_s = 60.0, 20.0
@@ -108,7 +112,8 @@ class Node:
         _refuse_overlay(cache.cache_dir())
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir(parents=True)
-        # All of /var/lib is a real directory: containerd's overlayfs cannot have its upper directory on an overlay.
+        # All of /var/lib is a real directory: containerd's overlayfs cannot have its upper directory on an
+        # overlay.
         subprocess.run(["cp", "-a", f"{root}/var/lib", f"{self.directory}/varlib"], check=True, timeout=120)
         stock.fill(self.directory / "upper", self.contents, self.machine)
         settings = {
@@ -119,11 +124,30 @@ class Node:
         (self.directory / "settings.json").write_text(json.dumps(settings))
 
     def _start_keeper(self) -> None:
-        command = ["unshare", "--mount", "--propagation=private", sys.executable, keeper.__file__, str(self.directory)]
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            sys.executable,
+            keeper.__file__,
+            str(self.directory),
+        ]
         if machine.has_systemd():
-            command = ["systemd-run", "--scope", "--quiet", "--property=Delegate=yes", f"--unit={self.name}", *command]
+            command = [
+                "systemd-run",
+                "--scope",
+                "--quiet",
+                "--property=Delegate=yes",
+                f"--unit={self.name}",
+                *command,
+            ]
         self._keeper = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
         )
 
     def _ask(self, command: str, deadline_s: float) -> str:
@@ -146,7 +170,9 @@ class Node:
 
     def _wait_for_systemd(self) -> None:
         def is_up() -> bool:
-            state = self.run(["systemctl", "is-system-running"], check=False, timeout=self.ask_s).stdout.strip()
+            state = self.run(
+                ["systemctl", "is-system-running"], check=False, timeout=self.ask_s
+            ).stdout.strip()
             return state in ("running", "degraded")
 
         self.wait_until(is_up, self.up_s, "systemd is up")
@@ -206,7 +232,10 @@ class Node:
         env: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the node to its end. Raises NodeError on a non-zero exit (with `check`) or the timeout."""
+        """Run a command on the node to its end.
+
+        Raises NodeError on a non-zero exit (with `check`) or the timeout.
+        """
         argv = self.argv(command, user)
         data = input.encode() if isinstance(input, str) else input
         process = subprocess.Popen(
@@ -227,9 +256,13 @@ class Node:
             argv, process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
         )
 
-    def popen(self, command: Command, *, user: str | None = None, **options: object) -> subprocess.Popen[bytes]:
+    def popen(
+        self, command: Command, *, user: str | None = None, **options: object
+    ) -> subprocess.Popen[bytes]:
         """Start a command on the node and return at once; `options` go to subprocess.Popen."""
-        return subprocess.Popen(self.argv(command, user), env=_environment(None), start_new_session=True, **options)  # type: ignore[call-overload, no-any-return]  # options are the caller's
+        return subprocess.Popen(
+            self.argv(command, user), env=_environment(None), start_new_session=True, **options
+        )  # type: ignore[call-overload, no-any-return]  # options are the caller's
 
     def argv(self, command: Command, user: str | None = None) -> list[str]:
         """The machine's command line that runs `command` on the node, in the node's own cgroup tree."""
@@ -248,7 +281,9 @@ class Node:
         return harness
 
     def _cgroup_root(self) -> Path:
-        line = next(x for x in Path(f"/proc/{self.leader}/cgroup").read_text().splitlines() if x.startswith("0::"))
+        line = next(
+            x for x in Path(f"/proc/{self.leader}/cgroup").read_text().splitlines() if x.startswith("0::")
+        )
         return machine.unified_mount() / Path(line[3:].lstrip("/")).parent
 
     def processes(self, unit: str) -> list[int]:
@@ -265,8 +300,8 @@ class Node:
         return Path(f"/proc/{self.leader}/root") / path.lstrip("/")
 
     def wait_until(self, done: Callable[[], _T], deadline_s: float, what: str) -> _T:
-        """The first true answer of `done`, asked every 50 ms or, where asking takes longer, half of the time. Raises
-        NodeError, naming `what`, at the deadline.
+        """The first true answer of `done`, asked every 50 ms or, where asking takes longer, half of the time.
+        Raises NodeError, naming `what`, at the deadline.
         """
         deadline = time.monotonic() + deadline_s
         while True:
@@ -319,7 +354,9 @@ class Node:
         priority: str | None = None,
         output: str = "short-precise",
     ) -> str:
-        """Journal lines of this boot, oldest first; `unit` may be a pattern, `since` as journalctl takes it."""
+        """Journal lines of this boot, oldest first; `unit` may be a pattern, `since` as journalctl takes
+        it.
+        """
         command = ["journalctl", "--boot", "--no-pager", "--quiet", f"--output={output}"]
         command += [f"--unit={unit}"] if unit else []
         command += [f"--since={since}"] if since else []
@@ -328,7 +365,9 @@ class Node:
 
     # The package
 
-    def install_deb(self, deb: Path, conf_d: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def install_deb(
+        self, deb: Path, conf_d: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Install a package file by apt, with configuration drop-ins laid down first as a fleet would."""
         for name, text in (conf_d or {}).items():
             self.write(f"/etc/nydus-agent/conf.d/{name}", text)
@@ -343,17 +382,24 @@ class Node:
 
 
 def nodes_dir() -> Path:
-    """Where the files of running nodes lie: $NYDUS_AGENT_TEST_NODES_DIR, else in the cache; never on an overlay."""
+    """Where the files of running nodes lie: $NYDUS_AGENT_TEST_NODES_DIR, else in the cache; never on an
+    overlay.
+    """
     return Path(os.environ.get("NYDUS_AGENT_TEST_NODES_DIR", cache.cache_dir() / "nodes"))
 
 
 def _refuse_overlay(directory: Path) -> None:
     kind = subprocess.run(
-        ["stat", "--file-system", "--format=%T", str(directory)], capture_output=True, text=True, check=True, timeout=10
+        ["stat", "--file-system", "--format=%T", str(directory)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
     ).stdout.strip()
     if kind == "overlayfs":
         raise NodeError(
-            f"{directory} is on overlayfs, which cannot hold a node: set NYDUS_AGENT_TEST_CACHE to ext4, xfs …"
+            f"{directory} is on overlayfs, which cannot hold a node: set NYDUS_AGENT_TEST_CACHE to ext4, "
+            f"xfs …"
         )
 
 

@@ -1,8 +1,8 @@
 """Things that are slow to make, made once: built tools and node roots, outside the checkout.
 
-Each thing has a recipe, a shell script beside this module; its key is a hash of the recipe's text (and of what
-the caller adds), so an edited recipe makes a new thing and an unchanged one is found again. A thing appears
-under its final name only when it is complete: it is made in a scratch directory and renamed.
+Each thing has a recipe, a shell script beside this module; its key is a hash of the recipe's text (and of
+what the caller adds), so an edited recipe makes a new thing and an unchanged one is found again. A thing
+appears under its final name only when it is complete: it is made in a scratch directory and renamed.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _run_whole(command: list[str], env: dict[str, str], output: BinaryIO, deadline_s: float) -> None:
-    """Run a recipe with all that it starts: at its deadline a compiler that went on would write into the next try."""
+    """Run a recipe with all that it starts: at its deadline a compiler that went on would write into the next
+    try.
+    """
     process = subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
     )  # fmt: skip

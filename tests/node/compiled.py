@@ -1,8 +1,10 @@
-"""What Debian's py3compile makes of our package when it is installed, kept for the next node of the same root.
+"""What Debian's py3compile makes of our package when it is installed, kept for the next node of the same
+root.
 
-It is half of what an installation computes and the same on each node: py3compile leaves alone what is newer than its
-source. The first installation of a package under test is thus a whole one; the package's own tests (tests/package)
-know nothing of this, and what is installed here is what dpkg and the package's scripts install.
+It is half of what an installation computes and the same on each node: py3compile leaves alone what is newer
+than its source. The first installation of a package under test is thus a whole one; the package's own tests
+(tests/package) know nothing of this, and what is installed here is what dpkg and the package's scripts
+install.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _DEADLINE_S = 60
 
 
 def lay(node: Node, deb: Path, place: Path = KEPT) -> bool:
-    """Put what was compiled of this package onto a node that does not have it yet; whether there was anything."""
+    """Put what was compiled of this package onto a node that does not have it yet; whether there was
+    anything.
+    """
     kept = _kept(node, deb, place)
     if not kept.is_file() or node.exists(f"/{_MODULES}"):
         return False

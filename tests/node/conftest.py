@@ -1,4 +1,6 @@
-"""What every test on nodes gets: the journals of its nodes when it fails, and a failure when our units warned."""
+"""What every test on nodes gets: the journals of its nodes when it fails, and a failure when our units
+warned.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ _stopped_with: list[str] = []  # warnings of nodes that the running test has sto
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "allow_warnings(*patterns): regular expressions for journal lines of our units that may be warnings"
+        "markers",
+        "allow_warnings(*patterns): regular expressions for journal lines of our units that may be warnings",
     )
     boot.before_stop.append(_look_before_stop)
 
@@ -57,7 +60,10 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture
 def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    """A reader on a cold image, an agent that remembers no outage, the route at the mirror. No read may fail."""
+    """A reader on a cold image, an agent that remembers no outage, the route at the mirror.
+
+    No read may fail.
+    """
     scene.fresh_agent(stage.node)
     with scene.cold_reader(stage.node, stage.ref("reader-nydus"), reads=10) as made:
         yield made
@@ -73,14 +79,18 @@ def deb() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_unexpected_warnings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test during which a unit of ours logged at priority warning or worse what the test did not allow."""
+    """Fails a test during which a unit of ours logged at priority warning or worse what the test did not
+    allow.
+    """
     _stopped_with.clear()
     yield
     lines = [*_stopped_with, *(line for node in boot.living for line in _new_warnings(node))]
     allowed = [pattern for mark in request.node.iter_markers("allow_warnings") for pattern in mark.args]
     unexpected = [line for line in lines if not any(re.search(pattern, line) for pattern in allowed)]
     if unexpected:
-        pytest.fail("units of ours logged what this test does not allow:\n" + "\n".join(unexpected), pytrace=False)
+        pytest.fail(
+            "units of ours logged what this test does not allow:\n" + "\n".join(unexpected), pytrace=False
+        )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -123,7 +133,10 @@ def _new_warnings(node: Node) -> list[str]:
     entries = [json.loads(line) for line in listed.stdout.splitlines()]
     if entries:
         _seen[node.name] = entries[-1]["__CURSOR"]
-    return [f"{entry.get('_SYSTEMD_UNIT', entry.get('UNIT', '?'))}: {_text(entry['MESSAGE'])}" for entry in entries]
+    return [
+        f"{entry.get('_SYSTEMD_UNIT', entry.get('UNIT', '?'))}: {_text(entry['MESSAGE'])}"
+        for entry in entries
+    ]
 
 
 def _text(message: object) -> str:

@@ -1,8 +1,8 @@
 """`make demo`: the main job on real parts, told as it happens. Exit 0 only if every promise was kept.
 
-A Debian node is booted, the package installed by apt, an image of over 100 MB run plain and lazily, and then the mirror
-is killed and frozen under a container that reads all the time. DRAGONFLY=real takes a real dfdaemon, =stand-in
-the light one; unset: the real one where it is in the cache already.
+A Debian node is booted, the package installed by apt, an image of over 100 MB run plain and lazily, and then
+the mirror is killed and frozen under a container that reads all the time. DRAGONFLY=real takes a real
+dfdaemon, =stand-in the light one; unset: the real one where it is in the cache already.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def install(show: Show, node: Node) -> None:
         scene.install(node)
     status = scene.agent_json(node, "doctor")
     for check in status["checks"]:
-        show.line(f"  check {check['number']:2} {check['name']}: {check['state']}  {check['detail'] or check['cause']}")
+        show.line(
+            f"  check {check['number']:2} {check['name']}: {check['state']}  "
+            f"{check['detail'] or check['cause']}"
+        )
     failed = [check for check in status["checks"] if check["state"] not in ("ok", "not-proved")]
     show.promise(not failed, "the change was made and proved (checks 8 and 10 wait for a nydus image)")
 
@@ -118,7 +121,8 @@ def start_lazily(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon) 
     )
     if isinstance(mirror, parts.Mirror):
         show.promise(
-            through >= 0.9 * fetched, f"{through / 1e6:.1f} MB of them came through the mirror, by its own count"
+            through >= 0.9 * fetched,
+            f"{through / 1e6:.1f} MB of them came through the mirror, by its own count",
         )
     else:  # its counter takes in what it fetches ahead: check 10, below, counts exactly
         show.line(f"dfdaemon moved {through / 1e6:.1f} MB, what it fetched ahead included")
@@ -143,10 +147,14 @@ def break_the_mirror(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaem
         disturb(show, node, mirror, reader, "killed")
         disturb(show, node, mirror, reader, "frozen")
         total = len(reader.reads())
-        show.promise(not reader.errors(), f"{total} reads, {len(reader.errors())} errors: {reader.errors()[:3]}")
+        show.promise(
+            not reader.errors(), f"{total} reads, {len(reader.errors())} errors: {reader.errors()[:3]}"
+        )
 
 
-def disturb(show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon, reader: scene.Reader, how: str) -> None:
+def disturb(
+    show: Show, node: Node, mirror: parts.Mirror | parts.Dfdaemon, reader: scene.Reader, how: str
+) -> None:
     at = time.time()
     if how == "killed":
         mirror.unit.kill("KILL")

@@ -16,7 +16,17 @@ class DetachedReader:
     def __init__(self, node: Node, ref: str, *, pause_ms: int = 60, name: str = "detached") -> None:
         self._node, self._name = node, name
         self._log = f"/run/test-{name}.log"
-        argv = ["ctr", "--namespace", "k8s.io", "run", "--detach", "--cpu-shares", "0", "--snapshotter", "nydus"]
+        argv = [
+            "ctr",
+            "--namespace",
+            "k8s.io",
+            "run",
+            "--detach",
+            "--cpu-shares",
+            "0",
+            "--snapshotter",
+            "nydus",
+        ]
         argv += ["--log-uri", f"file://{self._log}", ref, name]
         node.run([*argv, "/reader", "read", "/data", str(images.READER_FILES), str(pause_ms), "0"])
 

@@ -17,8 +17,8 @@ NO_RATE_LIMIT = 100_000
 class Host:
     """A host of dfdaemon's: it and its scheduler reach each other, and other peers it, by these addresses.
 
-    What belongs to the host alone (proxy, metrics, health) is on its loopback. A scheduler takes two dfdaemons for two
-    hosts where address or name differ.
+    What belongs to the host alone (proxy, metrics, health) is on its loopback. A scheduler takes two
+    dfdaemons for two hosts where address or name differ.
     """
 
     name: str = "node"
@@ -64,7 +64,9 @@ def _config(host: Host, settings: Settings) -> dict[str, Any]:
         "server": {"cacheDir": f"/var/cache/{host.label}"},
         "download": {"server": {"socketPath": host.socket}},
         "upload": {"server": {**others, "port": 4000}},
-        "backend": {"enableHickoryDNS": False},  # its own resolver does not read /etc/hosts, where the node's names are
+        "backend": {
+            "enableHickoryDNS": False
+        },  # its own resolver does not read /etc/hosts, where the node's names are
         "storage": {"dir": host.storage, "server": others},
         "metrics": {"server": {**loopback, "port": 4002}},
         "health": {"server": {**loopback, "port": 4003}},

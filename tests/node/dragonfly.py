@@ -56,10 +56,11 @@ def staged(
     far: int = 0,
     beside: bool = False,
 ) -> Iterator[DragonflyStage]:
-    """A node with an http registry that holds the named images, dfdaemon with its scheduler, our package applied.
+    """A node with an http registry that holds the named images, dfdaemon with its scheduler, our package
+    applied.
 
-    `far`: the registry sends so many bytes a second on each connection, as one that is far away. `beside`: another host
-    has a peer too, and the scheduler is Dragonfly's own, which knows both.
+    `far`: the registry sends so many bytes a second on each connection, as one that is far away. `beside`:
+    another host has a peer too, and the scheduler is Dragonfly's own, which knows both.
     """
     with Node(shares={**(peers.shares() if beside else parts.dragonfly_shares()), **(shares or {})}) as node:
         registry = parts.start_registry(node, port=_BEHIND if far else 5000, anywhere=beside)
@@ -76,20 +77,32 @@ def staged(
 
 
 class Load:
-    """Parallel readers of one image's blob through port 4001, for `seconds` or until stopped (inside/load.py)."""
+    """Parallel readers of one image's blob through port 4001, for `seconds` or until stopped
+    (inside/load.py).
+    """
 
     def __init__(
         self, stage: DragonflyStage, image: str, *, clients: int, seconds: float, piece: int = 1 << 20
     ) -> None:
         url, size = stage.blob(image)
-        argv = ["env", f"PYTHONPATH={stock.PYTHONPATH_ON_NODE}", "python3", "-S", "-m", "tests.node.inside.load"]
+        argv = [
+            "env",
+            f"PYTHONPATH={stock.PYTHONPATH_ON_NODE}",
+            "python3",
+            "-S",
+            "-m",
+            "tests.node.inside.load",
+        ]
         argv += ["--url", url, "--size", str(size), "--piece", str(piece)]
         argv += ["--clients", str(clients), "--seconds", str(seconds)]
         self._seconds = seconds
         self._process = stage.node.popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
     def result(self) -> dict[str, Any]:
-        """What it did, once its time is over: requests by status, bytes, latency. Raises NodeError where it died."""
+        """What it did, once its time is over: requests by status, bytes, latency.
+
+        Raises NodeError where it died.
+        """
         out, _ = self._process.communicate(timeout=self._seconds + 60)
         if self._process.returncode != 0:
             raise NodeError(f"the load ended with {self._process.returncode}")

@@ -1,9 +1,10 @@
-"""Programs for arm64 on a machine of another kind: qemu's user emulation, registered with the kernel for a while.
+"""Programs for arm64 on a machine of another kind: qemu's user emulation, registered with the kernel for a
+while.
 
 The kernel starts a program that begins in the registered way by an emulator (binfmt_misc, the kernel's
-admin-guide/binfmt-misc.rst). With its flag F the emulator is opened when it is registered, so it need not lie in the
-roots and namespaces where such programs are started. What was registered here is taken back at the end, and what a
-killed run has left by the next one; a machine that emulates arm64 by itself is left as it is.
+admin-guide/binfmt-misc.rst). With its flag F the emulator is opened when it is registered, so it need not lie
+in the roots and namespaces where such programs are started. What was registered here is taken back at the
+end, and what a killed run has left by the next one; a machine that emulates arm64 by itself is left as it is.
 """
 
 from __future__ import annotations
@@ -56,13 +57,17 @@ def _mount() -> bool:
     mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False, timeout=30)
     if done.returncode != 0:
-        raise EmulationError(f"the kernel has no binfmt_misc, or it may not be mounted: {done.stderr.strip()}")
+        raise EmulationError(
+            f"the kernel has no binfmt_misc, or it may not be mounted: {done.stderr.strip()}"
+        )
     return True
 
 
 def _register(emulator: Path) -> str:
     name = f"nna-arm64-{os.getpid()}-{secrets.token_hex(4)}"
-    magic, mask = ("".join(f"\\x{text[at : at + 2]}" for at in range(0, len(text), 2)) for text in (_MAGIC, _MASK))
+    magic, mask = (
+        "".join(f"\\x{text[at : at + 2]}" for at in range(0, len(text), 2)) for text in (_MAGIC, _MASK)
+    )
     # P keeps argv[0], O and C open the program as its owner: what Debian's qemu-user-binfmt registers, and F.
     line = f":{name}:M::{magic}:{mask}:{emulator}:POCF"
     try:
@@ -76,7 +81,12 @@ def _is_there() -> bool:
     """Whether the machine, or another run, emulates arm64 already: for as long as that run lives only."""
     for entry in _entries():
         text = entry.read_text()
-        if f"magic {_MAGIC}" in text and "enabled" in text and "F" in _flags(text) and not _NAME.fullmatch(entry.name):
+        if (
+            f"magic {_MAGIC}" in text
+            and "enabled" in text
+            and "F" in _flags(text)
+            and not _NAME.fullmatch(entry.name)
+        ):
             return True
     return False
 

@@ -46,7 +46,9 @@ def set_up(node: Node, proxy: str = "http://127.0.0.1:4001") -> parts.Unit:
     """Snapshotter and containerd configured and running, nydusd's reads through `proxy`."""
     node.write("/etc/nydus/test.json", json.dumps(_template(proxy)))
     node.write("/etc/nydus/test.toml", _SNAPSHOTTER)
-    unit = parts.start_unit(node, "snapshotter", ["containerd-nydus-grpc", "--config", "/etc/nydus/test.toml"])
+    unit = parts.start_unit(
+        node, "snapshotter", ["containerd-nydus-grpc", "--config", "/etc/nydus/test.toml"]
+    )
     node.wait_until(lambda: node.exists(SOCKET), 20, "the snapshotter's socket is there")
     config = node.read("/etc/containerd/config.toml")
     config = config.replace('    [plugins."io.containerd.grpc.v1.cri".cni]\n', _CRI) + _PROXY_PLUGIN

@@ -88,13 +88,18 @@ def image(name: str) -> Image:
 def read_image(directory: Path, name: str) -> Image:
     """An image of a layout, by its name there. Raises KeyError for another name."""
     index = json.loads((directory / "index.json").read_text())
-    names = {entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"] for entry in index["manifests"]}
+    names = {
+        entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"]
+        for entry in index["manifests"]
+    }
     file = directory / "blobs" / "sha256" / names[name].removeprefix("sha256:")
     manifest = json.loads(file.read_text())
     return Image(name, names[name], tuple((layer["digest"], layer["size"]) for layer in manifest["layers"]))
 
 
-def push(node: Node, name: str, ref: str, *, tls: bool = False, user: str | None = None, password: str = "") -> str:
+def push(
+    node: Node, name: str, ref: str, *, tls: bool = False, user: str | None = None, password: str = ""
+) -> str:
     """Put an image into a registry that runs on the node, as `HOST:PORT/REPO:TAG`. Returns `ref`.
 
     Goes straight to the node's 127.0.0.1 whatever the host's name is; a certificate is not checked.
@@ -127,9 +132,14 @@ def push_image(
 
 
 def load_pause(node: Node) -> None:
-    """Put the sandbox image of pods where containerd's CRI part finds it, so that no registry is asked for it."""
+    """Put the sandbox image of pods where containerd's CRI part finds it, so that no registry is asked for
+    it.
+    """
     layout_tar = subprocess.run(
-        ["tar", "--create", "--directory", str(made() / "pause"), "."], capture_output=True, check=True, timeout=60
+        ["tar", "--create", "--directory", str(made() / "pause"), "."],
+        capture_output=True,
+        check=True,
+        timeout=60,
     )
     node.run(["ctr", "--namespace=k8s.io", "images", "import", "-"], input=layout_tar.stdout)
     # CRI learns of the image by an event, a moment later.

@@ -1,12 +1,13 @@
 """The process that holds one node: its mounts, its systemd-nspawn, its cgroups. Ends with its caller.
 
-Started by `boot.Node` as `unshare --mount … python3 keeper.py DIR < pipe`. The node's mounts live in this process's
-own mount namespace, so none can be left on the machine, whatever ends it. When the pipe from the caller is closed,
-by the caller's `stop` or by its death, the node is killed and its directory removed; when the keeper itself is
-killed, the kernel kills systemd-nspawn (PDEATHSIG) and the next run removes what lies on the disk.
+Started by `boot.Node` as `unshare --mount … python3 keeper.py DIR < pipe`. The node's mounts live in this
+process's own mount namespace, so none can be left on the machine, whatever ends it. When the pipe from the
+caller is closed, by the caller's `stop` or by its death, the node is killed and its directory removed; when
+the keeper itself is killed, the kernel kills systemd-nspawn (PDEATHSIG) and the next run removes what lies on
+the disk.
 
-Commands, one a line: `boot`, `halt` (orderly), `kill` (a power cut), `quit`. Answers, one a line: `leader PID`,
-`halted`, `failed TEXT`.
+Commands, one a line: `boot`, `halt` (orderly), `kill` (a power cut), `quit`. Answers, one a line: `leader
+PID`, `halted`, `failed TEXT`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def drop_cgroups(name: str, patience_s: float = 20.0) -> None:
 
 
 def cgroups(name: str) -> list[Path]:
-    """The cgroups of this name in the trees that nodes use. Those of other nodes may come and go meanwhile."""
+    """The cgroups of this name in the trees that nodes use.
+
+    Those of other nodes may come and go meanwhile.
+    """
     found = []
     for mount in filter(None, (machine.unified_mount(), machine.named_mount())):
         for place, directories, _ in os.walk(mount):  # goes on where a directory has just gone
@@ -91,9 +95,13 @@ class Keeper:
         self.lock = open(self.directory / "lock.new", "w")  # noqa: SIM115 - held as long as the node lives
         fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (self.directory / "lock.new").rename(self.directory / "lock")  # `sweep` never sees it unlocked
-        layers = f"lowerdir={self.settings['lower']},upperdir={self.directory}/upper,workdir={self.directory}/work"
+        layers = (
+            f"lowerdir={self.settings['lower']},upperdir={self.directory}/upper,workdir={self.directory}/work"
+        )
         subprocess.run(
-            ["mount", "-t", "overlay", "overlay", "-o", f"{layers},volatile", str(self.root)], check=True, timeout=30
+            ["mount", "-t", "overlay", "overlay", "-o", f"{layers},volatile", str(self.root)],
+            check=True,
+            timeout=30,
         )
         if not machine.has_systemd():
             self._enter_cgroups()
@@ -128,7 +136,8 @@ class Keeper:
     def boot(self) -> None:
         with open(self.directory / "console.log", "ab") as console:
             self.nspawn = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=_die_with_parent,
+                self._command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                preexec_fn=_die_with_parent,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_LOCK": "0"},
             )  # fmt: skip
         deadline = time.monotonic() + 20
@@ -146,7 +155,8 @@ class Keeper:
         return [
             "systemd-nspawn", "--register=no", "--keep-unit", "--quiet", f"--directory={self.root}", "--boot",
             f"--machine={self.name}", f"--hostname={self.settings['hostname']}", "--capability=all",
-            "--system-call-filter=@keyring bpf perf_event_open @mount", "--private-network", "--console=passive",
+            "--system-call-filter=@keyring bpf perf_event_open @mount", "--private-network",
+            "--console=passive",
             "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--bind=/dev/fuse", *binds,
         ]  # fmt: skip
 
@@ -159,7 +169,11 @@ class Keeper:
             for child in children:
                 status = Path(f"/proc/{child}/status").read_text()
                 numbers = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
-                if len(numbers) > 1 and numbers[-1] == "1" and Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                if (
+                    len(numbers) > 1
+                    and numbers[-1] == "1"
+                    and Path(f"/proc/{child}/comm").read_text() == "systemd\n"
+                ):
                     return int(child)
         except (FileNotFoundError, ProcessLookupError):
             pass
@@ -194,7 +208,9 @@ class Keeper:
 
     def remove(self) -> None:
         self._end()
-        subprocess.run(["umount", "--lazy", str(self.root)], check=False, timeout=30, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["umount", "--lazy", str(self.root)], check=False, timeout=30, stderr=subprocess.DEVNULL
+        )
         remove_traces(self.directory)
 
 

@@ -1,4 +1,6 @@
-"""Shows that a fence is closed without a gap: somebody knocks at the mirror's port all the time (inside/knock.py)."""
+"""Shows that a fence is closed without a gap: somebody knocks at the mirror's port all the time
+(inside/knock.py).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ _OUT = "/run/test-knocks.jsonl"
 
 
 class Knocker:
-    """Root on the node who tries to connect to 127.0.0.1:`port` every ten milliseconds, from now to the end of `with`.
+    """Root on the node who tries to connect to 127.0.0.1:`port` every ten milliseconds, from now to the end
+    of `with`.
 
-    Of use while the port has a listener, a frozen one too: its kernel takes connections as long as nothing refuses.
+    Of use while the port has a listener, a frozen one too: its kernel takes connections as long as nothing
+    refuses.
     """
 
     def __init__(self, node: Node, port: int = 4001) -> None:

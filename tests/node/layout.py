@@ -1,8 +1,9 @@
 """Add an image to an OCI image layout: `layout.py plain|nydus LAYOUT NAME SOURCE -- COMMAND…`.
 
-plain: SOURCE is a tar of the root; one gzip layer. nydus: SOURCE is a directory with `blob` and `bootstrap` from
-nydus-image; the manifest has two layers, as the snapshotter expects them (nydus' docs/nydus-image.md): the RAFS
-blob as it is, whose diff id is its own digest, and a gzip tar that holds the bootstrap as image/image.boot.
+plain: SOURCE is a tar of the root; one gzip layer. nydus: SOURCE is a directory with `blob` and `bootstrap`
+from nydus-image; the manifest has two layers, as the snapshotter expects them (nydus' docs/nydus-image.md):
+the RAFS blob as it is, whose diff id is its own digest, and a gzip tar that holds the bootstrap as
+image/image.boot.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ class Layout:
         entry = self.add_bytes(_json(manifest), _MANIFEST)
         entry["annotations"] = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
         index_file = self.directory / "index.json"
-        index = json.loads(index_file.read_text()) if index_file.exists() else {"schemaVersion": 2, "manifests": []}
+        index = (
+            json.loads(index_file.read_text())
+            if index_file.exists()
+            else {"schemaVersion": 2, "manifests": []}
+        )
         index["manifests"].append(entry)
         index_file.write_text(json.dumps(index, indent=1))
 

@@ -1,7 +1,7 @@
 """What the machine under the test nodes can do, and what a node needs because of it.
 
-Test machines are often small virtual machines or containers: no cgroup v2 controllers, no CAP_SYS_RESOURCE. The
-workarounds that this calls for are used only where they are needed.
+Test machines are often small virtual machines or containers: no cgroup v2 controllers, no CAP_SYS_RESOURCE.
+The workarounds that this calls for are used only where they are needed.
 """
 
 from __future__ import annotations

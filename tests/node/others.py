@@ -14,13 +14,19 @@ _NUMBERS = itertools.count()
 
 @contextmanager
 def held(node: Node, *arguments: str) -> Iterator[None]:
-    """The user nobody holds sockets (inside/sockets.py) until the end of `with`; from now on, but for `mirror`."""
+    """The user nobody holds sockets (inside/sockets.py) until the end of `with`; from now on, but for
+    `mirror`.
+    """
     argv = ["python3", "-m", "tests.node.inside.sockets", *arguments]
-    name = f"sockets-{next(_NUMBERS)}"  # a name of its own, because the journal keeps what a former one has said
+    name = (
+        f"sockets-{next(_NUMBERS)}"  # a name of its own, because the journal keeps what a former one has said
+    )
     unit = parts.start_unit(node, name, argv, user="nobody", env={"PYTHONPATH": stock.PYTHONPATH_ON_NODE})
     try:
         if arguments[0] != "mirror":
-            node.wait_until(lambda: "held" in node.journal(unit.name, output="cat"), 120, "the sockets are there")
+            node.wait_until(
+                lambda: "held" in node.journal(unit.name, output="cat"), 120, "the sockets are there"
+            )
         yield
     finally:
         unit.stop()

@@ -2,8 +2,8 @@
 
 A wait that asks often then costs next to nothing.
 
-A path is resolved as the node would: an absolute link leads to the node's root, not to the machine's (openat2(2),
-RESOLVE_IN_ROOT).
+A path is resolved as the node would: an absolute link leads to the node's root, not to the machine's
+(openat2(2), RESOLVE_IN_ROOT).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The servers around a node under test, each a transient unit on the node's loopback: registry, mirror, dfdaemon.
+"""The servers around a node under test, each a transient unit on the node's loopback: registry, mirror,
+dfdaemon.
 
 Units are called test-…, so that nothing of ours is taken for them.
 """
@@ -38,7 +39,9 @@ class Unit:
         self.node.run(["systemctl", "kill", f"--signal={signal}", self.name])
 
     def signal_now(self, sign: signal.Signals) -> None:
-        """Send a signal to all its processes from here, within a millisecond; `kill` asks the node's systemd."""
+        """Send a signal to all its processes from here, within a millisecond; `kill` asks the node's
+        systemd.
+        """
         for pid in self.node.processes(self.name):
             os.kill(pid, sign)
 
@@ -85,11 +88,16 @@ def start_unit(
 def start_program(node: Node, name: str, program: str, *arguments: str, port: int = 0) -> Unit:
     """Start a program of inside/, with the scheduler's libraries where the node has them."""
     env = {"PYTHONPATH": f"{stock.PYTHONPATH_ON_NODE}:{stock.SCHEDULER_ON_NODE}/site"}
-    return start_unit(node, name, ["python3", "-m", f"tests.node.inside.{program}", *arguments], env=env, port=port)
+    return start_unit(
+        node, name, ["python3", "-m", f"tests.node.inside.{program}", *arguments], env=env, port=port
+    )
 
 
 def wait_for_port(node: Node, port: int, unit: Unit, deadline_s: float = 30) -> None:
-    """Wait until something listens on the node's TCP port. Raises NodeError, with the unit's journal, otherwise."""
+    """Wait until something listens on the node's TCP port.
+
+    Raises NodeError, with the unit's journal, otherwise.
+    """
 
     def listens() -> bool:
         if node.run(["ss", "-Hltn", "sport", "=", f":{port}"]).stdout.strip():
@@ -109,7 +117,8 @@ def make_ca(node: Node, name: str = "ca") -> str:
     base = f"{PKI}/{name}"
     node.run(
         f"mkdir -p {PKI} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 "
-        f"-subj '/CN=test {name}' -keyout {base}.key -out {base}.crt -addext basicConstraints=critical,CA:TRUE "
+        f"-subj '/CN=test {name}' -keyout {base}.key -out {base}.crt -addext "
+        f"basicConstraints=critical,CA:TRUE "
         f"-addext keyUsage=critical,keyCertSign 2>&1"
     )
     return f"{base}.crt"
@@ -131,7 +140,8 @@ def make_certificate(node: Node, ca: str, host: str) -> tuple[str, str]:
 def trust(node: Node, ca: str) -> None:
     """Put a CA into the node's system store."""
     node.run(
-        f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh >/dev/null 2>&1"
+        f"cp {shlex.quote(ca)} /usr/local/share/ca-certificates/ && update-ca-certificates --fresh "
+        f">/dev/null 2>&1"
     )
 
 
@@ -172,7 +182,9 @@ class Registry:
     def blob_bytes(self) -> int:
         """Bytes of blobs sent since it was started, to whomever."""
         return sum(
-            entry["bytes"] for entry in self.requests() if entry["method"] == "GET" and "/blobs/" in entry["uri"]
+            entry["bytes"]
+            for entry in self.requests()
+            if entry["method"] == "GET" and "/blobs/" in entry["uri"]
         )
 
 
@@ -203,14 +215,16 @@ def name_host(node: Node, name: str, address: str = "127.0.0.1") -> None:
 def start_auth_registry(node: Node, *, port: int = 5001, password: str = PASSWORD) -> Registry:
     """http with basic authentication (USER and the password)."""
     _write_accounts(node, {USER: password})
-    registry = run_registry(node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": HTPASSWD}})
+    registry = run_registry(
+        node, f"registry-{port}", port, {}, {"htpasswd": {"realm": "test", "path": HTPASSWD}}
+    )
     registry.user, registry.password = USER, password
     return registry
 
 
 def accept(registry: Registry, accounts: Mapping[str, str]) -> None:
-    """These users with their passwords and no others, from the next request on: a registry with basic authentication
-    looks at the file's time with each.
+    """These users with their passwords and no others, from the next request on: a registry with basic
+    authentication looks at the file's time with each.
     """
     _write_accounts(registry.unit.node, accounts)
 
@@ -265,8 +279,8 @@ class Faulty:
         self._ask({"ping": answer})
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections now),
-        hits (requests that a fault was put on).
+        """Counts since the start: requests, bytes, blob_requests, blob_bytes (bodies sent), open (connections
+        now), hits (requests that a fault was put on).
         """
         return dict(self._ask({"stats": True})["stats"])
 
@@ -296,8 +310,8 @@ class Mirror(Faulty):
 
 
 def start_mirror(node: Node, *, rules: list[dict[str, Any]] | None = None, peers: str = "") -> Mirror:
-    """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml; `peers`
-    "HOST:PORT=HOST:PORT": what is asked of the first registry is fetched from the second.
+    """The stand-in on dfdaemon's ports: 4001 proxy, 4002 metrics, 4003 health. Rules as in dfdaemon.yaml;
+    `peers` "HOST:PORT=HOST:PORT": what is asked of the first registry is fetched from the second.
     """
     mirror = Mirror(
         Unit(node, "test-mirror.service"),
@@ -349,7 +363,9 @@ class Dfdaemon:
         return scrape(self.unit.node)
 
     def start_again(self, *, request_rate_limit: int = NO_RATE_LIMIT) -> None:
-        """After a kill, or with another limit of requests a second: the same ports and rule, beside its scheduler."""
+        """After a kill, or with another limit of requests a second: the same ports and rule, beside its
+        scheduler.
+        """
         self.unit.stop()
         settings = dfdaemon.Settings((BLOB_RULE,), request_rate_limit=request_rate_limit)
         self.unit = _run_dfdaemon(self.unit.node, self.host, settings)
@@ -361,7 +377,10 @@ def start_scheduler(node: Node) -> Unit:
 
 
 def start_dfdaemon(node: Node, *, rules: list[dict[str, Any]] | None = None, port: int = 4001) -> Dfdaemon:
-    """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003. The node needs `shares=dragonfly_shares()`."""
+    """dfdaemon on 4001 (or `port`, for a front before it), 4002, 4003.
+
+    The node needs `shares=dragonfly_shares()`.
+    """
     settings = dfdaemon.Settings(tuple(rules or [BLOB_RULE]), port)
     return run_dfdaemon(node, start_scheduler(node), dfdaemon.Host(), settings)
 
@@ -376,7 +395,9 @@ def _run_dfdaemon(node: Node, host: dfdaemon.Host, settings: dfdaemon.Settings) 
 
 
 def dragonfly_shares() -> dict[str, Path]:
-    """What a node must see of the machine for `start_dfdaemon`; makes it when it is not in the cache (25 minutes)."""
+    """What a node must see of the machine for `start_dfdaemon`; makes it when it is not in the cache (25
+    minutes).
+    """
     return {DFDAEMON_ON_NODE: cache.make("dfdaemon"), stock.SCHEDULER_ON_NODE: cache.make("scheduler")}
 
 

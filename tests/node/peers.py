@@ -1,7 +1,8 @@
-"""A second peer, on a host of its own, and Dragonfly's own scheduler, which leads each peer to what the other has.
+"""A second peer, on a host of its own, and Dragonfly's own scheduler, which leads each peer to what the other
+has.
 
-The host is a network namespace of the node's, joined to it by a pair of interfaces: its address and its loopback are
-its own, the disk is the node's.
+The host is a network namespace of the node's, joined to it by a pair of interfaces: its address and its
+loopback are its own, the disk is the node's.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def shares() -> dict[str, Path]:
 
 
 def start(node: Node, registry_port: int = 5000) -> Peers:
-    """Both peers with their scheduler; the node's own is on 4001, as `parts.start_dfdaemon` has it. The other host has
-    the registry, which is on `registry_port` of all the node's addresses, at 127.0.0.1:5000 too.
+    """Both peers with their scheduler; the node's own is on 4001, as `parts.start_dfdaemon` has it. The other
+    host has the registry, which is on `registry_port` of all the node's addresses, at 127.0.0.1:5000 too.
     """
     node.run(_NETWORK)
     _name_registry(node, registry_port)

@@ -1,4 +1,6 @@
-"""Packages of programs that this machine makes by our own verb, in the build root, for either architecture."""
+"""Packages of programs that this machine makes by our own verb, in the build root, for either
+architecture.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,15 @@ def built() -> Contents:
 def contents(nydus: Path, snapshotter: Path) -> Contents:
     """What a release holds of these directories' programs."""
     places = {Project.NYDUS: nydus, Project.SNAPSHOTTER: snapshotter}
-    return {project: {name: (at / name).read_bytes() for name in project.programs} for project, at in places.items()}
+    return {
+        project: {name: (at / name).read_bytes() for name in project.programs}
+        for project, at in places.items()
+    }
 
 
-def make(name: str, programs: Contents, arch: Arch, versions: Mapping[Project, str] = upstream.VERSIONS) -> list[Path]:
+def make(
+    name: str, programs: Contents, arch: Arch, versions: Mapping[Project, str] = upstream.VERSIONS
+) -> list[Path]:
     """Release these programs, and make the packages. Raises RuntimeError with what the verb said."""
     place = scene.REPOSITORY / "build/test-programs" / name
     done, made = attempt(name, programs, arch, versions)
@@ -43,7 +50,8 @@ def attempt(
     place = scene.REPOSITORY / "build/test-programs" / name  # the build root sees the checkout alone
     shutil.rmtree(place, ignore_errors=True)
     releases = [
-        upstream.packed(project, held, versions[project], arch).lay(place) for project, held in programs.items()
+        upstream.packed(project, held, versions[project], arch).lay(place)
+        for project, held in programs.items()
     ]
     upstream.write_lock(place, *releases)
     inside = f"/src/{place.relative_to(scene.REPOSITORY)}"

@@ -1,8 +1,8 @@
-"""What the real nydusd 2.4.4 wrote to the journal while a mirror lied: lines of tests/golden/nydusd-2.4.4 with their
-times, played into a node's journal as the unit that nydusd's lines come from. See ORIGIN.md there.
+"""What the real nydusd 2.4.4 wrote to the journal while a mirror lied: lines of tests/golden/nydusd-2.4.4
+with their times, played into a node's journal as the unit that nydusd's lines come from. See ORIGIN.md there.
 
-No package registry has nydusd 2.4.x, so `make test` cannot run it; `make test-nydusd` runs it, and holds these lines to
-what it writes.
+No package registry has nydusd 2.4.x, so `make test` cannot run it; `make test-nydusd` runs it, and holds
+these lines to what it writes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def write(name: str, taken: list[tuple[float, str]], at_most: int = 24) -> None:
     first = taken[0][0]
     kept = [{"after_s": round(at - first, 4), "text": text} for at, text in taken[:at_most]]
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    (GOLDEN / f"{name}.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    (GOLDEN / f"{name}.jsonl").write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    )
 
 
 def play(node: Node, name: str) -> None:

@@ -1,4 +1,5 @@
-"""Push one image of an OCI layout: `registry_push.py LAYOUT DIGEST HOST:PORT REPOSITORY TAG [--tls] [--user NAME]`.
+"""Push one image of an OCI layout: `registry_push.py LAYOUT DIGEST HOST:PORT REPOSITORY TAG [--tls] [--user
+NAME]`.
 
 Runs with the machine's Python in the node's network namespace and connects to 127.0.0.1, whatever HOST is; a
 password is read from standard input. Only what OCI's distribution-spec calls a monolithic upload is used.
@@ -38,7 +39,8 @@ class Registry:
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> http.client.HTTPResponse:
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        self.connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]  # bytes, file or None
+        # Bytes, file or None.
+        self.connection.request(method, path, body=body, headers=sent)  # type: ignore[arg-type]
         answer = self.connection.getresponse()
         self.text = answer.read().decode(errors="replace")
         return answer

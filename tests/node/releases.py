@@ -1,9 +1,11 @@
-"""Nodes with another containerd than trixie's: Debian's own of bookworm and of testing, and upstream's newest.
+"""Nodes with another containerd than trixie's: Debian's own of bookworm and of testing, and upstream's
+newest.
 
 1.6  bookworm as it is: systemd 252, Python 3.11
 1.7  trixie as it is
 2.1  trixie whose containerd was upgraded to testing's package, by dpkg with its conffile
-2.4  trixie without Debian's containerd; upstream's in /usr/local as its installation guide has it, no configuration
+2.4  trixie without Debian's containerd; upstream's in /usr/local as its installation guide has it, no
+configuration
 """
 
 from __future__ import annotations
@@ -45,14 +47,19 @@ exec python3 -S -E {program} "$@"
 
 
 def directory(line: str) -> Path:
-    """Where the made containerd of a line of releases ("2.1") is. Raises KeyError where the recipe has none."""
+    """Where the made containerd of a line of releases ("2.1") is.
+
+    Raises KeyError where the recipe has none.
+    """
     found = {place.name.rpartition(".")[0]: place for place in cache.make("containerds").iterdir()}
     return found[line]
 
 
 @contextmanager
 def booted(line: str, *, shares: Mapping[str, Path] | None = None) -> Iterator[Node]:
-    """A node that runs a containerd of this line of releases: "1.6", "1.7", "2.1" or "2.4"; `shares` as of Node."""
+    """A node that runs a containerd of this line of releases: "1.6", "1.7", "2.1" or "2.4"; `shares` as of
+    Node.
+    """
     with Node(root=stock.root("bookworm") if line == "1.6" else None, shares=shares) as node:
         _CHANGES[line](node)
         _spare_runc(node)

@@ -1,5 +1,5 @@
-"""What stands in for the release host on a node: releases of any version, of programs that we build or changed ones;
-and their packages, made on the node by our own verb.
+"""What stands in for the release host on a node: releases of any version, of programs that we build or
+changed ones; and their packages, made on the node by our own verb.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ int main(int argc, char **argv)
 
 
 def nydus(node: Node, build: bytes = b"") -> dict[str, bytes]:
-    """nydusd and nydus-image; another `build` has other bytes and does the same (what follows an ELF file's sections is
-    not looked at). Where the machine needs the wrapper, that is what is released, and nydusd itself lies on the node.
+    """nydusd and nydus-image; another `build` has other bytes and does the same (what follows an ELF file's
+    sections is not looked at). Where the machine needs the wrapper, that is what is released, and nydusd
+    itself lies on the node.
     """
     made = cache.make("nydus") / "bin"
     nydusd = (made / "nydusd").read_bytes()
@@ -40,7 +41,11 @@ def nydus(node: Node, build: bytes = b"") -> dict[str, bytes]:
         if not node.exists(REAL_NYDUSD):
             node.push(made / "nydusd", REAL_NYDUSD)
         nydusd = (cache.make("wrapper") / "bin/nydusd").read_bytes()
-    return {"nydusd": nydusd + build, "nydus-image": (made / "nydus-image").read_bytes(), "nydusctl": b"#!/bin/sh\n"}
+    return {
+        "nydusd": nydusd + build,
+        "nydus-image": (made / "nydus-image").read_bytes(),
+        "nydusctl": b"#!/bin/sh\n",
+    }
 
 
 def snapshotter() -> dict[str, bytes]:

@@ -38,7 +38,9 @@ def as_version(deb: Path, version: str, place: Path) -> Path:
     root = place / f"tree-{version}"
     subprocess.run(["dpkg-deb", "--raw-extract", deb, root], check=True, timeout=60)
     control = root / "DEBIAN" / "control"
-    control.write_text(re.sub(r"^Version: .*", f"Version: {version}", control.read_text(), flags=re.MULTILINE))
+    control.write_text(
+        re.sub(r"^Version: .*", f"Version: {version}", control.read_text(), flags=re.MULTILINE)
+    )
     name, _, architecture = deb.stem.split("_")
     made = place / f"{name}_{version}_{architecture}.deb"
     command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(made)]
@@ -49,7 +51,8 @@ def as_version(deb: Path, version: str, place: Path) -> Path:
 def repack(node: Node, package: str, version: str, files: Mapping[str, str] | None = None) -> str:
     """Build a package that is installed on the node as `version`; returns the .deb's path on the node.
 
-    `files` are other contents for some of its files; what it holds otherwise lies on the node now, conffiles too.
+    `files` are other contents for some of its files; what it holds otherwise lies on the node now, conffiles
+    too.
     """
     node.run(["bash", "-euc", _TREE, "tree", package, version])
     for path, text in (files or {}).items():

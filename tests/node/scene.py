@@ -1,5 +1,5 @@
-"""The stage that the demo and the node tests share: a node with registry, mirror and images, our package installed by
-apt with on_install set, and containers on it that are timed or read all the time.
+"""The stage that the demo and the node tests share: a node with registry, mirror and images, our package
+installed by apt with on_install set, and containers on it that are timed or read all the time.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def deb() -> Path:
 def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> float:
     """Install by apt as a fleet would, and wait for the change that the installation ordered.
 
-    Returns the seconds from apt's start to the end of the change. Raises NodeError, with the unit's journal, when the
-    change fails.
+    Returns the seconds from apt's start to the end of the change. Raises NodeError, with the unit's journal,
+    when the change fails.
     """
     started = time.monotonic()
     install_only(node, site)
@@ -61,15 +61,18 @@ def install(node: Node, site: str = HTTP_SITE, *, deadline_s: float = 90) -> flo
 
 
 def await_change(node: Node, deadline_s: float = 90) -> None:
-    """Wait for the change that an installation ordered. Raises NodeError, with the unit's journal, when it fails."""
+    """Wait for the change that an installation ordered.
+
+    Raises NodeError, with the unit's journal, when it fails.
+    """
     result = node.wait_until(lambda: _start_result(node, APPLY_UNIT), deadline_s, f"{APPLY_UNIT} has ended")
     if result != "done":
         raise NodeError(f"{APPLY_UNIT}: {result}\n{node.journal(APPLY_UNIT)[-6000:]}")
 
 
 def install_only(node: Node, site: str, kept: Path = compiled.KEPT) -> None:
-    """Install by apt with the site's configuration; a change that it orders is not waited for. `kept` has what former
-    installations compiled.
+    """Install by apt with the site's configuration; a change that it orders is not waited for. `kept` has
+    what former installations compiled.
     """
     package = deb()
     compiled.lay(node, package, kept)
@@ -80,19 +83,26 @@ def install_only(node: Node, site: str, kept: Path = compiled.KEPT) -> None:
 def docker_login(node: Node, registry: parts.Registry) -> None:
     """Root's docker configuration with the registry's credentials, where the snapshotter looks for them."""
     token = base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode()
-    node.write("/root/.docker/config.json", json.dumps({"auths": {registry.host: {"auth": token}}}), mode=0o600)
+    node.write(
+        "/root/.docker/config.json", json.dumps({"auths": {registry.host: {"auth": token}}}), mode=0o600
+    )
 
 
 def _start_result(node: Node, unit: str) -> str:
-    # The result of the unit's last start job, or "": by the journal, because systemd forgets a oneshot that has ended.
+    # The result of the unit's last start job, or "": by the journal, because systemd forgets a oneshot that
+    # has ended.
     if node.processes(unit):  # it is under way: nothing is asked that takes time from it
         return ""
     entries = (json.loads(line) for line in node.journal(unit, output="json").splitlines())
-    results = [entry["JOB_RESULT"] for entry in entries if entry.get("JOB_TYPE") == "start" and "JOB_RESULT" in entry]
+    results = [
+        entry["JOB_RESULT"] for entry in entries if entry.get("JOB_TYPE") == "start" and "JOB_RESULT" in entry
+    ]
     return str(results[-1]) if results else ""
 
 
-def agent(node: Node, *arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def agent(
+    node: Node, *arguments: str, check: bool = True, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run `nydus-agent` on the node as root."""
     return node.run(["nydus-agent", *arguments], check=check, timeout=timeout)
 
@@ -103,7 +113,9 @@ def agent_json(node: Node, *arguments: str, timeout: float = 120) -> dict[str, A
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        raise NodeError(f"nydus-agent {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}") from None
+        raise NodeError(
+            f"nydus-agent {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        ) from None
     return answer
 
 
@@ -129,7 +141,9 @@ def wait_for_route(node: Node, wanted: str, deadline_s: float = 30) -> float:
 
 
 def fresh_agent(node: Node, deadline_s: float = 30) -> None:
-    """A stop lifts the fence; the next start knows nothing of what was, and needs no dwell before it returns."""
+    """A stop lifts the fence; the next start knows nothing of what was, and needs no dwell before it
+    returns.
+    """
     for verb in ("stop", "reset-failed", "start"):
         node.run(["systemctl", verb, "nydus-agent.service"])
     wait_for_route(node, "mirror", deadline_s)
@@ -159,7 +173,9 @@ class Start:
 
 
 def start_plain(node: Node, ref: str) -> Start:
-    """A plain OCI image on overlayfs by `ctr`, cold, its first output timed; container and image are removed."""
+    """A plain OCI image on overlayfs by `ctr`, cold, its first output timed; container and image are
+    removed.
+    """
     drop_caches()
     began = time.monotonic()
     node.run(["ctr", "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref], timeout=300)
@@ -171,7 +187,9 @@ def start_plain(node: Node, ref: str) -> Start:
 
 
 def start_nydus(node: Node, ref: str) -> Start:
-    """A nydus image pulled through CRI and run by `ctr` with the nydus snapshotter, cold, its first output timed."""
+    """A nydus image pulled through CRI and run by `ctr` with the nydus snapshotter, cold, its first output
+    timed.
+    """
     drop_caches()
     began = time.monotonic()
     pull(node, ref)
@@ -202,7 +220,15 @@ def nydusd_bytes(node: Node, root: str = "/var/lib/containerd-nydus") -> int:
     total = 0
     for socket in node.run(f"ls {root}/socket/*/api*.sock 2>/dev/null || true").stdout.split():
         answer = node.run(
-            ["curl", "--silent", "--max-time", "5", "--unix-socket", socket, "http://localhost/api/v1/metrics/backend"]
+            [
+                "curl",
+                "--silent",
+                "--max-time",
+                "5",
+                "--unix-socket",
+                socket,
+                "http://localhost/api/v1/metrics/backend",
+            ]
         ).stdout
         total += int(json.loads(answer)["read_amount_total"])
     return total
@@ -237,12 +263,27 @@ class Reader:
     ) -> None:
         self._node, self._name = node, name
         self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by __exit__
-        self._copy = open(f"/proc/self/fd/{self._file.fileno()}", "rb")  # noqa: SIM115 - with an offset of its own
+        # With an offset of its own.
+        self._copy = open(f"/proc/self/fd/{self._file.fileno()}", "rb")  # noqa: SIM115
         self._rest = b""
         self._seen: list[Read] = []
-        argv = ["ctr", "--namespace", "k8s.io", "run", "--rm", "--cpu-shares", "0", "--snapshotter", "nydus", ref, name]
+        argv = [
+            "ctr",
+            "--namespace",
+            "k8s.io",
+            "run",
+            "--rm",
+            "--cpu-shares",
+            "0",
+            "--snapshotter",
+            "nydus",
+            ref,
+            name,
+        ]
         argv += ["/reader", "read", "/data", str(files), str(pause_ms), str(rounds)]
-        self._process = node.popen(argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self._process = node.popen(
+            argv, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -253,7 +294,10 @@ class Reader:
         self._file.close()
 
     def reads(self) -> list[Read]:
-        """All reads so far. Raises NodeError where the container wrote something else (it could not start)."""
+        """All reads so far.
+
+        Raises NodeError where the container wrote something else (it could not start).
+        """
         *lines, self._rest = (self._rest + self._copy.read()).split(b"\n")
         for line in lines:
             try:
@@ -285,7 +329,8 @@ class Reader:
         """End the container."""
         if self.running():
             self._node.run(
-                ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name], check=False
+                ["ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", self._name],
+                check=False,
             )
             try:
                 self._process.wait(15)
@@ -305,7 +350,13 @@ def cold_reader(node: Node, ref: str, *, reads: int = 15) -> Iterator[Reader]:
 
 
 def pod(
-    node: Node, ref: str, command: Sequence[str], *, name: str = "demo", handler: str = "", timeout: float = 60
+    node: Node,
+    ref: str,
+    command: Sequence[str],
+    *,
+    name: str = "demo",
+    handler: str = "",
+    timeout: float = 60,
 ) -> str:
     """Run a container in a CRI pod (of a runtime class, with `handler`) to its end; returns its log."""
     base = f"/var/tmp/pod-{name}"
@@ -328,7 +379,9 @@ def pod(
     runtime = ["--runtime", handler] if handler else []
     pod_id = node.run(["crictl", "runp", *runtime, f"{base}/pod.json"], timeout=timeout).stdout.strip()
     try:
-        made = node.run(["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"], timeout=timeout)
+        made = node.run(
+            ["crictl", "create", pod_id, f"{base}/container.json", f"{base}/pod.json"], timeout=timeout
+        )
         identity = made.stdout.strip()
         node.run(["crictl", "start", identity], timeout=timeout)
 
@@ -352,7 +405,9 @@ def mirror_bytes(mirror: parts.Mirror | parts.Dfdaemon) -> int:
     if isinstance(mirror, parts.Mirror):
         return mirror.stats()["blob_bytes"]
     series = mirror.metrics()
-    return int(sum(value for name, value in series.items() if name.startswith("dragonfly_client_download_traffic")))
+    return int(
+        sum(value for name, value in series.items() if name.startswith("dragonfly_client_download_traffic"))
+    )
 
 
 @dataclass
@@ -370,8 +425,12 @@ class Stage:
 
 
 @contextmanager
-def staged(*names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, installed: bool = True) -> Iterator[Stage]:
-    """A node with an http registry that holds the named images, the stand-in as mirror, and our package applied."""
+def staged(
+    *names: str, snapshotter: str = "0.16.1", site: str = HTTP_SITE, installed: bool = True
+) -> Iterator[Stage]:
+    """A node with an http registry that holds the named images, the stand-in as mirror, and our package
+    applied.
+    """
     with Node(snapshotter=snapshotter) as node:
         stage = dressed(node, *names)
         if installed:
@@ -389,7 +448,9 @@ def dressed(node: Node, *names: str) -> Stage:
 
 
 def forget(node: Node, *refs: str) -> None:
-    """Remove all nydus images of the node with their snapshots, nydusd and cache, so that the next start is cold."""
+    """Remove all nydus images of the node with their snapshots, nydusd and cache, so that the next start is
+    cold.
+    """
     node.run(["crictl", "rmi", *refs])
     gone = "! ls /var/lib/containerd-nydus/socket/*/api*.sock >/dev/null 2>&1"
     node.wait_until(lambda: node.run(gone, check=False).returncode == 0, 30, "the images' nydusd have ended")

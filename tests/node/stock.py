@@ -19,7 +19,8 @@ PYTHONPATH_ON_NODE = "/opt/test-programs"
 SCHEDULER_ON_NODE = "/opt/test-scheduler"
 
 _CRICTL = (
-    "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: unix:///run/containerd/containerd.sock\n"
+    "runtime-endpoint: unix:///run/containerd/containerd.sock\nimage-endpoint: "
+    "unix:///run/containerd/containerd.sock\n"
     "timeout: 60\n"  # its own 2 s are too few where nodes share two cores
 )
 
@@ -101,7 +102,9 @@ def nydus_program(name: str) -> Path:
     if not named:
         return cache.make("nydus") / "bin" / name
     if not (os.path.isfile(named) and os.access(named, os.X_OK)):
-        raise FileNotFoundError(f"{variable}={named}: no program there; name {name} as it was built or released")
+        raise FileNotFoundError(
+            f"{variable}={named}: no program there; name {name} as it was built or released"
+        )
     return Path(named).resolve()
 
 
@@ -116,7 +119,9 @@ def given_version() -> tuple[int, ...]:
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10).stdout
     version = re.search(r"Version:\s*v?(\d+)\.(\d+)\.(\d+)", said)
     if version is None:
-        raise ValueError(f"NYDUSD={program}: it tells no version; build it in a git checkout at the release's tag")
+        raise ValueError(
+            f"NYDUSD={program}: it tells no version; build it in a git checkout at the release's tag"
+        )
     return tuple(int(each) for each in version.groups())
 
 
@@ -131,7 +136,9 @@ def _put_nydus(upper: Path, machine: Machine) -> None:
 
 
 def containerd_config(machine: Machine) -> str:
-    """Debian's /etc/containerd/config.toml, with what the CRI part needs on a machine with fewer abilities."""
+    """Debian's /etc/containerd/config.toml, with what the CRI part needs on a machine with fewer
+    abilities.
+    """
     extra = [] if machine.controllers else ["    disable_cgroup = true"]
     extra += [] if machine.sys_resource else ["    restrict_oom_score_adj = true"]
     lines = [

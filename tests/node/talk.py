@@ -20,7 +20,10 @@ class Answer:
 
 
 def ask(node: Node, port: int, method: str, target: str, **headers: str) -> Answer:
-    """One request on a connection of its own; header names with _ for -. Raises http.client's errors and OSError."""
+    """One request on a connection of its own; header names with _ for -.
+
+    Raises http.client's errors and OSError.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.sock = node.connect(port, timeout=20)
     try:
@@ -30,7 +33,9 @@ def ask(node: Node, port: int, method: str, target: str, **headers: str) -> Answ
 
 
 def ask_on(connection: http.client.HTTPConnection, method: str, target: str, **headers: str) -> Answer:
-    connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    connection.request(
+        method, target, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     with connection.getresponse() as answer:
         found = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, found, answer.read())

@@ -1,5 +1,5 @@
-"""`nydus-agent bench` with a real dfdaemon and a second one on another host: the cases that the node can give, what the
-bytes say, and nothing left.
+"""`nydus-agent bench` with a real dfdaemon and a second one on another host: the cases that the node can
+give, what the bytes say, and nothing left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ CHART = "/root/bench.svg"
 SOCKET = "/run/dragonfly/dfdaemon.sock"
 CTR = ("ctr", "--namespace", "k8s.io")
 CASES = {"nydus-cold", "local-peer", "nydus-cache"}
-"""What every bench of a nydus image measures here; the start with a Dragonfly that is cold is one of two cases."""
+"""What every bench of a nydus image measures here; the start with a Dragonfly that is cold is one of two
+cases.
+"""
 
 pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |ReadsGoAround: )")
 
@@ -39,9 +41,13 @@ def verb(stage: DragonflyStage, *words: str) -> list[str]:
     return ["nydus-agent", "bench", *named, "--dfdaemon-socket", SOCKET, *words]
 
 
-def test_the_cases_of_the_page_are_measured_proved_by_bytes_drawn_and_nothing_is_left(stage: DragonflyStage) -> None:
+def test_the_cases_of_the_page_are_measured_proved_by_bytes_drawn_and_nothing_is_left(
+    stage: DragonflyStage,
+) -> None:
     before = startup.left(stage.node)
-    done = stage.node.run(verb(stage, "--yes", "--chart", CHART, "--format", "json"), check=False, timeout=600)
+    done = stage.node.run(
+        verb(stage, "--yes", "--chart", CHART, "--format", "json"), check=False, timeout=600
+    )
     print(done.stderr)
     assert done.returncode == 0, done.stdout
     document = json.loads(done.stdout)
@@ -51,7 +57,12 @@ def test_the_cases_of_the_page_are_measured_proved_by_bytes_drawn_and_nothing_is
     moved = {name: case["runs"][0]["bytes"] for name, case in cases.items() if case["runs"]}
     assert moved["nydus-cold"]["source"] == 0 < moved["nydus-cold"]["fetched"]
     assert moved["mirror-cold"]["source"] >= 0.9 * moved["mirror-cold"]["fetched"] > 0
-    assert moved["local-peer"]["local"] >= 0.9 * moved["local-peer"]["fetched"] > 0 == moved["local-peer"]["source"]
+    assert (
+        moved["local-peer"]["local"]
+        >= 0.9 * moved["local-peer"]["fetched"]
+        > 0
+        == moved["local-peer"]["source"]
+    )
     assert moved["nydus-cache"]["fetched"] == 0
     assert "hit on the local peer" in stage.node.read(CHART)
     assert startup.left(stage.node) == before
@@ -62,15 +73,20 @@ def test_a_start_with_data_of_another_peer_is_told_by_the_bytes_of_both_peers(st
     size = stage.share(IMAGES[1])
     sent, asked = uploaded(stage), stage.registry.blob_bytes()
     named = ["--nydus", stage.ref(IMAGES[1]), "--command", COMMAND, "-n", "1", "--yes", "--format", "json"]
-    done = stage.node.run(["nydus-agent", "bench", *named, "--dfdaemon-socket", SOCKET], check=False, timeout=600)
+    done = stage.node.run(
+        ["nydus-agent", "bench", *named, "--dfdaemon-socket", SOCKET], check=False, timeout=600
+    )
     print(done.stderr)
     assert done.returncode == 0, done.stdout
-    cases: dict[str, dict[str, Any]] = {case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]}
+    cases: dict[str, dict[str, Any]] = {
+        case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]
+    }
     moved = cases["remote-peer"]["runs"][0]["bytes"]
     sent, asked = uploaded(stage) - sent, stage.registry.blob_bytes() - asked
     print(f"of {size} bytes: {moved}; the other peer sent {sent:.0f}, the registry {asked}, for all starts")
-    # From the registry: the bootstrap, which the other peer has not, and the piece of the first small read. dfdaemon
-    # asks no scheduler about a range of 4 MiB or less (should_bypass_scheduler); what it fetches ahead is found there.
+    # From the registry: the bootstrap, which the other peer has not, and the piece of the first small read.
+    # dfdaemon asks no scheduler about a range of 4 MiB or less (should_bypass_scheduler); what it fetches
+    # ahead is found there.
     assert sent >= moved["remote"] >= 0.9 * size > 10 * moved["source"]
     assert asked < 0.1 * size, "by the registry's own account, the start without Dragonfly included"
     assert cases["mirror-cold"]["not_run"].startswith("other peers had the image's data each time: 0.")
@@ -91,7 +107,9 @@ def test_without_yes_it_only_tells_what_it_would_do(stage: DragonflyStage) -> No
     assert startup.left(stage.node) == before
 
 
-def test_an_interrupted_bench_tells_what_it_has_and_leaves_the_node_as_it_found_it(stage: DragonflyStage) -> None:
+def test_an_interrupted_bench_tells_what_it_has_and_leaves_the_node_as_it_found_it(
+    stage: DragonflyStage,
+) -> None:
     before = startup.left(stage.node)
     argv = stage.node.argv(verb(stage, "--yes"))
     piped = subprocess.PIPE
@@ -119,8 +137,17 @@ def _interrupts(stage: DragonflyStage, line: str) -> bool:
 
 def test_a_server_that_never_ends_is_ready_at_its_line_and_is_ended(stage: DragonflyStage) -> None:
     before = startup.left(stage.node)
-    words = ["--oci", stage.ref(IMAGES[0]), "--command", "/reader read /data 20 50 0", "--ready", r'"ms": *[\d.]+']
-    done = stage.node.run(["nydus-agent", "bench", *words, "-n", "1", "--yes", "--format", "json"], timeout=300)
+    words = [
+        "--oci",
+        stage.ref(IMAGES[0]),
+        "--command",
+        "/reader read /data 20 50 0",
+        "--ready",
+        r'"ms": *[\d.]+',
+    ]
+    done = stage.node.run(
+        ["nydus-agent", "bench", *words, "-n", "1", "--yes", "--format", "json"], timeout=300
+    )
     oci, *others = json.loads(done.stdout)["pairs"][0]["cases"]
     assert oci["ready_s"]["p50"] >= oci["first_output_s"]["p50"] > oci["pull_s"]["p50"]
     assert {case["not_run"] for case in others} == {"no nydus image was named"}
@@ -155,7 +182,9 @@ def test_an_image_that_a_container_uses_stays_and_one_that_nobody_uses_is_taken_
 def taking_away(stage: DragonflyStage, ref: str) -> dict[str, dict[str, Any]]:
     """The cases of a bench of a nydus image that is on the node."""
     words = ["--nydus", ref, "--command", COMMAND, "-n", "1", "--take-away", "--yes", "--format", "json"]
-    done = stage.node.run(["nydus-agent", "bench", *words, "--dfdaemon-socket", SOCKET], check=False, timeout=400)
+    done = stage.node.run(
+        ["nydus-agent", "bench", *words, "--dfdaemon-socket", SOCKET], check=False, timeout=400
+    )
     print(done.stderr)
     assert done.returncode == 0, done.stdout
     return {case["case"]: case for case in json.loads(done.stdout)["pairs"][0]["cases"]}

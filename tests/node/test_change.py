@@ -1,4 +1,6 @@
-"""A change that is killed, interrupted, cut off or refused: the node is the old one or the new one, never mixed."""
+"""A change that is killed, interrupted, cut off or refused: the node is the old one or the new one, never
+mixed.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ GATE = """\
 case "$*" in *"config dump"*) touch /run/at-the-check; until [ -e /run/go ]; do sleep 0.05; done;; esac
 exec /usr/bin/containerd "$@"
 """
-"""containerd in PATH, which holds a change where it lets containerd check the new configuration: the snapshotter is up
-by then, and containerd's own configuration is not yet written."""
+"""containerd in PATH, which holds a change where it lets containerd check the new configuration: the
+snapshotter is up by then, and containerd's own configuration is not yet written."""
 
 
 @pytest.fixture
@@ -131,7 +133,19 @@ REF = "127.0.0.1:5000/python-nydus:1"
 def start_container(node: Node) -> None:
     """A container from a nydus image that goes on until it is killed."""
     scene.pull(node, REF)
-    run = ["ctr", "-n", "k8s.io", "run", "--detach", "--cpu-shares", "0", "--snapshotter", "nydus", REF, "long"]
+    run = [
+        "ctr",
+        "-n",
+        "k8s.io",
+        "run",
+        "--detach",
+        "--cpu-shares",
+        "0",
+        "--snapshotter",
+        "nydus",
+        REF,
+        "long",
+    ]
     node.run([*run, "python3", "-c", "import time; time.sleep(600)"])
 
 

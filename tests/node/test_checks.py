@@ -1,4 +1,6 @@
-"""Each check of the proof fails for its own reason: every test breaks exactly one thing and reads the headline."""
+"""Each check of the proof fails for its own reason: every test breaks exactly one thing and reads the
+headline.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +174,8 @@ def test_check_9_names_a_mirror_whose_ping_url_does_not_answer(stage: scene.Stag
 @pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 def test_check_10_names_the_bytes_that_did_not_come_through_the_mirror(stage: scene.Stage) -> None:
     node = stage.node
-    # The ping and the canary are well, but every blob that the mirror is asked for is refused: nydusd falls back.
+    # The ping and the canary are well, but every blob that the mirror is asked for is refused: nydusd falls
+    # back.
     stage.mirror.fault("status", status=503, match="blobs/sha256")
     try:
         number, told = headline(node)

@@ -1,5 +1,5 @@
-"""A change that nobody confirms is taken back in time, whatever becomes of the terminal or the machine; one that is
-confirmed stays. (test_confirm_killed: whatever becomes of the process and the agent.)
+"""A change that nobody confirms is taken back in time, whatever becomes of the terminal or the machine; one
+that is confirmed stays. (test_confirm_killed: whatever becomes of the process and the agent.)
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ import pytest
 
 from tests.node import scene
 from tests.node.boot import Node
-from tests.node.test_change import (
-    GATE,
-    end_container,
-    read_in_container,
-    start_container,
-    state,
-)
+from tests.node.test_change import GATE, end_container, read_in_container, start_container, state
 from tests.node.test_safety import NO_CHANGE, tree
 
 # On a machine with much other work the agent sees a change in its middle.
@@ -31,7 +25,9 @@ TIME_S = 30
 REVERT_S = 30
 """A revert restarts containerd and proves it: a few seconds on an idle machine."""
 LONG_S = 60
-"""Where there must be time left after the change, which may take half a minute on a machine with other work."""
+"""Where there must be time left after the change, which may take half a minute on a machine with other
+work.
+"""
 # --now: these tests restart containerd more often within an hour than is allowed without it.
 APPLY = ["nydus-agent", "apply", "--now", "--confirm", f"{TIME_S}s"]
 UNCONFIRMED = "/var/lib/nydus-agent/unconfirmed.json"
@@ -62,7 +58,9 @@ def until_reverted(node: Node) -> None:
     """Wait until the change was taken back: neither its record nor a revert under way is left."""
 
     def done() -> bool:
-        if node.exists(UNCONFIRMED):  # looked at from outside: half a minute of asking systemd would cost many seconds
+        if node.exists(
+            UNCONFIRMED
+        ):  # looked at from outside: half a minute of asking systemd would cost many seconds
             return False
         unit = node.run(["systemctl", "is-active", "nydus-agent-revert.service"], check=False).stdout.strip()
         return unit != "activating"
@@ -81,7 +79,9 @@ class Terminal:
 
     def __init__(self, node: Node, command: list[str]) -> None:
         self._master, slave = os.openpty()
-        self.process = node.popen(["setsid", "--ctty", "--wait", *command], stdin=slave, stdout=slave, stderr=slave)
+        self.process = node.popen(
+            ["setsid", "--ctty", "--wait", *command], stdin=slave, stdout=slave, stderr=slave
+        )
         os.close(slave)
 
     def close(self) -> None:
@@ -116,7 +116,9 @@ def at_the_check(node: Node) -> bool:
     return node.exists("/run/at-the-check")
 
 
-def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_taken_back(plain: Node) -> None:
+def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_taken_back(
+    plain: Node,
+) -> None:
     before = state(plain)
     terminal = Terminal(plain, APPLY)
     told = terminal.wait(60)

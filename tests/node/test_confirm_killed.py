@@ -12,7 +12,16 @@ import pytest
 from tests.node import scene
 from tests.node.boot import Node
 from tests.node.test_change import pid_of_apply, state
-from tests.node.test_confirm import APPLY, UNCONFIRMED, at_the_check, hold, is_set, is_well, release, until_reverted
+from tests.node.test_confirm import (
+    APPLY,
+    UNCONFIRMED,
+    at_the_check,
+    hold,
+    is_set,
+    is_well,
+    release,
+    until_reverted,
+)
 from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE
 
 # On a machine with much other work the agent sees a change in its middle.

@@ -1,4 +1,6 @@
-"""The contracts of tests/contract/node, run on a booted node by pytest there: real systemd, containerd and nydusd."""
+"""The contracts of tests/contract/node, run on a booted node by pytest there: real systemd, containerd and
+nydusd.
+"""
 
 from __future__ import annotations
 
@@ -69,5 +71,7 @@ def test_the_fakes_do_what_journald_and_the_kernel_do(boot: Callable[..., Node])
 
 
 @pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
-def test_the_fakes_do_what_containerd_and_the_snapshotter_do(boot: Callable[..., Node], snapshotter: str) -> None:
+def test_the_fakes_do_what_containerd_and_the_snapshotter_do(
+    boot: Callable[..., Node], snapshotter: str
+) -> None:
     check_contracts(boot(snapshotter=snapshotter), "real_containerd.py")

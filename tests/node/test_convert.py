@@ -1,4 +1,6 @@
-"""Real images become nydus images: every file as it was, containers run from them, and nothing is left over."""
+"""Real images become nydus images: every file as it was, containers run from them, and nothing is left
+over.
+"""
 
 from __future__ import annotations
 
@@ -98,13 +100,17 @@ def left_over(node: Node) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A node that runs nydus images, with four plain ones in its registry: python, many, layered and plain-layers."""
+    """A node that runs nydus images, with four plain ones in its registry: python, many, layered and
+    plain-layers.
+    """
     directory = tmp_path_factory.mktemp("images")
     made = layout.Layout(directory)
     trees.add_image(made, "many", [trees.many_files(SMALL_FILES)], command=["/none"])
     trees.add_image(made, "layered", trees.LAYERS, base="python", command=["python3", "-c", LOOK])
     program = 'print(open("/usr/share/new").read())'
-    trees.add_image(made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", program])
+    trees.add_image(
+        made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", program]
+    )
     with scene.staged("python") as stage:
         for name in ("many", "layered", "plain-layers"):
             trees.push(stage.node, directory, name, stage.ref(name))
@@ -166,7 +172,9 @@ def test_a_container_runs_from_a_converted_image_and_sees_what_its_layers_say(pl
     assert scene.nydusd_bytes(place.node) > 0
 
 
-def test_a_container_reads_its_data_from_the_layers_of_the_source_where_it_stays_in_them(place: Place) -> None:
+def test_a_container_reads_its_data_from_the_layers_of_the_source_where_it_stays_in_them(
+    place: Place,
+) -> None:
     made = place.convert("plain-layers", "referenced", "--reference")
     assert made["images"][0]["bytes"] < made["images"][0]["source_bytes"] / 4
     started = scene.start_nydus(place.node, place.ref("referenced"))
@@ -201,7 +209,9 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_no_name_in_the
     assert running.returncode == 1, out
     assert b"NNA1428" in err
     assert left_over(place.node) == []
-    assert f"{name}:1" not in place.node.run(["curl", "-s", f"http://{place.host}/v2/{name}/tags/list"]).stdout
+    assert (
+        f"{name}:1" not in place.node.run(["curl", "-s", f"http://{place.host}/v2/{name}/tags/list"]).stdout
+    )
 
 
 def test_a_conversion_that_is_killed_half_way_leaves_the_old_name(place: Place) -> None:
@@ -211,7 +221,9 @@ def test_a_conversion_that_is_killed_half_way_leaves_the_old_name(place: Place) 
     with place.frozen_at_upload("killed"):
         place.node.run(["kill", f"-{signal.SIGKILL}", place.pid_of("killed")])
         running.communicate(timeout=120)
-    place.node.wait_until(lambda: len(left_over(place.node)) == 1, 30, "all that it started has ended with it")
+    place.node.wait_until(
+        lambda: len(left_over(place.node)) == 1, 30, "all that it started has ended with it"
+    )
     place.node.run(["rm", "-r", *left_over(place.node)])
     assert place.manifest("killed") == before
     place.convert("layered", "killed")
@@ -226,10 +238,18 @@ def test_an_index_for_two_platforms_goes_through_a_registry_with_credentials_and
     shutil.copytree(tmp_path, node.inside("/root/layout"))
     source, target = f"{guarded.host}/both:1", f"{guarded.host}/both:nydus"
     unknown = place.run("oci:/root/layout:both", source, *ca, "--platform=amd64")
-    assert (unknown.returncode, "NNA1411" in unknown.stderr, "--authfile" in unknown.stderr) == (1, True, True)
+    assert (unknown.returncode, "NNA1411" in unknown.stderr, "--authfile" in unknown.stderr) == (
+        1,
+        True,
+        True,
+    )
     scene.docker_login(node, guarded)
     untrusted = place.run("oci:/root/layout:both", source, "--platform=amd64")
-    assert (untrusted.returncode, "x509" in untrusted.stderr, "--ca FILE" in untrusted.stderr) == (1, True, True)
+    assert (untrusted.returncode, "x509" in untrusted.stderr, "--ca FILE" in untrusted.stderr) == (
+        1,
+        True,
+        True,
+    )
     to = ("--dest-cert-dir", CERTIFICATES, f"docker://{source}")
     place.skopeo("copy", "--all", "--quiet", "oci:/root/layout:both", *to)
     made = place.convert(source, target, *ca, "--platform=amd64,arm64", "--compare")

@@ -9,7 +9,8 @@ from tests.bench.survival import node
 _ROUNDS = 10
 
 
-# A change that is killed leaves drift until it is recovered; after the power cut mirror and registry are gone.
+# A change that is killed leaves drift until it is recovered; after the power cut mirror and registry are
+# gone.
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (Drift: |ChangedSinceProof: |BothBad: |mirror \w+ -> )")
 def test_a_change_that_is_killed_at_any_moment_leaves_a_node_on_which_containerd_starts() -> None:
     with node.installed() as booted:

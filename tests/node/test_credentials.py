@@ -1,5 +1,6 @@
-"""Private images start lazily through a real dfdaemon, from a registry with basic authentication and one with tokens;
-the secrets stay where they were put, in no other file that others can read, in no log and on no command line.
+"""Private images start lazily through a real dfdaemon, from a registry with basic authentication and one with
+tokens; the secrets stay where they were put, in no other file that others can read, in no log and on no
+command line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from tests.node.boot import Node
 HELPER, HELPERS_FILE = "/usr/local/bin/docker-credential-test", "/etc/test-registry/helper.json"
 CREDENTIAL = "/etc/credstore/pull"
 DROP_IN = "/etc/systemd/system/test-dfdaemon.service.d/50-restart.conf"
-"""Ours for dfdaemon.service. Without it dfdaemon writes each request with its Authorization header into its log."""
+"""Ours for dfdaemon.service.
+
+Without it dfdaemon writes each request with its Authorization header into its log.
+"""
 MARK = "/run/before-the-secrets"
 SOURCES = {CREDENTIAL, HELPERS_FILE, "/etc/test-registry/account", token_registry.ISSUED}
 """Where the test itself has put secrets, each 0600."""
@@ -43,7 +47,10 @@ class Private:
         """Every secret, in the forms in which programs write them."""
         found = list(self.node.read(token_registry.ISSUED).split())
         for registry in (self.basic, self.bearer):
-            found += [registry.password, base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode()]
+            found += [
+                registry.password,
+                base64.b64encode(f"{registry.user}:{registry.password}".encode()).decode(),
+            ]
         return found
 
 
@@ -134,7 +141,9 @@ def test_private_images_run_through_the_mirror_and_their_secrets_stay_with_root(
     copies = {path for path in holders if path.startswith("/var/lib/containerd-nydus/config/")}
     assert copies, "nydusd's own configuration holds one, or this search finds nothing"
     strange = holders - SOURCES - copies
-    assert {path for path in strange if not path.startswith("/run/credentials/nydus-snapshotter.service/")} == set()
+    assert {
+        path for path in strange if not path.startswith("/run/credentials/nydus-snapshotter.service/")
+    } == set()
     assert readable_by_others(node, holders) == []
     assert told(private) == []
     assert [one for one in proof["cautions"] if "Authorization" in one] == []
@@ -147,8 +156,9 @@ def run(private: Private, registry: parts.Registry, *command: str) -> str:
 
 
 def places_of(private: Private) -> set[str]:
-    """Every file on the node that holds one of the secrets, on any file system that keeps files. It must have been
-    written after they were born, so older ones are not read. A container's root is looked at where it is kept.
+    """Every file on the node that holds one of the secrets, on any file system that keeps files. It must have
+    been written after they were born, so older ones are not read. A container's root is looked at where it is
+    kept.
     """
     private.node.write("/root/values", "\n".join(private.values()) + "\n", mode=0o600)
     script = (

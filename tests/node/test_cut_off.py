@@ -1,4 +1,6 @@
-"""A node that goes down in the middle of a change: recovered before the runtimes start, and running when they do."""
+"""A node that goes down in the middle of a change: recovered before the runtimes start, and running when they
+do.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,18 @@ from tests.node import scene
 from tests.node.boot import Node
 from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE
 
-# After a boot the test's mirror and registry are gone; on a busy machine the agent sees a change in its middle.
-pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: |ChangedSinceProof: )")
+# After a boot the test's mirror and registry are gone; on a busy machine the agent sees a change in its
+# middle.
+pytestmark = pytest.mark.allow_warnings(
+    r"^nydus-agent.service: (mirror \w+ -> |BothBad: |ChangedSinceProof: )"
+)
 
 _JOURNAL = "/var/lib/nydus-agent/journal/open.jsonl"
-RECOVER, CONTAINERD, SNAPSHOTTER = "nydus-agent-recover.service", "containerd.service", "nydus-snapshotter.service"
+RECOVER, CONTAINERD, SNAPSHOTTER = (
+    "nydus-agent-recover.service",
+    "containerd.service",
+    "nydus-snapshotter.service",
+)
 
 
 @pytest.fixture
@@ -60,7 +69,9 @@ def went_first(node: Node) -> None:
     assert "was undone: the node is as it was before" in told, told
 
 
-def test_a_node_that_loses_power_when_all_is_written_is_recovered_before_containerd_starts(node: Node) -> None:
+def test_a_node_that_loses_power_when_all_is_written_is_recovered_before_containerd_starts(
+    node: Node,
+) -> None:
     before = shape(node)
     victim = stopped_at(node, "restart containerd.service", "apply", "--now")
     assert "proxy_plugins" in node.read(CONTAINERD_CONFIG)
@@ -69,13 +80,18 @@ def test_a_node_that_loses_power_when_all_is_written_is_recovered_before_contain
     went_first(node)
     assert differs(shape(node), before) == ""
     node.run(["ctr", "version"])
-    assert show(node, SNAPSHOTTER, "ActiveState") == "inactive", "it is not started over and over without its files"
+    assert show(node, SNAPSHOTTER, "ActiveState") == "inactive", (
+        "it is not started over and over without its files"
+    )
     assert show(node, SNAPSHOTTER, "NRestarts") in ("", "0")
 
 
 def test_an_orderly_reboot_in_the_middle_of_the_change_ends_in_the_node_as_it_was(node: Node) -> None:
     before = shape(node)
-    slow = "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins /etc/containerd/config.toml || sleep 600'\n"
+    slow = (
+        "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins /etc/containerd/config.toml || "
+        "sleep 600'\n"
+    )
     node.write("/run/systemd/system/containerd.service.d/50-slow.conf", slow)
     node.run(["systemctl", "daemon-reload"])
     node.run(["systemctl", "start", "--no-block", scene.APPLY_UNIT])

@@ -1,5 +1,5 @@
-"""A real dfdaemon dies, hangs, refuses, loses its scheduler, its disk, its port: a container that reads all the time
-sees no error, and the first line of `nydus-agent status` says what has happened.
+"""A real dfdaemon dies, hangs, refuses, loses its scheduler, its disk, its port: a container that reads all
+the time sees no error, and the first line of `nydus-agent status` says what has happened.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ IMAGE = "reader-nydus"
 def stage() -> Iterator[DragonflyStage]:
     with staged(IMAGE, beside=True) as made:
         scene.pull(made.node, made.ref(IMAGE))
-        # The proof that the daemon has asked for is made before dfdaemon dies: what failed of it is told first.
+        # The proof that the daemon has asked for is made before dfdaemon dies: what failed of it is told
+        # first.
         made.node.run(["systemctl", "start", "nydus-agent-inspect.service"], check=False)
         yield made
 
@@ -47,9 +48,7 @@ def reader(stage: DragonflyStage) -> Iterator[scene.Reader]:
         yield made
 
 
-def outage(
-    test: Callable[[DragonflyStage, scene.Reader], None],
-) -> Callable[[DragonflyStage], None]:
+def outage(test: Callable[[DragonflyStage, scene.Reader], None]) -> Callable[[DragonflyStage], None]:
     """A test that holds times beside others: where it missed one it is run again, with another reader."""
 
     def once(stage: DragonflyStage) -> None:
@@ -76,7 +75,13 @@ def told(node: Node) -> str:
 
 
 def moved(
-    stage: DragonflyStage, reader: scene.Reader, at: float, what: str, *, route_s: float, read_ms: float = 1600
+    stage: DragonflyStage,
+    reader: scene.Reader,
+    at: float,
+    what: str,
+    *,
+    route_s: float,
+    read_ms: float = 1600,
 ) -> str:
     """The route is origin, reads went on, both in time; what status says of it."""
     scene.wait_for_route(stage.node, "origin", 15)
@@ -177,7 +182,9 @@ def test_a_full_disk_costs_no_read_and_status_says_that_reads_go_around_the_mirr
         scene.fresh_agent(stage.node, 60)
         at = time.time()
         reader.wait_for(30)
-        stage.node.wait_until(lambda: "go around" in headline_of(stage.node), 10, "status says where reads go")
+        stage.node.wait_until(
+            lambda: "go around" in headline_of(stage.node), 10, "status says where reads go"
+        )
         assert told(stage.node).startswith("reads go around the mirror")
         print(f"disk full: slowest read {reader.slowest_ms(at):.0f} ms, route {scene.route(stage.node)}")
         assert reader.slowest_ms(at) < 1000
@@ -212,7 +219,9 @@ def test_a_proxy_port_that_is_dead_while_healthy_is_answered_costs_no_read_and_s
     assert "refused" in headline or "reset" in headline
 
 
-def test_another_users_ipv6_socket_beside_dfdaemon_moves_no_read(stage: DragonflyStage, reader: scene.Reader) -> None:
+def test_another_users_ipv6_socket_beside_dfdaemon_moves_no_read(
+    stage: DragonflyStage, reader: scene.Reader
+) -> None:
     history, before = len(scene.daemon_status(stage.node)["history"]), requests(stage)
     with held(stage.node, "ipv6"):
         reader.wait_for(60)
@@ -226,7 +235,8 @@ import socketserver
 class Nonsense(socketserver.BaseRequestHandler):
     def handle(self):
         self.request.recv(65536)
-        self.request.sendall(b"HTTP/1.1 206 Partial Content\\r\\ncontent-length: 1000000\\r\\n\\r\\n" + b"x" * 1000000)
+        head = b"HTTP/1.1 206 Partial Content\\r\\ncontent-length: 1000000\\r\\n\\r\\n"
+        self.request.sendall(head + b"x" * 1000000)
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(("127.0.0.1", 4001), Nonsense).serve_forever()
 """
@@ -234,7 +244,9 @@ socketserver.ThreadingTCPServer(("127.0.0.1", 4001), Nonsense).serve_forever()
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: ForeignListener: ")
 @outage
-def test_another_user_on_the_mirrors_port_is_fenced_and_named(stage: DragonflyStage, reader: scene.Reader) -> None:
+def test_another_user_on_the_mirrors_port_is_fenced_and_named(
+    stage: DragonflyStage, reader: scene.Reader
+) -> None:
     at = time.time()
     stage.dfdaemon.unit.stop()
     squatter = parts.start_unit(stage.node, "squatter", ["python3", "-c", SQUATTER], user="nobody", port=4001)
@@ -247,7 +259,9 @@ def test_another_user_on_the_mirrors_port_is_fenced_and_named(stage: DragonflySt
         held = {entry["type"] for entry in status["conditions"] if entry["status"] == "True"}
         assert status["health_state"] == "down"
         assert "ForeignListener" in held
-        assert "a foreign process listens on the mirror's port (127.0.0.1:4001 is held by uid 65534)" in headline
+        assert (
+            "a foreign process listens on the mirror's port (127.0.0.1:4001 is held by uid 65534)" in headline
+        )
     finally:
         squatter.stop()
         stage.dfdaemon.start_again()

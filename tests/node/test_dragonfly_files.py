@@ -1,5 +1,5 @@
-"""A node without Kubernetes gets its dfdaemon from what `nydus-agent dragonfly` prints, and kind and Kubernetes take
-the other files.
+"""A node without Kubernetes gets its dfdaemon from what `nydus-agent dragonfly` prints, and kind and
+Kubernetes take the other files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ DROP_IN = "/etc/systemd/system/dfdaemon.service.d/50-restart.conf"
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
-    """A node on which an operator has put the rendered files where they say that they belong, and started dfdaemon."""
+    """A node on which an operator has put the rendered files where they say that they belong, and started
+    dfdaemon.
+    """
     with Node(shares=parts.dragonfly_shares()) as made:
         registry = parts.start_registry(made)
         parts.start_tls_registry(made, trusted=True)
@@ -91,7 +93,9 @@ def stop(node: Node) -> None:
 
 
 def dfdaemons_sockets(node: Node) -> set[str]:
-    return {line.split()[3] for line in node.run(["ss", "-Hltnp"]).stdout.splitlines() if '"dfdaemon"' in line}
+    return {
+        line.split()[3] for line in node.run(["ss", "-Hltnp"]).stdout.splitlines() if '"dfdaemon"' in line
+    }
 
 
 def test_a_real_dfdaemon_starts_from_our_file_and_nobody_else_can_use_it_as_a_proxy(node: Node) -> None:
@@ -99,7 +103,9 @@ def test_a_real_dfdaemon_starts_from_our_file_and_nobody_else_can_use_it_as_a_pr
 
 
 @pytest.mark.parametrize("registry", ["127.0.0.1:5000", "registry.test:5443"], ids=["http", "https"])
-def test_blobs_of_both_kinds_of_registries_come_through_the_peers_when_nydusd_asks(node: Node, registry: str) -> None:
+def test_blobs_of_both_kinds_of_registries_come_through_the_peers_when_nydusd_asks(
+    node: Node, registry: str
+) -> None:
     """In plain http through the proxy, as nydusd asks with use_http."""
     answer = ask(node, 4001, "GET", f"http://{registry}{REPO}/blobs/{blob()}", Range="bytes=0-4095")
     assert answer.status == 206
@@ -108,8 +114,13 @@ def test_blobs_of_both_kinds_of_registries_come_through_the_peers_when_nydusd_as
 
 
 def status_of_a_tag(node: Node, host: str, authorization: str = "") -> int:
-    """What containerd gets when it asks for a tag with the header of our hosts.toml; 0: the connection was closed."""
-    headers = {"X_Dragonfly_Registry": f"https://{host}", "Accept": "application/vnd.oci.image.manifest.v1+json"}
+    """What containerd gets when it asks for a tag with the header of our hosts.toml; 0: the connection was
+    closed.
+    """
+    headers = {
+        "X_Dragonfly_Registry": f"https://{host}",
+        "Accept": "application/vnd.oci.image.manifest.v1+json",
+    }
     if authorization:
         headers["Authorization"] = authorization
     try:
@@ -141,12 +152,16 @@ def test_an_audit_of_the_dfdaemon_that_runs_from_our_files_finds_nothing(node: N
 def test_a_dfdaemon_that_is_killed_is_started_again(node: Node) -> None:
     before = node.main_pid("dfdaemon.service")
     node.run(["systemctl", "kill", "--signal=KILL", "dfdaemon"])
-    node.wait_until(lambda: node.main_pid("dfdaemon.service") not in (0, before), 20, "systemd starts dfdaemon again")
+    node.wait_until(
+        lambda: node.main_pid("dfdaemon.service") not in (0, before), 20, "systemd starts dfdaemon again"
+    )
     parts.wait_for_port(node, 4001, parts.Unit(node, "dfdaemon.service"))
 
 
 def sent_with_a_password(node: Node) -> tuple[str, ...]:
-    """Requests of each kind, those too that end with an error; the password in the forms in which it was sent."""
+    """Requests of each kind, those too that end with an error; the password in the forms in which it was
+    sent.
+    """
     password = secrets.token_hex(16)
     basic = base64.b64encode(f"puller:{password}".encode()).decode()
     for authorization in (f"Bearer {password}", f"Basic {basic}"):
@@ -159,7 +174,9 @@ def sent_with_a_password(node: Node) -> tuple[str, ...]:
 
 
 def log_of_dfdaemon(node: Node) -> str:
-    """The journal's part and its files, once they have everything: it writes an error for a blob that is not there."""
+    """The journal's part and its files, once they have everything: it writes an error for a blob that is not
+    there.
+    """
 
     def text() -> str:
         files = node.run(["bash", "-c", "cat /var/log/dragonfly/dfdaemon/* 2>/dev/null || true"]).stdout
@@ -186,7 +203,17 @@ def made_by_a_user(node: Node) -> str:
     ask_for = [f"X-Dragonfly-Output-Path: {MADE}", "X-Dragonfly-Use-P2P: true"]
     options = [word for header in ask_for for word in ("--header", header)]
     url = f"{ORIGIN}{REPO}/blobs/{blob()}"
-    command = ["curl", "--silent", "--fail", "--output", "/dev/null", "--proxy", "http://127.0.0.1:4001", *options, url]
+    command = [
+        "curl",
+        "--silent",
+        "--fail",
+        "--output",
+        "/dev/null",
+        "--proxy",
+        "http://127.0.0.1:4001",
+        *options,
+        url,
+    ]
     node.run(command, user="nobody")
     return node.run(["stat", "--format=%a %U", MADE], check=False).stdout.strip()
 
@@ -195,8 +222,12 @@ def test_no_user_of_the_node_has_root_write_files_through_it(node: Node) -> None
     assert made_by_a_user(node) == "", "by our drop-in; the blob itself came"
 
 
-@pytest.mark.parametrize("authorization", [None, "Basic bm9ib2R5Om5vYm9keQ=="], ids=["applied", "of the bench"])
-def test_containerd_asks_a_registry_alone_with_its_ca_and_logs_no_error(node: Node, authorization: str | None) -> None:
+@pytest.mark.parametrize(
+    "authorization", [None, "Basic bm9ib2R5Om5vYm9keQ=="], ids=["applied", "of the bench"]
+)
+def test_containerd_asks_a_registry_alone_with_its_ca_and_logs_no_error(
+    node: Node, authorization: str | None
+) -> None:
     """containerd 1.6 and 1.7 go on without a file that has no table of hosts, and so without its CA."""
     registry = RegistryHost(STRANGER, Scheme.HTTPS, f"{parts.PKI}/stranger.crt")
     file = (
@@ -253,7 +284,9 @@ def test_a_key_that_neither_knows_would_be_noticed(node: Node, tmp_path: Path) -
 
 
 BINARY_DEFAULT = "host: {ip: 127.0.0.1}\nbackend: {enableHickoryDNS: false}\n"
-"""dfdaemon.yaml that leaves all to dfdaemon, but for what this node has not: another address, a name server."""
+"""dfdaemon.yaml that leaves all to dfdaemon, but for what this node has not: another address, a name
+server.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +312,9 @@ def test_by_its_own_unit_any_user_has_root_write_files_through_it(plain: Node) -
 def test_by_its_defaults_it_writes_passwords_into_its_log(plain: Node) -> None:
     written = sent_with_a_password(plain)
     plain.wait_until(
-        lambda: all(one in plain.journal("dfdaemon.service") for one in written), 10, "both forms are in the journal"
+        lambda: all(one in plain.journal("dfdaemon.service") for one in written),
+        10,
+        "both forms are in the journal",
     )
 
 
@@ -294,11 +329,15 @@ def test_an_audit_of_it_finds_what_it_really_does(plain: Node) -> None:
 
 def test_a_file_of_cas_that_is_not_there_is_found_because_dfdaemon_goes_on_without_it(plain: Node) -> None:
     stop(plain)
-    plain.write("/etc/dragonfly/dfdaemon.yaml", f"{BINARY_DEFAULT}proxy: {{registryMirror: {{cert: /gone.pem}}}}\n")
+    plain.write(
+        "/etc/dragonfly/dfdaemon.yaml", f"{BINARY_DEFAULT}proxy: {{registryMirror: {{cert: /gone.pem}}}}\n"
+    )
     start(plain)
     assert status_of_a_tag(plain, STRANGER) == 200, "it takes any certificate"
     found = scene.agent_json(plain, "dragonfly", "audit", "--live")["findings"]
-    assert [one["value"] for one in found if one["item"] == "certificate"] == ["/gone.pem, which is not there"]
+    assert [one["value"] for one in found if one["item"] == "certificate"] == [
+        "/gone.pem, which is not there"
+    ]
 
 
 def state_of_dfdaemon(node: Node) -> str:
@@ -326,4 +365,6 @@ def test_a_unit_with_a_limit_of_starts_is_given_up_where_no_scheduler_answers(pl
     plain.wait_until(lambda: state_of_dfdaemon(plain) == "failed", 60, "systemd starts it no more")
     assert "Start request repeated too quickly" in plain.journal("dfdaemon.service")
     findings = scene.agent_json(plain, "dragonfly", "audit", "--live")["findings"]
-    assert "gives up after 5 starts within 60 s" in {one["value"] for one in findings if one["item"] == "unit"}
+    assert "gives up after 5 starts within 60 s" in {
+        one["value"] for one in findings if one["item"] == "unit"
+    }

@@ -1,7 +1,8 @@
-"""Each kind of drift, done to a node by hand: how long until it is told, and whether a repair mends it or leaves it.
+"""Each kind of drift, done to a node by hand: how long until it is told, and whether a repair mends it or
+leaves it.
 
-The times go into build/bench/drift.json. What everyone may read is judged by the daemon itself, within a second; the
-rest by the inspection that it asks for, or by the timer's.
+The times go into build/bench/drift.json. What everyone may read is judged by the daemon itself, within a
+second; the rest by the inspection that it asks for, or by the timer's.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from tests.node.detached import DetachedReader
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (Drift|ChangedSinceProof): ",  # being told is what these tests are about
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
+    # (KillMode=process).
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
+    r"termination)",
 )
 
 TEMPLATE, CONFIG = "/etc/nydus/nydusd-config.json", "/etc/nydus/snapshotter.toml"
@@ -52,7 +55,9 @@ class Case:
 
 
 BY_ROOT_S = 45.0
-"""An inspection has to start, on a busy machine; nobody waits for the timer, which comes each five minutes."""
+"""An inspection has to start, on a busy machine; nobody waits for the timer, which comes each five
+minutes.
+"""
 _LONGEST_S = 60.0
 """How long a test waits. What is promised stands in the cases."""
 
@@ -62,7 +67,8 @@ CASES = {
     "a file of ours is opened to all": Case("file-rights", TEMPLATE, f"chmod 666 {TEMPLATE}"),
     "a file of ours is closed": Case("file-rights", TEMPLATE, f"chmod 600 {TEMPLATE}"),
     "a file of ours is taken over": Case(
-        "file-taken-over", CONFIG, f"cp -a {CONFIG} /run/kept && echo '# mine' > {CONFIG}", f"mv /run/kept {CONFIG}"
+        "file-taken-over", CONFIG, f"cp -a {CONFIG} /run/kept && echo '# mine' > {CONFIG}",
+        f"mv /run/kept {CONFIG}"
     ),
     "hosts.toml is edited": Case("file-edited", HOSTS, f"echo '# more' >> {HOSTS}"),
     "hosts.toml is removed": Case("file-removed", HOSTS, f"rm -r {HOSTS.rpartition('/')[0]}"),
@@ -71,12 +77,14 @@ CASES = {
     ),
     "somebody wants another snapshotter": Case(
         "keys-contradicted", CONTAINERD,
-        f"cp -a {CONTAINERD} /run/kept && sed -i 's/snapshotter = \"nydus\"/snapshotter = \"overlayfs\"/' {CONTAINERD}",
+        f"cp -a {CONTAINERD} /run/kept && sed -i 's/snapshotter = \"nydus\"/snapshotter = \"overlayfs\"/' "
+        f"{CONTAINERD}",
         f"mv /run/kept {CONTAINERD}",
     ),
     "a drop-in contradicts": Case(
         "unit-overridden", DROP_IN,
-        f"mkdir -p {UNIT_FILE}.d && printf '[Service]\\nKillMode=mixed\\n' > {DROP_IN} && systemctl daemon-reload",
+        f"mkdir -p {UNIT_FILE}.d && printf '[Service]\\nKillMode=mixed\\n' > {DROP_IN} && systemctl "
+        f"daemon-reload",
         f"rm -r {UNIT_FILE}.d && systemctl daemon-reload",
     ),
     "the unit is masked": Case(
@@ -96,7 +104,8 @@ CASES = {
     ),
     "containerd runs on another file": Case(
         "containerd-outdated", "containerd.service",
-        f"cp -a {CONTAINERD} /run/kept && echo 'version = 2' > {CONTAINERD} && systemctl restart containerd && "
+        f"cp -a {CONTAINERD} /run/kept && echo 'version = 2' > {CONTAINERD} && systemctl restart containerd "
+        f"&& "
         f"mv /run/kept {CONTAINERD}", told_within_s=BY_ROOT_S,
     ),
 }  # fmt: skip
@@ -209,15 +218,21 @@ def test_a_contradiction_names_file_key_both_values_and_a_command(node: Node) ->
 
 def test_with_repair_own_a_node_mends_itself_once_and_does_not_fight(node: Node) -> None:
     node.write("/etc/nydus-agent/conf.d/60-own.toml", '[drift]\nrepair = "own"\n')
-    restarts = node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
+    restarts = node.run(
+        ["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]
+    ).stdout
     began = time.monotonic()
-    # Read at every pull: putting it back restarts nothing, and so does not have to wait for the budget of restarts.
+    # Read at every pull: putting it back restarts nothing, and so does not have to wait for the budget of
+    # restarts.
     node.run(f"echo '# more' >> {HOSTS}")
     wait_until_told(node, lambda found: ("file-edited", HOSTS) in found)
     wait_until_told(node, lambda found: not found)
     took = time.monotonic() - began
     print(f"repaired by itself after {took:.1f} s")
-    assert node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout == restarts
+    assert (
+        node.run(["systemctl", "show", "--property=InvocationID", "--value", "containerd", UNIT]).stdout
+        == restarts
+    )
     node.run(f"echo '# more' >> {HOSTS}")
     wait_until_told(node, lambda found: ("file-edited", HOSTS) in found)
     done = scene.agent(node, "repair", "--by-itself", check=False)
@@ -236,14 +251,27 @@ def test_a_change_by_apply_is_no_drift(node: Node) -> None:
     node.run("rm /etc/nydus-agent/conf.d/70-more.toml")
     scene.agent(node, "apply")
     assert findings(node) == {}
-    assert node.run(["journalctl", "--unit=nydus-agent", "--grep=^Drift", "--quiet"], check=False).stdout == seen
+    assert (
+        node.run(["journalctl", "--unit=nydus-agent", "--grep=^Drift", "--quiet"], check=False).stdout == seen
+    )
 
 
 def test_an_inspection_that_may_not_open_dev_null_looks_at_all_and_calls_nothing_gone(node: Node) -> None:
-    """As kind and small containers lay it: ProtectKernelLogs= takes away what /dev/kmsg leads to, for its own unit."""
+    """As kind and small containers lay it:
+
+    ProtectKernelLogs= takes away what /dev/kmsg leads to, for its own unit.
+    """
     node.run("ln -sfn /dev/null /dev/kmsg")
     try:
-        opened = ["systemd-run", "--quiet", "--wait", "--pipe", "--property=ProtectKernelLogs=yes", "cat", "/dev/null"]
+        opened = [
+            "systemd-run",
+            "--quiet",
+            "--wait",
+            "--pipe",
+            "--property=ProtectKernelLogs=yes",
+            "cat",
+            "/dev/null",
+        ]
         assert node.run(opened, check=False).returncode != 0, "else this shows nothing"
         inspected = node.run("systemctl restart nydus-agent-inspect.service", check=False)
         looked = json.loads(node.read("/var/lib/nydus-agent/drift.json"))

@@ -1,6 +1,6 @@
-"""While the mirror is fenced the agent may be killed, frozen, restarted, upgraded, stopped or purged, the firewall
-flushed, the clock set, the node rebooted: a container that reads all the time sees no error, no connection passes a
-fence that should stand, and none stands where it should not.
+"""While the mirror is fenced the agent may be killed, frozen, restarted, upgraded, stopped or purged, the
+firewall flushed, the clock set, the node rebooted: a container that reads all the time sees no error, no
+connection passes a fence that should stand, and none stands where it should not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
 AGENT = "nydus-agent.service"
 ENDED = (
-    r"^init.scope: (nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing|Start request)"
+    r"^init.scope: (nydus-agent.service: (Main process exited|Failed with|Watchdog timeout|Killing|Start "
+    r"request)"
     r"|Failed to start nydus-agent)"
 )
 RESTARTS = int(os.environ.get("NYDUS_AGENT_TEST_RESTARTS", "25"))
@@ -37,10 +38,14 @@ FLUSHED_S = 0.5
 
 @contextmanager
 def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
-    """The mirror is frozen and fenced: only the fence keeps reads from hanging, and whoever gets past it is seen."""
+    """The mirror is frozen and fenced: only the fence keeps reads from hanging, and whoever gets past it is
+    seen.
+    """
     stage.mirror.unit.freeze()
     try:
-        wait_for_health_state(stage.node, "down")  # before that the fence is tentative and ends after three seconds
+        wait_for_health_state(
+            stage.node, "down"
+        )  # before that the fence is tentative and ends after three seconds
         with Knocker(stage.node) as knocker:
             yield knocker
     finally:
@@ -49,7 +54,9 @@ def frozen_mirror(stage: scene.Stage) -> Iterator[Knocker]:
 
 @contextmanager
 def killed_mirror(stage: scene.Stage) -> Iterator[None]:
-    """The mirror is dead and fenced: without the fence reads find a refusal too, and nydusd's own fallback."""
+    """The mirror is dead and fenced: without the fence reads find a refusal too, and nydusd's own
+    fallback.
+    """
     stage.mirror.unit.kill("KILL")
     try:
         scene.wait_for_route(stage.node, "origin", 10)
@@ -59,13 +66,16 @@ def killed_mirror(stage: scene.Stage) -> Iterator[None]:
 
 
 def wait_for_health_state(node: Node, wanted: str, deadline_s: float = 15) -> None:
-    node.wait_until(lambda: scene.daemon_status(node)["health_state"] == wanted, deadline_s, f"the mirror is {wanted}")
+    node.wait_until(
+        lambda: scene.daemon_status(node)["health_state"] == wanted, deadline_s, f"the mirror is {wanted}"
+    )
 
 
 def wait_for_successor(node: Node, pid: int, deadline_s: float = 15) -> dict[str, Any]:
     """What another process than `pid` has published."""
     node.wait_until(
-        lambda: node.main_pid(AGENT) not in (pid, 0) and scene.daemon_status(node)["pid"] == node.main_pid(AGENT),
+        lambda: node.main_pid(AGENT) not in (pid, 0)
+        and scene.daemon_status(node)["pid"] == node.main_pid(AGENT),
         deadline_s,
         "another agent publishes",
     )
@@ -97,7 +107,10 @@ def test_an_agent_killed_while_fenced_is_followed_by_one_that_adopts_the_fence_a
         status = wait_for_successor(stage.node, pid)
         reader.wait_for(30)
         assert routes(status, at) == {"origin"}
-        assert (status["health_state"], status["health_reason"]) == (before["health_state"], before["health_reason"])
+        assert (status["health_state"], status["health_reason"]) == (
+            before["health_state"],
+            before["health_reason"],
+        )
         assert knocker.passed() == []
         assert reader.slowest_ms(at) < 1000
 
@@ -121,7 +134,10 @@ def test_an_agent_frozen_while_fenced_is_restarted_before_the_fence_ends(
 @contextmanager
 def drop_in(node: Node, text: str, health: str = "") -> Iterator[None]:
     """The agent's unit with another setting and another policy, until the end of `with`."""
-    paths = {f"/run/systemd/system/{AGENT}.d/50-test.conf": text, "/etc/nydus-agent/conf.d/60-test.toml": health}
+    paths = {
+        f"/run/systemd/system/{AGENT}.d/50-test.conf": text,
+        "/etc/nydus-agent/conf.d/60-test.toml": health,
+    }
     for path, content in paths.items():
         node.write(path, content)
     try:
@@ -224,7 +240,11 @@ def test_an_upgrade_by_apt_while_fenced_lets_nothing_through(
 def test_a_firewall_that_is_reloaded_opens_the_fence_for_a_moment_only(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
-    acts = (["nft", "flush", "ruleset"], ["systemctl", "start", "nftables"], ["systemctl", "reload", "nftables"])
+    acts = (
+        ["nft", "flush", "ruleset"],
+        ["systemctl", "start", "nftables"],
+        ["systemctl", "reload", "nftables"],
+    )
     with frozen_mirror(stage) as knocker:
         try:
             for act in acts:
@@ -267,7 +287,9 @@ def test_a_stop_gives_a_well_mirror_back_at_once_though_it_was_pinned_away(
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (BothBad|ReadsGoAround): ")
-def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_and_no_former_fence_is_believed() -> None:
+def test_after_a_reboot_with_a_dead_mirror_reads_come_from_the_origin_and_no_former_fence_is_believed() -> (
+    None
+):
     with scene.staged("reader-nydus") as stage:
         node, ref = stage.node, stage.ref("reader-nydus")
         scene.pull(node, ref)

@@ -1,4 +1,6 @@
-"""A snapshotter that was on the node before us: after a removal its unit is what it was before the first apply."""
+"""A snapshotter that was on the node before us: after a removal its unit is what it was before the first
+apply.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def own_config(node: Node) -> None:
 
 @pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
+    r"termination)",
 )
 def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads_on() -> None:
     with scene.staged("python-nydus", installed=False) as stage:
@@ -78,17 +81,22 @@ def test_somebody_s_own_snapshotter_ends_as_it_was_and_a_running_container_reads
 
 
 @pytest.mark.allow_warnings(
-    r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",  # after the boot the test's mirror and registry are gone
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+    # after the boot the test's mirror and registry are gone
+    r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
+    r"termination)",
     # The power may go while systemd's child has not become `sleep` yet: it finds that its parent is gone.
-    r"^nydus-snapshotter.service: nydus-snapshotter.service: Failed (to send handoff|at step EXEC spawning sleep)",
+    r"^nydus-snapshotter.service: nydus-snapshotter.service: Failed (to send handoff|at step EXEC spawning "
+    r"sleep)",
 )
 def test_a_removal_that_loses_power_while_theirs_starts_has_ours_up_for_containerd() -> None:
     with scene.staged(installed=False) as stage:
         node = stage.node
         scene.install_only(node, NO_CHANGE)
         # Never where containerd looks, and slow to start.
-        node.write(PACKAGED, re.sub("ExecStart=.*", "ExecStartPre=sleep 3\nExecStart=sleep infinity", FOREIGN))
+        node.write(
+            PACKAGED, re.sub("ExecStart=.*", "ExecStartPre=sleep 3\nExecStart=sleep infinity", FOREIGN)
+        )
         node.run(["systemctl", "enable", "--now", UNIT])
         scene.agent(node, "apply", "--now")
         victim = stopped_at(node, f"start {UNIT}", "remove")

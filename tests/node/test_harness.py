@@ -45,7 +45,9 @@ def test_a_node_is_a_plain_debian_node_with_containerd_running_and_nothing_faile
     assert node.failed_units() == []
     assert "VERSION_CODENAME=trixie" in node.read("/etc/os-release")
     plugins = [line.split() for line in node.run(["ctr", "plugins", "ls"]).stdout.splitlines()]
-    assert ["io.containerd.grpc.v1", "cri", "ok"] in [[words[0], words[1], words[-1]] for words in plugins if words]
+    assert ["io.containerd.grpc.v1", "cri", "ok"] in [
+        [words[0], words[1], words[-1]] for words in plugins if words
+    ]
     assert "nydus" not in node.read("/etc/containerd/config.toml")
     assert [line.split()[0] for line in node.run(["ip", "-brief", "link"]).stdout.splitlines()] == ["lo"]
     assert "Version:" in node.run(["nydusd", "--version"]).stdout
@@ -59,7 +61,11 @@ def test_containerds_configuration_is_debians_wherever_the_machine_allows_it() -
 
 @pytest.mark.parametrize(
     ("snapshotter", "path"),
-    [("0.16.1", "/usr/local/bin/containerd-nydus-grpc"), ("0.13.4", "/usr/bin/containerd-nydus-grpc"), ("none", "")],
+    [
+        ("0.16.1", "/usr/local/bin/containerd-nydus-grpc"),
+        ("0.13.4", "/usr/bin/containerd-nydus-grpc"),
+        ("none", ""),
+    ],
 )
 def test_the_node_has_the_snapshotter_that_was_asked_for(
     node_factory: Callable[..., Node], snapshotter: str, path: str
@@ -104,7 +110,8 @@ def test_what_one_installation_compiled_is_what_the_next_one_finds_and_its_purge
 
 _BOOT_AND_WAIT = """
 import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell began us in the background
+# It is ignored where a shell began us in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.node.boot import Node
 with Node() as node:
     print(node.name, node._keeper.pid, flush=True)
@@ -180,7 +187,9 @@ def test_commands_fail_loudly_and_end_in_time(node: Node) -> None:
         node.run("echo out; echo err >&2; exit 3")
     with pytest.raises(NodeError, match=r"not done after 0\.5 s"):
         node.run(["sleep", "4711"], timeout=0.5)
-    node.wait_until(lambda: node.run(["pgrep", "-f", "sleep 4711"], check=False).returncode == 1, 5, "sleep has ended")
+    node.wait_until(
+        lambda: node.run(["pgrep", "-f", "sleep 4711"], check=False).returncode == 1, 5, "sleep has ended"
+    )
     assert node.run(["id", "-un"], user="nobody").stdout == "nobody\n"
     assert node.run(["cat"], input="in").stdout == "in"
     with pytest.raises(NodeError, match=r"not within 0\.2 s: never"):
@@ -195,7 +204,9 @@ def test_a_tls_registry_is_trusted_by_its_own_ca_only_until_the_ca_is_installed(
     assert registry.ca is not None
     url = f"{registry.url}/v2/"
     assert node.run(["curl", "-s", url], check=False).returncode == 60  # CURLE_PEER_FAILED_VERIFICATION
-    assert node.run(["curl", "-s", "--cacert", parts.make_ca(node, "other"), url], check=False).returncode == 60
+    assert (
+        node.run(["curl", "-s", "--cacert", parts.make_ca(node, "other"), url], check=False).returncode == 60
+    )
     assert node.run(["curl", "-s", "--cacert", registry.ca, url]).stdout == "{}"
     parts.trust(node, registry.ca)
     assert node.run(["curl", "-s", url]).stdout == "{}"
@@ -225,7 +236,9 @@ def test_a_registry_counts_the_blob_bytes_that_it_sent(node: Node) -> None:
 
 
 @pytest.mark.parametrize("snapshotter", ["0.16.1", "0.13.4"])
-def test_a_nydus_image_starts_lazily_through_the_stand_in(node_factory: Callable[..., Node], snapshotter: str) -> None:
+def test_a_nydus_image_starts_lazily_through_the_stand_in(
+    node_factory: Callable[..., Node], snapshotter: str
+) -> None:
     node = node_factory(snapshotter=snapshotter)
     registry, mirror = parts.start_registry(node), parts.start_mirror(node)
     images.push(node, "python-nydus", f"{registry.host}/python-nydus:1")
@@ -233,7 +246,10 @@ def test_a_nydus_image_starts_lazily_through_the_stand_in(node_factory: Callable
     started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
     assert started.output == "hello from python\n"
     fetched, size = mirror.stats()["blob_bytes"], images.image("python-nydus").size
-    print(f"snapshotter {snapshotter}: {started.first_output_s:.2f} s, {fetched / 1e6:.1f} of {size / 1e6:.1f} MB")
+    print(
+        f"snapshotter {snapshotter}: {started.first_output_s:.2f} s, {fetched / 1e6:.1f} of "
+        f"{size / 1e6:.1f} MB"
+    )
     assert 0 < fetched < 0.35 * size
 
 

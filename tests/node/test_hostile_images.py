@@ -1,4 +1,6 @@
-"""Images that nobody can read, in a real containerd: whoever may pull can put any bytes there, and root reads them."""
+"""Images that nobody can read, in a real containerd: whoever may pull can put any bytes there, and root reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,15 @@ name, digest, size = sys.argv[1:]
 number, varint = int(size), b""
 while number > 127:
     varint, number = varint + bytes([number & 127 | 128]), number >> 7
-target = field(1, "application/vnd.oci.image.manifest.v1+json") + field(2, digest) + b"\\x18" + varint + bytes([number])
+target = field(1, "application/vnd.oci.image.manifest.v1+json") + field(2, digest)
+target += b"\\x18" + varint + bytes([number])
 image = field(1, name) + field(3, target)
 with grpc.insecure_channel("unix:///run/containerd/containerd.sock") as channel:
     create = channel.unary_unary("/containerd.services.images.v1.Images/Create")
     create(field(1, image), metadata=[("containerd-namespace", "k8s.io")], timeout=10)
 """
-"""An image's record by containerd's own API (api/services/images/v1/images.proto): its clients look into a manifest
-before they make one."""
+"""An image's record by containerd's own API (api/services/images/v1/images.proto): its clients look into a
+manifest before they make one."""
 _REFUSES = "/etc/systemd/system/containerd.service.d/50-refuse.conf"
 _REFUSAL = "[Service]\nExecStartPre=/bin/sh -c '! grep -rq proxy_plugins /etc/containerd'\nRestart=no\n"
 """With this containerd starts only with the configuration that it had before us."""
@@ -106,7 +109,9 @@ def test_images_that_nobody_can_read_keep_no_verb_from_its_work_and_are_named(ma
     assert tree(node) == before
 
 
-def test_the_first_change_beside_images_that_nobody_can_read_can_be_taken_back_to_the_last_byte(made: Ground) -> None:
+def test_the_first_change_beside_images_that_nobody_can_read_can_be_taken_back_to_the_last_byte(
+    made: Ground,
+) -> None:
     node = made.node
     before, images = tree(node), _images(node)
     node.write(_REFUSES, _REFUSAL)

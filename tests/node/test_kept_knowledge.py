@@ -1,5 +1,5 @@
-"""What the agent knows of the mirror outlives a reload, a restart, a crash and another registry, and while reads are at
-the origin that one is watched: on a node, with a container that reads all the time.
+"""What the agent knows of the mirror outlives a reload, a restart, a crash and another registry, and while
+reads are at the origin that one is watched: on a node, with a container that reads all the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ AGENT = "nydus-agent.service"
 SITE = scene.HTTP_SITE + "[mirror.health]\ndwell_ms = 3600000\n"
 """A mirror that was down is held back for an hour, however well it is."""
 OTHER_FILE = "/etc/nydus-agent/conf.d/60-other.toml"
-REGISTRIES = "".join(f'[[registries.hosts]]\nhost = "127.0.0.1:{port}"\nscheme = "http"\n' for port in (5000, 5002))
+REGISTRIES = "".join(
+    f'[[registries.hosts]]\nhost = "127.0.0.1:{port}"\nscheme = "http"\n' for port in (5000, 5002)
+)
 
 
 def reload(node: Node) -> None:
@@ -44,8 +46,8 @@ def see_another_registry(node: Node) -> None:
 
 @pytest.fixture(scope="module")
 def held() -> Iterator[scene.Stage]:
-    """The mirror has been down and is well again, and reads are at the origin. What the mirror fetches comes from
-    another registry than the one that nydusd asks.
+    """The mirror has been down and is well again, and reads are at the origin. What the mirror fetches comes
+    from another registry than the one that nydusd asks.
     """
     with scene.staged("reader-nydus", site=SITE) as stage:
         node = stage.node
@@ -64,7 +66,9 @@ def held() -> Iterator[scene.Stage]:
 
 def is_well_but_down(node: Node) -> bool:
     status = scene.daemon_status(node)
-    return bool(status["health_state"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"])
+    return bool(
+        status["health_state"] == "down" and status["mirror"]["ping_ok"] and status["mirror"]["canary_ok"]
+    )
 
 
 @pytest.mark.parametrize("happens", [reload, restart, crash, see_another_registry])
@@ -84,7 +88,9 @@ def test_a_mirror_that_is_held_back_stays_so_whatever_becomes_of_the_agent(
         assert reader.errors() == []
 
 
-def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_a_container_no_read(held: scene.Stage) -> None:
+def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_a_container_no_read(
+    held: scene.Stage,
+) -> None:
     node = held.node
     node.run(["rm", "-f", OTHER_FILE])  # one good origin would be enough
     reload(node)
@@ -93,7 +99,10 @@ def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_a_container_
         held.registry.unit.stop()
         took = scene.wait_for_route(node, "mirror", 10)
         reader.wait_for(20)
-        print(f"origin dead: reads go to the mirror after {took:.1f} s; slowest read {reader.slowest_ms(at):.0f} ms")
+        print(
+            f"origin dead: reads go to the mirror after {took:.1f} s; slowest read "
+            f"{reader.slowest_ms(at):.0f} ms"
+        )
         assert reader.errors() == []
         # The origin is back, and the mirror is still held back.
         held.registry = parts.start_registry(node)

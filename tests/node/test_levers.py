@@ -1,4 +1,6 @@
-"""The operator's levers on a real node: pins, drills under a reading container, and a story that is told truly."""
+"""The operator's levers on a real node: pins, drills under a reading container, and a story that is told
+truly.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ PIN = "/var/lib/nydus-agent/pin.json"
 def fresh(stage: scene.Stage) -> scene.Stage:
     """The agent has forgotten the outages of the tests before, and reads go to the mirror."""
     scene.fresh_agent(stage.node, 60)
-    stage.node.wait_until(lambda: scene.daemon_status(stage.node)["origins"][0]["ok"], 20, "the origin has answered")
+    stage.node.wait_until(
+        lambda: scene.daemon_status(stage.node)["origins"][0]["ok"], 20, "the origin has answered"
+    )
     return stage
 
 
@@ -34,7 +38,9 @@ def reader(fresh: scene.Stage) -> Iterator[scene.Reader]:
 
 def said(stage: scene.Stage, text: str) -> bool:
     """Whether the daemon or a drill has told this in the journal."""
-    return text in stage.node.run(["journalctl", "--quiet", "--identifier=nydus-agent", "--output=cat"]).stdout
+    return (
+        text in stage.node.run(["journalctl", "--quiet", "--identifier=nydus-agent", "--output=cat"]).stdout
+    )
 
 
 def drills(stage: scene.Stage) -> bool:
@@ -52,8 +58,10 @@ def test_a_drill_switches_a_reading_container_there_and_back(
     assert answer["result"] in ("switched", "slow"), answer  # slow: this machine may be busy with other tests
     reader.wait_for(10)
     print(
-        f"{kind}: origin after {answer['switched_ms']:.0f} ms, back {answer['returned_s']:.1f} s after the mirror; "
-        f"slowest read {reader.slowest_ms(at):.0f} ms of {len(reader.reads())}, {answer['destroyed']} destroyed"
+        f"{kind}: origin after {answer['switched_ms']:.0f} ms, back {answer['returned_s']:.1f} s after the "
+        f"mirror; "
+        f"slowest read {reader.slowest_ms(at):.0f} ms of {len(reader.reads())}, {answer['destroyed']} "
+        f"destroyed"
     )
     assert reader.errors() == []
     assert reader.slowest_ms(at) < 2500
@@ -64,7 +72,9 @@ def test_a_drill_switches_a_reading_container_there_and_back(
 
 # It ends while a ping is out: that one is lost, although the mirror is well again.
 @pytest.mark.allow_warnings(r"^nydus-agent.service: PingFails: ")
-def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.Stage, reader: scene.Reader) -> None:
+def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
     child = stage.node.popen(["nydus-agent", "drill", "mirror-hang", "10m"])
     scene.wait_for_route(stage.node, "origin", 15)
     assert drills(stage)
@@ -82,7 +92,9 @@ def test_a_drill_that_is_killed_ends_by_itself_and_leaves_nothing(stage: scene.S
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: PingFails: ")
-def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(stage: scene.Stage, reader: scene.Reader) -> None:
+def test_a_drill_that_is_interrupted_ends_and_tells_how_far_it_came(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
     argv = ["timeout", "--preserve-status", "--signal=INT", "4", "nydus-agent", "drill", "mirror-hang", "10m"]
     done = stage.node.run(argv, check=False)
     assert done.returncode == 130, done.stdout + done.stderr
@@ -114,7 +126,9 @@ def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Sta
     node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(node, "origin", 10)
     assert abs(scene.daemon_status(node)["pin"]["until"] - before) < 1
-    assert scene.agent(node, "status", check=False).stdout.startswith("reads are pinned to the origin by root for ")
+    assert scene.agent(node, "status", check=False).stdout.startswith(
+        "reads are pinned to the origin by root for "
+    )
     shown = scene.agent(node, "route", "show", check=False).stdout
     assert "by root: dragonfly upgrade" in shown
     assert "healthy -> healthy" not in shown
@@ -128,7 +142,9 @@ def test_a_pin_survives_a_restart_of_the_agent_and_ends_in_time(fresh: scene.Sta
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |PingFails: )")
-def test_a_proof_that_failed_while_the_mirror_was_down_is_made_anew_soon_after_its_return(fresh: scene.Stage) -> None:
+def test_a_proof_that_failed_while_the_mirror_was_down_is_made_anew_soon_after_its_return(
+    fresh: scene.Stage,
+) -> None:
     node = fresh.node
     fresh.mirror.unit.kill("KILL")
     scene.wait_for_route(node, "origin", 10)
@@ -137,7 +153,9 @@ def test_a_proof_that_failed_while_the_mirror_was_down_is_made_anew_soon_after_i
     assert "mirror" in [check["name"] for check in checks if check["state"] == "failed"]
     fresh.mirror.start_again()
     scene.wait_for_route(node, "mirror", 60)
-    node.wait_until(lambda: "not proved" not in scene.agent(node, "status", check=False).stdout, 45, "proved anew")
+    node.wait_until(
+        lambda: "not proved" not in scene.agent(node, "status", check=False).stdout, 45, "proved anew"
+    )
 
 
 def story(stage: scene.Stage, *arguments: str) -> list[dict[str, Any]]:
@@ -163,7 +181,9 @@ def test_the_story_of_an_outage_is_told_over_a_restart_and_without_the_agent(fre
     node.run(["systemctl", "restart", "nydus-agent"])
     scene.wait_for_route(node, "mirror", 60)
     history = [entry for entry in story(fresh, "status", "--history") if entry["at"] > at]
-    routes = [(entry["route_from"], entry["route"]) for entry in history if entry["route_from"] != entry["route"]]
+    routes = [
+        (entry["route_from"], entry["route"]) for entry in history if entry["route_from"] != entry["route"]
+    ]
     assert routes[:2] == [("mirror", "origin"), ("origin", "mirror")]
     assert any("started anew" in entry["reason"] for entry in history)
     assert history == sorted(history, key=lambda entry: entry["at"])

@@ -25,7 +25,10 @@ def test_after_a_reboot_all_checks_are_proved_again_without_anybody() -> None:
         parts.start_registry(node)
         parts.start_mirror(node)
         scene.wait_for_route(node, "mirror", 60)
-        assert node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split() == ["active"] * 2
+        assert (
+            node.run(["systemctl", "is-active", "nydus-snapshotter", "containerd"]).stdout.split()
+            == ["active"] * 2
+        )
         assert scene.start_nydus(node, ref).output == "hello from python\n"
         assert states(node) == ["ok"] * 10
         assert node.failed_units() == []
@@ -38,12 +41,17 @@ def test_a_power_cut_in_the_middle_of_the_change_is_undone_before_the_runtimes_s
         scene.install_only(node, scene.HTTP_SITE.replace("on_install = true", "on_install = false"))
         before = node.read(CONTAINERD_CONFIG)
         # containerd's restart takes long: the change waits for it with everything written.
-        slow = "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins /etc/containerd/config.toml || sleep 600'\n"
+        slow = (
+            "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins /etc/containerd/config.toml || "
+            "sleep 600'\n"
+        )
         node.write("/run/systemd/system/containerd.service.d/50-slow.conf", slow)
         node.run(["systemctl", "daemon-reload"])
         change = node.popen(["nydus-agent", "apply"])
         try:
-            node.wait_until(lambda: "proxy_plugins" in node.read(CONTAINERD_CONFIG), 30, "the change is half done")
+            node.wait_until(
+                lambda: "proxy_plugins" in node.read(CONTAINERD_CONFIG), 30, "the change is half done"
+            )
             node.run(["sync"])
             node.power_cut()
         finally:
@@ -78,13 +86,16 @@ def test_purge_is_refused_while_nydus_containers_run_and_then_leaves_nothing() -
         node.apt("purge", "nydus-node-agent")
         assert node.read(CONTAINERD_CONFIG) == before
         left = node.run(
-            "ls -d /etc/nydus /etc/nydus-agent /var/lib/nydus-agent /run/nydus-agent /usr/share/nydus-node-agent "
-            "/etc/systemd/system/nydus-snapshotter.service /etc/containerd/certs.d /usr/bin/nydus-agent 2>/dev/null "
+            "ls -d /etc/nydus /etc/nydus-agent /var/lib/nydus-agent /run/nydus-agent "
+            "/usr/share/nydus-node-agent "
+            "/etc/systemd/system/nydus-snapshotter.service /etc/containerd/certs.d /usr/bin/nydus-agent "
+            "2>/dev/null "
             "|| true"
         ).stdout
         assert left == ""
         assert "nydus" not in node.run(["nft", "list", "ruleset"]).stdout
-        # A unit is known to systemd for as long as a process of its cgroup has not ended: the last nydusd just does.
+        # A unit is known to systemd for as long as a process of its cgroup has not ended: the last nydusd
+        # just does.
         units = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "nydus*"]
         node.wait_until(lambda: node.run(units).stdout == "", 60, "systemd knows no unit of ours")
         assert node.run("pgrep --list-full nydus", check=False).stdout == ""

@@ -1,4 +1,6 @@
-"""The main job on real parts: one `apt install`, and images start lazily through the mirror, and it is proved."""
+"""The main job on real parts: one `apt install`, and images start lazily through the mirror, and it is
+proved.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,7 @@ def test_apt_install_alone_configures_and_proves_the_node(stage: scene.Stage) ->
     assert {state for number, state in states.items() if number not in unproved} == {"ok"}, proof
 
 
-def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(
-    stage: scene.Stage,
-) -> None:
+def test_a_nydus_image_starts_sooner_than_plain_and_fetches_a_third_at_most(stage: scene.Stage) -> None:
     plain = scene.start_plain(stage.node, stage.ref("python"))
     before = stage.mirror.stats()["blob_bytes"]
     lazy = scene.start_nydus(stage.node, stage.ref("python-nydus"))

@@ -1,4 +1,6 @@
-"""The quick form of the matrix: whatever two of containerd, mode and form of its configuration meet, works."""
+"""The quick form of the matrix: whatever two of containerd, mode and form of its configuration meet,
+works.
+"""
 
 from __future__ import annotations
 

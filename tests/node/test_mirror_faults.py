@@ -1,4 +1,6 @@
-"""When the mirror dies, hangs or lies under a container that reads all the time, the container sees no error."""
+"""When the mirror dies, hangs or lies under a container that reads all the time, the container sees no
+error.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
 @contextmanager
 def fresh_reader(stage: scene.Stage) -> Iterator[scene.Reader]:
-    """A reader on a cold image: snapshot, nydusd and cache are made anew. The agent forgets the outages of the tests
-    before, or three in a row would keep it at the origin for minutes (flap penalty).
+    """A reader on a cold image: snapshot, nydusd and cache are made anew. The agent forgets the outages of
+    the tests before, or three in a row would keep it at the origin for minutes (flap penalty).
     """
     scene.fresh_agent(stage.node, 120)
     with scene.cold_reader(stage.node, stage.ref("reader-nydus")) as made:
@@ -32,10 +34,16 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
 
 
 def check_outage(
-    stage: scene.Stage, what: str, begin: Callable[[], None], end: Callable[[], None], *, route_s: float, read_ms: float
+    stage: scene.Stage,
+    what: str,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+    *,
+    route_s: float,
+    read_ms: float,
 ) -> None:
-    """An outage: the route is origin, the reader goes on without an error, and both take no longer than README says.
-    Only a time that was missed is tried again, with another reader.
+    """An outage: the route is origin, the reader goes on without an error, and both take no longer than
+    README says. Only a time that was missed is tried again, with another reader.
     """
 
     def outage() -> None:
@@ -61,7 +69,9 @@ def check_outage(
 
 def test_a_killed_mirror_costs_no_read(stage: scene.Stage) -> None:
     unit = stage.mirror.unit
-    check_outage(stage, "killed", lambda: unit.kill("KILL"), stage.mirror.start_again, route_s=0.5, read_ms=1000)
+    check_outage(
+        stage, "killed", lambda: unit.kill("KILL"), stage.mirror.start_again, route_s=0.5, read_ms=1000
+    )
 
 
 def test_a_frozen_mirror_costs_no_read(stage: scene.Stage) -> None:

@@ -1,5 +1,5 @@
-"""Another user of the node holds sockets with the mirror's port: no read leaves a mirror that is well, and none reaches
-a socket of that user that stands in the mirror's place.
+"""Another user of the node holds sockets with the mirror's port: no read leaves a mirror that is well, and
+none reaches a socket of that user that stands in the mirror's place.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def check_of_the_mirror(node: Node) -> tuple[str, str]:
     return found["state"], found["detail"]
 
 
-def test_another_users_ipv6_socket_beside_a_well_mirror_moves_no_read(stage: scene.Stage, reader: scene.Reader) -> None:
+def test_another_users_ipv6_socket_beside_a_well_mirror_moves_no_read(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
     with held(stage.node, "ipv6"):
         nothing_moves(stage, reader)
         state, detail = check_of_the_mirror(stage.node)
@@ -79,7 +81,9 @@ def test_beside_such_a_socket_the_mirrors_own_process_is_the_one_that_is_watched
         stage.mirror.unit.freeze()
         try:
             scene.wait_for_route(stage.node, "origin", 10)
-            causes = [entry["cause"] for entry in scene.daemon_status(stage.node)["history"] if entry["at"] >= at]
+            causes = [
+                entry["cause"] for entry in scene.daemon_status(stage.node)["history"] if entry["at"] >= at
+            ]
             assert causes[0] == "ended", "that it was stopped is known before its silence is"
         finally:
             stage.mirror.unit.thaw()
@@ -98,7 +102,9 @@ def test_thousands_of_another_users_sockets_with_the_mirrors_port_cost_the_agent
 
 
 @pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: )")
-def test_without_a_registry_another_users_ipv6_socket_does_not_take_the_only_route(stage: scene.Stage) -> None:
+def test_without_a_registry_another_users_ipv6_socket_does_not_take_the_only_route(
+    stage: scene.Stage,
+) -> None:
     scene.fresh_agent(stage.node)
     stage.registry.unit.stop()
     try:
@@ -121,7 +127,9 @@ def test_another_user_in_the_mirrors_place_is_fenced_from_the_first_look_and_by_
     stage.registry.unit.stop()
     try:
         with held(node, "mirror"):
-            node.wait_until(lambda: node.run(["ss", "-Hltn", "sport", "=", ":4001"]).stdout, 10, "somebody listens")
+            node.wait_until(
+                lambda: node.run(["ss", "-Hltn", "sport", "=", ":4001"]).stdout, 10, "somebody listens"
+            )
             node.run(["systemctl", "start", AGENT])
             scene.wait_for_route(node, "origin", 5)
             with Knocker(node) as knocker:
@@ -133,7 +141,9 @@ def test_another_user_in_the_mirrors_place_is_fenced_from_the_first_look_and_by_
                 assert knocker.passed() == [], "no connection reached the other user's socket"
             status = scene.daemon_status(node)
             assert (status["route"], status["mirror"]["owner"]) == ("origin", "foreign")
-            assert {one["type"] for one in status["conditions"] if one["status"] == "True"} >= {"ForeignListener"}
+            assert {one["type"] for one in status["conditions"] if one["status"] == "True"} >= {
+                "ForeignListener"
+            }
     finally:
         stage.registry = parts.start_registry(node)
         stage.mirror.start_again()

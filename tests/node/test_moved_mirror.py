@@ -1,5 +1,5 @@
-"""A mirror that leaves the host's network, as where dfdaemon's DaemonSet loses `hostNetwork` and gets a `hostPort`: the
-same address leads to it, rewritten, and what it can reach of the node is another.
+"""A mirror that leaves the host's network, as where dfdaemon's DaemonSet loses `hostNetwork` and gets a
+`hostPort`: the same address leads to it, rewritten, and what it can reach of the node is another.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
 """
 HOST_PORTS = f"""\
 table ip host_ports {{
-    chain output {{ type nat hook output priority dstnat; ip daddr 127.0.0.1 tcp dport 4001-4003 dnat to {POD}; }}
-    chain leave {{ type nat hook postrouting priority srcnat; ip daddr {POD} ip saddr 127.0.0.1 snat to {NODE}; }}
+    chain output {{ type nat hook output priority dstnat;
+        ip daddr 127.0.0.1 tcp dport 4001-4003 dnat to {POD}; }}
+    chain leave {{ type nat hook postrouting priority srcnat;
+        ip daddr {POD} ip saddr 127.0.0.1 snat to {NODE}; }}
 }}
 """
 
@@ -38,13 +40,24 @@ def move(node: Node, mirror: parts.Mirror) -> None:
     mirror.unit.stop()
     scene.wait_for_route(node, "origin", 10)
     parts.run_registry(node, "registry-5002", 5002, {"addr": f"{NODE}:5002"})
-    argv = [*_ENTER, "python3", "-m", "tests.node.inside.mirror", "--address", POD, "--rules", json.dumps(mirror.rules)]
+    argv = [
+        *_ENTER,
+        "python3",
+        "-m",
+        "tests.node.inside.mirror",
+        "--address",
+        POD,
+        "--rules",
+        json.dumps(mirror.rules),
+    ]
     argv += ["--log", mirror.log_path, "--control", mirror.control, "--peers", f"127.0.0.1:5000={NODE}:5002"]
     node.run(["rm", "-f", mirror.log_path, mirror.control])
     parts.start_unit(node, "mirror", argv, env={"PYTHONPATH": stock.PYTHONPATH_ON_NODE})
     node.run(["nft", "-f", "-"], input=HOST_PORTS)
     answers = ["curl", "--silent", "--fail", "--max-time", "2", "http://127.0.0.1:4003/healthy"]
-    node.wait_until(lambda: node.run(answers, check=False).returncode == 0, 20, "it answers at its old address")
+    node.wait_until(
+        lambda: node.run(answers, check=False).returncode == 0, 20, "it answers at its old address"
+    )
 
 
 def test_a_mirror_that_moves_into_a_network_of_its_own_is_used_again_and_costs_a_container_no_read() -> None:
@@ -57,9 +70,13 @@ def test_a_mirror_that_moves_into_a_network_of_its_own_is_used_again_and_costs_a
             reader.wait_for(15)
             move(node, stage.mirror)
             print(f"used again after {scene.wait_for_route(node, 'mirror', 60):.1f} s")
-            assert scene.daemon_status(node)["mirror"]["owner"] == "none", "nothing of this node listens there"
+            assert scene.daemon_status(node)["mirror"]["owner"] == "none", (
+                "nothing of this node listens there"
+            )
             reader.wait_for(15)
             assert reader.errors() == []
         with scene.cold_reader(node, ref) as reader:
-            assert stage.mirror.stats()["blob_bytes"] > scene.bootstrap_size("reader-nydus"), "reads come through it"
+            assert stage.mirror.stats()["blob_bytes"] > scene.bootstrap_size("reader-nydus"), (
+                "reads come through it"
+            )
             assert reader.errors() == []

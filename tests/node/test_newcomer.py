@@ -1,8 +1,8 @@
-"""A newcomer with our pages and nothing else gets from a bare machine to a proved node, and back: each command of
-docs/start.md, operate.md and remove.md is typed as it is printed, and what it prints is compared.
+"""A newcomer with our pages and nothing else gets from a bare machine to a proved node, and back: each
+command of docs/start.md, operate.md and remove.md is typed as it is printed, and what it prints is compared.
 
-What stands in for the internet: upstream's release host and the operator's registry, both by their names and over
-https, Dragonfly's scheduler, and the files that the blocks marked `download` would bring.
+What stands in for the internet: upstream's release host and the operator's registry, both by their names and
+over https, Dragonfly's scheduler, and the files that the blocks marked `download` would bring.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from agent.programs.release import Project
 from tests.node import images, parts, releases_host, scene, typed, upstream
 from tests.node.boot import Node
 
-pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )")
+pytestmark = pytest.mark.allow_warnings(
+    r"^nydus-agent.service: (mirror \w+ -> |BothBad: |Drift: |ChangedSinceProof: )"
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 REGISTRY = "registry.example.org"
@@ -57,10 +59,7 @@ dpkg-deb --root-owner-group -Znone --build $tree {DFDAEMON_DEB}
 
 def release(node: Node, ca: str) -> None:
     """Upstream's release host, with what we have built under the names that upstream gives it."""
-    programs = {
-        Project.NYDUS: releases_host.nydus(node),
-        Project.SNAPSHOTTER: releases_host.snapshotter(),
-    }
+    programs = {Project.NYDUS: releases_host.nydus(node), Project.SNAPSHOTTER: releases_host.snapshotter()}
     for project, held in programs.items():
         made = upstream.packed(project, held, upstream.VERSIONS[project])
         place = urlsplit(made.release.url).path.rpartition("/")[0]
@@ -101,8 +100,13 @@ def follow(node: Node, page: str) -> float:
     """Type all that the page says; how long that took (seconds)."""
     began = time.monotonic()
     for one in typed.commands((DOCS / page).read_text().replace("2.4.4", "2.2.0")):
-        done = node.run(f"cd /root\n{one.command}", check=False, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"})
-        print(f"[{time.monotonic() - began:6.1f} s] {page}:{one.line}: {one.command}\n{done.stdout}{done.stderr}")
+        done = node.run(
+            f"cd /root\n{one.command}", check=False, timeout=300, env={"DEBIAN_FRONTEND": "noninteractive"}
+        )
+        print(
+            f"[{time.monotonic() - began:6.1f} s] {page}:{one.line}: "
+            f"{one.command}\n{done.stdout}{done.stderr}"
+        )
         assert done.returncode == one.exit, f"{page}:{one.line}: {one.command}"
         printed = done.stdout.replace("\r\n", "\n")  # dpkg's scripts have a terminal
         assert one.agrees(printed), f"{page}:{one.line}: it prints something else"

@@ -1,4 +1,6 @@
-"""nydusd 2.4.4's real lines, played into the journal of a node: the route moves in time, and what was met is named."""
+"""nydusd 2.4.4's real lines, played into the journal of a node: the route moves in time, and what was met is
+named.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from tests.node.boot import Node
 from tests.node.test_symptoms import PROMISED_S, lines
 from tests.time_bounds import repeated, within
 
-pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: |ReadsRefused: )")
+pytestmark = pytest.mark.allow_warnings(
+    r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: |ReadsRefused: )"
+)
 DROP_IN = "/etc/nydus-agent/conf.d/60-refusals.toml"
 REASONS = {
     "403-own": "refuses reads by its own rules",
@@ -32,7 +36,9 @@ def node(stage: scene.Stage) -> Iterator[Node]:
 
 
 def watched(node: Node) -> None:
-    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed")
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed"
+    )
 
 
 @pytest.mark.parametrize("name", REASONS)
@@ -67,9 +73,12 @@ def test_where_refusals_are_honoured_the_route_stays_and_the_refusal_is_told(nod
     scene.fresh_agent(node)
     watched(node)
     recorded.play(node, "403-own")
-    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["counts"]["refused"] > 0, 10, "the lines were read")
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["counts"]["refused"] > 0, 10, "the lines were read"
+    )
     said = node.wait_until(
-        lambda: headline if "refuses reads" in (headline := scene.agent_json(node, "status")["headline"]) else "",
+        lambda: headline if "refuses reads" in (headline := scene.agent_json(node,
+            "status")["headline"]) else "",
         10, "status says it",
     )  # fmt: skip
     assert "127.0.0.1:5000/reader-nydus" in said

@@ -1,7 +1,7 @@
 """Packages of others move under us: containerd is upgraded by apt while nydus containers read.
 
-containerd's config.toml is a conffile of its package, and we have changed it. dpkg keeps it without a word as long as
-the package's own is the same as before; where that one changed too, dpkg asks. Here are all answers.
+containerd's config.toml is a conffile of its package, and we have changed it. dpkg keeps it without a word as
+long as the package's own is the same as before; where that one changed too, dpkg asks. Here are all answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProo
 
 @dataclass
 class Moving:
-    """A node with our package applied on a containerd of which any number of newer versions can be installed."""
+    """A node with our package applied on a containerd of which any number of newer versions can be
+    installed.
+    """
 
     stage: scene.Stage
     original: str
@@ -56,8 +58,9 @@ class Moving:
         return found
 
     def wait_for_good_inspection(self, since: float) -> dict[str, object]:
-        """The first proof since then (epoch seconds) that found the node well, without anybody's asking. One that began
-        before the upgrade may see containerd while dpkg has stopped it; the upgrade orders another.
+        """The first proof since then (epoch seconds) that found the node well, without anybody's asking. One
+        that began before the upgrade may see containerd while dpkg has stopped it; the upgrade orders
+        another.
         """
 
         def good() -> dict[str, object] | None:
@@ -131,7 +134,9 @@ def test_a_conffile_that_both_have_changed_is_kept_where_nobody_can_answer(
     assert scene.agent(node, "plan", "--exit-code", check=False).returncode == 0
 
 
-def test_without_those_options_dpkg_asks_and_the_plan_had_said_so(moving: Moving, reader: DetachedReader) -> None:
+def test_without_those_options_dpkg_asks_and_the_plan_had_said_so(
+    moving: Moving, reader: DetachedReader
+) -> None:
     node, ours = moving.node, moving.node.read(CONFIG)
     done = moving.upgrade(moving.newer(THEIRS + THEIRS + moving.original))
     assert done.returncode != 0
@@ -155,7 +160,10 @@ def test_a_conffile_that_was_replaced_is_told_at_once_with_the_command_that_mend
     assert node.read(CONFIG) == theirs
     upgraded = time.time()
     node.wait_until(lambda: moving.proof()["drift"], 60, "the drift is told")
-    print(f"told {time.time() - upgraded:.1f} s after the end of the upgrade, which took {upgraded - began:.1f} s")
+    print(
+        f"told {time.time() - upgraded:.1f} s after the end of the upgrade, which took "
+        f"{upgraded - began:.1f} s"
+    )
     told = scene.agent(node, "status", check=False)
     assert told.returncode == 3
     assert "nydus-agent apply" in told.stdout, told.stdout

@@ -1,4 +1,6 @@
-"""The nydus programs as packages on a node that has none: made there, installed by apt, applied, upgraded, purged."""
+"""The nydus programs as packages on a node that has none: made there, installed by apt, applied, upgraded,
+purged.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ OLD, NEW, BROKEN = "2.2.0", "2.2.1", "2.2.3"
 
 
 def rendered(node: Node) -> str:
-    return node.read("/etc/nydus/snapshotter.toml") + node.read("/etc/systemd/system/nydus-snapshotter.service")
+    return node.read("/etc/nydus/snapshotter.toml") + node.read(
+        "/etc/systemd/system/nydus-snapshotter.service"
+    )
 
 
 def listed(node: Node) -> dict[str, tuple[bool, bool]]:
@@ -99,11 +103,18 @@ def reader(place: Place) -> Iterator[scene.Reader]:
 def test_packages_bring_the_programs_and_a_container_runs(place: Place, reader: scene.Reader) -> None:
     node = place.node
     assert (place.refused.returncode, "NNA0201" in place.refused.stderr) == (2, True)
-    assert listed(node) == {"nydus-programs-2.2.0": (True, True), "nydus-snapshotter-programs-0.16.1": (True, True)}
+    assert listed(node) == {
+        "nydus-programs-2.2.0": (True, True),
+        "nydus-snapshotter-programs-0.16.1": (True, True),
+    }
     assert rendered(node).count(f"{PROGRAMS}/") == 3
     place.runs_nydusd(OLD)
-    verified = node.run(["dpkg", "--verify", "nydus-programs-2.2.0", "nydus-snapshotter-programs-0.16.1"], check=False)
-    assert [line for line in verified.stdout.splitlines() if "/usr/share/doc/" not in line] == []  # dpkg leaves it out
+    verified = node.run(
+        ["dpkg", "--verify", "nydus-programs-2.2.0", "nydus-snapshotter-programs-0.16.1"], check=False
+    )
+    assert [
+        line for line in verified.stdout.splitlines() if "/usr/share/doc/" not in line
+    ] == []  # dpkg leaves it out
     assert node.run(["find", PROGRAMS, "-perm", "/022", "-o", "!", "-user", "root"]).stdout == ""
     reader.wait_for(5)
 
@@ -140,7 +151,9 @@ def test_a_newer_package_waits_for_apply_which_restarts_the_snapshotter_alone(
     reader.wait_for(10)
 
 
-def test_rollback_goes_back_to_the_version_before_and_apply_to_the_newest(place: Place, reader: scene.Reader) -> None:
+def test_rollback_goes_back_to_the_version_before_and_apply_to_the_newest(
+    place: Place, reader: scene.Reader
+) -> None:
     done = scene.agent(place.node, "rollback", check=False)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     place.runs_nydusd(OLD)
@@ -192,7 +205,9 @@ def test_purging_the_old_version_breaks_nothing_that_runs_on_it(place: Place, re
         assert found == []
 
 
-def test_purging_the_version_in_use_says_so_and_ends_nothing_that_runs(place: Place, reader: scene.Reader) -> None:
+def test_purging_the_version_in_use_says_so_and_ends_nothing_that_runs(
+    place: Place, reader: scene.Reader
+) -> None:
     node = place.node
     assert "this node is set up with these programs" in place.purge("nydus-programs-2.2.1")
     reader.wait_for(10)
@@ -205,7 +220,9 @@ def test_purging_the_version_in_use_says_so_and_ends_nothing_that_runs(place: Pl
 
 
 def test_packages_alone_set_a_node_up_in_one_installation(place: Place, tmp_path: Path) -> None:
-    """Of a fleet, without a network: our package and two of programs, and a configuration that orders the change."""
+    """Of a fleet, without a network: our package and two of programs, and a configuration that orders the
+    change.
+    """
     packages = [shutil.copy(place.node.inside(path), tmp_path) for path in place.packages]
     with Node(nydus=False, snapshotter="none") as node:
         registry = set_the_scene(node)
@@ -225,5 +242,7 @@ def test_removal_leaves_the_packages_and_purge_takes_them(place: Place, reader: 
     assert "stays: nydus-programs-2.2.1 nydus-snapshotter-programs-0.16.1: programs" in removed
     node.apt("purge", "nydus-node-agent", "nydus-programs-2.2.1", "nydus-snapshotter-programs-0.16.1")
     left = "find / /var/lib -xdev \\( -name '*nydus-agent*' -o -name 'nydus-snapshotter.service' \\)"
-    kept = [line for line in node.run(left).stdout.splitlines() if not line.startswith(("/var/log/", "/var/tmp/"))]
+    kept = [
+        line for line in node.run(left).stdout.splitlines() if not line.startswith(("/var/log/", "/var/tmp/"))
+    ]
     assert kept == []

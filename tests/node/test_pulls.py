@@ -19,7 +19,10 @@ pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: mirror \w+ -> ")
 
 
 MUCH_SOONER_S = 30.0
-"""containerd alone gives such a pull up after 300 s. On an idle machine these take 3 to 5 s, mostly for unpacking."""
+"""containerd alone gives such a pull up after 300 s.
+
+On an idle machine these take 3 to 5 s, mostly for unpacking.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,9 @@ def stage() -> Iterator[scene.Stage]:
 
 @pytest.fixture(autouse=True)
 def well(stage: scene.Stage) -> Iterator[None]:
-    """The mirror is well, the agent has forgotten former outages, and containerd has neither image nor blob."""
+    """The mirror is well, the agent has forgotten former outages, and containerd has neither image nor
+    blob.
+    """
     stage.node.run(["crictl", "rmi", stage.ref("python")], check=False)
     scene.fresh_agent(stage.node, 60)
     yield
@@ -93,7 +98,9 @@ def test_a_mirror_that_hangs_before_the_answer_costs_a_pull_a_second(stage: scen
     stage.node.wait_until(lambda: seen(stage)["released_waiting"] >= 1, 3, "the agent tells of it")
 
 
-def test_so_does_one_that_hangs_when_the_first_layer_is_asked_for_on_a_kept_connection(stage: scene.Stage) -> None:
+def test_so_does_one_that_hangs_when_the_first_layer_is_asked_for_on_a_kept_connection(
+    stage: scene.Stage,
+) -> None:
     stage.mirror.fault("hang", match="/blobs/|canary")
     with Pull(stage) as pull:
         succeeded, took_s, said = pull.ended(60)

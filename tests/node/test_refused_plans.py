@@ -1,5 +1,5 @@
-"""Plans that are refused before anything is touched: a restart that would end the mounts of running containers, because
-of a drop-in of others; a file of containerd's that another program writes.
+"""Plans that are refused before anything is touched: a restart that would end the mounts of running
+containers, because of a drop-in of others; a file of containerd's that another program writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def node(stage: scene.Stage) -> Iterator[Node]:
     stage.node.run(f"rm -rf {SETTING} {DROP_IN.rpartition('/')[0]} && systemctl daemon-reload")
 
 
-@pytest.mark.parametrize(("mode", "read"), [("control-group", True), ("mixed", True), ("control-group", False)])
+@pytest.mark.parametrize(
+    ("mode", "read"), [("control-group", True), ("mixed", True), ("control-group", False)]
+)
 def test_no_restart_ends_a_running_container_s_mount_whatever_a_drop_in_says(
     stage: scene.Stage, node: Node, mode: str, read: bool
 ) -> None:
@@ -83,7 +85,9 @@ def test_a_drop_in_that_is_taken_away_is_no_obstacle_once_systemd_will_read_that
         ("/var/snap/microk8s/current/args/containerd-template.toml", "", "MicroK8s"),
     ],
 )
-def test_no_file_is_changed_that_another_program_writes(stage: scene.Stage, path: str, head: str, who: str) -> None:
+def test_no_file_is_changed_that_another_program_writes(
+    stage: scene.Stage, path: str, head: str, who: str
+) -> None:
     node = stage.node
     text = f'{head}version = 2\n[plugins."io.containerd.grpc.v1.cri"]\n  enable_selinux = false\n'
     node.run(["mkdir", "-p", path.rpartition("/")[0]])

@@ -35,12 +35,15 @@ def https_node(
 
 def https_site(registry: parts.Registry, ca: str) -> str:
     return (
-        f'[apply]\non_install = true\n[[registries.hosts]]\nhost = "{registry.host}"\nscheme = "https"\nca = "{ca}"\n'
+        f'[apply]\non_install = true\n[[registries.hosts]]\nhost = "{registry.host}"\nscheme = '
+        f'"https"\nca = "{ca}"\n'
     )
 
 
 def shares(node: Node, mirror: Faulty, registry: parts.Registry) -> tuple[int, int]:
-    """Run the image; bytes that nydusd fetched, and bytes through the mirror less the bootstrap (containerd's)."""
+    """Run the image; bytes that nydusd fetched, and bytes through the mirror less the bootstrap
+    (containerd's).
+    """
     before = mirror.stats()["blob_bytes"]
     started = scene.start_nydus(node, f"{registry.host}/python-nydus:1")
     assert started.output == "hello from python\n"
@@ -71,14 +74,18 @@ def test_without_a_tls_rule_reads_go_direct_and_the_operator_is_told() -> None:
 def test_a_registry_whose_certificate_the_ca_did_not_sign_is_refused() -> None:
     with https_node([TLS_RULE]) as (node, registry, _):
         wrong = parts.make_ca(node, "wrong")
-        scene.install_only(node, https_site(registry, wrong).replace("on_install = true", "on_install = false"))
+        scene.install_only(
+            node, https_site(registry, wrong).replace("on_install = true", "on_install = false")
+        )
         told = scene.agent(node, "plan", check=False)
         assert registry.host in told.stdout + told.stderr
         assert "certificate" in (told.stdout + told.stderr).lower()
         assert '"use_http": true' not in told.stdout
 
 
-def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_that_asks_for_credentials() -> None:
+def test_the_mirrors_dialect_works_with_debians_snapshotter_and_a_registry_that_asks_for_credentials() -> (
+    None
+):
     assert cache.find("nydus"), "nydusd 2.2.0 knows mirrors"
     with Node(snapshotter="0.13.4") as node:
         registry = parts.start_auth_registry(node)

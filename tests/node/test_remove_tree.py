@@ -1,4 +1,7 @@
-"""A node before our package and after its purge: files, users, units, nft, containerd. What differs was named."""
+"""A node before our package and after its purge: files, users, units, nft, containerd.
+
+What differs was named.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,17 @@ ALIVE = (
     "/root/",
     "/var/lib/test-",
 )
-"""What the node's own services and the tests write while they run, and what lies in the root that is named."""
+"""What the node's own services and the tests write while they run, and what lies in the root that is
+named.
+"""
 KEPT = (
     "/etc/nydus-agent", "/etc/needrestart", "/var/lib/nydus-agent",
     "/etc/systemd/system/(paths.target.wants$|.*nydus-agent)", "(unit|user|group) nydus-agent",
     "/etc/(passwd|group|shadow|gshadow)$",
 )  # fmt: skip
-"""What dpkg keeps of a package that was removed and not purged: configuration, state, user, which units are enabled."""
+"""What dpkg keeps of a package that was removed and not purged: configuration, state, user, which units are
+enabled.
+"""
 TIMEOUTS = '\n[timeouts]\n  "io.containerd.timeout.task.state" = "3s"\n'
 
 
@@ -43,13 +50,19 @@ def picture(node: Node) -> dict[str, str]:
     files = (line.partition(" ") for line in lines)
     found = {path: told for path, _, told in files if not path.startswith(ALIVE)}
     found |= _rows("unit", node.run(["systemctl", "list-unit-files", "--plain", "--no-legend"]).stdout)
-    running = node.run(["systemctl", "list-units", "--type=service", "--state=running", "--plain", "--no-legend"])
+    running = node.run(
+        ["systemctl", "list-units", "--type=service", "--state=running", "--plain", "--no-legend"]
+    )
     found |= {f"running {line.split()[0]}": "" for line in running.stdout.splitlines()}
-    found |= _rows("user", node.run(["getent", "passwd"]).stdout) | _rows("group", node.run(["getent", "group"]).stdout)
+    found |= _rows("user", node.run(["getent", "passwd"]).stdout) | _rows(
+        "group", node.run(["getent", "group"]).stdout
+    )
     found["nft"] = node.run(["nft", "list", "ruleset"]).stdout
     # Below the ports that a program gets that asks for any, as containerd's stream server does.
     found["listeners"] = node.run("ss -Hltn | awk '{print $4}' | awk -F: '$NF < 32768' | sort").stdout
-    found["mounts"] = node.run("findmnt --noheadings --raw --output=TARGET,FSTYPE | grep -v ^/run/user || true").stdout
+    found["mounts"] = node.run(
+        "findmnt --noheadings --raw --output=TARGET,FSTYPE | grep -v ^/run/user || true"
+    ).stdout
     found["plugins"] = node.run("ctr plugins ls | awk '{print $1, $2, $NF}'").stdout
     found["run"] = node.run("ls -d /run/*nydus* /run/containerd/*nydus* 2>/dev/null || true").stdout
     return found
@@ -59,10 +72,14 @@ def _rows(kind: str, text: str) -> dict[str, str]:
     return {f"{kind} {line.split(':')[0].split()[0]}": line for line in text.splitlines() if line.strip()}
 
 
-def difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+def difference(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
     """What is other than before; printed, so that a reader of the log can judge it too."""
     names = sorted(before.keys() | after.keys())
-    found = {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+    found = {
+        name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)
+    }
     for name, (was, is_) in found.items():
         print(f"differs: {name}: {was!r} -> {is_!r}")
     print(f"{len(before)} things compared, {len(found)} differ")
@@ -93,8 +110,13 @@ def settled(node: Node) -> bool:
     """Whether no change of the node is under way or queued."""
     if node.processes(scene.APPLY_UNIT):
         return False
-    state = node.run(["systemctl", "show", "--property=ActiveState", "--value", scene.APPLY_UNIT]).stdout.strip()
-    return state in ("inactive", "failed") and scene.APPLY_UNIT not in node.run(["systemctl", "list-jobs"]).stdout
+    state = node.run(
+        ["systemctl", "show", "--property=ActiveState", "--value", scene.APPLY_UNIT]
+    ).stdout.strip()
+    return (
+        state in ("inactive", "failed")
+        and scene.APPLY_UNIT not in node.run(["systemctl", "list-jobs"]).stdout
+    )
 
 
 def stays(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -141,6 +163,8 @@ def test_the_hosts_files_and_edits_of_others_survive_and_former_values_come_back
         node.write("/etc/containerd/config.toml", since)
         node.apt("purge", NAME)
         differs = difference(before, picture(node))
-        assert set(differs) - {"/etc/containerd/config.toml"} == {name for name in differs if name.startswith(ROOT)}
+        assert set(differs) - {"/etc/containerd/config.toml"} == {
+            name for name in differs if name.startswith(ROOT)
+        }
         assert node.read("/etc/containerd/config.toml") == theirs + '\n[debug]\n  level = "warn"\n'
         parts.start_mirror(node)

@@ -1,8 +1,9 @@
 """A credential helper gives a new credential, the old one expires a little later, and a container reads on.
 
-A nydusd that takes new credentials (2.4.1 and newer) cannot be built from where the tests have their parts. With the
-one that can, these tests show that the operator was told before the reads fail, and what the snapshotter does with our
-configuration. $NYDUSD names a newer program (`make test-nydusd`): with it no read may fail at all.
+A nydusd that takes new credentials (2.4.1 and newer) cannot be built from where the tests have their parts.
+With the one that can, these tests show that the operator was told before the reads fail, and what the
+snapshotter does with our configuration. $NYDUSD names a newer program (`make test-nydusd`): with it no read
+may fail at all.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from tests.node.boot import Node
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: mirror \w+ -> ",  # reads are refused once the old credential has expired
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
+    # (KillMode=process).
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
+    r"termination)",
 )
 
 NEWER = stock.given_version() >= (2, 4, 1)
@@ -56,11 +59,17 @@ class Private:
         parts.accept(self.registry, {self.registry.user or "": self.registry.password})
 
     def tell_helper(self) -> None:
-        answer = {"ServerURL": self.registry.host, "Username": self.registry.user, "Secret": self.registry.password}
+        answer = {
+            "ServerURL": self.registry.host,
+            "Username": self.registry.user,
+            "Secret": self.registry.password,
+        }
         self.node.write(HELPERS_FILE, json.dumps(answer), mode=0o600)
 
     def renewed(self) -> bool:
-        """Whether the credential of now is in the configuration that the snapshotter has written for the image."""
+        """Whether the credential of now is in the configuration that the snapshotter has written for the
+        image.
+        """
         pair = base64.b64encode(f"{self.registry.user}:{self.registry.password}".encode()).decode()
         return self.node.run(f"grep -qF {pair} {CONFIGS}", check=False).returncode == 0
 
@@ -79,7 +88,9 @@ def private() -> Iterator[Private]:
         images.load_pause(node)
         made.tell_helper()
         node.write(HELPER, f'#!/bin/sh\ntest "$1" = get && exec cat {HELPERS_FILE}\n', mode=0o755)
-        node.write("/root/.docker/config.json", json.dumps({"credHelpers": {made.registry.host: "test"}}), mode=0o600)
+        node.write(
+            "/root/.docker/config.json", json.dumps({"credHelpers": {made.registry.host: "test"}}), mode=0o600
+        )
         host = f'[[registries.hosts]]\nhost = "{made.registry.host}"\nscheme = "http"\n'
         scene.install(node, f"[apply]\non_install = true\n[registries]\nrenew_s = {RENEW_S}\n{host}")
         scene.pull(node, made.ref, credentials=f"{made.registry.user}:{made.registry.password}")
@@ -91,7 +102,9 @@ def told(node: Node) -> list[dict[str, Any]]:
     return [one for one in problems if one["code"] == "NNA1207"]
 
 
-def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_before(private: Private) -> None:
+def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_before(
+    private: Private,
+) -> None:
     node = private.node
     plan = "\n".join(scene.agent_json(node, "plan")["warnings"])
     assert (f"{private.registry.host} (docker-credential-test)" in plan) is not NEWER, plan
@@ -109,7 +122,9 @@ def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_be
         else:
             private.expire()
             (problem,) = problems
-            assert f"{private.registry.host}/reader-nydus (docker-credential-test): " in str(problem["seen"]), problem
+            assert f"{private.registry.host}/reader-nydus (docker-credential-test): " in str(
+                problem["seen"]
+            ), problem
             assert "nydus-agent programs lock" in problem["try"]
             node.wait_until(lambda: bool(reader.errors()), 120, "a cold read has failed")
             assert "Input/output error" in reader.errors()[0]
@@ -118,7 +133,9 @@ def test_reads_go_on_after_a_credential_has_expired_or_who_will_fail_was_told_be
         assert private.registry.password not in text
 
 
-def test_the_snapshotter_hands_on_what_the_helper_says_now_and_an_old_nydusd_does_not_take_it(private: Private) -> None:
+def test_the_snapshotter_hands_on_what_the_helper_says_now_and_an_old_nydusd_does_not_take_it(
+    private: Private,
+) -> None:
     node = private.node
     if not NEWER:  # a program that says of itself what the configuration is rendered for
         node.run(["mv", NYDUSD, f"{NYDUSD}.was"])

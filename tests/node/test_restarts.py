@@ -1,4 +1,6 @@
-"""How often and when restarts are made, on a node with a clock and units of its own: never more than was allowed."""
+"""How often and when restarts are made, on a node with a clock and units of its own: never more than was
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def restarts(node: Node) -> list[str]:
 
 
 def test_a_node_of_a_fleet_restarts_at_its_own_turn_and_is_untouched_until_then(node: Node) -> None:
-    fraction = float(node.run(["python3", "-c", FRACTION], env={"PYTHONPATH": "/usr/share/nydus-node-agent"}).stdout)
+    fraction = float(
+        node.run(["python3", "-c", FRACTION], env={"PYTHONPATH": "/usr/share/nydus-node-agent"}).stdout
+    )
     window_s = min(14_400, math.ceil(5 / fraction))
     turn_s = fraction * window_s
     want(node, "info", per_hour=6, window_s=window_s)
@@ -79,12 +83,16 @@ def test_a_node_of_a_fleet_restarts_at_its_own_turn_and_is_untouched_until_then(
     node.run(UP_LONG)
     began = time.monotonic()
     node.run(["systemctl", "start", "--no-block", scene.APPLY_UNIT])
-    node.wait_until(lambda: "at this node's turn" in node.journal(scene.APPLY_UNIT), 30, "it waits for its turn")
+    node.wait_until(
+        lambda: "at this node's turn" in node.journal(scene.APPLY_UNIT), 30, "it waits for its turn"
+    )
     told = re.search(r"containerd\.service .*will be restarted in (\d+) s", node.journal(scene.APPLY_UNIT))
     assert told is not None
     assert abs(int(told[1]) - turn_s) <= 1
     assert state(node) == before
-    node.wait_until(lambda: "generation 1 is in force" in node.journal(scene.APPLY_UNIT), 60, "it was applied")
+    node.wait_until(
+        lambda: "generation 1 is in force" in node.journal(scene.APPLY_UNIT), 60, "it was applied"
+    )
     node.run(["umount", "/proc/1/stat"])
     assert time.monotonic() - began > turn_s
     assert restarts(node) == ["containerd.service"]
@@ -109,7 +117,9 @@ def test_beyond_the_budget_nothing_is_touched_until_somebody_takes_it_upon_himse
     refused = scene.agent(node, "apply", check=False)
     assert refused.returncode == 75
     assert "NNA0415" in refused.stderr
-    assert "1 restart of nydus-snapshotter.service within the last hour, of 1 that are allowed" in refused.stderr
+    assert (
+        "1 restart of nydus-snapshotter.service within the last hour, of 1 that are allowed" in refused.stderr
+    )
     assert "nydus-agent apply --now" in refused.stderr
     assert state(node) == before
     assert scene.agent(node, "apply", "--now", check=False).returncode in (0, 3)

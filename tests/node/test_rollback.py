@@ -1,4 +1,6 @@
-"""Back to an earlier generation on a real node: files, units and proof, under a container that reads all the time."""
+"""Back to an earlier generation on a real node: files, units and proof, under a container that reads all the
+time.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE, tree
 
 pytestmark = pytest.mark.allow_warnings(
     r"^nydus-agent.service: (mirror \w+ -> |BothBad: )",
-    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant (KillMode=process).
-    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean termination)",
+    # The snapshotter restarts beside the nydusd that running containers stand on: that is meant
+    # (KillMode=process).
+    r"^init.scope: nydus-snapshotter.service: (Found left-over process|This usually indicates unclean "
+    r"termination)",
 )
 
 SITE = "/etc/nydus-agent/conf.d/60-change.toml"
@@ -89,7 +93,9 @@ def test_a_rollback_holds_over_a_reboot_and_what_is_pending_is_told_without_root
     parts.start_registry(node)
     parts.start_mirror(node)
     scene.wait_for_route(node, "mirror", 60)
-    boot = node.run(["systemctl", "show", "--property=Result", "--value", "nydus-agent-boot.service"]).stdout.strip()
+    boot = node.run(
+        ["systemctl", "show", "--property=Result", "--value", "nydus-agent-boot.service"]
+    ).stdout.strip()
     assert boot == "exec-condition"
     assert system(node) == before
     assert scene.agent(node, "due", "boot", check=False).returncode == 3
@@ -108,7 +114,8 @@ def test_what_the_operator_wrote_into_containerds_configuration_since_survives(n
     assert "only ours goes back" in told.stderr
     assert node.read(CONTAINERD_CONFIG) == before + FOREIGN
     node.wait_until(
-        lambda: node.run(["curl", "-sf", "http://127.0.0.1:1338/v1/metrics"], check=False).returncode == 0, 20,
+        lambda: node.run(["curl", "-sf", "http://127.0.0.1:1338/v1/metrics"], check=False).returncode == 0,
+        20,
         "the new containerd has read what the operator wrote",
     )  # fmt: skip
     node.write(CONTAINERD_CONFIG, before)
@@ -124,12 +131,15 @@ def untouched() -> Iterator[Node]:
 
 EDIT = f"echo '# by hand' >>{CONTAINERD_CONFIG}"
 SWAP = (
-    "mkdir /home/mo && cp -a /etc/containerd /home/mo/ && chown -R nobody: /home/mo && mv /etc/containerd /etc/kept && "
+    "mkdir /home/mo && cp -a /etc/containerd /home/mo/ && chown -R nobody: /home/mo && mv /etc/containerd "
+    "/etc/kept && "
     "ln -s /home/mo/containerd /etc/containerd"
 )
 
 
-@pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")  # it may see the change in its middle
+@pytest.mark.allow_warnings(
+    r"^nydus-agent.service: ChangedSinceProof: "
+)  # it may see the change in its middle
 def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(untouched: Node) -> None:
     node = untouched
     before = tree(node)
@@ -146,7 +156,9 @@ def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(
     assert "nothing to recover" in scene.agent(node, "recover").stdout
 
 
-@pytest.mark.allow_warnings(r"^nydus-agent.service: ChangedSinceProof: ")  # it may see the change in its middle
+@pytest.mark.allow_warnings(
+    r"^nydus-agent.service: ChangedSinceProof: "
+)  # it may see the change in its middle
 def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwhile(untouched: Node) -> None:
     node = untouched
     before = tree(node)

@@ -41,12 +41,16 @@ for top in ("/etc", "/usr/lib/systemd", "/var/lib/systemd"):
         for path in sorted(os.path.join(place, name) for name in [*directories, *names]):
             if path not in NOT and not path.startswith("/var/lib/systemd/timers/"):
                 told(path)
-        directories[:] = sorted(name for name in directories if os.lstat(os.path.join(place, name)).st_dev == device)
+        here = (name for name in directories if os.lstat(os.path.join(place, name)).st_dev == device)
+        directories[:] = sorted(here)
 """
 
 
 def tree(node: Node) -> str:
-    """Every file below /etc and where units lie: path, mode, owner, digest. In one process: it is asked for often."""
+    """Every file below /etc and where units lie: path, mode, owner, digest.
+
+    In one process: it is asked for often.
+    """
     return node.run(["python3", "-I", "-S", "-c", TREE], timeout=120).stdout
 
 
@@ -60,13 +64,16 @@ def test_a_containerd_that_does_not_come_back_gets_its_old_configuration_back(no
     # containerd starts with the old configuration only: the new one names a proxy plugin.
     node.write(
         "/etc/systemd/system/containerd.service.d/50-refuse.conf",
-        "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins /etc/containerd/config.toml'\nRestart=no\n",
+        "[Service]\nExecStartPre=/bin/sh -c '! grep -q proxy_plugins "
+        "/etc/containerd/config.toml'\nRestart=no\n",
     )
     node.run(["systemctl", "daemon-reload"])
     before = tree(node)
     done = scene.agent(node, "apply", check=False)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "try:   systemctl status containerd.service" in done.stderr, "it was containerd that did not come back"
+    assert "try:   systemctl status containerd.service" in done.stderr, (
+        "it was containerd that did not come back"
+    )
     assert tree(node) == before
     assert node.run(["systemctl", "is-active", "containerd"]).stdout.strip() == "active"
     node.run(["ctr", "version"])
@@ -84,7 +91,8 @@ def test_a_snapshotter_that_dies_at_once_is_undone_with_its_own_words_as_evidenc
     before = tree(node)
     node.write(
         "/usr/local/bin/containerd-nydus-grpc",
-        "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'Version: v0.16.1'; exit; }\necho it-broke-here >&2\nexit 1\n",
+        "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'Version: v0.16.1'; exit; }\necho it-broke-here "
+        ">&2\nexit 1\n",
         mode=0o755,
     )
     done = scene.agent(node, "apply", check=False)
@@ -142,9 +150,11 @@ def test_a_wrong_configuration_is_told_with_every_problem_at_once(node: Node) ->
 
 @pytest.mark.allow_warnings(SLOW)
 def test_a_full_disk_in_the_middle_of_the_change_puts_everything_back(node: Node) -> None:
-    # /etc/containerd becomes a small full file system: the snapshotter's files can be written, containerd's cannot.
+    # /etc/containerd becomes a small full file system: the snapshotter's files can be written, containerd's
+    # cannot.
     node.run(
-        "mkdir /run/full && mount -t tmpfs -o size=64k tmpfs /run/full && cp -a /etc/containerd/. /run/full && "
+        "mkdir /run/full && mount -t tmpfs -o size=64k tmpfs /run/full && cp -a /etc/containerd/. "
+        "/run/full && "
         "mount --bind /run/full /etc/containerd && "
         "(dd if=/dev/zero of=/etc/containerd/ballast bs=4k || true) 2>/dev/null"
     )
@@ -180,7 +190,9 @@ def test_a_taken_port_is_reported_with_its_owner_and_the_agent_still_guards() ->
                 "14003",
             ]
         )
-        node.wait_until(lambda: node.run(["ss", "-Hltn", "sport", "=", ":14003"]).stdout, 10, "the squatter listens")
+        node.wait_until(
+            lambda: node.run(["ss", "-Hltn", "sport", "=", ":14003"]).stdout, 10, "the squatter listens"
+        )
         scene.install_only(node, NO_CHANGE)
         assert node.run(["systemctl", "is-active", "nydus-agent"]).stdout.strip() == "active"
         told = scene.agent(node, "status", check=False).stdout

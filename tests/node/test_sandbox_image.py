@@ -17,7 +17,9 @@ _CTR = ("ctr", "--namespace=k8s.io")
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """A node whose sandbox image is from a registry that is away, unpacked on overlayfs and without its layer."""
+    """A node whose sandbox image is from a registry that is away, unpacked on overlayfs and without its
+    layer.
+    """
     with scene.staged("reader-nydus", installed=False) as stage:
         made = stage.node
         cri = '[plugins."io.containerd.grpc.v1.cri"]\n'
@@ -71,7 +73,9 @@ def test_a_change_that_would_leave_the_node_without_pods_is_undone_and_works_onc
 
 
 def test_containerd_pulls_no_sandbox_image_that_it_knows_which_is_why_apply_does(node: Node) -> None:
-    """The premise: with the registry there, and the nydus snapshotter as the default, pods fail all the same."""
+    """The premise: with the registry there, and the nydus snapshotter as the default, pods fail all the
+    same.
+    """
     parts.start_registry(node, port=5001)
     images.push_image(node, images.made() / "pause", pause(), PAUSE)
     scene.agent(node, "apply")

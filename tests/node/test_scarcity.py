@@ -1,5 +1,5 @@
-"""The mirror dies on a node that has nothing left: no room in /run, no task, no memory, a journal that stands still.
-Reads of a running container go to the origin all the same, as fast as ever, and none fails.
+"""The mirror dies on a node that has nothing left: no room in /run, no task, no memory, a journal that stands
+still. Reads of a running container go to the origin all the same, as fast as ever, and none fails.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def met(group: Path) -> int:
 
 @contextmanager
 def group_of(pid: int, controller: str) -> Iterator[Path]:
-    """The process's own cgroup, or, where the controller is of version 1, one that it is moved to for the moment."""
+    """The process's own cgroup, or, where the controller is of version 1, one that it is moved to for the
+    moment.
+    """
     if machine.look().controllers:
         yield machine.unified_mount() / cgroup_of(pid, "")
         return
@@ -143,7 +145,9 @@ def there(node: Node, pid: int) -> int:
     space = os.readlink(f"/proc/{node.leader}/ns/pid")
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            numbers = next(x for x in (entry / "status").read_text().splitlines() if x.startswith("NSpid:")).split()
+            numbers = next(
+                x for x in (entry / "status").read_text().splitlines() if x.startswith("NSpid:")
+            ).split()
             if int(numbers[-1]) == pid and os.readlink(entry / "ns/pid") == space:
                 return int(entry.name)
         except OSError:
@@ -152,7 +156,9 @@ def there(node: Node, pid: int) -> int:
 
 
 def cgroup_of(pid: int, controller: str) -> str:
-    """Its cgroup in the tree of a controller of version 1, or ("") in that of version 2; relative to the mount."""
+    """Its cgroup in the tree of a controller of version 1, or ("") in that of version 2; relative to the
+    mount.
+    """
     lines = (line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
     return next(path.lstrip("/") for _, controllers, path in lines if controller in controllers.split(","))
 

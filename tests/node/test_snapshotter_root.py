@@ -1,5 +1,6 @@
-"""Images that are on a node before a change still start after it: containerd's database refers to what lies below the
-snapshotter's root, so another root is refused, and a snapshotter that was there before us keeps its own.
+"""Images that are on a node before a change still start after it: containerd's database refers to what lies
+below the snapshotter's root, so another root is refused, and a snapshotter that was there before us keeps its
+own.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def made(request: pytest.FixtureRequest) -> Iterator[Ground]:
         node.run(f"mkdir -p {_KEPT} && cp -a /etc/containerd /etc/nydus {_KEPT}/")
         scene.agent(node, "remove")
         # What that apply has unpacked is not theirs: containerd begins anew.
-        node.run(f"systemctl stop containerd && rm -rf {OURS} /var/lib/containerd && systemctl start containerd")
+        node.run(
+            f"systemctl stop containerd && rm -rf {OURS} /var/lib/containerd && systemctl start containerd"
+        )
         ground.load_pause(node)
         node.write(f"/etc/systemd/system/{UNIT}", _UNIT)
         node.run(_BECOME_THEIRS)
@@ -68,7 +71,9 @@ def starts(made: Ground) -> None:
 
 
 def files(node: Node) -> str:
-    return node.run("find /etc/containerd /etc/nydus /etc/systemd/system -type f -exec sha256sum {} + | sort").stdout
+    return node.run(
+        "find /etc/containerd /etc/nydus /etc/systemd/system -type f -exec sha256sum {} + | sort"
+    ).stdout
 
 
 def test_a_snapshotter_that_was_there_keeps_its_root_and_its_images_start(made: Ground) -> None:

@@ -30,7 +30,9 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 def traffic(node: Node) -> float:
     return sum(
-        value for name, value in parts.scrape(node).items() if name.startswith("dragonfly_client_download_traffic{")
+        value
+        for name, value in parts.scrape(node).items()
+        if name.startswith("dragonfly_client_download_traffic{")
     )
 
 
@@ -55,7 +57,9 @@ def test_a_blob_comes_whole_and_is_marked_as_a_task(node: Node, target: str, hea
     ("wanted", "start", "end"),
     [("bytes=0-0", 0, 1), ("bytes=1000-4999", 1000, 5000), ("bytes=5000000-", 5000000, None)],
 )
-def test_a_range_of_a_blob_comes_as_exactly_that_range(node: Node, wanted: str, start: int, end: int | None) -> None:
+def test_a_range_of_a_blob_comes_as_exactly_that_range(
+    node: Node, wanted: str, start: int, end: int | None
+) -> None:
     answer = ask(node, 4001, "GET", f"{ORIGIN}{REPO}/blobs/{blob()}", Range=wanted)
     whole = blob_file()
     assert answer.status == 206
@@ -133,7 +137,9 @@ def test_a_connection_serves_many_requests(node: Node) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", 4001)
     connection.sock = used = node.connect(4001)
     for start in (0, 1000, 2000):
-        answer = ask_on(connection, "GET", f"{ORIGIN}{REPO}/blobs/{blob()}", Range=f"bytes={start}-{start + 9}")
+        answer = ask_on(
+            connection, "GET", f"{ORIGIN}{REPO}/blobs/{blob()}", Range=f"bytes={start}-{start + 9}"
+        )
         assert answer.body == blob_file()[start : start + 10]
         assert connection.sock is used
     connection.close()

@@ -1,7 +1,7 @@
 """The quick form of `make bench-switch`: small counts, the same node, faults and readers. No read fails.
 
-It runs alone and is held to the bounds that are claimed. A time that was missed is tried once more, and counted; a read
-that failed is not.
+It runs alone and is held to the bounds that are claimed. A time that was missed is tried once more, and
+counted; a read that failed is not.
 """
 
 from __future__ import annotations
@@ -30,4 +30,6 @@ def quick_form_of_the_bench() -> None:
     assert [goal for goal in goals if goal["unit"] not in _TIMES and not goal["met"]] == []
     for goal in goals:
         if goal["unit"] in _TIMES and not goal["met"]:
-            raise MissedTimeError(f"{goal['what']}: {goal['seen']:.4g} {goal['unit']}, at most {goal['limit']:g}")
+            raise MissedTimeError(
+                f"{goal['what']}: {goal['seen']:.4g} {goal['unit']}, at most {goal['limit']:g}"
+            )

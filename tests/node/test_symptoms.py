@@ -1,5 +1,5 @@
-"""A mirror that is well for pings and canaries but fails real reads: the container sees no error all the same, because
-nydusd's own lines in the journal move the route before its retries are over.
+"""A mirror that is well for pings and canaries but fails real reads: the container sees no error all the
+same, because nydusd's own lines in the journal move the route before its retries are over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.time_bounds import mostly, repeated, within
 
 pytestmark = [
     # What these tests bring about is told: by the agent once, by nydusd for each read.
-    pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: )"),
+    pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: )")
 ]
 READS = "blobs/sha256"
 HARD = (
@@ -67,7 +67,8 @@ def first_hard_line(node: Node, since: float) -> float:
     ("kind", "settings"),
     [
         ("status", {"status": 429}),
-        # As a registry refuses that is asked through the mirror: dfdaemon's own refusal costs reads since nydusd 2.4.3.
+        # As a registry refuses that is asked through the mirror: dfdaemon's own refusal costs reads since
+        # nydusd 2.4.3.
         ("status", {"status": 403, "error_type": ""}),
         ("status", {"status": 404}),
         ("zeros", {}),
@@ -76,7 +77,9 @@ def first_hard_line(node: Node, since: float) -> float:
     ],
     ids=["429", "403", "404", "zeros", "cut", "half-a-body"],
 )
-def test_a_fault_that_only_reads_meet_costs_no_read(stage: scene.Stage, kind: str, settings: dict[str, Any]) -> None:
+def test_a_fault_that_only_reads_meet_costs_no_read(
+    stage: scene.Stage, kind: str, settings: dict[str, Any]
+) -> None:
     def outage() -> None:
         with fresh_reader(stage) as reader:
             took = fault_of_reads(stage, reader, kind, settings)
@@ -132,8 +135,12 @@ def test_an_origin_that_refuses_reads_too_does_not_keep_the_node_from_its_mirror
     moves = [entry for entry in history if entry["at"] >= began - 1 and entry["route"] != entry["route_from"]]
     for entry in history:
         if entry["at"] >= began - 1:
-            print(f"{entry['at'] - began:6.1f} s {entry['to']}, {entry['route']} ({entry['cause']}): {entry['reason']}")
-    # One suspicion, which a canary clears; once more within a minute, which shows that the origin gives the same.
+            print(
+                f"{entry['at'] - began:6.1f} s {entry['to']}, {entry['route']} ({entry['cause']}): "
+                f"{entry['reason']}"
+            )
+    # One suspicion, which a canary clears; once more within a minute, which shows that the origin gives the
+    # same.
     assert [entry["route"] for entry in moves] == ["origin", "mirror", "origin", "mirror"]
     assert moves[-1]["at"] - began < 30, "and from then on reads stay on the mirror"
 
@@ -146,7 +153,9 @@ def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
         node.run(["systemctl", "stop", "nydus-agent"])  # forgets, and leaves no fence
         node.run(["systemctl", "start", "nydus-agent"])
         scene.wait_for_route(node, "mirror", 30)
-        node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+        node.wait_until(
+            lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
+        )
         since = time.time()
         # It lives until the journal knows whose it is.
         line = f"(sleep 0.3; echo '{HARD[0]}(\"\"))), retry count 3'; sleep 0.5) | systemd-cat"
@@ -159,7 +168,9 @@ def test_from_nydusds_line_to_the_route(stage: scene.Stage) -> None:
 
 def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
     node = stage.node
-    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
+    )
     flood = "for i in 1 2 3; do seq 20000; sleep 1.1; done | systemd-cat"
     node.run(f"echo $$ >{CGROUP}/cgroup.procs; {flood}", timeout=60)
     node.wait_until(lambda: condition(node) == "True", 10, "the condition holds")
@@ -173,15 +184,21 @@ def test_a_journal_that_dropped_lines_means_unknown(stage: scene.Stage) -> None:
 @pytest.mark.allow_warnings(r"^nydus-agent.service: SymptomsUnknown: ")
 def test_a_reader_of_the_journal_that_dies_is_begun_anew(stage: scene.Stage) -> None:
     node = stage.node
-    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 60, "nydusd's lines are followed")
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["watching"], 60, "nydusd's lines are followed"
+    )
     procs = "/sys/fs/cgroup/system.slice/nydus-agent.service/cgroup.procs"
     of_journalctl = f"for p in $(cat {procs}); do grep -qx journalctl /proc/$p/comm && echo $p; done; true"
     (first,) = node.run(of_journalctl).stdout.split()
     rights = node.run(["grep", "-E", "^Cap(Prm|Eff|Amb):", f"/proc/{first}/status"]).stdout.split()[1::2]
     assert rights == ["0" * 16] * 3
     node.run(["kill", "-KILL", first])
-    node.wait_until(lambda: node.run(of_journalctl).stdout.split() not in ([], [first]), 20, "there is another one")
-    node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed")
+    node.wait_until(
+        lambda: node.run(of_journalctl).stdout.split() not in ([], [first]), 20, "there is another one"
+    )
+    node.wait_until(
+        lambda: scene.daemon_status(node)["symptoms"]["watching"], 10, "nydusd's lines are followed"
+    )
 
 
 def condition(node: Node) -> str:

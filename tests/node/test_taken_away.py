@@ -1,5 +1,5 @@
-"""Whoever takes the fence or a part of it away while the mirror hangs: it is whole again within a second, and a running
-container reads on without an error. Where there can be no fence, the agent says so and reads go on.
+"""Whoever takes the fence or a part of it away while the mirror hangs: it is whole again within a second, and
+a running container reads on without an error. Where there can be no fence, the agent says so and reads go on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def open_ms(node: Node, knocker: Knocker, command: str) -> float:
 
 def whole(node: Node) -> bool:
     """Whether the table is what it must be, with the mirror in it."""
-    table = node.run(["nft", "--numeric-priority", "list", "table", "inet", "nydus_agent"], check=False).stdout
+    table = node.run(
+        ["nft", "--numeric-priority", "list", "table", "inet", "nydus_agent"], check=False
+    ).stdout
     chain = "type filter hook output priority -150; policy accept;"
     return chain in table and table.count("reject with tcp reset") == 2 and len(fenced(node)) == 1
 
@@ -99,7 +101,9 @@ def test_a_table_that_was_taken_away_while_nothing_is_fenced_is_ready_again_befo
 ) -> None:
     stage.node.run("nft flush ruleset")
     table = ["nft", "list", "table", "inet", "nydus_agent"]
-    stage.node.wait_until(lambda: stage.node.run(table, check=False).returncode == 0, 2, "the table is there again")
+    stage.node.wait_until(
+        lambda: stage.node.run(table, check=False).returncode == 0, 2, "the table is there again"
+    )
     assert fenced(stage.node) == []
     assert reader.errors() == []
 

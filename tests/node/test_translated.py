@@ -1,4 +1,6 @@
-"""A mirror behind a rewritten address, as of a NodePort or a Service: the fence is met before the rewriting."""
+"""A mirror behind a rewritten address, as of a NodePort or a Service: the fence is met before the
+rewriting.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def reader(stage: scene.Stage) -> Iterator[scene.Reader]:
         yield made
 
 
-def test_the_fence_is_shown_to_see_it_and_reads_come_through_it(stage: scene.Stage, reader: scene.Reader) -> None:
+def test_the_fence_is_shown_to_see_it_and_reads_come_through_it(
+    stage: scene.Stage, reader: scene.Reader
+) -> None:
     status = scene.daemon_status(stage.node)
     assert status["mode"] == "fence"
     assert "the mirror's own address is seen" in status["fence"]["self_test_reason"]
@@ -72,7 +76,9 @@ def test_its_end_costs_no_read(stage: scene.Stage, reader: scene.Reader, how: st
     took_ms = (float(scene.daemon_status(stage.node)["route_since"]) - at) * 1000
     reader.wait_for(30)
     slowest_ms = reader.slowest_ms(at)
-    print(f"{how} behind a rewritten address: origin after {took_ms:.0f} ms, slowest read {slowest_ms:.0f} ms")
+    print(
+        f"{how} behind a rewritten address: origin after {took_ms:.0f} ms, slowest read {slowest_ms:.0f} ms"
+    )
     assert reader.errors() == []
     assert slowest_ms < 2500
     assert f"{NODE} . 30401" in stage.node.run(["nft", "list", "ruleset"]).stdout

@@ -1,5 +1,5 @@
-"""While reads of nydus images are held at the origin, nobody else loses anything: pods, other ports, other addresses,
-and connections to the mirror that are open already.
+"""While reads of nydus images are held at the origin, nobody else loses anything: pods, other ports, other
+addresses, and connections to the mirror that are open already.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Monitor:
 
     def added(self) -> set[tuple[str, ...]]:
         """(table, set, address, port) of each element that was added to a table which is not the test's."""
-        lines = [line for line in self._text().splitlines() if "add element" in line and "inet probe" not in line]
+        lines = [
+            line for line in self._text().splitlines() if "add element" in line and "inet probe" not in line
+        ]
         found = [re.search(r"add element (\S+ \S+) (\S+) \{ (\S+) \. (\S+) ", line) for line in lines]
         assert None not in found, lines
         return {match.groups() for match in found if match is not None}
@@ -86,13 +88,16 @@ class Monitor:
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[scene.Stage]:
-    """A node with a pod's network, servers on its ports, and the fence held by a pin: the mirror itself is well."""
+    """A node with a pod's network, servers on its ports, and the fence held by a pin: the mirror itself is
+    well.
+    """
     with scene.staged("reader-nydus") as made:
         node = made.node
         node.run(
             "ip netns add pod && ip link add host0 type veth peer name eth0 netns pod && "
             f"ip address add {NODE}/24 dev host0 && ip link set host0 up && "
-            f"ip -n pod address add {POD}/24 dev eth0 && ip -n pod link set eth0 up && ip -n pod link set lo up && "
+            f"ip -n pod address add {POD}/24 dev eth0 && ip -n pod link set eth0 up && ip -n pod link set "
+            f"lo up && "
             f"ip -n pod route add default via {NODE}"
         )
         serve(node, "127.0.0.1", 4000, "upload")
@@ -125,7 +130,19 @@ def serve(node: Node, host: str, port: int, says: str, *, pod: bool = False) -> 
     name = f"test-{'pod-' if pod else ''}{host.replace('.', '-')}-{port}"
     inside = ["ip", "netns", "exec", "pod"] if pod else []
     node.run(
-        ["systemd-run", "--quiet", f"--unit={name}", *inside, "python3", "-S", "-c", SERVER, host, str(port), says]
+        [
+            "systemd-run",
+            "--quiet",
+            f"--unit={name}",
+            *inside,
+            "python3",
+            "-S",
+            "-c",
+            SERVER,
+            host,
+            str(port),
+            says,
+        ]
     )
     node.wait_until(lambda: ask(node, host, port, pod=pod) == says, 10, f"{host}:{port} answers")
 
@@ -133,7 +150,9 @@ def serve(node: Node, host: str, port: int, says: str, *, pod: bool = False) -> 
 def ask(node: Node, host: str, port: int, *, pod: bool = False, user: str | None = None) -> str:
     """What the server there says, or "" where it cannot be reached."""
     inside = ["ip", "netns", "exec", "pod"] if pod else []
-    return node.run([*inside, "python3", "-S", "-c", CLIENT, host, str(port)], check=False, user=user).stdout.strip()
+    return node.run(
+        [*inside, "python3", "-S", "-c", CLIENT, host, str(port)], check=False, user=user
+    ).stdout.strip()
 
 
 def test_a_pod_keeps_its_own_loopback_the_nodes_ports_and_its_way_to_registries(fenced: scene.Stage) -> None:
@@ -151,7 +170,9 @@ def test_peers_and_monitoring_reach_dfdaemons_other_ports(fenced: scene.Stage) -
 
 
 @pytest.mark.parametrize("user", [None, "nobody"])
-def test_programs_on_the_node_reach_other_ports_and_other_addresses(fenced: scene.Stage, user: str | None) -> None:
+def test_programs_on_the_node_reach_other_ports_and_other_addresses(
+    fenced: scene.Stage, user: str | None
+) -> None:
     assert ask(fenced.node, "127.0.0.1", 4444, user=user) == "another port"
     assert ask(fenced.node, NODE, PORT, user=user) == "another address"
 
@@ -188,6 +209,8 @@ def test_a_container_reads_on_meanwhile(fenced: scene.Stage) -> None:
 def test_in_all_this_only_the_configured_address_and_port_were_ever_fenced(
     fenced: scene.Stage, monitor: Monitor
 ) -> None:
-    fenced.node.run(["systemctl", "restart", "nydus-agent"])  # with its self-test, and the adoption of the fence
+    fenced.node.run(
+        ["systemctl", "restart", "nydus-agent"]
+    )  # with its self-test, and the adoption of the fence
     scene.wait_for_route(fenced.node, "origin", 10)
     assert monitor.added() == {("inet nydus_agent", "mirror4", "127.0.0.1", str(PORT))}

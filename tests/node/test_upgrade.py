@@ -1,4 +1,6 @@
-"""Ours, nydusd and the snapshotter are upgraded while a container reads: it sees no error, and mounts stay."""
+"""Ours, nydusd and the snapshotter are upgraded while a container reads: it sees no error, and mounts
+stay.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,12 @@ def test_an_unattended_upgrade_of_our_package_moves_no_read(
         stage.mirror.unit.kill("KILL")
         scene.wait_for_route(node, "origin", 10)
     others = {unit: node.main_pid(unit) for unit in ("containerd", "nydus-snapshotter")}
-    ours, routes, applied, began = node.main_pid("nydus-agent"), scene.route(node), generation(node), time.time()
+    ours, routes, applied, began = (
+        node.main_pid("nydus-agent"),
+        scene.route(node),
+        generation(node),
+        time.time(),
+    )
     deb = as_version(scene.deb(), version, tmp_path)
     node.push(deb, f"/var/tmp/{deb.name}", mode=0o644)
     done = node.apt("install", f"/var/tmp/{deb.name}")
@@ -96,7 +103,9 @@ def test_a_new_nydusd_serves_new_mounts_and_the_running_ones_keep_theirs(
     assert 'upgrades nydusd in flight only where its recover_policy is "failover"' in plan
     applied = scene.agent(node, "apply", check=False)
     assert applied.returncode in (0, 3), applied.stdout + applied.stderr
-    assert node.main_pid("nydus-snapshotter") != snapshotter, "a new version is a change, which the plan has told"
+    assert node.main_pid("nydus-snapshotter") != snapshotter, (
+        "a new version is a change, which the plan has told"
+    )
     assert set(before.split()) <= set(nydusds(node).split())
     assert scene.start_nydus(node, stage.ref("python-nydus")).output == "hello from python\n"
     assert "2.2.9" in scene.agent_json(node, "doctor")["versions"]["nydusd"]
@@ -105,8 +114,8 @@ def test_a_new_nydusd_serves_new_mounts_and_the_running_ones_keep_theirs(
 def test_a_new_snapshotter_keeps_mounts_and_upgrades_no_nydusd_behind_our_back(
     stage: scene.Stage, reader: scene.Reader
 ) -> None:
-    """Since 0.15.4 a starting snapshotter replaces each nydusd of another commit than the one in PATH, in flight, where
-    its recover policy is "failover". Ours is "restart": what runs goes on.
+    """Since 0.15.4 a starting snapshotter replaces each nydusd of another commit than the one in PATH, in
+    flight, where its recover policy is "failover". Ours is "restart": what runs goes on.
     """
     node = stage.node
     content = node.inside(SNAPSHOTTER).read_bytes()

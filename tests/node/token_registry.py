@@ -20,7 +20,9 @@ def start(node: Node, *, port: int = 5002, password: str) -> tuple[parts.Registr
     arguments += ["--account", account, "--issued", ISSUED]
     arguments += [word for name, value in names.items() for word in (f"--{name}", value)]
     server = parts.start_program(node, f"tokens-{port + 1}", "tokens", *arguments, port=port + 1)
-    auth = {"token": {**names, "realm": f"http://127.0.0.1:{port + 1}/token", "rootcertbundle": f"{base}.crt"}}
+    auth = {
+        "token": {**names, "realm": f"http://127.0.0.1:{port + 1}/token", "rootcertbundle": f"{base}.crt"}
+    }
     registry = parts.run_registry(node, f"registry-{port}", port, {}, auth)
     registry.user, registry.password = parts.USER, password
     return registry, server

@@ -17,7 +17,9 @@ from tests.node import images, layout
 from tests.node.boot import Node
 
 _TIME = 1_700_000_000
-CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(12)  # cap_net_bind_service (linux/capability.h, revision 2)
+CAPABILITY = b"\x01\x00\x00\x02\x00\x04\x00\x00" + bytes(
+    12
+)  # cap_net_bind_service (linux/capability.h, revision 2)
 XATTR = "SCHILY.xattr."
 
 Fill = Callable[[tarfile.TarFile], None]

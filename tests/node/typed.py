@@ -1,9 +1,10 @@
-"""Pages as a newcomer follows them: the commands of a page's console blocks, typed into a node, and what they print.
+"""Pages as a newcomer follows them: the commands of a page's console blocks, typed into a node, and what they
+print.
 
-A block begins with ```console. Its lines with `# ` in front are root's commands, with all lines of a here-document or
-after a backslash; what follows is what the command prints. `…` stands for anything within a line, a line of `…` alone
-for any lines. Words after `console` in the fence: `download` (it fetches from the internet: not typed), `exit=N` (the
-last command ends so).
+A block begins with ```console. Its lines with `# ` in front are root's commands, with all lines of a
+here-document or after a backslash; what follows is what the command prints. `…` stands for anything within a
+line, a line of `…` alone for any lines. Words after `console` in the fence: `download` (it fetches from the
+internet: not typed), `exit=N` (the last command ends so).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Typed:
 
     def agrees(self, output: str) -> bool:
         """Whether the output is what the page shows. A page that shows nothing says nothing."""
-        return not self.printed or re.fullmatch(_pattern(self.printed), output.rstrip("\n") + "\n") is not None
+        return (
+            not self.printed or re.fullmatch(_pattern(self.printed), output.rstrip("\n") + "\n") is not None
+        )
 
 
 def commands(page: str) -> Iterator[Typed]:
@@ -86,5 +89,6 @@ def _whole(command: str, rest: Iterator[tuple[int, str]]) -> str:
 
 def _pattern(printed: list[str]) -> str:
     return "".join(
-        r"(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n" for line in printed
+        r"(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r"\n"
+        for line in printed
     )

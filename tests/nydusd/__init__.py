@@ -1,1 +1,3 @@
-"""The nydusd that is given, in place of 2.2.0: the tests of `make test-nydusd NYDUSD=PROGRAM NYDUS_IMAGE=PROGRAM`."""
+"""The nydusd that is given, in place of 2.2.0: the tests of `make test-nydusd NYDUSD=PROGRAM
+NYDUS_IMAGE=PROGRAM`.
+"""

@@ -1,4 +1,5 @@
-"""What nydusd 2.4.3 and newer do with answers that dfdaemon gives by its own word, with the program of $NYDUSD.
+"""What nydusd 2.4.3 and newer do with answers that dfdaemon gives by its own word, with the program of
+$NYDUSD.
 
 The recordings that `make test` plays (tests/golden/nydusd-2.4.4) are held to its lines, and made anew with
 NYDUSD_RECORD=1.
@@ -17,7 +18,9 @@ import pytest
 from tests.node import recorded, scene
 from tests.node.test_symptoms import READS, lines
 
-pytestmark = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: |ReadsRefused: )")
+pytestmark = pytest.mark.allow_warnings(
+    r"^nydus-agent.service: (mirror \w+ -> |SymptomsUnknown: |ReadsRefused: )"
+)
 HONOUR = '[mirror]\nrefusals = "honour"\n'
 DROP_IN = "/etc/nydus-agent/conf.d/60-refusals.toml"
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,7 +31,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cut": ("cut", {}),
     "zeros": ("zeros", {}),
 }
-OF_A_READ = re.compile(r"\] (?:\x1b\[[0-9;]*m)*(?:backend request: |proxy blocked|proxy rate limited|failed to )")
+OF_A_READ = re.compile(
+    r"\] (?:\x1b\[[0-9;]*m)*(?:backend request: |proxy blocked|proxy rate limited|failed to )"
+)
 """How lines about a read that failed begin, in paint or without."""
 
 
@@ -75,7 +80,9 @@ def test_a_refusal_that_is_honoured_fails_reads_and_is_told_with_the_image(
     try:
         node.run(["systemctl", "reload", "nydus-agent"])
         scene.wait_for_route(node, "mirror", 30)
-        node.wait_until(lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed")
+        node.wait_until(
+            lambda: scene.daemon_status(node)["symptoms"]["watching"], 30, "nydusd's lines are followed"
+        )
         stage.mirror.fault("status", status=403, match=READS)
         reader.wait_for(40)
         node.wait_until(lambda: held(stage)["status"] == "True", 10, "the refusal is told")
@@ -95,7 +102,9 @@ def held(stage: scene.Stage) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_recorded_lines_are_those_of_the_program(stage: scene.Stage, reader: scene.Reader, name: str) -> None:
+def test_the_recorded_lines_are_those_of_the_program(
+    stage: scene.Stage, reader: scene.Reader, name: str
+) -> None:
     kind, settings = FAULTS[name]
     at = time.time()
     stage.mirror.fault(kind, match=READS, **settings)
@@ -106,8 +115,12 @@ def test_the_recorded_lines_are_those_of_the_program(stage: scene.Stage, reader:
         recorded.write(name, written)
     seen = {recorded.masked(text) for _, text in written}
     kept = {recorded.masked(line.text) for line in recorded.lines(name)}
-    kept = {text for text in kept if not text.endswith(": slow request")}  # whether a request is slow is the machine's
-    assert kept <= seen, "the program writes other lines: look at agent/health/nydusd_lines.py, then NYDUSD_RECORD=1"
+    kept = {
+        text for text in kept if not text.endswith(": slow request")
+    }  # whether a request is slow is the machine's
+    assert kept <= seen, (
+        "the program writes other lines: look at agent/health/nydusd_lines.py, then NYDUSD_RECORD=1"
+    )
 
 
 def of_reads(taken: list[tuple[float, str]]) -> list[tuple[float, str]]:

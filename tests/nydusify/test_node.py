@@ -1,6 +1,7 @@
 """`convert` where nydusify is installed, with the real program on a booted node.
 
-$NYDUSIFY names it: releases of nydus have it beside nydus-image, and no package registry has, so `make test` cannot.
+$NYDUSIFY names it: releases of nydus have it beside nydus-image, and no package registry has, so `make test`
+cannot.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = layout.Layout(directory)
     trees.add_image(made, "layered", trees.LAYERS, base="python", command=["python3", "-c", LOOK])
     command = 'print(open("/usr/share/new").read())'
-    trees.add_image(made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", command])
+    trees.add_image(
+        made, "plain-layers", [trees.plain_addition], base="python", command=["python3", "-c", command]
+    )
     with scene.staged("python") as stage:
         for name in ("layered", "plain-layers"):
             trees.push(stage.node, directory, name, stage.ref(name))
@@ -42,7 +45,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.mark.parametrize(
     ("name", "options"), [("python", ("--compressor=lz4_block", "--chunk-size=64K")), ("plain-layers", ())]
 )
-def test_every_file_of_what_nydusify_made_is_what_it_was(place: Place, name: str, options: tuple[str, ...]) -> None:
+def test_every_file_of_what_nydusify_made_is_what_it_was(
+    place: Place, name: str, options: tuple[str, ...]
+) -> None:
     made = place.convert(name, f"{name}-by-nydusify", BY, "--compare", *options)
     image = made["images"][0]
     print(name, image)
@@ -71,7 +76,9 @@ def test_a_layout_on_the_disk_becomes_an_index_for_both_platforms(place: Place, 
     ]  # fmt: skip
 
 
-def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the_registry(place: Place) -> None:
+def test_a_conversion_that_is_told_to_end_leaves_nothing_here_and_nothing_in_the_registry(
+    place: Place,
+) -> None:
     command = ["nydus-agent", "convert", place.ref("plain-layers"), place.ref("ended"), "--json", BY]
     running = place.node.popen(command)
     place.node.wait_until(

@@ -49,7 +49,9 @@ def unpack(place: Path) -> Package:
     deb = scene.deb()
     for kind, target in (("--extract", "files"), ("--control", "control")):
         subprocess.run(["dpkg-deb", kind, deb, place / target], check=True, timeout=60)
-    tar = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True, timeout=60).stdout
+    tar = subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True, timeout=60
+    ).stdout
     (place / "members.tar").write_bytes(tar)
     with tarfile.open(place / "members.tar") as members:
         return Package(deb, place / "files", place / "control", tuple(members.getmembers()))
@@ -60,7 +62,9 @@ def next_version(package: Package, place: Path) -> Path:
     return as_version(package.path, "9.9.9", place)
 
 
-def in_root(script: str, root: str = "build-root", deadline_s: float = 300) -> subprocess.CompletedProcess[str]:
+def in_root(
+    script: str, root: str = "build-root", deadline_s: float = 300
+) -> subprocess.CompletedProcess[str]:
     """Run a bash script (with -eu) in a copy of a root that is gone afterwards; the checkout is at /src."""
     return subprocess.run(
         ["tests/in-root", "bash", "-euc", script],

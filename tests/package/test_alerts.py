@@ -1,5 +1,5 @@
-"""The shipped alert rules, run by Prometheus' own promtool over the daemon's series: each alert fires where it must
-and not where it must not.
+"""The shipped alert rules, run by Prometheus' own promtool over the daemon's series: each alert fires where
+it must and not where it must not.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ CASES = {
     "all is well": Case({}),
     "an agent is down": Case({"up": "1x10 0x590"}, ("NydusAgentDown",), "11m", "9m"),
     "a node reboots": Case({"up": "1x10 0x6 1x590"}, at="11m"),
-    "no agent is there": Case({'build_info{version="%s"}': GONE}, ("NydusAgentAbsent",), "11m", "9m", nodes=10, of=10),
+    "no agent is there": Case(
+        {'build_info{version="%s"}': GONE}, ("NydusAgentAbsent",), "11m", "9m", nodes=10, of=10
+    ),
     "one agent was removed": Case({'build_info{version="%s"}': GONE}),
     "a crash loop": Case({"start_timestamp_seconds": "0+60x600"}, ("NydusAgentRestarts",), "10m", "1m"),
     "two upgrades": Case({"start_timestamp_seconds": "0x10 100x10 200x600"}, at="12m"),
@@ -75,7 +77,10 @@ CASES = {
     ),
     "held back": Case({"flap_held": "0x10 1x590"}, ("NydusMirrorFlapping",), "6m", "4m"),
     "suspicions": Case(
-        {'route_changes_total{route="mirror",cause="refuted"}': "0+1x600"}, ("NydusMirrorSuspectedOften",), "1h", "2m"
+        {'route_changes_total{route="mirror",cause="refuted"}': "0+1x600"},
+        ("NydusMirrorSuspectedOften",),
+        "1h",
+        "2m",
     ),
     "returns": Case({'route_changes_total{route="mirror",cause="recovered"}': "0+1x600"}),
     "both bad": Case(condition("BothBad"), ("NydusBothBad",), "1m", "0s"),
@@ -89,18 +94,28 @@ CASES = {
     "one slow answer in twenty": Case(slow("0+9.5x600")),
     "no fence": Case(condition("FenceUnusable"), ("NydusFenceUnusable",), "6m", "4m"),
     "surviving connections": Case(condition("ConnectionsSurvive"), ("NydusFenceUnusable",), "6m", "4m"),
-    "a stranger": Case({'condition{type="ForeignListener"}': "0x10 1x590"}, ("NydusForeignListener",), "6m", "4m30s"),
+    "a stranger": Case(
+        {'condition{type="ForeignListener"}': "0x10 1x590"}, ("NydusForeignListener",), "6m", "4m30s"
+    ),
     "a journal that drops lines": Case({"symptoms_watched": OFF}, ("NydusSymptomsUnknown",), "16m", "14m"),
     "native, and no journal": Case(
-        {"symptoms_watched": OFF, 'mode{nydus_agent_mode="native"}': ON, 'mode{nydus_agent_mode="fence"}': OFF}
+        {
+            "symptoms_watched": OFF,
+            'mode{nydus_agent_mode="native"}': ON,
+            'mode{nydus_agent_mode="fence"}': OFF,
+        }
     ),
     "an old proof": Case({"last_proof_timestamp_seconds": "600x600"}, ("NydusProofStale",), "1h25m", "1h5m"),
     "a proof that is late": Case({"last_proof_timestamp_seconds": "600x600"}, at="1h5m"),
-    "drift": Case({**condition("Drift"), 'drift{kind="file-edited"}': ON}, ("NydusDrift",), at="16m", silent_at="14m"),
+    "drift": Case(
+        {**condition("Drift"), 'drift{kind="file-edited"}': ON}, ("NydusDrift",), at="16m", silent_at="14m"
+    ),
     "a repair that is always undone": Case(
         {'condition{type="RepairGaveUp"}': "0x10 1x590"}, ("NydusRepairGaveUp",), "6m", "4m30s"
     ),
-    "a file that nobody has looked at": Case(condition("ChangedSinceProof"), ("NydusAgentCondition",), "31m", "29m"),
+    "a file that nobody has looked at": Case(
+        condition("ChangedSinceProof"), ("NydusAgentCondition",), "31m", "29m"
+    ),
     "no room for the endpoint": Case(condition("EndpointPortTaken"), ("NydusAgentCondition",), "31m"),
     "a third of the fleet": Case(ORIGIN, ("NydusManyNodesSwitched",), "2m", "30s", nodes=3, of=9),
     "a tenth of the fleet": Case(ORIGIN, at="14m", nodes=4, of=40),

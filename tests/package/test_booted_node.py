@@ -1,4 +1,6 @@
-"""On a node that runs: apt installs, upgrades and purges without a trace and without touching what runs there."""
+"""On a node that runs: apt installs, upgrades and purges without a trace and without touching what runs
+there.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,13 @@ def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, packag
     node.apt("purge", NAME)
     after = _tree(node)
     assert {
-        path: (before.get(path), after.get(path)) for path in before | after if before.get(path) != after.get(path)
+        path: (before.get(path), after.get(path))
+        for path in before | after
+        if before.get(path) != after.get(path)
     } == {}
-    assert node.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "nydus-agent*"]).stdout == ""
+    assert (
+        node.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "nydus-agent*"]).stdout == ""
+    )
     assert node.run(["getent", "passwd", "nydus-agent"], check=False).returncode == 2
     assert node.run(["nft", "list", "tables"]).stdout == ""
     assert node.run(["ss", "-Hltn", "sport = :14003"]).stdout == ""
@@ -63,7 +69,9 @@ def test_installing_starts_a_watch_and_purging_leaves_nothing(node: Node, packag
     assert _pids(node) == pids
 
 
-def test_the_journal_explains_what_the_daemon_says_while_it_is_installed(node: Node, package: Package) -> None:
+def test_the_journal_explains_what_the_daemon_says_while_it_is_installed(
+    node: Node, package: Package
+) -> None:
     node.install_deb(package.path)
     node.wait_until(lambda: "has started" in node.journal(OURS[0]), 10, "the daemon's first line")
     told = node.run(["journalctl", "--catalog", f"--unit={OURS[0]}"]).stdout
@@ -102,12 +110,16 @@ def test_a_reboot_changes_a_node_only_when_its_operator_had_said_so(node: Node, 
     # As in an image whose configuration came after the package: nobody queued anything yet.
     node.write("/etc/nydus-agent/conf.d/50-fleet.toml", "[apply]\non_install = true\n")
     node.reboot()
-    node.wait_until(lambda: node.journal("nydus-agent-apply.service") != "", 30, "the first boot begins the change")
+    node.wait_until(
+        lambda: node.journal("nydus-agent-apply.service") != "", 30, "the first boot begins the change"
+    )
     assert "due: [apply] on_install is set" in node.journal("nydus-agent-boot.service")
 
 
 def test_what_a_change_unmounts_is_unmounted_on_the_node(node: Node, package: Package) -> None:
-    """The sandbox of the apply unit has a mount namespace of its own, in which an unmount alone would stay."""
+    """The sandbox of the apply unit has a mount namespace of its own, in which an unmount alone would
+    stay.
+    """
     node.install_deb(package.path)
     node.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
     command = " ".join([*daemons.UNMOUNT, "/mnt"])

@@ -48,12 +48,16 @@ def test_every_file_lies_where_a_reader_of_the_design_expects_it(package: Packag
 def test_a_node_gets_all_that_was_promised(package: Package) -> None:
     wanted = {
         "/usr/bin/nydus-agent", "/usr/lib/systemd/system/nydus-agent.service",
-        "/usr/lib/systemd/system/nydus-agent-apply.service", "/usr/lib/systemd/system/nydus-agent-recover.service",
-        "/usr/lib/systemd/system/nydus-agent-boot.service", "/usr/lib/systemd/system/nydus-agent-inspect.service",
-        "/usr/lib/systemd/system/nydus-agent-inspect.timer", "/usr/lib/systemd/system/nydus-agent-inspect.path",
+        "/usr/lib/systemd/system/nydus-agent-apply.service",
+        "/usr/lib/systemd/system/nydus-agent-recover.service",
+        "/usr/lib/systemd/system/nydus-agent-boot.service",
+        "/usr/lib/systemd/system/nydus-agent-inspect.service",
+        "/usr/lib/systemd/system/nydus-agent-inspect.timer",
+        "/usr/lib/systemd/system/nydus-agent-inspect.path",
         "/usr/lib/systemd/system/nydus-agent-repair.service",
         "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man5/agent.toml.5.gz",
-        "/usr/share/bash-completion/completions/nydus-agent", "/usr/share/zsh/vendor-completions/_nydus-agent",
+        "/usr/share/bash-completion/completions/nydus-agent",
+        "/usr/share/zsh/vendor-completions/_nydus-agent",
         "/usr/share/doc/nydus-node-agent/examples/agent.toml",
         "/usr/share/doc/nydus-node-agent/examples/nydus-agent.rules.yml",
         "/usr/lib/systemd/catalog/nydus-agent.catalog",
@@ -65,7 +69,9 @@ def test_a_node_gets_all_that_was_promised(package: Package) -> None:
 def test_every_module_of_the_checkout_is_in_it(package: Package) -> None:
     source = PurePosixPath(agent.__file__).parent
     command = ["git", "-c", "safe.directory=*", "ls-files", "agent"]
-    listed = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        command, cwd=source.parent, capture_output=True, text=True, check=True
+    ).stdout.split()
     missing = [
         path
         for path in listed
@@ -94,7 +100,9 @@ def test_an_upgrade_never_asks_about_the_operators_configuration(package: Packag
 
 def test_the_example_changes_nothing_until_a_line_is_uncommented(package: Package) -> None:
     example = package.read("/usr/share/doc/nydus-node-agent/examples/agent.toml")
-    live = [line for line in example.splitlines() if line.strip() and not line.lstrip().startswith(("#", "["))]
+    live = [
+        line for line in example.splitlines() if line.strip() and not line.lstrip().startswith(("#", "["))
+    ]
     assert live in ([], ["version = 1"])
 
 
@@ -120,7 +128,8 @@ def test_tab_completes_every_verb_in_bash_and_zsh(package: Package) -> None:
 def test_the_manual_is_whole(package: Package) -> None:
     """Its tables are generated: none may be empty."""
     pages = {
-        name: gzip.decompress((package.files / f"usr/share/man/{name}.gz").read_bytes()).decode() for name in _PAGES
+        name: gzip.decompress((package.files / f"usr/share/man/{name}.gz").read_bytes()).decode()
+        for name in _PAGES
     }
     for name, words in _PAGES.items():
         assert [word for word in words if word not in pages[name].replace("\\-", "-")] == [], name

@@ -1,4 +1,6 @@
-"""In a root where systemd does not run (an image is being built), installing is quiet and purging leaves nothing."""
+"""In a root where systemd does not run (an image is being built), installing is quiet and purging leaves
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ echo -- left; diff /tmp/before /tmp/after | grep '^[<>]' || true
 
 
 def _run(package: Package, how: str, between: str = ":") -> tuple[list[str], list[str]]:
-    """Lines of the tree that changed by the installation, and those that are still other after the removal."""
+    """Lines of the tree that changed by the installation, and those that are still other after the
+    removal.
+    """
     script = _SCRIPT.format(
         conf_d="/etc/nydus-agent/conf.d", deb=f"/src/build/deb/{package.path.name}", how=how, between=between
     )

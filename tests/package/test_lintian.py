@@ -7,14 +7,18 @@ from tests.package.deb import Package, in_root
 
 def test_lintian_has_no_errors_and_no_warnings(package: Package) -> None:
     changes = f"/src/build/deb/nydus-node-agent_{package.field('Version')}_*.changes"
-    done = in_root(f"lintian --allow-root --fail-on error,warning --display-info --tag-display-limit 0 {changes}")
+    done = in_root(
+        f"lintian --allow-root --fail-on error,warning --display-info --tag-display-limit 0 {changes}"
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))] == []
 
 
 def test_building_twice_gives_the_same_package() -> None:
-    """What was reviewed is what is installed: the time zone, the umask and the directory of the builder do not show."""
+    """What was reviewed is what is installed: the time zone, the umask and the directory of the builder do
+    not show.
+    """
     done = in_root(
         """
         mkdir -p /tmp/one/source /tmp/two/elsewhere

@@ -32,7 +32,9 @@ def test_installing_starts_the_daemon_and_its_watch_and_nothing_else(package: Pa
 
 def test_an_ordered_change_is_queued_and_never_awaited_by_dpkg(package: Package) -> None:
     starts = re.findall(r".*systemctl .*nydus-agent-apply\.service.*", package.script("postinst"))
-    assert [line.strip() for line in starts] == ["systemctl start --no-block nydus-agent-apply.service || true"]
+    assert [line.strip() for line in starts] == [
+        "systemctl start --no-block nydus-agent-apply.service || true"
+    ]
 
 
 def test_only_what_may_run_at_boot_is_enabled(package: Package) -> None:
@@ -44,7 +46,9 @@ def test_only_what_may_run_at_boot_is_enabled(package: Package) -> None:
 
 
 def test_an_upgraded_runtime_is_looked_at_and_nothing_waits_for_that(package: Package) -> None:
-    lines = [line for line in (package.control / "triggers").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line for line in (package.control / "triggers").read_text().splitlines() if not line.startswith("#")
+    ]
     names = ("containerd", "containerd-nydus-grpc", "nydus-image", "nydusd")
     assert sorted(lines) == [
         *(f"interest-noawait /usr/bin/{name}" for name in names),

@@ -1,4 +1,5 @@
-"""Prints every file of the root it runs in: path, kind, mode, owner, content. For two pictures that are compared.
+"""Prints every file of the root it runs in: path, kind, mode, owner, content. For two pictures that are
+compared.
 
 Runs in the root under test, with nothing but Python.
 """

@@ -1,4 +1,6 @@
-"""`tests/run STAGE…`: set-up, then the stages in the order given; exit 1 when anything failed or did not run."""
+"""`tests/run STAGE…`: set-up, then the stages in the order given; exit 1 when anything failed or did not
+run.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,12 @@ def main() -> int:
         print(f"set-up failed: {error}", flush=True)
         return 1
     except subprocess.SubprocessError as error:
-        print(f"set-up failed: {error}; the end of the log:", *builds.last_lines("*", 15), sep="\n  ", flush=True)
+        print(
+            f"set-up failed: {error}; the end of the log:",
+            *builds.last_lines("*", 15),
+            sep="\n  ",
+            flush=True,
+        )
         return 1
     background = builds.Builds(environment, RESULTS)
     try:
@@ -67,12 +74,18 @@ def _parse() -> list[Stage]:
         f"  {'benches':<13}{' '.join(stages.benches()) or 'none yet'}",
     )  # fmt: skip
     parser.add_argument("stages", nargs="+", choices=known, metavar="STAGE", help="as listed above")
-    parser.add_argument("--quick", action="store_true", help="benches with a small n (make bench-NAME QUICK=1)")
-    parser.add_argument("--benches", action="store_true", help="and every bench after them (make test-nightly)")
+    parser.add_argument(
+        "--quick", action="store_true", help="benches with a small n (make bench-NAME QUICK=1)"
+    )
+    parser.add_argument(
+        "--benches", action="store_true", help="and every bench after them (make test-nightly)"
+    )
     asked = parser.parse_args()
     quick = bool(asked.quick)
     names = [*asked.stages, *(stages.benches() if asked.benches else ())]
-    return [stages.STAGES[name] if name in stages.STAGES else stages.bench(name, quick=quick) for name in names]
+    return [
+        stages.STAGES[name] if name in stages.STAGES else stages.bench(name, quick=quick) for name in names
+    ]
 
 
 def _run_all(
@@ -100,7 +113,9 @@ def _run_stage(
 ) -> tuple[report.Counts, list[str]]:
     if not stage.beside:
         return run_commands(stage.commands(), environment)
-    beside = side_by_side.SideBySide(environment, background.missing, background.failed, background.story, stage.beside)
+    beside = side_by_side.SideBySide(
+        environment, background.missing, background.failed, background.story, stage.beside
+    )
     result = beside.run(stage.commands(), stage.name)
     background.waited_s += beside.waited_s
     return result
@@ -125,8 +140,12 @@ def _generate_protos(environment: Mapping[str, str]) -> None:
     stamp.write_text(wanted)
 
 
-def run_commands(commands: Sequence[Command], environment: Mapping[str, str]) -> tuple[report.Counts, list[str]]:
-    """Run commands one after the other; what their tests counted, and the reasons why the run is not green."""
+def run_commands(
+    commands: Sequence[Command], environment: Mapping[str, str]
+) -> tuple[report.Counts, list[str]]:
+    """Run commands one after the other; what their tests counted, and the reasons why the run is not
+    green.
+    """
     total, reasons = report.Counts(), []
     for command in commands:
         if command.junit is not None:
@@ -138,7 +157,9 @@ def run_commands(commands: Sequence[Command], environment: Mapping[str, str]) ->
             counts = report.read_junit(command.junit)
             total += counts
             if counts.skipped:
-                reasons.append(f"{counts.skipped} tests did not run (skipped or expected to fail): {command.junit}")
+                reasons.append(
+                    f"{counts.skipped} tests did not run (skipped or expected to fail): {command.junit}"
+                )
     return total, reasons
 
 

@@ -36,7 +36,9 @@ NODE = ("root", "wrapper", "crictl", "snapshotter", "nydus")
 ARM64 = ("arm64-root", "arm64-programs")
 """What an emulated node is made of."""
 DRAGONFLY = ("dfdaemon", "dragonfly-scheduler")
-"""What only the tests with a real dfdaemon wait for: these begin last, so it is built in what the others leave over."""
+"""What only the tests with a real dfdaemon wait for: these begin last, so it is built in what the others
+leave over.
+"""
 PACKAGE = (*NODE, "bookworm", "promtool")
 """What the package stage needs; no other needs promtool."""
 ALL = tuple(name for lane in LANES for name in lane if name not in (*ARM64, "promtool"))
@@ -67,7 +69,9 @@ class Builds:
         """Begin to build what is wanted; returns at once."""
         for lane in LANES:
             names = [name for name in lane if name in wanted]
-            thread = threading.Thread(target=self._build, args=(names,), name=f"build {' '.join(names)}", daemon=True)
+            thread = threading.Thread(
+                target=self._build, args=(names,), name=f"build {' '.join(names)}", daemon=True
+            )
             self._lanes.append(thread)
             thread.start()
 
@@ -98,8 +102,11 @@ class Builds:
         """End what is still being built. What is complete stays."""
         self._stopped.set()
         for process, _ in list(self._running.values()):
-            # By session: a recipe has a process group of its own, so that its deadline ends all that it started.
-            subprocess.run(["pkill", "--signal", "KILL", "--session", str(process.pid)], check=False, timeout=10)
+            # By session: a recipe has a process group of its own, so that its deadline ends all that it
+            # started.
+            subprocess.run(
+                ["pkill", "--signal", "KILL", "--session", str(process.pid)], check=False, timeout=10
+            )
         for lane in self._lanes:
             lane.join(10)
 
@@ -125,7 +132,9 @@ class Builds:
                 print(f"{name} could not be built:", *last_lines(name, 15), sep="\n  ", flush=True)
 
     def summary(self) -> str:
-        """What was built now and how long each took, and how long stages waited; empty where all was there before."""
+        """What was built now and how long each took, and how long stages waited; empty where all was there
+        before.
+        """
         took = {name: seconds for name, seconds in self._took.items() if seconds > _FOUND_S}
         if not took:
             return ""
@@ -141,12 +150,17 @@ class Builds:
 
 
 def niceness(name: str) -> int:
-    """How far a build gives way: what most tests wait for does not, what only the last ones need gives way to all."""
+    """How far a build gives way: what most tests wait for does not, what only the last ones need gives way to
+    all.
+    """
     return 19 if name in DRAGONFLY else 0
 
 
 def _lower(session: int, by: int) -> None:
-    """Make a whole session give way. Where the kernel groups processes by session, `nice` counts within one only."""
+    """Make a whole session give way.
+
+    Where the kernel groups processes by session, `nice` counts within one only.
+    """
     with contextlib.suppress(OSError):  # not every kernel does
         Path(f"/proc/{session}/autogroup").write_text(str(by))
 

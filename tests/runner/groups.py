@@ -1,8 +1,8 @@
 """How the tests on nodes are run side by side: a group is a file, because its tests share a node.
 
-Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a busy
-machine does not keep is run alone, after the others; two that disturb each other as little as an idle machine would are
-run as a pair.
+Beside others a test's waits are free; what it measures is not. A group that holds its subject to times that a
+busy machine does not keep is run alone, after the others; two that disturb each other as little as an idle
+machine would are run as a pair.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ALONE = {
 """Files that run alone, and why."""
 
 PAIR = ("test_footprint", "test_switch_bench")
-"""Two of them that may run beside each other: the quiet minute is over before the bench takes all cores, and until then
-the bench leaves three quarters of them.
+"""Two of them that may run beside each other: the quiet minute is over before the bench takes all cores, and
+until then the bench leaves three quarters of them.
 """
 
 DRAGONFLY = (
@@ -53,28 +53,34 @@ SURVIVAL = (
     "test_taken_away",
     "test_upgrade",
 )
-"""Files that ask what is left when the power, a process or a resource goes, and those that measure or vary at length:
-the tier `test-survival`. All others are the stage `node`.
+"""Files that ask what is left when the power, a process or a resource goes, and those that measure or vary at
+length: the tier `test-survival`. All others are the stage `node`.
 """
 
 LONG = (
     "test_confirm_killed", "test_matrix", "test_confirm", "test_symptoms", "test_checks", "test_contracts",
-    "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer", "test_pulls",
-    "test_levers", "test_change", "test_remove_tree", "test_programs", "test_dragonfly", "test_drift", "test_bench",
+    "test_fenced_life", "test_safety", "test_cut_off", "test_convert", "test_packages", "test_newcomer",
+    "test_pulls",
+    "test_levers", "test_change", "test_remove_tree", "test_programs", "test_dragonfly", "test_drift",
+    "test_bench",
     "test_rollback", "test_mirror_faults", "test_life", "test_credentials", "test_scarcity",
 )  # fmt: skip
-"""Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside it."""
+"""Those of a minute and more, the longest first: one that begins last is waited for while nothing runs beside
+it.
+"""
 
 WAIT = ("test_confirm", "test_confirm_killed", "test_scarcity")
-"""Files whose tests wait for what the node does by itself: they take less than half of what others take of the cores,
-and two of them count as one.
+"""Files whose tests wait for what the node does by itself: they take less than half of what others take of
+the cores, and two of them count as one.
 """
 
 NODES = "NYDUS_AGENT_TEST_NODES"
 
 
 def at_once() -> int:
-    """How many files run side by side: $NYDUS_AGENT_TEST_NODES, or two for each core, since tests mostly wait."""
+    """How many files run side by side: $NYDUS_AGENT_TEST_NODES, or two for each core, since tests mostly
+    wait.
+    """
     asked = os.environ.get(NODES, "")
     return max(1, int(asked)) if asked.isdecimal() else min(6, 2 * cores())
 
@@ -102,13 +108,17 @@ class Group:
 
 def groups(directory: Path, root: Path, tier: str) -> list[Group]:
     """The files of a directory that a stage runs, in the order in which they begin."""
-    found = [group for path in sorted(directory.glob("test_*.py")) if (group := _group(path, root)).tier == tier]
+    found = [
+        group for path in sorted(directory.glob("test_*.py")) if (group := _group(path, root)).tier == tier
+    ]
     return sorted(found, key=lambda group: (group.alone != "", _rank(group)))
 
 
 def _group(path: Path, root: Path) -> Group:
     word = "pair" if path.stem in PAIR else path.stem if path.stem in ALONE else ""
-    tier = "test-dragonfly" if path.stem in DRAGONFLY else "test-survival" if path.stem in SURVIVAL else "node"
+    tier = (
+        "test-dragonfly" if path.stem in DRAGONFLY else "test-survival" if path.stem in SURVIVAL else "node"
+    )
     return Group(str(path.relative_to(root)), word, tier, 0.5 if path.stem in WAIT else 1.0)
 
 

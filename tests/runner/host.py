@@ -36,8 +36,12 @@ class Toolchain:
 
 
 TOOLCHAINS = (
-    Toolchain("go", (1, 24), ("go", "version"), "golang-go", "it builds the snapshotter and crictl as tool modules"),
-    Toolchain("cargo", (1, 88), ("cargo", "--version"), "cargo", "it builds nydusd and dfdaemon from their crates"),
+    Toolchain(
+        "go", (1, 24), ("go", "version"), "golang-go", "it builds the snapshotter and crictl as tool modules"
+    ),
+    Toolchain(
+        "cargo", (1, 88), ("cargo", "--version"), "cargo", "it builds nydusd and dfdaemon from their crates"
+    ),
 )
 
 
@@ -54,10 +58,16 @@ def prepare(*, nodes: bool) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of all stages: the tests' Python first in PATH, toolchains where sudo does not look for them."""
+    """The environment of all stages: the tests' Python first in PATH, toolchains where sudo does not look for
+    them.
+    """
     python = cache.make("venv", platform.python_version())
     usual = (Path("/usr/local/go/bin"), Path.home() / ".cargo/bin")
-    path = [str(python / "bin"), os.environ.get("PATH", ""), *(str(place) for place in usual if place.is_dir())]
+    path = [
+        str(python / "bin"),
+        os.environ.get("PATH", ""),
+        *(str(place) for place in usual if place.is_dir()),
+    ]
     # Debian's Go never fetches a newer toolchain by itself, but a module may ask for one.
     return {
         **os.environ,
@@ -84,8 +94,10 @@ def _install(packages: list[str]) -> None:
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run(
-            ["apt-get", "--quiet", "--option=Acquire::Retries=5", "--option=DPkg::Lock::Timeout=300", *command],
-            env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            ["apt-get", "--quiet", "--option=Acquire::Retries=5", "--option=DPkg::Lock::Timeout=300",
+             *command],
+            env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
             check=False, timeout=1800,
         )  # fmt: skip
         if done.returncode != 0:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 
-def start(argv: Sequence[str], environment: Mapping[str, str], log: BinaryIO | None = None) -> subprocess.Popen[bytes]:
+def start(
+    argv: Sequence[str], environment: Mapping[str, str], log: BinaryIO | None = None
+) -> subprocess.Popen[bytes]:
     """Begin a command; what it writes goes to `log`, or where our own output goes."""
     return subprocess.Popen(
         argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log and subprocess.STDOUT,

@@ -1,4 +1,6 @@
-"""What a run of the stages says: a header per stage, a table at the end, and one closing line with all counts."""
+"""What a run of the stages says: a header per stage, a table at the end, and one closing line with all
+counts.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def read_junit(path: Path) -> Counts:
 
 
 def read_tests(paths: Sequence[Path]) -> list[tuple[float, str, str]]:
-    """Each test of some junit files: seconds with set-up and teardown, its name, and, where it failed, the reason."""
+    """Each test of some junit files: seconds with set-up and teardown, its name, and, where it failed, the
+    reason.
+    """
     return [test for path in filter(Path.is_file, paths) for test in _tests(ET.parse(path).getroot())]
 
 
@@ -50,11 +54,15 @@ def repeats(paths: Sequence[Path]) -> str:
                 name = f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
                 found[name] = found.get(name, 0) + count
     names = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
-    return f"time bounds repeated: {sum(found.values())} in {len(found)} tests" + (f" ({names})" if names else "")
+    return f"time bounds repeated: {sum(found.values())} in {len(found)} tests" + (
+        f" ({names})" if names else ""
+    )
 
 
 def failures(junit: str) -> str:
-    """Of what pytest wrote into a junit file: each test that failed and the first line of why, all in one line."""
+    """Of what pytest wrote into a junit file: each test that failed and the first line of why, all in one
+    line.
+    """
     wrong = [f"{name} - {reason}" for _, name, reason in _tests(ET.fromstring(junit)) if reason]
     return f"{len(wrong)} failed: {'; '.join(wrong)}"
 

@@ -1,7 +1,7 @@
 """How a stage's files are dealt out to runs of pytest that go side by side.
 
-One run for all files waits while its tests wait, and a core with it; a run for each file would start Python two hundred
-times. So what takes long is run by itself and begins first, and all other files share a few runs.
+One run for all files waits while its tests wait, and a core with it; a run for each file would start Python
+two hundred times. So what takes long is run by itself and begins first, and all other files share a few runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class Share:
 def shares(
     directory: Path, root: Path, longest: Sequence[str], count: int, *, without: Collection[str] = ()
 ) -> list[Share]:
-    """All test files of a directory, but those that are run elsewhere, in the order in which they begin: those of
-    `longest` (names without `test_` and suffix) each by itself, the others in `count` runs, dealt out by turns.
+    """All test files of a directory, but those that are run elsewhere, in the order in which they begin:
+    those of `longest` (names without `test_` and suffix) each by itself, the others in `count` runs, dealt
+    out by turns.
     """
     paths = sorted(str(path.relative_to(root)) for path in directory.rglob("test_*.py"))
     named = {Path(path).stem.removeprefix("test_"): path for path in paths if path not in without}

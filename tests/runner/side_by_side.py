@@ -1,7 +1,8 @@
-"""Runs commands of one stage side by side, those that must be alone after the others, and tells of all as of one run.
+"""Runs commands of one stage side by side, those that must be alone after the others, and tells of all as of
+one run.
 
-Each command writes into a log of its own, which is shown when it has ended: lines of different tests never mix. What
-pytest says last of a run is said once, for all of them.
+Each command writes into a log of its own, which is shown when it has ended: lines of different tests never
+mix. What pytest says last of a run is said once, for all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from tests.runner.stages import Command
 
 _REPORT_S = 60.0
 _SLOWEST, _SLOW_S = 25, 2.0
-_ENDS = re.compile(r"(=+ )?(\d+ \w+|no tests ran)\b.* in \d[\d.]*s( \(.*\))?( =+)?|-+ generated xml file: .* -+")
+_ENDS = re.compile(
+    r"(=+ )?(\d+ \w+|no tests ran)\b.* in \d[\d.]*s( \(.*\))?( =+)?|-+ generated xml file: .* -+"
+)
 """The lines of a single run of pytest that are said once for all."""
 
 
@@ -55,7 +58,10 @@ class SideBySide:
     _reasons: list[str] = field(default_factory=list)
 
     def run(self, commands: Sequence[Command], name: str) -> tuple[report.Counts, list[str]]:
-        """Run all; what their tests counted, and why the run is not green. Ends what runs when it is interrupted."""
+        """Run all; what their tests counted, and why the run is not green.
+
+        Ends what runs when it is interrupted.
+        """
         self._waiting = list(commands)
         for command in commands:
             _forget(command)
@@ -120,7 +126,8 @@ class SideBySide:
         result = "ok" if code == 0 else f"not done after {seconds:.0f} s, ended" if code == 124 else "FAILED"
         counts = report.read_junit(_junit(command))
         print(
-            f"\n── {_name(command)}: {result}, {counts.passed} passed, {counts.failed} failed, {report.clock(seconds)}"
+            f"\n── {_name(command)}: {result}, {counts.passed} passed, {counts.failed} failed, "
+            f"{report.clock(seconds)}"
         )
         text = _log(command).read_text(errors="replace").splitlines()
         print("\n".join(line for line in text if not _ENDS.fullmatch(line)), flush=True)

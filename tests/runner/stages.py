@@ -22,11 +22,11 @@ _MIXED = 2 * groups.cores()
 """Of parts of which every other one waits most of the time."""
 _LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
 _LONG_CONTRACT = ("crash_safety", "containerd_configuration", "convert_verb")
-"""Files that take longest: each is run by itself, and begins before the others; those that wait and those that compute
-by turns."""
+"""Files that take longest: each is run by itself, and begins before the others; those that wait and those
+that compute by turns."""
 DAEMON_TIMES = "tests/contract/test_daemon_times.py"
-"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone, after the
-tests on nodes.
+"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone,
+after the tests on nodes.
 """
 
 
@@ -38,7 +38,9 @@ class Command:
     junit: Path | None = None
     deadline_s: float = 600
     alone: str = ""
-    """In a stage whose commands run beside each other: this one does not, but beside those with the same word."""
+    """In a stage whose commands run beside each other: this one does not, but beside those with the same
+    word.
+    """
     needs: tuple[str, ...] = ()
     """In such a stage: what must have been built for this one."""
     place: float = 1.0
@@ -57,7 +59,8 @@ class Stage:
     needs: tuple[str, ...] = ()
     """What must have been built (names of `builds`)."""
     beside: int = 0
-    """How many of the commands run beside each other, each as soon as its own needs are there; 0: one after the other.
+    """How many of the commands run beside each other, each as soon as its own needs are there; 0: one after
+    the other.
     """
 
 
@@ -73,7 +76,8 @@ def _pytest(place: str, *paths: str, deadline_s: float, name: str = "") -> Comma
     """Tests in the build root ("root"), or on this machine, from which they boot nodes ("here")."""
     name = name or paths[0].removeprefix("tests/").removesuffix(".py").replace("/", "-")
     junit = RESULTS / f"{name}.xml"
-    # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test records.
+    # Slow tests are named as they run, and show what they measured; xunit2 has no place for what a test
+    # records.
     slow = place == "here"
     shown = ("--verbose", "-rfEP") if slow else ("--quiet",)
     argv = ["python3", "-m", "pytest", *shown, "-p", "no:cacheprovider", f"--junitxml={junit}"]
@@ -162,7 +166,9 @@ def _clock() -> tuple[Command, ...]:
 
 def _nydusify() -> tuple[Command, ...]:
     if not os.access(os.environ.get("NYDUSIFY", ""), os.X_OK):
-        raise SystemExit("NYDUSIFY=PROGRAM must name nydusify, which no package registry has (nydus' releases do)")
+        raise SystemExit(
+            "NYDUSIFY=PROGRAM must name nydusify, which no package registry has (nydus' releases do)"
+        )
     return (_pytest("here", "tests/nydusify", "--durations=10", deadline_s=1800),)
 
 
@@ -173,14 +179,18 @@ _BY_NYDUSD = ("main_job", "symptoms", "mirror_faults", "renewal", "switch_bench"
 def _nydusd() -> tuple[Command, ...]:
     for variable in ("NYDUSD", "NYDUS_IMAGE"):
         if not os.access(os.environ.get(variable, ""), os.X_OK):
-            raise SystemExit(f"{variable}=PROGRAM must name a program: both of one release of nydus, as 2.4.4's")
+            raise SystemExit(
+                f"{variable}=PROGRAM must name a program: both of one release of nydus, as 2.4.4's"
+            )
     names = [f"tests/node/test_{name}.py" for name in _BY_NYDUSD]
     paths = ("tests/nydusd", *names)
     return tuple(_pytest("here", path, deadline_s=1800, name=f"nydusd/{Path(path).stem}") for path in paths)
 
 
 def _demo_needs() -> tuple[str, ...]:
-    """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its build."""
+    """A real dfdaemon only where it is asked for, or there already: a newcomer does not wait for its
+    build.
+    """
     wish = os.environ.get("DRAGONFLY", "")
     real = wish == "real" or (wish == "" and cache.find("dfdaemon") is not None)
     return (*builds.NODE, "images", *(("dfdaemon", "scheduler") if real else ()))

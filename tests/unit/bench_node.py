@@ -1,4 +1,6 @@
-"""A node for a bench: a containerd that pulls, a nydusd with a cache, a dfdaemon with a store, all of them counters."""
+"""A node for a bench: a containerd that pulls, a nydusd with a cache, a dfdaemon with a store, all of them
+counters.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class _Store(FakeContainerd):
         """How long after a removal what nobody needs is collected."""
         self._clock, self._due, self._up_at = clock, dict[tuple[str, str], float](), 0.0
 
-    def pull(self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float) -> None:
+    def pull(
+        self, name: str, runtime: str, *, credential: Credential | None = None, deadline_s: float
+    ) -> None:
         super().pull(name, runtime, credential=credential, deadline_s=deadline_s)
         if not any(one.name == name for one in self.namespace_images.get("k8s.io", ())):
             self.unpack(self.put_image(name, layers=(b"bootstrap",), lazy=(BLOB,)), "nydus")
@@ -102,7 +106,12 @@ class BenchNode:
         self.clock = FakeClock()
         self.containerd, self.nydusd, self.programs = _Store(self.clock), FakeNydusd(), FakePrograms()
         self.caches, self.peer, self.route = FakeCaches(), FakePeerStore(), FakeRoute()
-        self.processes, self.http, self.ledger, self.drawing = FakeProcesses(), FakeHttp(), FakeLedger(), FakeDrawing()
+        self.processes, self.http, self.ledger, self.drawing = (
+            FakeProcesses(),
+            FakeHttp(),
+            FakeLedger(),
+            FakeDrawing(),
+        )
         self.files = FakeFiles()
         self.hosts, self.registries = FakeHostsRoom(), SmallRegistries(FakeFiles())
         self.traffic = {"BACK_TO_SOURCE": 0, "REMOTE_PEER": 0, "LOCAL_PEER": 0}
@@ -125,7 +134,8 @@ class BenchNode:
     @property
     def ports(self) -> BenchPorts:
         return BenchPorts(self.files, self.containerd, self.nydusd, self.processes, self.http, self.programs,
-                          self.caches, self.peer, self.drawing, self.hosts, self.ledger, self.clock)  # fmt: skip
+                          self.caches, self.peer, self.drawing, self.hosts, self.ledger,
+                          self.clock)  # fmt: skip
 
     def rounds(self, wanted: WantedStart = WANTED, config: Config | None = None) -> Rounds:
         config = config or Config()
@@ -138,7 +148,12 @@ class BenchNode:
     def left(self) -> list[str]:
         """What a bench may not leave."""
         images = [one.name for group in self.containerd.namespace_images.values() for one in group]
-        kept = [*filter(None, [self.hosts.held]), *images, *self.caches.names, *map(str, self.containerd.snapshots)]
+        kept = [
+            *filter(None, [self.hosts.held]),
+            *images,
+            *self.caches.names,
+            *map(str, self.containerd.snapshots),
+        ]
         kept += [path for path in self.files.files if path == paths.BENCH]
         return kept + (["pin"] if self.route.at_origin else []) + ([PLAIN_NAMESPACE] * self._is_made())
 
@@ -146,7 +161,9 @@ class BenchNode:
         return PLAIN_NAMESPACE in self.containerd.namespace_images
 
     def _pull(self, argv: tuple[str, ...]) -> Timed:
-        record: ImageRecord = self.containerd.put_image(argv[-1], layers=(b"plain",), namespace=PLAIN_NAMESPACE)
+        record: ImageRecord = self.containerd.put_image(
+            argv[-1], layers=(b"plain",), namespace=PLAIN_NAMESPACE
+        )
         self.containerd.unpack(record, "overlayfs", PLAIN_NAMESPACE)
         return Timed(ProgramEnd.ITSELF, 0, 0.1, 2.0, ())
 
@@ -200,7 +217,10 @@ class BenchNode:
 
     def metrics(self, _request: Request) -> HttpAnswer:
         """What dfdaemon tells of itself."""
-        lines = [f'dragonfly_client_download_traffic{{type="{name}"}} {value}' for name, value in self.traffic.items()]
+        lines = [
+            f'dragonfly_client_download_traffic{{type="{name}"}} {value}'
+            for name, value in self.traffic.items()
+        ]
         return HttpAnswer(200, {}, "\n".join(lines).encode())
 
 

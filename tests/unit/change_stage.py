@@ -102,7 +102,9 @@ def of_the_operator(node: FakeNode) -> dict[str, FakeFile | str | None]:
 
 
 def state(node: FakeNode) -> tuple[object, ...]:
-    """What the operator sees: files, whether the snapshotter runs and starts at boot, what containerd mounts."""
+    """What the operator sees: files, whether the snapshotter runs and starts at boot, what containerd
+    mounts.
+    """
     unit = node.units.units.get(paths.SNAPSHOTTER_UNIT)
     return (
         of_the_operator(node),

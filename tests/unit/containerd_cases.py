@@ -1,8 +1,8 @@
 """The golden cases of containerd's configuration, one directory each in tests/golden/containerd.
 
-`before/` is the directory of the root file config.toml as its owner left it (absent: there is none), `after/` has for
-each containerd, "VERSION+VERSION" or "VERSION@MODE", the files that differ then. `case.toml`, where a case needs it,
-names the directory on the node, containerd's socket and its unit.
+`before/` is the directory of the root file config.toml as its owner left it (absent: there is none), `after/`
+has for each containerd, "VERSION+VERSION" or "VERSION@MODE", the files that differ then. `case.toml`, where a
+case needs it, names the directory on the node, containerd's socket and its unit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Case:
         made = node(containerd=self.version)
         made.files.drop("/etc/containerd/config.toml")
         made.load_plugins = lambda: plugins(made, self.version, self.root)
-        made.units.units[self.config.containerd.unit] = unit(self.config.containerd.unit, active=True, pid=500)
+        made.units.units[self.config.containerd.unit] = unit(
+            self.config.containerd.unit, active=True, pid=500
+        )
         for path, content in self.before.items():
             made.files.put(path, content, mode=0o600, uid=0, gid=7)
         return made
@@ -81,7 +83,13 @@ def _of(directory: Path) -> tuple[Case, ...]:
             **{key: told[key] for key in ("address", "unit") if key in told},
         )  # fmt: skip
         found += [
-            Case(directory.name, version, Config(containerd=settings), before, {**before, **_tree(after, place)})
+            Case(
+                directory.name,
+                version,
+                Config(containerd=settings),
+                before,
+                {**before, **_tree(after, place)},
+            )
             for version in versions.split("+")
         ]
     return tuple(found)

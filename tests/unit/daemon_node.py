@@ -12,13 +12,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
-from agent.config.model import (
-    Config,
-    EndpointConfig,
-    FleetConfig,
-    HealthConfig,
-    MirrorConfig,
-)
+from agent.config.model import Config, EndpointConfig, FleetConfig, HealthConfig, MirrorConfig
 from agent.daemon.service import Service
 from agent.daemon.settings import Places
 from agent.daemon.tasks import task_group
@@ -29,7 +23,13 @@ from tests.fakes.free_port import free_port
 from tests.fakes.mirror import SmallMirror
 
 HEALTH = HealthConfig(
-    interval_ms=50, window_ms=200, rise=3, dwell_ms=300, canary_interval_ms=200, tentative_ms=2000, renew_ms=200
+    interval_ms=50,
+    window_ms=200,
+    rise=3,
+    dwell_ms=300,
+    canary_interval_ms=200,
+    tentative_ms=2000,
+    renew_ms=200,
 )
 
 
@@ -92,18 +92,22 @@ class Node:
         """From the unix socket."""
         return await self._ask(await asyncio.open_unix_connection(self.places.api_socket), path)
 
-    async def _ask(self, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, str]:
+    async def _ask(
+        self, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str
+    ) -> tuple[int, str]:
         reader, writer = pair
         with closing(writer):
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.config.endpoint.port}\r\n\r\n".encode())
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.config.endpoint.port}\r\n\r\n".encode()
+            )
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body.decode("utf-8", "replace")
 
 
 @asynccontextmanager
 async def running(node: Node) -> AsyncIterator[Node]:
-    """The daemon runs inside. It ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop; what ends
-    it otherwise ends the test.
+    """The daemon runs inside. It ends by SIGTERM, as systemd does it, and leaves nothing behind in the loop;
+    what ends it otherwise ends the test.
     """
     try:
         async with task_group() as tasks:

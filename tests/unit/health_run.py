@@ -1,5 +1,5 @@
-"""Runs of the health machine: what happens is written down as (time, event), and compared are lists of what was told
-and done.
+"""Runs of the health machine: what happens is written down as (time, event), and compared are lists of what
+was told and done.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ class Run:
         """`kinds` ("ping", "canary", "tick") in each gap from start to end."""
         for number in range(int((end - start) / gap + 1e-6) + 1):
             now = round(start + number * gap, 3)
-            events: dict[str, Event] = {"ping": PingOk(now, 0.001), "canary": CanaryOk(now, 0.002), "tick": Tick()}
+            events: dict[str, Event] = {
+                "ping": PingOk(now, 0.001),
+                "canary": CanaryOk(now, 0.002),
+                "tick": Tick(),
+            }
             self.at(now, *(events[kind] for kind in kinds))
         return self
 
@@ -93,18 +97,26 @@ class Run:
 
     def asked(self, now: float) -> list[Effect]:
         return [
-            effect for at, effect in self.done if at == now and isinstance(effect, (AskCanary, AskOwner, AskOrigin))
+            effect
+            for at, effect in self.done
+            if at == now and isinstance(effect, (AskCanary, AskOwner, AskOrigin))
         ]
 
     def fences(self) -> list[tuple[float, Effect]]:
         return [(now, effect) for now, effect in self.done if isinstance(effect, (RaiseFence, LiftFence))]
 
     def fence_log(self) -> list[tuple[float, Effect]]:
-        return [(now, effect) for now, effect in self.done if isinstance(effect, (RaiseFence, ExtendFence, LiftFence))]
+        return [
+            (now, effect)
+            for now, effect in self.done
+            if isinstance(effect, (RaiseFence, ExtendFence, LiftFence))
+        ]
 
 
 def healthy(policy: Policy = POLICY) -> Run:
-    """A mirror on this node that is well, symptoms that can be read, a good origin; nothing told or done so far."""
+    """A mirror on this node that is well, symptoms that can be read, a good origin; nothing told or done so
+    far.
+    """
     local = OwnerSeen(Owner.OK, "root")
     run = Run(policy, FENCE, GOOD, local, SymptomsUnknown(""), PingOk(0.0, 0.001), CanaryOk(0.0, 0.002))
     assert run.health_state() is HealthState.HEALTHY
@@ -115,8 +127,8 @@ def healthy(policy: Policy = POLICY) -> Run:
 
 
 def allowed_fences(policy: Policy, seconds: float) -> int:
-    """Fences that evidence alone may raise in that time: each adds at least `flap_suspicion`; what is borne at once is
-    `flap_suppress`, and no more can decay than a penalty of that and one outage loses.
+    """Fences that evidence alone may raise in that time: each adds at least `flap_suspicion`; what is borne
+    at once is `flap_suppress`, and no more can decay than a penalty of that and one outage loses.
     """
     most = policy.flap_suppress + policy.flap_penalty
     decay = most * math.log(2) / policy.flap_half_life_s * seconds
@@ -124,7 +136,7 @@ def allowed_fences(policy: Policy, seconds: float) -> int:
 
 
 def given_back(policy: Policy, seconds: float) -> int:
-    """Fences whose penalty may be given back: a suspicion and an outage for each kind of symptom that the origin turns
-    out to give, which then counts no more for `symptom_refuted_s`.
+    """Fences whose penalty may be given back: a suspicion and an outage for each kind of symptom that the
+    origin turns out to give, which then counts no more for `symptom_refuted_s`.
     """
     return 2 * 3 * math.ceil(seconds / policy.symptom_refuted_s)

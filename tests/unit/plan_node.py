@@ -40,7 +40,8 @@ def config(
 ) -> Config:
     """A configuration with these registries."""
     return Config(
-        mirror=MirrorConfig(switch=switch, dialect=dialect, registry=registry), registries=RegistriesConfig(hosts=hosts)
+        mirror=MirrorConfig(switch=switch, dialect=dialect, registry=registry),
+        registries=RegistriesConfig(hosts=hosts),
     )
 
 
@@ -57,9 +58,15 @@ def node(snapshotter: str = "0.13.4", nydusd: str = "v2.2.0", containerd: str = 
     run.on("grep", "-q", "-a", "-F", "connect_timeout", code=0)
     run.on("grep", "-a", "-o", code=1)
     for name in ("nydusd", "nydus-image"):
-        run.on(f"/usr/local/bin/{name}", "--version", stdout=f"{name} \rVersion: \t{nydusd}\nGit Commit: \tunknown\n")
+        run.on(
+            f"/usr/local/bin/{name}",
+            "--version",
+            stdout=f"{name} \rVersion: \t{nydusd}\nGit Commit: \tunknown\n",
+        )
     run.on(
-        "/usr/bin/containerd", "--version", stdout=f"containerd github.com/containerd/containerd {containerd}~ds1 x\n"
+        "/usr/bin/containerd",
+        "--version",
+        stdout=f"containerd github.com/containerd/containerd {containerd}~ds1 x\n",
     )
     _install_snapshotter(made, snapshotter)
     made.files.put(CONTAINERD_CONFIG, STOCK)
@@ -72,14 +79,18 @@ def _install_snapshotter(made: FakeNode, version: str) -> None:
         path = "/usr/bin/containerd-nydus-grpc"
         made.processes.on(path, "--version", stdout="Version:     unknown\nRevision:    unknown\n")
         made.processes.on("dpkg-query", "-S", path, stdout=f"nydus-snapshotter: {path}\n")
-        made.processes.on("dpkg-query", "-W", "-f", "${Version}", "nydus-snapshotter", stdout="0.13.4-2.1+b10")
+        made.processes.on(
+            "dpkg-query", "-W", "-f", "${Version}", "nydus-snapshotter", stdout="0.13.4-2.1+b10"
+        )
     else:
         path = "/usr/local/bin/containerd-nydus-grpc"
         made.processes.on(path, "--version", stdout=f"Version:     v{version}\nRevision:    unknown\n")
     made.files.put(path, AMD64, mode=0o755)
 
 
-def plugins(made: FakeNode, containerd: str = "1.7.24", root: str = CONTAINERD_CONFIG) -> tuple[PluginFact, ...]:
+def plugins(
+    made: FakeNode, containerd: str = "1.7.24", root: str = CONTAINERD_CONFIG
+) -> tuple[PluginFact, ...]:
     """What a containerd that starts now finds in its configuration."""
     files = {path: file.content for path, file in made.files.files.items()}
     known = Node(tuple(int(part) for part in containerd.split(".")), files)

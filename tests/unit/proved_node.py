@@ -40,7 +40,9 @@ class ProvedNode:
         node.http.on(CANARY, answer(200, b"canary"))
         node.http.on(CANARY, answer(200, b"canary"), via=config.mirror.url)
         node.http.on(config.mirror.metrics_url, lambda _: answer(200, self._metrics()))
-        node.http.on("http://localhost/api/v1/daemons", answer(200, b"[]"), via=paths.SNAPSHOTTER_SYSTEM_SOCKET)
+        node.http.on(
+            "http://localhost/api/v1/daemons", answer(200, b"[]"), via=paths.SNAPSHOTTER_SYSTEM_SOCKET
+        )
         node.trials.result = READ
         node.processes.act("containerd", "--config", by=self._dump)
         node.units.on_job.append(self._containerd_restarted)
@@ -49,7 +51,9 @@ class ProvedNode:
     def etc(self) -> dict[str, object]:
         """All files but our own state, the kernel's, and what the snapshotter and the daemon made."""
         ignored = ("/var", "/proc", "/run")
-        return {path: what for path, what in self.node.files.snapshot().items() if not path.startswith(ignored)}
+        return {
+            path: what for path, what in self.node.files.snapshot().items() if not path.startswith(ignored)
+        }
 
     def _metrics(self) -> bytes:
         self.traffic += self.traffic_step
@@ -103,7 +107,9 @@ class ProvedNode:
     def unit(self, **values: object) -> None:
         """Change what systemd says of the snapshotter's unit."""
         known = self.node.units.units
-        known[paths.SNAPSHOTTER_UNIT] = replace(known[paths.SNAPSHOTTER_UNIT], **values)  # type: ignore[arg-type]  # a test names the fields
+        # A test names the fields.
+        unit = known[paths.SNAPSHOTTER_UNIT]
+        known[paths.SNAPSHOTTER_UNIT] = replace(unit, **values)  # type: ignore[arg-type]
 
 
 def quiet() -> Surroundings:
@@ -130,7 +136,9 @@ def with_programs(made: ProvedNode) -> ProvedNode:
     """The node with dpkg, and with services and a nydusd that run what lies on the disk."""
     made.node.processes.programs["dpkg"] = "/usr/bin/dpkg"
     made.node.processes.on("dpkg", "--verify")
-    made.node.processes.running = {pid: (RunningProgram("/usr/bin/x", replaced=False), "") for pid in (77, 500)}
+    made.node.processes.running = {
+        pid: (RunningProgram("/usr/bin/x", replaced=False), "") for pid in (77, 500)
+    }
     return made
 
 

@@ -1,4 +1,6 @@
-"""What the daemon and root's verbs leave on a node, as files below a directory, and what `status` answers to it."""
+"""What the daemon and root's verbs leave on a node, as files below a directory, and what `status` answers to
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from agent.__main__ import main
 
 PID = 4711
 MIRROR = "127.0.0.1:4001"
-NAMES = ("binaries", "snapshotter unit", "snapshotter socket", "containerd", "plugin", "CRI", "prepare and remove",
+NAMES = ("binaries", "snapshotter unit", "snapshotter socket", "containerd", "plugin", "CRI",
+         "prepare and remove",
          "running nydusd", "mirror", "a real read")  # fmt: skip
 
 
@@ -22,7 +25,13 @@ class PublishedNode:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.now = time.time()
-        for name in ("run/nydus-agent", "var/lib/nydus-agent", "proc/1", f"proc/{PID}", "usr/lib/systemd/system"):
+        for name in (
+            "run/nydus-agent",
+            "var/lib/nydus-agent",
+            "proc/1",
+            f"proc/{PID}",
+            "usr/lib/systemd/system",
+        ):
             (root / name).mkdir(parents=True)
         (root / "usr/lib/systemd/system/nydus-agent.service").touch()
         self.process("0::/system.slice/nydus-agent.service\n")
@@ -45,7 +54,8 @@ class PublishedNode:
             "not_accelerated": [],
         }  # fmt: skip
         self.proof: dict[str, Any] = {
-            "apiVersion": "nydus-agent/v1", "kind": "Proof", "at": self.now - 40, "versions": {"nydusd": "2.2.0"},
+            "apiVersion": "nydus-agent/v1", "kind": "Proof", "at": self.now - 40,
+            "versions": {"nydusd": "2.2.0"},
             "checks": [
                 {"number": number, "name": name, "state": "ok", "detail": "shown", "code": "", "cause": "",
                  "evidence": [], "try": ""}
@@ -102,7 +112,14 @@ class PublishedNode:
 class Answer:
     def __init__(self, node: PublishedNode, *options: str, uid: int = 65534) -> None:
         out, err = io.StringIO(), io.StringIO()
-        argv = ["status", "--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d"), *options]
+        argv = [
+            "status",
+            "--config",
+            str(node.root / "agent.toml"),
+            "--conf-d",
+            str(node.root / "conf.d"),
+            *options,
+        ]
         self.code = main(argv, environment={}, out=out, err=err, uid=uid, root=str(node.root))
         self.text = out.getvalue()
         self.headline = self.text.splitlines()[0]

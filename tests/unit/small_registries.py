@@ -1,4 +1,6 @@
-"""Registries that know one user, for what asks them through `RegistryPorts`; credentials are read as on a node."""
+"""Registries that know one user, for what asks them through `RegistryPorts`; credentials are read as on a
+node.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ AUTH = base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
 
 
 class SmallRegistries:
-    """All are public but those in `private`, which want USER and SECRET; `answers` are statuses that come instead."""
+    """All are public but those in `private`, which want USER and SECRET; `answers` are statuses that come
+    instead.
+    """
 
     def __init__(self, files: FakeFiles, *private: str, place: str = ROOTS_DOCKER) -> None:
         self.files = files
@@ -37,7 +41,9 @@ class SmallRegistries:
 
     def down(self, registry: str) -> None:
         """It does not answer."""
-        self.answers[registry] = HttpError("NNA0821", f"no answer from {registry}", cause="Connection refused")
+        self.answers[registry] = HttpError(
+            "NNA0821", f"no answer from {registry}", cause="Connection refused"
+        )
 
     def _ask(self, registry: str, path: str, authorization: Secret, _deadline_s: float) -> HttpAnswer:
         self.asked.append((registry, path))

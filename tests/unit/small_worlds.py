@@ -1,6 +1,7 @@
 """Every node of a small world, and what must hold of each change on it, step by step and wherever it fails.
 
-The rules are looked at on the node itself (files, units, the journal), not in the model that plans are checked with.
+The rules are looked at on the node itself (files, units, the journal), not in the model that plans are
+checked with.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ _THEIRS = {DOCKER: b'server = "https://registry-1.docker.io"\n', paths.SNAPSHOTT
 _FULL = FileError("NNA0423", "cannot write", cause="No space left on device")
 
 CONFIGS = (STOCK, b"version = 2\n")
-_MODES: tuple[ContainerdMode, ...] = (ContainerdMode.DEFAULT, ContainerdMode.RUNTIME_CLASS, ContainerdMode.PLUGIN_ONLY)
+_MODES: tuple[ContainerdMode, ...] = (
+    ContainerdMode.DEFAULT,
+    ContainerdMode.RUNTIME_CLASS,
+    ContainerdMode.PLUGIN_ONLY,
+)
 UNITS = ("none", "disabled", "enabled", "running")
 VERSIONS = (("0.13.4", "v2.2.0"), ("0.16.1", "v2.2.0"), ("0.16.1", "v2.4.4"))
 FOREIGN = tuple(
@@ -57,7 +62,9 @@ class World:
     @property
     def first(self) -> Config:
         """What is applied first."""
-        return replace(plan_node.config(PLAIN, switch=self.switch), containerd=ContainerdConfig(mode=self.mode))
+        return replace(
+            plan_node.config(PLAIN, switch=self.switch), containerd=ContainerdConfig(mode=self.mode)
+        )
 
     @property
     def second(self) -> Config:
@@ -99,11 +106,17 @@ State = tuple[object, ...]
 
 
 def state(node: FakeNode) -> State:
-    """What the node's owner sees of it: all files but our own state, the services, what containerd has read."""
+    """What the node's owner sees of it: all files but our own state, the services, what containerd has
+    read.
+    """
     files = {path: what for path, what in node.files.snapshot().items() if not path.startswith("/var")}
     found = node.units.units.get(paths.SNAPSHOTTER_UNIT)
-    there = found is not None and (found.active_state == "active" or not found.fragment_path.startswith("/etc/"))
-    services = (found.active_state, found.unit_file_state) if found is not None and there else ("inactive", "")
+    there = found is not None and (
+        found.active_state == "active" or not found.fragment_path.startswith("/etc/")
+    )
+    services = (
+        (found.active_state, found.unit_file_state) if found is not None and there else ("inactive", "")
+    )
     return files, services, node.containerd.up, node.containerd.plugin_facts
 
 
@@ -122,7 +135,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Verb:
-    """What a verb found to do, on a node that is always the same: it can be carried out on another one like it."""
+    """What a verb found to do, on a node that is always the same: it can be carried out on another one like
+    it.
+    """
 
     name: str
     plan: Plan
@@ -165,14 +180,18 @@ def remove(config: Config) -> Look:
     def look(node: FakeNode) -> Verb:
         history = generations.history(node.files)
         records = generations.records(history)
-        facts = observe(config, node.ports, extra_paths=(*(one.path for one in records), paths.PACKAGED_UNIT_FILE))
+        facts = observe(
+            config, node.ports, extra_paths=(*(one.path for one in records), paths.PACKAGED_UNIT_FILE)
+        )
         return Verb("remove", removal(config, facts, records, generations.former_unit(history)), None)
 
     return look
 
 
 def explore(world: World, found: Findings) -> None:
-    """Apply, apply the other configuration, go back, remove: each looked at after each step, and failed at each act."""
+    """Apply, apply the other configuration, go back, remove: each looked at after each step, and failed at
+    each act.
+    """
     try:
         done = [apply(world.first)(world.node())]
     except PlanError:
@@ -263,7 +282,11 @@ def _without_origin(template: bytes | None) -> Iterator[str]:
 
 def _unrecorded(node: FakeNode, originals: Mapping[str, object]) -> Iterator[str]:
     opened = journal.read(node.ledger)
-    backs = [one.undo for one in opened.intents if isinstance(one.undo, undo.PutBack)] if opened is not None else []
+    backs = (
+        [one.undo for one in opened.intents if isinstance(one.undo, undo.PutBack)]
+        if opened is not None
+        else []
+    )
     recorded = {back.path: back.before for back in reversed(backs)}
     for path, file in originals.items():
         now = node.files.files.get(path)

@@ -1,4 +1,6 @@
-"""What goes wrong once a change was accepted: it stands, and nobody is told that the node is as it was before."""
+"""What goes wrong once a change was accepted: it stands, and nobody is told that the node is as it was
+before.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def calls_since_acceptance(verb: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), FileError("NNA0423", "cannot write", cause="no room")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), FileError("NNA0423", "cannot write", cause="no room")]
+)
 def test_what_fails_after_a_change_was_accepted_is_not_told_as_the_node_being_as_before(
     verb: str, error: Exception
 ) -> None:
@@ -97,7 +101,9 @@ def test_an_answer_that_cannot_be_given_is_not_told_as_a_repair_that_failed() ->
 
 
 @pytest.mark.parametrize("form", Format)
-def test_an_answer_that_a_full_disk_does_not_take_is_told_on_stderr_and_the_change_stands(form: Format) -> None:
+def test_an_answer_that_a_full_disk_does_not_take_is_told_on_stderr_and_the_change_stands(
+    form: Format,
+) -> None:
     """`apply > FILE`: what is short stays in Python's buffer until the end."""
     code = f"""
 import sys
@@ -118,9 +124,16 @@ sys.exit(main(["version", "--format", "{form.value}"]))
 """
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
         )
-    assert (done.returncode, "NNA0420" in done.stderr, "Traceback" in done.stderr) == (4, True, False), done.stderr
+    assert (done.returncode, "NNA0420" in done.stderr, "Traceback" in done.stderr) == (4, True, False), (
+        done.stderr
+    )
     assert "apply is done and stands" in done.stderr
 
 

@@ -24,7 +24,9 @@ OVERLAY = f"overlay {CONTAINER} overlay rw,lowerdir={IMAGE},upperdir={ROOT}/snap
 
 def mounted(made: ProvedNode, *lines: str) -> None:
     made.node.files.put("/proc/1/mounts", "".join(lines).encode())
-    made.node.files.put("/proc/77/cmdline", b"\0".join([b"nydusd", b"fuse", b"--mountpoint", IMAGE.encode(), b""]))
+    made.node.files.put(
+        "/proc/77/cmdline", b"\0".join([b"nydusd", b"fuse", b"--mountpoint", IMAGE.encode(), b""])
+    )
 
 
 def remove(made: ProvedNode, *, force: bool = False) -> removal.Removed | None:
@@ -71,7 +73,9 @@ def test_a_nydusd_whose_mount_cannot_be_told_is_not_ended(node: ProvedNode) -> N
     assert not any(argv[0] == "kill" for argv in node.node.processes.ran)
 
 
-def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(node: ProvedNode) -> None:
+def test_a_removal_under_running_containers_is_refused_with_the_command_that_forces_it(
+    node: ProvedNode,
+) -> None:
     mounted(node, NYDUSD, OVERLAY)
     calls = len(node.node.faults.calls)
     with pytest.raises(ApplyError) as caught:
@@ -82,7 +86,9 @@ def test_a_removal_under_running_containers_is_refused_with_the_command_that_for
     assert node.node.faults.calls[calls:] == []
 
 
-def test_containers_on_the_applied_root_count_whatever_root_the_configuration_names_by_now(node: ProvedNode) -> None:
+def test_containers_on_the_applied_root_count_whatever_root_the_configuration_names_by_now(
+    node: ProvedNode,
+) -> None:
     mounted(node, NYDUSD, OVERLAY)
     edited = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, root="/var/lib/elsewhere"))
     with pytest.raises(ApplyError) as caught:
@@ -116,7 +122,9 @@ def test_nydusd_that_nobody_uses_ends_with_the_snapshotter(node: ProvedNode) -> 
 
 def test_containers_of_other_snapshotters_are_none_of_our_business(node: ProvedNode) -> None:
     mounted(
-        node, "overlay /run/x overlay rw,lowerdir=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/1/fs 0 0\n"
+        node,
+        "overlay /run/x overlay rw,lowerdir=/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/1/fs "
+        "0 0\n",
     )
     assert remove(node) is not None
 
@@ -164,7 +172,9 @@ def test_where_systemd_does_not_run_the_files_go_and_nothing_is_restarted(node: 
     jobs = len(node.node.faults.calls)
     assert remove(node) is not None
     assert node.etc() == node.before
-    assert not [call for call in node.node.faults.calls[jobs:] if call[0] in ("job", "enable", "disable", "reload")]
+    assert not [
+        call for call in node.node.faults.calls[jobs:] if call[0] in ("job", "enable", "disable", "reload")
+    ]
 
 
 def test_applying_again_after_a_removal_is_a_new_generation(node: ProvedNode) -> None:
@@ -187,7 +197,9 @@ def before_us(*, enabled: bool, active: bool) -> ProvedNode:
     made.node.processes.on("du", code=1)
     made.before = made.etc()
     made.apply()
-    made.node.units.disable(paths.SNAPSHOTTER_UNIT)  # and somebody was wrong since, which our next apply mended
+    made.node.units.disable(
+        paths.SNAPSHOTTER_UNIT
+    )  # and somebody was wrong since, which our next apply mended
     made.apply()
     made.use_image()
     mounted(made, NYDUSD, OVERLAY)
@@ -219,7 +231,9 @@ def test_a_removal_whose_handing_back_fails_is_undone_with_our_snapshotter_up() 
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_taken_off_at_boot_a_snapshotter_that_was_there_before_us_is_enabled_as_it_was(*, enabled: bool) -> None:
+def test_taken_off_at_boot_a_snapshotter_that_was_there_before_us_is_enabled_as_it_was(
+    *, enabled: bool
+) -> None:
     made = before_us(enabled=enabled, active=enabled)
     link = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
     made.node.files.link(link, paths.SNAPSHOTTER_UNIT_FILE)

@@ -12,7 +12,15 @@ from agent.apply.execute import Stop
 from agent.apply.undo import PutBack
 from agent.config.model import Dialect, Switch
 from agent.console import exit_of
-from agent.errors import AgentError, ApplyError, ContainerdError, Exit, FileChangedError, FileError, LockedError
+from agent.errors import (
+    AgentError,
+    ApplyError,
+    ContainerdError,
+    Exit,
+    FileChangedError,
+    FileError,
+    LockedError,
+)
 from agent.node.facts import Effective, FileFact
 from agent.plan.steps import (
     AwaitContainerd,
@@ -65,7 +73,9 @@ def test_a_change_is_accepted_with_a_record_of_what_it_did(node: FakeNode) -> No
 def test_a_second_apply_writes_and_restarts_nothing(node: FakeNode) -> None:
     apply(node)
     inodes, calls = node.files.inodes(), len(node.faults.calls)
-    result = apply(node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",)))
+    result = apply(
+        node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",))
+    )
     assert result == transaction.ChangeResult(None)
     assert node.files.inodes() == inodes
     assert node.faults.calls[calls:] == []
@@ -308,7 +318,9 @@ def test_two_runs_do_not_mix(node: FakeNode) -> None:
 
 def test_the_undo_has_room_on_a_full_disk(node: FakeNode) -> None:
     reserves = []
-    node.files.before_write = lambda path: reserves.append((path, node.ledger.reserve)) if path == CONFIG else None
+    node.files.before_write = (
+        lambda path: reserves.append((path, node.ledger.reserve)) if path == CONFIG else None
+    )
     with pytest.raises(ApplyError):
         apply(node, prove=lambda: ContainerdError("NNA0651", "no"))
     first, last = reserves[0][1], reserves[-1][1]
@@ -348,7 +360,9 @@ def test_directories_that_a_change_made_go_with_it(node: FakeNode) -> None:
     assert "/etc/containerd" in node.files.directories
 
 
-def test_a_directory_that_was_first_made_for_containerds_check_goes_with_the_change_too(node: FakeNode) -> None:
+def test_a_directory_that_was_first_made_for_containerds_check_goes_with_the_change_too(
+    node: FakeNode,
+) -> None:
     check = CheckContainerdConfig("/etc/other/config.toml", NEW, (("nydus", "true"),))
     steps = (check, write(node, "/etc/other/config.toml", NEW))
     apply(node, Plan(steps))

@@ -1,4 +1,6 @@
-"""The simulated agent stands for the real one: its rounds are held to the real Pinger's, its rest to the machine."""
+"""The simulated agent stands for the real one: its rounds are held to the real Pinger's, its rest to the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -159,4 +161,6 @@ def test_of_twenty_flaps_the_machine_lets_as_many_through_as_the_penalty_bears()
     mirror = Flapping(20, down_s=1.0, up_s=2.6)
     assert switches(mirror, policy) == 3
     assert switches(replace(mirror, count=2), policy) == 2
-    assert switches(mirror, replace(policy, flap_suppress=1e9)) == 20, "without damping each one moves the route"
+    assert switches(mirror, replace(policy, flap_suppress=1e9)) == 20, (
+        "without damping each one moves the route"
+    )

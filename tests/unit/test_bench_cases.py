@@ -1,4 +1,6 @@
-"""What a bench says of its runs: medians and spread, which case the bytes prove, the page's order, the chart's data."""
+"""What a bench says of its runs: medians and spread, which case the bytes prove, the page's order, the
+chart's data.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ import json
 import pytest
 
 from agent.bench import figures
-from agent.bench.cases import Case, CaseResult, CaseRun, Counted, came_from, from_mirror, from_origin, is_cached
+from agent.bench.cases import (
+    Case,
+    CaseResult,
+    CaseRun,
+    Counted,
+    came_from,
+    from_mirror,
+    from_origin,
+    is_cached,
+)
 from agent.bench.figures import ImagePair, Measured, spread
 from agent.bench.picture import Bar, chart
 
@@ -33,7 +44,10 @@ def test_median_and_spread_are_those_of_a_textbook() -> None:
         (Counted(0, 10 * MB, 0, 60 * MB, 0), Case.REMOTE),
         (Counted(0, 10 * MB, 0, 0, 10 * MB), Case.LOCAL),
         (Counted(0, 10 * MB, 20_000, 0, 10 * MB), Case.LOCAL),
-        (Counted(0, 10 * MB, 6 * MB, 4 * MB, 0), "it came from the origin (6.0 MB) and from other peers (4.0 MB)"),
+        (
+            Counted(0, 10 * MB, 6 * MB, 4 * MB, 0),
+            "it came from the origin (6.0 MB) and from other peers (4.0 MB)",
+        ),
         (Counted(0, 10 * MB, 2 * MB, 0, 0), "only 2.0 MB of 10.0 MB came through the mirror"),
         (Counted(0, 10 * MB), "the mirror's counters were not read"),
         (Counted(0, None, 1, 1, 1), "nydusd did not tell what it fetched"),
@@ -124,11 +138,15 @@ def test_a_difference_that_the_ranges_do_not_bear_out_says_so() -> None:
     assert figures.order(results) == (
         ("OCI cold slower than Nydus cold: 5.00 s, 4.50 s (x 1.11), and their ranges overlap", True),
     )
-    ((told, _),) = figures.order((CaseResult(Case.OCI, runs(4.0, 5.0)), CaseResult(Case.NYDUS, runs(3.0, 3.9))))
+    ((told, _),) = figures.order(
+        (CaseResult(Case.OCI, runs(4.0, 5.0)), CaseResult(Case.NYDUS, runs(3.0, 3.9)))
+    )
     assert "overlap" not in told
 
 
 def test_a_comparison_of_cases_that_did_not_take_turns_says_so() -> None:
     direct = (CaseResult(Case.OCI, runs(4.0)), CaseResult(Case.NYDUS, runs(3.0)))
     assert figures.apart(direct) == figures.apart((CaseResult(Case.CACHE, runs(1.0)),)) == ""
-    assert figures.apart((*direct, CaseResult(Case.CACHE, runs(1.0)))).startswith("OCI cold and Nydus cold took turns")
+    assert figures.apart((*direct, CaseResult(Case.CACHE, runs(1.0)))).startswith(
+        "OCI cold and Nydus cold took turns"
+    )

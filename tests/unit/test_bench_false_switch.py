@@ -1,4 +1,6 @@
-"""How often a mirror that is well is left: the goal by calculation, and that the simulation may skip what it skips."""
+"""How often a mirror that is well is left: the goal by calculation, and that the simulation may skip what it
+skips.
+"""
 
 from __future__ import annotations
 

@@ -49,4 +49,6 @@ def test_a_server_beyond_its_limit_refuses_and_is_asked_again() -> None:
     load = serve([0.0] * nodes, demand, Limit(50.0), random.Random(1))
     assert load.total == nodes * demand.requests + load.refused
     assert load.peak > 500
-    assert 500 / 50 - 2 < max(load.done) < 2 * 500 / 50  # a refusal costs, at most half of what the limit gives
+    assert (
+        500 / 50 - 2 < max(load.done) < 2 * 500 / 50
+    )  # a refusal costs, at most half of what the limit gives

@@ -1,4 +1,6 @@
-"""What a bench that was killed has left is told with the command that mends it, and the next one mends what it can."""
+"""What a bench that was killed has left is told with the command that mends it, and the next one mends what
+it can.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,18 @@ def killed(node: BenchNode, at: str, *, taking: bool) -> None:
 
 def told(node: BenchNode) -> list[str]:
     """What root's verbs say is left."""
-    return [f"{one.what}: {one.try_}" for one in leftovers.settle(node.files, node.containerd, PROC).problems()]
+    return [
+        f"{one.what}: {one.try_}" for one in leftovers.settle(node.files, node.containerd, PROC).problems()
+    ]
 
 
 AWAY = f"{LAZY} was on the node, and a bench that was killed has taken it away: sudo crictl pull {LAZY}"
 STILL = f"{LAZY} was pulled by a bench that was killed, and may be on the node still: sudo crictl rmi {LAZY}"
 
 
-def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_somebody_has_pulled_it() -> None:
+def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_somebody_has_pulled_it() -> (
+    None
+):
     node = BenchNode()
     record = present(node, LAZY)
     node.registries.digests[LAZY] = record.digest
@@ -63,7 +69,7 @@ def test_an_image_that_a_killed_bench_took_away_is_named_with_the_command_until_
     assert paths.BENCH not in node.files.files
 
 
-def test_an_image_that_a_killed_bench_has_pulled_is_named_with_the_command_until_somebody_has_removed_it() -> None:
+def test_an_image_that_a_killed_bench_has_pulled_is_named_with_the_command_until_it_is_removed() -> None:
     node = BenchNode()
     killed(node, "[1/2] Nydus cold", taking=False)
     assert told(node) == [STILL]

@@ -36,7 +36,8 @@ def test_what_changes_a_file_or_a_name_is_a_write(line: str) -> None:
         '7  write(5<socket:[123]>, "a", 1) = 1',
         '7  write(5<anon_inode:[eventfd]>, "a", 1) = 1',
         '7  write(2</dev/null>, "a", 1) = 1',
-        '7  openat(AT_FDCWD</>, "/var/lib/nydus-agent/lock", O_RDWR|O_CREAT|O_CLOEXEC, 0600) = 5</var/lib/lock>',
+        '7  openat(AT_FDCWD</>, "/var/lib/nydus-agent/lock", O_RDWR|O_CREAT|O_CLOEXEC, 0600) = '
+        '5</var/lib/lock>',
         '7  openat(AT_FDCWD</>, "/etc/x", O_RDONLY|O_CLOEXEC) = 5</etc/x>',
         '7  mkdir("/var/lib/nydus-agent", 0755) = -1 EEXIST (File exists)',
         '7  execve("/usr/bin/uname", ["uname", "-m"], 0x7ff /* 9 vars */) = 0',

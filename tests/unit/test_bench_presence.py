@@ -1,4 +1,6 @@
-"""A bench of images that are on the node already: what is not ours stays, and what may go for a while comes back."""
+"""A bench of images that are on the node already: what is not ours stays, and what may go for a while comes
+back.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,10 @@ def test_an_unused_image_is_taken_away_where_that_was_said_and_comes_back_under_
             f"container {'c' * 13} uses",
         ),
         (lambda node, _: node.registries.digests.clear(), f"its registry has nothing as {LAZY} now"),
-        (lambda node, _: node.registries.digests.update({LAZY: "sha256:other"}), f"has sha256:other as {LAZY} now"),
+        (
+            lambda node, _: node.registries.digests.update({LAZY: "sha256:other"}),
+            f"has sha256:other as {LAZY} now",
+        ),
         (lambda node, _: node.registries.down("registry.test"), "Connection refused"),
         (lambda node, _: node.mark("io.cri-containerd.pinned", "pinned"), "CRI has it pinned"),
         (lambda node, _: node.mark("team", "a"), "the label team, which no pull brings back"),
@@ -114,7 +119,9 @@ def test_an_image_that_somebody_needs_or_that_would_not_come_back_is_not_taken_a
     measured = node.measure(TAKING, ImagePair("", LAZY))
     assert why in reasons(measured)[Case.MIRROR]
     assert Case.CACHE in counts(measured)
-    assert (LAZY, record.digest) in [(one.name, one.digest) for one in node.containerd.namespace_images["k8s.io"]]
+    assert (LAZY, record.digest) in [
+        (one.name, one.digest) for one in node.containerd.namespace_images["k8s.io"]
+    ]
     assert f"{HEX}.blob.data" in node.caches.names
 
 

@@ -1,4 +1,6 @@
-"""What a bench publishes: a table for people, a file of a stable form for machines, and whether its goals were met."""
+"""What a bench publishes: a table for people, a file of a stable form for machines, and whether its goals
+were met.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ def test_a_row_has_the_median_the_99th_of_a_hundred_and_the_largest() -> None:
 
 
 def test_extra_columns_stand_where_a_row_has_them() -> None:
-    lines = table([row("a", [1.0], "s", extra={"rate": 0.00012}), row("b", [2.0], "s", extra={"peak": 12000})])
+    lines = table(
+        [row("a", [1.0], "s", extra={"rate": 0.00012}), row("b", [2.0], "s", extra={"peak": 12000})]
+    )
     head, first, second = (line.split() for line in lines.splitlines())
     assert head == ["case", "n", "p50", "p99", "max", "unit", "errors", "rate", "peak"]
     assert first == ["a", "1", "1.00", "1.00", "1.00", "s", "0", "0.00012"]
@@ -33,7 +37,16 @@ def test_a_quick_form_never_replaces_the_full_figures(tmp_path: Path) -> None:
         "method": "made up",
         "quick": False,
         "rows": [
-            {"case": "a", "n": 1, "p50": 1.0, "p99": 1.0, "max": 1.0, "unit": "s", "errors": 0, "extra": {"rate": 0.5}}
+            {
+                "case": "a",
+                "n": 1,
+                "p50": 1.0,
+                "p99": 1.0,
+                "max": 1.0,
+                "unit": "s",
+                "errors": 0,
+                "extra": {"rate": 0.5},
+            }
         ],
         "goals": [{"what": "rate", "seen": 0.5, "limit": 0.4, "unit": "a month", "met": False}],
     }

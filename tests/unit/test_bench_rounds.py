@@ -9,12 +9,31 @@ import pytest
 
 from agent.bench.cases import Case
 from agent.bench.figures import ImagePair
-from agent.config.model import Config, ContainerdConfig, ContainerdMode, RegistriesConfig, RegistryHost, Scheme
+from agent.config.model import (
+    Config,
+    ContainerdConfig,
+    ContainerdMode,
+    RegistriesConfig,
+    RegistryHost,
+    Scheme,
+)
 from agent.errors import AgentError, CredentialError
 from agent.ports import HttpAnswer
 from agent.ports_bench import ProgramEnd, Timed
 from tests.fakes.http import Request
-from tests.unit.bench_node import BLOB, HEX, LAZY, NEEDED, PAIR, PLAIN, WANTED, WHOLE, BenchNode, counts, reasons
+from tests.unit.bench_node import (
+    BLOB,
+    HEX,
+    LAZY,
+    NEEDED,
+    PAIR,
+    PLAIN,
+    WANTED,
+    WHOLE,
+    BenchNode,
+    counts,
+    reasons,
+)
 from tests.unit.small_registries import AUTH, SECRET, USER
 
 
@@ -23,13 +42,18 @@ def test_five_cases_are_measured_the_sixth_is_told_and_the_node_is_as_it_was() -
     measured = node.measure()
     assert counts(measured) == dict.fromkeys((Case.OCI, Case.NYDUS, Case.MIRROR, Case.LOCAL, Case.CACHE), 2)
     assert reasons(measured) == {
-        Case.REMOTE: "no other peer had the image's data: 0.0 MB of the 120.0 MB that dfdaemon brought in 2 cold "
-        "starts came from other peers, the rest from the origin",
+        Case.REMOTE: "no other peer had the image's data: 0.0 MB of the 120.0 MB that dfdaemon brought in 2 "
+        "cold "
+        "starts came from other peers, the rest from the origin"
     }
     assert node.left() == []
     results = {result.case: result.runs[0].counted for result in measured.results if result.runs}
     assert (results[Case.NYDUS].fetched, results[Case.NYDUS].source) == (NEEDED, 0)
-    assert (results[Case.MIRROR].source, results[Case.LOCAL].source, results[Case.LOCAL].local) == (WHOLE, 0, NEEDED)
+    assert (results[Case.MIRROR].source, results[Case.LOCAL].source, results[Case.LOCAL].local) == (
+        WHOLE,
+        0,
+        NEEDED,
+    )
     assert (results[Case.CACHE].fetched, results[Case.CACHE].pulled) == (0, 0)
 
 
@@ -50,7 +74,8 @@ def test_data_that_another_peer_had_counts_as_the_remote_peers_case() -> None:
     measured = node.measure()
     assert counts(measured)[Case.REMOTE] == 2
     assert reasons(measured) == {
-        Case.MIRROR: "other peers had the image's data each time: 0.0 MB of the 120.0 MB that dfdaemon brought in 2 "
+        Case.MIRROR: "other peers had the image's data each time: 0.0 MB of the 120.0 MB that dfdaemon "
+        "brought in 2 "
         "cold starts came from the origin, the rest from them"
     }
 
@@ -176,7 +201,11 @@ def test_what_is_still_there_of_an_image_that_others_need_by_now_is_told() -> No
     [
         (14 << 30, True, "from 85 % on the kubelet removes images and ends pods"),
         (14 << 30, False, ""),
-        (1 << 29, False, "only 0.5 of 107.4 GB are free below /var/lib/containerd-nydus: images could fill them"),
+        (
+            1 << 29,
+            False,
+            "only 0.5 of 107.4 GB are free below /var/lib/containerd-nydus: images could fill them",
+        ),
     ],
 )
 def test_a_disk_that_is_nearly_full_gets_no_images(free: int, kubelet: bool, why: str) -> None:
@@ -306,7 +335,7 @@ def test_where_cri_does_not_use_the_snapshotter_nydus_is_not_run() -> None:
     assert "plugin-only" in reasons(measured)[Case.CACHE]
 
 
-def test_private_images_are_pulled_with_the_nodes_credentials_and_no_secret_is_on_a_command_line_or_stays() -> None:
+def test_private_images_are_pulled_with_the_nodes_credentials_and_no_secret_is_on_a_command_line() -> None:
     node = BenchNode()
     node.registries.private.add("registry.test")
     document = {"auths": {"registry.test": {"auth": AUTH}}}
@@ -329,7 +358,9 @@ def test_a_public_image_is_pulled_with_no_credential_from_the_registry_itself_by
     host = RegistryHost("registry.test", Scheme.HTTPS, "/etc/ssl/site.pem")
     config = Config(registries=RegistriesConfig(hosts=(host,)))
     node.rounds(config=config).measure(ImagePair(PLAIN, ""))
-    assert set(node.hosts.contents) == {'server = "https://registry.test"\nca = "/etc/ssl/site.pem"\n\n[host]\n'}
+    assert set(node.hosts.contents) == {
+        'server = "https://registry.test"\nca = "/etc/ssl/site.pem"\n\n[host]\n'
+    }
     assert node.containerd.asked_as is None
 
 

@@ -1,5 +1,5 @@
-"""What a bench reads from dfdaemon's counters. The texts were recorded on a test node from dfdaemon 1.5.10; what stands
-before and after is left out.
+"""What a bench reads from dfdaemon's counters. The texts were recorded on a test node from dfdaemon 1.5.10;
+what stands before and after is left out.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ def test_a_dfdaemon_that_was_started_anew_tells_no_figure_instead_of_one_below_n
 
 def test_one_that_has_brought_more_since_its_start_than_before_it_is_known_by_its_start() -> None:
     def told(at: str, size: int) -> Traffic:
-        return traffic_of(f"process_start_time_seconds {at}\n{SENT}" + COLD_AND_HIT.replace("185200806", str(size)))
+        return traffic_of(
+            f"process_start_time_seconds {at}\n{SENT}" + COLD_AND_HIT.replace("185200806", str(size))
+        )
 
-    assert told("1795800000", 185_200_807).since(told("1795800000", 185_200_806)) == Traffic(source=1, started="")
+    assert told("1795800000", 185_200_807).since(told("1795800000", 185_200_806)) == Traffic(
+        source=1, started=""
+    )
     assert told("1795800900", 985_200_806).since(told("1795800000", 185_200_806)) is None
 
 
@@ -85,7 +89,13 @@ def test_what_one_program_cannot_tell_is_unknown_with_its_reason_and_the_rest_is
     moved = counters({"a": 900, "new": 40}, 560, {"eth0": 110, "veth1": 20, "veth2": 5}).since(before, 7)
     assert (moved.fetched, moved.source, moved.received, moved.unknown) == (40, 60, 105, "")
     moved = counters({"a": 900, "new": 40}, 60, {"eth0": 110}).since(before, 7)
-    assert (moved.pulled, moved.fetched, moved.source, moved.remote, moved.received) == (7, 40, None, None, None)
+    assert (moved.pulled, moved.fetched, moved.source, moved.remote, moved.received) == (
+        7,
+        40,
+        None,
+        None,
+        None,
+    )
     assert moved.unknown == "dfdaemon was started anew meanwhile, and counts from 0 again"
     assert came_from(moved) == moved.unknown
     moved = counters({"a": 40}, 560, {"eth0": 5, "veth1": 20}).since(before, 7)

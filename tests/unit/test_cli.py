@@ -1,4 +1,6 @@
-"""The contract of the command line: exit codes, one JSON object, errors with a way out, colour, clean terminals."""
+"""The contract of the command line: exit codes, one JSON object, errors with a way out, colour, clean
+terminals.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,14 @@ ROOT = Path(__file__).resolve().parents[2]
 class Run:
     """One command line, run in this process on a directory of its own."""
 
-    def __init__(self, root: Path, *argv: str, uid: int = 0, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, *argv: str, uid: int = 0, environment: dict[str, str] | None = None
+    ) -> None:
         out, err = io.StringIO(), io.StringIO()
         where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
-        self.code = main([*where, *argv], environment=environment or {}, out=out, err=err, uid=uid, root=str(root))
+        self.code = main(
+            [*where, *argv], environment=environment or {}, out=out, err=err, uid=uid, root=str(root)
+        )
         self.out, self.err = out.getvalue(), err.getvalue()
 
     @property
@@ -40,7 +46,8 @@ class Run:
 
 def program(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "agent", *argv], cwd=ROOT, text=True, capture_output=True, timeout=30, check=False,
+        [sys.executable, "-m", "agent", *argv], cwd=ROOT, text=True, capture_output=True, timeout=30,
+        check=False,
         **options,
     )  # fmt: skip
 
@@ -58,7 +65,9 @@ def test_a_wrong_configuration_ends_with_2_and_every_problem(tmp_path: Path) -> 
     assert (run.code, run.out) == (2, "")
     lines = run.err.splitlines()
     assert lines[0] == "error[NNA0101]: the configuration is wrong (2 problems), nothing was touched"
-    assert lines[1] == f'seen:  {tmp_path}/agent.toml: mirror.urll = "x": unknown key; did you mean mirror.url?'
+    assert (
+        lines[1] == f'seen:  {tmp_path}/agent.toml: mirror.urll = "x": unknown key; did you mean mirror.url?'
+    )
     assert lines[2].endswith("endpoint.port = 0: is out of range; write a number from 1 to 65535")
     assert lines[3].startswith("try:   ")
 
@@ -72,7 +81,8 @@ def test_a_machine_gets_the_problems_as_fields(tmp_path: Path) -> None:
     assert run.json["exit"] == 2
     assert run.json["problems"] == [
         {
-            "file": f"{tmp_path}/agent.toml", "key": "endpoint.port", "value": "0", "reason": "is out of range",
+            "file": f"{tmp_path}/agent.toml", "key": "endpoint.port", "value": "0",
+            "reason": "is out of range",
             "action": "write a number from 1 to 65535",
         }
     ]  # fmt: skip
@@ -118,7 +128,9 @@ def test_a_ca_file_that_is_not_there_is_a_warning_because_it_may_come_later(tmp_
         ),
     ],
 )
-def test_a_wrong_command_line_ends_with_2_and_a_way_on(tmp_path: Path, argv: list[str], what: str, hint: str) -> None:
+def test_a_wrong_command_line_ends_with_2_and_a_way_on(
+    tmp_path: Path, argv: list[str], what: str, hint: str
+) -> None:
     run = Run(tmp_path, *argv)
     assert run.code == 2
     assert run.err.startswith("error[NNA1002]: ")
@@ -128,7 +140,9 @@ def test_a_wrong_command_line_ends_with_2_and_a_way_on(tmp_path: Path, argv: lis
 
 
 @pytest.mark.parametrize("argv", [["--format", "json", "chek"], ["check", "--nope", "--format=json"]])
-def test_a_machine_gets_json_even_for_a_command_line_that_was_not_understood(tmp_path: Path, argv: list[str]) -> None:
+def test_a_machine_gets_json_even_for_a_command_line_that_was_not_understood(
+    tmp_path: Path, argv: list[str]
+) -> None:
     run = Run(tmp_path, *argv)
     assert (run.code, run.err) == (2, "")
     assert (run.json["kind"], run.json["code"]) == ("Error", "NNA1002")
@@ -179,7 +193,8 @@ def test_a_reader_that_goes_away_is_no_error(argv: list[str]) -> None:
     os.close(read_end)
     with open(write_end, "w") as stdout:
         done = subprocess.run(
-            [sys.executable, "-m", "agent", *argv], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "agent", *argv], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE,
+            text=True,
             timeout=30, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (141, "")
@@ -205,7 +220,9 @@ class Broken(io.StringIO):
 
 def broken(error: BaseException, environment: dict[str, str] | None = None) -> tuple[int, str]:
     err = io.StringIO()
-    code = main(["version"], environment=environment or {}, out=Broken(error), err=err, uid=0, root="/nonexistent")
+    code = main(
+        ["version"], environment=environment or {}, out=Broken(error), err=err, uid=0, root="/nonexistent"
+    )
     return code, err.getvalue()
 
 

@@ -1,5 +1,5 @@
-"""`nydus-agent bench` on the command line: told before it is done, refused where it must be, and its answer as a table,
-as JSON and as a chart.
+"""`nydus-agent bench` on the command line: told before it is done, refused where it must be, and its answer
+as a table, as JSON and as a chart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Cli:
 
     def __init__(self, root: Path) -> None:
         self.published = PublishedNode(root)
-        self.published.status["mode"] = "native"  # reads cannot be pinned: the route is not what is tested here
+        self.published.status["mode"] = (
+            "native"  # reads cannot be pinned: the route is not what is tested here
+        )
         self.published.write()
         self.node = BenchNode()
         self.out, self.err = io.StringIO(), io.StringIO()
@@ -42,14 +44,18 @@ class Cli:
     def run(self, *words: str, form: Format = Format.TEXT) -> Exit:
         parser = build_parser([verb for verb in cli.VERBS if verb.name == "bench"])
         args: argparse.Namespace = parser.parse_args(["bench", *words])
-        context = Context(Console(self.out, self.err, form), 0, {"SUDO_USER": "mo"}, root=str(self.published.root))
+        context = Context(
+            Console(self.out, self.err, form), 0, {"SUDO_USER": "mo"}, root=str(self.published.root)
+        )
         return bench.carry_out(args, context, self.node.ports, self.node.registries.ports, Config())
 
 
 IMAGES = ("--oci", PLAIN, "--nydus", LAZY, "-n", "2")
 
 
-def test_a_secret_that_a_killed_bench_has_left_goes_with_the_next_one_whatever_it_pulls(tmp_path: Path) -> None:
+def test_a_secret_that_a_killed_bench_has_left_goes_with_the_next_one_whatever_it_pulls(
+    tmp_path: Path,
+) -> None:
     made = Cli(tmp_path)
     made.node.hosts.held = "Authorization = 'Basic c2VjcmV0'"
     made.run("--nydus", LAZY, "-n", "1", "--yes")
@@ -88,7 +94,9 @@ def test_the_table_the_order_and_where_bytes_were_counted_are_told(tmp_path: Pat
 
 def test_the_answer_is_as_the_schema_describes_and_the_chart_is_drawn(tmp_path: Path) -> None:
     made = Cli(tmp_path)
-    assert made.run(*IMAGES, "--yes", "--chart", "x.svg", "--command", "python3 -V", form=Format.JSON) is Exit.OK
+    assert (
+        made.run(*IMAGES, "--yes", "--chart", "x.svg", "--command", "python3 -V", form=Format.JSON) is Exit.OK
+    )
     document = json.loads(made.out.getvalue())
     assert complaints(document) == []
     assert document["pairs"][0]["cases"][0]["case"] == "oci-cold"
@@ -165,7 +173,9 @@ def test_a_failure_to_clear_up_is_an_error_whatever_was_measured(tmp_path: Path)
 def test_all_that_is_wrong_with_a_command_line_is_told_at_once(tmp_path: Path) -> None:
     made = Cli(tmp_path)
     with pytest.raises(UsageError) as caught:
-        made.run("--oci", "A", "--oci", "b", "--nydus", "c@d", "--ready", "(", "--command", "'", "--chart", "x.pdf")
+        made.run(
+            "--oci", "A", "--oci", "b", "--nydus", "c@d", "--ready", "(", "--command", "'", "--chart", "x.pdf"
+        )
     assert [problem.key for problem in caught.value.problems] == [
         "--oci, --nydus", "--oci", "--nydus", "--ready", "--command", "--chart",
     ]  # fmt: skip
@@ -173,7 +183,9 @@ def test_all_that_is_wrong_with_a_command_line_is_told_at_once(tmp_path: Path) -
 
 def test_what_was_measured_is_not_lost_for_another_image_that_cannot_be_pulled(tmp_path: Path) -> None:
     made = Cli(tmp_path)
-    made.node.programs.act("registry.test/other:1", lambda _argv: Timed(ProgramEnd.ITSELF, 1, 0.1, 0.2, ("not found",)))
+    made.node.programs.act(
+        "registry.test/other:1", lambda _argv: Timed(ProgramEnd.ITSELF, 1, 0.1, 0.2, ("not found",))
+    )
     words = ("--oci", PLAIN, "--oci", "registry.test/other:1", "-n", "1", "--yes")
     assert made.run(*words, form=Format.JSON) is Exit.FAILED
     document = json.loads(made.out.getvalue())
@@ -217,7 +229,9 @@ def test_a_script_reads_what_was_measured_before_a_signal_and_that_it_is_not_all
     made = Cli(tmp_path)
     made.err = Stopped("[1/2] OCI cold", signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        made.run(*IMAGES, "--oci", "registry.test/b:1", "--nydus", "registry.test/b:n", "--yes", form=Format.JSON)
+        made.run(
+            *IMAGES, "--oci", "registry.test/b:1", "--nydus", "registry.test/b:n", "--yes", form=Format.JSON
+        )
     document = json.loads(made.out.getvalue())
     assert complaints(document) == []
     assert document["interrupted"] is True

@@ -1,4 +1,6 @@
-"""What reaches the operator's eyes: errors with a way out, colour, clean terminals, aligned columns, ages in words."""
+"""What reaches the operator's eyes: errors with a way out, colour, clean terminals, aligned columns, ages in
+words.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,16 @@ def test_an_error_without_an_entry_still_ends_as_a_failure() -> None:
 
 
 def plain(error: AgentError) -> list[str]:
-    return ["".join(part.text if isinstance(part, Toned) else part for part in line) for line in error_lines(error)]
+    return [
+        "".join(part.text if isinstance(part, Toned) else part for part in line)
+        for line in error_lines(error)
+    ]
 
 
 def test_an_error_tells_what_why_evidence_and_what_to_try() -> None:
-    error = AgentError("NNA1001", "apply failed", cause="one\ntwo", seen=("a", "b"), try_="nydus-agent doctor")
+    error = AgentError(
+        "NNA1001", "apply failed", cause="one\ntwo", seen=("a", "b"), try_="nydus-agent doctor"
+    )
     assert plain(error) == [
         "error[NNA1001]: apply failed",
         "cause: one\n       two",
@@ -105,7 +112,9 @@ def test_columns_are_aligned_with_colour_and_wide_letters() -> None:
     out = io.StringIO()
     console = Console(out, io.StringIO())
     console.table(
-        [("a", Toned("ok", Tone.GOOD), "x"), ("漢字", "failed", "y"), ("b",)], header=("h", "i", "j"), indent=2
+        [("a", Toned("ok", Tone.GOOD), "x"), ("漢字", "failed", "y"), ("b",)],
+        header=("h", "i", "j"),
+        indent=2,
     )
     assert out.getvalue() == "  h     i       j\n  a     ok      x\n  漢字  failed  y\n  b\n"
 

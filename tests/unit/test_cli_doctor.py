@@ -34,7 +34,9 @@ def examined(node: ProvedNode, format_: Format = Format.TEXT) -> tuple[Exit, str
 
 def dead(node: ProvedNode) -> None:
     """Nobody answers for the mirror."""
-    node.node.http.on(node.config.mirror.ping_url, HttpError("NNA0821", "no answer", cause="Connection refused"))
+    node.node.http.on(
+        node.config.mirror.ping_url, HttpError("NNA0821", "no answer", cause="Connection refused")
+    )
 
 
 def test_a_drill_is_named_instead_of_blaming_the_mirror_that_it_makes_look_dead(node: ProvedNode) -> None:
@@ -71,7 +73,9 @@ def test_what_was_seen_in_the_middle_of_a_change_is_not_published(node: ProvedNo
 
 
 def test_where_it_cannot_be_published_doctor_says_so_and_answers_all_the_same(node: ProvedNode) -> None:
-    node.node.faults.at(1, FileError("NNA0423", "cannot write", cause="No space left on device"), method="replace")
+    node.node.faults.at(
+        1, FileError("NNA0423", "cannot write", cause="No space left on device"), method="replace"
+    )
     exit_, answer, beside = examined(node)
     assert (exit_, answer.splitlines()[-1]) == (Exit.OK, "proved: all checks")
     assert "status goes on showing the proof before this one" in beside
@@ -90,7 +94,9 @@ def test_without_one_the_check_that_fails_is_the_headline(node: ProvedNode) -> N
 
 def test_what_others_changed_is_told_with_both_values_and_the_command_to_try(node: ProvedNode) -> None:
     files, config = node.node.files, node.config.containerd.config
-    files.put(config, files.files[config].content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'))
+    files.put(
+        config, files.files[config].content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"')
+    )
     exit_, answer, _ = examined(node)
     assert exit_ is Exit.NOT_AS_WANTED
     assert f"keys-contradicted: {config} says otherwise than what was applied" in answer
@@ -118,7 +124,10 @@ def test_what_could_not_be_looked_at_is_said_with_the_reason_and_nothing_is_call
     node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
     exit_, answer, _ = examined(node)
     assert exit_ is Exit.UNKNOWN
-    assert "unseen      our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'" in answer
+    assert (
+        "unseen      our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'"
+        in answer
+    )
     assert "gone" not in answer
     assert "proved: all checks" not in answer
 

@@ -1,4 +1,6 @@
-"""A drill on a node whose agent is a script: refused where it could do harm, measured where it may, ended always."""
+"""A drill on a node whose agent is a script: refused where it could do harm, measured where it may, ended
+always.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class BusyClock(FakeClock):
 
 
 class Rehearsed:
-    """A node whose daemon switches `reaction_s` after the mirror looks dead, and back `return_s` after it is back."""
+    """A node whose daemon switches `reaction_s` after the mirror looks dead, and back `return_s` after it is
+    back.
+    """
 
     def __init__(self, root: Path, *, reaction_s: float | None = 0.38, return_s: float | None = 24.9) -> None:
         self.node = PublishedNode(root)
@@ -116,7 +120,8 @@ def test_a_switch_is_measured_there_and_back(tmp_path: Path) -> None:
     with capture_logs() as logs:
         assert made.run() is Exit.OK
     assert made.told == [
-        "connections to 127.0.0.1:4001 are refused for 30 s; this counts as an outage; reads should be back within "
+        "connections to 127.0.0.1:4001 are refused for 30 s; this counts as an outage; reads should be back "
+        "within "
         "26 s after it, of which 20 s are this node's slot in the fleet's return",
         "the drill begins: ended are 2 connections of nydusd and 3 of the agent",
         "reads go to the origin, after 450 ms: ping refused (4003)",
@@ -135,7 +140,8 @@ def test_a_switch_is_measured_there_and_back(tmp_path: Path) -> None:
     assert {entry["message_id"] for entry in logs} == {Message.DRILL}
     assert [entry["event"] for entry in logs] == [
         "drill mirror-down for 30 s, asked for by mo: begins",
-        "drill mirror-down for 30 s, asked for by mo: reads switched in 450 ms and were back 25.0 s after the mirror",
+        "drill mirror-down for 30 s, asked for by mo: reads switched in 450 ms and were back 25.0 s after "
+        "the mirror",
     ]
 
 
@@ -223,7 +229,11 @@ def test_a_signal_ends_the_drill_and_the_mirror_is_back(tmp_path: Path, number: 
     with pytest.raises(KeyboardInterrupt):
         made.run(form=Format.JSON)
     assert not made.drill.active
-    assert (made.json["result"], made.json["stopped"], made.json["exit"]) == ("interrupted", number.name, None)
+    assert (made.json["result"], made.json["stopped"], made.json["exit"]) == (
+        "interrupted",
+        number.name,
+        None,
+    )
     assert made.clock.now() - made.node.now < 8
     assert signal.getsignal(number) == before
 
@@ -251,9 +261,15 @@ def test_no_change_and_no_other_drill_is_under_way_meanwhile(tmp_path: Path) -> 
     ("change", "cause"),
     [
         ({"mode": "native", "mode_reason": "no nft"}, "the mode is native: no nft"),
-        ({"health_state": "suspect", "health_reason": "a read was cut"}, "the mirror is suspect: a read was cut"),
+        (
+            {"health_state": "suspect", "health_reason": "a read was cut"},
+            "the mirror is suspect: a read was cut",
+        ),
         ({"health_state": "down", "route": "origin"}, "reads go to the origin, the mirror is down"),
-        ({"origins": [{"host": "a", "ok": True}, {"host": "b", "ok": False}]}, "the origin does not answer: b"),
+        (
+            {"origins": [{"host": "a", "ok": True}, {"host": "b", "ok": False}]},
+            "the origin does not answer: b",
+        ),
         ({"origins": [{"host": "a", "ok": None}]}, "no origin has answered yet"),
         ({"penalty": {"value": 1900.0, "held": False, "reuse": 750.0}}, "the flap penalty is 1900"),
     ],

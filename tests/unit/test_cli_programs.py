@@ -99,7 +99,8 @@ def test_a_second_lock_adds_to_the_first_and_changes_nothing_in_it(place: Place)
     place.run("lock", "--nydus", "2.4.5", "--nydus", "2.4.5", "--arch", "amd64")
     place.run("lock", "--nydus", "2.4.4", "--arch", "arm64", "--arch", "amd64")
     assert place.pinned() == [
-        "nydus 2.4.4 (amd64)", "nydus 2.4.4 (arm64)", "nydus 2.4.5 (amd64)", "nydus-snapshotter 0.16.1 (amd64)",
+        "nydus 2.4.4 (amd64)", "nydus 2.4.4 (arm64)", "nydus 2.4.5 (amd64)",
+        "nydus-snapshotter 0.16.1 (amd64)",
     ]  # fmt: skip
     assert set(first.release) < set(parse(place.lock.read_bytes(), "lock").release)
     assert place.lock.stat().st_mode & 0o777 == 0o644
@@ -127,7 +128,9 @@ def test_a_release_that_changed_since_it_was_pinned_is_refused(place: Place) -> 
         (("--nydus", "2.4.4", "-o", "/nowhere/lock.toml"), "NNA1126", 1),
     ],
 )
-def test_what_cannot_be_pinned_is_refused(place: Place, options: tuple[str, ...], code: str, ended: int) -> None:
+def test_what_cannot_be_pinned_is_refused(
+    place: Place, options: tuple[str, ...], code: str, ended: int
+) -> None:
     assert place.json("lock", *options, "--arch", "amd64", code=ended)["code"] == code
     assert not place.lock.exists()
 

@@ -30,7 +30,9 @@ def node() -> ProvedNode:
 class Answer:
     """One run of the verb."""
 
-    def __init__(self, node: ProvedNode, form: Format = Format.TEXT, *, urgency: Urgency | None = None) -> None:
+    def __init__(
+        self, node: ProvedNode, form: Format = Format.TEXT, *, urgency: Urgency | None = None
+    ) -> None:
         out, err = io.StringIO(), io.StringIO()
         context = Context(Console(out, err, form), uid=0)
         ports = node.node.ports
@@ -108,7 +110,9 @@ def test_a_node_that_is_as_it_was_applied_is_fine(node: ProvedNode) -> None:
 def test_what_could_not_be_looked_at_is_listed_and_the_node_is_not_called_as_it_was_applied(
     node: ProvedNode, urgency: Urgency | None
 ) -> None:
-    node.node.files.unreadable[TEMPLATE] = FileError("NNA0422", f"cannot read {TEMPLATE}", cause="Permission denied")
+    node.node.files.unreadable[TEMPLATE] = FileError(
+        "NNA0422", f"cannot read {TEMPLATE}", cause="Permission denied"
+    )
     answer = Answer(node, urgency=urgency)
     assert answer.exit is Exit.UNKNOWN
     told = f"{TEMPLATE} could not be looked at: Permission denied"
@@ -117,9 +121,13 @@ def test_what_could_not_be_looked_at_is_listed_and_the_node_is_not_called_as_it_
     assert "as it was applied" not in answer.text
 
 
-def test_a_machine_reads_what_could_not_be_looked_at_after_the_repair_as_a_person_does(node: ProvedNode) -> None:
+def test_a_machine_reads_what_could_not_be_looked_at_after_the_repair_as_a_person_does(
+    node: ProvedNode,
+) -> None:
     def hide(_name: str, _verb: str) -> None:
-        node.node.files.unreadable[HIDDEN] = FileError("NNA0422", f"cannot read {HIDDEN}", cause="Permission denied")
+        node.node.files.unreadable[HIDDEN] = FileError(
+            "NNA0422", f"cannot read {HIDDEN}", cause="Permission denied"
+        )
 
     node.node.files.put(TEMPLATE, b"{}\n")
     node.node.units.on_job.append(hide)

@@ -1,4 +1,6 @@
-"""The 3 a.m. lever: a pin has an end, is written whole, and is confirmed by the daemon or says that it was not."""
+"""The 3 a.m. lever: a pin has an end, is written whole, and is confirmed by the daemon or says that it was
+not.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Route:
     def __init__(self, node: PublishedNode, *argv: str, user: str = "", uid: int = 0) -> None:
         out, err = io.StringIO(), io.StringIO()
         environment = {"SUDO_USER": user} if user else {}
-        self.code = main(["route", *argv], environment=environment, out=out, err=err, uid=uid, root=str(node.root))
+        self.code = main(
+            ["route", *argv], environment=environment, out=out, err=err, uid=uid, root=str(node.root)
+        )
         self.out, self.err = out.getvalue(), err.getvalue()
 
     @property
@@ -45,7 +49,9 @@ def pin_of(node: PublishedNode) -> dict[str, Any]:
 
 @contextmanager
 def daemon(node: PublishedNode, publish: Callable[[dict[str, Any] | None], None]) -> Iterator[None]:
-    """Something that publishes what it sees in pin.json, as the daemon does; `publish` gets the pin or None."""
+    """Something that publishes what it sees in pin.json, as the daemon does; `publish` gets the pin or
+    None.
+    """
     over, path = threading.Event(), node.root / PIN
 
     def watch() -> None:
@@ -80,7 +86,9 @@ def obedient(node: PublishedNode) -> Callable[[dict[str, Any] | None], None]:
     ],
     ids=["no-text", "lines", "long", "surrogates"],
 )
-def test_a_reason_of_any_bytes_is_kept_as_one_line_that_can_be_told(node: PublishedNode, given: str, kept: str) -> None:
+def test_a_reason_of_any_bytes_is_kept_as_one_line_that_can_be_told(
+    node: PublishedNode, given: str, kept: str
+) -> None:
     node.write()
     Route(node, "pin", "origin", "--reason", given, "--wait", "1s")
     assert pin_of(node)["reason"] == kept
@@ -153,7 +161,11 @@ def test_a_daemon_that_does_not_take_the_pin_is_told(node: PublishedNode) -> Non
 
 def test_a_pin_that_the_daemon_took_but_could_not_follow_is_no_success(node: PublishedNode) -> None:
     def powerless(pin: dict[str, Any] | None) -> None:
-        node.status |= {"pin": pin, "route": "mirror", "route_reason": "the fence could not be raised: no nft"}
+        node.status |= {
+            "pin": pin,
+            "route": "mirror",
+            "route_reason": "the fence could not be raised: no nft",
+        }
         node.write_status()
 
     with daemon(node, powerless):
@@ -234,7 +246,13 @@ def test_show_needs_no_root_and_tells_why(node: PublishedNode) -> None:
 
 
 def test_show_does_not_say_healthy_to_healthy(node: PublishedNode) -> None:
-    entry = {"at": node.now - 30, "from": "healthy", "to": "healthy", "route_from": "mirror", "route": "origin"}
+    entry = {
+        "at": node.now - 30,
+        "from": "healthy",
+        "to": "healthy",
+        "route_from": "mirror",
+        "route": "origin",
+    }
     node.status["history"] = [{**entry, "cause": "pin", "reason": "pinned to the origin: by mo"}]
     node.write()
     assert Route(node, "show").out.splitlines()[2] == (
@@ -257,7 +275,9 @@ def test_a_pin_that_has_ended_is_not_shown(node: PublishedNode) -> None:
 
 
 def test_a_link_in_the_place_of_the_pin_is_not_written_through(node: PublishedNode) -> None:
-    """The state directory is root's; should it ever not be, a pin must not overwrite what a link points to."""
+    """The state directory is root's; should it ever not be, a pin must not overwrite what a link points
+    to.
+    """
     victim = node.root / "victim"
     victim.write_text("precious")
     (node.root / "var/lib/nydus-agent").chmod(0o777)

@@ -22,7 +22,14 @@ def node(tmp_path: Path) -> PublishedNode:
 class Why:
     def __init__(self, node: PublishedNode, *options: str) -> None:
         out, err = io.StringIO(), io.StringIO()
-        argv = ["why", "--config", str(node.root / "agent.toml"), "--conf-d", str(node.root / "conf.d"), *options]
+        argv = [
+            "why",
+            "--config",
+            str(node.root / "agent.toml"),
+            "--conf-d",
+            str(node.root / "conf.d"),
+            *options,
+        ]
         self.code = main(argv, environment={}, out=out, err=err, uid=65534, root=str(node.root))
         self.text, self.err = out.getvalue(), err.getvalue()
 
@@ -48,12 +55,14 @@ def story_time(at: float) -> str:
 
 def outage(node: PublishedNode) -> None:
     """The mirror has died 12 s ago."""
-    entry = {"at": node.now - 12.25, "from": "healthy", "to": "suspect", "route_from": "mirror", "route": "origin",
+    entry = {"at": node.now - 12.25, "from": "healthy", "to": "suspect", "route_from": "mirror",
+             "route": "origin",
              "cause": "refused", "reason": "ping refused",
              "evidence": "127.0.0.1:4003: Connection refused"}  # fmt: skip
     node.status |= {
         "health_state": "suspect", "health_since": node.now - 12, "health_reason": "ping refused",
-        "health_cause": "refused", "route": "origin", "route_since": node.now - 12, "route_reason": "ping refused",
+        "health_cause": "refused", "route": "origin", "route_since": node.now - 12,
+        "route_reason": "ping refused",
         "history": [entry], "window_ms": 640, "canary_window_ms": 1300,
         "penalty": {"value": 1999.6, "held": True, "reuse": 750.0},
         "return": {"waits_for": ["10 answers in succession", "a clean canary"], "seconds": 8.0},
@@ -110,7 +119,9 @@ def test_what_the_agent_does_not_tell_is_unknown(node: PublishedNode) -> None:
     assert told == [None] * 5
 
 
-def test_a_time_that_cannot_be_told_and_a_journal_that_cannot_be_read_are_unknown_too(node: PublishedNode) -> None:
+def test_a_time_that_cannot_be_told_and_a_journal_that_cannot_be_read_are_unknown_too(
+    node: PublishedNode,
+) -> None:
     outage(node)
     node.status["return"]["seconds"] = None
     node.status["symptoms"] |= {"problem": "the journal has dropped messages"}
@@ -124,7 +135,12 @@ def test_a_time_that_cannot_be_told_and_a_journal_that_cannot_be_read_are_unknow
 
 
 def test_a_pin_is_told_with_who_and_why_and_until_when(node: PublishedNode) -> None:
-    node.status["pin"] = {"route": "origin", "until": node.now + 4801, "reason": "dragonfly upgrade", "by": "mo"}
+    node.status["pin"] = {
+        "route": "origin",
+        "until": node.now + 4801,
+        "reason": "dragonfly upgrade",
+        "by": "mo",
+    }
     node.write()
     assert Why(node).rows("pin") == ["to the origin for another 1 h 20 min, by mo: dragonfly upgrade"]
 
@@ -149,7 +165,10 @@ def test_a_machine_gets_it_as_fields(node: PublishedNode) -> None:
     outage(node)
     document = Why(node, "--format", "json").json
     assert (document["kind"], document["exit"], document["agent"]["state"]) == ("Why", 3, "running")
-    assert (document["health_cause"], document["evidence"]) == ("refused", "127.0.0.1:4003: Connection refused")
+    assert (document["health_cause"], document["evidence"]) == (
+        "refused",
+        "127.0.0.1:4003: Connection refused",
+    )
     assert document["waits_for"] == ["10 answers in succession", "a clean canary"]
     assert 5 < document["seconds_left"] <= 7
     assert document["penalty"] == {"value": 1999.6, "held": True, "reuse": 750.0}
@@ -189,7 +208,9 @@ def test_status_shows_the_history_alone(node: PublishedNode) -> None:
     assert Answer(node, "--history", "2").text.count("number ") == 2
     document = json.loads(Answer(node, "--history", "5", "--format", "json").text)
     assert document["kind"] == "History"
-    assert [change["reason"] for change in document["history"]] == [f"number {number}" for number in range(95, 100)]
+    assert [change["reason"] for change in document["history"]] == [
+        f"number {number}" for number in range(95, 100)
+    ]
 
 
 def test_a_history_that_is_not_there_is_told(node: PublishedNode) -> None:

@@ -19,7 +19,8 @@ def etc(tmp_path: Path) -> Path:
 
 
 def loaded(etc: Path, **options: bool | str) -> LoadedConfig:
-    return load(str(etc / "agent.toml"), str(etc / "conf.d"), **options)  # type: ignore[arg-type] # one helper for both
+    # One helper for both.
+    return load(str(etc / "agent.toml"), str(etc / "conf.d"), **options)  # type: ignore[arg-type]
 
 
 def refused(etc: Path, **options: bool | str) -> ConfigError:

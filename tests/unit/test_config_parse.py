@@ -17,7 +17,10 @@ BASE = "/etc/nydus-agent/agent.toml"
 
 
 def read(text: str, *drop_ins: str) -> Parsed:
-    later = [TomlDocument(f"conf.d/{number}.toml", drop_in, drop_in=True) for number, drop_in in enumerate(drop_ins, 1)]
+    later = [
+        TomlDocument(f"conf.d/{number}.toml", drop_in, drop_in=True)
+        for number, drop_in in enumerate(drop_ins, 1)
+    ]
     return parse([TomlDocument(BASE, text), *later])
 
 
@@ -247,9 +250,11 @@ def test_a_text_that_cannot_work_is_refused_with_its_reason(form: Form, text: st
         (Form.HTTP_URL, "http://10.0.0.1/healthy"), (Form.HTTP_URL, "http://127.0.0.1:4003/healthy?x=1"),
         (Form.ORIGIN_URL, ""), (Form.ORIGIN_URL, "https://registry.example.org:5000"),
         (Form.ROOT_PATH, "/" + "a" * 69), (Form.SOCKET_PATH, "/run/containerd/containerd.sock"),
-        (Form.DOCKER_CONFIG, ""), (Form.DOCKER_CONFIG, "/etc/x/config.json"), (Form.DOCKER_CONFIG, "pull-secret"),
+        (Form.DOCKER_CONFIG, ""), (Form.DOCKER_CONFIG, "/etc/x/config.json"), (Form.DOCKER_CONFIG,
+            "pull-secret"),
         (Form.OPTIONAL_PATH, ""), (Form.REGISTRY, "registry.example.org"), (Form.REGISTRY, "127.0.0.1:5000"),
-        (Form.REGISTRY, "[::1]:5000"), (Form.REGISTRY_OR_ALL, "*"), (Form.LISTEN, ""), (Form.LISTEN, "[::]:9100"),
+        (Form.REGISTRY, "[::1]:5000"), (Form.REGISTRY_OR_ALL, "*"), (Form.LISTEN, ""), (Form.LISTEN,
+            "[::]:9100"),
         (Form.USER, "dragonfly"), (Form.USER, "1001"), (Form.UNIT, "k3s-agent.service"),
         (Form.PROGRAM, "containerd"), (Form.PROGRAM, "/opt/containerd"), (Form.PROGRAMS, "system"),
         (Form.PROGRAMS, "newest"), (Form.PROGRAMS, "2.4.4"), (Form.PROGRAMS, "0.16.0-rc.1"),
@@ -264,15 +269,31 @@ def test_a_text_that_works_is_taken(form: Form, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("[mirror.health]\nlease_ms = 2000", "mirror.health.lease_ms", "one late renewal would let the fence lapse"),
-        ("[mirror.health]\nrenew_ms = 5000", "mirror.health.renew_ms", "one late renewal would let the fence lapse"),
+        (
+            "[mirror.health]\nlease_ms = 2000",
+            "mirror.health.lease_ms",
+            "one late renewal would let the fence lapse",
+        ),
+        (
+            "[mirror.health]\nrenew_ms = 5000",
+            "mirror.health.renew_ms",
+            "one late renewal would let the fence lapse",
+        ),
         ("[mirror.health]\nwindow_ms = 200", "mirror.health.window_ms", "a well mirror would look hung"),
         ("[mirror]\ndialect = 'mirrors'", "mirror.dialect", "must tell Dragonfly which registry"),
         ("[endpoint]\nport = 4003", "endpoint.port", "cannot both listen there"),
         ("[metrics]\nlisten = '0.0.0.0:4001'", "metrics.listen", "cannot both listen there"),
         ("[metrics]\nlisten = '127.0.0.1:14003'", "metrics.listen", "cannot share a port"),
-        ("[[registries.hosts]]\nhost = 'a'\nscheme = 'http'\nca = '/x'", "registries.hosts[0].ca", "in plain http"),
-        ("[[registries.hosts]]\nhost = 'a'\n[[registries.hosts]]\nhost = 'a'", "registries.hosts[1].host", "second"),
+        (
+            "[[registries.hosts]]\nhost = 'a'\nscheme = 'http'\nca = '/x'",
+            "registries.hosts[0].ca",
+            "in plain http",
+        ),
+        (
+            "[[registries.hosts]]\nhost = 'a'\n[[registries.hosts]]\nhost = 'a'",
+            "registries.hosts[1].host",
+            "second",
+        ),
     ],
 )
 def test_settings_that_cannot_be_together_are_refused(text: str, key: str, reason: str) -> None:
@@ -316,7 +337,10 @@ def test_two_drop_ins_in_conflict_are_both_named_and_the_later_wins() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        ("fleet.return_window_s = 10", "fleet.return_window_s = 20"),  # a drop-in over the base file: what it is for
+        (
+            "fleet.return_window_s = 10",
+            "fleet.return_window_s = 20",
+        ),  # a drop-in over the base file: what it is for
         ("", "fleet.return_window_s = 10", "fleet.return_window_s = 10"),
         ("", "fleet.return_window_s = 10", "drift.repair = 'own'"),
     ],
@@ -367,6 +391,9 @@ def test_whether_refusals_are_honoured_is_the_operator_s_present_word_and_no_rea
 
 
 def test_which_programs_a_node_was_changed_for_is_recorded() -> None:
-    then, now = right("[programs]\nnydus = '2.4.3'"), right("[programs]\nnydus = '2.4.4'\nsnapshotter = 'system'")
+    then, now = (
+        right("[programs]\nnydus = '2.4.3'"),
+        right("[programs]\nnydus = '2.4.4'\nsnapshotter = 'system'"),
+    )
     back = accepted.restored(now, accepted.record(then)).programs
     assert (back.nydus, back.snapshotter) == ("2.4.3", "newest")

@@ -246,7 +246,9 @@ def test_everyone_may_read_that_a_change_waits_and_nobody_else_may_say_so(first:
 @pytest.mark.parametrize("text", ["29s", "2d", "1", "soon", ""])
 def test_a_time_that_is_no_sensible_one_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        build_parser([verb for verb in VERBS if verb.name == "apply"]).parse_args(["apply", "--confirm", text])
+        build_parser([verb for verb in VERBS if verb.name == "apply"]).parse_args(
+            ["apply", "--confirm", text]
+        )
 
 
 def test_the_alarm_starts_us_with_the_same_configuration_files(first: Waiting) -> None:

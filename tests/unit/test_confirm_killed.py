@@ -1,4 +1,6 @@
-"""A change that must be confirmed is taken back where its process is killed or stuck, or the machine switched off."""
+"""A change that must be confirmed is taken back where its process is killed or stuck, or the machine switched
+off.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,9 @@ def stuck(waiting: Waiting, *, obeys: bool) -> None:
 
 
 @pytest.mark.parametrize(("obeys", "signals"), [(True, ["term"]), (False, ["term", "kill"])])
-def test_a_change_that_is_stuck_when_its_time_is_over_is_ended(first: Waiting, obeys: bool, signals: list[str]) -> None:
+def test_a_change_that_is_stuck_when_its_time_is_over_is_ended(
+    first: Waiting, obeys: bool, signals: list[str]
+) -> None:
     stuck(first, obeys=obeys)
     first.pass_time()
     assert first.node.ledger.signals == signals

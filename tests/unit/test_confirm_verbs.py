@@ -108,7 +108,9 @@ def test_what_was_taken_back_begins_by_order_only(waiting: Waiting, tmp_path: Pa
 def told_by(root: Path, verb: str, uid: int = 65534) -> str:
     out = io.StringIO()
     where = ["--config", str(root / "agent.toml"), "--conf-d", str(root / "conf.d")]
-    main([*where, verb], environment={}, out=out, err=out, uid=0 if verb == "history" else uid, root=str(root))
+    main(
+        [*where, verb], environment={}, out=out, err=out, uid=0 if verb == "history" else uid, root=str(root)
+    )
     return out.getvalue()
 
 
@@ -120,7 +122,9 @@ def node(tmp_path: Path) -> PublishedNode:
 def wait_for(node: PublishedNode, seconds: int, ago: float) -> None:
     now = present(str(node.root / "proc"))
     record = {"id": "x", "generation": 7, "seconds": seconds, "at": time.time(), "pid": 1}
-    node.put("var/lib/nydus-agent/unconfirmed.json", {**record, "boot": now.boot, "boottime": now.boottime - ago})
+    node.put(
+        "var/lib/nydus-agent/unconfirmed.json", {**record, "boot": now.boot, "boottime": now.boottime - ago}
+    )
 
 
 def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) -> None:

@@ -1,4 +1,6 @@
-"""A file of ours beside containerd's root file: where it lies, when it is there, and what is refused instead."""
+"""A file of ours beside containerd's root file: where it lies, when it is there, and what is refused
+instead.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ OURS = f"/etc/containerd/conf.d/{NAME}"
 THEIRS = "/etc/containerd/conf.d/99-theirs.toml"
 
 
-def wanted(mode: ContainerdMode = ContainerdMode.DEFAULT, address: str = "/run/containerd/containerd.sock") -> Config:
+def wanted(
+    mode: ContainerdMode = ContainerdMode.DEFAULT, address: str = "/run/containerd/containerd.sock"
+) -> Config:
     return Config(containerd=ContainerdConfig(mode=mode, address=address))
 
 
@@ -53,23 +57,31 @@ def drop_in(made: Candidate) -> dict[str, Any]:
         ('["/opt/a/*.toml", "/opt/b/*"]', OURS, True),
     ],
 )
-def test_the_root_file_is_edited_only_where_no_glob_names_the_directory(imports: str, path: str, edited: bool) -> None:
+def test_the_root_file_is_edited_only_where_no_glob_names_the_directory(
+    imports: str, path: str, edited: bool
+) -> None:
     made = found("2.1.9", f"imports = {imports}\nversion = 3\n".encode(), {THEIRS: b"version = 3\n"})
     assert list(made.files) == [path, *([CONTAINERD_CONFIG] if edited else [])]
     if edited:
-        assert tomllib.loads(made.files[CONTAINERD_CONFIG].decode())["imports"][-1] == "/etc/containerd/conf.d/*.toml"
+        assert (
+            tomllib.loads(made.files[CONTAINERD_CONFIG].decode())["imports"][-1]
+            == "/etc/containerd/conf.d/*.toml"
+        )
 
 
 @pytest.mark.parametrize(
     ("version", "root", "told"),
     [
         ("2.1.9", b"version = 3\n", 3), ("2.4.2", b"version = 3\n", 3), ("2.4.2", b"version = 4\n", 4),
-        ("2.1.9", b"version = 2\n", 2), ("2.4.2", b"version = 2\n", 2), ("2.1.9", b"", None), ("2.4.2", b"", None),
+        ("2.1.9", b"version = 2\n", 2), ("2.4.2", b"version = 2\n", 2), ("2.1.9", b"", None), ("2.4.2", b"",
+            None),
         ("2.1.9", b"version = 1\n", 1),
     ],
 )  # fmt: skip
 def test_it_has_the_root_file_s_own_version(version: str, root: bytes, told: int | None) -> None:
-    """2.3.0 to 2.3.4 do not start on a higher one, 2.0 to 2.2 migrate everything from the last one that they see."""
+    """2.3.0 to 2.3.4 do not start on a higher one, 2.0 to 2.2 migrate everything from the last one that they
+    see.
+    """
     assert drop_in(found(version, root)).get("version") == told
 
 
@@ -87,7 +99,9 @@ def test_what_containerd_checks_loads_the_candidates_and_not_what_is_there() -> 
     made = node(containerd="2.1.9")
     made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n')
     made.files.put(THEIRS, b"version = 3\n")
-    (check,) = (step for step in plan(Config(), look(made, Config())).steps if isinstance(step, CheckContainerdConfig))
+    (check,) = (
+        step for step in plan(Config(), look(made, Config())).steps if isinstance(step, CheckContainerdConfig)
+    )
     assert check.trial is not None
     assert tomllib.loads(check.trial.decode())["imports"] == [
         THEIRS, f"/etc/containerd/.{NAME}.nydus-agent-candidate",
@@ -116,7 +130,10 @@ def test_the_usual_directories_of_hosts_files_are_left_alone_where_they_are_the_
 
 
 def carried(theirs: bytes, version: str = "1.7.24") -> Candidate:
-    root = b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n' + f"{CRI}]\nsandbox_image = 'old'\n".encode()
+    root = (
+        b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n'
+        + f"{CRI}]\nsandbox_image = 'old'\n".encode()
+    )
     return found(version, root, {THEIRS: theirs})
 
 
@@ -133,8 +150,12 @@ def test_on_1_x_a_section_in_somebody_s_drop_in_is_carried_whole() -> None:
 def test_a_copy_of_somebody_s_section_is_readable_for_root_alone() -> None:
     """It may hold the password of a registry."""
     made = node(containerd="1.7.24")
-    made.files.put(CONTAINERD_CONFIG, b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n', mode=0o600)
-    made.files.put(THEIRS, f'version = 2\n{CRI}.registry.configs.x.auth]\npassword = "p"\n'.encode(), mode=0o600)
+    made.files.put(
+        CONTAINERD_CONFIG, b'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n', mode=0o600
+    )
+    made.files.put(
+        THEIRS, f'version = 2\n{CRI}.registry.configs.x.auth]\npassword = "p"\n'.encode(), mode=0o600
+    )
     carry_out(made, plan(Config(), look(made, Config())))
     assert b'password = "p"' in made.files.files[OURS].content
     assert made.files.files[OURS].mode == 0o600
@@ -158,8 +179,20 @@ def test_a_drop_in_that_is_no_longer_needed_goes() -> None:
     ("version", "root", "others", "code", "says"),
     [
         ("2.1.9", b"version = 4\n", {}, "NNA0312", "reads 1 to 3"),
-        ("2.1.9", b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]', {THEIRS: b"x = ["}, "NNA0311", THEIRS),
-        ("2.1.9", b'version = 3\nimports = ["/opt/gone.toml"]', {}, "NNA0311", "/opt/gone.toml is imported and is not"),
+        (
+            "2.1.9",
+            b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]',
+            {THEIRS: b"x = ["},
+            "NNA0311",
+            THEIRS,
+        ),
+        (
+            "2.1.9",
+            b'version = 3\nimports = ["/opt/gone.toml"]',
+            {},
+            "NNA0311",
+            "/opt/gone.toml is imported and is not",
+        ),
         ("2.1.9", b'version = 3\nimports = ["conf.d/*.toml"]', {THEIRS: b"version = 2\n"}, "NNA0315", THEIRS),
         ("2.1.9", b'version = 3\n[grpc]\naddress = "/run/x.sock"\n', {}, "NNA0317", "/run/x.sock"),
         (
@@ -203,12 +236,18 @@ def rendered(version: str, root: bytes | None) -> Candidate:
     [
         ("2.1.9", RENDERED, "imports no directory of drop-ins"),
         ("1.7.24", RENDERED.replace(b"= 3", b"= 2"), "imports no directory of drop-ins"),
-        ("1.7.24", RENDERED.replace(b"= 3", b"= 2") + b'imports = ["config.toml.d/*.toml"]\n', "rendered by k3s"),
+        (
+            "1.7.24",
+            RENDERED.replace(b"= 3", b"= 2") + b'imports = ["config.toml.d/*.toml"]\n',
+            "rendered by k3s",
+        ),
         ("2.1.9", b"version = 3\n", "rendered by k3s"),
         ("2.1.9", None, "k3s renders it when it starts"),
     ],
 )
-def test_a_file_that_is_rendered_at_each_start_is_never_edited(version: str, root: bytes | None, says: str) -> None:
+def test_a_file_that_is_rendered_at_each_start_is_never_edited(
+    version: str, root: bytes | None, says: str
+) -> None:
     """The edit would be gone with the next start, and half of ours with it."""
     made = rendered(version, root)
     assert [one.code for one in made.refusals] == ["NNA0318"]
@@ -217,14 +256,17 @@ def test_a_file_that_is_rendered_at_each_start_is_never_edited(version: str, roo
 
 def test_a_rendered_file_that_imports_a_directory_gets_a_drop_in_and_nothing_else() -> None:
     made = rendered(
-        "2.1.9", RENDERED + b'imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]\n'
+        "2.1.9",
+        RENDERED + b'imports = ["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/*.toml"]\n',
     )
     assert list(made.files) == [f"{posixpath.dirname(K3S)}/config-v3.toml.d/{NAME}"]
 
 
 def test_another_unit_and_another_program_are_what_is_restarted_and_asked() -> None:
     made = node(containerd="2.1.9")
-    settings = Config(containerd=ContainerdConfig(unit="k3s-agent.service", program="/opt/k3s/bin/containerd"))
+    settings = Config(
+        containerd=ContainerdConfig(unit="k3s-agent.service", program="/opt/k3s/bin/containerd")
+    )
     made.files.drop("/usr/bin/containerd")
     made.files.put("/opt/k3s/bin/containerd", AMD64, mode=0o755)
     told = "containerd github.com/k3s-io/containerd 2.1.9-k3s1 x\n"
@@ -235,7 +277,9 @@ def test_another_unit_and_another_program_are_what_is_restarted_and_asked() -> N
     assert [step.program for step in steps.steps if isinstance(step, CheckContainerdConfig)] == [
         "/opt/k3s/bin/containerd"
     ]
-    (snapshotter,) = (one.content for path, one in writes(steps).items() if path == paths.SNAPSHOTTER_UNIT_FILE)
+    (snapshotter,) = (
+        one.content for path, one in writes(steps).items() if path == paths.SNAPSHOTTER_UNIT_FILE
+    )
     assert b"\nBefore=k3s-agent.service\n" in snapshotter
 
 
@@ -268,10 +312,15 @@ def test_removal_is_refused_while_somebody_s_copy_of_our_keys_would_name_a_snaps
     steps = plan(WANTED, look(made, WANTED))
     carry_out(made, steps)
     made.files.put(THEIRS, b'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "nydus"\n')
-    made.files.put(CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n# theirs now\n')
+    made.files.put(
+        CONTAINERD_CONFIG, b'version = 3\nimports = ["/etc/containerd/conf.d/*.toml"]\n# theirs now\n'
+    )
     made.files.put("/etc/containerd/other.toml", b"")
     with pytest.raises(PlanError, match="99-theirs") as caught:
         removal(
-            WANTED, look(made, WANTED), tuple(step for step in writes(steps).values() if step.path == OURS), Former()
+            WANTED,
+            look(made, WANTED),
+            tuple(step for step in writes(steps).values() if step.path == OURS),
+            Former(),
         )
     assert caught.value.code == "NNA0331"

@@ -38,7 +38,9 @@ def test_files_are_loaded_breadth_first_in_the_order_of_the_imports() -> None:
     ("content", "says"),
     [(None, "is not there"), (b"a = [", "does not parse"), (Unknown("EACCES"), "could not be read: EACCES")],
 )
-def test_an_import_that_nobody_can_read_is_told_with_its_name(content: bytes | None | Unknown, says: str) -> None:
+def test_an_import_that_nobody_can_read_is_told_with_its_name(
+    content: bytes | None | Unknown, says: str
+) -> None:
     contents: dict[str, bytes | None | Unknown] = {ROOT: b'imports = ["/opt/x.toml"]', "/opt/x.toml": content}
     _loaded, stuck = load(ROOT, contents.get, lambda _pattern: ())
     assert [(one.path, says in one.reason) for one in stuck] == [("/opt/x.toml", True)]
@@ -66,8 +68,10 @@ def test_a_glob_s_star_does_not_cross_a_directory() -> None:
 @pytest.mark.parametrize(
     ("version", "found"),
     [
-        ((1, 5, 9), None), ((1, 6, 20), Family.REPLACING), ((1, 7, 24), Family.REPLACING), ((2, 0, 0), Family.MERGING),
-        ((2, 2, 7), Family.MERGING), ((2, 3, 0), Family.MIGRATING), ((2, 4, 2), Family.MIGRATING), ((3, 0), None),
+        ((1, 5, 9), None), ((1, 6, 20), Family.REPLACING), ((1, 7, 24), Family.REPLACING), ((2, 0, 0),
+            Family.MERGING),
+        ((2, 2, 7), Family.MERGING), ((2, 3, 0), Family.MIGRATING), ((2, 4, 2), Family.MIGRATING), ((3, 0),
+            None),
     ],
 )  # fmt: skip
 def test_each_containerd_has_its_rules(version: tuple[int, ...], found: Family | None) -> None:
@@ -90,11 +94,19 @@ V3_DEFAULT = b'version = 3\n[plugins."io.containerd.cri.v1.images"]\nsnapshotter
         (Family.MERGING, (V2_DEFAULT, b"version = 2\n" + V2_RUNTIMES), "a"),  # merged, then migrated
         (Family.MIGRATING, (V2_DEFAULT, b"version = 2\n" + V2_RUNTIMES), None),  # each by itself
         (Family.MERGING, (V2_DEFAULT + V2_RUNTIMES, V3_DEFAULT), "b"),
-        (Family.MERGING, (V2_DEFAULT + V2_RUNTIMES, b"version = 3\n"), None),  # the last version cancels the migration
+        (
+            Family.MERGING,
+            (V2_DEFAULT + V2_RUNTIMES, b"version = 3\n"),
+            None,
+        ),  # the last version cancels the migration
         (Family.MIGRATING, (V2_DEFAULT + V2_RUNTIMES, b"version = 3\n"), "a"),
         (Family.REPLACING, (b'[plugins.cri.containerd]\nsnapshotter = "c"\n',), "c"),
         (Family.REPLACING, (b'[plugins.cri.containerd]\nsnapshotter = "c"\n', b"version = 2\n"), None),
-        (Family.MERGING, (b'[plugins.cri.containerd]\nsnapshotter = "c"\nruntimes = {}\n',), None),  # bumped, not moved
+        (
+            Family.MERGING,
+            (b'[plugins.cri.containerd]\nsnapshotter = "c"\nruntimes = {}\n',),
+            None,
+        ),  # bumped, not moved
         (Family.MIGRATING, (b'[plugins.cri.containerd]\nsnapshotter = "c"\nruntimes = {}\n',), "c"),
         (Family.MERGING, (V3_DEFAULT.replace(b"version = 3\n", b""),), "b"),
         (Family.MIGRATING, (V3_DEFAULT.replace(b"3", b"4", 1),), "b"),
@@ -127,7 +139,10 @@ def test_a_later_file_wipes_a_plugin_s_section_on_1_x_and_is_merged_into_it_on_2
     [
         (Family.REPLACING, b'version = 2\n[grpc]\naddress = "/run/x.sock"\n'),
         (Family.MIGRATING, b'version = 3\n[grpc]\naddress = "/run/x.sock"\n'),
-        (Family.MIGRATING, b'version = 4\n[plugins."io.containerd.server.v1.grpc"]\naddress = "/run/x.sock"\n'),
+        (
+            Family.MIGRATING,
+            b'version = 4\n[plugins."io.containerd.server.v1.grpc"]\naddress = "/run/x.sock"\n',
+        ),
     ],
 )
 def test_the_socket_is_found_where_the_version_keeps_it(kind: Family, text: bytes) -> None:

@@ -25,7 +25,9 @@ each = pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.id)
 def there(made: Any, case: Case) -> dict[str, bytes]:
     """containerd's files on a node of fakes, without hosts.toml files."""
     directory = case.root.rpartition("/")[0]
-    found = {path: file.content for path, file in made.files.files.items() if path.startswith(f"{directory}/")}
+    found = {
+        path: file.content for path, file in made.files.files.items() if path.startswith(f"{directory}/")
+    }
     return {path: content for path, content in found.items() if "/certs.d/" not in path}
 
 
@@ -87,7 +89,13 @@ def test_root_and_drop_in_are_shown_to_containerd_before_they_go_live(case: Case
 
 @each
 def test_only_lines_of_keys_that_are_ours_differ_in_files_of_others(case: Case) -> None:
-    ours = ("snapshotter =", "disable_snapshot_annotations =", "discard_unpacked_layers =", "config_path =", "imports")
+    ours = (
+        "snapshotter =",
+        "disable_snapshot_annotations =",
+        "discard_unpacked_layers =",
+        "config_path =",
+        "imports",
+    )
     for path, before in case.before.items():
         missing = _missing(case.after[path].decode().splitlines(), before.decode().splitlines())
         assert all(line.strip().startswith(ours) for line in missing), path

@@ -1,7 +1,9 @@
-"""Files of containerd's that k0s or MicroK8s write: they are refused with the way, and no byte of them is changed.
+"""Files of containerd's that k0s or MicroK8s write: they are refused with the way, and no byte of them is
+changed.
 
-What the files look like: k0s' pkg/component/worker/containerd (component.go; configurer.go before and after it went
-to containerd 2), MicroK8s' default-args/containerd-template.toml and wrappers/run-containerd-with-args.
+What the files look like: k0s' pkg/component/worker/containerd (component.go; configurer.go before and after
+it went to containerd 2), MicroK8s' default-args/containerd-template.toml and
+wrappers/run-containerd-with-args.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ K0S = "/etc/k0s/containerd.toml"
 K0S_HEAD = """\
 # k0s_managed=true
 # This is a placeholder configuration for k0s managed containerd.
-# If you wish to override the config, remove the first line and replace this file with your custom configuration.
+# If you wish to override the config, remove the first line and replace this file with your custom \
+configuration.
 """
 K0S_2 = f"""\
 {K0S_HEAD}imports = ["/etc/k0s/containerd.d/*.toml"]
@@ -40,7 +43,9 @@ version = 3
 K0S_1 = f'{K0S_HEAD}version = 2\nimports = [\n\t"/run/k0s/containerd-cri.toml",\n]\n'
 K0S_OLDEST = f"\n{K0S_1}"
 """The template of earlier releases began with an empty line."""
-K0S_CRI = 'version = 2\n\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "registry.k8s.io/pause:3.9"\n'
+K0S_CRI = (
+    'version = 2\n\n[plugins."io.containerd.grpc.v1.cri"]\n  sandbox_image = "registry.k8s.io/pause:3.9"\n'
+)
 
 MICROK8S = "/var/snap/microk8s/current/args/containerd.toml"
 TEMPLATE = "/var/snap/microk8s/current/args/containerd-template.toml"
@@ -96,14 +101,18 @@ def become(version: str, root: str, files: Mapping[str, str]) -> Candidate:
 def test_on_a_node_of_k0s_no_file_is_touched_and_the_keys_for_its_drop_in_are_named(
     version: str, files: Mapping[str, str]
 ) -> None:
-    """k0s watches the directory and restarts containerd itself: neither its file nor a drop-in is made behind it."""
+    """k0s watches the directory and restarts containerd itself: neither its file nor a drop-in is made behind
+    it.
+    """
     made = become(version, K0S, files)
     assert not made.needs_restart
     assert [one.code for one in made.refusals] == ["NNA0318"]
     (refused,) = made.refusals
     assert K0S in refused.reason
     assert "# k0s_managed=true" in refused.reason or not files
-    assert 'proxy_plugins.nydus.address = "/run/containerd-nydus/containerd-nydus-grpc.sock"' in refused.reason
+    assert (
+        'proxy_plugins.nydus.address = "/run/containerd-nydus/containerd-nydus-grpc.sock"' in refused.reason
+    )
     assert "/etc/k0s/containerd.d" in refused.try_
 
 
@@ -117,7 +126,9 @@ def test_on_a_node_of_k0s_no_file_is_touched_and_the_keys_for_its_drop_in_are_na
     ],
     ids=["rendered", "template", "by its revision", "one that cannot be edited"],
 )
-def test_on_a_node_of_microk8s_neither_its_template_nor_what_it_renders_is_touched(root: str, text: str) -> None:
+def test_on_a_node_of_microk8s_neither_its_template_nor_what_it_renders_is_touched(
+    root: str, text: str
+) -> None:
     made = become("1.7.24", root, {root: text})
     assert not made.needs_restart
     assert [one.code for one in made.refusals] == ["NNA0318"]
@@ -137,9 +148,13 @@ def test_the_plan_of_a_node_of_k0s_is_refused_as_a_whole() -> None:
 
 
 def test_a_node_of_k0s_whose_operator_has_laid_the_drop_in_is_planned() -> None:
-    """The way that the refusal names: with the keys there already, nothing of containerd's is changed or restarted."""
+    """The way that the refusal names: with the keys there already, nothing of containerd's is changed or
+    restarted.
+    """
     made = node(containerd="2.1.9")
-    named = Config(containerd=ContainerdConfig(config=K0S, unit="k0sworker.service", mode=ContainerdMode.PLUGIN_ONLY))
+    named = Config(
+        containerd=ContainerdConfig(config=K0S, unit="k0sworker.service", mode=ContainerdMode.PLUGIN_ONLY)
+    )
     made.files.put(K0S, K0S_2.encode())
     by_hand = (
         'version = 3\n[proxy_plugins.nydus]\ntype = "snapshot"\n'

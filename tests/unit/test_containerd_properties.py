@@ -1,4 +1,6 @@
-"""Whatever others wrote into containerd's files: ours is in force or refused, and nothing of theirs is touched."""
+"""Whatever others wrote into containerd's files: ours is in force or refused, and nothing of theirs is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_ours_is_in_force_or_refused_and_nothing_else_is_touched(
     drop_ins = [content for path, content in made.files.items() if path.endswith(NAME)]
     for content in drop_ins if version >= "2" else []:
         # 2.3.0 to 2.3.4 refuse a version above the root's.
-        assert tomllib.loads(content.decode()).get("version") == tomllib.loads(files[0].decode()).get("version")
+        assert tomllib.loads(content.decode()).get("version") == tomllib.loads(files[0].decode()).get(
+            "version"
+        )
 
 
 @pytest.mark.parametrize(

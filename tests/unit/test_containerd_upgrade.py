@@ -1,4 +1,6 @@
-"""containerd is upgraded, or goes back, between two applies: each uses ours, and removal undoes all of them."""
+"""containerd is upgraded, or goes back, between two applies: each uses ours, and removal undoes all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from agent.plan.steps import Former, WriteFile
 from tests.fakes.node import FakeNode
 from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, carry_out, look, node, plugins
 
-OLD = ("debian-trixie", "kubeadm", "kind-v2", "eks-v2", "gke", "version-1", "version-only", "nvidia", "full-default")
+OLD = (
+    "debian-trixie",
+    "kubeadm",
+    "kind-v2",
+    "eks-v2",
+    "gke",
+    "version-1",
+    "version-only",
+    "nvidia",
+    "full-default",
+)
 DEFAULT, CLASS = ContainerdMode.DEFAULT, ContainerdMode.RUNTIME_CLASS
 
 
@@ -41,7 +53,8 @@ class _Upgraded:
             if isinstance(step, WriteFile):
                 first = self.records.get(step.path, step)
                 self.records[step.path] = WriteFile(
-                    step.path, step.content, step.mode, step.reason, first.expect_sha256, first.content_before,
+                    step.path, step.content, step.mode, step.reason, first.expect_sha256,
+                    first.content_before,
                     first.mode_before, first.uid, first.gid, first.owned,
                 )  # fmt: skip
         assert plan(config, look(self.made, config)).steps == ()

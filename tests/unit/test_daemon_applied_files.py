@@ -1,4 +1,6 @@
-"""What the daemon judges for itself, in a tree of real files: each change is known when its event has come."""
+"""What the daemon judges for itself, in a tree of real files: each change is known when its event has
+come.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Tree:
     def applied(self, path: str) -> ExpectedFile:
         file, content = self.at(path).stat(), self.at(path).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        return ExpectedFile(path, digest, file.st_mode & 0o7777, file.st_uid, file.st_gid, content.startswith(b"#"))
+        return ExpectedFile(
+            path, digest, file.st_mode & 0o7777, file.st_uid, file.st_gid, content.startswith(b"#")
+        )
 
     def publish(self, expected: Expected) -> None:
         self.write(paths.EXPECTED, json.dumps(encode_expected(expected)))
@@ -180,7 +184,8 @@ def test_a_change_under_way_is_not_told_and_its_result_is_judged_when_it_is_over
     tree.write(paths.LOCK, "")
     inode = tree.at(paths.LOCK).stat().st_ino
     tree.write(
-        "/proc/locks", f"1: POSIX  ADVISORY  WRITE 7 00:1c:9 0 EOF\n2: FLOCK  ADVISORY  WRITE 7 00:1c:{inode} 0 EOF\n"
+        "/proc/locks",
+        f"1: POSIX  ADVISORY  WRITE 7 00:1c:9 0 EOF\n2: FLOCK  ADVISORY  WRITE 7 00:1c:{inode} 0 EOF\n",
     )
     tree.write(paths.NYDUSD_TEMPLATE, "new")
     assert tree.event(paths.NYDUSD_TEMPLATE) is False
@@ -230,7 +235,9 @@ def test_the_directories_of_what_was_applied_are_watched_from_the_next_look_on(t
 
 def test_the_condition_names_some_findings_and_counts_the_rest(tree: Tree) -> None:
     edited = Kind.PACKAGE_EDITED
-    tree.root_found(*(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7)))
+    tree.root_found(
+        *(Finding(edited, f"/usr/{n}", f"/usr/{n} was edited", Remedy.HAND, "x") for n in range(7))
+    )
     lease = FenceLease(FakeFence(), FakeCgroups(), ("127.0.0.1", 4001))
     held = conditions(State(), lease, tree.drift, Problems(), symptoms="", around=False, refused="")
     (found,) = (one for one in held if one.type == "Drift")

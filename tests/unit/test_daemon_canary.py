@@ -151,7 +151,9 @@ async def registry_canary(mirror: SmallMirror) -> AsyncIterator[tuple[RegistryCa
 class TestRegistryCanary:
     """For a mirror that cannot reach the node's loopback."""
 
-    @pytest.mark.parametrize(("status", "mark"), [(200, b""), (401, b"Docker-Distribution-Api-Version: x\r\n")])
+    @pytest.mark.parametrize(
+        ("status", "mark"), [(200, b""), (401, b"Docker-Distribution-Api-Version: x\r\n")]
+    )
     def test_a_registrys_answer_through_the_mirror_is_a_canary(self, status: int, mark: bytes) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
@@ -166,7 +168,9 @@ class TestRegistryCanary:
         [(Way.LIMITED, Failure.STATUS), (Way.ERROR, Failure.STATUS), (Way.HANG, Failure.SILENT),
          (Way.RESET, Failure.RESET)],
     )  # fmt: skip
-    def test_a_mirror_that_fails_before_a_registry_that_answers_has_failed(self, way: Way, failure: Failure) -> None:
+    def test_a_mirror_that_fails_before_a_registry_that_answers_has_failed(
+        self, way: Way, failure: Failure
+    ) -> None:
         async def work() -> None:
             async with SmallMirror() as mirror, registry_canary(mirror) as (probe, registry):
                 mirror.proxy_way = way

@@ -1,4 +1,5 @@
-"""Somebody sets the node's wall clock under a whole daemon: no route moves, and nothing lasts longer than it should.
+"""Somebody sets the node's wall clock under a whole daemon: no route moves, and nothing lasts longer than it
+should.
 
 `make test-clock` shows the same on a booted node, where it sets the clock of the machine.
 """
@@ -42,7 +43,9 @@ def test_a_clock_that_is_set_moves_no_route_and_is_no_outage(tmp_path: Path, rou
 
 
 @pytest.mark.parametrize("seconds", [-600, -86_400])
-def test_a_mirror_that_dies_after_a_step_back_is_fenced_and_used_again_as_ever(tmp_path: Path, seconds: int) -> None:
+def test_a_mirror_that_dies_after_a_step_back_is_fenced_and_used_again_as_ever(
+    tmp_path: Path, seconds: int
+) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
             clock().step(seconds)
@@ -66,7 +69,8 @@ def test_a_pin_does_not_outlast_a_clock_that_is_stepped_back(tmp_path: Path) -> 
         async with healthy(tmp_path) as node:
             now = present()
             node.put(node.places.pin, {
-                "route": "origin", "until": now.now + 5, "reason": "test", "by": "root", "at": now.now, "seconds": 5,
+                "route": "origin", "until": now.now + 5, "reason": "test", "by": "root", "at": now.now,
+                "seconds": 5,
                 "boot": now.boot, "boottime": now.boottime,
             })  # fmt: skip
             await until(node.is_("healthy", "origin"))

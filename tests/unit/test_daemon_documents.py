@@ -68,7 +68,12 @@ def test_a_pipe_in_its_place_does_not_stop_the_daemon(tmp_path: Path) -> None:
 def test_the_mode_is_what_apply_has_set_up() -> None:
     assert applied(None).mode is Mode.UNKNOWN
     found = applied(
-        {"switch": "fence", "reasons": ["a", "b"], "mirror_url": "http://127.0.0.1:4001", "origins": ["r:5000"]}
+        {
+            "switch": "fence",
+            "reasons": ["a", "b"],
+            "mirror_url": "http://127.0.0.1:4001",
+            "origins": ["r:5000"],
+        }
     )
     assert (found.mode, found.reason, found.mirror_url, found.origins) == (
         Mode.FENCE, "a", "http://127.0.0.1:4001", ("r:5000",),
@@ -96,7 +101,9 @@ def test_a_pin_holds_until_its_end() -> None:
 def test_a_pin_does_not_outlast_a_clock_that_was_stepped_back() -> None:
     stepped = pin(pinned(), Moment(400.0, 51.0, "a"))
     assert stepped is not None
-    assert stepped.until == pytest.approx(400.0 + 599.0), "it ends after its duration, told by the clock of now"
+    assert stepped.until == pytest.approx(400.0 + 599.0), (
+        "it ends after its duration, told by the clock of now"
+    )
     assert pin(pinned(), Moment(400.0, 650.0, "a")) is None
     assert stepped == pin(pinned(), Moment(1001.0, 51.0, "a")), "it is still the same pin"
 
@@ -132,7 +139,13 @@ def test_a_pin_of_a_version_that_kept_no_duration_ends_by_its_two_times() -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"route": "auto"}, {"until": "tomorrow"}, {"until": True}, {"until": float("nan")}, {"until": float("inf")}],
+    [
+        {"route": "auto"},
+        {"until": "tomorrow"},
+        {"until": True},
+        {"until": float("nan")},
+        {"until": float("inf")},
+    ],
 )
 def test_a_pin_that_makes_no_sense_holds_nothing(change: dict[str, object]) -> None:
     assert pin(pinned(**change), Moment(0.0)) is None
@@ -146,7 +159,10 @@ def test_the_log_tells_who_pinned_who_released_and_what_simply_ended() -> None:
     )
     assert pin_change(held, None, pinned(), moment) == "the pin to the origin, upgrade (by mo), has ended"
     released = {"route": RELEASED, "by": "jo"}
-    assert pin_change(held, None, released, moment) == "the pin to the origin, upgrade (by mo), was released by jo"
+    assert (
+        pin_change(held, None, released, moment)
+        == "the pin to the origin, upgrade (by mo), was released by jo"
+    )
     assert pin_change(held, None, None, moment).endswith("was taken away")
 
 
@@ -163,11 +179,17 @@ def test_the_present_is_told_by_the_kernel(tmp_path: Path) -> None:
 
 
 def test_a_proof_is_as_good_as_its_worst_check() -> None:
-    checks = [{"number": 1, "name": "binaries", "state": "ok"}, {"number": 2, "name": "unit", "state": "not-proved"}]
+    checks = [
+        {"number": 1, "name": "binaries", "state": "ok"},
+        {"number": 2, "name": "unit", "state": "not-proved"},
+    ]
     good = proof_of({"at": 5.0, "checks": checks, "drift": []})
     assert (good.at, good.problem) == (5.0, "")
     bad = proof_of(
-        {"at": 5.0, "checks": [*checks, {"number": 3, "name": "socket", "state": "failed", "detail": "no answer"}]}
+        {
+            "at": 5.0,
+            "checks": [*checks, {"number": 3, "name": "socket", "state": "failed", "detail": "no answer"}],
+        }
     )
     assert bad.problem == "check 3 (socket) failed: no answer"
     assert proof_of(None).problem

@@ -41,7 +41,12 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 
 
 def test_every_directory_of_ours_is_watched(watched: Watched) -> None:
-    assert watched.watch.directories >= {"/etc/nydus", "/etc/systemd/system", "/etc/containerd", paths.CERTS_D}
+    assert watched.watch.directories >= {
+        "/etc/nydus",
+        "/etc/systemd/system",
+        "/etc/containerd",
+        paths.CERTS_D,
+    }
 
 
 def test_a_group_of_changes_makes_one_request_when_they_have_settled(watched: Watched) -> None:
@@ -77,7 +82,9 @@ def test_a_change_that_no_proof_saw_is_told_until_one_did(watched: Watched) -> N
     assert watched.drift.changed == ()
 
 
-def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(watched: Watched, tmp_path: Path) -> None:
+def test_what_an_apply_writes_is_not_told_while_it_works_as_long_as_it_may(
+    watched: Watched, tmp_path: Path
+) -> None:
     lock, locks = Path(watched.places.lock), tmp_path / "proc/locks"
     for path in (lock, locks):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,9 +116,14 @@ def test_a_check_that_failed_while_the_mirror_was_down_is_run_anew_once_it_is_we
 @pytest.mark.parametrize(
     "health_state", [HealthState.UNKNOWN, HealthState.SUSPECT, HealthState.DOWN, HealthState.PROBATION]
 )
-def test_while_the_mirror_is_not_well_no_proof_is_asked_for(watched: Watched, health_state: HealthState) -> None:
+def test_while_the_mirror_is_not_well_no_proof_is_asked_for(
+    watched: Watched, health_state: HealthState
+) -> None:
     watched.drift.judged(
-        health_state, 1_000_015.0, LastProof(1_000_000.0, "check 9 (mirror) failed: no answer", failed=True), 20.0
+        health_state,
+        1_000_015.0,
+        LastProof(1_000_000.0, "check 9 (mirror) failed: no answer", failed=True),
+        20.0,
     )
     assert watched.drift.ask(100.0) is False
 
@@ -126,6 +138,8 @@ def test_while_the_mirror_is_not_well_no_proof_is_asked_for(watched: Watched, he
     ],
     ids=["failed since", "could not be told", "proved", "nobody ran them"],
 )
-def test_what_a_mirror_that_is_well_cannot_have_mended_asks_for_no_proof(watched: Watched, proof: LastProof) -> None:
+def test_what_a_mirror_that_is_well_cannot_have_mended_asks_for_no_proof(
+    watched: Watched, proof: LastProof
+) -> None:
     watched.drift.judged(HealthState.HEALTHY, 1_000_015.0, proof, 20.0)
     assert watched.drift.ask(100.0) is False

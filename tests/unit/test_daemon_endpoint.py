@@ -71,7 +71,9 @@ def test_the_node_itself_is_answered(host: str) -> None:
     assert body == b"0123456789"
 
 
-@pytest.mark.parametrize("host", ["evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "", "127.0.0.1:PORT.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example:PORT", "127.0.0.1", "127.0.0.1:1", "", "127.0.0.1:PORT.evil.example"]
+)
 def test_a_page_in_a_browser_cannot_reach_it_by_rebinding_a_name(host: str) -> None:
     assert exchange(f"GET /thing HTTP/1.1\r\nHost: {host}\r\n\r\n")[0].startswith("HTTP/1.1 421 ")
 
@@ -88,7 +90,9 @@ def test_head_has_the_length_and_no_body() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "CONNECT", "get"])
 def test_nothing_can_be_changed_through_it(method: str) -> None:
-    assert exchange(f"{method} /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")[0].startswith("HTTP/1.1 405 ")
+    assert exchange(f"{method} /thing HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")[0].startswith(
+        "HTTP/1.1 405 "
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,9 @@ def test_a_range_that_is_no_number_is_ignored_and_logs_nothing(first: str) -> No
         async with serving(answer, told.append) as listener:
             listener.listen_tcp("127.0.0.1", 0)
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
-            request = f"GET /thing HTTP/1.1\r\nHost: localhost:{listener.port}\r\nRange: bytes={first}-\r\n\r\n"
+            request = (
+                f"GET /thing HTTP/1.1\r\nHost: localhost:{listener.port}\r\nRange: bytes={first}-\r\n\r\n"
+            )
             writer.write(request.encode("latin-1"))
             found = await reader.read()
             writer.close()

@@ -1,4 +1,6 @@
-"""Connections of probes: what can be asked on them, and what their ends do, on real sockets of the loopback."""
+"""Connections of probes: what can be asked on them, and what their ends do, on real sockets of the
+loopback.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ async def get(connection: Connection, cap: int = BODY_CAP) -> bytes:
 
 
 @asynccontextmanager
-async def peer(*pieces: bytes, then: Callable[[asyncio.StreamWriter], object] = lambda _: None) -> AsyncIterator[int]:
+async def peer(
+    *pieces: bytes, then: Callable[[asyncio.StreamWriter], object] = lambda _: None
+) -> AsyncIterator[int]:
     """A server's port: each request is answered with these pieces, 20 ms apart; `then` is done after that."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +77,11 @@ def test_an_answer_may_come_in_pieces(at: int) -> None:
 
 @pytest.mark.parametrize(
     "then",
-    [lambda writer: writer.close(), lambda writer: writer.transport.abort(), lambda writer: writer.write(b"more")],
+    [
+        lambda writer: writer.close(),
+        lambda writer: writer.transport.abort(),
+        lambda writer: writer.write(b"more"),
+    ],
     ids=["closed", "reset", "unasked bytes"],
 )
 def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_question(
@@ -95,7 +103,9 @@ def test_what_the_mirror_does_to_an_idle_connection_is_known_before_the_next_que
 
 def test_a_body_without_a_length_ends_with_the_connection() -> None:
     async def work() -> bytes:
-        async with peer(b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()) as port:
+        async with peer(
+            b"HTTP/1.0 200 OK\r\n\r\n", b"all ", b"of it", then=lambda writer: writer.close()
+        ) as port:
             with closing(Connection("127.0.0.1", port)) as connection:
                 return await get(connection)
 

@@ -1,4 +1,6 @@
-"""The daemon's process stays small: what only root's verbs need is not even imported, and it has one thread."""
+"""The daemon's process stays small: what only root's verbs need is not even imported, and it has one
+thread.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The daemon's life: start, reload, stop and restart, what `apply` and the operator tell it, what it serves."""
+"""The daemon's life: start, reload, stop and restart, what `apply` and the operator tell it, what it
+serves.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def test_a_restart_keeps_the_fence_and_the_next_run_adopts_it(tmp_path: Path) ->
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
-            node.fakes.processes.on("systemctl", "list-jobs", stdout="123 nydus-agent.service restart running\n")
+            node.fakes.processes.on(
+                "systemctl", "list-jobs", stdout="123 nydus-agent.service restart running\n"
+            )
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
                 mirror.all_fail(Way.HANG)
@@ -44,8 +48,12 @@ def test_a_restart_keeps_the_fence_and_the_next_run_adopts_it(tmp_path: Path) ->
                 await until(again.is_("healthy", "mirror"))
                 told = [entry["to"] for entry in again.status["history"]]
                 moves = [entry for entry in again.status["history"] if entry["route_from"] != entry["route"]]
-                assert [entry["cause"] for entry in moves][-2:] == ["silent", "recovered"], "the restart moved nothing"
-                assert told[-5:] == ["suspect", "down", "down", "probation", "healthy"], "a restart is told as such"
+                assert [entry["cause"] for entry in moves][-2:] == ["silent", "recovered"], (
+                    "the restart moved nothing"
+                )
+                assert told[-5:] == ["suspect", "down", "down", "probation", "healthy"], (
+                    "a restart is told as such"
+                )
 
     on_time(work)
 
@@ -107,7 +115,9 @@ def test_the_operators_pin_holds_the_route_until_it_ends(tmp_path: Path) -> None
     async def work() -> None:
         async with healthy(tmp_path) as node:
             until_s = time.time() + 2.5
-            node.put(node.places.pin, {"route": "origin", "until": until_s, "reason": "upgrade", "by": "root"})
+            node.put(
+                node.places.pin, {"route": "origin", "until": until_s, "reason": "upgrade", "by": "root"}
+            )
             await until(node.is_("healthy", "origin"))
             assert node.fenced()
             assert node.status["pin"]["reason"] == "upgrade"
@@ -234,7 +244,9 @@ def test_a_taken_port_is_told_with_its_holder_and_the_node_is_protected_all_the_
             async with running(node):
                 await until(node.is_("healthy", "mirror"))  # the canary is served from a spare port
                 assert node.condition("EndpointPortTaken") == "True"
-                message = next(c["message"] for c in node.status["conditions"] if c["type"] == "EndpointPortTaken")
+                message = next(
+                    c["message"] for c in node.status["conditions"] if c["type"] == "EndpointPortTaken"
+                )
                 assert "squatter (pid" in message
                 await mirror.die()
                 await until(node.fenced)
@@ -265,7 +277,9 @@ def test_a_file_that_is_not_as_it_was_applied_is_told_at_once_and_so_is_its_end(
             file.write_text("applied")
             found = file.stat()
             digest = hashlib.sha256(b"applied").hexdigest()
-            applied = ExpectedFile(path, digest, found.st_mode & 0o7777, found.st_uid, found.st_gid, marked=False)
+            applied = ExpectedFile(
+                path, digest, found.st_mode & 0o7777, found.st_uid, found.st_gid, marked=False
+            )
             node.put(node.places.expected, encode_expected(Expected(1, files=(applied,))))
             node.fakes.watch.touch(node.places.expected)
             await asyncio.sleep(0)

@@ -1,5 +1,5 @@
-"""What is known of the mirror outlives a reload, another set of origins, a restart and a crash; what is known of the
-origins does not grow old while reads depend on them. The whole daemon, on real sockets.
+"""What is known of the mirror outlives a reload, another set of origins, a restart and a crash; what is known
+of the origins does not grow old while reads depend on them. The whole daemon, on real sockets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from tests.unit.daemon_node import HEALTH, Node, fresh, running, until_killed
 
 LIVES = ("reload", "origins", "restart", "crash")
 STAYS_S = 3.0
-"""Long enough for a mirror whose pings are well to be believed by them: `rise` and `dwell_ms` are over in 0.5 s."""
+"""Long enough for a mirror whose pings are well to be believed by them: `rise` and `dwell_ms` are over in 0.5
+s.
+"""
 
 
 def next_run(node: Node) -> Node:
@@ -50,7 +52,8 @@ async def lived(node: Node, life: str, reached: list[str]) -> AsyncIterator[Node
                 os.kill(os.getpid(), signal.SIGHUP)
                 await until(lambda: "READY=1" in node.fakes.notify.sent)
             else:
-                seen = f"127.0.0.1:{node.mirror.ping_port}"  # its port accepts: that is all that is asked of https
+                # its port accepts: that is all that is asked of https
+                seen = f"127.0.0.1:{node.mirror.ping_port}"
                 node.apply("fence", origins=[seen])
                 await until(lambda: any(one["host"] == seen for one in node.status["origins"]))
             yield node
@@ -93,7 +96,9 @@ async def bring(node: Node, reached: list[str]) -> None:
 
 
 @pytest.mark.parametrize("life", LIVES)
-def test_a_mirror_elsewhere_whose_data_path_fails_gets_no_reads_for_its_pings_alone(tmp_path: Path, life: str) -> None:
+def test_a_mirror_elsewhere_whose_data_path_fails_gets_no_reads_for_its_pings_alone(
+    tmp_path: Path, life: str
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
@@ -126,7 +131,9 @@ def test_a_mirror_that_is_held_back_by_its_penalty_stays_held_back(tmp_path: Pat
 
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("route", ["origin", "mirror"])
-def test_a_pin_holds_the_route_and_the_health_state_beside_it_is_kept(tmp_path: Path, life: str, route: str) -> None:
+def test_a_pin_holds_the_route_and_the_health_state_beside_it_is_kept(
+    tmp_path: Path, life: str, route: str
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
@@ -182,7 +189,9 @@ def test_a_mirror_that_was_suspected_gets_no_reads_before_it_is_this_nodes_turn_
 
 
 @pytest.mark.parametrize("life", ["restart", "crash"])
-def test_a_mirror_that_waits_for_its_turn_waits_as_long_as_without_a_restart(tmp_path: Path, life: str) -> None:
+def test_a_mirror_that_waits_for_its_turn_waits_as_long_as_without_a_restart(
+    tmp_path: Path, life: str
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
@@ -226,7 +235,9 @@ def with_origin(node: Node, registry: SmallRegistry) -> None:
     node.config = replace(node.config, registries=RegistriesConfig(hosts=(host,)))
 
 
-def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_reads_ten_seconds_at_most(tmp_path: Path) -> None:
+def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_reads_ten_seconds_at_most(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror, SmallRegistry() as registry:
             node = Node(fresh(tmp_path), mirror)
@@ -248,7 +259,9 @@ def test_an_origin_that_dies_while_a_well_mirror_is_held_back_costs_reads_ten_se
     on_time(work)
 
 
-def test_other_registries_after_a_restart_do_not_bring_a_mirror_back_for_its_pings_alone(tmp_path: Path) -> None:
+def test_other_registries_after_a_restart_do_not_bring_a_mirror_back_for_its_pings_alone(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror, SmallRegistry() as former, SmallRegistry() as registry:
             node = Node(fresh(tmp_path), mirror)
@@ -283,7 +296,9 @@ def test_a_read_that_fails_behind_the_fence_has_the_origin_asked_at_once(tmp_pat
                 registry.close()
                 line = "Read from backend failed: Registry(Request(Http(reqwest::Error { kind: Request })))"
                 node.fakes.journal.write(line)
-                assert await until(lambda: not node.fenced()) < 4.5  # 2 s since the last question, and one repetition
+                assert (
+                    await until(lambda: not node.fenced()) < 4.5
+                )  # 2 s since the last question, and one repetition
 
     on_time(work)
 
@@ -295,11 +310,15 @@ def test_under_a_pin_no_origin_is_asked_more_often(tmp_path: Path) -> None:
             with_origin(node, registry)
             async with running(node):
                 await until(node.is_("healthy", "mirror"))
-                node.put(node.places.pin, {"route": "origin", "until": 4e9, "reason": "upgrade", "by": "root"})
+                node.put(
+                    node.places.pin, {"route": "origin", "until": 4e9, "reason": "upgrade", "by": "root"}
+                )
                 await until(node.fenced)
                 before = registry.asked
                 for _ in range(200):  # in 10 s
-                    node.fakes.journal.write("Read from backend failed: Registry(Request(Http(reqwest::Error {})))")
+                    node.fakes.journal.write(
+                        "Read from backend failed: Registry(Request(Http(reqwest::Error {})))"
+                    )
                     await asyncio.sleep(0.05)
                 assert registry.asked - before <= 1, "its own round, which is rare"
 
@@ -330,7 +349,9 @@ class TestMemoryFile:
         health_state=HealthState.PROBATION, since=100.0, reason="it answers again", cause=Cause.RECOVERED,
         was_well=True, local=True, origin=True, flap=Flap(3000.0, 90.0, suppressed=True), return_at=130.0,
     )  # fmt: skip
-    MEMORY = Memory("127.0.0.1:4001", "127.0.0.1:4003/healthy", STATE, True, Reach(True, 2, frozenset({"r.test"})))
+    MEMORY = Memory(
+        "127.0.0.1:4001", "127.0.0.1:4003/healthy", STATE, True, Reach(True, 2, frozenset({"r.test"}))
+    )
     POLICY = Policy(return_delay_s=60.0)
 
     def test_what_was_known_is_known_again(self, tmp_path: Path) -> None:
@@ -354,13 +375,16 @@ class TestMemoryFile:
     @pytest.mark.parametrize(
         ("key", "value"),
         [
-            ("boot", "another boot"), ("kind", "Proof"), ("health_state", "fine"), ("since", 1e9), ("since", "x"),
+            ("boot", "another boot"), ("kind", "Proof"), ("health_state", "fine"), ("since", 1e9), ("since",
+                "x"),
             ("flap", [1, 2]), ("flap", [-1, 2, False]), ("flap", [float("nan"), 2, False]), ("was_local", 1),
             ("failures", 10**9), ("proved", ["x"] * 101), ("doubted", ["nobody"]), ("return_at", 1e300),
             ("reason", None),
         ],
     )  # fmt: skip
-    def test_what_makes_no_sense_means_that_nothing_is_known(self, tmp_path: Path, key: str, value: object) -> None:
+    def test_what_makes_no_sense_means_that_nothing_is_known(
+        self, tmp_path: Path, key: str, value: object
+    ) -> None:
         path = tmp_path / "memory.json"
         MemoryFile(str(path)).save(self.MEMORY)
         path.write_text(json.dumps({**json.loads(path.read_bytes()), key: value}))

@@ -24,7 +24,9 @@ CATALOG = Path(__file__).parents[2] / "packaging/nydus-agent.catalog"
 DOWN = Transition(
     HealthState.SUSPECT, HealthState.DOWN, Route.MIRROR, Route.ORIGIN, "gone", "refused", cause=Cause.REFUSED
 )
-PINNED = Transition(HealthState.HEALTHY, HealthState.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN)
+PINNED = Transition(
+    HealthState.HEALTHY, HealthState.HEALTHY, Route.MIRROR, Route.ORIGIN, "pinned", "", cause=Cause.PIN
+)
 
 
 def entries() -> dict[str, str]:
@@ -42,7 +44,11 @@ def test_every_message_is_explained_and_nothing_else_is() -> None:
 def test_every_explanation_has_a_subject_an_author_and_a_page() -> None:
     for identity, text in entries().items():
         headers, _, body = text.lstrip("\n").partition("\n\n")
-        assert [line.partition(":")[0] for line in headers.splitlines()] == ["Subject", "Defined-By", "Documentation"]
+        assert [line.partition(":")[0] for line in headers.splitlines()] == [
+            "Subject",
+            "Defined-By",
+            "Documentation",
+        ]
         assert body.strip(), identity
         assert max(map(len, body.splitlines())) <= 80, identity
 
@@ -52,9 +58,13 @@ def test_systemd_takes_the_catalogue(tmp_path: Path) -> None:
     directory.mkdir(parents=True)
     (directory / CATALOG.name).write_bytes(CATALOG.read_bytes())
     (tmp_path / "var/lib/systemd/catalog").mkdir(parents=True)
-    for action, wanted in (("--update-catalog", []), ("--list-catalog", sorted(message.value for message in Message))):
+    for action, wanted in (
+        ("--update-catalog", []),
+        ("--list-catalog", sorted(message.value for message in Message)),
+    ):
         done = subprocess.run(
-            ["journalctl", f"--root={tmp_path}", action], capture_output=True, text=True, timeout=30, check=True,
+            ["journalctl", f"--root={tmp_path}", action], capture_output=True, text=True, timeout=30,
+            check=True,
         )  # fmt: skip
         assert done.stderr == ""
         assert [line.split()[0] for line in done.stdout.splitlines()] == wanted

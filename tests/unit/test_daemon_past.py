@@ -1,4 +1,6 @@
-"""The history goes on over a restart of the agent, and nothing in its file can keep the agent from starting."""
+"""The history goes on over a restart of the agent, and nothing in its file can keep the agent from
+starting.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import pytest
 
 from agent.daemon.memory import recall
 
-DOWN = {"at": 10.0, "from": "healthy", "to": "down", "route_from": "mirror", "route": "origin", "cause": "refused",
+DOWN = {"at": 10.0, "from": "healthy", "to": "down", "route_from": "mirror", "route": "origin",
+        "cause": "refused",
         "reason": "ping refused", "evidence": "4003"}  # fmt: skip
 
 
@@ -54,7 +57,15 @@ def test_no_more_is_kept_than_a_history_holds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "history",
-    [[], ["x", 7, None, []], [{"at": "soon"}], [{"at": True}], [{"at": float("inf")}], [{"at": -5}], {"at": 1.0}],
+    [
+        [],
+        ["x", 7, None, []],
+        [{"at": "soon"}],
+        [{"at": True}],
+        [{"at": float("inf")}],
+        [{"at": -5}],
+        {"at": 1.0},
+    ],
 )
 def test_what_makes_no_sense_is_passed_over(tmp_path: Path, history: object) -> None:
     assert recall(status(tmp_path, history=history), 20.0) == ()

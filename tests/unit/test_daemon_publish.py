@@ -1,4 +1,6 @@
-"""How often the picture is published: at once when something is other than before, seldom while nothing goes on."""
+"""How often the picture is published: at once when something is other than before, seldom while nothing goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,10 @@ def test_what_is_other_than_before_is_published_at_once(tmp_path: Path) -> None:
         async with healthy(tmp_path) as node:
             await publications(node, 2)
             now = time.time()
-            node.put(node.places.pin, {"route": "mirror", "until": now + 60, "reason": "test", "by": "root", "at": now})
+            node.put(
+                node.places.pin,
+                {"route": "mirror", "until": now + 60, "reason": "test", "by": "root", "at": now},
+            )
             took = await until(lambda: node.status["pin"] is not None)
             assert took < 2, "the daemon looks for a pin once a second"
 
@@ -80,7 +85,11 @@ def test_a_health_state_is_never_published_without_its_place_in_the_history_and_
                 last = status["history"][-1]
                 if (last["to"], last["at"]) != (status["health_state"], status["health_since"]):
                     without.append(
-                        {"last": last, "health_state": status["health_state"], "since": status["health_since"]}
+                        {
+                            "last": last,
+                            "health_state": status["health_state"],
+                            "since": status["health_since"],
+                        }
                     )
                 if "probation" in (status["health_state"], sent):
                     hold_up()
@@ -139,11 +148,15 @@ def test_a_full_history_costs_next_to_nothing_once_it_is_known() -> None:
     full = replace(VIEW, history=tuple(replace(entry, at=float(number)) for number in range(100)))
     encoder = publish.Encoder()
     assert cheapest(lambda: encoder.encode(full)) < 3 * cheapest(lambda: publish.Encoder().encode(VIEW))
-    assert cheapest(lambda: publish.Encoder().encode(full)) > 3 * cheapest(lambda: publish.Encoder().encode(VIEW))
+    assert cheapest(lambda: publish.Encoder().encode(full)) > 3 * cheapest(
+        lambda: publish.Encoder().encode(VIEW)
+    )
 
 
 def cheapest(work: Callable[[], object]) -> int:
-    """Nanoseconds of processor time of the best of some rounds: what the machine does besides does not count."""
+    """Nanoseconds of processor time of the best of some rounds: what the machine does besides does not
+    count.
+    """
     found = []
     for _ in range(20):
         started = time.thread_time_ns()

@@ -1,4 +1,7 @@
-"""How canaries come back through the mirror, and which of them are believed. The whole daemon, on real sockets."""
+"""How canaries come back through the mirror, and which of them are believed.
+
+The whole daemon, on real sockets.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ def test_a_cold_node_is_served_by_the_mirror_within_a_moment(tmp_path: Path) -> 
     on_time(work)
 
 
-def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it_is_back(tmp_path: Path) -> None:
+def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it_is_back(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
             await node.mirror.die()
@@ -54,7 +56,9 @@ def test_a_mirror_that_dies_is_fenced_within_milliseconds_and_used_again_when_it
 
 
 @pytest.mark.parametrize("way", [Way.HANG, Way.ERROR, Way.RESET])
-def test_a_mirror_that_fails_as_a_whole_is_fenced_within_a_window_and_an_interval(tmp_path: Path, way: Way) -> None:
+def test_a_mirror_that_fails_as_a_whole_is_fenced_within_a_window_and_an_interval(
+    tmp_path: Path, way: Way
+) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
             node.mirror.all_fail(way)
@@ -150,7 +154,9 @@ def test_a_bad_origin_keeps_a_bad_mirror_unfenced(tmp_path: Path) -> None:
     on_time(work)
 
 
-def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_problem(tmp_path: Path) -> None:
+def test_where_nothing_was_applied_a_missing_mirror_and_a_missing_origin_are_no_problem(
+    tmp_path: Path,
+) -> None:
     async def work() -> None:
         async with SmallMirror() as mirror:
             node = Node(fresh(tmp_path), mirror)
@@ -263,7 +269,9 @@ def test_a_remote_mirror_is_asked_for_a_registry_instead_and_that_counts(tmp_pat
                 await until(lambda: node.status["mirror"]["canary_ok"] is True)
                 assert mirror.targets[-1] == f"http://{registry.origin.name}/v2/"
                 mirror.ping_way = Way.HANG
-                await until(lambda: node.condition("PingFails") == "True")  # the registry's canary has refuted it
+                await until(
+                    lambda: node.condition("PingFails") == "True"
+                )  # the registry's canary has refuted it
                 assert node.is_("healthy", "mirror")()
                 mirror.ping_way = Way.WELL
                 await until(lambda: node.condition("PingFails") == "False")
@@ -282,7 +290,9 @@ def test_a_mirror_that_comes_up_here_later_is_asked_for_the_canary_at_once(tmp_p
             async with running(node):
                 await until(lambda: node.status["mirror"]["ping_ok"] is False)
                 since = time.monotonic()
-                await until(lambda: time.monotonic() - since > 1.5)  # canaries from the loopback are seldom by now
+                await until(
+                    lambda: time.monotonic() - since > 1.5
+                )  # canaries from the loopback are seldom by now
                 await mirror.revive()
                 node.fakes.tables.held[mirror.proxy_port] = 0
                 assert await until(node.is_("healthy", "mirror")) < 2.5
@@ -295,7 +305,9 @@ def test_a_line_of_nydusds_moves_the_route_at_once(tmp_path: Path) -> None:
     async def work() -> None:
         async with healthy(tmp_path) as node:
             await until(lambda: node.status["symptoms"]["watching"])
-            node.fakes.journal.write('Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3')
+            node.fakes.journal.write(
+                'Read from backend failed: Registry(Request(ErrorWithMsg(""))), retry count 3'
+            )
             assert await until(node.fenced) < 0.1
             await until(node.is_("suspect", "origin"))
             assert node.status["symptoms"]["counts"]["status"] == 1

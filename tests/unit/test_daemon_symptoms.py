@@ -72,7 +72,9 @@ def test_a_symptom_is_told_at_once_with_the_time_of_its_line() -> None:
             made.journal.write(REFUSED, at=at)
             await until(lambda: bool(made.kinds))
             assert time.monotonic() - at < 0.1
-            assert made.told[-1] == Symptom(SymptomKind.STATUS, "nydusd: a read was answered with an error status", at)
+            assert made.told[-1] == Symptom(
+                SymptomKind.STATUS, "nydusd: a read was answered with an error status", at
+            )
 
     on_time(work)
 

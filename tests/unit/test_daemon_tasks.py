@@ -1,4 +1,6 @@
-"""What the daemon's tasks share: groups that end as a whole, the one timer of a session, waits for descriptors."""
+"""What the daemon's tasks share: groups that end as a whole, the one timer of a session, waits for
+descriptors.
+"""
 
 from __future__ import annotations
 

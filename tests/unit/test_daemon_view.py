@@ -1,4 +1,6 @@
-"""One picture, four renderings: status.json, the metrics, readiness, and what the operator's tools read in them."""
+"""One picture, four renderings: status.json, the metrics, readiness, and what the operator's tools read in
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.daemon import metrics, publish
+from agent.daemon.counts import Counts, Times
 from agent.daemon.documents import LastProof
 from agent.daemon.origins import OriginStatus
-from agent.daemon.record import Counts, RouteClock, SymptomsSeen, Times
+from agent.daemon.record import RouteClock, SymptomsSeen
 from agent.daemon.view import Condition, View
 from agent.health.evidence import Mode, Route, Symptom, SymptomKind
 from agent.health.prospect import Prospect
@@ -27,14 +30,16 @@ def test_the_status_has_every_field_of_its_first_version() -> None:
     status = json.loads(publish.Encoder().encode(DOWN))
     assert (status["apiVersion"], status["kind"]) == ("nydus-agent/v1", "DaemonStatus")
     assert set(status) >= {
-        "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason", "route",
+        "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason",
+        "route",
         "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
     }  # fmt: skip
     assert set(status["fence"]) >= {
         "active", "address", "port", "lease_left_ms", "refused_connects", "self_test", "self_test_reason",
     }  # fmt: skip
     assert set(status["mirror"]) >= {
-        "url", "ping_ok", "ping_at", "ping_ms", "owner", "owner_detail", "canary_ok", "canary_at", "canary_ms",
+        "url", "ping_ok", "ping_at", "ping_ms", "owner", "owner_detail", "canary_ok", "canary_at",
+        "canary_ms",
     }  # fmt: skip
     assert status["origins"][0] == {"host": "registry.test:5000", "ok": True, "at": 990.0, "detail": ""}
     assert status["pin"] == {"route": "origin", "until": 2000.0, "reason": "maintenance", "by": "root"}
@@ -95,7 +100,9 @@ def test_the_metrics_can_be_scraped_and_tell_the_state() -> None:
     assert state["nydus_agent_fence_active"] == 1
     assert state["nydus_agent_fence_refused_connects_total"] == 3
     health_states = {
-        labels[0][1]: value for (name, labels), value in found.items() if name == "nydus_agent_mirror_health_state"
+        labels[0][1]: value
+        for (name, labels), value in found.items()
+        if name == "nydus_agent_mirror_health_state"
     }
     assert health_states == {"unknown": 0, "healthy": 0, "suspect": 0, "down": 1, "probation": 0}
     assert found["nydus_agent_route_pinned", (("route", "origin"),)] == 1
@@ -109,7 +116,14 @@ def test_a_histogram_is_cumulative_and_a_bound_belongs_to_its_bucket() -> None:
     found = samples(replace(VIEW, ping_times=times.view()))
     name = "nydus_agent_ping_duration_seconds"
     buckets = {labels[0][1]: value for (kind, labels), value in found.items() if kind == f"{name}_bucket"}
-    assert [buckets[bound] for bound in ("0.0005", "0.001", "0.6", "1.2", "3.0", "+Inf")] == [2, 3, 3, 4, 4, 5]
+    assert [buckets[bound] for bound in ("0.0005", "0.001", "0.6", "1.2", "3.0", "+Inf")] == [
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+    ]
     assert found[f"{name}_count", ()] == 5
     assert found[f"{name}_sum", ()] == pytest.approx(9.7015)
 
@@ -126,7 +140,9 @@ def test_the_seconds_in_each_route_add_up() -> None:
 
 
 def test_a_return_that_nobody_can_tell_is_no_number() -> None:
-    assert math.isnan(samples(replace(VIEW, back=Prospect(("the pin",), None)))["nydus_agent_return_seconds", ()])
+    assert math.isnan(
+        samples(replace(VIEW, back=Prospect(("the pin",), None)))["nydus_agent_return_seconds", ()]
+    )
     assert samples(DOWN)["nydus_agent_return_seconds", ()] == 4.5
 
 
@@ -208,7 +224,9 @@ def _labels(family: Metric) -> str:
             if value not in values.setdefault(name, []):
                 values[name].append(value)
     free = ("version", "origin", "type", "le")
-    return "; ".join(name if name in free else f"{name}: {', '.join(found)}" for name, found in values.items())
+    return "; ".join(
+        name if name in free else f"{name}: {', '.join(found)}" for name, found in values.items()
+    )
 
 
 def test_a_counter_that_nobody_declared_is_a_bug() -> None:

@@ -67,7 +67,16 @@ def test_a_manual_page_can_be_made_without_a_complaint(page: str) -> None:
 def test_every_option_key_code_and_exit_code_is_documented() -> None:
     for verb in cli.public_verbs():
         assert f"nydus-agent {verb.name}\n" in PAGE
-    for option in ("--format", "--color", "--config", "--conf-d", "--show", "--exit-code", "--for", "--reason"):
+    for option in (
+        "--format",
+        "--color",
+        "--config",
+        "--conf-d",
+        "--show",
+        "--exit-code",
+        "--for",
+        "--reason",
+    ):
         assert re.search(rf"^ *{option}(=|$)", PAGE, re.M), option
     for code in CATALOGUE:
         assert f"**{code}**" in PAGE
@@ -133,12 +142,14 @@ def test_completions_are_made_and_know_the_verbs(shell: str, check: list[str], t
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("nydus-agent st", "status"), ("nydus-agent route p", "pin"), ("nydus-agent route pin o", "origin"),
-     ("nydus-agent w", "why"), ("nydus-agent drill mirror-h", "mirror-hang"), ("nydus-agent status --h", "--history"),
+     ("nydus-agent w", "why"), ("nydus-agent drill mirror-h", "mirror-hang"), ("nydus-agent status --h",
+         "--history"),
      ("nydus-agent status --fo", "--format"), ("nydus-agent status --format j", "json")],
 )  # fmt: skip
 def test_tab_completes_in_a_real_bash(typed: str, offered: str, tmp_path: Path) -> None:
     completion = subprocess.run(
-        [sys.executable, str(ROOT / "packaging/make-completions.py"), "bash"], stdout=subprocess.PIPE, text=True,
+        [sys.executable, str(ROOT / "packaging/make-completions.py"), "bash"], stdout=subprocess.PIPE,
+        text=True,
         timeout=60, check=True,
     ).stdout  # fmt: skip
     (tmp_path / "completion").write_text(completion)

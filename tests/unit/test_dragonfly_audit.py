@@ -1,5 +1,5 @@
-"""An audit finds what is wrong in a file that has it, and not in one that has not; a file that is no sound one is told
-whole, by key and value.
+"""An audit finds what is wrong in a file that has it, and not in one that has not; a file that is no sound
+one is told whole, by key and value.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from tests.unit.test_dragonfly_render import FULL, GOLDEN, document
 from tests.unit.test_schema import complaints
 
 DFDAEMON, HELM = FileKind.DFDAEMON, FileKind.HELM_VALUES
-OURS = {
-    DFDAEMON: document(FileForm.DFDAEMON).text(),
-    HELM: document(FileForm.HELM_VALUES).text(),
-}
+OURS = {DFDAEMON: document(FileForm.DFDAEMON).text(), HELM: document(FileForm.HELM_VALUES).text()}
 
 
 def found(text: str, kind: FileKind | None = None, config: Config | None = None) -> tuple[AuditFinding, ...]:
@@ -32,7 +29,9 @@ def found(text: str, kind: FileKind | None = None, config: Config | None = None)
     return report.findings
 
 
-def items(text: str, kind: FileKind | None = None, config: Config | None = None, prefix: str = "") -> set[str]:
+def items(
+    text: str, kind: FileKind | None = None, config: Config | None = None, prefix: str = ""
+) -> set[str]:
     return {one.item for one in found(text, kind, config) if one.key.startswith(prefix)}
 
 
@@ -198,7 +197,9 @@ def test_a_key_in_both_spellings_is_refused_as_dfdaemon_refuses_it() -> None:
 
 
 def registries(*hosts: tuple[str, Scheme], include: tuple[str, ...] = ("*",)) -> Config:
-    return Config(registries=RegistriesConfig(include, tuple(RegistryHost(host, scheme) for host, scheme in hosts)))
+    return Config(
+        registries=RegistriesConfig(include, tuple(RegistryHost(host, scheme) for host, scheme in hosts))
+    )
 
 
 PLAIN = ("10.0.0.9:5000", Scheme.HTTP)
@@ -219,7 +220,9 @@ RULE = "proxy: {rules: [{regex: 'blobs/sha256.*', useTLS: %s}]}"
         ("proxy: {rules: []}", registries(), {"rules"}),
     ],
 )
-def test_rules_are_judged_by_the_registries_of_agent_toml(text: str, config: Config, wanted: set[str]) -> None:
+def test_rules_are_judged_by_the_registries_of_agent_toml(
+    text: str, config: Config, wanted: set[str]
+) -> None:
     assert items(text, config=config) & {"rules", "tls-rule", "http-rule"} == wanted
 
 
@@ -247,7 +250,8 @@ def test_a_constant_health_url_is_a_trap_where_nothing_else_judges() -> None:
 # Files that are none
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 
@@ -279,7 +283,10 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ),
         ("client: 1", "client = 1: must be a table"),
         ("client: {enable: 1}", "client.enable = 1: must be true or false"),
-        ("client: {config: {proxy: {prefetch: 1}}}", "client.config.proxy.prefetch = 1: must be true or false"),
+        (
+            "client: {config: {proxy: {prefetch: 1}}}",
+            "client.config.proxy.prefetch = 1: must be true or false",
+        ),
         (
             "client: {}\nscheduler: {config: {scheduler: {retryLimit: many, retryInterval: 3}}}",
             "scheduler.config.scheduler.retryLimit = many: must be a whole number",
@@ -301,7 +308,11 @@ def test_all_problems_come_at_once_with_exit_2(tmp_path: Path) -> None:
     file.write_text("proxy: {prefetch: 1, server: {port: x}}\nstorage: {keep: maybe}\n")
     run = Run(tmp_path, "dragonfly", "audit", str(file), "--format", "json")
     assert (run.code, run.json["code"]) == (2, "NNA1502")
-    assert [one["key"] for one in run.json["problems"]] == ["proxy.prefetch", "proxy.server.port", "storage.keep"]
+    assert [one["key"] for one in run.json["problems"]] == [
+        "proxy.prefetch",
+        "proxy.server.port",
+        "storage.keep",
+    ]
 
 
 @pytest.mark.parametrize("what", ["nothing", "directory", "bytes", "long"])
@@ -318,7 +329,10 @@ def test_a_file_that_cannot_be_read_ends_with_2_and_its_name(tmp_path: Path, wha
 
 @pytest.mark.parametrize(
     ("argv", "what"),
-    [(["--live", "FILE"], "--live looks at the running dfdaemon's own file"), (["--as", "x", "F"], "invalid choice")],
+    [
+        (["--live", "FILE"], "--live looks at the running dfdaemon's own file"),
+        (["--as", "x", "F"], "invalid choice"),
+    ],
 )
 def test_a_command_line_that_cannot_be_is_refused(tmp_path: Path, argv: list[str], what: str) -> None:
     run = Run(tmp_path, "dragonfly", "audit", *argv)
@@ -342,7 +356,10 @@ def test_the_exit_code_says_whether_something_was_found(tmp_path: Path) -> None:
 
 
 def test_a_machine_gets_each_finding_in_fields(tmp_path: Path) -> None:
-    for name, text in (("good.yaml", OURS[HELM]), ("bad.yaml", "client: {config: {proxy: {prefetch: false}}}")):
+    for name, text in (
+        ("good.yaml", OURS[HELM]),
+        ("bad.yaml", "client: {config: {proxy: {prefetch: false}}}"),
+    ):
         (tmp_path / name).write_text(text)
         answer = Run(tmp_path, "dragonfly", "audit", str(tmp_path / name), "--format", "json").json
         assert complaints(answer) == []

@@ -1,4 +1,6 @@
-"""An audit of the chart's values: what it finds in them, and in what the chart has where nobody wrote anything."""
+"""An audit of the chart's values: what it finds in them, and in what the chart has where nobody wrote
+anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from tests.unit.test_dragonfly_render import GOLDEN
 def test_the_charts_defaults() -> None:
     text = (GOLDEN / "chart-default.yaml").read_text()
     client = items(text, prefix="client.")
-    both = {"open-proxy", "stats-address", "health-address", "disk-high", "write-piece-timeout", "unknown-key"}
+    both = {
+        "open-proxy",
+        "stats-address",
+        "health-address",
+        "disk-high",
+        "write-piece-timeout",
+        "unknown-key",
+    }
     alone = {"request-rate", "download-request-rate", "certificate", "tls-rule", "volume", "log-level"}
     assert client == {*both, *BANDWIDTHS, *SLOW, *alone}
     assert items(text, prefix="seedClient.") == {*both, *BANDWIDTHS}
@@ -46,7 +55,10 @@ def helm(old: str, new: str) -> str:
     return OURS[HELM].replace(old, new)
 
 
-VOLUME = "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly/\n        type: DirectoryOrCreate\n"
+VOLUME = (
+    "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly/\n        type: "
+    "DirectoryOrCreate\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +74,8 @@ VOLUME = "    - name: storage\n      hostPath:\n        path: /var/lib/dragonfly
         ("disk-high", helm("distHighThresholdPercent: 80", "distHighThresholdPercent: 90")),
         ("volume", helm("mountPath: /var/lib/dragonfly/", "mountPath: /var/lib/dragonfly-old/")),
         ("volume", helm("    keep: true", "    keep: true\n      dir: /data")),
-        ("download-request-rate", helm("requestRateLimit: 4000", "requestRateLimit: 50").replace("latest", "v1.4.0")),
+        ("download-request-rate", helm("requestRateLimit: 4000", "requestRateLimit: 50").replace("latest",
+            "v1.4.0")),
         ("log-level", helm("level: warn", "level: info")),
         ("log-level", helm("level: warn", "level: 4")),
         ("log-level", helm("level: warn", "level: ")),
@@ -80,14 +93,23 @@ def test_what_only_the_charts_values_have_is_found_there(item: str, text: str) -
 
 @pytest.mark.parametrize(
     ("tag", "wanted"),
-    [("v1.4.0", True), ("1.3.6", True), ("v1.4.1", False), ("v1.5.10", False), ("latest", False), (None, True)],
+    [
+        ("v1.4.0", True),
+        ("1.3.6", True),
+        ("v1.4.1", False),
+        ("v1.5.10", False),
+        ("latest", False),
+        (None, True),
+    ],
 )
 def test_the_limit_of_dfdaemons_own_server_counts_for_reads_up_to_client_v1_4_0(
     tag: str | None, *, wanted: bool
 ) -> None:
     """proxy/mod.rs there asks its own server for each; the chart starts v1.4.0 where no tag is given."""
     image = f"image: {{tag: {tag}}}, " if tag else ""
-    found = items(f"client: {{{image}config: {{proxy: {{server: {{requestRateLimit: 4000}}}}}}}}", prefix="client.")
+    found = items(
+        f"client: {{{image}config: {{proxy: {{server: {{requestRateLimit: 4000}}}}}}}}", prefix="client."
+    )
     assert ("download-request-rate" in found) is wanted
     assert "request-rate" not in found
 

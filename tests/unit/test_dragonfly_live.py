@@ -1,4 +1,6 @@
-"""An audit of the dfdaemon that runs: what kernel, systemd and metrics say beside its file, and what they do not."""
+"""An audit of the dfdaemon that runs: what kernel, systemd and metrics say beside its file, and what they do
+not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from typing import Any
 import pytest
 
 from agent.config.model import Config
-from agent.dragonfly.command_line import DEFAULT_CONFIG, DfdaemonLogLevel, config_of, environment_of, log_level
+from agent.dragonfly.command_line import (
+    DEFAULT_CONFIG,
+    DfdaemonLogLevel,
+    config_of,
+    environment_of,
+    log_level,
+)
 from agent.dragonfly.findings import AuditReport, Severity
 from agent.dragonfly.live import LiveFacts, LiveSettings, report
 from agent.dragonfly.place import SourcePlace
@@ -95,7 +103,10 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("volume", {"cache": SourcePlace.LAYER}),
         ("storage", {"cache": SourcePlace.MEMORY}),
         ("certificate", {"lost_ca": "/nowhere.pem"}),
-        ("prefetch", {"text": document(FileForm.DFDAEMON).text().replace("prefetch: true", "prefetch: false")}),
+        (
+            "prefetch",
+            {"text": document(FileForm.DFDAEMON).text().replace("prefetch: true", "prefetch: false")},
+        ),
         ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
     ],
 )
@@ -115,7 +126,9 @@ def test_a_directory_in_memory_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(("service", "change"), [(SERVICE, "set storage.dir in /etc/"), (None, "a hostPath")])
-def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(service: DfdaemonService | None, change: str) -> None:
+def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(
+    service: DfdaemonService | None, change: str
+) -> None:
     (one,) = seen(service=service, cache=SourcePlace.MEMORY).findings
     assert change in one.change
 
@@ -153,7 +166,9 @@ def test_a_dfdaemon_in_a_container_is_its_runtimes_to_start_again() -> None:
         ("dfdaemon", {"runs": False}),
     ],
 )
-def test_what_could_not_be_read_is_untold_and_never_taken_for_right(item: str, changes: dict[str, Any]) -> None:
+def test_what_could_not_be_read_is_untold_and_never_taken_for_right(
+    item: str, changes: dict[str, Any]
+) -> None:
     assert item in untold(**changes)
     assert items(**changes) == set()
 
@@ -207,7 +222,8 @@ def test_the_log_level_is_the_one_that_dfdaemon_makes_of_options_and_environment
 
 @pytest.mark.parametrize(
     ("level", "told"),
-    [("error", False), ("warn", False), ("WARN", False), ("1", False), ("2", False), ("info", True), ("3", True),
+    [("error", False), ("warn", False), ("WARN", False), ("1", False), ("2", False), ("info", True), ("3",
+        True),
      ("Debug", True), ("trace", True), ("dragonfly_client=info", True)],
 )  # fmt: skip
 def test_credentials_are_written_at_info_and_beyond(level: str, *, told: bool) -> None:
@@ -228,10 +244,16 @@ def test_of_an_environment_only_what_dfdaemon_itself_reads_is_kept() -> None:
         ),
         ("dfdaemon.service", DfdaemonLogLevel("info", "DFDAEMON_LOG_LEVEL"), "mkdir -p /etc/systemd/system/"),
         ("d.service", DfdaemonLogLevel("info", "--log-level"), "take --log-level out of d.service; mkdir -p"),
-        ("", DfdaemonLogLevel("info", "--log-level"), "set client.config.log.level: warn in the chart's values"),
+        (
+            "",
+            DfdaemonLogLevel("info", "--log-level"),
+            "set client.config.log.level: warn in the chart's values",
+        ),
     ],
 )
-def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(unit: str, level: DfdaemonLogLevel, change: str) -> None:
+def test_how_the_log_is_made_quieter_goes_by_what_made_it_tell(
+    unit: str, level: DfdaemonLogLevel, change: str
+) -> None:
     (one,) = seen(service=replace(SERVICE, name=unit) if unit else None, log_level=level).findings
     assert one.change.startswith(change)
     whose = level.source or "dfdaemon's default"
@@ -252,7 +274,8 @@ OTHER = {
 @pytest.mark.parametrize(
     "changes",
     [
-        {"held": Confinement()}, {"restart": "no", "held": Confinement()}, {"log_level": DfdaemonLogLevel("info", "")},
+        {"held": Confinement()}, {"restart": "no", "held": Confinement()},
+        {"log_level": DfdaemonLogLevel("info", "")},
         {"gives_up": "after 5 starts within 10 s", "held": Confinement()},
     ],
 )  # fmt: skip
@@ -260,12 +283,16 @@ def test_the_drop_in_that_mends_a_unit_lets_dfdaemon_write_where_this_one_has_it
     changes: dict[str, Any], text: str, command: str
 ) -> None:
     """Without, dfdaemon would not start any more."""
-    mended = [one.change for one in seen(text=text, **changes).findings if "render dfdaemon-unit" in one.change]
+    mended = [
+        one.change for one in seen(text=text, **changes).findings if "render dfdaemon-unit" in one.change
+    ]
     assert mended
     assert [one for one in mended if command not in one] == []
 
 
-def test_the_drop_in_that_mends_a_unit_knows_its_log_s_directory_and_whose_the_directories_are_to_be() -> None:
+def test_the_drop_in_that_mends_a_unit_knows_its_log_s_directory_and_whose_the_directories_are_to_be() -> (
+    None
+):
     (one,) = seen(held=Confinement(user="dragonfly"), logs="/srv/logs").findings
     assert "render dfdaemon-unit --log-dir /srv/logs --user dragonfly >" in one.change
 
@@ -289,7 +316,11 @@ def test_a_dfdaemon_that_is_not_root_is_told_to_write_as_its_user_and_where() ->
         ({"protect_home": ""}, "ProtectHome", "/root, /home can be written to"),
         ({"private_devices": False}, "PrivateDevices", "/dev can be written to"),
         ({"protect_tunables": False}, "ProtectKernelTunables", "/proc/sys, /sys can be written to"),
-        ({"writable": ("/var/lib/dragonfly", "/run", "/var/log")}, "ReadWritePaths", "/run/systemd can be written to"),
+        (
+            {"writable": ("/var/lib/dragonfly", "/run", "/var/log")},
+            "ReadWritePaths",
+            "/run/systemd can be written to",
+        ),
     ],
 )
 def test_a_unit_that_is_strict_and_leaves_what_makes_whoever_asks_root_is_found_with_the_setting(

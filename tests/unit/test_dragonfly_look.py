@@ -85,7 +85,9 @@ def looked(
 
 
 POD_PROCESS = SocketHolder(71, ("dfdaemon", "--log-level=info", "-c", "/etc/d.yaml"), "", {})
-SERVICE = SocketHolder(71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFDAEMON_LOG_LEVEL": "warn"})
+SERVICE = SocketHolder(
+    71, ("dfdaemon", "--config", "/etc/d.yaml"), "d.service", {"DFDAEMON_LOG_LEVEL": "warn"}
+)
 
 
 def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
@@ -101,8 +103,13 @@ def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
 
 def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
     held = Confinement(user="dragonfly", protect_system="strict")
-    facts = looked(SERVICE, replace(unit("d.service", active=True, pid=71), restart="always", confinement=held))
-    assert (facts.service, facts.cache) == (DfdaemonService("d.service", "always", "", held), SourcePlace.KEPT)
+    facts = looked(
+        SERVICE, replace(unit("d.service", active=True, pid=71), restart="always", confinement=held)
+    )
+    assert (facts.service, facts.cache) == (
+        DfdaemonService("d.service", "always", "", held),
+        SourcePlace.KEPT,
+    )
     assert facts.log_level == DfdaemonLogLevel("warn", "DFDAEMON_LOG_LEVEL")
 
 

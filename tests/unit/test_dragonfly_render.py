@@ -28,7 +28,10 @@ PAGES = {
 }
 YAML_FORMS = [form for form in FileForm if form is not FileForm.UNIT]
 FULL = Wishes(
-    manager="http://10.0.0.1:65003", schedulers=("10.0.0.1:8002",), advertise="10.0.0.2", bandwidth=1_250_000_000
+    manager="http://10.0.0.1:65003",
+    schedulers=("10.0.0.1:8002",),
+    advertise="10.0.0.2",
+    bandwidth=1_250_000_000,
 )
 WISHES = {
     "nothing": Wishes(),
@@ -36,7 +39,9 @@ WISHES = {
     "seed peers": replace(FULL, peers=Peers.SEED),
     "exposed": Wishes(exposed=True),
     "no CA": Wishes(ca=""),
-    "other ports": Wishes(workers=5, proxy_node_port=31000, health_node_port=31001, storage="/data/dragonfly"),
+    "other ports": Wishes(
+        workers=5, proxy_node_port=31000, health_node_port=31001, storage="/data/dragonfly"
+    ),
 }
 
 
@@ -57,7 +62,9 @@ def loaded(form: FileForm, wishes: Wishes = FULL, config: Config | None = None) 
 
 
 def with_hosts(*hosts: tuple[str, Scheme]) -> Config:
-    return Config(registries=RegistriesConfig(hosts=tuple(RegistryHost(host, scheme) for host, scheme in hosts)))
+    return Config(
+        registries=RegistriesConfig(hosts=tuple(RegistryHost(host, scheme) for host, scheme in hosts))
+    )
 
 
 @pytest.mark.parametrize("form", PAGE, ids=str)
@@ -67,7 +74,9 @@ def test_the_page_is_printed_field_for_field(form: FileForm, tmp_path: Path) -> 
     wanted = (GOLDEN / PAGES[form]).read_text()
     assert yaml.safe_load(run.out) == yaml.safe_load(wanted)
     # The order too: it is read beside the page.
-    assert run.out.split() == [word for line in wanted.splitlines() if line[:1] != "#" for word in line.split()]
+    assert run.out.split() == [
+        word for line in wanted.splitlines() if line[:1] != "#" for word in line.split()
+    ]
 
 
 @pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
@@ -83,7 +92,9 @@ def test_each_difference_from_the_page_says_why_in_the_file(form: FileForm, wish
 
 @pytest.mark.parametrize("wishes", WISHES.values(), ids=WISHES.keys())
 @pytest.mark.parametrize("form", YAML_FORMS, ids=str)
-def test_what_yaml_reads_is_what_was_meant_and_each_reason_has_its_line(form: FileForm, wishes: Wishes) -> None:
+def test_what_yaml_reads_is_what_was_meant_and_each_reason_has_its_line(
+    form: FileForm, wishes: Wishes
+) -> None:
     ours = document(form, wishes)
     assert yaml.safe_load(ours.text()) == yaml.safe_load(yaml.safe_dump(_plain(ours.body)))
     for path in ours.reasons:
@@ -103,7 +114,8 @@ def _reached(value: Any, path: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "value", ["on", "1:30", "0x10", "007", "2026-11-27", "null", "", "a: b", "# c", "- d", "é\n", "x" * 500, 1, True]
+    "value",
+    ["on", "1:30", "0x10", "007", "2026-11-27", "null", "", "a: b", "# c", "- d", "é\n", "x" * 500, 1, True],
 )
 def test_a_scalar_comes_back_as_itself_whatever_yaml_might_take_it_for(value: object) -> None:
     assert yaml.safe_load(YamlDocument({"a": {"b": [value, {"c": value}]}}).text()) == {
@@ -113,7 +125,9 @@ def test_a_scalar_comes_back_as_itself_whatever_yaml_might_take_it_for(value: ob
 
 
 def test_ports_and_addresses_are_those_of_agent_toml() -> None:
-    mirror = MirrorConfig("http://127.0.0.1:5001", "http://127.0.0.2:5003/healthy", "http://127.0.0.1:5002/metrics")
+    mirror = MirrorConfig(
+        "http://127.0.0.1:5001", "http://127.0.0.2:5003/healthy", "http://127.0.0.1:5002/metrics"
+    )
     config = Config(mirror=mirror)
     made = loaded(FileForm.DFDAEMON, config=config)
     assert made["proxy"]["server"] == {"ip": "127.0.0.1", "port": 5001, "requestRateLimit": 4000}
@@ -130,7 +144,9 @@ def test_ports_and_addresses_are_those_of_agent_toml() -> None:
 
 
 def test_registries_that_speak_http_are_asked_so_and_all_others_by_tls() -> None:
-    config = with_hosts(("10.0.0.9:5000", Scheme.HTTP), ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS))
+    config = with_hosts(
+        ("10.0.0.9:5000", Scheme.HTTP), ("my-plain.test:80", Scheme.HTTP), ("b.test", Scheme.HTTPS)
+    )
     assert loaded(FileForm.DFDAEMON, config=config)["proxy"]["rules"] == [
         {"regex": r"^http://10\.0\.0\.9:5000/.*blobs/sha256.*"},
         {"regex": r"^http://my-plain\.test/.*blobs/sha256.*"},
@@ -148,7 +164,9 @@ def test_kinds_port_mappings_and_the_service_meet_on_the_same_node_ports() -> No
 
 @pytest.mark.parametrize("peers", Peers, ids=str)
 def test_the_service_selects_pods_that_the_values_make(peers: Peers) -> None:
-    """On the page it selects none: client pods, which its values do not make, by a label that pods have not."""
+    """On the page it selects none: client pods, which its values do not make, by a label that pods have
+    not.
+    """
     wishes = Wishes(peers=peers)
     values, selector = (
         loaded(FileForm.HELM_VALUES, wishes),
@@ -173,15 +191,19 @@ def test_a_peers_proxy_is_for_its_node_alone_unless_that_was_asked() -> None:
 # Values of a peer in chart 1.7.4: those of its values.yaml, the commented ones too. Lists are values.
 KNOWN = frozenset(
     {"enable", "image.repository", "image.tag", "metrics.enable", "extraVolumes", "extraVolumeMounts"}
-    | {f"config.{name}.server.{key}" for name in ("proxy", "health", "metrics", "stats") for key in ("ip", "port")}
+    | {f"config.{name}.server.{key}" for name in ("proxy", "health", "metrics", "stats") for key in ("ip",
+        "port")}
     | {
-        "config.proxy.server.requestRateLimit", "config.download.server.requestRateLimit", "config.proxy.rules",
+        "config.proxy.server.requestRateLimit", "config.download.server.requestRateLimit",
+        "config.proxy.rules",
         "config.proxy.registryMirror.cert",
         "config.proxy.registryMirror.enableTaskIDBasedBlobDigest", "config.proxy.prefetch",
         "config.proxy.prefetchBandwidthLimit", "config.storage.keep", "config.storage.writePieceTimeout",
-        "config.download.pieceTimeout", "config.download.collectedPieceTimeout", "config.download.bandwidthLimit",
+        "config.download.pieceTimeout", "config.download.collectedPieceTimeout",
+        "config.download.bandwidthLimit",
         "config.download.backToSourceBandwidthLimit", "config.upload.bandwidthLimit",
-        "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent", "config.log.level",
+        "config.gc.policy.distHighThresholdPercent", "config.gc.policy.distLowThresholdPercent",
+        "config.log.level",
     }
 )  # fmt: skip
 
@@ -235,12 +257,16 @@ def test_the_units_drop_in_lets_dfdaemon_write_to_its_own_directories_alone() ->
 
 
 def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_starts() -> None:
-    """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is there."""
+    """By a variable: an ExecStart of ours would have to name the program and the file of the unit that is
+    there.
+    """
     text = render(FileForm.UNIT, site())
     assert isinstance(text, str)
     assert "\nEnvironment=DFDAEMON_LOG_LEVEL=warn\n" in text
     assert "ExecStart=" not in text
-    assert not log_level(["/usr/bin/dfdaemon", "--console"], environment_of(b"DFDAEMON_LOG_LEVEL=warn")).tells_headers
+    assert not log_level(
+        ["/usr/bin/dfdaemon", "--console"], environment_of(b"DFDAEMON_LOG_LEVEL=warn")
+    ).tells_headers
 
 
 @pytest.mark.parametrize(
@@ -249,9 +275,18 @@ def test_the_units_drop_in_keeps_credentials_out_of_the_log_whatever_the_unit_st
         (["kind", "--manager", "http://m:65003"], "--manager is not for kind"),
         (["dfdaemon", "--workers", "3"], "--workers is not for dfdaemon"),
         (["kind", "--workers", "0"], "argument --workers: 0 is no whole number from 1 to 100"),
-        (["kind", "--proxy-node-port", "80"], "argument --proxy-node-port: 80 is no whole number from 30000 to 32767"),
-        (["dfdaemon", "--manager", "m:65003"], "argument --manager: m:65003 is not the manager's http://HOST:65003"),
-        (["dfdaemon", "--advertise", "0.0.0.0"], "argument --advertise: 0.0.0.0 is not the address of one host"),
+        (
+            ["kind", "--proxy-node-port", "80"],
+            "argument --proxy-node-port: 80 is no whole number from 30000 to 32767",
+        ),
+        (
+            ["dfdaemon", "--manager", "m:65003"],
+            "argument --manager: m:65003 is not the manager's http://HOST:65003",
+        ),
+        (
+            ["dfdaemon", "--advertise", "0.0.0.0"],
+            "argument --advertise: 0.0.0.0 is not the address of one host",
+        ),
         (["dfdaemon", "--advertise", "node"], "argument --advertise: node is no IP address"),
         (["dfdaemon", "--storage", "data"], "argument --storage: data"),
         (["dfdaemon", "--bandwidth", "10Gbit"], "argument --bandwidth: 10Gbit is no size"),
@@ -286,8 +321,13 @@ def test_all_that_dfdaemon_could_not_be_set_up_with_is_told_at_once(tmp_path: Pa
     assert lines[1].startswith(
         f"seen:  {tmp_path}/agent.toml: mirror.url = http://127.0.0.1:4004: port 4004 is that of"
     )
-    assert "mirror.metrics_url = http://127.0.0.1:4002/metrics: port 4002 is that of mirror.ping_url too" in lines[2]
-    assert "command line: --health-node-port = 30951: is the proxy's node port too; choose another" in lines[3]
+    assert (
+        "mirror.metrics_url = http://127.0.0.1:4002/metrics: port 4002 is that of mirror.ping_url too"
+        in lines[2]
+    )
+    assert (
+        "command line: --health-node-port = 30951: is the proxy's node port too; choose another" in lines[3]
+    )
 
 
 @pytest.mark.parametrize(
@@ -325,7 +365,8 @@ def test_sizes_are_read_as_dragonfly_reads_them(text: str, count: int | None) ->
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("40s", 40), ("1h 30m", 5400), ("720h", 2_592_000), ("100ms", 0.1), ("30d", 2_592_000), ("", None), ("40", None),
+    [("40s", 40), ("1h 30m", 5400), ("720h", 2_592_000), ("100ms", 0.1), ("30d", 2_592_000), ("", None),
+     ("40", None),
      ("s", None), ("1x", None), ("5s 7", None)],
 )  # fmt: skip
 def test_durations_are_read_as_dragonfly_reads_them(text: str, seconds: float | None) -> None:

@@ -81,7 +81,8 @@ def test_what_a_drop_in_does_not_say_is_as_upstreams_unit_has_it() -> None:
         (HELD.replace("ProtectHome=yes\n", ""), {"root-writes"}),
         (HELD.replace("ProtectHome=yes\n", "") + "User=dragonfly\n", {"user-writes"}),
         (HELD.replace("strict", "full") + "User=dragonfly\n", {"user-writes"}),
-        ("DynamicUser=yes\nStateDirectory=dragonfly \\\n  other\nRuntimeDirectory=dragonfly\nLogsDirectory=dragonfly\n",
+        ("DynamicUser=yes\nStateDirectory=dragonfly \\\n  "
+         "other\nRuntimeDirectory=dragonfly\nLogsDirectory=dragonfly\n",
          set()),
         ("ReadWritePaths=/var/lib/dragonfly\nProtectSystem=strict\n", {"root-writes", "directories"}),
         (HELD + "ExecStart=+/usr/bin/dfdaemon\n", {"root-writes"}),
@@ -103,13 +104,17 @@ def test_a_unit_that_keeps_dfdaemon_from_where_its_file_has_its_pieces_is_found_
     assert run.code == 3, run.err
     assert "does not have /srv/pieces (storage.dir)" in run.out
     rendered = Run(tmp_path, "dragonfly", "render", "dfdaemon-unit", "--dfdaemon", str(config)).out
-    unit.write_text(f"[Service]\nExecStart=/usr/bin/dfdaemon -c {config}\n{rendered.partition('[Service]')[2]}")
+    unit.write_text(
+        f"[Service]\nExecStart=/usr/bin/dfdaemon -c {config}\n{rendered.partition('[Service]')[2]}"
+    )
     assert "/srv/pieces" not in Run(tmp_path, "dragonfly", "audit", str(unit)).out
 
 
 def test_a_dfdaemon_yaml_that_is_not_here_is_said_and_its_usual_directories_count(tmp_path: Path) -> None:
     unit = tmp_path / "50.conf"
-    unit.write_text(ours() + f"Environment=DFDAEMON_CONFIG={tmp_path}/gone.yaml\nExecStart=/usr/bin/dfdaemon\n")
+    unit.write_text(
+        ours() + f"Environment=DFDAEMON_CONFIG={tmp_path}/gone.yaml\nExecStart=/usr/bin/dfdaemon\n"
+    )
     run = Run(tmp_path, "dragonfly", "audit", str(unit))
     assert f"its usual directories count: {tmp_path}/gone.yaml" in run.out
     assert "does not have" not in run.out
@@ -145,11 +150,19 @@ def test_what_a_file_is_can_be_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--log-dir", "/srv/logs"], '"-/var/lib/dragonfly/" "-/run/dragonfly" "-/srv/logs" "-/var/cache/dragonfly"'),
-        (["--storage", "/srv/p"], '"-/srv/p" "-/run/dragonfly" "-/var/log/dragonfly" "-/var/cache/dragonfly"'),
+        (
+            ["--log-dir", "/srv/logs"],
+            '"-/var/lib/dragonfly/" "-/run/dragonfly" "-/srv/logs" "-/var/cache/dragonfly"',
+        ),
+        (
+            ["--storage", "/srv/p"],
+            '"-/srv/p" "-/run/dragonfly" "-/var/log/dragonfly" "-/var/cache/dragonfly"',
+        ),
     ],
 )
-def test_the_drop_in_lets_dfdaemon_write_where_an_option_says(tmp_path: Path, options: list[str], line: str) -> None:
+def test_the_drop_in_lets_dfdaemon_write_where_an_option_says(
+    tmp_path: Path, options: list[str], line: str
+) -> None:
     assert f"\nReadWritePaths={line}\n" in Run(tmp_path, "dragonfly", "render", "dfdaemon-unit", *options).out
 
 

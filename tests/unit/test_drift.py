@@ -70,13 +70,19 @@ def test_a_file_that_was_taken_away_is_drift_only_where_it_is_ours_again() -> No
 
 def test_a_template_has_no_mark_that_could_be_gone() -> None:
     template = replace(APPLIED, marked=False)
-    assert one(file_findings(template, replace(AS_APPLIED, sha256="bb", marked=False))).remedy is Remedy.REPAIR
+    assert (
+        one(file_findings(template, replace(AS_APPLIED, sha256="bb", marked=False))).remedy is Remedy.REPAIR
+    )
 
 
 def test_a_link_to_nowhere_in_the_place_of_the_unit_means_that_it_is_masked() -> None:
     unit = replace(APPLIED, path=paths.SNAPSHOTTER_UNIT_FILE)
     found = one(file_findings(unit, replace(AS_APPLIED, link="/dev/null", marked=False)))
-    assert (found.kind, found.subject, found.remedy) == (Kind.UNIT_MASKED, paths.SNAPSHOTTER_UNIT, Remedy.HAND)
+    assert (found.kind, found.subject, found.remedy) == (
+        Kind.UNIT_MASKED,
+        paths.SNAPSHOTTER_UNIT,
+        Remedy.HAND,
+    )
     assert found.try_ == f"sudo systemctl unmask {paths.SNAPSHOTTER_UNIT}"
 
 
@@ -98,11 +104,16 @@ def test_our_keys_are_what_our_change_has_made_of_the_file_and_nothing_of_others
     }
     edited = {**AFTER, "root": "/srv"}
     assert keys_after(OURS, edited, {**edited, "debug": True}) == {**OURS, ("debug",): True}
-    assert IMPORTS not in keys_after(OURS, AFTER, {key: value for key, value in AFTER.items() if key != "imports"})
+    assert IMPORTS not in keys_after(
+        OURS, AFTER, {key: value for key, value in AFTER.items() if key != "imports"}
+    )
 
 
 def test_what_others_write_beside_our_keys_is_no_drift() -> None:
-    assert list(key_findings(CONFIG, KEYS, {**AFTER, "root": "/srv", "imports": ["/a", "/etc/ours/*.toml"]})) == []
+    assert (
+        list(key_findings(CONFIG, KEYS, {**AFTER, "root": "/srv", "imports": ["/a", "/etc/ours/*.toml"]}))
+        == []
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,11 @@ def test_what_everyone_may_read_holds_no_content(node: ProvedNode) -> None:
     assert file.mode == 0o644
     published = expected.read(node.node.files)
     assert published is not None
-    assert {one.path for one in published.files} >= {TEMPLATE, paths.SNAPSHOTTER_CONFIG, paths.SNAPSHOTTER_UNIT_FILE}
+    assert {one.path for one in published.files} >= {
+        TEMPLATE,
+        paths.SNAPSHOTTER_CONFIG,
+        paths.SNAPSHOTTER_UNIT_FILE,
+    }
     assert {one.path for one in published.keys} == {CONTAINERD_CONFIG}
     assert {one.name for one in published.programs} == {"nydusd", "nydus-image", "snapshotter", "containerd"}
     assert b"plain.example" not in file.content.replace(b"/plain.example:5000/hosts.toml", b"")
@@ -86,7 +90,9 @@ def test_a_unit_that_others_stopped_disabled_or_masked(node: ProvedNode) -> None
     node.unit(active_state="active", needs_reload=True)
     assert only(node).kind is Kind.UNIT_NOT_READ
     node.unit(needs_reload=False, load_state="masked")
-    node.node.files.unreadable[paths.SNAPSHOTTER_UNIT_FILE] = FileError("NNA0421", "no file", cause="a device")
+    node.node.files.unreadable[paths.SNAPSHOTTER_UNIT_FILE] = FileError(
+        "NNA0421", "no file", cause="a device"
+    )
     looked = look(node)
     assert [one.kind for one in looked.findings] == [Kind.UNIT_MASKED]
     assert looked.unseen == ()
@@ -116,7 +122,9 @@ def test_a_drop_in_that_contradicts_and_one_with_which_the_proof_passed(node: Pr
     assert look(node).findings == ()
 
 
-def test_a_program_that_was_replaced_is_told_and_the_same_one_laid_there_anew_is_not(node: ProvedNode) -> None:
+def test_a_program_that_was_replaced_is_told_and_the_same_one_laid_there_anew_is_not(
+    node: ProvedNode,
+) -> None:
     files = node.node.files
     content = files.files[PROGRAM].content
     files.put(PROGRAM, content, mode=0o755)
@@ -183,7 +191,9 @@ def test_a_file_of_our_package_that_was_edited(node: ProvedNode) -> None:
 
 
 def test_what_cannot_be_read_is_told_as_unknown_and_never_as_fine(node: ProvedNode) -> None:
-    node.node.files.unreadable[TEMPLATE] = FileError("NNA0421", f"cannot use {TEMPLATE}", cause="no permission")
+    node.node.files.unreadable[TEMPLATE] = FileError(
+        "NNA0421", f"cannot use {TEMPLATE}", cause="no permission"
+    )
     assert look(node).unseen == (f"{TEMPLATE} could not be looked at: no permission",)
 
 
@@ -191,14 +201,18 @@ def test_where_no_child_can_be_started_no_program_is_called_gone_or_replaced(nod
     node.node.processes.cannot_start = "[Errno 13] Permission denied: '/dev/null'"
     looked = look(node)
     assert looked.findings == ()
-    assert looked.unseen == ("our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'",)
+    assert looked.unseen == (
+        "our own package could not be looked at: [Errno 13] Permission denied: '/dev/null'",
+    )
     files = node.node.files
     files.put(PROGRAM, files.files[PROGRAM].content + b"newer", mode=0o755)
     assert "was replaced" in only(node).what  # and what needs no child is seen all the same
 
 
 def test_a_program_that_cannot_be_looked_at_is_neither_gone_nor_as_it_was(node: ProvedNode) -> None:
-    node.node.files.unreadable[PROGRAM] = FileError("NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied")
+    node.node.files.unreadable[PROGRAM] = FileError(
+        "NNA0422", f"cannot look at {PROGRAM}", cause="Permission denied"
+    )
     looked = look(node)
     assert looked.findings == ()
     assert looked.unseen == (f"{PROGRAM} could not be looked at: Permission denied",)
@@ -264,4 +278,6 @@ def test_a_file_that_only_root_may_read_keeps_its_mode_and_its_digest_to_itself(
     assert record.mode == 0o600
     seen = Seen("bb", 0o600, 0, 0, marked=True)
     assert list(file_findings(published.files[0], seen)) == []
-    assert [one.kind for one in file_findings(published.files[0], replace(seen, mode=0o644))] == [Kind.FILE_RIGHTS]
+    assert [one.kind for one in file_findings(published.files[0], replace(seen, mode=0o644))] == [
+        Kind.FILE_RIGHTS
+    ]

@@ -1,5 +1,5 @@
-"""When a change may begin: restarts are the operator's, or within the budget, or at this node's turn; and never because
-the mirror alone is at fault.
+"""When a change may begin: restarts are the operator's, or within the budget, or at this node's turn; and
+never because the mirror alone is at fault.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def test_a_change_without_a_restart_is_made_when_the_budget_is_used_up() -> None
     assert made.apply().result.changed
 
 
-# ── the mirror alone ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the mirror alone
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def dead(_: object) -> HttpAnswer:
@@ -181,7 +182,11 @@ def canary(host: str) -> str:
 
 def break_mirror(made: ProvedNode, fault: Fault) -> None:
     http, mirror = made.node.http, made.config.mirror
-    for url in (canary(PLAIN.host), canary(SECURE.host), f"http://127.0.0.1:{made.config.endpoint.port}/canary"):
+    for url in (
+        canary(PLAIN.host),
+        canary(SECURE.host),
+        f"http://127.0.0.1:{made.config.endpoint.port}/canary",
+    ):
         http.on(url, fault, via=mirror.url)
     http.on(mirror.ping_url, fault)
     http.on(mirror.metrics_url, fault)
@@ -216,10 +221,13 @@ def test_a_mirror_that_is_well_and_lost_its_tls_rule_is_obeyed() -> None:
     assert units(made.plan()) == [f"restart {SNAPSHOTTER}"]
 
 
-# ── this node's turn ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── this node's turn
+# ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def waited(made: ProvedNode, window_s: int, *, up_s: float = 100_000.0, stop: Stop | None = None) -> tuple[float, str]:
+def waited(
+    made: ProvedNode, window_s: int, *, up_s: float = 100_000.0, stop: Stop | None = None
+) -> tuple[float, str]:
     """Seconds that a change waits for its turn, and what it says."""
     made.node.clock.advance(max(0.0, up_s - made.node.clock.monotonic()))
     config = replace(made.config, fleet=FleetConfig(restart_window_s=window_s))

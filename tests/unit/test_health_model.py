@@ -172,7 +172,9 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def never_no_route(self) -> None:
-        """A fence only where reads have another way, or where the operator or a foreign process leave none anyway."""
+        """A fence only where reads have another way, or where the operator or a foreign process leave none
+        anyway.
+        """
         state = self.state
         foreign = state.owner is Owner.FOREIGN
         if state.fence is None:
@@ -233,7 +235,13 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
     for gap, event in history:
         now += gap
         state, _ = step(state, dated(event, now), now, POLICY)
-    for event in (Pinned(None), ModeChanged(Mode.FENCE, ""), OwnerSeen(Owner.OK, ""), OriginSeen(True, ""), Tick()):
+    for event in (
+        Pinned(None),
+        ModeChanged(Mode.FENCE, ""),
+        OwnerSeen(Owner.OK, ""),
+        OriginSeen(True, ""),
+        Tick(),
+    ):
         state, _ = step(state, event, now, POLICY)
     told = prospect(state, now, POLICY)
     assert told.seconds is not None
@@ -320,7 +328,9 @@ def in_health_state(health_state: HealthState) -> State:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("health_state", list(HealthState))
-def test_each_kind_of_event_is_taken_in_each_health_state(health_state: HealthState, kind: type[Event]) -> None:
+def test_each_kind_of_event_is_taken_in_each_health_state(
+    health_state: HealthState, kind: type[Event]
+) -> None:
     for event in EVENTS[kind]:
         before = in_health_state(health_state)
         after, effects = step(before, event, 60.0, POLICY)
@@ -358,7 +368,7 @@ def test_successes_of_a_healthy_mirror_beyond_those_that_are_asked_for_make_no_d
     assert (few.told, few.causes, few.done) == (many.told, many.causes, many.done)
 
 
-def test_an_answer_in_time_of_a_mirror_that_is_well_changes_nothing_that_the_next_health_state_depends_on() -> None:
+def test_an_answer_in_time_of_a_healthy_mirror_changes_nothing_that_the_next_state_depends_on() -> None:
     state = healthy().every(0.25, 1.0, 10.0, "ping", "canary").state
     owner = OwnerSeen(Owner.OK, "root")
     for event in (PingOk(10.2, 0.001), Tick(), owner):

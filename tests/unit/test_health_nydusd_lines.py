@@ -10,21 +10,29 @@ from agent.health.nydusd_lines import classify, failed
 RETRY = "Read from backend failed: {}, retry count 3"
 STATUS = 'Registry(Request(ErrorWithMsg("")))'
 CUT = (
-    "Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Custom { kind: UnexpectedEof, "
+    "Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Custom { kind: "
+    "UnexpectedEof, "
     "error: IncompleteBody }) }))"
 )
 TIMED_OUT = "Registry(Transport(reqwest::Error { kind: Decode, source: TimedOut }))"
-DESTROYED = 'Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Os { code: 103, kind: ConnectionAborted, message: "Software caused connection abort" }) }))'  # noqa: E501
+DESTROYED = (
+    "Registry(Transport(reqwest::Error { kind: Body, source: hyper::Error(Body, Os { code: 103, "
+    'kind: ConnectionAborted, message: "Software caused connection abort" }) }))'
+)
 ATTEMPT = (
     "backend request: GET https://registry/v2/a/blobs/sha256:0?sig=secret, chunk: 4096 bytes, proxy: {}, "
     "proxy sdk: false, takes 2.1ms, error: {}"
 )
 BLOB = f"sha256:{'0a' * 32}"
 OF_24 = (
-    f"backend request: GET http://127.0.0.1:5000/v2/team/app/blobs/{BLOB}, chunk: 1048576 bytes, proxy: {{}}, "
+    f"backend request: GET http://127.0.0.1:5000/v2/team/app/blobs/{BLOB}, chunk: 1048576 bytes, proxy: "
+    f"{{}}, "
     "proxy sdk: false, takes 1.023456ms, error: {}"
 )
-SLOW = "backend request: GET https://registry/x, chunk: 9 bytes, proxy: true, proxy sdk: false, takes 1s: slow request"
+SLOW = (
+    "backend request: GET https://registry/x, chunk: 9 bytes, proxy: true, proxy sdk: false, takes 1s: "
+    "slow request"
+)
 
 
 def painted(level: str, text: str, where: str = "/nydus-storage-0.6.2/src/backend/mod.rs:132") -> str:
@@ -44,24 +52,29 @@ def painted(level: str, text: str, where: str = "/nydus-storage-0.6.2/src/backen
         (f"\t{STATUS}", SymptomKind.STATUS),  # the last attempt's
         (f"\t{CUT}", SymptomKind.CUT),
         (painted("ERROR", "failed to decompress chunk: Unknown frame descriptor"), SymptomKind.DECODE),
-        (painted("ERROR", "failed to decompress blob meta data: Unknown frame descriptor"), SymptomKind.DECODE),
+        (painted("ERROR", "failed to decompress blob meta data: Unknown frame descriptor"),
+         SymptomKind.DECODE),
         (painted("WARN", "Request proxy server failed, fallback to original server"), SymptomKind.FALLBACK),
         # 2.4.4
         (painted("ERROR", ATTEMPT.format("true", STATUS)), SymptomKind.STATUS),
-        (painted("ERROR", ATTEMPT.format("false", 'Registry(Proxy(Proxy(TooManyRequests(""))))')), SymptomKind.STATUS),
+        (painted("ERROR", ATTEMPT.format("false", 'Registry(Proxy(Proxy(TooManyRequests(""))))')),
+         SymptomKind.STATUS),
         (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))')), SymptomKind.REFUSED),
         (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(TooManyRequests("")))')), SymptomKind.STATUS),
         (painted("ERROR", ATTEMPT.format("true", 'Request(Proxy(Common("[proxy] x")))')), SymptomKind.STATUS),
         (painted("ERROR", ATTEMPT.format("false", 'Request(Proxy(Forbidden("")))')), SymptomKind.REFUSED),
-        (painted("ERROR", ATTEMPT.format("true", 'Registry(Common("stream_read failed, status: 404 Not Found"))')),
+        (painted("ERROR", ATTEMPT.format("true",
+                                         'Registry(Common("stream_read failed, status: 404 Not Found"))')),
          SymptomKind.STATUS),
-        (painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { kind: Other, error: "end" }))')),
+        (painted("ERROR", ATTEMPT.format("true",
+                                         'Registry(Transport(Custom { kind: Other, error: "end" }))')),
          SymptomKind.CUT),
         # another path, no paint, the mirrors dialect
         (painted("WARN", RETRY.format(STATUS), "storage/src/backend/mod.rs:1"), SymptomKind.STATUS),
         ("[2026-11-24 22:06:54.7 +00:00] WARN [x.rs:1] " + RETRY.format(STATUS), SymptomKind.STATUS),
         (RETRY.format(STATUS), SymptomKind.STATUS),
-        (painted("WARN", '[mirror] request failed, server: "http://127.0.0.1:4001", Common(x)'), SymptomKind.FALLBACK),
+        (painted("WARN", '[mirror] request failed, server: "http://127.0.0.1:4001", Common(x)'),
+         SymptomKind.FALLBACK),
     ],
 )  # fmt: skip
 def test_what_a_read_met_is_told_apart(line: str, kind: SymptomKind) -> None:
@@ -103,13 +116,17 @@ LONG = f"https://store/{'a' * 40_000}?sig=secret"
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        # 2.2 names in the error what it asked for, 2.4 in the line: a redirect's URL is the registry's to choose
+        # 2.2 names in the error what it asked for, 2.4 in the line: a redirect's URL is the registry's to
+        # choose
         (RETRY.format(CUT.replace("kind: Body, ", 'kind: Body, url: Url { host: Some(Domain("x")), path: '
                                   '"/ConnectionAborted" }, ')), SymptomKind.CUT),
-        ("\t" + CUT.replace("kind: Body, ", 'kind: Body, url: "https://x/ConnectionAborted", '), SymptomKind.CUT),
-        (ATTEMPT.format("true", 'Registry(Transport(Custom { kind: Other, error: "request or response body error for '
+        ("\t" + CUT.replace("kind: Body, ", 'kind: Body, url: "https://x/ConnectionAborted", '),
+         SymptomKind.CUT),
+        (ATTEMPT.format("true",
+                        'Registry(Transport(Custom { kind: Other, error: "request or response body error for '
                         'url (https://x/ConnectionAborted?os error 103)" }))'), SymptomKind.CUT),
-        (ATTEMPT.format("true", r'Registry(Transport(Custom { kind: Other, error: "\" ConnectionAborted \"" }))'),
+        (ATTEMPT.format("true",
+                        r'Registry(Transport(Custom { kind: Other, error: "\" ConnectionAborted \"" }))'),
          SymptomKind.CUT),
         (ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))').replace("https://registry", LONG),
          SymptomKind.REFUSED),
@@ -137,7 +154,8 @@ def test_a_name_that_others_choose_makes_no_failed_attempt_of_a_slow_one() -> No
         ATTEMPT.format("true", 'Request(Proxy(Forbidden("")))').replace("registry", f"x/{'a' * 40_000} "),
         painted("WARN", "proxy blocked the request"),
         painted("WARN", "retry via source backend with QPS limiter, remains: 0"),
-        "[2026-11-24 22:06:54.7 +00:00] INFO backend config: ConnectionConfig { proxy: ProxyConfig { url: x } }",
+        "[2026-11-24 22:06:54.7 +00:00] INFO backend config: ConnectionConfig { proxy: ProxyConfig { url: "
+        "x } }",
         painted("WARN", "Proxy server is not healthy, fallback to original server"),
         painted("WARN", "Request to all mirror server failed, fallback to original server."),
         painted("WARN", "proxy rate limited the request"),
@@ -153,9 +171,15 @@ def test_a_name_that_others_choose_makes_no_failed_attempt_of_a_slow_one() -> No
         painted("WARN", RETRY.format("Registry(Request(Common(reqwest::Error { kind: Request })))")),
         # the fence ended the connection
         painted("WARN", RETRY.format(DESTROYED)),
-        painted("ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { error: "abort (os error 103)" }))')),
-        painted("WARN", RETRY.format(DESTROYED.replace("kind: Body, ", 'kind: Body, url: "https://x/\\"", '))),
-        painted("WARN", RETRY.format("Registry(Transport(reqwest::Error { source: Kind(ConnectionAborted) }))")),
+        painted(
+            "ERROR", ATTEMPT.format("true", 'Registry(Transport(Custom { error: "abort (os error 103)" }))')
+        ),
+        painted(
+            "WARN", RETRY.format(DESTROYED.replace("kind: Body, ", 'kind: Body, url: "https://x/\\"", '))
+        ),
+        painted(
+            "WARN", RETRY.format("Registry(Transport(reqwest::Error { source: Kind(ConnectionAborted) }))")
+        ),
         # what others can put into a line
         'time="2026-11-24T22:19:37Z" level=info msg="prepare" image="failed to decompress chunk: x"',
         "",

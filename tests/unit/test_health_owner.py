@@ -1,4 +1,6 @@
-"""Whose the listener on the mirror's port is; which socket that is, tests/contract/test_listener.py asks the kernel."""
+"""Whose the listener on the mirror's port is; which socket that is, tests/contract/test_listener.py asks the
+kernel.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def test_the_mirrors_port_is_roots_or_the_configured_users(
 
 def test_only_connections_to_the_loopback_go_to_a_socket_of_this_node_for_certain() -> None:
     loopback = ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"]
-    assert [text for text in (*loopback, "10.0.0.1", "fd00::1", "::ffff:10.0.0.1") if is_loopback(text)] == loopback
+    assert [
+        text for text in (*loopback, "10.0.0.1", "fd00::1", "::ffff:10.0.0.1") if is_loopback(text)
+    ] == loopback
 
 
 def test_a_fleet_returns_spread_over_its_window_and_each_node_at_its_own_time() -> None:

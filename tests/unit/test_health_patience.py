@@ -49,14 +49,18 @@ def test_what_was_learned_is_forgotten_within_minutes() -> None:
 
 def test_a_mirror_that_was_frozen_once_is_waited_for_no_longer_afterwards() -> None:
     run = healthy().at(10.6, PingFailed(10.0, SILENT, ""))
-    run.at(12.0, PingOk(10.0, 2.0), PingOk(10.1, 1.9), PingOk(10.7, 1.3))  # thawed: all that waited is answered
+    run.at(
+        12.0, PingOk(10.0, 2.0), PingOk(10.1, 1.9), PingOk(10.7, 1.3)
+    )  # thawed: all that waited is answered
     assert window(run) == CAP_S
     run.at(12.1, PingOk(12.099, 0.001))
     assert window(run) == FLOOR_S
 
 
 @pytest.mark.parametrize("latency_s", [0.7, 1.4, 2.5, 2.9])
-def test_a_mirror_that_becomes_slow_at_once_costs_one_tentative_fence_and_is_then_waited_for(latency_s: float) -> None:
+def test_a_mirror_that_becomes_slow_at_once_costs_one_tentative_fence_and_is_then_waited_for(
+    latency_s: float,
+) -> None:
     run = healthy()
     slow_for(run, 10.0, 120.0, latency_s)
     assert run.changes() == ["healthy -> suspect", "suspect -> healthy"]
@@ -103,7 +107,9 @@ def test_a_configured_window_above_the_cap_stays_as_it_is() -> None:
 
 
 answers = st.lists(
-    st.tuples(st.floats(0.0, 30.0), st.one_of(st.floats(0.0, 4.0), st.floats(0.0, 0.3))), min_size=1, max_size=40
+    st.tuples(st.floats(0.0, 30.0), st.one_of(st.floats(0.0, 4.0), st.floats(0.0, 0.3))),
+    min_size=1,
+    max_size=40,
 )
 
 
@@ -148,15 +154,17 @@ def test_the_lesser_of_two_late_answers_is_learned_and_the_last_one_is_waited_fo
 ) -> None:
     policy, pace = Policy(), Pace()
     for start, latency_s in zip((10.0, 20.0), latencies, strict=True):
-        pace = learned(pace, start + 5, 0.001, start + 5.001, FLOOR_S, policy)  # in good time: the doubt is over
+        pace = learned(
+            pace, start + 5, 0.001, start + 5.001, FLOOR_S, policy
+        )  # in good time: the doubt is over
         pace = learned(pace, start + 6, latency_s, start + 6 + latency_s, FLOOR_S, policy)
     assert pace.slowest_s == 0.9
     assert ping_window_s(State(ping_pace=pace), policy) == min(2 * latencies[1], CAP_S)
 
 
 def slow_for(run: Run, start: float, end: float, latency_s: float) -> None:
-    """Probes as the daemon makes them, of a mirror that answers everything after `latency_s`: a round is lost when its
-    window ends, and its answer is told all the same when it comes within the cap.
+    """Probes as the daemon makes them, of a mirror that answers everything after `latency_s`: a round is lost
+    when its window ends, and its answer is told all the same when it comes within the cap.
     """
     due: list[tuple[float, Probe, str, float]] = [(start, probe, "begin", start) for probe in Probe]
     while due and due[0][0] < end:

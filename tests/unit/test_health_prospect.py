@@ -48,7 +48,8 @@ def test_after_an_outage_everything_that_is_missing_is_named_with_the_time_that_
     run = healthy().at(10.0, *DEATH)
     assert told(run, 10.0) == Prospect(
         (
-            "10 more successes in succession", "a clean canary", "the time for which a mirror stays down at least",
+            "10 more successes in succession", "a clean canary",
+            "the time for which a mirror stays down at least",
             "then this node's turn to return",
         ),
         25.0,

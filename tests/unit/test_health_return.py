@@ -99,7 +99,12 @@ def test_a_machine_that_slept_counts_successes_anew() -> None:
 
 
 def test_a_machine_that_slept_on_probation_asks_once_more_before_it_returns() -> None:
-    run = dead().every(0.25, 10.25, 34.5, "ping", "canary").at(34.9, ClockJump(3600.0)).every(0.25, 35, 36, "tick")
+    run = (
+        dead()
+        .every(0.25, 10.25, 34.5, "ping", "canary")
+        .at(34.9, ClockJump(3600.0))
+        .every(0.25, 35, 36, "tick")
+    )
     assert run.health_state() is HealthState.PROBATION
     assert run.at(36.1, PingOk(36.1, 0.001)).health_state() is HealthState.HEALTHY
 
@@ -107,7 +112,9 @@ def test_a_machine_that_slept_on_probation_asks_once_more_before_it_returns() ->
 def test_a_sentinel_that_ends_while_reads_are_at_the_origin_does_not_delay_the_return() -> None:
     run = dead(AT_ONCE)
     for number in range(30):  # a mirror that closes idle connections after a second
-        run.every(0.25, 10.25 + number, 11.0 + number, "ping", "canary").at(11.1 + number, SentinelClosed("idle"))
+        run.every(0.25, 10.25 + number, 11.0 + number, "ping", "canary").at(
+            11.1 + number, SentinelClosed("idle")
+        )
     assert [at for at, change, _ in run.told if change == "probation -> healthy"] == [15.0]
 
 
@@ -160,8 +167,8 @@ def test_no_number_of_outages_costs_more_than_a_quarter_of_an_hour() -> None:
 
 
 def test_twenty_flaps_cause_no_more_switches_than_the_policy_allows() -> None:
-    # So many outages of which nothing has decayed yet exceed what is borne; the last of them is not followed by a
-    # return before the penalty has fallen, which takes longer than the rest of the twenty.
+    # So many outages of which nothing has decayed yet exceed what is borne; the last of them is not followed
+    # by a return before the penalty has fallen, which takes longer than the rest of the twenty.
     outages = math.floor(POLICY.flap_suppress / POLICY.flap_penalty) + 1
     run, now = flaps(20, 20.0)
     assert now - 10 < POLICY.flap_half_life_s * math.log2(POLICY.flap_suppress / POLICY.flap_reuse)
@@ -212,7 +219,12 @@ def flaps(count: int, period_s: float) -> tuple[Run, float]:
 def test_the_policy_follows_the_configuration() -> None:
     config = HealthConfig(tentative_ms=20_000, lease_ms=10_000, window_ms=900)
     policy = Policy.of(config, return_delay_s=7.0, canary=False)
-    assert (policy.tentative_s, policy.lease_s, policy.return_delay_s, policy.canary) == (10.0, 10.0, 7.0, False)
+    assert (policy.tentative_s, policy.lease_s, policy.return_delay_s, policy.canary) == (
+        10.0,
+        10.0,
+        7.0,
+        False,
+    )
     assert (policy.window_s, policy.canary_window_s) == (0.9, 1.8)
 
 

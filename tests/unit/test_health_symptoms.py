@@ -23,7 +23,19 @@ from agent.health.evidence import (
     Tick,
 )
 from agent.health.state import AskCanary, ExtendFence, HealthState, LiftFence, RaiseFence
-from tests.unit.health_run import ASKS, BAD, COUNTER, FALLBACK, GOOD, POLICY, REFUSED, SILENT, STATUS, Run, healthy
+from tests.unit.health_run import (
+    ASKS,
+    BAD,
+    COUNTER,
+    FALLBACK,
+    GOOD,
+    POLICY,
+    REFUSED,
+    SILENT,
+    STATUS,
+    Run,
+    healthy,
+)
 
 HARD = [SymptomKind.STATUS, SymptomKind.REFUSED, SymptomKind.DECODE, SymptomKind.CUT]
 
@@ -43,7 +55,9 @@ def fenced_for_symptoms() -> Run:
 
 
 @pytest.mark.parametrize("kind", HARD)
-def test_one_read_that_nydusd_will_fail_fences_for_the_whole_time_whatever_a_canary_says(kind: SymptomKind) -> None:
+def test_one_read_that_nydusd_will_fail_fences_for_the_whole_time_whatever_a_canary_says(
+    kind: SymptomKind,
+) -> None:
     run = healthy().symptom(10.0, kind)
     assert [effect for _, effect in run.done] == [RaiseFence(3.0, tentative=True), *ASKS]
     run.every(0.25, 10.25, 12.75, "ping", "canary")
@@ -63,7 +77,9 @@ def test_a_refusal_that_the_operator_wants_honoured_moves_no_read() -> None:
 
 
 @pytest.mark.parametrize("kind", HARD)
-def test_another_one_soon_after_is_an_outage_with_its_penalty_and_the_whole_way_back(kind: SymptomKind) -> None:
+def test_another_one_soon_after_is_an_outage_with_its_penalty_and_the_whole_way_back(
+    kind: SymptomKind,
+) -> None:
     run = cleared().symptom(72.9, kind)
     assert run.told[-1] == (72.9, "healthy -> down", "origin")
     assert run.asked(72.9) == ASKS
@@ -85,7 +101,9 @@ def test_what_happened_before_the_fence_was_lifted_is_old() -> None:
 
 
 def test_a_data_path_that_is_silent_at_the_end_does_not_clear_what_reads_have_told() -> None:
-    run = healthy().symptom(10.0, STATUS).at(10.5, CanaryOk(10.2, 0.3)).at(12.9, CanaryFailed(11.7, SILENT, ""))
+    run = (
+        healthy().symptom(10.0, STATUS).at(10.5, CanaryOk(10.2, 0.3)).at(12.9, CanaryFailed(11.7, SILENT, ""))
+    )
     assert run.health_state() is HealthState.DOWN  # two that see different things
 
 
@@ -292,7 +310,11 @@ def test_before_anything_was_said_of_nydusds_lines_their_silence_means_nothing()
 
 def test_the_tentative_fence_of_a_symptom_is_not_prolonged_by_more_of_them() -> None:
     run = healthy().symptom(10.0, STATUS).symptom(11.0, STATUS).every(0.5, 11.5, 13.0, "tick")
-    leases = [(at, effect.lease_s) for at, effect in run.fence_log() if isinstance(effect, (RaiseFence, ExtendFence))]
+    leases = [
+        (at, effect.lease_s)
+        for at, effect in run.fence_log()
+        if isinstance(effect, (RaiseFence, ExtendFence))
+    ]
     assert leases == [(10.0, 3.0), (11.0, 2.0), (12.0, 1.0)]
     assert run.fences()[-1] == (13.0, LiftFence())
 

@@ -12,7 +12,9 @@ WANT = Failure.WANT
 def test_probes_that_could_not_be_made_move_nothing_however_long_it_lasts() -> None:
     run = healthy()
     for at in range(10, 700):
-        run.at(float(at), PingFailed(float(at), WANT, "no descriptor"), CanaryFailed(float(at), WANT, ""), Tick())
+        run.at(
+            float(at), PingFailed(float(at), WANT, "no descriptor"), CanaryFailed(float(at), WANT, ""), Tick()
+        )
     assert run.changes() == []
     assert run.fences() == []
 
@@ -27,7 +29,11 @@ def test_it_is_told_for_a_minute_after_the_last_time() -> None:
 
 
 def test_a_canary_whose_way_back_the_agent_could_not_take_does_not_count() -> None:
-    run = healthy().at(10.0, AgentInWant("accept: too many open files")).at(11.2, CanaryFailed(9.99, SILENT, ""))
+    run = (
+        healthy()
+        .at(10.0, AgentInWant("accept: too many open files"))
+        .at(11.2, CanaryFailed(9.99, SILENT, ""))
+    )
     run.at(12.5, CanaryFailed(11.3, SILENT, ""))
     assert run.changes() == []
     run.at(13.0, CanaryFailed(11.5, SILENT, ""))

@@ -28,15 +28,24 @@ BASE = FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"})
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        (FileNode(NodeKind.FILE, 0o600, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "mode: found 0600, expected 0644"),
+        (
+            FileNode(NodeKind.FILE, 0o600, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}),
+            "mode: found 0600, expected 0644",
+        ),
         (FileNode(NodeKind.FILE, 0o644, 9, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
         (FileNode(NodeKind.FILE, 0o644, 1, 9, 3, 4, "c", xattrs={"user.a": b"1"}), "owner: found"),
-        (FileNode(NodeKind.FILE, 0o644, 1, 2, 9, 4, "c", xattrs={"user.a": b"1"}), "time: found 9, expected 3"),
+        (
+            FileNode(NodeKind.FILE, 0o644, 1, 2, 9, 4, "c", xattrs={"user.a": b"1"}),
+            "time: found 9, expected 3",
+        ),
         (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 9, "c", xattrs={"user.a": b"1"}), "size: "),
         (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "d", xattrs={"user.a": b"1"}), "content: "),
         (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"2"}), "extended attributes: "),
         (FileNode(NodeKind.FILE, 0o644, 1, 2, 3, 4, "c"), "extended attributes: found {}"),
-        (FileNode(NodeKind.FIFO, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}), "found a fifo, expected a file"),
+        (
+            FileNode(NodeKind.FIFO, 0o644, 1, 2, 3, 4, "c", xattrs={"user.a": b"1"}),
+            "found a fifo, expected a file",
+        ),
     ],
 )
 def test_whatever_of_a_file_differs_is_told(changed: FileNode, what: str) -> None:
@@ -71,7 +80,9 @@ def test_what_nobody_named_is_not_compared() -> None:
 
 def test_a_time_of_zero_is_not_compared_because_the_format_cannot_keep_it() -> None:
     assert told(FileNode(NodeKind.FILE, mtime=0), FileNode(NodeKind.FILE, mtime=5)) == []
-    assert told(FileNode(NodeKind.FILE, mtime=5), FileNode(NodeKind.FILE, mtime=0)) == ["/f: time: found 0, expected 5"]
+    assert told(FileNode(NodeKind.FILE, mtime=5), FileNode(NodeKind.FILE, mtime=0)) == [
+        "/f: time: found 0, expected 5"
+    ]
 
 
 def test_a_tree_on_the_disk_is_read_as_its_tar_is(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Manifests come from outside: what is not sound is refused, and what is made of them is what the snapshotter takes."""
+"""Manifests come from outside: what is not sound is refused, and what is made of them is what the snapshotter
+takes.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,23 @@ CONFIG: dict[str, Any] = {
     "rootfs": {"type": "layers", "diff_ids": [A, B]},
     "history": [{"created_by": "1"}, {"created_by": "env", "empty_layer": True}, {"created_by": "2"}],
 }
-LAYERS = [{"mediaType": manifest.TAR_GZIP, "digest": A, "size": 3}, {"mediaType": "anything", "digest": B, "size": 4}]
+LAYERS = [
+    {"mediaType": manifest.TAR_GZIP, "digest": A, "size": 3},
+    {"mediaType": "anything", "digest": B, "size": 4},
+]
 
 
 def image(directory: Path, config: object = CONFIG, **changes: object) -> SourceImage:
     """What is read of a directory that skopeo wrote."""
     content = config if isinstance(config, bytes) else json.dumps(config).encode()
     described = Descriptor(manifest.OCI_CONFIG, manifest.digest_of(content), len(content))
-    body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described.body(), "layers": LAYERS, **changes}
+    body = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": described.body(),
+        "layers": LAYERS,
+        **changes,
+    }
     (directory / described.name).write_bytes(content)
     (directory / "manifest.json").write_text(json.dumps(body))
     return manifest.read_image(directory, "the image")
@@ -81,7 +92,9 @@ def test_a_manifest_that_is_not_sound_or_not_converted_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"not json", b"[]", b"[" * 100_000, b'{"x": NaN}', b'{"x": 1e999}'])
-def test_what_is_no_json_object_is_refused_in_manifest_and_configuration(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_json_object_is_refused_in_manifest_and_configuration(
+    tmp_path: Path, content: bytes
+) -> None:
     assert refusal(tmp_path, content).code == "NNA1403"
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(ConvertError) as raised:

@@ -25,12 +25,17 @@ DIGEST = "sha256:" + "a" * 64
         (f"r.example.org/app@{DIGEST}", "r.example.org", "app", DIGEST),
     ],
 )
-def test_a_reference_means_what_it_means_to_containerd(text: str, host: str, repository: str, named: str) -> None:
+def test_a_reference_means_what_it_means_to_containerd(
+    text: str, host: str, repository: str, named: str
+) -> None:
     found = parse(text)
     assert (found.host, found.repository, found.named) == (host, repository, named)
     assert parse(str(found)) == found
     name = parse_source(text)
-    assert (name.host, name.skopeo) == (host, f"docker://{host}/{repository}{'@' if '@' in text else ':'}{named}")
+    assert (name.host, name.skopeo) == (
+        host,
+        f"docker://{host}/{repository}{'@' if '@' in text else ':'}{named}",
+    )
     assert parse_source(f"docker://{text}") == name
 
 
@@ -38,7 +43,8 @@ def test_a_reference_means_what_it_means_to_containerd(text: str, host: str, rep
     "text",
     ["", "/", "r.example.org/", "r.example.org/App", "r.example.org/app:", "r.example.org/app:a b",
      "r.example.org/../app", "r.example.org/app@sha256:12", "r.example.org/app@md5:" + "a" * 32,
-     "user:pw@r.example.org/app", "http://r/app", "r.example.org/a//b", "r.example.org/app?x=1", "r.example.org/app#x",
+     "user:pw@r.example.org/app", "http://r/app", "r.example.org/a//b", "r.example.org/app?x=1",
+     "r.example.org/app#x",
      "r.example.org/app:" + "a" * 129, "r.example.org/" + "a" * 256, "oci:", "oci-archive::1"],
 )  # fmt: skip
 def test_what_is_no_reference_is_refused_before_anything_is_asked(text: str) -> None:
@@ -91,5 +97,7 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
         ({"architecture": "amd64", "os": "windows"}, "amd64", False),
     ],
 )
-def test_an_image_serves_a_platform_where_it_says_nothing_else(said: dict[str, str], wanted: str, serves: bool) -> None:
+def test_an_image_serves_a_platform_where_it_says_nothing_else(
+    said: dict[str, str], wanted: str, serves: bool
+) -> None:
     assert platform_of(said).serves(*parse_platforms(wanted)) is serves

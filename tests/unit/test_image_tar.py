@@ -40,7 +40,10 @@ def member(name: str = "x", content: bytes = b"", **fields: object) -> bytes:
 def everything(made: tarfile.TarFile) -> None:
     add(made, "./", type=tarfile.DIRTYPE, mode=0o755)
     add(made, "d", type=tarfile.DIRTYPE, mode=0o1777, uid=3, gid=4)
-    capability = {XATTR + "security.capability": CAPABILITY.decode("utf-8", "surrogateescape"), XATTR + "user.a": "ü"}
+    capability = {
+        XATTR + "security.capability": CAPABILITY.decode("utf-8", "surrogateescape"),
+        XATTR + "user.a": "ü",
+    }
     add(made, "d/file", b"content", mode=0o4755, pax_headers=capability)
     add(made, "d/link", type=tarfile.LNKTYPE, linkname="d/file")
     add(made, "d/soft", type=tarfile.SYMTYPE, linkname="../" + "x" * 200)
@@ -63,13 +66,16 @@ def test_a_tar_is_read_with_all_that_an_image_can_hold(piece: int) -> None:
     assert file.xattrs == {"security.capability": CAPABILITY, "user.a": "ü".encode()}
     kinds = {name: node.kind for name, node in nodes.items() if node is not None}
     assert [kinds[name] for name in ("d", "d/soft", "null", "disk", "fifo", "\udcff not UTF-8")] == [
-        NodeKind.DIRECTORY, NodeKind.SYMLINK, NodeKind.CHARACTER, NodeKind.BLOCK, NodeKind.FIFO, NodeKind.FILE,
+        NodeKind.DIRECTORY, NodeKind.SYMLINK, NodeKind.CHARACTER, NodeKind.BLOCK, NodeKind.FIFO,
+        NodeKind.FILE,
     ]  # fmt: skip
     disk, last = nodes["disk"], entries[-1].node
     assert disk is not None
     assert last is not None
     assert (disk.device, last.mtime) == ((8, 1), 1_700_000_000)
-    assert [(entry.name, entry.hard_link) for entry in entries if entry.node is None] == [("d/link", "d/file")]
+    assert [(entry.name, entry.hard_link) for entry in entries if entry.node is None] == [
+        ("d/link", "d/file")
+    ]
     assert (found.data, found.behind, found.length) == (11, False, len(tar_of(everything)))
 
 
@@ -164,8 +170,10 @@ CHAIN = member(pax_headers={"comment": "x"})[:1024] * 3000
         sized(b"00000001000\0", tarfile.DIRTYPE) + bytes(512) + END,
     ],
     ids=[
-        "no header", "cut in a header", "cut in a file", "a long name", "a NUL in a name", "a header without end",
-        "a time that is none", "a header without its file", "a chain of headers", "a negative size", "an endless size",
+        "no header", "cut in a header", "cut in a file", "a long name", "a NUL in a name",
+        "a header without end",
+        "a time that is none", "a header without its file", "a chain of headers", "a negative size",
+        "an endless size",
         "a directory with data",
     ],
 )  # fmt: skip
@@ -177,7 +185,9 @@ def test_what_is_no_tar_is_told_soon(content: bytes) -> None:
 
 
 def test_a_file_that_says_that_it_is_huge_ends_where_the_stream_does() -> None:
-    """69 bytes of gzip said that there were 64 GiB, and the reader asked for them one piece after the other."""
+    """69 bytes of gzip said that there were 64 GiB, and the reader asked for them one piece after the
+    other.
+    """
     asked = 0
 
     def pieces() -> Iterator[bytes]:

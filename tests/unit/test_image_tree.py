@@ -58,7 +58,9 @@ def test_a_whiteout_hides_nothing_of_its_own_layer_wherever_it_stands() -> None:
 
 
 def test_an_opaque_directory_shows_its_own_files_alone_and_keeps_its_rights() -> None:
-    tree = made([directory("o", 0o700), file("o/gone"), file("o/sub/gone")], [file("o/.wh..wh..opq"), file("o/new")])
+    tree = made(
+        [directory("o", 0o700), file("o/gone"), file("o/sub/gone")], [file("o/.wh..wh..opq"), file("o/new")]
+    )
     assert paths(tree) == {"o", "o/new"}
     assert tree.nodes["o"].mode == 0o700
     assert paths(made([file("a/b")], [file(".wh..wh..opq"), file("new")])) == {"new"}
@@ -157,10 +159,12 @@ def test_directories_of_a_layer_below_are_named_before_what_is_in_them_the_root_
 
 def test_what_the_layer_names_itself_is_left_to_it() -> None:
     assert missing(BASE, [directory("tmp", 0o755), file("tmp/x"), directory("/", 0o700)]) == []
-    assert missing(BASE, [directory("/"), directory("home", 0o711), file("home/me/x")]) == [(2, "home/me", 0o700)]
+    assert missing(BASE, [directory("/"), directory("home", 0o711), file("home/me/x")]) == [
+        (2, "home/me", 0o700)
+    ]
 
 
-def test_what_no_layer_has_named_is_named_as_nydus_image_would_make_it_because_a_version_loses_files_there() -> None:
+def test_what_no_layer_has_named_is_named_as_nydus_image_would_make_it() -> None:
     assert missing([file("a/b")], [file("a/c")]) == [(0, "a", 0o755)]
     assert missing([file("a/f"), file("a/b/c")]) == [(0, "a", 0o755), (1, "a/b", 0o755)]
 
@@ -172,7 +176,11 @@ def test_a_directory_that_is_hidden_and_made_anew_does_not_get_its_old_rights() 
 
 @pytest.mark.parametrize("mark", [".wh..wh..opq", ".wh.a"])
 def test_an_opaque_directory_and_one_with_whiteouts_alone_keep_theirs(mark: str) -> None:
-    assert missing(BASE, [file(f"home/me/{mark}")]) == [(0, "", 0o711), (0, "home", 0o755), (0, "home/me", 0o700)]
+    assert missing(BASE, [file(f"home/me/{mark}")]) == [
+        (0, "", 0o711),
+        (0, "home", 0o755),
+        (0, "home/me", 0o700),
+    ]
 
 
 def test_the_latest_word_counts_also_where_a_layer_between_is_silent() -> None:

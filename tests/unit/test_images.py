@@ -1,4 +1,6 @@
-"""Images that are on a node when it gets another snapshotter: pods must start afterwards as they did before."""
+"""Images that are on a node when it gets another snapshotter: pods must start afterwards as they did
+before.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,9 @@ def test_a_change_after_which_no_pod_could_start_fails_with_both_causes() -> Non
 def test_images_that_cannot_start_any_more_are_counted_before_the_change() -> None:
     made = a_node()
     for number in range(4):
-        made.containerd.put_image(f"registry.example/app:{number}", layers=(f"{number}".encode(),), discarded=True)
+        made.containerd.put_image(
+            f"registry.example/app:{number}", layers=(f"{number}".encode(),), discarded=True
+        )
     made.containerd.put_image("registry.example/kept:1", layers=(b"kept",))
     (warning,) = [text for text in plan(DEFAULT, look(made)).warnings if "discarded" in text]
     assert warning.startswith("4 images (registry.example/app:0, ")
@@ -188,7 +192,9 @@ def test_a_containerd_that_does_not_answer_leaves_the_images_unknown_and_the_pla
     ],
     ids=["deep", "deep-objects", "no-json", "no-object"],
 )
-def test_an_image_that_cannot_be_read_is_named_and_keeps_nobody_from_a_plan(content: bytes, reason: str) -> None:
+def test_an_image_that_cannot_be_read_is_named_and_keeps_nobody_from_a_plan(
+    content: bytes, reason: str
+) -> None:
     made = a_node()
     let_ctr_unpack(made, made.containerd.put_image(PAUSE, layers=(b"one",)))
     bad = made.containerd.put_image("registry.example.org/evil:1", layers=(b"two",))

@@ -1,4 +1,6 @@
-"""Programs of installed packages are used as the configuration says, or refused with the reason and the command."""
+"""Programs of installed packages are used as the configuration says, or refused with the reason and the
+command.
+"""
 
 from __future__ import annotations
 
@@ -175,5 +177,7 @@ def facts_of(snapshotter: str) -> Facts:
 
 
 def test_a_plan_warns_of_a_version_that_works_badly() -> None:
-    assert any("containerd/nydus-snapshotter#687" in one for one in plan(config(), facts_of("0.15.13")).warnings)
+    assert any(
+        "containerd/nydus-snapshotter#687" in one for one in plan(config(), facts_of("0.15.13")).warnings
+    )
     assert not any("nydus-snapshotter#687" in one for one in plan(config(), facts_of("0.16.1")).warnings)

@@ -145,7 +145,9 @@ class TestMending:
         stage.lease.mend(stage.now)
         assert not stage.fence.table
 
-    def test_somebody_who_removes_the_table_all_the_time_is_not_fought_at_every_tick(self, stage: Stage) -> None:
+    def test_somebody_who_removes_the_table_all_the_time_is_not_fought_at_every_tick(
+        self, stage: Stage
+    ) -> None:
         stage.lease.prepare()
         made = 0
         for _ in range(40):  # ten seconds of ticks

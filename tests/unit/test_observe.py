@@ -88,8 +88,12 @@ def test_a_version_that_nobody_knows_stays_unknown(found: str) -> None:
     assert isinstance(binary(look(made, Config()).nydusd).version, Unknown)
 
 
-@pytest.mark.parametrize(("text", "version"), [("1:2.3.8-1+deb13u1", (2, 3, 8)), ("0.13.4-2.1+b10", (0, 13, 4))])
-def test_a_package_s_epoch_and_revision_are_no_part_of_the_version(text: str, version: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("text", "version"), [("1:2.3.8-1+deb13u1", (2, 3, 8)), ("0.13.4-2.1+b10", (0, 13, 4))]
+)
+def test_a_package_s_epoch_and_revision_are_no_part_of_the_version(
+    text: str, version: tuple[int, ...]
+) -> None:
     assert versions.package(text)[0] == version
 
 
@@ -108,7 +112,9 @@ def test_a_conffile_of_dpkg_is_named_with_its_package() -> None:
     made = node()
     owners = f"diversion by mo from: {CONTAINERD_CONFIG}\ncontainerd, other: {CONTAINERD_CONFIG}\n"
     made.processes.on("dpkg-query", "-S", CONTAINERD_CONFIG, code=1, stdout=owners)
-    made.processes.on("dpkg-query", "-W", "-f", "${Conffiles}\n", "containerd", stdout=f"\n {CONTAINERD_CONFIG} 01\n")
+    made.processes.on(
+        "dpkg-query", "-W", "-f", "${Conffiles}\n", "containerd", stdout=f"\n {CONTAINERD_CONFIG} 01\n"
+    )
     assert look(made, Config()).dpkg_conffiles == ((CONTAINERD_CONFIG, "containerd"),)
     made.processes.on("dpkg-query", "-W", "-f", "${Conffiles}\n", "containerd", stdout="\n /etc/else 01\n")
     assert look(made, Config()).dpkg_conffiles == ()
@@ -127,7 +133,9 @@ def test_every_file_that_a_plan_may_touch_was_looked_at() -> None:
 
 def test_hosts_files_are_looked_for_where_containerd_s_configuration_says() -> None:
     made = node()
-    text = b'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/cri/certs.d:/x"\n'
+    text = (
+        b'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/cri/certs.d:/x"\n'
+    )
     made.files.put(CONTAINERD_CONFIG, text)
     made.files.put("/etc/cri/certs.d/old.example/hosts.toml", b"# old\n")
     assert isinstance(look(made, Config()).file("/etc/cri/certs.d/old.example/hosts.toml"), FileFact)
@@ -183,7 +191,11 @@ def test_no_failing_port_becomes_a_default() -> None:
         seen.containerd_unit,
     ]
     parts += [seen.snapshotter_unit, seen.mirror_reads_ns, seen.nydusd_reads_mirrors, seen.listening]
-    parts += [seen.file(CONTAINERD_CONFIG), *(canary.ok for canary in seen.tls_canaries), seen.certificates[0].ok]
+    parts += [
+        seen.file(CONTAINERD_CONFIG),
+        *(canary.ok for canary in seen.tls_canaries),
+        seen.certificates[0].ok,
+    ]
     assert [part for part in parts if not isinstance(part, Unknown)] == []
     assert not seen.systemd_running
     assert not isinstance(seen.fence, Unknown)
@@ -211,7 +223,10 @@ def test_a_rule_that_speaks_tls_is_seen_by_the_registry_s_own_answer(status: int
 
 @pytest.mark.parametrize(
     "body",
-    [b"Client sent an HTTP request to an HTTPS server.\n", b"<center>The plain HTTP request was sent to HTTPS port"],
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<center>The plain HTTP request was sent to HTTPS port",
+    ],
 )
 def test_a_missing_rule_is_seen_by_the_tls_port_s_complaint(body: bytes) -> None:
     assert judged(answer(400, body))[0] is False
@@ -242,7 +257,9 @@ def test_registries_that_nobody_named_are_stood_for_by_a_listener_of_ours(sight:
     made = node()
     made.tls.sight_of = lambda: sight
     assert canaries(made, config(SECURE))[ANY_HOST] is ok
-    asked = [request for request in made.http.asked if request.url == f"http://{made.tls.ADDRESS}{CANARY_PATH}"]
+    asked = [
+        request for request in made.http.asked if request.url == f"http://{made.tls.ADDRESS}{CANARY_PATH}"
+    ]
     assert [request.proxy for request in asked] == [MIRROR]
 
 

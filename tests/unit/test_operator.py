@@ -1,4 +1,6 @@
-"""What an operator would be misled by at night: a restart that nobody mentions, a journal full of one sentence."""
+"""What an operator would be misled by at night: a restart that nobody mentions, a journal full of one
+sentence.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,12 @@ from tests.fakes.http import answer
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
 
 
-@pytest.mark.parametrize(("mode", "level"), [(Mode.UNKNOWN, "info"), (Mode.FENCE, "warning"), (Mode.NATIVE, "warning")])
-def test_a_node_on_which_nothing_was_applied_is_not_warned_of_a_mirror_that_it_lacks(mode: Mode, level: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "level"), [(Mode.UNKNOWN, "info"), (Mode.FENCE, "warning"), (Mode.NATIVE, "warning")]
+)
+def test_a_node_on_which_nothing_was_applied_is_not_warned_of_a_mirror_that_it_lacks(
+    mode: Mode, level: str
+) -> None:
     before = replace(State(), mode=mode)
     change = transition(before, replace(before, health_state=HealthState.DOWN))
     assert change is not None

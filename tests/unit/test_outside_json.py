@@ -10,7 +10,9 @@ import pytest
 from agent.outside_json import DEPTH, json_object, json_value, mapping
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 2_000 + b"1" + b"}" * 2_000, b"[" * 101])
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 2_000 + b"1" + b"}" * 2_000, b"[" * 101]
+)
 def test_a_text_that_is_nested_too_deeply_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"nested deeper than 100 levels"):
         json_value(text)
@@ -47,7 +49,9 @@ def test_what_is_no_json_is_refused(text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["9" * 21, f"[-{'9' * 4300}]", '{"size": ' + "1" * 4299 + "}"], ids=("one", "in an array", "in an object")
+    "text",
+    ["9" * 21, f"[-{'9' * 4300}]", '{"size": ' + "1" * 4299 + "}"],
+    ids=("one", "in an array", "in an object"),
 )
 def test_a_whole_number_longer_than_any_that_programs_hold_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"has more than 20 digits"):

@@ -18,7 +18,9 @@ from tests.fakes.node import FakeNode
 from tests.unit.plan_node import PLAIN, carry_out, config, look, node, verbs, writes
 
 SECRET = "s3cr3t-of-the-fleet"
-GOOD = json.dumps({"auths": {PLAIN.host: {"auth": base64.b64encode(f"puller:{SECRET}".encode()).decode()}}}).encode()
+GOOD = json.dumps(
+    {"auths": {PLAIN.host: {"auth": base64.b64encode(f"puller:{SECRET}".encode()).decode()}}}
+).encode()
 NAMED = "/etc/registry/config.json"
 
 
@@ -27,7 +29,9 @@ def wanted(credentials: str) -> Config:
     return replace(base, registries=replace(base.registries, credentials=credentials))
 
 
-def made(credentials: str, place: str = "", content: bytes = GOOD, *, mode: int = 0o600) -> tuple[Plan, FakeNode]:
+def made(
+    credentials: str, place: str = "", content: bytes = GOOD, *, mode: int = 0o600
+) -> tuple[Plan, FakeNode]:
     one = node()
     if place:
         one.files.put(place, content, mode=mode)
@@ -35,7 +39,9 @@ def made(credentials: str, place: str = "", content: bytes = GOOD, *, mode: int 
 
 
 def shown(found: Plan) -> str:
-    return "\n".join([*map(str, found.warnings), *map(str, found.notes), *map(show.what, found.steps), repr(found)])
+    return "\n".join(
+        [*map(str, found.warnings), *map(str, found.notes), *map(show.what, found.steps), repr(found)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +53,9 @@ def shown(found: Plan) -> str:
         ("pull", "/run/credstore/pull"),
     ],
 )
-def test_credentials_are_in_no_part_of_a_plan_and_in_nothing_that_is_written(credentials: str, place: str) -> None:
+def test_credentials_are_in_no_part_of_a_plan_and_in_nothing_that_is_written(
+    credentials: str, place: str
+) -> None:
     found, one = made(credentials, place)
     carry_out(one, found)
     everything = shown(found) + "".join(

@@ -19,7 +19,8 @@ SEEN: tuple[bool | Unknown, ...] = (True, False, Unknown("no answer"))
 
 
 def facts(**changes: object) -> Facts:
-    return replace(look(node(), Config()), **changes)  # type: ignore[arg-type]  # field names and values of Facts
+    # Field names and values of Facts.
+    return replace(look(node(), Config()), **changes)  # type: ignore[arg-type]
 
 
 def https(
@@ -146,7 +147,9 @@ def test_a_registry_whose_certificate_does_not_verify_is_read_directly(certifica
 
 @pytest.mark.parametrize("any_host", SEEN[1:])
 def test_a_rule_for_one_registry_does_not_make_all_others_unreadable(any_host: bool | Unknown) -> None:
-    """The setting is one for all: an https registry that no rule covers would be asked in plain http, and fail."""
+    """The setting is one for all: an https registry that no rule covers would be asked in plain http, and
+    fail.
+    """
     found = effective(config(SECURE), https(any_host=any_host))
     assert not found.use_http
     assert "others could not be read" in found.not_accelerated[0]
@@ -160,7 +163,10 @@ def test_a_rule_for_one_registry_is_enough_where_the_operator_named_all() -> Non
 def test_one_registry_that_cannot_takes_the_others_along_and_each_is_named() -> None:
     found = effective(config(SECURE, OTHER), https())
     assert not found.use_http
-    assert [text.partition(":")[0] for text in found.not_accelerated] == [SECURE.host.partition(":")[0], OTHER.host]
+    assert [text.partition(":")[0] for text in found.not_accelerated] == [
+        SECURE.host.partition(":")[0],
+        OTHER.host,
+    ]
     assert "one setting serves all registries" in found.not_accelerated[0]
 
 
@@ -210,7 +216,9 @@ def test_registries_that_a_newer_nydusd_cannot_read_are_named() -> None:
 
 def test_a_plain_registry_that_the_mirror_cannot_fetch_is_named() -> None:
     wanted = config(PLAIN)
-    seen = replace(look(node(), wanted), tls_canaries=(TlsCanary(PLAIN.host, ok=False, evidence="status 400"),))
+    seen = replace(
+        look(node(), wanted), tls_canaries=(TlsCanary(PLAIN.host, ok=False, evidence="status 400"),)
+    )
     (told,) = effective(wanted, seen).not_accelerated
     assert told.startswith(f"{PLAIN.host}: goes direct, because ")
 

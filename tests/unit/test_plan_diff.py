@@ -21,7 +21,18 @@ from agent.plan.steps import (
     WriteFile,
 )
 from tests.fakes.node import FakeNode
-from tests.unit.plan_node import CONTAINERD_CONFIG, PLAIN, SECURE, carry_out, config, look, node, plugins, verbs, writes
+from tests.unit.plan_node import (
+    CONTAINERD_CONFIG,
+    PLAIN,
+    SECURE,
+    carry_out,
+    config,
+    look,
+    node,
+    plugins,
+    verbs,
+    writes,
+)
 
 DEFAULT_HOSTS = "/etc/containerd/certs.d/_default/hosts.toml"
 DOCKER_HOSTS = "/etc/containerd/certs.d/docker.io/hosts.toml"
@@ -196,7 +207,8 @@ def test_registries_of_the_operator_s_directory_are_served_there() -> None:
 def test_no_hosts_files_are_laid_where_nobody_would_read_them() -> None:
     made = node()
     text = (
-        b'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\nendpoint = ["https://x"]\n'
+        b'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\nendpoint = '
+        b'["https://x"]\n'
     )
     made.files.put(CONTAINERD_CONFIG, text)
     found = plan(Config(), look(made, Config()))
@@ -232,7 +244,9 @@ auth = 'aHVudGVyMg=='
 identitytoken = "hunter2"
 """
     made.files.put(CONTAINERD_CONFIG, text)
-    made.files.put(paths.NYDUSD_TEMPLATE, b'{"device": {"registry_token": "hunter2", "auth": "aHVudGVyMg=="}}')
+    made.files.put(
+        paths.NYDUSD_TEMPLATE, b'{"device": {"registry_token": "hunter2", "auth": "aHVudGVyMg=="}}'
+    )
     found = show.diffs(plan(Config(), look(made, Config())))
     assert "puller" in found
     assert "hunter2" not in found

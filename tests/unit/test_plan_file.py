@@ -1,4 +1,6 @@
-"""A plan in a file: carried out exactly as it was shown, or not at all, with everything that has changed since."""
+"""A plan in a file: carried out exactly as it was shown, or not at all, with everything that has changed
+since.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def refused(node: ProvedNode) -> PlanError:
     with pytest.raises(PlanError) as caught:
         act(node)
     assert node.node.files.snapshot() == files
-    assert [call for call in node.node.faults.calls[calls:] if call[0] in ("replace", "remove", "job", "begin")] == []
+    assert [
+        call for call in node.node.faults.calls[calls:] if call[0] in ("replace", "remove", "job", "begin")
+    ] == []
     return caught.value
 
 

@@ -1,4 +1,6 @@
-"""What a plan does not do to images that run, or were unpacked before: mounts end by no restart, roots do not move."""
+"""What a plan does not do to images that run, or were unpacked before: mounts end by no restart, roots do not
+move.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def running(kill_mode: str = "process", *names: str, text: str = "", needs_reloa
     made = node()
     carry_out(made, plan(Config(), look(made, Config())))
     facts = look(made, Config())
-    found = tuple(FileFact(f"/etc/systemd/system/x.d/{name}", text.encode(), "", 0o644, 0, 0) for name in names)
+    found = tuple(
+        FileFact(f"/etc/systemd/system/x.d/{name}", text.encode(), "", 0o644, 0, 0) for name in names
+    )
     seen = replace(
         unit(paths.SNAPSHOTTER_UNIT, active=True, pid=7), kill_mode=kill_mode, needs_reload=needs_reload,
         drop_in_paths=tuple(one.path for one in found),
@@ -75,7 +79,9 @@ def test_what_systemd_has_loaded_counts_until_it_reads_again() -> None:
 
 
 def test_the_file_and_the_value_are_named() -> None:
-    (refused,) = mounts.refusals(Plan((RESTART,)), running("mixed", "50.conf", text="[Service]\nKillMode=mixed\n"))
+    (refused,) = mounts.refusals(
+        Plan((RESTART,)), running("mixed", "50.conf", text="[Service]\nKillMode=mixed\n")
+    )
     assert refused.code == "NNA0304"
     assert "/etc/systemd/system/x.d/50.conf sets KillMode=mixed" in refused.reason
     assert "take KillMode out of /etc/systemd/system/x.d/50.conf" in refused.try_
@@ -85,7 +91,10 @@ def test_a_snapshotter_that_does_not_run_has_no_mounts_to_end() -> None:
     facts = running("control-group")
     assert isinstance(facts.snapshotter_unit, type(unit("x")))
     assert (
-        codes(replace(facts, snapshotter_unit=replace(facts.snapshotter_unit, active_state="inactive")), RESTART) == []
+        codes(
+            replace(facts, snapshotter_unit=replace(facts.snapshotter_unit, active_state="inactive")), RESTART
+        )
+        == []
     )
     assert codes(replace(facts, snapshotter_unit=None), RESTART) == []
 
@@ -127,7 +136,9 @@ def test_drop_ins_are_found_where_systemd_looks_and_in_its_order() -> None:
         "/etc/systemd/system/service.d/30-d.conf",
         f"/etc/systemd/system/{paths.SNAPSHOTTER_UNIT}.d/50-b.conf",
     ]
-    made.files.unreadable["/etc/systemd/system/service.d/30-d.conf"] = FileError("NNA0422", "cannot read", cause="no")
+    made.files.unreadable["/etc/systemd/system/service.d/30-d.conf"] = FileError(
+        "NNA0422", "cannot read", cause="no"
+    )
     assert isinstance(drop_ins(late, made.files), Unknown)
     assert drop_ins(None, made.files) == ()
 
@@ -198,7 +209,9 @@ def test_without_an_image_there_the_root_is_what_the_configuration_says() -> Non
     made = settled(images=0)
     for root in (Config().snapshotter.root, "/var/lib/elsewhere"):
         found = plan(wanted(root), look(made, wanted(root)))
-        assert any(f'root = "{root}"'.encode() in step.content for step in found.steps if isinstance(step, WriteFile))
+        assert any(
+            f'root = "{root}"'.encode() in step.content for step in found.steps if isinstance(step, WriteFile)
+        )
     made.containerd.snapshots["nydus", "k8s.io"] = {"sha256:a": {}}
     made.containerd.plugin_facts = (*made.containerd.plugin_facts, nydus_plugin("/run/x.sock", THEIRS))
     with pytest.raises(PlanError):
@@ -222,7 +235,9 @@ def test_a_containerd_that_cannot_be_asked_is_not_taken_for_empty() -> None:
         ("/usr/bin/containerd-nydus-grpc", "--nydusd-config", "/etc/nydus/config.json"),
     ],
 )
-def test_a_root_is_found_on_the_command_line_or_where_upstream_s_programs_have_it(command: tuple[str, ...]) -> None:
+def test_a_root_is_found_on_the_command_line_or_where_upstream_s_programs_have_it(
+    command: tuple[str, ...],
+) -> None:
     made = settled()
     theirs = made.units.units[paths.SNAPSHOTTER_UNIT]
     made.units.units[paths.SNAPSHOTTER_UNIT] = replace(theirs, command=command)

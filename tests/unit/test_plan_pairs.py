@@ -45,5 +45,7 @@ def test_nothing_is_refused_that_upstream_s_sources_do_not_speak_against(pair: P
 
 def test_what_works_but_not_well_is_a_caution_that_names_the_report() -> None:
     assert any("containerd/nydus-snapshotter#687" in text for text in cautions(Pair(None, (0, 15, 13))))
-    assert any("shared mode" in text for text in cautions(Pair(None, (0, 16, 1), daemon_mode=DaemonMode.SHARED)))
+    assert any(
+        "shared mode" in text for text in cautions(Pair(None, (0, 16, 1), daemon_mode=DaemonMode.SHARED))
+    )
     assert cautions(Pair((2, 4, 4), (0, 16, 1))) == ()

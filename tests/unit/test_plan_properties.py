@@ -10,7 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import paths
-from agent.config.model import Config, ContainerdConfig, ContainerdMode, MirrorConfig, RegistriesConfig, Switch
+from agent.config.model import (
+    Config,
+    ContainerdConfig,
+    ContainerdMode,
+    MirrorConfig,
+    RegistriesConfig,
+    Switch,
+)
 from agent.errors import PlanError
 from agent.plan import invariants, own
 from agent.plan.diff import plan
@@ -38,7 +45,9 @@ CONFIGS = st.builds(
     lambda switch, mode, hosts, every: Config(
         mirror=MirrorConfig(switch=switch),
         containerd=ContainerdConfig(mode=mode),
-        registries=RegistriesConfig(include=("*",) if every else tuple(host.host for host in hosts), hosts=hosts),
+        registries=RegistriesConfig(
+            include=("*",) if every else tuple(host.host for host in hosts), hosts=hosts
+        ),
     ),
     st.sampled_from(Switch),
     st.sampled_from(ContainerdMode),
@@ -98,7 +107,9 @@ def test_any_configuration_follows_any_other_safely(made: FakeNode, first: Confi
 
 @QUICK
 @given(made=worlds(), wanted=CONFIGS, cut=st.integers(0, 30))
-def test_a_plan_that_was_cut_anywhere_is_finished_by_the_next(made: FakeNode, wanted: Config, cut: int) -> None:
+def test_a_plan_that_was_cut_anywhere_is_finished_by_the_next(
+    made: FakeNode, wanted: Config, cut: int
+) -> None:
     found = plan(wanted, look(made, wanted))
     carry_out(made, found.steps[:cut])
     carry_out(made, plan(wanted, look(made, wanted)))
@@ -181,10 +192,14 @@ def test_a_plan_that_names_the_snapshotter_before_it_answers_is_refused() -> Non
 def test_a_plan_that_names_a_snapshotter_which_is_not_registered_is_refused() -> None:
     half = b'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd]\nsnapshotter = "nydus"\n'
     steps = [
-        replace(step, content=half) if isinstance(step, WriteFile) and step.path == CONTAINERD_CONFIG else step
+        replace(step, content=half)
+        if isinstance(step, WriteFile) and step.path == CONTAINERD_CONFIG
+        else step
         for step in SAFE.steps
     ]
-    checked = [replace(step, candidate=half) if isinstance(step, CheckContainerdConfig) else step for step in steps]
+    checked = [
+        replace(step, candidate=half) if isinstance(step, CheckContainerdConfig) else step for step in steps
+    ]
     assert any("not registered" in text for text in broken(tuple(checked)))
 
 
@@ -195,7 +210,8 @@ def test_a_plan_that_stops_the_snapshotter_under_containerd_is_refused() -> None
 
 def test_a_plan_that_forgets_what_others_wrote_is_refused() -> None:
     steps = [
-        replace(step, content_before=b"something else") if isinstance(step, WriteFile) else step for step in SAFE.steps
+        replace(step, content_before=b"something else") if isinstance(step, WriteFile) else step
+        for step in SAFE.steps
     ]
     assert any("without a record" in text for text in broken(tuple(steps)))
     gone = RemoveFile(CONTAINERD_CONFIG, "", sha256(b""), b"", 0o644)

@@ -17,7 +17,18 @@ from agent.plan.steps import Former, Plan, RemoveFile, WriteFile
 from tests.fakes.files import FakeFile
 from tests.fakes.node import FakeNode
 from tests.fakes.units import unit
-from tests.unit.plan_node import CONTAINERD_CONFIG, GOLDEN, PLAIN, STOCK, carry_out, config, look, node, verbs, writes
+from tests.unit.plan_node import (
+    CONTAINERD_CONFIG,
+    GOLDEN,
+    PLAIN,
+    STOCK,
+    carry_out,
+    config,
+    look,
+    node,
+    verbs,
+    writes,
+)
 
 WANTED = config(PLAIN)
 NOBODYS = Former()
@@ -31,7 +42,9 @@ def applied(made: FakeNode) -> tuple[WriteFile, ...]:
 
 
 def planned(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
-    return removal(WANTED, observe(WANTED, made.ports, extra_paths=[paths.PACKAGED_UNIT_FILE]), records, former)
+    return removal(
+        WANTED, observe(WANTED, made.ports, extra_paths=[paths.PACKAGED_UNIT_FILE]), records, former
+    )
 
 
 def removed(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOBODYS) -> Plan:
@@ -41,14 +54,17 @@ def removed(made: FakeNode, records: tuple[WriteFile, ...], former: Former = NOB
 
 
 def contents(made: FakeNode) -> dict[str, FakeFile]:
-    return {path: FakeFile(file.content, file.mode, file.uid, file.gid) for path, file in made.files.files.items()}
+    return {
+        path: FakeFile(file.content, file.mode, file.uid, file.gid) for path, file in made.files.files.items()
+    }
 
 
 def test_containerd_forgets_the_snapshotter_before_it_stops() -> None:
     made = node()
     found = removed(made, applied(made))
     assert verbs(found) == [
-        f"restart {paths.CONTAINERD_UNIT}", f"stop {paths.SNAPSHOTTER_UNIT}", f"disable {paths.SNAPSHOTTER_UNIT}",
+        f"restart {paths.CONTAINERD_UNIT}", f"stop {paths.SNAPSHOTTER_UNIT}",
+        f"disable {paths.SNAPSHOTTER_UNIT}",
     ]  # fmt: skip
 
 
@@ -78,7 +94,9 @@ def test_a_snapshotter_that_the_operator_chose_since_stays_chosen() -> None:
     records = applied(made)
     made.files.put(
         CONTAINERD_CONFIG,
-        made.files.files[CONTAINERD_CONFIG].content.replace(b'snapshotter = "nydus"', b'snapshotter = "native"'),
+        made.files.files[CONTAINERD_CONFIG].content.replace(
+            b'snapshotter = "nydus"', b'snapshotter = "native"'
+        ),
     )
     removed(made, records)
     after = tomllib.loads(made.files.files[CONTAINERD_CONFIG].content.decode())
@@ -149,7 +167,9 @@ def test_what_others_stopped_or_disabled_since_stays_so() -> None:
     records = applied(made)
     made.units.job(paths.SNAPSHOTTER_UNIT, "stop", deadline_s=1)
     made.units.disable(paths.SNAPSHOTTER_UNIT)
-    assert verbs(removed(made, records, Former(active=True, enabled=True))) == [f"restart {paths.CONTAINERD_UNIT}"]
+    assert verbs(removed(made, records, Former(active=True, enabled=True))) == [
+        f"restart {paths.CONTAINERD_UNIT}"
+    ]
 
 
 def test_a_snapshotter_whose_package_went_meanwhile_is_not_asked_for_and_told() -> None:
@@ -161,14 +181,19 @@ def test_a_snapshotter_whose_package_went_meanwhile_is_not_asked_for_and_told() 
 
 
 @pytest.mark.parametrize("active", [True, False])
-def test_a_snapshotter_that_containerd_named_before_us_runs_on_its_files_before_containerd_asks(active: bool) -> None:
+def test_a_snapshotter_that_containerd_named_before_us_runs_on_its_files_before_containerd_asks(
+    active: bool,
+) -> None:
     made = node()
     made.files.put(CONTAINERD_CONFIG, (GOLDEN / "containerd/page/before/config.toml").read_bytes())
     made.files.put(paths.PACKAGED_UNIT_FILE, OWN)
     made.units.units[paths.SNAPSHOTTER_UNIT] = unit(paths.SNAPSHOTTER_UNIT, active=True, pid=7)
     found = removed(made, applied(made), Former(active, enabled=True))
     assert verbs(found) == [f"restart {paths.SNAPSHOTTER_UNIT}", f"restart {paths.CONTAINERD_UNIT}"]
-    order = [step.path if isinstance(step, (WriteFile, RemoveFile)) else type(step).__name__ for step in found.steps]
+    order = [
+        step.path if isinstance(step, (WriteFile, RemoveFile)) else type(step).__name__
+        for step in found.steps
+    ]
     assert order.index(paths.SNAPSHOTTER_UNIT_FILE) < order.index("UnitStep") < order.index(CONTAINERD_CONFIG)
     # One that did not run before us may be broken: that is no reason to stay.
     assert ("AwaitSnapshotter" in order) is active
@@ -194,7 +219,9 @@ def test_images_on_the_node_stay_usable_because_the_root_stays() -> None:
     made = node()
     found = removed(made, applied(made))
     assert any("stays" in text for text in found.notes)
-    assert not [step for step in found.steps if getattr(step, "path", "").startswith(Config().snapshotter.root)]
+    assert not [
+        step for step in found.steps if getattr(step, "path", "").startswith(Config().snapshotter.root)
+    ]
 
 
 def test_a_record_without_the_written_content_is_enough() -> None:
@@ -203,7 +230,14 @@ def test_a_record_without_the_written_content_is_enough() -> None:
     before = contents(made)
     records = tuple(
         WriteFile(
-            one.path, b"", one.mode, one.reason, one.expect_sha256, one.content_before, one.mode_before, owned=one.owned
+            one.path,
+            b"",
+            one.mode,
+            one.reason,
+            one.expect_sha256,
+            one.content_before,
+            one.mode_before,
+            owned=one.owned,
         )
         for one in applied(made)
     )

@@ -24,7 +24,9 @@ def applied(snapshotter: str) -> FakeNode:
 
 
 @pytest.mark.parametrize(("snapshotter", "in_flight"), [("0.13.4", False), ("0.16.1", True)])
-def test_a_restart_of_the_snapshotter_says_what_becomes_of_running_mounts(snapshotter: str, in_flight: bool) -> None:
+def test_a_restart_of_the_snapshotter_says_what_becomes_of_running_mounts(
+    snapshotter: str, in_flight: bool
+) -> None:
     made = applied(snapshotter)
     notes = "\n".join(plan(OTHER_MIRROR, look(made, OTHER_MIRROR)).notes)
     assert "mounts that run keep their nydusd over the snapshotter's restart, new ones get v2.2.0" in notes

@@ -113,7 +113,9 @@ def test_rollback_to_a_version_that_was_purged_is_refused_before_anything_is_tou
     assert applied.node.files.snapshot() == before
 
 
-def test_inspection_judges_by_the_version_that_was_applied_and_tells_the_newer_one_as_pending(applied: Node) -> None:
+def test_inspection_judges_by_the_version_that_was_applied_and_tells_the_newer_one_as_pending(
+    applied: Node,
+) -> None:
     install(applied.node, NYDUS, "2.4.5")
     proof = change.inspect(CONFIG, applied.node.ports)
     assert ("nydusd", "2.4.4") in proof.versions
@@ -143,7 +145,9 @@ def test_a_removal_names_the_packages_that_stay() -> None:
     made.apply()
     removed = remove.remove_setup(CONFIG, made.node.ports, quiet(), force=False)
     assert removed is not None
-    assert any("nydus-programs-2.4.4 nydus-snapshotter-programs-0.16.1: programs" in one for one in removed.stays)
+    assert any(
+        "nydus-programs-2.4.4 nydus-snapshotter-programs-0.16.1: programs" in one for one in removed.stays
+    )
 
 
 def test_a_named_version_is_applied_beside_a_newer_one() -> None:

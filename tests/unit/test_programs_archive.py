@@ -1,4 +1,6 @@
-"""Archives that mean harm: of each the named regular files are taken, or nothing; no path of theirs is ever made."""
+"""Archives that mean harm: of each the named regular files are taken, or nothing; no path of theirs is ever
+made.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +52,18 @@ def test_an_archive_as_upstream_packs_it_is_taken(tmp_path: Path) -> None:
 
 NEGATIVE = tars.member("nydus-static/x", size_field=b"\xff" * 12)
 HARMFUL = {
-    "a symbolic link": (tars.header("a/nydusd", kind=b"2", link="/etc/shadow"), "nydusd in it is no regular file"),
+    "a symbolic link": (
+        tars.header("a/nydusd", kind=b"2", link="/etc/shadow"),
+        "nydusd in it is no regular file",
+    ),
     "a hard link": (tars.header("a/nydusd", kind=b"1", link="a/x"), "nydusd in it is no regular file"),
     "a character device": (tars.header("a/nydusd", kind=b"3"), "nydusd in it is no regular file"),
     "a block device": (tars.header("a/nydusd", kind=b"4"), "nydusd in it is no regular file"),
     "a fifo": (tars.header("a/nydusd", kind=b"6"), "nydusd in it is no regular file"),
-    "an unknown kind": (tars.member("a/nydusd", HELD["nydusd"], kind=b"Z"), "nydusd in it is no regular file"),
+    "an unknown kind": (
+        tars.member("a/nydusd", HELD["nydusd"], kind=b"Z"),
+        "nydusd in it is no regular file",
+    ),
     "holes, as GNU had them first": (tars.holes("a/nydusd"), "invalid header"),
     "holes, as pax has them": (
         tars.pax(GNU_sparse_map="0,20", GNU_sparse_size="9") + tars.member("a/nydusd", HELD["nydusd"]),
@@ -74,8 +82,14 @@ HARMFUL = {
     "another architecture": (tars.member("a/nydusd", elf(b"x", Arch.ARM64)), "is for arm64, not for amd64"),
     "more than an archive has": (tars.header("a/big", size=600 * MIB), "it unpacks to more than 512 MiB"),
     "a size below 0": (NEGATIVE + NYDUSD, ""),  # newer versions of tarfile refuse it themselves
-    "a header without end": (tars.member("PaxHeaders/x", bytes(2 * MIB), kind=b"x"), "a header of it is longer"),
-    "a name without end": (tars.member("././@LongLink", b"x" * (2 * MIB), kind=b"L"), "a header of it is longer"),
+    "a header without end": (
+        tars.member("PaxHeaders/x", bytes(2 * MIB), kind=b"x"),
+        "a header of it is longer",
+    ),
+    "a name without end": (
+        tars.member("././@LongLink", b"x" * (2 * MIB), kind=b"L"),
+        "a header of it is longer",
+    ),
     "members without end": (tars.header("a/x") * 10_001, "more than 10000 members"),
 }
 
@@ -97,7 +111,8 @@ SOUND = tars.gz(tars.archive(NYDUSD, IMAGE))
 @pytest.mark.parametrize(
     "packed",
     [
-        b"", b"no archive at all", tars.archive(NYDUSD, IMAGE), tars.gz(b""), tars.gz(b"x" * 2048), SOUND[:20],
+        b"", b"no archive at all", tars.archive(NYDUSD, IMAGE), tars.gz(b""), tars.gz(b"x" * 2048),
+        SOUND[:20],
         SOUND[: len(SOUND) // 2], tars.gz(tars.archive(NYDUSD, IMAGE)[:700]),
         tars.gz(tars.archive(tars.header("a/nydusd", size=5000), end=b"x" * 100)),
         tars.gz(tars.member("././@LongLink", b"x", kind=b"L") * 5000),

@@ -1,4 +1,6 @@
-"""The lock of programs: what it pins, what is wrong with one, and how releases, packages and paths are called."""
+"""The lock of programs: what it pins, what is wrong with one, and how releases, packages and paths are
+called.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_what_is_written_is_what_is_read() -> None:
 def test_a_lock_is_read_by_people_too() -> None:
     text = render(Lock((release(),))).decode()
     one = release()
-    assert text.startswith('version = 1\n\n[[release]]\nproject = "nydus"\nversion = "2.4.4"\narch = "amd64"\n')
+    assert text.startswith(
+        'version = 1\n\n[[release]]\nproject = "nydus"\nversion = "2.4.4"\narch = "amd64"\n'
+    )
     assert f'name = "nydusd"\nsize = {one.programs[0].size}\nsha256 = "{one.programs[0].sha256}"\n' in text
 
 
@@ -70,7 +74,9 @@ def test_what_is_missing_and_what_is_there_twice_is_named() -> None:
     assert "is there already, as release[0]" in problems(text)
     lines = text.splitlines()
     without = "\n".join(line for line in lines if not line.startswith(("url", "size")))
-    assert problems(without).count("is missing") == 8  # url and size, of two releases; size of four programs, once each
+    assert (
+        problems(without).count("is missing") == 8
+    )  # url and size, of two releases; size of four programs, once each
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,11 @@ def test_what_was_pinned_stays_and_what_is_new_is_added() -> None:
     before = Lock((release(),))
     later = dataclasses.replace(release(), source_date_epoch=upstream.EPOCH + 1)
     both = merged(before, [later, release(version="2.4.10"), release(version="2.4.9")], "x")
-    assert [str(one) for one in both.release] == ["nydus 2.4.4 (amd64)", "nydus 2.4.9 (amd64)", "nydus 2.4.10 (amd64)"]
+    assert [str(one) for one in both.release] == [
+        "nydus 2.4.4 (amd64)",
+        "nydus 2.4.9 (amd64)",
+        "nydus 2.4.10 (amd64)",
+    ]
     assert both.release[0] == release()
 
 
@@ -119,10 +129,16 @@ def test_of_a_lock_all_is_taken_or_what_is_named() -> None:
     [
         ({NYDUS: "2.4.5"}, [], "the lock pins no nydus 2.4.5"),
         (BOTH, [Arch.ARM64], "the lock pins no nydus-snapshotter 0.16.1 for arm64"),
-        ({NYDUS: "9.9.9", SNAPSHOTTER: "9.9.9"}, [], "the lock pins no nydus 9.9.9 and nydus-snapshotter 9.9.9"),
+        (
+            {NYDUS: "9.9.9", SNAPSHOTTER: "9.9.9"},
+            [],
+            "the lock pins no nydus 9.9.9 and nydus-snapshotter 9.9.9",
+        ),
     ],
 )
-def test_what_the_lock_does_not_pin_is_named(versions: dict[Project, str], arches: list[Arch], what: str) -> None:
+def test_what_the_lock_does_not_pin_is_named(
+    versions: dict[Project, str], arches: list[Arch], what: str
+) -> None:
     with pytest.raises(ProgramsError) as error:
         select(lock(), versions, arches)
     assert (error.value.code, error.value.what) == ("NNA1107", what)
@@ -136,13 +152,23 @@ def test_an_empty_lock_has_nothing_to_take() -> None:
 
 def test_versions_are_ordered_by_their_numbers() -> None:
     versions = ["2.4.10", "2.4.9", "2.4.10-rc.10", "2.4.10-rc.9", "2.10.0", "0.16.1"]
-    assert sorted(versions, key=order) == ["0.16.1", "2.4.9", "2.4.10-rc.9", "2.4.10-rc.10", "2.4.10", "2.10.0"]
+    assert sorted(versions, key=order) == [
+        "0.16.1",
+        "2.4.9",
+        "2.4.10-rc.9",
+        "2.4.10-rc.10",
+        "2.4.10",
+        "2.10.0",
+    ]
     assert numbers("2.4.10-rc.9") == (2, 4, 10)
 
 
 def test_a_program_s_path_tells_its_package() -> None:
     assert package_of(f"{NYDUS.directory('2.4.4')}/nydusd") == "nydus-programs-2.4.4"
-    assert package_of(f"{SNAPSHOTTER.directory('0.16.1')}/containerd-nydus-grpc") == "nydus-snapshotter-programs-0.16.1"
+    assert (
+        package_of(f"{SNAPSHOTTER.directory('0.16.1')}/containerd-nydus-grpc")
+        == "nydus-snapshotter-programs-0.16.1"
+    )
     for path in ("/usr/bin/nydusd", "/usr/lib/nydus-agent/programs/other/nydusd", "nydus-2.4.4/nydusd"):
         assert package_of(path) == ""
 

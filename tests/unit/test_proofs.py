@@ -32,7 +32,9 @@ def meanwhile(files: FakeFiles, *others: float) -> None:
 
 
 @pytest.mark.parametrize(("others", "stays"), [((19.0,), 20.0), ((21.0,), 21.0), ((18.0, 19.0), 20.0)])
-def test_of_proofs_that_end_at_the_same_moment_the_latest_is_published(others: tuple[float, ...], stays: float) -> None:
+def test_of_proofs_that_end_at_the_same_moment_the_latest_is_published(
+    others: tuple[float, ...], stays: float
+) -> None:
     files = FakeFiles()
     publish(files, proof(10.0))
     meanwhile(files, *others)

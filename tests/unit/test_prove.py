@@ -33,7 +33,9 @@ def node() -> ProvedNode:
 
 def test_a_node_that_is_as_it_should_be_is_proved_on_all_ten_checks(node: ProvedNode) -> None:
     proof = node.proof()
-    assert [(check.number, check.state) for check in proof.checks] == [(n, CheckState.OK) for n in range(1, 11)]
+    assert [(check.number, check.state) for check in proof.checks] == [
+        (n, CheckState.OK) for n in range(1, 11)
+    ]
     assert proof.exit is Exit.OK
     assert proof.drift == ()
     assert proof.checks[9].detail == "5.0 MiB of an image of plain.example:5000, 100 % through the mirror"
@@ -146,7 +148,8 @@ def _other_mirrors_counter(made: ProvedNode) -> None:
         (1, "NNA0205", "fs.nr_open is 65536", _few_open_files),
         (2, "NNA0711", "no such unit", _no_unit),
         (2, "NNA0712", "failed", lambda made: made.unit(active_state="failed", result="exit-code")),
-        (2, "NNA0712", "start limit", lambda made: made.unit(active_state="failed", result="start-limit-hit")),
+        (2, "NNA0712", "start limit", lambda made: made.unit(active_state="failed",
+            result="start-limit-hit")),
         (2, "NNA0714", "50-kill.conf", _kills_nydusd),
         (2, "NNA0715", "NO_PROXY", lambda made: made.unit(environment=("HTTP_PROXY=http://10.0.0.1:3128",))),
         (2, "NNA0716", "has not read", lambda made: made.unit(needs_reload=True)),
@@ -239,7 +242,10 @@ def test_no_credential_of_a_registry_reaches_what_everyone_can_read(node: Proved
 
 def test_in_the_mirrors_dialect_the_mirror_is_the_relay() -> None:
     config = {
-        "device": {"backend": {"config": {"mirrors": [{"host": "http://a", "headers": {"X": "y"}}]}}, "cache": {}}
+        "device": {
+            "backend": {"config": {"mirrors": [{"host": "http://a", "headers": {"X": "y"}}]}},
+            "cache": {},
+        }
     }
     made = json.loads(checks_read.configured(config, "http://relay", "/work"))
     assert made["device"]["backend"]["config"]["mirrors"] == [{"host": "http://relay", "headers": {"X": "y"}}]
@@ -263,7 +269,9 @@ def test_a_status_that_is_old_or_damaged_is_no_word_about_now(node: ProvedNode) 
 
 
 def test_unreadable_files_make_a_check_unknown_and_the_exit_code_says_so(node: ProvedNode) -> None:
-    node.node.files.unreadable[paths.NYDUSD_TEMPLATE] = FileError("NNA0427", "cannot read", cause="Input/output error")
+    node.node.files.unreadable[paths.NYDUSD_TEMPLATE] = FileError(
+        "NNA0427", "cannot read", cause="Input/output error"
+    )
     checks = {check.number: check.state for check in node.proof().checks}
     assert checks[8] is CheckState.UNKNOWN
 
@@ -284,7 +292,11 @@ def test_a_restarted_containerd_counts_only_with_a_new_process(node: ProvedNode)
     [
         ("", 0),
         ("# HELP dragonfly_client_download_traffic x\n", 0),
-        ('dragonfly_client_download_traffic{type="A"} 3\ndragonfly_client_download_traffic{type="B"} 4e3\n', 4003),
+        (
+            'dragonfly_client_download_traffic{type="A"} 3\ndragonfly_client_download_traffic{type="B"} '
+            "4e3\n",
+            4003,
+        ),
         ("dragonfly_client_download_traffic_other 9\ndragonfly_client_download_traffic 2\n", 2),
         ("dragonfly_client_download_traffic nonsense\n", 0),
     ],
@@ -319,7 +331,14 @@ def test_what_everyone_may_read_holds_no_signed_address_and_no_credential() -> N
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"backend": None}, {"backend": "x"}, {"backend": {"registry": []}}, {"device": None}, {"device": []}],
+    [
+        {},
+        {"backend": None},
+        {"backend": "x"},
+        {"backend": {"registry": []}},
+        {"device": None},
+        {"device": []},
+    ],
 )
 def test_a_nydusd_whose_configuration_is_odd_is_told_of_and_ends_no_check(config: dict[str, object]) -> None:
     assert difference_of(backend_of(config), {}, Dialect.PROXY) == "it has no registry backend"

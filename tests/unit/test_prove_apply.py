@@ -80,7 +80,9 @@ def test_what_was_proved_before_a_reboot_is_proved_again_after_it(node: ProvedNo
     assert (proof["at"], proof["boot_id"]) == (node.node.clock.now(), "another")
 
 
-def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(node: ProvedNode) -> None:
+def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(
+    node: ProvedNode,
+) -> None:
     change.note_origins(node.config, node.node.ports)
     assert json.loads(node.node.files.files[paths.EFFECTIVE].content)["origins"] == ["plain.example:5000"]
     inodes = node.node.files.inodes()
@@ -120,7 +122,9 @@ def test_the_upper_checks_wait_until_the_agent_has_read_what_was_applied() -> No
     assert outcome.proof.checks[8].state is CheckState.OK
 
 
-def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_over(node: ProvedNode) -> None:
+def test_what_was_put_back_is_told_though_the_look_at_the_node_after_that_falls_over(
+    node: ProvedNode,
+) -> None:
     changed: list[str] = []
 
     def ping(_: Request) -> HttpAnswer:

@@ -48,7 +48,9 @@ def test_a_containerd_that_reads_no_root_of_a_proxy_plugin_is_known_by_the_direc
 def with_runtimes(**runtimes: object) -> ProvedNode:
     """A node of mode runtime-class that was applied, whose CRI then says that it has these runtimes."""
     config = Config()
-    made = ProvedNode(replace(config, containerd=replace(config.containerd, mode=ContainerdMode.RUNTIME_CLASS)))
+    made = ProvedNode(
+        replace(config, containerd=replace(config.containerd, mode=ContainerdMode.RUNTIME_CLASS))
+    )
     made.apply()
     made.node.containerd.mountpoints = ("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",)
     made.node.containerd.status["config"] = json.dumps({"containerd": {"runtimes": runtimes}})
@@ -66,7 +68,9 @@ def test_a_cri_that_does_not_tell_its_runtimes_proves_nothing_and_undoes_nothing
     assert check_6(made).state is CheckState.NOT_PROVED
 
 
-@pytest.mark.parametrize("runtimes", [{}, {"nydus": {"snapshotter": ""}}, {"nydus": {"snapshotter": "overlayfs"}}])
+@pytest.mark.parametrize(
+    "runtimes", [{}, {"nydus": {"snapshotter": ""}}, {"nydus": {"snapshotter": "overlayfs"}}]
+)
 def test_a_runtime_class_that_would_start_on_another_snapshotter_is_told(runtimes: dict[str, object]) -> None:
     check = check_6(with_runtimes(**runtimes))
     assert (check.state, check.code) == (CheckState.FAILED, "NNA0655")

@@ -38,7 +38,9 @@ def test_a_killed_change_leaves_the_old_node_or_the_new_one(after: bool) -> None
             apply(node)
         node.faults.clear()
         outcome = finish(node)
-        assert state(node) in (OLD_STATE, NEW_STATE), f"mixed after a kill at call {nth}: {node.faults.calls[nth - 1]}"
+        assert state(node) in (OLD_STATE, NEW_STATE), (
+            f"mixed after a kill at call {nth}: {node.faults.calls[nth - 1]}"
+        )
         assert not node.ledger.open
         if outcome is not None and outcome.finished:
             assert state(node) == NEW_STATE

@@ -1,4 +1,6 @@
-"""What `doctor` says of registries: who refuses this node, with what, and what to do; and never the secret."""
+"""What `doctor` says of registries: who refuses this node, with what, and what to do; and never the
+secret.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def test_a_registry_that_everyone_may_read_needs_nothing(node: ProvedNode) -> No
     one = looked(node, registries)[HOST]
     assert (one.state, one.detail) == (CheckState.OK, f"lets everyone read {HOST}/team/app")
     assert (HOST, "/v2/team/app/manifests/nydus-agent-asks-who-it-is") in registries.asked
-    assert {host for host, _path in registries.asked} == {HOST, "plain.example:5000"}, "not that of the sandbox image"
+    assert {host for host, _path in registries.asked} == {HOST, "plain.example:5000"}, (
+        "not that of the sandbox image"
+    )
 
 
 def test_a_401_names_every_source_that_was_tried_and_what_to_do(node: ProvedNode) -> None:
@@ -111,7 +115,9 @@ def test_a_helper_that_fails_is_the_reason(node: ProvedNode) -> None:
 def test_a_helper_runs_once_for_a_registry_that_has_one_name(node: ProvedNode) -> None:
     write(node, {"credHelpers": {HOST: "vault"}})
     registries = SmallRegistries(node.node.files, HOST)
-    registries.processes.on("docker-credential-vault", stdout=json.dumps({"Username": USER, "Secret": SECRET}))
+    registries.processes.on(
+        "docker-credential-vault", stdout=json.dumps({"Username": USER, "Secret": SECRET})
+    )
     assert looked(node, registries)[HOST].state is CheckState.OK
     assert registries.processes.ran == [("docker-credential-vault", "get")]
 
@@ -150,7 +156,9 @@ def test_an_identity_token_is_known_not_to_reach_nydusd(node: ProvedNode) -> Non
     write(node, {"auths": {HOST: {"identitytoken": SECRET}}})
     registries = SmallRegistries(node.node.files, HOST)
     one = looked(node, registries)[HOST]
-    assert (one.state, one.code) == (CheckState.FAILED, "NNA1205"), "basic alone is offered, and a token is no password"
+    assert (one.state, one.code) == (CheckState.FAILED, "NNA1205"), (
+        "basic alone is offered, and a token is no password"
+    )
 
 
 @pytest.mark.parametrize(

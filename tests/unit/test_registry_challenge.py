@@ -6,7 +6,10 @@ import pytest
 
 from agent.registry.challenge import Challenge, challenges, chosen, pull_scope, scopes_of
 
-HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/a:pull"'
+HUB = (
+    'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",'
+    'scope="repository:library/a:pull"'
+)
 
 
 def test_what_docker_hub_asks_for_is_understood() -> None:
@@ -23,7 +26,8 @@ def test_what_docker_hub_asks_for_is_understood() -> None:
     [
         ('Basic realm="a, b"', [("basic", {"realm": "a, b"})]),
         ('BASIC Realm=plain , charset = "UTF-8"', [("basic", {"realm": "plain", "charset": "UTF-8"})]),
-        ('Basic realm="x", Bearer realm="y", a=z', [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "a": "z"})]),
+        ('Basic realm="x", Bearer realm="y", a=z', [("basic", {"realm": "x"}), ("bearer", {"realm": "y",
+            "a": "z"})]),
         (r'Basic realm="say \"a\\b\""', [("basic", {"realm": 'say "a\\b"'})]),
         ('Basic realm=""', [("basic", {"realm": ""})]),
         ("Negotiate", [("negotiate", {})]),
@@ -32,7 +36,9 @@ def test_what_docker_hub_asks_for_is_understood() -> None:
         ('Bearer realm="never ends', [("bearer", {}), ("realm", {})]),
     ],
 )  # fmt: skip
-def test_headers_are_read_as_rfc_9110_writes_them(header: str, found: list[tuple[str, dict[str, str]]]) -> None:
+def test_headers_are_read_as_rfc_9110_writes_them(
+    header: str, found: list[tuple[str, dict[str, str]]]
+) -> None:
     assert [(one.scheme, dict(one.parameters)) for one in challenges(header)] == found
 
 
@@ -52,7 +58,10 @@ def test_a_header_of_any_length_is_read_in_no_time() -> None:
     [
         ("repository:a:push,pull", ("repository:a:pull,push",)),
         ("repository:a:delete", ("repository:a:pull,push,delete",)),
-        ("repository:b:5000/c:pull repository:a:pull", ("repository:a:pull,push", "repository:b:5000/c:pull")),
+        (
+            "repository:b:5000/c:pull repository:a:pull",
+            ("repository:a:pull,push", "repository:b:5000/c:pull"),
+        ),
         ("registry:catalog:* one two", ("repository:a:pull,push", "registry:catalog:*", "one", "two")),
         ("", ("repository:a:pull,push",)),
     ],

@@ -1,4 +1,6 @@
-"""Credentials of registries: found as docker finds them, refused where they are not safe, and never printed."""
+"""Credentials of registries: found as docker finds them, refused where they are not safe, and never
+printed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ def auth(user: str = "puller", password: str = SECRET) -> str:
 
 
 def credentials(
-    document: object, *, mode: int = 0o600, uid: int = 0, processes: FakeProcesses | None = None, named: str = ""
+    document: object,
+    *,
+    mode: int = 0o600,
+    uid: int = 0,
+    processes: FakeProcesses | None = None,
+    named: str = "",
 ) -> DockerCredentials:
     files = FakeFiles()
     if document is not None:
@@ -45,11 +52,15 @@ def refusal(port: DockerCredentials, registry: str = "reg.test") -> CredentialEr
     with pytest.raises(CredentialError) as caught:
         port.find(registry, deadline_s=1)
     error = caught.value
-    text = " ".join([str(error), repr(error), error.what, error.cause, error.try_, *error.seen, *map(str, error.args)])
+    text = " ".join(
+        [str(error), repr(error), error.what, error.cause, error.try_, *error.seen, *map(str, error.args)]
+    )
     assert SECRET not in text
     assert auth() not in text
     assert error.__cause__ is None
-    assert error.__suppress_context__ or error.__context__ is None, "a traceback would print what it came from"
+    assert error.__suppress_context__ or error.__context__ is None, (
+        "a traceback would print what it came from"
+    )
     return error
 
 
@@ -57,7 +68,15 @@ def test_a_secret_is_printed_logged_and_stored_nowhere(caplog: pytest.LogCapture
     secret = Secret(SECRET)
     found = Credential("somewhere", "puller", secret, secret, secret)
     logging.getLogger("test").warning("%s %r %s", found, secret, found.basic)
-    shown = (str(secret), repr(secret), f"{secret}", f"{found}", repr([found]), f"{secret!s:>40}", caplog.text)
+    shown = (
+        str(secret),
+        repr(secret),
+        f"{secret}",
+        f"{found}",
+        repr([found]),
+        f"{secret!s:>40}",
+        caplog.text,
+    )
     assert not [text for text in shown if SECRET in text or auth() in text]
     for store in (pickle.dumps, copy.deepcopy, json.dumps):
         with pytest.raises(TypeError):
@@ -88,7 +107,10 @@ def test_a_registry_has_one_name_however_it_is_written(written: str, host: str) 
 
 
 def test_docker_hubs_api_is_asked_where_it_answers() -> None:
-    assert (api_host_of("docker.io"), api_host_of("reg.test:5000")) == ("registry-1.docker.io", "reg.test:5000")
+    assert (api_host_of("docker.io"), api_host_of("reg.test:5000")) == (
+        "registry-1.docker.io",
+        "reg.test:5000",
+    )
 
 
 @pytest.mark.parametrize("key", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
@@ -133,7 +155,11 @@ def test_identity_and_registry_tokens_are_found_and_known_not_to_reach_nydusd() 
     assert found.credential.identity_token == Secret(SECRET)
     assert not found.credential.basic
     assert not found.credential.reaches_nydusd
-    bearer = credentials({"auths": {"reg.test": {"registrytoken": SECRET}}}).find("reg.test", deadline_s=1).credential
+    bearer = (
+        credentials({"auths": {"reg.test": {"registrytoken": SECRET}}})
+        .find("reg.test", deadline_s=1)
+        .credential
+    )
     assert bearer is not None
     assert bearer.bearer.reveal() == f"Bearer {SECRET}"
 
@@ -229,7 +255,9 @@ def test_a_helper_that_fails_or_talks_nonsense_is_named_without_what_it_printed(
 
 def test_a_helper_that_hangs_is_named_without_what_it_printed_before() -> None:
     def hang(argv: tuple[str, ...], _stdin: bytes) -> Finished:
-        raise ProcessError("NNA0222", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,))
+        raise ProcessError(
+            "NNA0222", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,)
+        )
 
     processes = FakeProcesses()
     processes.act("docker-credential-vault", by=hang)
@@ -282,7 +310,8 @@ def test_everything_that_is_wrong_with_the_file_is_told_at_once_and_no_value() -
     keys = [problem.key for problem in error.problems]
     assert [one for one in keys if one] == [
         'auths."a.test".auth', 'auths."b.test".auth', 'auths."c.test"', 'auths."d.test".password',
-        'auths."e.test".identitytoken', "auths", "auths", 'credHelpers."f.test"', 'credHelpers."g.test"', "credsStore",
+        'auths."e.test".identitytoken', "auths", "auths", 'credHelpers."f.test"', 'credHelpers."g.test"',
+        "credsStore",
     ]  # fmt: skip
     assert "chmod 600" in error.problems[0].action
     assert all(problem.action and problem.file == PATH for problem in error.problems)

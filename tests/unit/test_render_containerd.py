@@ -49,7 +49,9 @@ def test_a_node_without_a_file_gets_one_that_says_whose_it_is() -> None:
 
 
 def test_a_runtime_class_leaves_the_default_runtime_in_place() -> None:
-    """A table of runtimes replaces the built-in one in containerd 1.x: pods of the default class would not start."""
+    """A table of runtimes replaces the built-in one in containerd 1.x: pods of the default class would not
+    start.
+    """
     assert at(after(ContainerdMode.RUNTIME_CLASS, STOCK), KEYS[2].runtimes) == {
         "nydus": {"runtime_type": "io.containerd.runc.v2", "snapshotter": "nydus"},
         "runc": {"runtime_type": "io.containerd.runc.v2"},
@@ -144,14 +146,19 @@ def test_a_file_that_cannot_be_edited_safely_is_refused_untouched(text: str, cod
 
 NAMES = st.sampled_from(["cni", "containerd", "registry", "x509_key", "streaming", "image decryption"])
 VALUES = st.one_of(
-    st.booleans(), st.integers(-5, 5), st.text("ab\\\"' #=[]\t", max_size=6), st.lists(st.integers(), max_size=3)
+    st.booleans(),
+    st.integers(-5, 5),
+    st.text("ab\\\"' #=[]\t", max_size=6),
+    st.lists(st.integers(), max_size=3),
 )
 TABLES = st.recursive(
     st.dictionaries(NAMES, VALUES, max_size=3),
     lambda inner: st.dictionaries(NAMES, st.one_of(VALUES, inner), max_size=3),
     max_leaves=8,
 )
-COMMENTS = st.lists(st.sampled_from(["# kept", "", "#[proxy_plugins.nydus]", '# snapshotter = "x"']), max_size=4)
+COMMENTS = st.lists(
+    st.sampled_from(["# kept", "", "#[proxy_plugins.nydus]", '# snapshotter = "x"']), max_size=4
+)
 
 
 @given(cri=TABLES, others=TABLES, comments=COMMENTS)

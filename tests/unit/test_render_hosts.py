@@ -51,7 +51,9 @@ def test_the_mirror_may_pull_and_resolve_and_nothing_else(name: str) -> None:
 
 
 def test_a_pull_can_always_reach_the_registry_itself() -> None:
-    """Each file names a server, or is the default one, behind which containerd puts the registry's usual address."""
+    """Each file names a server, or is the default one, behind which containerd puts the registry's usual
+    address.
+    """
     for name, content in files(config(PLAIN, SECURE)).items():
         assert ("server" in tomllib.loads(content.decode())) is (name != "_default")
 
@@ -79,7 +81,9 @@ def test_only_the_named_registries_go_through_the_mirror_where_some_are_named() 
 def test_a_registry_whose_certificate_is_wrong_is_never_asked_through_a_mirror_that_does_not_look() -> None:
     seen = replace(facts(), certificates=(CertificateCheck(SECURE.host, ok=False, evidence="self-signed"),))
     found = render_hosts.wanted(config(SECURE), seen, default_present=False)
-    assert tomllib.loads(found.files[SECURE.host].decode()).get("host") == {}, "containerd 1.6 and 1.7 want the table"
+    assert tomllib.loads(found.files[SECURE.host].decode()).get("host") == {}, (
+        "containerd 1.6 and 1.7 want the table"
+    )
     assert "self-signed" in found.notes[0]
 
 

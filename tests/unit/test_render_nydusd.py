@@ -18,11 +18,14 @@ PAGE_REGISTRY = "https://index.docker.io"
 # What the snapshotter's own structs hold, 0.13.4 and 0.16.1 alike; it drops every other key.
 SURVIVES = {
     "device.backend.type", "device.backend.config.scheme", "device.backend.config.skip_verify",
-    "device.backend.config.timeout", "device.backend.config.connect_timeout", "device.backend.config.retry_limit",
-    "device.backend.config.proxy.url", "device.backend.config.proxy.fallback", "device.backend.config.proxy.ping_url",
+    "device.backend.config.timeout", "device.backend.config.connect_timeout",
+    "device.backend.config.retry_limit",
+    "device.backend.config.proxy.url", "device.backend.config.proxy.fallback",
+    "device.backend.config.proxy.ping_url",
     "device.backend.config.proxy.check_interval", "device.backend.config.proxy.use_http",
     "device.backend.config.mirrors", "device.cache.type", "device.cache.config.work_dir",
-    "mode", "digest_validate", "iostats_files", "enable_xattr", "fs_prefetch.enable", "fs_prefetch.prefetch_all",
+    "mode", "digest_validate", "iostats_files", "enable_xattr", "fs_prefetch.enable",
+    "fs_prefetch.prefetch_all",
     "fs_prefetch.threads_count", "fs_prefetch.merging_size", "fs_prefetch.bandwidth_rate",
 }  # fmt: skip
 
@@ -81,7 +84,9 @@ def test_a_mirror_that_died_is_left_after_one_failed_read() -> None:
 @pytest.mark.parametrize("dialect", [Dialect.PROXY, Dialect.MIRRORS])
 @pytest.mark.parametrize("switch", [Switch.FENCE, Switch.NATIVE])
 @pytest.mark.parametrize("use_http", [True, False])
-def test_the_origin_s_certificate_is_always_verified(switch: Switch, dialect: Dialect, use_http: bool) -> None:
+def test_the_origin_s_certificate_is_always_verified(
+    switch: Switch, dialect: Dialect, use_http: bool
+) -> None:
     assert backend(Config(), Effective(switch, dialect, use_http))["skip_verify"] is False
 
 

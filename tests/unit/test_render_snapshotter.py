@@ -38,7 +38,10 @@ def unit(text: bytes) -> RawConfigParser:
 def test_what_a_fresh_node_gets_is_the_golden_one() -> None:
     wanted = config(PLAIN)
     assert rendered(paths.SNAPSHOTTER_CONFIG, wanted) == (GOLDEN / "node/snapshotter.toml").read_bytes()
-    assert rendered(paths.SNAPSHOTTER_UNIT_FILE, wanted) == (GOLDEN / "node/nydus-snapshotter.service").read_bytes()
+    assert (
+        rendered(paths.SNAPSHOTTER_UNIT_FILE, wanted)
+        == (GOLDEN / "node/nydus-snapshotter.service").read_bytes()
+    )
 
 
 def test_symptoms_are_in_the_journal_and_pprof_is_not_on_the_network() -> None:
@@ -52,7 +55,11 @@ def test_running_containers_outlive_the_snapshotter() -> None:
     assert found["cleanup_on_close"] is False
     assert found["cgroup"]["enable"] is False
     service = unit(snapshotter_unit("/usr/bin/x", ""))["Service"]
-    assert (service["KillMode"], service["OOMPolicy"], service["Restart"]) == ("process", "continue", "always")
+    assert (service["KillMode"], service["OOMPolicy"], service["Restart"]) == (
+        "process",
+        "continue",
+        "always",
+    )
 
 
 def test_a_nydusd_that_cannot_hand_over_its_mounts_is_not_asked_to() -> None:
@@ -142,7 +149,9 @@ def test_the_unit_names_where_credentials_are_and_holds_none() -> None:
     assert "Environment=DOCKER_CONFIG=/etc/registry" in lines("/etc/registry/config.json")
     by_name = lines("pull-secret")
     assert "LoadCredential=config.json:pull-secret" in by_name
-    assert "SetCredential=config.json:{}" in by_name, "a credential that is gone must not keep the snapshotter down"
+    assert "SetCredential=config.json:{}" in by_name, (
+        "a credential that is gone must not keep the snapshotter down"
+    )
     assert "Environment=DOCKER_CONFIG=%d" in by_name
 
 

@@ -1,4 +1,6 @@
-"""Credentials that expire: what is rendered where the programs can renew them, and what is told where they cannot."""
+"""Credentials that expire: what is rendered where the programs can renew them, and what is told where they
+cannot.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def set_to(seconds: int) -> Config:
     return replace(config(PLAIN), registries=RegistriesConfig(hosts=(PLAIN,), renew_s=seconds))
 
 
-@pytest.mark.parametrize("document", [HELPER, {"credsStore": "gcloud"}, {"auths": {PLAIN.host: entry("puller")}}])
+@pytest.mark.parametrize(
+    "document", [HELPER, {"credsStore": "gcloud"}, {"auths": {PLAIN.host: entry("puller")}}]
+)
 def test_running_containers_get_new_credentials_where_both_programs_can(document: object) -> None:
     made = with_docker(document, **ABLE)
     assert interval(made) == "300s"
@@ -131,8 +135,12 @@ def in_use(made: ProvedNode, document: object = None) -> ProvedNode:
 def test_an_image_in_use_whose_credential_will_expire_is_named_with_its_helper_and_the_way_out() -> None:
     proof = in_use(ProvedNode()).proof()
     (one,) = proof.unrenewed
-    assert one.startswith(f"{PLAIN.host}/image (docker-credential-ecr-login): nydusd 2.2.0 does not (2.4.1 does)")
-    assert (proof.headline, proof.exit) == (None, 0), "nothing is wrong yet, and a change must not be undone for it"
+    assert one.startswith(
+        f"{PLAIN.host}/image (docker-credential-ecr-login): nydusd 2.2.0 does not (2.4.1 does)"
+    )
+    assert (proof.headline, proof.exit) == (None, 0), (
+        "nothing is wrong yet, and a change must not be undone for it"
+    )
     assert PASSWORD not in str(proof)
 
 
@@ -161,7 +169,9 @@ def test_what_was_not_applied_yet_is_told_with_the_command() -> None:
     made.say()
     made.node.files.put(DOCKER, json.dumps({"credsStore": "gcloud"}).encode(), mode=0o600)
     proof = made.proof()
-    assert [one for one in proof.unrenewed if one.endswith("nydus-agent apply")] == list(proof.unrenewed) != []
+    assert (
+        [one for one in proof.unrenewed if one.endswith("nydus-agent apply")] == list(proof.unrenewed) != []
+    )
     assert any("snapshotter.toml" in one for one in proof.pending)
 
 
@@ -198,7 +208,9 @@ def test_an_image_with_a_credential_is_told_although_another_mount_of_it_was_mad
 
 def test_status_tells_it_before_the_reads_fail(tmp_path: Path) -> None:
     published = PublishedNode(tmp_path)
-    published.proof["unrenewed"] = ["reg.example/app (docker-credential-gcloud): nydusd 2.2.0 does not (2.4.1 does)"]
+    published.proof["unrenewed"] = [
+        "reg.example/app (docker-credential-gcloud): nydusd 2.2.0 does not (2.4.1 does)"
+    ]
     published.write()
     answer = Answer(published)
     assert answer.code == 3
@@ -231,7 +243,9 @@ def test_a_helper_that_keeps_passwords_is_not_called_one_that_expires() -> None:
     }).encode())[0])  # fmt: skip
     assert expiring.source_of(found, "hub.example") == ""
     assert expiring.source_of(found, "gcr.io") == "docker-credential-gcloud"
-    assert "hub.example" not in told(with_docker({"credsStore": "gcloud", "credHelpers": {"hub.example": "pass"}}))
+    assert "hub.example" not in told(
+        with_docker({"credsStore": "gcloud", "credHelpers": {"hub.example": "pass"}})
+    )
 
 
 def test_docker_hub_is_known_by_all_its_names() -> None:

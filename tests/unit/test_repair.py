@@ -43,10 +43,14 @@ def test_a_node_as_it_was_applied_is_not_touched(node: ProvedNode) -> None:
     before = node.node.files.inodes()
     outcome = mend(node)
     assert outcome.proof is None
-    assert {path for path, inode in node.node.files.inodes().items() if before.get(path) != inode} <= {paths.DRIFT}
+    assert {path for path, inode in node.node.files.inodes().items() if before.get(path) != inode} <= {
+        paths.DRIFT
+    }
 
 
-def test_everything_that_carries_our_mark_is_put_back_and_proved_without_a_new_generation(node: ProvedNode) -> None:
+def test_everything_that_carries_our_mark_is_put_back_and_proved_without_a_new_generation(
+    node: ProvedNode,
+) -> None:
     files, applied = node.node.files, node.etc()
     files.put(TEMPLATE, b"{}")
     files.drop(paths.SNAPSHOTTER_CONFIG)
@@ -73,7 +77,9 @@ def test_what_somebody_has_edited_stays_to_be_read_by_root_alone(node: ProvedNod
 
 def test_what_others_want_otherwise_is_left_and_told(node: ProvedNode) -> None:
     files = node.node.files
-    other = files.files[CONTAINERD_CONFIG].content.replace(b'snapshotter = "nydus"', b'snapshotter = "overlayfs"')
+    other = files.files[CONTAINERD_CONFIG].content.replace(
+        b'snapshotter = "nydus"', b'snapshotter = "overlayfs"'
+    )
     files.put(CONTAINERD_CONFIG, other)
     outcome = mend(node)
     assert [one.kind for one in outcome.left] == [Kind.KEYS_CONTRADICTED]
@@ -133,7 +139,9 @@ def test_a_repair_that_is_killed_anywhere_is_undone_or_done() -> None:
     assert outcomes == {False, True}
 
 
-def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_at_all(node: ProvedNode) -> None:
+def test_by_itself_the_same_thing_is_not_put_back_again_at_once_and_at_last_not_at_all(
+    node: ProvedNode,
+) -> None:
     files, clock = node.node.files, node.node.clock
     for _ in range(5):
         files.put(TEMPLATE, b"# managed by Ansible\n{}")
@@ -183,7 +191,9 @@ def test_what_others_write_beside_our_keys_hides_no_change_that_is_pending(node:
     assert any(CONTAINERD_CONFIG in one for one in proof.pending)
 
 
-def test_a_snapshotter_that_was_down_is_started_and_containerd_gets_the_time_to_dial_it_again(node: ProvedNode) -> None:
+def test_a_snapshotter_that_was_down_is_started_and_containerd_gets_the_time_to_dial_it_again(
+    node: ProvedNode,
+) -> None:
     node.node.units.job(paths.SNAPSHOTTER_UNIT, "stop", deadline_s=1)
     made, dials = node.node, [False, False, False]
     made.containerd.backend_alive = lambda name: name != paths.PROXY_PLUGIN or not dials or dials.pop()

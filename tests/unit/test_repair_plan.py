@@ -22,7 +22,9 @@ from tests.unit.plan_node import CONTAINERD_CONFIG, verbs, writes
 
 TEMPLATE = Recorded(paths.NYDUSD_TEMPLATE, b"{}", 0o644, 0, 0, whole=True)
 UNIT = Recorded(paths.SNAPSHOTTER_UNIT_FILE, b"# Managed by nydus-agent\n", 0o644, 0, 0, whole=True)
-HOSTS = Recorded("/etc/containerd/certs.d/docker.io/hosts.toml", b"# Managed by nydus-agent\n", 0o644, 0, 0, whole=True)
+HOSTS = Recorded(
+    "/etc/containerd/certs.d/docker.io/hosts.toml", b"# Managed by nydus-agent\n", 0o644, 0, 0, whole=True
+)
 KEYS: Mapping[tuple[str, ...], object] = {
     ("version",): 2,
     ("proxy_plugins", "nydus", "type"): "snapshot",
@@ -111,7 +113,9 @@ def test_containerd_restarts_where_it_runs_on_something_else() -> None:
     assert verbs(made) == ["restart containerd.service"]
     again = plan(facts(), found(Kind.CONTAINERD_OUTDATED, "containerd.service"), running=differs)
     assert verbs(again) == ["restart containerd.service"]
-    assert plan(facts(), found(Kind.CONTAINERD_OUTDATED, "containerd.service")).empty  # it was restarted meanwhile
+    assert plan(
+        facts(), found(Kind.CONTAINERD_OUTDATED, "containerd.service")
+    ).empty  # it was restarted meanwhile
 
 
 def test_an_import_goes_back_beside_those_of_others() -> None:

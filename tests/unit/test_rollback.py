@@ -22,7 +22,9 @@ from tests.unit.proved_node import CONFIG, ProvedNode, quiet
 CONFIG_TOML = CONFIG.containerd.config
 LOUD = replace(CONFIG, snapshotter=replace(CONFIG.snapshotter, log_level=LogLevel.DEBUG))
 OTHER_MODE = replace(LOUD, containerd=replace(LOUD.containerd, mode=ContainerdMode.RUNTIME_CLASS))
-NATIVE = replace(OTHER_MODE, mirror=replace(OTHER_MODE.mirror, switch=Switch.NATIVE, url="http://127.0.0.1:4001"))
+NATIVE = replace(
+    OTHER_MODE, mirror=replace(OTHER_MODE.mirror, switch=Switch.NATIVE, url="http://127.0.0.1:4001")
+)
 
 
 class Node(ProvedNode):
@@ -52,7 +54,10 @@ class Node(ProvedNode):
 
     def _containerd_restarted(self, name: str, verb: str) -> None:
         if (name, verb) == (paths.CONTAINERD_UNIT, "restart"):
-            ours = b'snapshotter = "nydus"' in self.node.files.files[CONFIG_TOML].content.split(b"runtimes.nydus")[0]
+            ours = (
+                b'snapshotter = "nydus"'
+                in self.node.files.files[CONFIG_TOML].content.split(b"runtimes.nydus")[0]
+            )
             root = self.config.snapshotter.root
             self.node.containerd.mountpoints = (root if ours else "/var/lib/containerd/overlayfs",)
 
@@ -112,7 +117,9 @@ def test_a_rollback_restarts_only_what_read_the_changed_files(node: Node) -> Non
 
 
 def test_a_change_that_changed_no_file_is_no_state_to_go_back_to(node: Node) -> None:
-    node.change(replace(OTHER_MODE, mirror=replace(OTHER_MODE.mirror, metrics_url="http://127.0.0.1:4002/other")))
+    node.change(
+        replace(OTHER_MODE, mirror=replace(OTHER_MODE.mirror, metrics_url="http://127.0.0.1:4002/other"))
+    )
     assert node.newest.number == 4
     assert node.newest.steps == ()
     node.back()
@@ -214,7 +221,9 @@ def test_what_others_wrote_between_two_generations_is_kept_too(node: Node) -> No
 
 def test_a_key_of_ours_to_which_others_gave_a_value_is_theirs_and_named(node: Node) -> None:
     file = node.node.files.files[CONFIG_TOML]
-    theirs = file.content.replace(b"disable_snapshot_annotations = false", b"disable_snapshot_annotations = true")
+    theirs = file.content.replace(
+        b"disable_snapshot_annotations = false", b"disable_snapshot_annotations = true"
+    )
     assert theirs != file.content
     node.change(plan_node.config(plan_node.PLAIN))
     node.node.files.put(CONFIG_TOML, theirs.replace(b"address = ", b"address  = "))
@@ -236,7 +245,9 @@ def test_a_file_that_cannot_be_edited_around_others_is_refused_and_named(node: N
 def test_a_hosts_file_that_somebody_took_over_stays_theirs(node: Node) -> None:
     hosts = f"{paths.CERTS_D}/docker.io/hosts.toml"
     node.node.files.put(hosts, b"# theirs\n")
-    node.change(replace(OTHER_MODE, registries=replace(OTHER_MODE.registries, include=("plain.example:5000",))))
+    node.change(
+        replace(OTHER_MODE, registries=replace(OTHER_MODE.registries, include=("plain.example:5000",)))
+    )
     outcome = node.back(1)
     assert node.node.files.files[hosts].content == b"# theirs\n"
     assert any("left alone" in one for one in outcome.plan.warnings)
@@ -341,13 +352,17 @@ def test_what_a_record_keeps_of_a_configuration_comes_back_whole() -> None:
     assert accepted.restored(here, {"mirror": {"url": 7, "later": True}}).mirror.url == Config().mirror.url
 
 
-def test_restarts_that_the_operator_keeps_to_himself_are_made_by_a_rollback_only_on_his_word(node: Node) -> None:
+def test_restarts_that_the_operator_keeps_to_himself_are_made_by_a_rollback_only_on_his_word(
+    node: Node,
+) -> None:
     node.config = replace(OTHER_MODE, containerd=replace(OTHER_MODE.containerd, restart=RestartPolicy.NEVER))
     with pytest.raises(ApplyError) as caught:
         node.back(1)
     assert (caught.value.code, caught.value.try_) == ("NNA0416", "nydus-agent rollback --now")
     assert node.etc() == node.states[3]
-    _then, _facts, plan = rollback.look_back(node.config, node.node.ports, rollback.choose(node.node.files, 1))
+    _then, _facts, plan = rollback.look_back(
+        node.config, node.node.ports, rollback.choose(node.node.files, 1)
+    )
     assert any("left to you" in one for one in plan.warnings)
     rollback.roll_back(node.config, node.node.ports, quiet(), lambda _: None, to=1, urgency=Urgency.NOW)
     assert node.etc() == node.states[1]

@@ -1,4 +1,6 @@
-"""The plan back, file by file: whose a file is decides what becomes of others' edits, and secrets keep their rights."""
+"""The plan back, file by file: whose a file is decides what becomes of others' edits, and secrets keep their
+rights.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ OLD, NEW = MARK + b"version = 2\n", MARK + b"version = 2\n# newer\n"
 
 @pytest.fixture
 def made() -> FakeNode:
-    """Our configuration in force, and a drop-in that a first generation wrote for root alone and a second for all."""
+    """Our configuration in force, and a drop-in that a first generation wrote for root alone and a second for
+    all.
+    """
     found = node("0.16.1")
     carry_out(found, plan_of(Config(), look(found, Config())))
     found.files.put(DROP_IN, NEW, mode=0o644)
@@ -32,7 +36,9 @@ def made() -> FakeNode:
 
 
 def touched(**values: object) -> Touched:
-    return replace(Touched(DROP_IN, ((None, OLD), (OLD, NEW)), kept=1, mode=0o600), **values)  # type: ignore[arg-type]  # a test names the fields
+    # A test names the fields.
+    touched = Touched(DROP_IN, ((None, OLD), (OLD, NEW)), kept=1, mode=0o600)
+    return replace(touched, **values)  # type: ignore[arg-type]
 
 
 def back(made: FakeNode, *files: Touched) -> Plan:
@@ -58,7 +64,9 @@ def test_containerd_checks_its_files_before_they_go_live_and_restarts_on_them(ma
     now = made.files.files[CONTAINERD_CONFIG].content
     then = now.removesuffix(b"# ours\n")
     steps = back(made, touched(), Touched(CONTAINERD_CONFIG, ((then, then), (then, now)), kept=1)).steps
-    kinds = [type(step) for step in steps if not isinstance(step, UnitStep) or step.unit == "containerd.service"]
+    kinds = [
+        type(step) for step in steps if not isinstance(step, UnitStep) or step.unit == "containerd.service"
+    ]
     assert kinds.index(CheckContainerdConfig) < kinds.index(WriteFile) < kinds.index(UnitStep)
 
 

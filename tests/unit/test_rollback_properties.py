@@ -1,4 +1,6 @@
-"""Rollback over small worlds: whatever was applied in whatever order, each state can be gone back to, safely."""
+"""Rollback over small worlds: whatever was applied in whatever order, each state can be gone back to,
+safely.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCh
 
 def files(made: FakeNode) -> dict[str, bytes]:
     """The node's files, without our records."""
-    return {path: file.content for path, file in made.files.files.items() if not path.startswith(paths.STATE_DIR)}
+    return {
+        path: file.content for path, file in made.files.files.items() if not path.startswith(paths.STATE_DIR)
+    }
 
 
 def accept(made: FakeNode, done: Plan, wanted: Config, verb: str = "apply", to: int | None = None) -> None:
@@ -33,10 +37,14 @@ def accept(made: FakeNode, done: Plan, wanted: Config, verb: str = "apply", to: 
     for step in done.steps:
         if isinstance(step, WriteFile):
             backs.append(
-                undo.PutBack(step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid)
+                undo.PutBack(
+                    step.path, step.content_before, step.content, step.mode_before, step.uid, step.gid
+                )
             )
         elif isinstance(step, RemoveFile):
-            backs.append(undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid))
+            backs.append(
+                undo.PutBack(step.path, step.content_before, None, step.mode_before, step.uid, step.gid)
+            )
     carry_out(made, done)
     effective, _ = decide.choose(wanted, look(made, wanted))
     steps = tuple(DoneStep("", back) for back in backs)

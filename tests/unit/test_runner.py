@@ -22,8 +22,19 @@ def test_other(): {body}
 def _run(tmp_path: Path, body: str) -> tuple[report.Counts, list[str]]:
     test, junit = tmp_path / "test_it.py", tmp_path / "it.xml"
     test.write_text(_TEST.format(body=body))
-    argv = (sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", f"--rootdir={tmp_path}", f"--junitxml={junit}")
-    return runner.run_commands((Command((*argv, str(test)), junit, deadline_s=60),), {"PATH": "/usr/bin:/bin"})
+    argv = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        "/dev/null",
+        f"--rootdir={tmp_path}",
+        f"--junitxml={junit}",
+    )
+    return runner.run_commands(
+        (Command((*argv, str(test)), junit, deadline_s=60),), {"PATH": "/usr/bin:/bin"}
+    )
 
 
 def test_a_run_in_which_all_passed_is_green(tmp_path: Path) -> None:
@@ -47,7 +58,9 @@ def test_a_failed_a_skipped_and_an_excused_test_each_turn_a_run_red(
 
 
 def test_of_a_run_within_a_test_each_failure_is_told_with_its_reason_in_one_line(tmp_path: Path) -> None:
-    broken = "assert [1] == [2], 'what it had\\nand more'\n@pytest.fixture\ndef world(): raise OSError('no room')"
+    broken = (
+        "assert [1] == [2], 'what it had\\nand more'\n@pytest.fixture\ndef world(): raise OSError('no room')"
+    )
     _run(tmp_path, f"{broken}\ndef test_unmade(world): pass")
     told = report.failures((tmp_path / "it.xml").read_text())
     other, unmade = told.removeprefix("2 failed: ").split("; ")

@@ -1,4 +1,6 @@
-"""docs/schema describes what the program really prints: each kind, in as many states of a node as there are here."""
+"""docs/schema describes what the program really prints: each kind, in as many states of a node as there are
+here.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def gone(node: PublishedNode) -> None:
 
 def nothing(node: PublishedNode) -> None:
     node.kill()
-    node.remove("run/nydus-agent/status.json", "var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/proof.json")
+    node.remove(
+        "run/nydus-agent/status.json", "var/lib/nydus-agent/effective.json", "var/lib/nydus-agent/proof.json"
+    )
 
 
 def rubbish(node: PublishedNode) -> None:
@@ -75,7 +79,8 @@ def rubbish(node: PublishedNode) -> None:
 def strange(node: PublishedNode) -> None:
     """An unprivileged user may write what it likes."""
     node.put(
-        "run/nydus-agent/status.json", {"pid": "x", "at": node.now, "health_state": 7, "history": [{"at": None}, 3]}
+        "run/nydus-agent/status.json",
+        {"pid": "x", "at": node.now, "health_state": 7, "history": [{"at": None}, 3]},
     )
 
 

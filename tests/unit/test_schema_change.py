@@ -65,7 +65,9 @@ def test_an_apply_and_one_that_had_nothing_to_do(node: ProvedNode) -> None:
 def test_a_rollback(node: ProvedNode) -> None:
     node.apply()
     outcome = rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
-    document = told(lambda context: apply_verb.tell(outcome, node.node.ports, context, "RollbackResult", to=1))
+    document = told(
+        lambda context: apply_verb.tell(outcome, node.node.ports, context, "RollbackResult", to=1)
+    )
     assert document["to"] == 1
     assert document["proof"]["pending"] != []
 
@@ -76,7 +78,9 @@ def test_a_removal_and_one_that_had_nothing_to_do(node: ProvedNode) -> None:
     assert told(lambda context: remove_verb.tell(None, context))["changed"] is False
 
 
-@pytest.mark.parametrize("done", [None, Recovered("apply", 0.0, finished=True), Recovered("apply", 0.0, False, ("x",))])
+@pytest.mark.parametrize(
+    "done", [None, Recovered("apply", 0.0, finished=True), Recovered("apply", 0.0, False, ("x",))]
+)
 def test_a_recovery(done: Recovered | None) -> None:
     assert told(lambda context: recover_verb.tell(done, context))["recovered"] is (done is not None)
 
@@ -91,7 +95,9 @@ def on_disk(node: ProvedNode, root: Path) -> Path:
     return root
 
 
-def test_the_history_names_what_each_generation_changed_and_which_is_in_force(node: ProvedNode, tmp_path: Path) -> None:
+def test_the_history_names_what_each_generation_changed_and_which_is_in_force(
+    node: ProvedNode, tmp_path: Path
+) -> None:
     node.apply()
     rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
     document = printed(on_disk(node, tmp_path), "history")

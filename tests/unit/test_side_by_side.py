@@ -31,12 +31,22 @@ NODE_TESTS = sorted((ROOT / "tests/node").glob("test_*.py"))
 
 
 def _command(
-    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: str = "", needs: tuple[str, ...] = (),
+    place: Path, name: str, *, body: str = "", seconds: float = 0.0, alone: str = "", needs: tuple[str,
+        ...] = (),
     deadline_s: float = 600.0,
 ) -> Command:  # fmt: skip
     test, junit = place / f"test_{name}.py", place / "results" / f"test_{name}.xml"
     test.write_text(_SPAN.format(seconds=seconds, out=str(place / name), body=body))
-    argv = (sys.executable, "-m", "pytest", "-v", "-c", "/dev/null", f"--rootdir={place}", f"--junitxml={junit}")
+    argv = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-c",
+        "/dev/null",
+        f"--rootdir={place}",
+        f"--junitxml={junit}",
+    )
     return Command((*argv, str(test)), junit, deadline_s, alone, needs)
 
 
@@ -64,7 +74,9 @@ def _overlap(place: Path, one: str, other: str) -> bool:
     return began < other_ended and other_began < ended
 
 
-def test_the_run_ends_with_one_line_of_pytests_form_for_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_run_ends_with_one_line_of_pytests_form_for_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     bad = _command(tmp_path, "bad", body="assert [] == ['a journal']")
     counts, reasons = _run([_command(tmp_path, "one"), bad, _command(tmp_path, "two", alone="two")])
     told = capfd.readouterr().out.splitlines()
@@ -93,7 +105,9 @@ def test_two_of_a_kind_run_beside_each_other(tmp_path: Path, word: str) -> None:
         return f"while not pathlib.Path({place!r}, {other!r}).exists(): time.sleep(0.05)"
 
     pairs = (("a", "b"), ("b", "a"))
-    commands = [_command(tmp_path, name, alone=word, body=meets(other), deadline_s=180.0) for name, other in pairs]
+    commands = [
+        _command(tmp_path, name, alone=word, body=meets(other), deadline_s=180.0) for name, other in pairs
+    ]
     assert _run(commands)[0] == report.Counts(passed=2), "each waits for what the other writes"
 
 
@@ -125,7 +139,9 @@ def test_what_waits_for_a_build_holds_up_nothing_and_what_cannot_be_built_is_red
             missing.clear()
         return [name for name in missing if name in needs]
 
-    beside = SideBySide({"PATH": os.environ["PATH"]}, still, lambda needs: ["broken"] * ("broken" in needs), str, 1)
+    beside = SideBySide(
+        {"PATH": os.environ["PATH"]}, still, lambda needs: ["broken"] * ("broken" in needs), str, 1
+    )
     counts, reasons = beside.run(commands, "made up")
     assert counts == report.Counts(passed=2)
     assert reasons == ["test_never: could not be built: broken"]
@@ -151,7 +167,9 @@ def test_a_stage_that_does_not_end_is_ended_and_red(tmp_path: Path) -> None:
 
 
 def test_what_does_not_end_is_ended_and_red_and_the_others_count(tmp_path: Path) -> None:
-    counts, reasons = _run([_command(tmp_path, "hangs", seconds=600, deadline_s=2.0), _command(tmp_path, "one")])
+    counts, reasons = _run(
+        [_command(tmp_path, "hangs", seconds=600, deadline_s=2.0), _command(tmp_path, "one")]
+    )
     assert counts.passed == 1
     assert [reason.rpartition(": ")[2] for reason in reasons] == ["exit status 124"]
 
@@ -184,7 +202,9 @@ def test_every_file_of_a_stage_is_run_once(stage: str, directories: tuple[str, .
 
 
 def _files(argv: Sequence[str]) -> set[Path]:
-    """The test files that a command line names, or has in a directory that it names and does not leave out."""
+    """The test files that a command line names, or has in a directory that it names and does not leave
+    out.
+    """
     words = shlex.split(" ".join(argv).replace(";", " "))
     out = {ROOT / word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")}
     named = {ROOT / word for word in words if word.startswith("tests/") and word != "tests/in-root"}
@@ -211,7 +231,9 @@ def test_files_with_a_dfdaemon_are_a_tier_of_their_own_and_no_newcomer_waits_for
     assert not {name for stage in MAKE_TEST for name in STAGES[stage].needs} & set(builds.DRAGONFLY)
 
 
-def test_what_every_node_waits_for_is_built_first_and_what_only_the_last_tests_need_gives_way_to_all() -> None:
+def test_what_every_node_waits_for_is_built_first_and_what_only_the_last_tests_need_gives_way_to_all() -> (
+    None
+):
     ranks = [[_rank(name) for name in lane if name not in builds.ARM64] for lane in builds.LANES]
     assert ranks == [sorted(lane) for lane in ranks]
     assert builds.LANES[0][0] == "nydus", "the longest that nodes are made of"

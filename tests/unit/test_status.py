@@ -1,4 +1,6 @@
-"""`status` answers without root; its first line is the state in words, then the details, then what is wrong."""
+"""`status` answers without root; its first line is the state in words, then the details, then what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,19 @@ def test_the_details_are_in_an_aligned_table(node: PublishedNode) -> None:
     assert answer.row("state") == "state healthy since 1 h 56 min: a canary answered"
     assert answer.row("mode") == "mode fence the self-test passed"
     assert answer.row("fence") == "fence not raised self-test ok"
-    assert answer.row("mirror").startswith(f"mirror {MIRROR} ping ok in 0.4 ms, 1 s ago; canary ok in 1.9 ms, 3 s ago")
+    assert answer.row("mirror").startswith(
+        f"mirror {MIRROR} ping ok in 0.4 ms, 1 s ago; canary ok in 1.9 ms, 3 s ago"
+    )
     assert answer.row("origin") == "origin registry.example.org:5000 ok, 40 s ago"
     assert answer.row("pin") == "pin none"
     assert answer.row("agent").startswith(f"agent running pid {PID}, since 2 h 1 min, published 1 s ago")
     assert answer.row("applied") == "applied fence, proxy generation 3"
-    assert "nft can be used" in [line.strip() for line in answer.text.splitlines()], "each reason has its own line"
-    table = [line for line in answer.text.splitlines() if line.startswith(("route", "state", "mode", "agent"))]
+    assert "nft can be used" in [line.strip() for line in answer.text.splitlines()], (
+        "each reason has its own line"
+    )
+    table = [
+        line for line in answer.text.splitlines() if line.startswith(("route", "state", "mode", "agent"))
+    ]
     assert len({line.index(line.split()[1]) for line in table}) == 1
 
 
@@ -41,8 +49,14 @@ def test_every_check_of_the_last_proof_is_listed(node: PublishedNode) -> None:
     node.proof["checks"][9] |= {"state": "not-proved", "detail": "no nydus image on the node yet"}
     node.write()
     answer = Answer(node)
-    assert " ".join(answer.text.splitlines()[-1].split()) == "10 not proved a real read no nydus image on the node yet"
-    assert answer.headline == "serving from mirror, a lazy read is not proved yet: no nydus image on the node yet"
+    assert (
+        " ".join(answer.text.splitlines()[-1].split())
+        == "10 not proved a real read no nydus image on the node yet"
+    )
+    assert (
+        answer.headline
+        == "serving from mirror, a lazy read is not proved yet: no nydus image on the node yet"
+    )
     assert answer.code == 0
 
 
@@ -50,13 +64,17 @@ def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> Non
     node.status |= {
         "health_state": "down", "health_since": node.now - 12, "health_reason": "ping silent",
         "route": "origin", "route_since": node.now - 12, "route_reason": "ping silent",
-        "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin", "reason": "ping silent",
+        "history": [{"at": node.now - 12, "from": "healthy", "to": "down", "route": "origin",
+                     "reason": "ping silent",
                      "evidence": "no answer for 612 ms"}],
     }  # fmt: skip
     node.status["fence"] |= {"active": True, "lease_left_ms": 9400, "refused_connects": 44}
     node.write()
     answer = Answer(node)
-    assert answer.headline == "reads go to the origin since 12 s: mirror down: ping silent (no answer for 612 ms)"
+    assert (
+        answer.headline
+        == "reads go to the origin since 12 s: mirror down: ping silent (no answer for 612 ms)"
+    )
     assert answer.code == 3
     assert "raised at 127.0.0.1:4001, lease ends in 9400 ms, 44 connects refused" in answer.row("fence")
     assert "problem[NNA1014]: the mirror is down" in answer.text
@@ -71,9 +89,14 @@ def test_the_origin_is_named_with_since_when_and_why(node: PublishedNode) -> Non
 def test_the_evidence_is_in_the_first_line_where_the_reason_does_not_hold_it(
     node: PublishedNode, health_state: str, said: str
 ) -> None:
-    change = {"at": node.now - 12, "from": "healthy", "to": health_state, "route": "mirror", "reason": "canary status",
+    change = {"at": node.now - 12, "from": "healthy", "to": health_state, "route": "mirror",
+              "reason": "canary status",
               "evidence": "HTTP 429 for the canary"}  # fmt: skip
-    node.status |= {"health_state": health_state, "health_since": node.now - 12, "health_reason": "canary status"}
+    node.status |= {
+        "health_state": health_state,
+        "health_since": node.now - 12,
+        "health_reason": "canary status",
+    }
     node.status |= {"route_reason": "both bad", "history": [change]}
     node.write()
     headline = Answer(node).headline
@@ -85,8 +108,10 @@ def test_the_evidence_is_in_the_first_line_where_the_reason_does_not_hold_it(
 
 def test_long_evidence_does_not_fill_the_first_line(node: PublishedNode) -> None:
     node.status |= {
-        "health_state": "down", "health_reason": "a read failed", "route": "origin", "route_reason": "a read failed",
-        "history": [{"at": node.now, "from": "healthy", "to": "down", "route": "origin", "reason": "a read failed",
+        "health_state": "down", "health_reason": "a read failed", "route": "origin",
+        "route_reason": "a read failed",
+        "history": [{"at": node.now, "from": "healthy", "to": "down", "route": "origin",
+                     "reason": "a read failed",
                      "evidence": "x" * 400}],
     }  # fmt: skip
     node.write()
@@ -99,7 +124,9 @@ def test_a_mirror_around_which_reads_go_is_not_said_to_serve(node: PublishedNode
     node.status["conditions"] = [held]
     node.write()
     answer = Answer(node)
-    assert answer.headline == "reads go around the mirror since 30 s: nydusd takes reads to the origin by itself"
+    assert (
+        answer.headline == "reads go around the mirror since 30 s: nydusd takes reads to the origin by itself"
+    )
     assert answer.code == 3
     held["status"] = "False"
     node.write()
@@ -108,7 +135,8 @@ def test_a_mirror_around_which_reads_go_is_not_said_to_serve(node: PublishedNode
 
 def test_reads_that_the_mirror_refuses_and_that_fail_as_wanted_are_said(node: PublishedNode) -> None:
     node.status["conditions"] = [{"type": "ReadsRefused", "status": "True", "since": node.now - 30,
-                                  "reason": "Honoured", "message": "reads fail: blob sha256:00 of r/a"}]  # fmt: skip
+                                  "reason": "Honoured",
+                                  "message": "reads fail: blob sha256:00 of r/a"}]  # fmt: skip
     node.write()
     answer = Answer(node)
     assert answer.headline == "the mirror refuses reads since 30 s: reads fail: blob sha256:00 of r/a"
@@ -116,7 +144,12 @@ def test_reads_that_the_mirror_refuses_and_that_fail_as_wanted_are_said(node: Pu
 
 
 def test_a_pin_shows_who_why_and_when_it_ends(node: PublishedNode) -> None:
-    node.status["pin"] = {"route": "origin", "until": node.now + 4801, "reason": "dragonfly upgrade", "by": "mo"}
+    node.status["pin"] = {
+        "route": "origin",
+        "until": node.now + 4801,
+        "reason": "dragonfly upgrade",
+        "by": "mo",
+    }
     node.status["route"] = "origin"
     node.write()
     answer = Answer(node)
@@ -158,7 +191,12 @@ def test_in_mode_native_the_origin_is_told_with_the_mirrors_fault(node: Publishe
 
 
 def test_in_mode_native_a_dead_mirror_is_told_and_so_is_what_protects_reads(node: PublishedNode) -> None:
-    node.status |= {"mode": "native", "health_state": "down", "health_reason": "connection refused", "route_reason": ""}
+    node.status |= {
+        "mode": "native",
+        "health_state": "down",
+        "health_reason": "connection refused",
+        "route_reason": "",
+    }
     node.effective["switch"] = "native"
     node.write()
     answer = Answer(node)
@@ -208,14 +246,17 @@ def test_an_old_proof_proves_nothing_about_now(node: PublishedNode) -> None:
     ("change", "code", "told"),
     [
         ({"health_state": "suspect", "health_reason": "a read was cut"}, 3, "mirror is suspected"),
-        ({"health_state": "unknown", "health_reason": "nothing was seen"}, 4, "could not tell yet: nothing was seen"),
+        ({"health_state": "unknown", "health_reason": "nothing was seen"}, 4,
+         "could not tell yet: nothing was seen"),
         ({"origins": [{"host": "a", "ok": False}]}, 3, "problem[NNA1016]: the origin does not answer: a"),
         ({"mirror": {"owner": "foreign", "owner_detail": "uid 1000"}}, 3, "problem[NNA1019]"),
         ({"conditions": [{"type": "Drift", "status": "True", "message": "the template was edited"}]}, 3,
          "problem[NNA1018]: Drift: the template was edited"),
-        ({"conditions": [{"type": "EndpointPortTaken", "status": "True", "message": "14003 is held by nobody"}]}, 3,
+        ({"conditions": [{"type": "EndpointPortTaken", "status": "True",
+                          "message": "14003 is held by nobody"}]}, 3,
          "problem[NNA0901]: EndpointPortTaken: 14003 is held by nobody"),
-        ({"conditions": [{"type": "Drift", "status": "Unknown", "message": "not readable"}]}, 4, "problem[NNA1017]"),
+        ({"conditions": [{"type": "Drift", "status": "Unknown", "message": "not readable"}]}, 4,
+         "problem[NNA1017]"),
         ({"conditions": [{"type": "Drift", "status": "False", "message": "x"}]}, 0, "serving from mirror"),
     ],
 )  # fmt: skip
@@ -245,7 +286,9 @@ def test_what_the_agent_holds_as_a_condition_is_not_told_twice(
     assert f"problem[{code}]: {kind}: so it is" in Answer(node).text
 
 
-def test_a_configuration_that_was_refused_at_reload_is_told_once_with_its_problems(node: PublishedNode) -> None:
+def test_a_configuration_that_was_refused_at_reload_is_told_once_with_its_problems(
+    node: PublishedNode,
+) -> None:
     node.status["conditions"] = [{"type": "ConfigInvalid", "status": "True", "message": "1 problem"}]
     node.write()
     assert "problem[NNA0101]: ConfigInvalid: 1 problem" in Answer(node).text
@@ -261,9 +304,15 @@ def test_a_probe_that_fails_says_why(node: PublishedNode) -> None:
 
 
 def test_drift_is_in_the_first_line_and_each_finding_has_its_command(node: PublishedNode) -> None:
-    one = {"kind": "file-edited", "subject": "/etc/nydus/x", "what": "/etc/nydus/x was edited", "evidence": [],
+    one = {"kind": "file-edited", "subject": "/etc/nydus/x", "what": "/etc/nydus/x was edited",
+           "evidence": [],
            "remedy": "repair", "try": "sudo nydus-agent repair"}  # fmt: skip
-    other = one | {"kind": "unit-down", "subject": "a.service", "what": "a.service does not run", "try": "look at it"}
+    other = one | {
+        "kind": "unit-down",
+        "subject": "a.service",
+        "what": "a.service does not run",
+        "try": "look at it",
+    }
     node.status["drift"] = [one, other]
     node.status["conditions"] = [{"type": "Drift", "status": "True", "message": "/etc/nydus/x was edited; …"}]
     node.write()
@@ -319,10 +368,12 @@ def test_the_fields_of_the_json_status_are_the_ones_that_were_promised(node: Pub
     """Within v1 fields are only added: a line removed here breaks somebody's monitoring."""
     document = as_json(node)
     promised = {
-        "": {"apiVersion", "kind", "headline", "exit", "agent", "daemon", "effective", "proof", "pin", "problems"},
+        "": {"apiVersion", "kind", "headline", "exit", "agent", "daemon", "effective", "proof", "pin",
+             "problems"},
         "agent": {"state", "age_s"},
         "daemon": {
-            "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason", "route",
+            "pid", "at", "started_at", "mode", "mode_reason", "health_state", "health_since", "health_reason",
+            "route",
             "route_since", "route_reason", "fence", "mirror", "origins", "pin", "conditions", "history",
         },
         "effective": {"at", "generation", "switch", "dialect", "use_http", "reasons", "not_accelerated"},

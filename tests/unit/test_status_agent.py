@@ -67,7 +67,10 @@ def test_an_agent_that_lives_but_is_silent_is_not_believed(node: PublishedNode) 
     node.status["at"] = node.now - 4000
     node.write()
     answer = Answer(node)
-    assert answer.headline == f"could not tell: the agent (pid {PID}) lives but has published nothing for 1 h 6 min"
+    assert (
+        answer.headline
+        == f"could not tell: the agent (pid {PID}) lives but has published nothing for 1 h 6 min"
+    )
     assert answer.code == 4
 
 
@@ -80,7 +83,9 @@ def test_where_proc_hides_processes_the_publications_age_decides(node: Published
     assert "is gone" in Answer(node).headline
 
 
-def test_a_broken_configuration_is_told_where_the_agent_does_not_run_because_of_it(node: PublishedNode) -> None:
+def test_a_broken_configuration_is_told_where_the_agent_does_not_run_because_of_it(
+    node: PublishedNode,
+) -> None:
     (node.root / "agent.toml").write_text("[mirror]\nurll = 1")
     node.remove("run/nydus-agent/status.json")
     answer = Answer(node)
@@ -134,7 +139,10 @@ def test_values_of_wrong_types_count_as_not_there(node: PublishedNode) -> None:
             assert Answer(node).code in (0, 3, 4), (key, value)
             assert as_json(node)["kind"] == "Status"
     for value in wrong:
-        node.put("var/lib/nydus-agent/proof.json", {"at": value, "checks": value, "versions": value, "drift": value})
+        node.put(
+            "var/lib/nydus-agent/proof.json",
+            {"at": value, "checks": value, "versions": value, "drift": value},
+        )
         node.put("var/lib/nydus-agent/effective.json", {"at": value, "switch": value, "reasons": value})
         node.put("var/lib/nydus-agent/pin.json", {"route": value, "until": value, "by": value})
         node.write_status()
@@ -204,14 +212,17 @@ def test_a_healthy_file_is_enough(node: PublishedNode) -> None:
     assert server.heads == []
 
 
-def test_what_is_pending_after_a_rollback_is_told_without_root_with_the_way_to_see_it(node: PublishedNode) -> None:
+def test_what_is_pending_after_a_rollback_is_told_without_root_with_the_way_to_see_it(
+    node: PublishedNode,
+) -> None:
     node.effective["rolled_back_to"] = 1
     node.proof["pending"] = ["replace /etc/nydus/snapshotter.toml: how the snapshotter runs"]
     node.write()
     answer = Answer(node)
     assert answer.code == 3
     assert (
-        answer.row("applied") == "applied fence, proxy generation 3, rolled back to 1: it holds until nydus-agent apply"
+        answer.row("applied")
+        == "applied fence, proxy generation 3, rolled back to 1: it holds until nydus-agent apply"
     )
     assert "[NNA1013]: the configuration wants other than is in force" in answer.text
     assert "cause: the node was rolled back to generation 1" in answer.text

@@ -68,7 +68,9 @@ def test_one_good_try_among_bad_ones_is_not_enough() -> None:
 def test_the_end_of_a_run_says_how_often_which_tests_have_tried_again(tmp_path: Path) -> None:
     case = '<testcase classname="tests.unit.test_a" name="test_b" time="1">{}</testcase>'
     one = f'<property name="{time_bounds.REPEATED}" value="it: 3"/>'
-    (tmp_path / "a.xml").write_text(f"<testsuite>{case.format(f'<properties>{one * 2}</properties>')}</testsuite>")
+    (tmp_path / "a.xml").write_text(
+        f"<testsuite>{case.format(f'<properties>{one * 2}</properties>')}</testsuite>"
+    )
     (tmp_path / "b.xml").write_text(f"<testsuite>{case.format('')}</testsuite>")
     files = sorted(tmp_path.glob("*.xml"))
     assert report.repeats(files) == "time bounds repeated: 2 in 1 tests (test_a::test_b 2)"

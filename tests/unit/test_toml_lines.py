@@ -47,7 +47,9 @@ def test_a_key_goes_where_its_table_is(path: tuple[str, ...], value: Any, lines:
         return
     result = toml_lines.insert(OUT_OF_ORDER, {path: value})
     assert at(tomllib.loads(result), path) == value
-    assert [line for line in result.splitlines() if line not in OUT_OF_ORDER.splitlines() or line in lines] != []
+    assert [
+        line for line in result.splitlines() if line not in OUT_OF_ORDER.splitlines() or line in lines
+    ] != []
     assert all(line in result.splitlines() for line in lines)
     old = OUT_OF_ORDER.splitlines()
     assert len([line for line in old if line not in result.splitlines()]) <= 1
@@ -62,7 +64,9 @@ def test_taking_a_table_of_ours_out_again_leaves_no_trace() -> None:
         ("a", "y"): "new",
     }
     result = insert(OUT_OF_ORDER, wishes)
-    assert remove(result, {path: at(before, path) for path in wishes}, before) == OUT_OF_ORDER.replace("'old'", '"old"')
+    assert remove(result, {path: at(before, path) for path in wishes}, before) == OUT_OF_ORDER.replace(
+        "'old'", '"old"'
+    )
 
 
 def test_a_header_inside_of_a_string_leads_to_no_wrong_edit() -> None:

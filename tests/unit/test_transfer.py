@@ -16,16 +16,28 @@ COMING = Transfer(sent_ms=5000, received_ms=8, acknowledged_ms=8)
 @pytest.mark.parametrize(
     ("what", "transfer", "expected"),
     [
-        ("a connect that nobody answers", replace(COMING, connecting=True, established=False), Standing.WAITING),
+        (
+            "a connect that nobody answers",
+            replace(COMING, connecting=True, established=False),
+            Standing.WAITING,
+        ),
         ("connected, nothing asked yet", Transfer(answered=False), Standing.WAITING),
         ("the first request", Transfer(answered=False, sent_ms=3000, received_ms=3004), Standing.WAITING),
         ("a request that did not arrive", replace(COMING, unacknowledged=True), Standing.WAITING),
-        ("the next request on a kept connection", replace(COMING, sent_ms=4, received_ms=8000), Standing.WAITING),
+        (
+            "the next request on a kept connection",
+            replace(COMING, sent_ms=4, received_ms=8000),
+            Standing.WAITING,
+        ),
         ("a flowing answer", COMING, Standing.FLOWING),
         ("an answer that paused", replace(COMING, sent_ms=40_000, received_ms=29_996), Standing.FLOWING),
         ("an answer that stopped", replace(COMING, sent_ms=40_000, received_ms=30_000), Standing.STALLED),
         ("idle for long", replace(COMING, sent_ms=90_004, received_ms=90_000), Standing.STALLED),
-        ("its owner is slow", replace(COMING, sent_ms=90_000, received_ms=60_000, unread=True), Standing.FLOWING),
+        (
+            "its owner is slow",
+            replace(COMING, sent_ms=90_000, received_ms=60_000, unread=True),
+            Standing.FLOWING,
+        ),
         ("closed by one side", replace(COMING, established=False, received_ms=60_000), Standing.ENDING),
     ],
 )
@@ -39,7 +51,10 @@ def test_who_spoke_last_says_where_it_stands(what: str, transfer: Transfer, expe
         (1000, Standing.FLOWING),  # the answer acknowledged its request: it has begun
         (960, Standing.WAITING),  # the request was acknowledged alone, 40 ms later: nothing of an answer came
         (700, Standing.WAITING),
-        (696, Standing.FLOWING),  # too late for that: a keep-alive's answer, which says nothing of the request
+        (
+            696,
+            Standing.FLOWING,
+        ),  # too late for that: a keep-alive's answer, which says nothing of the request
         (1004, Standing.FLOWING),
     ],
 )

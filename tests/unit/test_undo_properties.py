@@ -1,4 +1,6 @@
-"""Undo over small worlds, by the transaction that ships: a change that fails anywhere leaves the node as it was."""
+"""Undo over small worlds, by the transaction that ships: a change that fails anywhere leaves the node as it
+was.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def nothing(_: object) -> None:
 def files(made: FakeNode) -> dict[str, FakeFile | str]:
     """All files, links and directories of others and of ours, with mode and owner; not our own records."""
     found = made.files.snapshot()
-    return {path: what for path, what in found.items() if what is not None and not path.startswith(paths.STATE_DIR)}
+    return {
+        path: what
+        for path, what in found.items()
+        if what is not None and not path.startswith(paths.STATE_DIR)
+    }
 
 
 def units(made: FakeNode) -> dict[str, tuple[bool, bool]]:
@@ -74,7 +80,10 @@ def agree(made: FakeNode, steps: Plan) -> None:
     """containerd reads each candidate as the plan means it (the contract tests ask real ones)."""
     for step in steps.steps:
         if isinstance(step, CheckContainerdConfig):
-            lines = [f"{key} = {value if value in ('true', 'false') else repr(value)}" for key, value in step.expect]
+            lines = [
+                f"{key} = {value if value in ('true', 'false') else repr(value)}"
+                for key, value in step.expect
+            ]
             made.processes.on(step.program, "--config", stdout="\n".join(lines))
 
 
@@ -90,7 +99,9 @@ def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
         with pytest.raises(ApplyError) as caught:
             transaction.carry_out(made.ports, intention, lambda: REFUSED, around)
     assert caught.value.code == "NNA0402", str(caught.value)
-    assert REFUSED.what in caught.value.cause, "it was the proof that ended it: every step of the prefix was done"
+    assert REFUSED.what in caught.value.cause, (
+        "it was the proof that ended it: every step of the prefix was done"
+    )
     return done
 
 

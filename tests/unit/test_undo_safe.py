@@ -21,7 +21,9 @@ ENABLED_BY = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UN
 
 def replacing(path: str, calls: list[tuple[str, ...]]) -> int:
     """How manyth call of replace is the last one of this path."""
-    return max(nth for nth, call in enumerate((one for one in calls if one[0] == "replace"), 1) if call[1] == path)
+    return max(
+        nth for nth, call in enumerate((one for one in calls if one[0] == "replace"), 1) if call[1] == path
+    )
 
 
 def undone_as_far_as_can_be() -> ProvedNode:
@@ -135,7 +137,9 @@ def test_what_could_not_be_recorded_for_good_is_taken_back_before_it_is_undone()
     """The generation's file is there, and then its directory cannot be written: half accepted must not be."""
     node = change_stage.a_node()
     generation = f"{paths.GENERATIONS}/1.json"
-    node.faults.at(replacing(generation, change_stage.calls_of_an_apply()), FULL, method="replace", after=True)
+    node.faults.at(
+        replacing(generation, change_stage.calls_of_an_apply()), FULL, method="replace", after=True
+    )
     with pytest.raises(ApplyError) as caught:
         change_stage.apply(node)
     assert caught.value.code == "NNA0402"
@@ -146,7 +150,9 @@ def test_what_could_not_be_recorded_for_good_is_taken_back_before_it_is_undone()
 def test_what_cannot_be_taken_back_is_not_undone_either_and_the_next_run_finishes_it() -> None:
     node = change_stage.a_node()
     generation = f"{paths.GENERATIONS}/1.json"
-    node.faults.at(replacing(generation, change_stage.calls_of_an_apply()), FULL, method="replace", after=True)
+    node.faults.at(
+        replacing(generation, change_stage.calls_of_an_apply()), FULL, method="replace", after=True
+    )
     node.faults.at(calls("remove", generation) + 1, FULL, method="remove")
     with pytest.raises(ApplyError) as caught:
         change_stage.apply(node)

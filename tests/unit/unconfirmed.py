@@ -84,7 +84,11 @@ class Waiting:
         with self.ports.ledger.lock("recover"):
             waits = revert.of_an_earlier_boot(self.ports)
             recover.finish(self.ports, jobs=False, say=lambda _: None)
-            taken = revert.take_back_files(self.made.config, self.ports, quiet(), waits) if waits is not None else None
+            taken = (
+                revert.take_back_files(self.made.config, self.ports, quiet(), waits)
+                if waits is not None
+                else None
+            )
         assert [call for call in self.node.faults.calls[before:] if call[0] in ("job", "reload")] == []
         self.node.units.reload()
         for name in (UNIT, paths.CONTAINERD_UNIT):

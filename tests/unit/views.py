@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.daemon.counts import Counts, Times
 from agent.daemon.documents import LastProof, Pin
 from agent.daemon.drift import Drift
 from agent.daemon.lease import FenceLease
 from agent.daemon.origins import OriginStatus
-from agent.daemon.record import Counts, SymptomsSeen, Times
+from agent.daemon.record import SymptomsSeen
 from agent.daemon.settings import Places
 from agent.daemon.view import (
     Condition,
@@ -74,7 +75,9 @@ DOWN = replace(
     route_reason="ping refused",
     fence=replace(VIEW.fence, active=True, lease_left_ms=9000, refused=3, raised=1, destroyed=2),
     pin=Pin(Route.ORIGIN, 2000.0, "maintenance", "root"),
-    history=(HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),),
+    history=(
+        HistoryEntry(999.0, "healthy", "down", "origin", "ping refused", "4003 refused", "mirror", "refused"),
+    ),
     health_cause="refused",
     health_evidence="4003 refused",
     window_s=0.7,

@@ -1,10 +1,10 @@
 """One node's daemon in virtual time: the real health machine, fed as agent/daemon feeds it.
 
-What stands here is the schedule of the daemon's session and canaries and the rounds of its probes, on a clock that
-jumps from one event to the next. The daemon's pings, canaries and ticks begin with one ticker; here each kind has one
-of its own, of the same length: losses that are independent, and stalls that are longer than a tick, cannot tell them
-apart. Health states, fences and delays are the machine's. tests/unit/test_bench_agent.py holds the model of a round to
-the real Pinger.
+What stands here is the schedule of the daemon's session and canaries and the rounds of its probes, on a clock
+that jumps from one event to the next. The daemon's pings, canaries and ticks begin with one ticker; here each
+kind has one of its own, of the same length: losses that are independent, and stalls that are longer than a
+tick, cannot tell them apart. Health states, fences and delays are the machine's.
+tests/unit/test_bench_agent.py holds the model of a round to the real Pinger.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ _ORIGIN_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one attempt of a probe meets: a good answer after `delay_s` (NEVER_S: none), or a failure after it."""
+    """What one attempt of a probe meets: a good answer after `delay_s` (NEVER_S: none), or a failure after
+    it.
+    """
 
     delay_s: float
     failure: Failure | None = None
@@ -78,8 +80,9 @@ class Round:
 
 
 def staggered(mirror: Mirror, started: float, window_s: float, cap_s: float) -> Round:
-    """A round as the daemon makes it: a further attempt after each stagger without an answer, the first answer or hard
-    failure ends it, silence ends it at the window. What comes later, up to `cap_s`, is looked at too.
+    """A round as the daemon makes it: a further attempt after each stagger without an answer, the first
+    answer or hard failure ends it, silence ends it at the window. What comes later, up to `cap_s`, is looked
+    at too.
     """
     end, first, failure = started + window_s, NEVER_S, None
     for number in range(ATTEMPTS):
@@ -100,8 +103,8 @@ COUNTED = frozenset(field.name for field in fields(State)) & {
     "oks", "canary_oks", "canary_ok", "failed_at", "ping_soft", "ping_silent", "canary_soft", "canary_silent",
     "ping_pace", "canary_pace", "fence",
 }  # fmt: skip
-"""What goes on in the state of an agent at rest: successes and failures are counted and dated, the windows forget, the
-lease is renewed. None of it decides anything as long as the same goes on."""
+"""What goes on in the state of an agent at rest: successes and failures are counted and dated, the windows
+forget, the lease is renewed. None of it decides anything as long as the same goes on."""
 
 
 def well(at: float) -> tuple[Event, ...]:
@@ -116,7 +119,9 @@ def well(at: float) -> tuple[Event, ...]:
 
 
 class Agent:
-    """One node's agent. `changes` and `origin_asked`: when the route changed, and when it looked at the origin."""
+    """One node's agent. `changes` and `origin_asked`: when the route changed, and when it looked at the
+    origin.
+    """
 
     def __init__(self, policy: Policy, mirror: Mirror, rng: random.Random, state: State, at: float) -> None:
         self.policy = policy
@@ -142,7 +147,9 @@ class Agent:
     # Time
 
     def begin(self, left_s: float = 0.0) -> None:
-        """Start as a fresh daemon: the mode, a lease that a former run left, the owner, then all tasks at once."""
+        """Start as a fresh daemon: the mode, a lease that a former run left, the owner, then all tasks at
+        once.
+        """
         self._take(ModeChanged(Mode.FENCE, "applied"))
         if left_s > 0:
             self._take(Adopted(left_s))
@@ -153,11 +160,15 @@ class Agent:
         self._ask_origin()
 
     def join(self, first: Probe | None = None) -> None:
-        """Go on in the middle of a daemon's life: each task at a random point of its beat, one kind of probe now."""
+        """Go on in the middle of a daemon's life: each task at a random point of its beat, one kind of probe
+        now.
+        """
         self._queue.clear()
         self._posted.clear()
         self._canary_runs = self._canary_wanted = False
-        self._at(self.now + self._rng.random() * self.policy.interval_s * (first is not Probe.PING), self._ping)
+        self._at(
+            self.now + self._rng.random() * self.policy.interval_s * (first is not Probe.PING), self._ping
+        )
         self._rest(self._rng.random() * self.policy.canary_interval_s * (first is not Probe.CANARY))
         self._at(self.now + self._rng.random() * TICK_S, self._tick)
         self._chores_at = self.now - self._rng.random() * CHORES_S
@@ -174,14 +185,18 @@ class Agent:
         self.now = until
 
     def at_rest(self, to: float, events: Events) -> str:
-        """ "" where `events`, now and then, would change nothing but COUNTED and do nothing; else what they change."""
+        """ "" where `events`, now and then, would change nothing but COUNTED and do nothing; else what they
+        change.
+        """
         for at in (self.now, to):
             for event in events(at):
                 after, effects = step(self.state, event, at, self.policy)
                 kept = replace(after, **{name: getattr(self.state, name) for name in COUNTED})
                 asked = [effect for effect in effects if not isinstance(effect, ExtendFence)]
                 if kept != self.state or asked:
-                    changed = [f.name for f in fields(State) if getattr(kept, f.name) != getattr(self.state, f.name)]
+                    changed = [
+                        f.name for f in fields(State) if getattr(kept, f.name) != getattr(self.state, f.name)
+                    ]
                     return f"{event} changes {changed} and asks for {asked}"
         return ""
 

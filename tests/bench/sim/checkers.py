@@ -24,7 +24,8 @@ class Checker:
         """Times that it takes a mirror that is well for down, each probe being lost with probability p.
 
         The stationary rate of a renewal process: from up, `fall` losses in succession take
-        (1 - p^fall) / ((1 - p) p^fall) probes on average (Feller I, XIII.7); from down, `rise` successes likewise.
+        (1 - p^fall) / ((1 - p) p^fall) probes on average (Feller I, XIII.7); from down, `rise` successes
+        likewise.
         """
         down = (1 - p**self.fall) / ((1 - p) * p**self.fall)
         good = 1 - p
@@ -55,7 +56,8 @@ def lost_alone(checker: Checker, p: float, seconds: float, rng: random.Random) -
 
 
 def lost_in_stalls(checker: Checker, stalls: Stalls, seconds: float) -> Iterator[int]:
-    """Checks that begin in a stall: lost, or answered when it is over, too late where that is after the timeout.
+    """Checks that begin in a stall: lost, or answered when it is over, too late where that is after the
+    timeout.
 
     Looks only at stalls longer than `stalls.long_s`, so that must be less than what makes a check fail.
     """

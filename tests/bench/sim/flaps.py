@@ -1,7 +1,7 @@
 """A mirror that dies and comes back again and again: how often the real machine moves the route away from it.
 
-Only the machine, and a beat of probes that are answered at once or refused: no more is needed of the daemon here, so
-that this runs where the daemon's libraries are not.
+Only the machine, and a beat of probes that are answered at once or refused: no more is needed of the daemon
+here, so that this runs where the daemon's libraries are not.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Flapping:
 
 
 def switches(mirror: Flapping, policy: Policy) -> int:
-    """How often reads leave such a mirror, at most: the beats of probes against its deaths differ from run to run."""
+    """How often reads leave such a mirror, at most: the beats of probes against its deaths differ from run to
+    run.
+    """
     return max(_Run(mirror, policy, random.Random(seed)).switches() for seed in range(_SEEDS))
 
 
@@ -74,7 +76,8 @@ class _Run:
             "tick": rng.random() * _TICK_S, "owner": 0.0,
         }  # fmt: skip
         self._every = {
-            "ping": policy.interval_s, "canary": policy.canary_interval_s, "tick": _TICK_S, "owner": _CHORES_S,
+            "ping": policy.interval_s, "canary": policy.canary_interval_s, "tick": _TICK_S,
+            "owner": _CHORES_S,
         }  # fmt: skip
 
     def switches(self) -> int:

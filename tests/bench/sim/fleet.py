@@ -1,4 +1,6 @@
-"""A fleet in an outage: each node with the real machine, a mirror that is dead or hung everywhere, and its return."""
+"""A fleet in an outage: each node with the real machine, a mirror that is dead or hung everywhere, and its
+return.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,9 @@ def _back(agent: Agent) -> float:
 
 def _expect(agent: Agent, health_state: HealthState, route: Route) -> None:
     if agent.state.health_state is not health_state or not agent.changes or agent.changes[-1][1] is not route:
-        raise AssertionError(f"{agent.state.health_state} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}")
+        raise AssertionError(
+            f"{agent.state.health_state} ({agent.state.reason}) at {agent.now:.1f} s, {agent.changes}"
+        )
 
 
 def _down(fault: Fault) -> Events:

@@ -1,4 +1,6 @@
-"""Reads of a fleet against one server with a request limit: how many a second, how many in all, and until when."""
+"""Reads of a fleet against one server with a request limit: how many a second, how many in all, and until
+when.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ class Demand:
 class Limit:
     """A token bucket: `rate` requests a second, at most one second's worth saved.
 
-    A refusal (429) costs `refusal` of a request, taken from what comes next; at most half of that, because refusing is
-    what a server does first when it has too much to do.
+    A refusal (429) costs `refusal` of a request, taken from what comes next; at most half of that, because
+    refusing is what a server does first when it has too much to do.
     """
 
     rate: float
@@ -57,7 +59,9 @@ def serve(
     rng: random.Random,
     stalled: Callable[[int, float], float] | None = None,
 ) -> Load:
-    """Serve all nodes. `stalled(node, at)` is the time at which a read that was begun then reaches the server."""
+    """Serve all nodes. `stalled(node, at)` is the time at which a read that was begun then reaches the
+    server.
+    """
     return _Server(starts, demand, limit, rng, stalled or (lambda _node, at: at)).run()
 
 
@@ -115,7 +119,9 @@ class _Server:
         load.refused += len(asked) - served
         low, high = (round(value / SLOT_S) for value in self._demand.read_s)
         for node in asked[:served]:
-            self._answers.setdefault(slot + max(1, low + int(self._random() * (high - low + 1))), []).append(node)
+            self._answers.setdefault(slot + max(1, low + int(self._random() * (high - low + 1))), []).append(
+                node
+            )
         low, high = (round(value / SLOT_S) for value in self._demand.retry_s)
         for node in asked[served:]:
             self._slots.setdefault(slot + low + int(self._random() * (high - low + 1)), []).append(node)

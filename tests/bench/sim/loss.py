@@ -34,9 +34,13 @@ class Independent:
 
 
 class Stream:
-    """A Poisson process of stalls whose lengths are exponential of this mean, without those outside of the bounds."""
+    """A Poisson process of stalls whose lengths are exponential of this mean, without those outside of the
+    bounds.
+    """
 
-    def __init__(self, rate: float, mean_s: float, longer_s: float, up_to_s: float, rng: random.Random) -> None:
+    def __init__(
+        self, rate: float, mean_s: float, longer_s: float, up_to_s: float, rng: random.Random
+    ) -> None:
         self._beyond = math.exp(-up_to_s / mean_s), math.exp(-longer_s / mean_s)
         self._rate = rate * (self._beyond[1] - self._beyond[0])
         self._mean_s = mean_s
@@ -58,11 +62,11 @@ class Stream:
 
 @dataclass
 class Stalls:
-    """Stalls begin at random (a Poisson process), last for exponential times of this mean, and take `share` of the
-    time. What begins within one is lost (`lost`), or answered when it is over.
+    """Stalls begin at random (a Poisson process), last for exponential times of this mean, and take `share`
+    of the time. What begins within one is lost (`lost`), or answered when it is over.
 
-    Those longer than `long_s` and the others are drawn apart, which for such a process changes nothing: the long ones
-    over the whole time, the others only around times that are looked at.
+    Those longer than `long_s` and the others are drawn apart, which for such a process changes nothing: the
+    long ones over the whole time, the others only around times that are looked at.
     """
 
     mean_s: float

@@ -14,8 +14,9 @@ _CHUNKS_EACH = 4
 
 
 def each(function: Callable[[Item], Result], items: Iterable[Item], *, worth_it: int = 1000) -> list[Result]:
-    """The results in the order of the items. The function draws from a generator that it seeds by its item, so that
-    the results do not depend on how many processors there are. Fewer items than `worth_it` are done in turn here.
+    """The results in the order of the items. The function draws from a generator that it seeds by its item,
+    so that the results do not depend on how many processors there are. Fewer items than `worth_it` are done
+    in turn here.
     """
     listed = list(items)
     if len(listed) < worth_it:

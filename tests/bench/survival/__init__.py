@@ -1,1 +1,3 @@
-"""Killing the transaction: a node whose files are real, a warden of system calls, and a disk that loses power."""
+"""Killing the transaction: a node whose files are real, a warden of system calls, and a disk that loses
+power.
+"""

@@ -1,7 +1,8 @@
-"""Every system call that changes a file or makes a change last: killed right before it, and failed with each error.
+"""Every system call that changes a file or makes a change last: killed right before it, and failed with each
+error.
 
-That includes each write of the journal, each act on a file, and what systemd writes down (its acts are calls on the
-machine's file), so no boundary is left out.
+That includes each write of the journal, each act on a file, and what systemd writes down (its acts are calls
+on the machine's file), so no boundary is left out.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from tests.bench.survival.verdicts import TreeTally
 from tests.bench.survival.warden import KILL, Call, watch
 
 ERRORS = {
-    "ENOSPC": ("write", "openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "fallocate", "fsync",
+    "ENOSPC": ("write", "openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "fallocate",
+               "fsync",
                "fdatasync", "symlink", "symlinkat"),
-    "EROFS": ("openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "unlink", "unlinkat", "rmdir",
+    "EROFS": ("openat", "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "unlink", "unlinkat",
+              "rmdir",
               "chmod", "fchmod", "fchown", "symlink", "symlinkat"),
     "EIO": (),  # any call
     "EMFILE": ("openat",),
@@ -52,7 +55,9 @@ class Count:
     def __call__(self, call: Call) -> int:
         self.begun = self.begun or (call.makes and "/open.jsonl" in call.path)
         if not self.wanted(call) or not (self.begun or call.makes):
-            return 0  # what fails while it only looks is no writer's call: the plan then leaves that file alone
+            return (
+                0  # what fails while it only looks is no writer's call: the plan then leaves that file alone
+            )
         self.number += 1
         if self.number < self.at or (self.number > self.at and not self.lasting):
             return 0
@@ -84,7 +89,8 @@ def kill_before_each(scenario: Scenario, scratch: Path, every: int = 1) -> TreeT
 
 
 def fail_each(scenario: Scenario, scratch: Path, every: int = 1) -> list[TreeTally]:
-    """One round for each pair of a call and an error that it can end with; the change must put the node back itself.
+    """One round for each pair of a call and an error that it can end with; the change must put the node back
+    itself.
 
     Where it says that it could not, `recover` must be able to, once the error is gone.
     """

@@ -1,12 +1,14 @@
-"""A disk that loses power: which trees may be found after it, given the calls of a program and what it waited for.
+"""A disk that loses power: which trees may be found after it, given the calls of a program and what it waited
+for.
 
-The rules are those that POSIX gives and no more, so each real file system (ext4 in any mode, xfs, btrfs) finds only
-some of these trees:
+The rules are those that POSIX gives and no more, so each real file system (ext4 in any mode, xfs, btrfs)
+finds only some of these trees:
 
-- what was written to a file, its size and its owner and mode are on the disk only once it was synced (fsync, or
-  fdatasync for content and size); before that each write may be there, be missing, or be there in half;
-- a name in a directory (made, linked, renamed, removed) is on the disk only once that directory was synced; before
-  that each change may be there or not, whatever came before and after it. A rename is there as a whole or not at all;
+- what was written to a file, its size and its owner and mode are on the disk only once it was synced (fsync,
+  or fdatasync for content and size); before that each write may be there, be missing, or be there in half;
+- a name in a directory (made, linked, renamed, removed) is on the disk only once that directory was synced;
+  before that each change may be there or not, whatever came before and after it. A rename is there as a whole
+  or not at all;
 - to sync a file says nothing about its name.
 """
 
@@ -214,7 +216,9 @@ class Recording:
                 yield from self._reach(f"{path}/{name}", number, below, of)
 
     def trees(self, cut: int, chance: random.Random) -> Iterator[Tree]:
-        """Every tree (where there are many: a sample) that may be found when the power goes after `cut` operations."""
+        """Every tree (where there are many: a sample) that may be found when the power goes after `cut`
+        operations.
+        """
         done = [op for op in self.ops[:cut] if not isinstance(op, Sync)]
         kept = [op for at, op in enumerate(self.ops[:cut]) if _synced(op, self.ops[at + 1 : cut])]
         known = {id(op) for op in kept}

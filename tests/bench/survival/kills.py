@@ -25,8 +25,9 @@ _WAYS = ("recover", "next change", "reboot")
 def kill_at_random(scenario: Scenario, rounds: int, scratch: Path, seed: int) -> list[TreeTally]:
     """Kill `rounds` times; one tally for each way of recovery.
 
-    Three rounds of four are spread evenly over the transaction (from the journal's appearance to the end), the others
-    over the whole length. Both lengths are measured anew while it runs, because other programs use the machine too.
+    Three rounds of four are spread evenly over the transaction (from the journal's appearance to the end),
+    the others over the whole length. Both lengths are measured anew while it runs, because other programs use
+    the machine too.
     """
     chance = random.Random(f"{scenario.name} {seed}")
     tallies = {way: TreeTally(f"{scenario.name}, killed at random, then {way}") for way in _WAYS}
@@ -90,7 +91,9 @@ def _length(scenario: Scenario, scratch: Path) -> Length:
     return Length(statistics.median(before), statistics.median(whole) - statistics.median(before))
 
 
-def _round(scenario: Scenario, root: Path, aim: Aim, way: str, tally: TreeTally, chance: random.Random) -> None:
+def _round(
+    scenario: Scenario, root: Path, aim: Aim, way: str, tally: TreeTally, chance: random.Random
+) -> None:
     scenario.copy(root)
     where = str(aim)
     ended = aim.kill(Child(root, scenario.act), root)

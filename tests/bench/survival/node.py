@@ -1,8 +1,8 @@
 """Kills on a booted node: real systemd, containerd and snapshotter, the installed package and its verbs.
 
-One node goes from state to state (without us, configured in one way, configured in another); each change is killed at a
-moment of its own, or the whole machine is. After the recovery the node must be what it was, or what it was to become,
-and containerd must start on it.
+One node goes from state to state (without us, configured in one way, configured in another); each change is
+killed at a moment of its own, or the whole machine is. After the recovery the node must be what it was, or
+what it was to become, and containerd must start on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _SITE = "/etc/nydus-agent/conf.d/60-crash.toml"
 _PRESENT = scene.HTTP_SITE.replace("on_install = true", "on_install = false\nrestarts_per_hour = 60")
 _SITES = {"first": "", "second": '[mirror]\nswitch = "native"\n[containerd]\nmode = "runtime-class"\n'}
 _NEXT = {"without": ("first",), "first": ("second", "without"), "second": ("first", "without")}
-"""state -> those that come after it, so that each always looks the same (a mode that was left leaves keys behind)."""
+"""state -> those that come after it, so that each always looks the same (a mode that was left leaves keys
+behind).
+"""
 _NOT_COMPARED = ("/etc/nydus-agent", "/etc/ld.so.cache", "/etc/mtab", "/etc/machine-id", "/etc/.updated")
 _DEADLINE_S = 120.0
 _MARGIN = 1.05
@@ -170,7 +172,9 @@ class Rounds:
         if state == "without":
             self.numbers.clear()
         else:
-            self.numbers[state] = max(int(path.stem) for path in self.node.inside(_GENERATIONS).glob("*.json"))
+            self.numbers[state] = max(
+                int(path.stem) for path in self.node.inside(_GENERATIONS).glob("*.json")
+            )
 
     def play(self, number: int, part: float, tallies: dict[str, Tally]) -> None:
         """One change, killed after `part` of its length."""

@@ -1,4 +1,6 @@
-"""What a node is, as one value that can be compared: the files of its owner, its services, and our own state."""
+"""What a node is, as one value that can be compared: the files of its owner, its services, and our own
+state.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def take(root: Path) -> Picture:
     """The node as it is now."""
     files = dict(_tree(root, ""))
     ours = {path for path in files if path.startswith(paths.STATE_DIR)}
-    left = [path for path in files if path.endswith(_TEMPORARY) or path.startswith(f"{paths.STATE_DIR}/journal/")]
+    left = [
+        path for path in files if path.endswith(_TEMPORARY) or path.startswith(f"{paths.STATE_DIR}/journal/")
+    ]
     others = {path: what for path, what in files.items() if path not in ours}
     return Picture(others, _services(Stage(root)), _accepted(root), tuple(sorted(left)))
 
@@ -63,7 +67,12 @@ def _services(stage: Stage) -> dict[str, tuple[object, ...]]:
     there = stage.at(paths.SNAPSHOTTER_UNIT_FILE).exists()
     for name in (paths.CONTAINERD_UNIT, paths.SNAPSHOTTER_UNIT):
         unit = stage.units.get(name)
-        if unit is not None and name == paths.SNAPSHOTTER_UNIT and not there and unit.active_state == "inactive":
+        if (
+            unit is not None
+            and name == paths.SNAPSHOTTER_UNIT
+            and not there
+            and unit.active_state == "inactive"
+        ):
             unit = None  # systemd forgets a unit without a file when it likes
         read = tuple(sorted(stage.read_by(name).items()))
         found[name] = ("unknown",) if unit is None else (unit.active_state, unit.unit_file_state, read)
@@ -76,11 +85,16 @@ def _accepted(root: Path) -> tuple[object, ...]:
     if not effective.exists():
         return (last and (last.number, last.verb), None)
     said = json.loads(effective.read_text())
-    return (last and (last.number, last.verb), tuple(sorted((key, str(said[key])) for key in ("switch", "dialect"))))
+    return (
+        last and (last.number, last.verb),
+        tuple(sorted((key, str(said[key])) for key in ("switch", "dialect"))),
+    )
 
 
 def unsafe(root: Path) -> str:
-    """Why containerd would start new pods with a snapshotter that is not there, did this node boot now without us."""
+    """Why containerd would start new pods with a snapshotter that is not there, did this node boot now
+    without us.
+    """
     place = root / CONTAINERD_CONFIG.lstrip("/")
     config = place.read_bytes() if place.exists() else b""
     if not names_snapshotter(config):

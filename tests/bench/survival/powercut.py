@@ -20,7 +20,9 @@ _VIEW = ".machine.view"
 
 
 def record(template: Path, act: Act, root: Path) -> Recording:
-    """The calls of a verb, on a copy of the node; checked: all of them together make the tree that is there."""
+    """The calls of a verb, on a copy of the node; checked: all of them together make the tree that is
+    there.
+    """
     run.clone(template, root)
     return record_process(root, lambda first: run.Child(root, act, first=first))
 
@@ -62,7 +64,9 @@ def cut_power(scenario: Scenario, scratch: Path, every: int, seed: int) -> list[
     return [tally, again]
 
 
-def distinct(recording: Recording, every: int, chance: random.Random) -> Iterator[tuple[str, tuple[Tree, str]]]:
+def distinct(
+    recording: Recording, every: int, chance: random.Random
+) -> Iterator[tuple[str, tuple[Tree, str]]]:
     """(digest, (tree, when)) of the trees that may be found after a cut."""
     for cut in range(0, len(recording.ops) + 1, every):
         for tree in recording.trees(cut, chance):
@@ -97,7 +101,13 @@ def _recover(stage: Stage) -> None:
 
 
 def _cut_again(
-    scenario: Scenario, tree: Tree, where: str, scratch: Path, every: int, tally: TreeTally, chance: random.Random
+    scenario: Scenario,
+    tree: Tree,
+    where: str,
+    scratch: Path,
+    every: int,
+    tally: TreeTally,
+    chance: random.Random,
 ) -> None:
     template = scratch / "half"
     _laid(tree, template)

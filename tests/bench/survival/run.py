@@ -1,4 +1,6 @@
-"""Scenarios, and the children that run them: each verb in a process of its own that may be killed at any moment."""
+"""Scenarios, and the children that run them: each verb in a process of its own that may be killed at any
+moment.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def said(root: Path) -> str:
 class Process:
     """Work in a process of its own; what it died of is written beside `root`."""
 
-    def __init__(self, root: Path, work: Callable[[], None], *, first: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, root: Path, work: Callable[[], None], *, first: Callable[[], None] = lambda: None
+    ) -> None:
         self.pid = os.fork()
         if self.pid == 0:
             os._exit(_run(root, work, first))

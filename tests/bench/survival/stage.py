@@ -1,10 +1,11 @@
-"""A node for killing programs on: its files, its journal and its generations are real, and its services outlive them.
+"""A node for killing programs on: its files, its journal and its generations are real, and its services
+outlive them.
 
-The program under test is the real one (look, plan, executor, journal, generations, the adapters for files and for the
-journal), below a root directory. What stands behind it is played: systemd and containerd are the fakes that the
-contract tests hold to the real ones, and they keep their state in a file beside the root, because the real ones are
-processes that a kill of the agent does not touch. A job is done as a whole or was never asked for, as with a message
-to systemd.
+The program under test is the real one (look, plan, executor, journal, generations, the adapters for files and
+for the journal), below a root directory. What stands behind it is played: systemd and containerd are the
+fakes that the contract tests hold to the real ones, and they keep their state in a file beside the root,
+because the real ones are processes that a kill of the agent does not touch. A job is done as a whole or was
+never asked for, as with a message to systemd.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class SurvivingUnits(FakeUnits):
         found = super().get(name)
         if found is None or name != paths.SNAPSHOTTER_UNIT:
             return found
-        return replace(found, unit_file_state="enabled" if self._stage.at(ENABLED_BY).is_symlink() else "disabled")
+        return replace(
+            found, unit_file_state="enabled" if self._stage.at(ENABLED_BY).is_symlink() else "disabled"
+        )
 
     def job(self, name: str, verb: str, *, deadline_s: float) -> UnitFact:
         if name == paths.CONTAINERD_UNIT and verb != "stop":
@@ -128,10 +131,14 @@ class Stage:
     @property
     def ports(self) -> Ports:
         """The node as the program sees it."""
-        return replace(self._proved.node.ports, files=self.files, ledger=DiskLedger(f"{self.root}{paths.STATE_DIR}"))
+        return replace(
+            self._proved.node.ports, files=self.files, ledger=DiskLedger(f"{self.root}{paths.STATE_DIR}")
+        )
 
     def at(self, path: str) -> Path:
-        """A path of the node as systemd and containerd open it: a warden can tell their calls from the agent's."""
+        """A path of the node as systemd and containerd open it: a warden can tell their calls from the
+        agent's.
+        """
         return Path(f"{self.root}.machine.view{path}")
 
     def lay(self) -> None:
@@ -188,7 +195,9 @@ class Stage:
         """What the boot does after recovery."""
         if paths.SNAPSHOTTER_UNIT in self._machine.queued:
             if not self.at(paths.SNAPSHOTTER_CONFIG).exists():
-                self._machine.unsafe += ("the snapshotter is started over and over without its configuration",)
+                self._machine.unsafe += (
+                    "the snapshotter is started over and over without its configuration",
+                )
             self.units.reload()  # systemd reads a unit's file when it is asked to start it
             self.units.job(paths.SNAPSHOTTER_UNIT, "start", deadline_s=1)
         self.units.job(paths.CONTAINERD_UNIT, "start", deadline_s=1)
@@ -246,7 +255,9 @@ class Stage:
             default = at(tomllib.loads(config.decode()), KEYS[2].snapshotter) == paths.PROXY_PLUGIN
             node.containerd.mountpoints = (FIRST.snapshotter.root if default else _OVERLAYFS,)
             if names_snapshotter(config) and not node.snapshotter.answering:
-                self._machine.unsafe += (f"{verb} {name} on a configuration whose snapshotter does not answer",)
+                self._machine.unsafe += (
+                    f"{verb} {name} on a configuration whose snapshotter does not answer",
+                )
 
     def _systemctl(self, argv: tuple[str, ...], _stdin: bytes) -> Finished:
         match argv[1:]:

@@ -51,7 +51,9 @@ def tell(tallies: Iterable[Tally]) -> None:
             print(line, flush=True)
 
 
-def measure(name: str, method: str, what: str, rounds: Callable[[Path], Iterable[Tally]], *, quick: bool) -> int:
+def measure(
+    name: str, method: str, what: str, rounds: Callable[[Path], Iterable[Tally]], *, quick: bool
+) -> int:
     """Go the rounds in a scratch directory, publish them, and say what went wrong; the exit status.
 
     `what` is on trial: not one of them may be mixed.

@@ -1,8 +1,10 @@
-"""A warden of system calls: it is asked before each call that changes files, and may fail it or kill its process.
+"""A warden of system calls: it is asked before each call that changes files, and may fail it or kill its
+process.
 
-The calls are the real ones of a real process: a seccomp filter hands them to the parent (seccomp_unotify(2)), which
-lets them go on, answers with an error in the kernel's place, or ends the process where it stands. It costs a tenth of
-a millisecond a call, where tracing would cost more than the whole change; and it needs no program besides Python.
+The calls are the real ones of a real process: a seccomp filter hands them to the parent (seccomp_unotify(2)),
+which lets them go on, answers with an error in the kernel's place, or ends the process where it stands. It
+costs a tenth of a millisecond a call, where tracing would cost more than the whole change; and it needs no
+program besides Python.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ from tests.bench.survival import run
 from tests.bench.survival.run import Act, Child, Process
 
 _NUMBERS = {  # arch/x86/entry/syscalls/syscall_64.tbl
-    "write": 1, "pwrite64": 18, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84,
-    "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "fsetxattr": 190,
-    "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268,
+    "write": 1, "pwrite64": 18, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "rename": 82, "mkdir": 83,
+    "rmdir": 84,
+    "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93,
+    "fsetxattr": 190,
+    "openat": 257, "mkdirat": 258, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
+    "fchmodat": 268,
     "fallocate": 285, "renameat2": 316,
 }  # fmt: skip
 _NAMES = {number: name for name, number in _NUMBERS.items()}
@@ -39,7 +44,9 @@ _AT_FDCWD, _AT_REMOVEDIR = -100, 0x200
 _DEADLINE_S = 60.0
 
 KILL = -1
-"""What a decision says to end the process right before the call; 0 lets the call go on, others are an errno."""
+"""What a decision says to end the process right before the call; 0 lets the call go on, others are an
+errno.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class Call:
     second: str = ""
     """The new name, where there are two; the target of a symbolic link."""
     number: int = 0
-    """Flags of openat and unlinkat, the length of ftruncate and fallocate, the mode of chmod and mkdir, the owner."""
+    """Flags of openat and unlinkat, the length of ftruncate and fallocate, the mode of chmod and mkdir, the
+    owner.
+    """
     data: bytes = b""
     position: int = -1
     """Where `data` goes in the file; -1: at its end."""
@@ -62,14 +71,17 @@ class Call:
     @property
     def makes(self) -> bool:
         """Whether an openat makes or empties a file."""
-        return self.name != "openat" or bool(self.number & (os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_RDWR))
+        return self.name != "openat" or bool(
+            self.number & (os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_RDWR)
+        )
 
 
 Decide = Callable[[Call], int]
 
 
 def watch(root: Path, act: Act, decide: Decide) -> int:
-    """Run a verb under a warden that asks `decide` for each call on files below `root` or on its machine's file.
+    """Run a verb under a warden that asks `decide` for each call on files below `root` or on its machine's
+    file.
 
     Returns the exit status of the child. Raises TimeoutError where it does not end.
     """
@@ -110,7 +122,9 @@ def _submit(parent: socket.socket) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     program = [_instruction(0x20, 0, 0, 0)]  # load the call's number
     for index, number in enumerate(sorted(_NAMES)):
-        program.append(_instruction(0x15, len(_NAMES) - index, 0, number))  # equal: jump to the last instruction
+        program.append(
+            _instruction(0x15, len(_NAMES) - index, 0, number)
+        )  # equal: jump to the last instruction
     program += [_instruction(0x06, 0, 0, _ALLOW), _instruction(0x06, 0, 0, _NOTIFY)]
     code = ctypes.create_string_buffer(b"".join(program))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
@@ -145,7 +159,9 @@ def _serve(listener: int, child: Process, root: Path, decide: Decide) -> None:
             raise
         number, pid, _flags, call, _arch, _ip, *arguments = struct.unpack("QIIiIQ6Q", asked)
         seen = _understand(pid, _NAMES[call], arguments)
-        concerns = seen is not None and (seen.path.startswith(f"{root}/") or seen.path.startswith(f"{root}.machine"))
+        concerns = seen is not None and (
+            seen.path.startswith(f"{root}/") or seen.path.startswith(f"{root}.machine")
+        )
         answer = decide(seen) if seen is not None and concerns else 0
         if answer == KILL:
             os.kill(child.pid, signal.SIGKILL)
@@ -161,7 +177,11 @@ def _understand(pid: int, name: str, arguments: list[int]) -> Call | None:
     match name:
         case "write" | "pwrite64":
             return Call(
-                name, _opened(pid, a), data=_memory(pid, b, c), position=_position(pid, a), inode=_inode(pid, a)
+                name,
+                _opened(pid, a),
+                data=_memory(pid, b, c),
+                position=_position(pid, a),
+                inode=_inode(pid, a),
             )
         case "fsync" | "fdatasync" | "fsetxattr":
             return Call(name, _opened(pid, a), inode=_inode(pid, a))
@@ -200,7 +220,9 @@ def _inode(pid: int, descriptor: int) -> int:
 
 
 def _position(pid: int, descriptor: int) -> int:
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines())
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().splitlines()
+    )
     return -1 if int(fields["flags"], 8) & os.O_APPEND else int(fields["pos"])
 
 

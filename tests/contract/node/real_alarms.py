@@ -90,5 +90,7 @@ def test_an_alarm_survives_who_set_it_and_what_a_change_does_to_systemd(world: _
 def test_what_it_starts_is_ended_where_it_runs_too_long(world: _SystemdWorld) -> None:
     world.port.set(Alarm(NAME, "a test", ("/bin/sleep", "60"), 0.1, 1))
     world.pass_time(3)
-    shown = subprocess.run(["systemctl", "show", "-P", "Result", NAME], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["systemctl", "show", "-P", "Result", NAME], check=True, capture_output=True, text=True
+    )
     assert shown.stdout.strip() == "timeout"

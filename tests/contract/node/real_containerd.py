@@ -26,7 +26,9 @@ _BROKEN_CRI_2 = '[plugins."io.containerd.cri.v1.images"]\nsnapshotter = "no-such
 
 
 class _RealWorld(ContainerdWorld):
-    """Debian's containerd with a proxy plugin added to its configuration, and the snapshotter as a transient unit."""
+    """Debian's containerd with a proxy plugin added to its configuration, and the snapshotter as a transient
+    unit.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.address, self.root = "/run/contract/snapshotter.sock", str(directory / "root")
@@ -39,7 +41,8 @@ class _RealWorld(ContainerdWorld):
         self.shows_root = version >= (1, 7)  # of those that tests run
         self._broken_cri = _BROKEN_CRI_1 if version < (2,) else _BROKEN_CRI_2
         self._configured = (
-            f'{self._stock or _VERSION_3}\n[proxy_plugins.nydus]\ntype = "snapshot"\naddress = "{self.address}"\n'
+            f'{self._stock or _VERSION_3}\n[proxy_plugins.nydus]\ntype = "snapshot"\naddress = '
+            f'"{self.address}"\n'
             f'[proxy_plugins.nydus.exports]\nroot = "{self.root}"\n'
         )
         self.digest = self._lay_out_image()
@@ -98,7 +101,8 @@ class _RealWorld(ContainerdWorld):
         template.write_text(json.dumps(_TEMPLATE))
         _run(
             "systemd-run", f"--unit={_SNAPSHOTTER}", "--quiet", "--collect", "containerd-nydus-grpc",
-            f"--root={self.root}", f"--address={self.address}", f"--nydusd-config={template}", "--log-to-stdout",
+            f"--root={self.root}", f"--address={self.address}", f"--nydusd-config={template}",
+            "--log-to-stdout",
         )  # fmt: skip
         wait_until(self._backend_answers, "the snapshotter answers")
 
@@ -113,7 +117,9 @@ class _RealWorld(ContainerdWorld):
         _run("systemctl", "stop", "containerd")
 
     def start_containerd(self) -> None:
-        _run("systemctl", "reset-failed", "containerd")  # tests restart it more often than its start limit allows
+        _run(
+            "systemctl", "reset-failed", "containerd"
+        )  # tests restart it more often than its start limit allows
         _run("systemctl", "restart", "containerd")
 
     def break_cri(self) -> None:

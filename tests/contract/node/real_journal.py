@@ -99,4 +99,10 @@ def test_a_line_comes_within_a_half_second_and_a_little(world: _JournaldWorld) -
         return time.monotonic() - line.at
 
     mostly(late, 0.6, "from the line to its reader, in seconds")
-    print(next(line for line in Path(f"/proc/{world.pid()}/smaps_rollup").read_text().splitlines() if "Pss:" in line))
+    print(
+        next(
+            line
+            for line in Path(f"/proc/{world.pid()}/smaps_rollup").read_text().splitlines()
+            if "Pss:" in line
+        )
+    )

@@ -45,7 +45,8 @@ class _Daemon(NydusdWorld):
         config = directory / "config.json"
         config.write_text(json.dumps(_template(str(directory / "cache"))))
         return [
-            "nydusd", "fuse", "--id", "alive", "--supervisor", str(directory / "none.sock"), "--config", str(config),
+            "nydusd", "fuse", "--id", "alive", "--supervisor", str(directory / "none.sock"), "--config",
+            str(config),
             "--bootstrap", str(bootstrap), "--mountpoint", str(self._mountpoint), "--apisock", self.alive,
         ]  # fmt: skip
 

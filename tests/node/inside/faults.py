@@ -1,8 +1,8 @@
 """Faults that a server puts on itself, switched while it runs over a unix socket.
 
-One JSON object a line in, one a line out: `{"fault": {…}}` sets the fault, `{"ping": "ok"}` the health answer,
-`{"stats": true}` asks only. Each answer holds the state after it: `{"fault": …, "ping": …, "stats": …}`; `hits` among
-the stats counts the requests that a fault was put on.
+One JSON object a line in, one a line out: `{"fault": {…}}` sets the fault, `{"ping": "ok"}` the health
+answer, `{"stats": true}` asks only. Each answer holds the state after it: `{"fault": …, "ping": …, "stats":
+…}`; `hits` among the stats counts the requests that a fault was put on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A fault front: stands before any HTTP server (the real dfdaemon, a registry) and puts faults into what passes.
+"""A fault front: stands before any HTTP server (the real dfdaemon, a registry) and puts faults into what
+passes.
 
-Requests go on word for word, so a proxy behind it sees what it would see without it. `--raw` copies bytes without
-looking at them, for TLS: then only refuse, hang, cut and trickle have a meaning (`share` of the first megabyte).
+Requests go on word for word, so a proxy behind it sees what it would see without it. `--raw` copies bytes
+without looking at them, for TLS: then only refuse, hang, cut and trickle have a meaning (`share` of the first
+megabyte).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Knocks at a TCP port again and again and writes down each time that it is let through: what a fence must not do.
+"""Knocks at a TCP port again and again and writes down each time that it is let through: what a fence must
+not do.
 
-One JSON line a knock that was not refused, `{"at": monotonic seconds, "how": "connected" or "no answer"}`, and one
-after each fifty, `{"knocks": how many so far}`. Run as root, as nydusd is; the agent's own user passes any fence.
+One JSON line a knock that was not refused, `{"at": monotonic seconds, "how": "connected" or "no answer"}`,
+and one after each fifty, `{"knocks": how many so far}`. Run as root, as nydusd is; the agent's own user
+passes any fence.
 """
 
 from __future__ import annotations

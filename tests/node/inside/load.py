@@ -1,8 +1,8 @@
 """Load through a mirror: parallel clients that read pieces of a blob through its proxy port for a while.
 
-Each client keeps its connection and asks for a random range at a time; one that is refused or cut off waits a moment
-and comes back. Prints one JSON object at the end: requests by status ("refused" for no answer at all), bytes, and the
-latency of answers in milliseconds (p50, p99, max).
+Each client keeps its connection and asks for a random range at a time; one that is refused or cut off waits a
+moment and comes back. Prints one JSON object at the end: requests by status ("refused" for no answer at all),
+bytes, and the latency of answers in milliseconds (p50, p99, max).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def main() -> None:
     host, _, port = options.proxy.rpartition(":")
     until = time.monotonic() + options.seconds
     clients = [
-        Client((host, int(port)), options.url, options.size, options.piece, until) for _ in range(options.clients)
+        Client((host, int(port)), options.url, options.size, options.piece, until)
+        for _ in range(options.clients)
     ]
     for client in clients:
         client.start()

@@ -1,8 +1,8 @@
-"""A stand-in for Dragonfly's manager, as far as Dragonfly's own scheduler needs one: it is registered, kept alive and
-told of a cluster with the scheduler's own limits, without seed peers and applications.
+"""A stand-in for Dragonfly's manager, as far as Dragonfly's own scheduler needs one: it is registered, kept
+alive and told of a cluster with the scheduler's own limits, without seed peers and applications.
 
-The real manager needs a database and redis, and gives a scheduler no more than that where nobody has set anything.
-Needs dragonfly-api beside Debian's grpcio: see recipes/scheduler.sh.
+The real manager needs a database and redis, and gives a scheduler no more than that where nobody has set
+anything. Needs dragonfly-api beside Debian's grpcio: see recipes/scheduler.sh.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ CLUSTER = 1
 
 
 class Manager(manager_pb2_grpc.ManagerServicer):  # type: ignore[misc]  # the base comes without types
-    """What scheduler/announcer and scheduler/config/dynconfig.go call; the base answers UNIMPLEMENTED to the rest."""
+    """What scheduler/announcer and scheduler/config/dynconfig.go call; the base answers UNIMPLEMENTED to the
+    rest.
+    """
 
     def UpdateScheduler(self, request: Any, context: Any) -> Any:  # noqa: N802  # the name is the protocol's
         return _scheduler(request.hostname, request.ip, request.port)

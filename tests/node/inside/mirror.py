@@ -1,11 +1,12 @@
 """A light stand-in for dfdaemon: its proxy, health and metrics ports, without peers and without a cache.
 
-Behaves as dfdaemon 1.5.10 where tests look (dragonfly-client/src/proxy/mod.rs, health/mod.rs, metric/src/lib.rs):
-absolute-form requests are forwarded, origin-form ones go to the registry in X-Dragonfly-Registry (or ?ns=); GETs that
-a rule matches, or with X-Dragonfly-Use-P2P: true, carry the X-Dragonfly-Task-… headers and count as traffic. Two
-things differ: nothing is kept, so every read goes to the origin; and CONNECT is a plain tunnel, where dfdaemon puts
-itself in the middle of the TLS connection. With `--peers A=B` what it is asked of A it fetches from B, as dfdaemon has
-from peers what the origin may not give any more.
+Behaves as dfdaemon 1.5.10 where tests look (dragonfly-client/src/proxy/mod.rs, health/mod.rs,
+metric/src/lib.rs): absolute-form requests are forwarded, origin-form ones go to the registry in
+X-Dragonfly-Registry (or ?ns=); GETs that a rule matches, or with X-Dragonfly-Use-P2P: true, carry the
+X-Dragonfly-Task-… headers and count as traffic. Two things differ: nothing is kept, so every read goes to the
+origin; and CONNECT is a plain tunnel, where dfdaemon puts itself in the middle of the TLS connection. With
+`--peers A=B` what it is asked of A it fetches from B, as dfdaemon has from peers what the origin may not give
+any more.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ class Mirror:
         host, _, port = request.target.rpartition(":")
         connection.send_head(200, [], "OK")
         sent = connection.tunnel(host, int(port))
-        self.log.write(f"https://{request.target}", sent, method="CONNECT", via="tunnel", status=200, fault="none")
+        self.log.write(
+            f"https://{request.target}", sent, method="CONNECT", via="tunnel", status=200, fault="none"
+        )
         raise GoneError
 
 
@@ -212,7 +215,9 @@ def main() -> None:
     parser.add_argument(
         "--registry", default="https://index.docker.io", help="for origin-form requests without a header"
     )
-    parser.add_argument("--peers", default="", help="HOST:PORT=HOST:PORT: fetch what is asked of the first elsewhere")
+    parser.add_argument(
+        "--peers", default="", help="HOST:PORT=HOST:PORT: fetch what is asked of the first elsewhere"
+    )
     parser.add_argument("--log", help="a file for one JSON line a request")
     parser.add_argument("--control", help="a unix socket for faults")
     options = parser.parse_args()
@@ -224,7 +229,8 @@ def main() -> None:
     small = Small(board, metrics)
     serves = (mirror.serve, small.metrics, small.health)
     doors = [
-        Door((options.address, int(port)), serve) for port, serve in zip(options.ports.split(","), serves, strict=True)
+        Door((options.address, int(port)), serve)
+        for port, serve in zip(options.ports.split(","), serves, strict=True)
     ]
     board.on_change.append(doors[0].on_fault)
     if options.control:

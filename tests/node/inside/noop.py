@@ -1,7 +1,9 @@
-"""`nydus-agent apply` twice in one process, on the node, by the installed package; the last line of stderr is JSON.
+"""`nydus-agent apply` twice in one process, on the node, by the installed package; the last line of stderr is
+JSON.
 
-The second time nothing is loaded and nothing is used for the first time, so its look at the node takes as long as
-looking does: what the first run's look took more is the program's price, wherever and in whichever thread it is paid.
+The second time nothing is loaded and nothing is used for the first time, so its look at the node takes as
+long as looking does: what the first run's look took more is the program's price, wherever and in whichever
+thread it is paid.
 """
 
 from __future__ import annotations

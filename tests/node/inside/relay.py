@@ -1,4 +1,5 @@
-"""The HTTP/1.1 relay under the stand-in mirror and the fault front: reads a request, asks upstream, sends the answer.
+"""The HTTP/1.1 relay under the stand-in mirror and the fault front: reads a request, asks upstream, sends the
+answer.
 
 Threads and blocking sockets, because that is enough for hundreds of megabytes a second and easy to follow.
 """
@@ -20,7 +21,15 @@ from typing import Any
 from tests.node.inside.faults import Fault, Switchboard
 
 CHUNK = 256 * 1024
-_HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "upgrade"}
+_HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "upgrade",
+}
 _UNVERIFIED = ssl.create_default_context()
 _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
@@ -71,7 +80,13 @@ class Log:
     def __init__(self, path: str | None) -> None:
         self._file = open(path, "a") if path else None  # noqa: SIM115 - as long as the server runs
         self._lock = threading.Lock()
-        self.totals: dict[str, int] = {"requests": 0, "bytes": 0, "blob_requests": 0, "blob_bytes": 0, "open": 0}
+        self.totals: dict[str, int] = {
+            "requests": 0,
+            "bytes": 0,
+            "blob_requests": 0,
+            "blob_bytes": 0,
+            "open": 0,
+        }
 
     def opened(self, change: int) -> None:
         with self._lock:
@@ -86,7 +101,9 @@ class Log:
             self.totals["blob_bytes"] += sent if blob else 0
             if self._file is not None:
                 with contextlib.suppress(OSError):  # a full disk must not change what the server does
-                    self._file.write(json.dumps({"at": time.time(), "url": url, "bytes": sent, **entry}) + "\n")
+                    self._file.write(
+                        json.dumps({"at": time.time(), "url": url, "bytes": sent, **entry}) + "\n"
+                    )
                     self._file.flush()
 
 
@@ -204,7 +221,11 @@ class Connection:
 
     def _relay(self, request: Request, upstream: Upstream) -> None:
         fault = self.board.take(upstream.url)
-        entry: dict[str, Any] = {"method": request.method, "via": upstream.via, "range": request.header("Range")}
+        entry: dict[str, Any] = {
+            "method": request.method,
+            "via": upstream.via,
+            "range": request.header("Range"),
+        }
         entry["fault"] = fault.kind
         sent = [0]
         try:
@@ -270,7 +291,12 @@ class Connection:
         return connection.getresponse()
 
     def _send(
-        self, request: Request, upstream: Upstream, answer: http.client.HTTPResponse, fault: Fault, sent: list[int]
+        self,
+        request: Request,
+        upstream: Upstream,
+        answer: http.client.HTTPResponse,
+        fault: Fault,
+        sent: list[int],
     ) -> None:
         dropped = _HOP_BY_HOP | {"transfer-encoding"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in dropped]
@@ -363,7 +389,9 @@ def _faulty(
         yield piece
 
 
-def _trickle(piece: memoryview, fault: Fault, board: Switchboard, client: socket.socket) -> Iterator[memoryview]:
+def _trickle(
+    piece: memoryview, fault: Fault, board: Switchboard, client: socket.socket
+) -> Iterator[memoryview]:
     at, step = 0, max(1, fault.rate // 10)
     while at < len(piece):
         if board.fault is not fault:

@@ -1,4 +1,5 @@
-"""`runc` on a node whose machine has no cgroup controllers, or may not lower OOM scores: the real one, asked for less.
+"""`runc` on a node whose machine has no cgroup controllers, or may not lower OOM scores: the real one, asked
+for less.
 
 containerd can be told to ask for less by itself (`disable_cgroup`, `restrict_oom_score_adj`), but only in a
 configuration, and a test of configurations wants them as they are on nodes.

@@ -1,8 +1,8 @@
 """The scheduler that a real dfdaemon needs to start: healthy, accepts hosts, schedules nothing.
 
-dfdaemon looks for a scheduler whose gRPC health is SERVING and announces its host there before it opens a port. It
-asks for peers too; the answer here is UNIMPLEMENTED, and dfdaemon then downloads from the origin by itself.
-Needs dragonfly-api and grpcio-health-checking beside Debian's grpcio: see recipes/scheduler.sh.
+dfdaemon looks for a scheduler whose gRPC health is SERVING and announces its host there before it opens a
+port. It asks for peers too; the answer here is UNIMPLEMENTED, and dfdaemon then downloads from the origin by
+itself. Needs dragonfly-api and grpcio-health-checking beside Debian's grpcio: see recipes/scheduler.sh.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from typing import Any
 import grpc
 from dragonfly_api import scheduler_pb2_grpc  # type: ignore[import-not-found]  # on the node only
 from google.protobuf import empty_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-not-found]  # on the node only
+
+# On the node only.
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-not-found]
 
 
 class Scheduler(scheduler_pb2_grpc.SchedulerServicer):  # type: ignore[misc]  # the base comes without types
     """Only what a dfdaemon without peers cannot do without; the base answers UNIMPLEMENTED to the rest."""
 
-    def AnnounceHost(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: N802  # the name is the protocol's
+    # The name is the protocol's.
+    def AnnounceHost(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: N802
         return empty_pb2.Empty()
 
     def DeleteHost(self, request: Any, context: Any) -> empty_pb2.Empty:  # noqa: N802

@@ -1,8 +1,8 @@
 """Holds listening TCP sockets with the mirror's port, as any user of a node can, until it is ended.
 
-`mirror`: 127.0.0.1, where the mirror itself would be; each connection gets an answer that is not the mirror's.
-`ipv6`: all addresses of IPv6 and none of IPv4, which is free beside a mirror on IPv4.
-`many`: so many other addresses of the loopback; by several processes, each within the limit of its descriptors.
+`mirror`: 127.0.0.1, where the mirror itself would be; each connection gets an answer that is not the
+mirror's. `ipv6`: all addresses of IPv6 and none of IPv4, which is free beside a mirror on IPv4. `many`: so
+many other addresses of the loopback; by several processes, each within the limit of its descriptors.
 """
 
 from __future__ import annotations

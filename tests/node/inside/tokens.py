@@ -1,7 +1,9 @@
-"""A token server as docker-registry wants one (distribution, docs/spec/auth): one account, tokens for what it asks for.
+"""A token server as docker-registry wants one (distribution, docs/spec/auth): one account, tokens for what it
+asks for.
 
-Signs by openssl, which every node has; the certificate goes with each token (x5c), so the registry needs no key id.
-The account is in a file of root's, because everyone reads command lines; issued tokens go into another.
+Signs by openssl, which every node has; the certificate goes with each token (x5c), so the registry needs no
+key id. The account is in a file of root's, because everyone reads command lines; issued tokens go into
+another.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def _url64(content: bytes) -> str:
 
 
 class TokenServer(ThreadingHTTPServer):
-    """GET /token with basic authentication, as docker and nydusd ask, or POST with a form, as containerd does."""
+    """GET /token with basic authentication, as docker and nydusd ask, or POST with a form, as containerd
+    does.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         host, _, port = options.listen.rpartition(":")
@@ -40,7 +44,9 @@ class TokenServer(ThreadingHTTPServer):
     def token(self, scopes: list[str]) -> str:
         """A signed token that grants these scopes."""
         now = int(time.time())
-        access = [dict(zip(("type", "name", "actions"), scope.split(":", 2), strict=True)) for scope in scopes]
+        access = [
+            dict(zip(("type", "name", "actions"), scope.split(":", 2), strict=True)) for scope in scopes
+        ]
         granted = [{**one, "actions": one["actions"].split(",")} for one in access]
         claims = {
             "iss": self.issuer, "sub": self.user, "aud": self.service, "exp": now + HOLDS_S, "nbf": now - 10,

@@ -1,4 +1,5 @@
-"""`python3 -m tests.node.matrix [--quick]`: run the combinations, print the table. Exit 1 where one is not right.
+"""`python3 -m tests.node.matrix [--quick]`: run the combinations, print the table. Exit 1 where one is not
+right.
 
 The full form runs every mode on every form with every containerd, the quick one whatever two of them meet.
 """

@@ -27,11 +27,15 @@ FORMS = {
 
 def everything() -> tuple[Combination, ...]:
     """The full form."""
-    return tuple(Combination(line, mode, form) for line, forms in FORMS.items() for form in forms for mode in MODES)
+    return tuple(
+        Combination(line, mode, form) for line, forms in FORMS.items() for form in forms for mode in MODES
+    )
 
 
 def pairwise(choices: Sequence[Combination]) -> tuple[Combination, ...]:
-    """The fewest that a greedy choice finds such that whatever two values occur together in `choices` still do."""
+    """The fewest that a greedy choice finds such that whatever two values occur together in `choices` still
+    do.
+    """
     left = {pair for one in choices for pair in pairs(one)}
     chosen: list[Combination] = []
     while left:

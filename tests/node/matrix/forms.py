@@ -2,9 +2,9 @@
 
 package         Debian's conffile (version 2; the same on 2.x)
 missing         no file: upstream's packages bring none
-config default  the whole dump, as many an installation guide says: version 2, 3 or 4 with the line of releases
-kubeadm         version 2 with a table of runtimes: what nodes bring along when containerd becomes 2.x
-version 3       what 2.0's guide says, on a daemon that would write version 4
+config default  the whole dump, as many an installation guide says: version 2, 3 or 4 with the line of
+releases kubeadm         version 2 with a table of runtimes: what nodes bring along when containerd becomes
+2.x version 3       what 2.0's guide says, on a daemon that would write version 4
 conf.d          a file that imports a directory, and NVIDIA's drop-in in there
 versionless     no version key, which 1.x reads as version 1
 """
@@ -88,7 +88,9 @@ version = 2
         [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
           runtime_type = "io.containerd.runc.v2"
 """
-"""nvidia-ctk's drop-in on 1.x holds the whole CRI section, because 1.x replaces a section with the later one."""
+"""nvidia-ctk's drop-in on 1.x holds the whole CRI section, because 1.x replaces a section with the later
+one.
+"""
 
 _NVIDIA_2 = """\
 version = {version}

@@ -1,4 +1,6 @@
-"""One combination: apply, the ten checks with a pod on a nydus image, an empty second apply, remove, a plain pod."""
+"""One combination: apply, the ten checks with a pod on a nydus image, an empty second apply, remove, a plain
+pod.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from tests.node.matrix.ground import COMMAND, Ground
 _READ = re.compile(r'"file": (\d+), .*"error": null')
 _FILES = int(COMMAND[3])
 _SNAPSHOTS = ("ctr", "--namespace=k8s.io", "snapshots", "--snapshotter", "nydus")
-_HANDLER = "io.containerd.cri.runtime-handler"  # the annotation by which CRI takes a runtime's snapshotter at a pull
+_HANDLER = (
+    "io.containerd.cri.runtime-handler"  # the annotation by which CRI takes a runtime's snapshotter at a pull
+)
 
 
 @dataclass
@@ -116,7 +120,8 @@ class _Run:
         if self.one.mode == "plugin-only":
             node.run(["puller", "/run/containerd/containerd.sock", ref], timeout=120)
             argv = ["ctr", "run", "--rm", *node.machine.ctr_flags, "--snapshotter", "nydus", ref, "matrix"]
-            # ctr may lose the last lines of what ends at once: so each file is read once more, a little later.
+            # ctr may lose the last lines of what ends at once: so each file is read once more, a little
+            # later.
             return node.run([*argv, *COMMAND[:4], "100", "2"], timeout=60).stdout
         handler = "nydus" if self.one.mode == "runtime-class" else ""
         _pull(node, ref, handler)
