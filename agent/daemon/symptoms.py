@@ -12,8 +12,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
-from agent.daemon.http_client import CLOSE, Connection, ProbeError
-from agent.daemon.settings import Url
+from agent.daemon.http_client import CLOSE, Connection, ProbeError, Url
 from agent.daemon.tasks import jittered
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from agent.health.nydusd_lines import classify, failed

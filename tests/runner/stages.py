@@ -291,7 +291,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish")
+_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish", "traces")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 

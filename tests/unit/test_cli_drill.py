@@ -21,8 +21,9 @@ from agent.__main__ import main
 from agent.commands import drill, rehearsal
 from agent.commands.context import Context
 from agent.console import Console, Format
+from agent.daemon.http_client import Url
 from agent.daemon.messages import Message
-from agent.daemon.settings import Settings, Url
+from agent.daemon.settings import Settings
 from agent.errors import AgentError, Exit, FenceError, LockedError
 from agent.health.policy import Policy
 from agent.ports_drill import DrillKind, DrillPorts

@@ -41,7 +41,6 @@ from agent.health.machine import at_rest, step, transition
 from agent.health.owner import Owner
 from agent.health.patience import tentative_s
 from agent.health.prospect import prospect
-from agent.health.recovery import recover
 from agent.health.route import route, route_reason, settle
 from agent.health.state import (
     AskCanary,
@@ -55,6 +54,7 @@ from agent.health.state import (
     RaiseFence,
     State,
 )
+from agent.health.transitions import recover
 from tests.unit.health_run import FENCE, GOOD, POLICY, REFUSED, Run, allowed_fences, healthy
 
 _ago = st.floats(0.0, 3.0)
