@@ -28,7 +28,8 @@ PAGES = "docs/man/*.rst"
 EXAMPLE = "packaging/agent.toml.example"
 
 _BLOCK = re.compile(
-    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)(?P<words>[a-z -]*)\n)(?P<body>.*?)(?P<end>^\.\. end generated$)",
+    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)(?P<words>[a-z -]*)\n)"
+    r"(?P<body>.*?)(?P<end>^\.\. end generated$)",
     re.M | re.S,
 )
 
