@@ -11,7 +11,7 @@ import ast
 import pytest
 
 from tests.lint.layers import LAYERS
-from tests.lint.source import ROOT, Module, dotted, imports, modules
+from tests.lint.source import ROOT, Module, dotted, imports, modules, nodes
 
 _ADAPTERS_MAY = (
     "agent.bench.picture",
@@ -183,7 +183,7 @@ def test_what_decides_touches_nothing_outside() -> None:
             )
             if outside or _within(name, "agent.ports"):
                 found.append(f"{module.path}:{line} imports {name}")
-        calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes(module) if isinstance(node, ast.Call)]
         wrong = [node for node in calls if dotted(node.func) in _PURE_MAY_NOT_CALL]
         found += [f"{module.path}:{node.lineno} calls {dotted(node.func)}" for node in wrong]
     assert found == []
