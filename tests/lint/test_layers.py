@@ -44,7 +44,7 @@ _ADAPTERS = ("agent.adapters", "agent.netfilter")
 _WIRE_MAY = _ADAPTERS
 _IMAGES_MAY = (
     "agent.adapters.followed",
-    "agent.adapters.image_mount",
+    "agent.adapters.private_nydusd",
     "agent.adapters.process",
     "agent.adapters.walk",
 )

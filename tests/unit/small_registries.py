@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import base64
 
-from agent.adapters.credentials import DockerCredentials
-from agent.adapters.registry_tokens import ChallengeAnswers
+from agent.adapters.credentials import ChallengeAnswers, DockerCredentials
 from agent.apply.registry_access import RegistryPorts
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer
