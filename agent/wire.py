@@ -16,12 +16,22 @@ from agent.config.model import Config, Scheme
 if TYPE_CHECKING:
     from agent.apply.registry_access import RegistryPorts
     from agent.node.installed import ProgramPorts
-    from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
-    from agent.ports_bench import BenchPorts
-    from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
-    from agent.ports_daemon import DaemonPorts
-    from agent.ports_dragonfly import DragonflyPorts
-    from agent.ports_drill import DrillPorts
+    from agent.ports import (
+        BenchPorts,
+        Clock,
+        Credentials,
+        DaemonPorts,
+        DragonflyPorts,
+        DrillPorts,
+        Files,
+        HttpAnswer,
+        Looked,
+        PackageManager,
+        Ports,
+        Processes,
+        RegistryTokens,
+        Secret,
+    )
 
 
 def root_ports(config: Config) -> Ports:
@@ -153,7 +163,7 @@ def drill_ports() -> DrillPorts:
     from agent.netfilter.cgroups import CgroupTree
     from agent.netfilter.drill import NftDrill
     from agent.node.moment import SystemClock
-    from agent.ports_drill import DrillPorts
+    from agent.ports import DrillPorts
 
     log.configure()
     cgroups = CgroupTree()
@@ -165,7 +175,7 @@ def bench_ports(config: Config) -> BenchPorts:
     from agent.adapters import log
     from agent.adapters.bench_tools import DfdaemonStore, MatplotlibDrawing, NodeCaches, RunHosts
     from agent.adapters.followed import TimedChildren
-    from agent.ports_bench import BenchPorts
+    from agent.ports import BenchPorts
 
     log.configure()
     root = root_ports(config)
@@ -183,7 +193,7 @@ def dragonfly_ports() -> DragonflyPorts:
     from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
     from agent.netfilter.sock_diag import KernelSockets
-    from agent.ports_dragonfly import DragonflyPorts
+    from agent.ports import DragonflyPorts
 
     return DragonflyPorts(
         tables=KernelSockets(),
@@ -205,7 +215,7 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
-    from agent.ports_daemon import DaemonPorts
+    from agent.ports import DaemonPorts
 
     log.configure()
     resident.lock_memory()

@@ -19,7 +19,7 @@ from agent.adapters import walk
 from agent.adapters.process import ChildProcesses
 from agent.bench.picture import Bar, Chart, Series
 from agent.errors import FileError, HttpError, ProcessError
-from agent.ports_bench import PeerTask
+from agent.ports import PeerTask
 
 _DROP = "/proc/sys/vm/drop_caches"
 _INTERFACES = "/proc/self/net/dev"
@@ -31,7 +31,7 @@ class NodeCaches:
     """The caches of this node. Only root may empty them."""
 
     def drop_pages(self) -> None:
-        """See ports_bench.Caches. What is dirty is written first, because only clean pages can be dropped
+        """See ports.Caches. What is dirty is written first, because only clean pages can be dropped
         (proc(5)): by a child, so that a disk that others keep busy does not hold us for ever.
         """
         late = ""
@@ -50,7 +50,7 @@ class NodeCaches:
             raise FileError("NNA1703", "what was dirty stayed in the page cache", cause=f"sync: {late}")
 
     def cached(self, directory: str) -> frozenset[str]:
-        """See ports_bench.Caches."""
+        """See ports.Caches."""
         try:
             return frozenset(os.listdir(directory))
         except FileNotFoundError:
@@ -59,7 +59,7 @@ class NodeCaches:
             raise FileError("NNA1703", f"cannot list {directory}", cause=error.strerror or "") from None
 
     def remove_blob(self, directory: str, blob: str) -> None:
-        """See ports_bench.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
+        """See ports.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
         BLOB.chunk_map); only regular files go.
         """
         if not _BLOB.fullmatch(blob):
@@ -79,7 +79,7 @@ class NodeCaches:
             ) from None
 
     def room(self, directory: str) -> tuple[int, int]:
-        """See ports_bench.Caches."""
+        """See ports.Caches."""
         while True:
             try:
                 seen = os.statvfs(directory)
@@ -91,7 +91,7 @@ class NodeCaches:
                 raise FileError("NNA1703", f"cannot tell the room below {directory}", cause=cause) from None
 
     def received(self) -> dict[str, int]:
-        """See ports_bench.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
+        """See ports.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""
         with open(_INTERFACES) as table:
             lines = [line.partition(":") for line in table.read().splitlines() if ":" in line]
         return {name.strip(): int(figures.split()[0]) for name, _, figures in lines if name.strip() != "lo"}
@@ -110,7 +110,7 @@ class RunHosts:
 
     @contextmanager
     def holding(self, content: bytes) -> Iterator[str]:
-        """See ports_bench.HostsRoom."""
+        """See ports.HostsRoom."""
         self.clear()
         try:
             with self._told("make"):
@@ -120,7 +120,7 @@ class RunHosts:
             self.clear()
 
     def clear(self) -> None:
-        """See ports_bench.HostsRoom."""
+        """See ports.HostsRoom."""
         with self._told("remove"), walk.directory(os.path.dirname(self._path)) as top:
             walk.remove_tree(os.path.basename(self._path), top)
 
@@ -153,7 +153,7 @@ class DfdaemonStore:
     """DeleteLocalTask needs no scheduler, and leaves other peers alone; dfdaemon has it since 1.5."""
 
     def tasks(self, socket: str, *, deadline_s: float) -> tuple[PeerTask, ...]:
-        """See ports_bench.PeerStore."""
+        """See ports.PeerStore."""
         with _stub(socket, "ListLocalTasks") as stub:
             answer = stub.ListLocalTasks(dfdaemon_pb2.ListLocalTasksRequest(), timeout=deadline_s)
         return tuple(
@@ -167,7 +167,7 @@ class DfdaemonStore:
         )
 
     def remove(self, socket: str, task: str, *, deadline_s: float) -> None:
-        """See ports_bench.PeerStore.
+        """See ports.PeerStore.
 
         An absent task is an internal error of dfdaemon that says "not found".
         """
@@ -199,11 +199,11 @@ class MatplotlibDrawing:
     """Without pyplot and without a display."""
 
     def missing(self) -> str:
-        """See ports_bench.Drawing."""
+        """See ports.Drawing."""
         return "" if importlib.util.find_spec("matplotlib") is not None else "python3-matplotlib"
 
     def refused(self, path: str) -> str:
-        """See ports_bench.Drawing."""
+        """See ports.Drawing."""
         directory = os.path.dirname(path) or "."
         if not os.path.isdir(directory):
             return f"{directory} is no directory"
@@ -212,7 +212,7 @@ class MatplotlibDrawing:
         return "" if os.access(directory, os.W_OK) else f"{directory} cannot be written to"
 
     def draw(self, chart: Chart, path: str) -> None:
-        """See ports_bench.Drawing. matplotlib keeps its list of fonts in a directory that goes with the
+        """See ports.Drawing. matplotlib keeps its list of fonts in a directory that goes with the
         drawing.
         """
         with tempfile.TemporaryDirectory(prefix="nydus-agent-chart-") as scratch:

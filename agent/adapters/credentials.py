@@ -20,8 +20,7 @@ from agent.adapters.http import ask, shown
 from agent.errors import CredentialError, FileError, PortError
 from agent.node.facts import FileFact
 from agent.outside_json import json_value
-from agent.ports import Files, Finished, HttpAnswer, Processes
-from agent.ports_credentials import Credential, Looked, Secret
+from agent.ports import Credential, Files, Finished, HttpAnswer, Looked, Processes, Secret
 from agent.registry import docker_config
 from agent.registry.challenge import Challenge, chosen, scopes_of
 from agent.registry.docker_config import DockerConfig
@@ -51,11 +50,11 @@ class DockerCredentials:
         self._owners = {0, uid}
 
     def find(self, registry: str, *, deadline_s: float) -> Looked:
-        """See ports_credentials.Credentials."""
+        """See ports.Credentials."""
         return self._find(host_of(registry), keys_of(registry), deadline_s)
 
     def exactly(self, server: str, *, deadline_s: float) -> Looked:
-        """See ports_credentials.Credentials."""
+        """See ports.Credentials."""
         return self._find(server, (server,), deadline_s)
 
     def _find(self, name: str, keys: Sequence[str], deadline_s: float) -> Looked:
@@ -172,12 +171,12 @@ class ChallengeAnswers:
         self._known: dict[frozenset[str], tuple[Secret, float]] = {}
 
     def known(self, scopes: Sequence[str]) -> Secret:
-        """See ports_credentials.RegistryTokens."""
+        """See ports.RegistryTokens."""
         header, end = self._known.get(frozenset(scopes), (Secret(), 0.0))
         return header if self._now() < end else Secret()
 
     def answer(self, www_authenticate: str, scopes: Sequence[str], *, deadline_s: float) -> Secret:
-        """See ports_credentials.RegistryTokens."""
+        """See ports.RegistryTokens."""
         self._known.pop(frozenset(scopes), None)
         challenge = chosen(www_authenticate)
         if challenge is None:

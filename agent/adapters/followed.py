@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent.adapters.process import ChildProcesses, Companion, Feed, companion
 from agent.errors import ProcessError
-from agent.ports_bench import ProgramEnd, Timed
+from agent.ports import ProgramEnd, Timed
 
 _STEP_S = 0.2
 _LONGEST_S = 24 * 3600.0
@@ -98,7 +98,7 @@ class TimedChildren:
         deadline_s: float,
         stopped: Callable[[], bool],
     ) -> Timed:
-        """See ports_bench.TimedPrograms."""
+        """See ports.TimedPrograms."""
         began = time.monotonic()  # before it is: on a busy machine it may run for a while before we do again
         child = Feed(argv, together=True)
         try:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from agent.adapters.files import digest_of
 from agent.errors import FileError, ProcessError
-from agent.ports_dragonfly import Machine, SocketHolder
-from agent.ports_processes import RunningProgram
+from agent.ports import Machine, RunningProgram, SocketHolder
 
 _DELETED = " (deleted)"
 
@@ -64,7 +63,7 @@ class ProcHolders:
         self._kept = kept
 
     def of(self, inode: int) -> SocketHolder | None:
-        """See ports_dragonfly.SocketHolders."""
+        """See ports.SocketHolders."""
         wanted = f"socket:[{inode}]"
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             with contextlib.suppress(OSError):  # another user's process, or one that ended

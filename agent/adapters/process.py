@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from agent.adapters import proc
 from agent.errors import ProcessError
-from agent.ports_processes import Finished, RunningProgram
+from agent.ports import Finished, RunningProgram
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20

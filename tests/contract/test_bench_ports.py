@@ -16,7 +16,7 @@ import pytest
 from agent.adapters.bench_tools import MatplotlibDrawing, NodeCaches, RunHosts
 from agent.adapters.followed import TimedChildren
 from agent.errors import FileError, ProcessError
-from agent.ports_bench import Caches, HostsRoom, ProgramEnd
+from agent.ports import Caches, HostsRoom, ProgramEnd
 from tests.contract.waiting import ENDS_S
 from tests.fakes.bench import FakeCaches, FakeHostsRoom
 
