@@ -31,7 +31,7 @@ from agent.daemon.messages import Message
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
-from agent.ports_bench import BenchPorts
+from agent.ports import BenchPorts
 from agent.registry.reference import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"

@@ -26,15 +26,6 @@ _ADAPTERS_MAY = (
     "agent.plan.steps",
     "agent.outside_json",
     "agent.ports",
-    "agent.ports_bench",
-    "agent.ports_change",
-    "agent.ports_clock",
-    "agent.ports_credentials",
-    "agent.ports_daemon",
-    "agent.ports_dragonfly",
-    "agent.ports_drill",
-    "agent.ports_fence",
-    "agent.ports_processes",
     "agent.registry",
     "agent.adapters",
     "agent.netfilter",
@@ -44,7 +35,7 @@ _ADAPTERS = ("agent.adapters", "agent.netfilter")
 _WIRE_MAY = _ADAPTERS
 _IMAGES_MAY = (
     "agent.adapters.followed",
-    "agent.adapters.image_mount",
+    "agent.adapters.private_nydusd",
     "agent.adapters.process",
     "agent.adapters.walk",
 )

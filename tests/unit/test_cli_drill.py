@@ -26,7 +26,7 @@ from agent.daemon.messages import Message
 from agent.daemon.settings import Settings
 from agent.errors import AgentError, Exit, FenceError, LockedError
 from agent.health.policy import Policy
-from agent.ports_drill import DrillKind, DrillPorts
+from agent.ports import DrillKind, DrillPorts
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import FakeCgroups
 from tests.fakes.drill import FakeDrill

@@ -1,22 +1,52 @@
-"""A relay to the mirror that counts bytes: it lives as long as one real read (check 10 of the proof).
+"""What listens on the node's loopback for a moment, to see how others speak: root's oneshots only.
 
-A private nydusd is told that this relay is the mirror. So what passes here is exactly what the mirror gave to
-that nydusd, whatever else the mirror does at the same time, and Dragonfly's own header says which answers
-were tasks of its data path and which were merely forwarded (`X-Dragonfly-Task-Id`: dragonflyoss/client,
-proxy/mod.rs, make_response_headers; forwarded requests have none).
+Every local user can connect there, so each connection's other end is looked up first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import pwd
 import socket
+import ssl
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
-from agent.adapters.peers import uid_of_peer
+from agent.adapters.http import trusted_by, why_not
+from agent.errors import HttpError
+from agent.ports import TlsSight
+
+
+def uid_of_peer(peer: tuple[str, int], ours: tuple[str, int]) -> int | None:
+    """The user of the other end of an IPv4 loopback connection; None where that cannot be told.
+
+    The row of exactly this connection, because a local port may have several; and with an inode, because the
+    kernel tells uid 0 of every socket that its process has closed (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
+    """
+    try:
+        with open("/proc/net/tcp") as table:
+            rows = [line.split() for line in table]
+    except OSError:
+        return None
+    ends = [f"0100007F:{end[1]:04X}" for end in (peer, ours)]
+    return next((int(row[7]) for row in rows if len(row) > 9 and row[1:3] == ends and row[9] != "0"), None)
+
+
+def uids_of(*users: str) -> frozenset[int]:
+    """The uids of those users (names or uids) that exist."""
+    found = {int(user) for user in users if user.isdigit()}
+    for user in users:
+        try:
+            found.add(pwd.getpwnam(user).pw_uid)
+        except KeyError:
+            continue
+    return frozenset(found)
+
 
 _HEAD_CAP = 65536
 _PIECE = 65536
@@ -172,3 +202,67 @@ def _closing(head: bytes) -> bytes:
         if not line.lower().startswith((b"connection:", b"proxy-connection:", b"keep-alive:"))
     ]
     return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+
+
+_HTTPS_PORT = 443
+_HANDSHAKE = 0x16  # content type of the record that a TLS client sends first (RFC 8446, section 5.1)
+
+
+class RegistryTls:
+    """The `Tls` port."""
+
+    def verify(self, host: str, ca: str, *, deadline_s: float) -> str:
+        """See ports.Tls."""
+        trusted = trusted_by(ca)
+        parts = urlsplit(f"//{host}")
+        name, port = parts.hostname or "", parts.port or _HTTPS_PORT
+        try:
+            with (
+                socket.create_connection((name, port), timeout=deadline_s) as plain,
+                trusted.wrap_socket(plain, server_hostname=name),
+            ):
+                return ""
+        except ssl.SSLError as error:
+            return why_not(error)
+        except OSError as error:
+            raise HttpError("NNA0821", f"no answer from {host}", cause=str(error)) from error
+
+    def sight(self, fetch: Callable[[str], None], *, user: str, deadline_s: float) -> TlsSight:
+        """See ports.Tls."""
+        allowed = uids_of("root", user)
+        try:
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+        except OSError as error:
+            raise HttpError("NNA0822", "cannot listen on the loopback", cause=str(error)) from error
+        seen = [TlsSight.NOBODY]
+        with listener:
+            thread = threading.Thread(target=_watch, args=(listener, seen, allowed, deadline_s), daemon=True)
+            thread.start()
+            with contextlib.suppress(HttpError):
+                fetch(f"127.0.0.1:{listener.getsockname()[1]}")
+            # shutdown wakes the accept of a thread that still waits; close alone would not (accept(2) on
+            # Linux).
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(deadline_s)
+        return seen[0]
+
+
+def _watch(listener: socket.socket, seen: list[TlsSight], allowed: frozenset[int], deadline_s: float) -> None:
+    """Cut off each client after its first byte (a mirror may try again), until the listener or the time
+    ends.
+    """
+    end = time.monotonic() + deadline_s
+    while (left := end - time.monotonic()) > 0:
+        listener.settimeout(left)
+        try:
+            client, peer = listener.accept()
+            with client:
+                if uid_of_peer(peer, listener.getsockname()) not in allowed:
+                    continue
+                client.settimeout(left)
+                first = client.recv(1)
+        except OSError:
+            return
+        if first and seen[0] is TlsSight.NOBODY:
+            seen[0] = TlsSight.TLS if first[0] == _HANDSHAKE else TlsSight.PLAIN
