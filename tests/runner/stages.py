@@ -20,13 +20,13 @@ _BESIDE = groups.cores() + 1
 """Of parts that compute most of the time: what one waits for costs the others nothing."""
 _MIXED = 2 * groups.cores()
 """Of parts of which every other one waits most of the time."""
-_LONG_UNIT = ("daemon_publish", "containerd_golden", "daemon_life", "daemon_service")
+_LONG_UNIT = ("daemon_memory", "containerd_golden", "origins", "daemon_publish")
 _LONG_CONTRACT = ("crash_safety", "containerd_configuration", "convert_verb")
 """Files that take longest: each is run by itself, and begins before the others; those that wait and those
 that compute by turns."""
 DAEMON_TIMES = "tests/contract/test_daemon_times.py"
-"""It holds the daemon to its times, which it does not keep beside the first run's builds. So it runs alone,
-after the tests on nodes.
+"""It holds the daemon to its times, which it does not keep beside others. So it runs alone, in the tier
+`test-survival`.
 """
 
 
@@ -298,7 +298,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish", "traces")
+_SIMULATED = ("crash_tree", "false_switch", "mutants", "plan_worlds", "traces")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 
