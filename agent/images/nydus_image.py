@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.adapters.process import ChildProcesses, companion, last_written
+from agent.adapters.process import ChildProcesses, companion, last_lines, last_written
 from agent.errors import ConvertError, ProcessError
 from agent.images import manifest
 from agent.images.layer import PIECE, LayerFile, with_directories
@@ -32,7 +32,6 @@ from agent.node.facts import Unknown
 _START_S, _END_S = 30.0, 600.0
 _LEAST_RATE = 256 << 10
 """Bytes a second of a tar that it takes at least; one that hangs is ended."""
-_LINES, _LINE = 6, 300
 # dragonflyoss/nydus, rafs/src/metadata/layout/v6.rs and mod.rs: the extended superblock is behind the one of
 # EROFS.
 _EROFS_AT, _EROFS = 1024, b"\xe2\xe1\xf5\xe0"  # linux/fs/erofs/erofs_fs.h
@@ -229,5 +228,5 @@ def _tar_of(bootstrap: Path) -> Iterator[bytes]:
 
 
 def _failed(cause: str, log: Path) -> ConvertError:
-    told = tuple(line.strip()[:_LINE] for line in last_written(str(log)) if line.strip())[-_LINES:]
-    return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=told)
+    seen = last_lines(last_written(str(log)))
+    return ConvertError("NNA1423", "nydus-image could not convert a layer", cause=cause, seen=seen)
