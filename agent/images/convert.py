@@ -107,9 +107,8 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
             shutil.rmtree(room / "image")
         digest = layout.finish([(described, platform) for described, platform, _ in made])
         images = tuple(image for _, _, image in made)
-        with _step(
-            told, ConvertEvent("push", total=sum(image.bytes for image in images)), defaultdict(float)
-        ) as tell:
+        event = ConvertEvent("push", total=sum(image.bytes for image in images))
+        with _step(told, event, defaultdict(float)) as tell:
             skopeo.push(layout.skopeo, job.target, job.target_access, tell)
     return Converted(job.target.text, digest, images, version)
 
