@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.adapters.nydusd import NydusdApi
-from agent.adapters.process import Companion, companion, last_written
+from agent.adapters.process import Companion, companion, last_lines, last_written
 from agent.errors import AgentError, NydusdError
 
 _STEP_S = 0.05
@@ -91,7 +91,7 @@ def mounted(nydusd: str, bootstrap: Path, blobs: Path, directory: Path) -> Itera
     log = directory / "log"
 
     def refusal(cause: str) -> NydusdError:
-        seen = tuple(line[:300] for line in last_written(str(log))[-4:])
+        seen = last_lines(last_written(str(log)))
         return NydusdError("NNA1425", "a private nydusd could not mount the image", cause=cause, seen=seen)
 
     with open(log, "wb") as output, companion(argv, output.fileno()) as child, child.killed_after(_READ_S):

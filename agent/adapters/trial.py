@@ -152,7 +152,7 @@ def _refusal(room: Path, cause: str) -> NydusdError:
 
 def _last_lines(room: Path) -> tuple[str, ...]:
     """The end of its log, without lines that could carry credentials."""
-    plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")))
+    plain = (_COLOUR.sub("", line) for line in last_written(str(room / "log")).splitlines())
     told = (
         line
         for line in plain

@@ -12,8 +12,8 @@ from agent.node.images import full_name
 from agent.plan.render_hosts import as_somebody
 from agent.ports import Credential, HttpAnswer, Secret
 from agent.registry.challenge import pull_scope
-from agent.registry.hosts import registry_of
 from agent.registry.names import image_parts
+from agent.registry.places import registry_of
 
 _HELPER_S = 10.0
 _ASK_S = 10.0

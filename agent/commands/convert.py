@@ -27,9 +27,8 @@ from agent.images.nydus_image import BuildOptions
 from agent.images.skopeo import RegistryAccess, Skopeo
 from agent.node import installed
 from agent.node.facts import Binary
-from agent.registry.hosts import registry_of
 from agent.registry.names import host_of
-from agent.registry.places import credential_paths
+from agent.registry.places import credential_paths, registry_of
 
 HELP = "make a nydus image of an OCI image"
 NEEDS_ROOT = False

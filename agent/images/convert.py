@@ -107,7 +107,8 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
             shutil.rmtree(room / "image")
         digest = layout.finish([(described, platform) for described, platform, _ in made])
         images = tuple(image for _, _, image in made)
-        with _step(told, ConvertEvent("push", total=sum(image.bytes for image in images))) as tell:
+        event = ConvertEvent("push", total=sum(image.bytes for image in images))
+        with _step(told, event, defaultdict(float)) as tell:
             skopeo.push(layout.skopeo, job.target, job.target_access, tell)
     return Converted(job.target.text, digest, images, version)
 
@@ -214,18 +215,22 @@ class _Conversion:
 
     @contextlib.contextmanager
     def _step(self, step: str, layer: int = 0, layers: int = 0, total: int = 0) -> Iterator[Tell]:
-        began = time.monotonic()
-        with _step(self._told, ConvertEvent(step, self._shown, layer, layers, total=total)) as tell:
+        event = ConvertEvent(step, self._shown, layer, layers, total=total)
+        with _step(self._told, event, self._seconds) as tell:
             yield tell
-        self._seconds[step] += time.monotonic() - began
 
 
 @contextlib.contextmanager
-def _step(told: Callable[[ConvertEvent], None], event: ConvertEvent) -> Iterator[Tell]:
+def _step(
+    told: Callable[[ConvertEvent], None], event: ConvertEvent, seconds: defaultdict[str, float]
+) -> Iterator[Tell]:
+    """Tell of a step, and add its time to the others of its name."""
     told(event)
     began = time.monotonic()
     yield lambda done, note="": told(replace(event, done=done, note=note))
-    told(replace(event, done=event.total, end=True, note=f"{time.monotonic() - began:.1f} s"))
+    took = time.monotonic() - began
+    seconds[event.step] += took
+    told(replace(event, done=event.total, end=True, note=f"{took:.1f} s"))
 
 
 def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:

@@ -28,8 +28,7 @@ _TRIES = "3"
 _POLICY = "containers/policy.json"
 _PASSED_ON = (
     "XDG_RUNTIME_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-    "http_proxy",
-    "https_proxy", "no_proxy",
+    "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 """Where credentials are (containers-auth.json(5)), and proxies, which may hold secrets: not for a command
 line.
@@ -72,14 +71,12 @@ class Skopeo:
         self._environment = {key: environment[key] for key in _PASSED_ON if key in environment}
         self._options = [f"--tmpdir={directory}"]
         if not any((place / _POLICY).exists() for place in (home / ".config", Path("/etc"))):
-            self._options.append(
-                "--insecure-policy"
-            )  # nobody asked for signatures, and skopeo wants to be told
+            # Nobody asked for signatures, and skopeo wants to be told.
+            self._options.append("--insecure-policy")
         self._authfile = [f"--authfile={authfile}"] if authfile else []
         if ChildProcesses().which(name) is None:
-            raise ConvertError(
-                "NNA1410", f"there is no {name}, which copies the images", try_="apt install skopeo"
-            )
+            what = f"there is no {name}, which copies the images"
+            raise ConvertError("NNA1410", what, try_="apt install skopeo")
 
     def fetch(
         self, source: ImageName, access: RegistryAccess, platform: Platform | None, target: Path, tell: Tell
@@ -108,26 +105,16 @@ class Skopeo:
         self._copy([], ["--preserve-digests"], f"oci-archive:{file}", f"dir:{image}", tell)
 
     def _copy(self, options: list[str], words: list[str], source: str, target: str, tell: Tell) -> None:
-        argv = [
-            self._name,
-            *self._options,
-            *options,
-            "copy",
-            f"--retry-times={_TRIES}",
-            *self._authfile,
-            *words,
-        ]
+        argv = [self._name, *self._options, *options, "copy", f"--retry-times={_TRIES}", *self._authfile]
+        argv += [*words, source, target]
         try:
-            code, lines = follow(
-                [*argv, source, target], tell, silence_s=_SILENCE_S, environment=self._environment
-            )
+            code, lines = follow(argv, tell, silence_s=_SILENCE_S, environment=self._environment)
         except ProcessError as error:
             raise ConvertError("NNA1410", f"{self._name} cannot be run", cause=error.cause) from None
         if code:
             cause = _cause(lines) or f"exit code {code}"
-            found, advice = next(
-                ((found, try_) for said, found, try_ in _KNOWN if said in cause), ("NNA1411", "")
-            )
+            known = ((found, try_) for said, found, try_ in _KNOWN if said in cause)
+            found, advice = next(known, ("NNA1411", ""))
             raise ConvertError(found, f"skopeo cannot copy {source} to {target}", cause=cause, try_=advice)
 
     def _ways(self, side: str, image: ImageName, access: RegistryAccess) -> list[str]:
@@ -140,9 +127,8 @@ class Skopeo:
         try:
             shutil.copyfile(access.ca, place / "ca.crt")
         except OSError as error:
-            raise ConvertError(
-                "NNA1402", f"cannot use the CA {access.ca}", cause=error.strerror or ""
-            ) from None
+            what = f"cannot use the CA {access.ca}"
+            raise ConvertError("NNA1402", what, cause=error.strerror or "") from None
         return [f"--{side}-tls-verify=true", f"--{side}-cert-dir={place}"]
 
 

@@ -8,8 +8,6 @@ from typing import Protocol
 
 from agent.node.facts import FileFact, Moment, UnitFact
 from agent.node.facts_daemon import Listener
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
 
 
 class Files(Protocol):

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.node.facts import PluginFact, RunningContainerd
-from agent.registry.credential import Credential
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
+from agent.registry.credential import Credential, Looked, Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from agent.bench.picture import Chart
 from agent.ports.node import Cgroups, Clock, Files, Machine, Processes, SocketHolders, SocketTables, Units
 from agent.ports.services import Containerd, Http, Nydusd, PeerStore, SnapshotterSocket, Tls
 from agent.ports.switch import Drill, Fence
-from agent.registry.credential import Looked as Looked
-from agent.registry.secret import Secret as Secret
 
 
 class Ledger(Protocol):

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from agent.errors import ProgramsError
-from agent.node import elf
 from agent.node.facts import Arch
+from agent.node.programs import ELF_HEADER, elf_architecture
 from agent.programs.lock import ARCHIVE_CAP, Program
 from agent.programs.release import ProgramName
 
@@ -111,13 +111,13 @@ def _copy(
     digest, size, head = hashlib.sha256(), 0, b""
     with open(into / name, "xb") as file:
         while piece := content.read(_PIECE):
-            head = head or piece[: elf.HEADER]
+            head = head or piece[:ELF_HEADER]
             size += len(piece)
             digest.update(piece)
             file.write(piece)
     if size != member.size:
         raise EOFError(f"{name} in it is cut off")
-    made_for = elf.architecture(head)
+    made_for = elf_architecture(head)
     if made_for is not arch:
         raise ValueError(f"{name} in it is for {made_for.value}, not for {arch.value}")
     return Program(name, size, digest.hexdigest())

@@ -18,8 +18,7 @@ import pytest
 from agent.adapters.credentials import ChallengeAnswers
 from agent.errors import CredentialError
 from agent.registry.challenge import pull_scope
-from agent.registry.credential import Credential, Looked
-from agent.registry.secret import Secret
+from agent.registry.credential import Credential, Looked, Secret
 from tests.contract.certificates import server_side
 from tests.contract.server import Script, Server, answering, serving
 from tests.contract.waiting import ENDS_S

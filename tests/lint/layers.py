@@ -20,7 +20,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent.catalogue", "agent.config", "agent.node.moment", "agent.plan.steps"),
     ("agent.console", "agent.node.facts"),
     (
-        "agent.node.elf",
         "agent.programs.lock",
         "agent.programs.release",
         "agent.registry",
