@@ -39,17 +39,11 @@ class Stop:
     """Set by a signal; looked at between two steps, so that no step is cut in half."""
 
     signal: str = ""
-    late: Callable[[], bool] = field(default=lambda: False)
-    """Whether the time that the change was given is over."""
 
     def check(self) -> None:
-        """Raises ApplyError NNA0404 once a signal has come, or when it is too late to go on."""
+        """Raises ApplyError NNA0404 once a signal has come."""
         if self.signal:
             raise ApplyError("NNA0404", "interrupted", cause=f"{self.signal} was received")
-        if self.late():
-            raise ApplyError(
-                "NNA0404", "interrupted", cause="it took longer than it was given until its confirmation"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,7 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
 
     Raises ApplyError NNA0402, NNA0403, PlanError.
     """
-    history = generations.history(ports.files)
-    _facts, plan = _plan(config, ports, history)
+    plan = plan_removal(config, ports)
     intention = transaction.Intention("remove", files_only(plan), None, root=config.snapshotter.root)
     transaction.carry_out(ports, intention, lambda: None, around)
     disable = (paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE)
@@ -99,6 +98,11 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
         links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
     elif any(isinstance(step, ReloadUnits) for step in plan.steps):
         links.read_again_at_boot(ports)
+
+
+def plan_removal(config: Config, ports: Ports) -> Plan:
+    """What a removal would do. `config` is the one in force. Raises PlanError, ApplyError, FileError."""
+    return _plan(config, ports, generations.history(ports.files))[1]
 
 
 def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, ...]) -> tuple[Facts, Plan]:

@@ -111,9 +111,7 @@ def waiting(around: Surroundings, ports: Ports, seconds: int, context: Context) 
     options = (f"--config={context.config_file}", f"--conf-d={context.conf_d}")
 
     def begin(begun: Begin) -> None:
-        confirm.arm(ports, begun, seconds, (paths.PROGRAM, "revert", *options))
-        end = ports.clock.monotonic() + seconds
-        around.stop.late = lambda: ports.clock.monotonic() >= end
+        confirm.arm(ports, begun, seconds, (paths.PROGRAM, "rollback", *options))
 
     return replace(around, begin=begin)
 

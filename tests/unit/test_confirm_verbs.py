@@ -16,7 +16,7 @@ from agent.__main__ import main
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
 from agent.commands import recover as recover_verb
-from agent.commands import revert as revert_verb
+from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit
@@ -64,13 +64,13 @@ def test_a_confirmation_says_what_stays_and_how_long_was_left(waiting: Waiting) 
     assert (document["changed"], text) == (False, "nothing waits for a confirmation\n")
 
 
-def test_a_revert_says_what_became_of_the_change(waiting: Waiting) -> None:
+def test_a_rollback_says_what_became_of_the_change(waiting: Waiting) -> None:
     waiting.apply()
     (taken,) = waiting.pass_time()
-    document, text = told(lambda context: revert_verb.tell(taken, context))
+    document, text = told(lambda context: rollback_verb.tell_taken(taken, context, waiting.ports))
     assert (document["changed"], document["generation"]) == (True, 1)
     assert text == "generation 1 was not confirmed: the node is as it was without the agent\n"
-    assert told(lambda context: revert_verb.tell(None, context))[0]["changed"] is False
+    assert told(lambda context: rollback_verb.tell_taken(None, context, waiting.ports))[0]["changed"] is False
 
 
 def test_a_recovery_at_boot_says_what_became_of_the_change(waiting: Waiting) -> None:
@@ -87,7 +87,7 @@ def test_the_history_marks_the_generation_that_is_not_confirmed(waiting: Waiting
     document = printed(on_disk(waiting.made, tmp_path), "history")
     assert complaints(document) == []
     assert [one["confirmed"] for one in document["generations"]] == [False]
-    assert "unconfirmed, reverts in" in told_by(tmp_path, "history")
+    assert "unconfirmed, rolled back in" in told_by(tmp_path, "history")
     waiting.confirm()
     (tmp_path / paths.UNCONFIRMED.lstrip("/")).unlink()
     assert printed(tmp_path, "history")["generations"][0]["confirmed"] is True
@@ -127,13 +127,13 @@ def wait_for(node: PublishedNode, seconds: int, ago: float) -> None:
     )
 
 
-def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) -> None:
+def test_status_shows_without_root_when_the_change_is_rolled_back(node: PublishedNode) -> None:
     assert printed(node.root, "status")["unconfirmed"] is None
     exit_before = printed(node.root, "status")["exit"]
     wait_for(node, 120, 37)
     text = told_by(node.root, "status")
     assert "generation 7" in text
-    assert "reverts in 1 min 2" in text
+    assert "rolled back in 1 min 2" in text
     assert "unless: nydus-agent confirm" in text
     document = printed(node.root, "status")
     assert complaints(document) == []
@@ -145,9 +145,9 @@ def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) 
 def test_status_names_a_change_that_should_have_been_taken_back_and_was_not(node: PublishedNode) -> None:
     # What was over so long ago is written as time that it was given: this machine may have just booted.
     wait_for(node, -200, 0)
-    assert "still there" not in told_by(node.root, "status"), "a revert takes its time"
+    assert "still there" not in told_by(node.root, "status"), "a rollback takes its time"
     wait_for(node, -400, 0)
     text = told_by(node.root, "status")
     assert "generation 7 was not confirmed and is still there" in text
-    assert "journalctl -u nydus-agent-revert" in text
+    assert "journalctl -u nydus-agent-rollback" in text
     assert printed(node.root, "status")["exit"] == Exit.NOT_AS_WANTED
