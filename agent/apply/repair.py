@@ -22,8 +22,8 @@ from agent.errors import ProcessError
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.node.observe import observe
 from agent.plan import backoff, own
-from agent.plan.drift import Finding, Recorded
-from agent.plan.repair import Running
+from agent.plan.drift import Finding
+from agent.plan.repair import Recorded, Running
 from agent.plan.repair import repair as plan_of
 from agent.plan.show import hide
 from agent.plan.steps import Plan, WriteFile
@@ -87,7 +87,7 @@ def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
         return Ready(looked, None, Plan(()), waiting=waiting)
     facts = observe(applied, ports, extra_paths=tuple(one.path for one in looked.records))
     running = _running(ports, looked.records, facts)
-    plan = plan_of(looked.records, mend, facts, running, applied.containerd)
+    plan = plan_of(looked.differences, mend, facts, running, applied.containerd)
     return Ready(looked, facts, plan, mend, waiting)
 
 
