@@ -30,7 +30,7 @@ from agent.plan.drift import (
     ours,
 )
 from agent.plan.drift_form import encode_findings
-from agent.plan.repair import Difference, Recorded, compare
+from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
 
@@ -41,7 +41,7 @@ class DriftFound:
 
     generation: Generation | None
     records: tuple[Recorded, ...] = ()
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[FileDrift, ...] = ()
     """Of the files, each with the step that mends it."""
     findings: tuple[Finding, ...] = ()
     unseen: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def find_drift(config: Config, ports: Ports) -> DriftFound:
     records = expected.recorded(history)
     known = _known(ports, last, history)
     units = (paths.SNAPSHOTTER_UNIT, config.containerd.unit)
-    differences: list[Difference] = []
+    differences: list[FileDrift] = []
     unseen: list[str] = []
     for record in records:
         try:

@@ -26,7 +26,7 @@ from agent.plan.drift import (
     Kind,
     Remedy,
 )
-from agent.plan.repair import Difference, Recorded, keys_after, parsed
+from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
 from agent.programs.release import package_of
 
@@ -127,7 +127,7 @@ def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
 
 
 def containerd(
-    config: Config, ports: Ports, records: Sequence[Recorded], differences: Sequence[Difference]
+    config: Config, ports: Ports, records: Sequence[Recorded], differences: Sequence[FileDrift]
 ) -> Iterator[Finding]:
     """Whether the running containerd has what was applied. Where a file does not say so any more, that is
     told of the file.

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply import change, drift, drift_running, gate, recover
+from agent.apply.change import Intention, Surroundings
 from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
 from agent.apply.proofs import CheckResult, Proof
-from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ProcessError
@@ -120,7 +120,7 @@ def run(
         "repair", ready.plan, last.effective, last.versions, last.mirror, applied.snapshotter.root, last.to,
         last.config, repairs=True,
     )  # fmt: skip
-    done = change.carry_out(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
+    done = change.change(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
     return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)
 
 

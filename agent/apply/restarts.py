@@ -62,6 +62,12 @@ def restarted(plan: Plan) -> tuple[str, ...]:
     )
 
 
+def begun_anew(plan: Plan) -> frozenset[str]:
+    """The units of which something new runs after it."""
+    verbs = (UnitVerb.START, UnitVerb.RESTART)
+    return frozenset(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb in verbs)
+
+
 def held(ports: Ports, plan: Plan, policy: RestartBudget) -> NotBefore | None:
     """The judgement that lets a plan wait longest; None where it may begin now.
 

@@ -25,17 +25,16 @@ from agent.apply import (
     daemons,
     gate,
     generations,
+    inspection,
     proofs,
     recover,
     remove,
-    transaction,
     undo,
 )
-from agent.apply.change import Demand, Outcome, Run, anything
+from agent.apply.change import Demand, Intention, Outcome, Run, Surroundings, anything
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
 from agent.apply.proofs import CheckResult
-from agent.apply.transaction import Intention, Surroundings
 from agent.apply.unconfirmed import Pending, TakenBack
 from agent.config.accepted import record, restored
 from agent.config.model import Config, ContainerdMode
@@ -76,19 +75,18 @@ def roll_back(
     then, facts, plan = look_back(config, ports, target)
     demand(then, facts, target.effective, plan)
     gate.check(config, ports, plan, urgency, "rollback")
-    around.stop.check()
     newest = generations.newest(ports.files)
     if plan.empty and newest is not None and newest.state == target.state:
-        return Outcome(plan, target.effective, transaction.ChangeResult(None), None, recovered)
+        return Outcome(plan, target.effective, change.ChangeResult(None), None, recovered)
     intention = Intention(
         "rollback", plan, target.effective, versions.known_versions(facts), target.mirror,
         then.snapshotter.root,
         target.state, target.config,
     )  # fmt: skip
-    outcome = change.carry_out(then, ports, facts, intention, Run(around, each, recovered))
+    outcome = change.change(then, ports, facts, intention, Run(around, each, recovered))
     if outcome.proof is None:
         return outcome
-    proof = replace(outcome.proof, pending=change.pending(config, ports, outcome.proof))
+    proof = replace(outcome.proof, pending=inspection.pending(config, ports, outcome.proof))
     proofs.publish(ports.files, proof)
     return replace(outcome, proof=proof)
 
@@ -259,7 +257,7 @@ def _stand_by(
         "rollback", plan, effective, versions.known_versions(facts), mirror, less.snapshotter.root, to=0,
         config=record(less),
     )  # fmt: skip
-    change.carry_out(less, ports, facts, intention, Run(around, each))
+    change.change(less, ports, facts, intention, Run(around, each))
 
 
 def of_an_earlier_boot(ports: Ports) -> Pending | None:
@@ -304,7 +302,7 @@ def _files_back(config: Config, ports: Ports, around: Surroundings, to: int) -> 
         "rollback", remove.files_only(plan), target.effective, versions.known_versions(facts), target.mirror,
         then.snapshotter.root, target.state, target.config,
     )  # fmt: skip
-    transaction.carry_out(ports, intention, lambda: None, around)
+    change.carry_out(ports, intention, lambda: None, around)
 
 
 @contextlib.contextmanager

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from agent import paths, wire
 from agent.apply import change, confirm, restarts, rollback
-from agent.apply.change import Outcome, Run
+from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
 from agent.apply.proofs import body as proof_body
-from agent.apply.transaction import Surroundings
 from agent.commands import plan_file, proof_lines
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, drift, generations, leftovers, registry_access
+from agent.apply import drift, generations, inspection, leftovers, registry_access
 from agent.apply.proofs import CheckState, Proof, body, publish
 from agent.apply.registry_access import RegistryPorts
 from agent.commands import proof_lines
@@ -47,7 +47,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
     looked = drift.find_drift(config, ports)
-    proof = change.inspect(config, ports, looked=looked)
+    proof = inspection.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, proof)
         drift.tell(

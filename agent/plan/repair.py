@@ -44,7 +44,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FileDrift:
     """What others have made of a recorded file."""
 
     findings: tuple[Finding, ...]
@@ -90,18 +90,18 @@ def parsed(content: bytes | None) -> Mapping[str, Any]:
         return {}
 
 
-def compare(record: Recorded, fact: FileFact | None) -> Difference | None:
+def compare(record: Recorded, fact: FileFact | None) -> FileDrift | None:
     """What others have made of the file; None: it is as it was applied."""
     return _compare_whole(record, fact) if record.whole else _compare_keys(record, fact)
 
 
-def _compare_whole(record: Recorded, fact: FileFact | None) -> Difference | None:
+def _compare_whole(record: Recorded, fact: FileFact | None) -> FileDrift | None:
     path = record.path
     if fact is None:
         if record.content is None:
             return None
         step = WriteFile(path, record.content, record.mode, _WHY, "", None, uid=record.uid, gid=record.gid)
-        return Difference((ours(Kind.FILE_REMOVED, path, f"{path} was removed"),), step)
+        return FileDrift((ours(Kind.FILE_REMOVED, path, f"{path} was removed"),), step)
     if record.content is None:
         if not own.marked(fact.content):
             return None
@@ -110,15 +110,15 @@ def _compare_whole(record: Recorded, fact: FileFact | None) -> Difference | None
             fact.gid,
         )  # fmt: skip
         what = f"{path} is there again, although it was taken away"
-        return Difference((ours(Kind.FILE_MADE, path, what),), away)
+        return FileDrift((ours(Kind.FILE_MADE, path, what),), away)
     if fact.symlink_target:
         what = f"{path} is a link to {fact.symlink_target}; applied was a file"
-        return Difference((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, f"ls -l {path}"),))
+        return FileDrift((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, f"ls -l {path}"),))
     edited = fact.content != record.content
     # An empty file is nobody's work: an editor or a full disk has left it.
     if edited and own.marked(record.content) and not own.marked(fact.content) and fact.content:
         what = f"{path} was replaced by somebody else's: its first line does not carry our mark any more"
-        return Difference((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, APPLY_COMMAND),))
+        return FileDrift((Finding(Kind.FILE_TAKEN_OVER, path, what, Remedy.HAND, APPLY_COMMAND),))
     found = (ours(Kind.FILE_EDITED, path, f"{path} was edited after it was applied"),) if edited else ()
     if (fact.mode, fact.uid, fact.gid) != (record.mode, record.uid, record.gid):
         was = f"{record.mode:04o} {record.uid}:{record.gid}"
@@ -129,17 +129,17 @@ def _compare_whole(record: Recorded, fact: FileFact | None) -> Difference | None
     back = WriteFile(
         path, record.content, record.mode, _WHY, fact.sha256, fact.content, fact.mode, record.uid, record.gid
     )
-    return Difference(found, back)
+    return FileDrift(found, back)
 
 
-def _compare_keys(record: Recorded, fact: FileFact | None) -> Difference | None:
+def _compare_keys(record: Recorded, fact: FileFact | None) -> FileDrift | None:
     """At most one finding a file."""
     path = record.path
     if not record.keys:
         return None
     if fact is None:
         what = f"{path} was removed, and with it our {len(record.keys)} keys"
-        return Difference((Finding(Kind.KEYS_LOST, path, what, Remedy.APPLY, APPLY_COMMAND),))
+        return FileDrift((Finding(Kind.KEYS_LOST, path, what, Remedy.APPLY, APPLY_COMMAND),))
     document = parsed(fact.content)
     lost = [key for key, value in record.keys.items() if _is_lost(value, at(document, key))]
     other = [
@@ -153,7 +153,7 @@ def _compare_keys(record: Recorded, fact: FileFact | None) -> Difference | None:
         found = Finding(
             Kind.KEYS_CONTRADICTED, path, what, Remedy.HAND, "sudo nydus-agent plan", (*told, *lost_too)
         )
-        return Difference((found,))
+        return FileDrift((found,))
     if not lost:
         return None
     if lost == [IMPORTS]:
@@ -164,12 +164,12 @@ def _compare_keys(record: Recorded, fact: FileFact | None) -> Difference | None:
         content = _with_ours(fact.content.decode(), record).encode()
     except FAILURES as error:
         why = f"{path} cannot be mended without changing other lines ({error})"
-        return Difference((finding,), warning=why)
+        return FileDrift((finding,), warning=why)
     step = WriteFile(
         path, content, fact.mode, "what was applied goes back into it", fact.sha256, fact.content, fact.mode,
         fact.uid, fact.gid, owned=False,
     )  # fmt: skip
-    return Difference((finding,), step)
+    return FileDrift((finding,), step)
 
 
 def _is_lost(value: object, here: object) -> bool:
@@ -205,7 +205,7 @@ def _with_ours(text: str, record: Recorded) -> str:
 
 
 def repair(
-    differences: Sequence[Difference],
+    differences: Sequence[FileDrift],
     mend: Sequence[Finding],
     facts: Facts,
     running: Running,

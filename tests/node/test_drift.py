@@ -37,7 +37,7 @@ PROGRAM = "/usr/local/bin/containerd-nydus-grpc"
 REPAIR = "nydus-agent repair"
 
 
-INSPECTED_S = 15.0
+INSPECTED_S = 10.0
 """A second until the changes have settled, and then an inspection has to start."""
 BY_ROOT_S = 45.0
 """The same for what systemd or a program must tell, on a busy machine; nobody waits for the timer, which

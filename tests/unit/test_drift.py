@@ -12,7 +12,7 @@ from agent import paths
 from agent.node.facts import FileFact
 from agent.plan.drift import Expected, ExpectedProgram, Finding, Kind, Remedy
 from agent.plan.drift_form import decode_expected, decode_findings, encode_expected, encode_findings
-from agent.plan.repair import IMPORTS, VERSION, Difference, Recorded, compare, keys_after
+from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
 from agent.plan.steps import RemoveFile, WriteFile
 from agent.plan.unit_files import contradictions, unit_of
 
@@ -30,7 +30,7 @@ EDITED = file(APPLIED.path, MARKED + b"edited")
 THEIRS = file(APPLIED.path, b"theirs")
 
 
-def one(found: Difference | None) -> Finding:
+def one(found: FileDrift | None) -> Finding:
     assert found is not None
     (finding,) = found.findings
     return finding
@@ -100,7 +100,7 @@ OURS = keys_after({}, BEFORE, AFTER)
 SHARED = Recorded(CONFIG, b"", 0o644, 0, 0, whole=False, keys=OURS)
 
 
-def keys(text: str) -> Difference | None:
+def keys(text: str) -> FileDrift | None:
     return compare(SHARED, file(CONFIG, text.encode()))
 
 
