@@ -24,7 +24,6 @@ from agent.apply import (
     proofs,
     prove,
     recover,
-    restarts,
     undo,
     unwind,
     waits,
@@ -174,7 +173,7 @@ def change(config: Config, ports: Ports, facts: Facts, intention: Intention, run
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
     run.around.stop.check()
-    before = waits.before_change(ports, restarts.begun_anew(plan))
+    before = waits.before_change(ports, gate.begun_anew(plan))
     made: list[Proof] = []
 
     def proof() -> AgentError | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import links, restarts, undo, waits
+from agent.apply import gate, links, undo, waits
 from agent.apply.journal import ChangeJournal
 from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node.images import NAMESPACE
@@ -137,7 +137,7 @@ class Executor:
                 if step.unit != paths.SNAPSHOTTER_UNIT:
                     self._containerd_pid, self._containerd_unit = waits.containerd_pid(self.ports), step.unit
                 if step.verb is UnitVerb.RESTART:
-                    restarts.note(self.ports, step.unit)
+                    gate.note_restart(self.ports, step.unit)
                 self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.job_s(step.unit))
             case _ as unreachable:
                 assert_never(unreachable)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import confirm, daemons, generations, journal, links, restarts, undo, waits
+from agent.apply import confirm, daemons, gate, generations, journal, links, undo, waits
 from agent.errors import AgentError, ApplyError, FileError, SystemdError, of_a_bug
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
@@ -184,7 +184,7 @@ def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     ours = unit.unit == paths.SNAPSHOTTER_UNIT
     old = 0 if ours else waits.containerd_pid(ports)
     with contextlib.suppress(FileError):  # an undo is made in any case
-        restarts.note(ports, unit.unit)
+        gate.note_restart(ports, unit.unit)
     ports.units.job(unit.unit, "restart", deadline_s=waits.job_s(unit.unit))
     if ours:
         waits.snapshotter(ports, paths.SNAPSHOTTER_SOCKET, waits.ANSWER_S)

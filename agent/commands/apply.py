@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm, restarts, rollback
+from agent.apply import change, confirm, gate, rollback
 from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
@@ -175,7 +175,7 @@ def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> No
     if delay_s <= 0 or (now.up_s is not None and now.up_s < JUST_BOOTED_S):
         return
     _facts, _effective, plan = change.make_plan(config, ports)
-    units = restarts.restarted(plan)
+    units = gate.restarted(plan)
     if not units:
         return
     console.progress(f"{' and '.join(units)} will be restarted in {in_words(delay_s)}, at this node's turn")

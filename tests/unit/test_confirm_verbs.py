@@ -13,6 +13,7 @@ import pytest
 
 from agent import paths
 from agent.__main__ import main
+from agent.apply import confirm
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
 from agent.commands import recover as recover_verb
@@ -24,7 +25,7 @@ from agent.node.moment import present
 from tests.unit.published import PublishedNode
 from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk
-from tests.unit.unconfirmed import Waiting
+from tests.unit.unconfirmed import LOUD, Waiting
 
 
 def told(tell: Callable[[Context], object]) -> tuple[dict[str, Any], str]:
@@ -71,6 +72,33 @@ def test_a_rollback_says_what_became_of_the_change(waiting: Waiting) -> None:
     assert (document["changed"], document["generation"]) == (True, 1)
     assert text == "generation 1 was not confirmed: the node is as it was without the agent\n"
     assert told(lambda context: rollback_verb.tell_taken(None, context, waiting.ports))[0]["changed"] is False
+
+
+def test_a_rollback_that_only_shows_names_what_would_go_back(waiting: Waiting) -> None:
+    waiting.apply()
+    change = confirm.waiting(waiting.ports)
+    assert change is not None
+    before = waiting.made.etc()
+    document, text = told(lambda context: rollback_verb.show(context, waiting.ports, change))
+    assert document["kind"] == "Plan"
+    assert f"remove {paths.SNAPSHOTTER_CONFIG}" in text, "before the first generation there was none"
+    waiting.confirm()
+    waiting.apply(LOUD)
+    second = confirm.waiting(waiting.ports)
+    assert second is not None
+    _document, text = told(lambda context: rollback_verb.show(context, waiting.ports, second))
+    assert "back to generation 1" in text
+    assert waiting.made.etc() != before
+    assert confirm.waiting(waiting.ports) == second
+
+
+def test_a_rollback_that_only_shows_tells_of_a_change_that_was_cut_off(waiting: Waiting) -> None:
+    waiting.killed()
+    change = confirm.waiting(waiting.ports)
+    assert change is not None
+    document, text = told(lambda context: rollback_verb.show(context, waiting.ports, change))
+    assert document["changed"] is False
+    assert text == "the change to generation 1 did not end; it would be undone\n"
 
 
 def test_a_recovery_at_boot_says_what_became_of_the_change(waiting: Waiting) -> None:
