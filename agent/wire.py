@@ -14,7 +14,6 @@ from agent import paths
 from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
-    from agent.apply.registry_access import RegistryPorts
     from agent.node.installed import ProgramPorts
     from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
     from agent.ports_bench import BenchPorts
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from agent.ports_daemon import DaemonPorts
     from agent.ports_dragonfly import DragonflyPorts
     from agent.ports_drill import DrillPorts
+    from agent.proof.registry_access import RegistryPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -116,7 +116,7 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     from urllib.parse import urlsplit
 
     from agent.adapters.secure_http import ask
-    from agent.apply.registry_access import RegistryPorts
+    from agent.proof.registry_access import RegistryPorts
     from agent.registry.names import api_host_of
     from agent.registry.reference import ACCEPTED
 

@@ -14,23 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from agent.apply import (
-    confirm,
-    drift,
-    gate,
-    generations,
-    inspection,
-    journal,
-    proofs,
-    prove,
-    recover,
-    undo,
-    unwind,
-    waits,
-)
+from agent.apply import confirm, gate, generations, journal, recover, undo, unwind, waits
 from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, Proof
 from agent.config import accepted
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
@@ -39,6 +25,8 @@ from agent.node.facts import Effective, Facts
 from agent.plan import diff, roots
 from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
+from agent.proof import drift, inspection, proofs, prove
+from agent.proof.proofs import CheckResult, Proof
 
 Prove: TypeAlias = Callable[[], AgentError | None]
 """Looks at the changed node: None, or the reason why the change must not stay."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from agent import paths
 from agent.apply import change, daemons, generations, links, recover, waits
 from agent.apply.change import ChangeResult, Surroundings
-from agent.apply.checks_runtime import image_file_system
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
 from agent.node.facts import Facts
@@ -33,6 +32,7 @@ from agent.plan.steps import (
 )
 from agent.ports import Ports
 from agent.programs.release import Project
+from agent.proof.checks_runtime import image_file_system
 
 _CALL_S = 5.0
 _SIZE_S = 60.0

@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, drift, drift_running, gate, recover
+from agent.apply import change, gate, recover
 from agent.apply.change import Intention, Surroundings
-from agent.apply.drift import DriftFound
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, Proof
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ProcessError
@@ -28,6 +26,9 @@ from agent.plan.repair import repair as plan_of
 from agent.plan.show import hide
 from agent.plan.steps import Plan, WriteFile
 from agent.ports import Ports
+from agent.proof import drift, drift_running
+from agent.proof.drift import DriftFound
+from agent.proof.proofs import CheckResult, Proof
 
 _RUN_S = 10.0
 _CLOCK_TICK_S = 2.0

@@ -19,22 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from agent.apply import (
-    change,
-    confirm,
-    daemons,
-    gate,
-    generations,
-    inspection,
-    proofs,
-    recover,
-    remove,
-    undo,
-)
+from agent.apply import change, confirm, daemons, gate, generations, recover, remove, undo
 from agent.apply.change import Demand, Intention, Outcome, Run, Surroundings, anything
 from agent.apply.gate import Urgency
 from agent.apply.generations import Generation
-from agent.apply.proofs import CheckResult
 from agent.apply.unconfirmed import Pending, TakenBack
 from agent.config.accepted import record, restored
 from agent.config.model import Config, ContainerdMode
@@ -46,6 +34,8 @@ from agent.plan import rollback
 from agent.plan.rollback import Touched
 from agent.plan.steps import Plan
 from agent.ports import Files, Ports
+from agent.proof import inspection, proofs
+from agent.proof.proofs import CheckResult
 
 PATIENCE_S = 600.0
 """For the lock, beyond the time that the change was given."""

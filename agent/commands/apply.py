@@ -11,7 +11,6 @@ from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
-from agent.apply.proofs import body as proof_body
 from agent.commands import plan_file, proof_lines
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body
@@ -25,6 +24,7 @@ from agent.node.facts import Effective, Facts
 from agent.node.machine import node_identity
 from agent.plan.steps import Plan
 from agent.ports import Ports
+from agent.proof.proofs import body as proof_body
 
 JUST_BOOTED_S = 300.0
 """A node that has come up this moment has nothing to lose by a restart, and should not serve a while without

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import drift, generations, inspection, leftovers, registry_access
-from agent.apply.proofs import CheckState, Proof, body, publish
-from agent.apply.registry_access import RegistryPorts
+from agent.apply import generations, leftovers
 from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
@@ -19,6 +17,9 @@ from agent.node.facts import Arch
 from agent.node.machine import architecture
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
+from agent.proof import drift, inspection, registry_access
+from agent.proof.proofs import CheckState, Proof, body, publish
+from agent.proof.registry_access import RegistryPorts
 
 _USUAL_PAGE = 4096
 _RUN_S = 5.0

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import documents, drift, generations, inspection, leftovers, proofs, repair
+from agent.apply import documents, generations, leftovers, repair
 from agent.commands import after_dpkg, proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
+from agent.proof import drift, inspection, proofs
 
 HELP = "run the ten checks and publish the result"
 NEEDS_ROOT = True

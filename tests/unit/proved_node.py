@@ -6,14 +6,15 @@ import json
 from dataclasses import replace
 
 from agent import paths
-from agent.apply import change, inspection
+from agent.apply import change
 from agent.apply.change import Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.config.model import Config
 from agent.plan.steps import Plan
 from agent.ports import Finished, NydusdInfo, RunningProgram, Trial
+from agent.proof import inspection
+from agent.proof.proofs import CheckResult, CheckState, Proof
 from tests.fakes.http import answer
 from tests.unit import plan_node
 

@@ -8,10 +8,10 @@ import base64
 
 from agent.adapters.credentials import DockerCredentials
 from agent.adapters.registry_tokens import ChallengeAnswers
-from agent.apply.registry_access import RegistryPorts
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer
 from agent.ports_credentials import Secret
+from agent.proof.registry_access import RegistryPorts
 from agent.registry.places import ROOTS_DOCKER, Places
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import drift, expected, generations
+from agent.apply import generations
 from agent.errors import FileError, ProcessError
 from agent.plan.drift import Finding, Kind, Remedy
 from agent.plan.repair import compare
 from agent.plan.steps import Plan, WriteFile
 from agent.ports import RunningProgram
+from agent.proof import drift, expected
 from tests.unit import change_stage
 from tests.unit.plan_node import CONTAINERD_CONFIG
 from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs

@@ -22,7 +22,7 @@ def main() -> int:
     from agent.__main__ import main as run
     from agent.commands import apply  # noqa: F401
 
-    inspection: Any = sys.modules["agent.apply.inspection"]
+    inspection: Any = sys.modules["agent.proof.inspection"]
     observe, looks = inspection.observe, []
 
     def timed(*args: Any, **kwargs: Any) -> Any:

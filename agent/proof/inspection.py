@@ -6,10 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.apply import checks_nydusd, drift, expected, generations, proofs, prove
-from agent.apply.daemon_view import daemon_view
-from agent.apply.drift import DriftFound
-from agent.apply.proofs import CheckResult, Proof
+from agent.apply import generations
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ApplyError, FileError, PlanError
@@ -20,6 +17,10 @@ from agent.plan import decide, diff
 from agent.plan.show import what
 from agent.plan.steps import RemoveFile, WriteFile
 from agent.ports import Ports
+from agent.proof import checks_nydusd, drift, expected, proofs, prove
+from agent.proof.daemon_view import daemon_view
+from agent.proof.drift import DriftFound
+from agent.proof.proofs import CheckResult, Proof
 
 
 def observe_known(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import checks_nydusd
-from agent.apply.checks_runtime import image_file_system
 from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError
@@ -29,6 +27,8 @@ from agent.plan.drift import (
 from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
 from agent.programs.release import package_of
+from agent.proof import checks_nydusd
+from agent.proof.checks_runtime import image_file_system
 
 _CALL_S = 5.0
 _RUN_S = 20.0

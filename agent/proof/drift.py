@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent import API_VERSION, paths
-from agent.apply import documents, drift_running, expected, generations
+from agent.apply import documents, generations
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
@@ -33,6 +33,7 @@ from agent.plan.drift_form import encode_findings
 from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
+from agent.proof import drift_running, expected
 
 
 @dataclass(frozen=True, slots=True)
