@@ -24,7 +24,6 @@ VERBS = (
     Verb("plan"),
     Verb("apply"),
     Verb("confirm"),
-    Verb("revert"),
     Verb("rollback"),
     Verb("history"),
     Verb("status"),

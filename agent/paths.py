@@ -16,9 +16,7 @@ STATE_DIR = "/var/lib/nydus-agent"
 LOCK = "/var/lib/nydus-agent/lock"
 GENERATIONS = "/var/lib/nydus-agent/generations"  # accepted states with their undo records, 0700
 PROOF = "/var/lib/nydus-agent/proof.json"  # last proof, 0644, no secrets
-EXPECTED = (
-    "/var/lib/nydus-agent/expected.json"  # digests of what was applied, for the daemon to compare, 0644
-)
+EXPECTED = "/var/lib/nydus-agent/expected.json"  # paths of what was applied, for the daemon to watch, 0644
 DRIFT = "/var/lib/nydus-agent/drift.json"  # what root found changed by others, 0644, no secrets
 REPAIRS = "/var/lib/nydus-agent/repairs.json"  # repairs of late, so that one that is always undone stops
 REPLACED = "/var/lib/nydus-agent/replaced"  # what a repair has overwritten last, each 0600

@@ -14,7 +14,6 @@ from agent import paths
 from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
-    from agent.apply.registry_access import RegistryPorts
     from agent.node.installed import ProgramPorts
     from agent.ports import (
         BenchPorts,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         RegistryTokens,
         Secret,
     )
+    from agent.proof.registry_access import RegistryPorts
 
 
 def root_ports(config: Config) -> Ports:
@@ -126,7 +126,7 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     from urllib.parse import urlsplit
 
     from agent.adapters.http import ask
-    from agent.apply.registry_access import RegistryPorts
+    from agent.proof.registry_access import RegistryPorts
     from agent.registry.names import api_host_of
     from agent.registry.reference import ACCEPTED
 

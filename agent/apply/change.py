@@ -1,43 +1,91 @@
-"""`apply` as a whole: look, decide, plan, carry out, prove. No printing, no signals: those are the verb's."""
+"""A change of the node, told from its beginning to its end.
+
+    lock (the caller's) → undo an open journal → facts → plan → invariants → [undo on disk → act] per step →
+    proof → generation
+
+The proof decides: a change whose proof fails is undone like one whose step failed, to the last byte. No
+printing, no signals: those are the verb's.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from agent.apply import (
-    checks_nydusd,
-    confirm,
-    drift,
-    expected,
-    gate,
-    generations,
-    proofs,
-    prove,
-    recover,
-    transaction,
-)
-from agent.apply.daemon_view import daemon_view
-from agent.apply.drift import DriftFound
+from agent.apply import confirm, gate, generations, journal, recover, undo, unwind, waits
+from agent.apply.execute import Executor, Progress, Stop
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, Proof
-from agent.apply.transaction import ChangeResult, Intention, Surroundings
-from agent.apply.waits import before_change
 from agent.config import accepted
-from agent.config.accepted import restored
 from agent.config.model import Config
-from agent.errors import AgentError, ApplyError, FileError, PlanError
+from agent.errors import AgentError, ApplyError, ContainerdError, of_a_bug
 from agent.node import installed, versions
-from agent.node.facts import Effective, Facts, Unknown
-from agent.node.observe import observe
-from agent.plan import decide, diff, roots
-from agent.plan.show import what
-from agent.plan.steps import Plan, RemoveFile, UnitStep, UnitVerb, WriteFile
+from agent.node.facts import Effective, Facts
+from agent.plan import diff, roots
+from agent.plan.steps import Plan, RemoveFile, WriteFile
 from agent.ports import Ports
+from agent.proof import drift, inspection, proofs, prove
+from agent.proof.proofs import CheckResult, Proof
 
-_STARTS = (UnitVerb.START, UnitVerb.RESTART)
+Prove: TypeAlias = Callable[[], AgentError | None]
+"""Looks at the changed node: None, or the reason why the change must not stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intention:
+    """What is to be done, and in whose name."""
+
+    verb: str  # "apply", "rollback", "repair" or "remove"
+    plan: Plan
+    effective: Effective | None
+    versions: tuple[tuple[str, str], ...] = ()
+    mirror: tuple[str, str] = ("", "")
+    """The mirror's url and ping_url."""
+    root: str = ""
+    """The snapshotter's root directory."""
+    to: int | None = None
+    """Of a rollback: the generation whose state comes back."""
+    config: Mapping[str, object] | None = None
+    """What the node is changed for (`agent.config.accepted`)."""
+    repairs: bool = False
+    """It puts back what the newest generation has accepted, so it makes no generation of its own."""
+
+    def is_in_force(self, last: generations.Generation | None) -> bool:
+        """Whether the newest generation says the same, so that an empty plan leaves nothing to record.
+
+        A rollback ends with an apply: even where no file changes, it is the operator's word that it holds no
+        longer.
+        """
+        if last is None or (last.verb, last.to) != (self.verb, self.to):
+            return False
+        return accepted.same(last.config, self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """What came of it: `generation` is None where nothing had to be changed."""
+
+    generation: int | None
+    steps: tuple[Progress, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Something on the node is other than before."""
+        return bool(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run is given from outside: where it reports and what may interrupt it."""
+
+    say: Callable[[str], None]
+    progress: Callable[[Progress], None]
+    stop: Stop
+    begin: Callable[[journal.Begin], None] = field(default=lambda _: None)
+    """Called before the first act, and before the journal is opened: what it raises ends the change."""
+    accepted: list[journal.Begin] = field(default_factory=list)
+    """What has become of it: the changes that were accepted, which stand whatever fails from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +119,8 @@ class Run:
 
 def make_plan(config: Config, ports: Ports) -> tuple[Facts, Effective, Plan]:
     """The node, what "auto" comes to on it, and the plan. Raises PlanError with every reason against one."""
-    facts = _undoubted(_observe(config, ports, look_at_images=True), ports)
-    made = diff.plan(config, facts)
-    return facts, decide.effective(config, facts), made
-
-
-def _undoubted(facts: Facts, ports: Ports) -> Facts:
-    """What a mirror says of registries while the agent judges it bad proves nothing, so what was proved
-    before is kept: a fault of the mirror must never restart anything. (Where it is fenced, root's questions
-    do not even reach it.)
-    """
-    daemon = daemon_view(ports)
-    if not daemon.fresh or daemon.health_state not in ("down", "suspect"):
-        return facts
-    doubt = Unknown(f"the mirror is {daemon.health_state}")
-    canaries = tuple(replace(canary, ok=doubt) for canary in facts.tls_canaries)
-    return replace(facts, tls_canaries=canaries, mirror_reads_ns=doubt)
+    facts = inspection.undoubted(inspection.observe_known(config, ports, look_at_images=True), ports)
+    return facts, *diff.decided_plan(config, facts)
 
 
 def apply(
@@ -110,24 +144,24 @@ def apply(
     facts, effective, plan = make_plan(config, ports)
     demand(config, facts, effective, plan)
     config = roots.kept(config, facts)
-    gate.check(config, ports, plan, urgency)
-    around.stop.check()
     intention = Intention(
         "apply", plan, effective, versions.known_versions(facts), (config.mirror.url, config.mirror.ping_url),
         config.snapshotter.root, config=accepted.record(installed.pinned(config, facts.programs)),
     )  # fmt: skip
-    return carry_out(config, ports, facts, intention, Run(around, each, recovered))
+    gate.check(config, ports, plan, urgency)
+    return change(config, ports, facts, intention, Run(around, each, recovered))
 
 
-def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, run: Run) -> Outcome:
-    """Run a plan, prove it, publish the proof. `config` is what the node is changed for. The caller holds the
-    lock.
+def change(config: Config, ports: Ports, facts: Facts, intention: Intention, run: Run) -> Outcome:
+    """Carry a plan out, prove it, and publish the proof. `config` is what the node is changed for. The caller
+    holds the lock.
 
-    Raises ApplyError NNA0402, NNA0403.
+    Raises ApplyError NNA0402 (put back), NNA0403 (not everything could be), NNA0404 (a signal came before).
     """
     plan, effective = intention.plan, intention.effective
     assert effective is not None  # only a removal leaves none
-    before = before_change(ports, _restarted(plan))
+    run.around.stop.check()
+    before = waits.before_change(ports, gate.begun_anew(plan))
     made: list[Proof] = []
 
     def proof() -> AgentError | None:
@@ -139,14 +173,14 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
         return prove.must_undo(made[-1])
 
     try:
-        result = transaction.carry_out(ports, intention, proof, run.around)
+        result = carry_out(ports, intention, proof, run.around)
     except ApplyError as error:
         try:
-            _prove_again(config, ports)
+            inspection.prove_again(config, ports)
         finally:
             raise error  # whatever becomes of the look at the node: it says what was put back
     if not made:
-        _prove_unchanged(config, ports, facts, effective)
+        inspection.prove_unchanged(config, ports, facts, effective)
         return Outcome(plan, effective, result, None, run.recovered)
     prove.await_route(ports)
     looked = drift.find_drift(config, ports)
@@ -159,89 +193,100 @@ def carry_out(config: Config, ports: Ports, facts: Facts, intention: Intention, 
     return Outcome(plan, effective, result, found, run.recovered)
 
 
-def _prove_unchanged(config: Config, ports: Ports, facts: Facts, effective: Effective) -> None:
-    """Nothing was to be done.
+def carry_out(ports: Ports, intention: Intention, prove_it: Prove, around: Surroundings) -> ChangeResult:
+    """One transaction: journal, acts, proof, generation; or the bytes as they were. The caller holds the lock
+    and has called `recover.finish`.
 
-    What was not proved since the boot, or with programs that were replaced since, is now.
+    An empty plan over an accepted state writes nothing at all. Raises ApplyError NNA0402 (a step or the proof
+    failed and the node was put back) or NNA0403 (something could not be put back; it names what).
     """
-    replaced, last = expected.programs_replaced(ports.files), generations.applied(ports.files)
-    if not replaced and proofs.published_since_boot(ports.files):
-        return
-    found = prove.run_checks(config, ports, facts, effective)
-    proofs.publish(ports.files, found)
-    if replaced and last is not None and prove.must_undo(found) is None:
-        expected.publish(ports, replace(last, versions=versions.known_versions(facts)))
-        drift.tell(ports, drift.find_drift(config, ports))
+    last = generations.newest(ports.files)
+    if intention.plan.empty and last is not None and intention.is_in_force(last):
+        kept = replace(last, effective=intention.effective, mirror=intention.mirror)
+        generations.publish(ports.files, kept)
+        return ChangeResult(None)
+    begin = _begin(ports, intention, last.number + 1 if last is not None else 1)
+    around.begin(begin)
+    log = _open_journal(ports, begin, intention.plan)
+    took: list[Progress] = []
 
+    def report(progress: Progress) -> None:
+        took.append(progress)
+        around.progress(progress)
 
-def note_origins(config: Config, ports: Ports) -> None:
-    """Tell the daemon of registries that came into use, while reads go to the mirror: it must know whether an
-    origin lives before it fences the mirror, and it starts to watch anew when it reads of another.
-    """
-    daemon = daemon_view(ports)
-    if daemon.fresh and daemon.route == "mirror":
-        applied = generations.in_force(ports.files, config)
-        generations.note_origins(ports.files, checks_nydusd.registries(applied, ports))
-
-
-def _prove_again(config: Config, ports: Ports) -> None:
-    """After an undo: what is published must be about the node as it is again, not as it was for a moment."""
-    with contextlib.suppress(ApplyError, FileError):
-        if generations.applied(ports.files) is not None:
-            proofs.publish(ports.files, inspect(config, ports))
-
-
-def inspect(
-    config: Config,
-    ports: Ports,
-    each: Callable[[CheckResult], None] = lambda _: None,
-    looked: DriftFound | None = None,
-) -> Proof:
-    """Run the checks on the node as it is, and judge it by the configuration that was applied. `looked`: see
-    `prove.run_checks`.
-
-    Raises ApplyError NNA0413, FileError.
-    """
-    last = generations.applied(ports.files)
-    applied = restored(config, last.config) if last is not None else config
-    facts = _observe(applied, ports)
-    effective = last.effective if last is not None else None
-    if effective is None:
-        effective, _refusals = decide.choose(applied, facts)
-    proof = prove.run_checks(applied, ports, facts, effective, each=each, looked=looked)
-    same = last is None or applied == installed.resolved(config, ports.files)
-    now = facts if same else _observe(config, ports)
-    return replace(proof, pending=_pending(config, ports, now, proof))
-
-
-def pending(config: Config, ports: Ports, proof: Proof) -> tuple[str, ...]:
-    """What `config` wants other than was applied, in words. Raises ApplyError NNA0413, FileError."""
-    return _pending(config, ports, _observe(config, ports), proof)
-
-
-def _pending(config: Config, ports: Ports, facts: Facts, proof: Proof) -> tuple[str, ...]:
-    """What others changed is drift, and told as that; what cannot be planned is told by `plan`."""
-    drifted = {one.subject for one in proof.findings}
+    failed: AgentError | None
     try:
-        steps = (
-            diff.plan(config, _undoubted(facts, ports)).steps
-            if generations.applied(ports.files) is not None
-            else ()
-        )
-    except PlanError:
-        return ()
-    files = (step for step in steps if isinstance(step, (WriteFile, RemoveFile)))
-    return tuple(what(step) for step in files if step.path not in drifted)
+        Executor(ports, log, around.stop, report).run(intention.plan.steps)
+        failed = prove_it()
+        around.stop.check()
+        if failed is None:
+            stands = _accept(ports, begin, intention, log)
+    except AgentError as error:
+        failed = error
+    except (KeyboardInterrupt, SystemExit) as error:
+        failed = ApplyError("NNA0404", "interrupted", cause=f"{type(error).__name__} was raised")
+    except Exception as error:  # noqa: BLE001 - whatever ends a change, the undo runs
+        failed = of_a_bug(error)
+    if failed is not None:
+        unwind.withdraw(ports, begin, failed)
+        raise unwind.put_back(ports, begin, log.intents, failed, around.say)
+    around.accepted.append(begin)
+    if intention.repairs and last is not None:
+        return ChangeResult(last.number, tuple(took))
+    recover.settle(ports, stands)
+    return ChangeResult(begin.generation, tuple(took))
 
 
-def _observe(config: Config, ports: Ports, *, look_at_images: bool = False) -> Facts:
-    extra = tuple(one.path for one in _known(ports))
-    return observe(config, ports, look_at_images=look_at_images, extra_paths=extra)
+def _open_journal(ports: Ports, begin: journal.Begin, plan: Plan) -> journal.ChangeJournal:
+    log = journal.ChangeJournal(ports.ledger)
+    try:
+        log.begin(begin, reserve=_reserve(plan))
+    except Exception:
+        confirm.tidy(ports)
+        raise
+    return log
 
 
-def _restarted(plan: Plan) -> frozenset[str]:
-    return frozenset(step.unit for step in plan.steps if isinstance(step, UnitStep) and step.verb in _STARTS)
+def _accept(
+    ports: Ports, begin: journal.Begin, intention: Intention, log: journal.ChangeJournal
+) -> generations.Generation:
+    """The moment after which nothing is undone."""
+    stands = _generation(ports, begin, intention, log.intents)
+    if intention.repairs:
+        ports.ledger.close()  # what it puts back is accepted already
+    else:
+        generations.save(ports.files, stands)
+    return stands
 
 
-def _known(ports: Ports) -> tuple[generations.Original, ...]:
-    return generations.originals(generations.history(ports.files))
+def _begin(ports: Ports, intention: Intention, number: int) -> journal.Begin:
+    answered = waits.containerd_pid(ports) != 0
+    try:
+        points = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints if answered else ()
+    except ContainerdError:
+        points = ()
+    return journal.Begin(
+        secrets.token_hex(8), intention.verb, number, ports.clock.now(), answered,
+        points[0] if points else "",
+        intention.root,
+    )  # fmt: skip
+
+
+def _reserve(plan: Plan) -> int:
+    """Bytes that the undo of all files needs, so that a full disk in the middle does not stop it."""
+    befores = [step.content_before or b"" for step in plan.steps if isinstance(step, (WriteFile, RemoveFile))]
+    return 2 * sum(len(before) for before in befores)
+
+
+def _generation(
+    ports: Ports, begin: journal.Begin, intention: Intention, intents: tuple[journal.Intent, ...]
+) -> generations.Generation:
+    lasting = (undo.PutBack, undo.UnitBack, undo.ReloadBack)
+    steps = tuple(
+        generations.DoneStep(one.what, one.undo) for one in intents if isinstance(one.undo, lasting)
+    )
+    return generations.Generation(
+        begin.generation, begin.id, ports.clock.now(), intention.verb, steps, intention.effective,
+        intention.versions,
+        intention.mirror, intention.to, intention.config,
+    )  # fmt: skip

@@ -1,9 +1,9 @@
 """A change that must be confirmed: it is taken back by itself unless somebody says in time that it may stay.
 
-Before the first act two things are made: an alarm of systemd that starts `revert`, which survives the
+Before the first act two things are made: a timer of systemd that starts `rollback`, which survives the
 terminal and the process that asked for it, and a record on the disk, which survives a reboot. `confirm` is
 the removal of the record: one act, after which nothing takes the change back. A reboot in between counts as
-"not confirmed": the alarm is gone, and a node that had to be rebooted may not be well; `recover` takes the
+"not confirmed": the timer is gone, and a node that had to be rebooted may not be well; `recover` takes the
 change back before the runtimes start.
 """
 
@@ -20,12 +20,12 @@ from agent.durations import in_words
 from agent.errors import ApplyError, FileError, SystemdError
 from agent.ports import Alarm, Files, Ports
 
-ALARM = "nydus-agent-revert"
+TIMER = "nydus-agent-rollback"
 SHORTEST, LONGEST = "30s", "1d"
 """A change takes up to half of the shortest, and a person must still be able to look and to type."""
 
-_REVERT_S = 1200.0
-"""Each wait in a revert has a shorter deadline of its own."""
+_RUN_S = 1200.0
+"""Each wait in a rollback has a shorter deadline of its own."""
 _TRIES = 3
 _RETRY_S = 30.0
 
@@ -41,7 +41,9 @@ def arm(ports: Ports, begin: journal.Begin, seconds: int, argv: Sequence[str]) -
         begin.id, begin.generation, seconds, now.now, now.boot, now.boottime, ports.ledger.holder()
     )  # fmt: skip
     about = f"Take generation {begin.generation} of nydus-node-agent back: it was not confirmed"
-    ports.alarms.set(Alarm(ALARM, about, (*argv, begin.id), seconds, _REVERT_S, _TRIES, _RETRY_S))
+    ports.alarms.set(
+        Alarm(TIMER, about, (*argv, f"--unconfirmed={begin.id}"), seconds, _RUN_S, _TRIES, _RETRY_S)
+    )
     try:
         _write(ports.files, paths.UNCONFIRMED, {"kind": "Unconfirmed", **asdict(pending)})
     except FileError:
@@ -84,7 +86,7 @@ def refuse_another(ports: Ports) -> None:
     raise ApplyError(
         "NNA0417", f"generation {change.generation} waits for its confirmation; nothing was changed",
         cause=f"it is taken back in {left} unless somebody confirms it",
-        seen=("nydus-agent confirm keeps it", "nydus-agent revert takes it back now"),
+        seen=("nydus-agent confirm keeps it", "nydus-agent rollback takes it back now"),
         try_="nydus-agent confirm",
     )  # fmt: skip
 
@@ -105,7 +107,7 @@ def confirm(ports: Ports) -> tuple[Pending, float] | None:
         raise ApplyError(
             "NNA0418", f"the change to generation {change.generation} was cut off and cannot be confirmed",
             cause=f"process {change.pid} did not bring it to its end; it will be undone",
-            try_="nydus-agent revert",
+            try_="nydus-agent rollback",
         )  # fmt: skip
     left = change.left_s(ports.clock.moment())
     tidy(ports, kept=True)
@@ -136,7 +138,7 @@ def tidy(ports: Ports, *, kept: bool = False) -> None:
 
 def _silence(ports: Ports) -> None:
     with contextlib.suppress(SystemdError):  # an alarm without the record does nothing
-        ports.alarms.cancel(ALARM)
+        ports.alarms.cancel(TIMER)
 
 
 def note_taken(ports: Ports, change: Pending, newest: int, why: str) -> TakenBack:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent import paths
-from agent.apply import links, restarts, undo, waits
+from agent.apply import gate, links, undo, waits
 from agent.apply.journal import ChangeJournal
 from agent.errors import ApplyError, ContainerdError, ProcessError
 from agent.node.images import NAMESPACE
@@ -39,17 +39,11 @@ class Stop:
     """Set by a signal; looked at between two steps, so that no step is cut in half."""
 
     signal: str = ""
-    late: Callable[[], bool] = field(default=lambda: False)
-    """Whether the time that the change was given is over."""
 
     def check(self) -> None:
-        """Raises ApplyError NNA0404 once a signal has come, or when it is too late to go on."""
+        """Raises ApplyError NNA0404 once a signal has come."""
         if self.signal:
             raise ApplyError("NNA0404", "interrupted", cause=f"{self.signal} was received")
-        if self.late():
-            raise ApplyError(
-                "NNA0404", "interrupted", cause="it took longer than it was given until its confirmation"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +137,7 @@ class Executor:
                 if step.unit != paths.SNAPSHOTTER_UNIT:
                     self._containerd_pid, self._containerd_unit = waits.containerd_pid(self.ports), step.unit
                 if step.verb is UnitVerb.RESTART:
-                    restarts.note(self.ports, step.unit)
+                    gate.note_restart(self.ports, step.unit)
                 self.ports.units.job(step.unit, step.verb.value, deadline_s=waits.job_s(step.unit))
             case _ as unreachable:
                 assert_never(unreachable)

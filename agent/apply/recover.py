@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import confirm, daemons, documents, expected, generations, journal, unwind
+from agent.apply import confirm, daemons, documents, generations, journal, unwind
 from agent.apply.generations import Generation
 from agent.errors import ApplyError, PortError, SystemdError
 from agent.ports import Ports
+from agent.proof import expected
 
 
 @dataclass(frozen=True, slots=True)

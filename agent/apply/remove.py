@@ -11,9 +11,8 @@ import posixpath
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import daemons, generations, links, recover, transaction, waits
-from agent.apply.checks_runtime import image_file_system
-from agent.apply.transaction import ChangeResult, Surroundings
+from agent.apply import change, daemons, generations, links, recover, waits
+from agent.apply.change import ChangeResult, Surroundings
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError, ContainerdError, FileError, ProcessError
 from agent.node.facts import Facts
@@ -33,6 +32,7 @@ from agent.plan.steps import (
 )
 from agent.ports import Ports
 from agent.programs.release import Project
+from agent.proof.checks_runtime import image_file_system
 
 _CALL_S = 5.0
 _SIZE_S = 60.0
@@ -77,8 +77,8 @@ def remove_setup(config: Config, ports: Ports, around: Surroundings, *, force: b
     goes_on = named_after(config, facts, plan)
     # Where containerd goes on with the snapshotter that it had before us, its images need what serves them.
     idle = () if goes_on else daemons.idle(ports, root, use)
-    intention = transaction.Intention("remove", plan, None, root=root)
-    result = transaction.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
+    intention = change.Intention("remove", plan, None, root=root)
+    result = change.carry_out(ports, intention, lambda: _proof(ports, "" if goes_on else root), around)
     ended = daemons.end(ports, idle, around.say)
     stays = (*_stays(ports, root, use, force=force), *_programs(ports))
     return Removed(plan, result, stays, ended)
@@ -90,15 +90,19 @@ def remove_files(config: Config, ports: Ports, around: Surroundings) -> None:
 
     Raises ApplyError NNA0402, NNA0403, PlanError.
     """
-    history = generations.history(ports.files)
-    _facts, plan = _plan(config, ports, history)
-    intention = transaction.Intention("remove", files_only(plan), None, root=config.snapshotter.root)
-    transaction.carry_out(ports, intention, lambda: None, around)
+    plan = plan_removal(config, ports)
+    intention = change.Intention("remove", files_only(plan), None, root=config.snapshotter.root)
+    change.carry_out(ports, intention, lambda: None, around)
     disable = (paths.SNAPSHOTTER_UNIT, UnitVerb.DISABLE)
     if any(isinstance(step, UnitStep) and (step.unit, step.verb) == disable for step in plan.steps):
         links.disable_at_boot(ports, paths.SNAPSHOTTER_UNIT)
     elif any(isinstance(step, ReloadUnits) for step in plan.steps):
         links.read_again_at_boot(ports)
+
+
+def plan_removal(config: Config, ports: Ports) -> Plan:
+    """What a removal would do. `config` is the one in force. Raises PlanError, ApplyError, FileError."""
+    return _plan(config, ports, generations.history(ports.files))[1]
 
 
 def _plan(config: Config, ports: Ports, history: tuple[generations.Generation, ...]) -> tuple[Facts, Plan]:

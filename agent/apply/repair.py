@@ -11,23 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply import change, drift, drift_running, gate, recover
-from agent.apply.drift import DriftFound
+from agent.apply import change, gate, recover
+from agent.apply.change import Intention, Surroundings
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, Proof
-from agent.apply.transaction import Intention, Surroundings
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ProcessError
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.node.observe import observe
 from agent.plan import backoff, own
-from agent.plan.drift import Finding, Recorded
-from agent.plan.repair import Running
+from agent.plan.drift import Finding
+from agent.plan.repair import Recorded, Running
 from agent.plan.repair import repair as plan_of
 from agent.plan.show import hide
 from agent.plan.steps import Plan, WriteFile
 from agent.ports import Ports
+from agent.proof import drift, drift_running
+from agent.proof.drift import DriftFound
+from agent.proof.proofs import CheckResult, Proof
 
 _RUN_S = 10.0
 _CLOCK_TICK_S = 2.0
@@ -87,7 +88,7 @@ def plan_repair(config: Config, ports: Ports, urgency: Urgency) -> Ready:
         return Ready(looked, None, Plan(()), waiting=waiting)
     facts = observe(applied, ports, extra_paths=tuple(one.path for one in looked.records))
     running = _running(ports, looked.records, facts)
-    plan = plan_of(looked.records, mend, facts, running, applied.containerd)
+    plan = plan_of(looked.differences, mend, facts, running, applied.containerd)
     return Ready(looked, facts, plan, mend, waiting)
 
 
@@ -120,7 +121,7 @@ def run(
         "repair", ready.plan, last.effective, last.versions, last.mirror, applied.snapshotter.root, last.to,
         last.config, repairs=True,
     )  # fmt: skip
-    done = change.carry_out(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
+    done = change.change(applied, ports, ready.facts, intention, change.Run(around, each, recovered))
     return RepairOutcome(ready, tuple(step.what for step in done.result.steps), done.proof)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent import paths
-from agent.apply import daemons, links, restarts, undo, waits
-from agent.errors import AgentError, FileError, SystemdError, of_a_bug
+from agent.apply import confirm, daemons, gate, generations, journal, links, undo, waits
+from agent.errors import AgentError, ApplyError, FileError, SystemdError, of_a_bug
 from agent.plan.containerd_view import names_snapshotter
 from agent.plan.steps import UnitVerb
 from agent.ports import Ports
@@ -184,7 +184,7 @@ def _widen(ports: Ports, unit: undo.UnitBack, say: Say) -> str:
     ours = unit.unit == paths.SNAPSHOTTER_UNIT
     old = 0 if ours else waits.containerd_pid(ports)
     with contextlib.suppress(FileError):  # an undo is made in any case
-        restarts.note(ports, unit.unit)
+        gate.note_restart(ports, unit.unit)
     ports.units.job(unit.unit, "restart", deadline_s=waits.job_s(unit.unit))
     if ours:
         waits.snapshotter(ports, paths.SNAPSHOTTER_SOCKET, waits.ANSWER_S)
@@ -264,3 +264,58 @@ def witness(ports: Ports, *, answered: bool, mountpoint: str) -> str:
 def _first_mountpoint(ports: Ports) -> str:
     found = ports.containerd.image_fs_info(deadline_s=waits.CALL_S).mountpoints
     return found[0] if found else ""
+
+
+def withdraw(ports: Ports, begin: journal.Begin, failed: AgentError) -> None:
+    """Before an undo: what is accepted must not be undone.
+
+    Where that cannot be told, the next run decides.
+    """
+    try:
+        generations.withdraw(ports.files, begin.generation)
+    except Exception as error:  # noqa: BLE001 - an undo of what is accepted would be worse than none
+        then = error if isinstance(error, AgentError) else of_a_bug(error)
+        raise ApplyError(
+            "NNA0403", f"{begin.verb} failed, and not everything could be put back",
+            cause=f"[{failed.code}] {failed.what}: {failed.cause}; and then: {then}", seen=failed.seen,
+            try_="mend what is named above, then: nydus-agent recover",
+        ) from None  # fmt: skip
+
+
+def put_back(
+    ports: Ports,
+    begin: journal.Begin,
+    intents: tuple[journal.Intent, ...],
+    failed: AgentError,
+    say: Callable[[str], None],
+) -> ApplyError:
+    """Undo and prove what was before; the error to raise says both causes and what exactly was put back.
+
+    The journal is closed only when everything was put back: otherwise the next run tries again.
+    """
+    unfailing(say)(f"failed: {failed.what}; putting the node back as it was")
+    report = unwind(ports, journal.undos(intents), begin.root, jobs=True, say=say)
+    wrong = witness(ports, answered=begin.containerd_answered, mountpoint=begin.mountpoint)
+    if wrong:
+        report.left.append(f"containerd after that: {wrong}")
+    if report.complete:
+        try:
+            ports.ledger.close()
+            confirm.tidy(ports)
+        except FileError as error:
+            report.left.append(str(error))
+    cause = (
+        f"[{failed.code}] {failed.what}: {failed.cause}" if failed.cause else f"[{failed.code}] {failed.what}"
+    )
+    seen = (*failed.seen, *(f"put back: {one}" for one in report.restored))
+    if report.complete:
+        return ApplyError(
+            "NNA0402", f"{begin.verb} failed; the node is as it was before", cause=cause,
+            seen=seen or ("nothing had been changed yet",), try_=failed.try_,
+        )  # fmt: skip
+    left = tuple(f"NOT put back: {one}" for one in report.left)
+    return ApplyError(
+        "NNA0403", f"{begin.verb} failed, and not everything could be put back",
+        cause=f"{cause}; and then: {'; '.join(report.left)}", seen=(*seen, *left),
+        try_="mend what is named above, then: nydus-agent recover",
+    )  # fmt: skip

@@ -114,7 +114,7 @@ _ENTRIES = (
           "The last change was made with `apply --confirm` and is taken back unless it is confirmed in "
           "time. Until "
           "then no other is begun. Nothing was touched.",
-          "`nydus-agent confirm` keeps it, `nydus-agent revert` takes it back now."),
+          "`nydus-agent confirm` keeps it, `nydus-agent rollback` takes it back now."),
     Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
           "It was taken back because its time was over, or was cut off before it came to its end.",
           "`nydus-agent history` shows what is in force; run `nydus-agent apply` again."),

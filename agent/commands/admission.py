@@ -6,11 +6,11 @@ so its registry is asked here what it wants, and the answer goes into a hosts.to
 
 from __future__ import annotations
 
-from agent.apply.registry_access import RegistryPorts
 from agent.config.model import Config
 from agent.node.images import full_name
 from agent.plan.render_hosts import as_somebody
 from agent.ports import Credential, HttpAnswer, Secret
+from agent.proof.registry_access import RegistryPorts
 from agent.registry.challenge import pull_scope
 from agent.registry.names import image_parts
 from agent.registry.places import registry_of

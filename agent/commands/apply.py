@@ -6,13 +6,11 @@ import argparse
 from dataclasses import replace
 
 from agent import paths, wire
-from agent.apply import change, confirm, restarts, rollback
-from agent.apply.change import Outcome, Run
+from agent.apply import change, confirm, gate, rollback
+from agent.apply.change import Outcome, Run, Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
-from agent.apply.proofs import body as proof_body
-from agent.apply.transaction import Surroundings
 from agent.commands import plan_file, proof_lines
 from agent.commands.context import Context
 from agent.commands.plan_file import plan_body as plan_body
@@ -26,6 +24,7 @@ from agent.node.facts import Effective, Facts
 from agent.node.machine import node_identity
 from agent.plan.steps import Plan
 from agent.ports import Ports
+from agent.proof.proofs import body as proof_body
 
 JUST_BOOTED_S = 300.0
 """A node that has come up this moment has nothing to lose by a restart, and should not serve a while without
@@ -111,9 +110,7 @@ def waiting(around: Surroundings, ports: Ports, seconds: int, context: Context) 
     options = (f"--config={context.config_file}", f"--conf-d={context.conf_d}")
 
     def begin(begun: Begin) -> None:
-        confirm.arm(ports, begun, seconds, (paths.PROGRAM, "revert", *options))
-        end = ports.clock.monotonic() + seconds
-        around.stop.late = lambda: ports.clock.monotonic() >= end
+        confirm.arm(ports, begun, seconds, (paths.PROGRAM, "rollback", *options))
 
     return replace(around, begin=begin)
 
@@ -178,7 +175,7 @@ def await_turn(config: Config, ports: Ports, stop: Stop, console: Console) -> No
     if delay_s <= 0 or (now.up_s is not None and now.up_s < JUST_BOOTED_S):
         return
     _facts, _effective, plan = change.make_plan(config, ports)
-    units = restarts.restarted(plan)
+    units = gate.restarted(plan)
     if not units:
         return
     console.progress(f"{' and '.join(units)} will be restarted in {in_words(delay_s)}, at this node's turn")

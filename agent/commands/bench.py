@@ -15,7 +15,6 @@ import structlog
 
 from agent import wire
 from agent.apply import generations
-from agent.apply.registry_access import RegistryPorts
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
@@ -32,6 +31,7 @@ from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
 from agent.ports import BenchPorts
+from agent.proof.registry_access import RegistryPorts
 from agent.registry.reference import parse
 
 HELP = "measure how fast images start here: plain, lazily, through Dragonfly, from caches"

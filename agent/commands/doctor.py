@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.apply import change, drift, generations, leftovers, registry_access
-from agent.apply.proofs import CheckState, Proof, body, publish
-from agent.apply.registry_access import RegistryPorts
+from agent.apply import generations, leftovers
 from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
@@ -19,6 +17,9 @@ from agent.node.facts import Arch
 from agent.node.machine import architecture
 from agent.plan import images as plan_images
 from agent.ports import Files, Ports
+from agent.proof import drift, inspection, registry_access
+from agent.proof.proofs import CheckState, Proof, body, publish
+from agent.proof.registry_access import RegistryPorts
 
 _USUAL_PAGE = 4096
 _RUN_S = 5.0
@@ -47,7 +48,7 @@ def examine(context: Context, config: Config, ports: Ports, registries: Registry
     if under_way:
         context.console.warn(f"a change or a drill is under way: {under_way}")
     looked = drift.find_drift(config, ports)
-    proof = change.inspect(config, ports, looked=looked)
+    proof = inspection.inspect(config, ports, looked=looked)
     if not under_way and not busy(ports.ledger, "doctor"):
         _publish(context, ports.files, proof)
         drift.tell(

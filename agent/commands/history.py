@@ -68,7 +68,7 @@ def _show(one: Generation, context: Context, *, in_force: bool, waits: Pending |
     head += ["  ", Toned("in force", Tone.GOOD)] if in_force else []
     if waits is not None and waits.id == one.id:
         left = in_words(waits.left_s(present(context.path("/proc"))))
-        head += ["  ", Toned(f"unconfirmed, reverts in {left} unless: nydus-agent confirm", Tone.WARN)]
+        head += ["  ", Toned(f"unconfirmed, rolled back in {left} unless: nydus-agent confirm", Tone.WARN)]
     context.console.line(*head)
     for line in (*_files(one), *_units(one)):
         context.console.line(f"     {line}")

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent import paths, wire
-from agent.apply import change, documents, drift, generations, leftovers, proofs, repair
+from agent.apply import documents, generations, leftovers, repair
 from agent.commands import after_dpkg, proof_lines
 from agent.commands.context import Context
 from agent.commands.running import busy
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError
 from agent.ports import Files, Ports
+from agent.proof import drift, inspection, proofs
 
 HELP = "run the ten checks and publish the result"
 NEEDS_ROOT = True
@@ -52,14 +53,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:  # noqa: ARG001 - o
         return Exit.OK
     drift.tell(ports, looked)  # before the proof, which takes seconds
     _begin_repair(config, ports, looked)
-    proof = change.inspect(config, ports, looked=looked)
+    proof = inspection.inspect(config, ports, looked=looked)
     if _overtaken(context, ports):
         return Exit.OK
     # By the timer, what was told before is not told again: a node without Dragonfly would fill the journal
     # with it.
     tell = "INVOCATION_ID" not in context.environment or is_news(ports.files, proof)
     proofs.publish(ports.files, proof)
-    change.note_origins(config, ports)
+    inspection.note_origins(config, ports)
     if tell:
         context.console.line(proof_lines.summary(proof))
     context.console.emit("Proof", proofs.body(proof))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.apply.proofs import CheckResult, CheckState, Proof
-from agent.apply.registry_access import Access
 from agent.console import Console, Part, Tone, Toned
 from agent.plan import renewal
+from agent.proof.proofs import CheckResult, CheckState, Proof
+from agent.proof.registry_access import Access
 
 _MARKS = {
     CheckState.OK: Toned("ok          ", Tone.GOOD),

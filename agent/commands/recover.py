@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 
 from agent import wire
-from agent.apply import recover, revert
+from agent.apply import recover, rollback
 from agent.apply.unconfirmed import TakenBack
 from agent.commands import proof_lines
 from agent.commands.context import Context
-from agent.commands.revert import config_or_default
+from agent.commands.rollback import config_or_default
 from agent.commands.running import surroundings
 from agent.errors import Exit
 
@@ -37,14 +37,14 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     with surroundings(context.console) as around:
         with ports.ledger.lock("recover"):
             jobs = not args.files_only and recover.runtime_runs(ports)
-            waits = revert.of_an_earlier_boot(ports)
+            waits = rollback.of_an_earlier_boot(ports)
             done = recover.finish(ports, jobs=jobs, say=around.say)
             if done is None:
                 ports.ledger.close()  # what a change left that was killed before it began
             if waits is not None and jobs:
-                taken = revert.take_back(config, ports, around, proof_lines.progress(context.console))
+                taken = rollback.take_back(config, ports, around, proof_lines.progress(context.console))
             elif waits is not None:
-                taken = revert.take_back_files(config, ports, around, waits)
+                taken = rollback.take_back_files(config, ports, around, waits)
         return tell(done, context, taken)
 
 

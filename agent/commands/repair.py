@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from agent import wire
 from agent.apply import repair
 from agent.apply.gate import Urgency
-from agent.apply.proofs import body as proof_body
 from agent.commands import proof_lines
 from agent.commands.context import Context
 from agent.commands.plan import display
@@ -20,6 +19,7 @@ from agent.errors import Exit
 from agent.plan.drift import Finding
 from agent.plan.drift_form import encode_findings
 from agent.ports import Ports
+from agent.proof.proofs import body as proof_body
 
 HELP = "put back what others have changed of what was applied, and prove it"
 NEEDS_ROOT = True

@@ -1,18 +1,24 @@
-"""`nydus-agent rollback`: bring the node back to what it was after an earlier generation, and prove it."""
+"""`nydus-agent rollback`: bring the node back to what it was after an earlier generation, and prove it.
+
+It also takes back a change that waits for its confirmation; systemd's timer runs it when the time is over.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from agent import wire
-from agent.apply import generations, rollback
+from agent.apply import confirm, generations, remove, rollback
+from agent.apply.unconfirmed import Pending, TakenBack
 from agent.commands import proof_lines
 from agent.commands.apply import tell
 from agent.commands.context import Context
 from agent.commands.plan import display, generation
 from agent.commands.plan_file import plan_body
 from agent.commands.running import add_now, surroundings, urgency_of
-from agent.errors import Exit
+from agent.config.model import Config
+from agent.errors import ConfigError, Exit
+from agent.ports import Ports
 
 HELP = "bring this node back to what it was after an earlier generation, and prove it"
 NEEDS_ROOT = True
@@ -21,19 +27,25 @@ NEEDS_ROOT = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
-        "to",
-        metavar="N",
-        nargs="?",
-        type=generation,
-        help="the generation; default: the state before the present one",
-    )
+        "to", metavar="N", nargs="?", type=generation,
+        help="the generation; default: the state before the present one, or before the change that waits "
+             "for its confirmation",
+    )  # fmt: skip
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="only show what would change, as diffs")
     add_now(how.add_argument)
+    how.add_argument("--unconfirmed", metavar="ID", default="", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConfigError, PlanError (nothing touched), LockedError, ApplyError."""
+    if args.unconfirmed:
+        return take_back(context, wire.root_ports(config_or_default(context)), args.unconfirmed, late=True)
+    if args.to is None:
+        ports = wire.root_ports(config_or_default(context))
+        waits = confirm.waiting(ports)
+        if waits is not None:
+            return show(context, ports, waits) if args.dry_run else take_back(context, ports, waits.id)
     config = context.load_config().config
     ports = wire.root_ports(config)
     if args.dry_run:
@@ -48,12 +60,65 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         with ports.ledger.lock("rollback"):
             outcome = rollback.roll_back(config, ports, around, each, to=args.to, urgency=urgency)
         newest = generations.newest(ports.files)
-        exit_ = tell(
-            outcome, ports, context, "RollbackResult", to=newest.state if newest is not None else None
-        )
+        to = newest.state if newest is not None else None
+        exit_ = tell(outcome, ports, context, "RollbackResult", to=to, taken_back=None)
         if outcome.result.generation is not None and newest is not None:
             context.console.line(f"the node is as it was after generation {newest.state}")
             context.console.line(
                 "the configuration is as it was: it holds again with the next nydus-agent apply"
             )
     return exit_
+
+
+def take_back(context: Context, ports: Ports, transaction_id: str, *, late: bool = False) -> Exit:
+    """End the change that waits, unless somebody has ended it meanwhile. `late`: its time is over, so it is
+    ended where it is still under way.
+    """
+    lock = rollback.lock(ports, transaction_id) if late else ports.ledger.lock("rollback")
+    each = proof_lines.progress(context.console)
+    with surroundings(context.console) as around:
+        with lock:
+            done = rollback.take_back(config_or_default(context), ports, around, each, only=transaction_id)
+        return tell_taken(done, context, ports)
+
+
+def show(context: Context, ports: Ports, waits: Pending) -> Exit:
+    """What a rollback would change now that `waits` waits."""
+    config = config_or_default(context)
+    *before, _last = generations.history(ports.files) or (None,)
+    if confirm.is_open(ports, waits):
+        context.console.line(f"the change to generation {waits.generation} did not end; it would be undone")
+        body = {"changed": False, "generation": None, "to": None, "taken_back": ""}
+        context.console.emit("RollbackResult", body)
+    elif before:
+        target = rollback.choose(ports.files, before[-1].number)
+        _config, _facts, plan = rollback.look_back(config, ports, target)
+        display(plan, context)
+        context.console.emit("Plan", plan_body(plan, target.effective))
+    else:
+        plan = remove.plan_removal(generations.in_force(ports.files, config), ports)
+        display(plan, context)
+        context.console.emit("Plan", plan_body(plan, None))
+    return Exit.OK
+
+
+def config_or_default(context: Context) -> Config:
+    """A broken configuration must not keep a node from being put back: what was applied is in the records."""
+    try:
+        return context.load_config().config
+    except ConfigError:
+        return Config()
+
+
+def tell_taken(done: TakenBack | None, context: Context, ports: Ports) -> Exit:
+    """Say what became of the change; None: nothing waits any more."""
+    newest = generations.applied(ports.files)
+    context.console.line(done.why if done is not None else "nothing waits for a confirmation")
+    body = {
+        "changed": done is not None,
+        "generation": done.generation if done is not None else None,
+        "to": newest.state if newest is not None else None,
+        "taken_back": done.why if done is not None else "",
+    }
+    context.console.emit("RollbackResult", body)
+    return Exit.OK

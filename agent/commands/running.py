@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from agent.apply.change import Surroundings
 from agent.apply.execute import Progress, Stop
 from agent.apply.gate import Urgency
 from agent.apply.journal import Begin
-from agent.apply.transaction import Surroundings
 from agent.commands.signals import caught_by
 from agent.console import Console, Tone, Toned
 from agent.errors import AgentError, ApplyError, LockedError, of_a_bug

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.checks_nydusd import backend_of
 from agent.commands.admission import Admission
 from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
 from agent.ports import BenchPorts, ProgramEnd, Timed
+from agent.proof.checks_nydusd import backend_of
 from agent.registry.names import image_parts
 
 PLAIN_NAMESPACE = "nydus-agent-bench"

@@ -97,7 +97,7 @@ def _rows(picture: Picture) -> Iterator[tuple[Part, ...]]:
     if picture.unconfirmed is not None:
         left = in_words(picture.unconfirmed.left_s)
         told = Toned(f"generation {picture.unconfirmed.generation}", Tone.WARN)
-        yield "unconfirmed", told, f"reverts in {left} unless: nydus-agent confirm"
+        yield "unconfirmed", told, f"rolled back in {left} unless: nydus-agent confirm"
 
 
 def _daemon_rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:

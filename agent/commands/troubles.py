@@ -116,7 +116,7 @@ def _not_taken_back(picture: Picture) -> Iterator[AgentError]:
     if waits is not None and waits.late_s > OVERDUE_S:
         what = f"generation {waits.generation} was not confirmed and is still there"
         cause = f"it should have been taken back {in_words(waits.late_s)} ago"
-        yield AgentError("NNA0417", what, cause=cause, try_="journalctl -u nydus-agent-revert")
+        yield AgentError("NNA0417", what, cause=cause, try_="journalctl -u nydus-agent-rollback")
 
 
 def _unreadable(file: Unreadable) -> AgentError:

@@ -1,5 +1,4 @@
-"""Notices what others change of what was applied: the daemon judges at once what everyone may read, by the
-digests that root has published, and asks root to look at the rest.
+"""Notices that others change what was applied, asks root for an inspection, and tells what that has found.
 
 No polling: inotify tells of files, and of systemd's own marks of units that run.
 """
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent import paths
-from agent.daemon.applied_files import AppliedFiles, Sight, active_link, down_finding
 from agent.daemon.documents import Document, LastProof
 from agent.daemon.settings import Places
 from agent.health.state import HealthState
@@ -32,6 +30,8 @@ _AGAIN_S = 60.0
 """Between two proofs that are asked for because the mirror is well again: some faults are no mirror's."""
 _DOWN_S = 2.0
 """A unit that is restarted is inactive for a moment."""
+_ACTIVE = "/run/systemd/units"
+"""systemd keeps a link there for each unit that is not inactive or failed (unit_export_invocation_id)."""
 _REQUEST = "drift"
 
 
@@ -45,12 +45,7 @@ class Drift:
         self._containerd_config = containerd_config
         self._expected_file = Document(places.expected, places.owner)
         self._root_file = Document(places.drift, places.owner)
-        self._applied_files = AppliedFiles(places.root, containerd_config)
         self._expected: Expected | None = None
-        self._sight = Sight()
-        self._pending = True
-        """Something must be judged anew: nothing is while a change is under way."""
-        self._down = False
         self._down_at: float | None = None
         """When a unit that is inactive counts as one that does not run."""
         self._due_at: float | None = None
@@ -83,6 +78,7 @@ class Drift:
         """Watch what has come to be there."""
         if now >= self._rewatch_at:
             self._rewatch_at = now + _REWATCH_S
+            self._read()
             for directory in self._directories():
                 self._watch.add(directory)
 
@@ -100,11 +96,12 @@ class Drift:
             self._rewatch_at = now
             self.refresh(now)  # a directory that was made just now may hold something already
         if active_link() in events:
-            self._down_at, self._pending = now + _DOWN_S, True
-        documents = (self._places.expected, self._places.drift, self._places.lock)
-        if found or any(path in documents for path in events):
-            self._pending = True
-        return self._judge(now)
+            self._down_at = now + _DOWN_S
+        documents = (self._places.expected, self._places.drift)
+        if not any(path in documents for path in events):
+            return False
+        self._rewatch_at = now
+        return self._read()
 
     def proved(self, proved_at: float | None) -> None:
         """A proof that began after the last change has seen it."""
@@ -122,11 +119,14 @@ class Drift:
 
     def ask(self, now: float) -> bool:
         """Put the request for an inspection down once the changes have settled; whether that was done now."""
-        self._judge(now)
-        if now >= self._tell_at and self._applied_files.change_under_way(self._places.lock):
+        if now >= self._tell_at and self._change_under_way():
             self._tell_at = now + _SETTLE_S  # it proves at its end, which a slow node is long in coming to
         elif now >= self._tell_at:
-            self.changed = tuple(path for path in self._unproved if not self._has_judged(path))
+            self.changed = self._unproved
+        if self._down_at is not None and now >= self._down_at:
+            self._down_at = None
+            told = any(one.kind is Kind.UNIT_DOWN for one in self.findings)
+            self._due_at = now if self._is_down() is not told else self._due_at
         if self._due_at is None or now < self._due_at:
             return False
         self._due_at = None
@@ -144,54 +144,32 @@ class Drift:
         os.close(descriptor)
         return True
 
-    def _judge(self, now: float) -> bool:
-        """Whether `findings` or `gave_up` are others than before."""
-        down_due = self._down_at is not None and now >= self._down_at
-        if not (self._pending or down_due) or self._applied_files.change_under_way(self._places.lock):
-            return False  # a change writes these files itself; when it is over, its lock's file is closed
-        if self._pending:
-            self._pending = False
-            self._expected = decode_expected(self._expected_file.load())
-            self._sight = self._applied_files.look(self._expected) if self._expected is not None else Sight()
-            self._rewatch_at = min(self._rewatch_at, now)
-        self._look_at_unit(now, due=down_due)
+    def _read(self) -> bool:
+        """What root has published; whether `findings` or `gave_up` are others than before."""
         before = self.findings, self.gave_up
-        self._tell()
+        self._expected = decode_expected(self._expected_file.load())
+        document = (self._root_file.load() if self._expected is not None else None) or {}
+        self.findings = decode_findings(document.get("findings"))
+        given = document.get("gave_up")
+        self.gave_up = tuple(str(one)[:1000] for one in given[:20]) if isinstance(given, list) else ()
         return (self.findings, self.gave_up) != before
 
-    def _look_at_unit(self, now: float, *, due: bool) -> None:
-        if due:
-            self._down_at = None
-        seen = self._applied_files.down() if self._expected is not None else None
-        if seen is not None:
-            self._sight.judged.add((Kind.UNIT_DOWN, paths.SNAPSHOTTER_UNIT))
-        down = seen is True
-        if down and due and not self._down:
-            self._due_at = now
-        elif down and not self._down and self._down_at is None:
-            self._down_at = now + _DOWN_S
-        self._down = down and (due or self._down)
+    def _is_down(self) -> bool:
+        return not os.path.lexists(self._at(active_link()))
 
-    def _tell(self) -> None:
-        """The own findings, in root's words where root says the same, and what only root can see."""
-        document = self._root_file.load()
-        if self._expected is None:
-            self.findings = self.gave_up = ()
-            return
-        listed = document.get("findings") if document is not None else None
-        roots = {(one.kind, one.subject): one for one in decode_findings(listed)}
-        seen = [*self._sight.findings, *((down_finding(),) if self._down else ())]
-        own = {(one.kind, one.subject): one for one in seen}
-        kept = {key: roots.get(key, one) for key, one in own.items()}
-        kept.update(
-            {key: one for key, one in roots.items() if key not in kept and key not in self._sight.judged}
-        )
-        self.findings = tuple(kept.values())
-        given = document.get("gave_up") if document is not None else None
-        self.gave_up = tuple(str(one)[:1000] for one in given[:20]) if isinstance(given, list) else ()
+    def _at(self, path: str) -> str:
+        return path if self._places.root == "/" else str(Path(self._places.root) / path.lstrip("/"))
 
-    def _has_judged(self, path: str) -> bool:
-        return any(subject == path for _kind, subject in self._sight.judged)
+    def _change_under_way(self) -> bool:
+        """Whether somebody holds the lock of changes: the kernel lists it for everyone (proc_locks(5))."""
+        try:
+            inode = Path(self._places.lock).stat().st_ino
+            with open(self._at("/proc/locks")) as locks:
+                rows = [line.split() for line in locks]
+        except OSError:
+            return False
+        held = (row[5].rpartition(":")[2] for row in rows if len(row) > 5 and row[1] == "FLOCK")
+        return str(inode) in held
 
     def _files(self) -> set[str]:
         expected = self._expected
@@ -203,10 +181,7 @@ class Drift:
         }
         if expected is None:
             return known
-        known.update(one.path for one in expected.files)
-        known.update(one.path for one in expected.keys)
-        known.update(one.path for one in expected.programs)
-        return known.union(expected.links)
+        return known.union(expected.files, (one.path for one in expected.programs))
 
     def _directories(self) -> Iterator[str]:
         yield from sorted({str(Path(path).parent) for path in self._files()})
@@ -225,3 +200,8 @@ class Drift:
         if path in self._files() or path.startswith(f"{paths.CERTS_D}/"):
             return True
         return bool(unit_files.unit_of(path)) or path in unit_files.drop_in_directories()
+
+
+def active_link() -> str:
+    """The link that systemd keeps while the snapshotter's unit is active."""
+    return f"{_ACTIVE}/invocation:{paths.SNAPSHOTTER_UNIT}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agent import paths
 from agent.config.model import Config, RestartPolicy
-from agent.node.facts import Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
+from agent.node.facts import Effective, Facts, FileFact, PluginFact, RunningContainerd, UnitFact, Unknown
 from agent.plan import decide, images, invariants, mounts, own, pairs, renewal, roots, upgrade
 from agent.plan.containerd_files import node_of
 from agent.plan.containerd_trial import containerd_check
@@ -19,26 +19,33 @@ _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 
 def plan(config: Config, facts: Facts) -> Plan:
-    """The steps from `facts` to what `config` wants.
+    """The steps from `facts` to what `config` wants. Raises as `decided_plan` does."""
+    return decided_plan(config, facts)[1]
+
+
+def decided_plan(config: Config, facts: Facts) -> tuple[Effective, Plan]:
+    """What "auto" comes to, and the steps from `facts` to what `config` wants.
 
     Raises PlanError with all reasons why there can be none.
     """
     config = roots.kept(config, facts)
     effective, refusals = decide.choose(config, facts)
     unreadable = _unreadable(config, facts)
+    new = None if unreadable else candidate(config, node_of(facts))
     refuse(
         (
             *decide.binary_refusals(facts),
             *upgrade.refusals(facts),
             *_containerd_refusals(config, facts),
-            *(() if unreadable else candidate(config, node_of(facts)).refusals),
+            *(new.refusals if new is not None else ()),
             *unreadable,
             *roots.refusals(config, facts),
             *_credentials_refusals(config, facts),
             *refusals,
         )
     )
-    target = wanted(config, facts, effective)
+    assert new is not None  # else it was refused
+    target = wanted(config, facts, effective, new)
     changes = _changes(config, facts, target)
     warnings = (
         *target.containerd.warnings,
@@ -54,7 +61,7 @@ def plan(config: Config, facts: Facts) -> Plan:
     made = Plan(ordered(changes), warnings, notes)
     refuse(mounts.refusals(made, facts))
     invariants.check(made, facts, config.containerd.config)
-    return made
+    return effective, made
 
 
 def _containerd_refusals(config: Config, facts: Facts) -> tuple[Refusal, ...]:

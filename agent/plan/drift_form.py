@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import API_VERSION
-from agent.plan.drift import Expected, ExpectedFile, ExpectedKey, ExpectedProgram, Finding, Kind, Remedy
+from agent.plan.drift import Expected, ExpectedProgram, Finding, Kind, Remedy
 
 
 def encode_expected(expected: Expected) -> dict[str, object]:
@@ -17,16 +17,7 @@ def encode_expected(expected: Expected) -> dict[str, object]:
         "apiVersion": API_VERSION,
         "kind": "Expected",
         "generation": expected.generation,
-        "files": [
-            {"path": one.path, "sha256": one.sha256, "mode": one.mode, "uid": one.uid, "gid": one.gid,
-             "marked": one.marked}
-            for one in expected.files
-        ],
-        "keys": [
-            {"path": one.path, "key": list(one.key), "sha256": one.sha256, "member": one.member}
-            for one in expected.keys
-        ],
-        "links": list(expected.links),
+        "files": list(expected.files),
         "unit_files": [{"path": path, "sha256": sha256} for path, sha256 in expected.unit_files],
         "programs": [
             {"name": one.name, "path": one.path, "version": one.version, "stamp": one.stamp,
@@ -43,11 +34,7 @@ def decode_expected(document: Mapping[str, Any] | None) -> Expected | None:
     try:
         return Expected(
             int(document["generation"]),
-            tuple(ExpectedFile(one["path"], one["sha256"], int(one["mode"]), int(one["uid"]), int(one["gid"]),
-                               bool(one["marked"])) for one in document["files"]),
-            tuple(ExpectedKey(one["path"], tuple(map(str, one["key"])), one["sha256"], bool(one["member"]))
-                  for one in document["keys"]),
-            tuple(map(str, document["links"])),
+            tuple(map(str, document["files"])),
             tuple((str(one["path"]), str(one["sha256"])) for one in document["unit_files"]),
             tuple(ExpectedProgram(one["name"], one["path"], one["version"], one["stamp"], one["sha256"])
                   for one in document["programs"]),

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agent.config.model import Config, RestartPolicy
+from agent.config.model import Config, ContainerdConfig, RestartPolicy
 from agent.node.facts import Facts, FileFact, UnitFact, Unknown
 from agent.plan import containerd_dropin, decide, diff, invariants, mounts, own, roots
 from agent.plan.containerd_files import node_of
@@ -85,7 +85,7 @@ def rollback(config: Config, facts: Facts, touched: Sequence[Touched], notes: Se
             *(back.refusal for back in backs if back.refusal is not None),
         )
     )
-    changes = _changes(config, facts, [back.step for back in backs if back.step is not None])
+    changes = changes_of(config.containerd, facts, [back.step for back in backs if back.step is not None])
     made = Plan(ordered(changes), tuple(_warnings(config, changes, backs)), tuple(notes))
     refuse(mounts.refusals(made, facts))
     if any(back.warning for back in backs):
@@ -205,11 +205,14 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
     return tomllib.loads(content.decode()) if content is not None else {}
 
 
-def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFile]) -> Changes:
+def changes_of(
+    containerd: ContainerdConfig, facts: Facts, steps: Sequence[WriteFile | RemoveFile]
+) -> Changes:
+    """These writes and removals of files, with what must read them anew."""
     writes = [step for step in steps if isinstance(step, WriteFile)]
     files = tuple(step for step in writes if own.read_by_snapshotter(step.path))
     # A drop-in comes before the line that makes containerd read it, and goes after that line.
-    root = config.containerd.config
+    root = containerd.config
     shared = sorted(
         (step for step in steps if _is_shared(step.path)),
         key=lambda step: (isinstance(step, RemoveFile), step.path == root),
@@ -223,7 +226,7 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         hosts=tuple(step for step in writes if step not in files and step not in shared),
         gone=tuple(step for step in steps if isinstance(step, RemoveFile) and step not in shared),
         containerd_config=tuple(shared),
-        check=containerd_check(config.containerd, node_of(facts).with_files(contents), written, ())
+        check=containerd_check(containerd, node_of(facts).with_files(contents), written, ())
         if shared
         else None,
         reload_reason=diff.reload_reason(unit, files),
@@ -231,8 +234,8 @@ def _changes(config: Config, facts: Facts, steps: Sequence[WriteFile | RemoveFil
         snapshotter_verb=verb,
         snapshotter_reason=why,
         containerd_reason="it reads its configuration only when it starts" if shared else "",
-        containerd_address=config.containerd.address,
-        containerd_unit=config.containerd.unit,
+        containerd_address=containerd.address,
+        containerd_unit=containerd.unit,
     )
 
 

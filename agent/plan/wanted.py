@@ -12,9 +12,8 @@ from agent import paths
 from agent.config.model import Config, RegistryHost, Scheme
 from agent.node.facts import Binary, Effective, Facts, FileFact
 from agent.plan import decide, own, render_hosts
-from agent.plan.containerd_files import node_of
 from agent.plan.containerd_keys import quoted
-from agent.plan.render_containerd import Candidate, candidate
+from agent.plan.render_containerd import Candidate
 from agent.plan.render_nydusd import template
 from agent.plan.render_snapshotter import snapshotter_config
 from agent.plan.render_units import snapshotter_unit
@@ -34,8 +33,10 @@ class Wanted:
     notes: tuple[str, ...]
 
 
-def wanted(config: Config, facts: Facts, effective: Effective) -> Wanted:
-    """What shall be there. The binaries must have been found (`decide.binary_refusals`)."""
+def wanted(config: Config, facts: Facts, effective: Effective, containerd: Candidate) -> Wanted:
+    """What shall be there. `containerd` is what becomes of its files. The binaries must have been found
+    (`decide.binary_refusals`).
+    """
     programs = {
         name: fact
         for name, fact in (
@@ -61,7 +62,6 @@ def wanted(config: Config, facts: Facts, effective: Effective) -> Wanted:
         **({paths.CA_BUNDLE: bundle} if bundle else {}),
         **registries,
     }
-    containerd = candidate(config, node_of(facts))
     certs = containerd.certs
     plain, notes = _hosts(config, facts, certs, containerd)
     keep = {*snapshotter, *plain}

@@ -22,8 +22,8 @@ BOOTED = pytest.mark.allow_warnings(r"^nydus-agent.service: (mirror \w+ -> |Both
 """After a boot the test's mirror and registry are gone."""
 
 TIME_S = 30
-REVERT_S = 30
-"""A revert restarts containerd and proves it: a few seconds on an idle machine."""
+ROLLBACK_S = 30
+"""A rollback restarts containerd and proves it: a few seconds on an idle machine."""
 LONG_S = 60
 """Where there must be time left after the change, which may take half a minute on a machine with other
 work.
@@ -50,22 +50,24 @@ def node() -> Iterator[Node]:
 
 
 def is_set(node: Node) -> bool:
-    timer = node.run(["systemctl", "show", "--property=SubState", "--value", "nydus-agent-revert.timer"])
+    timer = node.run(["systemctl", "show", "--property=SubState", "--value", "nydus-agent-rollback.timer"])
     return timer.stdout.strip() == "waiting"
 
 
-def until_reverted(node: Node) -> None:
-    """Wait until the change was taken back: neither its record nor a revert under way is left."""
+def until_taken_back(node: Node) -> None:
+    """Wait until the change was taken back: neither its record nor a rollback under way is left."""
 
     def done() -> bool:
         if node.exists(
             UNCONFIRMED
         ):  # looked at from outside: half a minute of asking systemd would cost many seconds
             return False
-        unit = node.run(["systemctl", "is-active", "nydus-agent-revert.service"], check=False).stdout.strip()
+        unit = node.run(
+            ["systemctl", "is-active", "nydus-agent-rollback.service"], check=False
+        ).stdout.strip()
         return unit != "activating"
 
-    node.wait_until(done, TIME_S + REVERT_S, "the change was taken back")
+    node.wait_until(done, TIME_S + ROLLBACK_S, "the change was taken back")
 
 
 def is_well(node: Node) -> None:
@@ -125,14 +127,14 @@ def test_a_terminal_that_is_closed_after_the_change_does_not_keep_it_from_being_
     assert "unless you say: nydus-agent confirm" in told
     assert is_set(plain)
     shown = scene.agent(plain, "status", check=False).stdout
-    assert "reverts in" in shown
+    assert "rolled back in" in shown
     assert "unless: nydus-agent confirm" in scene.agent(plain, "history").stdout
     second = scene.agent(plain, "apply", check=False)
     assert second.returncode == 75
-    assert "nydus-agent revert takes it back now" in second.stderr
+    assert "nydus-agent rollback takes it back now" in second.stderr
     terminal.close()
     assert state(plain) != before
-    until_reverted(plain)
+    until_taken_back(plain)
     assert state(plain) == before
     is_well(plain)
     late = scene.agent(plain, "confirm", check=False)
@@ -147,7 +149,7 @@ def test_a_terminal_that_is_closed_in_the_middle_of_the_change_leaves_the_node_a
     plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
     terminal.close()
     release(plain, terminal.process)
-    until_reverted(plain)
+    until_taken_back(plain)
     assert state(plain) == before
     is_well(plain)
 
@@ -206,7 +208,7 @@ def test_containers_that_were_started_meanwhile_read_on_and_can_be_removed(plain
     before = tree(plain)
     assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
     start_container(plain)
-    until_reverted(plain)
+    until_taken_back(plain)
     is_well(plain)
     assert "ID" in read_in_container(plain, "/etc/os-release")
     end_container(plain)

@@ -20,7 +20,7 @@ from tests.node.test_confirm import (
     is_set,
     is_well,
     release,
-    until_reverted,
+    until_taken_back,
 )
 from tests.node.test_safety import CONTAINERD_CONFIG, NO_CHANGE
 
@@ -59,7 +59,7 @@ def test_a_change_that_is_killed_is_undone_in_time(plain: Node, moment: Callable
     plain.run(["kill", "-KILL", pid_of_apply(plain)])
     release(plain, process)
     assert is_set(plain)
-    until_reverted(plain)
+    until_taken_back(plain)
     assert state(plain) == before
     is_well(plain)
 
@@ -71,7 +71,7 @@ def test_a_change_that_was_stopped_on_its_terminal_is_ended_and_undone_in_time(p
     plain.wait_until(lambda: at_the_check(plain), 30, "the change is in its middle")
     plain.run(["kill", "-STOP", pid_of_apply(plain)])  # as Ctrl-Z does
     plain.write("/run/go", "")
-    until_reverted(plain)
+    until_taken_back(plain)
     process.send_signal(signal.SIGCONT)  # nsenter(1) had stopped with it
     release(plain, process)
     assert state(plain) == before
@@ -82,7 +82,7 @@ def test_a_killed_agent_does_not_keep_a_change_from_being_taken_back(plain: Node
     before = state(plain)
     assert scene.agent(plain, *APPLY[1:], check=False).returncode in (0, 3)
     plain.run(["systemctl", "stop", "nydus-agent"])
-    until_reverted(plain)
+    until_taken_back(plain)
     plain.run(["systemctl", "start", "nydus-agent"])
     assert state(plain) == before
     is_well(plain)

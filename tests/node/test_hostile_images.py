@@ -122,7 +122,7 @@ def test_the_first_change_beside_images_that_nobody_can_read_can_be_taken_back_t
     assert tree(node) == before, "what fails puts the node back"
     assert _names_both(_said(node, "apply", "--now", "--confirm", "10m"))
     assert tree(node) != before
-    assert "as it was without the agent" in _said(node, "revert")
+    assert "as it was without the agent" in _said(node, "rollback")
     assert tree(node) == before, "what is not confirmed goes back"
     _said(node, "apply", "--now")
     applied = tree(node)

@@ -230,7 +230,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "node",
             "booted Debian nodes with real parts, and a stand-in mirror",
-            lambda: _on_nodes("node", OF_NODES),
+            lambda: _on_nodes("node"),
             deb=True,
             needs=OF_NODES,
             beside=groups.at_once(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent import paths
-from agent.apply import recover, transaction
+from agent.apply import change, recover
 from agent.apply.execute import Stop
 from agent.config.model import Dialect, Switch
 from agent.errors import AgentError
@@ -81,15 +81,15 @@ def apply(
     prove: Callable[[], AgentError | None] = lambda: None,
     effective: Effective = EFFECTIVE,
     stop: Stop | None = None,
-) -> transaction.ChangeResult:
+) -> change.ChangeResult:
     def quiet(_: object) -> None:
         pass
 
-    intention = transaction.Intention("apply", the_plan(node) if plan is None else plan, effective)
+    intention = change.Intention("apply", the_plan(node) if plan is None else plan, effective)
     with node.ledger.lock("apply"):
         recover.finish(node.ports, jobs=True, say=quiet)
-        around = transaction.Surroundings(quiet, quiet, stop or Stop())
-        return transaction.carry_out(node.ports, intention, prove, around)
+        around = change.Surroundings(quiet, quiet, stop or Stop())
+        return change.carry_out(node.ports, intention, prove, around)
 
 
 def finish(node: FakeNode, *, jobs: bool = True) -> recover.Recovered | None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from agent import paths
 from agent.apply import change
+from agent.apply.change import Surroundings
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckResult, CheckState, Proof
-from agent.apply.transaction import Surroundings
 from agent.config.model import Config
 from agent.plan.steps import Plan
 from agent.ports import Finished, NydusdInfo, RunningProgram, Trial
+from agent.proof import inspection
+from agent.proof.proofs import CheckResult, CheckState, Proof
 from tests.fakes.http import answer
 from tests.unit import plan_node
 
@@ -102,7 +103,7 @@ class ProvedNode:
         return plan
 
     def proof(self) -> Proof:
-        return change.inspect(self.config, self.node.ports)
+        return inspection.inspect(self.config, self.node.ports)
 
     def unit(self, **values: object) -> None:
         """Change what systemd says of the snapshotter's unit."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 import base64
 
 from agent.adapters.credentials import ChallengeAnswers, DockerCredentials
-from agent.apply.registry_access import RegistryPorts
 from agent.errors import HttpError, PortError
 from agent.ports import HttpAnswer, Secret
+from agent.proof.registry_access import RegistryPorts
 from agent.registry.places import ROOTS_DOCKER, Places
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses

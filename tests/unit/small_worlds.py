@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent import paths
-from agent.apply import generations, journal, recover, rollback, transaction, undo
+from agent.apply import change, generations, journal, recover, rollback, undo
 from agent.apply.execute import Progress, Stop
 from agent.config.model import Config, ContainerdConfig, ContainerdMode, Switch
 from agent.errors import AgentError, FileError, PlanError
@@ -145,9 +145,9 @@ class Verb:
 
     def carry_out(self, node: FakeNode, each: Callable[[Progress], None] = lambda _: None) -> None:
         """As the verb does it, without the proof."""
-        around = transaction.Surroundings(lambda _: None, each, Stop())
-        intention = transaction.Intention(self.name, self.plan, self.effective)
-        transaction.carry_out(node.ports, intention, lambda: None, around)
+        around = change.Surroundings(lambda _: None, each, Stop())
+        intention = change.Intention(self.name, self.plan, self.effective)
+        change.carry_out(node.ports, intention, lambda: None, around)
 
 
 Look = Callable[[FakeNode], Verb]

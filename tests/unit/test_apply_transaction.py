@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from agent import paths
-from agent.apply import generations, transaction
+from agent.apply import change, generations
 from agent.apply.execute import Stop
 from agent.apply.undo import PutBack
 from agent.config.model import Dialect, Switch
@@ -76,7 +76,7 @@ def test_a_second_apply_writes_and_restarts_nothing(node: FakeNode) -> None:
     result = apply(
         node, NOTHING, effective=Effective(Switch.FENCE, Dialect.PROXY, use_http=False, reasons=("other",))
     )
-    assert result == transaction.ChangeResult(None)
+    assert result == change.ChangeResult(None)
     assert node.files.inodes() == inodes
     assert node.faults.calls[calls:] == []
 
@@ -155,10 +155,10 @@ def test_a_terminal_that_is_gone_does_not_end_an_undo(node: FakeNode) -> None:
     def gone(_: object) -> None:
         raise BrokenPipeError
 
-    intention = transaction.Intention("apply", the_plan(node), EFFECTIVE)
-    around = transaction.Surroundings(gone, gone, Stop())
+    intention = change.Intention("apply", the_plan(node), EFFECTIVE)
+    around = change.Surroundings(gone, gone, Stop())
     with node.ledger.lock("apply"), pytest.raises(ApplyError) as caught:
-        transaction.carry_out(node.ports, intention, lambda: None, around)
+        change.carry_out(node.ports, intention, lambda: None, around)
     assert caught.value.code == "NNA0402"
     assert state(node) == OLD_STATE
     assert not node.ledger.open

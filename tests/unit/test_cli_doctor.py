@@ -8,11 +8,11 @@ import json
 import pytest
 
 from agent import paths
-from agent.apply import drift
 from agent.commands import doctor
 from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit, FileError, HttpError
+from agent.proof import drift
 from tests.unit.proved_node import ProvedNode, in_use, proved, with_programs
 from tests.unit.small_registries import SmallRegistries
 

@@ -62,7 +62,7 @@ def test_a_change_that_is_killed_at_any_moment_is_undone_in_time(made: str) -> N
 
 
 @pytest.mark.parametrize("made", ["first", "second"])
-def test_a_revert_that_is_killed_is_finished_by_the_next_try(made: str) -> None:
+def test_a_rollback_that_is_killed_is_finished_by_the_next_try(made: str) -> None:
     for nth in range(1, 500):
         waiting, _config = begun(made)
         before = waiting.made.etc()
@@ -82,7 +82,7 @@ def test_a_revert_that_is_killed_is_finished_by_the_next_try(made: str) -> None:
         assert waiting.healthy()
         assert confirm.pending(waiting.node.files) is None
     else:
-        pytest.fail("the revert never came to its end")
+        pytest.fail("the rollback never came to its end")
 
 
 @pytest.mark.parametrize("made", ["first", "second"])
@@ -158,7 +158,7 @@ def test_a_change_that_was_cut_off_cannot_be_confirmed(first: Waiting) -> None:
     first.killed()
     with pytest.raises(ApplyError) as caught:
         first.confirm()
-    assert (caught.value.code, caught.value.try_) == ("NNA0418", "nydus-agent revert")
+    assert (caught.value.code, caught.value.try_) == ("NNA0418", "nydus-agent rollback")
     first.pass_time()
     assert first.made.etc() == first.made.before
 

@@ -13,10 +13,11 @@ import pytest
 
 from agent import paths
 from agent.__main__ import main
+from agent.apply import confirm
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
 from agent.commands import recover as recover_verb
-from agent.commands import revert as revert_verb
+from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
 from agent.console import Console, Format
 from agent.errors import Exit
@@ -24,7 +25,7 @@ from agent.node.moment import present
 from tests.unit.published import PublishedNode
 from tests.unit.test_schema import complaints, printed
 from tests.unit.test_schema_change import on_disk
-from tests.unit.unconfirmed import Waiting
+from tests.unit.unconfirmed import LOUD, Waiting
 
 
 def told(tell: Callable[[Context], object]) -> tuple[dict[str, Any], str]:
@@ -64,13 +65,40 @@ def test_a_confirmation_says_what_stays_and_how_long_was_left(waiting: Waiting) 
     assert (document["changed"], text) == (False, "nothing waits for a confirmation\n")
 
 
-def test_a_revert_says_what_became_of_the_change(waiting: Waiting) -> None:
+def test_a_rollback_says_what_became_of_the_change(waiting: Waiting) -> None:
     waiting.apply()
     (taken,) = waiting.pass_time()
-    document, text = told(lambda context: revert_verb.tell(taken, context))
+    document, text = told(lambda context: rollback_verb.tell_taken(taken, context, waiting.ports))
     assert (document["changed"], document["generation"]) == (True, 1)
     assert text == "generation 1 was not confirmed: the node is as it was without the agent\n"
-    assert told(lambda context: revert_verb.tell(None, context))[0]["changed"] is False
+    assert told(lambda context: rollback_verb.tell_taken(None, context, waiting.ports))[0]["changed"] is False
+
+
+def test_a_rollback_that_only_shows_names_what_would_go_back(waiting: Waiting) -> None:
+    waiting.apply()
+    change = confirm.waiting(waiting.ports)
+    assert change is not None
+    before = waiting.made.etc()
+    document, text = told(lambda context: rollback_verb.show(context, waiting.ports, change))
+    assert document["kind"] == "Plan"
+    assert f"remove {paths.SNAPSHOTTER_CONFIG}" in text, "before the first generation there was none"
+    waiting.confirm()
+    waiting.apply(LOUD)
+    second = confirm.waiting(waiting.ports)
+    assert second is not None
+    _document, text = told(lambda context: rollback_verb.show(context, waiting.ports, second))
+    assert "back to generation 1" in text
+    assert waiting.made.etc() != before
+    assert confirm.waiting(waiting.ports) == second
+
+
+def test_a_rollback_that_only_shows_tells_of_a_change_that_was_cut_off(waiting: Waiting) -> None:
+    waiting.killed()
+    change = confirm.waiting(waiting.ports)
+    assert change is not None
+    document, text = told(lambda context: rollback_verb.show(context, waiting.ports, change))
+    assert document["changed"] is False
+    assert text == "the change to generation 1 did not end; it would be undone\n"
 
 
 def test_a_recovery_at_boot_says_what_became_of_the_change(waiting: Waiting) -> None:
@@ -87,7 +115,7 @@ def test_the_history_marks_the_generation_that_is_not_confirmed(waiting: Waiting
     document = printed(on_disk(waiting.made, tmp_path), "history")
     assert complaints(document) == []
     assert [one["confirmed"] for one in document["generations"]] == [False]
-    assert "unconfirmed, reverts in" in told_by(tmp_path, "history")
+    assert "unconfirmed, rolled back in" in told_by(tmp_path, "history")
     waiting.confirm()
     (tmp_path / paths.UNCONFIRMED.lstrip("/")).unlink()
     assert printed(tmp_path, "history")["generations"][0]["confirmed"] is True
@@ -127,13 +155,13 @@ def wait_for(node: PublishedNode, seconds: int, ago: float) -> None:
     )
 
 
-def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) -> None:
+def test_status_shows_without_root_when_the_change_is_rolled_back(node: PublishedNode) -> None:
     assert printed(node.root, "status")["unconfirmed"] is None
     exit_before = printed(node.root, "status")["exit"]
     wait_for(node, 120, 37)
     text = told_by(node.root, "status")
     assert "generation 7" in text
-    assert "reverts in 1 min 2" in text
+    assert "rolled back in 1 min 2" in text
     assert "unless: nydus-agent confirm" in text
     document = printed(node.root, "status")
     assert complaints(document) == []
@@ -145,9 +173,9 @@ def test_status_shows_without_root_when_the_change_reverts(node: PublishedNode) 
 def test_status_names_a_change_that_should_have_been_taken_back_and_was_not(node: PublishedNode) -> None:
     # What was over so long ago is written as time that it was given: this machine may have just booted.
     wait_for(node, -200, 0)
-    assert "still there" not in told_by(node.root, "status"), "a revert takes its time"
+    assert "still there" not in told_by(node.root, "status"), "a rollback takes its time"
     wait_for(node, -400, 0)
     text = told_by(node.root, "status")
     assert "generation 7 was not confirmed and is still there" in text
-    assert "journalctl -u nydus-agent-revert" in text
+    assert "journalctl -u nydus-agent-rollback" in text
     assert printed(node.root, "status")["exit"] == Exit.NOT_AS_WANTED

@@ -5,7 +5,6 @@ serves.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import signal
@@ -16,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from agent.config.model import EndpointConfig
-from agent.daemon.applied_files import down_finding
 from agent.errors import ConfigError
 from agent.node.facts import FenceAbility
-from agent.plan.drift import Expected, ExpectedFile
+from agent.plan.drift import Expected, Finding, Kind, Remedy
 from agent.plan.drift_form import encode_expected, encode_findings
 from tests.fakes.event_loop import on_time, until
 from tests.fakes.mirror import SmallMirror, Way
@@ -260,37 +258,16 @@ def test_a_changed_file_asks_root_to_look_and_what_root_saw_is_told(tmp_path: Pa
             node.put(node.places.expected, encode_expected(Expected(1)))
             node.fakes.watch.touch("/etc/nydus/nydusd-config.json")
             await until((Path(node.places.requests) / "drift").exists)
-            node.put(node.places.drift, {"findings": encode_findings([down_finding()])})
+            down = Finding(Kind.UNIT_DOWN, "x.service", "x.service does not run", Remedy.REPAIR, "x")
+            node.put(node.places.drift, {"findings": encode_findings([down])})
             node.fakes.watch.touch(node.places.drift)
             await until(lambda: node.condition("Drift") == "True", 0.5)
+            assert [one["kind"] for one in node.status["drift"]] == ["unit-down"]
             assert "does not run" in node.status["history"][-1]["reason"]
-
-    on_time(work)
-
-
-def test_a_file_that_is_not_as_it_was_applied_is_told_at_once_and_so_is_its_end(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with healthy(tmp_path) as node:
-            path = "/etc/nydus/nydusd-config.json"
-            file = node.root / path[1:]
-            file.parent.mkdir(parents=True)
-            file.write_text("applied")
-            found = file.stat()
-            digest = hashlib.sha256(b"applied").hexdigest()
-            applied = ExpectedFile(
-                path, digest, found.st_mode & 0o7777, found.st_uid, found.st_gid, marked=False
-            )
-            node.put(node.places.expected, encode_expected(Expected(1, files=(applied,))))
-            node.fakes.watch.touch(node.places.expected)
-            await asyncio.sleep(0)
-            file.write_text("edited")
-            node.fakes.watch.touch(path)
-            await until(lambda: node.condition("Drift") == "True", 0.5)
-            assert [one["kind"] for one in node.status["drift"]] == ["file-edited"]
-            file.write_text("applied")
-            node.fakes.watch.touch(path)
+            node.put(node.places.drift, {"findings": []})
+            node.fakes.watch.touch(node.places.drift)
             await until(lambda: node.condition("Drift") == "False", 0.5)
-            assert 'nydus_agent_drift{kind="file-edited"} 0' in (await node.get_local("/metrics"))[1]
+            assert 'nydus_agent_drift{kind="unit-down"} 0' in (await node.get_local("/metrics"))[1]
 
     on_time(work)
 

@@ -2,88 +2,93 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from agent import paths
-from agent.plan.drift import (
-    IMPORTS,
-    VERSION,
-    Expected,
-    ExpectedFile,
-    ExpectedProgram,
-    Finding,
-    Kind,
-    Remedy,
-    Seen,
-    expected_keys,
-    file_findings,
-    key_findings,
-    keys_after,
-    link_findings,
-)
+from agent.node.facts import FileFact
+from agent.plan.drift import Expected, ExpectedProgram, Finding, Kind, Remedy
 from agent.plan.drift_form import decode_expected, decode_findings, encode_expected, encode_findings
+from agent.plan.repair import IMPORTS, VERSION, FileDrift, Recorded, compare, keys_after
+from agent.plan.steps import RemoveFile, WriteFile
 from agent.plan.unit_files import contradictions, unit_of
 
-APPLIED = ExpectedFile("/etc/nydus/snapshotter.toml", "aa")
-AS_APPLIED = Seen("aa", 0o644, 0, 0, marked=True)
+MARKED = f"# {paths.MARK}\n".encode()
+APPLIED = Recorded("/etc/nydus/snapshotter.toml", MARKED, 0o644, 0, 0, whole=True)
 CONFIG = "/etc/containerd/config.toml"
 
 
-def one(found: Iterator[Finding]) -> Finding:
-    (finding,) = found
+def file(path: str, content: bytes) -> FileFact:
+    return FileFact(path, content, hashlib.sha256(content).hexdigest(), 0o644, 0, 0)
+
+
+AS_APPLIED = file(APPLIED.path, MARKED)
+EDITED = file(APPLIED.path, MARKED + b"edited")
+THEIRS = file(APPLIED.path, b"theirs")
+
+
+def one(found: FileDrift | None) -> Finding:
+    assert found is not None
+    (finding,) = found.findings
     return finding
 
 
 def test_a_file_as_it_was_applied_is_no_drift() -> None:
-    assert list(file_findings(APPLIED, AS_APPLIED)) == []
-    assert list(file_findings(replace(APPLIED, sha256=""), None)) == []
+    assert compare(APPLIED, AS_APPLIED) is None
+    assert compare(replace(APPLIED, content=None), None) is None
 
 
 @pytest.mark.parametrize(
     ("seen", "kind", "remedy"),
     [
         (None, Kind.FILE_REMOVED, Remedy.REPAIR),
-        (replace(AS_APPLIED, sha256="bb"), Kind.FILE_EDITED, Remedy.REPAIR),
-        (replace(AS_APPLIED, sha256="bb", marked=False), Kind.FILE_TAKEN_OVER, Remedy.HAND),
-        (replace(AS_APPLIED, sha256="bb", marked=False, empty=True), Kind.FILE_EDITED, Remedy.REPAIR),
-        (replace(AS_APPLIED, link="/srv/x"), Kind.FILE_TAKEN_OVER, Remedy.HAND),
+        (EDITED, Kind.FILE_EDITED, Remedy.REPAIR),
+        (THEIRS, Kind.FILE_TAKEN_OVER, Remedy.HAND),
+        (replace(THEIRS, content=b""), Kind.FILE_EDITED, Remedy.REPAIR),
+        (replace(AS_APPLIED, symlink_target="/srv/x"), Kind.FILE_TAKEN_OVER, Remedy.HAND),
         (replace(AS_APPLIED, mode=0o600), Kind.FILE_RIGHTS, Remedy.REPAIR),
         (replace(AS_APPLIED, uid=1000), Kind.FILE_RIGHTS, Remedy.REPAIR),
+        (replace(THEIRS, mode=0o600), Kind.FILE_TAKEN_OVER, Remedy.HAND),
     ],
 )
-def test_a_file_of_ours_that_others_changed(seen: Seen | None, kind: Kind, remedy: Remedy) -> None:
-    found = one(file_findings(APPLIED, seen))
+def test_a_file_of_ours_that_others_changed(seen: FileFact | None, kind: Kind, remedy: Remedy) -> None:
+    difference = compare(APPLIED, seen)
+    found = one(difference)
     assert (found.kind, found.subject, found.remedy) == (kind, APPLIED.path, remedy)
     assert APPLIED.path in found.what
     assert found.try_
+    assert difference is not None
+    step = difference.step
+    if remedy is Remedy.HAND:
+        assert step is None
+    else:
+        assert isinstance(step, WriteFile)
+        assert (step.content, step.mode, step.uid) == (MARKED, 0o644, 0)
+        assert step.expect_sha256 == (seen.sha256 if seen is not None else "")
+
+
+def test_a_file_that_was_edited_and_opened_is_both_and_one_step_mends_it() -> None:
+    difference = compare(APPLIED, replace(EDITED, mode=0o666))
+    assert difference is not None
+    assert [found.kind for found in difference.findings] == [Kind.FILE_EDITED, Kind.FILE_RIGHTS]
+    assert isinstance(difference.step, WriteFile)
 
 
 def test_a_file_that_was_taken_away_is_drift_only_where_it_is_ours_again() -> None:
-    gone = replace(APPLIED, sha256="")
-    assert one(file_findings(gone, AS_APPLIED)).kind is Kind.FILE_MADE
-    assert list(file_findings(gone, replace(AS_APPLIED, marked=False))) == []
+    gone = replace(APPLIED, content=None)
+    difference = compare(gone, AS_APPLIED)
+    assert one(difference).kind is Kind.FILE_MADE
+    assert difference is not None
+    assert isinstance(difference.step, RemoveFile)
+    assert compare(gone, THEIRS) is None
 
 
 def test_a_template_has_no_mark_that_could_be_gone() -> None:
-    template = replace(APPLIED, marked=False)
-    assert (
-        one(file_findings(template, replace(AS_APPLIED, sha256="bb", marked=False))).remedy is Remedy.REPAIR
-    )
-
-
-def test_a_link_to_nowhere_in_the_place_of_the_unit_means_that_it_is_masked() -> None:
-    unit = replace(APPLIED, path=paths.SNAPSHOTTER_UNIT_FILE)
-    found = one(file_findings(unit, replace(AS_APPLIED, link="/dev/null", marked=False)))
-    assert (found.kind, found.subject, found.remedy) == (
-        Kind.UNIT_MASKED,
-        paths.SNAPSHOTTER_UNIT,
-        Remedy.HAND,
-    )
-    assert found.try_ == f"sudo systemctl unmask {paths.SNAPSHOTTER_UNIT}"
+    template = replace(APPLIED, content=b"{}")
+    assert one(compare(template, THEIRS)).remedy is Remedy.REPAIR
 
 
 BEFORE = tomllib.loads('version = 2\nimports = ["/etc/x.toml"]\n[plugins.cri]\nsandbox = "pause"\n')
@@ -92,7 +97,11 @@ AFTER = tomllib.loads(
     'snapshotter = "nydus"\n[proxy_plugins.nydus]\ntype = "snapshot"\n'
 )
 OURS = keys_after({}, BEFORE, AFTER)
-KEYS = tuple(expected_keys(CONFIG, OURS))
+SHARED = Recorded(CONFIG, b"", 0o644, 0, 0, whole=False, keys=OURS)
+
+
+def keys(text: str) -> FileDrift | None:
+    return compare(SHARED, file(CONFIG, text.encode()))
 
 
 def test_our_keys_are_what_our_change_has_made_of_the_file_and_nothing_of_others() -> None:
@@ -110,16 +119,18 @@ def test_our_keys_are_what_our_change_has_made_of_the_file_and_nothing_of_others
 
 
 def test_what_others_write_beside_our_keys_is_no_drift() -> None:
-    assert (
-        list(key_findings(CONFIG, KEYS, {**AFTER, "root": "/srv", "imports": ["/a", "/etc/ours/*.toml"]}))
-        == []
+    text = (
+        'root = "/srv"\nversion = 2\nimports = ["/a", "/etc/ours/*.toml"]\n[plugins.cri]\n'
+        'snapshotter = "nydus"\n[proxy_plugins.nydus]\ntype = "snapshot"\n'
     )
+    assert keys(text) is None
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "remedy"),
     [
         ("version = 2\n", Kind.KEYS_LOST, Remedy.REPAIR),
+        ("this is no TOML", Kind.KEYS_LOST, Remedy.REPAIR),
         ("version = 3\n", Kind.KEYS_CONTRADICTED, Remedy.HAND),  # our keys would mean nothing in it
         ('version = 2\n[plugins.cri]\nsnapshotter = "overlayfs"\n', Kind.KEYS_CONTRADICTED, Remedy.HAND),
         (
@@ -130,27 +141,26 @@ def test_what_others_write_beside_our_keys_is_no_drift() -> None:
     ],
 )
 def test_a_file_of_others_in_which_our_keys_do_not_hold(text: str, kind: Kind, remedy: Remedy) -> None:
-    found = one(key_findings(CONFIG, KEYS, tomllib.loads(text), OURS))
+    found = one(keys(text))
     assert (found.kind, found.subject, found.remedy) == (kind, CONFIG, remedy)
 
 
 def test_a_contradiction_names_the_file_the_key_and_both_values() -> None:
-    document = {**AFTER, "plugins": {"cri": {"snapshotter": "overlayfs"}}}
-    found = one(key_findings(CONFIG, KEYS, document, OURS))
+    text = (
+        'version = 2\nimports = ["/etc/ours/*.toml"]\n[plugins.cri]\nsnapshotter = "overlayfs"\n'
+        '[proxy_plugins.nydus]\ntype = "snapshot"\n'
+    )
+    found = one(keys(text))
     assert CONFIG in found.what
     assert found.evidence == ('plugins.cri.snapshotter = "overlayfs", applied was "nydus"',)
-    assert one(key_findings(CONFIG, KEYS, document)).evidence == ()  # who has digests only tells no values
 
 
 def test_a_file_of_others_that_is_gone_is_not_made_by_a_repair() -> None:
-    found = one(key_findings(CONFIG, KEYS, None))
+    difference = compare(SHARED, None)
+    found = one(difference)
     assert (found.kind, found.remedy) == (Kind.KEYS_LOST, Remedy.APPLY)
-
-
-def test_a_unit_that_does_not_start_at_boot_any_more_is_told() -> None:
-    link = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
-    assert one(link_findings(link, there=False)).subject == paths.SNAPSHOTTER_UNIT
-    assert list(link_findings(link, there=True)) == []
+    assert difference is not None
+    assert difference.step is None
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,7 @@ def test_whose_unit_a_file_is_about(path: str, unit: str) -> None:
 
 def test_what_is_published_comes_back_as_it_was() -> None:
     program = ExpectedProgram("nydusd", "/usr/bin/nydusd", "2.2.0", "1 2 3", "cc")
-    expected = Expected(7, (APPLIED,), KEYS, ("/etc/a",), (("/etc/b", "bb"),), (program,))
+    expected = Expected(7, ("/etc/a",), (("/etc/b", "bb"),), (program,))
     assert decode_expected(encode_expected(expected)) == expected
     finding = Finding(Kind.UNIT_DOWN, "a", "a is down", Remedy.REPAIR, "try this", ("seen",))
     assert decode_findings(encode_findings([finding])) == (finding,)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import restarts
+from agent.apply import gate
 from agent.apply.execute import Stop
 from agent.apply.gate import Urgency
 from agent.commands import apply
@@ -128,7 +128,7 @@ def test_what_begins_by_itself_waits_until_the_snapshotter_has_run_for_two_minut
 def test_a_change_without_a_restart_is_made_when_the_budget_is_used_up() -> None:
     made = ProvedNode(replace(CONFIG, apply=ApplyConfig(restarts_per_hour=1)))
     made.apply()
-    restarts.note(made.node.ports, SNAPSHOTTER)
+    gate.note_restart(made.node.ports, SNAPSHOTTER)
     include = replace(made.config.registries, include=("docker.io",))
     made.config = replace(made.config, registries=include)
     assert units(made.plan()) == []

@@ -11,8 +11,6 @@ import structlog
 from structlog.testing import capture_logs
 
 from agent import paths
-from agent.apply import proofs
-from agent.apply.proofs import CheckResult
 from agent.commands.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
@@ -21,6 +19,8 @@ from agent.health.evidence import Mode
 from agent.health.machine import transition
 from agent.health.state import HealthState, State
 from agent.plan.drift import Finding, Kind, Remedy
+from agent.proof import proofs
+from agent.proof.proofs import CheckResult
 from tests.fakes.http import answer
 from tests.unit.proved_node import CONFIG, ROOT, ProvedNode, proved
 

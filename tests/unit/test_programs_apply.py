@@ -6,10 +6,11 @@ import dataclasses
 
 import pytest
 
-from agent.apply import change, drift, generations, rollback
+from agent.apply import generations, rollback
 from agent.apply.gate import Urgency
 from agent.errors import ApplyError, PlanError
 from agent.plan.drift import Finding, Kind, Remedy
+from agent.proof import drift, inspection
 from tests.fakes.programs import NYDUS, SNAPSHOTTER, install, purge
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet, with_programs
 
@@ -89,7 +90,7 @@ def test_a_nydusd_that_does_not_start_is_found_before_any_image_needs_it(applied
 def test_nothing_is_started_for_a_change_that_brings_no_program_of_a_package(applied: Node) -> None:
     applied.node.trials.started.clear()
     applied.apply()
-    change.inspect(CONFIG, applied.node.ports)
+    inspection.inspect(CONFIG, applied.node.ports)
     ProvedNode().apply()
     assert applied.node.trials.started == []
 
@@ -117,13 +118,13 @@ def test_inspection_judges_by_the_version_that_was_applied_and_tells_the_newer_o
     applied: Node,
 ) -> None:
     install(applied.node, NYDUS, "2.4.5")
-    proof = change.inspect(CONFIG, applied.node.ports)
+    proof = inspection.inspect(CONFIG, applied.node.ports)
     assert ("nydusd", "2.4.4") in proof.versions
     assert any("snapshotter.toml" in one for one in proof.pending)
 
 
 def test_an_inspection_of_an_unchanged_node_has_nothing_pending(applied: Node) -> None:
-    assert change.inspect(CONFIG, applied.node.ports).pending == ()
+    assert inspection.inspect(CONFIG, applied.node.ports).pending == ()
 
 
 def test_a_package_in_use_that_was_purged_is_told_with_what_it_means(applied: Node) -> None:

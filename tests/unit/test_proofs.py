@@ -7,8 +7,8 @@ import json
 import pytest
 
 from agent import paths
-from agent.apply.proofs import Proof, publish
 from agent.errors import FileChangedError
+from agent.proof.proofs import Proof, publish
 from tests.fakes.files import FakeFiles
 
 

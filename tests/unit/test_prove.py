@@ -9,10 +9,6 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import checks_read, prove
-from agent.apply.checks_nydusd import backend_of, difference_of
-from agent.apply.daemon_view import daemon_view
-from agent.apply.proofs import CheckState, Proof, body, failed
 from agent.apply.waits import before_change
 from agent.config.model import Dialect
 from agent.errors import Exit, FileError, NydusdError
@@ -20,6 +16,10 @@ from agent.node.facts import FenceAbility
 from agent.node.observe import observe
 from agent.plan import decide
 from agent.ports import Trial
+from agent.proof import checks_read, prove
+from agent.proof.checks_nydusd import backend_of, difference_of
+from agent.proof.daemon_view import daemon_view
+from agent.proof.proofs import CheckState, Proof, body, failed
 from tests.fakes.containerd import STOCK_PLUGINS, nydus_plugin
 from tests.fakes.http import answer
 from tests.unit import plan_node

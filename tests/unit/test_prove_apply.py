@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import change
-from agent.apply.proofs import CheckState
 from agent.config.model import ContainerdConfig, LogLevel, RestartPolicy
 from agent.errors import ApplyError, Exit
 from agent.plan.steps import UnitStep
 from agent.ports import HttpAnswer
+from agent.proof import inspection
+from agent.proof.proofs import CheckState
 from tests.fakes.http import Request, answer
 from tests.unit.plan_node import carry_out
 from tests.unit.proved_node import CONFIG, ProvedNode, proved
@@ -83,10 +83,10 @@ def test_what_was_proved_before_a_reboot_is_proved_again_after_it(node: ProvedNo
 def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_the_next_apply(
     node: ProvedNode,
 ) -> None:
-    change.note_origins(node.config, node.node.ports)
+    inspection.note_origins(node.config, node.node.ports)
     assert json.loads(node.node.files.files[paths.EFFECTIVE].content)["origins"] == ["plain.example:5000"]
     inodes = node.node.files.inodes()
-    change.note_origins(node.config, node.node.ports)
+    inspection.note_origins(node.config, node.node.ports)
     node.apply()
     assert node.node.files.inodes() == inodes
 
@@ -94,7 +94,7 @@ def test_registries_that_came_into_use_are_told_to_the_agent_once_and_survive_th
 def test_the_agent_is_not_disturbed_with_new_registries_while_the_mirror_is_fenced(node: ProvedNode) -> None:
     node.say(route="origin")
     inodes = node.node.files.inodes()
-    change.note_origins(node.config, node.node.ports)
+    inspection.note_origins(node.config, node.node.ports)
     assert node.node.files.inodes() == inodes
 
 

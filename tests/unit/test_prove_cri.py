@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply.proofs import CheckResult, CheckState
 from agent.config.model import Config, ContainerdMode
+from agent.proof.proofs import CheckResult, CheckState
 from tests.unit.proved_node import ROOT, ProvedNode
 
 BUILT_IN = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"

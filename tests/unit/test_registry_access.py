@@ -11,15 +11,15 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import registry_access
-from agent.apply.proofs import CheckState
-from agent.apply.registry_access import Access
 from agent.commands import doctor
 from agent.commands.context import Context
 from agent.config.model import RegistryHost
 from agent.console import Console, Format
 from agent.errors import Exit
 from agent.ports import ImageRecord
+from agent.proof import registry_access
+from agent.proof.proofs import CheckState
+from agent.proof.registry_access import Access
 from agent.registry.places import ROOTS_DOCKER
 from tests.unit.proved_node import ProvedNode, proved
 from tests.unit.small_registries import AUTH, SECRET, USER, SmallRegistries

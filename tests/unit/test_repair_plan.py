@@ -13,8 +13,8 @@ from agent.config.model import ContainerdConfig
 from agent.node.facts import Facts, FileFact, UnitFact
 from agent.plan import backoff
 from agent.plan.backoff import FORGET_S, MOST, Repaired
-from agent.plan.drift import IMPORTS, Finding, Kind, Recorded, Remedy
-from agent.plan.repair import Running, repair
+from agent.plan.drift import Finding, Kind, Remedy
+from agent.plan.repair import IMPORTS, Recorded, Running, compare, repair
 from agent.plan.steps import CheckContainerdConfig, Plan, ReloadUnits, WriteFile
 from tests.fakes.units import unit
 from tests.unit import plan_node
@@ -49,8 +49,16 @@ def found(kind: Kind, subject: str, remedy: Remedy = Remedy.REPAIR) -> Finding:
     return Finding(kind, subject, "x", remedy, "y")
 
 
-def plan(seen: Facts, *findings: Finding, running: Running = READ) -> Plan:
-    return repair(RECORDS, findings, seen, running, ContainerdConfig())
+def plan(
+    seen: Facts, *findings: Finding, running: Running = READ, records: tuple[Recorded, ...] = RECORDS
+) -> Plan:
+    """For these findings, of all that the files say."""
+    facts_of = {one.path: one for one in seen.files if isinstance(one, FileFact)}
+    compared = [compare(record, facts_of.get(record.path)) for record in records]
+    differences = [one for one in compared if one is not None]
+    told = {(one.kind, one.subject): one for difference in differences for one in difference.findings}
+    mend = [told.get((one.kind, one.subject), one) for one in findings]
+    return repair(differences, mend, seen, running, ContainerdConfig())
 
 
 def test_only_what_is_found_is_put_back() -> None:
@@ -122,7 +130,7 @@ def test_an_import_goes_back_beside_those_of_others() -> None:
     record = replace(CONTAINERD, keys={IMPORTS: ["/etc/ours/*.toml"]})
     seen = facts(file(record, b'version = 2\nimports = ["/etc/theirs.toml"]\n'))
     lost = found(Kind.IMPORT_LOST, CONTAINERD_CONFIG)
-    made = repair((record,), [lost], seen, READ, ContainerdConfig())
+    made = plan(seen, lost, records=(record,))
     assert b'imports = ["/etc/theirs.toml", "/etc/ours/*.toml"]' in writes(made)[CONTAINERD_CONFIG].content
 
 
@@ -135,7 +143,7 @@ def test_a_file_that_cannot_be_edited_exactly_is_left_with_a_reason() -> None:
 def test_a_file_that_is_there_again_is_taken_away() -> None:
     gone = replace(HOSTS, content=None)
     seen = facts(file(HOSTS, b"# Managed by nydus-agent\n"))
-    made = repair((gone,), [found(Kind.FILE_MADE, HOSTS.path)], seen, READ, ContainerdConfig())
+    made = plan(seen, found(Kind.FILE_MADE, HOSTS.path), records=(gone,))
     assert [getattr(step, "path", "") for step in made.steps] == [HOSTS.path]
 
 

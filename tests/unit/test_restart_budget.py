@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import paths
-from agent.apply import restarts
+from agent.apply import gate
 from agent.errors import ApplyError, FileError
 from agent.node.facts import Moment, UnitFact
 from agent.plan.budget import Allowed, NotBefore, Restart, RestartBudget, by_hand, by_itself, may_restart
@@ -129,7 +129,7 @@ START = Plan((UnitStep(paths.SNAPSHOTTER_UNIT, UnitVerb.START, "because"),))
 def test_each_restart_of_a_change_is_counted_and_its_account_is_for_root_alone() -> None:
     node = a_node()
     apply(node)
-    assert [one.unit for one in restarts.history(node.files)] == [UNIT]
+    assert [one.unit for one in gate.history(node.files)] == [UNIT]
     file = node.files.files[paths.RESTARTS]
     assert (file.mode, file.uid) == (0o600, 0)
     assert json.loads(file.content)["kind"] == "Restarts"
@@ -141,8 +141,8 @@ def test_the_restart_of_an_undo_counts_and_is_never_refused() -> None:
         with pytest.raises(ApplyError) as caught:
             apply(node, prove=lambda: ApplyError("NNA0655", "no"))
         assert caught.value.code == "NNA0402"
-    assert len(restarts.history(node.files)) == 8
-    assert isinstance(restarts.judge(node.ports, UNIT, by_hand(6)), NotBefore)
+    assert len(gate.history(node.files)) == 8
+    assert isinstance(gate.judge(node.ports, UNIT, by_hand(6)), NotBefore)
 
 
 def test_an_undo_goes_on_where_the_account_cannot_be_written() -> None:
@@ -167,41 +167,41 @@ def test_a_restart_that_is_killed_in_the_middle_was_counted() -> None:
     with pytest.raises(Crash):
         apply(node)
     node.faults.clear()
-    assert [one.unit for one in restarts.history(node.files)] == [UNIT]
+    assert [one.unit for one in gate.history(node.files)] == [UNIT]
     finish(node)
 
 
 def test_restarts_of_before_the_last_hour_leave_the_account() -> None:
     node = FakeNode()
     for _ in range(5):
-        restarts.note(node.ports, UNIT)
+        gate.note_restart(node.ports, UNIT)
         node.clock.advance(1000)
-    assert len(restarts.history(node.files)) == 4
+    assert len(gate.history(node.files)) == 4
     node.clock.reboot()
-    restarts.note(node.ports, UNIT)
-    assert len(restarts.history(node.files)) == 4
+    gate.note_restart(node.ports, UNIT)
+    assert len(gate.history(node.files)) == 4
 
 
 def test_a_damaged_account_keeps_nobody_from_mending_the_node() -> None:
     node = FakeNode()
     for content in (b"", b"[]", b'{"restarts": [{"unit": 1}]}'):
         node.files.put(paths.RESTARTS, content)
-        assert restarts.history(node.files) == ()
-        restarts.note(node.ports, UNIT)
-        assert len(restarts.history(node.files)) == 1
+        assert gate.history(node.files) == ()
+        gate.note_restart(node.ports, UNIT)
+        assert len(gate.history(node.files)) == 1
 
 
 def test_a_plan_waits_for_the_unit_that_has_to_wait_longest() -> None:
     node = FakeNode()
     policy = RestartBudget(1, 0.0)
-    assert restarts.held(node.ports, RESTART, policy) is None
-    restarts.note(node.ports, UNIT)
+    assert gate.held(node.ports, RESTART, policy) is None
+    gate.note_restart(node.ports, UNIT)
     node.clock.advance(100)
-    held = restarts.held(node.ports, RESTART, policy)
+    held = gate.held(node.ports, RESTART, policy)
     assert held is not None
     assert held.seconds == pytest.approx(HOUR - 100)
-    assert restarts.held(node.ports, START, policy) is None
+    assert gate.held(node.ports, START, policy) is None
     with pytest.raises(ApplyError) as caught:
-        restarts.refuse(held)
+        gate.refuse(held)
     assert (caught.value.code, caught.value.try_) == ("NNA0415", "nydus-agent apply --now")
     assert "58 min 21 s" in caught.value.what

@@ -10,11 +10,11 @@ from agent import paths
 from agent.apply import generations, recover, remove, rollback, undo
 from agent.apply.change import Outcome
 from agent.apply.gate import Urgency
-from agent.apply.proofs import CheckState
 from agent.config import accepted
 from agent.config.model import Config, ContainerdMode, LogLevel, RestartPolicy, Switch
 from agent.errors import ApplyError, FileError, PlanError
 from agent.plan.steps import UnitStep
+from agent.proof.proofs import CheckState
 from tests.fakes.faults import Crash
 from tests.unit import plan_node
 from tests.unit.proved_node import CONFIG, ProvedNode, quiet

@@ -16,9 +16,9 @@ from referencing import Registry, Resource
 
 from agent import API_VERSION
 from agent.__main__ import main
-from agent.apply import proofs
 from agent.console import Format
 from agent.daemon import publish
+from agent.proof import proofs
 from tests.lint.source import ROOT, modules
 from tests.unit.proved_node import proved
 from tests.unit.published import PublishedNode

@@ -66,7 +66,9 @@ def test_a_rollback(node: ProvedNode) -> None:
     node.apply()
     outcome = rollback.roll_back(LOUD, node.node.ports, quiet(), lambda _: None, to=1)
     document = told(
-        lambda context: apply_verb.tell(outcome, node.node.ports, context, "RollbackResult", to=1)
+        lambda context: apply_verb.tell(
+            outcome, node.node.ports, context, "RollbackResult", to=1, taken_back=None
+        )
     )
     assert document["to"] == 1
     assert document["proof"]["pending"] != []

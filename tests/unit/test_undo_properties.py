@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import paths
-from agent.apply import recover, transaction
+from agent.apply import change, recover
 from agent.apply.execute import Progress, Stop
 from agent.config.model import Config
 from agent.errors import AgentError, ApplyError
@@ -91,13 +91,13 @@ def refused(made: FakeNode, wanted: Config, cut: Plan) -> list[Progress]:
     """Carry it out as the program does, with a proof that fails; the steps that were done before that."""
     done: list[Progress] = []
     effective, _ = decide.choose(wanted, look(made, wanted))
-    intention = transaction.Intention("apply", cut, effective)
-    around = transaction.Surroundings(nothing, done.append, Stop())
+    intention = change.Intention("apply", cut, effective)
+    around = change.Surroundings(nothing, done.append, Stop())
     agree(made, cut)
     with made.ledger.lock("apply"):
         recover.finish(made.ports, jobs=True, say=nothing)
         with pytest.raises(ApplyError) as caught:
-            transaction.carry_out(made.ports, intention, lambda: REFUSED, around)
+            change.carry_out(made.ports, intention, lambda: REFUSED, around)
     assert caught.value.code == "NNA0402", str(caught.value)
     assert REFUSED.what in caught.value.cause, (
         "it was the proof that ended it: every step of the prefix was done"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Self
 
 from agent import paths
-from agent.apply import change, recover, revert
+from agent.apply import change, recover, rollback
 from agent.apply.unconfirmed import Pending, TakenBack
 from agent.commands import confirm as confirm_verb
 from agent.commands.apply import waiting
@@ -65,10 +65,11 @@ class Waiting:
         return [self.goes_off(alarm) for alarm in self.node.alarms.due()]
 
     def goes_off(self, alarm: Alarm) -> TakenBack | None:
-        program, verb, *_options, only = alarm.argv
-        assert (program, verb) == ("/usr/bin/nydus-agent", "revert")
-        with revert.lock(self.ports, only):
-            return revert.take_back(self.made.config, self.ports, quiet(), lambda _: None, only=only)
+        program, verb, *_options, last = alarm.argv
+        only = last.removeprefix("--unconfirmed=")
+        assert (program, verb) == ("/usr/bin/nydus-agent", "rollback")
+        with rollback.lock(self.ports, only):
+            return rollback.take_back(self.made.config, self.ports, quiet(), lambda _: None, only=only)
 
     def reboot(self) -> TakenBack | None:
         """Recovery before the runtimes start, then the boot goes on."""
@@ -82,10 +83,10 @@ class Waiting:
         self.node.clock.reboot()
         before = len(self.node.faults.calls)
         with self.ports.ledger.lock("recover"):
-            waits = revert.of_an_earlier_boot(self.ports)
+            waits = rollback.of_an_earlier_boot(self.ports)
             recover.finish(self.ports, jobs=False, say=lambda _: None)
             taken = (
-                revert.take_back_files(self.made.config, self.ports, quiet(), waits)
+                rollback.take_back_files(self.made.config, self.ports, quiet(), waits)
                 if waits is not None
                 else None
             )

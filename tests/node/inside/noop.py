@@ -22,8 +22,8 @@ def main() -> int:
     from agent.__main__ import main as run
     from agent.commands import apply  # noqa: F401
 
-    change: Any = sys.modules["agent.apply.change"]
-    observe, looks = change.observe, []
+    inspection: Any = sys.modules["agent.proof.inspection"]
+    observe, looks = inspection.observe, []
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         began = time.perf_counter()
@@ -31,7 +31,7 @@ def main() -> int:
         looks.append((time.perf_counter() - began) * 1000)
         return facts
 
-    change.observe = timed
+    inspection.observe = timed
     status = run(["apply"]) or run(["apply"])
     print(json.dumps({"first look": looks[0], "observe": looks[-1]}), file=sys.stderr, flush=True)
     return status

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import paths
-from agent.apply.checks_mirror import address_of
-from agent.apply.checks_runtime import CALL_S, ProofView
-from agent.apply.daemon_view import daemon_view
-from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.errors import FileError, HttpError, NydusdError
 from agent.node.facts import Binary, Effective
 from agent.outside_json import json_value, mapping
 from agent.ports import Ports, Trial
+from agent.proof.checks_mirror import address_of
+from agent.proof.checks_runtime import CALL_S, ProofView
+from agent.proof.daemon_view import daemon_view
+from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
 
 _NAME = "real read"
 _NUMBER = 10

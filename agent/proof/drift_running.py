@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agent import paths
-from agent.apply import checks_nydusd, expected
-from agent.apply.checks_runtime import image_file_system
 from agent.apply.generations import Generation
 from agent.config.model import Config
 from agent.errors import ContainerdError, NydusdError
@@ -17,19 +15,20 @@ from agent.node import programs as node_programs
 from agent.node import versions
 from agent.node.facts import Binary, PluginFact, Version
 from agent.outside_json import json_value
-from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath, at
+from agent.plan.containerd_keys import PROXY_PLUGIN, KeyPath
 from agent.plan.drift import (
     APPLY_COMMAND,
     REPAIR_COMMAND,
     ExpectedProgram,
     Finding,
     Kind,
-    Recorded,
     Remedy,
-    keys_after,
 )
+from agent.plan.repair import FileDrift, Recorded, keys_after, parsed
 from agent.ports import Ports
 from agent.programs.release import package_of
+from agent.proof import checks_nydusd
+from agent.proof.checks_runtime import image_file_system
 
 _CALL_S = 5.0
 _RUN_S = 20.0
@@ -127,10 +126,15 @@ def _infos(config: Config, ports: Ports) -> list[tuple[str, int]]:
     return found
 
 
-def containerd(config: Config, ports: Ports, records: Sequence[Recorded]) -> Iterator[Finding]:
-    """Whether the running containerd has what was applied, where its files still say so."""
-    wanted = applied_keys(records)
-    problem = running_problem(ports, wanted) if _held(ports, records) else ""
+def containerd(
+    config: Config, ports: Ports, records: Sequence[Recorded], differences: Sequence[FileDrift]
+) -> Iterator[Finding]:
+    """Whether the running containerd has what was applied. Where a file does not say so any more, that is
+    told of the file.
+    """
+    differ = {finding.subject for one in differences for finding in one.findings}
+    held = not any(_keys(record) for record in records if record.path in differ)
+    problem = running_problem(ports, applied_keys(records)) if held else ""
     if problem:
         what = f"containerd runs on another configuration than its file holds: {problem}"
         yield Finding(Kind.CONTAINERD_OUTDATED, config.containerd.unit, what, Remedy.REPAIR, REPAIR_COMMAND)
@@ -155,19 +159,8 @@ def applied_keys(records: Sequence[Recorded]) -> Mapping[KeyPath, object]:
 def _keys(record: Recorded) -> Mapping[KeyPath, object]:
     if record.content is None or not record.path.endswith(".toml"):
         return {}
-    keys = keys_after({}, {}, expected.parsed(record.content)) if record.whole else record.keys
+    keys = keys_after({}, {}, parsed(record.content)) if record.whole else record.keys
     return {key: value for key, value in keys.items() if key[0] in ("plugins", PROXY_PLUGIN[0])}
-
-
-def _held(ports: Ports, records: Sequence[Recorded]) -> bool:
-    """Whether the files hold these keys now: where one does not, that is told of the file."""
-    for record in records:
-        keys = _keys(record)
-        fact = ports.files.read(record.path) if keys else None
-        document = expected.parsed(fact.content) if fact is not None else {}
-        if any(at(document, key) != value for key, value in keys.items()):
-            return False
-    return True
 
 
 def _plugin_problem(plugins: Sequence[PluginFact], wanted: Mapping[KeyPath, object]) -> str:

@@ -1,14 +1,12 @@
-"""What was applied, as the generations have recorded it, and as everyone may know it (expected.json).
+"""What was applied, as the generations have recorded it, and what everyone may know of it (expected.json).
 
-The daemon may not read what root's records hold. It gets paths, digests and rights, and can say by itself,
-and at once, that a file is not what was applied.
+The daemon may not read what root's records hold. It gets the paths, and asks for an inspection when one of
+them changes.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from agent import paths
 from agent.apply import documents, generations, undo
@@ -20,19 +18,12 @@ from agent.node import installed
 from agent.node.programs import DIRECTORIES
 from agent.plan import own
 from agent.plan.containerd_keys import KeyPath
-from agent.plan.drift import (
-    HIDDEN,
-    Expected,
-    ExpectedFile,
-    ExpectedProgram,
-    Recorded,
-    expected_keys,
-    keys_after,
-)
+from agent.plan.drift import Expected, ExpectedProgram
 from agent.plan.drift_form import decode_expected, encode_expected
+from agent.plan.repair import Recorded, keys_after, parsed
 from agent.ports import Files, Ports
 
-_WANTS = "/etc/systemd/system/multi-user.target.wants"
+_LINK = f"/etc/systemd/system/multi-user.target.wants/{paths.SNAPSHOTTER_UNIT}"
 _PROGRAMS = {"nydusd": "nydusd", "nydus-image": "nydus-image", "snapshotter": "containerd-nydus-grpc"}
 
 
@@ -59,14 +50,6 @@ def _recorded(back: undo.PutBack, last: Recorded | None) -> Recorded:
     return Recorded(back.path, back.after, mode, back.uid, back.gid, whole, keys)
 
 
-def parsed(content: bytes | None) -> Mapping[str, Any]:
-    """A TOML file's table; empty where there is none or it is no TOML."""
-    try:
-        return tomllib.loads(content.decode()) if content is not None else {}
-    except ValueError:
-        return {}
-
-
 def read(files: Files) -> Expected | None:
     """What is published. Raises FileError."""
     return decode_expected(documents.parsed(files.read(paths.EXPECTED)))
@@ -88,35 +71,16 @@ def make(
     ports: Ports, accepted: Generation, history: Sequence[Generation], known: Expected | None
 ) -> Expected:
     """What is in force; what `known` says of programs that are still the same is not made anew."""
-    records = recorded(history)
     config = restored(Config(), accepted.config)
-    files = tuple(
-        ExpectedFile(one.path, _told(one), one.mode, one.uid, one.gid, one.marked)
-        for one in records
-        if one.whole
-    )
-    keys = tuple(key for one in records if not one.whole for key in expected_keys(one.path, one.keys))
-    return Expected(
-        accepted.number,
-        files,
-        keys,
-        _links(ports),
-        _unit_files(ports, config, known),
-        _programs(ports, config, accepted, known),
-    )
+    files = tuple(one.path for one in recorded(history) if one.whole or one.keys)
+    links = (_LINK,) if paths.SNAPSHOTTER_UNIT in ports.files.listdir(_LINK.rpartition("/")[0]) else ()
+    programs = _programs(ports, config, accepted, known)
+    return Expected(accepted.number, (*files, *links), _unit_files(ports, config, known), programs)
 
 
-def _told(record: Recorded) -> str:
-    """The digest that everyone may know.
-
-    What only root may read may hold a secret that a digest helps to guess.
-    """
-    return undo.digest(record.content) if record.content is None or record.mode & 0o004 else HIDDEN
-
-
-def _links(ports: Ports) -> tuple[str, ...]:
-    there = paths.SNAPSHOTTER_UNIT in ports.files.listdir(_WANTS)
-    return (f"{_WANTS}/{paths.SNAPSHOTTER_UNIT}",) if there else ()
+def links_of(expected: Expected) -> tuple[str, ...]:
+    """The links that enabled our unit."""
+    return tuple(path for path in expected.files if path == _LINK)
 
 
 def _unit_files(ports: Ports, config: Config, known: Expected | None) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,4 @@
-"""Drift, by root's eyes: what others have changed of what was applied, against the records of the
-generations.
+"""Drift: what the plan of the accepted generation would put back, and what else is not as it was applied.
 
 Nothing here changes anything, and nothing asks the mirror: a mirror that is at fault is never drift.
 """
@@ -11,34 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agent import API_VERSION, paths
-from agent.apply import documents, drift_running, expected, generations, undo
+from agent.apply import documents, generations
 from agent.apply.generations import Generation
 from agent.config.accepted import restored
 from agent.config.model import Config
 from agent.errors import ApplyError, FileError, PortError
-from agent.node.facts import FileFact, UnitFact
+from agent.node.facts import UnitFact
 from agent.outside_json import json_value
-from agent.plan import backoff, own, unit_files
+from agent.plan import backoff, unit_files
 from agent.plan.backoff import Repaired
 from agent.plan.drift import (
     REPAIR_COMMAND,
     Expected,
-    ExpectedFile,
     ExpectedProgram,
     Finding,
     Kind,
-    Recorded,
     Remedy,
-    Seen,
-    expected_keys,
-    file_findings,
-    key_findings,
-    link_findings,
     masked_finding,
+    ours,
 )
 from agent.plan.drift_form import encode_findings
+from agent.plan.repair import FileDrift, Recorded, compare
 from agent.plan.show import hide
 from agent.ports import Files, Ports
+from agent.proof import drift_running, expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +42,8 @@ class DriftFound:
 
     generation: Generation | None
     records: tuple[Recorded, ...] = ()
+    differences: tuple[FileDrift, ...] = ()
+    """Of the files, each with the step that mends it."""
     findings: tuple[Finding, ...] = ()
     unseen: tuple[str, ...] = ()
 
@@ -69,29 +66,40 @@ def find_drift(config: Config, ports: Ports) -> DriftFound:
     records = expected.recorded(history)
     known = _known(ports, last, history)
     units = (paths.SNAPSHOTTER_UNIT, config.containerd.unit)
+    differences: list[FileDrift] = []
+    unseen: list[str] = []
+    for record in records:
+        try:
+            difference = compare(record, ports.files.read(record.path))
+        except FileError as error:
+            unseen.append(_unseen(record.path, error))
+        else:
+            differences += [difference] if difference is not None else []
     looks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("units", lambda: _units(ports, records, known)),
         ("unit files of others", lambda: _unit_files(config, ports, known)),
-        *((one.path, _looking_at(ports, one)) for one in records),
         *((one.path, _program(ports, one)) for one in known.programs),
         *((f"the program of {unit}", _unit_program(ports, unit)) for unit in units),
         ("the programs of running nydusd", lambda: drift_running.nydusd_outdated(config, ports)),
-        ("containerd", lambda: drift_running.containerd(config, ports, records)),
+        ("containerd", lambda: drift_running.containerd(config, ports, records, differences)),
         ("nydusd", lambda: drift_running.nydusds(config, ports, last, records)),
         ("our own package", lambda: drift_running.package(ports)),
     )
-    found: list[Finding] = []
-    unseen: list[str] = []
-    for what, look_ in looks:
+    found = [finding for one in differences for finding in one.findings]
+    for what, look in looks:
         try:
-            found += look_()
+            found += look()
         except PortError as error:
-            unseen.append(f"{what} could not be looked at: {error.cause or error.what}")
+            unseen.append(_unseen(what, error))
     if any(one.kind is Kind.UNIT_MASKED for one in found):
         # A link to /dev/null lies in the place of our file: that is told, and nothing else of that file.
         found = [one for one in found if one.subject != paths.SNAPSHOTTER_UNIT_FILE]
         unseen = [one for one in unseen if not one.startswith(f"{paths.SNAPSHOTTER_UNIT_FILE} ")]
-    return DriftFound(last, records, tuple(found), tuple(unseen))
+    return DriftFound(last, records, tuple(differences), tuple(found), tuple(unseen))
+
+
+def _unseen(what: str, error: PortError) -> str:
+    return f"{what} could not be looked at: {error.cause or error.what}"
 
 
 def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Expected:
@@ -105,10 +113,6 @@ def _known(ports: Ports, last: Generation, history: Sequence[Generation]) -> Exp
     return expected.make(ports, last, history, published)
 
 
-def _looking_at(ports: Ports, record: Recorded) -> Callable[[], Iterator[Finding]]:
-    return lambda: _file(ports, record)
-
-
 def _program(ports: Ports, known: ExpectedProgram) -> Callable[[], Iterator[Finding]]:
     return lambda: drift_running.program(ports, known)
 
@@ -117,31 +121,8 @@ def _unit_program(ports: Ports, unit: str) -> Callable[[], Iterator[Finding]]:
     return lambda: drift_running.unit_outdated(ports, unit)
 
 
-def _file(ports: Ports, record: Recorded) -> Iterator[Finding]:
-    fact = ports.files.read(record.path)
-    if record.whole:
-        wanted = ExpectedFile(
-            record.path, undo.digest(record.content), record.mode, record.uid, record.gid, record.marked
-        )  # fmt: skip
-        yield from file_findings(wanted, _seen(fact))
-        return
-    keys = tuple(expected_keys(record.path, record.keys))
-    document = expected.parsed(fact.content) if fact is not None else None
-    yield from key_findings(record.path, keys, document, record.keys)
-
-
-def _seen(fact: FileFact | None) -> Seen | None:
-    if fact is None:
-        return None
-    return Seen(
-        fact.sha256, fact.mode, fact.uid, fact.gid, own.marked(fact.content), not fact.content,
-        fact.symlink_target
-    )  # fmt: skip
-
-
 def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterator[Finding]:
-    ours = any(one.path == paths.SNAPSHOTTER_UNIT_FILE and one.content is not None for one in records)
-    if not ours:
+    if not any(one.path == paths.SNAPSHOTTER_UNIT_FILE and one.content is not None for one in records):
         return
     name = paths.SNAPSHOTTER_UNIT
     unit = ports.units.get(name)
@@ -149,9 +130,9 @@ def _units(ports: Ports, records: Sequence[Recorded], known: Expected) -> Iterat
         if unit is not None:
             yield masked_finding(name)
         return
-    for link in known.links:
-        there = link.rpartition("/")[2] in ports.files.listdir(link.rpartition("/")[0])
-        yield from link_findings(link, there=there)
+    for link in expected.links_of(known):
+        if name not in ports.files.listdir(link.rpartition("/")[0]):
+            yield ours(Kind.UNIT_DISABLED, name, f"{name} does not start at boot any more: {link} is gone")
     yield from _unit_state(unit)
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agent import paths
-from agent.apply.checks_read import mounts
-from agent.apply.proofs import CheckState
 from agent.config.model import Config
 from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_level
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.node import versions
 from agent.node.facts import Unknown, Version
 from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
+from agent.proof.checks_read import mounts
+from agent.proof.proofs import CheckState
 from agent.registry.challenge import pull_scope
 from agent.registry.names import asked_by_snapshotter, host_of, image_parts, keys_of
 from agent.registry.places import ROOTS_DOCKER

@@ -8,12 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from agent.apply import checks_mirror, checks_nydusd, checks_read, checks_runtime, drift, proofs
-from agent.apply.checks_nydusd import backend_of
-from agent.apply.checks_runtime import CALL_S, ProofView
-from agent.apply.daemon_view import daemon_view
-from agent.apply.drift import DriftFound
-from agent.apply.proofs import CheckResult, CheckState, Proof
 from agent.apply.waits import Before
 from agent.config.model import Config
 from agent.errors import AgentError, FileError, HttpError, NydusdError
@@ -22,6 +16,12 @@ from agent.node.facts import Effective, Facts
 from agent.plan import renewal
 from agent.plan.pairs import TAKES_CREDENTIALS
 from agent.ports import NydusdInfo, Ports
+from agent.proof import checks_mirror, checks_nydusd, checks_read, checks_runtime, drift, proofs
+from agent.proof.checks_nydusd import backend_of
+from agent.proof.checks_runtime import CALL_S, ProofView
+from agent.proof.daemon_view import daemon_view
+from agent.proof.drift import DriftFound
+from agent.proof.proofs import CheckResult, CheckState, Proof
 from agent.registry.expiring import source_of
 
 _MUST_HOLD = range(1, 8)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from agent.apply.checks_runtime import CALL_S, ProofView
-from agent.apply.daemon_view import DaemonView, daemon_view
-from agent.apply.proofs import CheckResult, failed, failed_by, not_proved, ok
 from agent.config.model import Switch
 from agent.errors import HttpError, PortError
 from agent.health.owner import Owner, is_loopback, judge
 from agent.node.facts import Effective, Unknown
 from agent.ports import HttpAnswer, Ports
+from agent.proof.checks_runtime import CALL_S, ProofView
+from agent.proof.daemon_view import DaemonView, daemon_view
+from agent.proof.proofs import CheckResult, failed, failed_by, not_proved, ok
 
 _NAME = "mirror"
 _NUMBER = 9

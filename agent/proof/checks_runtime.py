@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent import paths
-from agent.apply.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
 from agent.apply.waits import Before
 from agent.config.model import Config, ContainerdMode, RestartPolicy
 from agent.errors import (
@@ -28,6 +27,7 @@ from agent.plan.containerd_trial import reads_exports
 from agent.plan.render_containerd import view_of
 from agent.ports import Ports
 from agent.programs.release import Project
+from agent.proof.proofs import CheckResult, CheckState, failed, failed_by, not_proved, ok, unknown
 
 CALL_S = 5.0
 _SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
