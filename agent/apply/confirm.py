@@ -124,7 +124,7 @@ def _refuse_late(ports: Ports) -> None:
         "NNA0418",
         "too late: the change was taken back",
         cause=f"{late.why}, {ago} ago",
-        try_="nydus-agent history",
+        try_="nydus-agent generations",
     )
 
 

@@ -121,7 +121,7 @@ def choose(files: Files, to: int | None) -> Generation:
         )
     since = " since the last removal" if history[0].number > 1 else ""
     known = f"there are {history[0].number} to {history[-1].number}{since}"
-    raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent history")
+    raise _no_generation(f"there is no generation {to}: {known}", "nydus-agent generations")
 
 
 def before(history: Sequence[Generation]) -> Generation | None:

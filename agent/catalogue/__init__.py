@@ -117,7 +117,7 @@ _ENTRIES = (
           "`nydus-agent confirm` keeps it, `nydus-agent rollback` takes it back now."),
     Entry("NNA0418", "change cannot be confirmed", Exit.FAILED,
           "It was taken back because its time was over, or was cut off before it came to its end.",
-          "`nydus-agent history` shows what is in force; run `nydus-agent apply` again."),
+          "`nydus-agent generations` shows what is in force; run `nydus-agent apply` again."),
     Entry("NNA0419", "sandbox image cannot be unpacked", Exit.FAILED,
           "Every pod starts with this image. Its layers are not on the node any more "
           "(discard_unpacked_layers), and it "
@@ -315,6 +315,9 @@ _ENTRIES = (
           "Only the fence can move the reads of running containers, and this node has none (native, or not "
           "applied).",
           "`nydus-agent doctor` says why the mode is not fence."),
+    Entry("NNA1005", "installation is incomplete", Exit.FAILED,
+          "A file of the package, or a Python module of a package that it depends on, is not there.",
+          "Install the named package, or ours anew: `apt install --reinstall nydus-node-agent`."),
     Entry("NNA1010", "agent is not running", Exit.NOT_AS_WANTED,
           "Nothing judges the mirror, nothing is fenced; reads that fail at the mirror fall back one by one "
           "in nydusd.",
@@ -355,10 +358,10 @@ _ENTRIES = (
           "The mirror looked dead, and reads did not go to the origin in time or did not stay there, or the "
           "agent was "
           "gone. The drill was ended at once.",
-          "`nydus-agent why` and `journalctl -u nydus-agent` tell what the agent saw."),
+          "`nydus-agent status --why` and `journalctl -u nydus-agent` tell what the agent saw."),
     Entry("NNA1022", "drill was slower than it should be", Exit.NOT_AS_WANTED,
           "Reads took more than a second to switch, or were not back at the mirror in the expected time.",
-          "`nydus-agent status --history` shows what the agent saw and when; a busy node is slower."),
+          "`nydus-agent events` shows what the agent saw and when; a busy node is slower."),
     Entry("NNA1099", "bug in nydus-agent", Exit.FAILED,
           "Something happened that the program was not written for.",
           "Report it with the output of the same command under NYDUS_AGENT_DEBUG=1."),

@@ -73,14 +73,14 @@ ENTRIES = (
     Entry("NNA0333", "no such generation to go back to", Exit.USAGE,
           "Only generations since the last removal count; what was before the first, `nydus-agent remove` "
           "puts back.",
-          "`nydus-agent history` shows them."),
+          "`nydus-agent generations` shows them."),
     Entry("NNA0341", "file is no plan", Exit.USAGE,
-          "Only what `plan --out` wrote can be applied.",
-          "Write one: `nydus-agent plan --out FILE`."),
+          "Only what `plan --output` wrote can be applied.",
+          "Write one: `nydus-agent plan --output FILE`."),
     Entry("NNA0342", "plan is stale", Exit.USAGE,
           "What it was decided on is other now, or it is another node's or version's; what is other is "
           "named.",
-          "Look at the new plan: `nydus-agent plan --out FILE`."),
+          "Look at the new plan: `nydus-agent plan --output FILE`."),
     Entry("NNA0390", "plan is not safe", Exit.FAILED,
           "A bug in nydus-agent: some step would leave containerd with a snapshotter that cannot answer.",
           "Report it with the output of `nydus-agent plan --format json`."),

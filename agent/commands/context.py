@@ -87,10 +87,10 @@ def load_verb(name: str) -> VerbModule:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One entry of the table. Internal verbs are run by units and maintainer scripts."""
+    """One entry of the table; help shows the verbs of a `group` together."""
 
     name: str
-    internal: bool = False
+    group: str
 
     def load(self) -> VerbModule:
         """Import the verb's module."""

@@ -18,7 +18,6 @@ from agent import wire
 from agent.commands.context import Context
 from agent.commands.signals import ENDING, caught_by
 from agent.config.model import Config, Scheme
-from agent.console import Format, error_body
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.images import names
 from agent.images.convert import Converted, ConvertEvent, ConvertJob, convert
@@ -95,10 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of an image's tars (default %(default)s)",
     )
     _add_tools(parser)
-    add(
-        "--json", action="store_true",
-        help="events on stdout, one JSON document a line; the last one is the result, or the error",
-    )  # fmt: skip
 
 
 def _add_tools(parser: argparse.ArgumentParser) -> None:
@@ -145,21 +140,15 @@ def chunk_size(text: str) -> int:
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Raises ConvertError, UsageError, ConfigError."""
-    try:
-        if args.compare:
-            context.require_root("convert --compare")
-        job = job_of(args, context.load_config().config, context)
-        shown = _Shown(context, json=args.json)
-        with _ended_by_signals():
-            try:
-                made = convert(job, shown)
-            finally:
-                context.console.passing("")
-        _tell(context, made, json=args.json)
-    except AgentError as error:
-        if args.json and context.console.format is Format.TEXT:  # with --format json it is a document anyway
-            context.console.event("Error", error_body(error))
-        raise
+    if args.compare:
+        context.require_root("convert --compare")
+    job = job_of(args, context.load_config().config, context)
+    with _ended_by_signals():
+        try:
+            made = convert(job, _Shown(context))
+        finally:
+            context.console.passing("")
+    _tell(context, made)
     return Exit.OK
 
 
@@ -291,22 +280,19 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 class _Shown:
-    """A bar for what goes on, on a terminal; a line for each step that is done elsewhere; or events."""
+    """A bar for what goes on, on a terminal; a line for each step that is done."""
 
-    def __init__(self, context: Context, *, json: bool) -> None:
+    def __init__(self, context: Context) -> None:
         self._console = context.console
-        self._json = json
         self._last = 0.0
 
     def __call__(self, event: ConvertEvent) -> None:
         now = time.monotonic()
         running = event.done > 0 and not event.end
-        if running and now - self._last < (_SELDOM_S if self._json else _OFTEN_S):
+        if running and now - self._last < _OFTEN_S:
             return
         self._last = now
-        if self._json:
-            self._console.event("ConvertEvent", asdict(event))
-        elif event.end:
+        if event.end:
             self._console.passing("")
             where = f"{_where(event)}: " if event.platform else ""
             amount = f"{event.total / _MIB:.1f} MiB, " if event.total else ""
@@ -327,11 +313,8 @@ def _bar(event: ConvertEvent) -> str:
     return f"[{'#' * filled:<{_BAR}}] {done:.1f}/{event.total / _MIB:.1f} MiB"
 
 
-def _tell(context: Context, made: Converted, *, json: bool) -> None:
-    console, body = context.console, asdict(made)
-    if json:
-        console.event("ConvertResult", body)
-        return
+def _tell(context: Context, made: Converted) -> None:
+    console = context.console
     for image in made.images:
         ratio = (
             f" ({100 * image.bytes / image.source_bytes:.0f} % of the source)" if image.source_bytes else ""
@@ -347,4 +330,4 @@ def _tell(context: Context, made: Converted, *, json: bool) -> None:
                 "read back through nydusd: 0 differences"
             )
     console.line(f"{made.target} is {made.digest}")
-    console.emit("ConvertResult", body)
+    console.emit("ConvertResult", asdict(made))

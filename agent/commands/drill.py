@@ -13,10 +13,10 @@ import structlog
 from agent import paths, wire
 from agent.commands import rehearsal
 from agent.commands.context import Context
-from agent.commands.picture import Picture, take
 from agent.commands.published import DaemonStatus
 from agent.commands.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.running import surroundings
+from agent.commands.state.picture import Picture, take
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.documents import Document, applied
 from agent.daemon.lease import NYDUSD
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in DrillKind:
         one = kinds.add_parser(kind.value, help=_HELPS[kind], allow_abbrev=False)
         one.add_argument(
-            "seconds", metavar="TIME", nargs="?", type=duration_option("5s", "10m"), default=30,
+            "--for", dest="seconds", metavar="TIME", type=duration_option("5s", "10m"), default=30,
             help="how long, from 5s to 10m (default 30s); it ends then whatever happens",
         )  # fmt: skip
         one.add_argument(

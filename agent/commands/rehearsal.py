@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.commands.picture import Agent, Picture
 from agent.commands.published import DaemonStatus
-from agent.commands.why import left_s
+from agent.commands.state.picture import Agent, Picture
+from agent.commands.state.why import left_s
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError
@@ -254,18 +254,18 @@ def problem(outcome: DrillOutcome) -> AgentError | None:
             return AgentError(
                 "NNA1021", "reads did not switch",
                 cause=f"they still went to the mirror after up to {SWITCH_S:.0f} s; "
-                "the drill was ended", try_="nydus-agent why",
+                "the drill was ended", try_="nydus-agent status --why",
             )  # fmt: skip
         case "not-back":
             waits = f"the agent still waits for: {', '.join(outcome.waits_for)}" if outcome.waits_for else ""
             what = "reads did not come back to the mirror in the expected time"
-            return AgentError("NNA1022", what, cause=waits, try_="nydus-agent why")
+            return AgentError("NNA1022", what, cause=waits, try_="nydus-agent status --why")
         case "given-up":
             what = "the drill was given up"
-            return AgentError("NNA1021", what, cause=outcome.given_up, try_="nydus-agent status --history 10")
+            return AgentError("NNA1021", what, cause=outcome.given_up, try_="nydus-agent events -n 10")
         case "slow":
             what = f"reads switched after {outcome.switched_ms:.0f} ms, which is more than {FAST_MS:.0f}"
-            return AgentError("NNA1022", what, cause=outcome.why, try_="nydus-agent status --history 10")
+            return AgentError("NNA1022", what, cause=outcome.why, try_="nydus-agent events -n 10")
         case _:
             return None
 

@@ -248,7 +248,7 @@ def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
     if causes:
         raise ConvertError(
             "NNA1404", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),
-            try_="nydus-agent convert without --reference and without --with nydusify",
+            try_="nydus-agent convert SRC DST (without --reference, and without --with nydusify)",
         )  # fmt: skip
     if layer.missing:  # the root, which keeps all but its time
         tree.nodes[""] = replace(tree.nodes[""], mtime=0)

@@ -46,19 +46,19 @@ class Place:
     host: str
 
     def convert(self, source: str, target: str, *options: str) -> dict[str, Any]:
-        """Convert within the node's registry; the last event."""
+        """Convert within the node's registry; the answer."""
         done = self.run(source, target, *options)
         assert done.returncode == 0, done.stdout + done.stderr
         assert left_over(self.node) == []
-        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return last
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def run(self, source: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = ["convert", self.ref(source), self.ref(target), "--json", *options]
+        command = ["convert", self.ref(source), self.ref(target), "--format", "json", *options]
         return scene.agent(self.node, *command, check=False, timeout=300)
 
     def begin(self, source: str, target: str) -> subprocess.Popen[bytes]:
-        command = ["nydus-agent", "convert", self.ref(source), self.ref(target), "--json"]
+        command = ["nydus-agent", "convert", self.ref(source), self.ref(target), "--format", "json"]
         return self.node.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def ref(self, name: str) -> str:

@@ -49,7 +49,7 @@ def system(node: Node) -> str:
 
 
 def generations(node: Node) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = scene.agent_json(node, "history")["generations"]
+    found: list[dict[str, object]] = scene.agent_json(node, "generations")["generations"]
     return found
 
 
@@ -178,7 +178,7 @@ def test_nothing_is_written_into_a_directory_that_was_swapped_for_a_users_meanwh
 
 def test_a_plan_in_a_file_is_carried_out_exactly_or_not_at_all(untouched: Node) -> None:
     node = untouched
-    scene.agent(node, "plan", "--out", "/root/plan.json")
+    scene.agent(node, "plan", "--output", "/root/plan.json")
     assert node.run(["stat", "--format=%a %U", "/root/plan.json"]).stdout == "600 root\n"
     before = tree(node)
     node.run(EDIT)

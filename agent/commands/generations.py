@@ -1,4 +1,4 @@
-"""`nydus-agent history`: the accepted states of this node, what each changed, and which is in force."""
+"""`nydus-agent generations`: the accepted states of this node, what each changed, and which is in force."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
     files = wire.root_files(context.root)
     if args.diff is not None:
         if args.diff not in generations.numbers(files):
-            raise PlanError("NNA0333", f"there is no generation {args.diff}", try_="nydus-agent history")
+            raise PlanError("NNA0333", f"there is no generation {args.diff}", try_="nydus-agent generations")
         return _diff(generations.read(files, args.diff), context)
     known = [generations.read(files, number) for number in generations.numbers(files)]
     if not known:

@@ -1,4 +1,4 @@
-"""Transitions of the health state and the route in words, for `route show`, `status --history` and `why`."""
+"""`nydus-agent events`: the last transitions of the health state and the route. No root, no daemon needed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,53 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from agent.commands.published import Change
+from agent.commands.context import Context
+from agent.commands.published import Change, DaemonStatus
+from agent.commands.state.headline import assess
+from agent.commands.state.picture import take
 from agent.console import Console, Part, Tone, Toned
+from agent.errors import Exit
+
+HELP = "list when reads changed their way and when the mirror was found well or bad"
+NEEDS_ROOT = False
 
 HEADER = ("time", "state", "route", "cause", "why")
 MOST = 100
 """The daemon keeps that many transitions."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """-n."""
+    parser.add_argument(
+        "-n", dest="count", metavar="N", type=count, default=MOST,
+        help=f"the last N, oldest first (default all, at most {MOST})",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Exits as `status` does. Never raises on what it finds."""
+    picture = take(context, time.time())
+    state, console = assess(picture), context.console
+    daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
+    history = daemon.history[-args.count :] if daemon is not None else ()
+    console.line(Toned(state.headline, state.tone))
+    console.line()
+    if history:
+        show(console, history)
+    elif daemon is None:
+        console.line("nothing is known: the agent takes its events along when it is stopped")
+    else:
+        console.line("no transition since the agent was started")
+    console.emit(
+        "Events",
+        {
+            "headline": state.headline,
+            "exit": int(state.exit),
+            "agent": {"state": picture.agent},
+            "history": history,
+        },
+    )
+    return state.exit
 
 
 def count(text: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent import paths
-from agent.commands.picture import Agent, Picture
 from agent.commands.published import (
     CheckStatus,
     ConditionStatus,
@@ -17,6 +16,7 @@ from agent.commands.published import (
     ProofStatus,
     Unreadable,
 )
+from agent.commands.state.picture import Agent, Picture
 from agent.console import counted
 from agent.durations import in_words
 from agent.errors import AgentError

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent import paths
-from agent.commands import troubles
-from agent.commands.picture import Agent, Picture
 from agent.commands.published import DaemonStatus, PinStatus, ProofStatus, Unreadable
+from agent.commands.state import problems as wrong
+from agent.commands.state.picture import Agent, Picture
 from agent.console import Tone
 from agent.durations import in_words
 from agent.errors import AgentError, Exit
 
 EVIDENCE_CHARS = 120
-"""Of the first line; `why` shows the whole."""
+"""Of the first line; `status --why` shows the whole."""
 FALLBACK = "nydusd's own fallback protects reads"
 
 
@@ -30,7 +30,7 @@ class Assessment:
 def assess(picture: Picture) -> Assessment:
     """The whole answer of `status`."""
     headline, exit_ = _headline(picture)
-    problems, doubts = tuple(troubles.problems(picture)), tuple(troubles.doubts(picture))
+    problems, doubts = tuple(wrong.problems(picture)), tuple(wrong.doubts(picture))
     if exit_ is Exit.OK and (problems or doubts):
         exit_ = Exit.NOT_AS_WANTED if problems else Exit.UNKNOWN
     tone = {Exit.OK: Tone.GOOD, Exit.UNKNOWN: Tone.WARN}.get(exit_, Tone.BAD)
@@ -40,7 +40,7 @@ def assess(picture: Picture) -> Assessment:
 def _headline(picture: Picture) -> tuple[str, Exit]:
     daemon = picture.daemon
     if picture.agent is Agent.NOT_INSTALLED:
-        return f"not installed on this node: there is no {paths.AGENT_UNIT}", Exit.UNKNOWN
+        return f"not installed on this node: there is no {paths.AGENT_UNIT}", Exit.NOT_AS_WANTED
     if isinstance(daemon, Unreadable):
         return f"could not tell: {daemon.path}: {daemon.reason}", Exit.UNKNOWN
     if picture.effective is None:

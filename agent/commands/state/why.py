@@ -1,42 +1,31 @@
-"""`nydus-agent why`: why reads go where they go, what brings them back, and how it came to that. No root, no
-daemon needed; what is not known is called unknown.
+"""`nydus-agent status --why`: why reads go where they go, what brings them back, and how it came to that.
+
+What is not known is called unknown.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Iterator
 
-from agent.commands import transitions
-from agent.commands.assess import assess
+from agent.commands import events
 from agent.commands.context import Context
-from agent.commands.picture import Agent, Picture, take
 from agent.commands.published import DaemonStatus, PenaltyStatus, SymptomsStatus
-from agent.console import Part, Toned
+from agent.commands.state.headline import Assessment
+from agent.commands.state.picture import Agent, Picture
+from agent.console import Part
 from agent.durations import in_words
 from agent.errors import Exit
 
-HELP = "say why reads go where they go, and what brings them back"
-NEEDS_ROOT = False
 UNKNOWN = "unknown"
+SHOWN = 10
+"""The last transitions; `events` lists all."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-n."""
-    parser.add_argument(
-        "-n", dest="count", metavar="N", type=transitions.count, default=10,
-        help=f"how many of the last transitions to show, at most {transitions.MOST} (default 10)",
-    )  # fmt: skip
-
-
-def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Exits as `status` does. Never raises on what it finds."""
-    picture = take(context, time.time())
-    found, console = assess(picture), context.console
+def explain(context: Context, picture: Picture, state: Assessment) -> None:
+    """Print it below the first line of `status`."""
+    console = context.console
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
-    history = daemon.history[-args.count :] if daemon is not None else ()
-    console.line(Toned(found.headline, found.tone))
+    history = daemon.history[-SHOWN:] if daemon is not None else ()
     console.line()
     if daemon is None:
         console.line(
@@ -53,9 +42,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
         console.line()
         console.line("last transitions" if history else "no transition since the agent was started")
     if history:
-        transitions.show(console, history, indent=2)
-    console.emit("Why", _body(picture, found.headline, found.exit, args.count))
-    return found.exit
+        events.show(console, history, indent=2)
+    console.emit("Why", _body(picture, state.headline, state.exit))
 
 
 def _rows(picture: Picture, daemon: DaemonStatus) -> Iterator[tuple[Part, ...]]:
@@ -133,7 +121,7 @@ def _ms(value: float | None) -> str:
     return f"{value:.0f} ms" if value is not None else UNKNOWN
 
 
-def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str, object]:
+def _body(picture: Picture, headline: str, exit_: Exit) -> dict[str, object]:
     daemon = picture.daemon if isinstance(picture.daemon, DaemonStatus) else None
     about = {
         name: getattr(daemon, name) if daemon is not None else None
@@ -150,5 +138,5 @@ def _body(picture: Picture, headline: str, exit_: Exit, number: int) -> dict[str
         "waits_for": daemon.return_.waits_for if daemon is not None and daemon.return_ is not None else None,
         "seconds_left": left_s(picture, daemon) if daemon is not None else None,
         "pin": picture.valid_pin,
-        "history": daemon.history[-number:] if daemon is not None else (),
+        "history": daemon.history[-SHOWN:] if daemon is not None else (),
     }
