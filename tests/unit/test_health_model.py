@@ -240,9 +240,10 @@ def test_whatever_happened_a_mirror_that_is_well_is_used_again_and_in_the_time_t
         ModeChanged(Mode.FENCE, ""),
         OwnerSeen(Owner.OK, ""),
         OriginSeen(True, ""),
-        Tick(),
     ):
         state, _ = step(state, event, now, POLICY)
+    now += POLICY.renew_s  # a fence that could not be raised is tried again before anything is told
+    state, _ = step(state, Tick(), now, POLICY)
     told = prospect(state, now, POLICY)
     assert told.seconds is not None
     end = now + told.seconds + POLICY.rise + 5 * POLICY.window_cap_s  # probes come once a second here
