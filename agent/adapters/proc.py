@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.adapters.files import digest_of
+from agent.adapters.walk import digest_of
 from agent.errors import FileError, ProcessError
 from agent.ports import Machine, RunningProgram, SocketHolder
 

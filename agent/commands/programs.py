@@ -115,7 +115,7 @@ def _run_lock(args: argparse.Namespace, context: Context) -> Exit:
 def _arches(args: argparse.Namespace, context: Context) -> list[Arch]:
     if args.arch:
         return sorted({Arch(one) for one in args.arch})
-    here = architecture(wire.program_ports(context.root))
+    here = architecture(wire.program_ports(context.root).machine)
     if here not in ARCHITECTURES:
         raise UsageError("NNA1002", "no release is for this machine", try_="name one: --arch amd64")
     return [here]

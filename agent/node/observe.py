@@ -50,7 +50,7 @@ def observe(
     snapshotter_unit = _known(lambda: ports.units.get(paths.SNAPSHOTTER_UNIT))
     running = _known(lambda: ports.containerd.server(deadline_s=_ASK_S))
     return Facts(
-        arch=architecture(ports),
+        arch=architecture(ports.machine),
         systemd_running=_known(ports.units.running) is True,
         nydusd=nydusd,
         nydus_image=nydus.binaries["nydus-image"],

@@ -39,8 +39,8 @@ _RUN_S = 5.0
 Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
 
 
-class Ports(Protocol):
-    """What is needed of agent.ports.Ports."""
+class FilesAndProcesses(Protocol):
+    """What is needed to look at a program."""
 
     @property
     def files(self) -> Files:
@@ -51,7 +51,9 @@ class Ports(Protocol):
         """Processes."""
 
 
-def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
+def find(
+    ports: FilesAndProcesses, name: str, parse: Parse, *, crate: bool = False
+) -> Binary | None | Unknown:
     """The first program of this name, or the one at this path; None where there is none, Unknown where a
     directory could not be read.
 
@@ -68,7 +70,7 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
     return None
 
 
-def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown:
+def of_release(ports: FilesAndProcesses, path: str, release: str) -> Binary | None | Unknown:
     """The program at this path, which is known to be of an upstream release: where it tells no version, that
     counts.
 
@@ -83,7 +85,7 @@ def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown
 
 
 def _look(
-    ports: Ports, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+    ports: FilesAndProcesses, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
 ) -> Binary | None | Unknown:
     """A program by its head, and by what is `told` of its path and of what it says to --version."""
     try:
@@ -101,7 +103,7 @@ def _look(
 
 
 def _version(
-    ports: Ports, path: str, said: tuple[Version | Unknown, str], *, crate: bool
+    ports: FilesAndProcesses, path: str, said: tuple[Version | Unknown, str], *, crate: bool
 ) -> tuple[Version | Unknown, str]:
     version, text = said
     if not isinstance(version, Unknown):
@@ -112,7 +114,7 @@ def _version(
     return _crate_version(ports, path) if crate else (version, text)
 
 
-def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] | None:
+def _package_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str] | None:
     """By the package that ships the file; None where no package does."""
     try:
         owner = (
@@ -126,7 +128,7 @@ def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] |
     return versions.package(shown)
 
 
-def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
+def _crate_version(ports: FilesAndProcesses, path: str) -> tuple[Version | Unknown, str]:
     argv = ["grep", "-a", "-o", "-E", "-m", "1", versions.CRATE_PATTERN, path]
     try:
         return versions.crate(ports.processes.run(argv, deadline_s=_RUN_S, ok=(0, 1)).stdout)
@@ -134,7 +136,7 @@ def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
         return Unknown(str(error)), ""
 
 
-def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unknown:
+def reads_mirrors(ports: FilesAndProcesses, nydusd: Binary | None | Unknown) -> bool | Unknown:
     """Whether nydusd knows the settings of the `mirrors` block: their names lie in the program as text."""
     if not isinstance(nydusd, Binary):
         return Unknown("no nydusd")
@@ -149,5 +151,5 @@ def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unkno
         return Unknown(str(error))
 
 
-def _holds(ports: Ports, path: str, text: str) -> bool:
+def _holds(ports: FilesAndProcesses, path: str, text: str) -> bool:
     return ports.processes.run(["grep", "-q", "-a", "-F", text, path], deadline_s=_RUN_S, ok=(0, 1)).code == 0

@@ -171,7 +171,7 @@ class ListenerProcesses(Protocol):
         followed.
         """
 
-    def look(self) -> Holders:
+    def read(self) -> Holders:
         """How they are now. Cheap: for every tick."""
 
 

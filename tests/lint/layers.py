@@ -24,8 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agent.programs.release",
         "agent.registry",
     ),
-    ("agent.dragonfly", "agent.health", "agent.plan"),
-    ("agent.ports",),
+    ("agent.dragonfly", "agent.health", "agent.plan", "agent.ports"),
     (
         "agent.apply.documents",
         "agent.apply.generations",
