@@ -23,7 +23,7 @@ from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, 
 from agent.errors import Exit
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
+PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/nydus-agent-errors.7.rst", "docs/man/agent.toml.5.rst")
 EXAMPLE = "packaging/agent.toml.example"
 
 _BLOCK = re.compile(

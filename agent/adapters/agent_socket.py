@@ -27,7 +27,7 @@ def status(path: str) -> bytes:
             unix_socket=f"/proc/self/fd/{fd}",
         )
     if answer.status != 200:
-        raise HttpError("NNA0824", "the agent does not tell its status", cause=f"HTTP {answer.status}")
+        raise HttpError("NNA0821", "the agent does not tell its status", cause=f"HTTP {answer.status}")
     return answer.body
 
 

@@ -37,10 +37,10 @@ class NodeCaches:
                 os.write(descriptor, b"3\n")
         except OSError as error:
             raise FileError(
-                "NNA1703", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
+                "NNA1701", "the page cache cannot be dropped", cause=f"{_DROP}: {error.strerror}"
             ) from None
         if late:
-            raise FileError("NNA1703", "what was dirty stayed in the page cache", cause=f"sync: {late}")
+            raise FileError("NNA1701", "what was dirty stayed in the page cache", cause=f"sync: {late}")
 
     def cached(self, directory: str) -> frozenset[str]:
         """See ports_bench.Caches."""
@@ -49,14 +49,14 @@ class NodeCaches:
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
-            raise FileError("NNA1703", f"cannot list {directory}", cause=error.strerror or "") from None
+            raise FileError("NNA1701", f"cannot list {directory}", cause=error.strerror or "") from None
 
     def remove_blob(self, directory: str, blob: str) -> None:
         """See ports_bench.Caches. Their names begin with the blob's (BLOB.blob.data, BLOB.blob.meta,
         BLOB.chunk_map); only regular files go.
         """
         if not _BLOB.fullmatch(blob):
-            raise FileError("NNA1703", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
+            raise FileError("NNA1701", "no cache of a blob can be removed", cause=f"{blob!r} is no sha256")
         names = sorted(name for name in self.cached(directory) if name.startswith(blob))
         if not names:
             return
@@ -68,7 +68,7 @@ class NodeCaches:
                             os.unlink(name, dir_fd=top)
         except OSError as error:
             raise FileError(
-                "NNA1703", f"cannot remove the cache of {blob}", cause=error.strerror or ""
+                "NNA1701", f"cannot remove the cache of {blob}", cause=error.strerror or ""
             ) from None
 
     def room(self, directory: str) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class NodeCaches:
                 directory = os.path.dirname(directory)
             except OSError as error:
                 cause = error.strerror or ""
-                raise FileError("NNA1703", f"cannot tell the room below {directory}", cause=cause) from None
+                raise FileError("NNA1701", f"cannot tell the room below {directory}", cause=cause) from None
 
     def received(self) -> dict[str, int]:
         """See ports_bench.Caches. (proc_pid_net(5), net/dev: the first figure of a line.)"""

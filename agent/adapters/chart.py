@@ -55,7 +55,7 @@ class MatplotlibDrawing:
                 figure.savefig(path)
             except (OSError, ValueError) as error:
                 raise FileError(
-                    "NNA1705", f"the chart cannot be written to {path}", cause=str(error)
+                    "NNA1701", f"the chart cannot be written to {path}", cause=str(error)
                 ) from None
 
 

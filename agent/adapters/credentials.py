@@ -80,11 +80,11 @@ class DockerCredentials:
         return None
 
     def _parsed(self, fact: FileFact) -> DockerConfig:
-        """Raises CredentialError NNA1202 with every problem, of the file's rights too."""
+        """Raises CredentialError NNA1201 with every problem, of the file's rights too."""
         config, problems = docker_config.inspected(fact, self._owners)
         if problems:
             raise CredentialError(
-                "NNA1202", f"the credentials in {fact.path} cannot be used as they are", problems=problems
+                "NNA1201", f"the credentials in {fact.path} cannot be used as they are", problems=problems
             )
         return config
 

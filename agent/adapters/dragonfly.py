@@ -56,6 +56,6 @@ def _stub(socket: str, method: str) -> Iterator[Any]:
         yield dfdaemon_pb2_grpc.DfdaemonDownloadStub(channel)
     except grpc.RpcError as error:
         cause = f"{error.code().name} {error.details() or ''}".strip()[:300]
-        raise HttpError("NNA1704", f"{method} failed on {socket}", cause=cause) from None
+        raise HttpError("NNA1701", f"{method} failed on {socket}", cause=cause) from None
     finally:
         channel.close()

@@ -51,4 +51,4 @@ class RunHosts:
             yield
         except OSError as error:
             cause = error.strerror or str(error)
-            raise FileError("NNA1708", f"cannot {doing} {self._path}", cause=cause) from None
+            raise FileError("NNA1701", f"cannot {doing} {self._path}", cause=cause) from None

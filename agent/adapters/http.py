@@ -140,11 +140,11 @@ def exchange(
                 return _speak(request, _Timed(within, deadline), body_cap)
     except TimeoutError:
         raise HttpError(
-            "NNA0822", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s"
+            "NNA0821", f"no complete answer from {request.url}", cause=f"within {deadline_s:g} s"
         ) from None
     except http.client.HTTPException as error:
         cause = str(error) or type(error).__name__
-        raise HttpError("NNA0824", f"the answer of {request.url} is not sound HTTP", cause=cause) from error
+        raise HttpError("NNA0821", f"the answer of {request.url} is not sound HTTP", cause=cause) from error
     except OSError as error:
         cause = error.strerror or str(error)
         raise HttpError(
@@ -268,7 +268,7 @@ def _body(answer: http.client.HTTPResponse, request: Request, cap: int) -> bytes
         body += piece
         if len(body) > cap:
             raise HttpError(
-                "NNA0823", f"the answer of {request.url} is too long", cause=f"more than {cap} bytes"
+                "NNA0821", f"the answer of {request.url} is too long", cause=f"more than {cap} bytes"
             )
     if answer.length:  # what Content-Length promised and did not come; read(n) does not say so
         raise http.client.IncompleteRead(body, answer.length)

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Exit code 3: something was found; 4: nothing was, and something could not be told.
 
-    Raises ConfigError (NNA0101, NNA1502, NNA1503), UsageError.
+    Raises ConfigError (NNA0101, NNA1501), UsageError.
     """
     config = context.load_config().config
     if not args.live:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def of_file(file: str, files: Files, config: Config, kind: str | None) -> AuditReport:
-    """Raises ConfigError (NNA1502, NNA1503) with every problem."""
+    """Raises ConfigError (NNA1501) with every problem."""
     text = dragonfly_file.text_of(file, files)
     if kind == FileKind.UNIT or (kind is None and is_unit(text)):
         return _of_unit(UnitFile.of(absolute(file), text), files)
@@ -86,7 +86,7 @@ def _of_unit(unit: UnitFile, files: Files) -> AuditReport:
 
 
 def of_running(config: Config, ports: DragonflyPorts, *, native: bool) -> AuditReport:
-    """Raises ConfigError (NNA1502) where its file is one that it could not have read."""
+    """Raises ConfigError (NNA1501) where its file is one that it could not have read."""
     facts = dragonfly.read_dragonfly(config, ports, native=native)
     return dragonfly_file.sound(report(facts, config), facts.file)
 

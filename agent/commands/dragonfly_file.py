@@ -15,12 +15,12 @@ _Sound = TypeVar("_Sound")
 
 
 def text_of(file: str, files: Files) -> str:
-    """Its text. Raises ConfigError NNA1503."""
+    """Its text. Raises ConfigError NNA1501."""
 
     def unreadable(reason: str, action: str) -> ConfigError:
         problem = Problem(file, "", "", reason, action)
         return ConfigError(
-            "NNA1503", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE"
+            "NNA1501", f"{file} cannot be read", (problem,), try_="nydus-agent dragonfly audit FILE"
         )
 
     try:
@@ -38,14 +38,14 @@ def text_of(file: str, files: Files) -> str:
 
 
 def settings_of(file: str, files: Files) -> LiveSettings:
-    """A dfdaemon.yaml. Raises ConfigError NNA1502 with every problem, NNA1503."""
+    """A dfdaemon.yaml. Raises ConfigError NNA1501 with every problem, NNA1501."""
     found = LiveSettings.of(file, text_of(file, files))
     return sound(found.problems or found, file)
 
 
 def sound(found: _Sound | tuple[Problem, ...], file: str) -> _Sound:
-    """What was made of a file. Raises ConfigError NNA1502 where problems are all that was."""
+    """What was made of a file. Raises ConfigError NNA1501 where problems are all that was."""
     if not isinstance(found, tuple):
         return found
     what = f"{file} is no sound configuration ({counted(len(found), 'problem')})"
-    raise ConfigError("NNA1502", what, found, try_="correct them, then audit it again")
+    raise ConfigError("NNA1501", what, found, try_="correct them, then audit it again")

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _directories(file: str) -> dict[str, object]:
-    """Those that a dfdaemon.yaml names. Raises ConfigError (NNA1502, NNA1503)."""
+    """Those that a dfdaemon.yaml names. Raises ConfigError (NNA1501)."""
     own = own_of(dragonfly_file.settings_of(file, wire.root_files("/")).peer)
     return {"storage": own.storage, "socket": own.socket, "cache": own.cache}
 

@@ -80,14 +80,14 @@ class BenchPeer:
     def discard(self, layers: Layers) -> None:
         """Remove the tasks of an image's blobs from this node.
 
-        Raises HttpError, AgentError NNA1704 where one stays.
+        Raises HttpError, AgentError NNA1701 where one stays.
         """
         for task in self._tasks(layers):
             self._ports.peer.remove(self._socket, task.id, deadline_s=_CALL_S)
         left = self._tasks(layers)
         if left:
             raise AgentError(
-                "NNA1704", "dfdaemon keeps tasks of the image", cause=f"{len(left)} of them are still there"
+                "NNA1701", "dfdaemon keeps tasks of the image", cause=f"{len(left)} of them are still there"
             )
 
     def _tasks(self, layers: Layers) -> tuple[PeerTask, ...]:

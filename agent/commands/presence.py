@@ -68,7 +68,7 @@ class Presence:
         """Take an image away where it is there and may go; "" = it is not there (any more), else why it
         stays.
 
-        Raises ContainerdError, ProcessError, FileError, AgentError NNA1702 where something of it stays.
+        Raises ContainerdError, ProcessError, FileError, AgentError NNA1701 where something of it stays.
         """
         records = self._records(image.name)
         if not records:

@@ -22,7 +22,7 @@ _PLACES = re.compile(
     | /usr/lib/(sysusers|tmpfiles)\.d/nydus-node-agent\.conf
     | /usr/share/nydus-node-agent/agent/.*\.py
     | /usr/share/doc/nydus-node-agent/.*
-    | /usr/share/man/man[58]/(nydus-agent\.8|agent\.toml\.5)\.gz
+    | /usr/share/man/man[578]/(nydus-agent\.8|nydus-agent-errors\.7|agent\.toml\.5)\.gz
     | /usr/share/bash-completion/completions/nydus-agent
     | /usr/share/zsh/vendor-completions/_nydus-agent
     | /usr/share/lintian/overrides/nydus-node-agent
@@ -32,7 +32,8 @@ _PLACES = re.compile(
 )
 
 _PAGES = {
-    "man8/nydus-agent.8": [verb.name for verb in cli.public_verbs()] + list(catalogue.CATALOGUE),
+    "man8/nydus-agent.8": [verb.name for verb in cli.public_verbs()],
+    "man7/nydus-agent-errors.7": list(catalogue.CATALOGUE),
     "man5/agent.toml.5": [field.name for field in dataclasses.fields(model.MirrorConfig)],
 }
 
@@ -55,7 +56,8 @@ def test_a_node_gets_all_that_was_promised(package: Package) -> None:
         "/usr/lib/systemd/system/nydus-agent-inspect.timer",
         "/usr/lib/systemd/system/nydus-agent-inspect.path",
         "/usr/lib/systemd/system/nydus-agent-repair.service",
-        "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man5/agent.toml.5.gz",
+        "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man7/nydus-agent-errors.7.gz",
+        "/usr/share/man/man5/agent.toml.5.gz",
         "/usr/share/bash-completion/completions/nydus-agent",
         "/usr/share/zsh/vendor-completions/_nydus-agent",
         "/usr/share/doc/nydus-node-agent/examples/agent.toml",

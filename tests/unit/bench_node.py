@@ -204,7 +204,7 @@ class BenchNode:
     def _remove(self, argv: tuple[str, ...], _stdin: bytes) -> Finished:
         namespace, images = argv[4], self.containerd.namespace_images
         if self.stays:
-            raise ProcessError("NNA0223", "ctr failed", cause=self.stays)
+            raise ProcessError("NNA0221", "ctr failed", cause=self.stays)
         images[namespace] = [one for one in images[namespace] if one.name not in argv]
         self.containerd.forget(namespace, "overlayfs" if namespace == PLAIN_NAMESPACE else "nydus")
         if namespace != PLAIN_NAMESPACE:
