@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from agent import wire
 from agent.commands.context import Context
-from agent.commands.signals import ENDING, caught_by
+from agent.commands.running import ENDING, caught_by
 from agent.config.model import Config, Scheme
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.images import names

@@ -10,9 +10,9 @@ from functools import partial
 from agent import paths
 from agent.bench.cases import Case
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.admission import Admission
-from agent.commands.rounds import Rounds
-from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.rounds import Rounds
+from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.errors import ProcessError
 from agent.ports import Finished, HttpAnswer, ImageRecord, NydusdInfo

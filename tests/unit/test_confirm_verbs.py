@@ -15,9 +15,9 @@ from agent import paths
 from agent.__main__ import main
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
-from agent.commands import recover as recover_verb
 from agent.commands import revert as revert_verb
 from agent.commands.context import Context
+from agent.commands.internal import recover as recover_verb
 from agent.console import Console, Format
 from agent.errors import Exit
 from agent.node.moment import present

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from agent import paths
 from agent.apply import proofs
 from agent.apply.proofs import CheckResult
-from agent.commands.inspect import is_news
+from agent.commands.internal.inspect import is_news
 from agent.config.model import ContainerdConfig, ContainerdMode
 from agent.daemon.record import Record
 from agent.errors import Exit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.commands import after_dpkg, due
+from agent.commands.internal import after_dpkg, due
 from agent.errors import LockedError
 from tests.fakes.clock import FakeClock
 from tests.fakes.dpkg import FakePackageManager

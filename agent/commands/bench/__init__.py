@@ -19,12 +19,12 @@ from agent.apply.registry_access import RegistryPorts
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.admission import Admission
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.pin import Lever
+from agent.commands.bench.rounds import INTERRUPTED, Rounds
+from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.commands.context import Context
-from agent.commands.lever import Lever
-from agent.commands.rounds import INTERRUPTED, Rounds
 from agent.commands.running import surroundings
-from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message

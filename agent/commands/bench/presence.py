@@ -17,9 +17,9 @@ import structlog
 from agent import paths
 from agent.apply import leftovers, waits
 from agent.apply.leftovers import Away, Leftovers
-from agent.commands.admission import Admission
-from agent.commands.layers import Layers, layers_of
-from agent.commands.starts import PLAIN_NAMESPACE, StartImage
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.layers import Layers, layers_of
+from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
 from agent.errors import AgentError, ContainerdError, FileError, PortError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from agent import paths
 from agent.apply.checks_nydusd import backend_of
-from agent.commands.admission import Admission
-from agent.commands.layers import Layers, layers_of
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE

@@ -1,17 +1,40 @@
-"""A file of Dragonfly's that an operator names: read, and refused whole where it is no sound one."""
+"""`nydus-agent dragonfly`: Dragonfly's own files for this node, and what is wrong with those that are there.
+
+A file that an operator names is read, and refused whole where it is no sound one.
+"""
 
 from __future__ import annotations
 
+import argparse
 from typing import TypeVar
 
-from agent.commands.context import absolute
+from agent.commands.context import Context, VerbModule, absolute, add_actions, load_verb
 from agent.console import counted
 from agent.dragonfly.live import LiveSettings
-from agent.errors import ConfigError, FileError, Problem
+from agent.errors import ConfigError, Exit, FileError, Problem
 from agent.ports import Files
 
+HELP = "render Dragonfly's own files for this node, and audit those that are there"
+NEEDS_ROOT = False
+
+ACTIONS = ("render", "audit")
 _LONGEST = 1 << 20
 _Sound = TypeVar("_Sound")
+
+
+def load(action: str) -> VerbModule:
+    """The module of an action, which has the shape of a verb's."""
+    return load_verb(f"dragonfly.{action}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions."""
+    add_actions(parser, ACTIONS, load)
+
+
+def run(args: argparse.Namespace, context: Context) -> Exit:
+    """Raises ConfigError, UsageError, FenceError."""
+    return load(args.action).run(args, context)
 
 
 def text_of(file: str, files: Files) -> str:
