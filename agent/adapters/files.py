@@ -197,11 +197,11 @@ def _code(error: OSError) -> str:
         case errno.EACCES | errno.EPERM:
             return "NNA0422"
         case errno.ENOSPC | errno.EDQUOT:
-            return "NNA0423"
+            return "NNA0427"
         case errno.EROFS:
-            return "NNA0424"
+            return "NNA0427"
         case errno.ELOOP:
-            return "NNA0426"
+            return "NNA0422"
         case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.ENXIO:
             return "NNA0421"
         case _:
@@ -242,7 +242,7 @@ def _open(place: Place, path: str, flags: int) -> int | None:
         return None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise FileError("NNA0426", f"cannot use {path}", cause="it is a symbolic link") from None
+            raise FileError("NNA0422", f"cannot use {path}", cause="it is a symbolic link") from None
         raise
 
 
@@ -311,7 +311,7 @@ def _need_unchanged(place: Place, path: str, seen: _Seen | None) -> None:
 
 def _changed(path: str, cause: str, seen: str) -> FileChangedError:
     what, said = f"{path} is not what it was", (seen,) if seen else ()
-    return FileChangedError("NNA0425", what, cause=cause, seen=said, try_="nydus-agent plan")
+    return FileChangedError("NNA0412", what, cause=cause, seen=said, try_="nydus-agent plan")
 
 
 def _replace(place: Place, path: str, new: _New, expect_sha256: str) -> None:

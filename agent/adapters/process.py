@@ -354,13 +354,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait(_KILL_GRACE_S)
     if child.returncode is None:
         raise ProcessError(
-            "NNA0222", f"process {child.pid} does not end", cause="it was killed and hangs in the kernel"
+            "NNA0221", f"process {child.pid} does not end", cause="it was killed and hangs in the kernel"
         )
 
 
 def _no_end(finished: Finished, deadline_s: float) -> ProcessError:
     return ProcessError(
-        "NNA0222", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
+        "NNA0221", f"{finished.argv[0]} did not end in time", cause=f"it was killed after {deadline_s:g} s",
         seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),
     )  # fmt: skip
 
@@ -369,7 +369,7 @@ def _failed(finished: Finished) -> ProcessError:
     code = finished.code
     how = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     return ProcessError(
-        "NNA0223",
+        "NNA0221",
         f"{finished.argv[0]} failed",
         cause=how,
         seen=(" ".join(finished.argv), *last_lines(finished.stderr or finished.stdout)),

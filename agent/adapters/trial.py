@@ -54,7 +54,7 @@ class PrivateTrials:
                     ).version
                 except NydusdError as error:
                     raise NydusdError(
-                        "NNA0737", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
+                        "NNA0731", f"{nydusd} does not run on this node", cause=error.cause, seen=error.seen
                     ) from None
 
     def read(
@@ -146,7 +146,7 @@ def _try(child: Companion, room: Path, relay: Relay, limit: int, mount_by: float
 
 def _refusal(room: Path, cause: str) -> NydusdError:
     return NydusdError(
-        "NNA0732", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room)
+        "NNA0731", "a private nydusd could not mount the image", cause=cause, seen=_last_lines(room)
     )
 
 

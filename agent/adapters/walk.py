@@ -51,7 +51,7 @@ def place_of(
 
     With `make`, missing directories are made (0755) and their paths appended to it. `follow` says whether a
     link as last component is followed, `alone` that root alone may be able to write to any directory on the
-    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0426 a link or a directory that cannot be
+    way. Raises FileError (NNA0421 a link to nothing or a loop, NNA0422 a link or a directory that cannot be
     trusted) and OSError.
     """
     walk = _Walk(root, path)
@@ -124,7 +124,7 @@ class _Walk:
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 where = "/" + "/".join(self.names[:depth])
                 raise FileError(
-                    "NNA0426", refusal,
+                    "NNA0422", refusal,
                     cause=f"others than root can write to {where}",
                     seen=(f"{where}: owner {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}",),
                 )  # fmt: skip

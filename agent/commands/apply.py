@@ -91,7 +91,7 @@ def act(path: str | None, config: Config, ports: Ports, run: Run, urgency: Urgen
     """Do what the configuration wants now, or exactly what the plan in a file says. The caller holds the
     lock.
 
-    Raises PlanError (NNA0341: no plan; NNA0342: stale), ApplyError, FileError.
+    Raises PlanError (NNA0341: no plan; NNA0341: stale), ApplyError, FileError.
     """
     if path is None:
         return change.apply(config, ports, run.around, run.each, urgency=urgency)

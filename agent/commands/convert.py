@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from agent import wire
 from agent.commands.context import Context
-from agent.commands.signals import ENDING, caught_by
+from agent.commands.running import ENDING, caught_by
 from agent.config.model import Config, Scheme
 from agent.errors import AgentError, ConvertError, Exit, UsageError
 from agent.images import names
@@ -163,10 +163,10 @@ def job_of(args: argparse.Namespace, config: Config, context: Context) -> Conver
             "the layers that it refers to are not in its manifest, so a registry's garbage collection "
             "takes them"
         )
-        problems.append(UsageError("NNA1402", "--reference cannot be had --with nydusify", cause=cause))
+        problems.append(UsageError("NNA1401", "--reference cannot be had --with nydusify", cause=cause))
     if ":" in args.work_dir:
         problems.append(
-            UsageError("NNA1402", "--work-dir cannot have a colon", cause="skopeo takes it for a name")
+            UsageError("NNA1401", "--work-dir cannot have a colon", cause="skopeo takes it for a name")
         )
     if source is not None and target is not None:
         problems += _wrong_ways(args, [one.host for one in (source, target) if one.host])
@@ -174,7 +174,7 @@ def job_of(args: argparse.Namespace, config: Config, context: Context) -> Conver
         raise problems[0]
     if source is None or target is None or platforms is None or problems:
         raise UsageError(
-            "NNA1402", f"{len(problems)} things are wrong with what was asked for",
+            "NNA1401", f"{len(problems)} things are wrong with what was asked for",
             seen=tuple(f"{one.what}: {one.cause}" if one.cause else one.what for one in problems),
         )  # fmt: skip
     return _job(args, config, context, source, target, platforms)
@@ -194,7 +194,7 @@ def _job(
         places = [_program(args.nydusify)] if args.nydusify else [beside, "nydusify"]
         nydusify = next(filter(ports.processes.which, places), "")
         if not nydusify:
-            raise UsageError("NNA1402", "there is no nydusify", cause=f"looked for {', '.join(places)}")
+            raise UsageError("NNA1401", "there is no nydusify", cause=f"looked for {', '.join(places)}")
     authfile, home = _authfile(args, config, context), _home(context.uid)
     return ConvertJob(
         source, target, _access(args, config, source), _access(args, config, target), platforms or (None,),
@@ -218,12 +218,12 @@ def _wrong_ways(args: argparse.Namespace, hosts: Sequence[str]) -> Iterator[Usag
     they = f"they are: {', '.join(hosts)}"
     for stranger in sorted(plain.difference(map(host_of, hosts))):
         yield UsageError(
-            "NNA1402", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they
+            "NNA1401", f"--plain-http {stranger!r} is the registry of neither SRC nor DST", cause=they
         )
     if args.ca and plain.issuperset(map(host_of, hosts)):
         ways = " ".join(f"--plain-http {host}" for host in dict.fromkeys(hosts))
         yield UsageError(
-            "NNA1402", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https"
+            "NNA1401", f"--ca {args.ca} has no meaning with {ways}", cause="no registry is left for https"
         )
 
 
@@ -273,7 +273,7 @@ def _ended_by_signals() -> Iterator[None]:
     def caught(name: str) -> None:
         for one in ENDING:
             signal.signal(one, signal.SIG_IGN)
-        raise ConvertError("NNA1428", "the conversion was ended", cause=name)
+        raise ConvertError("NNA0404", "the conversion was ended", cause=name)
 
     with caught_by(caught):
         yield

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises PlanError NNA0333 (no such generation), ApplyError NNA0413 (a damaged record), FileError."""
+    """Raises PlanError NNA0333 (no such generation), ApplyError NNA0410 (a damaged record), FileError."""
     files = wire.root_files(context.root)
     if args.diff is not None:
         if args.diff not in generations.numbers(files):

@@ -89,7 +89,7 @@ def _unusable(path: str, cause: str) -> PlanError:
 
 
 def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str, object]) -> None:
-    """Raises PlanError NNA0342, with everything that has changed, unless the plan in the file would be made
+    """Raises PlanError NNA0341, with everything that has changed, unless the plan in the file would be made
     again.
     """
     now = document(made, body)
@@ -99,7 +99,7 @@ def demand(path: str, then: Mapping[str, Any], made: MadePlan, body: Mapping[str
         found.append("the steps that the file shows are not those that it was decided on: it was edited")
     if found:
         raise PlanError(
-            "NNA0342", f"the plan in {path} is not the one for this node now; nothing was done",
+            "NNA0341", f"the plan in {path} is not the one for this node now; nothing was done",
             cause=found[0], seen=tuple(found[1:]), try_=f"nydus-agent plan --output {path}",
         )  # fmt: skip
 

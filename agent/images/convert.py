@@ -116,7 +116,7 @@ def convert(job: ConvertJob, told: Callable[[ConvertEvent], None]) -> Converted:
 @contextlib.contextmanager
 def workspace(parent: Path) -> Iterator[Path]:
     """A directory of this run alone (0700), gone at its end. What a run leaves that is killed,
-    systemd-tmpfiles removes in time. Raises ConvertError (NNA1426) where the disk does not let us work."""
+    systemd-tmpfiles removes in time. Raises ConvertError (NNA1401) where the disk does not let us work."""
     try:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True) as path:
             yield Path(path)
@@ -125,7 +125,7 @@ def workspace(parent: Path) -> Iterator[Path]:
         if isinstance(error, BrokenPipeError) or (error.filename is None and error.errno is None):
             raise
         raise ConvertError(
-            "NNA1426", f"cannot work in {parent}", cause=error.strerror or str(error)
+            "NNA1401", f"cannot work in {parent}", cause=error.strerror or str(error)
         ) from None
 
 
@@ -171,7 +171,7 @@ class _Conversion:
         source = manifest.read_image(self._source, name)
         if wanted is not None and not source.platform.serves(wanted):
             cause = f"it is one image, for {source.platform}"
-            raise ConvertError("NNA1405", f"{name} has no image for {wanted}", cause=cause)
+            raise ConvertError("NNA1403", f"{name} has no image for {wanted}", cause=cause)
         if wanted is not None and wanted.variant:  # many images do not say theirs
             source = replace(source, platform=wanted)
         self._shown = str(source.platform)
@@ -234,7 +234,7 @@ def _step(
 
 
 def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
-    """Raises ConvertError (NNA1404) where a converter that gets the layer itself would lose something:
+    """Raises ConvertError (NNA1403) where a converter that gets the layer itself would lose something:
     nothing can be put before what is in a directory, and nothing left out behind the end of the tar."""
     causes = ["it is not compressed with gzip"] if gzip and not is_gzip(layer.path) else []
     if layer.tar.behind:
@@ -247,7 +247,7 @@ def _need_plain(layer: LayerFile, tree: FileTree, *, gzip: bool) -> None:
             )
     if causes:
         raise ConvertError(
-            "NNA1404", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),
+            "NNA1403", "a layer is not converted in this way", cause=causes[0], seen=tuple(causes[1:6]),
             try_="nydus-agent convert SRC DST (without --reference, and without --with nydusify)",
         )  # fmt: skip
     if layer.missing:  # the root, which keeps all but its time

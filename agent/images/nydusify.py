@@ -42,7 +42,7 @@ class Nydusify:
         self, image: Path, size: int, options: BuildOptions, layout: Layout, tell: Tell
     ) -> tuple[tuple[Descriptor, ...], Path]:  # fmt: skip
         """The blobs, which are in the layout then, and the metadata of the image in a directory; `size`:
-        bytes of its layers. Raises ConvertError: NNA1411, NNA1430 it failed, or made something else."""
+        bytes of its layers. Raises ConvertError: NNA1410 it failed, or made something else."""
         self._directory.mkdir(mode=0o700)
         source, target, made = (self._directory / name for name in ("source.tar", "target.tar", "made"))
         self._skopeo.archive(image, source, _IMAGE, tell)
@@ -79,12 +79,12 @@ class Nydusify:
             code, lines = follow(argv, told, silence_s=silence_s, environment={})
         except ProcessError as error:
             what = "nydusify cannot be run"
-            raise ConvertError("NNA1430", what, cause=error.cause, seen=error.seen) from None
+            raise ConvertError("NNA1410", what, cause=error.cause, seen=error.seen) from None
         if any(_NO_SUCH_FLAG in line for line in lines):
             cause = "it takes no archives; those of nydus 2.3.9 and newer do"
-            raise ConvertError("NNA1430", "this nydusify is too old", cause=cause)
+            raise ConvertError("NNA1410", "this nydusify is too old", cause=cause)
         if code:
-            raise ConvertError("NNA1430", "nydusify failed", cause=f"exit code {code}", seen=tuple(lines))
+            raise ConvertError("NNA1410", "nydusify failed", cause=f"exit code {code}", seen=tuple(lines))
 
     def _bootstrap(self, packed: Path) -> Path:
         """The metadata out of the layer that holds them. Nothing else in it counts."""
@@ -103,4 +103,4 @@ class Nydusify:
 
 
 def _other(cause: str) -> ConvertError:
-    return ConvertError("NNA1430", "nydusify made something else", cause=cause)
+    return ConvertError("NNA1410", "nydusify made something else", cause=cause)

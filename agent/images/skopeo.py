@@ -37,12 +37,12 @@ _FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 _QUERY = re.compile(r"\?[^\s\"']+")
 _LOGIN = "skopeo login REGISTRY, or --authfile FILE"
 _KNOWN = (
-    ("no image found in", "NNA1405", "skopeo inspect --raw IMAGE"),
-    ("server gave HTTP response to HTTPS client", "NNA1411", "--plain-http HOST, where nobody is on the way"),
-    ("x509", "NNA1411", "--ca FILE, of the authority that signed its certificate"),
-    ("unauthorized", "NNA1411", _LOGIN),
-    ("denied", "NNA1411", _LOGIN),
-    ("authentication required", "NNA1411", _LOGIN),
+    ("no image found in", "NNA1403", "skopeo inspect --raw IMAGE"),
+    ("server gave HTTP response to HTTPS client", "NNA1410", "--plain-http HOST, where nobody is on the way"),
+    ("x509", "NNA1410", "--ca FILE, of the authority that signed its certificate"),
+    ("unauthorized", "NNA1410", _LOGIN),
+    ("denied", "NNA1410", _LOGIN),
+    ("authentication required", "NNA1410", _LOGIN),
 )
 """What it says, the code for that, and what to try."""
 
@@ -82,7 +82,7 @@ class Skopeo:
         self, source: ImageName, access: RegistryAccess, platform: Platform | None, target: Path, tell: Tell
     ) -> None:
         """One image into a directory; of an index the one for this platform, or for this machine. Raises
-        ConvertError: NNA1405 it has none, NNA1411."""
+        ConvertError: NNA1403 it has none, NNA1410."""
         wanted = {} if platform is None else platform.body()
         names = {"os": "os", "architecture": "arch", "variant": "variant"}
         chosen = [f"--override-{names[key]}={value}" for key, value in wanted.items()]
@@ -91,17 +91,17 @@ class Skopeo:
     def push(self, layout: str, target: ImageName, access: RegistryAccess, tell: Tell) -> None:
         """All images of a layout, byte for byte; the name of the target comes last.
 
-        Raises ConvertError (NNA1411).
+        Raises ConvertError (NNA1410).
         """
         words = ["--all", "--preserve-digests", *self._ways("dest", target, access)]
         self._copy([], words, layout, target.skopeo, tell)
 
     def archive(self, image: Path, file: Path, name: str, tell: Tell) -> None:
-        """An image of a directory as a tar of an OCI layout. Raises ConvertError (NNA1411)."""
+        """An image of a directory as a tar of an OCI layout. Raises ConvertError (NNA1410)."""
         self._copy([], [], f"dir:{image}", f"oci-archive:{file}:{name}", tell)
 
     def unarchive(self, file: Path, image: Path, tell: Tell) -> None:
-        """The one image of such a tar into a directory. Raises ConvertError (NNA1411)."""
+        """The one image of such a tar into a directory. Raises ConvertError (NNA1410)."""
         self._copy([], ["--preserve-digests"], f"oci-archive:{file}", f"dir:{image}", tell)
 
     def _copy(self, options: list[str], words: list[str], source: str, target: str, tell: Tell) -> None:
@@ -114,7 +114,7 @@ class Skopeo:
         if code:
             cause = _cause(lines) or f"exit code {code}"
             known = ((found, try_) for said, found, try_ in _KNOWN if said in cause)
-            found, advice = next(known, ("NNA1411", ""))
+            found, advice = next(known, ("NNA1410", ""))
             raise ConvertError(found, f"skopeo cannot copy {source} to {target}", cause=cause, try_=advice)
 
     def _ways(self, side: str, image: ImageName, access: RegistryAccess) -> list[str]:
@@ -128,7 +128,7 @@ class Skopeo:
             shutil.copyfile(access.ca, place / "ca.crt")
         except OSError as error:
             what = f"cannot use the CA {access.ca}"
-            raise ConvertError("NNA1402", what, cause=error.strerror or "") from None
+            raise ConvertError("NNA1401", what, cause=error.strerror or "") from None
         return [f"--{side}-tls-verify=true", f"--{side}-cert-dir={place}"]
 
 

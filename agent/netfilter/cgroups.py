@@ -125,7 +125,7 @@ class CgroupTree:
 def _unreadable(path: Path, error: OSError) -> FenceError:
     cause = f"{path}: {error.strerror or error}"
     return FenceError(
-        "NNA0802", "the processes of nydusd and containerd could not be looked for", cause=cause
+        "NNA0801", "the processes of nydusd and containerd could not be looked for", cause=cause
     )
 
 

@@ -198,7 +198,7 @@ class Cgroups(Protocol):
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
         """For each pattern the cgroups of all processes with such a short name (proc_pid_comm(5)), as paths
-        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0802).
+        in the tree, sorted. A pattern is the name, or its beginning and a "*". Raises FenceError (NNA0801).
         """
 
 

@@ -80,7 +80,7 @@ class Trials(Protocol):
 
     def start(self, nydusd: str, *, deadline_s: float) -> str:
         """Start it without an image until it answers and serves a mount of its own, and end it without a
-        trace; the version that it tells. Raises NydusdError NNA0737.
+        trace; the version that it tells. Raises NydusdError NNA0731.
         """
 
     def read(

@@ -29,7 +29,7 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionE
 def take(archive: Path, names: Sequence[ProgramName], arch: Arch, into: Path) -> tuple[Program, ...]:
     """Copy the programs of these names into a directory, and say what they are, in the order of `names`.
 
-    Raises ProgramsError NNA1117 where the archive, or one of them, is not as it must be, and OSError where a
+    Raises ProgramsError NNA1115 where the archive, or one of them, is not as it must be, and OSError where a
     file cannot be written.
     """
     taken: dict[str, Program] = {}
@@ -124,4 +124,4 @@ def _copy(
 
 
 def _refused(archive: Path, cause: str) -> ProgramsError:
-    return ProgramsError("NNA1117", f"{archive.name} cannot be used", cause=cause)
+    return ProgramsError("NNA1115", f"{archive.name} cannot be used", cause=cause)

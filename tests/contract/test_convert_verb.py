@@ -139,7 +139,7 @@ def test_an_image_in_an_archive_becomes_the_same_as_one_in_a_directory(place: Pl
     told = place.run(archive)
     assert (told.code, place.named["layers"]) == (0, layers), told.err
     refused = place.run(f"{archive}:other:1")
-    assert (refused.code, "NNA1411" in refused.err) == (1, True), refused.err
+    assert (refused.code, "NNA1410" in refused.err) == (1, True), refused.err
 
 
 def test_several_platforms_become_an_index_and_one_that_is_not_there_is_told(place: Place) -> None:
@@ -152,7 +152,7 @@ def test_several_platforms_become_an_index_and_one_that_is_not_there_is_told(pla
     assert told.answer["digest"] == manifest.digest_of(manifest.encoded(place.named))
     for platform in ("riscv64", "arm64,riscv64"):
         refused = place.run(f"oci:{directory}:both", "--platform", platform)
-        assert (refused.code, "NNA1405" in refused.err) == (1, True), refused.err
+        assert (refused.code, "NNA1403" in refused.err) == (1, True), refused.err
     alone = place.run(place.image(tar("DATA")), "--platform", "sparc")
     assert (alone.code, "it is one image, for linux/" in alone.err) == (1, True), alone.err
 
@@ -259,14 +259,14 @@ def test_extended_attributes_of_a_lower_layer_are_not_forgotten_by_the_merge(pla
     ("tars", "options", "code"),
     [
         ((tar("FAIL"),), (), "NNA1423"),
-        ((tar("INVALID"),), (), "NNA1424"),
-        ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1421"),
-        ((tar("DATA"),) * 3, ("--max-unpacked", "25K"), "NNA1421"),
-        ((tar("DATA", "DATA"),), (), "NNA1404"),
-        ((tar("a/b", "a/"),), (), "NNA1404"),
-        ((tar("DATA"),), ("--nydus-image", "/nonexistent/nydus-image"), "NNA1429"),
+        ((tar("INVALID"),), (), "NNA1423"),
+        ((tar("DATA") + bytes(200_000),), ("--max-unpacked", "100K"), "NNA1403"),
+        ((tar("DATA"),) * 3, ("--max-unpacked", "25K"), "NNA1403"),
+        ((tar("DATA", "DATA"),), (), "NNA1403"),
+        ((tar("a/b", "a/"),), (), "NNA1403"),
+        ((tar("DATA"),), ("--nydus-image", "/nonexistent/nydus-image"), "NNA1410"),
         ((tar("DATA"),), ("--skopeo", "/nonexistent/skopeo"), "NNA1410"),
-        ((tar("STRANGE"),), (), "NNA1429"),
+        ((tar("STRANGE"),), (), "NNA1410"),
         ((b"no tar at all",), (), "NNA1403"),
     ],
 )
@@ -292,7 +292,7 @@ def test_a_tar_that_the_configuration_does_not_name_is_refused(place: Place) -> 
 
 def test_what_skopeo_says_of_a_registry_is_told_with_what_to_try(place: Place) -> None:
     told = place.run("127.0.0.1:1/team/app:1")
-    assert (told.code, "NNA1411" in told.err, "connection refused" in told.err) == (1, True, True), told.err
+    assert (told.code, "NNA1410" in told.err, "connection refused" in told.err) == (1, True, True), told.err
 
 
 def test_options_about_registries_that_nobody_asks_so_are_refused_instead_of_ignored(place: Place) -> None:
@@ -337,6 +337,6 @@ def test_the_signal_of_ctrl_c_ends_it_and_leaves_nothing(place: Place) -> None:
     wait_until(builds, "the second layer is built")
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=20)
-    assert (running.returncode, b"NNA1428" in err) == (1, True), err
+    assert (running.returncode, b"NNA0404" in err) == (1, True), err
     assert list(place.work.iterdir()) == []
     assert not place.target.exists()

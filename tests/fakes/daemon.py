@@ -79,7 +79,7 @@ class FakeCgroups:
 
     def of_processes(self, *patterns: str) -> Mapping[str, tuple[str, ...]]:
         if self.broken:
-            raise FenceError("NNA0802", "processes could not be listed", cause=self.broken)
+            raise FenceError("NNA0801", "processes could not be listed", cause=self.broken)
         return {pattern: self._of(pattern) for pattern in patterns}
 
     def _of(self, pattern: str) -> tuple[str, ...]:

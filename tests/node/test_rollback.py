@@ -148,7 +148,7 @@ def test_what_somebody_writes_between_the_look_and_the_write_is_not_overwritten(
     told = let_go(node, process)
     assert process.returncode == 1, told
     assert "error[NNA0402]" in told
-    assert f"[NNA0425] {CONTAINERD_CONFIG} is not what it was" in told
+    assert f"[NNA0412] {CONTAINERD_CONFIG} is not what it was" in told
     text = node.read(CONTAINERD_CONFIG)
     assert text.endswith("# by hand\n")
     node.write(CONTAINERD_CONFIG, text.removesuffix("# by hand\n"))

@@ -18,8 +18,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.__main__ import main
-from agent.commands import drill, rehearsal
+from agent.commands import drill
 from agent.commands.context import Context
+from agent.commands.drill import rehearsal
 from agent.console import Console, Format
 from agent.daemon.http_client import Url
 from agent.daemon.messages import Message

@@ -16,9 +16,9 @@ from agent.__main__ import main
 from agent.apply import confirm
 from agent.commands import apply as apply_verb
 from agent.commands import confirm as confirm_verb
-from agent.commands import recover as recover_verb
 from agent.commands import rollback as rollback_verb
 from agent.commands.context import Context
+from agent.commands.internal import recover as recover_verb
 from agent.console import Console, Format
 from agent.errors import Exit
 from agent.node.moment import present

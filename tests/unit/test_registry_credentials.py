@@ -255,7 +255,7 @@ def test_a_helper_that_fails_or_talks_nonsense_is_named_without_what_it_printed(
 def test_a_helper_that_hangs_is_named_without_what_it_printed_before() -> None:
     def hang(argv: tuple[str, ...], _stdin: bytes) -> Finished:
         raise ProcessError(
-            "NNA0222", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,)
+            "NNA0221", f"{argv[0]} did not end in time", cause="killed after 1 s", seen=(SECRET,)
         )
 
     processes = FakeProcesses()
@@ -278,7 +278,7 @@ def test_a_file_that_others_can_read_or_change_is_refused_with_its_mode_and_what
     document: object, mode: int, uid: int, told: tuple[str, ...]
 ) -> None:
     error = refusal(credentials(document, mode=mode, uid=uid))
-    assert error.code == "NNA1202"
+    assert error.code == "NNA1201"
     assert all(word in " ".join(error.seen) for word in told)
 
 
@@ -318,7 +318,7 @@ def test_everything_that_is_wrong_with_the_file_is_told_at_once_and_no_value() -
 
 @pytest.mark.parametrize("document", [b"\xff\xfe", b"[1]", b'{"auths": []}', b"[" * 100_000, b""])
 def test_a_file_that_is_no_configuration_of_docker_is_refused(document: bytes) -> None:
-    assert refusal(credentials(document)).code == "NNA1202"
+    assert refusal(credentials(document)).code == "NNA1201"
 
 
 def test_root_looks_where_the_snapshotter_is_told_to_and_others_at_their_own() -> None:

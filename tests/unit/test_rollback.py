@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_edited_around_others_is_refused_and_named(node: N
     before = node.etc()
     with pytest.raises(PlanError) as caught:
         node.back(1)
-    assert caught.value.code == "NNA0332"
+    assert caught.value.code == "NNA0313"
     assert CONFIG_TOML in caught.value.cause
     assert node.etc() == before
 

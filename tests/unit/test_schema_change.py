@@ -14,9 +14,9 @@ import pytest
 from agent.apply import remove, rollback
 from agent.apply.recover import Recovered
 from agent.commands import apply as apply_verb
-from agent.commands import recover as recover_verb
 from agent.commands import remove as remove_verb
 from agent.commands.context import Context
+from agent.commands.internal import recover as recover_verb
 from agent.commands.plan_file import plan_body as plan_body
 from agent.config.model import LogLevel
 from agent.console import Console, Format

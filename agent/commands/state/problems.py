@@ -29,12 +29,13 @@ OVERDUE_S = 300.0
 
 _DOCTOR = "sudo nydus-agent doctor"
 
+_PORT = "EndpointPortTaken"
+"""The catalogue's own advice serves better here."""
 _CODES = {
     "ConfigInvalid": "NNA0101",
     "BothBad": "NNA1016",
     "ForeignListener": "NNA1019",
-    "EndpointPortTaken": "NNA0901",
-    "RepairGaveUp": "NNA0442",
+    "RepairGaveUp": "NNA0441",
 }
 """The daemon's conditions that have a code of their own."""
 
@@ -86,7 +87,7 @@ def doubts(picture: Picture) -> Iterator[AgentError]:
     if picture.agent is Agent.SILENT and isinstance(daemon, DaemonStatus):
         silence = f"pid {daemon.pid} lives, its last publication is {in_words(picture.age(daemon.at))} old"
         restart = f"sudo systemctl restart {paths.AGENT_UNIT}"
-        yield AgentError("NNA1011", "the agent publishes nothing", cause=silence, try_=restart)
+        yield AgentError("NNA1012", "the agent publishes nothing", cause=silence, try_=restart)
     if picture.agent is Agent.RUNNING and isinstance(daemon, DaemonStatus):
         yield from (_condition(picture, one) for one in daemon.conditions if one.status == "Unknown")
     yield from (
@@ -176,7 +177,13 @@ def _condition(picture: Picture, condition: ConditionStatus) -> AgentError:
     since = (f"since {in_words(picture.age(condition.since))}",) if condition.since else ()
     what = f"{condition.type}: {condition.message or condition.reason or condition.status}"
     cause = condition.reason if condition.message else ""
-    return AgentError(code, what, cause=cause, seen=since, try_=_DOCTOR if code == "NNA1018" else "")
+    return AgentError(
+        code,
+        what,
+        cause=cause,
+        seen=since,
+        try_=_DOCTOR if code == "NNA1018" and condition.type != _PORT else "",
+    )
 
 
 def _check(check: CheckStatus, outcome: str) -> AgentError:

@@ -17,9 +17,9 @@ import structlog
 from agent import paths
 from agent.apply import leftovers, waits
 from agent.apply.leftovers import Away, Leftovers
-from agent.commands.admission import Admission
-from agent.commands.layers import Layers, layers_of
-from agent.commands.starts import PLAIN_NAMESPACE, StartImage
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.layers import Layers, layers_of
+from agent.commands.bench.starts import PLAIN_NAMESPACE, StartImage
 from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
 from agent.errors import AgentError, ContainerdError, FileError, PortError
@@ -67,7 +67,7 @@ class Presence:
         """Take an image away where it is there and may go; "" = it is not there (any more), else why it
         stays.
 
-        Raises ContainerdError, ProcessError, FileError, AgentError NNA1702 where something of it stays.
+        Raises ContainerdError, ProcessError, FileError, AgentError NNA1701 where something of it stays.
         """
         records = self._records(image.name)
         if not records:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 
 from agent import paths, wire
-from agent.commands import dragonfly_file
 from agent.commands.context import Context, absolute
+from agent.commands.dragonfly import settings_of, sound, text_of
 from agent.commands.published import read_json
 from agent.config.model import Config
 from agent.console import Tone, Toned, counted
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> Exit:
     """Exit code 3: something was found; 4: nothing was, and something could not be told.
 
-    Raises ConfigError (NNA0101, NNA1502, NNA1503), UsageError.
+    Raises ConfigError (NNA0101, NNA1501), UsageError.
     """
     config = context.load_config().config
     if not args.live:
@@ -67,17 +67,17 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def of_file(file: str, files: Files, config: Config, kind: str | None) -> AuditReport:
-    """Raises ConfigError (NNA1502, NNA1503) with every problem."""
-    text = dragonfly_file.text_of(file, files)
+    """Raises ConfigError (NNA1501) with every problem."""
+    text = text_of(file, files)
     if kind == FileKind.UNIT or (kind is None and is_unit(text)):
         return _of_unit(UnitFile.of(absolute(file), text), files)
-    return dragonfly_file.sound(audit(file, text, config, FileKind(kind) if kind else None), file)
+    return sound(audit(file, text, config, FileKind(kind) if kind else None), file)
 
 
 def _of_unit(unit: UnitFile, files: Files) -> AuditReport:
     """With the directories of the dfdaemon.yaml that it names, where that is here."""
     try:
-        settings = dragonfly_file.settings_of(unit.config, files)
+        settings = settings_of(unit.config, files)
     except ConfigError as error:
         why = f"its usual directories count: {error.problems[0]}"
         return unit.report(own_of(LiveSettings.of("", "").peer, unit.logs), [NotLooked("directories", why)])
@@ -85,9 +85,9 @@ def _of_unit(unit: UnitFile, files: Files) -> AuditReport:
 
 
 def of_running(config: Config, ports: DragonflyPorts, *, native: bool) -> AuditReport:
-    """Raises ConfigError (NNA1502) where its file is one that it could not have read."""
+    """Raises ConfigError (NNA1501) where its file is one that it could not have read."""
     facts = dragonfly.read_dragonfly(config, ports, native=native)
-    return dragonfly_file.sound(report(facts, config), facts.file)
+    return sound(report(facts, config), facts.file)
 
 
 def show(context: Context, found: AuditReport) -> Exit:

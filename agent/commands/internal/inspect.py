@@ -12,8 +12,9 @@ from typing import Any
 
 from agent import paths, wire
 from agent.apply import documents, generations, leftovers, repair
-from agent.commands import after_dpkg, proof_lines
+from agent.commands import proof_lines
 from agent.commands.context import Context
+from agent.commands.internal import after_dpkg
 from agent.commands.running import busy
 from agent.config.model import Config, Repair
 from agent.errors import Exit, LockedError, ProcessError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import wire
-from agent.commands import dragonfly_file
 from agent.commands.context import Context
+from agent.commands.dragonfly import settings_of
 from agent.config.forms import Form as TextForm
 from agent.config.forms import endpoint_of
 from agent.config.load import LoadedConfig
@@ -73,8 +73,8 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def _directories(file: str) -> dict[str, object]:
-    """Those that a dfdaemon.yaml names. Raises ConfigError (NNA1502, NNA1503)."""
-    own = own_of(dragonfly_file.settings_of(file, wire.root_files("/")).peer)
+    """Those that a dfdaemon.yaml names. Raises ConfigError (NNA1501)."""
+    own = own_of(settings_of(file, wire.root_files("/")).peer)
     return {"storage": own.storage, "socket": own.socket, "cache": own.cache}
 
 

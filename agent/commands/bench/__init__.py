@@ -18,12 +18,12 @@ from agent.apply import generations
 from agent.bench import figures, picture
 from agent.bench.cases import SOURCES
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.admission import Admission
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.pin import Lever
+from agent.commands.bench.rounds import INTERRUPTED, Rounds
+from agent.commands.bench.starts import PLAIN_NAMESPACE, WantedStart
 from agent.commands.context import Context
-from agent.commands.lever import Lever
-from agent.commands.rounds import INTERRUPTED, Rounds
 from agent.commands.running import surroundings
-from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.console import Format, Tone, Toned, error_body, exit_of
 from agent.daemon.messages import Message
@@ -121,7 +121,7 @@ def carry_out(
         console.progress(line)
     if not args.yes:
         raise UsageError(
-            "NNA1706", "nothing was measured, and nothing was touched", cause="--yes was not given"
+            "NNA1002", "nothing was measured, and nothing was touched", cause="--yes was not given"
         )
     admit = cache(partial(Admission, registries, config))
     for name in _names(pairs):  # credentials that cannot be used are told before anything begins
@@ -148,7 +148,7 @@ def carry_out(
                 for problem in rounds.problems:
                     console.warn(f"not cleared up: {problem}")
     if rounds.problems:
-        errors.append(AgentError("NNA1702", "the bench could not clear up all that it made",
+        errors.append(AgentError("NNA1701", "the bench could not clear up all that it made",
                                  cause=rounds.problems[0],
                                  seen=tuple(rounds.problems[1:])))  # fmt: skip
     told = [one for one in rounds.measured if one.tells]
@@ -179,18 +179,15 @@ def _measure(rounds: Rounds, pairs: Sequence[ImagePair]) -> tuple[list[AgentErro
 
 
 def _refuse(args: argparse.Namespace, ports: BenchPorts) -> None:
-    """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002, or
-    NNA1705 where it is the chart alone.
-    """
+    """Everything that is wrong with the command line, before minutes are spent. Raises UsageError NNA1002."""
     found = [
         Problem("command line", option, value, reason, action)
         for option, value, reason, action in (*_in_images(args.oci, args.nydus), *_in_texts(args))
     ]
     chart = tuple(_in_chart(args.chart, ports))
     if found or chart:
-        code = "NNA1002" if found else "NNA1705"
         raise UsageError(
-            code, "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help"
+            "NNA1002", "this cannot be measured", problems=(*found, *chart), try_="nydus-agent bench --help"
         )
 
 
@@ -304,7 +301,7 @@ def _answer(
     *,
     interrupted: bool,
 ) -> Exit:
-    """The answer, with what failed: NNA1702 (not cleared up), NNA1705, NNA1707 (no case could be run)."""
+    """The answer, with what failed: NNA1701 (not cleared up, no chart), NNA1707 (no case could be run)."""
     console = context.console
     for one in measured:
         _print(context, one)

@@ -11,10 +11,10 @@ from pathlib import Path
 import structlog
 
 from agent import paths, wire
-from agent.commands import rehearsal
 from agent.commands.context import Context
+from agent.commands.drill import rehearsal
+from agent.commands.drill.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.published import DaemonStatus
-from agent.commands.rehearsal import DrillOutcome, Rehearsal, WantedDrill
 from agent.commands.running import surroundings
 from agent.commands.state.picture import Picture, take
 from agent.console import Format, Tone, Toned, error_body, exit_of

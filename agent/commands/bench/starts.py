@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import paths
-from agent.commands.admission import Admission
-from agent.commands.layers import Layers, layers_of
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
@@ -107,7 +107,7 @@ class StartImage:
         return self._before
 
     def layers(self) -> Layers:
-        """Of the image as it is on the node. Raises ContainerdError, AgentError NNA1702."""
+        """Of the image as it is on the node. Raises ContainerdError, AgentError NNA1701."""
         return layers_of(self._ports.containerd, self.namespace, self.name)
 
     def start(self, *, pull: bool = True) -> Started:
@@ -146,7 +146,7 @@ class StartImage:
 
     def remove(self, layers: Layers) -> None:
         """Image, snapshots and nydusd's cache of it go. Raises ContainerdError, ProcessError, FileError,
-        AgentError NNA1702 where something of it stays.
+        AgentError NNA1701 where something of it stays.
         """
         self._remove_image()
         self.wait_gone(layers)
@@ -264,14 +264,14 @@ class StartImage:
 
     def wait_gone(self, layers: Layers) -> None:
         """containerd collects in the background what was not collected with the image: a pull that finds a
-        layer's content or its snapshot there is not cold. Raises AgentError NNA1702.
+        layer's content or its snapshot there is not cold. Raises AgentError NNA1701.
         """
         clock = self._ports.clock
         deadline = clock.monotonic() + _REMOVE_S
         while left := self._left(layers):
             if clock.monotonic() > deadline:
                 cause = f"{left} stay: other images or containers need them"
-                raise AgentError("NNA1702", f"{self.name} cannot be made cold", cause=cause)
+                raise AgentError("NNA1701", f"{self.name} cannot be made cold", cause=cause)
             clock.sleep(_POLL_S)
 
     def _left(self, layers: Layers) -> str:

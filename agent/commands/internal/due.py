@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises ConfigError, ApplyError NNA0413, FileError."""
+    """Raises ConfigError, ApplyError NNA0410, FileError."""
     on_install = context.load_config().config.apply.on_install
     # An upgrade does not change a node by itself: that a generation was accepted counts at boot only.
     files = wire.root_files(context.root)

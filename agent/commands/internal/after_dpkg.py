@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> Exit:
-    """Raises LockedError NNA0430."""
+    """Raises LockedError NNA0401."""
     waited = wait(wire.package_manager(context.root), wire.clock(), deadline_s=args.patience)
     if waited >= 1:
         context.console.progress(f"waited {in_words(waited)} for dpkg")
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, context: Context) -> Exit:
 
 
 def wait(manager: PackageManager, clock: Clock, *, deadline_s: float) -> float:
-    """Wait until nobody holds dpkg's lock; returns the seconds waited. Raises LockedError NNA0430 at the
+    """Wait until nobody holds dpkg's lock; returns the seconds waited. Raises LockedError NNA0401 at the
     deadline.
 
     Only the run that is under way is waited for: another may begin a moment later, as beside any other
@@ -40,7 +40,7 @@ def wait(manager: PackageManager, clock: Clock, *, deadline_s: float) -> float:
         waited = clock.monotonic() - started
         if waited >= deadline_s:
             raise LockedError(
-                "NNA0430",
+                "NNA0401",
                 "the node was not changed, because packages are still being installed",
                 cause=f"dpkg's lock was held all the time, for {in_words(waited)}",
                 seen=(f"process {holder} holds /var/lib/dpkg/lock-frontend",),

@@ -37,7 +37,7 @@ class Admission:
 
     def hosts_file(self) -> bytes:
         """hosts.toml by which containerd asks this registry itself, as who we are there: the registry is
-        asked anew, as containerd does it at each pull. Raises CredentialError NNA1204, NNA1205, HttpError,
+        asked anew, as containerd does it at each pull. Raises CredentialError NNA1203, NNA1205, HttpError,
         FileError.
         """
         _, header = self._let_in()

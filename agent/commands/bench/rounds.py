@@ -13,12 +13,11 @@ from typing import Protocol
 from agent.apply import waits
 from agent.bench.cases import Case, CaseResult, CaseRun, came_from, is_cached, why_never
 from agent.bench.figures import ImagePair, Measured
-from agent.commands.admission import Admission
-from agent.commands.counters import NodeCounters
-from agent.commands.layers import Layers
-from agent.commands.peer import BenchPeer
-from agent.commands.presence import Presence
-from agent.commands.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
+from agent.commands.bench.admission import Admission
+from agent.commands.bench.layers import Layers
+from agent.commands.bench.peer import BenchPeer, NodeCounters
+from agent.commands.bench.presence import Presence
+from agent.commands.bench.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError
 from agent.ports import BenchPorts
@@ -61,7 +60,7 @@ class CaseTally:
 
 
 class BenchRoute(Protocol):
-    """Where reads go, as far as the bench may move them (`agent.commands.lever`)."""
+    """Where reads go, as far as the bench may move them (`agent.commands.bench.pin`)."""
 
     def origin(self, seconds: int) -> str:
         """Reads of the whole node go to the origin for at most so long; "" or why they do not."""

@@ -28,14 +28,14 @@ class Layers:
 
 
 def layers_of(containerd: Containerd, namespace: str, name: str) -> Layers:
-    """Raises ContainerdError (NNA0608: unsound), AgentError NNA1702 where the image is not there as a
+    """Raises ContainerdError (NNA0608: unsound), AgentError NNA1701 where the image is not there as a
     whole.
     """
     record = next((one for one in containerd.images(namespace, deadline_s=_CALL_S) if one.name == name), None)
     manifest = _manifest(containerd, namespace, record.digest) if record is not None else None
     if manifest is None:
         raise AgentError(
-            "NNA1702", f"{name} cannot be read", cause="its manifest is not in containerd's store"
+            "NNA1701", f"{name} cannot be read", cause="its manifest is not in containerd's store"
         )
     entries = [manifest["config"], *manifest["layers"]]
     lazy = [entry for entry in entries if is_lazy(entry)]
