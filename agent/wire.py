@@ -182,7 +182,7 @@ def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
-    from agent.adapters.socket_holders import ProcHolders, machine
+    from agent.adapters.socket_holders import ProcHolders
     from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
     from agent.netfilter.sock_diag import KernelSockets
@@ -194,7 +194,6 @@ def dragonfly_ports() -> DragonflyPorts:
         units=SystemdUnits(),
         http=PlainHttp(),
         files_of=lambda pid: RootFiles(f"/proc/{pid}/root"),
-        machine=machine(),
     )
 
 

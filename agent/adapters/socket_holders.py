@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.ports_dragonfly import Machine, SocketHolder
+from agent.ports_dragonfly import SocketHolder
 
 _CAP = 64 << 10
 
@@ -51,8 +50,3 @@ def _unit(table: str) -> str:
         if last.endswith(".service"):
             return last
     return ""
-
-
-def machine() -> Machine:
-    """This one."""
-    return Machine(platform.machine(), os.sysconf("SC_PAGE_SIZE"))
