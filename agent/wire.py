@@ -189,7 +189,7 @@ def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
-    from agent.adapters.proc import ProcHolders, machine
+    from agent.adapters.proc import ProcHolders
     from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
     from agent.netfilter.sock_diag import KernelSockets
@@ -201,7 +201,6 @@ def dragonfly_ports() -> DragonflyPorts:
         units=SystemdUnits(),
         http=PlainHttp(),
         files_of=lambda pid: RootFiles(f"/proc/{pid}/root"),
-        machine=machine(),
     )
 
 

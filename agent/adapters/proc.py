@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import platform
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.adapters.walk import digest_of
 from agent.errors import FileError, ProcessError
-from agent.ports import Machine, RunningProgram, SocketHolder
+from agent.ports import RunningProgram, SocketHolder
 
 _DELETED = " (deleted)"
 
@@ -91,11 +90,6 @@ def _unit(table: str) -> str:
         if last.endswith(".service"):
             return last
     return ""
-
-
-def machine() -> Machine:
-    """This one."""
-    return Machine(platform.machine(), os.sysconf("SC_PAGE_SIZE"))
 
 
 _FLOCK = "hhqqi4x"

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import posixpath
 import pwd
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -112,14 +112,3 @@ def absolute(path: str) -> str:
 def sentence(module: VerbModule) -> str:
     """What a verb does, as its own help begins."""
     return f"{module.HELP[0].upper()}{module.HELP[1:]}."
-
-
-def add_actions(
-    parser: argparse.ArgumentParser, names: Sequence[str], load: Callable[[str], VerbModule]
-) -> None:
-    """The actions of a verb."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name in names:
-        module = load(name)
-        ours = actions.add_parser(name, help=module.HELP, description=sentence(module), allow_abbrev=False)
-        module.add_arguments(ours)

@@ -1,4 +1,4 @@
-"""An audit of a file of YAML: dfdaemon.yaml, or values of the chart. Those of systemd are unit_file's."""
+"""An audit of a file of YAML: dfdaemon.yaml, or values of the chart."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agent.config.model import Config, Switch
-from agent.dragonfly import checks, keys, origins
-from agent.dragonfly.command_line import tells_headers
-from agent.dragonfly.findings import AuditFinding, AuditReport, NotLooked, Peer, Severity
-from agent.dragonfly.keys import ALIASES, KEYS
-from agent.dragonfly.place import above
-from agent.dragonfly.quantities import seconds_of
-from agent.dragonfly.reading import Reader, flat, shown
+from agent.config.model import Config
+from agent.dragonfly import checks
+from agent.dragonfly import settings as known
+from agent.dragonfly.command_line import TELLS_HEADERS, WRITTEN, tells_headers
+from agent.dragonfly.settings import (
+    ALIASES,
+    JUDGED,
+    KNOWN,
+    RULE_KEYS,
+    AuditFinding,
+    AuditReport,
+    KeyForm,
+    NotLooked,
+    PeerSettings,
+    Severity,
+)
+from agent.dragonfly.yaml_files import flat, read, shown
 from agent.errors import Problem
 
 
@@ -23,23 +32,16 @@ class FileKind(enum.StrEnum):
 
     DFDAEMON = "dfdaemon"
     HELM_VALUES = "helm-values"
-    UNIT = "dfdaemon-unit"
 
 
 _OF_CHART = frozenset({
     "client", "seedClient", "injector", "mysql", "externalMysql", "redis", "externalRedis", "externalManager",
     "global",
 })  # fmt: skip
-_LEAVES = frozenset(KEYS) | frozenset(ALIASES)
-_RESTART = "restart dfdaemon"
-_UPGRADE = "run helm upgrade"
-
+_LEAVES = KNOWN | frozenset(ALIASES)
+_RESTART, _UPGRADE = "restart dfdaemon", "run helm upgrade"
 _ONLY_LIVE = (
-    NotLooked(
-        "unit",
-        "whether systemd starts a dfdaemon again that died: --live, and an audit of its unit's file, look",
-    ),
-    NotLooked("pages", "whether this build of dfdaemon runs on this kernel's pages: --live looks"),
+    NotLooked("unit", "whether systemd starts a dfdaemon again that died: --live looks"),
     NotLooked(
         "log-level", "whether dfdaemon logs credentials: an option or a variable says so, --live looks"
     ),
@@ -50,8 +52,8 @@ ELSEWHERE = NotLooked(
 )
 OTHER_FILE = NotLooked(
     "retries",
-    "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval "
-    "100ms in "
+    "a scheduler has its own file: by the page retryBackToSourceLimit 3, retryLimit 5, retryInterval 100ms "
+    "in "
     "scheduler.yaml, or in the chart's values, which an audit reads",
 )
 
@@ -65,200 +67,217 @@ def audit(
     file: str, text: str, config: Config, kind: FileKind | None = None
 ) -> AuditReport | tuple[Problem, ...]:
     """The report, or everything that is wrong with the file."""
-    reader = Reader(file)
-    tree = reader.read(text)
+    problems: list[Problem] = []
+    tree = read(file, text, problems)
     kind = kind or kind_of(tree)
+    found: list[AuditFinding | NotLooked]
     if kind is FileKind.HELM_VALUES:
-        found = list(_of_values(file, tree, config, reader.problems))
+        found = list(_Chart(file, tree, problems).findings(config))
     else:
-        peer = dfdaemon(file, tree, reader.problems)
-        found = [*_of_peer(peer, config), *checks.listeners(peer), *unknown(peer, tree)]
-    if reader.problems:
-        return tuple(reader.problems)
-    unit = (*_ONLY_LIVE, OTHER_FILE) if kind is FileKind.DFDAEMON else ()
-    return AuditReport.of(f"{file} ({kind.value})", [*found, *judged_by_ping(config), *unit, ELSEWHERE])
+        peer = dfdaemon(file, tree, problems)
+        found = [*of_dfdaemon(peer, config, tree), *checks.listeners(peer), *_ONLY_LIVE, OTHER_FILE]
+    if problems:
+        return tuple(problems)
+    return AuditReport.of(f"{file} ({kind.value})", [*found, *checks.judged_by_ping(config), ELSEWHERE])
 
 
-def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> Peer:
+def dfdaemon(file: str, tree: Mapping[str, Any], problems: list[Problem]) -> PeerSettings:
     """The peer that a dfdaemon.yaml makes."""
-    written = _settings(file, tree, "", problems)
-    return Peer(written, {}, "dfdaemon's", "", _RESTART, helm=False, serves=True)
+    return PeerSettings(
+        _written(file, tree, "", problems), {}, "dfdaemon's", "", _RESTART, helm=False, serves=True
+    )
 
 
-def _of_peer(peer: Peer, config: Config) -> Iterator[AuditFinding | NotLooked]:
-    yield from checks.table(peer)
-    yield from checks.disk(peer)
-    yield from checks.certificate(peer)
-    yield from origins.check_rules(peer, config)
+def of_dfdaemon(
+    peer: PeerSettings, config: Config, tree: Mapping[str, Any]
+) -> Iterator[AuditFinding | NotLooked]:
+    """All but its listeners, of which the kernel tells where it runs."""
+    yield from checks.settings(peer, config)
+    yield from _unknown(peer, tree)
 
 
-def of_running(peer: Peer, config: Config, tree: Mapping[str, Any]) -> Iterator[AuditFinding | NotLooked]:
-    """The same for a dfdaemon that runs, whose listeners the kernel tells."""
-    yield from _of_peer(peer, config)
-    yield from unknown(peer, tree)
-
-
-def _settings(file: str, tree: Mapping[str, Any], prefix: str, problems: list[Problem]) -> dict[str, object]:
-    """Known keys with their values; what dfdaemon would refuse goes to `problems`."""
+def _written(file: str, tree: Mapping[str, Any], prefix: str, problems: list[Problem]) -> dict[str, object]:
+    """Judged keys with their values; what dfdaemon would refuse of them goes to `problems`."""
     written: dict[str, object] = {}
     for path, value in flat(tree, _LEAVES):
-        name = ALIASES.get(path, path)
+        name, key = ALIASES.get(path, path), f"{prefix}{path}"
         if name in written:
-            problems.append(
-                Problem(file, f"{prefix}{path}", shown(value), f"is {name} once more", "keep one of them")
-            )
-        elif name in KEYS and not KEYS[name].form.takes(value):
-            problems.append(_misfit(file, f"{prefix}{path}", value, KEYS[name].form))
-        elif name in KEYS:
-            written[name] = value
+            problems.append(Problem(file, key, shown(value), f"is {name} once more", "keep one of them"))
+        elif name in JUDGED:
+            wrong = _misfit(file, key, value, JUDGED[name][0])
+            problems += wrong
+            written[name] = None if wrong else value
         elif value is not None and _is_table(path):
-            problems.append(_no_table(file, f"{prefix}{path}", value))
+            problems.append(Problem(file, key, shown(value), "must be a table", "put its keys below it"))
     return written
 
 
 def _is_table(path: str) -> bool:
-    return any(known.startswith(f"{path}.") for known in KEYS)
+    return any(name.startswith(f"{path}.") for name in KNOWN)
 
 
-def _misfit(file: str, key: str, value: object, form: keys.KeyForm) -> Problem:
-    return Problem(file, key, shown(value), f"must be {form.value}", f"write {form.value}")
+def _misfit(file: str, key: str, value: object, form: KeyForm) -> list[Problem]:
+    if form.takes(value):
+        return []
+    return [Problem(file, key, shown(value), f"must be {form.value}", f"write {form.value}")]
 
 
-def _no_table(file: str, key: str, value: object) -> Problem:
-    return Problem(file, key, shown(value), "must be a table", "put its keys below it")
-
-
-def unknown(peer: Peer, tree: Mapping[str, Any]) -> Iterator[AuditFinding]:
+def _unknown(peer: PeerSettings, tree: Mapping[str, Any]) -> Iterator[AuditFinding]:
     """Keys that dfdaemon does not know: it says nothing about them."""
     for path, value in flat(tree, _LEAVES):
-        name = ALIASES.get(path, path)
-        if name in KEYS or value is None or _is_table(path):
+        if path in _LEAVES or value is None or _is_table(path) or (peer.helm and path in known.CHART_ONLY):
             continue
-        if peer.helm and path in keys.CHART_ONLY:
-            continue
-        near = difflib.get_close_matches(path, KEYS, n=1, cutoff=0.8)
-        yield _unknown(f"{peer.prefix}{path}", value, peer.name(near[0]) if near else "")
+        near = difflib.get_close_matches(path, KNOWN, n=1, cutoff=0.8)
+        yield _unknown_key(f"{peer.prefix}{path}", value, peer.name(near[0]) if near else "")
     rules = peer.value("proxy.rules")
     for index, rule in enumerate(rules if isinstance(rules, Sequence) else ()):
         at = f"{peer.prefix}proxy.rules[{index}]"
-        for key in (key for key in rule if key not in keys.RULE_KEYS):
-            near = difflib.get_close_matches(
-                key.lower(), [known.lower() for known in keys.RULE_KEYS], n=1, cutoff=0.8
-            )
-            right = next((f"{at}.{known}" for known in keys.RULE_KEYS if [known.lower()] == near), "")
-            yield _unknown(f"{at}.{key}", rule[key], right)
+        right = {name.lower(): name for name in RULE_KEYS}
+        for key in (key for key in rule if key not in RULE_KEYS):
+            near = difflib.get_close_matches(str(key).lower(), right, n=1, cutoff=0.8)
+            yield _unknown_key(f"{at}.{key}", rule[key], f"{at}.{right[near[0]]}" if near else "")
 
 
-def _unknown(key: str, value: object, near: str) -> AuditFinding:
+def _unknown_key(key: str, value: object, near: str) -> AuditFinding:
     why = "Client v1.5.10 has no such key, and ignores it without a word."
     change = f"rename it to {near}" if near else f"remove {key}"
     return AuditFinding("unknown-key", Severity.ADVICE, key, shown(value), near or "none", why, change)
 
 
-def _of_values(
-    file: str, tree: Mapping[str, Any], config: Config, problems: list[Problem]
-) -> Iterator[AuditFinding | NotLooked]:
+class _Chart:
     """The chart's values: both kinds of peers, their volumes, and the scheduler."""
-    parts = {name: _table(file, tree, name, problems) for name in ("client", "seedClient", "scheduler")}
-    configs = {
-        name: _table(file, parts[name], "config", problems, f"{name}.") for name in ("client", "seedClient")
-    }
-    on = {name: _enabled(file, name, parts[name], problems) for name in configs}
-    for name, defaults in (("client", keys.CHART_CLIENT), ("seedClient", keys.CHART_SEED)):
-        if not on[name]:
-            continue
-        tree_of = configs[name]
-        written = _settings(file, tree_of, f"{name}.config.", problems)
-        serves = name == "client" or not on["client"]
-        peer = Peer(written, defaults, "the chart's", f"{name}.config.", _UPGRADE, helm=True, serves=serves,
-                    away=serves and name == "seedClient")  # fmt: skip
-        yield from _of_peer(peer, config)
-        yield from checks.listeners(peer)
-        yield from unknown(peer, tree_of)
-        yield from _volumes(name, parts[name], str(peer.value("storage.dir")))
-        yield from checks.own_server(peer, _tag(parts[name]))
-    if any(on.values()):
-        yield from _log_level(file, configs["client"], problems)
-    if not on["client"]:
-        yield _no_peer(parts["client"])
-    yield from _scheduler(file, parts["scheduler"], problems)
 
-
-def _log_level(file: str, client: Mapping[str, Any], problems: list[Problem]) -> Iterator[AuditFinding]:
-    """The chart starts both kinds of peers with the level of the clients."""
-    key = "client.config.log.level"
-    written = _table(file, client, "log", problems, "client.config.").get("level")
-    if not keys.KeyForm.LEVEL.takes(written):
-        problems.append(_misfit(file, key, written, keys.KeyForm.LEVEL))
-    elif tells_headers(str(written or keys.CHART_LOG_LEVEL)):
-        value = f"{keys.CHART_LOG_LEVEL} (the chart's default)" if written is None else shown(written)
-        why = (
-            f"{checks.TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level "
-            f"says."
+    def __init__(self, file: str, tree: Mapping[str, Any], problems: list[Problem]) -> None:
+        self._file, self._problems = file, problems
+        self._client, self._seed, self._scheduler = (
+            self._table(tree, name) for name in ("client", "seedClient", "scheduler")
         )
-        yield AuditFinding("log-level", Severity.TRAP, key, value, "warn", why,
-                      f"set {key}: warn, then {_UPGRADE}; {checks.WRITTEN}")  # fmt: skip
+
+    def findings(self, config: Config) -> Iterator[AuditFinding | NotLooked]:
+        """All of them; what cannot be judged goes to the problems."""
+        client, seed = self._is_on("client", self._client), self._is_on("seedClient", self._seed)
+        if client:
+            yield from self._peer("client", self._client, known.CHART_CLIENT, config, serves=True)
+        if seed:
+            yield from self._peer("seedClient", self._seed, known.CHART_SEED, config, serves=not client)
+        if client or seed:
+            yield from self._log_level()
+        if not client:
+            why = (
+                "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are "
+                "unknown, and the page's Service and check, which want client pods, find none."
+            )
+            value, change = shown(self._client.get("enable")), f"set client.enable: true, then {_UPGRADE}"
+            yield AuditFinding("peers", Severity.TRAP, "client.enable", value, "true", why, change)
+        yield from self._retries()
+
+    def _peer(
+        self,
+        name: str,
+        table: Mapping[str, Any],
+        defaults: Mapping[str, object],
+        config: Config,
+        *,
+        serves: bool,
+    ) -> Iterator[AuditFinding | NotLooked]:
+        prefix = f"{name}.config."
+        tree = self._table(table, "config", f"{name}.")
+        written, away = _written(self._file, tree, prefix, self._problems), serves and name == "seedClient"
+        peer = PeerSettings(
+            written, defaults, "the chart's", prefix, _UPGRADE, helm=True, serves=serves, away=away
+        )
+        yield from of_dfdaemon(peer, config, tree)
+        yield from checks.listeners(peer)
+        image = table.get("image")
+        tag = image.get("tag") if isinstance(image, Mapping) else None
+        yield from checks.old_server(peer, known.CHART_TAG if tag is None else str(tag))
+        yield from (
+            _seed_volume(table) if name == "seedClient" else _volume(table, str(peer.value("storage.dir")))
+        )
+
+    def _log_level(self) -> Iterator[AuditFinding]:
+        """The chart starts both kinds of peers with the level of the clients."""
+        key = "client.config.log.level"
+        config = self._table(self._client, "config", "client.")
+        written = self._table(config, "log", "client.config.").get("level")
+        wrong = _misfit(self._file, key, written, KeyForm.LEVEL)
+        self._problems += wrong
+        if not wrong and tells_headers(str(written or known.CHART_LOG_LEVEL)):
+            value = f"{known.CHART_LOG_LEVEL} (the chart's default)" if written is None else shown(written)
+            why = f"{TELLS_HEADERS} Seed peers get this level too, whatever seedClient.config.log.level says."
+            change = f"set {key}: warn, then {_UPGRADE}; {WRITTEN}"
+            yield AuditFinding("log-level", Severity.TRAP, key, value, "warn", why, change)
+
+    def _retries(self) -> Iterator[AuditFinding]:
+        """The page's sixth practice."""
+        prefix = "scheduler.config.scheduler."
+        config = self._table(self._scheduler, "config", "scheduler.")
+        peer = PeerSettings(self._table(config, "scheduler", "scheduler.config."), known.CHART_SCHEDULER,
+                            "the chart's", prefix, _UPGRADE, helm=True, serves=False)  # fmt: skip
+        for key, form, most, recommended, what in (
+            (
+                "retryBackToSourceLimit",
+                KeyForm.COUNT,
+                3,
+                "3",
+                "so many tries to find a parent before the registry",
+            ),
+            ("retryLimit", KeyForm.COUNT, 5, "5", "so many tries before scheduling fails"),
+            ("retryInterval", KeyForm.DURATION, 0.1, "100ms", "so long between two tries to find a parent"),
+        ):
+            wrong = _misfit(self._file, peer.name(key), peer.value(key), form)
+            self._problems += wrong
+            if not wrong and peer.number(key) > most:
+                item = "retries" if form is KeyForm.COUNT else "retry-interval"
+                why = f"The page's best practice: {what}. A read waits."
+                yield peer.finding(item, Severity.ADVICE, key, recommended, why)
+
+    def _table(self, tree: Mapping[str, Any], name: str, prefix: str = "") -> Mapping[str, Any]:
+        value = tree.get(name)
+        if value is None or isinstance(value, Mapping):
+            return value or {}
+        problem = Problem(
+            self._file, f"{prefix}{name}", shown(value), "must be a table", "put its keys below it"
+        )
+        if problem not in self._problems:
+            self._problems.append(problem)
+        return {}
+
+    def _is_on(self, name: str, table: Mapping[str, Any]) -> bool:
+        wrong = _misfit(self._file, f"{name}.enable", table.get("enable"), KeyForm.BOOL)
+        self._problems += wrong
+        return not wrong and table.get("enable") is not False
 
 
-def _table(
-    file: str, tree: Mapping[str, Any], name: str, problems: list[Problem], prefix: str = ""
-) -> Mapping[str, Any]:
-    value = tree.get(name)
-    if value is None or isinstance(value, Mapping):
-        return value or {}
-    problems.append(_no_table(file, f"{prefix}{name}", value))
-    return {}
+def _seed_volume(table: Mapping[str, Any]) -> Iterator[AuditFinding]:
+    kept = table.get("persistence")
+    if isinstance(kept, Mapping) and kept.get("enable") is False:
+        key = "seedClient.persistence.enable"
+        why, change = "The seed peer's cache goes with its pod.", f"set {key}: true, then {_UPGRADE}"
+        yield AuditFinding("volume", Severity.TRAP, key, "false", "true", why, change)
 
 
-def _enabled(file: str, name: str, table: Mapping[str, Any], problems: list[Problem]) -> bool:
-    value = table.get("enable")
-    if value is None or isinstance(value, bool):
-        return value is not False
-    problems.append(_misfit(file, f"{name}.enable", value, keys.KeyForm.BOOL))
-    return False
-
-
-def _tag(table: Mapping[str, Any]) -> str:
-    """The release of dfdaemon, as the image's tag tells it."""
-    image = table.get("image")
-    tag = image.get("tag") if isinstance(image, Mapping) else None
-    return keys.CHART_TAG if tag is None else str(tag)
-
-
-def _no_peer(client: Mapping[str, Any]) -> AuditFinding:
-    why = (
-        "No node has a peer of its own: the agent's mirror is elsewhere, its owner and processes are "
-        "unknown, and the "
-        "page's Service and check, which want client pods, find none."
-    )
-    return AuditFinding("peers", Severity.TRAP, "client.enable", shown(client.get("enable")), "true", why,
-                   f"set client.enable: true, then {_UPGRADE}")  # fmt: skip
-
-
-def _volumes(name: str, table: Mapping[str, Any], directory: str) -> Iterator[AuditFinding]:
-    """Storage that goes with the pod."""
-    if name == "seedClient":
-        kept = table.get("persistence")
-        if isinstance(kept, Mapping) and kept.get("enable") is False:
-            yield AuditFinding("volume", Severity.TRAP, "seedClient.persistence.enable", "false", "true",
-                          "The seed peer's cache goes with its pod.",
-                          f"set seedClient.persistence.enable: true, then {_UPGRADE}")  # fmt: skip
-        return
-    mounts = _listed(table, "extraVolumeMounts", keys.CHART_MOUNTS)
-    volumes = _listed(table, "extraVolumes", keys.CHART_VOLUMES)
-    held = [one for one in mounts if one.get("mountPath") and above(str(one["mountPath"]), directory)]
+def _volume(table: Mapping[str, Any], directory: str) -> Iterator[AuditFinding]:
+    """A client's storage that goes with the pod: the volume that is mounted nearest above it tells."""
+    mounts = _listed(table, "extraVolumeMounts", known.CHART_MOUNTS)
+    volumes = _listed(table, "extraVolumes", known.CHART_VOLUMES)
+    held = [one for one in mounts if one.get("mountPath") and _above(str(one["mountPath"]), directory)]
     nearest = max(held, key=lambda one: len(str(one["mountPath"])), default=None)
-    volume = next(
-        (one for one in volumes if nearest is not None and one.get("name") == nearest.get("name")), None
-    )
+    volume = next((one for one in volumes if nearest and one.get("name") == nearest.get("name")), None)
     if nearest is not None and (volume is None or "emptyDir" not in volume):
         return
     whose = "" if isinstance(table.get("extraVolumes"), list) else " (the chart's default)"
     value = f"nothing at {directory}" if nearest is None else f"{nearest.get('name')}: emptyDir{whose}"
-    yield AuditFinding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath",
-                       checks.GOES_WITH_POD,
-                  f"set it as `nydus-agent dragonfly render helm-values` prints it, then "
-                  f"{_UPGRADE}")  # fmt: skip
+    why = (
+        "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
+    )
+    change = f"set it as `nydus-agent dragonfly render helm-values` prints it, then {_UPGRADE}"
+    yield AuditFinding("volume", Severity.TRAP, "client.extraVolumes", value, "a hostPath", why, change)
+
+
+def _above(mount: str, directory: str) -> bool:
+    """Whether a directory is at a mount's path or below it."""
+    return f"{directory.rstrip('/')}/".startswith(f"{mount.rstrip('/')}/")
 
 
 def _listed(
@@ -266,50 +285,3 @@ def _listed(
 ) -> Sequence[Mapping[str, Any]]:
     value = table.get(key)
     return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else default
-
-
-_RETRIES = (
-    ("retryBackToSourceLimit", 3, "so many tries to find a parent, and only then to the registry"),
-    ("retryLimit", 5, "so many tries before scheduling fails"),
-)
-
-
-def _scheduler(file: str, table: Mapping[str, Any], problems: list[Problem]) -> Iterator[AuditFinding]:
-    """The page's sixth practice."""
-    config = _table(file, table, "config", problems, "scheduler.")
-    written = _table(file, config, "scheduler", problems, "scheduler.config.")
-    held = Peer(written, keys.CHART_SCHEDULER, "the chart's", "scheduler.config.scheduler.", _UPGRADE,
-                helm=True,
-                serves=False)  # fmt: skip
-    for key, most, what in _RETRIES:
-        value = held.value(key)
-        if not keys.KeyForm.COUNT.takes(value):
-            problems.append(_misfit(file, held.name(key), value, keys.KeyForm.COUNT))
-        elif held.count(key) > most:
-            why = f"The page's best practice: {what}. A read waits."
-            yield held.finding("retries", Severity.ADVICE, key, str(most), why)
-    key = "retryInterval"
-    interval = seconds_of(str(held.value(key)))
-    if interval is None:
-        reason = "must be a duration such as 100ms"
-        problems.append(Problem(file, held.name(key), shown(held.value(key)), reason, "write one"))
-    elif interval > 0.1:
-        why = "The page's best practice: a read waits this long between two tries to find a parent."
-        yield held.finding("retry-interval", Severity.ADVICE, key, "100ms", why)
-
-
-def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[AuditFinding]:
-    """dfdaemon's /healthy answers 200 as long as the process lives; `native`: the applied mode came to
-    that.
-    """
-    if not native and config.mirror.switch is not Switch.NATIVE:
-        return
-    why = (
-        f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its proxy, "
-        f"disk and "
-        "scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's "
-        "canaries go "
-        "through the data path."
-    )
-    yield AuditFinding("health", Severity.TRAP, "mirror.switch", "native", "auto", why,
-                  'set mirror.switch = "auto" in agent.toml, then nydus-agent apply')  # fmt: skip

@@ -1,32 +1,38 @@
 """What can be wrong with a peer's settings: the page's best practices, and traps that it does not tell of.
 
 Each check takes a peer and yields findings. The reasons were read in client v1.5 and chart 1.7.4, or seen on
-a node.
+a node. What dfdaemon refuses itself at its start, or has right by default, is not looked at again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.dragonfly import peer as ours
-from agent.dragonfly.findings import AuditFinding, Peer, Severity
+from agent.config.model import Config, Scheme, Switch
+from agent.dragonfly.settings import AuditFinding, NotLooked, PeerSettings, Severity
+from agent.dragonfly.yaml_files import shown
 
+REQUESTS = 4000
+"""In a second; dfdaemon's own default. nydusd reads some 1 MiB at a time."""
+DISK_HIGH, DISK_LOW = 80, 60
 _TRAP, _ADVICE = Severity.TRAP, Severity.ADVICE
 _LEAST_REQUESTS = 1000
 _LEAST_BANDWIDTH = 10**7
 _MOST_BUFFER = 2 << 20
 
+_Wrong = Callable[[PeerSettings, str], bool]
+
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AuditRule:
     """A key whose value is wrong where `wrong` says so."""
 
     item: str
     key: str
     severity: Severity
-    wrong: Callable[[Peer, str], bool]
+    wrong: _Wrong
     recommended: str
     why: str
     of_proxy: bool = False
@@ -34,155 +40,127 @@ class Rule:
     not_in_chart: bool = False
 
 
-def _over(seconds: float) -> Callable[[Peer, str], bool]:
-    return lambda peer, key: peer.seconds(key) > seconds
+def _over(most: float) -> _Wrong:
+    return lambda peer, key: peer.number(key) > most
 
 
-def _under(count: int) -> Callable[[Peer, str], bool]:
-    return lambda peer, key: peer.count(key) < count
+def _under(least: float) -> _Wrong:
+    return lambda peer, key: peer.number(key) < least
 
 
-def _above(count: int) -> Callable[[Peer, str], bool]:
-    return lambda peer, key: peer.count(key) > count
-
-
-def _is(value: bool) -> Callable[[Peer, str], bool]:  # noqa: FBT001 - the value that is wrong
+def _is(value: bool) -> _Wrong:  # noqa: FBT001 - the value that is wrong
     return lambda peer, key: peer.value(key) is value
 
 
-def _no_prefetch(peer: Peer, key: str) -> bool:
+def _no_prefetch(peer: PeerSettings, key: str) -> bool:
     """Unless a rule asks the scheduler for small pieces too (v1.5.10)."""
-    rules = peer.value("proxy.rules")
-    each = rules if isinstance(rules, Sequence) else ()
-    return peer.value(key) is False and not any(rule.get("schedulingPolicy") == "always" for rule in each)
-
-
-def _no_limit(count: int) -> Callable[[Peer, str], bool]:
-    return lambda peer, key: peer.count(key) >= count
+    return peer.value(key) is False and not any(
+        rule.get("schedulingPolicy") == "always" for rule in _rules(peer)
+    )
 
 
 _SLOW = "The page's best practice: a peer or disk that hangs is given up sooner, and the read goes elsewhere."
 _BUFFERS = (
     "Larger buffers make the first byte of a piece wait; the default was 4 MiB once, and is 2 MiB in v1.5.10."
 )
-_STARVED = (
-    "All reads of the node share it: nydusd's, of some 1 MiB each, wait for their turn, and end with "
-    "its timeout."
-)
-_NO_LIMIT = "That is no limit: "
+_STARVED = "All reads of the node share it: nydusd's, of some 1 MiB each, wait, and end with its timeout."
+_NETWORK, _HALF = "the node's network", "half of the node's network"
 
-RULES: tuple[Rule, ...] = (
-    Rule("request-rate", "proxy.server.requestRateLimit", _TRAP, _under(_LEAST_REQUESTS), str(ours.REQUESTS),
-         "nydusd reads some 1 MiB at a time; what is beyond the limit is answered with 429, and up to "
-         "nydusd 2.4.2 the "
-         "container gets EIO.", of_proxy=True),
-    Rule("prefetch", "proxy.prefetch", _TRAP, _no_prefetch, "true",
-         "Since client v1.4.2 what has at most 4 MiB goes straight to the registry. nydusd reads less at a "
-         "time, so "
-         "without prefetch of whole blobs there is no peer-to-peer at all.", of_proxy=True),
-    Rule("keep", "storage.keep", _TRAP, _is(False), "true",  # noqa: FBT003
-         "All that is in the cache is forgotten at each restart of dfdaemon."),
-    Rule("back-to-source", "proxy.disableBackToSource", _TRAP, _is(True), "false",  # noqa: FBT003
-         "Where no peer or scheduler answers, dfdaemon answers 500 instead of asking the registry.",
-         of_proxy=True),
-    Rule("piece-timeout", "download.pieceTimeout", _ADVICE, _over(40), "40s", _SLOW),
-    Rule("collected-piece-timeout", "download.collectedPieceTimeout", _ADVICE, _over(5), "5s", _SLOW),
-    Rule("write-piece-timeout", "storage.writePieceTimeout", _ADVICE, _over(30), "30s", _SLOW),
-    Rule("concurrency", "download.concurrentPieceCount", _ADVICE, _under(8), "8",
-         "Fewer pieces at a time than dfdaemon's own default leave a fast network idle."),
-    Rule("back-to-source-concurrency", "download.backToSourceConcurrentPieceCount", _ADVICE, _under(8), "8",
-         "Fewer pieces at a time than dfdaemon's own default make what comes from the registry wait."),
-    Rule("proxy-buffer", "proxy.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
-    Rule("write-buffer", "storage.writeBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER),
-         _BUFFERS),
-    Rule("read-buffer", "storage.readBufferSize", _ADVICE, _above(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS),
-    Rule("bandwidth", "download.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
-         _NO_LIMIT + "pulls of images take the network from the containers."),
-    Rule("starved", "download.bandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH), "the node's network",
-         _STARVED),
-    Rule("back-to-source-starved", "download.backToSourceBandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH),
-         "half of the node's network", _STARVED),
-    Rule("upload-bandwidth", "upload.bandwidthLimit", _ADVICE, _no_limit(50 * 10**9), "the node's network",
-         _NO_LIMIT + "other nodes' pulls take the network from this node's containers."),
-    Rule("back-to-source-bandwidth", "download.backToSourceBandwidthLimit", _ADVICE, _no_limit(50 * 10**9),
-         "half of the node's network",
-         _NO_LIMIT + "when peer-to-peer fails, all nodes ask the registry as fast as they can."),
-    Rule("prefetch-bandwidth", "proxy.prefetchBandwidthLimit", _ADVICE, _no_limit(10 * 10**9),
-         "half of the node's network",
-         _NO_LIMIT + "whole images that are fetched ahead take the network from reads that somebody waits "
-                     "for."),
-    Rule("task-ttl", "gc.policy.taskTTL", _ADVICE, lambda peer, key: peer.seconds(key) < 86_400, "30d",
-         "What nobody asked for within a day is fetched from the registry again."),
-    Rule("gc-interval", "gc.interval", _ADVICE, _over(900), "15m", "The disk may fill up between two looks."),
-    Rule("disk-high", "gc.policy.diskHighThresholdPercent", _ADVICE, _above(85),
-         str(ours.GC["diskHighThresholdPercent"]),
-         "The kubelet removes images at 85 % of the disk: dfdaemon must give its cache up before."),
-    Rule("task-id", "proxy.registryMirror.enableTaskIDBasedBlobDigest", _ADVICE,
-         _is(False),  # noqa: FBT003
-         "true",
-         "One blob by http and by https, or in two registries, is fetched and kept twice.", of_proxy=True),
-    Rule("names", "backend.enableHickoryDNS", _ADVICE, _is(True), "false",  # noqa: FBT003
-         "dfdaemon's own resolver does not read /etc/hosts, so it may miss registries that containerd finds.",
-         not_in_chart=True),
+RULES: tuple[AuditRule, ...] = (
+    AuditRule("request-rate", "proxy.server.requestRateLimit", _TRAP, _under(_LEAST_REQUESTS), str(REQUESTS),
+              "nydusd reads some 1 MiB at a time; what is beyond the limit is answered with 429, and up to "
+              "nydusd 2.4.2 the container gets EIO.", of_proxy=True),
+    AuditRule("prefetch", "proxy.prefetch", _TRAP, _no_prefetch, "true",
+              "Since client v1.4.2 what has at most 4 MiB goes straight to the registry. nydusd reads less "
+              "at "
+              "a time, so without prefetch of whole blobs there is no peer-to-peer at all.", of_proxy=True),
+    AuditRule("keep", "storage.keep", _TRAP, _is(False), "true",  # noqa: FBT003
+              "All that is in the cache is forgotten at each restart of dfdaemon."),
+    AuditRule("back-to-source", "proxy.disableBackToSource", _TRAP, _is(True), "false",  # noqa: FBT003
+              "Where no peer or scheduler answers, dfdaemon answers 500 instead of asking the registry.",
+              of_proxy=True),
+    AuditRule("piece-timeout", "download.pieceTimeout", _ADVICE, _over(40), "40s", _SLOW),
+    AuditRule("collected-piece-timeout", "download.collectedPieceTimeout", _ADVICE, _over(5), "5s", _SLOW),
+    AuditRule("write-piece-timeout", "storage.writePieceTimeout", _ADVICE, _over(30), "30s", _SLOW),
+    AuditRule("concurrency", "download.concurrentPieceCount", _ADVICE, _under(8), "8",
+              "Fewer pieces at a time than dfdaemon's own default leave a fast network idle."),
+    *(AuditRule(item, key, _ADVICE, _over(_MOST_BUFFER), str(_MOST_BUFFER), _BUFFERS) for item, key in (
+        ("proxy-buffer", "proxy.readBufferSize"), ("write-buffer", "storage.writeBufferSize"),
+        ("read-buffer", "storage.readBufferSize"))),
+    AuditRule("starved", "download.bandwidthLimit", _TRAP, _under(_LEAST_BANDWIDTH), _NETWORK, _STARVED),
+    AuditRule("back-to-source-starved", "download.backToSourceBandwidthLimit", _TRAP,
+              _under(_LEAST_BANDWIDTH), _HALF, _STARVED),
+    *(AuditRule(item, key, _ADVICE, _over(most - 1), wanted, f"That is no limit: {why}")
+      for item, key, most, wanted, why in (
+        ("bandwidth", "download.bandwidthLimit", 50 * 10**9, _NETWORK,
+         "pulls of images take the network from the containers."),
+        ("upload-bandwidth", "upload.bandwidthLimit", 50 * 10**9, _NETWORK,
+         "other nodes' pulls take the network from this node's containers."),
+        ("back-to-source-bandwidth", "download.backToSourceBandwidthLimit", 50 * 10**9, _HALF,
+         "when peer-to-peer fails, all nodes ask the registry as fast as they can."),
+        ("prefetch-bandwidth", "proxy.prefetchBandwidthLimit", 10 * 10**9, _HALF,
+         "whole images that are fetched ahead take the network from reads that somebody waits for."))),
+    AuditRule("disk-high", "gc.policy.diskHighThresholdPercent", _ADVICE, _over(85), str(DISK_HIGH),
+              "The kubelet removes images at 85 % of the disk: dfdaemon must give its cache up before."),
+    AuditRule("task-id", "proxy.registryMirror.enableTaskIDBasedBlobDigest", _ADVICE,
+              _is(False), "true",  # noqa: FBT003
+              "One blob by http and by https, or in two registries, is fetched and kept twice.",
+              of_proxy=True),
+    AuditRule("names", "backend.enableHickoryDNS", _ADVICE, _is(True), "false",  # noqa: FBT003
+              "dfdaemon's own resolver does not read /etc/hosts, so it may miss registries that containerd "
+              "finds.", not_in_chart=True),
 )  # fmt: skip
 
 
-def table(peer: Peer) -> Iterator[AuditFinding]:
-    """All of RULES."""
+def settings(peer: PeerSettings, config: Config) -> Iterator[AuditFinding | NotLooked]:
+    """All that a file tells by itself, but for its listeners, of which the kernel knows more."""
     for rule in RULES:
         if (rule.of_proxy and not peer.serves) or (rule.not_in_chart and peer.helm):
             continue
         if rule.wrong(peer, rule.key):
-            value = rule.recommended
-            plain = value.startswith(("the ", "half "))
-            change = f"render it with --bandwidth, or {peer.change(rule.key, 'SIZE')}" if plain else ""
-            yield peer.finding(rule.item, rule.severity, rule.key, value, rule.why, change=change)
+            is_network = rule.recommended in (_NETWORK, _HALF)
+            change = f"render it with --bandwidth, or {peer.change(rule.key, 'SIZE')}" if is_network else ""
+            yield peer.finding(rule.item, rule.severity, rule.key, rule.recommended, rule.why, change=change)
+    yield from _disk(peer)
+    if peer.serves:
+        yield from _certificate(peer)
+        yield from _blobs(peer, config)
 
 
-_LAST_BY_SERVER = (1, 4, 0)
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
-
-
-def own_server(peer: Peer, tag: str) -> Iterator[AuditFinding]:
+def old_server(peer: PeerSettings, tag: str) -> Iterator[AuditFinding]:
     """The limit of dfdaemon's own server, which counts for the proxy's requests in clients up to v1.4.0."""
     key = "download.server.requestRateLimit"
-    release = _RELEASE.match(tag)
-    old = release is not None and tuple(int(part) for part in release.groups()) <= _LAST_BY_SERVER
-    if old and peer.serves and peer.count(key) < _LEAST_REQUESTS:
+    release = re.match(r"v?(\d+)\.(\d+)\.(\d+)", tag)
+    old = release is not None and tuple(int(part) for part in release.groups()) <= (1, 4, 0)
+    if old and peer.serves and peer.number(key) < _LEAST_REQUESTS:
         why = (
             f"Client {tag} asks for each read through its proxy here, and knows no limit of the proxy "
-            f"itself; nydusd "
-            "reads some 1 MiB at a time, and what is beyond is answered with 429."
+            f"itself; "
+            "nydusd reads some 1 MiB at a time, and what is beyond is answered with 429."
         )
-        change = f"{peer.change(key, str(ours.REQUESTS))}; or an image of v1.4.1 or later"
-        yield peer.finding("download-request-rate", _TRAP, key, str(ours.REQUESTS), why, change=change)
+        change = f"{peer.change(key, str(REQUESTS))}; or an image of v1.4.1 or later"
+        yield peer.finding("download-request-rate", _TRAP, key, str(REQUESTS), why, change=change)
 
 
-def in_memory(directory: str) -> bool:
-    """Whether a directory is in memory, or emptied at each boot, on any node."""
-    return directory.startswith(("/tmp/", "/run/", "/var/run/", "/dev/shm/"))  # noqa: S108 - looked for
-
-
-IN_MEMORY = "That is memory, or is emptied at each boot: a cache belongs on a disk."
-
-
-def disk(peer: Peer) -> Iterator[AuditFinding]:
+def _disk(peer: PeerSettings) -> Iterator[AuditFinding]:
     """Thresholds in the wrong order, and a cache in memory."""
     low, high = "gc.policy.diskLowThresholdPercent", "gc.policy.diskHighThresholdPercent"
-    if peer.count(low) >= peer.count(high):
+    if peer.number(low) >= peer.number(high):
         why = f"Not below the high one ({peer.text(high)}): garbage collection never ends, or never begins."
-        yield peer.finding("disk-low", _TRAP, low, str(ours.GC["diskLowThresholdPercent"]), why)
-    if in_memory(str(peer.value("storage.dir"))) and not peer.helm:
-        yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", IN_MEMORY)
+        yield peer.finding("disk-low", _TRAP, low, str(DISK_LOW), why)
+    in_memory = ("/tmp/", "/run/", "/var/run/", "/dev/shm/")  # noqa: S108 - looked for
+    if str(peer.value("storage.dir")).startswith(in_memory) and not peer.helm:
+        why = "That is memory, or is emptied at each boot: a cache belongs on a disk."
+        yield peer.finding("storage", _TRAP, "storage.dir", "/var/lib/dragonfly/", why)
 
 
-def certificate(peer: Peer) -> Iterator[AuditFinding]:
+def _certificate(peer: PeerSettings) -> Iterator[AuditFinding]:
     """dfdaemon verifies nobody unless it is told against what."""
     key = "proxy.registryMirror.cert"
-    if peer.serves and not peer.value(key):
+    if not peer.value(key):
         why = (
-            "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. "
-            "With it "
+            "dfdaemon takes any certificate of a registry: who sits between chooses what a tag means. With "
+            "it "
             "manifests and tokens come over verified TLS; blobs never do (client v1.5), but a digest tells "
             "them."
         )
@@ -193,48 +171,19 @@ def certificate(peer: Peer) -> Iterator[AuditFinding]:
         yield peer.finding("certificate", _TRAP, key, file, why, change=change if peer.helm else "")
 
 
-_LISTENERS = {
-    "proxy": (
-        _TRAP,
-        "open-proxy",
-        "Whoever reaches the port has a proxy into this node's networks, "
-        "loopback too, and may name files that dfdaemon makes as root.",
-    ),
+LISTENERS = {
+    "proxy": (_TRAP, "open-proxy", "Whoever reaches the port has a proxy into this node's networks, loopback "
+              "too, and may name files that dfdaemon makes as root."),
     "health": (_ADVICE, "health-address", "It tells others that dfdaemon runs; only this node asks."),
-    "metrics": (
-        _ADVICE,
-        "metrics-address",
-        "It tells others what this node fetches; open it only for Prometheus.",
-    ),
-    "stats": (
-        _TRAP,
-        "stats-address",
-        "Anybody may take profiles of the process, each of which costs it time.",
-    ),
-}
-
-
+    "metrics": (_ADVICE, "metrics-address",
+                "It tells others what this node fetches; open it only for Prometheus."),
+    "stats": (_TRAP, "stats-address", "Anybody may take profiles of the process, each of which costs it "
+                                      "time."),
+}  # fmt: skip
+"""Server -> (severity, item, why) where it listens for others than its node."""
 _AWAY = (
     "let a NetworkPolicy keep others out; or set client.enable: true, and nodes need no port of a seed peer"
 )
-
-
-TELLS_HEADERS = (
-    "At info and beyond dfdaemon writes each request with all its headers into its log, so with every "
-    "password and "
-    "token of a private registry."
-)
-WRITTEN = "the passwords that its log has by now must be changed at the registries"
-
-
-GOES_WITH_POD = (
-    "The cache goes with the pod: each upgrade of Dragonfly begins with an empty one, whatever keep says."
-)
-
-
-def listening(name: str) -> tuple[Severity, str, str]:
-    """(severity, item, why) where a server listens for others than its node."""
-    return _LISTENERS[name]
 
 
 def is_open(address: str) -> bool:
@@ -242,9 +191,9 @@ def is_open(address: str) -> bool:
     return not (address == "::1" or address.startswith("127."))
 
 
-def listeners(peer: Peer) -> Iterator[AuditFinding]:
+def listeners(peer: PeerSettings) -> Iterator[AuditFinding]:
     """What listens on more than the loopback."""
-    for name, (severity, item, why) in _LISTENERS.items():
+    for name, (severity, item, why) in LISTENERS.items():
         key = f"{name}.server.ip"
         if name == "metrics" and peer.helm:
             continue  # Prometheus reads it from outside the pod
@@ -256,3 +205,106 @@ def listeners(peer: Peer) -> Iterator[AuditFinding]:
             change = _AWAY if peer.away and name == "proxy" else ""
             wanted = "a NetworkPolicy before it, or peers on the nodes" if change else "127.0.0.1"
             yield peer.finding(item, severity, key, wanted, why, change=change)
+
+
+def judged_by_ping(config: Config, *, native: bool = False) -> Iterator[AuditFinding]:
+    """dfdaemon's /healthy answers 200 while the process lives; `native`: the applied mode came to that."""
+    if native or config.mirror.switch is Switch.NATIVE:
+        why = (
+            f"{config.mirror.ping_url} answers 200 as long as dfdaemon's process lives, whatever its "
+            f"proxy, disk "
+            "and scheduler do; in mode native nydusd has nothing else to judge by. In mode fence the agent's "
+            "canaries go through the data path."
+        )
+        yield AuditFinding("health", _TRAP, "mirror.switch", "native", "auto", why,
+                           'set mirror.switch = "auto" in agent.toml, then nydus-agent apply')  # fmt: skip
+
+
+# Whether the rules take nydusd's requests through the peers, and speak to each registry as it wants
+
+_PATH = "/v2/name/blobs/sha256:" + "0" * 64
+_ANY = "registry.invalid"
+"""Stands for a registry that nobody has named; nydus images may come from any."""
+_RULES = "proxy.rules"
+_LONGEST = 1000
+_EXPLOSIVE = re.compile(r"[*+}][?]?\)[*+{]")
+"""A repetition of a repetition: Rust's engine takes it, ours might not come to an end."""
+
+_Rule = Mapping[str, object]
+
+
+def _rules(peer: PeerSettings) -> Sequence[_Rule]:
+    rules = peer.value(_RULES)
+    return [rule for rule in rules if isinstance(rule, Mapping)] if isinstance(rules, Sequence) else ()
+
+
+def _blobs(peer: PeerSettings, config: Config) -> Iterator[AuditFinding | NotLooked]:
+    """Findings of the rules, for the registries of agent.toml and all others."""
+    compiled = [(_compiled(rule), rule) for rule in _rules(peer)]
+    for regex, rule in compiled:
+        if regex is None:
+            why = f"cannot tell what {peer.name(_RULES)} {shown(rule.get('regex'))} matches"
+            yield NotLooked("rules", why, untold=True)
+            return
+    chosen = [
+        (scheme, host, _first(compiled, f"http://{host}{_PATH}")) for scheme, host in _registries(config)
+    ]
+    missed = [host for _, host, rule in chosen if rule is None]
+    plain = [host for scheme, host, rule in chosen if scheme is Scheme.HTTPS and not _tls(rule)]
+    secure = [host for scheme, host, rule in chosen if scheme is Scheme.HTTP and _tls(rule)]
+    if missed:
+        why = f"No rule matches blobs of {_hosts(missed)}: dfdaemon only forwards them, and no peer helps."
+        yield _of_rules(peer, "rules", "a rule with regex blobs/sha256.*", why)
+        return
+    if plain:
+        why = (
+            "nydusd asks https registries through its proxy in plain http; without useTLS dfdaemon speaks "
+            "plain "
+            f"http to the TLS port of {_hosts(plain)}, and such images can only go around the peers."
+        )
+        yield _of_rules(peer, "tls-rule", "useTLS: true in the rule of https registries", why)
+    if secure:
+        why = (
+            f"dfdaemon would speak TLS to {_hosts(secure)}, which agent.toml says speaks http: each read "
+            f"fails."
+        )
+        yield _of_rules(
+            peer, "http-rule", "a rule without useTLS for http registries, before the others", why
+        )
+
+
+def _registries(config: Config) -> Iterator[tuple[Scheme, str]]:
+    listed = {entry.host: entry.scheme for entry in config.registries.hosts}
+    for host, scheme in listed.items():
+        yield scheme, host.removesuffix(":80")
+    for host in config.registries.include:
+        if host not in listed:
+            yield Scheme.HTTPS, _ANY if host == "*" else host
+
+
+def _compiled(rule: _Rule) -> re.Pattern[str] | None:
+    """Rust's expressions are nearly Python's; None where they are not."""
+    regex = ".*" if rule.get("regex") is None else str(rule["regex"])
+    if len(regex) > _LONGEST or _EXPLOSIVE.search(regex):
+        return None
+    try:
+        return re.compile(regex)
+    except (re.error, RecursionError, OverflowError):
+        return None
+
+
+def _first(rules: Sequence[tuple[re.Pattern[str] | None, _Rule]], url: str) -> _Rule | None:
+    return next((rule for regex, rule in rules if regex is not None and regex.search(url)), None)
+
+
+def _tls(rule: _Rule | None) -> bool:
+    return bool(rule and rule.get("useTLS"))
+
+
+def _hosts(hosts: Sequence[str]) -> str:
+    return ", ".join("registries that agent.toml does not name" if host == _ANY else host for host in hosts)
+
+
+def _of_rules(peer: PeerSettings, item: str, recommended: str, why: str) -> AuditFinding:
+    change = f"set {peer.name(_RULES)} as `nydus-agent dragonfly render` prints it, then {peer.after}"
+    return peer.finding(item, _TRAP, _RULES, recommended, why, change=change)

@@ -6,11 +6,12 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.dragonfly import dfdaemon, page
-from agent.dragonfly.document import YamlDocument
-from agent.dragonfly.helm import values
-from agent.dragonfly.own import Own
+from agent.config.forms import address_of
+from agent.dragonfly import page
+from agent.dragonfly.peer import dfdaemon, helm_values
+from agent.dragonfly.service import DfdaemonDirectories
 from agent.dragonfly.site import Peers, Site
+from agent.dragonfly.yaml_files import Explained, YamlDocument
 
 
 class FileForm(enum.StrEnum):
@@ -47,90 +48,93 @@ PAGE: Mapping[FileForm, Mapping[str, Any]] = {
 """The forms that the page has."""
 
 
-def kind(site: Site) -> YamlDocument:
+def _kind(site: Site) -> YamlDocument:
     """A cluster of kind whose first worker's peer can be reached from the machine."""
     wishes = site.wishes
     mappings = [
-        {
-            "containerPort": wishes.proxy_node_port,
-            "hostPort": site.proxy.port,
-            "listenAddress": site.proxy.address,
-        },
-        {
-            "containerPort": wishes.health_node_port,
-            "hostPort": site.health.port,
-            "listenAddress": site.health.address,
-        },
+        {"containerPort": inner, "hostPort": listener.port, "listenAddress": listener.address}
+        for inner, listener in ((wishes.proxy_node_port, site.proxy), (wishes.health_node_port, site.health))
     ]
-    workers: list[Mapping[str, Any]] = [{"role": "worker"} for _ in range(wishes.workers)]
-    workers[0] = {**workers[0], "extraPortMappings": mappings}
-    reasons = {
-        "nodes[1].extraPortMappings": "The ports are those of mirror.url and mirror.ping_url in agent.toml. "
-        "The page "
-        "gives no listenAddress, and kind then opens them on all addresses: the proxy serves whoever "
-        "reaches this "
-        "machine."
-    }
+    why = (
+        "The ports are those of mirror.url and mirror.ping_url in agent.toml. The page gives no "
+        "listenAddress, and "
+        "kind then opens them on all addresses: the proxy serves whoever reaches this machine."
+    )
+    first = {"role": "worker", "extraPortMappings": Explained(mappings, why)}
+    nodes: object = [
+        {"role": "control-plane"},
+        first,
+        *({"role": "worker"} for _ in range(wishes.workers - 1)),
+    ]
     if wishes.workers != 2:
-        reasons["nodes"] = "As many workers as --workers says; the page has 2."
-    body = {**page.KIND, "nodes": [{"role": "control-plane"}, *workers]}
-    return YamlDocument(body, _head(FileForm.KIND, "kind create cluster --config FILE"), reasons)
+        nodes = Explained(nodes, "As many workers as --workers says; the page has 2.")
+    head = _head(FileForm.KIND, "kind create cluster --config FILE")
+    return YamlDocument.of({**page.KIND, "nodes": nodes}, head)
 
 
-def peer_service(site: Site) -> YamlDocument:
+def _peer_service(site: Site) -> YamlDocument:
     """A NodePort before the peers."""
     wishes = site.wishes
-    component = wishes.peers.value
-    of_node = {"externalTrafficPolicy": "Local"} if wishes.peers is Peers.CLIENT else {}
+    component: object = wishes.peers.value
+    of_node = wishes.peers is Peers.CLIENT
+    if not of_node:
+        component = Explained(component, "Seed peers, as --peers says. They are on no node in particular.")
+    ports = [
+        {"name": f"http-{port}", "nodePort": outer, "port": port}
+        for outer, port in (
+            (wishes.proxy_node_port, site.proxy.port),
+            (wishes.health_node_port, site.health.port),
+        )
+    ]
     spec = {
         "type": "NodePort",
-        **of_node,
-        "ports": [
-            {"name": f"http-{site.proxy.port}", "nodePort": wishes.proxy_node_port, "port": site.proxy.port},
-            {
-                "name": f"http-{site.health.port}",
-                "nodePort": wishes.health_node_port,
-                "port": site.health.port,
-            },
-        ],
-        "selector": {"app": "dragonfly", "component": component},
-    }
-    reasons = {
-        "spec.selector": "Not `release: dragonfly`, which the page has: the chart's pods carry app and "
-        "component "
-        "alone, so the page's Service has no endpoint.",
-        "spec.ports": "The ports of mirror.url and mirror.ping_url in agent.toml; the node ports must be "
-        "those of the "
-        "kind configuration.",
-    }
-    if of_node:
-        reasons["spec.externalTrafficPolicy"] = (
-            "The peer of the node that was asked. Without it a connection goes to the peer of any node, and "
-            "what this "
-            "node has in its cache is fetched from another."
-        )
-    else:
-        reasons["spec.selector.component"] = "Seed peers, as --peers says. They are on no node in particular."
+        "externalTrafficPolicy": Explained(
+            "Local" if of_node else None,
+            "The peer of the node that was asked. Without it a connection goes to the peer of any node, "
+            "and what "
+            "this node has in its cache is fetched from another."),
+        "ports": Explained(ports, "The ports of mirror.url and mirror.ping_url in agent.toml; the node "
+                                  "ports must be "
+                           "those of the kind configuration."),
+        "selector": Explained({"app": "dragonfly", "component": component},
+                              "Not `release: dragonfly`, which the page has: the chart's pods carry app "
+                              "and component "
+                              "alone, so the page's Service has no endpoint."),
+    }  # fmt: skip
     needs = "The peers must listen on more than the loopback: render helm-values with --exposed."
-    body = {**page.PEER_SERVICE, "spec": spec}
-    return YamlDocument(body, (*_head(FileForm.PEER_SERVICE, "kubectl apply -f FILE"), needs), reasons)
+    head = (*_head(FileForm.PEER_SERVICE, "kubectl apply -f FILE"), needs)
+    return YamlDocument.of({**page.PEER_SERVICE, "spec": spec}, head)
 
 
-def unit(site: Site) -> str:
+def _dynconfig(site: Site) -> YamlDocument:
+    """The schedulers, where there is no manager that tells of them."""
+    given = list(site.wishes.schedulers)
+    why = "dfdaemon does not start before one of them answers, and serves on when all of them are gone later."
+    named = bool(given) and is_named(given[0])
+    table = {"addr": Explained(given[0], why)} if named else {"addrs": Explained(given, why)}
+    head = f"{FileForm.DYNCONFIG.file}, read where dfdaemon.yaml names no manager."
+    return YamlDocument.of({"scheduler": table}, (head,))
+
+
+def is_named(scheduler: str) -> bool:
+    """Whether a scheduler is given by a name. dfdaemon resolves `addr`, one name for all of them; `addrs` are
+    addresses (client v1.5: "invalid socket address syntax", and it ends).
+    """
+    return address_of(scheduler.rpartition(":")[0].strip("[]")) is None
+
+
+def _unit(site: Site) -> str:
     """The drop-in for dfdaemon.service."""
     wishes = site.wishes
-    quoted = [_quoted(path) for path in Own(wishes.storage, wishes.socket, wishes.logs, wishes.cache).all]
-    made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")  # in a command it begins a variable
+    own = DfdaemonDirectories(wishes.storage, wishes.socket, wishes.logs, wishes.cache).all
+    # Within quotation marks (systemd.syntax(7)); in a command a dollar sign begins a variable.
+    quoted = [path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") for path in own]
+    made = " ".join(f'"{path}"' for path in quoted).replace("$", "$$")
     # Those that are not there yet when mkdir is started must not keep it from that: systemd lays them out for
     # it too.
     written = " ".join(f'"-{path}"' for path in quoted)
     owned = f"\nExecStartPre=+/usr/bin/chown --no-dereference {wishes.user} {made}" if wishes.user else ""
     return _UNIT.replace("@MADE@", made + owned).replace("@WRITTEN@", written)
-
-
-def _quoted(path: str) -> str:
-    """Within quotation marks in a unit (systemd.syntax(7))."""
-    return path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
 def render(form: FileForm, site: Site) -> YamlDocument | str:
@@ -139,37 +143,28 @@ def render(form: FileForm, site: Site) -> YamlDocument | str:
 
 
 def _helm(site: Site) -> YamlDocument:
-    return values(site, _head(FileForm.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
+    return helm_values(site, _head(FileForm.HELM_VALUES, "helm install … dragonfly/dragonfly -f FILE"))
 
 
 def _dfdaemon(site: Site) -> YamlDocument:
     start = "systemctl restart dfdaemon"
-    return dfdaemon.config(
+    return dfdaemon(
         site, (f"{FileForm.DFDAEMON.file}, checked with {page.CHECKED}. In force after: {start}",)
     )
 
 
-def _dynconfig(site: Site) -> YamlDocument:
-    return dfdaemon.dynconfig(
-        site, (f"{FileForm.DYNCONFIG.file}, read where dfdaemon.yaml names no manager.",)
-    )
-
-
 def _head(form: FileForm, command: str) -> tuple[str, ...]:
-    return (
-        f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}; `--page` prints the page's "
-        f"own. "
-        f"Use: {command}",
-    )
+    checked = f"{form.file} of Dragonfly's page on Nydus, checked with {page.CHECKED}"
+    return (f"{checked}; `--page` prints the page's own. Use: {command}",)
 
 
 _RENDERERS: Mapping[FileForm, Callable[[Site], YamlDocument | str]] = {
-    FileForm.KIND: kind,
+    FileForm.KIND: _kind,
     FileForm.HELM_VALUES: _helm,
-    FileForm.PEER_SERVICE: peer_service,
+    FileForm.PEER_SERVICE: _peer_service,
     FileForm.DFDAEMON: _dfdaemon,
     FileForm.DYNCONFIG: _dynconfig,
-    FileForm.UNIT: unit,
+    FileForm.UNIT: _unit,
 }
 
 _UNIT = f"""\

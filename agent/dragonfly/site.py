@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.config.forms import Form as TextForm
-from agent.config.forms import endpoint_of
+from agent.config.forms import address_of, endpoint_of
 from agent.config.model import Config, Scheme
 from agent.dragonfly import page
-from agent.dragonfly.confinement import DANGEROUS, plain
-from agent.dragonfly.own import STORAGE, Own
-from agent.dragonfly.place import above
+from agent.dragonfly.service import DANGEROUS, DfdaemonDirectories, above, plain
 
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 """Debian's store in one file; `update-ca-certificates` puts private CAs into it."""
@@ -54,11 +52,11 @@ class Wishes:
     manager: str = ""
     schedulers: tuple[str, ...] = ()
     advertise: str = ""
-    storage: str = STORAGE
-    socket: str = Own().socket
+    storage: str = DfdaemonDirectories().storage
+    socket: str = DfdaemonDirectories().socket
     """The directory of dfdaemon's socket."""
-    logs: str = Own().logs
-    cache: str = Own().cache
+    logs: str = DfdaemonDirectories().logs
+    cache: str = DfdaemonDirectories().cache
     user: str = ""
     """Whom dfdaemon.service runs dfdaemon as; "" for root."""
     ca: str = SYSTEM_CA
@@ -109,30 +107,18 @@ def site_of(config: Config, wishes: Wishes) -> Site | tuple[Wrong, ...]:
 
 def _listener(url: str) -> SocketAddress | None:
     end = endpoint_of(url)
-    if end is None:
-        return None
-    try:
-        ipaddress.ip_address(end[0])
-    except ValueError:
-        return None
-    return SocketAddress(*end)
+    return SocketAddress(*end) if end and address_of(end[0]) else None
 
 
 def _wrong_wishes(wishes: Wishes) -> Iterable[Wrong]:
     if wishes.proxy_node_port == wishes.health_node_port:
-        yield (
-            "--health-node-port",
-            str(wishes.health_node_port),
-            "is the proxy's node port too",
-            "choose another",
-        )
-    for key, path in (("--storage", wishes.storage), ("socketPath", wishes.socket), ("--log-dir",
-        wishes.logs),
-                      ("cacheDir", wishes.cache)):  # fmt: skip
+        port = str(wishes.health_node_port)
+        yield "--health-node-port", port, "is the proxy's node port too", "choose another"
+    for key, path in (("--storage", wishes.storage), ("socketPath", wishes.socket),
+                      ("--log-dir", wishes.logs), ("cacheDir", wishes.cache)):  # fmt: skip
         complaint = _complaint(path)
         if complaint:
-            reason, action = complaint
-            yield (key, path, reason, action)
+            yield key, path, *complaint
 
 
 def _complaint(path: str) -> tuple[str, str] | None:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from agent.config.forms import endpoint_of
 from agent.config.model import Config
-from agent.dragonfly.command_line import config_of, log_level
-from agent.dragonfly.live import SERVERS, UNIT, LiveFacts, LiveSettings
-from agent.dragonfly.own import logs_of
-from agent.dragonfly.place import SourcePlace, place_of
+from agent.dragonfly.checks import LISTENERS
+from agent.dragonfly.command_line import config_of, log_level, logs_of
+from agent.dragonfly.live import UNIT, DfdaemonFile, LiveFacts
 from agent.dragonfly.service import DfdaemonService, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
@@ -42,21 +41,18 @@ def read_dragonfly(config: Config, ports: DragonflyPorts, *, native: bool) -> Li
     hidden = runs and holder is None
     unseen = Unknown("the process that listens is not to be seen from here")
     text = unseen if hidden else _text(files, file)
-    settings = text if isinstance(text, Unknown) else LiveSettings.of(file, text)
+    settings = text if isinstance(text, Unknown) else DfdaemonFile.of(file, text)
     return LiveFacts(
         runs=runs,
         file=file,
         settings=settings,
-        listening={name: _addresses(there[name]) for name in SERVERS},
+        listening={name: _addresses(there[name]) for name in LISTENERS},
         service=_told(service),
         metrics=_metrics(ports, config.mirror.metrics_url),
-        arch=ports.machine.arch,
-        page_bytes=ports.machine.page_bytes,
         native=native,
         log_level=log_level(holder.argv, holder.environment) if holder else unseen,
         logs=logs_of(argv, environment),
         lost_ca="" if isinstance(settings, Unknown) else _lost(files, settings.ca),
-        cache=_cache(ports, holder, settings),
     )
 
 
@@ -99,19 +95,6 @@ def _told(service: UnitFact | Unknown | None) -> DfdaemonService | Unknown | Non
         return service
     given_up = gives_up(*service.start_limit, service.restart_us)
     return DfdaemonService(service.name, service.restart, given_up, service.confinement)
-
-
-def _cache(
-    ports: DragonflyPorts, holder: SocketHolder | None, settings: LiveSettings | Unknown
-) -> SourcePlace:
-    """What the running dfdaemon's pieces lie on."""
-    if holder is None or isinstance(settings, Unknown):
-        return SourcePlace.KEPT
-    try:
-        table = ports.files_of(_INIT).head(f"/proc/{holder.pid}/mountinfo", _LONGEST)
-    except FileError:
-        return SourcePlace.KEPT
-    return place_of((table or b"").decode(errors="replace"), settings.storage, contained=not holder.unit)
 
 
 def _text(files: Files, file: str) -> str | Unknown:

@@ -214,15 +214,6 @@ class SocketHolder:
     """What dfdaemon reads of it, and nothing else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the processor and the kernel are."""
-
-    arch: str
-    """As uname(2) says: x86_64, aarch64."""
-    page_bytes: int
-
-
 class SocketHolders(Protocol):
     """Who holds a socket of this network namespace."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.bench.picture import Chart
-from agent.ports.node import Cgroups, Clock, Files, Machine, Processes, SocketHolders, SocketTables, Units
+from agent.ports.node import Cgroups, Clock, Files, Processes, SocketHolders, SocketTables, Units
 from agent.ports.services import Containerd, Http, Nydusd, PeerStore, SnapshotterSocket, Tls
 from agent.ports.switch import Drill, Fence
 
@@ -289,4 +289,3 @@ class DragonflyPorts:
     http: Http
     files_of: Callable[[int], Files]
     """The files that a process sees, by its id: it may be in a container."""
-    machine: Machine

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from agent.adapters.proc import ProcHolders, machine
+from agent.adapters.proc import ProcHolders
 from agent.dragonfly.command_line import environment_of
 from agent.netfilter.sock_diag import KernelSockets
 
@@ -44,9 +44,3 @@ def test_a_socket_that_nobody_holds_any_more_has_no_holder() -> None:
         inode = inode_of(made.getsockname()[1])
         assert ProcHolders(environment_of).of(inode) is not None
     assert ProcHolders(environment_of).of(inode) is None
-
-
-def test_the_machine_tells_its_processor_and_pages() -> None:
-    seen = machine()
-    assert seen.arch in ("x86_64", "aarch64")
-    assert seen.page_bytes in (4096, 16384, 65536)

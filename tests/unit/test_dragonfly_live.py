@@ -17,11 +17,10 @@ from agent.dragonfly.command_line import (
     environment_of,
     log_level,
 )
-from agent.dragonfly.findings import AuditReport, Severity
-from agent.dragonfly.live import LiveFacts, LiveSettings, report
-from agent.dragonfly.place import SourcePlace
+from agent.dragonfly.live import DfdaemonFile, LiveFacts, report
 from agent.dragonfly.render import FileForm
 from agent.dragonfly.service import DfdaemonService
+from agent.dragonfly.settings import AuditReport, Severity
 from agent.errors import Problem
 from agent.node.facts import Confinement, Unknown
 from tests.unit.test_dragonfly_render import document
@@ -43,12 +42,10 @@ SERVICE = DfdaemonService("dfdaemon.service", "always", "", HELD)
 WELL = LiveFacts(
     runs=True,
     file=DEFAULT_CONFIG,
-    settings=LiveSettings.of(DEFAULT_CONFIG, OURS),
+    settings=DfdaemonFile.of(DEFAULT_CONFIG, OURS),
     listening=dict.fromkeys(("proxy", "health", "metrics", "stats"), LOOPBACK),
     service=SERVICE,
     metrics=METRICS,
-    arch="x86_64",
-    page_bytes=4096,
     native=False,
     log_level=DfdaemonLogLevel("warn", "DFDAEMON_LOG_LEVEL"),
 )
@@ -57,7 +54,7 @@ WELL = LiveFacts(
 def seen(**changes: Any) -> AuditReport:
     """`text`: what its file holds; `restart`, `gives_up`, `name`, `held`: changes of its unit."""
     if "text" in changes:
-        changes["settings"] = LiveSettings.of(DEFAULT_CONFIG, changes.pop("text"))
+        changes["settings"] = DfdaemonFile.of(DEFAULT_CONFIG, changes.pop("text"))
     names = {"restart": "restart", "gives_up": "gives_up", "name": "name", "held": "confinement"}
     of_unit = {names[key]: changes.pop(key) for key in tuple(changes) if key in names}
     if of_unit:
@@ -99,15 +96,11 @@ def test_a_dfdaemon_that_is_as_ours_has_nothing_and_all_was_told() -> None:
         ("log-level", {"log_level": DfdaemonLogLevel("info", "")}),
         ("root-writes", {"held": Confinement()}),
         ("unit", {"gives_up": "after 5 starts within 10 s"}),
-        ("volume", {"cache": SourcePlace.POD}),
-        ("volume", {"cache": SourcePlace.LAYER}),
-        ("storage", {"cache": SourcePlace.MEMORY}),
         ("certificate", {"lost_ca": "/nowhere.pem"}),
         (
             "prefetch",
             {"text": document(FileForm.DFDAEMON).text().replace("prefetch: true", "prefetch: false")},
         ),
-        ("pages", {"runs": False, "arch": "aarch64", "page_bytes": 65536}),
     ],
 )
 def test_each_thing_is_found_where_it_is_seen(item: str, changes: dict[str, Any]) -> None:
@@ -119,29 +112,9 @@ def test_what_the_kernel_says_counts_and_not_what_the_file_says() -> None:
     assert items(text="proxy: {server: {ip: 0.0.0.0}}").isdisjoint({"open-proxy", "stats-address"})
 
 
-def test_a_directory_in_memory_is_told_once() -> None:
-    text = OURS.replace("dir: /var/lib/dragonfly/", "dir: /run/dragonfly")
-    found = seen(text=text, cache=SourcePlace.MEMORY).findings
-    assert [one.item for one in found] == ["storage"]
-
-
-@pytest.mark.parametrize(("service", "change"), [(SERVICE, "set storage.dir in /etc/"), (None, "a hostPath")])
-def test_a_cache_in_memory_is_moved_by_what_runs_dfdaemon(
-    service: DfdaemonService | None, change: str
-) -> None:
-    (one,) = seen(service=service, cache=SourcePlace.MEMORY).findings
-    assert change in one.change
-
-
 def test_a_proxy_that_wants_a_password_is_not_open_wherever_it_listens() -> None:
     locked = "proxy: {server: {basicAuth: {username: a, password: b}}}"
     assert "open-proxy" not in items(text=locked, listening=listening(proxy=("0.0.0.0",)))
-
-
-def test_large_pages_are_no_harm_to_a_dfdaemon_that_runs_nor_on_another_processor() -> None:
-    assert items(arch="aarch64", page_bytes=65536) == set()
-    assert items(runs=False, arch="x86_64", page_bytes=65536) == set()
-    assert items(runs=False, arch="aarch64", page_bytes=4096) == set()
 
 
 @pytest.mark.parametrize("restart", ["always", "on-failure"])
@@ -174,7 +147,7 @@ def test_what_could_not_be_read_is_untold_and_never_taken_for_right(
 
 
 def test_a_running_dfdaemons_file_that_it_could_not_read_is_told_by_key() -> None:
-    found = report(replace(WELL, settings=LiveSettings.of(DEFAULT_CONFIG, "proxy: {prefetch: 3}")), Config())
+    found = report(replace(WELL, settings=DfdaemonFile.of(DEFAULT_CONFIG, "proxy: {prefetch: 3}")), Config())
     assert isinstance(found, tuple)
     assert isinstance(found[0], Problem)
     assert str(found[0]).startswith(f"{DEFAULT_CONFIG}: proxy.prefetch = 3: must be true or false")
@@ -340,8 +313,7 @@ def test_a_unit_that_is_strict_and_leaves_what_makes_whoever_asks_root_is_found_
             "/srv/peer (download.server.socketPath)",
         ),
         ({"logs": "/srv/logs"}, "/srv/logs (--log-dir)"),
-        ({"held": replace(HELD, read_only=("/var/lib/dragonfly",))}, "/var/lib/dragonfly/ (storage.dir)"),
-        ({"held": replace(HELD, inaccessible=("-/var/log/dragonfly",))}, "/var/log/dragonfly (--log-dir)"),
+        ({"held": replace(HELD, writable=HELD.writable[1:])}, "/var/lib/dragonfly/ (storage.dir)"),
     ],
 )
 def test_a_unit_that_keeps_dfdaemon_from_its_own_directories_is_found_before_it_fails_to_start(
@@ -367,4 +339,4 @@ def test_a_cache_directory_that_dfdaemon_does_not_touch_keeps_nobody_from_starti
     ],
 )
 def test_the_file_of_cas_is_the_one_that_the_configuration_names(text: str, file: str) -> None:
-    assert LiveSettings.of("", text).ca == file
+    assert DfdaemonFile.of("", text).ca == file

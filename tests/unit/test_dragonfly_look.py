@@ -9,50 +9,14 @@ import pytest
 from agent.config.model import Config
 from agent.dragonfly.command_line import DfdaemonLogLevel
 from agent.dragonfly.live import LiveFacts
-from agent.dragonfly.place import SourcePlace, place_of
 from agent.dragonfly.service import DfdaemonService
 from agent.node.dragonfly import read_dragonfly
 from agent.node.facts import Confinement, UnitFact, Unknown
-from agent.ports import DragonflyPorts, Machine, SocketHolder
+from agent.ports import DragonflyPorts, SocketHolder
 from tests.fakes.daemon import FakeTables
 from tests.fakes.files import FakeFiles
 from tests.fakes.http import FakeHttp, answer
 from tests.fakes.units import FakeUnits, unit
-
-POD = "/var/lib/kubelet/pods/0a/volumes/kubernetes.io~empty-dir/storage"
-ROOT = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
-LAYER = "30 29 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l"
-
-
-def mount(root: str, where: str, kind: str = "ext4") -> str:
-    return f"40 22 8:1 {root} {where} rw,relatime shared:9 master:2 - {kind} source rw"
-
-
-@pytest.mark.parametrize(
-    ("lines", "contained", "place"),
-    [
-        ([ROOT], False, SourcePlace.KEPT),
-        ([LAYER], True, SourcePlace.LAYER),
-        ([LAYER], False, SourcePlace.KEPT),  # a node whose own root is one
-        ([LAYER, mount(POD, "/var/lib/dragonfly")], True, SourcePlace.POD),
-        ([LAYER, mount("/data", "/var/lib/dragonfly")], True, SourcePlace.KEPT),
-        ([LAYER, mount(POD, "/var/log/dragonfly")], True, SourcePlace.LAYER),
-        ([LAYER, mount(POD, "/var/lib/dragon")], True, SourcePlace.LAYER),
-        ([ROOT, mount("/", "/var/lib", "tmpfs")], False, SourcePlace.MEMORY),
-        ([ROOT, mount("/", "/var/lib", "tmpfs"), mount("/d", "/var/lib/dragonfly")], False, SourcePlace.KEPT),
-        ([ROOT, mount("/d", "/var/lib/dragonfly"), mount(POD, "/var/lib/dragonfly")], True, SourcePlace.POD),
-        (["", "short line", "40 22 8:1"], True, SourcePlace.KEPT),
-    ],
-)
-def test_what_becomes_of_the_cache_is_told_by_the_mount_that_is_nearest(
-    lines: list[str], place: SourcePlace, *, contained: bool
-) -> None:
-    assert place_of("\n".join(lines), "/var/lib/dragonfly/", contained=contained) is place
-
-
-def test_a_directory_with_a_space_is_found_on_its_own_mount() -> None:
-    lines = f"{LAYER}\n{mount('/d', '/srv/my' + chr(92) + '040cache')}"
-    assert place_of(lines, "/srv/my cache/pieces", contained=True) is SourcePlace.KEPT
 
 
 class OneHolder:
@@ -67,20 +31,18 @@ class OneHolder:
 
 
 def looked(
-    holder: SocketHolder | None, service: UnitFact | None = None, mounts: str = ROOT, *, listens: bool = True
+    holder: SocketHolder | None, service: UnitFact | None = None, *, listens: bool = True
 ) -> LiveFacts:
     """A dfdaemon with this process and this unit; its file is its container's own."""
     tables = FakeTables()
     if listens:
         tables.held[4001] = 0
-    here = FakeFiles({"/proc/71/mountinfo": mounts.encode()})
+    here = FakeFiles({})
     own = FakeFiles({"/etc/d.yaml": b"storage: {dir: /var/lib/dragonfly}"})
     http = FakeHttp()
     http.on("http://127.0.0.1:4002/metrics", answer(body=b"x 1"))
     units = FakeUnits([service] if service else [])
-    ports = DragonflyPorts(
-        tables, OneHolder(holder), units, http, lambda pid: here if pid == 1 else own, Machine("x86_64", 4096)
-    )
+    ports = DragonflyPorts(tables, OneHolder(holder), units, http, lambda pid: here if pid == 1 else own)
     return read_dragonfly(Config(), ports, native=False)
 
 
@@ -90,15 +52,11 @@ SERVICE = SocketHolder(
 )
 
 
-def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files_and_mounts() -> None:
-    facts = looked(POD_PROCESS, mounts=f"{LAYER}\n{mount(POD, '/var/lib/dragonfly')}")
+def test_a_dfdaemon_in_a_pod_is_looked_at_by_its_own_files() -> None:
+    facts = looked(POD_PROCESS)
     assert not isinstance(facts.settings, Unknown)
-    assert (facts.file, facts.settings.storage) == ("/etc/d.yaml", "/var/lib/dragonfly")
-    assert (facts.cache, facts.service, facts.log_level) == (
-        SourcePlace.POD,
-        None,
-        DfdaemonLogLevel("info", "--log-level"),
-    )
+    assert (facts.file, facts.own.storage) == ("/etc/d.yaml", "/var/lib/dragonfly")
+    assert (facts.service, facts.log_level) == (None, DfdaemonLogLevel("info", "--log-level"))
 
 
 def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
@@ -106,10 +64,7 @@ def test_a_dfdaemon_of_a_unit_is_looked_at_with_it() -> None:
     facts = looked(
         SERVICE, replace(unit("d.service", active=True, pid=71), restart="always", confinement=held)
     )
-    assert (facts.service, facts.cache) == (
-        DfdaemonService("d.service", "always", "", held),
-        SourcePlace.KEPT,
-    )
+    assert facts.service == DfdaemonService("d.service", "always", "", held)
     assert facts.log_level == DfdaemonLogLevel("warn", "DFDAEMON_LOG_LEVEL")
 
 
