@@ -122,7 +122,7 @@ class ListenerProcesses(Protocol):
         followed.
         """
 
-    def look(self) -> Holders:
+    def holders(self) -> Holders:
         """How they are now. Cheap: for every tick."""
 
 

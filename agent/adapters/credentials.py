@@ -17,7 +17,7 @@ from agent.ports_credentials import Credential, Looked, Secret
 from agent.registry import docker_config
 from agent.registry.docker_config import DockerConfig
 from agent.registry.names import host_of, keys_of
-from agent.registry.places import Places
+from agent.registry.places import CredentialPlaces
 
 _NOT_FOUND = "credentials not found in native keychain"
 """What helpers print, and end with 1, where they have nothing (docker-credential-helpers,
@@ -35,7 +35,7 @@ class DockerCredentials:
     `uid`: who we are; the file must be ours or root's.
     """
 
-    def __init__(self, files: Files, processes: Processes, places: Places, *, uid: int = 0) -> None:
+    def __init__(self, files: Files, processes: Processes, places: CredentialPlaces, *, uid: int = 0) -> None:
         self._files = files
         self._processes = processes
         self._places = places

@@ -65,7 +65,7 @@ class AppliedFiles:
         self._containerd_config = containerd_config
         self._known: dict[str, tuple[tuple[int, ...], bytes]] = {}
 
-    def look(self, expected: Expected) -> Sight:
+    def read(self, expected: Expected) -> Sight:
         """Everything that can be seen now, but for what needs patience (`down`)."""
         sight = Sight()
         for one in expected.files:

@@ -86,7 +86,7 @@ class Drift:
             for directory in self._directories():
                 self._watch.add(directory)
 
-    def look(self, now: float, epoch: float) -> bool:
+    def read_changes(self, now: float, epoch: float) -> bool:
         """Take notice of what changed; whether something else is known to be wrong than before. Called when
         the watch's descriptor is readable.
         """
@@ -152,7 +152,7 @@ class Drift:
         if self._pending:
             self._pending = False
             self._expected = decode_expected(self._expected_file.load())
-            self._sight = self._applied_files.look(self._expected) if self._expected is not None else Sight()
+            self._sight = self._applied_files.read(self._expected) if self._expected is not None else Sight()
             self._rewatch_at = min(self._rewatch_at, now)
         self._look_at_unit(now, due=down_due)
         before = self.findings, self.gave_up

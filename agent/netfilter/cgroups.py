@@ -155,7 +155,7 @@ class CgroupProcesses:
             return f"its cgroup is no service's: {path or 'unknown'}"
         return self._open(self._tree.mount() / path.lstrip("/"))
 
-    def look(self) -> Holders:
+    def holders(self) -> Holders:
         """See ports.ListenerProcesses."""
         ended = []
         for descriptor, _ in self._epoll.poll(0):

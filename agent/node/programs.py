@@ -21,7 +21,7 @@ _RUN_S = 5.0
 Parse: TypeAlias = Callable[[str], tuple[Version | Unknown, str]]
 
 
-class Ports(Protocol):
+class BinaryPorts(Protocol):
     """What is needed of agent.ports.Ports."""
 
     @property
@@ -33,7 +33,7 @@ class Ports(Protocol):
         """Processes."""
 
 
-def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
+def find(ports: BinaryPorts, name: str, parse: Parse, *, crate: bool = False) -> Binary | None | Unknown:
     """The first program of this name, or the one at this path; None where there is none, Unknown where a
     directory could not be read.
 
@@ -50,7 +50,7 @@ def find(ports: Ports, name: str, parse: Parse, *, crate: bool = False) -> Binar
     return None
 
 
-def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown:
+def of_release(ports: BinaryPorts, path: str, release: str) -> Binary | None | Unknown:
     """The program at this path, which is known to be of an upstream release: where it tells no version, that
     counts.
 
@@ -65,7 +65,7 @@ def of_release(ports: Ports, path: str, release: str) -> Binary | None | Unknown
 
 
 def _look(
-    ports: Ports, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
+    ports: BinaryPorts, path: str, told: Callable[[str, str], tuple[Version | Unknown, str]]
 ) -> Binary | None | Unknown:
     """A program by its head, and by what is `told` of its path and of what it says to --version."""
     try:
@@ -83,7 +83,7 @@ def _look(
 
 
 def _version(
-    ports: Ports, path: str, said: tuple[Version | Unknown, str], *, crate: bool
+    ports: BinaryPorts, path: str, said: tuple[Version | Unknown, str], *, crate: bool
 ) -> tuple[Version | Unknown, str]:
     version, text = said
     if not isinstance(version, Unknown):
@@ -94,7 +94,7 @@ def _version(
     return _crate_version(ports, path) if crate else (version, text)
 
 
-def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] | None:
+def _package_version(ports: BinaryPorts, path: str) -> tuple[Version | Unknown, str] | None:
     """By the package that ships the file; None where no package does."""
     try:
         owner = (
@@ -108,7 +108,7 @@ def _package_version(ports: Ports, path: str) -> tuple[Version | Unknown, str] |
     return versions.package(shown)
 
 
-def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
+def _crate_version(ports: BinaryPorts, path: str) -> tuple[Version | Unknown, str]:
     argv = ["grep", "-a", "-o", "-E", "-m", "1", versions.CRATE_PATTERN, path]
     try:
         return versions.crate(ports.processes.run(argv, deadline_s=_RUN_S, ok=(0, 1)).stdout)
@@ -116,7 +116,7 @@ def _crate_version(ports: Ports, path: str) -> tuple[Version | Unknown, str]:
         return Unknown(str(error)), ""
 
 
-def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unknown:
+def reads_mirrors(ports: BinaryPorts, nydusd: Binary | None | Unknown) -> bool | Unknown:
     """Whether nydusd knows the settings of the `mirrors` block: their names lie in the program as text."""
     if not isinstance(nydusd, Binary):
         return Unknown("no nydusd")
@@ -131,5 +131,5 @@ def reads_mirrors(ports: Ports, nydusd: Binary | None | Unknown) -> bool | Unkno
         return Unknown(str(error))
 
 
-def _holds(ports: Ports, path: str, text: str) -> bool:
+def _holds(ports: BinaryPorts, path: str, text: str) -> bool:
     return ports.processes.run(["grep", "-q", "-a", "-F", text, path], deadline_s=_RUN_S, ok=(0, 1)).code == 0

@@ -14,7 +14,7 @@ ROOTS_DOCKER = "/root/.docker/config.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class CredentialPlaces:
     """Files of which the first that is there counts."""
 
     paths: tuple[str, ...]
@@ -34,14 +34,16 @@ def credential_paths(credential: str, environment: Mapping[str, str]) -> tuple[s
     )
 
 
-def docker_places(credentials: str, environment: Mapping[str, str], *, uid: int, home: str) -> Places:
+def docker_places(
+    credentials: str, environment: Mapping[str, str], *, uid: int, home: str
+) -> CredentialPlaces:
     """docker's configuration for this user.
 
     Root's is what `registries.credentials` names and nothing else, because that is what the snapshotter is
     told too; where it names nothing, root's own of docker. Other users have their own, where docker has it.
     """
     if uid != 0:
-        return Places((f"{environment.get('DOCKER_CONFIG') or f'{home}/.docker'}/config.json",))
+        return CredentialPlaces((f"{environment.get('DOCKER_CONFIG') or f'{home}/.docker'}/config.json",))
     if credentials:
-        return Places(credential_paths(credentials, environment), "registries.credentials")
-    return Places((ROOTS_DOCKER,))
+        return CredentialPlaces(credential_paths(credentials, environment), "registries.credentials")
+    return CredentialPlaces((ROOTS_DOCKER,))

@@ -180,7 +180,7 @@ class FakeListenerProcesses:
         self._now = Holders()
         return self.refuses
 
-    def look(self) -> Holders:
+    def holders(self) -> Holders:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
         found, self._now = self._now, Holders((), self._now.stopped)

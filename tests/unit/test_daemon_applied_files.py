@@ -77,7 +77,7 @@ class Tree:
 
     def event(self, path: str) -> bool:
         self.watch.touch(path)
-        return self.drift.look(self.now, 1_000_000 + self.now)
+        return self.drift.read_changes(self.now, 1_000_000 + self.now)
 
     def kinds(self) -> list[Kind]:
         return [one.kind for one in self.drift.findings]

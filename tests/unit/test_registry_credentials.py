@@ -19,7 +19,7 @@ from agent.errors import CredentialError, ProcessError
 from agent.ports import Finished
 from agent.registry.credential import Credential
 from agent.registry.names import HUB_KEY, api_host_of, host_of
-from agent.registry.places import Places, docker_places
+from agent.registry.places import CredentialPlaces, docker_places
 from agent.registry.secret import Secret
 from tests.fakes.files import FakeFiles
 from tests.fakes.processes import FakeProcesses
@@ -44,7 +44,7 @@ def credentials(
     if document is not None:
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         files.put(PATH, content, mode=mode, uid=uid)
-    return DockerCredentials(files, processes or FakeProcesses(), Places((PATH,), named))
+    return DockerCredentials(files, processes or FakeProcesses(), CredentialPlaces((PATH,), named))
 
 
 def refusal(port: DockerCredentials, registry: str = "reg.test") -> CredentialError:
@@ -288,7 +288,7 @@ def test_everyone_may_read_a_file_without_a_secret_and_its_owner_its_own() -> No
     assert shared.find("reg.test", deadline_s=1).credential is not None
     files = FakeFiles()
     files.put(PATH, json.dumps({"auths": {"reg.test": {"auth": auth()}}}).encode(), mode=0o600, uid=1000)
-    own = DockerCredentials(files, FakeProcesses(), Places((PATH,)), uid=1000)
+    own = DockerCredentials(files, FakeProcesses(), CredentialPlaces((PATH,)), uid=1000)
     assert own.find("reg.test", deadline_s=1).credential is not None
 
 
@@ -324,7 +324,7 @@ def test_a_file_that_is_no_configuration_of_docker_is_refused(document: bytes) -
 
 def test_root_looks_where_the_snapshotter_is_told_to_and_others_at_their_own() -> None:
     environment = {"CREDENTIALS_DIRECTORY": "/run/credentials/x", "DOCKER_CONFIG": "/elsewhere"}
-    assert docker_places("", environment, uid=0, home="/root") == Places((PATH,))
+    assert docker_places("", environment, uid=0, home="/root") == CredentialPlaces((PATH,))
     named = docker_places("pull", environment, uid=0, home="/root")
     assert named.paths == ("/run/credentials/x/pull", "/etc/credstore/pull", "/run/credstore/pull")
     assert named.named == "registries.credentials"
