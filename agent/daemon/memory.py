@@ -27,7 +27,7 @@ from agent.health.damping import Flap
 from agent.health.evidence import Route, SymptomKind
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import NEVER, Accuser, Cause, Fence, HealthState, State
+from agent.health.state import NEVER, Accuser, Cause, HealthState, RaisedFence, State
 from agent.node.moment import present
 
 KIND = "DaemonMemory"
@@ -159,7 +159,7 @@ def _decoded(document: Loose, now: float, policy: Policy) -> Memory:
         kept = health_state
     state = State(
         health_state=kept,
-        since=read.past("since") if bad else 0.0,
+        since=read.moment("since") if bad else 0.0,
         reason=read.text("reason") if bad else State().reason,
         evidence=read.text("evidence") if bad else "",
         cause=Cause(read.text("cause")) if bad else Cause.FIRST,
@@ -216,7 +216,7 @@ class _Reader:
     def time(self, key: str) -> float:
         return NEVER if self._document[key] is None else self._number(self._document[key])
 
-    def past(self, key: str) -> float:
+    def moment(self, key: str) -> float:
         found = self._number(self._document[key])
         if found > self._now:
             raise ValueError(key)
@@ -274,9 +274,8 @@ def adopted(state: State, left_s: float, now: float) -> State:
     if not bad and not (state.was_well and state.pin is Route.ORIGIN):
         return state
     # That run had asked the origin.
-    return replace(
-        state, fence=Fence(tentative=False, renewed=NEVER, since=now), origin=True if bad else state.origin
-    )  # fmt: skip
+    fence = RaisedFence(tentative=False, renewed=NEVER, since=now)
+    return replace(state, fence=fence, origin=True if bad else state.origin)
 
 
 def recall(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from agent import API_VERSION
 from agent.daemon.documents import Pin
-from agent.daemon.view import Condition, Containerd, HistoryEntry, Probed, Symptoms, View
+from agent.daemon.view import Condition, ContainerdConnections, HistoryEntry, Probed, Symptoms, View
 from agent.health.evidence import Mode, Route
 from agent.health.state import HealthState
 from agent.plan.drift_form import encode_findings
@@ -120,7 +120,7 @@ def _mirror(view: View) -> Mapping[str, object]:
     }
 
 
-def _containerd(sockets: Containerd) -> Mapping[str, object]:
+def _containerd(sockets: ContainerdConnections) -> Mapping[str, object]:
     return {
         "released_waiting": sockets.released_waiting, "released_stalled": sockets.released_stalled,
         "spared": sockets.spared,

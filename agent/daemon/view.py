@@ -91,7 +91,7 @@ class FenceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Containerd:
+class ContainerdConnections:
     """What became of containerd's connections to the fenced mirror: destroyed because they waited for an
     answer, or because nothing came any more (sums since the start), and left (as last seen; 0 while nothing
     is fenced)."""
@@ -182,7 +182,7 @@ class View:
     penalty: Penalty = field(default_factory=Penalty)
     back: Prospect = field(default_factory=Prospect)
     symptoms: Symptoms = field(default_factory=Symptoms)
-    containerd: Containerd = field(default_factory=Containerd)
+    containerd: ContainerdConnections = field(default_factory=ContainerdConnections)
     drift: tuple[Finding, ...] = ()
 
 
@@ -252,9 +252,9 @@ def _fence(lease: FenceLease, mono: float, *, active: bool) -> FenceView:
     )  # fmt: skip
 
 
-def _containerd(lease: FenceLease) -> Containerd:
+def _containerd(lease: FenceLease) -> ContainerdConnections:
     counters = lease.counters
-    return Containerd(counters.released_waiting, counters.released_stalled, counters.spared)
+    return ContainerdConnections(counters.released_waiting, counters.released_stalled, counters.spared)
 
 
 def _penalty(state: State, mono: float, policy: Policy) -> Penalty:

@@ -47,8 +47,8 @@ from agent.health.state import (
     AskOwner,
     Cause,
     Effect,
-    Fence,
     HealthState,
+    RaisedFence,
     State,
     Transition,
 )
@@ -304,5 +304,5 @@ def _adopted(state: State, event: Adopted, now: float) -> State:
         state, HealthState.DOWN, Cause.ADOPTED, why, f"{event.left_s:.1f} s were left of its lease", now
     )
     return replace(
-        adopted, was_well=True, origin=True, fence=Fence(tentative=False, renewed=NEVER, since=now)
+        adopted, was_well=True, origin=True, fence=RaisedFence(tentative=False, renewed=NEVER, since=now)
     )

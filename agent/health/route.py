@@ -12,7 +12,16 @@ from agent.health import patience
 from agent.health.evidence import Mode, Route
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.state import Cause, Effect, ExtendFence, Fence, HealthState, LiftFence, RaiseFence, State
+from agent.health.state import (
+    Cause,
+    Effect,
+    ExtendFence,
+    HealthState,
+    LiftFence,
+    RaisedFence,
+    RaiseFence,
+    State,
+)
 
 
 class Wish(enum.Enum):
@@ -64,7 +73,7 @@ def settle(state: State, now: float, policy: Policy) -> tuple[State, tuple[Effec
         # One container that reads makes three or four symptoms in a fence of a few seconds: the next fence
         # goes on counting.
         met = state.met if now - state.lifted <= policy.symptom_window_s else ()
-        raised = Fence(tentative, renewed=now, since=now, met=met)
+        raised = RaisedFence(tentative, renewed=now, since=now, met=met)
         return replace(state, fence=raised, fence_error=""), (RaiseFence(lease_s, tentative),)
     # A tenth early: ticks come a little late, and a renewal must not wait for one tick more.
     if state.fence.tentative != tentative or now - state.fence.renewed >= 0.9 * policy.renew_s:

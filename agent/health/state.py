@@ -70,7 +70,7 @@ class Accuser(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
+class RaisedFence:
     """The fence as it is up. Times are monotonic seconds."""
 
     tentative: bool
@@ -188,7 +188,7 @@ class State:
     same.
     """
     return_at: float = NEVER
-    fence: Fence | None = None
+    fence: RaisedFence | None = None
     lifted: float = NEVER
     """When the fence was lifted the last time."""
     met: tuple[SymptomKind, ...] = ()

@@ -18,7 +18,7 @@ from typing import assert_never
 
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
-from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, HealthState, State
+from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, HealthState, State
 from agent.health.transitions import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
@@ -73,7 +73,7 @@ def _fell_back(state: State, event: Symptom, now: float, policy: Policy) -> Aske
     return seen, (AskCanary(), AskOwner(), AskOrigin())
 
 
-def _behind_the_fence(state: State, fence: Fence, event: Symptom, now: float, policy: Policy) -> State:
+def _behind_the_fence(state: State, fence: RaisedFence, event: Symptom, now: float, policy: Policy) -> State:
     """Only what nydusd's retries cannot explain any more counts, and only of the kinds that have raised the
     fence: an origin that is overrun after the mirror's death must not excuse the mirror.
     """

@@ -31,7 +31,7 @@ _ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class NetlinkMessage:
     """One message to the kernel."""
 
     type: int
@@ -75,7 +75,7 @@ class NetlinkSocket:
         if opened is not None:
             opened.close()
 
-    def ask(self, *messages: Message) -> None:
+    def ask(self, *messages: NetlinkMessage) -> None:
         """Send messages in one datagram and wait until the last one that asks for it is acknowledged."""
         first = self._sequence + 1
         awaited = {first + at for at, message in enumerate(messages) if message.flags & ACK}
@@ -88,9 +88,9 @@ class NetlinkSocket:
                     raise NetlinkError(code)
                 awaited.discard(sequence)
 
-    def get(self, message: Message) -> bytes:
+    def get(self, message: NetlinkMessage) -> bytes:
         """The payload of the one answer to a question about one thing."""
-        self._send([Message(message.type, message.flags | REQUEST, message.payload)])
+        self._send([NetlinkMessage(message.type, message.flags | REQUEST, message.payload)])
         while True:
             for sequence, kind, _, payload in self._receive():
                 if sequence != self._sequence:
@@ -99,7 +99,7 @@ class NetlinkSocket:
                     raise NetlinkError(_code(payload))
                 return payload
 
-    def dump(self, message: Message) -> list[bytes]:
+    def dump(self, message: NetlinkMessage) -> list[bytes]:
         """The payloads of all answers to one question, taken at one moment."""
         for _ in range(_ROUNDS):
             found, whole = self._dump(message)
@@ -107,8 +107,8 @@ class NetlinkSocket:
                 return found
         raise NetlinkError(errno.EAGAIN)
 
-    def _dump(self, message: Message) -> tuple[list[bytes], bool]:
-        self._send([Message(message.type, message.flags | REQUEST | DUMP, message.payload)])
+    def _dump(self, message: NetlinkMessage) -> tuple[list[bytes], bool]:
+        self._send([NetlinkMessage(message.type, message.flags | REQUEST | DUMP, message.payload)])
         found: list[bytes] = []
         whole = True
         while True:
@@ -122,7 +122,7 @@ class NetlinkSocket:
                     raise NetlinkError(_code(payload))
                 found.append(payload)
 
-    def _send(self, messages: Sequence[Message]) -> None:
+    def _send(self, messages: Sequence[NetlinkMessage]) -> None:
         self.open()
         parts = []
         for message in messages:

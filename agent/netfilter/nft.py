@@ -20,8 +20,8 @@ from agent.netfilter.netlink import (
     ACK,
     CREATE,
     REQUEST,
-    Message,
     NetlinkError,
+    NetlinkMessage,
     NetlinkSocket,
     attribute,
     fence_error,
@@ -133,7 +133,7 @@ class Elements:
         """Whether an element is there."""
         asked = self._message(_GET_ELEMENT, where, nested(_LIST_ELEMENT, _key(address, port)))
         try:
-            self._link.get(Message(asked.type, 0, asked.payload))
+            self._link.get(NetlinkMessage(asked.type, 0, asked.payload))
         except NetlinkError as error:
             if error.code == errno.ENOENT:
                 return False
@@ -149,9 +149,9 @@ class Elements:
         asked = attribute(_RULE_TABLE, _name(self._table)) + attribute(_RULE_CHAIN, _name(chain))
         try:
             answers = [
-                self._link.get(Message(_GET_TABLE, 0, _FAMILY.pack(_INET, 0, 0) + table)),
-                self._link.get(Message(_GET_CHAIN, 0, _FAMILY.pack(_INET, 0, 0) + named)),
-                *self._link.dump(Message(_GET_RULE, 0, _FAMILY.pack(_INET, 0, 0) + asked)),
+                self._link.get(NetlinkMessage(_GET_TABLE, 0, _FAMILY.pack(_INET, 0, 0) + table)),
+                self._link.get(NetlinkMessage(_GET_CHAIN, 0, _FAMILY.pack(_INET, 0, 0) + named)),
+                *self._link.dump(NetlinkMessage(_GET_RULE, 0, _FAMILY.pack(_INET, 0, 0) + asked)),
             ]
         except NetlinkError as error:
             if error.code == errno.ENOENT:
@@ -161,14 +161,16 @@ class Elements:
             answer[_FAMILY.size :] for answer in answers
         )  # the family's header counts others' changes too
 
-    def _message(self, kind: int, where: str, element: bytes) -> Message:
+    def _message(self, kind: int, where: str, element: bytes) -> NetlinkMessage:
         flags = REQUEST | ACK | (CREATE if kind == _NEW_ELEMENT else 0)
         named = attribute(_LIST_TABLE, _name(self._table)) + attribute(_LIST_SET, _name(where))
-        return Message(kind, flags, _FAMILY.pack(_INET, 0, 0) + named + nested(_LIST_ELEMENTS, element))
+        return NetlinkMessage(
+            kind, flags, _FAMILY.pack(_INET, 0, 0) + named + nested(_LIST_ELEMENTS, element)
+        )
 
-    def _transaction(self, *messages: Message) -> bool:
+    def _transaction(self, *messages: NetlinkMessage) -> bool:
         frame = _FAMILY.pack(0, 0, _SUBSYSTEM)
-        begin, end = Message(_BATCH_BEGIN, REQUEST, frame), Message(_BATCH_END, REQUEST, frame)
+        begin, end = NetlinkMessage(_BATCH_BEGIN, REQUEST, frame), NetlinkMessage(_BATCH_END, REQUEST, frame)
         try:
             self._link.ask(begin, *messages, end)
         except NetlinkError as error:

@@ -25,8 +25,8 @@ from pathlib import Path
 from agent.netfilter.netlink import (
     ACK,
     REQUEST,
-    Message,
     NetlinkError,
+    NetlinkMessage,
     NetlinkSocket,
     attribute,
     attributes,
@@ -129,7 +129,7 @@ class SockDiag:
             _OLD_REQUEST.pack(0, 0, 0, _WITH_INFO if transfers else 0, _NO_ID, _CONNECTED, 0) + condition
         )
         try:
-            answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
+            answers = self._link.dump(NetlinkMessage(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
             raise fence_error("NNA0801", "connections could not be listed", error) from error
         found = (_connection(answer) for answer in answers)
@@ -153,7 +153,7 @@ class SockDiag:
         ident = _LOOKUP.pack(port, 0, ip.packed, ip.packed) + _LOOPBACK_DEVICE + _NO_COOKIE
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTENING, ident)
         try:
-            return _listener(self._link.get(Message(_SOCK_DIAG_BY_FAMILY, 0, request)))
+            return _listener(self._link.get(NetlinkMessage(_SOCK_DIAG_BY_FAMILY, 0, request)))
         except NetlinkError as error:
             if error.code == errno.ENOENT:
                 return None
@@ -166,7 +166,7 @@ class SockDiag:
         condition = attribute(_REQ_BYTECODE, _local_port(port))
         request = _OLD_REQUEST.pack(0, 0, 0, 0, _NO_ID, _LISTENING, 0) + condition
         try:
-            answers = self._link.dump(Message(_TCP_OF_ALL_FAMILIES, 0, request))
+            answers = self._link.dump(NetlinkMessage(_TCP_OF_ALL_FAMILIES, 0, request))
         except NetlinkError as error:
             raise fence_error("NNA0805", "listening sockets could not be listed", error) from error
         return tuple(_listener(answer) for answer in answers)
@@ -178,7 +178,7 @@ class SockDiag:
             connection.family, socket.IPPROTO_TCP, 0, 0, 1 << connection.state, connection.id
         )
         try:
-            self._link.ask(Message(_SOCK_DESTROY, REQUEST | ACK, request))
+            self._link.ask(NetlinkMessage(_SOCK_DESTROY, REQUEST | ACK, request))
         except NetlinkError as error:
             if error.code in _GONE:
                 return False

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from agent.netfilter.netlink import Message, NetlinkError, NetlinkSocket
+from agent.netfilter.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
 from tests.contract.waiting import ENDS_S
 
 _ROUTE, _NOOP = 0, 1  # NETLINK_ROUTE; NLMSG_NOOP, which the kernel passes over
@@ -19,7 +19,7 @@ def test_what_the_kernel_does_not_answer_ends_with_its_deadline_and_the_next_que
     with closing(NetlinkSocket(_ROUTE, deadline_s=0.1)) as link:
         began = time.monotonic()
         with pytest.raises(NetlinkError) as caught:
-            link.get(Message(_NOOP, 0, b""))
+            link.get(NetlinkMessage(_NOOP, 0, b""))
         assert caught.value.code == errno.ETIMEDOUT
         assert 0.1 <= time.monotonic() - began < ENDS_S
-        assert link.dump(Message(_GET_LINK, 0, bytes(16)))
+        assert link.dump(NetlinkMessage(_GET_LINK, 0, bytes(16)))

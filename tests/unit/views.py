@@ -13,7 +13,7 @@ from agent.daemon.record import SymptomsSeen
 from agent.daemon.settings import Places
 from agent.daemon.view import (
     Condition,
-    Containerd,
+    ContainerdConnections,
     FenceView,
     HistoryEntry,
     Penalty,
@@ -90,5 +90,5 @@ DOWN = replace(
         tuple({**dict(SymptomsSeen().view().counts), "cut": 2}.items()),
         SymptomSeen("cut", "ended early", 998.5),
     ),
-    containerd=Containerd(released_waiting=1, released_stalled=2, spared=3),
+    containerd=ContainerdConnections(released_waiting=1, released_stalled=2, spared=3),
 )
