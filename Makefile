@@ -4,8 +4,8 @@
 STAGES = lint types unit contract package node
 # What else `make test` runs: make test TIERS="test-survival test-dragonfly" is what CI runs.
 TIERS =
-BY_HAND = test-survival test-dragonfly test-matrix test-arm64 test-clock test-nydusify test-nydusd
-NIGHTLY = test-survival test-dragonfly test-matrix test-arm64 test-clock
+BY_HAND = test-survival test-dragonfly test-model test-matrix test-arm64 test-clock test-nydusify test-nydusd
+NIGHTLY = test-survival test-dragonfly test-model test-matrix test-arm64 test-clock
 
 .PHONY: help test test-nightly $(STAGES) $(BY_HAND) demo deb protos clean
 .DEFAULT_GOAL := help

@@ -15,30 +15,40 @@ from agent.config.model import Config, Scheme
 
 if TYPE_CHECKING:
     from agent.node.installed import ProgramPorts
-    from agent.ports import Clock, Files, HttpAnswer, PackageManager, Ports, Processes
-    from agent.ports_bench import BenchPorts
-    from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
-    from agent.ports_daemon import DaemonPorts
-    from agent.ports_dragonfly import DragonflyPorts
-    from agent.ports_drill import DrillPorts
+    from agent.ports import (
+        BenchPorts,
+        Clock,
+        Credentials,
+        DaemonPorts,
+        DragonflyPorts,
+        DrillPorts,
+        Files,
+        HttpAnswer,
+        Looked,
+        PackageManager,
+        Ports,
+        Processes,
+        RegistryTokens,
+        Secret,
+    )
     from agent.proof.registry_access import RegistryPorts
 
 
 def root_ports(config: Config) -> Ports:
     """The ports of a root process on this node."""
     from agent.adapters.alarms import SystemdAlarms
-    from agent.adapters.clock import SystemClock
     from agent.adapters.containerd import ContainerdClient, SnapshotterClient
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
     from agent.adapters.ledger import DiskLedger
+    from agent.adapters.loopback import RegistryTls
     from agent.adapters.nydusd import NydusdApi
     from agent.adapters.process import ChildProcesses
     from agent.adapters.systemd import SystemdUnits
-    from agent.adapters.tls import RegistryTls
     from agent.adapters.trial import PrivateTrials
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
+    from agent.node.moment import SystemClock
     from agent.ports import Ports
 
     return Ports(
@@ -77,7 +87,7 @@ def root_files(root: str) -> Files:
 
 def clock() -> Clock:
     """The clock alone."""
-    from agent.adapters.clock import SystemClock
+    from agent.node.moment import SystemClock
 
     return SystemClock()
 
@@ -97,7 +107,7 @@ def registry_tokens(config: Config, looked: Looked) -> RegistryTokens:
     """The answers to one registry's challenges, with its scheme and CA from the configuration (else as
     containerd asks it: https and the system's store, http on the loopback). ssl comes with it.
     """
-    from agent.adapters.registry_tokens import ChallengeAnswers
+    from agent.adapters.credentials import ChallengeAnswers
 
     scheme, ca = way_to(config, looked.registry)
     return ChallengeAnswers(looked, secure=scheme is Scheme.HTTPS, ca=ca)
@@ -115,7 +125,7 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
     """What root's verbs ask registries with."""
     from urllib.parse import urlsplit
 
-    from agent.adapters.secure_http import ask
+    from agent.adapters.http import ask
     from agent.proof.registry_access import RegistryPorts
     from agent.registry.names import api_host_of
     from agent.registry.reference import ACCEPTED
@@ -134,26 +144,26 @@ def registry_ports(config: Config, environment: Mapping[str, str]) -> RegistryPo
 
 def package_manager(root: str) -> PackageManager:
     """dpkg's lock below `root`."""
-    from agent.adapters.dpkg import DpkgFrontend
+    from agent.adapters.proc import DpkgFrontend
 
     return DpkgFrontend(root)
 
 
 def agents_answer(socket: str) -> bytes:
     """What the daemon answers to /status on this unix socket. Raises HttpError."""
-    from agent.adapters import agent_socket
+    from agent.adapters.http import read_status
 
-    return agent_socket.status(socket)
+    return read_status(socket)
 
 
 def drill_ports() -> DrillPorts:
     """The ports of a drill; structlog writes to the journal from now on."""
     from agent.adapters import log
-    from agent.adapters.clock import SystemClock
     from agent.adapters.ledger import DiskLedger
     from agent.netfilter.cgroups import CgroupTree
     from agent.netfilter.drill import NftDrill
-    from agent.ports_drill import DrillPorts
+    from agent.node.moment import SystemClock
+    from agent.ports import DrillPorts
 
     log.configure()
     cgroups = CgroupTree()
@@ -163,12 +173,9 @@ def drill_ports() -> DrillPorts:
 def bench_ports(config: Config) -> BenchPorts:
     """The ports of a bench; structlog writes to the journal from now on."""
     from agent.adapters import log
-    from agent.adapters.caches import NodeCaches
-    from agent.adapters.chart import MatplotlibDrawing
-    from agent.adapters.dragonfly import DfdaemonStore
-    from agent.adapters.hosts_room import RunHosts
-    from agent.adapters.timed import TimedChildren
-    from agent.ports_bench import BenchPorts
+    from agent.adapters.bench_tools import DfdaemonStore, MatplotlibDrawing, NodeCaches, RunHosts
+    from agent.adapters.followed import TimedChildren
+    from agent.ports import BenchPorts
 
     log.configure()
     root = root_ports(config)
@@ -182,11 +189,11 @@ def dragonfly_ports() -> DragonflyPorts:
     """The ports of a look at the dfdaemon that runs."""
     from agent.adapters.files import RootFiles
     from agent.adapters.http import PlainHttp
-    from agent.adapters.socket_holders import ProcHolders, machine
+    from agent.adapters.proc import ProcHolders, machine
     from agent.adapters.systemd import SystemdUnits
     from agent.dragonfly.command_line import environment_of
     from agent.netfilter.sock_diag import KernelSockets
-    from agent.ports_dragonfly import DragonflyPorts
+    from agent.ports import DragonflyPorts
 
     return DragonflyPorts(
         tables=KernelSockets(),
@@ -202,19 +209,17 @@ def daemon_ports(environment: Mapping[str, str]) -> DaemonPorts:
     """The ports of the resident daemon; from now on structlog writes to the journal, no page that
     was used leaves the memory, and what is freed does.
     """
-    from agent.adapters import log, memory
+    from agent.adapters import log, resident
     from agent.adapters.journal import UnitJournal
-    from agent.adapters.names import SystemNames
-    from agent.adapters.notify import SystemdNotify
-    from agent.adapters.watch import InotifyWatch
+    from agent.adapters.resident import InotifyWatch, SystemdNotify, SystemNames
     from agent.netfilter.cgroups import CgroupProcesses, CgroupTree
     from agent.netfilter.fence import NftFence
     from agent.netfilter.sock_diag import KernelSockets
-    from agent.ports_daemon import DaemonPorts
+    from agent.ports import DaemonPorts
 
     log.configure()
-    memory.keep_resident()
-    memory.give_back()
+    resident.lock_memory()
+    resident.return_memory()
     cgroups = CgroupTree()
     return DaemonPorts(
         fence=NftFence(cgroups=cgroups),

@@ -3,7 +3,8 @@
 defines them.
 
 `packaging/make-docs.py --write` renews the marked blocks of docs/man and the commented example in packaging;
-`--check` names what is not up to date (exit 1). The rest of the manual pages is written by hand.
+`--check` names what is not up to date (exit 1). The rest of the manual pages is written by hand. A block's
+first line names it; that of `verbs` also names the verbs of its page.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from agent.config.fields import VERSION, VERSION_KEY, Setting, settings, spell, 
 from agent.errors import Exit
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
+PAGES = "docs/man/*.rst"
 EXAMPLE = "packaging/agent.toml.example"
 
 _BLOCK = re.compile(
-    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)\n)(?P<body>.*?)(?P<end>^\.\. end generated$)",
+    r"(?P<begin>^\.\. begin generated: (?P<name>[a-z-]+)(?P<words>[a-z -]*)\n)"
+    r"(?P<body>.*?)(?P<end>^\.\. end generated$)",
     re.M | re.S,
 )
 
@@ -197,10 +199,11 @@ def _subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, arg
             yield from ((name, helps.get(name, ""), sub) for name, sub in action.choices.items())
 
 
-def _verbs() -> str:
-    """nydus-agent(8): every verb for people with its arguments."""
+def _verbs(*names: str) -> str:
+    """The page of a group of verbs: each with its arguments. Raises KeyError for a name that is no verb."""
     blocks: list[str] = []
-    for name, about, parser in _subparsers(cli.build_parser(cli.public_verbs())):
+    known = {verb.name: verb for verb in cli.public_verbs()}
+    for name, about, parser in _subparsers(cli.build_parser([known[name] for name in names])):
         title = f"nydus-agent {name}"
         blocks += [f"{title}\n{'-' * len(title)}", _escaped(_sentence(about)), *map(_option, _own(parser))]
         for action, what, sub in _subparsers(parser):
@@ -213,7 +216,7 @@ def _common() -> str:
     return "\n\n".join(_option(action) for action in cli.common()._actions)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
+BLOCKS: dict[str, Callable[..., str]] = {
     "verbs": _verbs,
     "options": _common,
     "exit-codes": _exits,
@@ -226,14 +229,14 @@ def renewed(text: str) -> str:
     """A page with its marked blocks generated anew."""
 
     def block(match: re.Match[str]) -> str:
-        return f"{match['begin']}\n{BLOCKS[match['name']]()}\n\n{match['end']}"
+        return f"{match['begin']}\n{BLOCKS[match['name']](*match['words'].split())}\n\n{match['end']}"
 
     return _BLOCK.sub(block, text)
 
 
 def outdated(root: Path) -> dict[Path, str]:
     """Files that are not what the code says, with what they should hold."""
-    wanted = {root / page: renewed((root / page).read_text()) for page in PAGES}
+    wanted = {page: renewed(page.read_text()) for page in sorted(root.glob(PAGES))}
     wanted[root / EXAMPLE] = _example()
     return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}
 

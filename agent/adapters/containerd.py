@@ -43,8 +43,7 @@ from agent.errors import (
 )
 from agent.node.facts import PluginFact, RunningContainerd, Version
 from agent.outside_json import json_value
-from agent.ports import ImageFsInfo, ImageRecord
-from agent.ports_credentials import Credential
+from agent.ports import Credential, ImageFsInfo, ImageRecord
 
 _PROBE_TRIES, _PROBE_STEP_S = 15, 0.01
 """How often a namespace may be deleted under a probe, by another one that ended just then, and the first

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.adapters.process import Feed
 from agent.errors import ProcessError
 from agent.outside_json import json_value
-from agent.ports_daemon import JournalLine
+from agent.ports import JournalLine
 
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
 """SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): "Suppressed N messages from UNIT", with N_DROPPED=N."""

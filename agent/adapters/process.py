@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from agent.adapters import running_program
+from agent.adapters import proc
 from agent.errors import ProcessError
-from agent.ports_processes import Finished, RunningProgram
+from agent.ports import Finished, RunningProgram
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_CAP = 1 << 20
@@ -63,11 +63,11 @@ class ChildProcesses:
 
     def program(self, pid: int) -> RunningProgram | None:
         """See ports.Processes."""
-        return running_program.seen(pid)
+        return proc.seen(pid)
 
     def program_sha256(self, pid: int) -> str | None:
         """See ports.Processes."""
-        return running_program.sha256(pid)
+        return proc.sha256(pid)
 
     def which(self, name: str) -> str | None:
         """See ports.Processes. PATH is ours, not the caller's."""

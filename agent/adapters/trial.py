@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent import paths
+from agent.adapters.loopback import Relay
 from agent.adapters.nydusd import NydusdApi
 from agent.adapters.private_nydusd import command, socket_of, wait_for_mount
 from agent.adapters.process import Companion, companion, last_written
-from agent.adapters.relay import Relay
 from agent.errors import NydusdError
 from agent.ports import Trial
 

@@ -30,7 +30,7 @@ from agent.daemon.messages import Message
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, ConvertError, Exit, Problem, UsageError
 from agent.node.images import NAMESPACE
-from agent.ports_bench import BenchPorts
+from agent.ports import BenchPorts
 from agent.proof.registry_access import RegistryPorts
 from agent.registry.reference import parse
 

@@ -20,8 +20,7 @@ from agent.dragonfly.own import own_of
 from agent.dragonfly.unit_file import UnitFile, is_unit
 from agent.errors import ConfigError, Exit, UsageError
 from agent.node import dragonfly
-from agent.ports import Files
-from agent.ports_dragonfly import DragonflyPorts
+from agent.ports import DragonflyPorts, Files
 
 HELP = (
     "look for traps and missed practices in dfdaemon.yaml, in its unit, in Helm values, or in the "

@@ -25,7 +25,7 @@ from agent.daemon.settings import Settings, settings
 from agent.durations import duration_option, in_words
 from agent.errors import AgentError, Exit
 from agent.node.machine import node_identity
-from agent.ports_drill import DrillKind, DrillPorts, DrillScope
+from agent.ports import DrillKind, DrillPorts, DrillScope
 
 HELP = "rehearse the mirror's failure on this node, and print how fast reads switch"
 NEEDS_ROOT = True

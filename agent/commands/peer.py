@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.commands.layers import Layers
 from agent.errors import AgentError, HttpError
-from agent.ports_bench import BenchPorts, PeerTask
+from agent.ports import BenchPorts, PeerTask
 
 _CALL_S = 5.0
 _TRAFFIC = "dragonfly_client_download_traffic"

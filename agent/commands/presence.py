@@ -24,8 +24,7 @@ from agent.config.model import Config, ContainerdMode
 from agent.daemon.messages import Message
 from agent.errors import AgentError, ContainerdError, FileError, PortError
 from agent.node.images import NAMESPACE, PINNED
-from agent.ports import ImageRecord
-from agent.ports_bench import BenchPorts
+from agent.ports import BenchPorts, ImageRecord
 from agent.registry.names import image_parts
 
 _CALL_S = 10.0

@@ -19,7 +19,7 @@ from agent.node import installed
 from agent.node.facts import Arch, Binary, Unknown
 from agent.node.installed import Programs
 from agent.node.machine import architecture
-from agent.ports_files import Files
+from agent.ports import Files
 from agent.programs.lock import ARCHITECTURES, Lock, Release, merged, select
 from agent.programs.release import NAMED_IN, ProgramName, Project, package_of
 

@@ -15,8 +15,7 @@ from agent.errors import AgentError
 from agent.health import damping
 from agent.health.damping import Flap
 from agent.health.policy import Policy
-from agent.ports import Clock
-from agent.ports_drill import Drill, DrillKind, DrillScope, Struck
+from agent.ports import Clock, Drill, DrillKind, DrillScope, Struck
 
 SWITCH_S = 8.0
 """A drill that moves no reads by then is given up: nydusd would give a read up after ten (its timeout)."""

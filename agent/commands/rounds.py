@@ -21,7 +21,7 @@ from agent.commands.presence import Presence
 from agent.commands.starts import PLAIN_SNAPSHOTTER, StartImage, WantedStart, shared
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, FileError
-from agent.ports_bench import BenchPorts
+from agent.ports import BenchPorts
 
 _CALL_S = 10.0
 _LEAST = 1 << 30

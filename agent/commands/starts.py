@@ -16,7 +16,7 @@ from agent.commands.layers import Layers, layers_of
 from agent.config.model import Config, ContainerdMode
 from agent.errors import AgentError, ContainerdError, ContainerdUnavailableError, NydusdError, ProcessError
 from agent.node.images import NAMESPACE
-from agent.ports_bench import BenchPorts, ProgramEnd, Timed
+from agent.ports import BenchPorts, ProgramEnd, Timed
 from agent.proof.checks_nydusd import backend_of
 from agent.registry.names import image_parts
 

@@ -14,13 +14,13 @@ from agent.config.forms import Form
 
 
 def setting(
-    default: Any,  # noqa: ANN401 - dataclasses.field is typed this way too
+    default: Any,
     doc: str,
     *,
     low: int | None = None,
     high: int | None = None,
     form: Form | None = None,
-) -> Any:  # noqa: ANN401
+) -> Any:
     """A field with its default, its one-line meaning, and its range (numbers) or form (texts, each item of a
     list).
     """
@@ -30,7 +30,7 @@ def setting(
     return field(default_factory=type(default), metadata=metadata)
 
 
-def required(doc: str, *, low: int | None = None, high: int | None = None, form: Form | None = None) -> Any:  # noqa: ANN401
+def required(doc: str, *, low: int | None = None, high: int | None = None, form: Form | None = None) -> Any:
     """A field that has no default."""
     return field(metadata={"doc": doc, "low": low, "high": high, "form": form})
 

@@ -14,10 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError
+from agent.daemon.http_client import CLOSE, Answer, Connection, Headers, ProbeError, Url
 from agent.daemon.origins import Origins
 from agent.daemon.probes import Late, Outcome, Right, StaggeredProbe, Wrong
-from agent.daemon.settings import Origin, Url
+from agent.daemon.settings import Origin
 from agent.daemon.tasks import jittered
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure, LoopLate, Probe
 from agent.health.owner import Owner

@@ -16,7 +16,7 @@ from agent.health.state import HealthState
 from agent.plan import unit_files
 from agent.plan.drift import Expected, Finding, Kind
 from agent.plan.drift_form import decode_expected, decode_findings
-from agent.ports_daemon import Watch
+from agent.ports import Watch
 
 _SETTLE_S = 1.0
 """Changes come in groups (a package's files, an editor's renames): one request for all of them."""

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
-from agent.daemon.tasks import writable
 from agent.health.evidence import Failure
 
 _HEADER_CAP = 16384
@@ -51,6 +51,31 @@ class Answer:
     def keeps(self) -> bool:
         """Whether the connection can be used again after the body."""
         return self.headers.get("connection", "").lower() != "close" and "content-length" in self.headers
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where a probe goes. `tls` URLs are never spoken to: only whether their port accepts can be seen."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool = False
+
+    @property
+    def authority(self) -> str:
+        """host:port as in a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def parse_url(text: str) -> Url:
+    """An http(s) URL of the configuration, which has checked it."""
+    parts = urlsplit(text)
+    host = "127.0.0.1" if parts.hostname in (None, "localhost") else str(parts.hostname)
+    tls = parts.scheme == "https"
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Url(host, parts.port or (443 if tls else 80), path, tls)
 
 
 class Connection:
@@ -88,7 +113,7 @@ class Connection:
     async def connect(self) -> None:
         """Wait until the connection stands. Raises ProbeError."""
         if not self._stands:
-            await writable(self._socket.fileno())
+            await _writable(self._socket.fileno())
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 raise _probe_error(OSError(code, os.strerror(code)), self._where)
@@ -196,6 +221,16 @@ class Connection:
         piece = bytes(self._buffer[:size])
         del self._buffer[:size]
         return piece
+
+
+async def _writable(descriptor: int) -> None:
+    """Wait until something can be written, or never will be."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(descriptor)
 
 
 def fields(lines: Iterable[str]) -> dict[str, str]:

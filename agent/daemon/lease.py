@@ -7,8 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from agent.errors import FenceError, PortError
-from agent.ports_daemon import Cgroups
-from agent.ports_fence import Fence
+from agent.ports import Cgroups, Fence
 
 NYDUSD = ("nydusd*", "containerd-nydu*")
 """Short names in /proc/PID/comm (15 bytes): a nydusd may be called nydusd-2.4.4, and the snapshotter's cgroup

@@ -10,7 +10,7 @@ from agent.errors import PortError
 from agent.health.evidence import MirrorEnded, OwnerSeen
 from agent.health.owner import Owner, judge
 from agent.node.facts_daemon import Listener
-from agent.ports_daemon import ListenerProcesses, SocketTables
+from agent.ports import ListenerProcesses, SocketTables
 
 _AGAIN_S = 60.0
 """Processes that cannot be followed are tried again this much later: their cgroup has to be looked for."""

@@ -21,7 +21,7 @@ from agent.daemon.settings import Origin
 from agent.errors import PortError
 from agent.health.evidence import AgentInWant, Failure, Mode, OriginSeen
 from agent.health.state import HealthState, State
-from agent.ports_daemon import Names
+from agent.ports import Names
 
 EVERY_S = 45.0
 """Mean time between two rounds; each lasts between a half and one and a half of it."""

@@ -14,8 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
-from agent.daemon.http_client import Connection, ProbeError, ignore
-from agent.daemon.settings import Url
+from agent.daemon.http_client import Connection, ProbeError, Url, ignore
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, Probe, SentinelClosed
 
 ATTEMPTS = 5

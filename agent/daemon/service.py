@@ -26,8 +26,7 @@ from agent.errors import ConfigError, FenceError, PortError, ProcessError
 from agent.health.evidence import AgentInWant
 from agent.health.state import HealthState, State
 from agent.node.machine import node_identity
-from agent.ports_daemon import DaemonPorts
-from agent.ports_processes import Processes
+from agent.ports import DaemonPorts, Processes
 
 _LISTEN_AGAIN_S = 5.0
 _QUIET_S = 4.0

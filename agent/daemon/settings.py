@@ -8,11 +8,11 @@ import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from agent import paths
 from agent.config.model import Config, Refusals, RegistryHost, Scheme
 from agent.daemon.documents import Applied
+from agent.daemon.http_client import Url, parse_url
 from agent.health.owner import is_loopback
 from agent.health.policy import Policy, return_delay_s
 
@@ -48,31 +48,6 @@ class Places:
             at(paths.PROOF), os.geteuid(), at(paths.EXPECTED), at(paths.DRIFT), at(paths.LOCK), root,
             at(paths.MEMORY),
         )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Url:
-    """Where a probe goes. `tls` URLs are never spoken to: only whether their port accepts can be seen."""
-
-    host: str
-    port: int
-    path: str
-    tls: bool = False
-
-    @property
-    def authority(self) -> str:
-        """host:port as in a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-def parse_url(text: str) -> Url:
-    """An http(s) URL of the configuration, which has checked it."""
-    parts = urlsplit(text)
-    host = "127.0.0.1" if parts.hostname in (None, "localhost") else str(parts.hostname)
-    tls = parts.scheme == "https"
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Url(host, parts.port or (443 if tls else 80), path, tls)
 
 
 @dataclass(frozen=True, slots=True)

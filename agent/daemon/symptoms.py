@@ -12,12 +12,11 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
-from agent.daemon.http_client import CLOSE, Connection, ProbeError
-from agent.daemon.settings import Url
+from agent.daemon.http_client import CLOSE, Connection, ProbeError, Url
 from agent.daemon.tasks import jittered
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown
 from agent.health.nydusd_lines import classify, failed
-from agent.ports_daemon import Journal, JournalLine
+from agent.ports import Journal, JournalLine
 
 DROPPED_S = 10.0
 """How long "unknown" lasts after the journal dropped lines. It tells of that with the first line that passes

@@ -80,16 +80,6 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-async def writable(descriptor: int) -> None:
-    """Wait until something can be written, or never will be."""
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(descriptor)
-
-
 def jittered(seconds: float) -> float:
     """A tenth more or less."""
     return seconds * (0.9 + os.urandom(1)[0] / 1280)

@@ -29,10 +29,7 @@ class Mode(enum.StrEnum):
 
 
 class Failure(enum.StrEnum):
-    """How a probe failed.
-
-    All but SILENT and WANT are hard: an answer that cannot come from a mirror that is well.
-    """
+    """How a probe failed."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -42,11 +39,6 @@ class Failure(enum.StrEnum):
     CONTENT = "content"
     SILENT = "silent"
     WANT = "want"  # the agent itself lacks a descriptor, a buffer or a port: that says nothing of the mirror
-
-    @property
-    def hard(self) -> bool:
-        """Whether one such failure is enough to raise a tentative fence."""
-        return self not in (Failure.SILENT, Failure.WANT)
 
 
 class Probe(enum.StrEnum):

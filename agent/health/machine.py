@@ -38,7 +38,6 @@ from agent.health.evidence import (
 )
 from agent.health.owner import Owner
 from agent.health.policy import Policy
-from agent.health.recovery import recover
 from agent.health.route import route, route_cause, route_reason, settle
 from agent.health.state import (
     NEVER,
@@ -53,8 +52,8 @@ from agent.health.state import (
     State,
     Transition,
 )
-from agent.health.suspicion import Asked, Charge, accuse, canaries_speak, down, moved
 from agent.health.symptoms import symptom
+from agent.health.transitions import Asked, Charge, accuse, canaries_speak, down, moved, recover
 
 
 def step(state: State, event: Event, now: float, policy: Policy) -> tuple[State, tuple[Effect, ...]]:
@@ -205,6 +204,8 @@ def _ping_lost(state: State, charge: Charge, started: float, now: float, policy:
     return accuse(seen, charge, now, policy)
 
 
+_SOFT = frozenset({Failure.SILENT, Failure.WANT})
+"""All others are hard: an answer that cannot come from a mirror that is well."""
 _NOT_TAKEN = frozenset({Failure.SILENT, Failure.CLOSED, Failure.RESET, Failure.STATUS})
 """What mirrors make of a canary whose way back to our own endpoint is not taken, because the agent lacks
 something.
@@ -229,7 +230,7 @@ def _canary_lost(state: State, charge: Charge, started: float, now: float, polic
 
 
 def _charge(accuser: Accuser, failure: Failure, why: str, detail: str) -> Charge:
-    return Charge(accuser, Cause(failure), why, detail, hard=failure.hard)
+    return Charge(accuser, Cause(failure), why, detail, hard=failure not in _SOFT)
 
 
 def _sentinel_closed(state: State, event: SentinelClosed, now: float, policy: Policy) -> Asked:

@@ -19,7 +19,7 @@ from typing import assert_never
 from agent.health.evidence import Symptom, SymptomKind
 from agent.health.policy import Policy
 from agent.health.state import Accuser, AskCanary, AskOrigin, AskOwner, Cause, Fence, HealthState, State
-from agent.health.suspicion import Asked, Charge, accuse, origins_fault
+from agent.health.transitions import Asked, Charge, accuse, origins_fault
 
 _WHAT = {
     SymptomKind.STATUS: "the mirror refuses reads",

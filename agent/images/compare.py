@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.adapters.image_mount import mounted
+from agent.adapters.private_nydusd import mounted
 from agent.adapters.walk import READ
 from agent.errors import ConvertError, NydusdError, ProcessError
 from agent.images.tar import FileNode, NodeKind

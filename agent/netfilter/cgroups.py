@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.errors import FenceError
 from agent.node.facts_daemon import Listener
-from agent.ports_daemon import Holders
+from agent.ports import Holders
 
 _WALK = 4000
 """Directories; a node with more pods than that has other troubles."""

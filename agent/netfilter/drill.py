@@ -16,7 +16,7 @@ from agent.errors import FenceError
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.nft import Nft
 from agent.netfilter.sock_diag import SockDiag, TcpConnection
-from agent.ports_drill import DrillKind, DrillScope, Struck
+from agent.ports import DrillKind, DrillScope, Struck
 
 TABLE = "inet nydus_agent_drill"
 _PRIORITY = -149
@@ -35,7 +35,7 @@ class NftDrill:
         self._nft = Nft()
 
     def begin(self, kind: DrillKind, scope: DrillScope, seconds: float) -> Struck:
-        """See ports_drill.Drill."""
+        """See ports.Drill."""
         lasts_ms = max(1, round(seconds * 1000))
         self._nft.run(_table(kind, scope, lasts_ms))
         try:
@@ -45,7 +45,7 @@ class NftDrill:
             raise
 
     def end(self) -> None:
-        """See ports_drill.Drill."""
+        """See ports.Drill."""
         with contextlib.suppress(FenceError):
             self._nft.run(f"delete table {TABLE}")
         self._nft.close()

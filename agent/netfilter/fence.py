@@ -27,7 +27,7 @@ from agent.netfilter.sock_diag import SockDiag
 from agent.node.facts_daemon import FenceAbility
 from agent.node.transfer import Standing, standing
 from agent.outside_json import json_value
-from agent.ports_fence import Released
+from agent.ports import Released
 
 _NAME = "nydus_agent"
 _TABLE = f"inet {_NAME}"

@@ -16,8 +16,7 @@ from agent.dragonfly.service import DfdaemonService, gives_up
 from agent.dragonfly.site import STATS_PORT
 from agent.errors import FileError, HttpError, PortError
 from agent.node.facts import UnitFact, Unknown
-from agent.ports import Files
-from agent.ports_dragonfly import DragonflyPorts, SocketHolder
+from agent.ports import DragonflyPorts, Files, SocketHolder
 
 _INIT = 1
 _LONGEST = 1 << 20

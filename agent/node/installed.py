@@ -16,8 +16,7 @@ from agent.config.model import Config, ProgramsConfig
 from agent.errors import PortError
 from agent.node import programs, versions
 from agent.node.facts import Binary, ChosenPrograms, MissingPrograms, Unknown
-from agent.ports_files import Files
-from agent.ports_processes import Processes
+from agent.ports import Files, Processes
 from agent.programs.release import ProgramName, Project, order
 
 

@@ -1,4 +1,4 @@
-"""The present moment on every clock by which a length of time is measured that must outlive its process."""
+"""The node's clocks, and the moment on all of them by which a time is measured that outlives its process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,27 @@ from agent.node.facts_daemon import Moment
 _BOOT_ID = "sys/kernel/random/boot_id"
 _INIT = "1/stat"
 _START_TIME = 19  # field 22 of proc_pid_stat(5), counted after the name in brackets
+
+
+class SystemClock:
+    """CLOCK_REALTIME and CLOCK_MONOTONIC."""
+
+    def now(self) -> float:
+        """Seconds since the epoch; can step."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward; stands still while the machine is suspended."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; not at all where `seconds` is not positive."""
+        if seconds > 0:
+            time.sleep(seconds)
+
+    def moment(self) -> Moment:
+        """See ports.Clock."""
+        return present()
 
 
 def present(proc: str = "/proc") -> Moment:

@@ -10,8 +10,7 @@ from agent.errors import PortError
 from agent.node import versions
 from agent.node.elf import HEADER, architecture
 from agent.node.facts import Binary, Unknown, Version
-from agent.ports_files import Files
-from agent.ports_processes import Processes
+from agent.ports import Files, Processes
 
 DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 """Searched in this order: what an operator put into /usr/local comes before what the distribution ships."""

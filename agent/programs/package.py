@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.errors import ProcessError, ProgramsError
-from agent.ports_processes import Processes
+from agent.ports import Processes
 from agent.programs import archive, download
 from agent.programs.lock import Release
 from agent.programs.release import NAMED_IN, ProgramName

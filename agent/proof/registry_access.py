@@ -17,8 +17,7 @@ from agent.dragonfly.command_line import DfdaemonLogLevel, environment_of, log_l
 from agent.errors import AgentError, CredentialError, FileError, PortError
 from agent.node import versions
 from agent.node.facts import Unknown, Version
-from agent.ports import HttpAnswer, Ports
-from agent.ports_credentials import Credentials, Looked, RegistryTokens, Secret
+from agent.ports import Credentials, HttpAnswer, Looked, Ports, RegistryTokens, Secret
 from agent.proof.checks_read import mounts
 from agent.proof.proofs import CheckState
 from agent.registry.challenge import pull_scope

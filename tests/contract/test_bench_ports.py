@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.caches import NodeCaches
-from agent.adapters.chart import MatplotlibDrawing
-from agent.adapters.hosts_room import RunHosts
-from agent.adapters.timed import TimedChildren
+from agent.adapters.bench_tools import MatplotlibDrawing, NodeCaches, RunHosts
+from agent.adapters.followed import TimedChildren
 from agent.errors import FileError, ProcessError
-from agent.ports_bench import Caches, HostsRoom, ProgramEnd
+from agent.ports import Caches, HostsRoom, ProgramEnd
 from tests.contract.waiting import ENDS_S
 from tests.fakes.bench import FakeCaches, FakeHostsRoom
 
@@ -208,7 +206,7 @@ import os, sys
 from concurrent import futures
 import grpc
 from agent._pb import dfdaemon_pb2 as pb, dfdaemon_pb2_grpc
-from agent.adapters.dragonfly import DfdaemonStore
+from agent.adapters.bench_tools import DfdaemonStore
 from agent.errors import HttpError
 
 class Store(dfdaemon_pb2_grpc.DfdaemonDownloadServicer):

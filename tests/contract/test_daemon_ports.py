@@ -17,9 +17,7 @@ import pytest
 import structlog
 
 from agent.adapters import log
-from agent.adapters.names import SystemNames
-from agent.adapters.notify import SystemdNotify
-from agent.adapters.watch import InotifyWatch
+from agent.adapters.resident import InotifyWatch, SystemdNotify, SystemNames
 from agent.errors import PortError
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.sock_diag import KernelSockets

@@ -21,7 +21,7 @@ from agent.errors import FenceError
 from agent.netfilter.cgroups import CgroupTree
 from agent.netfilter.drill import NftDrill
 from agent.netfilter.fence import NftFence
-from agent.ports_drill import Drill, DrillKind, DrillScope
+from agent.ports import Drill, DrillKind, DrillScope
 from tests.contract.netns import own_network
 from tests.contract.test_fence import AGENT_UID, OTHER_UID, as_user, connect_as
 from tests.fakes.drill import FakeDrill
@@ -218,7 +218,7 @@ def begin_it(mirror: Mirror) -> list[str]:
     code = (
         "import sys, time; sys.path[:0] = ['/src', '.']\n"
         "from agent.netfilter.drill import NftDrill\n"
-        "from agent.ports_drill import DrillKind, DrillScope\n"
+        "from agent.ports import DrillKind, DrillScope\n"
         f"scope = DrillScope(('127.0.0.1', {mirror.proxy}), ('127.0.0.1', {mirror.ping}), {AGENT_UID}, ())\n"
         "drill = NftDrill(); drill.begin(DrillKind.DOWN, scope, 60); print('up', flush=True); time.sleep(60)"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.dpkg import DpkgFrontend
+from agent.adapters.proc import DpkgFrontend
 from agent.ports import PackageManager
 from tests.fakes.dpkg import FakePackageManager
 

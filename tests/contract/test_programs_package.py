@@ -15,7 +15,7 @@ import pytest
 from agent.adapters.process import ChildProcesses
 from agent.errors import ProgramsError
 from agent.node.facts import Arch
-from agent.ports_processes import Processes
+from agent.ports import Processes
 from agent.programs import package
 from agent.programs.lock import Release
 from agent.programs.release import Project

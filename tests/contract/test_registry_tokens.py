@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from agent.adapters.registry_tokens import ChallengeAnswers
+from agent.adapters.credentials import ChallengeAnswers
 from agent.errors import CredentialError
 from agent.registry.challenge import pull_scope
 from agent.registry.credential import Credential, Looked

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.adapters.http import PlainHttp
-from agent.adapters.relay import Relay
+from agent.adapters.loopback import Relay
 from agent.errors import HttpError
 from tests.contract.server import serving
 from tests.fakes.free_port import free_port

@@ -52,17 +52,17 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RL
 print(NftFence(61234).available())
 """
 LOCKED = """
-from agent.adapters.memory import keep_resident
+from agent.adapters.resident import lock_memory
 def kilobytes(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
 before = kilobytes("VmRSS")
-print(keep_resident(*[int(limit) for limit in sys.argv[1:]]))
+print(lock_memory(*[int(limit) for limit in sys.argv[1:]]))
 more = bytearray(8 << 20)
 print(kilobytes("VmLck") > 0, kilobytes("VmRSS") - before - (8 << 10) < 1024)
 """
 GIVEN_BACK = """
 import ctypes
-from agent.adapters.memory import give_back
+from agent.adapters.resident import return_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 def kilobytes():
@@ -74,7 +74,7 @@ def used(count, size):
     for each in made:
         libc.free(each)
 if sys.argv[1:]:
-    give_back()
+    return_memory()
 before = kilobytes()
 used(1, 8 << 20)
 used(60, 100 << 10)
@@ -82,13 +82,13 @@ print(kilobytes() - before < 2 << 10)
 """
 NAMED = """
 import asyncio
-from agent.adapters.names import SystemNames
+from agent.adapters.resident import SystemNames
 print(*asyncio.run(SystemNames().addresses("localhost")))
 print("encodings.idna" in sys.modules)
 """
 NO_THREADS = """
 import asyncio, logging
-from agent.adapters.names import SystemNames
+from agent.adapters.resident import SystemNames
 from agent.errors import PortError
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 print(*asyncio.run(SystemNames().addresses("127.0.0.1")))

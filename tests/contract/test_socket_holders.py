@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from agent.adapters.socket_holders import ProcHolders, machine
+from agent.adapters.proc import ProcHolders, machine
 from agent.dragonfly.command_line import environment_of
 from agent.netfilter.sock_diag import KernelSockets
 

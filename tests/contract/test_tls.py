@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.tls import RegistryTls
+from agent.adapters.loopback import RegistryTls
 from agent.errors import FileError, HttpError
 from agent.ports import Tls, TlsSight
 from tests.contract import certificates

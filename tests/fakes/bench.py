@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from agent.bench.picture import Chart
 from agent.errors import FileError, HttpError
-from agent.ports_bench import PeerTask, ProgramEnd, Timed
+from agent.ports import PeerTask, ProgramEnd, Timed
 
 Act = Callable[[tuple[str, ...]], Timed]
 

@@ -16,8 +16,7 @@ from agent.errors import (
 )
 from agent.node.facts import PluginFact, RunningContainerd
 from agent.node.images import chain_ids
-from agent.ports import ImageFsInfo, ImageRecord
-from agent.ports_credentials import Credential
+from agent.ports import Credential, ImageFsInfo, ImageRecord
 from tests.fakes.faults import Faults
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"

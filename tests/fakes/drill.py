@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.errors import FenceError
-from agent.ports_drill import DrillKind, DrillScope, Struck
+from agent.ports import DrillKind, DrillScope, Struck
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 

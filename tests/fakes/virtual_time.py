@@ -15,9 +15,9 @@ from contextlib import contextmanager
 
 _GRACE_S = 0.001
 """Real time in which the kernel may still bring what was sent."""
-_STEP_S = 0.01
-"""At most this much passes for each grace: a kernel that is late by a millisecond costs ten, not a whole
-window.
+_STEP_S, _LONGEST_STEP_S = 0.01, 0.05
+"""At most this much passes for the first grace in which the kernel is silent, and for each that follows it: a
+kernel that is late by a millisecond costs ten, not a whole window.
 """
 _LATE_S = 1e-6
 _SHIFTED = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
@@ -73,14 +73,16 @@ class _PassingSelector(selectors.EpollSelector):
     def __init__(self, clock: VirtualTime) -> None:
         super().__init__()
         self._clock = clock
+        self._silent = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
-        if found or (timeout is not None and timeout <= 0):
+        if not found and timeout is not None and timeout <= 0:
             return found
-        if timeout is None:
-            return super().select(None)
-        found = super().select(_GRACE_S)
-        if not found:
-            self._clock.advance(min(timeout, _STEP_S))
+        found = found or super().select(None if timeout is None else _GRACE_S)
+        if found or timeout is None:
+            self._silent = 0
+            return found
+        self._silent += 1
+        self._clock.advance(min(timeout, _STEP_S * self._silent, _LONGEST_STEP_S))
         return found

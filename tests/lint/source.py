@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """One Python file, parsed."""
 
@@ -38,7 +38,8 @@ def files() -> tuple[str, ...]:
     return tuple(sorted(name for name in set(listed.split("\0")) if name and (ROOT / name).is_file()))
 
 
-def modules(top: str) -> list[Module]:
+@functools.cache
+def modules(top: str) -> tuple[Module, ...]:
     """All modules below a directory such as agent or tests/unit."""
     found = []
     for path in files():
@@ -46,13 +47,19 @@ def modules(top: str) -> list[Module]:
             text = (ROOT / path).read_text()
             name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             found.append(Module(path, name, len(text.splitlines()), ast.parse(text, path)))
-    return found
+    return tuple(found)
+
+
+@functools.cache
+def nodes(module: Module) -> tuple[ast.AST, ...]:
+    """Every node of a module's tree."""
+    return tuple(ast.walk(module.tree))
 
 
 def imports(module: Module) -> list[tuple[int, str]]:
     """(line, dotted name) of every import, wherever it stands; `from a import b` gives a.b."""
     found = []
-    for node in ast.walk(module.tree):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -11,7 +11,7 @@ import ast
 import pytest
 
 from tests.lint.layers import LAYERS
-from tests.lint.source import ROOT, Module, dotted, imports, modules
+from tests.lint.source import ROOT, Module, dotted, imports, modules, nodes
 
 _ADAPTERS_MAY = (
     "agent.bench.picture",
@@ -26,15 +26,6 @@ _ADAPTERS_MAY = (
     "agent.plan.steps",
     "agent.outside_json",
     "agent.ports",
-    "agent.ports_bench",
-    "agent.ports_change",
-    "agent.ports_clock",
-    "agent.ports_credentials",
-    "agent.ports_daemon",
-    "agent.ports_dragonfly",
-    "agent.ports_drill",
-    "agent.ports_fence",
-    "agent.ports_processes",
     "agent.registry",
     "agent.adapters",
     "agent.netfilter",
@@ -44,7 +35,7 @@ _ADAPTERS = ("agent.adapters", "agent.netfilter")
 _WIRE_MAY = _ADAPTERS
 _IMAGES_MAY = (
     "agent.adapters.followed",
-    "agent.adapters.image_mount",
+    "agent.adapters.private_nydusd",
     "agent.adapters.process",
     "agent.adapters.walk",
 )
@@ -183,7 +174,7 @@ def test_what_decides_touches_nothing_outside() -> None:
             )
             if outside or _within(name, "agent.ports"):
                 found.append(f"{module.path}:{line} imports {name}")
-        calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+        calls = [node for node in nodes(module) if isinstance(node, ast.Call)]
         wrong = [node for node in calls if dotted(node.func) in _PURE_MAY_NOT_CALL]
         found += [f"{module.path}:{node.lineno} calls {dotted(node.func)}" for node in wrong]
     assert found == []

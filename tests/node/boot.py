@@ -260,9 +260,12 @@ class Node:
         self, command: Command, *, user: str | None = None, **options: object
     ) -> subprocess.Popen[bytes]:
         """Start a command on the node and return at once; `options` go to subprocess.Popen."""
-        return subprocess.Popen(
-            self.argv(command, user), env=_environment(None), start_new_session=True, **options
-        )  # type: ignore[call-overload, no-any-return]  # options are the caller's
+        argv, environment = self.argv(command, user), _environment(None)
+        # The options are the caller's.
+        started: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+            argv, env=environment, start_new_session=True, **options
+        )
+        return started
 
     def argv(self, command: Command, user: str | None = None) -> list[str]:
         """The machine's command line that runs `command` on the node, in the node's own cgroup tree."""

@@ -22,7 +22,9 @@ _PLACES = re.compile(
     | /usr/lib/(sysusers|tmpfiles)\.d/nydus-node-agent\.conf
     | /usr/share/nydus-node-agent/agent/.*\.py
     | /usr/share/doc/nydus-node-agent/.*
-    | /usr/share/man/man[58]/(nydus-agent\.8|agent\.toml\.5)\.gz
+    | /usr/share/man/man5/agent\.toml\.5\.gz
+    | /usr/share/man/man8/nydus-agent(-(setup|observe|operate|images))?\.8\.gz
+    | /usr/share/man/man7/nydus-agent-errors\.7\.gz
     | /usr/share/bash-completion/completions/nydus-agent
     | /usr/share/zsh/vendor-completions/_nydus-agent
     | /usr/share/lintian/overrides/nydus-node-agent
@@ -32,7 +34,18 @@ _PLACES = re.compile(
 )
 
 _PAGES = {
-    "man8/nydus-agent.8": [verb.name for verb in cli.public_verbs()] + list(catalogue.CATALOGUE),
+    "man8/nydus-agent.8": [
+        "nydus-agent-setup",
+        "nydus-agent-observe",
+        "nydus-agent-operate",
+        "nydus-agent-images",
+        "nydus-agent-errors",
+    ],
+    "man8/nydus-agent-setup.8": ["plan", "apply", "rollback", "repair"],
+    "man8/nydus-agent-observe.8": ["status", "doctor"],
+    "man8/nydus-agent-operate.8": ["route", "drill", "dragonfly"],
+    "man8/nydus-agent-images.8": ["programs", "convert", "bench"],
+    "man7/nydus-agent-errors.7": list(catalogue.CATALOGUE),
     "man5/agent.toml.5": [field.name for field in dataclasses.fields(model.MirrorConfig)],
 }
 
@@ -55,7 +68,7 @@ def test_a_node_gets_all_that_was_promised(package: Package) -> None:
         "/usr/lib/systemd/system/nydus-agent-inspect.timer",
         "/usr/lib/systemd/system/nydus-agent-inspect.path",
         "/usr/lib/systemd/system/nydus-agent-repair.service",
-        "/usr/share/man/man8/nydus-agent.8.gz", "/usr/share/man/man5/agent.toml.5.gz",
+        *(f"/usr/share/man/{page}.gz" for page in _PAGES),
         "/usr/share/bash-completion/completions/nydus-agent",
         "/usr/share/zsh/vendor-completions/_nydus-agent",
         "/usr/share/doc/nydus-node-agent/examples/agent.toml",

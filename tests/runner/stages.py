@@ -125,6 +125,12 @@ def _covered(command: Command) -> Command:
     return replace(command, argv=(*place, "sh", "-euc", f"{run}\n{shown}"))
 
 
+def _model() -> tuple[Command, ...]:
+    command = _pytest("root", "tests/unit/test_health_model.py", deadline_s=3000, name="model")
+    place, tests = command.argv[:3], command.argv[3:]
+    return (replace(command, argv=(*place, "env", "NYDUS_AGENT_TEST_LENGTH=50", *tests)),)
+
+
 def _contract() -> tuple[Command, ...]:
     dealt = shares.shares(ROOT / "tests/contract", ROOT, _LONG_CONTRACT, 3, without=[DAEMON_TIMES])
     return tuple(map(_share, dealt))
@@ -142,9 +148,9 @@ OF_NODES = tuple(name for name in builds.ALL if name not in builds.DRAGONFLY)
 """What the tests on nodes need that run no dfdaemon."""
 
 
-def _node() -> tuple[Command, ...]:
+def _survival() -> tuple[Command, ...]:
     times = replace(_pytest("root", DAEMON_TIMES, deadline_s=600), alone=DAEMON_TIMES, needs=OF_NODES)
-    return (*_on_nodes("node", OF_NODES), times)
+    return (*_on_nodes("test-survival", OF_NODES), times)
 
 
 def _on_nodes(tier: str, needs: tuple[str, ...]) -> tuple[Command, ...]:
@@ -228,7 +234,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "node",
             "booted Debian nodes with real parts, and a stand-in mirror",
-            _node,
+            lambda: _on_nodes("node", OF_NODES),
             deb=True,
             needs=OF_NODES,
             beside=groups.at_once(),
@@ -236,7 +242,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "test-survival",
             "the same when power, processes or resources go; every containerd; quick benches on nodes",
-            lambda: _on_nodes("test-survival", OF_NODES),
+            _survival,
             deb=True,
             needs=OF_NODES,
             beside=groups.at_once(),
@@ -249,6 +255,7 @@ STAGES: dict[str, Stage] = {
             needs=builds.ALL,
             beside=groups.at_once(),
         ),
+        Stage("test-model", "the failure detector's model, at length", _model),
         Stage(
             "test-matrix",
             "every containerd, mode and form of configuration on booted nodes",
@@ -291,7 +298,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish")
+_SIMULATED = ("crash_tree", "false_switch", "fleet", "mutants", "plan_worlds", "publish", "traces")
 """Benches that need no node: they run the product's pure code in the build root."""
 
 

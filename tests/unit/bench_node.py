@@ -15,9 +15,17 @@ from agent.commands.rounds import Rounds
 from agent.commands.starts import PLAIN_NAMESPACE, WantedStart
 from agent.config.model import Config
 from agent.errors import ProcessError
-from agent.ports import Finished, HttpAnswer, ImageRecord, NydusdInfo
-from agent.ports_bench import BenchPorts, PeerTask, ProgramEnd, Timed
-from agent.ports_credentials import Credential
+from agent.ports import (
+    BenchPorts,
+    Credential,
+    Finished,
+    HttpAnswer,
+    ImageRecord,
+    NydusdInfo,
+    PeerTask,
+    ProgramEnd,
+    Timed,
+)
 from tests.fakes.bench import FakeCaches, FakeDrawing, FakeHostsRoom, FakePeerStore, FakePrograms
 from tests.fakes.clock import FakeClock
 from tests.fakes.containerd import STOCK_PLUGINS, FakeContainerd, digest_of, nydus_plugin

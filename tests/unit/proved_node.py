@@ -108,8 +108,8 @@ class ProvedNode:
     def unit(self, **values: object) -> None:
         """Change what systemd says of the snapshotter's unit."""
         known = self.node.units.units
-        # A test names the fields.
         unit = known[paths.SNAPSHOTTER_UNIT]
+        # A test names the fields.
         known[paths.SNAPSHOTTER_UNIT] = replace(unit, **values)  # type: ignore[arg-type]
 
 

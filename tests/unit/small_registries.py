@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import base64
 
-from agent.adapters.credentials import DockerCredentials
-from agent.adapters.registry_tokens import ChallengeAnswers
+from agent.adapters.credentials import ChallengeAnswers, DockerCredentials
 from agent.errors import HttpError, PortError
-from agent.ports import HttpAnswer
-from agent.ports_credentials import Secret
+from agent.ports import HttpAnswer, Secret
 from agent.proof.registry_access import RegistryPorts
 from agent.registry.places import ROOTS_DOCKER, Places
 from tests.fakes.files import FakeFiles

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from agent.config.model import HealthConfig
+from agent.daemon.http_client import Url
 from agent.daemon.probes import Pinged, Pinger
-from agent.daemon.settings import Url
 from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, OwnerSeen, PingFailed, PingOk, Route, SentinelClosed
 from agent.health.owner import Owner

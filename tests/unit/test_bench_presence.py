@@ -11,8 +11,7 @@ import pytest
 
 from agent.bench.cases import Case
 from agent.bench.figures import ImagePair
-from agent.ports import ImageRecord
-from agent.ports_bench import ProgramEnd, Timed
+from agent.ports import ImageRecord, ProgramEnd, Timed
 from tests.unit.bench_node import BLOB, HEX, LAZY, PAIR, PLAIN, SOCKET, WANTED, BenchNode, counts, reasons
 
 

@@ -18,8 +18,7 @@ from agent.config.model import (
     Scheme,
 )
 from agent.errors import AgentError, CredentialError
-from agent.ports import HttpAnswer
-from agent.ports_bench import ProgramEnd, Timed
+from agent.ports import HttpAnswer, ProgramEnd, Timed
 from tests.fakes.http import Request
 from tests.unit.bench_node import (
     BLOB,

@@ -21,7 +21,7 @@ from agent.commands.lever import Lever
 from agent.config.model import Config
 from agent.console import Console, Format
 from agent.errors import Exit, LockedError, UsageError
-from agent.ports_bench import ProgramEnd, Timed
+from agent.ports import ProgramEnd, Timed
 from tests.fakes.clock import FakeClock
 from tests.unit.bench_node import LAZY, PLAIN, BenchNode
 from tests.unit.published import PublishedNode

@@ -21,11 +21,12 @@ from agent.__main__ import main
 from agent.commands import drill, rehearsal
 from agent.commands.context import Context
 from agent.console import Console, Format
+from agent.daemon.http_client import Url
 from agent.daemon.messages import Message
-from agent.daemon.settings import Settings, Url
+from agent.daemon.settings import Settings
 from agent.errors import AgentError, Exit, FenceError, LockedError
 from agent.health.policy import Policy
-from agent.ports_drill import DrillKind, DrillPorts
+from agent.ports import DrillKind, DrillPorts
 from tests.fakes.clock import FakeClock
 from tests.fakes.daemon import FakeCgroups
 from tests.fakes.drill import FakeDrill

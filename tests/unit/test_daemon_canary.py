@@ -10,8 +10,8 @@ import pytest
 
 from agent.daemon.canaries import CanaryObject, LoopbackCanary, RegistryCanary
 from agent.daemon.endpoint import HttpServer, Response
+from agent.daemon.http_client import parse_url
 from agent.daemon.origins import Origins
-from agent.daemon.settings import parse_url
 from agent.daemon.tasks import task_group
 from agent.health.evidence import CanaryFailed, CanaryOk, Failure
 from tests.fakes.daemon import FakeNames

@@ -168,8 +168,8 @@ def test_a_mirror_that_is_well_keeps_its_reads(tmp_path: Path, life: str) -> Non
 
 def with_a_return_window(node: Node) -> float:
     """Seconds that this node waits for its turn."""
-    node.config = replace(node.config, fleet=FleetConfig(return_window_s=200))
-    return return_delay_s(node_identity(), 200)
+    node.config = replace(node.config, fleet=FleetConfig(return_window_s=60))
+    return return_delay_s(node_identity(), 60)
 
 
 @pytest.mark.parametrize("life", ["restart", "crash"])

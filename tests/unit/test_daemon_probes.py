@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
-from agent.daemon.http_client import Connection, ProbeError, ignore
+from agent.daemon.http_client import Connection, ProbeError, ignore, parse_url
 from agent.daemon.probes import Pinger, Sentinel
-from agent.daemon.settings import parse_url
 from agent.daemon.tasks import task_group
 from agent.health.evidence import Failure, LoopLate, PingFailed, PingOk, SentinelClosed
 from tests.fakes.event_loop import daemons_tasks, on_time, until

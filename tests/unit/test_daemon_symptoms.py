@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
-from agent.daemon.settings import parse_url
+from agent.daemon.http_client import parse_url
 from agent.daemon.symptoms import CounterSymptoms, JournalSymptoms, Tally, growth, near
 from agent.daemon.tasks import task_group
 from agent.health.evidence import Symptom, SymptomKind, SymptomsUnknown

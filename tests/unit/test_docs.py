@@ -20,10 +20,11 @@ from agent.config.parse import TomlDocument, parse
 from agent.errors import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs/man/nydus-agent.8.rst").read_text()
-KEYS = (ROOT / "docs/man/agent.toml.5.rst").read_text()
+PAGES = sorted((ROOT / "docs/man").glob("*.rst"))
+TEXTS = {page.name: page.read_text() for page in PAGES}
+OVERVIEW, KEYS = TEXTS["nydus-agent.8.rst"], TEXTS["agent.toml.5.rst"]
 EXAMPLE = ROOT / "packaging/agent.toml.example"
-PAGES = ("docs/man/nydus-agent.8.rst", "docs/man/agent.toml.5.rst")
+OVERVIEW_LINES = 300
 
 
 def _outdated(root: Path) -> set[str]:
@@ -41,7 +42,7 @@ def test_the_documentation_is_up_to_date() -> None:
 
 
 def test_an_outdated_page_is_noticed(tmp_path: Path) -> None:
-    for path in (*(ROOT / page for page in PAGES), EXAMPLE):
+    for path in (*PAGES, EXAMPLE):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text().replace("interval", "intervall"))
@@ -49,15 +50,26 @@ def test_an_outdated_page_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_manual_page_names_the_defaults_that_help_names() -> None:
-    assert "(default artifacts.lock.toml)" in PAGE
-    assert "%(" not in PAGE
+    assert "(default artifacts.lock.toml)" in TEXTS["nydus-agent-images.8.rst"]
+    assert "%(" not in "".join(TEXTS.values())
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_the_overview_can_be_read_in_one_go() -> None:
+    assert len(OVERVIEW.splitlines()) <= OVERVIEW_LINES
+
+
+def test_every_verb_is_on_the_page_of_one_group() -> None:
+    for verb in cli.public_verbs():
+        title = f"nydus-agent {verb.name}"
+        heading = f"\n{title}\n{'-' * len(title)}\n"
+        assert sum(text.count(heading) for text in TEXTS.values()) == 1, verb.name
+
+
+@pytest.mark.parametrize("page", TEXTS)
 def test_a_manual_page_can_be_made_without_a_complaint(page: str) -> None:
     complaints = io.StringIO()
     made = publish_string(
-        (ROOT / page).read_text(), writer_name="manpage",
+        TEXTS[page], writer_name="manpage",
         settings_overrides={"warning_stream": complaints, "report_level": 1, "halt_level": 5},
     )  # fmt: skip
     assert complaints.getvalue() == ""
@@ -65,8 +77,7 @@ def test_a_manual_page_can_be_made_without_a_complaint(page: str) -> None:
 
 
 def test_every_option_key_code_and_exit_code_is_documented() -> None:
-    for verb in cli.public_verbs():
-        assert f"nydus-agent {verb.name}\n" in PAGE
+    verbs = "".join(text for name, text in TEXTS.items() if name.startswith("nydus-agent"))
     for option in (
         "--format",
         "--color",
@@ -77,11 +88,11 @@ def test_every_option_key_code_and_exit_code_is_documented() -> None:
         "--for",
         "--reason",
     ):
-        assert re.search(rf"^ *{option}(=|$)", PAGE, re.M), option
+        assert re.search(rf"^ *{option}(=|$)", verbs, re.M), option
     for code in CATALOGUE:
-        assert f"**{code}**" in PAGE
+        assert f"**{code}**" in TEXTS["nydus-agent-errors.7.rst"]
     for exit_code in Exit:
-        assert f"**{int(exit_code)}**\n" in PAGE
+        assert f"**{int(exit_code)}**\n" in OVERVIEW
     for setting in settings():
         name = f"[[{setting.key}]]" if setting.is_tables else setting.key.rpartition(".")[2]
         assert f"**{name}**" in KEYS
@@ -89,7 +100,7 @@ def test_every_option_key_code_and_exit_code_is_documented() -> None:
 
 @pytest.mark.parametrize("heading", ["FILES", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "SEE ALSO"])
 def test_the_page_has_what_administrators_look_for(heading: str) -> None:
-    assert f"\n{heading}\n===" in PAGE
+    assert f"\n{heading}\n===" in OVERVIEW
 
 
 def test_the_example_as_it_is_changes_nothing() -> None:

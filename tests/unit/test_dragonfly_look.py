@@ -13,7 +13,7 @@ from agent.dragonfly.place import SourcePlace, place_of
 from agent.dragonfly.service import DfdaemonService
 from agent.node.dragonfly import read_dragonfly
 from agent.node.facts import Confinement, UnitFact, Unknown
-from agent.ports_dragonfly import DragonflyPorts, Machine, SocketHolder
+from agent.ports import DragonflyPorts, Machine, SocketHolder
 from tests.fakes.daemon import FakeTables
 from tests.fakes.files import FakeFiles
 from tests.fakes.http import FakeHttp, answer
@@ -62,7 +62,7 @@ class OneHolder:
         self._holder = holder
 
     def of(self, inode: int) -> SocketHolder | None:
-        """See ports_dragonfly.SocketHolders."""
+        """See ports.SocketHolders."""
         return self._holder if inode else None
 
 

@@ -15,7 +15,7 @@ from agent.errors import UsageError
 from tests.node import typed
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`((?:sudo )?nydus-agent [^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

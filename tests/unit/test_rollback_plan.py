@@ -36,8 +36,8 @@ def made() -> FakeNode:
 
 
 def touched(**values: object) -> Touched:
-    # A test names the fields.
     touched = Touched(DROP_IN, ((None, OLD), (OLD, NEW)), kept=1, mode=0o600)
+    # A test names the fields.
     return replace(touched, **values)  # type: ignore[arg-type]
 
 
