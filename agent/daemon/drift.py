@@ -82,7 +82,7 @@ class Drift:
             for directory in self._directories():
                 self._watch.add(directory)
 
-    def look(self, now: float, epoch: float) -> bool:
+    def read_changes(self, now: float, epoch: float) -> bool:
         """Take notice of what changed; whether something else is known to be wrong than before. Called when
         the watch's descriptor is readable.
         """

@@ -208,7 +208,7 @@ class Service:
     async def _watch_files(self) -> None:
         while True:
             await readable(self.ports.watch.fileno())
-            if self.drift.look(time.monotonic(), time.time()):
+            if self.drift.read_changes(time.monotonic(), time.time()):
                 self.publish()
 
     # What is served

@@ -27,7 +27,7 @@ class Watched:
     def touch(self, now: float, *changed: str) -> None:
         for path in changed:
             self.watch.touch(path)
-        self.drift.look(now, 1_000_000 + now)
+        self.drift.read_changes(now, 1_000_000 + now)
 
     def asked(self) -> list[str]:
         return [entry.name for entry in self.requests.iterdir()] if self.requests.exists() else []

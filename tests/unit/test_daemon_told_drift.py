@@ -58,7 +58,7 @@ class Tree:
 
     def event(self, path: str) -> bool:
         self.watch.touch(path)
-        return self.drift.look(self.now, 1_000_000 + self.now)
+        return self.drift.read_changes(self.now, 1_000_000 + self.now)
 
     def asks(self, after_s: float) -> bool:
         self.now += after_s
